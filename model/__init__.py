@@ -13,7 +13,16 @@ __version__ = "0.1.0"
 
 
 def bundle_dir() -> Path:
-    """The folder that holds `schemas/`, `references/` and `csrc/`: inside the wheel, or the checkout's root."""
+    """The folder that holds `schemas/`, `references/` and `csrc/`: in the wheel or in the checkout."""
     here = Path(__file__).resolve().parent
     packed = here / "_bundle"
     return packed if packed.is_dir() else here.parent
+
+
+def __getattr__(name: str) -> object:
+    """`model.build_model` without importing torch until it is asked for (PEP 562)."""
+    if name in ("build_model", "build_criterion"):
+        from model import build
+
+        return getattr(build, name)
+    raise AttributeError(f"module 'model' has no attribute '{name}'")

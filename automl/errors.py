@@ -1,0 +1,44 @@
+"""Every error the engine raises on purpose.
+
+AutoMLError              exit 1   something failed that the user did not cause
+├── UserError            exit 2   a mistake in the input; one message, never a traceback
+│   ├── SpecError                 a spec, a key, a value
+│   ├── SpaceError                a search space that cannot be built or a choice outside it
+│   └── PolicyError               AutoML is on but cannot run, and why
+└── StudyBusy            exit 1   another driver holds the run folder
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AutoMLError(Exception):
+    exit_code = 1
+
+
+class UserError(AutoMLError):
+    exit_code = 2
+
+
+class SpecError(UserError):
+    pass
+
+
+class SpaceError(UserError):
+    pass
+
+
+class PolicyError(UserError):
+    pass
+
+
+class StudyBusy(AutoMLError):
+    pass
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the nearest known word, or an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,20 @@
+"""The detector's own errors.
+
+ModelError           exit 1
+├── UserError        exit 2   a mistake in a spec, a file or the data; one message, never a traceback
+└── NotRunnable      exit 3   this machine lacks what the action needs; the message says what
+"""
+
+from __future__ import annotations
+
+
+class ModelError(Exception):
+    exit_code = 1
+
+
+class UserError(ModelError):
+    exit_code = 2
+
+
+class NotRunnable(ModelError):
+    exit_code = 3

@@ -1,0 +1,265 @@
+"""Every parameter of every action: name, type, default, bounds, what may be searched, and what it does.
+
+This table is the single truth. `model/spec.py` resolves specs against it and `model/generate.py` writes
+`schemas/` and `references/spec_template_*.yaml` from it. Names and defaults follow NVIDIA TAO's
+deformable_detr specs, so that an existing TAO spec file runs unchanged; what is ours says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+ACTIONS = ("train", "evaluate", "inference", "export", "quantize", "gen_trt_engine")
+MANDATORY = "???"  # OmegaConf's mark for "must be given"
+INF = float("inf")
+
+
+@dataclass(frozen=True)
+class Param:
+    """One leaf. `type` is TAO's word for it (its JSON Schema type is derived in `generate.py`)."""
+
+    name: str
+    type: str
+    default: Any
+    doc: str
+    minimum: float | None = None
+    maximum: float | None = None
+    enum: tuple[Any, ...] | None = None
+    pattern: str | None = None  # a string outside the enum that matches is valid too
+    item: str | None = None  # element type of a list: int, float, string, source
+    nullable: bool = False
+    math_cond: str | None = None
+    depends_on: str | None = None
+    parent_param: bool = False
+    automl: bool | None = None
+    option_weights: tuple[float, ...] | None = None
+    popular: bool = False
+    search: dict[str, Any] | None = None  # where to look: {low, high, log}; bounds only say what is valid
+    active_when: dict[str, list[Any]] | None = (
+        None  # matters only while that other leaf has one of these values
+    )
+    actions: tuple[str, ...] = ACTIONS
+
+
+# One parameter a line reads like the table it is.
+# fmt: off
+SOURCE = {"image_dir": "", "json_file": ""}
+SCALES = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]
+GCVIT = tuple(f"gc_vit_{s}" for s in ("xxtiny", "xtiny", "tiny", "small", "base", "large", "large_384"))
+RESNETS = ("resnet_18", "resnet_34", "resnet_50", "resnet_101")
+CROP_PIPELINE = {"dataset.augmentation.fixed_random_crop": [None]}
+
+DATASET = (
+    Param("dataset.train_data_sources", "list", [SOURCE], "Training sets: folder or archive of images, COCO file.", item="source", automl=False),
+    Param("dataset.val_data_sources", "list", [SOURCE], "Validation sets, same form; empty: a seeded fifth of the training images.", item="source", automl=False),
+    Param("dataset.test_data_sources", "collection", SOURCE, "Test set, used by evaluate only.", automl=False),
+    Param("dataset.infer_data_sources", "collection", {"classmap": "", "image_dir": [""]}, "Images for inference (folders, archives or files); classmap: one class name per line, line 1 is id 1.", automl=False),
+    Param("dataset.quant_calibration_data_sources", "collection", SOURCE, "Images that calibrate quantization.", automl=False),
+    Param("dataset.num_classes", "int", 91, "Largest category id + 1: labels are raw category ids and there is no background logit.", 1, INF, math_cond=">0"),
+    Param("dataset.eval_class_ids", "list", [1], "Category ids that count in validation and evaluation; null or empty: all.", item="int", nullable=True, automl=False),
+    Param("dataset.batch_size", "int", 4, "Images per step and process.", 1, INF, automl=True),
+    Param("dataset.workers", "int", 8, "Loader processes per rank; never more than the machine has cores.", 1, INF, automl=True),
+    Param("dataset.pin_memory", "bool", True, "Page-locked host memory for copies to a GPU."),
+    Param("dataset.dataset_type", "categorical", "serialized", "serialized: annotations held once in compact arrays shared by the workers; default: each worker holds its own.", enum=("serialized", "default")),
+    Param("dataset.train_sampler", "categorical", "default_sampler", "Order of training images; (non_)uniform_sampler weight the sources when there are several.", enum=("default_sampler", "non_uniform_sampler", "uniform_sampler")),
+    Param("dataset.augmentation.scales", "list_2", SCALES, "Short sides in px that training images are resized to, one drawn per image.", item="int", automl=False),
+    Param("dataset.augmentation.random_resize_max_size", "int", 1333, "Longest side in px after a resize.", 1, INF),
+    Param("dataset.augmentation.train_random_resize", "list", [400, 500, 600], "Short sides in px of the resize before a random crop.", item="int", automl=False),
+    Param("dataset.augmentation.train_random_crop_min", "int", 384, "Smallest side of a random crop in px.", 32, INF, parent_param=True, automl=True, active_when=CROP_PIPELINE),
+    Param("dataset.augmentation.train_random_crop_max", "int", 600, "Largest side of a random crop in px.", 32, 1333, math_cond="> depends_on", depends_on="dataset.augmentation.train_random_crop_min", automl=True, active_when=CROP_PIPELINE),
+    Param("dataset.augmentation.fixed_random_crop", "int", 1024, "Large-scale jitter: resize by 0.1 to 2, crop to a square of this many px; replaces the resize-and-crop pipeline. null: off.", 1, INF, nullable=True),
+    Param("dataset.augmentation.fixed_padding", "bool", True, "Pad every training batch to one size, so that memory stays level."),
+    Param("dataset.augmentation.horizontal_flip_prob", "float", 0.5, "Probability of a left-right flip in training.", 0.0, 1.0, automl=True),
+    Param("dataset.augmentation.test_random_resize", "int", 800, "Short side in px of validation and test images.", 32, INF, automl=False),
+    Param("dataset.augmentation.input_mean", "list", [0.485, 0.456, 0.406], "RGB mean of pixels scaled to 0-1.", item="float", automl=False),
+    Param("dataset.augmentation.input_std", "list", [0.229, 0.224, 0.225], "RGB standard deviation of pixels scaled to 0-1.", item="float", automl=False),
+)
+
+MODEL = (
+    Param("model.backbone", "categorical", "resnet_50", "Feature extractor; also timm/<name> where timm is installed.", enum=(*GCVIT, *RESNETS), pattern=r"^timm/.+"),
+    Param("model.backbone_norm", "categorical", "auto", "Norm layers of a ResNet: frozen (needs pretrained weights), batch or group; auto: frozen with pretrained weights, else batch. Ours.", enum=("auto", "frozen", "batch", "group")),
+    Param("model.pretrained_backbone_path", "string", "", "Weights of the backbone alone (torchvision, timm or TAO names)."),
+    Param("model.train_backbone", "bool", True, "false: the whole backbone stays as loaded."),
+    Param("model.return_interm_indices", "list", [1, 2, 3, 4], "Backbone stages used as feature levels (0 has stride 4, 3 has stride 32); 4 adds a stride-64 convolution on top.", item="int", automl=False),
+    Param("model.num_feature_levels", "int", 4, "Feature levels; must equal len(model.return_interm_indices).", 1, 5),
+    Param("model.dilation", "bool", False, "Dilate the last ResNet stage instead of striding it (DC5)."),
+    Param("model.hidden_dim", "int", 256, "Width C of the transformer; a multiple of model.nheads and of 32.", automl=False),
+    Param("model.nheads", "int", 8, "Attention heads M."),
+    Param("model.enc_layers", "int", 6, "Encoder layers.", 1, 12, automl=True),
+    Param("model.dec_layers", "int", 6, "Decoder layers.", 1, 12, automl=True),
+    Param("model.dim_feedforward", "int", 1024, "Width of the feed-forward blocks.", 1),
+    Param("model.enc_n_points", "int", 4, "Sampling points per head and level in the encoder.", 1),
+    Param("model.dec_n_points", "int", 4, "Sampling points per head and level in the decoder.", 1),
+    Param("model.dropout_ratio", "float", 0.3, "Dropout in the transformer (the paper uses 0.1).", 0.0, 1.0),
+    Param("model.num_queries", "int", 300, "Object queries Q.", 100, 900, parent_param=True, automl=True),
+    Param("model.num_select", "int", 300, "Detections kept per image: the best scores over queries and classes; < num_queries * num_classes.", 1, 1000, depends_on="model.num_queries", automl=True),
+    Param("model.with_box_refine", "bool", True, "Each decoder layer refines the boxes of the one before."),
+    Param("model.two_stage", "bool", False, "Queries start from the encoder's best proposals. Ours."),
+    Param("model.mixed_selection", "bool", False, "Two-stage only: proposals give the boxes, learned embeddings the content (DINO, arXiv:2203.03605). Ours."),
+    Param("model.look_forward_twice", "bool", False, "Gradients of a layer's boxes reach the layer before (DINO, arXiv:2203.03605). Ours."),
+    Param("model.aux_loss", "bool", True, "Supervise every decoder layer, not the last alone."),
+    Param("model.loss_types", "list", ["labels", "boxes"], "Loss terms: labels (focal), boxes (L1 and GIoU).", item="string", automl=False),
+    Param("model.cls_loss_coef", "float", 2.0, "Weight of the focal loss, and of its matching cost.", 0.0, INF),
+    Param("model.bbox_loss_coef", "float", 5.0, "Weight of the L1 box loss, and of its matching cost.", 0.0, INF),
+    Param("model.giou_loss_coef", "float", 2.0, "Weight of the GIoU loss, and of its matching cost.", 0.0, INF),
+    Param("model.focal_alpha", "float", 0.25, "Weight of positives in the focal loss.", math_cond="> 0.0"),
+    Param("model.tao_compat", "bool", False, "Ignore the padding mask in attention, as TAO does; for weights trained there. Ours."),
+    Param("model.clip_max_norm", "float", 0.1, "Accepted for TAO's sake and without effect: train.clip_grad_norm clips."),
+    Param("model.dld_model_dir_path", "string", "", "Accepted for TAO's sake and without effect."),
+    Param("model.backbone_names", "list", ["backbone.0"], "Parameters whose name contains one of these train at train.optim.lr_backbone.", item="string", automl=False),
+    Param("model.linear_proj_names", "list", ["reference_points", "sampling_offsets"], "Parameters whose name contains one of these train at lr * train.optim.lr_linear_proj_mult.", item="string", automl=False),
+)
+
+TRAIN = (
+    Param("train.num_epochs", "int", 10, "Passes over the training set.", 1, INF, popular=True),
+    Param("train.validation_interval", "int", 1, "Epochs between validations; the last epoch is always validated.", 1, popular=True),
+    Param("train.checkpoint_interval", "int", 1, "Epochs (or steps) between checkpoints.", 1, popular=True),
+    Param("train.checkpoint_interval_unit", "categorical", "epoch", "Unit of train.checkpoint_interval.", enum=("epoch", "step")),
+    Param("train.num_gpus", "int", 1, "GPUs of one training; on a machine without, the CPU trains.", 1, popular=True),
+    Param("train.gpu_ids", "list", [0], "Which GPUs, as the driver numbers them.", item="int", automl=False, popular=True),
+    Param("train.num_nodes", "int", 1, "Machines of one training (started by torchrun).", 1, popular=True),
+    Param("train.accelerator", "categorical", "auto", "auto: GPU where there is one, else CPU. Ours.", enum=("auto", "gpu", "cpu")),
+    Param("train.distributed_strategy", "categorical", "ddp", "How several GPUs share a training.", enum=("ddp", "fsdp")),
+    Param("train.precision", "categorical", "fp32", "Number format of the forward and backward pass; sampling locations and losses stay fp32.", enum=("fp16", "bf16", "fp32")),
+    Param("train.activation_checkpoint", "bool", True, "Recompute transformer activations in the backward pass: less memory, about a third more time."),
+    Param("train.clip_grad_norm", "float", 0.1, "Largest L2 norm of the gradient; 0: no clipping.", 0.0),
+    Param("train.seed", "int", 1234, "Seed of weights, data order and augmentation; -1: a new one each time.", -1, INF),
+    Param("train.cudnn.benchmark", "bool", False, "Let cuDNN time its algorithms and keep the fastest."),
+    Param("train.cudnn.deterministic", "bool", True, "Only deterministic cuDNN algorithms."),
+    Param("train.freeze", "list", [], "Dotted module paths whose parameters do not train, such as backbone or transformer.encoder.", item="string", automl=False),
+    Param("train.pretrained_model_path", "string", "", "Weights to start from (own, official, Hugging Face or TAO names); class heads are left out when the class count differs."),
+    Param("train.resume_training_checkpoint_path", "string", "", "A checkpoint to go on from: weights, optimizer, schedule and epoch."),
+    Param("train.input_height", "int", None, "With input_width: every image becomes exactly this high, aspect not kept. null: published resizing.", 1, nullable=True),
+    Param("train.input_width", "int", None, "With input_height: every image becomes exactly this wide.", 1, nullable=True),
+    Param("train.is_dry_run", "bool", False, "Build everything, run one batch of training and of validation, save nothing."),
+    Param("train.results_dir", "string", "", "Where this action writes; empty: <results_dir>/train."),
+    Param("train.verbose", "bool", False, "Print the model's layers before training."),
+    Param("train.optim.optimizer", "categorical", "AdamW", "Optimizer.", enum=("AdamW", "SGD")),
+    Param("train.optim.lr", "float", 2e-4, "Learning rate of the transformer and heads.", 0.0, 0.01, math_cond="> 0.0", automl=True, search={"low": 3e-5, "high": 2e-3, "log": True}),
+    Param("train.optim.lr_backbone", "float", 2e-5, "Learning rate of the backbone.", 0.0, 1e-3, math_cond="> 0.0", automl=True, search={"low": 2e-6, "high": 2e-4, "log": True}),
+    Param("train.optim.lr_linear_proj_mult", "float", 0.1, "Learning rate of sampling offsets and reference points, as a factor of lr.", 0.0, 1.0, math_cond="> 0.0", automl=True, search={"low": 0.03, "high": 1.0, "log": True}),
+    Param("train.optim.momentum", "float", 0.9, "Momentum of SGD.", 0.0, 1.0, math_cond="> 0.0", automl=True, search={"low": 0.8, "high": 0.99, "log": False}, active_when={"train.optim.optimizer": ["SGD"]}),
+    Param("train.optim.weight_decay", "float", 1e-4, "Weight decay of every parameter.", 0.0, 0.1, math_cond="> 0.0", automl=True, search={"low": 1e-6, "high": 1e-2, "log": True}),
+    Param("train.optim.lr_scheduler", "categorical", "MultiStep", "Learning-rate schedule, stepped once per epoch.", enum=("MultiStep", "StepLR")),
+    Param("train.optim.lr_steps", "list_2", [40], "Epochs at which MultiStep multiplies the rates by lr_decay; unless set, about 80 % of the epochs.", item="int", automl=False, active_when={"train.optim.lr_scheduler": ["MultiStep"]}),
+    Param("train.optim.lr_step_size", "int", 40, "Epochs between drops of StepLR.", 1, 10000, math_cond="> 0", automl=True, active_when={"train.optim.lr_scheduler": ["StepLR"]}),
+    Param("train.optim.lr_decay", "float", 0.1, "Factor of each drop.", 0.0, 1.0, math_cond="> 0.0", automl=True, search={"low": 0.03, "high": 0.5, "log": True}),
+    Param("train.optim.monitor_name", "categorical", "val_loss", "Named in status.json as the monitored value; the schedules here do not look at it.", enum=("val_loss", "train_loss")),
+)
+
+QUANTIZE = (
+    Param("quantize.model_path", "string", "", "The checkpoint (or, for ONNX backends, the .onnx file) to quantize."),
+    Param("quantize.results_dir", "string", "", "Where this action writes; empty: <results_dir>/quantize."),
+    Param("quantize.backend", "categorical", "torchao", "Library that quantizes; onnxruntime is ours and the way to an INT8 engine.", enum=("modelopt.pytorch", "torchao", "modelopt.onnx", "onnxruntime")),
+    Param("quantize.mode", "categorical", "weight_only_ptq", "Weights alone, or weights and activations (needs calibration images).", enum=("static_ptq", "weight_only_ptq")),
+    Param("quantize.algorithm", "categorical", "minmax", "How activation ranges are found.", enum=("minmax", "max", "entropy", "awq_clip", "awq_lite", "awq_full", "rtn_dq")),
+    Param("quantize.layers", "list", [], "Layers to quantize; empty: every Conv and Linear but the heads.", automl=False),
+    Param("quantize.skip_names", "list", [], "Module name patterns left in full precision.", item="string", automl=False),
+    Param("quantize.device", "string", "cuda", "Device of the calibration; cpu where there is no GPU."),
+    Param("quantize.backend_kwargs", "collection", {}, "Passed on to the backend.", automl=False),
+)
+
+COMMON = (
+    Param("results_dir", "string", "", "Folder of all results."),
+    Param("encryption_key", "string", "", "Accepted for TAO's sake: files are written in the clear and encrypted ones refused."),
+    Param("model_name", "string", "", "A label, written into status.json."),
+    Param("wandb.enable", "bool", True, "Log to Weights & Biases when it is installed and a key is set."),
+    Param("wandb.project", "string", "TAO Toolkit", "W&B project."),
+    Param("wandb.entity", "string", "", "W&B entity."),
+    Param("wandb.group", "string", "", "W&B group."),
+    Param("wandb.name", "string", "TAO Toolkit Training", "W&B run name."),
+    Param("wandb.run_id", "string", "", "W&B run to go on with."),
+    Param("wandb.tags", "list", ["tao-toolkit"], "W&B tags.", item="string", automl=False),
+    Param("wandb.reinit", "bool", False, "W&B: allow several runs in one process."),
+    Param("wandb.save_code", "bool", False, "W&B: upload the code."),
+    Param("wandb.sync_tensorboard", "bool", False, "W&B: mirror TensorBoard."),
+)
+
+
+def _devices(action: str) -> tuple[Param, ...]:
+    only = (action,)
+    return (
+        Param(f"{action}.num_gpus", "int", 1, "GPUs to use.", 1, popular=True, actions=only),
+        Param(f"{action}.gpu_ids", "list", [0], "Which GPUs.", item="int", automl=False, popular=True, actions=only),
+        Param(f"{action}.num_nodes", "int", 1, "Machines to use.", 1, popular=True, actions=only),
+        Param(f"{action}.batch_size", "int", -1, "Images per step; -1: dataset.batch_size.", -1, actions=only),
+        Param(f"{action}.checkpoint", "string", MANDATORY, "The .pth or .onnx file to run.", actions=only),
+        Param(f"{action}.trt_engine", "string", "", "The TensorRT engine to run instead of a checkpoint.", actions=only),
+        Param(f"{action}.results_dir", "string", "", f"Where this action writes; empty: <results_dir>/{action}.", actions=only),
+    )
+
+
+EVALUATE = (
+    *_devices("evaluate"),
+    Param("evaluate.conf_threshold", "float", 0.0, "Detections below this score are not counted.", actions=("evaluate",)),
+    Param("evaluate.input_height", "int", None, "With input_width: images are resized to exactly this size. null: short side test_random_resize.", 1, nullable=True, actions=("evaluate",)),
+    Param("evaluate.input_width", "int", None, "With input_height: exact width.", 1, nullable=True, actions=("evaluate",)),
+)
+
+INFERENCE = (
+    *_devices("inference"),
+    Param("inference.conf_threshold", "float", 0.5, "Detections below this score are not written.", actions=("inference",)),
+    Param("inference.input_height", "int", 640, "Height in px that images are resized to.", 32, nullable=True, actions=("inference",)),
+    Param("inference.input_width", "int", 640, "Width in px that images are resized to.", 32, nullable=True, actions=("inference",)),
+    Param("inference.color_map", "collection", {}, "Class name -> colour of its boxes; a class not named gets a fixed colour of its own.", automl=False, actions=("inference",)),
+    Param("inference.outline_width", "int", 3, "Line width of drawn boxes in px.", 1, actions=("inference",)),
+    Param("inference.is_internal", "bool", False, "Write results into one folder per image folder.", actions=("inference",)),
+)
+
+
+def _export(name: str, *args: Any, **kwargs: Any) -> Param:
+    return Param(f"export.{name}", *args, actions=("export",), **kwargs)
+
+
+EXPORT = (
+    _export("checkpoint", "string", MANDATORY, "The .pth file to export."),
+    _export("onnx_file", "string", MANDATORY, "The .onnx file to write; must not exist yet."),
+    _export("results_dir", "string", "", "Where this action writes; empty: <results_dir>/export."),
+    _export("input_height", "int", 640, "Height in px of the graph's input.", 32),
+    _export("input_width", "int", 640, "Width in px of the graph's input.", 32),
+    _export("input_channel", "ordered_int", 3, "Channels of the graph's input.", minimum=1, enum=(1, 3)),
+    _export("batch_size", "int", -1, "Batch of the graph; -1: dynamic.", -1),
+    _export("opset_version", "int", 17, "ONNX opset of the file, checked after writing.", 1),
+    _export("format", "categorical", "onnx", "File format.", enum=("onnx", "xdl")),
+    _export("gpu_id", "int", 0, "GPU of the export, where there is one."),
+    _export("on_cpu", "bool", False, "Export on the CPU."),
+    _export("serialize_nvdsinfer", "bool", False, "Also write DeepStream's labels.txt and nvdsinfer_config.yaml."),
+    _export("verbose", "bool", False, "Print the graph."),
+)
+
+
+def _gen_trt_engine(name: str, *args: Any, **kwargs: Any) -> Param:
+    return Param(f"gen_trt_engine.{name}", *args, actions=("gen_trt_engine",), **kwargs)
+
+
+GEN_TRT_ENGINE = (
+    _gen_trt_engine("onnx_file", "string", MANDATORY, "The .onnx file to build from."),
+    _gen_trt_engine("trt_engine", "string", MANDATORY, "The engine file to write."),
+    _gen_trt_engine("results_dir", "string", "", "Where this action writes; empty: <results_dir>/gen_trt_engine."),
+    _gen_trt_engine("builder", "categorical", "auto", "auto: TensorRT; tensorrt_rtx builds without a GPU and is taken only when named. Ours.", enum=("auto", "tensorrt", "tensorrt_rtx")),
+    _gen_trt_engine("gpu_id", "int", 0, "GPU of the build.", 0, popular=True),
+    _gen_trt_engine("batch_size", "int", -1, "-1: the profile below; else a fixed batch.", -1, popular=True),
+    _gen_trt_engine("timing_cache", "string", "", "File that keeps the builder's timings."),
+    _gen_trt_engine("verbose", "bool", False, "Print the builder's log."),
+    _gen_trt_engine("tensorrt.data_type", "categorical", "FP32", "Number format baked into the engine.", enum=("FP32", "FP16", "INT8")),
+    _gen_trt_engine("tensorrt.workspace_size", "int", 1024, "Builder workspace in MB; 0: TensorRT's default.", 0),
+    _gen_trt_engine("tensorrt.min_batch_size", "int", 1, "Smallest batch of the profile.", 1, popular=True),
+    _gen_trt_engine("tensorrt.opt_batch_size", "int", 1, "Batch the engine is tuned for.", 1, popular=True),
+    _gen_trt_engine("tensorrt.max_batch_size", "int", 1, "Largest batch of the profile.", 1, popular=True),
+    _gen_trt_engine("tensorrt.layers_precision", "list", [], "pattern:fp32 or pattern:fp16 for nodes that keep more precision.", item="string", automl=False),
+    _gen_trt_engine("tensorrt.calibration.cal_image_dir", "list", MANDATORY, "Image folders for INT8 calibration.", item="string", automl=False),
+    _gen_trt_engine("tensorrt.calibration.cal_cache_file", "string", MANDATORY, "File that keeps the calibrated ranges."),
+    _gen_trt_engine("tensorrt.calibration.cal_batch_size", "int", 1, "Images per calibration batch.", 1, popular=True),
+    _gen_trt_engine("tensorrt.calibration.cal_batches", "int", 1, "Calibration batches.", 1, popular=True),
+)
+
+PARAMETERS: tuple[Param, ...] = (
+    *DATASET, *MODEL, *TRAIN, *QUANTIZE, *COMMON, *EVALUATE, *INFERENCE, *EXPORT, *GEN_TRT_ENGINE,
+)
+# fmt: on
+
+
+def of_action(action: str) -> tuple[Param, ...]:
+    """The parameters that an action's spec may hold, in table order."""
+    return tuple(p for p in PARAMETERS if action in p.actions)

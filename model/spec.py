@@ -1,0 +1,208 @@
+"""Specs: nested dicts of settings, resolved strictly against the table in `parameters.py`.
+
+`resolve("train", {...})` fills defaults and refuses unknown keys, wrong types, values out of bounds, and
+combinations that cannot train. A spec that passes is the spec that runs; nothing is repaired.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from model.errors import UserError
+from model.parameters import ACTIONS, MANDATORY, PARAMETERS, SOURCE, Param, of_action
+
+Spec = dict[str, Any]
+
+# Leaves that decide the shape or meaning of the weights: they travel with a checkpoint, and an action given
+# a checkpoint recorded with other values refuses.
+ARCHITECTURE = tuple(
+    "dataset.num_classes model.backbone model.backbone_norm model.return_interm_indices model.num_feature_levels "
+    "model.dilation model.hidden_dim model.nheads model.enc_layers model.dec_layers model.dim_feedforward "
+    "model.enc_n_points model.dec_n_points model.num_queries model.with_box_refine model.two_stage "
+    "model.mixed_selection model.tao_compat".split()
+)
+
+
+def get(spec: Mapping[str, Any], name: str, default: Any = None) -> Any:
+    """The leaf `a.b.c` of a nested mapping, or `default`."""
+    node: Any = spec
+    for key in name.split("."):
+        if not isinstance(node, Mapping) or key not in node:
+            return default
+        node = node[key]
+    return node
+
+
+def put(spec: Spec, name: str, value: Any) -> None:
+    """Set the leaf `a.b.c` in place, making the levels above it."""
+    *above, last = name.split(".")
+    for key in above:
+        spec = spec.setdefault(key, {})
+    spec[last] = value
+
+
+def default_spec(action: str) -> Spec:
+    """Every parameter of the action at its default."""
+    spec: Spec = {}
+    for param in of_action(_known_action(action)):
+        put(spec, param.name, copy.deepcopy(param.default))
+    return spec
+
+
+def resolve(action: str, partial: Mapping[str, Any], where: str = "spec") -> Spec:
+    """The action's full spec: defaults, overlaid with `partial`.
+
+    Raises `UserError` with every unknown key, wrong type, broken bound and broken rule at once.
+    """
+    params = {p.name: p for p in of_action(_known_action(action))}
+    given = dict(_leaves(partial, params))
+    problems = [f"{where}: {_unknown(name, action, params)}" for name in given if name not in params]
+    for name, value in given.items():
+        if name in params and (wrong := check_value(params[name], value)):
+            problems.append(f"{where}: {name} must be {wrong}, but got {value!r}")
+    if problems:
+        raise UserError("\n".join(problems))
+    spec = default_spec(action)
+    for name, value in given.items():
+        put(spec, name, copy.deepcopy(value))
+    if problems := [f"{where}: {line}" for line in broken_rules(spec)]:
+        raise UserError("\n".join(problems))
+    return spec
+
+
+def load(action: str, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Spec:
+    """Read a YAML spec file, apply `{dotted name: value}` overrides, resolve."""
+    path = Path(path)
+    try:
+        document = yaml.safe_load(path.read_text()) or {}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such spec file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: a spec must be a mapping, but got {type(document).__name__}")
+    for name, value in (overrides or {}).items():
+        put(document, name, value)
+    return resolve(action, document, where=str(path))
+
+
+def require(spec: Mapping[str, Any], *names: str) -> None:
+    """Raise `UserError` naming the leaves among `names` that are empty or still `???`."""
+    missing = [name for name in names if get(spec, name) in (None, "", MANDATORY)]
+    if missing:
+        raise UserError("\n".join(f"{name} must be given" for name in missing))
+
+
+def check_value(param: Param, value: Any) -> str | None:
+    """None when `value` is valid for `param`, else what it must be."""
+    if value is None:
+        return None if param.nullable else _wanted(param)
+    if value == MANDATORY and param.default == MANDATORY:
+        return None
+    if param.enum is not None and value not in param.enum:
+        if not (param.pattern and isinstance(value, str) and re.match(param.pattern, value)):
+            return f"one of {', '.join(map(str, param.enum))}"
+    if not _has_type(param, value):
+        return _wanted(param)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not _in_bounds(param, value):
+        return _wanted(param)
+    return None
+
+
+def broken_rules(spec: Mapping[str, Any]) -> list[str]:
+    """Rules that tie several leaves together, as messages; a full spec of any action in, empty when all hold."""
+    model, augmentation = spec["model"], spec["dataset"]["augmentation"]
+    size = {k: get(spec, f"train.input_{k}") for k in ("height", "width")}
+    scores = model["num_queries"] * spec["dataset"]["num_classes"]
+    crop = augmentation["train_random_crop_min"], augmentation["train_random_crop_max"]
+    rules = (
+        (model["num_select"] < scores, f"model.num_select must be < model.num_queries * dataset.num_classes = {scores}, but got {model['num_select']}"),
+        (len(model["return_interm_indices"]) == model["num_feature_levels"], f"len(model.return_interm_indices) must equal model.num_feature_levels, but got {model['return_interm_indices']} and {model['num_feature_levels']}"),
+        (sorted(set(model["return_interm_indices"])) == model["return_interm_indices"] and set(model["return_interm_indices"]) <= {0, 1, 2, 3, 4}, f"model.return_interm_indices must be increasing numbers from 0 to 4, but got {model['return_interm_indices']}"),
+        (model["nheads"] > 0 and model["hidden_dim"] > 0 and model["hidden_dim"] % model["nheads"] == 0, f"model.hidden_dim must be a multiple of model.nheads, but got {model['hidden_dim']} and {model['nheads']}"),
+        (model["hidden_dim"] % 32 == 0, f"model.hidden_dim must be a multiple of 32 (group norm), but got {model['hidden_dim']}"),
+        (augmentation["fixed_random_crop"] is not None or crop[0] < crop[1], f"dataset.augmentation.train_random_crop_max must be > train_random_crop_min, but got {crop[1]} and {crop[0]}"),
+        (model["with_box_refine"] or not model["look_forward_twice"], "model.look_forward_twice needs model.with_box_refine"),
+        (model["two_stage"] or not model["mixed_selection"], "model.mixed_selection needs model.two_stage"),
+        (not model["two_stage"] or model["with_box_refine"], "model.two_stage needs model.with_box_refine"),
+        ((size["height"] is None) == (size["width"] is None), f"train.input_height and train.input_width must be set together, but got {size['height']} and {size['width']}"),
+        (set(model["loss_types"]) <= {"labels", "boxes"} and "labels" in model["loss_types"], f"model.loss_types must hold labels and may hold boxes, but got {model['loss_types']}"),
+    )  # fmt: skip
+    return [message for holds, message in rules if not holds]
+
+
+def architecture_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """The architecture-shaping leaves in which two specs differ, as `name: value in a, value in b`."""
+    return [f"{n}: {get(a, n)!r}, {get(b, n)!r}" for n in ARCHITECTURE if get(a, n) != get(b, n)]
+
+
+def _known_action(action: str) -> str:
+    if action not in ACTIONS:
+        raise UserError(f"unknown action '{action}'; must be one of {', '.join(ACTIONS)}")
+    return action
+
+
+def _leaves(
+    node: Mapping[str, Any], params: Mapping[str, Param], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every leaf; a mapping that is itself a parameter (a collection) is one leaf."""
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        if name not in params and isinstance(value, Mapping):
+            yield from _leaves(value, params, f"{name}.")
+        else:
+            yield name, value
+
+
+def _unknown(name: str, action: str, params: Mapping[str, Param]) -> str:
+    elsewhere = sorted({a for p in PARAMETERS if p.name == name for a in p.actions})
+    if elsewhere:
+        return f"{name} belongs to {', '.join(elsewhere)}, not to {action}"
+    near = difflib.get_close_matches(name, params, n=1, cutoff=0.6)
+    return f"unknown key '{name}'" + (f"; did you mean '{near[0]}'?" if near else "")
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,), "ordered_int": (int,), "float": (int, float), "bool": (bool,), "string": (str,),
+    "categorical": (str,), "list": (list,), "list_2": (list,), "collection": (dict,),
+}  # fmt: skip
+_ITEMS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "string": (str,)}
+
+
+def _has_type(param: Param, value: Any) -> bool:
+    if not isinstance(value, _TYPES[param.type]) or (isinstance(value, bool) and param.type != "bool"):
+        return False
+    if isinstance(value, list) and param.item == "source":
+        return all(isinstance(v, dict) and set(v) <= set(SOURCE) for v in value)
+    if isinstance(value, list) and param.item:
+        return all(isinstance(v, _ITEMS[param.item]) and not isinstance(v, bool) for v in value)
+    if isinstance(value, dict) and param.default:
+        return set(value) <= set(param.default)
+    return True
+
+
+def _in_bounds(param: Param, value: float) -> bool:
+    above_zero = (param.math_cond or "").replace(" ", "") not in (">0", ">0.0") or value > 0
+    low = param.minimum is None or value >= param.minimum
+    return above_zero and low and (param.maximum is None or value <= param.maximum)
+
+
+def _wanted(param: Param) -> str:
+    words = {"int": "an integer", "ordered_int": "an integer", "float": "a number", "bool": "true or false"}
+    text = words.get(param.type, f"a {param.type}")
+    if param.type.startswith("list"):
+        text = f"a list of {param.item or 'value'}s"
+    if param.type == "collection" and param.default:
+        text = f"a mapping with the keys {', '.join(param.default)}"
+    if param.minimum is not None or param.maximum not in (None, float("inf")):
+        opening = "(" if param.math_cond and ">" in param.math_cond and param.minimum == 0 else "["
+        top = "inf)" if param.maximum in (None, float("inf")) else f"{param.maximum:g}]"
+        text += f" in {opening}{'-inf' if param.minimum is None else format(param.minimum, 'g')}, {top}"
+    return text + (" or null" if param.nullable else "")
