@@ -208,8 +208,8 @@ INFERENCE = (
 )
 
 
-def _export(name: str, *args: Any, **kwargs: Any) -> Param:
-    return Param(f"export.{name}", *args, actions=("export",), **kwargs)
+def _export(name: str, kind: str, default: Any, doc: str, minimum: float | None = None, **rest: Any) -> Param:
+    return Param(f"export.{name}", kind, default, doc, minimum, actions=("export",), **rest)
 
 
 EXPORT = (
@@ -229,8 +229,8 @@ EXPORT = (
 )
 
 
-def _gen_trt_engine(name: str, *args: Any, **kwargs: Any) -> Param:
-    return Param(f"gen_trt_engine.{name}", *args, actions=("gen_trt_engine",), **kwargs)
+def _gen_trt_engine(name: str, kind: str, default: Any, doc: str, minimum: float | None = None, **rest: Any) -> Param:
+    return Param(f"gen_trt_engine.{name}", kind, default, doc, minimum, actions=("gen_trt_engine",), **rest)
 
 
 GEN_TRT_ENGINE = (
