@@ -29,7 +29,9 @@ JSON_TYPES = {
 }  # fmt: skip
 ITEMS: dict[str, dict[str, Any]] = {
     "int": {"type": "integer"}, "float": {"type": "number"}, "string": {"type": "string"},
-    "source": {"type": "object", "properties": {k: {"type": "string"} for k in SOURCE}, "additionalProperties": False},
+    "source": {
+        "type": "object", "properties": {k: {"type": "string"} for k in SOURCE}, "additionalProperties": False,
+    },
 }  # fmt: skip
 
 
@@ -99,11 +101,16 @@ def action_schema(action: str) -> dict[str, Any]:
         "$comment": NOTICE,
         "title": f"deformable_detr {action}",
         "automl_default_parameters": sorted(p.name for p in params if p.automl),
-        "automl_disabled_parameters": sorted(p.name for p in params if p.automl is False),
+        "automl_disabled_parameters": sorted({p.name for p in params if p.automl is False} | _levels(params)),
         "popular": popular,
         "default": default_spec(action),
     }
     return head | root
+
+
+def _levels(params: tuple[Param, ...]) -> set[str]:
+    """Names of the objects above the leaves; TAO lists them as disabled, which does not touch their leaves."""
+    return {p.name.rsplit(".", n)[0] for p in params for n in range(1, p.name.count(".") + 1)}
 
 
 def template(action: str) -> str:
