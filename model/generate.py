@@ -30,7 +30,9 @@ JSON_TYPES = {
 ITEMS: dict[str, dict[str, Any]] = {
     "int": {"type": "integer"}, "float": {"type": "number"}, "string": {"type": "string"},
     "source": {
-        "type": "object", "properties": {k: {"type": "string"} for k in SOURCE}, "additionalProperties": False,
+        "type": "object",
+        "properties": {k: {"type": "string"} for k in SOURCE},
+        "additionalProperties": False,
     },
 }  # fmt: skip
 
@@ -109,7 +111,7 @@ def action_schema(action: str) -> dict[str, Any]:
 
 
 def _levels(params: tuple[Param, ...]) -> set[str]:
-    """Names of the objects above the leaves; TAO lists them as disabled, which does not touch their leaves."""
+    """Names of the objects above the leaves; TAO lists them as disabled (their leaves are not)."""
     return {p.name.rsplit(".", n)[0] for p in params for n in range(1, p.name.count(".") + 1)}
 
 

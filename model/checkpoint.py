@@ -1,0 +1,79 @@
+"""Checkpoint files: what is inside, how one is written whole, read safely and checked against a spec.
+
+The file is Lightning's own (so that a training can go on from it) with three entries of ours beside it:
+`spec` (the full train spec), `classes` ([{"id", "name"}]) and `metrics` (of the epoch that wrote it).
+Only tensors and plain Python values are in it: `torch.load(weights_only=True)` reads all of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model.errors import UserError
+from model.spec import architecture_differences
+
+LATEST = "dd_model_latest.pth"
+PREFIX = "model."  # the LightningModule holds the detector under this name
+
+
+def file_name(epoch: int, step: int) -> str:
+    """`model_epoch_007_step_00420.pth` for 0-based epoch 7 and 420 optimizer steps."""
+    return f"model_epoch_{epoch:03d}_step_{step:05d}.pth"
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of ours onto the CPU.
+
+    Returns its entries with `state_dict` holding the detector's own parameter names (no `model.` prefix).
+    Raises `UserError` when the file is missing, unreadable, encrypted or not one of ours.
+    """
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path}: not a readable checkpoint ({_first_line(error)})") from None
+    if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= set(checkpoint):
+        raise UserError(f"{path}: holds no spec; load foreign weights through train.pretrained_model_path")
+    weights = {key.removeprefix(PREFIX): value for key, value in checkpoint["state_dict"].items()}
+    return checkpoint | {"state_dict": weights}
+
+
+def check_spec(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], where: str = "checkpoint") -> None:
+    """Raise `UserError` listing the architecture-shaping leaves in which the recorded spec and `spec` differ."""
+    differences = architecture_differences(checkpoint["spec"], spec)
+    if differences:
+        lines = "\n".join(f"  {line}" for line in differences)
+        raise UserError(
+            f"{where} was trained with another architecture (leaf: in checkpoint, in spec):\n{lines}"
+        )
+
+
+def build_from(path: str | Path, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """(detector in eval mode with the checkpoint's weights, checkpoint), after `check_spec`."""
+    from model.build import build_model
+
+    checkpoint = load(path)
+    check_spec(checkpoint, spec, str(path))
+    # The recorded spec is the authority on what the norm layers are: with weights in hand, `auto` would be frozen.
+    detector = build_model(checkpoint["spec"])
+    detector.load_state_dict(checkpoint["state_dict"], strict=True)
+    return detector.eval(), checkpoint
+
+
+def link_latest(path: Path) -> None:
+    """Point `dd_model_latest.pth` beside `path` at it, never leaving a moment without a link."""
+    temporary = path.parent / f".{LATEST}.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(path.name)
+    temporary.replace(path.parent / LATEST)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

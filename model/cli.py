@@ -1,0 +1,125 @@
+"""`deformable_detr <action> -e spec.yaml key=value ...`: parses, then calls one function."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from model.errors import ModelError, UserError
+from model.parameters import ACTIONS
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Train, evaluate and deploy a Deformable DETR.",
+    epilog="Example: deformable_detr train -e spec.yaml train.num_epochs=12 results_dir=results/a",
+)
+PURPOSE = {
+    "train": "Train one spec.",
+    "evaluate": "Score a checkpoint, ONNX file or engine on the test set.",
+    "inference": "Detect objects in images: annotated pictures and label files.",
+    "export": "Write a checkpoint as ONNX.",
+    "quantize": "Shrink a checkpoint or ONNX file to 8-bit weights.",
+    "gen_trt_engine": "Build a TensorRT engine from ONNX.",
+}
+
+
+def _add_action(action: str) -> None:
+    def command(
+        spec: Path = typer.Option(..., "-e", "--experiment", help="Spec file (YAML)."),
+        overrides: list[str] = typer.Argument(
+            None, metavar="KEY=VALUE ...", help="Leaves that replace the file's."
+        ),
+    ) -> None:
+        from model.spec import load
+
+        resolved = load(action, spec, parse_overrides(overrides or []))
+        import_module(f"model.actions.{action}").run(resolved)
+
+    epilog = (
+        f"Example: deformable_detr {action} -e references/spec_template_{action}.yaml results_dir=results/a"
+    )
+    app.command(action, help=PURPOSE[action], epilog=epilog)(command)
+
+
+for _action in ACTIONS:
+    _add_action(_action)
+
+
+@app.command("default_specs")
+def default_specs(folder: Path = typer.Argument(Path("specs"), help="Where the templates go.")) -> None:
+    """Write each action's spec with every parameter at its default."""
+    from model.generate import template
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for action in ACTIONS:
+        (folder / f"{action}.yaml").write_text(template(action))
+    print(f"wrote {len(ACTIONS)} specs to {folder}; next: deformable_detr train -e {folder / 'train.yaml'}")
+
+
+@app.command("convert")
+def convert(spec: Path = typer.Option(..., "-e", "--experiment", help="Conversion spec (YAML).")) -> None:
+    """Turn KITTI label files into COCO JSON."""
+    from model.data.convert import run
+
+    run(spec)
+
+
+@app.command("info")
+def info() -> None:
+    """Versions, devices, and which attention path is live."""
+    import_module("model.info").main()
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """`["a.b=1", "c=[1, 2]"]` -> {"a.b": 1, "c": [1, 2]}; values are YAML. Raises `UserError` without a `=`."""
+    import yaml
+
+    parsed = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign or not name:
+            raise UserError(f"an override must be KEY=VALUE, but got '{pair}'")
+        try:
+            parsed[name.strip()] = yaml.safe_load(text) if text else ""
+        except yaml.YAMLError:
+            raise UserError(f"the value of {name} must be YAML, but got '{text}'") from None
+        if isinstance(parsed[name.strip()], str):
+            parsed[name.strip()] = _number(parsed[name.strip()])
+    return parsed
+
+
+def _number(text: str) -> Any:
+    """YAML 1.1 reads 1e-4 as a string; a person means the number."""
+    try:
+        return float(text) if "e" in text.lower() else text
+    except ValueError:
+        return text
+
+
+def guarded(run: Callable[[], Any]) -> int:
+    """Call `run`; an error of ours becomes one message on stderr and its exit code."""
+    try:
+        run()
+    except ModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def main() -> None:
+    sys.exit(guarded(app))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""The LightningModule around the detector, and the callback that writes down what each epoch brought."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from model import checkpoint as ckpt
+from model.build import build_criterion, build_model
+from model.coco_metrics import CocoMetrics
+from model.errors import UserError
+from model.postprocess import postprocess
+from model.status import Status, append_line
+
+Batch = tuple[torch.Tensor, torch.Tensor, list[dict[str, Any]]]
+
+
+def parameter_groups(module: nn.Module, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The optimizer's three groups, told apart by name as published: backbone, sampling offsets and reference
+    points, the rest. Each trainable parameter is in exactly one; an empty group is left out."""
+    optim, model = spec["train"]["optim"], spec["model"]
+    groups: dict[str, dict[str, Any]] = {
+        "transformer": {"params": [], "lr": optim["lr"]},
+        "backbone": {"params": [], "lr": optim["lr_backbone"]},
+        "linear_proj": {"params": [], "lr": optim["lr"] * optim["lr_linear_proj_mult"]},
+    }
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if any(word in name for word in model["backbone_names"]):
+            groups["backbone"]["params"].append(parameter)
+        elif any(word in name for word in model["linear_proj_names"]):
+            groups["linear_proj"]["params"].append(parameter)
+        else:
+            groups["transformer"]["params"].append(parameter)
+    return [{"name": name, **group} for name, group in groups.items() if group["params"]]
+
+
+def freeze(detector: nn.Module, paths: list[str]) -> None:
+    """Stop training the modules at these dotted paths. Raises `UserError` for a path that does not exist."""
+    for path in paths:
+        try:
+            detector.get_submodule(path).requires_grad_(False)
+        except AttributeError:
+            top = ", ".join(name for name, _ in detector.named_children())
+            raise UserError(f"train.freeze: no module '{path}'; the detector has {top}") from None
+
+
+class DetectorModule(pl.LightningModule):
+    """Trains the detector of `spec`, validates by loss and COCO metrics.
+
+    `classes` ([{"id", "name"}]) travels in the checkpoint. After a validation, `val_metrics` holds `val_loss`,
+    `val_mAP`, `val_mAP50` and the loss terms; after an epoch `train_loss` holds the mean over its steps.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], classes: list[dict[str, Any]], val_data: Any = None) -> None:
+        super().__init__()
+        self.spec, self.classes, self.val_data = spec, classes, val_data
+        self.model = build_model(spec)
+        self.criterion = build_criterion(spec)
+        self.val_metrics: dict[str, float] = {}
+        self.train_loss = float("nan")
+        self._losses: list[torch.Tensor] = []
+        self._val_losses: list[torch.Tensor] = []
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optim = self.spec["train"]["optim"]
+        groups = parameter_groups(self.model, self.spec)
+        optimizer: torch.optim.Optimizer
+        if optim["optimizer"] == "AdamW":
+            optimizer = torch.optim.AdamW(groups, lr=optim["lr"], weight_decay=optim["weight_decay"])
+        else:
+            optimizer = torch.optim.SGD(
+                groups, lr=optim["lr"], momentum=optim["momentum"], weight_decay=optim["weight_decay"]
+            )
+        schedule: torch.optim.lr_scheduler.LRScheduler
+        if optim["lr_scheduler"] == "MultiStep":
+            schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, optim["lr_steps"], optim["lr_decay"])
+        else:
+            schedule = torch.optim.lr_scheduler.StepLR(optimizer, optim["lr_step_size"], optim["lr_decay"])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+        images, mask, targets = batch
+        losses = self.criterion(self.model(images, mask), targets)
+        self._losses.append(losses["loss"].detach())
+        return losses["loss"]
+
+    def on_train_epoch_start(self) -> None:
+        self._losses.clear()
+
+    def on_train_epoch_end(self) -> None:
+        self.train_loss = self._mean(self._losses)
+
+    def on_validation_epoch_start(self) -> None:
+        self._val_losses.clear()
+        self._predictions: list[dict[str, Any]] = []
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        images, mask, targets = batch
+        outputs = self.model(images, mask)
+        self._val_losses.append(self.criterion(outputs, targets)["loss"].detach())
+        sizes = [target["orig_size"] for target in targets]
+        for target, found in zip(
+            targets, postprocess(outputs, sizes, self.spec["model"]["num_select"]), strict=True
+        ):
+            self._predictions.append(
+                {"image_id": int(target["image_id"])} | {key: value.cpu() for key, value in found.items()}
+            )
+
+    def on_validation_epoch_end(self) -> None:
+        self.val_metrics = {"val_loss": self._mean(self._val_losses)}
+        metrics = CocoMetrics(self.val_data, class_ids=self.spec["dataset"]["eval_class_ids"] or None)
+        metrics.update(self._gather(self._predictions))
+        scores = metrics.compute()
+        self.val_metrics |= {"val_mAP": float(scores["mAP"]), "val_mAP50": float(scores["mAP50"])}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint |= {"spec": dict(self.spec), "classes": self.classes, "metrics": dict(self.val_metrics)}
+
+    def _mean(self, losses: list[torch.Tensor]) -> float:
+        mean = torch.stack(losses).mean() if losses else torch.tensor(float("nan"), device=self.device)
+        return float(self.trainer.strategy.reduce(mean, reduce_op="mean"))
+
+    def _gather(self, predictions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Predictions of every rank; each image is scored by exactly one."""
+        if self.trainer.world_size == 1:
+            return predictions
+        parts: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(parts, predictions)
+        return [prediction for part in parts for prediction in part]
+
+
+class EpochRecorder(pl.Callback):
+    """At the end of each epoch: checkpoint, `metrics.jsonl`, `status.json`, in that order, so that a line in
+    `metrics.jsonl` always names a checkpoint that is whole."""
+
+    def __init__(self, folder: Path, spec: Mapping[str, Any]) -> None:
+        self.folder, self.spec = folder, spec
+        self.status = Status(folder, spec["model_name"])
+        self.started = time.monotonic()
+        self.last_epoch_end = self.started
+        self.said_first_step = False
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.current_epoch + 1 == self.spec["train"]["num_epochs"]:
+            trainer.check_val_every_n_epoch = 1  # the last epoch is validated whatever the interval
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not self.said_first_step and trainer.is_global_zero:
+            self.said_first_step = True
+            self.status.write("RUNNING", "First training step done.", seconds_from_start=self._elapsed())
+        interval = self.spec["train"]["checkpoint_interval"]
+        if self.spec["train"]["checkpoint_interval_unit"] == "step" and trainer.global_step % interval == 0:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, DetectorModule)
+        train, epoch = self.spec["train"], trainer.current_epoch
+        last = epoch + 1 == train["num_epochs"]
+        due = train["checkpoint_interval_unit"] == "epoch" and (epoch + 1) % train["checkpoint_interval"] == 0
+        name = self._save(trainer) if due or last else None
+        validated = (
+            (epoch + 1) % trainer.check_val_every_n_epoch == 0 if trainer.check_val_every_n_epoch else last
+        )
+        kpi = {"train_loss": module.train_loss} | (module.val_metrics if validated else {})
+        if trainer.is_global_zero:
+            now = time.monotonic()
+            append_line(
+                self.folder / "metrics.jsonl",
+                {"epoch": epoch, "step": trainer.global_step}
+                | kpi
+                | {"elapsed_s": self._elapsed(), "checkpoint": name},
+            )
+            self.status.write(
+                "RUNNING",
+                f"Epoch {epoch + 1} of {train['num_epochs']} done.",
+                kpi,
+                epoch=epoch,
+                max_epoch=train["num_epochs"] - 1,
+                time_per_epoch=round(now - self.last_epoch_end, 3),
+                eta=round((now - self.last_epoch_end) * (train["num_epochs"] - epoch - 1), 1),
+            )
+            self.last_epoch_end = now
+
+    def _save(self, trainer: pl.Trainer) -> str:
+        """Write the checkpoint whole or not at all, then move the `latest` link; returns the file's name."""
+        path = self.folder / ckpt.file_name(trainer.current_epoch, trainer.global_step)
+        trainer.save_checkpoint(path)  # Lightning writes to memory first and renames
+        if trainer.is_global_zero:
+            ckpt.link_latest(path)
+        return path.name
+
+    def _elapsed(self) -> float:
+        return round(time.monotonic() - self.started, 3)
