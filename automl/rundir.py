@@ -1,0 +1,113 @@
+"""The layout of a run on disk, and how its files are written whole.
+
+run.json              what was asked, seed, versions, base spec, data facts, space digest; `format` numbers it
+run.lock              held by the driver while it lives
+study.db              the Optuna storage (unless a URL was given)
+trials/0007/          spec.yaml, metrics.jsonl, status.json, log.txt, model_epoch_*.pth, dd_model_latest.pth
+best/                 the winner's specs for every action, provenance.json, what the stages wrote
+report.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from automl.errors import UserError
+
+FORMAT = 1
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: temporary file, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, document: Any) -> None:
+    write_text(path, json.dumps(document, indent=1, default=str) + "\n")
+
+
+def write_yaml(path: Path, document: Any) -> None:
+    write_text(path, yaml.safe_dump(document, sort_keys=False))
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a metrics.jsonl; a last line cut short by a crash is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines(keepends=True):
+        if line.endswith("\n"):
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(record, dict):
+                records.append(record)
+    return records
+
+
+@dataclass(frozen=True)
+class RunDir:
+    root: Path
+
+    @property
+    def run_json(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def best(self) -> Path:
+        return self.root / "best"
+
+    def trial(self, number: int) -> Path:
+        return self.root / "trials" / f"{number:04d}"
+
+    def records(self, number: int) -> list[dict[str, Any]]:
+        return read_records(self.trial(number) / "metrics.jsonl")
+
+    def write_run(self, document: dict[str, Any]) -> None:
+        write_json(self.run_json, {"format": FORMAT} | document)
+
+    def read_run(self) -> dict[str, Any]:
+        """run.json. Raises `UserError` when this is no run folder or a later format."""
+        try:
+            document = json.loads(self.run_json.read_text())
+        except FileNotFoundError:
+            raise UserError(f"{self.root}: not a run folder (no run.json); automl run makes one") from None
+        except json.JSONDecodeError as error:
+            raise UserError(f"{self.run_json}: not valid JSON: {error}") from None
+        if document.get("format", 0) > FORMAT:
+            raise UserError(
+                f"{self.run_json}: format {document['format']} is newer than this version's {FORMAT}"
+            )
+        return dict(document)
+
+    def checkpoint(self, number: int, epoch: int) -> Path | None:
+        """The checkpoint a trial's epoch wrote, if it is still there."""
+        for record in self.records(number):
+            if record.get("epoch") == epoch and record.get("checkpoint"):
+                path = self.trial(number) / str(record["checkpoint"])
+                return path if path.is_file() else None
+        return None
+
+    def drop_checkpoints(self, number: int, keep: Iterable[str | None]) -> None:
+        """Delete the trial's checkpoints but those named; the `latest` link goes when its target does."""
+        kept = {name for name in keep if name}
+        for path in self.trial(number).glob("model_epoch_*.pth"):
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+        for link in self.trial(number).glob("*_latest.pth"):
+            if not link.exists():
+                link.unlink(missing_ok=True)
