@@ -66,6 +66,11 @@ class ModelBundle:
         words = str(self.skill["actions"][action]["command"]).split()
         return tuple(word.replace("{config_path}", spec_path) for word in words)
 
+    def spec_key(self, action: str, role: str) -> str | None:
+        """The spec key that plays a role ("resume_model", "parent_model", "create_onnx_file") in an action."""
+        roles = self.skill.get("spec_params", {}).get(action, {})
+        return next((str(key) for key, value in roles.items() if value == role), None)
+
     def entry(self, purpose: str) -> str | None:
         """The entry point's `module:function`, or None when the model has none for this purpose."""
         value = self.skill.get("entry_points", {}).get(purpose)

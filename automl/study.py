@@ -40,6 +40,7 @@ class Study:
         import optuna
 
         self.space, self.sampler, self.seed = space, sampler, seed
+        self._handles: dict[int, optuna.trial.Trial] = {}
         self.study = optuna.create_study(
             storage=storage,
             study_name=NAME,
@@ -61,9 +62,28 @@ class Study:
         number = sum(trial.state.name != "WAITING" for trial in self.trials())
         self.study.sampler = samplers.make(self.sampler, seeds.derive(self.seed, number, "sampler"))
         trial = self.study.ask()
+        self._handles[trial.number] = trial
         params = self.space.suggest(trial)
         trial.set_user_attr("params", params)
         return trial.number, params
+
+    def adopt(self) -> list[tuple[int, dict[str, Any]]]:
+        """(number, params) of the trials that a dead driver left RUNNING; call only while holding the run's lock.
+
+        A trial that died between ask and its first attribute is proposed again from the same seed.
+        """
+        adopted = []
+        for trial in self.trials():
+            if trial.state.name == "RUNNING":
+                params = trial.user_attrs.get("params")
+                if params is None:
+                    self.study.sampler = samplers.make(
+                        self.sampler, seeds.derive(self.seed, trial.number, "sampler")
+                    )
+                    params = self.space.suggest(self._live(trial.number))
+                    self._live(trial.number).set_user_attr("params", params)
+                adopted.append((trial.number, dict(params)))
+        return adopted
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Store one epoch's metric; an epoch that is there already stays as it is."""
@@ -129,11 +149,13 @@ class Study:
         self.study.set_user_attr("elapsed_s", round(seconds, 3))
 
     def _live(self, number: int) -> optuna.trial.Trial:
-        """A writable handle by trial *number*. `study.tell(int)` too wants the number, and `_trial_id`, which
-        starts at 1 and counts over all studies of a database, silently names another trial."""
+        """A writable handle by trial *number*. Kept, because making one runs the sampler again; made from the id,
+        because ids start at 1 and count over all studies of a database."""
         import optuna
 
-        return optuna.trial.Trial(self.study, self.frozen(number)._trial_id)
+        if number not in self._handles:
+            self._handles[number] = optuna.trial.Trial(self.study, self.frozen(number)._trial_id)
+        return self._handles[number]
 
 
 def best_epoch(curve: Curve) -> int:

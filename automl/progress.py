@@ -1,0 +1,150 @@
+"""What a person sees while a search runs: a live table in a terminal, one line an event elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from automl.plan import Plan
+    from automl.study import Study
+
+ROWS = 12
+STATE_STYLE = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
+
+
+@dataclass
+class Row:
+    number: int
+    num_epochs: int
+    epoch: int = 0  # epochs done
+    value: float | None = None  # of the last epoch
+    best: float | None = None
+    state: str = "RUNNING"
+    reason: str = ""
+    params: str = ""
+
+
+class Progress:
+    """Fed by the driver. `console` decides where it goes; nothing is drawn when `quiet`."""
+
+    def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
+        self.console = console or Console()
+        self.quiet = quiet
+        self.rows: dict[int, Row] = {}
+        self.live: Live | None = None
+        self.metric = "val_mAP"
+        self.started_at = time.monotonic()
+        self.epochs_seen = 0
+
+    def begin(self, plan: Plan, study: Study) -> None:
+        self.metric, self.request = plan.request.metric, plan.request
+        self.started_at = time.monotonic()
+        for trial in study.trials():
+            if trial.state.is_finished():
+                curve = trial.intermediate_values
+                best = max(curve.values(), default=None)
+                reason = str(trial.user_attrs.get("reason", ""))
+                self.rows[trial.number] = Row(
+                    trial.number, len(curve), len(curve), best, best, trial.state.name, reason
+                )
+        if self.console.is_terminal and not self.quiet:
+            self.live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2)
+            self.live.start()
+
+    def end(self) -> None:
+        if self.live:
+            self.live.stop()
+            self.live = None
+
+    def started(self, number: int, params: Mapping[str, Any], num_epochs: int, from_epoch: int = 0) -> None:
+        text = ", ".join(f"{name.rsplit('.', 1)[-1]} {short(value)}" for name, value in params.items())
+        if number not in self.rows or params:
+            self.rows[number] = Row(number, num_epochs, params=text)
+        self.rows[number].state = "RUNNING"
+        what = f"goes on from epoch {from_epoch + 1}" if from_epoch else "starts"
+        self._say(f"trial {number} {what}: {text or 'default configuration'}")
+
+    def epoch(self, number: int, epoch: int, value: float) -> None:
+        row = self.rows.setdefault(number, Row(number, epoch + 1))
+        row.epoch, row.value = epoch + 1, value
+        row.best = value if row.best is None else max(row.best, value)
+        self.epochs_seen += 1
+        self._say(f"trial {number} epoch {epoch + 1}/{row.num_epochs}: {self.metric} {value:.4f}")
+
+    def ended(self, number: int, state: str, reason: str) -> None:
+        row = self.rows.setdefault(number, Row(number, 0))
+        row.state, row.reason = state, reason
+        best = f", best {row.best:.4f}" if row.best is not None else ""
+        self._say(f"trial {number} {state}{best}: {reason}")
+
+    def note(self, text: str) -> None:
+        if not self.quiet:
+            self.console.print(text, highlight=False)
+
+    def _say(self, text: str) -> None:
+        if not self.live and not self.quiet:
+            self.console.print(f"[{time.strftime('%H:%M:%S')}] {text}", highlight=False, markup=False)
+
+    def _render(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name, justify in (("trial", "right"), ("state", "left"), ("epoch", "right")):
+            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        table.add_column(self.metric, justify="right")
+        table.add_column("best", justify="right")
+        table.add_column("", overflow="ellipsis", no_wrap=True)
+        rows = sorted(self.rows.values(), key=lambda r: r.number)
+        top = max((r.best for r in rows if r.best is not None), default=None)
+        hidden = max(0, len(rows) - ROWS)
+        for row in [r for r in rows[:hidden] if r.best == top and top is not None][:1] + rows[hidden:]:
+            crown = "*" if row.best is not None and row.best == top else ""
+            table.add_row(
+                f"{crown}{row.number}", Text(row.state, STATE_STYLE.get(row.state, "")), f"{row.epoch}/{row.num_epochs}",
+                _figure(row.value), _figure(row.best), row.reason or row.params,
+            )  # fmt: skip
+        return Group(table, Text(self._footer(top), style="dim"))
+
+    def _footer(self, top: float | None) -> str:
+        used = time.monotonic() - self.started_at
+        ended = sum(row.state != "RUNNING" for row in self.rows.values())
+        budget = f"{ended} of {self.request.trials} trials" if self.request.trials else f"{ended} trials"
+        eta = self._eta_s(used, ended)
+        left = f", about {clock(eta)} left" if eta is not None else ""
+        return f"best {self.metric} {_figure(top)}   {budget}, {clock(used)} gone{left}"
+
+    def _eta_s(self, used: float, ended: int) -> float | None:
+        """Seconds left by the budget that will end first, going by the pace so far."""
+        guesses = []
+        if self.request.time_s:
+            guesses.append(self.request.time_s - used)
+        if self.request.trials and ended:
+            guesses.append(used / ended * (self.request.trials - ended))
+        if self.request.epochs and self.epochs_seen:
+            guesses.append(used / self.epochs_seen * (self.request.epochs - self.epochs_seen))
+        return max(0.0, min(guesses)) if guesses else None
+
+
+def short(value: Any) -> str:
+    """A value in as few characters as tell it: 0.00021, 3e-05, AdamW."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 45s, 3m10s or 2h05m."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
