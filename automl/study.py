@@ -49,6 +49,15 @@ class Study:
             sampler=samplers.make("random", 0),
         )
 
+    @classmethod
+    def reading(cls, storage: Any) -> Study:
+        """The study of a storage, to look at."""
+        import optuna
+
+        study = cls.__new__(cls)
+        study.study = optuna.load_study(study_name=None, storage=storage)
+        return study
+
     def trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
