@@ -106,9 +106,13 @@ class Progress:
         for row in [r for r in rows[:hidden] if r.best == top and top is not None][:1] + rows[hidden:]:
             crown = "*" if row.best is not None and row.best == top else ""
             table.add_row(
-                f"{crown}{row.number}", Text(row.state, STATE_STYLE.get(row.state, "")), f"{row.epoch}/{row.num_epochs}",
-                _figure(row.value), _figure(row.best), row.reason or row.params,
-            )  # fmt: skip
+                f"{crown}{row.number}",
+                Text(row.state, STATE_STYLE.get(row.state, "")),
+                f"{row.epoch}/{row.num_epochs}",
+                _figure(row.value),
+                _figure(row.best),
+                row.reason or row.params,
+            )
         return Group(table, Text(self._footer(top), style="dim"))
 
     def _footer(self, top: float | None) -> str:

@@ -140,9 +140,13 @@ def status(console: Console, root: Path) -> None:
         state = trial.state.name
         style = STATE_STYLE.get(state, "")
         table.add_row(
-            str(trial.number), f"[{style}]{state}[/]" if style else state, str(max(curve, default=-1) + 1),
-            "-" if value is None else f"{value:.4f}", "-" if at is None else str(at + 1), str(trial.user_attrs.get("reason", "")),
-        )  # fmt: skip
+            str(trial.number),
+            f"[{style}]{state}[/]" if style else state,
+            str(max(curve, default=-1) + 1),
+            "-" if value is None else f"{value:.4f}",
+            "-" if at is None else str(at + 1),
+            str(trial.user_attrs.get("reason", "")),
+        )
     console.print(table)
     running = is_running(root)
     console.print(
@@ -192,11 +196,11 @@ def outcome(console: Console, result: Outcome) -> None:
         console.print(f"{mark}  {stage.name}: {_stage_text(stage)}", highlight=False)
     folder = result.root / "best"
     console.print(f"files   {folder}", highlight=False)
+    spec_file = folder / "inference.yaml"
+    following = f"deformable_detr inference -e {spec_file} dataset.infer_data_sources.image_dir=[IMAGES]"
     console.print(
-        f"next    deformable_detr inference -e {folder / 'inference.yaml'} "
-        "dataset.infer_data_sources.image_dir=[IMAGES]" if (folder / "inference.yaml").exists() else f"next    ls {folder}",
-        highlight=False, markup=False,
-    )  # fmt: skip
+        f"next    {following if spec_file.exists() else f'ls {folder}'}", highlight=False, markup=False
+    )
 
 
 def _stage_text(stage: Any) -> str:

@@ -1,0 +1,40 @@
+# Each target does its own set-up in a fresh clone.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test test-all check bench setup clean
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later must run this; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet -e '.[dev]'
+	touch $@
+
+setup: $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	$(BIN)/automl run --model deformable_detr --demo --trials 8
+
+test: $(VENV)/.installed-dev check
+	$(BIN)/pytest
+
+test-all: $(VENV)/.installed-dev check
+	$(BIN)/pytest -m 'not gpu'
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m model.generate --check
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python studies/bench_ms_deform_attn/bench.py
+
+clean:
+	rm -rf $(VENV) build dist
