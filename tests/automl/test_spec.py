@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+
+from automl import spec
+from automl.errors import SpecError
+
+SCHEMA = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "train": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "lr": {"type": "number", "exclusiveMinimum": 0, "maximum": 0.01},
+                "optimizer": {"type": "string", "enum": ["AdamW", "SGD"]},
+                "size": {"type": ["integer", "null"], "minimum": 1},
+            },
+        }
+    },
+}
+
+
+def sourced() -> spec.SourcedSpec:
+    return spec.SourcedSpec({"train": {"lr": 1e-4, "optimizer": "AdamW", "size": None}, "steps": [40]})
+
+
+def test_later_layers_win_and_sources_are_kept() -> None:
+    merged = sourced()
+    merged.overlay({"train": {"lr": 2e-4, "optimizer": "SGD"}}, "my.yaml")
+    merged.overlay({"train": {"lr": 3e-4}}, "--set")
+    assert merged.spec["train"] == {"lr": 3e-4, "optimizer": "SGD", "size": None}
+    assert merged.sources == {"train.lr": "--set", "train.optimizer": "my.yaml"}
+
+
+def test_facts_fill_only_what_nobody_set() -> None:
+    merged = sourced()
+    merged.overlay({"steps": [7]}, "my.yaml")
+    assert merged.fill({"steps": [8], "train.size": 5}, "data") == {"train.size": 5}
+    assert merged.spec["steps"] == [7]
+    assert merged.spec["train"]["size"] == 5
+    assert merged.sources["train.size"] == "data"
+
+
+def test_set_values_are_yaml_with_scientific_numbers_and_shorthand() -> None:
+    values = spec.parse_set(
+        ["learning_rate=1e-4", "a=[1, 2]", "b=off", "c=", "d=x=y"], {"learning_rate": "train.lr"}
+    )
+    assert values == {"train.lr": 1e-4, "a": [1, 2], "b": False, "c": "", "d": "x=y"}
+
+
+@pytest.mark.parametrize("pair", ["novalue", "=3", "a=[1"])
+def test_broken_set_is_one_clear_error(pair: str) -> None:
+    with pytest.raises(SpecError, match="--set"):
+        spec.parse_set([pair], {})
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"train": {"lr": 0.5}}, r"--set: train.lr must be a number in \(0, 0.01\], but got 0.5"),
+        ({"train": {"lr": 0}}, r"train.lr must be a number in \(0, 0.01\], but got 0"),
+        ({"train": {"lr_": 0.1}}, r"unknown key 'train.lr_'; did you mean 'lr'\?"),
+        ({"train": {"optimizer": "Adam"}}, "train.optimizer must be one of AdamW, SGD, but got 'Adam'"),
+        ({"train": {"size": "big"}}, r"train.size must be an integer or null in \[1, inf\), but got 'big'"),
+    ],
+)
+def test_violations_name_path_wanted_value_and_source(document: dict, message: str) -> None:
+    sources = {name: "--set" for name, _ in spec.leaves(document)}
+    with pytest.raises(SpecError, match=message):
+        spec.validate(document, SCHEMA, sources)
+
+
+def test_every_violation_is_listed_at_once() -> None:
+    with pytest.raises(SpecError) as caught:
+        spec.validate({"train": {"lr": 5, "optimizer": "x"}, "trian": {}}, SCHEMA)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [1", "not valid YAML"), ("- 1", "must be a mapping"), ("\x00", "not valid YAML")],
+)
+def test_broken_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=message):
+        spec.load(path)
+
+
+def test_missing_file_and_empty_file(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="no such spec file"):
+        spec.load(tmp_path / "none.yaml")
+    (tmp_path / "empty.yaml").write_text("")
+    assert spec.load(tmp_path / "empty.yaml") == {}
+
+
+def test_diff_lists_changed_added_and_missing_leaves() -> None:
+    assert spec.diff({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == [
+        ("a.c", 2, 3),
+        ("d", None, 4),
+    ]

@@ -1,0 +1,148 @@
+import contextlib
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model import spec
+from model.errors import UserError
+from model.parameters import ACTIONS, MANDATORY, PARAMETERS, of_action
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "facts" / "deformable_detr.json"
+
+# Where our table departs from TAO's on purpose.
+DEPARTURES = {
+    "model.backbone": "enum",  # more ResNets
+    "quantize.backend": "enum",  # onnxruntime
+    "train.precision": "enum",  # bf16
+    "quantize.backend_kwargs": "default",
+    "inference.color_map": "default",
+    "train.clip_grad_norm": "minimum math_cond",  # 0 means no clipping
+    "export.input_height": "default",  # 640x640
+    "export.input_width": "default",
+}
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the table of TAO's parameters")
+def test_table_has_every_parameter_of_tao_as_it_is() -> None:
+    facts = json.loads(SHARED.read_text())
+    wanted = dict(facts["parameters_in_every_action"])
+    for of_one in facts["parameters_by_action"].values():
+        wanted |= of_one
+    ours = {p.name: p for p in PARAMETERS}
+    assert not set(wanted) - set(ours)
+    for name, fact in wanted.items():
+        param = ours[name]
+        got = {
+            "type": param.type,
+            "default": param.default,
+            "minimum": param.minimum,
+            "maximum": "inf" if param.maximum == float("inf") else param.maximum,
+            "enum": list(param.enum) if param.enum else None,
+            "math_cond": param.math_cond,
+            "depends_on": param.depends_on,
+            "parent_param": "TRUE" if param.parent_param else None,
+            "automl_enabled": param.automl,
+            "popular": param.popular or None,
+        }
+        differing = {k for k, v in got.items() if str(v) != str(fact.get(k))}
+        assert differing <= set(DEPARTURES.get(name, "").split()), (name, differing)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_defaults_resolve_to_themselves(action: str) -> None:
+    assert spec.resolve(action, {}) == spec.default_spec(action)
+
+
+def test_names_are_unique() -> None:
+    names = [p.name for p in PARAMETERS]
+    assert len(names) == len(set(names))
+
+
+def test_defaults_are_not_shared_between_specs() -> None:
+    first = spec.default_spec("train")
+    first["dataset"]["augmentation"]["scales"].append(1)
+    assert spec.default_spec("train")["dataset"]["augmentation"]["scales"][-1] == 800
+
+
+@pytest.mark.parametrize(
+    ("partial", "message"),
+    [
+        ({"train": {"optim": {"lr_backbne": 1e-5}}}, "unknown key 'train.optim.lr_backbne'; did you mean 'train.optim.lr_backbone'?"),
+        ({"train": {"optim": {"lr": 0.5}}}, r"train.optim.lr must be a number in (0, 0.01], but got 0.5"),
+        ({"train": {"optim": {"lr": 0}}}, r"train.optim.lr must be a number in (0, 0.01], but got 0"),
+        ({"train": {"optim": {"lr": True}}}, "train.optim.lr must be a number"),
+        ({"dataset": {"batch_size": 2.5}}, r"dataset.batch_size must be an integer in [1, inf), but got 2.5"),
+        ({"dataset": {"train_data_sources": [{"img": 1}]}}, "dataset.train_data_sources must be a list of sources"),
+        ({"dataset": {"test_data_sources": {"imge_dir": ""}}}, "must be a mapping with the keys image_dir, json_file"),
+        ({"model": {"backbone": "resnet_51"}}, "model.backbone must be one of"),
+        ({"export": {"checkpoint": "x"}}, "export.checkpoint belongs to export, not to train"),
+        ({"model": {"num_select": 700}, "dataset": {"num_classes": 2}}, "model.num_select must be < model.num_queries * dataset.num_classes = 600"),
+        ({"model": {"num_feature_levels": 3}}, "len(model.return_interm_indices) must equal model.num_feature_levels"),
+        ({"model": {"hidden_dim": 100}}, "multiple of model.nheads"),
+        ({"train": {"input_height": 64}}, "must be set together"),
+        ({"model": {"return_interm_indices": [2, 1, 3, 4]}}, "must be increasing numbers"),
+        (
+            {"dataset": {"augmentation": {"fixed_random_crop": None, "train_random_crop_min": 600}}},
+            "train_random_crop_max must be > train_random_crop_min",
+        ),
+    ],
+)  # fmt: skip
+def test_refusals(partial: dict, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        spec.resolve("train", partial)
+    assert message in str(caught.value)
+
+
+def test_every_problem_is_listed_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        spec.resolve("train", {"train": {"optim": {"lr": 5, "momentum": -1}}, "modl": 1})
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_timm_backbones_are_allowed_by_pattern() -> None:
+    assert (
+        spec.resolve("train", {"model": {"backbone": "timm/resnet18"}})["model"]["backbone"]
+        == "timm/resnet18"
+    )
+
+
+def test_mandatory_values_are_asked_for_when_needed() -> None:
+    full = spec.resolve("export", {})
+    assert full["export"]["checkpoint"] == MANDATORY
+    with pytest.raises(UserError, match="export.checkpoint must be given"):
+        spec.require(full, "export.checkpoint", "export.input_height")
+
+
+def test_architecture_differences_name_leaf_and_both_values() -> None:
+    a, b = spec.default_spec("train"), spec.default_spec("train")
+    b["model"]["hidden_dim"], b["train"]["optim"]["lr"] = 128, 1e-3
+    assert spec.architecture_differences(a, b) == ["model.hidden_dim: 256, 128"]
+
+
+_NUMERIC = [p for p in of_action("train") if p.type in ("int", "float") and p.name.startswith("train.optim")]
+
+
+@given(
+    param=st.sampled_from(_NUMERIC), value=st.floats(allow_nan=False, allow_infinity=False) | st.integers()
+)
+@settings(max_examples=200, deadline=None)
+def test_numbers_pass_exactly_within_bounds(param, value) -> None:
+    low = -float("inf") if param.minimum is None else param.minimum
+    high = float("inf") if param.maximum is None else param.maximum
+    inside = low <= value <= high and (">" not in (param.math_cond or "") or value > 0)
+    whole = param.type == "float" or isinstance(value, int)
+    assert (spec.check_value(param, value) is None) == (inside and whole)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3), lambda v: st.lists(v, max_size=2) | st.dictionaries(st.sampled_from(["train", "model", "lr", "optim", "x"]), v, max_size=3)))  # fmt: skip
+@settings(max_examples=300, deadline=None)
+def test_any_document_is_resolved_or_refused_with_a_user_error(document) -> None:
+    document = document if isinstance(document, dict) else {"train": document}
+    before = copy.deepcopy(document)
+    with contextlib.suppress(UserError):
+        spec.resolve("train", document)
+    assert document == before

@@ -1,0 +1,48 @@
+"""The dependency rules, executed: who may import whom, and what stays unimported."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def imported_by(package: str) -> set[str]:
+    names: set[str] = set()
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize(("package", "banned"), [("automl", "model"), ("model", "automl")])
+def test_engine_and_model_never_import_each_other(package: str, banned: str) -> None:
+    assert not imported_by(package) & {banned, "studies", "tests"}
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import automl",
+        "import automl.cli",
+        "import automl.loop",
+        "import model",
+        "import model.cli",
+        "import model.spec",
+    ],
+)
+def test_light_imports_bring_in_neither_torch_nor_ray(statement: str) -> None:
+    heavy = {"torch", "ray", "pytorch_lightning", "torchvision", "optuna"} & loaded_after(statement)
+    assert heavy <= ({"optuna"} if statement == "import automl.loop" else set())
