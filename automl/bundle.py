@@ -82,7 +82,7 @@ class ModelBundle:
         if target is None:
             return None
         module, _, function = target.partition(":")
-        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+        return getattr(importlib.import_module(module), function)
 
 
 def resolve(model: str) -> ModelBundle:

@@ -74,7 +74,8 @@ def prepare(request: RunRequest, work_dir: Path) -> Plan:
         request = _with_demo(request, model, work_dir)
     merged, engine_keys = merge(request, model)
     searching = policy.resolve(model, request.policy, engine_keys.get("automl_policy"))
-    schema = model.schema("train") if searching or model.schema_path("train").is_file() else None
+    # Without a search a missing or broken schema is no obstacle: the model's own check still holds.
+    schema = None if not searching and policy.not_runnable(model) else model.schema("train")
     if schema:
         spec.validate(merged.spec, schema, merged.sources)
     facts, filled, warnings = _read_data(request, model, merged, work_dir)

@@ -49,7 +49,8 @@ class RunRequest:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> RunRequest:
         """The request of a run.json; a key this version does not know is refused by the constructor."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()})
+        fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
+        return cls(**fields)
 
 
 def parse_time(text: str) -> float:
