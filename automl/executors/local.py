@@ -1,0 +1,109 @@
+"""Trials on this machine, without Ray: one loop that looks at every running trial twenty times a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from automl.errors import UserError
+from automl.executors.base import DEADLINE, STOPPED, Driver, Executor, Exit, TrialJob
+from automl.launcher import POLL_S, ForkServer, TrialProcess, start_fork_server
+
+
+class LocalExecutor(Executor):
+    """Up to `concurrency` trials at a time, each on GPUs of its own from `gpus` (ids for CUDA_VISIBLE_DEVICES).
+
+    The fork server starts importing the modules `preload` when the executor is made, so make it early.
+    """
+
+    def __init__(
+        self,
+        concurrency: int = 1,
+        gpus: Sequence[int | str] = (),
+        preload: Sequence[str] = (),
+        server: ForkServer | None = None,
+    ) -> None:
+        if concurrency < 1:
+            raise UserError(f"concurrency must be at least 1, got {concurrency}")
+        self.concurrency = concurrency
+        self.gpus = list(gpus)
+        self._server = server or start_fork_server(preload)
+
+    def run(self, driver: Driver) -> None:
+        self._server.wait_ready()
+        loop = _Loop(driver, self._server, self.concurrency, list(self.gpus))
+        try:
+            while loop.step():
+                time.sleep(POLL_S)
+        finally:
+            loop.close()
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class _Loop:
+    """The state of one `run`."""
+
+    def __init__(self, driver: Driver, server: ForkServer, slots: int, free_gpus: list[int | str]) -> None:
+        self.driver, self.server, self.slots = driver, server, slots
+        self.free_gpus, self.all_gpus = free_gpus, len(free_gpus)
+        self.running: dict[int, TrialProcess] = {}
+        self.gpus_of: dict[int, list[int | str]] = {}
+        self.stopped: set[int] = set()  # told to stop by the driver; it wants no more records of them
+        self.waiting: TrialJob | None = None  # for GPUs
+        self.ending = False
+
+    def step(self) -> bool:
+        """Look at everything once; False when there is nothing left to do."""
+        if not self.ending and self.driver.deadline_passed():
+            self._end_all()
+        if not self.ending:
+            self._fill()
+        for number in list(self.running):
+            self._serve(number)
+        over = self.ending or (self.waiting is None and self.driver.finished())
+        return bool(self.running) or not over
+
+    def close(self) -> None:
+        for trial in self.running.values():
+            trial.close()
+
+    def _fill(self) -> None:
+        while len(self.running) < self.slots:
+            job = self.waiting or self.driver.next_job()
+            self.waiting = None
+            if job is None:
+                return
+            if job.num_gpus > self.all_gpus:
+                raise UserError(
+                    f"a trial needs {job.num_gpus} GPUs, but this run may use {self.all_gpus}: lower train.num_gpus, "
+                    "or give the run more GPUs"
+                )
+            if job.num_gpus > len(self.free_gpus):
+                self.waiting = job
+                return
+            gpus = [self.free_gpus.pop(0) for _ in range(job.num_gpus)]
+            self.gpus_of[job.number] = gpus
+            self.running[job.number] = TrialProcess(job, self.server, gpus)
+
+    def _serve(self, number: int) -> None:
+        """Hand the trial's news to the driver."""
+        trial = self.running[number]
+        for event in trial.poll():
+            if isinstance(event, Exit):
+                del self.running[number]
+                self.free_gpus += self.gpus_of.pop(number)
+                self.stopped.discard(number)
+                self.driver.on_exit(number, event)
+            elif number not in self.stopped and not self.driver.on_record(number, event):
+                self.stopped.add(number)
+                trial.kill(STOPPED)
+
+    def _end_all(self) -> None:
+        self.ending = True
+        for trial in self.running.values():
+            trial.kill(DEADLINE)
+        if self.waiting is not None:
+            self.driver.on_exit(self.waiting.number, Exit(None, DEADLINE))
+            self.waiting = None

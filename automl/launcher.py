@@ -1,0 +1,417 @@
+"""Starts, watches and ends the processes of a trial.
+
+`ForkServer` is a handle on a node's fork server (forkserver.py); `TrialProcess` is one trial in it: its records as
+they are written, its exit, a watchdog, and `kill`, which ends every process of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from automl.errors import AutoMLError
+from automl.executors.base import FINISHED, STOPPED, Exit, TrialJob
+
+POLL_S = 0.05  # between two looks at a trial's files
+GRACE_S = 5.0  # between SIGTERM and SIGKILL
+READY_TIMEOUT_S = 300.0  # for the fork server's imports
+LONGEST_PATH = 107  # bytes in a unix socket's address
+
+# `-m` and `-c` put the current folder first in sys.path, where a user's file may shadow a module; so the path is set
+# before anything is imported (sys itself is built in).
+_BOOT = "import sys; sys.path[:] = sys.argv.pop(1).split(':'); from automl.forkserver import main; main()"
+
+
+@dataclass(frozen=True)
+class ServerPlan:
+    """What a process on any node needs to find or start the run's fork server there. The server ends when nobody
+    has been connected for `idle_s`."""
+
+    folder: str
+    preload: tuple[str, ...]
+    cwd: str
+    idle_s: float = 20.0
+
+
+def start_fork_server(preload: Sequence[str], socket_dir: Path | str | None = None) -> ForkServer:
+    """Start this run's fork server, which imports the modules `preload` while the caller goes on.
+
+    The caller owns it: all trials end when the handle is closed or the calling process dies. Its folder
+    (`socket_dir`, by default a new one in the temporary directory) is made with mode 0700 and removed at the end.
+    """
+    folder = socket_dir or tempfile.mkdtemp(prefix="automl-")
+    return ForkServer(ServerPlan(str(folder), tuple(preload), os.getcwd()), owner=True)
+
+
+class ForkServer:
+    """A handle on a node's fork server; starts one where none answers, under a lock against other processes.
+
+    The owner's handle starts it at once, and ties it and all its trials to this process.
+    """
+
+    def __init__(self, plan: ServerPlan, owner: bool = False) -> None:
+        self.plan = plan
+        self._owner = owner
+        self._path = os.path.join(plan.folder, "socket")
+        self._owning: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        if len(os.fsencode(self._path)) > LONGEST_PATH:
+            raise AutoMLError(
+                f"{self._path}: a socket's path has at most {LONGEST_PATH} bytes; set TMPDIR to a shorter folder"
+            )
+        if owner:
+            self.connect().close()
+
+    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> dict[str, Any]:
+        """Wait for the imports. Returns {"ready": pid, "threads": number of threads in the server}. Raises
+        `AutoMLError` with the end of the server's log when they fail."""
+        modules = ", ".join(self.plan.preload) or "nothing"
+        try:
+            with self._dial() as connection:
+                connection.sendall(b'{"ask": true}\n')
+                connection.settimeout(timeout_s)
+                reply = connection.makefile().readline()
+        except TimeoutError:
+            raise AutoMLError(f"importing {modules} took more than {timeout_s:g} s") from None
+        except OSError:  # it is no longer there
+            reply = ""
+        if not reply:
+            raise AutoMLError(f"the fork server, which imports {modules}, failed: {self.last_words()}")
+        return dict(json.loads(reply))
+
+    def connect(self) -> socket.socket:
+        """A new connection. The server may still be importing; it answers afterwards."""
+        with contextlib.suppress(OSError):
+            return self._dial()
+        with self._lock():
+            with contextlib.suppress(OSError):  # another process has been faster
+                return self._dial()
+            self._launch()
+            if self._owner:
+                self._owning = self._dial()
+                self._owning.sendall(b'{"own": true}\n')
+            return self._dial()
+
+    def last_words(self) -> str:
+        """The last line of the server's log."""
+        return last_line(Path(self.plan.folder, "server.log")) or "it left no message"
+
+    def close(self) -> None:
+        """As the owner, end the server and all trials; else nothing. May be called twice."""
+        if self._owning is None:
+            return
+        self._owning.close()
+        self._owning = None
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(2.0)  # it is done at once, unless in the midst of an import
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self.plan.folder, ignore_errors=True)
+
+    def __enter__(self) -> ForkServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _dial(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(self._path)
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        _make_private(self.plan.folder)
+        with open(os.path.join(self.plan.folder, "lock"), "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _launch(self) -> None:
+        """Listen first, then start: whoever connects from now on is heard once the imports are done."""
+        if not os.path.isdir(self.plan.cwd):
+            raise AutoMLError(
+                f"{self.plan.cwd} does not exist on {socket.gethostname()}: a run on several machines needs its "
+                "working directory, data and results on a file system that all of them share"
+            )
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+        path = ":".join(os.path.abspath(entry) for entry in sys.path)
+        # One thread: a pool started by an import would hang every child (see forkserver.py).
+        env = {"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", **os.environ, "OMP_NUM_THREADS": "1"}
+        with (
+            socket.socket(socket.AF_UNIX) as listener,
+            open(os.path.join(self.plan.folder, "server.log"), "wb") as log,
+        ):
+            listener.bind(self._path)
+            listener.listen(128)
+            number = listener.fileno()
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, path, str(number), self.plan.folder, str(self.plan.idle_s)]
+                + list(self.plan.preload),
+                cwd=self.plan.cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[number],
+                start_new_session=True,
+            )
+
+
+def _make_private(folder: str) -> None:
+    """Make the folder, or check that it is ours alone: whoever may write there could answer for the server."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    state = os.lstat(folder)
+    if state.st_uid != os.getuid() or state.st_mode & 0o077 or os.path.islink(folder):
+        raise AutoMLError(f"{folder} must be a folder of this user with mode 0700; remove it and try again")
+
+
+class TrialProcess:
+    """One trial, from its start. Not started yet while the fork server still imports.
+
+    `gpus`: ids for CUDA_VISIBLE_DEVICES; a job without GPUs sees none. Records that metrics.jsonl already holds (a
+    resumed trial) are not delivered again.
+    """
+
+    def __init__(self, job: TrialJob, server: ForkServer, gpus: Sequence[int | str] = ()) -> None:
+        self.job = job
+        self._server = server
+        self._folder = Path(job.trial_dir)
+        self._metrics = MetricsTail(self._folder / "metrics.jsonl")
+        self._log_began_at = _size(self._folder / "log.txt")
+        self._pids: list[int] = []
+        self._stop_reason: str | None = None
+        self._exit: Exit | None = None
+        self._over = False
+        self._received = b""
+        self._grown_to, self._grown_at = (0, 0), time.monotonic()
+        self._connection = server.connect()
+        self._send({"run": self._request(gpus)})
+
+    @property
+    def over(self) -> bool:
+        """The exit has been delivered."""
+        return self._over
+
+    def poll(self, wait_s: float = 0.0) -> list[dict[str, Any] | Exit]:
+        """What is new: records in order, at the very end one `Exit`. Waits for up to `wait_s` for something."""
+        until = time.monotonic() + wait_s
+        while True:
+            events = self._look()
+            left_s = until - time.monotonic()
+            if events or left_s <= 0 or self._over:
+                return events
+            if self._exit is None:
+                select.select([self._connection], [], [], min(left_s, POLL_S))
+
+    def kill(self, reason: str = STOPPED, grace_s: float = GRACE_S) -> None:
+        """End the trial: SIGTERM to all its processes, SIGKILL after `grace_s`. Its exit comes through `poll`, with
+        this reason unless it ended by itself first."""
+        self._end(reason, signal.SIGTERM, grace_s)
+
+    def close(self) -> None:
+        """Give up on the trial: what still runs of it is killed at once, and no exit is delivered."""
+        self._connection.close()
+        self._over = True
+
+    # ---- to and from the server ---------------------------------------------------------------------------
+
+    def _request(self, gpus: Sequence[int | str]) -> dict[str, Any]:
+        job = self.job
+        cores = job.cpus if job.num_gpus == 0 else len(os.sched_getaffinity(0))
+        return {
+            "number": job.number,
+            "ranks": job.ranks,
+            "trial_dir": os.path.abspath(job.trial_dir),
+            "entry": job.entry,
+            "command": [word.replace("{spec}", job.spec_path) for word in job.command],
+            "spec_path": job.spec_path,
+            "launch_env": {
+                "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus)),
+                "OMP_NUM_THREADS": str(max(1, int(cores / job.ranks))),
+            },
+            "env": dict(job.env),
+        }
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # the server has gone; the next look finds out
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def _look(self) -> list[dict[str, Any] | Exit]:
+        if self._over:
+            return []
+        if self._exit is None:
+            self._listen()
+        ended = self._exit  # read before the records: none can be written after it
+        events: list[dict[str, Any] | Exit] = []
+        try:
+            while records := self._metrics.read():
+                events.extend(records)
+        except ValueError as error:
+            broken = f"{self._metrics.path} is broken: {error}"
+            self._end(broken, signal.SIGTERM, GRACE_S)
+            ended = ended and Exit(None, broken)
+        if ended is not None:
+            self._over = True
+            self._connection.close()
+            return [*events, ended]
+        self._watch()
+        return events
+
+    def _listen(self) -> None:
+        """Take in what the server has said."""
+        while self._exit is None and select.select([self._connection], [], [], 0)[0]:
+            try:
+                block = self._connection.recv(1 << 16)
+            except ConnectionError:
+                block = b""
+            if not block:
+                self._exit = self._lost()
+                return
+            *lines, self._received = (self._received + block).split(b"\n")
+            for line in lines:
+                self._hear(json.loads(line))
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        if "started" in message:
+            self._pids = message["started"]
+            self._grown_at = time.monotonic()
+        elif "refused" in message:
+            self._exit = Exit(None, f"could not be started: {message['refused']}")
+        elif message["killed"] and self._stop_reason is not None:
+            self._exit = Exit(None, self._stop_reason)
+        else:
+            self._exit = Exit(message["exited"], self._why(message["exited"], message["rank"]))
+
+    def _lost(self) -> Exit:
+        """The server is gone. Its children went with it (PDEATHSIG); theirs may not have."""
+        for pid in self._pids[:1]:
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
+        if self._stop_reason is not None:
+            return Exit(None, self._stop_reason)
+        state = "lost with its fork server" if self._pids else "could not be started: the fork server failed"
+        return Exit(None, f"{state}: {self._server.last_words()}")
+
+    def _why(self, code: int, rank: int) -> str:
+        where = f" in rank {rank}" if self.job.ranks > 1 else ""
+        if code == 0:
+            return FINISHED
+        if code < 0:
+            guess = " (out of memory?)" if code == -signal.SIGKILL else f" ({signal.Signals(-code).name})"
+            return f"killed by signal {-code}{guess}{where}"
+        line = last_line(self._folder / "log.txt", self._log_began_at)
+        return f"exit code {code}{where}" + (f"; last line of log: {line}" if line else "; it logged nothing")
+
+    # ---- ending it ----------------------------------------------------------------------------------------------
+
+    def _end(self, reason: str, number: signal.Signals, grace_s: float) -> None:
+        if self._exit is None:
+            self._listen()
+        if self._stop_reason is not None or self._exit is not None:
+            return
+        self._stop_reason = reason
+        if (
+            not self._pids
+        ):  # the server still imports, or has not got to it: it drops what is asked and then left
+            self._connection.close()
+            self._exit = Exit(None, reason)
+            return
+        self._send({"kill": number, "grace_s": grace_s})
+
+    def _watch(self) -> None:
+        """End the trial when it has been silent for too long. SIGABRT lets Python write where it hangs to the log."""
+        timeout_s = self.job.silence_timeout_s
+        if timeout_s is None or not self._pids:
+            return
+        sizes = (_size(self._metrics.path), _size(self._folder / "log.txt"))
+        if sizes != self._grown_to:
+            self._grown_to, self._grown_at = sizes, time.monotonic()
+        elif time.monotonic() - self._grown_at > timeout_s:
+            self._end(f"silent for {timeout_s:g} s", signal.SIGABRT, GRACE_S)
+
+
+class MetricsTail:
+    """The lines a trial appends to metrics.jsonl from now on. A line counts once its newline is there.
+
+    A last line cut short by a process that died is removed, or the next line would be appended to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+        if path.exists():
+            with open(path, "r+b") as file:
+                content = file.read()
+                self._offset = content.rfind(b"\n") + 1
+                if self._offset < len(content):
+                    file.truncate(self._offset)
+
+    def read(self) -> list[dict[str, Any]]:
+        """The records of the lines that are new. Raises `ValueError`, again at every call, when the next line holds
+        no JSON object or the file has become shorter."""
+        size = _size(self.path)
+        if size < self._offset:
+            raise ValueError(
+                f"it shrank from {self._offset} to {size} bytes; a trainer must only append to it"
+            )
+        records: list[dict[str, Any]] = []
+        if size == self._offset:
+            return records
+        with open(self.path, "rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    records.append(_record(line))
+                except ValueError:
+                    if records:
+                        break  # these first
+                    raise
+                self._offset += len(line)
+        return records
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError(f"a line must be a JSON object, got {line[:80]!r}")
+    return record
+
+
+def last_line(path: Path, start: int = 0) -> str:
+    """The last line with text in the file from byte `start` on, shortened; "" when there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(start, _size(path) - 8192))
+            lines = file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return next((line.strip()[:1000] for line in reversed(lines) if line.strip()), "")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
