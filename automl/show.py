@@ -110,6 +110,7 @@ def first_configurations(what: Plan, count: int) -> list[dict[str, Any]]:
 
     from automl.study import Study
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = Study(optuna.storages.InMemoryStorage(), what.space, what.request.sampler, what.request.seed)
     study.enqueue_default()
     return [study.ask()[1] for _ in range(count)]

@@ -56,7 +56,7 @@ class DetectorModule(pl.LightningModule):
     """Trains the detector of `spec`, validates by loss and COCO metrics.
 
     `classes` ([{"id", "name"}]) travels in the checkpoint. After a validation, `val_metrics` holds `val_loss`,
-    `val_mAP`, `val_mAP50` and the loss terms; after an epoch `train_loss` holds the mean over its steps.
+    `val_mAP` and `val_mAP50`.
     """
 
     def __init__(self, spec: Mapping[str, Any], classes: list[dict[str, Any]], val_data: Any = None) -> None:
@@ -65,7 +65,6 @@ class DetectorModule(pl.LightningModule):
         self.model = build_model(spec)
         self.criterion = build_criterion(spec)
         self.val_metrics: dict[str, float] = {}
-        self.train_loss = float("nan")
         self._losses: list[torch.Tensor] = []
         self._val_losses: list[torch.Tensor] = []
 
@@ -95,8 +94,9 @@ class DetectorModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         self._losses.clear()
 
-    def on_train_epoch_end(self) -> None:
-        self.train_loss = self._mean(self._losses)
+    def train_loss(self) -> float:
+        """The mean over this epoch's steps and all ranks."""
+        return self._mean(self._losses)
 
     def on_validation_epoch_start(self) -> None:
         self._val_losses.clear()
@@ -171,7 +171,7 @@ class EpochRecorder(pl.Callback):
         validated = (
             (epoch + 1) % trainer.check_val_every_n_epoch == 0 if trainer.check_val_every_n_epoch else last
         )
-        kpi = {"train_loss": module.train_loss} | (module.val_metrics if validated else {})
+        kpi = {"train_loss": module.train_loss()} | (module.val_metrics if validated else {})
         if trainer.is_global_zero:
             now = time.monotonic()
             append_line(

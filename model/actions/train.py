@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,9 @@ def _fit(spec: Spec, folder: Path) -> dict[str, Any]:
     from model.data.module import DataModule
     from model.lightning import DetectorModule, EpochRecorder, freeze
 
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
     train = spec["train"]
     pl.seed_everything(train["seed"] if train["seed"] >= 0 else None, workers=True, verbose=False)
     torch.backends.cudnn.benchmark = train["cudnn"]["benchmark"]
@@ -74,7 +78,7 @@ def _fit(spec: Spec, folder: Path) -> dict[str, Any]:
         raise ModelError(_out_of_memory(spec, str(error))) from error
     if train["is_dry_run"]:
         return {"checkpoint": None, **module.val_metrics}
-    return {"checkpoint": str(folder / ckpt.LATEST), "train_loss": module.train_loss, **module.val_metrics}
+    return {"checkpoint": str(folder / ckpt.LATEST), "train_loss": module.train_loss(), **module.val_metrics}
 
 
 def build_trainer(spec: Spec, callbacks: list[Any]) -> Any:

@@ -1,0 +1,130 @@
+"""COCO annotation files as compact arrays. The only home of ids and labels: a label *is* the category id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.data.sources import stage
+from model.errors import UserError
+
+
+@dataclass(frozen=True)
+class CocoData:
+    """N images and T boxes. Boxes of image i are rows `starts[i]:starts[i + 1]` of the box arrays."""
+
+    files: list[Path]
+    image_ids: np.ndarray  # [N] int64
+    sizes: np.ndarray  # [N, 2] int32, (H, W) px
+    starts: np.ndarray  # [N + 1] int64
+    boxes_xywh_px: np.ndarray  # [T, 4] float32
+    labels: np.ndarray  # [T] int64, category ids
+    crowd: np.ndarray  # [T] bool
+    areas: np.ndarray  # [T] float32, px^2
+    categories: list[dict[str, Any]]  # [{"id", "name"}], by id
+    source: np.ndarray  # [N] int16, which of several sources an image is from
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def ground_truth(self) -> dict[str, Any]:
+        """As a COCO document, for the metrics."""
+        images = [
+            {"id": int(i), "height": int(h), "width": int(w), "file_name": f.name}
+            for i, (h, w), f in zip(self.image_ids, self.sizes, self.files, strict=True)
+        ]
+        owner = np.repeat(self.image_ids, np.diff(self.starts))
+        annotations = [
+            {
+                "id": n + 1,
+                "image_id": int(owner[n]),
+                "category_id": int(self.labels[n]),
+                "bbox": [float(v) for v in self.boxes_xywh_px[n]],
+                "area": float(self.areas[n]),
+                "iscrowd": int(self.crowd[n]),
+            }
+            for n in range(len(self.labels))
+        ]
+        return {"info": {}, "images": images, "annotations": annotations, "categories": self.categories}
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """A COCO document. Raises `UserError` naming file, line and column, or the section that is missing."""
+    path = Path(path)
+    try:
+        document = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such annotation file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}); is the file whole?") from None
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: a COCO file must be an object, but got {type(document).__name__}")
+    for section in ("images", "annotations", "categories"):
+        if not isinstance(document.get(section), list):
+            raise UserError(f"{path}: a COCO file must have a list '{section}'")
+    return document
+
+
+def find_image(folder: Path, name: str) -> Path:
+    """Where a file name of the annotations lies: in the folder, or in its `images/`."""
+    direct = folder / name
+    return direct if direct.exists() or not (folder / "images" / name).exists() else folder / "images" / name
+
+
+def load_coco(json_file: str | Path, image_dir: str | Path, source: int = 0) -> CocoData:
+    """One source as arrays, images in the file's order."""
+    document, folder = read_json(json_file), stage(image_dir)
+    by_image: dict[int, list[Mapping[str, Any]]] = {}
+    for annotation in document["annotations"]:
+        by_image.setdefault(annotation["image_id"], []).append(annotation)
+    images = document["images"]
+    ordered = [by_image.get(image["id"], []) for image in images]
+    flat = [a for group in ordered for a in group]
+    boxes = np.array([a["bbox"] for a in flat], dtype=np.float32).reshape(-1, 4)
+    return CocoData(
+        files=[find_image(folder, image["file_name"]) for image in images],
+        image_ids=np.array([image["id"] for image in images], dtype=np.int64),
+        sizes=np.array([(i["height"], i["width"]) for i in images], dtype=np.int32).reshape(-1, 2),
+        starts=np.concatenate([[0], np.cumsum([len(group) for group in ordered])]).astype(np.int64),
+        boxes_xywh_px=boxes,
+        labels=np.array([a["category_id"] for a in flat], dtype=np.int64),
+        crowd=np.array([bool(a.get("iscrowd", 0)) for a in flat], dtype=bool),
+        areas=np.array([a.get("area", a["bbox"][2] * a["bbox"][3]) for a in flat], dtype=np.float32),
+        categories=sorted(
+            ({"id": c["id"], "name": c["name"]} for c in document["categories"]), key=lambda c: c["id"]
+        ),
+        source=np.full(len(images), source, dtype=np.int16),
+    )
+
+
+def load_sources(sources: Sequence[Mapping[str, str]]) -> CocoData:
+    """Several sources as one dataset; image ids that clash are numbered anew from 1."""
+    parts = [
+        load_coco(s["json_file"], s["image_dir"], n) for n, s in enumerate(sources) if s.get("json_file")
+    ]
+    if not parts:
+        raise UserError("no data source has a json_file")
+    if len(parts) == 1:
+        return parts[0]
+    ids = np.concatenate([p.image_ids for p in parts])
+    if len(np.unique(ids)) < len(ids):
+        ids = np.arange(1, len(ids) + 1)
+    counts = np.concatenate([np.diff(p.starts) for p in parts])
+    names = {c["id"]: c for p in reversed(parts) for c in p.categories}
+    return CocoData(
+        files=[f for p in parts for f in p.files],
+        image_ids=ids,
+        sizes=np.concatenate([p.sizes for p in parts]),
+        starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        boxes_xywh_px=np.concatenate([p.boxes_xywh_px for p in parts]),
+        labels=np.concatenate([p.labels for p in parts]),
+        crowd=np.concatenate([p.crowd for p in parts]),
+        areas=np.concatenate([p.areas for p in parts]),
+        categories=[names[i] for i in sorted(names)],
+        source=np.concatenate([p.source for p in parts]),
+    )

@@ -1,0 +1,184 @@
+"""From an image file to the detector's input: the published augmentations, with each image resampled once.
+
+The published pipeline resizes, crops and resizes again; here the same draws are composed into one source rectangle
+and one target size, so that a pixel is interpolated once and an image costs one resize.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+LSJ_RANGE = (0.1, 2.0)  # large-scale jitter (arXiv:2012.07177)
+MIN_SIDE_PX = 1.0  # a box cut thinner than this by a crop is dropped
+
+
+@dataclass(frozen=True)
+class View:
+    """Part of an image (xyxy px of the original) shown at a size (H, W) px, mirrored or not."""
+
+    box: tuple[float, float, float, float]
+    size: tuple[int, int]
+    flip: bool = False
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """RGB with EXIF rotation applied; 16-bit greys are scaled to 8 bits, not cut off."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+        values = np.asarray(image, dtype=np.float32)
+        top = 65535.0 if values.max() > 255 else 255.0
+        image = Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def short_side(height: float, width: float, short: int, longest: int | None) -> tuple[int, int]:
+    """(H, W) with the short side at `short` px unless that makes the long side longer than `longest`."""
+    scale = short / min(height, width)
+    if longest and max(height, width) * scale > longest:
+        scale = longest / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+class TrainTransform:
+    """Draws a View for each training image. `random` is the caller's numpy Generator."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self.augment = spec["dataset"]["augmentation"]
+        self.exact = exact_size(spec, "train")
+        self.normalise = Normalise(spec)
+
+    def __call__(
+        self, image: Image.Image, target: dict[str, Any], random: np.random.Generator
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        return self.normalise(image, target, self.view(image.height, image.width, random))
+
+    def view(self, height: int, width: int, random: np.random.Generator) -> View:
+        flip = bool(random.random() < self.augment["horizontal_flip_prob"])
+        side = self.augment["fixed_random_crop"]
+        box, size = self._jitter(height, width, side, random) if side else self._crop(height, width, random)
+        return View(box, self.exact or size, flip)
+
+    def _crop(self, height: int, width: int, random: np.random.Generator) -> tuple[Any, tuple[int, int]]:
+        """Half of the images whole, half a random crop; then a random short side."""
+        box = (0.0, 0.0, float(width), float(height))
+        if random.random() < 0.5:
+            h, w = short_side(height, width, int(random.choice(self.augment["train_random_resize"])), None)
+            low, high = self.augment["train_random_crop_min"], self.augment["train_random_crop_max"]
+            crop_w = int(random.integers(min(low, w), min(high, w) + 1))
+            crop_h = int(random.integers(min(low, h), min(high, h) + 1))
+            left, top = int(random.integers(0, w - crop_w + 1)), int(random.integers(0, h - crop_h + 1))
+            sx, sy = width / w, height / h
+            box = (left * sx, top * sy, (left + crop_w) * sx, (top + crop_h) * sy)
+        short = int(random.choice(self.augment["scales"]))
+        return box, short_side(
+            box[3] - box[1], box[2] - box[0], short, self.augment["random_resize_max_size"]
+        )
+
+    def _jitter(
+        self, height: int, width: int, side: int, random: np.random.Generator
+    ) -> tuple[Any, tuple[int, int]]:
+        """Large-scale jitter: scale so that the image fits a square of 0.1 to 2 times `side`, then a random crop
+        of `side`; what is smaller is padded by the collate."""
+        scale = float(random.uniform(*LSJ_RANGE)) * side / max(height, width)
+        h, w = max(1, round(height * scale)), max(1, round(width * scale))
+        crop_h, crop_w = min(h, side), min(w, side)
+        left, top = int(random.integers(0, w - crop_w + 1)), int(random.integers(0, h - crop_h + 1))
+        sx, sy = width / w, height / h
+        return (left * sx, top * sy, (left + crop_w) * sx, (top + crop_h) * sy), (crop_h, crop_w)
+
+
+class EvalTransform:
+    """The whole image, at exactly `size` (H, W) when given, else by its short side."""
+
+    def __init__(self, spec: Mapping[str, Any], size: tuple[int, int] | None = None) -> None:
+        self.augment, self.exact = spec["dataset"]["augmentation"], size
+        self.normalise = Normalise(spec)
+
+    def __call__(
+        self, image: Image.Image, target: dict[str, Any], random: Any = None
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        short, longest = self.augment["test_random_resize"], self.augment["random_resize_max_size"]
+        size = self.exact or short_side(image.height, image.width, short, longest)
+        return self.normalise(image, target, View((0.0, 0.0, float(image.width), float(image.height)), size))
+
+
+class Normalise:
+    """Cuts a View out of an image, scales pixels to mean 0 and deviation 1, and moves the boxes along."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        augment = spec["dataset"]["augmentation"]
+        std = np.array(augment["input_std"], dtype=np.float32)
+        self.scale = (1 / (255 * std)).reshape(3, 1, 1)
+        self.shift = (np.array(augment["input_mean"], dtype=np.float32) / std).reshape(3, 1, 1)
+
+    def __call__(
+        self, image: Image.Image, target: dict[str, Any], view: View
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        """target: boxes_xyxy_px [N, 4] and labels [N] of the original image. Returns [3, H, W] float32 and the
+        target with boxes_cxcywh [N, 4], 0-1 of the view, instead."""
+        h, w = view.size
+        part = image.resize((w, h), Image.Resampling.BILINEAR, box=view.box)
+        pixels = np.asarray(part).transpose(2, 0, 1)
+        if view.flip:
+            pixels = pixels[:, :, ::-1]
+        array = pixels * self.scale - self.shift
+        boxes, keep = visible(target["boxes_xyxy_px"], view)
+        moved = {k: v for k, v in target.items() if k != "boxes_xyxy_px"}
+        moved |= {"boxes_cxcywh": torch.from_numpy(boxes), "labels": torch.from_numpy(target["labels"][keep])}
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)), moved
+
+
+def visible(boxes_xyxy_px: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes cut to a view, as cxcywh 0-1 of it [M, 4] float32, and which of the N are left [N] bool."""
+    left, top, right, bottom = view.box
+    extent = np.array([right - left, bottom - top] * 2, dtype=np.float32)
+    inside = (boxes_xyxy_px - np.array([left, top, left, top], dtype=np.float32)) / extent
+    inside = inside.clip(0, 1)
+    h, w = view.size
+    sides_px = (inside[:, 2:] - inside[:, :2]) * np.array([w, h], dtype=np.float32)
+    keep = (sides_px >= min(MIN_SIDE_PX, h, w)).all(1)
+    inside = inside[keep]
+    if view.flip:
+        inside = np.stack([1 - inside[:, 2], inside[:, 1], 1 - inside[:, 0], inside[:, 3]], axis=1)
+    cxcywh = np.concatenate([(inside[:, :2] + inside[:, 2:]) / 2, inside[:, 2:] - inside[:, :2]], axis=1)
+    return cxcywh.astype(np.float32), keep
+
+
+def exact_size(spec: Mapping[str, Any], action: str) -> tuple[int, int] | None:
+    """(H, W) when an action's input_height and input_width are both set."""
+    section = spec.get(action, {})
+    height, width = section.get("input_height"), section.get("input_width")
+    return (int(height), int(width)) if height and width else None
+
+
+def canvas(spec: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, int]:
+    """The fixed size (H, W) that a training image of `size` is padded to, so that memory stays level."""
+    augment = spec["dataset"]["augmentation"]
+    if augment["fixed_random_crop"]:
+        return augment["fixed_random_crop"], augment["fixed_random_crop"]
+    short, long = max(augment["scales"]), max(augment["random_resize_max_size"], max(augment["scales"]))
+    fixed = (short, long) if size[1] >= size[0] else (long, short)
+    return max(fixed[0], size[0]), max(fixed[1], size[1])
+
+
+def batch_images(
+    images: list[torch.Tensor], sizes: list[tuple[int, int]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images padded at the bottom and right to the largest of `sizes` -> [B, 3, H, W] float32 and the mask
+    [B, H, W] bool, True on padding."""
+    height, width = max(s[0] for s in sizes), max(s[1] for s in sizes)
+    if all(image.shape[1:] == (height, width) for image in images):
+        return torch.stack(images), torch.zeros(len(images), height, width, dtype=torch.bool)
+    batch = torch.zeros(len(images), 3, height, width)
+    mask = torch.ones(len(images), height, width, dtype=torch.bool)
+    for i, image in enumerate(images):
+        _, h, w = image.shape
+        batch[i, :, :h, :w] = image
+        mask[i, :h, :w] = False
+    return batch, mask

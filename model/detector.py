@@ -1,0 +1,104 @@
+"""Deformable DETR whole: backbone, projections, transformer, heads."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from model.backbone import build_backbone
+from model.position import sine_embedding
+from model.transformer import Transformer, refined
+
+PRIOR = 0.01  # probability that an untrained class head gives to every class
+
+
+class MLP(nn.Module):
+    """Three linear layers with ReLU between."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [nn.Linear(channels, channels), nn.Linear(channels, channels), nn.Linear(channels, out)]
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
+
+
+class DeformableDETR(nn.Module):
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        super().__init__()
+        model = {**spec["model"], "activation_checkpoint": spec["train"]["activation_checkpoint"]}
+        channels, classes = model["hidden_dim"], spec["dataset"]["num_classes"]
+        self.aux_loss, self.refine, self.look_twice = (
+            model["aux_loss"],
+            model["with_box_refine"],
+            model["look_forward_twice"],
+        )
+        self.backbone = nn.Sequential(build_backbone(spec))
+        self.extra_level = 4 in model["return_interm_indices"]
+        widths = list(self.backbone[0].channels)
+        projections: list[nn.Module] = [
+            nn.Sequential(nn.Conv2d(w, channels, 1), nn.GroupNorm(32, channels)) for w in widths
+        ]
+        if self.extra_level:
+            projections.append(
+                nn.Sequential(
+                    nn.Conv2d(widths[-1], channels, 3, stride=2, padding=1), nn.GroupNorm(32, channels)
+                )
+            )
+        self.input_proj = nn.ModuleList(projections)
+        for projection in projections:
+            nn.init.xavier_uniform_(projection[0].weight)
+            nn.init.zeros_(projection[0].bias)
+        self.transformer = Transformer(model)
+        self.query_embed = nn.Embedding(model["num_queries"], 2 * channels)
+        self._build_heads(channels, classes, model["dec_layers"])
+
+    def _build_heads(self, channels: int, classes: int, layers: int) -> None:
+        """One class and one box head per decoder layer, copies with box refinement, else one shared module."""
+        class_head, box_head = nn.Linear(channels, classes), MLP(channels, 4)
+        nn.init.constant_(class_head.bias, -math.log((1 - PRIOR) / PRIOR))
+        nn.init.zeros_(box_head.layers[-1].weight)
+        nn.init.zeros_(box_head.layers[-1].bias)
+        repeat = copy.deepcopy if self.refine else (lambda module: module)
+        self.class_embed = nn.ModuleList([repeat(class_head) for _ in range(layers)])
+        self.bbox_embed = nn.ModuleList([repeat(box_head) for _ in range(layers)])
+        nn.init.constant_(self.bbox_embed[0].layers[-1].bias[2:], -2.0)
+
+    def forward(self, images: torch.Tensor, mask: torch.Tensor | None = None) -> dict[str, Any]:
+        """images [B, 3, H, W] normalised; mask [B, H, W] bool, True on padding, or None without padding.
+
+        Returns pred_logits [B, Q, K], pred_boxes [B, Q, 4] (cxcywh, 0-1 of the unpadded image) and, with
+        aux_loss, aux_outputs: the same of every earlier decoder layer.
+        """
+        padded = mask is not None and bool(mask.any())
+        if mask is None:
+            mask = torch.zeros(images.shape[0], *images.shape[2:], dtype=torch.bool, device=images.device)
+        raw = self.backbone(images)
+        maps = [projection(raw[i]) for i, projection in enumerate(self.input_proj) if i < len(raw)]
+        if self.extra_level:
+            maps.append(self.input_proj[-1](raw[-1]))
+        masks = [F.interpolate(mask[None].float(), size=m.shape[-2:])[0].bool() for m in maps]
+        positions = [sine_embedding(~m, maps[0].shape[1]) for m in masks]
+        memory, shapes, ratios, padding = self.transformer.encode(maps, masks, positions, padded)
+        position, queries = self.query_embed.weight.expand(images.shape[0], -1, -1).chunk(2, dim=-1)
+        reference = self.transformer.reference_points(position).float().sigmoid()
+        states, references = self.transformer.decode(
+            queries, position, reference, memory, shapes, ratios, padding,
+            self.bbox_embed if self.refine else None, self.look_twice,
+        )  # fmt: skip
+        outputs = [
+            {"pred_logits": self.class_embed[i](s), "pred_boxes": refined(self.bbox_embed[i](s), r)}
+            for i, (s, r) in enumerate(zip(states, references, strict=True))
+        ]
+        last = outputs[-1]
+        return {**last, "aux_outputs": outputs[:-1]} if self.aux_loss else last

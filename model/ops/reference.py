@@ -1,0 +1,34 @@
+"""Multi-scale deformable attention in plain torch: the truth that kernels are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+
+def ms_deform_attn_reference(
+    value: torch.Tensor,
+    spatial_shapes: torch.Tensor | Sequence[tuple[int, int]],
+    locations: torch.Tensor,
+    weights: torch.Tensor,
+) -> torch.Tensor:
+    """Sample each level at P points per head and mix them (Zhu et al. 2020, arXiv:2010.04159, eq. 3).
+
+    value [B, S, M, D]; spatial_shapes [L, 2] rows (H, W); locations [B, Q, M, L, P, 2] as (x, y), 0..1 spans the
+    map from its top-left corner, outside reads zero; weights [B, Q, M, L, P]. Returns [B, Q, M*D].
+    """
+    B, _, M, D = value.shape
+    Q, L, P = locations.shape[1], locations.shape[3], locations.shape[4]
+    shapes = spatial_shapes.tolist() if isinstance(spatial_shapes, torch.Tensor) else spatial_shapes
+    maps = value.split([h * w for h, w in shapes], dim=1)
+    grids = 2 * locations - 1
+    sampled = []
+    for level, (h, w) in enumerate(shapes):
+        image = maps[level].permute(0, 2, 3, 1).reshape(B * M, D, h, w)
+        grid = grids[:, :, :, level].transpose(1, 2).flatten(0, 1)  # [B*M, Q, P, 2]
+        sampled.append(F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
+    mixed = torch.stack(sampled, dim=-2).flatten(-2)  # [B*M, D, Q, L*P]
+    weight = weights.transpose(1, 2).reshape(B * M, 1, Q, L * P)
+    return (mixed * weight).sum(-1).view(B, M * D, Q).transpose(1, 2)

@@ -1,0 +1,217 @@
+"""The deformable transformer: encoder over all levels, decoder over queries, boxes refined layer by layer
+(Zhu et al. 2020, arXiv:2010.04159). Parameter names are the published ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from model.boxes import inverse_sigmoid
+from model.ops import ms_deform_attn
+
+Shapes = Sequence[tuple[int, int]]
+
+
+class MSDeformAttn(nn.Module):
+    """Each query looks at P points around its reference on each of L levels, M heads."""
+
+    def __init__(self, channels: int, levels: int, heads: int, points: int) -> None:
+        super().__init__()
+        self.heads, self.levels, self.points = heads, levels, points
+        self.sampling_offsets = nn.Linear(channels, heads * levels * points * 2)
+        self.attention_weights = nn.Linear(channels, heads * levels * points)
+        self.value_proj = nn.Linear(channels, channels)
+        self.output_proj = nn.Linear(channels, channels)
+        self.reset()
+
+    def reset(self) -> None:
+        """Point p of head m starts p+1 cells from the reference, in the head's direction; all weigh the same."""
+        M, L, P = self.heads, self.levels, self.points
+        angle = torch.arange(M, dtype=torch.float32) * (2 * math.pi / M)
+        direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
+        direction = direction / direction.abs().max(-1, keepdim=True).values
+        steps = torch.arange(1, P + 1, dtype=torch.float32)[None, None, :, None]
+        with torch.no_grad():
+            nn.init.zeros_(self.sampling_offsets.weight)
+            self.sampling_offsets.bias.copy_(
+                (direction[:, None, None, :] * steps).expand(M, L, P, 2).flatten()
+            )
+            for layer in (self.attention_weights,):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+            for layer in (self.value_proj, self.output_proj):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, query: torch.Tensor, reference: torch.Tensor, memory: torch.Tensor, shapes: Shapes,
+        padding: torch.Tensor | None,
+    ) -> torch.Tensor:  # fmt: skip
+        """query [B, Q, C]; reference [B, Q, L, 2] points or [B, Q, L, 4] boxes, 0-1 of the padded map; memory
+        [B, S, C]; padding [B, S] bool or None. Returns [B, Q, C]."""
+        B, Q, _ = query.shape
+        M, L, P = self.heads, self.levels, self.points
+        value = self.value_proj(memory)
+        if padding is not None:
+            value = value.masked_fill(padding[..., None], 0.0)
+        value = value.view(B, value.shape[1], M, -1)
+        offsets = self.sampling_offsets(query).view(B, Q, M, L, P, 2).float()
+        weights = self.attention_weights(query).view(B, Q, M, L * P).float().softmax(-1).view(B, Q, M, L, P)
+        if reference.shape[-1] == 2:
+            size = torch.tensor([[w, h] for h, w in shapes], dtype=torch.float32, device=query.device)
+            locations = reference[:, :, None, :, None, :] + offsets / size[None, None, None, :, None, :]
+        else:
+            centre, extent = reference[:, :, None, :, None, :2], reference[:, :, None, :, None, 2:]
+            locations = centre + offsets / P * extent * 0.5
+        return self.output_proj(ms_deform_attn(value, shapes, locations, weights.to(value.dtype)))
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, model: Mapping[str, Any]) -> None:
+        super().__init__()
+        channels, dropout = model["hidden_dim"], model["dropout_ratio"]
+        self.self_attn = MSDeformAttn(
+            channels, model["num_feature_levels"], model["nheads"], model["enc_n_points"]
+        )
+        self.dropout1, self.norm1 = nn.Dropout(dropout), nn.LayerNorm(channels)
+        self.linear1, self.dropout2 = nn.Linear(channels, model["dim_feedforward"]), nn.Dropout(dropout)
+        self.linear2, self.dropout3 = nn.Linear(model["dim_feedforward"], channels), nn.Dropout(dropout)
+        self.norm2 = nn.LayerNorm(channels)
+
+    def forward(
+        self, x: torch.Tensor, position: torch.Tensor, reference: torch.Tensor, shapes: Shapes,
+        padding: torch.Tensor | None,
+    ) -> torch.Tensor:  # fmt: skip
+        x = self.norm1(x + self.dropout1(self.self_attn(x + position, reference, x, shapes, padding)))
+        return self.norm2(x + self.dropout3(self.linear2(self.dropout2(F.relu(self.linear1(x))))))
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, model: Mapping[str, Any]) -> None:
+        super().__init__()
+        channels, dropout = model["hidden_dim"], model["dropout_ratio"]
+        self.cross_attn = MSDeformAttn(
+            channels, model["num_feature_levels"], model["nheads"], model["dec_n_points"]
+        )
+        self.dropout1, self.norm1 = nn.Dropout(dropout), nn.LayerNorm(channels)
+        self.self_attn = nn.MultiheadAttention(channels, model["nheads"], dropout=dropout, batch_first=True)
+        self.dropout2, self.norm2 = nn.Dropout(dropout), nn.LayerNorm(channels)
+        self.linear1, self.dropout3 = nn.Linear(channels, model["dim_feedforward"]), nn.Dropout(dropout)
+        self.linear2, self.dropout4 = nn.Linear(model["dim_feedforward"], channels), nn.Dropout(dropout)
+        self.norm3 = nn.LayerNorm(channels)
+
+    def forward(
+        self, x: torch.Tensor, position: torch.Tensor, reference: torch.Tensor, memory: torch.Tensor,
+        shapes: Shapes, padding: torch.Tensor | None,
+    ) -> torch.Tensor:  # fmt: skip
+        q = x + position
+        x = self.norm2(x + self.dropout2(self.self_attn(q, q, x, need_weights=False)[0]))
+        x = self.norm1(x + self.dropout1(self.cross_attn(x + position, reference, memory, shapes, padding)))
+        return self.norm3(x + self.dropout4(self.linear2(self.dropout3(F.relu(self.linear1(x))))))
+
+
+class Stack(nn.Module):
+    def __init__(self, layers: list[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+
+class Transformer(nn.Module):
+    """Everything between the projected feature maps and the per-layer query states."""
+
+    def __init__(self, model: Mapping[str, Any]) -> None:
+        super().__init__()
+        channels = model["hidden_dim"]
+        self.checkpointing, self.tao_compat = model["activation_checkpoint"], model["tao_compat"]
+        self.encoder = Stack([EncoderLayer(model) for _ in range(model["enc_layers"])])
+        self.decoder = Stack([DecoderLayer(model) for _ in range(model["dec_layers"])])
+        self.level_embed = nn.Parameter(torch.empty(model["num_feature_levels"], channels))
+        self.reference_points = nn.Linear(channels, 2)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+        for module in self.modules():
+            if isinstance(module, MSDeformAttn):
+                module.reset()
+        nn.init.xavier_uniform_(self.reference_points.weight)
+        nn.init.zeros_(self.reference_points.bias)
+        nn.init.normal_(self.level_embed)
+
+    def encode(
+        self, maps: list[torch.Tensor], masks: list[torch.Tensor], positions: list[torch.Tensor], padded: bool
+    ) -> tuple[torch.Tensor, Shapes, torch.Tensor, torch.Tensor | None]:
+        """maps, positions [B, C, H, W] and masks [B, H, W] (True: padding) per level -> memory [B, S, C], the
+        levels' (H, W), valid ratios [B, L, 2], padding [B, S] or None."""
+        shapes = [(m.shape[-2], m.shape[-1]) for m in maps]
+        x = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)
+        position = torch.cat(
+            [p.flatten(2).transpose(1, 2) + self.level_embed[i] for i, p in enumerate(positions)], dim=1
+        )
+        ratios = torch.stack([valid_ratio(mask) for mask in masks], dim=1)
+        padding = (
+            torch.cat([mask.flatten(1) for mask in masks], dim=1) if padded and not self.tao_compat else None
+        )
+        reference = encoder_reference(shapes, ratios)
+        for layer in self.encoder.layers:
+            x = self._run(layer, x, position.to(x.dtype), reference, shapes, padding)
+        return x, shapes, ratios, padding
+
+    def _run(self, layer: nn.Module, *args: Any) -> Any:
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(layer, *args, use_reentrant=False)
+        return layer(*args)
+
+    def decode(
+        self, queries: torch.Tensor, position: torch.Tensor, reference: torch.Tensor, memory: torch.Tensor,
+        shapes: Shapes, ratios: torch.Tensor, padding: torch.Tensor | None, refine: nn.ModuleList | None,
+        look_twice: bool,
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:  # fmt: skip
+        """queries, position [B, Q, C]; reference [B, Q, 2 or 4] -> per layer the states and the reference that
+        the layer's box is an offset to. With `refine` (one box head a layer) each layer moves the reference."""
+        states, references = [], []
+        for index, layer in enumerate(self.decoder.layers):
+            scale = torch.cat([ratios, ratios], dim=-1) if reference.shape[-1] == 4 else ratios
+            references.append(reference)
+            at = reference.detach() if look_twice else reference
+            queries = self._run(
+                layer, queries, position, at[:, :, None] * scale[:, None], memory, shapes, padding
+            )
+            states.append(queries)
+            if refine is not None:
+                moved = refined(refine[index](queries), reference.detach())
+                reference = moved if look_twice else moved.detach()
+        return states, references
+
+
+def refined(delta: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """delta [..., 4] added to a reference [..., 2 or 4] in logit space -> box cxcywh, in fp32."""
+    delta = delta.float()
+    base = inverse_sigmoid(reference.float())
+    if reference.shape[-1] == 2:
+        return torch.cat([delta[..., :2] + base, delta[..., 2:]], dim=-1).sigmoid()
+    return (delta + base).sigmoid()
+
+
+def valid_ratio(mask: torch.Tensor) -> torch.Tensor:
+    """mask [B, H, W], True on padding (which lies at the bottom and right) -> the share (x, y) [B, 2] that is not."""
+    return torch.stack([(~mask[:, 0, :]).float().mean(1), (~mask[:, :, 0]).float().mean(1)], dim=-1)
+
+
+def encoder_reference(shapes: Shapes, ratios: torch.Tensor) -> torch.Tensor:
+    """Every cell's centre [B, S, L, 2]: in units of its own level's valid part, then scaled to each target level's."""
+    points = []
+    for level, (h, w) in enumerate(shapes):
+        y, x = torch.meshgrid(
+            torch.arange(h, dtype=torch.float32, device=ratios.device) + 0.5,
+            torch.arange(w, dtype=torch.float32, device=ratios.device) + 0.5,
+            indexing="ij",
+        )
+        own = ratios[:, None, level] * torch.tensor([w, h], dtype=torch.float32, device=ratios.device)
+        points.append(torch.stack([x.flatten(), y.flatten()], dim=-1)[None] / own)
+    return torch.cat(points, dim=1)[:, :, None] * ratios[:, None]
