@@ -13,7 +13,7 @@ from torch import nn
 
 from model.backbone import build_backbone
 from model.position import sine_embedding
-from model.transformer import Transformer, refined
+from model.transformer import Shapes, Transformer, refined
 
 PRIOR = 0.01  # probability that an untrained class head gives to every class
 
@@ -83,22 +83,31 @@ class DeformableDETR(nn.Module):
         padded = mask is not None and bool(mask.any())
         if mask is None:
             mask = torch.zeros(images.shape[0], *images.shape[2:], dtype=torch.bool, device=images.device)
-        raw = self.backbone(images)
-        maps = [projection(raw[i]) for i, projection in enumerate(self.input_proj) if i < len(raw)]
-        if self.extra_level:
-            maps.append(self.input_proj[-1](raw[-1]))
+        maps = self.project(images)
         masks = [F.interpolate(mask[None].float(), size=m.shape[-2:])[0].bool() for m in maps]
         positions = [sine_embedding(~m, maps[0].shape[1]) for m in masks]
         memory, shapes, ratios, padding = self.transformer.encode(maps, masks, positions, padded)
-        position, queries = self.query_embed.weight.expand(images.shape[0], -1, -1).chunk(2, dim=-1)
-        reference = self.transformer.reference_points(position).float().sigmoid()
-        states, references = self.transformer.decode(
-            queries, position, reference, memory, shapes, ratios, padding,
-            self.bbox_embed if self.refine else None, self.look_twice,
-        )  # fmt: skip
+        states, references = self.query(memory, shapes, ratios, padding)
         outputs = [
             {"pred_logits": self.class_embed[i](s), "pred_boxes": refined(self.bbox_embed[i](s), r)}
             for i, (s, r) in enumerate(zip(states, references, strict=True))
         ]
         last = outputs[-1]
         return {**last, "aux_outputs": outputs[:-1]} if self.aux_loss else last
+
+    def project(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The feature maps [B, C, H, W] of every level, finest first."""
+        raw = self.backbone(images)
+        maps = [self.input_proj[i](level) for i, level in enumerate(raw)]
+        return [*maps, self.input_proj[-1](raw[-1])] if self.extra_level else maps
+
+    def query(
+        self, memory: torch.Tensor, shapes: Shapes, ratios: torch.Tensor, padding: torch.Tensor | None
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Run the decoder over the encoder's memory [B, S, C]: per layer states [B, Q, C] and reference boxes."""
+        position, queries = self.query_embed.weight.expand(memory.shape[0], -1, -1).chunk(2, dim=-1)
+        reference = self.transformer.reference_points(position).float().sigmoid()
+        refine = self.bbox_embed if self.refine else None
+        return self.transformer.decode(
+            queries, position, reference, memory, shapes, ratios, padding, refine, self.look_twice
+        )

@@ -1,0 +1,79 @@
+"""Write a checkpoint as ONNX, with a sidecar that says what it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from model.errors import UserError
+from model.parameters import MANDATORY
+from model.spec import Spec, load, require
+from model.status import Status
+
+
+def main(spec_path: str) -> None:
+    """Export the spec in a file."""
+    run(load("export", spec_path))
+
+
+def run(spec: Spec) -> dict[str, Any]:
+    """Writes `export.onnx_file` and beside it a .json (sha256, input shape, mean, deviation, classes, opset,
+    versions, differences to torch). Returns the sidecar. Raises `UserError` when the file exists already."""
+    section = spec["export"]
+    require(spec, "export.checkpoint")
+    folder = Path(section["results_dir"] or Path(spec["results_dir"] or "results") / "export")
+    path = folder / "model.onnx" if section["onnx_file"] in ("", MANDATORY) else Path(section["onnx_file"])
+    if section["format"] != "onnx":
+        raise UserError(
+            f"export.format must be onnx, but got {section['format']}: xdl needs NVIDIA's own tools"
+        )
+    if section["input_channel"] != 3:
+        raise UserError(
+            f"export.input_channel must be 3, the channels this detector sees, but got {section['input_channel']}"
+        )
+    if path.exists():
+        raise UserError(f"{path} exists already; move it away or name another export.onnx_file")
+    status = Status(folder, spec["model_name"])
+    status.write("STARTED", "Starting export.")
+
+    from model import checkpoint as ckpt
+    from model.deploy import onnx_export
+
+    detector, checkpoint = ckpt.build_from(section["checkpoint"], spec)
+    height, width = section["input_height"], section["input_width"]
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        made = onnx_export.export(
+            detector, partial, height, width, section["batch_size"], section["opset_version"]
+        )
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sidecar = {
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "checkpoint": section["checkpoint"],
+        "input": {"name": "inputs", "shape": [section["batch_size"], 3, height, width], "layout": "NCHW RGB"},
+        "mean": spec["dataset"]["augmentation"]["input_mean"],
+        "std": spec["dataset"]["augmentation"]["input_std"],
+        "outputs": {"pred_logits": "[B, Q, K], sigmoid gives scores", "pred_boxes": "[B, Q, 4] cxcywh 0-1"},
+        "classes": checkpoint["classes"],
+        "num_select": spec["model"]["num_select"],
+        **made,
+        "versions": {
+            name: version(name) for name in ("torch", "onnx", "onnxruntime", "onnxscript", "onnxslim")
+        },
+    }
+    path.with_suffix(".json").write_text(json.dumps(sidecar, indent=1) + "\n")
+    if section["serialize_nvdsinfer"]:
+        from model.deploy.deepstream import write_nvdsinfer
+
+        write_nvdsinfer(path, sidecar)
+    status.write("SUCCESS", "Export finished.")
+    print(
+        f"{path}: opset {made['opset']}, {made['nodes']} nodes, largest difference to torch "
+        f"{made['max_abs_logits']:.1e} (logits), {made['max_abs_boxes']:.1e} (boxes)"
+    )
+    return sidecar

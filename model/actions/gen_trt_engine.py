@@ -1,0 +1,93 @@
+"""Build a TensorRT engine from ONNX: bake the number format into the graph, then build strongly typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from model.errors import NotRunnable, UserError
+from model.parameters import MANDATORY
+from model.spec import Spec, load, require
+from model.status import Status
+
+INSTALL = {"tensorrt": "pip install 'tensorrt-cu13>=10.13,<12'", "tensorrt_rtx": "pip install tensorrt-rtx"}
+
+
+def main(spec_path: str) -> None:
+    """Build the engine of the spec in a file."""
+    run(load("gen_trt_engine", spec_path))
+
+
+def run(spec: Spec) -> dict[str, Any]:
+    """Writes `gen_trt_engine.trt_engine`, and beside it the prepared ONNX for FP16 and INT8.
+
+    Raises `NotRunnable` (exit code 3), after the preparation, where TensorRT or a GPU is missing.
+    """
+    section = spec["gen_trt_engine"]
+    require(spec, "gen_trt_engine.onnx_file", "gen_trt_engine.trt_engine")
+    source, engine = Path(section["onnx_file"]), Path(section["trt_engine"])
+    if not source.is_file():
+        raise UserError(
+            f"gen_trt_engine.onnx_file: {source} does not exist; run deformable_detr export first"
+        )
+    status = Status(Path(section["results_dir"] or engine.parent), spec["model_name"])
+    status.write("STARTED", "Starting the engine.")
+
+    from model.deploy import engine as engines
+
+    engines.batch_profile(section)
+    prepared = prepare(spec, source, engine)
+    builder = "tensorrt" if section["builder"] == "auto" else section["builder"]
+    trt, missing = engines.available(builder)
+    if missing:
+        status.write("FAILURE", f"This machine lacks {missing}.")
+        raise NotRunnable(
+            f"this machine lacks {missing}; {prepared} is ready to build from where both are ({INSTALL[builder]})"
+        )
+    made = engines.build(trt, prepared, engine, section)
+    status.write("SUCCESS", "Engine built.")
+    print(f"{engine}: {made['bytes'] / 1e6:.1f} MB, {made['layers']} layers, {builder} {made['version']}")
+    return made
+
+
+def prepare(spec: Spec, source: Path, engine: Path) -> Path:
+    """The ONNX that the builder gets: as it is for FP32, else `<engine>.<fp16|int8>.onnx`."""
+    from model.deploy import precision
+
+    tensorrt = spec["gen_trt_engine"]["tensorrt"]
+    kind = tensorrt["data_type"]
+    if kind == "FP32" or (kind == "INT8" and precision.has_quantizers(source)):
+        return source
+    target = engine.with_suffix(f".{kind.lower()}.onnx")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    kept = patterns_of(tensorrt["layers_precision"])
+    if kind == "FP16":
+        precision.to_fp16(source, target, kept["fp32"])
+        return target
+    folders = tensorrt["calibration"]["cal_image_dir"]
+    if folders in (MANDATORY, []):
+        raise UserError("gen_trt_engine.tensorrt.calibration.cal_image_dir must be given for INT8")
+    count = tensorrt["calibration"]["cal_batch_size"] * tensorrt["calibration"]["cal_batches"]
+    images = precision.calibration_images(folders, spec, _input_size(source), count)
+    precision.to_int8(source, target, images, [*precision.HEADS, *kept["fp32"], *kept["fp16"]])
+    return target
+
+
+def patterns_of(entries: list[str]) -> dict[str, list[str]]:
+    """`["encoder*:fp32"]` -> {"fp32": ["encoder*"], "fp16": []}. Raises `UserError` for another precision."""
+    found: dict[str, list[str]] = {"fp32": [], "fp16": []}
+    for entry in entries:
+        pattern, _, kind = entry.rpartition(":")
+        if not pattern or kind.lower() not in found:
+            raise UserError(
+                f"gen_trt_engine.tensorrt.layers_precision: '{entry}' must be PATTERN:fp32 or PATTERN:fp16"
+            )
+        found[kind.lower()].append(pattern)
+    return found
+
+
+def _input_size(path: Path) -> tuple[int, int]:
+    import onnx
+
+    dims = onnx.load(path, load_external_data=False).graph.input[0].type.tensor_type.shape.dim
+    return int(dims[2].dim_value), int(dims[3].dim_value)

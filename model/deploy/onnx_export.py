@@ -1,0 +1,190 @@
+"""The detector as an ONNX file: a lean graph of one input size, checked as a file and against torch.
+
+The path is torch's exporter at opset 18, nodes named after their modules, onnxslim, then our own step down to 17:
+the exporter's own conversion may leave an invalid file or silently stay at 18.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from model.detector import DeformableDETR
+from model.errors import ModelError, UserError
+from model.position import sine_embedding
+from model.transformer import encoder_reference, refined
+
+EXPORTER_OPSET = 18
+TOLERANCE = 1e-4  # largest difference to torch that is let through, logits and boxes
+BATCHES = (1, 3)  # batch sizes compared when the batch is dynamic
+
+
+class LeanDetector(nn.Module):
+    """inputs [B, 3, H, W] of one size, without padding -> (pred_logits, pred_boxes) of the last decoder layer.
+
+    Position embeddings and the encoder's references depend on the size alone, so they are constants here.
+    """
+
+    position: torch.Tensor
+    reference: torch.Tensor
+
+    def __init__(self, detector: DeformableDETR, height: int, width: int) -> None:
+        super().__init__()
+        self.detector = detector.eval()
+        with torch.no_grad():
+            maps = detector.project(torch.zeros(1, 3, height, width))
+        self.shapes = [(int(m.shape[2]), int(m.shape[3])) for m in maps]
+        embed, channels = detector.transformer.level_embed, maps[0].shape[1]
+        positions = [
+            sine_embedding(torch.ones(1, h, w, dtype=torch.bool), channels).flatten(2).transpose(1, 2)
+            + embed[i]
+            for i, (h, w) in enumerate(self.shapes)
+        ]
+        self.ratios = torch.ones(1, len(self.shapes), 2)
+        self.register_buffer("position", torch.cat(positions, dim=1).detach())
+        self.register_buffer("reference", encoder_reference(self.shapes, self.ratios))
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        detector = self.detector
+        x = torch.cat([m.flatten(2).transpose(1, 2) for m in detector.project(inputs)], dim=1)
+        for layer in detector.transformer.encoder.layers:
+            x = layer(x, self.position, self.reference, self.shapes, None)
+        states, references = detector.query(x, self.shapes, self.ratios, None)
+        last = len(states) - 1
+        return detector.class_embed[last](states[last]), refined(
+            detector.bbox_embed[last](states[last]), references[last]
+        )
+
+
+def export(
+    detector: DeformableDETR, path: Path, height: int, width: int, batch: int = -1, opset: int = 17
+) -> dict[str, Any]:
+    """Write `path`; batch -1 is dynamic. Returns {"opset", "nodes", "max_abs_logits", "max_abs_boxes"}.
+
+    Raises `UserError` for an opset that cannot be had, `ModelError` when the file is not equal to torch.
+    """
+    if not 17 <= opset <= 20:
+        raise UserError(f"export.opset_version must be from 17 to 20, but got {opset}")
+    lean = LeanDetector(detector, height, width)
+    example = torch.randn(2 if batch < 0 else batch, 3, height, width)
+    graph = _exported(lean, example, batch < 0, max(opset, EXPORTER_OPSET))
+    _name_by_module(graph)
+    graph = _slimmed(graph)
+    if opset < EXPORTER_OPSET:
+        _down_to_17(graph)
+    onnx.checker.check_model(graph, full_check=True)
+    written = next(o.version for o in graph.opset_import if o.domain in ("", "ai.onnx"))
+    if written != opset:
+        raise ModelError(f"{path}: the file must have opset {opset}, but has {written}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(graph, path)
+    differences = compare(lean, path, (height, width), BATCHES if batch < 0 else (batch,))
+    return {"opset": written, "nodes": len(graph.graph.node), **differences}
+
+
+def compare(
+    lean: LeanDetector, path: Path, size: tuple[int, int], batches: tuple[int, ...]
+) -> dict[str, float]:
+    """The largest absolute differences between ONNX Runtime and torch. Raises `ModelError` above TOLERANCE."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    worst = {"max_abs_logits": 0.0, "max_abs_boxes": 0.0}
+    for batch in batches:
+        images = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(batch))
+        with torch.no_grad():
+            wanted = lean(images)
+        got = session.run(["pred_logits", "pred_boxes"], {"inputs": images.numpy()})
+        for name, a, b in zip(worst, wanted, got, strict=True):
+            worst[name] = max(worst[name], float(np.abs(a.numpy() - b).max()))
+    if max(worst.values()) > TOLERANCE:
+        raise ModelError(f"{path}: differs from torch by {worst}, more than {TOLERANCE}")
+    return worst
+
+
+def _exported(lean: nn.Module, example: torch.Tensor, dynamic: bool, opset: int) -> onnx.ModelProto:
+    shapes = {"inputs": {0: torch.export.Dim("batch", min=1, max=256)}} if dynamic else None
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # its fused operator has no ONNX form
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                lean, (example,), dynamo=True, opset_version=opset, input_names=["inputs"],
+                output_names=["pred_logits", "pred_boxes"], dynamic_shapes=shapes, verbose=False,
+            )  # fmt: skip
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+    assert program is not None
+    return program.model_proto
+
+
+def _name_by_module(graph: onnx.ModelProto) -> None:
+    """Name nodes `module.path/Op`, so that patterns over module names select nodes later."""
+    taken: dict[str, int] = {}
+    for node in graph.graph.node:
+        scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "[]")
+        path = next((s for s in reversed(_strings(scopes)) if s and not s.startswith("__")), "")
+        parts = [s for s in _strings(scopes) if s]
+        path = parts[-2] if len(parts) > 1 else path
+        name = f"{path.removeprefix('detector.')}/{node.op_type}" if path else node.op_type
+        taken[name] = taken.get(name, -1) + 1
+        node.name = f"{name}_{taken[name]}" if taken[name] else name
+
+
+def _strings(text: str) -> list[str]:
+    import ast
+
+    try:
+        return [str(v) for v in ast.literal_eval(text)]
+    except (ValueError, SyntaxError):
+        return []
+
+
+def _slimmed(graph: onnx.ModelProto) -> onnx.ModelProto:
+    import onnxslim
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        slim = onnxslim.slim(graph)
+    return slim if slim is not None else graph
+
+
+def _down_to_17(graph: onnx.ModelProto) -> None:
+    """Opset 18 -> 17 in place, for the operators that changed between them and occur here: Split lost
+    `num_outputs`, the Reduce family takes its axes as an attribute. What else may differ, the checker finds."""
+    constants = {i.name: onnx.numpy_helper.to_array(i) for i in graph.graph.initializer}
+    for node in graph.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+    for node in graph.graph.node:
+        if node.op_type == "Split":
+            _drop_attribute(node, "num_outputs")
+        elif node.op_type.startswith("Reduce") and node.op_type != "ReduceSum":
+            _drop_attribute(node, "noop_with_empty_axes")
+            if len(node.input) > 1:
+                axes = constants[node.input[1]].tolist()
+                del node.input[1:]
+                node.attribute.append(onnx.helper.make_attribute("axes", axes))
+    for entry in graph.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            entry.version = 17
+    graph.ir_version = min(graph.ir_version, 8)
+    graph.graph.ClearField("metadata_props")
+    for node in graph.graph.node:
+        node.ClearField("metadata_props")
+
+
+def _drop_attribute(node: onnx.NodeProto, name: str) -> None:
+    kept = [a for a in node.attribute if a.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)

@@ -1,0 +1,110 @@
+"""One way to run a detector, whatever its file: `.pth` by torch, `.onnx` by ONNX Runtime, `.engine` by TensorRT."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model import checkpoint as ckpt
+from model.errors import UserError
+from model.parameters import MANDATORY
+
+
+class Runner(ABC):
+    """`size` is the (H, W) that the file fixes, None when any will do; `classes` may be empty."""
+
+    size: tuple[int, int] | None = None
+    classes: list[dict[str, Any]]
+
+    @abstractmethod
+    def infer(self, images: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """images [B, 3, H, W] float32, mask [B, H, W] bool -> pred_logits [B, Q, K], pred_boxes [B, Q, 4] on CPU."""
+
+
+class TorchRunner(Runner):
+    def __init__(self, path: str, spec: Mapping[str, Any]) -> None:
+        self.detector, checkpoint = ckpt.build_from(path, spec)
+        self.classes = checkpoint["classes"]
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.detector.to(self.device)
+
+    @torch.inference_mode()
+    def infer(self, images: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        outputs = self.detector(images.to(self.device), mask.to(self.device))
+        return {name: outputs[name].float().cpu() for name in ("pred_logits", "pred_boxes")}
+
+
+class OrtRunner(Runner):
+    def __init__(self, path: str) -> None:
+        import onnxruntime
+
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such ONNX file")
+        available = onnxruntime.get_available_providers()
+        wanted = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in available]
+        try:
+            self.session = onnxruntime.InferenceSession(path, providers=wanted)
+        except Exception as error:
+            raise UserError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from None
+        shape = self.session.get_inputs()[0].shape
+        self.size = (int(shape[2]), int(shape[3]))
+        self.batch = shape[0] if isinstance(shape[0], int) else None
+        sidecar = Path(path).with_suffix(".json")
+        self.classes = _classes_in(sidecar)
+
+    def infer(self, images: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The graph has no mask input: images must fill it."""
+        parts = images.split(self.batch) if self.batch else (images,)
+        found = []
+        for part in parts:
+            short = (self.batch or len(part)) - len(part)  # a fixed batch is filled up and cut again
+            full = torch.cat([part, part[-1:].expand(short, -1, -1, -1)]) if short else part
+            logits, boxes = self.session.run(["pred_logits", "pred_boxes"], {"inputs": full.numpy()})
+            found.append((torch.from_numpy(logits[: len(part)]), torch.from_numpy(boxes[: len(part)])))
+        return {
+            "pred_logits": torch.cat([f[0] for f in found]),
+            "pred_boxes": torch.cat([f[1] for f in found]),
+        }
+
+
+def open_runner(spec: Mapping[str, Any], action: str) -> Runner:
+    """The runner of an action's `checkpoint` or `trt_engine`. Raises `UserError` when both or neither is given."""
+    section = spec[action]
+    checkpoint = "" if section["checkpoint"] == MANDATORY else section["checkpoint"]
+    engine = section["trt_engine"]
+    if bool(checkpoint) == bool(engine):
+        raise UserError(f"{action}: give {action}.checkpoint or {action}.trt_engine, one of them")
+    if engine:
+        from model.deploy.engine import TrtRunner
+
+        return TrtRunner(engine)
+    if checkpoint.endswith(".onnx"):
+        return OrtRunner(checkpoint)
+    if checkpoint.endswith((".engine", ".plan")):
+        raise UserError(f"{action}.checkpoint is an engine; name it in {action}.trt_engine")
+    if not checkpoint.endswith(".pth"):
+        raise UserError(f"{action}.checkpoint must be a .pth or .onnx file, but got {checkpoint}")
+    return TorchRunner(checkpoint, spec)
+
+
+def input_size(runner: Runner, spec: Mapping[str, Any], action: str) -> tuple[int, int] | None:
+    """(H, W) that images are resized to: what the file fixes, which the spec may not contradict, else the spec's."""
+    from model.data.transforms import exact_size
+
+    asked = exact_size(spec, action)
+    if runner.size and asked and asked != runner.size:
+        raise UserError(
+            f"{action}.input_height and input_width must be {runner.size[0]} and {runner.size[1]}, the size of the "
+            f"file's input, but got {asked[0]} and {asked[1]}"
+        )
+    return runner.size or asked
+
+
+def _classes_in(sidecar: Path) -> list[dict[str, Any]]:
+    import json
+
+    return list(json.loads(sidecar.read_text()).get("classes", [])) if sidecar.is_file() else []
