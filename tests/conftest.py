@@ -1,0 +1,85 @@
+"""Small data and specs that many tests share."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests share the cores
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of 12 + 4 + 4 pictures of 64x64."""
+    from model.data.demo import write_demo
+
+    folder = tmp_path_factory.mktemp("demo")
+    write_demo(folder, images=(12, 4, 4), size=(64, 64))
+    return folder
+
+
+@pytest.fixture
+def own_demo(tmp_path: Path) -> Path:
+    """The same, to be damaged."""
+    from model.data.demo import write_demo
+
+    write_demo(tmp_path / "data", images=(12, 4, 4), size=(64, 64))
+    return tmp_path / "data"
+
+
+TINY: dict[str, Any] = {
+    "dataset": {
+        "batch_size": 4,
+        "workers": 1,
+        "num_classes": 4,
+        "eval_class_ids": [1, 2, 3],
+        "augmentation": {
+            "scales": [64],
+            "random_resize_max_size": 64,
+            "train_random_resize": [64],
+            "train_random_crop_min": 32,
+            "train_random_crop_max": 64,
+            "fixed_random_crop": None,
+            "test_random_resize": 64,
+        },
+    },
+    "model": {
+        "backbone": "resnet_18",
+        "hidden_dim": 32,
+        "nheads": 4,
+        "dim_feedforward": 32,
+        "enc_layers": 1,
+        "dec_layers": 2,
+        "num_queries": 100,
+        "num_select": 50,
+        "dropout_ratio": 0.0,
+        "num_feature_levels": 2,
+        "return_interm_indices": [2, 3],
+    },
+    "train": {"num_epochs": 2, "input_height": 64, "input_width": 64, "activation_checkpoint": False},
+}
+
+
+@pytest.fixture
+def tiny() -> dict[str, Any]:
+    """A partial train spec of the smallest network."""
+    return json.loads(json.dumps(TINY))
+
+
+def with_data(partial: dict[str, Any], data: Path) -> dict[str, Any]:
+    """The partial spec with a demo dataset's sources in."""
+    splits = {
+        s: {"image_dir": str(data / s / "images"), "json_file": str(data / s / "annotations.json")}
+        for s in ("train", "val", "test")
+    }
+    partial["dataset"] |= {
+        "train_data_sources": [splits["train"]],
+        "val_data_sources": [splits["val"]],
+        "test_data_sources": splits["test"],
+    }
+    return partial
