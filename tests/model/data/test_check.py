@@ -1,0 +1,217 @@
+"""Bad data, each kind found before training, named by file and id."""
+
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from model.data.check import box_problem, inspect
+from model.errors import UserError
+from model.spec import default_spec
+
+SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "bccd"
+
+
+def spec_of(batch: int = 4, seed: int = 1234) -> dict[str, Any]:
+    spec = default_spec("train")
+    spec["dataset"]["batch_size"], spec["train"]["seed"] = batch, seed
+    return spec
+
+
+def edit(data: Path, split: str, change: Callable[[dict[str, Any]], None]) -> None:
+    path = data / split / "annotations.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def problems(data: Path, **kw: Any) -> str:
+    return "\n".join(inspect(spec_of(**kw), str(data), work_dir=data / "work")["problems"])
+
+
+def test_good_data_has_no_problem_and_fills_the_spec(demo: Path, tmp_path: Path) -> None:
+    found = inspect(spec_of(), str(demo), work_dir=tmp_path)
+    assert found["problems"] == []
+    assert found["fill"]["dataset.num_classes"] == 4
+    assert found["fill"]["dataset.eval_class_ids"] == [1, 2, 3]
+    assert found["fill"]["dataset.test_data_sources.json_file"].endswith("test/annotations.json")
+    assert [found["facts"][s]["images"] for s in ("train", "val", "test")] == [12, 4, 4]
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the microscope images")
+def test_real_archives_are_good(tmp_path: Path) -> None:
+    found = inspect(spec_of(), str(SHARED), work_dir=tmp_path)
+    assert found["problems"] == []
+    assert [found["facts"][s]["images"] for s in ("train", "val", "test")] == [205, 87, 72]
+
+
+def set_box(box: list[float]) -> Callable[[dict[str, Any]], None]:
+    def change(document: dict[str, Any]) -> None:
+        document["annotations"][0]["bbox"] = box
+
+    return change
+
+
+CASES: list[tuple[Callable[[dict[str, Any]], None], str]] = [
+    (set_box([1, 1, 0, 5]), "annotation 1 of image 1 (0001.png): the box [1, 1, 0, 5] is empty"),
+    (
+        set_box([60, 1, 30, 5]),
+        "annotation 1 of image 1 (0001.png): the box [60, 1, 30, 5] leaves the image of 64x64 px",
+    ),
+    (set_box([1, 1, 5]), "a box must be four numbers, but got [1, 1, 5]"),
+    (set_box([1, 1, float("nan"), 5]), "a box must be finite"),
+    (
+        lambda d: d["annotations"][0].update(category_id=9),
+        "annotation 1 has the unknown category id 9; known: [1, 2, 3]",
+    ),
+    (lambda d: d["annotations"][1].update(id=1), "annotations id 1 is there 2 times"),
+    (lambda d: d["images"][1].update(id=1), "images id 1 is there 2 times"),
+    (lambda d: d["categories"][1].update(id=1), "categories id 1 is there 2 times"),
+    (
+        lambda d: d["annotations"][0].update(image_id=99),
+        "annotation 1 belongs to image 99, which is not there",
+    ),
+    (lambda d: d["images"][0].update(file_name="gone.png"), "image 1: gone.png is not in"),
+    (lambda d: d["images"][0].update(width=65), "0001.png is 64x64 px, the annotations say 65x64"),
+    (lambda d: d["images"][0].pop("width"), "images[0] lacks width"),
+    (lambda d: d.update(annotations=[]), "it has no boxes"),
+    (lambda d: d.update(images=[], annotations=[]), "it has no images"),
+    (lambda d: d.pop("categories"), "must have a list 'categories'"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), CASES)
+def test_damage_in_the_annotations(own_demo: Path, change: Any, message: str) -> None:
+    edit(own_demo, "train", change)
+    found = problems(own_demo)
+    assert message in found
+    assert str(own_demo / "train" / "annotations.json") in found
+
+
+def test_truncated_json_names_line_and_column(own_demo: Path) -> None:
+    path = own_demo / "val" / "annotations.json"
+    path.write_text(path.read_text()[:-40])
+    assert "not valid JSON" in problems(own_demo)
+    assert "column" in problems(own_demo)
+
+
+def test_unreadable_and_truncated_images(own_demo: Path) -> None:
+    images = own_demo / "train" / "images"
+    (images / "0001.png").write_bytes(b"not an image")
+    whole = (images / "0002.png").read_bytes()
+    (images / "0002.png").write_bytes(whole[: len(whole) // 2])
+    Image.open(images / "0003.png").save(images / "0003.jpg")
+    jpeg = (images / "0003.jpg").read_bytes()
+    (images / "0003.jpg").write_bytes(jpeg[:-400])
+    edit(own_demo, "train", lambda d: d["images"][2].update(file_name="0003.jpg"))
+    found = problems(own_demo)
+    assert "0001.png cannot be read as an image" in found
+    assert "0002.png cannot be read as an image" in found
+    assert "0003.jpg cannot be read as an image (it is cut short)" in found
+
+
+def test_validation_images_that_are_training_images(own_demo: Path) -> None:
+    (own_demo / "val" / "images" / "0001.png").write_bytes(
+        (own_demo / "train" / "images" / "0005.png").read_bytes()
+    )
+    assert "is also training image" in problems(own_demo)
+
+
+def test_fewer_images_than_a_batch(demo: Path) -> None:
+    assert "the training set has 12 images, fewer than the total batch of 16" in problems(demo, batch=16)
+
+
+def test_category_of_validation_that_training_lacks(own_demo: Path) -> None:
+    edit(own_demo, "val", lambda d: d["categories"].append({"id": 5, "name": "star"}))
+    assert "category 5 (star) is not in the training set" in problems(own_demo)
+
+
+def test_many_problems_of_one_kind_do_not_hide_another(own_demo: Path) -> None:
+    def change(document: dict[str, Any]) -> None:
+        for annotation in document["annotations"]:
+            annotation["bbox"] = [0, 0, 0, 0]
+        document["annotations"][0]["category_id"] = 8
+
+    edit(own_demo, "train", change)
+    found = problems(own_demo)
+    assert "more of this kind" in found
+    assert "unknown category id 8" in found
+
+
+def test_without_validation_a_seeded_part_of_training_is_held_out(own_demo: Path) -> None:
+    import shutil
+
+    shutil.rmtree(own_demo / "val")
+
+    def held(seed: int) -> tuple[set[int], set[int]]:
+        found = inspect(spec_of(batch=2, seed=seed), str(own_demo), work_dir=own_demo / "work")
+        assert found["problems"] == []
+        assert any("held out" in warning for warning in found["warnings"])
+        files = [found["fill"][f"dataset.{s}_data_sources"][0]["json_file"] for s in ("train", "val")]
+        train, val = ({i["id"] for i in json.loads(Path(f).read_text())["images"]} for f in files)
+        return train, val
+
+    train, val = held(1)
+    assert not train & val
+    assert (len(train), len(val)) == (10, 2)
+    assert held(1) == (train, val)
+    assert any(held(seed)[1] != val for seed in (2, 3, 4))
+
+
+def test_explicit_sources_win_over_the_folder(demo: Path, tmp_path: Path) -> None:
+    spec = spec_of()
+    named = {"image_dir": str(demo / "test" / "images"), "json_file": str(demo / "test" / "annotations.json")}
+    spec["dataset"]["train_data_sources"] = [named]
+    found = inspect(spec, str(demo), work_dir=tmp_path)
+    assert found["fill"]["dataset.train_data_sources"] == [named]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda d: (d / "train" / "annotations.json").unlink(), "no such annotation file"),
+        (lambda d: (d / "train").rename(d / "training"), "no training data"),
+        (
+            lambda d: (
+                [(d / "train" / n).write_bytes(b"") for n in ("a.zip", "b.tar")]
+                and (d / "train" / "images").rename(d / "x")
+            ),
+            "several archives",
+        ),
+    ],
+)
+def test_folders_that_are_not_as_they_should_be(own_demo: Path, damage: Any, message: str) -> None:
+    damage(own_demo)
+    with pytest.raises(UserError, match=message):
+        inspect(spec_of(), str(own_demo), work_dir=own_demo / "work")
+
+
+def test_missing_and_broken_archives(own_demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETR_CACHE_DIR", str(own_demo / "cache"))
+    (own_demo / "train" / "images").rename(own_demo / "pictures")
+    broken = own_demo / "train" / "images.tar.gz"
+    broken.write_bytes(b"\x1f\x8bgarbage")
+    assert "cannot be unpacked" in problems(own_demo)
+    with tarfile.open(broken, "w:gz") as archive:
+        archive.add(own_demo / "pictures", "images")
+    assert problems(own_demo) == ""
+
+
+def test_archive_that_tries_to_leave_its_folder(own_demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETR_CACHE_DIR", str(own_demo / "cache"))
+    (own_demo / "train" / "images").rename(own_demo / "pictures")
+    with tarfile.open(own_demo / "train" / "images.tar", "w") as archive:
+        archive.add(own_demo / "pictures" / "0001.png", "../../evil.png")
+    assert "cannot be unpacked" in problems(own_demo)
+    assert not list(own_demo.rglob("evil.png"))
+
+
+@pytest.mark.parametrize(
+    ("box", "bad"), [([0, 0, 64, 64], False), ([-0.9, 0, 10, 10], False), ([-1.5, 0, 10, 10], True)]
+)
+def test_a_box_may_stick_out_by_rounding(box: list[float], bad: bool) -> None:
+    assert (box_problem(box, 64, 64) is not None) == bad
