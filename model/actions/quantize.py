@@ -38,7 +38,8 @@ def run(spec: Spec) -> dict[str, Any]:
     made = _onnx(spec, source, folder) if backend == "onnxruntime" else _torchao(spec, source, folder)
     (folder / "drift.json").write_text(json.dumps(made, indent=1) + "\n")
     status.write("SUCCESS", "Quantization finished.")
-    print(f"{made['file']}: {made['bytes'] / 1e6:.1f} MB of {made['bytes_before'] / 1e6:.1f}, logits moved by {made['logits_relative_l2']:.3f} (relative L2)")  # fmt: skip
+    size = f"{made['bytes'] / 1e6:.1f} MB of {made['bytes_before'] / 1e6:.1f}"
+    print(f"{made['file']}: {size}, logits moved by {made['logits_relative_l2']:.3f} (relative L2)")
     return made
 
 

@@ -66,7 +66,14 @@ def to_int8_weights(source: Path, target: Path, skip: Sequence[str] = HEADS) -> 
 
     graph = onnx.load(source)
     excluded = matching(graph, skip, strict=False)
-    quantize_dynamic(str(source), str(target), per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], nodes_to_exclude=excluded)  # fmt: skip
+    quantize_dynamic(
+        str(source),
+        str(target),
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=["MatMul", "Gemm"],
+        nodes_to_exclude=excluded,
+    )
 
 
 def matching(graph: onnx.ModelProto, patterns: Sequence[str], strict: bool = True) -> list[str]:
