@@ -91,6 +91,7 @@ class SearchDriver:
         return verdict is None
 
     def on_exit(self, number: int, exit: Exit) -> None:
+        self.study.set_elapsed_s(self.elapsed_s())
         if number in self.verdicts:
             state, reason = self.verdicts.pop(number)
         elif exit.code == 0:
