@@ -47,9 +47,7 @@ class Outcome:
     winner: Best
     default: Best | None
     stages: list[StageResult]
-
-    def stage(self, name: str) -> StageResult | None:
-        return next((s for s in self.stages if s.name == name), None)
+    searched: bool = True
 
 
 def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
@@ -67,7 +65,7 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
     for name, spec_path in _stages(plan, run, winner, default):
         progress.note(f"{name} ...")
         stages.append(run_stage(plan.bundle, name, spec_path))
-    outcome = Outcome(run.root, plan.request.metric, winner, default, stages)
+    outcome = Outcome(run.root, plan.request.metric, winner, default, stages, plan.searching)
     write_json(run.root / "outcome.json", asdict(outcome))
     return outcome
 

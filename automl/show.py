@@ -190,7 +190,7 @@ def outcome(console: Console, result: Outcome) -> None:
     if default and default.number != top.number:
         part = "" if default.complete else " (stopped early)"
         console.print(f"default{part} {default.value:.4f}, gain {top.value - default.value:+.4f}")
-    elif default:
+    elif default and result.searched:
         console.print("the default configuration is the winner: nothing better was found")
     for stage in result.stages:
         mark = "[green]done[/]" if stage.ok else "[yellow]left[/]"
