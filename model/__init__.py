@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 
 def bundle_dir() -> Path:
-    """The folder that holds `schemas/`, `references/` and `csrc/`: in the wheel or in the checkout."""
+    """The folder that holds `schemas/` and `references/`: in the wheel or in the checkout."""
     here = Path(__file__).resolve().parent
     packed = here / "_bundle"
     return packed if packed.is_dir() else here.parent
