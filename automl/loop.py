@@ -264,6 +264,7 @@ def make_executor(plan: Plan, run: RunDir) -> Executor:
 
 def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
     """A whole new run in the folder `root`. Raises `UserError` when the folder already holds one."""
+    root = root.resolve()  # trials run in folders of their own
     folder = RunDir(root)
     if folder.run_json.exists():
         raise UserError(f"{root} already holds a run; go on with it by: automl resume {root}")
@@ -275,6 +276,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
 
 def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.Outcome:
     """Go on with a run after its driver died or its budget ended; `changes` may raise the budget."""
+    root = root.resolve()
     folder = RunDir(root)
     recorded = folder.read_run()
     request = replace(RunRequest.from_json(recorded["request"]), **changes)
