@@ -123,6 +123,11 @@ class DetectorModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint |= {"spec": dict(self.spec), "classes": self.classes, "metrics": dict(self.val_metrics)}
+        # A checkpoint written at an epoch's end counts that epoch as not completed, and Lightning, going on from it,
+        # hands the sampler the old epoch's number: the next epoch would see the same order and augmentations again.
+        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+        for span in ("total", "current"):
+            progress[span]["completed"] = progress[span]["processed"]
 
     def _mean(self, losses: list[torch.Tensor]) -> float:
         mean = torch.stack(losses).mean() if losses else torch.tensor(float("nan"), device=self.device)

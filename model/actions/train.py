@@ -68,7 +68,7 @@ def _fit(spec: Spec, folder: Path) -> dict[str, Any]:
     freeze(module.model, train["freeze"])
     if train["verbose"]:
         print(module.model)
-    trainer = build_trainer(spec, [EpochRecorder(folder, spec)])
+    trainer = build_trainer(spec, [] if train["is_dry_run"] else [EpochRecorder(folder, spec)])
     resume = train["resume_training_checkpoint_path"] or None
     if resume:
         ckpt.check_spec(ckpt.load(resume), spec, resume)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from model.data.coco import CocoData, load_sources
 from model.data.transforms import EvalTransform, TrainTransform, batch_images, canvas, exact_size, to_rgb
@@ -22,18 +22,22 @@ CACHE_BYTES = 512 << 20  # decoded images kept per loader process
 
 class DetectionDataset(Dataset[tuple[torch.Tensor, dict[str, Any]]]):
     """Item i: image [3, H, W] and target {"labels", "boxes_cxcywh", "image_id", "orig_size"}. Boxes of crowds are
-    left out of training; the metrics know them. Recently decoded images are kept, up to CACHE_BYTES."""
+    left out of training; the metrics know them. Recently decoded images are kept, up to CACHE_BYTES.
+
+    Item `epoch * len(self) + i` is image i with that epoch's augmentation, drawn from (seed, epoch, i) alone: the
+    same in any worker and after any restart.
+    """
 
     def __init__(self, data: CocoData, transform: Any, seed: int) -> None:
         self.data, self.transform, self.seed = data, transform, seed
         self._kept: OrderedDict[int, Image.Image] = OrderedDict()
         self._kept_bytes = 0
-        self._random: np.random.Generator | None = None
 
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, dict[str, Any]]:
+    def __getitem__(self, item: int) -> tuple[torch.Tensor, dict[str, Any]]:
+        epoch, index = divmod(item, len(self.data))
         rows = slice(self.data.starts[index], self.data.starts[index + 1])
         plain = ~self.data.crowd[rows]
         boxes = self.data.boxes_xywh_px[rows][plain]
@@ -43,17 +47,7 @@ class DetectionDataset(Dataset[tuple[torch.Tensor, dict[str, Any]]]):
             "image_id": int(self.data.image_ids[index]),
             "orig_size": tuple(int(v) for v in self.data.sizes[index]),
         }
-        return self.transform(self._image(index), target, self._generator())
-
-    def _generator(self) -> np.random.Generator:
-        """Seeded by the loader's worker seed, which torch derives anew for every epoch."""
-        info = get_worker_info()
-        if self._random is None or (info is not None and info.seed != self._drawn_from):
-            self._drawn_from = info.seed if info is not None else self.seed
-            self._random = np.random.default_rng(self._drawn_from)
-        return self._random
-
-    _drawn_from = -1
+        return self.transform(self._image(index), target, np.random.default_rng([self.seed, epoch, index]))
 
     def _image(self, index: int) -> Image.Image:
         if index in self._kept:
@@ -82,25 +76,32 @@ class TrainSampler(Sampler[int]):
     `kind` uniform_sampler draws each source equally often (with replacement), the others all images once.
     """
 
-    def __init__(self, data: CocoData, kind: str, seed: int, rank: int, world: int) -> None:
-        self.data, self.kind, self.seed, self.rank, self.world = data, kind, seed, rank, world
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of each epoch."""
-        self.epoch = epoch
+    def __init__(
+        self, data: CocoData, kind: str, seed: int, rank: int, world: int, epoch: Callable[[], int]
+    ) -> None:
+        """`epoch` tells the current one; Lightning's own `set_epoch` is an epoch behind after a resume."""
+        self.data, self.kind, self.seed, self.rank, self.world, self.epoch = (
+            data,
+            kind,
+            seed,
+            rank,
+            world,
+            epoch,
+        )
 
     def __len__(self) -> int:
         return len(self.data) // self.world
 
     def __iter__(self) -> Iterator[int]:
-        random = np.random.default_rng([self.seed, self.epoch])
+        epoch = self.epoch()
+        random = np.random.default_rng([self.seed, epoch])
         if self.kind == "uniform_sampler":
             counts = np.bincount(self.data.source)
             weights = 1.0 / counts[self.data.source]
             order = random.choice(len(self.data), len(self.data), p=weights / weights.sum())
         else:
             order = random.permutation(len(self.data))
+        order += epoch * len(self.data)  # see DetectionDataset
         return iter(order[self.rank : len(self) * self.world : self.world].tolist())
 
 
@@ -146,7 +147,7 @@ class DataModule(pl.LightningDataModule):
                 f"the training set must hold a whole batch of {dataset['batch_size'] * world} images over all "
                 f"processes, but has {len(self.train_data)}"
             )
-        sampler = TrainSampler(self.train_data, dataset["train_sampler"], seed, rank, world)
+        sampler = TrainSampler(self.train_data, dataset["train_sampler"], seed, rank, world, self._epoch)
         items = DetectionDataset(self.train_data, TrainTransform(self.spec), seed)
         return self._loader(items, sampler, drop_last=True, seed=seed + rank, pad=self._pads())
 
@@ -156,6 +157,9 @@ class DataModule(pl.LightningDataModule):
         return self._loader(
             items, EvalSampler(len(self.val_data), rank, world), drop_last=False, seed=0, pad=False
         )
+
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer else 0
 
     def _pads(self) -> bool:
         return bool(self.spec["dataset"]["augmentation"]["fixed_padding"]) and not exact_size(

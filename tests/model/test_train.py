@@ -1,0 +1,244 @@
+"""The train action for real, on twelve pictures: files, metrics, resuming, options."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model import checkpoint as ckpt
+from model.actions import evaluate, train
+from model.build import build_model
+from model.errors import ModelError, UserError
+from model.lightning import freeze, parameter_groups
+from model.spec import put, resolve
+from tests.conftest import with_data
+
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:pytorch_lightning", "ignore::Warning:torch")
+
+
+def spec_of(tiny: dict[str, Any], demo: Path, folder: Path, **leaves: Any) -> dict[str, Any]:
+    spec = with_data(tiny, demo)
+    put(spec, "train.results_dir", str(folder))
+    for name, value in leaves.items():
+        put(spec, name.replace("__", "."), value)
+    return resolve("train", spec)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_training_leaves_what_the_contract_says(tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
+    result = train.run(spec_of(tiny, demo, tmp_path))
+    records = lines(tmp_path / "metrics.jsonl")
+    assert [r["epoch"] for r in records] == [0, 1]
+    assert [r["step"] for r in records] == [3, 6]
+    for record in records:
+        assert (tmp_path / record["checkpoint"]).is_file()
+        for name in ("train_loss", "val_loss", "val_mAP", "val_mAP50", "elapsed_s"):
+            assert isinstance(record[name], float)
+    assert records[1]["checkpoint"] == "model_epoch_001_step_00006.pth"
+    assert (tmp_path / "dd_model_latest.pth").resolve().name == records[1]["checkpoint"]
+    status = lines(tmp_path / "status.json")
+    assert [status[0]["status"], status[-1]["status"]] == ["STARTED", "SUCCESS"]
+    assert isinstance(status[-1]["kpi"]["val_mAP"], float)
+    assert result["val_loss"] == records[1]["val_loss"]
+    saved = ckpt.load(result["checkpoint"])
+    assert saved["classes"] == [
+        {"id": 1, "name": "circle"},
+        {"id": 2, "name": "square"},
+        {"id": 3, "name": "triangle"},
+    ]
+    assert saved["spec"]["model"]["hidden_dim"] == 32
+
+
+def test_same_seed_same_training(tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
+    losses = []
+    for name in ("a", "b"):
+        train.run(spec_of(tiny, demo, tmp_path / name))
+        losses.append(
+            [(r["train_loss"], r["val_loss"], r["val_mAP"]) for r in lines(tmp_path / name / "metrics.jsonl")]
+        )
+    assert losses[0] == losses[1]
+
+
+def test_a_resumed_training_goes_on_where_it_stopped(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path
+) -> None:
+    whole = spec_of(tiny, demo, tmp_path / "whole", train__num_epochs=3, train__optim__lr_steps=[2])
+    train.run(whole)
+    first = lines(tmp_path / "whole" / "metrics.jsonl")
+    resumed = spec_of(
+        tiny, demo, tmp_path / "resumed", train__num_epochs=3, train__optim__lr_steps=[2],
+        train__resume_training_checkpoint_path=str(tmp_path / "whole" / first[0]["checkpoint"]),
+    )  # fmt: skip
+    train.run(resumed)
+    second = lines(tmp_path / "resumed" / "metrics.jsonl")
+    assert [r["epoch"] for r in second] == [1, 2]
+    assert [r["step"] for r in second] == [6, 9]
+    a, b = (ckpt.load(tmp_path / n / "dd_model_latest.pth") for n in ("whole", "resumed"))
+    assert a["lr_schedulers"][0]["_last_lr"] == b["lr_schedulers"][0]["_last_lr"]
+    assert a["optimizer_states"][0]["state"][0]["step"] == b["optimizer_states"][0]["state"][0]["step"]
+    figures = ("train_loss", "val_loss", "val_mAP")
+    assert [[r[f] for f in figures] for r in second] == [[r[f] for f in figures] for r in first[1:]]
+
+
+def test_resuming_another_architecture_lists_the_leaves(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path
+) -> None:
+    train.run(spec_of(tiny, demo, tmp_path / "a", train__num_epochs=1))
+    other = spec_of(
+        tiny, demo, tmp_path / "b", model__enc_layers=2, model__num_queries=120,
+        train__resume_training_checkpoint_path=str(tmp_path / "a" / "dd_model_latest.pth"),
+    )  # fmt: skip
+    with pytest.raises(UserError) as caught:
+        train.run(other)
+    assert "model.enc_layers: 1, 2" in str(caught.value)
+    assert "model.num_queries: 100, 120" in str(caught.value)
+
+
+def test_three_groups_by_name(tiny: dict[str, Any]) -> None:
+    spec = resolve("train", tiny)
+    detector = build_model(spec)
+    groups = {g["name"]: g for g in parameter_groups(detector, spec)}
+    assert groups["backbone"]["lr"] == 2e-5
+    assert groups["linear_proj"]["lr"] == pytest.approx(2e-5)
+    assert groups["transformer"]["lr"] == 2e-4
+    assert sum(len(g["params"]) for g in groups.values()) == len(list(detector.parameters()))
+    offsets = [
+        p for n, p in detector.named_parameters() if "sampling_offsets" in n or "reference_points" in n
+    ]
+    assert {id(p) for p in groups["linear_proj"]["params"]} == {id(p) for p in offsets}
+
+
+def test_freeze_stops_what_it_names_and_refuses_what_it_does_not_know(tiny: dict[str, Any]) -> None:
+    detector = build_model(tiny)
+    freeze(detector, ["backbone", "transformer.encoder"])
+    assert not any(
+        p.requires_grad
+        for n, p in detector.named_parameters()
+        if n.startswith(("backbone", "transformer.encoder"))
+    )
+    assert all(p.requires_grad for n, p in detector.named_parameters() if n.startswith("transformer.decoder"))
+    with pytest.raises(UserError, match="no module 'bakbone'"):
+        freeze(detector, ["bakbone"])
+
+
+@pytest.mark.parametrize(
+    "optim",
+    [{"optimizer": "SGD", "momentum": 0.8}, {"lr_scheduler": "StepLR", "lr_step_size": 1, "lr_decay": 0.5}],
+)
+def test_optimizers_and_schedules(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path, optim: dict[str, Any]
+) -> None:
+    spec = spec_of(tiny, demo, tmp_path, **{f"train__optim__{k}": v for k, v in optim.items()})
+    train.run(spec)
+    saved = ckpt.load(tmp_path / "dd_model_latest.pth")
+    if "momentum" in optim:
+        assert saved["optimizer_states"][0]["param_groups"][0]["momentum"] == 0.8
+    else:
+        assert saved["lr_schedulers"][0]["_last_lr"][0] == pytest.approx(2e-4 * 0.25)
+
+
+def test_intervals(tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
+    train.run(
+        spec_of(
+            tiny,
+            demo,
+            tmp_path,
+            train__num_epochs=3,
+            train__validation_interval=2,
+            train__checkpoint_interval=2,
+        )
+    )
+    records = lines(tmp_path / "metrics.jsonl")
+    assert ["val_mAP" in r for r in records] == [False, True, True]
+    assert [bool(r["checkpoint"]) for r in records] == [False, True, True]
+
+
+def test_a_dry_run_saves_nothing(tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
+    result = train.run(spec_of(tiny, demo, tmp_path, train__is_dry_run=True))
+    assert result["checkpoint"] is None
+    assert not list(tmp_path.glob("*.pth"))
+
+
+def test_bf16_trains_on_a_cpu_and_fp16_says_that_it_cannot(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path
+) -> None:
+    result = train.run(spec_of(tiny, demo, tmp_path / "bf16", train__num_epochs=1, train__precision="bf16"))
+    assert result["val_loss"] < 1e3
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="fp16 needs a GPU"):
+            train.run(spec_of(tiny, demo, tmp_path / "fp16", train__precision="fp16"))
+        with pytest.raises(UserError, match="finds no CUDA device"):
+            train.run(
+                spec_of(tiny, demo, tmp_path / "gpu", train__precision="fp32", train__accelerator="gpu")
+            )
+
+
+def test_out_of_memory_says_which_batch_to_try(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only stand-in: no GPU here can be filled up."""
+    import pytorch_lightning as pl
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("tried to allocate 2 GiB")
+
+    monkeypatch.setattr(pl.Trainer, "fit", full)
+    with pytest.raises(
+        ModelError,
+        match="try dataset.batch_size=2, or train.activation_checkpoint=true, or train.precision=bf16",
+    ):
+        train.run(spec_of(tiny, demo, tmp_path))
+    assert lines(tmp_path / "status.json")[-1]["status"] == "FAILURE"
+
+
+def test_a_label_above_num_classes_is_found_before_training(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="above the largest category id 3, but got 2"):
+        train.run(spec_of(tiny, demo, tmp_path, dataset__num_classes=2))
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage", "foreign"])
+def test_unreadable_checkpoints(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.pth"
+    if damage == "garbage":
+        path.write_bytes(b"PK\x03\x04 not a checkpoint")
+    elif damage == "foreign":
+        torch.save({"model": {}}, path)
+    with pytest.raises(UserError, match=r"a\.pth"):
+        ckpt.load(path)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "spec": {}, "evil": logging.getLogger()}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        ckpt.load(tmp_path / "a.pth")
+
+
+def test_evaluate_scores_every_image_once_and_refuses_another_architecture(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path
+) -> None:
+    trained = train.run(spec_of(tiny, demo, tmp_path / "train"))
+    spec = with_data({k: v for k, v in tiny.items() if k != "train"}, demo)
+    put(spec, "results_dir", str(tmp_path))
+    put(spec, "evaluate.checkpoint", trained["checkpoint"])
+    put(spec, "evaluate.input_height", 64)
+    put(spec, "evaluate.input_width", 64)
+    put(spec, "evaluate.batch_size", 3)  # 4 images: the last batch is not full
+    result = evaluate.run(resolve("evaluate", spec))
+    found = json.loads((tmp_path / "evaluate" / "results.json").read_text())
+    assert {row["image_id"] for row in found} == {1, 2, 3, 4}
+    assert len(found) == 4 * 50
+    assert json.loads((tmp_path / "evaluate" / "metrics.json").read_text()) == result
+    assert {row["name"] for row in result["per_class"]} == {"circle", "square", "triangle"}
+    put(spec, "model.dec_layers", 3)
+    with pytest.raises(UserError, match="model.dec_layers: 2, 3"):
+        evaluate.run(resolve("evaluate", spec))
