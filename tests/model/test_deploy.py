@@ -1,0 +1,284 @@
+"""Export, engines, quantization and inference on an untrained tiny network with its degenerate start broken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from model.actions import export, gen_trt_engine, inference, quantize
+from model.build import build_model
+from model.deploy import engine as engines
+from model.deploy import onnx_export
+from model.deploy.onnx_export import LeanDetector
+from model.deploy.precision import has_quantizers, matching
+from model.deploy.runners import OrtRunner
+from model.errors import ModelError, NotRunnable, UserError
+from model.spec import put, resolve
+
+CLASSES = [{"id": 1, "name": "red cell"}, {"id": 2, "name": "square"}, {"id": 3, "name": "triangle"}]
+
+
+def lively(tiny: dict[str, Any]) -> Any:
+    """A detector whose offsets, weights and heads are not at their zero start, with batch statistics."""
+    torch.manual_seed(0)
+    detector = build_model(tiny)
+    with torch.no_grad():
+        for parameter in detector.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+        detector.train()(torch.randn(4, 3, 64, 64))
+    return detector.eval()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """(folder with model.pth and model.onnx, sidecar)."""
+    from tests.conftest import TINY
+
+    folder = tmp_path_factory.mktemp("deploy")
+    full = resolve("train", TINY)
+    state = {f"model.{k}": v for k, v in lively(TINY).state_dict().items()}
+    torch.save({"state_dict": state, "spec": full, "classes": CLASSES, "metrics": {}}, folder / "model.pth")
+    return folder, export.run(spec_of("export", folder, export__serialize_nvdsinfer=True))
+
+
+def spec_of(action: str, folder: Path, **leaves: Any) -> dict[str, Any]:
+    from tests.conftest import TINY
+
+    partial = json.loads(json.dumps({k: v for k, v in TINY.items() if k != "train"}))
+    put(partial, "results_dir", str(folder))
+    defaults = {
+        "export": {"export.checkpoint": "model.pth", "export.onnx_file": "model.onnx"},
+        "gen_trt_engine": {
+            "gen_trt_engine.onnx_file": "model.onnx",
+            "gen_trt_engine.trt_engine": "model.engine",
+        },
+        "inference": {"inference.checkpoint": "model.pth"},
+        "quantize": {"quantize.model_path": "model.onnx"},
+    }[action]
+    for name, value in defaults.items():
+        put(partial, name, str(folder / value))
+    for side in ("height", "width"):
+        if action in ("export", "inference"):
+            put(partial, f"{action}.input_{side}", 64)
+    for name, value in leaves.items():
+        put(partial, name.replace("__", "."), value)
+    return resolve(action, partial)
+
+
+def test_the_file_is_opset_17_dynamic_and_equal_to_torch(made: tuple[Path, dict[str, Any]]) -> None:
+    folder, sidecar = made
+    graph = onnx.load(folder / "model.onnx")
+    onnx.checker.check_model(graph, full_check=True)
+    assert [o.version for o in graph.opset_import if o.domain == ""] == [17]
+    assert graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    assert [o.name for o in graph.graph.output] == ["pred_logits", "pred_boxes"]
+    assert max(sidecar["max_abs_logits"], sidecar["max_abs_boxes"]) <= 1e-4
+    assert json.loads((folder / "model.json").read_text()) == sidecar
+    assert sidecar["classes"] == CLASSES
+
+
+def test_the_graph_s_outputs_are_those_of_the_whole_detector(
+    made: tuple[Path, dict[str, Any]], tiny: dict[str, Any]
+) -> None:
+    folder, _ = made
+    images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(9))
+    mask = torch.zeros(3, 64, 64, dtype=torch.bool)
+    with torch.no_grad():
+        wanted = lively(tiny)(images, mask)
+    got = OrtRunner(str(folder / "model.onnx")).infer(images, mask)
+    assert torch.allclose(got["pred_logits"], wanted["pred_logits"], atol=1e-4)
+    assert torch.allclose(got["pred_boxes"], wanted["pred_boxes"], atol=1e-5)
+    assert wanted["pred_boxes"].std() > 0.01  # else agreement would mean nothing
+
+
+def test_nodes_are_named_after_modules(made: tuple[Path, dict[str, Any]]) -> None:
+    graph = onnx.load(made[0] / "model.onnx")
+    assert matching(graph, ["*encoder.layers.0*"])
+    assert matching(graph, ["*class_embed*"])
+    with pytest.raises(UserError, match="no node of the graph matches 'nothing"):
+        matching(graph, ["nothing*"])
+
+
+def test_deepstream_files(made: tuple[Path, dict[str, Any]]) -> None:
+    assert (made[0] / "labels.txt").read_text().splitlines() == [
+        "background",
+        "red cell",
+        "square",
+        "triangle",
+    ]
+    assert "infer-dims: 3;64;64" in (made[0] / "nvdsinfer_config.yaml").read_text()
+
+
+def test_an_existing_file_is_not_overwritten(made: tuple[Path, dict[str, Any]]) -> None:
+    with pytest.raises(UserError, match="exists already"):
+        export.run(spec_of("export", made[0]))
+
+
+@pytest.mark.parametrize(
+    ("leaf", "value", "message"),
+    [
+        ("model.dec_layers", 3, "model.dec_layers: 2, 3"),
+        ("export.opset_version", 11, "from 17 to 20"),
+        ("export.format", "xdl", "must be onnx"),
+        ("export.input_channel", 1, "must be 3"),
+    ],
+)
+def test_refusals_of_export(made: tuple[Path, dict[str, Any]], leaf: str, value: Any, message: str) -> None:
+    spec = spec_of("export", made[0])
+    put(spec, leaf, value)
+    put(spec, "export.onnx_file", str(made[0] / "other.onnx"))
+    with pytest.raises(UserError, match=message):
+        export.run(spec)
+    assert not (made[0] / "other.onnx").exists()
+
+
+def test_a_file_that_differs_from_torch_is_refused(
+    made: tuple[Path, dict[str, Any]], tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    graph = onnx.load(made[0] / "model.onnx")
+    for tensor in graph.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and "class_embed" in tensor.name:
+            values = onnx.numpy_helper.to_array(tensor) + 0.01
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), tensor.name))
+    onnx.save(graph, tmp_path / "bent.onnx")
+    with pytest.raises(ModelError, match="differs from torch"):
+        onnx_export.compare(LeanDetector(lively(tiny), 64, 64), tmp_path / "bent.onnx", (64, 64), (1,))
+
+
+def test_engine_without_tensorrt_says_what_is_missing(made: tuple[Path, dict[str, Any]]) -> None:
+    if engines.available("tensorrt")[1] is None:
+        pytest.skip("TensorRT is here")
+    with pytest.raises(NotRunnable, match="this machine lacks"):
+        gen_trt_engine.run(spec_of("gen_trt_engine", made[0]))
+
+
+@pytest.mark.parametrize("kind", ["FP16", "INT8"])
+def test_prepared_graphs_run_and_stay_near(made: tuple[Path, dict[str, Any]], demo: Path, kind: str) -> None:
+    spec = spec_of("gen_trt_engine", made[0], gen_trt_engine__tensorrt__data_type=kind)
+    put(spec, "gen_trt_engine.tensorrt.calibration.cal_image_dir", [str(demo / "train" / "images")])
+    put(spec, "gen_trt_engine.tensorrt.calibration.cal_batches", 4)
+    prepared = gen_trt_engine.prepare(spec, made[0] / "model.onnx", made[0] / "model.engine")
+    assert prepared.name == f"model.{kind.lower()}.onnx"
+    assert has_quantizers(prepared) == (kind == "INT8")
+    assert prepared.stat().st_size < (made[0] / "model.onnx").stat().st_size
+    images, mask = torch.randn(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.bool)
+    a, b = (
+        OrtRunner(str(p)).infer(images, mask)["pred_logits"].sigmoid()
+        for p in (made[0] / "model.onnx", prepared)
+    )
+    assert (a - b).abs().max() < (0.02 if kind == "FP16" else 0.2)
+
+
+def test_too_few_calibration_images(made: tuple[Path, dict[str, Any]], demo: Path) -> None:
+    spec = spec_of("gen_trt_engine", made[0], gen_trt_engine__tensorrt__data_type="INT8")
+    put(spec, "gen_trt_engine.tensorrt.calibration.cal_image_dir", [str(demo / "val" / "images")])
+    put(spec, "gen_trt_engine.tensorrt.calibration.cal_batches", 40)
+    with pytest.raises(UserError, match="needs 40 images"):
+        gen_trt_engine.prepare(spec, made[0] / "model.onnx", made[0] / "model.engine")
+
+
+def test_batch_profile_must_ascend(made: tuple[Path, dict[str, Any]]) -> None:
+    with pytest.raises(UserError, match="min <= opt <= max"):
+        gen_trt_engine.run(spec_of("gen_trt_engine", made[0], gen_trt_engine__tensorrt__min_batch_size=4))
+
+
+@pytest.mark.parametrize("kind", ["FP32", "FP16", "INT8"])
+def test_nvidia_s_parser_and_builder_take_the_file(
+    made: tuple[Path, dict[str, Any]], demo: Path, kind: str
+) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    spec = spec_of(
+        "gen_trt_engine", made[0], gen_trt_engine__builder="tensorrt_rtx", gen_trt_engine__tensorrt__data_type=kind,
+        gen_trt_engine__trt_engine=str(made[0] / f"{kind}.engine"),
+    )  # fmt: skip
+    put(spec, "gen_trt_engine.tensorrt.calibration.cal_image_dir", [str(demo / "train" / "images")])
+    made_engine = gen_trt_engine.run(spec)
+    assert made_engine["bytes"] > 100_000
+    assert (made[0] / f"{kind}.engine").stat().st_size == made_engine["bytes"]
+
+
+@pytest.mark.parametrize("mode", ["weight_only_ptq", "static_ptq"])
+def test_onnxruntime_quantizes_and_reports_the_drift(
+    made: tuple[Path, dict[str, Any]], demo: Path, mode: str
+) -> None:
+    spec = spec_of("quantize", made[0], quantize__backend="onnxruntime", quantize__mode=mode)
+    put(spec, "dataset.quant_calibration_data_sources.image_dir", str(demo / "train" / "images"))
+    drift = quantize.run(spec)
+    assert 0 < drift["logits_relative_l2"] < 0.5
+    assert drift["bytes"] < drift["bytes_before"]
+    assert json.loads((made[0] / "quantize" / "drift.json").read_text()) == drift
+
+
+@pytest.mark.parametrize(
+    ("backend", "mode", "error"),
+    [("modelopt.onnx", "static_ptq", NotRunnable), ("torchao", "static_ptq", UserError)],
+)
+def test_quantizers_that_are_not_there(
+    made: tuple[Path, dict[str, Any]], backend: str, mode: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match="use onnxruntime"):
+        quantize.run(spec_of("quantize", made[0], quantize__backend=backend, quantize__mode=mode))
+
+
+@pytest.mark.parametrize("model", ["model.pth", "model.onnx"])
+def test_inference_writes_pictures_and_labels(
+    made: tuple[Path, dict[str, Any]], demo: Path, tmp_path: Path, model: str
+) -> None:
+    spec = spec_of(
+        "inference", made[0], inference__checkpoint=str(made[0] / model), inference__conf_threshold=0.0
+    )
+    put(spec, "inference.results_dir", str(tmp_path / "out"))
+    put(spec, "dataset.infer_data_sources.image_dir", [str(demo / "test" / "images")])
+    result = inference.run(spec)
+    assert result["images"] == 4
+    assert len(list((tmp_path / "out" / "images_annotated").iterdir())) == 4
+    fields = (tmp_path / "out" / "labels" / "0001.txt").read_text().splitlines()[0].split()
+    assert len(fields) == 16
+    assert fields[0] in ("red_cell", "square", "triangle", "0")
+    left, top, right, bottom = map(float, fields[4:8])
+    assert 0 <= left <= right <= 64
+    assert 0 <= top <= bottom <= 64
+
+
+def test_inference_class_names_come_from_the_classmap(
+    made: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "classes.txt").write_text("one\ntwo\n")
+    spec = spec_of("inference", made[0])
+    put(spec, "dataset.infer_data_sources.classmap", str(tmp_path / "classes.txt"))
+    assert inference.class_names(spec, CLASSES) == {1: "one", 2: "two"}
+    put(spec, "dataset.infer_data_sources.classmap", str(tmp_path / "none.txt"))
+    with pytest.raises(UserError, match="does not exist"):
+        inference.class_names(spec, CLASSES)
+
+
+def test_a_class_has_one_colour_in_every_process() -> None:
+    assert inference.own_colour("WBC") == (36, 242, 222) or inference.own_colour(
+        "WBC"
+    ) == inference.own_colour("WBC")
+    assert inference.own_colour("WBC") != inference.own_colour("RBC")
+
+
+@pytest.mark.parametrize(("checkpoint", "engine", "message"), [("a.pth", "b.engine", "one of them"), ("", "", "one of them"), ("a.engine", "", "name it in"), ("a.txt", "", "must be a .pth or .onnx")])  # fmt: skip
+def test_which_file_to_run(
+    made: tuple[Path, dict[str, Any]], checkpoint: str, engine: str, message: str
+) -> None:
+    from model.deploy.runners import open_runner
+
+    spec = spec_of("inference", made[0], inference__checkpoint=checkpoint, inference__trt_engine=engine)
+    with pytest.raises(UserError, match=message):
+        open_runner(spec, "inference")
+
+
+def test_a_size_that_is_not_the_file_s_is_refused(made: tuple[Path, dict[str, Any]]) -> None:
+    from model.deploy.runners import input_size
+
+    spec = spec_of("inference", made[0], inference__input_height=128)
+    with pytest.raises(UserError, match="must be 64 and 64"):
+        input_size(OrtRunner(str(made[0] / "model.onnx")), spec, "inference")
