@@ -193,7 +193,7 @@ def _range(leaf: Mapping[str, Any], default: float, whole: bool) -> tuple[float,
         return hint["low"], hint["high"], False, "the schema's search hint"
     if not whole and math.isfinite(bottom) and math.isfinite(top):
         return bottom, top, False, "the whole valid range"
-    factor = 2.0 if whole else FACTOR
+    factor = 1.5 if whole else FACTOR
     low, high = default / factor, default * factor
     if whole:
         low, high = math.floor(low), math.ceil(high)
