@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -244,6 +245,8 @@ class SearchDriver:
 
 def make_executor(plan: Plan, run: RunDir) -> Executor:
     """The executor asked for. Ray is imported only when it is the one."""
+    # Trials inherit this. OpenMP threads that wait by spinning for long make a busy machine many times slower.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     preload = tuple(plan.bundle.skill.get("entry_points", {}).get("preload", ()))
     request, machine = plan.request, plan.machine
     if request.executor == "local":

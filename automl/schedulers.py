@@ -6,6 +6,7 @@ A curve is {epoch (0-based): metric}; a trial's worth at an epoch is its best me
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from automl.errors import UserError, did_you_mean
@@ -52,8 +53,8 @@ SCHEDULERS: dict[str, Scheduler] = {"halving": successive_halving, "median": med
 
 
 def rungs(num_epochs: int) -> list[int]:
-    """The 0-based epochs at which successive halving compares: num_epochs/9 and num_epochs/3, each at least 1."""
-    return sorted({max(1, round(num_epochs / ETA**k)) - 1 for k in (1, 2)} - {num_epochs - 1})
+    """The 0-based epochs at which successive halving compares: a ninth and a third of them, rounded up."""
+    return sorted({math.ceil(num_epochs / ETA**k) - 1 for k in (1, 2)} - {num_epochs - 1})
 
 
 def best_until(curve: Curve, epoch: int) -> float:

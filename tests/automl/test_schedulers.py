@@ -7,6 +7,7 @@ from automl.errors import UserError
 def test_rungs_are_a_ninth_and_a_third_of_the_epochs() -> None:
     assert schedulers.rungs(9) == [0, 2]
     assert schedulers.rungs(27) == [2, 8]
+    assert schedulers.rungs(12) == [1, 3]
     assert schedulers.rungs(1) == []
     assert schedulers.rungs(2) == [0]
 
