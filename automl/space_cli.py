@@ -29,7 +29,9 @@ def space_table(space: SearchSpace) -> Table:
 
 
 @app.command()
-def show(model: str = typer.Option("deformable_detr", "--model", help="Installed name, or a model folder.")) -> None:
+def show(
+    model: str = typer.Option("deformable_detr", "--model", help="Installed name, or a model folder."),
+) -> None:
     """Show the space of a model's defaults."""
     from rich.console import Console
 

@@ -8,11 +8,18 @@ from typing import Any
 from model.criterion import Criterion
 from model.detector import DeformableDETR
 from model.spec import resolve
+from model.weights import load_backbone
 
 
 def build_model(spec: Mapping[str, Any]) -> DeformableDETR:
     """The detector of a (partial) train spec, freshly initialised; pretrained backbone weights loaded when named."""
-    return DeformableDETR(full(spec))
+    resolved = full(spec)
+    detector = DeformableDETR(resolved)
+    if resolved["model"]["pretrained_backbone_path"]:
+        load_backbone(
+            detector.backbone.get_submodule("0.body"), resolved["model"]["pretrained_backbone_path"]
+        )
+    return detector
 
 
 def build_criterion(spec: Mapping[str, Any]) -> Criterion:

@@ -7,6 +7,7 @@ Only tensors and plain Python values are in it: `torch.load(weights_only=True)` 
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,12 +58,16 @@ def check_spec(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], where: st
 
 def build_from(path: str | Path, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """(detector in eval mode with the checkpoint's weights, checkpoint), after `check_spec`."""
+    from model.backbone import norm_of
     from model.build import build_model
 
     checkpoint = load(path)
     check_spec(checkpoint, spec, str(path))
-    # The recorded spec is the authority on what the norm layers are: with weights in hand, `auto` would be frozen.
-    detector = build_model(checkpoint["spec"])
+    recorded = copy.deepcopy(checkpoint["spec"])
+    # Its norm layers were settled by the pretrained files of that time, which need not be here any more.
+    recorded["model"]["backbone_norm"] = norm_of(recorded)
+    recorded["model"]["pretrained_backbone_path"] = ""
+    detector = build_model(recorded)
     detector.load_state_dict(checkpoint["state_dict"], strict=True)
     return detector.eval(), checkpoint
 

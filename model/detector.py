@@ -18,14 +18,26 @@ from model.transformer import Shapes, Transformer, refined
 PRIOR = 0.01  # probability that an untrained class head gives to every class
 
 
+def _projection(width: int, channels: int, kernel: int, stride: int) -> nn.Sequential:
+    """A backbone map to the transformer's width."""
+    convolution = nn.Conv2d(width, channels, kernel, stride=stride, padding=kernel // 2)
+    nn.init.xavier_uniform_(convolution.weight)
+    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+    return nn.Sequential(convolution, nn.GroupNorm(32, channels))
+
+
 class MLP(nn.Module):
     """Three linear layers with ReLU between."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            [nn.Linear(channels, channels), nn.Linear(channels, channels), nn.Linear(channels, out)]
-        )
+        self.layers = nn.ModuleList(nn.Linear(channels, width) for width in (channels, channels, out))
+
+    @property
+    def last(self) -> nn.Linear:
+        layer = self.layers[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for layer in self.layers[:-1]:
@@ -43,22 +55,13 @@ class DeformableDETR(nn.Module):
             model["with_box_refine"],
             model["look_forward_twice"],
         )
-        self.backbone = nn.Sequential(build_backbone(spec))
+        backbone = build_backbone(spec)
+        self.backbone = nn.Sequential(backbone)
         self.extra_level = 4 in model["return_interm_indices"]
-        widths = list(self.backbone[0].channels)
-        projections: list[nn.Module] = [
-            nn.Sequential(nn.Conv2d(w, channels, 1), nn.GroupNorm(32, channels)) for w in widths
-        ]
+        projections = [_projection(width, channels, 1, 1) for width in backbone.channels]
         if self.extra_level:
-            projections.append(
-                nn.Sequential(
-                    nn.Conv2d(widths[-1], channels, 3, stride=2, padding=1), nn.GroupNorm(32, channels)
-                )
-            )
+            projections.append(_projection(backbone.channels[-1], channels, 3, 2))
         self.input_proj = nn.ModuleList(projections)
-        for projection in projections:
-            nn.init.xavier_uniform_(projection[0].weight)
-            nn.init.zeros_(projection[0].bias)
         self.transformer = Transformer(model)
         self.query_embed = nn.Embedding(model["num_queries"], 2 * channels)
         self._build_heads(channels, classes, model["dec_layers"])
@@ -67,12 +70,12 @@ class DeformableDETR(nn.Module):
         """One class and one box head per decoder layer, copies with box refinement, else one shared module."""
         class_head, box_head = nn.Linear(channels, classes), MLP(channels, 4)
         nn.init.constant_(class_head.bias, -math.log((1 - PRIOR) / PRIOR))
-        nn.init.zeros_(box_head.layers[-1].weight)
-        nn.init.zeros_(box_head.layers[-1].bias)
-        repeat = copy.deepcopy if self.refine else (lambda module: module)
-        self.class_embed = nn.ModuleList([repeat(class_head) for _ in range(layers)])
-        self.bbox_embed = nn.ModuleList([repeat(box_head) for _ in range(layers)])
-        nn.init.constant_(self.bbox_embed[0].layers[-1].bias[2:], -2.0)
+        nn.init.zeros_(box_head.last.weight)
+        nn.init.zeros_(box_head.last.bias)
+        later = copy.deepcopy if self.refine else (lambda module: module)
+        self.class_embed = nn.ModuleList([class_head, *(later(class_head) for _ in range(layers - 1))])
+        self.bbox_embed = nn.ModuleList([box_head, *(later(box_head) for _ in range(layers - 1))])
+        nn.init.constant_(box_head.last.bias[2:], -2.0)
 
     def forward(self, images: torch.Tensor, mask: torch.Tensor | None = None) -> dict[str, Any]:
         """images [B, 3, H, W] normalised; mask [B, H, W] bool, True on padding, or None without padding.

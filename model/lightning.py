@@ -68,7 +68,7 @@ class DetectorModule(pl.LightningModule):
         self._losses: list[torch.Tensor] = []
         self._val_losses: list[torch.Tensor] = []
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         optim = self.spec["train"]["optim"]
         groups = parameter_groups(self.model, self.spec)
         optimizer: torch.optim.Optimizer
@@ -185,6 +185,8 @@ class EpochRecorder(pl.Callback):
                 | kpi
                 | {"elapsed_s": self._elapsed(), "checkpoint": name},
             )
+            if trainer.logger:
+                trainer.logger.log_metrics(kpi, step=trainer.global_step)
             self.status.write(
                 "RUNNING",
                 f"Epoch {epoch + 1} of {train['num_epochs']} done.",

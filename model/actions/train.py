@@ -11,6 +11,8 @@ from model.errors import ModelError, UserError
 from model.spec import Spec, load, require
 from model.status import Status
 
+PRECISIONS = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
+
 
 def main(spec_path: str) -> None:
     """Train the spec in a file; what the engine's launcher calls in a fresh process."""
@@ -47,7 +49,7 @@ def _fit(spec: Spec, folder: Path) -> dict[str, Any]:
     import pytorch_lightning as pl
     import torch
 
-    from model import checkpoint as ckpt
+    import model.checkpoint as ckpt
     from model.data.module import DataModule
     from model.lightning import DetectorModule, EpochRecorder, freeze
 
@@ -64,7 +66,9 @@ def _fit(spec: Spec, folder: Path) -> dict[str, Any]:
     if train["pretrained_model_path"]:
         from model import weights
 
-        weights.load(module.model, train["pretrained_model_path"])
+        left = weights.load(module.model, train["pretrained_model_path"])
+        if left:
+            print(f"class heads start anew, the file has other classes: {', '.join(left)}")
     freeze(module.model, train["freeze"])
     if train["verbose"]:
         print(module.model)
@@ -99,19 +103,36 @@ def build_trainer(spec: Spec, callbacks: list[Any]) -> Any:
         devices=_devices(spec, local_ranks) if on_gpu else local_ranks,
         num_nodes=train["num_nodes"],
         strategy=train["distributed_strategy"] if distributed else "auto",
-        precision={"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}[train["precision"]],
+        precision=PRECISIONS[train["precision"]],  # type: ignore[arg-type]
         max_epochs=train["num_epochs"],
         check_val_every_n_epoch=min(train["validation_interval"], train["num_epochs"]),
         gradient_clip_val=train["clip_grad_norm"] or None,
         fast_dev_run=train["is_dry_run"],
         num_sanity_val_steps=0,
-        logger=False,
+        logger=wandb_logger(spec),
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
         use_distributed_sampler=False,
         callbacks=callbacks,
         default_root_dir=str(folder_of(spec)),
+    )
+
+
+def wandb_logger(spec: Spec) -> Any:
+    """Lightning's W&B logger when wandb.enable is true, the package is here and a key is set; else False."""
+    from importlib.util import find_spec
+
+    settings = spec["wandb"]
+    if not (settings["enable"] and find_spec("wandb") and os.environ.get("WANDB_API_KEY")):
+        return False
+    from pytorch_lightning.loggers import WandbLogger
+
+    names = ("project", "entity", "group", "name", "tags", "reinit", "save_code", "sync_tensorboard")
+    return WandbLogger(
+        save_dir=str(folder_of(spec)),
+        id=settings["run_id"] or None,
+        **{n: settings[n] or None for n in names},
     )
 
 

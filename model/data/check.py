@@ -228,7 +228,8 @@ def split_train(
     sources: list[dict[str, str]], seed: int, work_dir: Path
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Each training source as two, by image: (what is left to train on, what validates)."""
-    left, held = [], []
+    left: list[dict[str, str]] = []
+    held: list[dict[str, str]] = []
     work_dir.mkdir(parents=True, exist_ok=True)
     for n, source in enumerate(sources):
         document = read_json(source["json_file"])

@@ -142,7 +142,7 @@ def visible(boxes_xyxy_px: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarr
     inside = inside.clip(0, 1)
     h, w = view.size
     sides_px = (inside[:, 2:] - inside[:, :2]) * np.array([w, h], dtype=np.float32)
-    keep = (sides_px >= min(MIN_SIDE_PX, h, w)).all(1)
+    keep: np.ndarray = np.all(sides_px >= min(MIN_SIDE_PX, h, w), axis=1)
     inside = inside[keep]
     if view.flip:
         inside = np.stack([1 - inside[:, 2], inside[:, 1], 1 - inside[:, 0], inside[:, 3]], axis=1)
