@@ -372,6 +372,15 @@ def _preload(modules: list[str]) -> None:
     gc.freeze()  # the children's collector would write to, and so copy, every page of it
 
 
+def _clear_away(folder: str) -> None:
+    """Remove the run's temporary files; Ray's processes may write there for some seconds after the driver."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            return
+        time.sleep(0.5)
+
+
 def main() -> None:
     """`argv`: the listening socket's number, the socket's folder, idle_s, the modules to import."""
     number, folder, idle_s, *modules = sys.argv[1:]
@@ -389,4 +398,4 @@ def main() -> None:
         # Out of the except block: an error of the trial must not be told as one that happened "during" another.
         _leave(_run_child(child.with_traceback(None), server_pid))
     if server.owner_left:
-        shutil.rmtree(folder, ignore_errors=True)
+        _clear_away(folder)

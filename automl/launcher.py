@@ -25,6 +25,7 @@ from typing import Any
 
 from automl.errors import AutoMLError
 from automl.executors.base import FINISHED, STOPPED, Exit, TrialJob
+from automl.tail import MetricsTail, last_line, size_of
 
 POLL_S = 0.05  # between two looks at a trial's files
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
@@ -164,9 +165,9 @@ class ForkServer:
             listener.bind(self._path)
             listener.listen(128)
             number = listener.fileno()
+            argv = [path, str(number), self.plan.folder, str(self.plan.idle_s), *self.plan.preload]
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, path, str(number), self.plan.folder, str(self.plan.idle_s)]
-                + list(self.plan.preload),
+                [sys.executable, "-c", _BOOT, *argv],
                 cwd=self.plan.cwd,
                 env=env,
                 stdin=subprocess.DEVNULL,
@@ -197,7 +198,7 @@ class TrialProcess:
         self._server = server
         self._folder = Path(job.trial_dir)
         self._metrics = MetricsTail(self._folder / "metrics.jsonl")
-        self._log_began_at = _size(self._folder / "log.txt")
+        self._log_began_at = size_of(self._folder / "log.txt")
         self._pids: list[int] = []
         self._stop_reason: str | None = None
         self._exit: Exit | None = None
@@ -343,75 +344,8 @@ class TrialProcess:
         timeout_s = self.job.silence_timeout_s
         if timeout_s is None or not self._pids:
             return
-        sizes = (_size(self._metrics.path), _size(self._folder / "log.txt"))
+        sizes = (size_of(self._metrics.path), size_of(self._folder / "log.txt"))
         if sizes != self._grown_to:
             self._grown_to, self._grown_at = sizes, time.monotonic()
         elif time.monotonic() - self._grown_at > timeout_s:
             self._end(f"silent for {timeout_s:g} s", signal.SIGABRT, GRACE_S)
-
-
-class MetricsTail:
-    """The lines a trial appends to metrics.jsonl from now on. A line counts once its newline is there.
-
-    A last line cut short by a process that died is removed, or the next line would be appended to it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._offset = 0
-        if path.exists():
-            with open(path, "r+b") as file:
-                content = file.read()
-                self._offset = content.rfind(b"\n") + 1
-                if self._offset < len(content):
-                    file.truncate(self._offset)
-
-    def read(self) -> list[dict[str, Any]]:
-        """The records of the lines that are new. Raises `ValueError`, again at every call, when the next line holds
-        no JSON object or the file has become shorter."""
-        size = _size(self.path)
-        if size < self._offset:
-            raise ValueError(
-                f"it shrank from {self._offset} to {size} bytes; a trainer must only append to it"
-            )
-        records: list[dict[str, Any]] = []
-        if size == self._offset:
-            return records
-        with open(self.path, "rb") as file:
-            file.seek(self._offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    records.append(_record(line))
-                except ValueError:
-                    if records:
-                        break  # these first
-                    raise
-                self._offset += len(line)
-        return records
-
-
-def _record(line: bytes) -> dict[str, Any]:
-    record = json.loads(line)
-    if not isinstance(record, dict):
-        raise ValueError(f"a line must be a JSON object, got {line[:80]!r}")
-    return record
-
-
-def last_line(path: Path, start: int = 0) -> str:
-    """The last line with text in the file from byte `start` on, shortened; "" when there is none."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(start, _size(path) - 8192))
-            lines = file.read().decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        return ""
-    return next((line.strip()[:1000] for line in reversed(lines) if line.strip()), "")
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

@@ -189,12 +189,13 @@ class Bridge:
 
 
 def _error_of(trial: Trial) -> str:
-    """The line of Tune's error file that names the error."""
+    """The line of Tune's error file that names an error of ours, else what Ray says first."""
     if not trial.error_file or not os.path.exists(trial.error_file):
         return "Ray gave no reason"
     with open(trial.error_file) as file:
         lines = [line.strip() for line in file if line.strip()]
-    return next((line for line in reversed(lines) if "Error" in line), lines[-1])[:500]
+    named = [line for line in lines if "Error:" in line or "Error(" in line]
+    return (named or [lines[-1].partition(". ")[0]])[-1][:500]
 
 
 class _Searcher(Searcher):

@@ -20,6 +20,7 @@ from automl.errors import UserError
 from automl.executors.base import Driver, Executor
 from automl.launcher import ForkServer, start_fork_server
 
+LONGEST_FOLDER = 30  # characters: Ray adds 77, and a unix socket's address has room for 107 bytes
 OBJECT_STORE_BYTES = 80 << 20  # only small dictionaries pass through Ray
 _TOKEN = secrets.token_hex(32)  # one per process, since Ray keeps what it has read
 
@@ -62,7 +63,10 @@ class RayTuneExecutor(Executor):
 
     def run(self, driver: Driver) -> None:
         """Raises `UserError` when no machine of the cluster can hold a job."""
-        folder = tempfile.mkdtemp(prefix="automl-ray-")  # mode 0700; Ray makes its own folders world-writable
+        # Ray makes its own folders world-writable, so it gets them in one of mode 0700. The fork server's is also
+        # cleared away when this process is killed.
+        roomy = len(self._server.plan.folder) <= LONGEST_FOLDER
+        folder = tempfile.mkdtemp(prefix="ray-", dir=self._server.plan.folder if roomy else "/tmp")
         try:
             with _environment(_TUNE_ENV), self._cluster(folder):
                 self._server.wait_ready()
@@ -113,17 +117,15 @@ class RayTuneExecutor(Executor):
 
 @contextlib.contextmanager
 def _environment(changes: dict[str, str]) -> Iterator[None]:
-    """Set variables, and put back as they were every one that starts like Ray's or is among `changes`."""
+    """Set variables; then leave the environment as it was, also where Ray has changed it."""
     before = dict(os.environ)
     os.environ.update(changes)
     try:
         yield
     finally:
-        for name in [n for n in os.environ if n in changes or n.startswith(("RAY_", "TUNE_"))]:
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                del os.environ[name]
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextlib.contextmanager

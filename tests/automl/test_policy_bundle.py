@@ -11,7 +11,11 @@ from automl.errors import PolicyError, UserError
 def make_model(root: Path, **skill: object) -> Path:
     (root / "schemas").mkdir(parents=True)
     (root / "references").mkdir()
-    info = {"network_arch": "toy", "automl_enabled": True, "actions": {"train": {"command": "toy {config_path} -v"}}}
+    info = {
+        "network_arch": "toy",
+        "automl_enabled": True,
+        "actions": {"train": {"command": "toy {config_path} -v"}},
+    }
     (root / "references" / "skill_info.yaml").write_text(yaml.safe_dump(info | skill))
     (root / "references" / "spec_template_train.yaml").write_text("train: {lr: 0.1}\n")
     (root / "schemas" / "train.schema.json").write_text(json.dumps({"properties": {}}))
@@ -42,7 +46,13 @@ def test_unknown_model_and_preset_suggest_the_nearest() -> None:
 
 @pytest.mark.parametrize(
     ("cli", "file", "on"),
-    [(None, None, True), (None, False, False), (None, "off", False), ("on", False, True), ("off", True, False)],
+    [
+        (None, None, True),
+        (None, False, False),
+        (None, "off", False),
+        ("on", False, True),
+        ("off", True, False),
+    ],
 )
 def test_policy_command_line_wins_over_file(tmp_path: Path, cli: str | None, file: object, on: bool) -> None:
     assert policy.resolve(bundle.resolve(str(make_model(tmp_path / "m"))), cli, file) is on

@@ -1,0 +1,75 @@
+"""Reading files that a trial is still writing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class MetricsTail:
+    """The lines a trial appends to metrics.jsonl from now on. A line counts once its newline is there.
+
+    A last line cut short by a process that died is removed, or the next line would be appended to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+        if path.exists():
+            with open(path, "r+b") as file:
+                content = file.read()
+                self._offset = content.rfind(b"\n") + 1
+                if self._offset < len(content):
+                    file.truncate(self._offset)
+
+    def read(self) -> list[dict[str, Any]]:
+        """The records of the lines that are new. Raises `ValueError`, again at every call, when the next line holds
+        no JSON object or the file has become shorter."""
+        size = size_of(self.path)
+        if size < self._offset:
+            raise ValueError(
+                f"it shrank from {self._offset} to {size} bytes; a trainer must only append to it"
+            )
+        records: list[dict[str, Any]] = []
+        if size == self._offset:
+            return records
+        with open(self.path, "rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    records.append(_record(line))
+                except ValueError:
+                    if records:
+                        break  # these first
+                    raise
+                self._offset += len(line)
+        return records
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError(f"a line must be a JSON object, got {line[:80]!r}")
+    return record
+
+
+def last_line(path: Path, start: int = 0) -> str:
+    """The last line with text in the file from byte `start` on, shortened; "" when there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(start, size_of(path) - 8192))
+            lines = file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return next((line.strip()[:1000] for line in reversed(lines) if line.strip()), "")
+
+
+def size_of(path: Path) -> int:
+    """Bytes; 0 for a file that does not exist."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
