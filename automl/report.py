@@ -24,6 +24,7 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums} td,th{padding:
 th{border-bottom:2px solid #888} tr:nth-child(even){background:#f4f4f6} .COMPLETE{color:#16794c}
 .PRUNED{color:#946200} .FAIL{color:#b3261e} .dim{color:#777}
 """
+ENOUGH = 4  # complete trials, below which importances and slices say nothing
 
 
 def write(root: Path) -> Path:
@@ -80,15 +81,25 @@ def _figures(study: optuna.Study, metric: str) -> list[str]:
     """Learning curves, best-so-far, importances and slices; one that cannot be drawn yet is left out with why."""
     from optuna import visualization as vis
 
+    def curves() -> go.Figure:
+        figure = vis.plot_intermediate_values(study)
+        return figure.update_xaxes(title="epoch").update_yaxes(title=metric)
+
     drawers: list[tuple[str, Callable[[], go.Figure]]] = [
-        ("Learning curves", lambda: vis.plot_intermediate_values(study)),
+        ("Learning curves", curves),
         ("Best so far", lambda: vis.plot_optimization_history(study, target_name=metric)),
         ("What mattered", lambda: vis.plot_param_importances(study, target_name=metric)),
         ("Each parameter", lambda: vis.plot_slice(study, target_name=metric)),
     ]
+    complete = sum(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False))
     parts, script = [], "inline"
     for title, draw in drawers:
         parts.append(f"<h2>{title}</h2>")
+        if title not in ("Learning curves", "Best so far") and complete < ENOUGH:
+            parts.append(
+                f"<p class=dim>Not drawn: it takes {ENOUGH} complete trials, and there are {complete}.</p>"
+            )
+            continue
         try:
             figure = draw()
         except (ValueError, RuntimeError, ZeroDivisionError) as error:

@@ -12,6 +12,8 @@ from model.errors import UserError
 from model.spec import Spec, load
 from model.status import Status
 
+FONT_PX = 13
+
 
 def main(spec_path: str) -> None:
     """Run inference of the spec in a file."""
@@ -100,7 +102,7 @@ def write(
     folder: Path, path: Path, found: Mapping[str, Any], names: Mapping[int, str], section: Mapping[str, Any]
 ) -> None:
     """One annotated picture and one label file (KITTI's fields and the score)."""
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
     from model.data.transforms import to_rgb
 
@@ -117,7 +119,10 @@ def write(
         lines.append(kitti_line(name, (left, top, right, bottom), score))
         colour = section["color_map"].get(name) or own_colour(name)
         pen.rectangle((left, top, right, bottom), outline=colour, width=section["outline_width"])
-        pen.text((left + 4, top + 2), f"{name} {score:.2f}", fill=colour)
+        text, font = f" {name} {score:.2f} ", ImageFont.load_default(FONT_PX)
+        corner = (left, max(0.0, top - FONT_PX - 4))
+        pen.rectangle(pen.textbbox(corner, text, font=font), fill=colour)
+        pen.text(corner, text, fill="black", font=font)
     picture.save(folder / "images_annotated" / path.name)
     (folder / "labels" / f"{path.stem}.txt").write_text("".join(lines))
 
