@@ -33,6 +33,7 @@ class Status:
         record: dict[str, Any] = {
             "date": f"{now.month}/{now.day}/{now.year}",
             "time": f"{now.hour}:{now.minute}:{now.second}",
+            "timestamp": round(now.timestamp(), 3),
             "status": status,
             "verbosity": "ERROR" if status == "FAILURE" else "INFO",
             "message": message,
