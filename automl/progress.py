@@ -94,12 +94,10 @@ class Progress:
             self.console.print(f"[{time.strftime('%H:%M:%S')}] {text}", highlight=False, markup=False)
 
     def _render(self) -> Group:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name, justify in (("trial", "right"), ("state", "left"), ("epoch", "right")):
-            table.add_column(name, justify=justify)  # type: ignore[arg-type]
-        table.add_column(self.metric, justify="right")
-        table.add_column("best", justify="right")
-        table.add_column("", overflow="ellipsis", no_wrap=True)
+        table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+        for name, width in (("trial", 5), ("state", 8), ("epoch", 7), (self.metric, 9), ("best", 6)):
+            table.add_column(name, justify="left" if name == "state" else "right", width=width, no_wrap=True)
+        table.add_column("", overflow="ellipsis", no_wrap=True, ratio=1)
         rows = sorted(self.rows.values(), key=lambda r: r.number)
         top = max((r.best for r in rows if r.best is not None), default=None)
         hidden = max(0, len(rows) - ROWS)

@@ -191,7 +191,9 @@ def outcome(console: Console, result: Outcome) -> None:
         part = "" if default.complete else " (stopped early)"
         console.print(f"default{part} {default.value:.4f}, gain {top.value - default.value:+.4f}")
     elif default and result.searched:
-        console.print("the default configuration won: nothing better was found, and its test figures are the winner's")
+        console.print(
+            "the default configuration won: nothing better was found, and its test figures are the winner's"
+        )
     for stage in result.stages:
         mark = "[green]done[/]" if stage.ok else "[yellow]left[/]"
         console.print(f"{mark}  {stage.name}: {_stage_text(stage)}", highlight=False)

@@ -167,13 +167,19 @@ def parameter(name: str, leaf: Mapping[str, Any], base: Mapping[str, Any], limit
     """One leaf as a searched parameter around its value in the base spec."""
     default = specs.get(base, name, leaf.get("default"))
     if leaf.get("type") == "boolean" or "enum" in leaf:
-        return Parameter(name, "choice", default, choices=tuple(leaf.get("enum", (False, True))), why="all values")
+        return Parameter(
+            name, "choice", default, choices=tuple(leaf.get("enum", (False, True))), why="all values"
+        )
     whole = leaf.get("type") == "integer"
     low, high, log, why = _range(leaf, float(default), whole)
     if limit is not None:
         high = min(high, limit)
     low, high = min(low, default), max(high, default)
-    above = leaf.get("depends_on") if leaf.get("math_cond", "").replace(" ", "") == ABOVE.replace(" ", "") else None
+    above = (
+        leaf.get("depends_on")
+        if leaf.get("math_cond", "").replace(" ", "") == ABOVE.replace(" ", "")
+        else None
+    )
     at_most = leaf.get("depends_on") if not leaf.get("math_cond") else None
     if whole:
         low, high = int(low), int(high)
@@ -186,7 +192,9 @@ def _range(leaf: Mapping[str, Any], default: float, whole: bool) -> tuple[float,
     top = leaf.get("maximum", math.inf)
     hint = leaf.get("search")
     if hint and hint.get("log"):
-        moved = default / leaf["default"]  # the hint is written for the schema's default and moves with the spec's
+        moved = (
+            default / leaf["default"]
+        )  # the hint is written for the schema's default and moves with the spec's
         why = "the schema's search hint" + ("" if moved == 1 else ", moved to the spec's value")
         return max(hint["low"] * moved, bottom), min(hint["high"] * moved, top), True, why
     if hint:
@@ -197,7 +205,12 @@ def _range(leaf: Mapping[str, Any], default: float, whole: bool) -> tuple[float,
     low, high = default / factor, default * factor
     if whole:
         low, high = math.floor(low), math.ceil(high)
-    return max(low, bottom), min(high, top), whole and high >= 8 * max(1, low), f"around the default, factor {factor:g}"
+    return (
+        max(low, bottom),
+        min(high, top),
+        whole and high >= 8 * max(1, low),
+        f"around the default, factor {factor:g}",
+    )
 
 
 def _distribution(p: Parameter) -> Any:

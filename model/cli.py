@@ -64,14 +64,6 @@ def default_specs(folder: Path = typer.Argument(Path("specs"), help="Where the t
     print(f"wrote {len(ACTIONS)} specs to {folder}; next: deformable_detr train -e {folder / 'train.yaml'}")
 
 
-@app.command("convert")
-def convert(spec: Path = typer.Option(..., "-e", "--experiment", help="Conversion spec (YAML).")) -> None:
-    """Turn KITTI label files into COCO JSON."""
-    from model.data.convert import run
-
-    run(spec)
-
-
 @app.command("info")
 def info() -> None:
     """Versions, devices, and which attention path is live."""

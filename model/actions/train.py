@@ -129,11 +129,8 @@ def wandb_logger(spec: Spec) -> Any:
     from pytorch_lightning.loggers import WandbLogger
 
     names = ("project", "entity", "group", "name", "tags", "reinit", "save_code", "sync_tensorboard")
-    return WandbLogger(
-        save_dir=str(folder_of(spec)),
-        id=settings["run_id"] or None,
-        **{n: settings[n] or None for n in names},
-    )
+    options: dict[str, Any] = {n: settings[n] or None for n in names}
+    return WandbLogger(save_dir=str(folder_of(spec)), id=settings["run_id"] or None, **options)
 
 
 def _devices(spec: Spec, local_ranks: int) -> Any:

@@ -24,6 +24,7 @@ RUNS = {
     "plain": ["--automl-policy", "off", "--set", "num_epochs=16", "--stages", "evaluate"],
     "search": ["--trials", "12", "--time", "58m", "--set", "num_epochs=12", "--stages", "evaluate,export"],
 }
+WINNER = {"trial": "number", "val_mAP": "value", "params": "params"}
 
 
 def run(name: str, data: str, work: Path) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def read(folder: Path) -> dict[str, Any]:
     return {
         "search_s": study.user_attrs["elapsed_s"],
         "wall_s": int(wall.read_text()) if wall.exists() else None,
-        "winner": {"trial": outcome["winner"]["number"], "val_mAP": outcome["winner"]["value"], "params": outcome["winner"]["params"]},
+        "winner": {new: outcome["winner"][old] for new, old in WINNER.items()},
         "default_val_mAP": outcome["default"]["value"] if outcome["default"] else None,
         "test": tests,
         "epochs": sum(len(t.intermediate_values) for t in trials),

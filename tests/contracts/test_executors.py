@@ -303,7 +303,9 @@ def late(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def ray_actors() -> list[int]:
     """The actors below this process; another run on the machine may have some too."""
-    commands = {int(p.parent.name): p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()}
+    commands = {
+        int(p.parent.name): p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()
+    }
     actors = [pid for pid, command in commands.items() if command.startswith(b"ray::TrialActor")]
     return [pid for pid in actors if os.getpid() in ancestors(pid)]
 

@@ -1,0 +1,46 @@
+"""`deformable_detr info` / `python -m model.info`: what this machine will compute with."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "onnx",
+    "onnxruntime",
+    "tensorrt",
+    "tensorrt-rtx",
+    "torchao",
+)
+
+
+def facts() -> dict[str, str]:
+    """What matters for speed and for what can be deployed from here, by name."""
+    import torch
+
+    found = {name: _version(name) for name in PACKAGES}
+    found["CPU"] = f"{len(os.sched_getaffinity(0))} cores, {torch.backends.cpu.get_cpu_capability()}"
+    gpus = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+    found["GPU"] = ", ".join(gpus) or "none"
+    return found
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def main() -> None:
+    found = facts()
+    width = max(map(len, found))
+    for name, value in found.items():
+        print(f"{name:<{width}}  {value}")
+
+
+if __name__ == "__main__":
+    main()
