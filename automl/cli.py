@@ -255,7 +255,7 @@ def guarded(run: Callable[[], Any]) -> int:
 
 
 def _mount_space() -> None:
-    from automl.space_cli import app as space_app
+    from automl.space.cli import app as space_app
 
     app.add_typer(space_app, name="space", help="Show, sample and check a search space.")
 

@@ -86,7 +86,7 @@ def _data(console: Console, what: Plan) -> None:
 
 
 def _space(console: Console, what: Plan, configurations: int) -> None:
-    from automl.space_cli import space_table
+    from automl.space.cli import space_table
 
     console.print()
     console.print(space_table(what.space))

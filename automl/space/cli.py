@@ -1,0 +1,146 @@
+"""`automl space show | sample | check`: look at a search space, draw from it, check a configuration against it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from automl.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from automl.space import SearchSpace
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+SCHEMA = typer.Option(
+    None, "--schema", help="A train schema (JSON), in TAO's dialect or standard JSON Schema."
+)
+MODEL = typer.Option(None, "--model", help="Installed name, or a model folder; in place of --schema.")
+SPEC = typer.Option(
+    None, "--spec", "-e", help="Spec file (YAML), whole or in part; `search:` narrows the space."
+)
+TUNE = typer.Option(None, "--tune", help="NAME, NAME=low:high[:log] or NAME=a,b,c; repeatable.")
+FIX = typer.Option(None, "--fix", help="NAME=VALUE: do not search it; repeatable.")
+
+
+def read_space(
+    schema: str | None, model: str | None, spec: str | None, tune: list[str] | None, fix: list[str] | None
+) -> SearchSpace:
+    """The space that the options describe. Raises `UserError` naming the file."""
+    from automl import spec as specs
+    from automl.space import compile_space, load_schema
+
+    if bool(schema) == bool(model):
+        raise UserError("give --schema FILE or --model NAME, one of the two")
+    if schema:
+        document, source = load_schema(schema), schema
+    else:
+        from automl import bundle
+
+        document, source = bundle.resolve(str(model)).schema("train"), f"model {model}"
+    base = specs.load(Path(spec)) if spec else {}
+    engine_keys = {key: base.pop(key) for key in specs.ENGINE_KEYS if key in base}
+    try:
+        return compile_space(
+            document, base or None, tune=tune or (), fix=fix or (), search=engine_keys.get("search")
+        )
+    except UserError as error:
+        raise type(error)(f"{source}: {error}") from None
+
+
+def space_table(space: SearchSpace) -> Table:
+    """The space as a table a person likes to read."""
+    from rich.table import Table
+
+    from automl.space.words import short
+
+    table = Table(title="Search space", title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for name in ("parameter", "kind", "range", "scale", "default", "condition", "why"):
+        table.add_column(
+            name, overflow="fold", ratio={"parameter": 3, "why": 3, "range": 2, "condition": 2}.get(name)
+        )
+    for p in space.parameters:
+        scale = p.scale if p.kind in ("int", "float") else ""
+        table.add_row(p.name, p.kind, p.range_text(), scale, short(p.default), p.condition, p.why)
+    return table
+
+
+@app.command(epilog="Example: automl space show --model deformable_detr --fix model.num_queries=300")
+def show(
+    schema: str = SCHEMA,
+    model: str = MODEL,
+    spec: str = SPEC,
+    tune: list[str] = TUNE,
+    fix: list[str] = FIX,
+    as_json: bool = typer.Option(False, "--json", help="As one JSON object."),
+) -> None:
+    """Show what is searched, where, on which scale and why; what is left out, and why."""
+    space = read_space(schema, model, spec, tune, fix)
+    if as_json:
+        from automl.space import to_record
+
+        print(json.dumps(to_record(space), indent=1, default=str))
+        return
+    from rich.console import Console
+
+    console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200)
+    console.print(space_table(space))
+    for name, reason in space.left_out:
+        console.print(f"left out: {name}: {reason}", highlight=False, markup=False)
+    for note in space.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+
+
+@app.command(epilog="Example: automl space sample --schema train.schema.json -n 100 --seed 7")
+def sample(
+    schema: str = SCHEMA,
+    model: str = MODEL,
+    spec: str = SPEC,
+    tune: list[str] = TUNE,
+    fix: list[str] = FIX,
+    count: int = typer.Option(1, "-n", "--count", min=0, help="How many configurations."),
+    seed: int = typer.Option(0, "--seed", min=0, help="The same seed draws the same."),
+    prior: bool = typer.Option(False, "--prior", help="Draw around the default instead of uniformly."),
+) -> None:
+    """Draw configurations: one JSON object of {dotted name: value} per line."""
+    for params in read_space(schema, model, spec, tune, fix).sample(count, seed, prior):
+        print(json.dumps(params))
+
+
+@app.command(epilog="Example: automl space check --schema train.schema.json config.json")
+def check(
+    config: Path = typer.Argument(..., help="JSON: {dotted name: value}, or nested; - reads standard input."),
+    schema: str = SCHEMA,
+    model: str = MODEL,
+    spec: str = SPEC,
+    tune: list[str] = TUNE,
+    fix: list[str] = FIX,
+) -> None:
+    """Check a configuration; every violation is printed, and then the exit code is 2."""
+    space = read_space(schema, model, spec, tune, fix)
+    problems = space.validate(_read_config(config))
+    for problem in problems:
+        print(f"{config}: {problem}", file=sys.stderr)
+    if problems:
+        raise typer.Exit(2)
+    print(f"{config}: valid")
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text()
+        document = json.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}") from None
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: a configuration must be a JSON object, but got {type(document).__name__}")
+    return document

@@ -1,0 +1,263 @@
+"""The search space: configurations that are always valid, drawn on the right scale, with the default among them.
+
+`compile_space` makes one from a train schema and a base spec. A configuration is `{dotted name: value}` of the
+searched parameters that matter in it; everything else is the base spec's. The space is immutable, can be pickled,
+and has a digest of everything that decides what is drawn.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from automl.errors import SpaceError, did_you_mean
+from automl.space.conditions import Relation
+from automl.space.domain import is_number
+from automl.space.parameter import Parameter
+from automl.space.schema import Leaf, Schema
+from automl.space.words import short
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """`parameters` in the order in which they are drawn; `left_out` pairs a name with the reason; `notes` say what a
+    person should know; `fixed` are leaves set by request; `context` holds the base values that parameters look at."""
+
+    parameters: tuple[Parameter, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    fixed: tuple[tuple[str, Any], ...] = ()
+    context: tuple[tuple[str, Any], ...] = ()
+    leaves: tuple[Leaf, ...] = ()  # every parameter of the schema, for `validate`
+    relations: tuple[tuple[str, Relation], ...] = ()
+    base: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def default(self) -> dict[str, Any]:
+        """The base spec as a point of the space: the searched parameters that matter in it."""
+        drawn = dict(self.context)
+        found: dict[str, Any] = {}
+        for p in self.parameters:
+            if p.active(drawn):
+                found[p.name] = drawn[p.name] = copy.copy(p.default)
+        return found
+
+    @property
+    def distributions(self) -> dict[str, Any]:
+        """Optuna's names -> distributions, of every axis that can occur."""
+        return {axis.name: axis.distribution() for p in self.parameters for axis in p.axes}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything that decides what is drawn; the same in every process."""
+        essence = [[p.essence() for p in self.parameters], self.fixed, self.context]
+        return hashlib.sha256(json.dumps(essence, sort_keys=True, default=str).encode()).hexdigest()
+
+    def suggest(self, trial: Any) -> dict[str, Any]:
+        """Draw a configuration with an Optuna trial (define by run): {dotted name: value}."""
+        drawn = dict(self.context)
+        found: dict[str, Any] = {}
+        for p in self.parameters:
+            if p.active(drawn):
+                raws = [axis.suggest(trial) for axis in p.axes]
+                found[p.name] = drawn[p.name] = p.codec.decode(raws, drawn)
+        return found
+
+    def enqueue_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Values -> what `study.enqueue_trial` takes so that `suggest` gives exactly them. Parameters that are not
+        named keep their default. Raises `SpaceError` for a value outside the search range."""
+        return {axis.name: axis.to_optuna(raw) for axis, raw in self._raws(params) if raw is not None}
+
+    def _raws(self, params: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+        """(axis, raw value) in order; None on the axes of a parameter that does not matter in `params`."""
+        known = {p.name for p in self.parameters}
+        for name in params:
+            if name not in known:
+                raise SpaceError(f"{name} is not searched{did_you_mean(name, known)}")
+        drawn = dict(self.context)
+        for p in self.parameters:
+            if not p.active(drawn):
+                yield from ((axis, None) for axis in p.axes)
+                continue
+            value = params.get(p.name, p.default)
+            try:
+                raws = p.codec.encode(value, drawn)
+            except SpaceError as error:
+                raise SpaceError(f"{p.name} {error}") from None
+            drawn[p.name] = value
+            yield from zip(p.axes, raws, strict=True)
+
+    def encode(self, params: Mapping[str, Any]) -> list[float]:
+        """A configuration -> its point in the unit cube, one number in [0, 1] per axis; 0.5 where nothing matters."""
+        return [0.5 if raw is None else axis.to_unit(raw) for axis, raw in self._raws(params)]
+
+    def decode(self, point: Sequence[float]) -> dict[str, Any]:
+        """A point of the unit cube -> a configuration. Raises `SpaceError` for a wrong length or no number."""
+        point = [float(u) for u in point]
+        if len(point) != self.dimensions or any(u != u for u in point):
+            raise SpaceError(
+                f"a point of this space has {self.dimensions} numbers in [0, 1], but got {point!r}"
+            )
+        return self._decode(point)
+
+    @property
+    def dimensions(self) -> int:
+        """The number of axes."""
+        return len(self._axes)
+
+    @cached_property
+    def _axes(self) -> tuple[Any, ...]:
+        return tuple(axis for p in self.parameters for axis in p.axes)
+
+    @cached_property
+    def _plan(self) -> tuple[tuple[Parameter, int, tuple[Any, ...]], ...]:
+        """(parameter, its first axis, its axes) in order."""
+        start, plan = 0, []
+        for p in self.parameters:
+            plan.append((p, start, p.axes))
+            start += len(p.axes)
+        return tuple(plan)
+
+    def _decode(self, point: Sequence[float]) -> dict[str, Any]:
+        drawn = dict(self.context)
+        found: dict[str, Any] = {}
+        for p, start, axes in self._plan:
+            if not p.conditions or p.active(drawn):
+                raws = [axis.from_unit(point[start + i]) for i, axis in enumerate(axes)]
+                found[p.name] = drawn[p.name] = p.codec.decode(raws, drawn)
+        return found
+
+    def sample(self, n: int, seed: int = 0, prior: bool = False) -> list[dict[str, Any]]:
+        """`n` independent draws, uniform on every axis's scale or from the prior around the default."""
+        import numpy as np
+
+        points = np.random.Generator(np.random.PCG64(seed)).random((n, self.dimensions)).tolist()
+        if prior:
+            priors = [q for p in self.parameters for q in p.priors]
+            points = [
+                [q.position(u, axis) for u, q, axis in zip(point, priors, self._axes, strict=True)]
+                for point in points
+            ]
+        return [self._decode(point) for point in points]
+
+    def validate(self, params: Mapping[str, Any]) -> list[str]:
+        """Every violation of a configuration, flat or nested, searched or not: unknown names, values that the schema
+        forbids, relations that do not hold with the base spec under it. Empty when it is valid."""
+        known = {leaf.name: leaf for leaf in self.leaves}
+        given = dict(_flat(params, known))
+        problems = []
+        for name, value in given.items():
+            if name not in known:
+                problems.append(f"{name} is not in the schema{did_you_mean(name, known)}")
+                continue
+            wrong = known[name].problem(value)
+            problems += [f"{name} {wrong}"] if wrong else []
+        values = {**dict(self.base), **{n: v for n, v in given.items() if is_number(v)}}
+        for left, relation in self.relations:
+            names = (left, *relation.names)
+            checkable = all(is_number(values.get(n)) for n in names) and any(n in given for n in names)
+            if checkable and not relation.holds(values[left], values):
+                shown = ", ".join(f"{n} is {short(values[n])}" for n in names)
+                problems.append(f"{left} must be {relation}, but {shown}")
+        return problems
+
+    def apply(self, spec: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+        """A new full spec: `spec` with the fixed leaves and `params` in it; `spec` is left as it is."""
+        full = copy.deepcopy(dict(spec))
+        paths = {leaf.name: leaf.path for leaf in self.leaves}
+        for name, value in [*self.fixed, *params.items()]:
+            _put(full, paths.get(name, tuple(name.split("."))), copy.deepcopy(value))
+        return full
+
+
+def _flat(node: Mapping[str, Any], known: Mapping[str, Leaf], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of a configuration that may be nested; a mapping goes on unless it is a known leaf."""
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and name not in known:
+            yield from _flat(value, known, f"{name}.")
+        else:
+            yield name, value
+
+
+def _put(spec: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    """Set a leaf of a nested spec in place. `key[1]` is the second element of the list `key` where there is one."""
+    node: Any = spec
+    for key in path[:-1]:
+        node = node.setdefault(key, {})
+        if not isinstance(node, dict):
+            raise SpaceError(f"{'.'.join(path)}: '{key}' is a value in the spec, not a section")
+    last = path[-1]
+    base, _, index = last.partition("[")
+    listed = node.get(base)
+    if (
+        last not in node
+        and index[:-1].isdigit()
+        and isinstance(listed, list)
+        and int(index[:-1]) < len(listed)
+    ):
+        listed[int(index[:-1])] = value
+    else:
+        node[last] = value
+
+
+def compile_space(
+    schema: Mapping[str, Any],
+    spec: Mapping[str, Any] | None = None,
+    *,
+    tune: Sequence[str] = (),
+    fix: Sequence[str] = (),
+    search: Mapping[str, Any] | None = None,
+    limits: Mapping[str, float] | None = None,
+) -> SearchSpace:
+    """The search space of a train schema, in TAO's dialect or standard JSON Schema, around a base spec.
+
+    The spec's values (the schema's defaults where it has none) are the default configuration and decide what
+    matters. `tune`, `fix` and `search` narrow and widen it (see tuning.py), always inside the schema; `limits` are
+    upper bounds that the data set, {dotted name: number}. Raises `SpaceError` naming the parameter.
+    """
+    from automl.space.compiler import Compiler
+
+    try:
+        read = Schema(schema)
+        done = Compiler(read, spec, tune, fix, search, limits).compiled()
+    except RecursionError:
+        raise SpaceError("the schema refers to itself without end, or is nested too deeply") from None
+    leaves = tuple(leaf for leaf in map(_readable(read), read) if leaf is not None)
+    return SearchSpace(
+        done.parameters,
+        done.left_out,
+        done.notes,
+        done.fixed,
+        done.context,
+        leaves,
+        done.relations,
+        done.base,
+    )
+
+
+def _readable(schema: Schema) -> Any:
+    def read(name: str) -> Leaf | None:
+        try:
+            return schema.leaf(name)
+        except SpaceError:
+            return None  # a broken leaf that nobody searches
+
+    return read
+
+
+def to_record(space: SearchSpace) -> dict[str, Any]:
+    """The space as JSON data."""
+    return {
+        "digest": space.digest,
+        "parameters": [p.record() for p in space.parameters],
+        "left_out": [{"name": name, "reason": reason} for name, reason in space.left_out],
+        "notes": list(space.notes),
+        "fixed": dict(space.fixed),
+        "default": space.default,
+    }
