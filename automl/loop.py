@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable
@@ -273,7 +274,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
         raise UserError(f"{root} already holds a run; go on with it by: automl resume {root}")
     plan = prepare(request, root)
     with RunLock(root):
-        folder.write_run(describe(plan))
+        folder.write_run(describe(plan, f"{root.name}-{secrets.token_hex(4)}"))
         return _search(plan, folder, progress)
 
 
@@ -290,14 +291,18 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
                 f"{root}: the search space is no longer the one this run began with; start a new run"
             )
         if changes:
-            folder.write_run(describe(plan))
+            folder.write_run(describe(plan, recorded["study"]))
         return _search(plan, folder, progress)
 
 
 def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
     executor = make_executor(plan, folder)
     study = Study(
-        open_storage(plan.request.storage, folder.root), plan.space, plan.request.sampler, plan.request.seed
+        open_storage(plan.request.storage, folder.root),
+        folder.read_run()["study"],
+        plan.space,
+        plan.request.sampler,
+        plan.request.seed,
     )
     study.enqueue_default()
     driver = SearchDriver(plan, study, folder, progress)
@@ -314,9 +319,11 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
     return handoff.hand_over(plan, study, folder, progress)
 
 
-def describe(plan: Plan) -> dict[str, Any]:
-    """run.json: what was asked, what was settled, what it runs on."""
+def describe(plan: Plan, study: str) -> dict[str, Any]:
+    """run.json: what was asked, what was settled, what it runs on. `study` is the study's name in the storage, which
+    may hold those of other runs."""
     return {
+        "study": study,
         "request": plan.request.to_json(),
         "model": plan.bundle.name,
         "searching": plan.searching,

@@ -32,7 +32,9 @@ def write(root: Path) -> Path:
     import optuna
 
     document = RunDir(root).read_run()
-    study = optuna.load_study(study_name=None, storage=open_storage(document["request"]["storage"], root))
+    study = optuna.load_study(
+        study_name=document["study"], storage=open_storage(document["request"]["storage"], root)
+    )
     metric = document["request"]["metric"]
     parts = [
         f"<h1>{html.escape(document['model'])}: {html.escape(root.name)}</h1>",
@@ -50,7 +52,7 @@ def write(root: Path) -> Path:
 def _summary(root: Path, document: dict[str, Any], study: optuna.Study, metric: str) -> str:
     from automl.study import Study
 
-    top = Study.reading(study._storage).best()
+    top = Study.reading(study._storage, study.study_name).best()
     if top is None:
         return "<p>No trial has a metric yet.</p>"
     rows = [("winner", f"trial {top.number}"), (metric, f"{top.value:.4f} at epoch {top.epoch + 1}")]

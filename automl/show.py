@@ -111,7 +111,9 @@ def first_configurations(what: Plan, count: int) -> list[dict[str, Any]]:
     from automl.study import Study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = Study(optuna.storages.InMemoryStorage(), what.space, what.request.sampler, what.request.seed)
+    study = Study(
+        optuna.storages.InMemoryStorage(), "plan", what.space, what.request.sampler, what.request.seed
+    )
     study.enqueue_default()
     return [study.ask()[1] for _ in range(count)]
 
@@ -162,7 +164,7 @@ def best(console: Console, root: Path) -> None:
     document, trials = _read(root)
     if not any(trial.intermediate_values for trial in trials):
         raise UserError(f"{root}: no trial has a metric yet; see automl status {root}")
-    study = Study.reading(open_storage(document["request"]["storage"], root))
+    study = Study.reading(open_storage(document["request"]["storage"], root), document["study"])
     top = study.best()
     assert top is not None
     console.print(
@@ -219,7 +221,8 @@ def _read(root: Path) -> tuple[dict[str, Any], list[FrozenTrial]]:
 
     document = RunDir(root).read_run()
     storage = open_storage(document["request"]["storage"], root)
-    names = [summary.study_name for summary in optuna.get_all_study_summaries(storage)]
-    if not names:
+    try:
+        study = optuna.load_study(study_name=document["study"], storage=storage)
+    except KeyError:
         return document, []
-    return document, optuna.load_study(study_name=names[0], storage=storage).get_trials(deepcopy=False)
+    return document, study.get_trials(deepcopy=False)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from automl.space import SearchSpace
 
-NAME = "automl"
-
 
 @dataclass(frozen=True)
 class Best:
@@ -36,26 +34,26 @@ class Best:
 class Study:
     """One search. Values are maximised; a trial's value is its best epoch's metric."""
 
-    def __init__(self, storage: Any, space: SearchSpace, sampler: str, seed: int) -> None:
+    def __init__(self, storage: Any, name: str, space: SearchSpace, sampler: str, seed: int) -> None:
         import optuna
 
         self.space, self.sampler, self.seed = space, sampler, seed
         self._handles: dict[int, optuna.trial.Trial] = {}
         self.study = optuna.create_study(
             storage=storage,
-            study_name=NAME,
+            study_name=name,
             direction="maximize",
             load_if_exists=True,
             sampler=samplers.make("random", 0),
         )
 
     @classmethod
-    def reading(cls, storage: Any) -> Study:
-        """The study of a storage, to look at."""
+    def reading(cls, storage: Any, name: str) -> Study:
+        """A study that exists, to look at. Raises `KeyError` when it does not."""
         import optuna
 
         study = cls.__new__(cls)
-        study.study = optuna.load_study(study_name=None, storage=storage)
+        study.study = optuna.load_study(study_name=name, storage=storage)
         return study
 
     def trials(self) -> list[FrozenTrial]:

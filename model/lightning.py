@@ -73,7 +73,9 @@ class DetectorModule(pl.LightningModule):
         groups = parameter_groups(self.model, self.spec)
         optimizer: torch.optim.Optimizer
         if optim["optimizer"] == "AdamW":
-            optimizer = torch.optim.AdamW(groups, lr=optim["lr"], weight_decay=optim["weight_decay"])
+            optimizer = torch.optim.AdamW(
+                groups, lr=optim["lr"], weight_decay=optim["weight_decay"], fused=self._fused()
+            )
         else:
             optimizer = torch.optim.SGD(
                 groups, lr=optim["lr"], momentum=optim["momentum"], weight_decay=optim["weight_decay"]
@@ -84,6 +86,11 @@ class DetectorModule(pl.LightningModule):
         else:
             schedule = torch.optim.lr_scheduler.StepLR(optimizer, optim["lr_step_size"], optim["lr_decay"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+    def _fused(self) -> bool:
+        """One kernel instead of a dozen a tensor: a sixth of a small model's step on a CPU. Lightning will not clip
+        the gradients of a fused optimizer in mixed precision."""
+        return self.spec["train"]["precision"] == "fp32"
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         images, mask, targets = batch

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
 
@@ -37,9 +38,9 @@ def automl(*words: str, timeout_s: float = 240) -> str:
 
 
 def states(run: Path) -> list[str]:
-    import optuna
-
-    study = optuna.load_study(study_name=None, storage=f"sqlite:///{run / 'study.db'}")
+    document = json.loads((run / "run.json").read_text())
+    url = document["request"]["storage"] or f"sqlite:///{run / 'study.db'}"
+    study = optuna.load_study(study_name=document["study"], storage=url)
     return [t.state.name for t in study.get_trials()]
 
 
@@ -132,7 +133,9 @@ def test_dashboard_serves_the_run_on_loopback(finished: tuple[Path, str]) -> Non
         studies = json.loads(
             urllib.request.urlopen(address.replace("/dashboard/", "/api/studies"), timeout=20).read()
         )
-        assert [s["study_name"] for s in studies["study_summaries"]] == ["automl"]
+        assert [s["study_name"] for s in studies["study_summaries"]] == [
+            json.loads((finished[0] / "run.json").read_text())["study"]
+        ]
     finally:
         server.terminate()
         server.wait(20)
@@ -177,17 +180,12 @@ def test_policy_off_trains_one_plain_spec_even_with_a_broken_schema(tmp_path: Pa
 
 @pytest.mark.parametrize("executor", ["local", "ray"])
 def test_kill_9_and_resume_end_every_trial_once(tmp_path: Path, demo: Path, executor: str) -> None:
-    run = tmp_path / "run"
-    words = [
-        "--data",
-        str(demo),
-        "--spec",
-        str(spec_file(tmp_path, num_epochs=4)),
-        "--trials",
-        "3",
-        "--executor",
-        executor,
-    ]
+    """With Ray in the run folder's own database, without it in one that holds another study too."""
+    run, spec = tmp_path / "run", spec_file(tmp_path, num_epochs=4)
+    words = ["--data", str(demo), "--spec", str(spec), "--trials", "3", "--executor", executor]
+    if executor == "local":
+        optuna.create_study(storage=(url := f"sqlite:///{tmp_path / 'shared.db'}")).enqueue_trial({"x": 1})
+        words += ["--storage", url]
     with (tmp_path / "log").open("w") as log:
         driver = subprocess.Popen(
             [*AUTOML, "run", *words, "--results-dir", str(run), "--stages", "none"], stdout=log, stderr=log

@@ -78,7 +78,7 @@ class Bench:
 
     def drive(self, curves: Any = None) -> SearchDriver:
         executor = ReplayExecutor(curves or self.curve, self.plan.machine.concurrency)
-        study = Study(open_storage(None, self.run.root), self.plan.space, "tpe", 0)
+        study = Study(open_storage(None, self.run.root), "bench", self.plan.space, "tpe", 0)
         study.enqueue_default()
         driver = SearchDriver(self.plan, study, self.run, Progress(quiet=True), clock=lambda: executor.now_s)
         driver.adopt()
@@ -86,7 +86,7 @@ class Bench:
         return driver
 
     def states(self) -> list[str]:
-        study = Study(open_storage(None, self.run.root), self.plan.space, "tpe", 0)
+        study = Study(open_storage(None, self.run.root), "bench", self.plan.space, "tpe", 0)
         return [t.state.name for t in study.trials()]
 
 
@@ -203,7 +203,7 @@ def test_a_driver_that_dies_anywhere_loses_nothing(tmp_path: Path, dies_after: i
         return bench.written(bench.curve(job), job)
 
     executor = ReplayExecutor(curves)
-    study = Study(open_storage(None, bench.run.root), bench.plan.space, "tpe", 0)
+    study = Study(open_storage(None, bench.run.root), "bench", bench.plan.space, "tpe", 0)
     study.enqueue_default()
     with pytest.raises(Died):
         executor.run(Dying(bench.plan, study, bench.run, Progress(quiet=True), clock=lambda: executor.now_s))

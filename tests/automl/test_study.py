@@ -11,12 +11,12 @@ from tests.automl.fakes import TinySpace
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    return Study(open_storage(None, tmp_path), TinySpace(), "tpe", 0)
+    return Study(open_storage(None, tmp_path), "tiny", TinySpace(), "tpe", 0)
 
 
 def again(study: Study) -> Study:
     """What a new driver sees after the old one died."""
-    return Study(study.study._storage, TinySpace(), "tpe", 0)
+    return Study(study.study._storage, "tiny", TinySpace(), "tpe", 0)
 
 
 def test_default_is_trial_0_and_is_enqueued_once(study: Study) -> None:
@@ -91,7 +91,7 @@ def test_best_falls_back_to_what_was_stopped(study: Study) -> None:
 
 def test_a_new_driver_proposes_what_the_old_one_would_have(tmp_path: Path) -> None:
     def run(interrupted: bool) -> list[dict]:
-        study = Study(open_storage(None, tmp_path / str(interrupted)), TinySpace(), "tpe", 7)
+        study = Study(open_storage(None, tmp_path / str(interrupted)), "tiny", TinySpace(), "tpe", 7)
         study.enqueue_default()
         asked = []
         for n in range(14):
@@ -141,7 +141,7 @@ def test_handles_follow_numbers_not_ids(tmp_path: Path) -> None:
     other = optuna.create_study(storage=storage, study_name="other")
     for _ in range(3):
         other.tell(other.ask(), 1.0)
-    study = Study(storage, TinySpace(), "random", 0)
+    study = Study(storage, "tiny", TinySpace(), "random", 0)
     number, _ = study.ask()
     study.report(number, 0, 0.5)
     study.tell(number, "COMPLETE", "")
