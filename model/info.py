@@ -21,10 +21,15 @@ def facts() -> dict[str, str]:
     """What matters for speed and for what can be deployed from here, by name."""
     import torch
 
+    from model.ops import live
+
     found = {name: _version(name) for name in PACKAGES}
     found["CPU"] = f"{len(os.sched_getaffinity(0))} cores, {torch.backends.cpu.get_cpu_capability()}"
     gpus = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
     found["GPU"] = ", ".join(gpus) or "none"
+    found["attention on CPU"] = live("cpu")[1]
+    if gpus:
+        found["attention on GPU"] = live("cuda")[1]
     return found
 
 

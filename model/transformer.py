@@ -69,7 +69,7 @@ class MSDeformAttn(nn.Module):
         else:
             centre, extent = reference[:, :, None, :, None, :2], reference[:, :, None, :, None, 2:]
             locations = centre + offsets / P * extent * 0.5
-        return self.output_proj(ms_deform_attn(value, shapes, locations, weights.to(value.dtype)))
+        return self.output_proj(ms_deform_attn(value, shapes, locations, weights))
 
 
 class EncoderLayer(nn.Module):

@@ -6,3 +6,6 @@ import torchvision  # noqa: F401
 
 import model.actions.train
 import model.lightning  # noqa: F401
+from model.ops import live
+
+live("cpu")  # builds or loads the attention kernel, so that no trial has to

@@ -18,11 +18,13 @@ def ms_deform_attn_reference(
 
     value [B, S, M, D]; spatial_shapes [L, 2] rows (H, W); locations [B, Q, M, L, P, 2] as (x, y), 0..1 spans the
     map from its top-left corner, outside reads zero; weights [B, Q, M, L, P]. Returns [B, Q, M*D].
+    Computes in the widest of the dtypes and returns value's.
     """
     B, _, M, D = value.shape
     Q, L, P = locations.shape[1], locations.shape[3], locations.shape[4]
     shapes = spatial_shapes.tolist() if isinstance(spatial_shapes, torch.Tensor) else spatial_shapes
-    maps = value.split([h * w for h, w in shapes], dim=1)
+    dtype, widest = value.dtype, torch.promote_types(value.dtype, locations.dtype)
+    maps = value.to(widest).split([h * w for h, w in shapes], dim=1)
     grids = 2 * locations - 1
     sampled = []
     for level, (h, w) in enumerate(shapes):
@@ -31,4 +33,4 @@ def ms_deform_attn_reference(
         sampled.append(F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
     mixed = torch.stack(sampled, dim=-2).flatten(-2)  # [B*M, D, Q, L*P]
     weight = weights.transpose(1, 2).reshape(B * M, 1, Q, L * P)
-    return (mixed * weight).sum(-1).view(B, M * D, Q).transpose(1, 2)
+    return (mixed * weight).sum(-1).view(B, M * D, Q).transpose(1, 2).to(dtype)

@@ -1,0 +1,485 @@
+// The CPU kernels, written once over vectors of VECTOR_BYTES and compiled once per instruction set. The including
+// file defines VECTOR_BYTES and VARIANT; everything here has internal linkage, so that no function compiled for one
+// instruction set can be picked by the linker for another.
+#include <cstdint>
+#include <cstring>
+
+#include "cpu.h"
+
+namespace msda {
+namespace {
+
+template <class T> struct IntOf;
+template <> struct IntOf<float> { using type = int32_t; };
+template <> struct IntOf<double> { using type = int64_t; };
+
+template <class T> struct Simd {
+  static constexpr int N = VECTOR_BYTES / sizeof(T);
+  using Int = typename IntOf<T>::type;
+  typedef T V __attribute__((vector_size(VECTOR_BYTES)));
+  typedef Int I __attribute__((vector_size(VECTOR_BYTES)));
+
+  static inline V load(const T* p) { V v; std::memcpy(&v, p, sizeof v); return v; }
+  static inline void store(T* p, V v) { std::memcpy(p, &v, sizeof v); }
+  static inline V all(T x) { return x - V{}; }
+
+  // a, b as 2N scalars in a row: those at even (start 0) or odd (start 1) positions.
+  static inline V every_second(V a, V b, int start) {
+    I index;
+    for (int i = 0; i < N; i++) index[i] = 2 * i + start;
+    return __builtin_shuffle(a, b, index);
+  }
+  // a[0] b[0] a[1] b[1] ...: the first half (half 0) or the second.
+  static inline V interleaved(V a, V b, int half) {
+    I index;
+    for (int i = 0; i < N; i++) index[i] = (i % 2 ? N : 0) + (i + half * N) / 2;
+    return __builtin_shuffle(a, b, index);
+  }
+};
+
+// Sampling constants, one lane per sample of a query and head, for LP rounded up to whole vectors.
+template <class T> struct Lanes {
+  using Int = typename Simd<T>::Int;
+  alignas(64) T width[MAX_SAMPLES], height[MAX_SAMPLES];
+  alignas(64) T last_x[MAX_SAMPLES], last_y[MAX_SAMPLES];  // the left/top cell of the right-/bottommost pair
+  alignas(64) T has_x[MAX_SAMPLES], has_y[MAX_SAMPLES];    // 1, or 0 where a level has a single column/row
+  alignas(64) Int start[MAX_SAMPLES], row[MAX_SAMPLES];
+  int64_t step_x[MAX_LEVELS], step_y[MAX_LEVELS];          // to the right and lower cell, 0 where there is none
+  Int cell;
+};
+
+// What is worked out once per sample, for a block of queries.
+constexpr int BLOCK = 256;
+template <class T> struct Samples {
+  alignas(64) typename Simd<T>::Int offset[BLOCK];  // of the top left cell, in scalars
+  alignas(64) T w00[BLOCK], w01[BLOCK], w10[BLOCK], w11[BLOCK];  // times the attention weight
+};
+template <class T> struct Slopes {
+  alignas(64) T x0[BLOCK], x1[BLOCK], y0[BLOCK], y1[BLOCK];      // bilinear weights of the columns and rows
+  alignas(64) T dx0[BLOCK], dx1[BLOCK], dy0[BLOCK], dy1[BLOCK];  // their derivatives by the location
+  alignas(64) T weight[BLOCK];
+  alignas(64) T dots[4 * BLOCK];  // <grad_out, cell>: 4 corners of one sample, then the next sample
+};
+
+template <class T> struct Shape {
+  int64_t LP, padded;     // samples of a query and head; rounded up to whole vectors
+  int64_t cell;           // scalars from a cell to the next in the map
+  int64_t queries;        // in a block
+};
+
+template <class T> int64_t padded_dim(const Problem& p) {
+  return (p.D + Simd<T>::N - 1) / Simd<T>::N * Simd<T>::N;
+}
+
+template <class T> Lanes<T> lanes_of(const Problem& p, const Task& task, int64_t cell) {
+  Lanes<T> lanes;
+  std::memset(&lanes, 0, sizeof lanes);
+  const int64_t levels = task.l1 - task.l0;
+  for (int64_t l = 0; l < levels; l++) {
+    const Level& level = p.levels[task.l0 + l];
+    lanes.step_x[l] = level.width > 1 ? cell : 0;
+    lanes.step_y[l] = level.height > 1 ? cell * level.width : 0;
+    for (int64_t i = l * p.P; i < (l + 1) * p.P; i++) {
+      lanes.width[i] = level.width;
+      lanes.height[i] = level.height;
+      lanes.last_x[i] = level.width > 2 ? level.width - 2 : 0;
+      lanes.last_y[i] = level.height > 2 ? level.height - 2 : 0;
+      lanes.has_x[i] = level.width > 1;
+      lanes.has_y[i] = level.height > 1;
+      lanes.start[i] = level.start * cell;
+      lanes.row[i] = cell * level.width;
+    }
+  }
+  lanes.cell = cell;
+  return lanes;
+}
+
+// Along one axis of `size` cells: the first cell of the pair that is read, and both bilinear weights. The pair always
+// lies inside the map and the weights are those of cells outside set to zero, so nothing branches: a tent over each.
+template <class T> struct Axis {
+  typename Simd<T>::V first, floor, w0, w1;
+};
+template <class T>
+inline Axis<T> along(typename Simd<T>::V location, const T* size, const T* last, const T* has) {
+  using S = Simd<T>;
+  using V = typename S::V;
+  const V zero = {}, one = S::all(1), sizes = S::load(size);
+  V at = location * sizes - S::all(T(0.5));
+  at = at > S::all(-2) ? at : S::all(-2);  // also takes NaN out of the map
+  at = at < sizes + one ? at : sizes + one;
+  V floor = __builtin_convertvector(__builtin_convertvector(at, typename S::I), V);
+  floor = floor > at ? floor - one : floor;
+  V first = floor > zero ? floor : zero;
+  const V limit = S::load(last);
+  first = first < limit ? first : limit;
+  const V t = at - first;
+  V w0 = one - (t > zero ? t : -t);
+  V w1 = one - (t > one ? t - one : one - t);
+  w0 = w0 > zero ? w0 : zero;
+  w1 = (w1 > zero ? w1 : zero) * S::load(has);
+  return {first, floor, w0, w1};
+}
+
+// d weight / d location: -1 left of the floor's cell's right edge, +1 on the other side, as torch's grid_sample.
+template <class T>
+inline typename Simd<T>::V slope(typename Simd<T>::V cell, typename Simd<T>::V floor, typename Simd<T>::V size) {
+  using V = typename Simd<T>::V;
+  const V zero = {};
+  return floor == cell ? -size : (floor == cell - Simd<T>::all(1) ? size : zero);
+}
+
+// Sampling arithmetic of one query and head into the block at `at`. `slopes` is null in the forward pass.
+template <class T>
+inline void prepare(const T* locations, const T* weights, const Shape<T>& shape, const Lanes<T>& lanes, int64_t at,
+                    Samples<T>& samples, Slopes<T>* slopes) {
+  using S = Simd<T>;
+  using V = typename S::V;
+  using I = typename S::I;
+  alignas(64) T xy[2 * MAX_SAMPLES], w[MAX_SAMPLES];
+  if (shape.LP != shape.padded) {
+    for (int64_t i = 0; i < shape.padded; i++) w[i] = xy[2 * i] = xy[2 * i + 1] = 0;
+    std::memcpy(xy, locations, 2 * shape.LP * sizeof(T));
+    std::memcpy(w, weights, shape.LP * sizeof(T));
+    locations = xy, weights = w;
+  }
+  for (int64_t i = 0; i < shape.padded; i += S::N) {
+    const V a = S::load(locations + 2 * i), b = S::load(locations + 2 * i + S::N);
+    const auto x = along<T>(S::every_second(a, b, 0), lanes.width + i, lanes.last_x + i, lanes.has_x + i);
+    const auto y = along<T>(S::every_second(a, b, 1), lanes.height + i, lanes.last_y + i, lanes.has_y + i);
+    const V weight = S::load(weights + i), top = y.w0 * weight, bottom = y.w1 * weight;
+    I start, row;
+    std::memcpy(&start, lanes.start + i, sizeof start);
+    std::memcpy(&row, lanes.row + i, sizeof row);
+    const I offset = start + __builtin_convertvector(y.first, I) * row +
+                     __builtin_convertvector(x.first, I) * (lanes.cell - I{});
+    std::memcpy(samples.offset + at + i, &offset, sizeof offset);
+    S::store(samples.w00 + at + i, top * x.w0);
+    S::store(samples.w01 + at + i, top * x.w1);
+    S::store(samples.w10 + at + i, bottom * x.w0);
+    S::store(samples.w11 + at + i, bottom * x.w1);
+    if (!slopes) continue;
+    const V width = S::load(lanes.width + i), height = S::load(lanes.height + i), one = S::all(1);
+    S::store(slopes->x0 + at + i, x.w0);
+    S::store(slopes->x1 + at + i, x.w1);
+    S::store(slopes->y0 + at + i, y.w0);
+    S::store(slopes->y1 + at + i, y.w1);
+    S::store(slopes->dx0 + at + i, slope<T>(x.first, x.floor, width));
+    S::store(slopes->dx1 + at + i, slope<T>(x.first + one, x.floor, width) * S::load(lanes.has_x + i));
+    S::store(slopes->dy0 + at + i, slope<T>(y.first, y.floor, height));
+    S::store(slopes->dy1 + at + i, slope<T>(y.first + one, y.floor, height) * S::load(lanes.has_y + i));
+    S::store(slopes->weight + at + i, weight);
+  }
+}
+
+// ---- forward --------------------------------------------------------------------------------------------------
+
+// NV vectors of channels of one query and head. Four accumulators per vector: one chain of dependent FMAs a corner.
+template <class T, int NV>
+inline void mix(const T* plane, const Samples<T>& samples, int64_t at, int64_t levels, int64_t points,
+                const Lanes<T>& lanes, typename Simd<T>::V (&sum)[NV]) {
+  using S = Simd<T>;
+  using V = typename S::V;
+  V acc[4][NV] = {};
+  for (int64_t l = 0; l < levels; l++) {
+    const int64_t right = lanes.step_x[l], down = lanes.step_y[l];
+    for (int64_t i = at + l * points; i < at + (l + 1) * points; i++) {
+      const T* cell = plane + samples.offset[i];
+      const V w00 = S::all(samples.w00[i]), w01 = S::all(samples.w01[i]);
+      const V w10 = S::all(samples.w10[i]), w11 = S::all(samples.w11[i]);
+      for (int k = 0; k < NV; k++) {
+        const T* c = cell + k * S::N;
+        acc[0][k] += S::load(c) * w00;
+        acc[1][k] += S::load(c + right) * w01;
+        acc[2][k] += S::load(c + down) * w10;
+        acc[3][k] += S::load(c + down + right) * w11;
+      }
+    }
+  }
+  for (int k = 0; k < NV; k++) sum[k] = (acc[0][k] + acc[1][k]) + (acc[2][k] + acc[3][k]);
+}
+
+template <class T, int NV>
+inline void mix_into(T* out, int64_t room, const T* plane, const Samples<T>& samples, int64_t at, int64_t levels,
+                     int64_t points, const Lanes<T>& lanes) {
+  using S = Simd<T>;
+  typename S::V sum[NV];
+  if (points == 4)
+    mix<T, NV>(plane, samples, at, levels, 4, lanes, sum);
+  else
+    mix<T, NV>(plane, samples, at, levels, points, lanes, sum);
+  for (int k = 0; k < NV; k++) {
+    const int64_t left = room - k * S::N;
+    if (left >= S::N)
+      S::store(out + k * S::N, sum[k]);
+    else if (left > 0)
+      std::memcpy(out + k * S::N, &sum[k], left * sizeof(T));
+  }
+}
+
+// One head of `value` packed: rows of padded_dim scalars, cell after cell, so that neighbours share pages and the
+// whole head stays in L2. Natively a head's rows lie M*D scalars apart and fall into few cache sets.
+template <class T> void pack(const Problem& p, const Task& task, T* plane) {
+  const int64_t stride = p.M * p.D, padded = padded_dim<T>(p);
+  const T* row = static_cast<const T*>(p.value) + (task.b * p.S * p.M + task.m) * p.D;
+  const int64_t first = p.levels[task.l0].start;
+  const Level& last = p.levels[task.l1 - 1];
+  const int64_t end = last.start + int64_t(last.height) * last.width;
+  for (int64_t s = first; s < end; s++) {
+    const T* from = row + s * stride;
+    T* to = plane + s * padded;
+    __builtin_prefetch(from + 16 * stride);
+    if (p.D % Simd<T>::N == 0) {
+      for (int64_t d = 0; d < padded; d += Simd<T>::N) Simd<T>::store(to + d, Simd<T>::load(from + d));
+    } else {
+      for (int64_t d = 0; d < padded; d++) to[d] = d < p.D ? from[d] : 0;
+    }
+  }
+}
+
+// Where the next block's inputs lie, fetched a line at a time while this block is computed.
+template <class T> inline void fetch(const T* from, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + i);
+}
+
+template <class T> Shape<T> shape_of(const Problem& p, const Task& task) {
+  const int64_t LP = (task.l1 - task.l0) * p.P, padded = (LP + Simd<T>::N - 1) / Simd<T>::N * Simd<T>::N;
+  return {LP, padded, task.packed ? padded_dim<T>(p) : p.M * p.D, BLOCK / padded};
+}
+
+template <class T> void forward(const Problem& p, const Task& task) {
+  using S = Simd<T>;
+  const Shape<T> shape = shape_of<T>(p, task);
+  const int64_t padded = padded_dim<T>(p), LP = p.L * p.P;
+  const Lanes<T> lanes = lanes_of<T>(p, task, shape.cell);
+  const T* plane = static_cast<T*>(task.packed);
+  if (task.packed)
+    pack(p, task, static_cast<T*>(task.packed));
+  else
+    plane = static_cast<const T*>(p.value) + (task.b * p.S * p.M + task.m) * p.D;
+  const int64_t head = (task.b * p.Q * p.M + task.m);
+  const T* locations = static_cast<const T*>(p.locations) + head * LP * 2;
+  const T* weights = static_cast<const T*>(p.weights) + head * LP;
+  T* out = static_cast<T*>(p.out) + head * p.D;
+  Samples<T> samples;
+  for (int64_t q0 = task.q0; q0 < task.q1; q0 += shape.queries) {
+    const int64_t q1 = q0 + shape.queries < task.q1 ? q0 + shape.queries : task.q1;
+    for (int64_t q = q0; q < q1; q++)
+      prepare<T>(locations + q * p.M * LP * 2, weights + q * p.M * LP, shape, lanes, (q - q0) * shape.padded,
+                 samples, nullptr);
+    for (int64_t q = q0; q < q1; q++) {
+      const int64_t at = (q - q0) * shape.padded, next = q + shape.queries;
+      if (next < task.q1) {
+        fetch(locations + next * p.M * LP * 2, 2 * LP);
+        fetch(weights + next * p.M * LP, LP);
+      }
+      T* to = out + q * p.M * p.D;
+      int64_t d = 0;
+      for (; padded - d >= 4 * S::N; d += 4 * S::N)
+        mix_into<T, 4>(to + d, p.D - d, plane + d, samples, at, p.L, p.P, lanes);
+      for (; padded - d >= 2 * S::N; d += 2 * S::N)
+        mix_into<T, 2>(to + d, p.D - d, plane + d, samples, at, p.L, p.P, lanes);
+      if (padded - d >= S::N) mix_into<T, 1>(to + d, p.D - d, plane + d, samples, at, p.L, p.P, lanes);
+    }
+  }
+}
+
+// ---- backward -------------------------------------------------------------------------------------------------
+
+// Sums of four vectors -> four scalars.
+template <class T> inline void sums(typename Simd<T>::V a, typename Simd<T>::V b, typename Simd<T>::V c,
+                                    typename Simd<T>::V d, T* to, bool add) {
+  using S = Simd<T>;
+  constexpr int G = 16 / sizeof(T);  // scalars in 16 bytes, within which shuffles are cheap
+  typedef T Quad __attribute__((vector_size(4 * sizeof(T))));
+  if constexpr (S::N == 2) {  // doubles in 16 bytes
+    const T r[4] = {a[0] + a[1], b[0] + b[1], c[0] + c[1], d[0] + d[1]};
+    for (int i = 0; i < 4; i++) to[i] = add ? to[i] + r[i] : r[i];
+  } else {
+    typename S::I low, high, even, odd;
+    for (int i = 0; i < S::N; i++) {
+      const int group = i / G * G, lane = i % G;
+      low[i] = group + lane / 2 + (lane % 2 ? S::N : 0);
+      high[i] = low[i] + G / 2;
+      even[i] = i / 4 * 4 + (i % 2) + (i % 4 / 2 ? S::N : 0);
+      odd[i] = even[i] + 2;
+    }
+    const auto ab = __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
+    const auto cd = __builtin_shuffle(c, d, low) + __builtin_shuffle(c, d, high);
+    const auto abcd = __builtin_shuffle(ab, cd, even) + __builtin_shuffle(ab, cd, odd);
+    Quad quad[S::N / 4], r;
+    std::memcpy(quad, &abcd, sizeof abcd);
+    if constexpr (S::N == 16) r = (quad[0] + quad[1]) + (quad[2] + quad[3]);
+    else if constexpr (S::N == 8) r = quad[0] + quad[1];
+    else r = quad[0];
+    if (add) {
+      Quad before;
+      std::memcpy(&before, to, sizeof before);
+      r += before;
+    }
+    std::memcpy(to, &r, sizeof r);
+  }
+}
+
+// NV vectors of channels of one query and head: adds to the four cells of each sample in `grad`, and takes the dot
+// products of grad_out with the four cells of `plane`.
+template <class T, int NV>
+inline void spread(const T* grad_out, int64_t room, const T* plane, T* grad, const Samples<T>& samples,
+                   Slopes<T>& slopes, int64_t at, int64_t levels, int64_t points, const Lanes<T>& lanes, bool add) {
+  using S = Simd<T>;
+  using V = typename S::V;
+  V g[NV];
+  for (int k = 0; k < NV; k++) {
+    const int64_t left = room - k * S::N;
+    g[k] = V{};
+    std::memcpy(&g[k], grad_out + k * S::N, (left < S::N ? left : S::N) * sizeof(T));
+  }
+  for (int64_t l = 0; l < levels; l++) {
+    const int64_t right = lanes.step_x[l], down = lanes.step_y[l];
+    for (int64_t i = at + l * points; i < at + (l + 1) * points; i++) {
+      const int64_t offset = samples.offset[i];
+      const T* cell = plane + offset;
+      V d00 = {}, d01 = {}, d10 = {}, d11 = {};
+      for (int k = 0; k < NV; k++) {
+        const T* c = cell + k * S::N;
+        d00 += S::load(c) * g[k];
+        d01 += S::load(c + right) * g[k];
+        d10 += S::load(c + down) * g[k];
+        d11 += S::load(c + down + right) * g[k];
+      }
+      sums<T>(d00, d01, d10, d11, slopes.dots + 4 * i, add);
+      const V w00 = S::all(samples.w00[i]), w01 = S::all(samples.w01[i]);
+      const V w10 = S::all(samples.w10[i]), w11 = S::all(samples.w11[i]);
+      for (int k = 0; k < NV; k++) {
+        T* c = grad + offset + k * S::N;
+        S::store(c, S::load(c) + w00 * g[k]);
+        S::store(c + right, S::load(c + right) + w01 * g[k]);
+        S::store(c + down, S::load(c + down) + w10 * g[k]);
+        S::store(c + down + right, S::load(c + down + right) + w11 * g[k]);
+      }
+    }
+  }
+}
+
+// From the dot products of one query and head to the gradients of its locations and weights.
+template <class T>
+inline void finish(const Slopes<T>& slopes, int64_t at, const Shape<T>& shape, T* grad_locations, T* grad_weights) {
+  using S = Simd<T>;
+  using V = typename S::V;
+  alignas(64) T xy[2 * MAX_SAMPLES], w[MAX_SAMPLES];
+  const bool whole = shape.LP == shape.padded;
+  T* to_xy = whole ? grad_locations : xy;
+  T* to_w = whole ? grad_weights : w;
+  for (int64_t i = 0; i < shape.padded; i += S::N) {
+    const int64_t j = at + i;
+    const T* dots = slopes.dots + 4 * j;
+    const V r0 = S::load(dots), r1 = S::load(dots + S::N), r2 = S::load(dots + 2 * S::N), r3 = S::load(dots + 3 * S::N);
+    const V even0 = S::every_second(r0, r1, 0), even1 = S::every_second(r2, r3, 0);
+    const V odd0 = S::every_second(r0, r1, 1), odd1 = S::every_second(r2, r3, 1);
+    const V d00 = S::every_second(even0, even1, 0), d10 = S::every_second(even0, even1, 1);
+    const V d01 = S::every_second(odd0, odd1, 0), d11 = S::every_second(odd0, odd1, 1);
+    const V x0 = S::load(slopes.x0 + j), x1 = S::load(slopes.x1 + j);
+    const V y0 = S::load(slopes.y0 + j), y1 = S::load(slopes.y1 + j), weight = S::load(slopes.weight + j);
+    const V top = x0 * d00 + x1 * d01, bottom = x0 * d10 + x1 * d11;
+    const V left = y0 * d00 + y1 * d10, right = y0 * d01 + y1 * d11;
+    const V gx = weight * (S::load(slopes.dx0 + j) * left + S::load(slopes.dx1 + j) * right);
+    const V gy = weight * (S::load(slopes.dy0 + j) * top + S::load(slopes.dy1 + j) * bottom);
+    S::store(to_w + i, y0 * top + y1 * bottom);
+    S::store(to_xy + 2 * i, S::interleaved(gx, gy, 0));
+    S::store(to_xy + 2 * i + S::N, S::interleaved(gx, gy, 1));
+  }
+  if (!whole) {
+    std::memcpy(grad_locations, xy, 2 * shape.LP * sizeof(T));
+    std::memcpy(grad_weights, w, shape.LP * sizeof(T));
+  }
+}
+
+template <class T> void unpack(const Problem& p, const Task& task, const T* plane) {
+  const int64_t stride = p.M * p.D, padded = padded_dim<T>(p);
+  T* row = static_cast<T*>(p.grad_value) + (task.b * p.S * p.M + task.m) * p.D;
+  const Level& last = p.levels[task.l1 - 1];
+  const int64_t end = last.start + int64_t(last.height) * last.width;
+  for (int64_t s = p.levels[task.l0].start; s < end; s++) {
+    __builtin_prefetch(row + (s + 16) * stride, 1);
+    if (p.D % Simd<T>::N == 0) {
+      for (int64_t d = 0; d < padded; d += Simd<T>::N)
+        Simd<T>::store(row + s * stride + d, Simd<T>::load(plane + s * padded + d));
+    } else {
+      std::memcpy(row + s * stride, plane + s * padded, p.D * sizeof(T));
+    }
+  }
+}
+
+// With `packed` null, grad_value must be zero on entry; otherwise every cell of the task's levels is written.
+template <class T> void backward(const Problem& p, const Task& task) {
+  using S = Simd<T>;
+  const Shape<T> shape = shape_of<T>(p, task);
+  const int64_t padded = padded_dim<T>(p), LP = p.L * p.P, first = task.l0 * p.P;
+  const Lanes<T> lanes = lanes_of<T>(p, task, shape.cell);
+  const int64_t base = (task.b * p.S * p.M + task.m) * p.D;
+  const T* plane = static_cast<const T*>(p.value) + base;
+  T* grad = static_cast<T*>(p.grad_value) + base;
+  if (task.packed) {
+    T* packed = static_cast<T*>(task.packed);
+    plane = packed, grad = packed + p.S * padded;
+    pack(p, task, packed);
+    const Level& last = p.levels[task.l1 - 1];
+    const int64_t start = p.levels[task.l0].start, end = last.start + int64_t(last.height) * last.width;
+    std::memset(grad + start * padded, 0, (end - start) * padded * sizeof(T));
+  }
+  const int64_t head = (task.b * p.Q * p.M + task.m);
+  const T* locations = static_cast<const T*>(p.locations) + (head * LP + first) * 2;
+  const T* weights = static_cast<const T*>(p.weights) + head * LP + first;
+  const T* grad_out = static_cast<const T*>(p.grad_out) + head * p.D;
+  T* grad_locations = static_cast<T*>(p.grad_locations) + (head * LP + first) * 2;
+  T* grad_weights = static_cast<T*>(p.grad_weights) + head * LP + first;
+  Samples<T> samples;
+  Slopes<T> slopes;
+  for (int64_t q0 = task.q0; q0 < task.q1; q0 += shape.queries) {
+    const int64_t q1 = q0 + shape.queries < task.q1 ? q0 + shape.queries : task.q1;
+    for (int64_t q = q0; q < q1; q++)
+      prepare<T>(locations + q * p.M * LP * 2, weights + q * p.M * LP, shape, lanes, (q - q0) * shape.padded,
+                 samples, &slopes);
+    for (int64_t q = q0; q < q1; q++) {
+      const int64_t at = (q - q0) * shape.padded, next = q + shape.queries, levels = task.l1 - task.l0;
+      if (next < task.q1) {
+        fetch(locations + next * p.M * LP * 2, 2 * shape.LP);
+        fetch(weights + next * p.M * LP, shape.LP);
+        fetch(grad_out + next * p.M * p.D, p.D);
+      }
+      const T* from = grad_out + q * p.M * p.D;
+      int64_t d = 0;
+      for (; padded - d >= 4 * S::N; d += 4 * S::N)
+        spread<T, 4>(from + d, p.D - d, plane + d, grad + d, samples, slopes, at, levels, p.P, lanes, d > 0);
+      for (; padded - d >= 2 * S::N; d += 2 * S::N)
+        spread<T, 2>(from + d, p.D - d, plane + d, grad + d, samples, slopes, at, levels, p.P, lanes, d > 0);
+      if (padded - d >= S::N)
+        spread<T, 1>(from + d, p.D - d, plane + d, grad + d, samples, slopes, at, levels, p.P, lanes, d > 0);
+    }
+    for (int64_t q = q0; q < q1; q++)
+      finish<T>(slopes, (q - q0) * shape.padded, shape, grad_locations + q * p.M * LP * 2,
+                grad_weights + q * p.M * LP);
+  }
+  if (task.packed) unpack(p, task, grad);
+}
+
+// ---- the table ------------------------------------------------------------------------------------------------
+
+int64_t plane_bytes(const Problem& p, bool is_double) {
+  return p.S * (is_double ? padded_dim<double>(p) * sizeof(double) : padded_dim<float>(p) * sizeof(float));
+}
+bool reads_native(const Problem& p, bool is_double) {
+  return p.D % (is_double ? Simd<double>::N : Simd<float>::N) == 0;
+}
+void forward_any(const Problem& p, const Task& task, bool is_double) {
+  is_double ? forward<double>(p, task) : forward<float>(p, task);
+}
+void backward_any(const Problem& p, const Task& task, bool is_double) {
+  is_double ? backward<double>(p, task) : backward<float>(p, task);
+}
+
+}  // namespace
+
+#define MSDA_KERNELS(NAME, TEXT, USABLE) \
+  const Kernels NAME = {TEXT, USABLE, plane_bytes, reads_native, forward_any, backward_any}
+
+}  // namespace msda
