@@ -17,7 +17,8 @@ GAMMA = 2.0
 
 class Criterion(nn.Module):
     """outputs, targets -> {"loss": weighted sum, "loss_ce", "loss_bbox", "loss_giou" of the last layer, the same
-    with `_0`... for earlier layers, "class_error": share of matched queries with another top class, in percent}."""
+    with `_0`... for earlier layers and, two-stage, `_enc` for the encoder's cells (all objects as class 0, as
+    published), "class_error": share of matched queries with another top class, in percent}."""
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         super().__init__()
@@ -34,16 +35,26 @@ class Criterion(nn.Module):
         matches = match(logits, boxes, targets, self.model)
         count = self._object_count(targets, logits.device)
         losses: dict[str, torch.Tensor] = {}
-        total = logits.new_zeros(())
         for index in range(len(layers)):
             suffix = "" if index == len(layers) - 1 else f"_{index}"
-            of_layer = self._layer(logits[index], boxes[index], targets, matches[index], count)
-            for name, weight in self.weights.items():
-                losses[name + suffix] = of_layer[name]
-                total = total + weight * of_layer[name]
-        losses["class_error"] = class_error(logits[-1], targets, matches[-1])
-        losses["loss"] = total
-        return losses
+            losses |= self._layer(logits[index], boxes[index], targets, matches[index], count, suffix)
+        if "enc_outputs" in outputs:
+            losses |= self._cells(outputs["enc_outputs"], targets, count)
+        total = sum(self._weight(name) * value for name, value in losses.items())
+        error = class_error(logits[-1], targets, matches[-1])
+        return {**losses, "class_error": error, "loss": torch.as_tensor(total)}
+
+    def _weight(self, name: str) -> float:
+        return next(weight for start, weight in self.weights.items() if name.startswith(start))
+
+    def _cells(
+        self, cells: dict[str, torch.Tensor], targets: list[dict[str, Any]], count: float
+    ) -> dict[str, torch.Tensor]:
+        """The encoder's cells tell objects from background, so every object is of class 0."""
+        binary = [target | {"labels": torch.zeros_like(target["labels"])} for target in targets]
+        logits, boxes = cells["pred_logits"].float(), cells["pred_boxes"].float()
+        matches = match(logits[None], boxes[None], binary, self.model)[0]
+        return self._layer(logits, boxes, binary, matches, count, "_enc")
 
     def _layer(
         self,
@@ -52,6 +63,7 @@ class Criterion(nn.Module):
         targets: list[dict[str, Any]],
         matches: list[Match],
         count: float,
+        suffix: str,
     ) -> dict[str, torch.Tensor]:
         images, queries = _flat(matches)
         labels = torch.cat([t["labels"][objects] for t, (_, objects) in zip(targets, matches, strict=True)])
@@ -62,11 +74,12 @@ class Criterion(nn.Module):
         onehot[images, queries, labels] = 1.0
         found = boxes[images, queries]
         giou = paired_giou(cxcywh_to_xyxy(found), cxcywh_to_xyxy(wanted))
-        return {
+        terms = {
             "loss_ce": focal(logits, onehot, self.model["focal_alpha"]) / count,
             "loss_bbox": F.l1_loss(found, wanted, reduction="sum") / count,
             "loss_giou": (1 - giou).sum() / count,
         }
+        return {name + suffix: terms[name] for name in self.weights}
 
     def _object_count(self, targets: list[dict[str, Any]], device: torch.device) -> float:
         """Objects per process, averaged over all processes, at least 1."""

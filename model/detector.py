@@ -50,11 +50,8 @@ class DeformableDETR(nn.Module):
         super().__init__()
         model = {**spec["model"], "activation_checkpoint": spec["train"]["activation_checkpoint"]}
         channels, classes = model["hidden_dim"], spec["dataset"]["num_classes"]
-        self.aux_loss, self.refine, self.look_twice = (
-            model["aux_loss"],
-            model["with_box_refine"],
-            model["look_forward_twice"],
-        )
+        self.aux_loss, self.look_twice = model["aux_loss"], model["look_forward_twice"]
+        self.refine, self.two_stage = model["with_box_refine"], model["two_stage"]
         backbone = build_backbone(spec)
         self.backbone = nn.Sequential(backbone)
         self.extra_level = 4 in model["return_interm_indices"]
@@ -63,40 +60,61 @@ class DeformableDETR(nn.Module):
             projections.append(_projection(backbone.channels[-1], channels, 3, 2))
         self.input_proj = nn.ModuleList(projections)
         self.transformer = Transformer(model)
-        self.query_embed = nn.Embedding(model["num_queries"], 2 * channels)
-        self._build_heads(channels, classes, model["dec_layers"])
+        self.num_queries = model["num_queries"]
+        # Learned: position and content, in this order; the content alone with mixed selection; neither when two-stage.
+        self.query_embed = None
+        if not self.two_stage:
+            self.query_embed = nn.Embedding(self.num_queries, 2 * channels)
+        elif model["mixed_selection"]:
+            self.query_embed = nn.Embedding(self.num_queries, channels)
+        self._build_heads(channels, classes, model["dec_layers"] + int(self.two_stage))
 
-    def _build_heads(self, channels: int, classes: int, layers: int) -> None:
-        """One class and one box head per decoder layer, copies with box refinement, else one shared module."""
+    def _build_heads(self, channels: int, classes: int, count: int) -> None:
+        """One class and one box head per decoder layer, copies with box refinement, else one shared module; the
+        last of a two-stage model rates the encoder's cells."""
         class_head, box_head = nn.Linear(channels, classes), MLP(channels, 4)
         nn.init.constant_(class_head.bias, -math.log((1 - PRIOR) / PRIOR))
         nn.init.zeros_(box_head.last.weight)
         nn.init.zeros_(box_head.last.bias)
         later = copy.deepcopy if self.refine else (lambda module: module)
-        self.class_embed = nn.ModuleList([class_head, *(later(class_head) for _ in range(layers - 1))])
-        self.bbox_embed = nn.ModuleList([box_head, *(later(box_head) for _ in range(layers - 1))])
-        nn.init.constant_(box_head.last.bias[2:], -2.0)
+        self.class_embed = nn.ModuleList([class_head, *(later(class_head) for _ in range(count - 1))])
+        self.bbox_embed = nn.ModuleList([box_head, *(later(box_head) for _ in range(count - 1))])
+        if not self.two_stage:  # learned points start as boxes of sigmoid(-2) = 12 % of the image
+            nn.init.constant_(box_head.last.bias[2:], -2.0)
 
     def forward(self, images: torch.Tensor, mask: torch.Tensor | None = None) -> dict[str, Any]:
-        """images [B, 3, H, W] normalised; mask [B, H, W] bool, True on padding, or None without padding.
+        """images [B, 3, H, W] normalised; mask [B, H, W] bool, True on padding (at the bottom and right), or None
+        without padding.
 
-        Returns pred_logits [B, Q, K], pred_boxes [B, Q, 4] (cxcywh, 0-1 of the unpadded image) and, with
-        aux_loss, aux_outputs: the same of every earlier decoder layer.
+        Returns pred_logits [B, Q, K], pred_boxes [B, Q, 4] (cxcywh, 0-1 of the unpadded image); with aux_loss,
+        aux_outputs: the same of every earlier decoder layer; two-stage, enc_outputs: the same of the S cells, and
+        Q is S when the maps have fewer cells than there are queries.
         """
+        memory, shapes, ratios, padding = self.encode(images, mask)
+        content, position, reference, cells = self.start(memory, shapes, ratios, padding)
+        refine = self.bbox_embed if self.refine else None
+        states, references = self.transformer.decode(
+            content, position, reference, memory, shapes, ratios, padding, refine, self.look_twice
+        )
+        layers = [self.read(i, s, r) for i, (s, r) in enumerate(zip(states, references, strict=True))]
+        outputs: dict[str, Any] = dict(layers[-1])
+        if self.aux_loss:
+            outputs["aux_outputs"] = layers[:-1]
+        if cells is not None:
+            outputs["enc_outputs"] = cells
+        return outputs
+
+    def encode(
+        self, images: torch.Tensor, mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, Shapes, torch.Tensor, torch.Tensor | None]:
+        """Backbone, projections and encoder; see `Transformer.encode`."""
         padded = mask is not None and bool(mask.any())
         if mask is None:
             mask = torch.zeros(images.shape[0], *images.shape[2:], dtype=torch.bool, device=images.device)
         maps = self.project(images)
         masks = [F.interpolate(mask[None].float(), size=m.shape[-2:])[0].bool() for m in maps]
         positions = [sine_embedding(~m, maps[0].shape[1]) for m in masks]
-        memory, shapes, ratios, padding = self.transformer.encode(maps, masks, positions, padded)
-        states, references = self.query(memory, shapes, ratios, padding)
-        outputs = [
-            {"pred_logits": self.class_embed[i](s), "pred_boxes": refined(self.bbox_embed[i](s), r)}
-            for i, (s, r) in enumerate(zip(states, references, strict=True))
-        ]
-        last = outputs[-1]
-        return {**last, "aux_outputs": outputs[:-1]} if self.aux_loss else last
+        return self.transformer.encode(maps, masks, positions, padded)
 
     def project(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The feature maps [B, C, H, W] of every level, finest first."""
@@ -104,13 +122,37 @@ class DeformableDETR(nn.Module):
         maps = [self.input_proj[i](level) for i, level in enumerate(raw)]
         return [*maps, self.input_proj[-1](raw[-1])] if self.extra_level else maps
 
+    def start(
+        self, memory: torch.Tensor, shapes: Shapes, ratios: torch.Tensor, padding: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor] | None]:
+        """What the decoder starts from: content and position [B, Q, C], reference [B, Q, 2 or 4]; and, two-stage,
+        logits [B, S, K] and boxes [B, S, 4] of all cells, of which the Q best by class 0 are taken."""
+        if not self.two_stage:
+            assert self.query_embed is not None
+            position, content = self.query_embed.weight.expand(memory.shape[0], -1, -1).chunk(2, dim=-1)
+            return content, position, self.transformer.reference_points(position).float().sigmoid(), None
+        features, proposals = self.transformer.propose(memory, shapes, ratios, padding)
+        logits = self.class_embed[-1](features)
+        box_logits = self.bbox_embed[-1](features).float() + proposals
+        count = min(self.num_queries, logits.shape[1])
+        best = logits[..., 0].float().topk(count, dim=1).indices
+        reference = box_logits.gather(1, best[..., None].expand(-1, -1, 4)).detach().sigmoid()
+        position, content = self.transformer.embed_boxes(reference)
+        if self.query_embed is not None:
+            content = self.query_embed.weight[:count].expand(memory.shape[0], -1, -1)
+        return content, position, reference, {"pred_logits": logits, "pred_boxes": box_logits.sigmoid()}
+
     def query(
         self, memory: torch.Tensor, shapes: Shapes, ratios: torch.Tensor, padding: torch.Tensor | None
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Run the decoder over the encoder's memory [B, S, C]: per layer states [B, Q, C] and reference boxes."""
-        position, queries = self.query_embed.weight.expand(memory.shape[0], -1, -1).chunk(2, dim=-1)
-        reference = self.transformer.reference_points(position).float().sigmoid()
+        content, position, reference, _ = self.start(memory, shapes, ratios, padding)
         refine = self.bbox_embed if self.refine else None
         return self.transformer.decode(
-            queries, position, reference, memory, shapes, ratios, padding, refine, self.look_twice
+            content, position, reference, memory, shapes, ratios, padding, refine, self.look_twice
         )
+
+    def read(self, layer: int, state: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
+        """A decoder layer's predictions from its states [B, Q, C] and reference [B, Q, 2 or 4]."""
+        boxes = refined(self.bbox_embed[layer](state), reference)
+        return {"pred_logits": self.class_embed[layer](state), "pred_boxes": boxes}

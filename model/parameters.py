@@ -95,6 +95,8 @@ MODEL = (
     Param("model.num_queries", "int", 300, "Object queries Q.", 100, 900, parent_param=True, automl=True),
     Param("model.num_select", "int", 300, "Detections kept per image: the best scores over queries and classes; < num_queries * num_classes.", 1, 1000, depends_on="model.num_queries", automl=True),
     Param("model.with_box_refine", "bool", True, "Each decoder layer refines the boxes of the one before."),
+    Param("model.two_stage", "bool", False, "Queries start at the encoder's best cells, not at learned points (paper, A.4); needs model.with_box_refine. Ours."),
+    Param("model.mixed_selection", "bool", False, "With model.two_stage: positions from the encoder, contents learned (DINO, arXiv:2203.03605). Ours.", active_when={"model.two_stage": [True]}),
     Param("model.look_forward_twice", "bool", False, "Gradients of a layer's boxes reach the layer before (DINO, arXiv:2203.03605). Ours."),
     Param("model.aux_loss", "bool", True, "Supervise every decoder layer, not the last alone."),
     Param("model.loss_types", "list", ["labels", "boxes"], "Loss terms: labels (focal), boxes (L1 and GIoU).", item="string", automl=False),

@@ -19,6 +19,11 @@ def sine_embedding(not_padding: torch.Tensor, channels: int) -> torch.Tensor:
     return torch.cat([_waves(y, channels // 2), _waves(x, channels // 2)], dim=-1).permute(0, 3, 1, 2)
 
 
+def sine_of_boxes(boxes_cxcywh: torch.Tensor, channels: int) -> torch.Tensor:
+    """boxes [..., 4] 0-1 -> [..., 2 * channels] float32: cx, cy, w, h one after the other."""
+    return _waves(boxes_cxcywh.float() * (2 * math.pi), channels // 2).flatten(-2)
+
+
 def _waves(position: torch.Tensor, channels: int) -> torch.Tensor:
     index = torch.arange(channels, dtype=torch.float32, device=position.device)
     angles = position[..., None] / TEMPERATURE ** (2 * (index // 2) / channels)

@@ -25,7 +25,7 @@ Spec = dict[str, Any]
 ARCHITECTURE = tuple(
     "dataset.num_classes model.backbone model.backbone_norm model.return_interm_indices model.num_feature_levels "
     "model.dilation model.hidden_dim model.nheads model.enc_layers model.dec_layers model.dim_feedforward "
-    "model.enc_n_points model.dec_n_points model.num_queries model.with_box_refine model.tao_compat".split()
+    "model.enc_n_points model.dec_n_points model.num_queries model.with_box_refine model.two_stage model.mixed_selection model.tao_compat".split()
 )
 
 
@@ -128,6 +128,7 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
         (model["nheads"] > 0 and model["hidden_dim"] > 0 and model["hidden_dim"] % model["nheads"] == 0, f"model.hidden_dim must be a multiple of model.nheads, but got {model['hidden_dim']} and {model['nheads']}"),
         (model["hidden_dim"] % 32 == 0, f"model.hidden_dim must be a multiple of 32 (group norm), but got {model['hidden_dim']}"),
         (augmentation["fixed_random_crop"] is not None or crop[0] < crop[1], f"dataset.augmentation.train_random_crop_max must be > train_random_crop_min, but got {crop[1]} and {crop[0]}"),
+        (model["with_box_refine"] or not model["two_stage"], "model.two_stage needs model.with_box_refine"),
         (model["with_box_refine"] or not model["look_forward_twice"], "model.look_forward_twice needs model.with_box_refine"),
         ((size["height"] is None) == (size["width"] is None), f"train.input_height and train.input_width must be set together, but got {size['height']} and {size['width']}"),
         (set(model["loss_types"]) <= {"labels", "boxes"} and "labels" in model["loss_types"], f"model.loss_types must hold labels and may hold boxes, but got {model['loss_types']}"),
@@ -137,7 +138,9 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
 
 def architecture_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """The architecture-shaping leaves in which two specs differ, as `name: value in a, value in b`."""
-    return [f"{n}: {get(a, n)!r}, {get(b, n)!r}" for n in ARCHITECTURE if get(a, n) != get(b, n)]
+    default = {p.name: p.default for p in PARAMETERS}  # of leaves that an older checkpoint does not know
+    values = [(n, get(a, n, default[n]), get(b, n, default[n])) for n in ARCHITECTURE]
+    return [f"{n}: {x!r}, {y!r}" for n, x, y in values if x != y]
 
 
 def _known_action(action: str) -> str:

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model.boxes import inverse_sigmoid
 from model.ops import ms_deform_attn
+from model.position import sine_of_boxes
 
 Shapes = Sequence[tuple[int, int]]
 
@@ -108,10 +109,11 @@ class DecoderLayer(nn.Module):
 
     def forward(
         self, x: torch.Tensor, position: torch.Tensor, reference: torch.Tensor, memory: torch.Tensor,
-        shapes: Shapes, padding: torch.Tensor | None,
+        shapes: Shapes, padding: torch.Tensor | None, blocked: torch.Tensor | None = None,
     ) -> torch.Tensor:  # fmt: skip
+        """x, position [B, Q, C]; blocked [Q, Q] bool, True where a query (row) may not see another, or None."""
         q = x + position
-        x = self.norm2(x + self.dropout2(self.self_attn(q, q, x, need_weights=False)[0]))
+        x = self.norm2(x + self.dropout2(self.self_attn(q, q, x, attn_mask=blocked, need_weights=False)[0]))
         x = self.norm1(x + self.dropout1(self.cross_attn(x + position, reference, memory, shapes, padding)))
         return self.norm3(x + self.dropout4(self.linear2(self.dropout3(F.relu(self.linear1(x))))))
 
@@ -132,15 +134,20 @@ class Transformer(nn.Module):
         self.encoder = Stack([EncoderLayer(model) for _ in range(model["enc_layers"])])
         self.decoder = Stack([DecoderLayer(model) for _ in range(model["dec_layers"])])
         self.level_embed = nn.Parameter(torch.empty(model["num_feature_levels"], channels))
-        self.reference_points = nn.Linear(channels, 2)
+        if model["two_stage"]:
+            self.enc_output, self.enc_output_norm = nn.Linear(channels, channels), nn.LayerNorm(channels)
+            self.pos_trans = nn.Linear(2 * channels, 2 * channels)
+            self.pos_trans_norm = nn.LayerNorm(2 * channels)
+        else:
+            self.reference_points = nn.Linear(channels, 2)
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
         for module in self.modules():
             if isinstance(module, MSDeformAttn):
                 module.reset()
-        nn.init.xavier_uniform_(self.reference_points.weight)
-        nn.init.zeros_(self.reference_points.bias)
+        if not model["two_stage"]:
+            nn.init.zeros_(self.reference_points.bias)
         nn.init.normal_(self.level_embed)
 
     def encode(
@@ -167,21 +174,44 @@ class Transformer(nn.Module):
             return checkpoint(layer, *args, use_reentrant=False)
         return layer(*args)
 
+    def propose(
+        self, memory: torch.Tensor, shapes: Shapes, ratios: torch.Tensor, padding: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Two-stage (paper, A.4): every cell of the memory [B, S, C] as a candidate -> its features [B, S, C] and the
+        logits [1 or B, S, 4], fp32, of a box around its centre; +inf, and features of nothing, on padding and where
+        the box comes within 0.01 of the border. Boxes grow with the level: 0.05 * 2^level."""
+        centres = cell_centres(shapes, ratios)
+        sides = torch.cat(
+            [centres.new_full((h * w, 2), 0.05 * 2.0**level) for level, (h, w) in enumerate(shapes)]
+        )
+        boxes = torch.cat([centres, sides.expand_as(centres)], dim=-1)
+        usable = ((boxes > 0.01) & (boxes < 0.99)).all(-1, keepdim=True)
+        if padding is not None:
+            usable = usable & ~padding[..., None]
+        features = self.enc_output_norm(self.enc_output(memory.masked_fill(~usable, 0.0)))
+        return features, torch.log(boxes / (1 - boxes)).masked_fill(~usable, float("inf"))
+
+    def embed_boxes(self, boxes_cxcywh: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Two-stage: boxes [B, Q, 4] 0-1 -> the queries' position and content [B, Q, C]."""
+        waves = sine_of_boxes(boxes_cxcywh, self.level_embed.shape[1])
+        position, content = self.pos_trans_norm(self.pos_trans(waves)).chunk(2, dim=-1)
+        return position, content
+
     def decode(
         self, queries: torch.Tensor, position: torch.Tensor, reference: torch.Tensor, memory: torch.Tensor,
         shapes: Shapes, ratios: torch.Tensor, padding: torch.Tensor | None, refine: nn.ModuleList | None,
-        look_twice: bool,
+        look_twice: bool, blocked: torch.Tensor | None = None,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:  # fmt: skip
         """queries, position [B, Q, C]; reference [B, Q, 2 or 4] -> per layer the states and the reference that
-        the layer's box is an offset to. With `refine` (one box head a layer) each layer moves the reference."""
+        the layer's box is an offset to. With `refine` (one box head a layer) each layer moves the reference.
+        blocked [Q, Q] bool: which queries (columns) a query (row) may not see."""
         states, references = [], []
         for index, layer in enumerate(self.decoder.layers):
             scale = torch.cat([ratios, ratios], dim=-1) if reference.shape[-1] == 4 else ratios
             references.append(reference)
             at = reference.detach() if look_twice else reference
-            queries = self._run(
-                layer, queries, position, at[:, :, None] * scale[:, None], memory, shapes, padding
-            )
+            at = at[:, :, None] * scale[:, None]
+            queries = self._run(layer, queries, position, at, memory, shapes, padding, blocked)
             states.append(queries)
             if refine is not None:
                 moved = refined(refine[index](queries), reference.detach())
@@ -203,8 +233,8 @@ def valid_ratio(mask: torch.Tensor) -> torch.Tensor:
     return torch.stack([(~mask[:, 0, :]).float().mean(1), (~mask[:, :, 0]).float().mean(1)], dim=-1)
 
 
-def encoder_reference(shapes: Shapes, ratios: torch.Tensor) -> torch.Tensor:
-    """Every cell's centre [B, S, L, 2]: in units of its own level's valid part, then scaled to each target level's."""
+def cell_centres(shapes: Shapes, ratios: torch.Tensor) -> torch.Tensor:
+    """Every cell's centre (x, y) [B, S, 2], 0-1 over the valid part of its own level."""
     points = []
     for level, (h, w) in enumerate(shapes):
         y, x = torch.meshgrid(
@@ -214,4 +244,9 @@ def encoder_reference(shapes: Shapes, ratios: torch.Tensor) -> torch.Tensor:
         )
         own = ratios[:, None, level] * torch.tensor([w, h], dtype=torch.float32, device=ratios.device)
         points.append(torch.stack([x.flatten(), y.flatten()], dim=-1)[None] / own)
-    return torch.cat(points, dim=1)[:, :, None] * ratios[:, None]
+    return torch.cat(points, dim=1)
+
+
+def encoder_reference(shapes: Shapes, ratios: torch.Tensor) -> torch.Tensor:
+    """Every cell's centre [B, S, L, 2]: 0-1 over its own level's valid part, then scaled to each target level's."""
+    return cell_centres(shapes, ratios)[:, :, None] * ratios[:, None]

@@ -1,12 +1,13 @@
 """Foreign and own weights into the detector: by name, strictly, every mismatch listed.
 
-Our parameter names are the published repository's, so its checkpoints, TAO's (the same under a prefix) and our own
-differ only in what is wrapped around them.
+Our parameter names are the published repository's. TAO's are the same under a prefix; Hugging Face has names of its
+own (`hugging_face_name`), in two generations. The layout is recognised by the names in the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +18,96 @@ from model.errors import UserError
 
 WRAPPERS = ("state_dict", "model", "module")  # entries of a checkpoint that may hold the weights
 PREFIXES = ("model.model.", "model.", "module.", "backbone.0.body.", "backbone.")
+LAYOUTS = ("official", "tao", "hugging_face", "hugging_face_v4")
 CLASS_HEADS = "class_embed."
+# The published models save the heads that the decoder refines boxes and rates cells with a second time.
+DUPLICATES = ("transformer.decoder.bbox_embed.", "transformer.decoder.class_embed.")
 SHOWN = 8
 
+Weights = dict[str, torch.Tensor]
 
-def load(detector: nn.Module, path: str | Path) -> list[str]:
-    """Fill a detector from a checkpoint file. Returns the names left as they were: the class heads when the class
-    count differs, else none. Raises `UserError` listing missing, unexpected and mismatched names."""
+# (our name, Hugging Face's), tried in order; "layers.N" stands for any layer.
+_HUGGING_FACE = (
+    ("backbone.0.body.", "model.backbone.model."),
+    ("input_proj.", "model.input_proj."),
+    ("query_embed.weight", "model.query_position_embeddings.weight"),
+    ("transformer.encoder.layers.N.norm1.", "model.encoder.layers.N.self_attn_layer_norm."),
+    ("transformer.encoder.layers.N.norm2.", "model.encoder.layers.N.final_layer_norm."),
+    ("transformer.encoder.layers.N.linear1.", "model.encoder.layers.N.mlp.fc1."),
+    ("transformer.encoder.layers.N.linear2.", "model.encoder.layers.N.mlp.fc2."),
+    ("transformer.decoder.layers.N.norm2.", "model.decoder.layers.N.self_attn_layer_norm."),
+    ("transformer.decoder.layers.N.norm1.", "model.decoder.layers.N.encoder_attn_layer_norm."),
+    ("transformer.decoder.layers.N.norm3.", "model.decoder.layers.N.final_layer_norm."),
+    ("transformer.decoder.layers.N.linear1.", "model.decoder.layers.N.mlp.fc1."),
+    ("transformer.decoder.layers.N.linear2.", "model.decoder.layers.N.mlp.fc2."),
+    ("transformer.decoder.layers.N.cross_attn.", "model.decoder.layers.N.encoder_attn."),
+    ("transformer.decoder.layers.N.self_attn.out_proj.", "model.decoder.layers.N.self_attn.o_proj."),
+    ("transformer.", "model."),
+)
+_V4 = (  # (version 5's, version 4's)
+    ("model.backbone.model.", "model.backbone.conv_encoder.model."),
+    ("model.decoder.layers.N.self_attn.o_proj.", "model.decoder.layers.N.self_attn.out_proj."),
+    ("model.encoder.layers.N.mlp.", "model.encoder.layers.N."),
+    ("model.decoder.layers.N.mlp.", "model.decoder.layers.N."),
+)
+_PACKED = re.compile(r"(transformer\.decoder\.layers\.\d+\.self_attn\.)in_proj_(weight|bias)")
+_QKV = ("q_proj", "k_proj", "v_proj")
+
+
+def load(detector: nn.Module, source: str | Path | Mapping[str, torch.Tensor]) -> list[str]:
+    """Fill a detector from a checkpoint file or a state dict of any layout.
+
+    Returns the names left as they were: the class heads when the class count differs, and what only training uses
+    and the source lacks. Raises `UserError` listing missing, unexpected and mismatched names.
+    """
+    where = source if isinstance(source, (str, Path)) else "the state dict"
     wanted = detector.state_dict()
-    weights = _stripped(read(path), set(wanted))
-    # The published box-refining models save the heads a second time, under the decoder.
-    weights = {k: v for k, v in weights.items() if not k.startswith("transformer.decoder.bbox_embed.")}
-    heads = [k for k in wanted if k.startswith(CLASS_HEADS)]
-    other_classes = all(k in weights and weights[k].shape[1:] == wanted[k].shape[1:] for k in heads) and any(
-        weights[k].shape != wanted[k].shape for k in heads
-    )
-    left = heads if other_classes else []
+    weights = published_names(read(source) if isinstance(source, (str, Path)) else source, wanted)
+    weights = _without_counters(weights, wanted)
+    left = [k for k in wanted if k.startswith(CLASS_HEADS)] if _other_classes(weights, wanted) else []
     for name in left:
         weights[name] = wanted[name]
-    _load_strictly(detector, weights, path)
+    _refuse_unequal_twins(detector, weights, where)
+    _load_strictly(detector, weights, where)
     return left
 
 
+def save(detector: nn.Module, layout: str) -> Weights:
+    """The detector's weights as another program names them: one of LAYOUTS."""
+    state = detector.state_dict()
+    for name in [n for n in state if n.startswith(("bbox_embed.", "class_embed."))]:
+        refines = getattr(detector, "refine", False) if name.startswith("bbox") else False
+        if refines or getattr(detector, "two_stage", False):
+            state[f"transformer.decoder.{name}"] = state[name]
+    if layout == "official":
+        return dict(state)
+    if layout == "tao":
+        return {f"model.model.{name}": value for name, value in state.items()}
+    if layout not in LAYOUTS:
+        raise UserError(f"layout must be one of {', '.join(LAYOUTS)}, but got {layout!r}")
+    return hugging_face_names(state, version=4 if layout.endswith("v4") else 5)
+
+
 def load_backbone(body: nn.Module, path: str | Path) -> None:
-    """Fill a ResNet body from a classifier's file (torchvision, timm or TAO names); its last layer is dropped.
+    """Fill a backbone from a classifier's file (torchvision, timm or TAO names); its last layer is dropped.
     Stages that the body lacks are dropped too. Raises `UserError` for anything else that does not fit."""
     wanted = body.state_dict()
     weights = _stripped(read(path), set(wanted))
-    dropped = ("fc.", "head.", "layer1.", "layer2.", "layer3.", "layer4.")
+    dropped = ("fc.", "head.", "layer1.", "layer2.", "layer3.", "layer4.", "ema_")
     weights = {k: v for k, v in weights.items() if k in wanted or not k.startswith(dropped)}
-    frozen = not any(k.endswith("num_batches_tracked") for k in wanted)
-    if frozen:
-        weights = {k: v for k, v in weights.items() if not k.endswith("num_batches_tracked")}
-    else:  # older files lack the counter, which only a cumulative average uses
-        weights |= {k: v for k, v in wanted.items() if k.endswith("num_batches_tracked") and k not in weights}
-    _load_strictly(body, weights, path)
+    _load_strictly(body, _without_counters(weights, wanted), path)
 
 
-def read(path: str | Path) -> dict[str, torch.Tensor]:
-    """The tensors of a .pth file, whatever they are wrapped in. Raises `UserError`."""
+def read(path: str | Path) -> Weights:
+    """The tensors of a .pth, .bin or .safetensors file, whatever they are wrapped in. Raises `UserError`."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
     try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
         document: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"{path}: not a readable weights file ({str(error).splitlines()[0][:200]})") from None
@@ -68,16 +116,94 @@ def read(path: str | Path) -> dict[str, torch.Tensor]:
         if inner is None:
             raise UserError(f"{path}: holds no weights, only {', '.join(map(str, list(document)[:SHOWN]))}")
         document = inner
+    if not isinstance(document, Mapping):
+        raise UserError(f"{path}: holds no weights but one {type(document).__name__}")
     return {str(k): v for k, v in document.items() if isinstance(v, torch.Tensor)}
 
 
-def _stripped(weights: dict[str, torch.Tensor], wanted: set[str]) -> dict[str, torch.Tensor]:
+def published_names(weights: Mapping[str, torch.Tensor], wanted: Iterable[str]) -> Weights:
+    """A detector's weights of any layout under our names."""
+    if any(k.startswith("model.decoder.layers.") for k in weights):
+        found = _from_hugging_face(weights)
+    else:
+        found = _stripped(weights, set(wanted))
+    return {k: v for k, v in found.items() if not k.startswith(DUPLICATES)}
+
+
+def hugging_face_names(weights: Mapping[str, torch.Tensor], version: int = 5) -> Weights:
+    """Our names -> those of transformers' DeformableDetrForObjectDetection; query, key and value apart."""
+    renamed: Weights = {}
+    for name, value in weights.items():
+        packed = _PACKED.fullmatch(name)
+        parts = zip(_QKV, value.chunk(3), strict=True) if packed else [("", value)]
+        for part, tensor in parts:
+            ours = f"{packed[1]}{part}.{packed[2]}" if packed else name
+            theirs = _renamed(ours, _HUGGING_FACE)
+            renamed[_renamed(theirs, _V4) if version == 4 else theirs] = tensor
+    return renamed
+
+
+def _from_hugging_face(weights: Mapping[str, torch.Tensor]) -> Weights:
+    to_v5 = [(theirs, ours) for ours, theirs in _V4 if ".mlp." not in ours]
+    to_v5 += [
+        (f"model.{part}.layers.N.fc", f"model.{part}.layers.N.mlp.fc") for part in ("encoder", "decoder")
+    ]
+    ours = {}
+    for name, value in weights.items():
+        ours[_renamed(_renamed(name, to_v5), [(b, a) for a, b in _HUGGING_FACE])] = value
+    queries = [n for n in ours if n.startswith("transformer.decoder.") and ".self_attn.q_proj." in n]
+    for name in queries:
+        names = [name.replace("q_proj", part) for part in _QKV]
+        if all(n in ours for n in names):
+            ours[name.replace("q_proj.", "in_proj_")] = torch.cat([ours.pop(n) for n in names])
+    return ours
+
+
+def _renamed(name: str, table: Iterable[tuple[str, str]]) -> str:
+    """`name` with the first fitting beginning exchanged."""
+    number = re.search(r"layers\.(\d+)", name)
+    for old, new in table:
+        if number:
+            old, new = old.replace("layers.N", number[0]), new.replace("layers.N", number[0])
+        if name.startswith(old):
+            return new + name[len(old) :]
+    return name
+
+
+def _stripped(weights: Mapping[str, torch.Tensor], wanted: set[str]) -> Weights:
     """The weights under the prefix with which most of their names are wanted."""
     choices = [{k.removeprefix(p): v for k, v in weights.items()} for p in ("", *PREFIXES)]
     return max(choices, key=lambda choice: len(wanted & set(choice)))
 
 
-def _load_strictly(module: nn.Module, weights: Mapping[str, torch.Tensor], path: str | Path) -> None:
+def _without_counters(weights: Weights, wanted: Mapping[str, torch.Tensor]) -> Weights:
+    """`num_batches_tracked`, which only a cumulative average uses, as the network has it: frozen norms and older files
+    lack it."""
+    counters = {k: v for k, v in wanted.items() if k.endswith("num_batches_tracked")}
+    kept = {k: v for k, v in weights.items() if k in wanted or not k.endswith("num_batches_tracked")}
+    return {**counters, **kept}
+
+
+def _other_classes(weights: Weights, wanted: Mapping[str, torch.Tensor]) -> bool:
+    heads = [k for k in wanted if k.startswith(CLASS_HEADS)]
+    alike = all(k in weights and weights[k].shape[1:] == wanted[k].shape[1:] for k in heads)
+    return alike and any(weights[k].shape != wanted[k].shape for k in heads)
+
+
+def _refuse_unequal_twins(module: nn.Module, weights: Weights, where: str | Path) -> None:
+    """A model without box refinement has one head under many names; several heads do not fit into it."""
+    owners: dict[int, str] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        first = owners.setdefault(id(parameter), name)
+        both = first in weights and name in weights
+        if both and not torch.equal(weights[first], weights[name]):
+            raise UserError(
+                f"{where}: {first} and {name} differ, but are one parameter in this network; weights of a "
+                f"box-refining model need model.with_box_refine"
+            )
+
+
+def _load_strictly(module: nn.Module, weights: Mapping[str, torch.Tensor], where: str | Path) -> None:
     wanted = module.state_dict()
     problems = {
         "missing": sorted(set(wanted) - set(weights)),
@@ -86,7 +212,7 @@ def _load_strictly(module: nn.Module, weights: Mapping[str, torch.Tensor], path:
     }
     lines = [f"  {kind}: {_listed(names)}" for kind, names in problems.items() if names]
     if lines:
-        raise UserError(f"{path}: does not fit this network\n" + "\n".join(lines))
+        raise UserError(f"{where}: does not fit this network\n" + "\n".join(lines))
     module.load_state_dict(dict(weights), strict=True)
 
 
