@@ -21,6 +21,14 @@ def paired_giou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return _giou(a, b)
 
 
+def paired_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """IoU of xyxy boxes [N, 4] with [N, 4], row by row."""
+    size_a, size_b = (a[..., 2:] - a[..., :2]).clamp(min=0), (b[..., 2:] - b[..., :2]).clamp(min=0)
+    overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
+    shared = overlap.prod(-1)
+    return shared / (size_a.prod(-1) + size_b.prod(-1) - shared).clamp(min=1e-9)
+
+
 def _giou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     size_a, size_b = (a[..., 2:] - a[..., :2]).clamp(min=0), (b[..., 2:] - b[..., :2]).clamp(min=0)
     overlap = (

@@ -18,6 +18,7 @@ from model.spec import architecture_differences
 
 LATEST = "dd_model_latest.pth"
 PREFIX = "model."  # the LightningModule holds the detector under this name
+AVERAGE = "ema.module."  # and its moving average under this one
 
 
 def file_name(epoch: int, step: int) -> str:
@@ -42,8 +43,13 @@ def load(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a readable checkpoint ({_first_line(error)})") from None
     if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= set(checkpoint):
         raise UserError(f"{path}: holds no spec; load foreign weights through train.pretrained_model_path")
-    weights = {key.removeprefix(PREFIX): value for key, value in checkpoint["state_dict"].items()}
-    return checkpoint | {"state_dict": weights}
+    return checkpoint | {"state_dict": of_detector(checkpoint["state_dict"])}
+
+
+def of_detector(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The detector's own weights in the LightningModule's: their moving average where there is one."""
+    prefix = AVERAGE if any(key.startswith(AVERAGE) for key in state) else PREFIX
+    return {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
 
 
 def check_spec(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], where: str = "checkpoint") -> None:

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.backbone import build_backbone
-from model.position import sine_embedding
+from model.denoising import HYBRID, MATCHED, Denoising, Noised, may_not_see
+from model.position import sine_embedding, sine_of_boxes
 from model.transformer import Shapes, Transformer, refined
 
 PRIOR = 0.01  # probability that an untrained class head gives to every class
@@ -68,6 +69,11 @@ class DeformableDETR(nn.Module):
         elif model["mixed_selection"]:
             self.query_embed = nn.Embedding(self.num_queries, channels)
         self._build_heads(channels, classes, model["dec_layers"] + int(self.two_stage))
+        # Of the training alone: a file of weights may lack them.
+        self.denoising = Denoising(model, classes) if model["denoising_queries"] else None
+        self.hybrid_queries, self.hybrid_embed = model["hybrid_queries"], None
+        if self.hybrid_queries and self.query_embed is not None:
+            self.hybrid_embed = nn.Embedding(self.hybrid_queries, self.query_embed.embedding_dim)
 
     def _build_heads(self, channels: int, classes: int, count: int) -> None:
         """One class and one box head per decoder layer, copies with box refinement, else one shared module; the
@@ -82,24 +88,52 @@ class DeformableDETR(nn.Module):
         if not self.two_stage:  # learned points start as boxes of sigmoid(-2) = 12 % of the image
             nn.init.constant_(box_head.last.bias[2:], -2.0)
 
-    def forward(self, images: torch.Tensor, mask: torch.Tensor | None = None) -> dict[str, Any]:
+    def forward(
+        self,
+        images: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        targets: list[dict[str, Any]] | None = None,
+    ) -> dict[str, Any]:
         """images [B, 3, H, W] normalised; mask [B, H, W] bool, True on padding (at the bottom and right), or None
-        without padding.
+        without padding; targets (labels, boxes_cxcywh) add the training's own queries, in training mode alone.
 
         Returns pred_logits [B, Q, K], pred_boxes [B, Q, 4] (cxcywh, 0-1 of the unpadded image); with aux_loss,
         aux_outputs: the same of every earlier decoder layer; two-stage, enc_outputs: the same of the S cells, and
-        Q is S when the maps have fewer cells than there are queries.
+        Q is S when the maps have fewer cells than there are queries. In training, hybrid_outputs and
+        noised_outputs: the same of the extra queries, every layer; and `noised`, what the latter were made from.
         """
         memory, shapes, ratios, padding = self.encode(images, mask)
-        content, position, reference, cells = self.start(memory, shapes, ratios, padding)
+        training = self.training and targets is not None
+        content, position, reference, cells = self.start(memory, shapes, ratios, padding, training)
+        counts = {"": min(self.num_queries, content.shape[1])}
+        counts["hybrid_outputs"] = content.shape[1] - counts[""]
+        blocked = noised = None
+        if training and self.denoising is not None:
+            assert targets is not None
+            noised = self.denoising.draw(targets)
+            extra = self._start_noised(noised, reference.shape[-1])
+            content, position, reference = (
+                torch.cat(pair, dim=1) for pair in zip((content, position, reference), extra, strict=True)
+            )
+            counts["noised_outputs"] = len(noised.group)
+        if content.shape[1] > counts[""]:
+            blocked = may_not_see(_groups(counts, noised, images.device))
         refine = self.bbox_embed if self.refine else None
         states, references = self.transformer.decode(
-            content, position, reference, memory, shapes, ratios, padding, refine, self.look_twice
+            content, position, reference, memory, shapes, ratios, padding, refine, self.look_twice, blocked
         )
         layers = [self.read(i, s, r) for i, (s, r) in enumerate(zip(states, references, strict=True))]
-        outputs: dict[str, Any] = dict(layers[-1])
+        if not self.aux_loss:
+            layers = layers[-1:]
+        parts = [_split(layer, list(counts.values())) for layer in layers]
+        outputs: dict[str, Any] = dict(parts[-1][0])
         if self.aux_loss:
-            outputs["aux_outputs"] = layers[:-1]
+            outputs["aux_outputs"] = [part[0] for part in parts[:-1]]
+        for index, (name, count) in enumerate(counts.items()):
+            if name and count:
+                outputs[name] = [part[index] for part in parts]
+        if noised is not None:
+            outputs["noised"] = noised
         if cells is not None:
             outputs["enc_outputs"] = cells
         return outputs
@@ -123,24 +157,47 @@ class DeformableDETR(nn.Module):
         return [*maps, self.input_proj[-1](raw[-1])] if self.extra_level else maps
 
     def start(
-        self, memory: torch.Tensor, shapes: Shapes, ratios: torch.Tensor, padding: torch.Tensor | None
+        self,
+        memory: torch.Tensor,
+        shapes: Shapes,
+        ratios: torch.Tensor,
+        padding: torch.Tensor | None,
+        hybrid: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor] | None]:
         """What the decoder starts from: content and position [B, Q, C], reference [B, Q, 2 or 4]; and, two-stage,
-        logits [B, S, K] and boxes [B, S, 4] of all cells, of which the Q best by class 0 are taken."""
+        logits [B, S, K] and boxes [B, S, 4] of all cells, of which the Q best by class 0 are taken. With `hybrid`
+        the queries of hybrid matching follow."""
+        embeds = [
+            e.weight for e in (self.query_embed, self.hybrid_embed if hybrid else None) if e is not None
+        ]
+        learned = torch.cat(embeds).expand(memory.shape[0], -1, -1) if embeds else None
         if not self.two_stage:
-            assert self.query_embed is not None
-            position, content = self.query_embed.weight.expand(memory.shape[0], -1, -1).chunk(2, dim=-1)
+            assert learned is not None
+            position, content = learned.chunk(2, dim=-1)
             return content, position, self.transformer.reference_points(position).float().sigmoid(), None
         features, proposals = self.transformer.propose(memory, shapes, ratios, padding)
         logits = self.class_embed[-1](features)
         box_logits = self.bbox_embed[-1](features).float() + proposals
-        count = min(self.num_queries, logits.shape[1])
-        best = logits[..., 0].float().topk(count, dim=1).indices
+        wanted = self.num_queries + (self.hybrid_queries if hybrid else 0)
+        best = logits[..., 0].float().topk(min(wanted, logits.shape[1]), dim=1).indices
         reference = box_logits.gather(1, best[..., None].expand(-1, -1, 4)).detach().sigmoid()
         position, content = self.transformer.embed_boxes(reference)
-        if self.query_embed is not None:
-            content = self.query_embed.weight[:count].expand(memory.shape[0], -1, -1)
+        if self.query_embed is not None and learned is not None:
+            content = learned[:, : best.shape[1]]
         return content, position, reference, {"pred_logits": logits, "pred_boxes": box_logits.sigmoid()}
+
+    def _start_noised(
+        self, noised: Noised, coordinates: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The same of noised objects; `coordinates` of the reference: 2 where the first layer starts from points."""
+        assert self.denoising is not None
+        boxes = noised.boxes_cxcywh
+        if self.denoising.position is None:
+            position, _ = self.transformer.embed_boxes(boxes)
+        else:
+            channels = self.transformer.level_embed.shape[1]
+            position = self.denoising.position(sine_of_boxes(boxes, channels))
+        return self.denoising.content(noised), position, boxes[..., :coordinates]
 
     def query(
         self, memory: torch.Tensor, shapes: Shapes, ratios: torch.Tensor, padding: torch.Tensor | None
@@ -156,3 +213,18 @@ class DeformableDETR(nn.Module):
         """A decoder layer's predictions from its states [B, Q, C] and reference [B, Q, 2 or 4]."""
         boxes = refined(self.bbox_embed[layer](state), reference)
         return {"pred_logits": self.class_embed[layer](state), "pred_boxes": boxes}
+
+
+def _split(layer: dict[str, torch.Tensor], counts: list[int]) -> list[dict[str, torch.Tensor]]:
+    """A layer's predictions cut into runs of queries."""
+    parts = {name: value.split(counts, dim=1) for name, value in layer.items()}
+    return [{name: parts[name][i] for name in parts} for i in range(len(counts))]
+
+
+def _groups(counts: Mapping[str, int], noised: Noised | None, device: torch.device) -> torch.Tensor:
+    """The group [Q] of every query, in the order in which they follow each other."""
+    groups = [
+        torch.full((counts[name],), number, device=device)
+        for name, number in (("", MATCHED), ("hybrid_outputs", HYBRID))
+    ]
+    return torch.cat([*groups, *([noised.group] if noised else [])])

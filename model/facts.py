@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model.data import check
+from model.parameters import RECIPES
 from model.spec import get
 
 # GFLOP of one forward pass at 640x640, of which training makes three. Counted from the layers' shapes.
@@ -20,10 +21,12 @@ STEP_OVERHEAD_S = 0.05
 
 
 def inspect(spec: Mapping[str, Any], data_dir: str | None, work_dir: Path) -> dict[str, Any]:
-    """`model.data.check.inspect`, and the learning-rate drop at about 80 % of the epochs."""
+    """`model.data.check.inspect`, and what `train.recipe` and the number of epochs determine: the learning-rate drop is
+    at about 80 % of the epochs unless the recipe names them."""
     found = check.inspect(spec, data_dir, work_dir=work_dir)
     epochs = int(get(spec, "train.num_epochs"))
     found["fill"]["train.optim.lr_steps"] = [max(1, round(0.8 * epochs))]
+    found["fill"] |= RECIPES[get(spec, "train.recipe", "default")]
     return found
 
 

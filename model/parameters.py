@@ -98,6 +98,12 @@ MODEL = (
     Param("model.two_stage", "bool", False, "Queries start at the encoder's best cells, not at learned points (paper, A.4); needs model.with_box_refine. Ours."),
     Param("model.mixed_selection", "bool", False, "With model.two_stage: positions from the encoder, contents learned (DINO, arXiv:2203.03605). Ours.", active_when={"model.two_stage": [True]}),
     Param("model.look_forward_twice", "bool", False, "Gradients of a layer's boxes reach the layer before (DINO, arXiv:2203.03605). Ours."),
+    Param("model.denoising_queries", "int", 0, "Extra decoder queries of the training that restore noised objects (DN-DETR, arXiv:2203.01305, contrastive as in DINO); at least two an object, 0: none. Ours.", 0),
+    Param("model.denoising_label_noise", "float", 0.5, "Twice the share of noised objects given a random class. Ours.", 0.0, 1.0),
+    Param("model.denoising_box_noise", "float", 1.0, "How far noised corners move, in halves of the box's side; negatives up to twice that. Ours.", 0.0, 1.0, math_cond="> 0.0"),
+    Param("model.hybrid_queries", "int", 0, "Extra queries of the training that are matched with every object several times (H-DETR, arXiv:2207.13080); 0: none. Ours.", 0),
+    Param("model.hybrid_repeat", "int", 6, "How many of model.hybrid_queries each object is matched with. Ours.", 1),
+    Param("model.class_loss", "categorical", "focal", "focal, or varifocal: the score to learn is the box's IoU (arXiv:2008.13367, as in RT-DETR, arXiv:2304.08069). Ours.", enum=("focal", "varifocal")),
     Param("model.aux_loss", "bool", True, "Supervise every decoder layer, not the last alone."),
     Param("model.loss_types", "list", ["labels", "boxes"], "Loss terms: labels (focal), boxes (L1 and GIoU).", item="string", automl=False),
     Param("model.cls_loss_coef", "float", 2.0, "Weight of the focal loss, and of its matching cost.", 0.0, INF),
@@ -112,6 +118,7 @@ MODEL = (
 )
 
 TRAIN = (
+    Param("train.recipe", "categorical", "default", "Settings that are not written out take this recipe's values: tao as in NVIDIA's toolkit, published as in the paper's repository. Ours.", enum=("default", "tao", "published")),
     Param("train.num_epochs", "int", 10, "Passes over the training set.", 1, INF, popular=True),
     Param("train.validation_interval", "int", 1, "Epochs between validations; the last epoch is always validated.", 1, popular=True),
     Param("train.checkpoint_interval", "int", 1, "Epochs (or steps) between checkpoints.", 1, popular=True),
@@ -125,6 +132,7 @@ TRAIN = (
     Param("train.activation_checkpoint", "bool", True, "Recompute transformer activations in the backward pass: less memory, about a third more time."),
     Param("train.clip_grad_norm", "float", 0.1, "Largest L2 norm of the gradient; 0: no clipping.", 0.0),
     Param("train.seed", "int", 1234, "Seed of weights, data order and augmentation; -1: a new one each time.", -1, INF),
+    Param("train.ema_decay", "float", 0.0, "Validate and keep a moving average of the weights with this decay, shorter in the first steps (arXiv:1703.01780); 0: none. Ours.", 0.0, 0.99999),
     Param("train.cudnn.benchmark", "bool", False, "Let cuDNN time its algorithms and keep the fastest."),
     Param("train.cudnn.deterministic", "bool", True, "Only deterministic cuDNN algorithms."),
     Param("train.freeze", "list", [], "Dotted module paths whose parameters do not train, such as backbone or transformer.encoder.", item="string", automl=False),
@@ -141,7 +149,8 @@ TRAIN = (
     Param("train.optim.lr_linear_proj_mult", "float", 0.1, "Learning rate of sampling offsets and reference points, as a factor of lr.", 0.0, 1.0, math_cond="> 0.0", automl=True, search={"low": 0.03, "high": 1.0, "log": True}),
     Param("train.optim.momentum", "float", 0.9, "Momentum of SGD.", 0.0, 1.0, math_cond="> 0.0", automl=True, search={"low": 0.8, "high": 0.99, "log": False}, active_when={"train.optim.optimizer": ["SGD"]}),
     Param("train.optim.weight_decay", "float", 1e-4, "Weight decay of every parameter.", 0.0, 0.1, math_cond="> 0.0", automl=True, search={"low": 1e-5, "high": 1e-3, "log": True}),
-    Param("train.optim.lr_scheduler", "categorical", "MultiStep", "Learning-rate schedule, stepped once per epoch.", enum=("MultiStep", "StepLR")),
+    Param("train.optim.lr_scheduler", "categorical", "MultiStep", "Learning-rate schedule: drops after whole epochs (MultiStep, StepLR), or a cosine that ends at 0 with the last step (arXiv:1608.03983; ours).", enum=("MultiStep", "StepLR", "Cosine")),
+    Param("train.optim.warmup_steps", "int", 0, "Optimizer steps over which the rates rise linearly from nothing (arXiv:1706.02677). Ours.", 0),
     Param("train.optim.lr_steps", "list_2", [40], "Epochs at which MultiStep multiplies the rates by lr_decay; unless set, about 80 % of the epochs.", item="int", automl=False, active_when={"train.optim.lr_scheduler": ["MultiStep"]}),
     Param("train.optim.lr_step_size", "int", 40, "Epochs between drops of StepLR.", 1, 10000, math_cond="> 0", automl=True, active_when={"train.optim.lr_scheduler": ["StepLR"]}),
     Param("train.optim.lr_decay", "float", 0.1, "Factor of each drop.", 0.0, 1.0, math_cond="> 0.0", automl=True, search={"low": 0.03, "high": 0.5, "log": True}),
@@ -253,6 +262,27 @@ GEN_TRT_ENGINE = (
     _gen_trt_engine("tensorrt.calibration.cal_batch_size", "int", 1, "Images per calibration batch.", 1, popular=True),
     _gen_trt_engine("tensorrt.calibration.cal_batches", "int", 1, "Calibration batches.", 1, popular=True),
 )
+
+# What `train.recipe` sets where a spec says nothing: departures from the defaults above, which are `default`'s.
+RECIPES: dict[str, dict[str, Any]] = {
+    "default": {},
+    # NVIDIA TAO 6.25 as it trains (its dataclass defaults).
+    "tao": {
+        "model.dropout_ratio": 0.3, "model.tao_compat": True, "model.look_forward_twice": False,
+        "model.denoising_queries": 0, "model.hybrid_queries": 0, "model.class_loss": "focal",
+        "model.two_stage": False, "train.optim.lr_scheduler": "MultiStep", "train.optim.warmup_steps": 0,
+        "train.ema_decay": 0.0,
+    },
+    # fundamentalvision/Deformable-DETR, main.py's arguments: 50 epochs, one drop, crops to 480-800 px.
+    "published": {
+        "model.dropout_ratio": 0.1, "model.with_box_refine": False, "model.look_forward_twice": False,
+        "model.denoising_queries": 0, "model.hybrid_queries": 0, "model.class_loss": "focal",
+        "model.two_stage": False, "model.num_select": 100, "train.num_epochs": 50,
+        "train.optim.lr_scheduler": "MultiStep", "train.optim.lr_steps": [40], "train.optim.warmup_steps": 0,
+        "train.ema_decay": 0.0, "dataset.batch_size": 2, "dataset.augmentation.fixed_random_crop": None,
+        "dataset.augmentation.fixed_padding": False,
+    },
+}
 
 PARAMETERS: tuple[Param, ...] = (
     *DATASET, *MODEL, *TRAIN, *QUANTIZE, *COMMON, *EVALUATE, *INFERENCE, *EXPORT, *GEN_TRT_ENGINE,

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from model.errors import UserError
-from model.parameters import ACTIONS, MANDATORY, PARAMETERS, SOURCE, Param, of_action
+from model.parameters import ACTIONS, MANDATORY, PARAMETERS, RECIPES, SOURCE, Param, of_action
 
 Spec = dict[str, Any]
 
@@ -56,7 +56,7 @@ def default_spec(action: str) -> Spec:
 
 
 def resolve(action: str, partial: Mapping[str, Any], where: str = "spec") -> Spec:
-    """The action's full spec: defaults, overlaid with `partial`.
+    """The action's full spec: defaults, overlaid with the leaves of its `train.recipe`, overlaid with `partial`.
 
     Raises `UserError` with every unknown key, wrong type, broken bound and broken rule at once.
     """
@@ -69,7 +69,8 @@ def resolve(action: str, partial: Mapping[str, Any], where: str = "spec") -> Spe
     if problems:
         raise UserError("\n".join(problems))
     spec = default_spec(action)
-    for name, value in given.items():
+    recipe = RECIPES[given.get("train.recipe", "default")]
+    for name, value in {**recipe, **given}.items():
         put(spec, name, copy.deepcopy(value))
     if problems := [f"{where}: {line}" for line in broken_rules(spec)]:
         raise UserError("\n".join(problems))
@@ -129,7 +130,8 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
         (model["hidden_dim"] % 32 == 0, f"model.hidden_dim must be a multiple of 32 (group norm), but got {model['hidden_dim']}"),
         (augmentation["fixed_random_crop"] is not None or crop[0] < crop[1], f"dataset.augmentation.train_random_crop_max must be > train_random_crop_min, but got {crop[1]} and {crop[0]}"),
         (model["with_box_refine"] or not model["two_stage"], "model.two_stage needs model.with_box_refine"),
-        (model["with_box_refine"] or not model["look_forward_twice"], "model.look_forward_twice needs model.with_box_refine"),
+        (model["hybrid_queries"] == 0 or model["hybrid_repeat"] <= model["hybrid_queries"], "model.hybrid_repeat must be at most model.hybrid_queries"),
+        (get(spec, "train.ema_decay", 0.0) == 0 or get(spec, "train.distributed_strategy") != "fsdp", "train.ema_decay must be 0 with train.distributed_strategy fsdp, which splits the weights that are averaged"),
         ((size["height"] is None) == (size["width"] is None), f"train.input_height and train.input_width must be set together, but got {size['height']} and {size['width']}"),
         (set(model["loss_types"]) <= {"labels", "boxes"} and "labels" in model["loss_types"], f"model.loss_types must hold labels and may hold boxes, but got {model['loss_types']}"),
     )  # fmt: skip

@@ -19,6 +19,11 @@ from model.errors import UserError
 WRAPPERS = ("state_dict", "model", "module")  # entries of a checkpoint that may hold the weights
 PREFIXES = ("model.model.", "model.", "module.", "backbone.0.body.", "backbone.")
 LAYOUTS = ("official", "tao", "hugging_face", "hugging_face_v4")
+AVERAGE = "ema.module."  # in our own checkpoints, the weights to prefer
+TRAINING_ONLY = (
+    "denoising.",
+    "hybrid_embed.",
+)  # not part of the published model; a file may lack or have them
 CLASS_HEADS = "class_embed."
 # The published models save the heads that the decoder refines boxes and rates cells with a second time.
 DUPLICATES = ("transformer.decoder.bbox_embed.", "transformer.decoder.class_embed.")
@@ -64,7 +69,10 @@ def load(detector: nn.Module, source: str | Path | Mapping[str, torch.Tensor]) -
     wanted = detector.state_dict()
     weights = published_names(read(source) if isinstance(source, (str, Path)) else source, wanted)
     weights = _without_counters(weights, wanted)
-    left = [k for k in wanted if k.startswith(CLASS_HEADS)] if _other_classes(weights, wanted) else []
+    weights = {k: v for k, v in weights.items() if k in wanted or not k.startswith(TRAINING_ONLY)}
+    left = [k for k in wanted if k.startswith(TRAINING_ONLY) and not _fits(k, weights, wanted)]
+    if _other_classes(weights, wanted):
+        left += [k for k in wanted if k.startswith(CLASS_HEADS)]
     for name in left:
         weights[name] = wanted[name]
     _refuse_unequal_twins(detector, weights, where)
@@ -74,7 +82,7 @@ def load(detector: nn.Module, source: str | Path | Mapping[str, torch.Tensor]) -
 
 def save(detector: nn.Module, layout: str) -> Weights:
     """The detector's weights as another program names them: one of LAYOUTS."""
-    state = detector.state_dict()
+    state = {k: v for k, v in detector.state_dict().items() if not k.startswith(TRAINING_ONLY)}
     for name in [n for n in state if n.startswith(("bbox_embed.", "class_embed."))]:
         refines = getattr(detector, "refine", False) if name.startswith("bbox") else False
         if refines or getattr(detector, "two_stage", False):
@@ -123,6 +131,8 @@ def read(path: str | Path) -> Weights:
 
 def published_names(weights: Mapping[str, torch.Tensor], wanted: Iterable[str]) -> Weights:
     """A detector's weights of any layout under our names."""
+    if any(k.startswith(AVERAGE) for k in weights):
+        weights = {k[len(AVERAGE) :]: v for k, v in weights.items() if k.startswith(AVERAGE)}
     if any(k.startswith("model.decoder.layers.") for k in weights):
         found = _from_hugging_face(weights)
     else:
@@ -182,6 +192,10 @@ def _without_counters(weights: Weights, wanted: Mapping[str, torch.Tensor]) -> W
     counters = {k: v for k, v in wanted.items() if k.endswith("num_batches_tracked")}
     kept = {k: v for k, v in weights.items() if k in wanted or not k.endswith("num_batches_tracked")}
     return {**counters, **kept}
+
+
+def _fits(name: str, weights: Weights, wanted: Mapping[str, torch.Tensor]) -> bool:
+    return name in weights and weights[name].shape == wanted[name].shape
 
 
 def _other_classes(weights: Weights, wanted: Mapping[str, torch.Tensor]) -> bool:

@@ -68,7 +68,7 @@ def _fit(spec: Spec, folder: Path) -> dict[str, Any]:
 
         left = weights.load(module.model, train["pretrained_model_path"])
         if left:
-            print(f"class heads start anew, the file has other classes: {', '.join(left)}")
+            print(f"start anew, for the file lacks them or has other classes: {', '.join(left)}")
     freeze(module.model, train["freeze"])
     if train["verbose"]:
         print(module.model)
