@@ -1,4 +1,5 @@
-"""ResNet feature extractors under the published names (`backbone.0.body.*`), with a norm that can be trained."""
+"""Feature extractors under the published names (`backbone.0.body.*`): ResNets with a norm that can be trained, GCViT,
+and whatever timm offers."""
 
 from __future__ import annotations
 
@@ -12,19 +13,23 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 
 from model.errors import UserError
+from model.gcvit import SIZES, GCViT
 
-STAGE_STRIDE = 4  # of layer1; each later stage doubles it
+STAGE_STRIDE = 4  # of stage 0; each later stage doubles it
 
 
 class Backbone(nn.Module):
     """images [B, 3, H, W] -> the asked stages' maps, finest first. `channels` lists their widths."""
 
-    def __init__(self, body: nn.Module, channels: list[int]) -> None:
+    def __init__(self, body: nn.Module, channels: list[int], channels_last: bool = False) -> None:
         super().__init__()
-        self.body, self.channels = body, channels
+        self.body, self.channels, self.channels_last = body, channels, channels_last
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        return list(self.body(images).values())
+        maps = self.body(images)
+        if self.channels_last:
+            return [m.permute(0, 3, 1, 2).contiguous() for m in maps]
+        return list(maps.values() if isinstance(maps, dict) else maps)
 
 
 def norm_of(spec: Mapping[str, Any]) -> str:
@@ -37,28 +42,86 @@ def norm_of(spec: Mapping[str, Any]) -> str:
 
 
 def build_backbone(spec: Mapping[str, Any]) -> Backbone:
-    """The backbone of a full spec. Raises `UserError` for one that is not built in."""
-    model = spec["model"]
+    """The backbone of a full spec. Raises `UserError` for what it cannot be."""
+    model, norm = spec["model"], norm_of(spec)
     name, stages = model["backbone"], [i for i in model["return_interm_indices"] if i < 4]
-    if not name.startswith("resnet_"):
-        raise UserError(
-            f"model.backbone '{name}' is not built in; use resnet_18, resnet_34, resnet_50 or resnet_101"
-        )
+    if not stages:
+        raise UserError("model.return_interm_indices must hold a stage from 0 to 3")
+    if model["dilation"] and not name.startswith("resnet_"):
+        raise UserError(f"model.dilation is for resnet_* backbones, but model.backbone is {name}")
+    if name in SIZES:
+        body: nn.Module = GCViT(SIZES[name], stages, spec["train"]["activation_checkpoint"])
+        backbone = Backbone(body, [SIZES[name].widths[i] for i in stages])
+    elif name.startswith("timm/"):
+        backbone = _timm(name.removeprefix("timm/"), stages, norm)
+    else:
+        backbone = _resnet(name, stages, norm, model["dilation"])
+    if not model["train_backbone"]:
+        backbone.requires_grad_(False)
+    return backbone
+
+
+def _resnet(name: str, stages: list[int], norm: str, dilation: bool) -> Backbone:
     norms: dict[str, Callable[[int], nn.Module]] = {
         "frozen": FrozenBatchNorm2d,
         "batch": nn.BatchNorm2d,
         "group": lambda channels: nn.GroupNorm(32, channels),
     }
-    norm = norm_of(spec)
     factory = getattr(torchvision.models, name.replace("_", ""))
+    basic = name in ("resnet_18", "resnet_34")
+    if dilation and basic:
+        raise UserError(f"model.dilation needs resnet_50 or resnet_101, but model.backbone is {name}")
     resnet = factory(
-        weights=None, norm_layer=norms[norm], replace_stride_with_dilation=[False, False, model["dilation"]]
+        weights=None, norm_layer=norms[norm], replace_stride_with_dilation=[False, False, dilation]
     )
-    widths = [64, 128, 256, 512] if name in ("resnet_18", "resnet_34") else [256, 512, 1024, 2048]
+    widths = [64, 128, 256, 512] if basic else [256, 512, 1024, 2048]
     body = IntermediateLayerGetter(resnet, {f"layer{i + 1}": str(i) for i in stages})
     for parameter_name, parameter in body.named_parameters():
         # With pretrained weights the stem and first stage stay, as published; random ones must learn everywhere.
         early = not any(f"layer{i}" in parameter_name for i in (2, 3, 4))
-        if not model["train_backbone"] or (norm == "frozen" and early):
+        if norm == "frozen" and early:
             parameter.requires_grad_(False)
     return Backbone(body, [widths[i] for i in stages])
+
+
+def _timm(name: str, stages: list[int], norm: str) -> Backbone:
+    """A timm model's maps of the strides 4 to 32 that are asked for."""
+    from timm.layers import freeze_batch_norm_2d
+
+    if norm == "group":
+        raise UserError(
+            f"model.backbone_norm group is for resnet_* backbones, but model.backbone is timm/{name}"
+        )
+    try:
+        known = _extractor(name).feature_info.reduction()
+    except (RuntimeError, AttributeError, AssertionError, TypeError) as error:
+        raise UserError(f"model.backbone timm/{name}: timm offers no feature maps of it ({error})") from None
+    strides = [STAGE_STRIDE * 2**i for i in stages]
+    if not set(strides) <= set(known):
+        raise UserError(
+            f"model.return_interm_indices {stages} needs maps of stride {strides}, but timm/{name} has {known}"
+        )
+    body = _extractor(name, out_indices=[known.index(s) for s in strides])
+    channels, last = body.feature_info.channels(), getattr(body, "output_fmt", "NCHW") == "NHWC"
+    if norm == "frozen":
+        body = freeze_batch_norm_2d(body)
+    return Backbone(body, channels, last)
+
+
+def _extractor(name: str, **options: Any) -> Any:
+    import timm
+
+    return timm.create_model(name, features_only=True, **options)
+
+
+def classifier_names(backbone: str) -> set[str]:
+    """What a file of a classifier of this kind may hold beyond the feature extractor: every name of a timm model; for
+    the others the beginnings of their heads and stages."""
+    if backbone.startswith("timm/"):
+        import timm
+
+        with torch.device("meta"):
+            return set(timm.create_model(backbone.removeprefix("timm/")).state_dict())
+    if backbone in SIZES:
+        return {"head.", "norm.", "norm0.", "norm1.", "norm2.", "norm3.", "levels."}
+    return {"fc.", "head.", "layer1.", "layer2.", "layer3.", "layer4."}

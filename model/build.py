@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from model.backbone import classifier_names
 from model.criterion import Criterion
 from model.detector import DeformableDETR
 from model.spec import resolve
@@ -15,10 +16,10 @@ def build_model(spec: Mapping[str, Any]) -> DeformableDETR:
     """The detector of a (partial) train spec, freshly initialised; pretrained backbone weights loaded when named."""
     resolved = full(spec)
     detector = DeformableDETR(resolved)
-    if resolved["model"]["pretrained_backbone_path"]:
-        load_backbone(
-            detector.backbone.get_submodule("0.body"), resolved["model"]["pretrained_backbone_path"]
-        )
+    model = resolved["model"]
+    if model["pretrained_backbone_path"]:
+        body, beyond = detector.backbone.get_submodule("0.body"), classifier_names(model["backbone"])
+        load_backbone(body, model["pretrained_backbone_path"], beyond)
     return detector
 
 

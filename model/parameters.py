@@ -77,13 +77,13 @@ DATASET = (
 )
 
 MODEL = (
-    Param("model.backbone", "categorical", "resnet_50", "Feature extractor; also timm/<name> where timm is installed.", enum=(*GCVIT, *RESNETS), pattern=r"^timm/.+"),
-    Param("model.backbone_norm", "categorical", "auto", "Norm layers of a ResNet: frozen (needs pretrained weights), batch or group; auto: frozen with pretrained weights, else batch. Ours.", enum=("auto", "frozen", "batch", "group")),
+    Param("model.backbone", "categorical", "resnet_50", "Feature extractor; also timm/<name>: any of timm's with maps of the strides asked for.", enum=(*GCVIT, *RESNETS), pattern=r"^timm/.+"),
+    Param("model.backbone_norm", "categorical", "auto", "Batch norms of the backbone: frozen (needs pretrained weights), batch or, in a ResNet, group; auto: frozen with pretrained weights, else batch. GCViT has none. Ours.", enum=("auto", "frozen", "batch", "group")),
     Param("model.pretrained_backbone_path", "string", "", "Weights of the backbone alone (torchvision, timm or TAO names)."),
     Param("model.train_backbone", "bool", True, "false: the whole backbone stays as loaded."),
     Param("model.return_interm_indices", "list", [1, 2, 3, 4], "Backbone stages used as feature levels (0 has stride 4, 3 has stride 32); 4 adds a stride-64 convolution on top.", item="int", automl=False),
     Param("model.num_feature_levels", "int", 4, "Feature levels; must equal len(model.return_interm_indices).", 1, 5),
-    Param("model.dilation", "bool", False, "Dilate the last ResNet stage instead of striding it (DC5)."),
+    Param("model.dilation", "bool", False, "Dilate the last stage of a resnet_50 or resnet_101 instead of striding it (DC5)."),
     Param("model.hidden_dim", "int", 256, "Width C of the transformer; a multiple of model.nheads and of 32.", automl=False),
     Param("model.nheads", "int", 8, "Attention heads M."),
     Param("model.enc_layers", "int", 6, "Encoder layers.", 1, 12, automl=True),

@@ -96,14 +96,29 @@ def save(detector: nn.Module, layout: str) -> Weights:
     return hugging_face_names(state, version=4 if layout.endswith("v4") else 5)
 
 
-def load_backbone(body: nn.Module, path: str | Path) -> None:
-    """Fill a backbone from a classifier's file (torchvision, timm or TAO names); its last layer is dropped.
-    Stages that the body lacks are dropped too. Raises `UserError` for anything else that does not fit."""
+def load_backbone(body: nn.Module, path: str | Path, beyond: Iterable[str]) -> None:
+    """Fill a backbone from a classifier's file (torchvision, timm, NVIDIA or TAO names). What begins with a name in
+    `beyond` (the classifier's head, stages that the body lacks) is dropped, and so are TAO's averages (`ema_`). A
+    GCViT's norms of its outputs keep their start where the file has none. Raises `UserError` for anything else that
+    does not fit."""
     wanted = body.state_dict()
-    weights = _stripped(read(path), set(wanted))
-    dropped = ("fc.", "head.", "layer1.", "layer2.", "layer3.", "layer4.", "ema_")
+    flat = {k.replace(".", "_"): k for k in wanted}  # timm's extractors write some dots as underscores
+    choices = [
+        {flat.get(_flat(k, p), k.removeprefix(p)): v for k, v in read(path).items()} for p in ("", *PREFIXES)
+    ]
+    weights = max(choices, key=lambda choice: len(set(wanted) & set(choice)))
+    dropped = (*beyond, "ema_")
     weights = {k: v for k, v in weights.items() if k in wanted or not k.startswith(dropped)}
+    for name, value in wanted.items():
+        if re.match(r"norm\d\.", name):
+            weights.setdefault(name, value)
     _load_strictly(body, _without_counters(weights, wanted), path)
+
+
+def _flat(name: str, prefix: str) -> str:
+    """A backbone file's name without prefix and dots; NVIDIA's first GCViT files lack one level of theirs."""
+    name = re.sub(r"(levels\.\d+\.)to_q_global\.", r"\1q_global_gen.to_q_global.", name.removeprefix(prefix))
+    return name.replace(".", "_")
 
 
 def read(path: str | Path) -> Weights:
