@@ -18,7 +18,7 @@ ACTIONS = ("evaluate", "inference", "export", "gen_trt_engine", "quantize", "dis
            "dataset_convert", "convert", "calibrate", "visualize", "auto_label", "deploy")  # fmt: skip
 _SPEED = re.compile(r"(^|_)(num_)?workers?(_per_\w+)?$|^prefetch_factor$|_prefetch_factor$|^pin_memory$")
 _SCORING = re.compile(
-    r"^(val|valid|validation|test|testing|infer|inference|eval|evaluate|evaluation|predict|calib|calibration|"
+    r"^(val|validate|validation|test|testing|infer|inference|eval|evaluate|evaluation|calib|calibration|"
     r"quant_calibration|quant_calib)(_|$)"
 )
 _OPTIMIZERS = (

@@ -115,7 +115,7 @@ class Number(Codec):
                 low = max(low, self._beyond(right, relation.op == ">", self.high))
             if relation.op in ("<", "<=", "=="):
                 end = self._short_of(right, relation.op == "<", low)
-                upper = upper or end < high
+                upper = upper or (relation.op != "==" and end < high)
                 high = min(high, end)
         if upper and self.share is not None and high > 0:
             low = max(self.domain.low, min(self.low, high * self.share)) if low == self.low else low

@@ -22,7 +22,7 @@ from automl.space.domain import Domain, is_number
 from automl.space.lists import NotSearchable
 from automl.space.parameter import Parameter
 from automl.space.relations import Draft, Link
-from automl.space.scale import LINEAR, LOG, Range, closed, rescaled, search_range
+from automl.space.scale import LINEAR, LOG, Range, closed, rescaled, search_range, typical
 from automl.space.schema import Leaf, Schema, coerced, same
 from automl.space.tuning import Wish, read_wishes
 from automl.space.words import is_missing, short
@@ -377,7 +377,7 @@ class Compiler:
                 raise SpaceError(f"{draft.name}: none of {list(draft.range.grid)} is {draft.domain}")
             draft.range = Range(grid[0], grid[-1], grid=grid)
             return min(grid, key=lambda v: (abs(v - value), v)) if is_number(value) else grid[len(grid) // 2]
-        value = value if is_number(value) else _middle(draft.domain)
+        value = value if is_number(value) else typical(draft.name, draft.domain)
         start = draft.domain.nearest(value)
         if start is None:
             raise SpaceError(f"{draft.name}: no number is {draft.domain}")
@@ -395,6 +395,8 @@ class Compiler:
             draft.range = self._search_range(draft, leaf, wish)
         found = draft.range
         count = len(found.grid) if found.grid else 2 if found.low < found.high else 1
+        if count == 1 and draft.default != self._value(leaf):  # not what the spec says, so every draw must say it
+            draft.range, count = replace(found, grid=(draft.default,)), 2
         return None if count > 1 else f"{short(draft.default)} is the only valid value"
 
     def _search_range(self, draft: Draft, leaf: Leaf, wish: Wish | None) -> Range:
@@ -528,7 +530,7 @@ class Compiler:
         else:
             used = codec.nearest(usable, dict(drawn))
         what = (
-            "it has no default"
+            ("its default is null" if name in self.base else "it has no default")
             if value is None
             else f"the default {short(value)} is not in the space: it {wrong}"
         )
@@ -538,8 +540,7 @@ class Compiler:
     # -- helpers of several steps ----------------------------------------------------------------------------------
 
     def _value(self, leaf: Leaf) -> Any:
-        value = coerced(self.base.get(leaf.name), leaf.kind, leaf.choices)
-        return list(value) if isinstance(value, tuple) else value
+        return leaf.typed(self.base.get(leaf.name))
 
     def _check_fixed(self, candidates: list[str]) -> None:
         """A relation none of whose sides is searched must hold when somebody set one of them; else it is noted."""
@@ -660,12 +661,3 @@ def lookup(spec: Mapping[str, Any] | None, path: tuple[str, ...]) -> tuple[bool,
             return False, None
         node = node[key]
     return True, node
-
-
-def _middle(domain: Domain) -> float:
-    low, high = domain.low, domain.high
-    if math.isfinite(low) and math.isfinite(high):
-        return (low + high) / 2
-    if math.isfinite(low):
-        return max(2 * low, low + 1)
-    return high - 1 if math.isfinite(high) else 1.0

@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 from automl.errors import SpaceError
 from automl.space.conditions import FLIPPED, Relation
 from automl.space.domain import Domain, common_multiple, is_number
-from automl.space.scale import COMPLEMENT, LINEAR, Range
+from automl.space.scale import COMPLEMENT, LINEAR, Range, closed
 from automl.space.schema import Leaf, Schema
 from automl.space.words import short
 
@@ -227,10 +227,9 @@ def _known(link: Link, drafts: Mapping[str, Draft], base: Mapping[str, Any], not
             continue
         if not touched:
             return False
-        if name not in base and link.said and link.left in drafts:
-            raise SpaceError(
-                f"{link.left}: depends_on names '{name}', which neither the schema nor the spec has"
-            )
+        if name not in base:
+            notes.append(f"{link}: neither the schema nor the spec has {name}, so the relation says nothing")
+            return False
         notes.append(f"{link}: {name} is {short(base.get(name))}, not a number, so the relation says nothing")
         return False
     return True
@@ -293,18 +292,18 @@ def propagate(
     related = [(drafts[name], _sides(by_left[name])) for name in order if name in by_left]
     for x, (lower, upper) in related:
         for link, above in [(link, True) for link in lower] + [(link, False) for link in upper]:
-            if not (lower and upper):
+            if lower == upper or not (lower and upper):
                 _stretch(
                     x, _extreme(link, drafts, base, highest=above), link.relation.op in (">", "<"), above
                 )
     for x, (lower, upper) in reversed(related):
-        pivot = x.default if lower and upper else None
+        pivot = x.default if lower and upper and lower != upper else None
         for link, above in [(link, True) for link in lower] + [(link, False) for link in upper]:
             _clear(x, link, drafts, base, above, pivot)
 
 
 def _sides(links: list[Link]) -> tuple[list[Link], list[Link]]:
-    """(those that bound from below, those that bound from above); an equality is both."""
+    """(those that bound from below, those that bound from above); an equality is both, and alone moves x along."""
     return [k for k in links if k.relation.op in LOWER], [k for k in links if k.relation.op in UPPER]
 
 
@@ -334,13 +333,14 @@ def _stretch(x: Draft, furthest: float, strict: bool, above: bool) -> None:
         wanted = furthest + max(room, 1 if domain.whole else 0)
         if found.high < wanted and not x.own_grid:
             high = min(wanted, domain.high, 1 - 1e-6 if found.scale == COMPLEMENT else math.inf)
-            x.range = replace(found, high=math.floor(high) if domain.whole else high)
+            x.range = closed(replace(found, high=math.floor(high) if domain.whole else high), domain)
     elif found.low > furthest or (strict and found.low >= furthest):
         if not x.own_grid and math.isfinite(domain.low):
             low = domain.low + (1e-3 * (furthest - domain.low) if domain.low_open else 0)
             x.range = replace(found, low=low, scale=LINEAR if low <= 0 else found.scale)
         elif not x.own_grid:
-            x.range = replace(found, low=furthest - max(room, 1), scale=LINEAR)
+            low = furthest - max(room, 1)
+            x.range = replace(found, low=math.floor(low) if domain.whole else low, scale=LINEAR)
     if x.range is not found and found.grid:
         grid = domain.steps(x.range.low, x.range.high)
         x.range = replace(x.range, grid=tuple(sorted({*grid, *found.grid})))

@@ -11,12 +11,18 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from automl.space.domain import Domain, is_number
 
 LINEAR, LOG, COMPLEMENT = "linear", "log", "log(1 - x)"
+_BENT: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {  # there and back
+    LINEAR: (float, float),
+    LOG: (math.log, math.exp),
+    COMPLEMENT: (lambda x: -math.log(1 - x), lambda x: 1 - math.exp(-x)),
+}
 EDGE = 0.05  # the default lies at least this far from either end, as a share of the range
 OPEN_SHARE = 1e-3  # an open end is left by this share of the range
 
@@ -27,7 +33,7 @@ _LR_OTHER = {
 _ROLES = (
     ("decay", r"weight_decay|(^|_)wd($|_)|l[12]_reg|regularization|(^|_)l2($|_)"),
     ("epsilon", r"(^|_)eps(ilon)?$"),
-    ("momentum", r"(^|_)momentum($|_)|(^|_)betas?\d?($|_)|ema_decay|(^|_)moms?$|ema_momentum"),
+    ("momentum", r"(^|_)momentum($|_)|(^|_)betas?\d?($|_)|ema_decay|(^|_)moms?$|moving_average"),
     ("dropout", r"drop_?out|drop_path|drop_rate|drop_prob|label_smooth"),
     ("share", r"prob|probability|(^|_)p$|(^|_)ratio$|threshold|thresh$|(^|_)iou($|_)"),
     ("factor", r"lr_decay|(^|_)gamma$|(_|^)mult(iplier)?$|_factor$|layer_decay|decay_rate|lr_drop_factor"),
@@ -58,11 +64,26 @@ class Range:
 
 def role_of(name: str) -> str:
     """The role that the last part of a dotted name tells: lr, decay, batch...; "" for none."""
-    last = re.sub(r"\[\d+\]$", "", name.rsplit(".", 1)[-1].lower())
+    above, _, last = re.sub(r"\[\d+\]$", "", name.lower()).rpartition(".")
+    if last == "decay" and re.search(r"(^|[._])ema$", above):
+        return "momentum"
     words = set(last.split("_"))
     if ("lr" in words or "learning_rate" in last or "learningrate" in last) and not words & _LR_OTHER:
         return "lr"
     return next((role for role, pattern in _ROLES_COMPILED if pattern.search(last)), "")
+
+
+def typical(name: str, domain: Domain) -> float:
+    """A number to look around where the schema gives no default: what its role is usually set to, or the middle."""
+    low, high = domain.low, domain.high
+    usual = {"lr": 1e-3, "decay": 1e-4, "epsilon": 1e-8}.get(role_of(name))
+    if usual is not None and not domain.whole:
+        return usual
+    if math.isfinite(low) and math.isfinite(high):
+        return (low + high) / 2
+    if math.isfinite(low):
+        return max(2 * low, low + 1)
+    return high - 1 if math.isfinite(high) else 1.0
 
 
 def search_range(
@@ -176,7 +197,7 @@ def _whole(role: str, domain: Domain, default: float, epochs: int | None) -> Ran
         bottom, top = max(low, 1, min(d, epochs) // 10), min(high, max(d, epochs))
         return Range(min(bottom, d), top, _log_if_wide(bottom, top), "a tenth of the training to all of it")
     finite = math.isfinite(low) and math.isfinite(high)
-    if finite and d <= 0:
+    if finite and (d <= 0 or low < 0):
         return Range(low, high, LINEAR, "linear over what is valid")
     if finite and high <= 8 * d and (d - low + 0.5) / (high - low + 1) >= EDGE:
         bottom = max(low, d // 4)
@@ -200,41 +221,45 @@ def _log_if_wide(low: float, high: float) -> str:
 
 def _batch(domain: Domain, default: int) -> Range:
     """A quarter of the default to twice it, in doublings."""
-    values = [default * 2**k for k in (-2, -1, 0, 1)] if default > 0 else [default, default + 1, default + 2]
-    values += [default * 4] if default == 1 else []
-    if default >= 4 and default % 4:
-        values = [v for v in (default // 4, default // 2, default, 2 * default)]
-    grid = tuple(sorted({int(v) for v in values if v == int(v) and domain.problem(int(v)) is None}))
+    if default > 0:
+        values = [max(1, default // 4), max(1, default // 2), default, default * 2, *([4] if default == 1 else [])]
+        values += [end for end in (domain.low, domain.high) if default / 4 < end < default * 2]
+    else:
+        values = [default, default + 1, default + 2]
+    grid = tuple(sorted({int(v) for v in values if domain.problem(int(v)) is None}))
     return Range(
         grid[0], grid[-1], LOG, "a batch size: doublings from a quarter of the default to twice it", grid
     )
 
 
 def _stepped(domain: Domain, default: float) -> Range:
-    """Powers: three steps either way. Multiples: half to twice the default."""
+    """Powers: three steps either way. Multiples: half to twice the default, at most 64 of them."""
     if domain.power:
         reach = max(domain.power, 1 / domain.power) ** 3
-        low, high, why = (
-            default / reach,
-            default * reach,
-            f"powers of {domain.power:g}, three steps either way",
-        )
+        low, high, why = default / reach, default * reach, f"powers of {domain.power:g}, three steps either way"
+        grid = domain.steps(low, high)
     else:
         step = domain.multiple or 1.0
-        spread = max(abs(default), 4 * step)
-        low, high = default - spread / 2, default + spread
-        why = f"multiples of {step:g} around the default"
-    grid = domain.steps(low, high, limit=64) or (default,)
-    if default not in grid:
-        grid = tuple(sorted({*grid, default}))
-    return Range(grid[0], grid[-1], LOG if domain.power else LINEAR, why, grid)
+        reach = max(abs(default), 4 * step)
+        stride = step * math.ceil(1.5 * reach / step / 63)
+        inside = replace(domain, low=max(domain.low, default - reach / 2), high=min(domain.high, default + reach))
+        near = [default + k * stride for k in range(-32, 64)]
+        grid = tuple(sorted({v for x in near if (v := _on_step(x, domain)) is not None and inside.problem(v) is None}))
+        why = f"multiples of {stride:g} around the default"
+    return Range(grid[0], grid[-1], LOG if domain.power else LINEAR, why, grid) if grid else Range(default, default, grid=(default,))
+
+
+def _on_step(value: float, domain: Domain) -> float | None:
+    """A multiple as the number it stands for: an integer, or 12 digits."""
+    return round(value) if domain.whole else float(f"{value:.12g}")
 
 
 def closed(found: Range, domain: Domain) -> Range:
     """The range inside the domain, with open ends left by a hair and a logarithm kept off zero."""
     low, high = max(found.low, domain.low), min(found.high, domain.high)
     if domain.whole:
-        low, high = math.ceil(low), math.floor(high)
+        ends = Domain(True, math.ceil(low), math.floor(high), excluded=domain.excluded).tidy()
+        low, high = ends.low, ends.high
         return replace(found, low=low, high=high, scale=LINEAR if low < 1 else found.scale)
     if found.scale == LOG and low <= 0:
         low = high * 1e-4
@@ -249,28 +274,40 @@ def closed(found: Range, domain: Domain) -> Range:
 
 
 def centred(found: Range, domain: Domain, default: float) -> Range:
-    """The range with its far end pulled in until the default is in the middle 90 %, unless the domain's end is
-    what the default sits on."""
-    if (
-        default in (domain.low, domain.high, found.low, found.high)
-        or not found.low <= default <= found.high
-        or found.low == found.high
-    ):
+    """The range moved until the default is in its middle 90 %, unless the domain's end is what the default sits on.
+
+    The near end moves out as far as the domain goes; if that is not far enough, the far end moves in.
+    """
+    if default in (domain.low, domain.high) or not found.low <= default <= found.high or found.low == found.high:
         return found
-    position = place(default, found.low, found.high, found.scale, domain.whole)
-    if EDGE <= position <= 1 - EDGE:
-        return found
+    if _share(default, found) < EDGE:
+        found = _with_ends(found, domain, default, low=0.1)
+        return found if _share(default, found) >= EDGE else _with_ends(found, domain, default, high=0.1)
+    if _share(default, found) > 1 - EDGE:
+        found = _with_ends(found, domain, default, high=0.9)
+        return found if _share(default, found) <= 1 - EDGE else _with_ends(found, domain, default, low=0.9)
+    return found
+
+
+def _share(value: float, found: Range) -> float:
+    """Where a value lies between the two ends, 0 to 1, on the range's scale."""
+    return place(value, found.low, found.high, found.scale, whole=False)
+
+
+def _with_ends(
+    found: Range, domain: Domain, default: float, low: float | None = None, high: float | None = None
+) -> Range:
+    """The range with one end moved such that the default lies at the share `low` or `high`."""
+    there, back = _BENT[found.scale]
+    at, left, right = there(default), there(found.low), there(found.high)
+    if low is not None:
+        moved = replace(found, low=back(at - (right - at) * low / (1 - low)))
+    else:
+        moved = replace(found, high=back(at + (at - left) * (1 - (high or 0.5)) / (high or 0.5)))
     if domain.whole:
-        below, above = default - found.low, found.high - default
-        if position < EDGE:
-            return replace(found, high=math.ceil(default + 8 * (below + 0.5)), scale=LINEAR)
-        return replace(found, low=math.floor(default - 8 * (above + 0.5)), scale=LINEAR)
-    near = 0.1 if position < EDGE else 0.9
-    u = {LINEAR: lambda x: x, LOG: math.log, COMPLEMENT: lambda x: -math.log(1 - x)}[found.scale]
-    back = {LINEAR: lambda x: x, LOG: math.exp, COMPLEMENT: lambda x: 1 - math.exp(-x)}[found.scale]
-    if near < 0.5:
-        return replace(found, high=back(u(found.low) + (u(default) - u(found.low)) / near))
-    return replace(found, low=back(u(found.high) - (u(found.high) - u(default)) / (1 - near)))
+        out = (math.floor(moved.low), math.ceil(moved.high))
+        moved = replace(moved, low=out[0], high=out[1])
+    return closed(moved, domain)
 
 
 def rescaled(found: Range, log: bool, domain: Domain) -> Range:

@@ -71,6 +71,13 @@ class Leaf:
     branches: tuple[Leaf, ...] = ()  # anyOf: what else is valid, though not searched
     unread: tuple[str, ...] = ()  # keywords that restrict it in ways we do not model
 
+    def typed(self, value: Any) -> Any:
+        """A value in the parameter's own type where that loses nothing: "1e-4" of a float is a number."""
+        if self.kind == "list" and isinstance(value, (list, tuple)):
+            kind = self.items.kind if self.items else "float"
+            return [coerced(element, kind) for element in value]
+        return coerced(value, self.kind, self.choices)
+
     def problem(self, value: Any) -> str | None:
         """Why the value is not valid here, in words that follow the name; None when it is."""
         if value is None and self.nullable:
@@ -172,7 +179,7 @@ class Schema:
 
     def _child(self, child: Mapping[str, Any], path: tuple[str, ...], inherited: Any) -> None:
         name = ".".join(path)
-        own, default = inherited_default(child, path[-1], inherited)
+        own, default = inherited_default(self.resolver.flat(child, name), path[-1], inherited)
         if self.resolver.is_section(child, name):
             self.sections.add(name)
             with self.resolver.inside(child):
@@ -302,14 +309,18 @@ class LeafReader:
         raw = node.get("enum")
         if raw is None:
             return (), False
+        if isinstance(raw, str):
+            raw = [word.strip() for word in raw.split(",")]
         if not isinstance(raw, (list, tuple)) or not raw:
             raise SpaceError(f"{self.name}: enum must be a list of values, but got {raw!r}")
         found: list[Any] = []
         for value in raw:
             if isinstance(value, float) and not is_number(value):
                 raise SpaceError(f"{self.name}: enum must hold finite values, but got {value!r}")
-            if value is not None and not any(same(value, other) for other in found):
+            if not any(same(value, other) for other in found):
                 found.append(value)
+        if str(node.get("type", "")).startswith("list_1") and not any(isinstance(c, list) for c in found):
+            found = [[value] for value in found]  # its value is a list of one option
         return self._within(tuple(found), node), None in raw
 
     def _within(self, choices: tuple[Any, ...], node: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -327,7 +338,7 @@ class LeafReader:
 
     def _kind(self, word: str, choices: tuple[Any, ...], node: Mapping[str, Any]) -> str:
         kind = KINDS.get(word.lower(), "")
-        if choices and kind in ("list", "subset"):
+        if choices and kind in ("list", "subset") and not all(isinstance(c, list) for c in choices):
             return "subset"
         if choices:
             numeric = all(is_number(c) for c in choices)
@@ -490,11 +501,12 @@ def coerced(value: Any, kind: str, choices: Sequence[Any] = ()) -> Any:
 
 def checked_weights(raw: Any, count: int, where: str) -> tuple[float, ...]:
     """`option_weights` as `count` shares that sum to 1. Raises `SpaceError` naming the parameter."""
-    good = isinstance(raw, (list, tuple)) and all(is_number(w) and w >= 0 for w in raw) and sum(raw) > 0
-    if not good or len(raw) != count:
+    listed = isinstance(raw, (list, tuple))
+    shares = [as_number(w, where, "option_weights") for w in raw] if listed else []
+    if len(shares) != count or not all(is_number(w) and w >= 0 for w in shares) or not any(shares):
         raise SpaceError(f"{where}: option_weights must be {count} numbers >= 0, not all 0, but got {raw!r}")
-    total = float(sum(raw))
-    return tuple(float(w) / total for w in raw)
+    total = sum(w for w in shares if w is not None)
+    return tuple((w or 0.0) / total for w in shares)
 
 
 def load_schema(path: str | Path) -> dict[str, Any]:

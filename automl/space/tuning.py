@@ -185,7 +185,7 @@ def _typed(leaf: Leaf, value: Any) -> Any:
     if leaf.kind in ("text", "choice") and not isinstance(value, (str, bool)) and value is not None:
         as_text = str(value)
         return as_text if leaf.problem(value) and leaf.problem(as_text) is None else value
-    return coerced(value, leaf.kind, leaf.choices)
+    return leaf.typed(value)
 
 
 def _fix_wish(schema: Schema, text: str) -> tuple[str, Wish]:

@@ -32,12 +32,14 @@ def as_number(raw: Any, where: str, key: str) -> float | None:
 
 
 def as_bool(raw: Any, where: str, key: str) -> bool | None:
-    """True, "TRUE", "false"; None for nothing. Raises `SpaceError` naming the parameter and the key."""
+    """True, "TRUE", "false", 1; None for nothing or "". Raises `SpaceError` naming the parameter and the key."""
     if raw is None or isinstance(raw, bool):
         return raw
     word = raw.strip().lower() if isinstance(raw, str) else raw
-    if word in ("true", "false"):
-        return bool(word == "true")
+    if word in ("true", "false", 1, 0):
+        return word in ("true", 1)
+    if word == "":
+        return None
     raise SpaceError(f"{where}: {key} must be true or false, but got {raw!r}")
 
 

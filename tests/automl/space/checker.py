@@ -1,17 +1,26 @@
-"""What a schema in TAO's dialect or JSON Schema forbids, read from the raw document by code of its own.
+"""What a schema in TAO's dialect forbids, read literally from the raw document by code of its own.
 
-It shares nothing with the compiler, so that the two can disagree. Relations are told by hand: `> depends_on` and its
-kin from the schema, and the two rules of DETR-like detectors.
+It shares nothing with the compiler, so that the two can disagree: minimum, maximum, enum, multipleOf, every clause of
+math_cond, every target of depends_on, and the two rules of DETR-like detectors about num_select.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
-INTEGERS = {"int", "integer", "ordered_int"}
-FLOATS = {"float", "number"}
+KINDS = {
+    "int": "int", "integer": "int", "ordered_int": "int", "float": "float", "number": "float", "bool": "bool",
+    "boolean": "bool", "string": "text", "list": "list", "array": "list", "list_2": "list", "list_3": "list",
+    "list_1_normal": "list", "list_1_backbone": "list", "subset_list": "subset", "optional_list": "subset",
+}  # fmt: skip
+COMPARE = {
+    ">": lambda a, b: a > b, ">=": lambda a, b: a >= b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
+    "==": lambda a, b: a == b, "!=": lambda a, b: a != b,
+}  # fmt: skip
+LENGTHS = {"list_2": 2, "list_3": 3, "list_1_normal": 1, "list_1_backbone": 1}
 
 
 def leaves(node: dict[str, Any], prefix: str = "") -> dict[str, dict[str, Any]]:
@@ -42,26 +51,45 @@ def violations(
             broken.append(f"{name} unknown")
             continue
         broken += [f"{name}={value!r}: {what}" for what in wrong(known[name], value)]
-        broken += [f"{name}={value!r}: {what}" for what in related(name, known[name], values)]
-    for name in values:
-        if name.rsplit(".", 1)[-1] == "num_select" and name in known:
+    for name, leaf in known.items():  # also the relations of what is not searched, where the other side is
+        broken += [f"{name}={values.get(name)!r}: {what}" for what in related(name, leaf, values, params)]
+        if name.rsplit(".", 1)[-1] == "num_select":
             broken += selection(name, values, params)
     return broken
 
 
 def wrong(leaf: dict[str, Any], value: Any) -> list[str]:
-    kind = leaf.get("type")
-    if "enum" in leaf and not isinstance(value, list):
-        return [] if any(value == e and type(value) is type(e) for e in leaf["enum"]) else ["not in the enum"]
-    if kind in INTEGERS and (type(value) is not int):
-        return ["not an integer"]
-    if kind in FLOATS and (type(value) is not float or not math.isfinite(value)):
-        return ["not a float"]
-    if kind in ("bool", "boolean"):
-        return [] if isinstance(value, bool) else ["not a boolean"]
+    kinds = {KINDS.get(b["type"]) for b in leaf.get("anyOf", [leaf]) if b.get("type") != "null"}
+    if "enum" in leaf:
+        return not_listed(leaf, value)
     if isinstance(value, list):
-        return [w for i, v in enumerate(value) for w in bounds(leaf, v, i)]
+        return [] if kinds & {"list", "subset"} else ["not a list"] + elements(leaf, value)
+    if isinstance(value, bool) or "bool" in kinds:
+        return [] if isinstance(value, bool) and "bool" in kinds else ["not a boolean"]
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        return ["not a number"]
+    if isinstance(value, float) and "float" not in kinds:
+        return ["not an integer"]
     return bounds(leaf, value, 0) + condition(leaf, value)
+
+
+def not_listed(leaf: dict[str, Any], value: Any) -> list[str]:
+    options = [{"true": True, "false": False}.get(e, e) if isinstance(leaf.get("default"), bool) else e for e in leaf["enum"]]  # fmt: skip
+    among = [any(v == e and type(v) is type(e) for e in options) for v in value] if isinstance(value, list) else []
+    if not isinstance(value, list):
+        listed = any(value == e and type(value) is type(e) for e in options)
+        return [] if listed else ["not in the enum"]
+    if value in options:
+        return []
+    broken = [] if all(among) else ["not in the enum"]
+    broken += ["repeats"] if len(set(map(str, value))) < len(value) else []
+    broken += ["empty"] if leaf["type"] == "subset_list" and not value else []
+    return broken + ([] if len(value) == LENGTHS.get(leaf["type"], len(value)) else ["wrong length"])
+
+
+def elements(leaf: dict[str, Any], value: list[Any]) -> list[str]:
+    broken = [w for i, v in enumerate(value) for w in bounds(leaf, v, i) + condition(leaf, v)]
+    return broken + ([] if len(value) == LENGTHS.get(leaf["type"], len(value)) else ["wrong length"])
 
 
 def bounds(leaf: dict[str, Any], value: Any, index: int) -> list[str]:
@@ -80,36 +108,45 @@ def bounds(leaf: dict[str, Any], value: Any, index: int) -> list[str]:
     return broken
 
 
+def clauses(text: str) -> Iterator[tuple[str, str]]:
+    return iter(re.findall(r"(>=|<=|!=|==|>|<|\^|/)\s*(depends_on|[-+]?\d[\d.eE+-]*)", text or ""))
+
+
 def condition(leaf: dict[str, Any], value: Any) -> list[str]:
-    text = str(leaf.get("math_cond") or "")
     broken = []
-    for op, number in re.findall(r"(>=|<=|!=|==|>|<|\^|/)\s*(-?\d[\d.eE+-]*)", text):
-        n = float(number)
-        holds = {
-            ">": value > n, ">=": value >= n, "<": value < n, "<=": value <= n, "!=": value != n, "==": value == n,
-            "^": op == "^" and value > 0 and abs(math.log(value, n) - round(math.log(value, n))) < 1e-6 if op == "^" else True,
-            "/": abs(value / n - round(value / n)) < 1e-6 if op == "/" else True,
-        }[op]  # fmt: skip
-        broken += [] if holds else [f"math_cond {text}"]
+    for op, operand in clauses(leaf.get("math_cond", "")):
+        if operand == "depends_on":
+            continue
+        n = float(operand)
+        if op == "^":
+            power = math.log(value, n) if value > 0 else 0.5
+            holds = abs(power - round(power)) < 1e-6
+        elif op == "/":
+            holds = abs(value / n - round(value / n)) < 1e-6
+        else:
+            holds = COMPARE[op](value, n)
+        broken += [] if holds else [f"math_cond {leaf['math_cond']}"]
     return broken
 
 
-def related(name: str, leaf: dict[str, Any], values: dict[str, Any]) -> list[str]:
-    found = re.search(r"(>=|<=|!=|>|<)\s*depends_on", str(leaf.get("math_cond") or ""))
-    if not found:
-        return []
-    other = values.get(leaf["depends_on"].strip())
-    if other is None:
-        return []
-    mine, op = values[name], found[1]
-    holds = {
-        ">": mine > other,
-        ">=": mine >= other,
-        "<": mine < other,
-        "<=": mine <= other,
-        "!=": mine != other,
-    }[op]
-    return [] if holds else [f"{op} {leaf['depends_on']} = {other}"]
+def targets(leaf: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(operator or "", name)."""
+    for part in (leaf.get("depends_on") or "").split(","):
+        found = re.fullmatch(r"\s*(>=|<=|!=|==|>|<)?\s*(\S+)\s*", part)
+        if found:
+            yield found[1] or "", found[2]
+
+
+def related(name: str, leaf: dict[str, Any], values: dict[str, Any], params: dict[str, Any]) -> list[str]:
+    ops = [op for op, operand in clauses(leaf.get("math_cond", "")) if operand == "depends_on"]
+    broken, mine = [], values.get(name)
+    for own, target in targets(leaf):
+        other = values.get(target)
+        if {name, target}.isdisjoint(params) or not all(isinstance(v, (int, float)) for v in (mine, other)):
+            continue
+        for op in [*ops, *([own] if own else [])]:
+            broken += [] if COMPARE[op](mine, other) else [f"{op} {target} = {other}"]
+    return broken
 
 
 def selection(name: str, values: dict[str, Any], params: dict[str, Any]) -> list[str]:
