@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import nn
@@ -113,8 +114,9 @@ class DetectorModule(pl.LightningModule):
             optimizer = torch.optim.SGD(
                 groups, lr=optim["lr"], momentum=optim["momentum"], weight_decay=optim["weight_decay"]
             )
-        steps = max(1, int(self.trainer.estimated_stepping_batches))
-        factor = rate_factor(optim, steps, max(1, steps // self.spec["train"]["num_epochs"]))
+        # Not the trainer's estimated_stepping_batches, which starts the loader before a resumed epoch is known.
+        steps = self.trainer.datamodule.steps_per_epoch()  # type: ignore[attr-defined]
+        factor = rate_factor(optim, steps * self.spec["train"]["num_epochs"], steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -135,6 +137,10 @@ class DetectorModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self._losses.clear()
+        # Dropout and noised queries draw from torch's generator; seeded anew, an epoch after a resume draws what it
+        # would have drawn without the interruption.
+        place = [max(0, self.spec["train"]["seed"]), self.current_epoch, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def train_loss(self) -> float:
         """The mean over this epoch's steps and all ranks."""

@@ -151,6 +151,10 @@ class DataModule(pl.LightningDataModule):
         items = DetectionDataset(self.train_data, TrainTransform(self.spec), seed)
         return self._loader(items, sampler, drop_last=True, seed=seed + rank, pad=self._pads())
 
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps, at least 1; whole batches only."""
+        return max(1, len(self.train_data) // _place()[1] // self.spec["dataset"]["batch_size"])
+
     def val_dataloader(self) -> DataLoader[Any]:
         rank, world = _place()
         items = DetectionDataset(self.val_data, EvalTransform(self.spec, exact_size(self.spec, "train")), 0)
