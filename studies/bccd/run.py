@@ -21,7 +21,7 @@ from studies.machine import describe
 
 AUTOML = str(Path(sys.executable).parent / "automl")
 RUNS = {
-    "plain": ["--automl-policy", "off", "--set", "num_epochs=16", "--stages", "evaluate"],
+    "plain": ["--automl-policy", "off", "--stages", "evaluate"],
     "search": ["--trials", "12", "--time", "54m", "--set", "num_epochs=12", "--stages", "evaluate,export"],
 }
 WINNER = {"trial": "number", "val_mAP": "value", "params": "params"}
@@ -51,6 +51,7 @@ def read(folder: Path) -> dict[str, Any]:
     }
     wall = folder / "wall_s"
     return {
+        "git": json.loads((folder / "run.json").read_text())["versions"]["git"],
         "search_s": study.user_attrs["elapsed_s"],
         "wall_s": int(wall.read_text()) if wall.exists() else None,
         "winner": {new: outcome["winner"][old] for new, old in WINNER.items()},
