@@ -2,12 +2,14 @@
 
 The file is Lightning's own (so that a training can go on from it) with three entries of ours beside it:
 `spec` (the full train spec), `classes` ([{"id", "name"}]) and `metrics` (of the epoch that wrote it).
-Only tensors and plain Python values are in it: `torch.load(weights_only=True)` reads all of it.
+Only tensors and plain Python values are in it: `torch.load(weights_only=True)` reads all of it. With
+`encryption_key` the whole file is encrypted (`model/encryption.py`).
 """
 
 from __future__ import annotations
 
 import copy
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,24 +28,34 @@ def file_name(epoch: int, step: int) -> str:
     return f"model_epoch_{epoch:03d}_step_{step:05d}.pth"
 
 
-def load(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint of ours onto the CPU.
+def load(path: str | Path, key: str = "") -> dict[str, Any]:
+    """Read a checkpoint of ours onto the CPU; `key` is the `encryption_key` it was written with, if any.
 
     Returns its entries with `state_dict` holding the detector's own parameter names (no `model.` prefix).
     Raises `UserError` when the file is missing, unreadable, encrypted or not one of ours.
     """
-    import torch
-
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read(path, key)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"{path}: not a readable checkpoint ({_first_line(error)})") from None
     if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= set(checkpoint):
         raise UserError(f"{path}: holds no spec; load foreign weights through train.pretrained_model_path")
     return checkpoint | {"state_dict": of_detector(checkpoint["state_dict"])}
+
+
+def read(path: str | Path, key: str = "", map_location: Any = "cpu") -> Any:
+    """What torch finds in a file, encrypted or not; tensors and plain values only."""
+    import torch
+
+    from model.encryption import decrypt, is_encrypted
+
+    source: Any = io.BytesIO(decrypt(path, key)) if is_encrypted(path) else path
+    return torch.load(source, map_location=map_location, weights_only=True)
 
 
 def of_detector(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,7 +79,7 @@ def build_from(path: str | Path, spec: Mapping[str, Any]) -> tuple[Any, dict[str
     from model.backbone import norm_of
     from model.build import build_model
 
-    checkpoint = load(path)
+    checkpoint = load(path, spec.get("encryption_key", ""))
     check_spec(checkpoint, spec, str(path))
     recorded = copy.deepcopy(checkpoint["spec"])
     # Its norm layers were settled by the pretrained files of that time, which need not be here any more.

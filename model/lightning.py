@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from model import checkpoint as ckpt
 from model.build import build_criterion, build_model
 from model.coco_metrics import CocoMetrics
+from model.encryption import encrypt
 from model.errors import UserError
 from model.postprocess import postprocess
 from model.status import Status, append_line
@@ -188,6 +192,24 @@ class DetectorModule(pl.LightningModule):
         parts: list[Any] = [None] * self.trainer.world_size
         torch.distributed.all_gather_object(parts, predictions)
         return [prediction for part in parts for prediction in part]
+
+
+class EncryptedCheckpoints(TorchCheckpointIO):
+    """Lightning's checkpoint files under a passphrase; written whole or not at all."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        plain = io.BytesIO()
+        torch.save(checkpoint, plain)
+        temporary = Path(f"{path}.{os.getpid()}")
+        temporary.write_bytes(encrypt(plain.getvalue(), self.key))
+        temporary.replace(path)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
+        return ckpt.read(path, self.key, map_location)
 
 
 class EpochRecorder(pl.Callback):

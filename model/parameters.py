@@ -39,6 +39,7 @@ class Param:
     active_when: dict[str, list[Any]] | None = (
         None  # matters only while that other leaf has one of these values
     )
+    dead: bool = False  # accepted, but cannot act; the doc says why
     actions: tuple[str, ...] = ACTIONS
 
 
@@ -97,7 +98,7 @@ MODEL = (
     Param("model.with_box_refine", "bool", True, "Each decoder layer refines the boxes of the one before."),
     Param("model.two_stage", "bool", False, "Queries start at the encoder's best cells, not at learned points (paper, A.4); needs model.with_box_refine. Ours."),
     Param("model.mixed_selection", "bool", False, "With model.two_stage: positions from the encoder, contents learned (DINO, arXiv:2203.03605). Ours.", active_when={"model.two_stage": [True]}),
-    Param("model.look_forward_twice", "bool", False, "Gradients of a layer's boxes reach the layer before (DINO, arXiv:2203.03605). Ours."),
+    Param("model.look_forward_twice", "bool", False, "Gradients of a layer's boxes reach the layer before (DINO, arXiv:2203.03605). Ours.", active_when={"model.with_box_refine": [True]}),
     Param("model.denoising_queries", "int", 0, "Extra decoder queries of the training that restore noised objects (DN-DETR, arXiv:2203.01305, contrastive as in DINO); at least two an object, 0: none. Ours.", 0),
     Param("model.denoising_label_noise", "float", 0.5, "Twice the share of noised objects given a random class. Ours.", 0.0, 1.0),
     Param("model.denoising_box_noise", "float", 1.0, "How far noised corners move, in halves of the box's side; negatives up to twice that. Ours.", 0.0, 1.0, math_cond="> 0.0"),
@@ -111,8 +112,8 @@ MODEL = (
     Param("model.giou_loss_coef", "float", 2.0, "Weight of the GIoU loss, and of its matching cost.", 0.0, INF),
     Param("model.focal_alpha", "float", 0.25, "Weight of positives in the focal loss.", math_cond="> 0.0"),
     Param("model.tao_compat", "bool", False, "Ignore the padding mask in attention, as TAO does; for weights trained there. Ours."),
-    Param("model.clip_max_norm", "float", 0.1, "Accepted for TAO's sake and without effect: train.clip_grad_norm clips."),
-    Param("model.dld_model_dir_path", "string", "", "Accepted for TAO's sake and without effect."),
+    Param("model.clip_max_norm", "float", 0.1, "Without effect, as in TAO, where nothing reads it: train.clip_grad_norm clips.", dead=True),
+    Param("model.dld_model_dir_path", "string", "", "Without effect, as in TAO, where nothing reads it: distillation is not offered.", dead=True),
     Param("model.backbone_names", "list", ["backbone.0"], "Parameters whose name contains one of these train at train.optim.lr_backbone.", item="string", automl=False),
     Param("model.linear_proj_names", "list", ["reference_points", "sampling_offsets"], "Parameters whose name contains one of these train at lr * train.optim.lr_linear_proj_mult.", item="string", automl=False),
 )
@@ -153,8 +154,8 @@ TRAIN = (
     Param("train.optim.warmup_steps", "int", 0, "Optimizer steps over which the rates rise linearly from nothing (arXiv:1706.02677). Ours.", 0),
     Param("train.optim.lr_steps", "list_2", [40], "Epochs at which MultiStep multiplies the rates by lr_decay; unless set, about 80 % of the epochs.", item="int", automl=False, active_when={"train.optim.lr_scheduler": ["MultiStep"]}),
     Param("train.optim.lr_step_size", "int", 40, "Epochs between drops of StepLR.", 1, 10000, math_cond="> 0", automl=True, active_when={"train.optim.lr_scheduler": ["StepLR"]}),
-    Param("train.optim.lr_decay", "float", 0.1, "Factor of each drop.", 0.0, 1.0, math_cond="> 0.0", automl=True, search={"low": 0.03, "high": 0.5, "log": True}),
-    Param("train.optim.monitor_name", "categorical", "val_loss", "Named in status.json as the monitored value; the schedules here do not look at it.", enum=("val_loss", "train_loss")),
+    Param("train.optim.lr_decay", "float", 0.1, "Factor of each drop.", 0.0, 1.0, math_cond="> 0.0", automl=True, search={"low": 0.03, "high": 0.5, "log": True}, active_when={"train.optim.lr_scheduler": ["MultiStep", "StepLR"]}),
+    Param("train.optim.monitor_name", "categorical", "val_loss", "Without effect: no schedule here looks at a metric, and checkpoints are kept whatever it is.", enum=("val_loss", "train_loss"), dead=True),
 )
 
 QUANTIZE = (
@@ -171,7 +172,7 @@ QUANTIZE = (
 
 COMMON = (
     Param("results_dir", "string", "", "Folder of all results."),
-    Param("encryption_key", "string", "", "Accepted for TAO's sake: files are written in the clear and encrypted ones refused."),
+    Param("encryption_key", "string", "", "Passphrase that training encrypts its checkpoints with (AES-256-GCM) and the other actions read them with; empty: none. Exported files are not encrypted."),
     Param("model_name", "string", "", "A label, written into status.json."),
     Param("wandb.enable", "bool", True, "Log to Weights & Biases when it is installed and a key is set."),
     Param("wandb.project", "string", "TAO Toolkit", "W&B project."),

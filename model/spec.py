@@ -138,6 +138,32 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
     return [message for holds, message in rules if not holds]
 
 
+def notes(spec: Mapping[str, Any]) -> list[str]:
+    """What a valid spec asks for in vain: leaves that are set but cannot act, and rates that never drop."""
+    found = []
+    for param in PARAMETERS:
+        value = get(spec, param.name, param.default)
+        if value == param.default:
+            continue
+        if param.dead:
+            found.append(f"{param.name} is {value!r}, but has no effect: {param.doc}")
+        for other, values in (param.active_when or {}).items():
+            if get(spec, other, values[0]) not in values:
+                found.append(
+                    f"{param.name} is {value!r}, but has no effect while {other} is {get(spec, other)!r}"
+                )
+    optim, epochs = get(spec, "train.optim", {}), get(spec, "train.num_epochs", 0)
+    if optim.get("lr_scheduler") == "MultiStep" and all(drop >= epochs for drop in optim["lr_steps"]):
+        found.append(
+            f"train.optim.lr_steps {optim['lr_steps']} lie beyond train.num_epochs {epochs}: no drop"
+        )
+    if optim.get("lr_scheduler") == "StepLR" and optim["lr_step_size"] >= epochs:
+        found.append(
+            f"train.optim.lr_step_size {optim['lr_step_size']} is not reached in {epochs} epochs: no drop"
+        )
+    return found
+
+
 def architecture_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """The architecture-shaping leaves in which two specs differ, as `name: value in a, value in b`."""
     default = {p.name: p.default for p in PARAMETERS}  # of leaves that an older checkpoint does not know

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from model import checkpoint
 from model.errors import UserError
 
 WRAPPERS = ("state_dict", "model", "module")  # entries of a checkpoint that may hold the weights
@@ -59,15 +60,15 @@ _PACKED = re.compile(r"(transformer\.decoder\.layers\.\d+\.self_attn\.)in_proj_(
 _QKV = ("q_proj", "k_proj", "v_proj")
 
 
-def load(detector: nn.Module, source: str | Path | Mapping[str, torch.Tensor]) -> list[str]:
-    """Fill a detector from a checkpoint file or a state dict of any layout.
+def load(detector: nn.Module, source: str | Path | Mapping[str, torch.Tensor], key: str = "") -> list[str]:
+    """Fill a detector from a checkpoint file (with its `encryption_key`, if any) or a state dict of any layout.
 
     Returns the names left as they were: the class heads when the class count differs, and what only training uses
     and the source lacks. Raises `UserError` listing missing, unexpected and mismatched names.
     """
     where = source if isinstance(source, (str, Path)) else "the state dict"
     wanted = detector.state_dict()
-    weights = published_names(read(source) if isinstance(source, (str, Path)) else source, wanted)
+    weights = published_names(read(source, key) if isinstance(source, (str, Path)) else source, wanted)
     weights = _without_counters(weights, wanted)
     weights = {k: v for k, v in weights.items() if k in wanted or not k.startswith(TRAINING_ONLY)}
     left = [k for k in wanted if k.startswith(TRAINING_ONLY) and not _fits(k, weights, wanted)]
@@ -121,7 +122,7 @@ def _flat(name: str, prefix: str) -> str:
     return name.replace(".", "_")
 
 
-def read(path: str | Path) -> Weights:
+def read(path: str | Path, key: str = "") -> Weights:
     """The tensors of a .pth, .bin or .safetensors file, whatever they are wrapped in. Raises `UserError`."""
     path = Path(path)
     if not path.is_file():
@@ -131,11 +132,15 @@ def read(path: str | Path) -> Weights:
             from safetensors.torch import load_file
 
             return load_file(path)
-        document: Any = torch.load(path, map_location="cpu", weights_only=True)
+        document: Any = checkpoint.read(path, key)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"{path}: not a readable weights file ({str(error).splitlines()[0][:200]})") from None
     while isinstance(document, Mapping) and not any(isinstance(v, torch.Tensor) for v in document.values()):
         inner = next((document[key] for key in WRAPPERS if key in document), None)
+        if inner is None and "state_dict_encrypted" in document:
+            raise UserError(f"{path}: is encrypted by TAO; save it there without an encryption key")
         if inner is None:
             raise UserError(f"{path}: holds no weights, only {', '.join(map(str, list(document)[:SHOWN]))}")
         document = inner

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import ModelError, UserError
-from model.spec import Spec, load, require
+from model.spec import Spec, load, notes, require
 from model.status import Status
 
 PRECISIONS = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
@@ -34,6 +34,9 @@ def run(spec: Spec) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     status = Status(folder, spec["model_name"])
     status.write("STARTED", "Starting training.")
+    for line in notes(spec):
+        print(f"warning: {line}")
+        status.write("RUNNING", f"Warning: {line}")
     try:
         result = _fit(spec, folder)
     except Exception as error:
@@ -66,7 +69,7 @@ def _fit(spec: Spec, folder: Path) -> dict[str, Any]:
     if train["pretrained_model_path"]:
         from model import weights
 
-        left = weights.load(module.model, train["pretrained_model_path"])
+        left = weights.load(module.model, train["pretrained_model_path"], spec["encryption_key"])
         if left:
             print(f"start anew, for the file lacks them or has other classes: {', '.join(left)}")
     freeze(module.model, train["freeze"])
@@ -75,7 +78,7 @@ def _fit(spec: Spec, folder: Path) -> dict[str, Any]:
     trainer = build_trainer(spec, [] if train["is_dry_run"] else [EpochRecorder(folder, spec)])
     resume = train["resume_training_checkpoint_path"] or None
     if resume:
-        ckpt.check_spec(ckpt.load(resume), spec, resume)
+        ckpt.check_spec(ckpt.load(resume, spec["encryption_key"]), spec, resume)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     except torch.cuda.OutOfMemoryError as error:
@@ -89,6 +92,8 @@ def build_trainer(spec: Spec, callbacks: list[Any]) -> Any:
     """Lightning's Trainer as the spec asks; started by torchrun-style variables, it takes its place among them."""
     import pytorch_lightning as pl
     import torch
+
+    from model.lightning import EncryptedCheckpoints
 
     train = spec["train"]
     on_gpu = train["accelerator"] != "cpu" and torch.cuda.is_available()
@@ -115,6 +120,7 @@ def build_trainer(spec: Spec, callbacks: list[Any]) -> Any:
         enable_progress_bar=False,
         use_distributed_sampler=False,
         callbacks=callbacks,
+        plugins=[EncryptedCheckpoints(spec["encryption_key"])] if spec["encryption_key"] else None,
         default_root_dir=str(folder_of(spec)),
     )
 

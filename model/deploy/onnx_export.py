@@ -169,6 +169,9 @@ def _down_to_17(graph: onnx.ModelProto) -> None:
     for node in graph.graph.node:
         if node.op_type == "Split":
             _drop_attribute(node, "num_outputs")
+        elif node.op_type == "Resize":  # what 18 added stands at its defaults here
+            _drop_attribute(node, "antialias")
+            _drop_attribute(node, "keep_aspect_ratio_policy")
         elif node.op_type.startswith("Reduce") and node.op_type != "ReduceSum":
             _drop_attribute(node, "noop_with_empty_axes")
             if len(node.input) > 1:

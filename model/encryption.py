@@ -1,0 +1,67 @@
+"""Checkpoints under a passphrase (`encryption_key`): AES-256-GCM, in pieces, so that size does not matter.
+
+A file is MAGIC, a salt of 16 bytes, then pieces of at most PIECE plain bytes, each with its tag of 16. The key comes
+from the passphrase by scrypt with the file's own salt; a piece's number is its nonce, and whether it is the last is
+authenticated with it, so that a file that was changed, cut or lengthened is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from model.errors import UserError
+
+MAGIC = b"detr-automl aes-gcm 1\n"
+SALT, TAG, PIECE = 16, 16, 64 << 20
+
+
+def is_encrypted(path: str | Path) -> bool:
+    """Whether a file was written by `encrypt`."""
+    with open(path, "rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def encrypt(data: bytes, passphrase: str) -> bytes:
+    """The whole file that holds `data`."""
+    salt = os.urandom(SALT)
+    cipher = _cipher(passphrase, salt)
+    pieces = [data[start : start + PIECE] for start in range(0, max(1, len(data)), PIECE)]
+    last = len(pieces) - 1
+    sealed = [cipher.encrypt(_nonce(i), piece, _place(i == last)) for i, piece in enumerate(pieces)]
+    return b"".join([MAGIC, salt, *sealed])
+
+
+def decrypt(path: str | Path, passphrase: str) -> bytes:
+    """What `encrypt` was given. Raises `UserError` without or with another passphrase, or when the file was changed."""
+    if not passphrase:
+        raise UserError(f"{path}: is encrypted; give its encryption_key")
+    whole = Path(path).read_bytes()
+    start = len(MAGIC) + SALT
+    cipher = _cipher(passphrase, whole[len(MAGIC) : start])
+    body = memoryview(whole)[start:]
+    pieces = [body[at : at + PIECE + TAG] for at in range(0, max(1, len(body)), PIECE + TAG)]
+    last = len(pieces) - 1
+    try:
+        opened = [cipher.decrypt(_nonce(i), piece, _place(i == last)) for i, piece in enumerate(pieces)]
+    except (InvalidTag, ValueError):
+        raise UserError(
+            f"{path}: encryption_key is not the one it was written with, or the file is damaged"
+        ) from None
+    return b"".join(opened)
+
+
+def _cipher(passphrase: str, salt: bytes) -> AESGCM:
+    return AESGCM(Scrypt(salt=salt, length=32, n=2**14, r=8, p=1).derive(passphrase.encode()))
+
+
+def _nonce(number: int) -> bytes:
+    return number.to_bytes(12, "big")
+
+
+def _place(last: bool) -> bytes:
+    return MAGIC + (b"last" if last else b"more")

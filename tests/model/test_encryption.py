@@ -1,0 +1,76 @@
+"""Checkpoints under a passphrase."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model import checkpoint as ckpt
+from model import encryption, weights
+from model.actions import evaluate, train
+from model.build import build_model
+from model.errors import UserError
+from model.spec import put, resolve
+from tests.conftest import with_data
+
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:pytorch_lightning", "ignore::Warning:torch")
+
+
+@pytest.mark.parametrize("size", [0, 1, 10, 11, 25])
+def test_what_goes_in_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(encryption, "PIECE", 10)
+    data, path = bytes(range(size)), tmp_path / "f"
+    path.write_bytes(encryption.encrypt(data, "secret"))
+    assert encryption.is_encrypted(path)
+    assert encryption.decrypt(path, "secret") == data
+    assert data not in path.read_bytes() or size < 2
+    for wrong, message in (("", "give its encryption_key"), ("Secret", "not the one it was written with")):
+        with pytest.raises(UserError, match=message):
+            encryption.decrypt(path, wrong)
+
+
+def test_a_changed_cut_or_lengthened_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encryption, "PIECE", 10)
+    whole, path = encryption.encrypt(bytes(25), "secret"), tmp_path / "f"
+    start = len(encryption.MAGIC) + encryption.SALT
+    pieces = [whole[start : start + 26], whole[start + 26 : start + 52]]
+    changed = bytearray(whole)
+    changed[start + 3] ^= 1
+    swapped = whole[:start] + pieces[1] + pieces[0] + whole[start + 52 :]
+    for damaged in (bytes(changed), whole[:-1], whole[: start + 52], whole + b"x", swapped, whole[:start]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="or the file is damaged"):
+            encryption.decrypt(path, "secret")
+
+
+def test_an_encrypted_training_is_resumed_evaluated_and_built_upon(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path
+) -> None:
+    spec = with_data(tiny, demo) | {"encryption_key": "secret", "results_dir": str(tmp_path)}
+    spec["train"]["num_epochs"] = 1
+    path = train.run(resolve("train", spec))["checkpoint"]
+    assert encryption.is_encrypted(path)
+    with pytest.raises(UserError, match="is encrypted; give its encryption_key"):
+        ckpt.load(path)
+    saved = ckpt.load(path, "secret")
+    detector = build_model(tiny)
+    assert weights.load(detector, path, "secret") == []
+    assert torch.equal(detector.query_embed.weight, saved["state_dict"]["query_embed.weight"])
+    spec["train"] |= {"num_epochs": 2, "resume_training_checkpoint_path": path}
+    again = ckpt.load(train.run(resolve("train", spec))["checkpoint"], "secret")
+    assert again["epoch"] == 1
+    scored = {k: v for k, v in spec.items() if k != "train"}
+    put(scored, "evaluate.checkpoint", path)
+    assert "test_mAP" in evaluate.run(resolve("evaluate", scored))
+    put(scored, "encryption_key", "other")
+    with pytest.raises(UserError, match="not the one it was written with"):
+        evaluate.run(resolve("evaluate", scored))
+
+
+def test_a_file_encrypted_by_tao_is_named(tmp_path: Path) -> None:
+    torch.save({"state_dict_encrypted": b"...", "epoch": 1}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="encrypted by TAO"):
+        weights.read(tmp_path / "w.pth")
