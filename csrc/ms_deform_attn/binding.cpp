@@ -1,16 +1,16 @@
 // The C interface of the CPU kernels: what model/ops/native.py calls through ctypes. No torch, no Python, and no
 // OpenMP at compile time: threads come from the OpenMP runtime that torch has loaded, whose address is handed in.
-#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <system_error>
 #include <thread>
 #include <vector>
 
-#include "cpu.h"
+#include "binding.h"
 
 namespace msda {
 namespace {
@@ -66,7 +66,10 @@ template <class Work> bool in_parallel(int64_t tasks, int64_t threads, const Wor
     openmp(body, &team, unsigned(threads), 0);
   } else {
     std::vector<std::thread> others;
-    for (int64_t i = 1; i < threads; i++) others.emplace_back(body, &team);
+    try {
+      for (int64_t i = 1; i < threads; i++) others.emplace_back(body, &team);
+    } catch (const std::system_error&) {  // no more threads to be had; those there are do the work
+    }
     team.run();
     for (auto& other : others) other.join();
   }
@@ -91,25 +94,14 @@ bool pays_to_pack(const Problem& p, const Kernels& kernels, bool is_double) {
 }  // namespace
 }  // namespace msda
 
-#define API __attribute__((visibility("default")))
-
 using namespace msda;
 
 extern "C" {
 
-// Arguments of one call, as model/ops/native.py lays them out.
-struct MsdaCall {
-  int64_t B, S, M, D, Q, L, P;
-  int64_t shapes[2 * MAX_LEVELS];  // (H, W) per level
-  const void *value, *locations, *weights, *grad_out;
-  void *out, *grad_value, *grad_locations, *grad_weights;
-  int64_t is_double, threads, variant;
-};
-
-API int msda_variants() { return COUNT; }
-API const char* msda_variant_name(int i) { return VARIANTS[i]->name; }
-API int msda_variant_usable(int i) { return VARIANTS[i]->usable(); }
-API void msda_use_openmp(void* parallel) { gomp_parallel = reinterpret_cast<GompParallel>(parallel); }
+int msda_variants() { return COUNT; }
+const char* msda_variant_name(int i) { return VARIANTS[i]->name; }
+int msda_variant_usable(int i) { return VARIANTS[i]->usable(); }
+void msda_use_openmp(void* parallel) { gomp_parallel = reinterpret_cast<GompParallel>(parallel); }
 
 static Problem problem_of(const MsdaCall& call) {
   Problem p{call.B, call.S, call.M, call.D, call.Q, call.L, call.P, {}, call.value, call.locations, call.weights,
@@ -122,12 +114,12 @@ static Problem problem_of(const MsdaCall& call) {
   return p;
 }
 
-// 0: done; 1: out of memory.
-API int msda_forward(const MsdaCall* call) {
+int msda_forward(const MsdaCall* call) {
   const Problem p = problem_of(*call);
   const Kernels& kernels = *VARIANTS[call->variant];
   const bool pack = pays_to_pack(p, kernels, call->is_double);
   const int64_t heads = p.B * p.M;
+  if (heads * p.Q == 0) return 0;
   // Enough tasks for every thread; each repeats the packing, so no more than needed.
   int64_t parts = heads >= call->threads ? 1 : (call->threads + heads - 1) / heads;
   if (!pack) parts = parts < 4 ? 4 : parts;
@@ -142,9 +134,9 @@ API int msda_forward(const MsdaCall* call) {
   });
 }
 
-// grad_value, grad_locations and grad_weights are written whole. Each task owns one image, head and range of levels,
+// Each task owns one image, head and range of levels,
 // and so its cells of grad_value: no atomics, and the order of additions does not depend on the threads.
-API int msda_backward(const MsdaCall* call) {
+int msda_backward(const MsdaCall* call) {
   const Problem p = problem_of(*call);
   const Kernels& kernels = *VARIANTS[call->variant];
   const bool pack = pays_to_pack(p, kernels, call->is_double);

@@ -3,6 +3,7 @@
 // instruction set can be picked by the linker for another.
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "cpu.h"
 
@@ -23,19 +24,26 @@ template <class T> struct Simd {
   static inline void store(T* p, V v) { std::memcpy(p, &v, sizeof v); }
   static inline V all(T x) { return x - V{}; }
 
-  // a, b as 2N scalars in a row: those at even (start 0) or odd (start 1) positions.
-  static inline V every_second(V a, V b, int start) {
-    I index;
-    for (int i = 0; i < N; i++) index[i] = 2 * i + start;
-    return __builtin_shuffle(a, b, index);
+  // Lane i of the result is scalar Pattern<N>::at(i) of a and b laid out in a row.
+  template <template <int> class Pattern> static inline V shuffle(V a, V b) {
+    return shuffle<Pattern<N>>(a, b, std::make_integer_sequence<int, N>());
   }
-  // a[0] b[0] a[1] b[1] ...: the first half (half 0) or the second.
-  static inline V interleaved(V a, V b, int half) {
-    I index;
-    for (int i = 0; i < N; i++) index[i] = (i % 2 ? N : 0) + (i + half * N) / 2;
-    return __builtin_shuffle(a, b, index);
+
+ private:
+  template <class P, int... i> static inline V shuffle(V a, V b, std::integer_sequence<int, i...>) {
+#ifdef __clang__
+    return __builtin_shufflevector(a, b, P::at(i)...);
+#else
+    return __builtin_shuffle(a, b, I{P::at(i)...});
+#endif
   }
 };
+
+template <int N> struct Even { static constexpr int at(int i) { return 2 * i; } };
+template <int N> struct Odd { static constexpr int at(int i) { return 2 * i + 1; } };
+// a[0] b[0] a[1] b[1] ...: its first and its second N scalars.
+template <int N> struct MixedFirst { static constexpr int at(int i) { return i / 2 + i % 2 * N; } };
+template <int N> struct MixedSecond { static constexpr int at(int i) { return N / 2 + i / 2 + i % 2 * N; } };
 
 // Sampling constants, one lane per sample of a query and head, for LP rounded up to whole vectors.
 template <class T> struct Lanes {
@@ -144,8 +152,8 @@ inline void prepare(const T* locations, const T* weights, const Shape<T>& shape,
   }
   for (int64_t i = 0; i < shape.padded; i += S::N) {
     const V a = S::load(locations + 2 * i), b = S::load(locations + 2 * i + S::N);
-    const auto x = along<T>(S::every_second(a, b, 0), lanes.width + i, lanes.last_x + i, lanes.has_x + i);
-    const auto y = along<T>(S::every_second(a, b, 1), lanes.height + i, lanes.last_y + i, lanes.has_y + i);
+    const auto x = along<T>(S::template shuffle<Even>(a, b), lanes.width + i, lanes.last_x + i, lanes.has_x + i);
+    const auto y = along<T>(S::template shuffle<Odd>(a, b), lanes.height + i, lanes.last_y + i, lanes.has_y + i);
     const V weight = S::load(weights + i), top = y.w0 * weight, bottom = y.w1 * weight;
     I start, row;
     std::memcpy(&start, lanes.start + i, sizeof start);
@@ -217,17 +225,18 @@ inline void mix_into(T* out, int64_t room, const T* plane, const Samples<T>& sam
 }
 
 // One head of `value` packed: rows of padded_dim scalars, cell after cell, so that neighbours share pages and the
-// whole head stays in L2. Natively a head's rows lie M*D scalars apart and fall into few cache sets.
+// whole head stays in L2. Natively a head's rows lie M*D scalars apart and fall into few cache sets. From the end, so
+// that what the first queries read is what was written last: in order, an L2 just too small would evict all of it.
 template <class T> void pack(const Problem& p, const Task& task, T* plane) {
   const int64_t stride = p.M * p.D, padded = padded_dim<T>(p);
   const T* row = static_cast<const T*>(p.value) + (task.b * p.S * p.M + task.m) * p.D;
   const int64_t first = p.levels[task.l0].start;
   const Level& last = p.levels[task.l1 - 1];
   const int64_t end = last.start + int64_t(last.height) * last.width;
-  for (int64_t s = first; s < end; s++) {
+  for (int64_t s = end; s-- > first;) {
     const T* from = row + s * stride;
     T* to = plane + s * padded;
-    __builtin_prefetch(from + 16 * stride);
+    __builtin_prefetch(from - 16 * stride);
     if (p.D % Simd<T>::N == 0) {
       for (int64_t d = 0; d < padded; d += Simd<T>::N) Simd<T>::store(to + d, Simd<T>::load(from + d));
     } else {
@@ -237,8 +246,9 @@ template <class T> void pack(const Problem& p, const Task& task, T* plane) {
 }
 
 // Where the next block's inputs lie, fetched a line at a time while this block is computed.
+template <class T> constexpr int64_t LINE = 64 / sizeof(T);
 template <class T> inline void fetch(const T* from, int64_t count) {
-  for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + i);
+  for (int64_t i = 0; i < count; i += LINE<T>) __builtin_prefetch(from + i);
 }
 
 template <class T> Shape<T> shape_of(const Problem& p, const Task& task) {
@@ -285,38 +295,36 @@ template <class T> void forward(const Problem& p, const Task& task) {
 
 // ---- backward -------------------------------------------------------------------------------------------------
 
-// Sums of four vectors -> four scalars.
-template <class T> inline void sums(typename Simd<T>::V a, typename Simd<T>::V b, typename Simd<T>::V c,
-                                    typename Simd<T>::V d, T* to, bool add) {
+// Sums within quads of scalars, by two steps that each halve the number of vectors. Within a quad: a0 b0 a1 b1 and
+// a2 b2 a3 b3 of two vectors; then the first and the last pairs.
+template <int N> struct QuadLow { static constexpr int at(int i) { return i / 4 * 4 + i % 4 / 2 + i % 2 * N; } };
+template <int N> struct QuadHigh { static constexpr int at(int i) { return QuadLow<N>::at(i) + 2; } };
+template <int N> struct PairsFirst { static constexpr int at(int i) { return i / 4 * 4 + i % 2 + i % 4 / 2 * N; } };
+template <int N> struct PairsLast { static constexpr int at(int i) { return PairsFirst<N>::at(i) + 2; } };
+
+// The sums of four vectors -> four scalars.
+template <class T>
+inline void sums(typename Simd<T>::V a, typename Simd<T>::V b, typename Simd<T>::V c, typename Simd<T>::V d, T* to,
+                 bool add) {
   using S = Simd<T>;
-  constexpr int G = 16 / sizeof(T);  // scalars in 16 bytes, within which shuffles are cheap
-  typedef T Quad __attribute__((vector_size(4 * sizeof(T))));
   if constexpr (S::N == 2) {  // doubles in 16 bytes
     const T r[4] = {a[0] + a[1], b[0] + b[1], c[0] + c[1], d[0] + d[1]};
     for (int i = 0; i < 4; i++) to[i] = add ? to[i] + r[i] : r[i];
   } else {
-    typename S::I low, high, even, odd;
-    for (int i = 0; i < S::N; i++) {
-      const int group = i / G * G, lane = i % G;
-      low[i] = group + lane / 2 + (lane % 2 ? S::N : 0);
-      high[i] = low[i] + G / 2;
-      even[i] = i / 4 * 4 + (i % 2) + (i % 4 / 2 ? S::N : 0);
-      odd[i] = even[i] + 2;
-    }
-    const auto ab = __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
-    const auto cd = __builtin_shuffle(c, d, low) + __builtin_shuffle(c, d, high);
-    const auto abcd = __builtin_shuffle(ab, cd, even) + __builtin_shuffle(ab, cd, odd);
-    Quad quad[S::N / 4], r;
-    std::memcpy(quad, &abcd, sizeof abcd);
-    if constexpr (S::N == 16) r = (quad[0] + quad[1]) + (quad[2] + quad[3]);
-    else if constexpr (S::N == 8) r = quad[0] + quad[1];
-    else r = quad[0];
+    typedef T Quad __attribute__((vector_size(4 * sizeof(T))));
+    const auto ab = S::template shuffle<QuadLow>(a, b) + S::template shuffle<QuadHigh>(a, b);
+    const auto cd = S::template shuffle<QuadLow>(c, d) + S::template shuffle<QuadHigh>(c, d);
+    const auto abcd = S::template shuffle<PairsFirst>(ab, cd) + S::template shuffle<PairsLast>(ab, cd);
+    Quad quads[S::N / 4];
+    std::memcpy(quads, &abcd, sizeof abcd);
+    for (int n = S::N / 8; n > 0; n /= 2)
+      for (int i = 0; i < n; i++) quads[i] += quads[i + n];
     if (add) {
       Quad before;
       std::memcpy(&before, to, sizeof before);
-      r += before;
+      quads[0] += before;
     }
-    std::memcpy(to, &r, sizeof r);
+    std::memcpy(to, &quads[0], sizeof(Quad));
   }
 }
 
@@ -373,10 +381,10 @@ inline void finish(const Slopes<T>& slopes, int64_t at, const Shape<T>& shape, T
     const int64_t j = at + i;
     const T* dots = slopes.dots + 4 * j;
     const V r0 = S::load(dots), r1 = S::load(dots + S::N), r2 = S::load(dots + 2 * S::N), r3 = S::load(dots + 3 * S::N);
-    const V even0 = S::every_second(r0, r1, 0), even1 = S::every_second(r2, r3, 0);
-    const V odd0 = S::every_second(r0, r1, 1), odd1 = S::every_second(r2, r3, 1);
-    const V d00 = S::every_second(even0, even1, 0), d10 = S::every_second(even0, even1, 1);
-    const V d01 = S::every_second(odd0, odd1, 0), d11 = S::every_second(odd0, odd1, 1);
+    const V even0 = S::template shuffle<Even>(r0, r1), even1 = S::template shuffle<Even>(r2, r3);
+    const V odd0 = S::template shuffle<Odd>(r0, r1), odd1 = S::template shuffle<Odd>(r2, r3);
+    const V d00 = S::template shuffle<Even>(even0, even1), d10 = S::template shuffle<Odd>(even0, even1);
+    const V d01 = S::template shuffle<Even>(odd0, odd1), d11 = S::template shuffle<Odd>(odd0, odd1);
     const V x0 = S::load(slopes.x0 + j), x1 = S::load(slopes.x1 + j);
     const V y0 = S::load(slopes.y0 + j), y1 = S::load(slopes.y1 + j), weight = S::load(slopes.weight + j);
     const V top = x0 * d00 + x1 * d01, bottom = x0 * d10 + x1 * d11;
@@ -384,8 +392,8 @@ inline void finish(const Slopes<T>& slopes, int64_t at, const Shape<T>& shape, T
     const V gx = weight * (S::load(slopes.dx0 + j) * left + S::load(slopes.dx1 + j) * right);
     const V gy = weight * (S::load(slopes.dy0 + j) * top + S::load(slopes.dy1 + j) * bottom);
     S::store(to_w + i, y0 * top + y1 * bottom);
-    S::store(to_xy + 2 * i, S::interleaved(gx, gy, 0));
-    S::store(to_xy + 2 * i + S::N, S::interleaved(gx, gy, 1));
+    S::store(to_xy + 2 * i, S::template shuffle<MixedFirst>(gx, gy));
+    S::store(to_xy + 2 * i + S::N, S::template shuffle<MixedSecond>(gx, gy));
   }
   if (!whole) {
     std::memcpy(grad_locations, xy, 2 * shape.LP * sizeof(T));
@@ -445,6 +453,11 @@ template <class T> void backward(const Problem& p, const Task& task) {
         fetch(locations + next * p.M * LP * 2, 2 * shape.LP);
         fetch(weights + next * p.M * LP, shape.LP);
         fetch(grad_out + next * p.M * p.D, p.D);
+      }
+      for (int64_t i = 0; i < shape.LP; i += LINE<T>) {  // and where this query's gradients will be written
+        __builtin_prefetch(grad_locations + q * p.M * LP * 2 + 2 * i, 1);
+        __builtin_prefetch(grad_locations + q * p.M * LP * 2 + 2 * i + LINE<T>, 1);
+        __builtin_prefetch(grad_weights + q * p.M * LP + i, 1);
       }
       const T* from = grad_out + q * p.M * p.D;
       int64_t d = 0;
