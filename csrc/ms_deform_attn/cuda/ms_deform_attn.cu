@@ -9,9 +9,6 @@
 // cells and the four weights. The group then walks over the samples: the owner's five numbers travel by shuffle and
 // each lane loads, for each of the four cells, its own 16 bytes of the row. README.md beside this file tells why.
 
-struct Half { unsigned short bits; };
-struct BFloat16 { unsigned short bits; };
-
 constexpr int MAX_LEVELS = 5;
 constexpr unsigned WARP = 0xffffffffu;
 
@@ -20,7 +17,10 @@ struct Levels { int height[MAX_LEVELS], width[MAX_LEVELS], first_row[MAX_LEVELS]
 struct Extent { int queries, rows, first_tile, first_image; };
 
 // ---------------------------------------------------------------------------------------------- device intrinsics
-#ifndef MSDA_ON_CPU
+#ifndef MSDA_ON_CPU  // else tests/model/ops/cuda_on_cpu.h has defined them
+struct Half { unsigned short bits; };
+struct BFloat16 { unsigned short bits; };
+
 __device__ __forceinline__ float widen(Half x) {
   float y;
   asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
@@ -33,6 +33,12 @@ __device__ __forceinline__ void narrow(float x, BFloat16& y) { asm("cvt.rn.bf16.
 __device__ __forceinline__ float2 load_once(const float2* at) {
   float2 x;
   asm("ld.global.nc.L1::no_allocate.v2.f32 {%0, %1}, [%2];" : "=f"(x.x), "=f"(x.y) : "l"(at));
+  return x;
+}
+
+// The same number, but the compiler no longer knows: what follows from it is computed again instead of kept.
+__device__ __forceinline__ float again(float x) {
+  asm volatile("" : "+f"(x));
   return x;
 }
 
@@ -147,28 +153,26 @@ template <bool THIN> __device__ __forceinline__ Axis along(float location, int s
   return axis;
 }
 
-// A sample as its owner holds it. scale: cells per unit of location, times the attention weight.
-struct Sample { int row; float weight[4], attention, scale_x, scale_y; Axis x, y; };
+// A sample as its owner holds it: what was read, and what the group needs of it.
+struct Sample { float2 location; float attention; int row; float weight[4]; };
+
+struct Level { int height, width, first_row; };
+
+template <class Type> __device__ __forceinline__ Level level_of(int sample, const Levels& levels) {
+  Level level{levels.height[0], levels.width[0], levels.first_row[0]};
+#pragma unroll
+  for (int l = 1; l < Type::L; ++l)
+    if (sample >= l * Type::P) level = {levels.height[l], levels.width[l], levels.first_row[l]};
+  return level;
+}
 
 template <class Type>
 __device__ __forceinline__ Sample prepare(int sample, float2 location, float attention, const Levels& levels) {
-  int height = levels.height[0], width = levels.width[0], first_row = levels.first_row[0];
-#pragma unroll
-  for (int l = 1; l < Type::L; ++l)
-    if (sample >= l * Type::P) height = levels.height[l], width = levels.width[l], first_row = levels.first_row[l];
-  Sample s;
-  s.x = along<Type::THIN>(location.x, width);
-  s.y = along<Type::THIN>(location.y, height);
-  s.row = first_row + s.y.first * width + s.x.first;
-  s.attention = attention;
-  s.scale_x = attention * float(width);
-  s.scale_y = attention * float(height);
-  const float top = attention * s.y.weight[0], bottom = attention * s.y.weight[1];
-  s.weight[0] = top * s.x.weight[0];
-  s.weight[1] = top * s.x.weight[1];
-  s.weight[2] = bottom * s.x.weight[0];
-  s.weight[3] = bottom * s.x.weight[1];
-  return s;
+  const Level level = level_of<Type>(sample, levels);
+  const Axis x = along<Type::THIN>(location.x, level.width), y = along<Type::THIN>(location.y, level.height);
+  const float top = attention * y.weight[0], bottom = attention * y.weight[1];
+  return {location, attention, level.first_row + y.first * level.width + x.first,
+          {top * x.weight[0], top * x.weight[1], bottom * x.weight[0], bottom * x.weight[1]}};
 }
 
 // Where this group works, and which samples its lane owns.
@@ -355,16 +359,19 @@ template <class Type, bool EXACT> struct Backward {
   __device__ __forceinline__ void finish(int sample, const Dots& dots, float* grad_locations,
                                          typename Type::A* grad_weights) const {
     if (!place.inside || sample >= Type::SAMPLES) return;
+    const Level level = level_of<Type>(sample, levels);
+    const Axis x = along<Type::THIN>(again(own.location.x), level.width);
+    const Axis y = along<Type::THIN>(again(own.location.y), level.height);
     const float(&d)[4] = dots.cell;
-    const float top = own.x.weight[0] * d[0] + own.x.weight[1] * d[1];
-    const float bottom = own.x.weight[0] * d[2] + own.x.weight[1] * d[3];
-    const float top_slope = own.x.slope[0] * d[0] + own.x.slope[1] * d[1];
-    const float bottom_slope = own.x.slope[0] * d[2] + own.x.slope[1] * d[3];
+    const float top = x.weight[0] * d[0] + x.weight[1] * d[1], top_slope = x.slope[0] * d[0] + x.slope[1] * d[1];
+    const float bottom = x.weight[0] * d[2] + x.weight[1] * d[3];
+    const float bottom_slope = x.slope[0] * d[2] + x.slope[1] * d[3];
+    const float by_x = y.weight[0] * top_slope + y.weight[1] * bottom_slope;
+    const float by_y = y.slope[0] * top + y.slope[1] * bottom;
     const long long at = place.item * Type::SAMPLES + sample;
     reinterpret_cast<float2*>(grad_locations)[at] =
-        make_float2(own.scale_x * (own.y.weight[0] * top_slope + own.y.weight[1] * bottom_slope),
-                    own.scale_y * (own.y.slope[0] * top + own.y.slope[1] * bottom));
-    narrow(own.y.weight[0] * top + own.y.weight[1] * bottom, grad_weights[at]);
+        make_float2(own.attention * float(level.width) * by_x, own.attention * float(level.height) * by_y);
+    narrow(y.weight[0] * top + y.weight[1] * bottom, grad_weights[at]);
   }
 };
 
@@ -391,8 +398,9 @@ __device__ __forceinline__ void backward(const typename Type::T* grad_out, const
 
 // -------------------------------------------------------------------------------------------------- one instance
 // MSDA_KERNEL: FORWARD, BACKWARD or EXACT_BACKWARD. MSDA_VALUE, MSDA_WEIGHT: float, Half or BFloat16. The others are
-// integers, as in Type. Grid: (M, tiles of blockDim.x / GROUP queries, images); heads fastest, images slowest, so that
-// one image's rows and sums stay in L2. A block is any multiple of 32 threads up to 256.
+// integers, as in Type; MSDA_BLOCKS is how many blocks of 256 threads an SM must have registers for.
+// Grid: (M, tiles of blockDim.x / GROUP queries, images); heads fastest, images slowest, so that one image's rows and
+// sums stay in L2. A block is any multiple of 32 threads up to 256.
 #define FORWARD 0
 #define BACKWARD 1
 #define EXACT_BACKWARD 2
@@ -400,7 +408,7 @@ using Instance =
     Type<MSDA_VALUE, MSDA_WEIGHT, MSDA_M, MSDA_D, MSDA_L, MSDA_P, MSDA_THIN != 0, MSDA_V, MSDA_GROUP>;
 
 #if MSDA_KERNEL == FORWARD
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, MSDA_BLOCKS)
     ms_deform_attn(const Instance::T* __restrict__ value, const float* __restrict__ locations,
                    const Instance::A* __restrict__ weights, Instance::T* __restrict__ out,
                    const __grid_constant__ Levels levels, const __grid_constant__ Extent extent) {
@@ -408,7 +416,7 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 #else
 constexpr bool EXACT = MSDA_KERNEL == EXACT_BACKWARD;
-extern "C" __global__ void __launch_bounds__(256, 3)
+extern "C" __global__ void __launch_bounds__(256, MSDA_BLOCKS)
     ms_deform_attn(const Instance::T* __restrict__ grad_out, const Instance::T* __restrict__ value,
                    const float* __restrict__ locations, const Instance::A* __restrict__ weights,
                    Sums<EXACT>::type* __restrict__ grad_value, float* __restrict__ grad_locations,
