@@ -341,7 +341,7 @@ template <class Type, bool EXACT> struct Backward {
       return sample(first, j);
     } else {
       Dots low = collect<BIT / 2>(first, j), sum;
-      if (first + j + BIT >= Type::SAMPLES) {  // no upper half
+      if (Type::SAMPLES % Type::GROUP && first + j + BIT >= Type::SAMPLES) {  // no upper half
         for (int k = 0; k < 4; ++k) sum.cell[k] = low.cell[k] + __shfl_xor_sync(WARP, low.cell[k], BIT, Type::GROUP);
         return sum;
       }
@@ -388,7 +388,7 @@ __device__ __forceinline__ void backward(const typename Type::T* grad_out, const
 #pragma unroll
   for (int turn = 0; turn < Type::TURNS; ++turn)
     if (Type::holds(place.lane, turn)) load<Type::V>(grad_out + place.channels() + turn * Type::STEP, b.grad[turn]);
-#pragma unroll
+#pragma unroll 1  // unrolled, loads move so far ahead that registers spill
   for (int first = 0; first < Type::SAMPLES; first += Type::GROUP) {
     b.own = place.own(first + place.lane, locations, weights, levels);
     const Dots dots = b.template collect<Type::GROUP / 2>(first, 0);
