@@ -1,15 +1,15 @@
-"""COCO's twelve numbers, by faster-coco-eval, which gives pycocotools' results and takes an eighth of its time."""
+"""COCO's twelve numbers and each class's AP, for detections and a dataset."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from model.coco_evaluation import IOU_THRESHOLDS, Boxes, Evaluation, evaluate
 from model.data.coco import CocoData
+from model.errors import UserError
 
 NAMES = (
     "mAP", "mAP50", "mAP75", "mAP_small", "mAP_medium", "mAP_large",
@@ -18,28 +18,29 @@ NAMES = (
 
 
 class CocoMetrics:
-    """Collects predictions, then scores them against `data`; with `class_ids`, only those categories count.
+    """Collects predictions, then scores them against `data`; with `class_ids`, only those categories count (None or
+    empty: all).
 
-    Predictions of one image may come twice (padding of a distributed sampler); the first counts.
+    Predictions of one image may come twice (a distributed sampler repeats some); the first counts.
     """
 
     def __init__(self, data: CocoData, class_ids: Sequence[int] | None = None) -> None:
-        self.data, self.class_ids = data, list(class_ids) if class_ids else None
-        self.found: dict[int, Any] = {}
+        self.data, self.class_ids = data, check_class_ids(data, class_ids)
+        self.found: dict[int, dict[str, np.ndarray]] = {}
 
     def update(self, predictions: Sequence[dict[str, Any]]) -> None:
-        """Each: {"image_id", "scores" [N], "labels" [N], "boxes_xyxy_px" [N, 4]}."""
+        """Each: {"image_id", "scores" [N], "labels" [N], "boxes_xyxy_px" [N, 4]}, arrays or tensors on the CPU."""
         for prediction in predictions:
-            self.found.setdefault(int(prediction["image_id"]), prediction)
+            arrays = {n: np.asarray(prediction[n]) for n in ("scores", "labels", "boxes_xyxy_px")}
+            self.found.setdefault(int(prediction["image_id"]), arrays)
 
     def results(self) -> list[dict[str, Any]]:
         """The predictions as a COCO results list (boxes xywh px)."""
         rows = []
         for image_id, prediction in self.found.items():
-            boxes = np.asarray(prediction["boxes_xyxy_px"], dtype=np.float64)
-            boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
-            scores = np.asarray(prediction["scores"], dtype=np.float64).tolist()
-            labels = np.asarray(prediction["labels"]).tolist()
+            boxes = xyxy_to_xywh(prediction["boxes_xyxy_px"]).tolist()
+            scores = prediction["scores"].astype(np.float64).tolist()
+            labels = prediction["labels"].tolist()
             rows += [
                 {"image_id": image_id, "category_id": label, "bbox": box, "score": score}
                 for label, box, score in zip(labels, boxes, scores, strict=True)
@@ -48,40 +49,79 @@ class CocoMetrics:
 
     def compute(self) -> dict[str, Any]:
         """The twelve numbers (0-1, -1 where nothing of that size is annotated) and "per_class": {id: AP}."""
-        evaluation = self.evaluate()
-        if evaluation is None:
-            return dict.fromkeys(NAMES, 0.0) | {"per_class": dict.fromkeys(self.categories(), 0.0)}
-        precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class]
-        per_class = {}
-        for index, category in enumerate(evaluation.params.catIds):
-            values = precision[:, :, index]
-            values = values[values > -1]
-            per_class[int(category)] = float(values.mean()) if values.size else -1.0
-        return {
-            **{name: float(v) for name, v in zip(NAMES, evaluation.stats[:12], strict=True)},
-            "per_class": per_class,
-        }
+        return summarise(self.evaluate(), self.categories())
 
     def categories(self) -> list[int]:
-        return self.class_ids or [int(c["id"]) for c in self.data.categories]
+        """The ids that count, rising."""
+        return self.class_ids or sorted(int(c["id"]) for c in self.data.categories)
 
-    def evaluate(self) -> Any:
-        """The evaluated COCOeval, or None when nothing was found at all (both libraries stumble over that)."""
-        from faster_coco_eval import COCO, COCOeval_faster
+    def evaluate(self) -> Evaluation:
+        """Raises `UserError` for a prediction of an image that the dataset lacks."""
+        images, categories = np.unique(self.data.image_ids), np.array(self.categories(), dtype=np.int64)
+        owner = np.repeat(self.data.image_ids, np.diff(self.data.starts))
+        rows = np.isin(self.data.labels, categories)
+        truth = _boxes(owner, self.data.labels, self.data.boxes_xywh_px, rows, images, categories)
+        strangers = np.setdiff1d(np.fromiter(self.found, np.int64, len(self.found)), images)
+        if len(strangers):
+            raise UserError(f"predictions of images {strangers[:5].tolist()}, which the annotations lack")
+        owner = np.repeat(list(self.found), [len(p["scores"]) for p in self.found.values()])
+        scores, labels, boxes = (
+            np.concatenate([p[name] for p in self.found.values()] or [np.zeros(shape)])
+            for name, shape in (("scores", (0,)), ("labels", (0,)), ("boxes_xyxy_px", (0, 4)))
+        )
+        kept = np.isin(labels, categories)
+        found = _boxes(owner, labels.astype(np.int64), xyxy_to_xywh(boxes), kept, images, categories)
+        areas, crowd = self.data.areas[rows].astype(np.float64), np.asarray(self.data.crowd[rows])
+        return evaluate(truth, areas, crowd, found, scores[kept].astype(np.float64), len(categories))
 
-        rows = self.results()
-        if not rows:
-            return None
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth = COCO(self.data.ground_truth())
-            evaluation = COCOeval_faster(truth, truth.loadRes(rows), "bbox", print_function=_quiet)
-            if self.class_ids:
-                evaluation.params.catIds = self.class_ids
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-        return evaluation
+
+def check_class_ids(data: CocoData, class_ids: Sequence[int] | None) -> list[int] | None:
+    """The ids, sorted, None for all. Raises `UserError` for one that is no category of the data."""
+    known = {int(c["id"]): c["name"] for c in data.categories}
+    if unknown := sorted(set(class_ids or []) - set(known)):
+        raise UserError(
+            f"dataset.eval_class_ids: {unknown} are no categories of the data, which have {known}; null means all"
+        )
+    return sorted(set(class_ids)) if class_ids else None
 
 
-def _quiet(*_: Any, **__: Any) -> None:
-    """faster-coco-eval prints through this."""
+def summarise(evaluation: Evaluation, categories: Sequence[int]) -> dict[str, Any]:
+    """As `CocoMetrics.compute` returns."""
+    precision, recall = evaluation.precision, evaluation.recall
+    iou75 = int(np.argmin(abs(IOU_THRESHOLDS - 0.75)))
+    parts = (
+        precision[..., 0], precision[0, ..., 0], precision[iou75, ..., 0],
+        precision[..., 1], precision[..., 2], precision[..., 3],
+        recall[:, :, 0, 0], recall[:, :, 0, 1], recall[:, :, 0, 2],
+        recall[:, :, 1, 2], recall[:, :, 2, 2], recall[:, :, 3, 2],
+    )  # fmt: skip
+    per_class = {c: aps["AP"] for c, aps in zip(categories, summarise_classes(evaluation), strict=True)}
+    return {name: _mean(part) for name, part in zip(NAMES, parts, strict=True)} | {"per_class": per_class}
+
+
+def summarise_classes(evaluation: Evaluation) -> list[dict[str, float]]:
+    """{"AP", "AP50"} of each class; -1 where the class has no object."""
+    of_class = np.moveaxis(evaluation.precision[..., 0], 2, 0)  # [K, T, R]
+    return [{"AP": _mean(values), "AP50": _mean(values[0])} for values in of_class]
+
+
+def xyxy_to_xywh(boxes: np.ndarray) -> np.ndarray:
+    """[N, 4] -> [N, 4] float64."""
+    boxes = boxes.astype(np.float64).reshape(-1, 4)
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def _boxes(
+    owner: np.ndarray, labels: np.ndarray, xywh: np.ndarray, rows: np.ndarray, images: np.ndarray,
+    categories: np.ndarray,
+) -> Boxes:  # fmt: skip
+    return Boxes(
+        np.searchsorted(images, owner[rows]).astype(np.int64),
+        np.searchsorted(categories, labels[rows]),
+        np.asarray(xywh[rows], dtype=np.float64),
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[values > -1]
+    return float(known.mean()) if known.size else -1.0

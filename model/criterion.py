@@ -105,10 +105,11 @@ class Criterion(nn.Module):
         }
 
     def _object_count(self, targets: list[dict[str, Any]], device: torch.device) -> float:
-        """Objects per process, averaged over all processes, at least 1."""
+        """Objects per process, averaged over all processes, at least 1. In evaluation those of this process alone,
+        whose batches need not be as many as another's."""
         count = torch.tensor(float(sum(len(t["labels"]) for t in targets)), device=device)
         world = 1
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if self.training and torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(count)
             world = torch.distributed.get_world_size()
         return max(1.0, float(count) / world)

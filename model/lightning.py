@@ -14,12 +14,14 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from model import checkpoint as ckpt
 from model.build import build_criterion, build_model
 from model.coco_metrics import CocoMetrics
+from model.distributed import gather
 from model.encryption import encrypt
 from model.errors import UserError
 from model.postprocess import postprocess
@@ -104,7 +106,20 @@ class DetectorModule(pl.LightningModule):
         self.ema = moving_average(self.model, decay) if decay else None
         self.val_metrics: dict[str, float] = {}
         self._losses: list[torch.Tensor] = []
-        self._val_losses: list[torch.Tensor] = []
+        self._val_losses: list[torch.Tensor] = []  # [summed loss, boxes] of every batch
+
+    def configure_model(self) -> None:
+        """Under FSDP, spread the parameters: each transformer layer's, and the rest together."""
+        if not isinstance(self.trainer.strategy, ModelParallelStrategy):
+            return
+        from torch.distributed.fsdp import fully_shard
+
+        assert self.device_mesh is not None
+        mesh = self.device_mesh["data_parallel"]
+        for stack in (self.model.transformer.encoder, self.model.transformer.decoder):
+            for layer in stack.layers:
+                fully_shard(layer, mesh=mesh)
+        fully_shard(self.model, mesh=mesh)
 
     def configure_optimizers(self) -> Any:
         optim = self.spec["train"]["optim"]
@@ -157,7 +172,11 @@ class DetectorModule(pl.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         images, mask, targets = batch
         outputs = (self.model if self.ema is None else self.ema.module)(images, mask)
-        self._val_losses.append(self.criterion(outputs, targets)["loss"].detach())
+        if targets[0]["epoch"]:  # a repeat, only there to keep the ranks in step
+            return
+        boxes = sum(len(target["labels"]) for target in targets)
+        loss = self.criterion(outputs, targets)["loss"].detach() * max(1, boxes)  # it is a mean over boxes
+        self._val_losses.append(torch.stack([loss, loss.new_tensor(float(boxes))]))
         sizes = [target["orig_size"] for target in targets]
         for target, found in zip(
             targets, postprocess(outputs, sizes, self.spec["model"]["num_select"]), strict=True
@@ -167,9 +186,11 @@ class DetectorModule(pl.LightningModule):
             )
 
     def on_validation_epoch_end(self) -> None:
-        self.val_metrics = {"val_loss": self._mean(self._val_losses)}
+        summed = torch.stack(self._val_losses).sum(0) if self._val_losses else torch.zeros(2, device=self.device)
+        loss, boxes = self.trainer.strategy.reduce(summed, reduce_op="sum").tolist()
+        self.val_metrics = {"val_loss": loss / max(1.0, boxes)}
         metrics = CocoMetrics(self.val_data, class_ids=self.spec["dataset"]["eval_class_ids"] or None)
-        metrics.update(self._gather(self._predictions))
+        metrics.update(gather(self._predictions))
         scores = metrics.compute()
         self.val_metrics |= {"val_mAP": float(scores["mAP"]), "val_mAP50": float(scores["mAP50"])}
 
@@ -185,13 +206,6 @@ class DetectorModule(pl.LightningModule):
         mean = torch.stack(losses).mean() if losses else torch.tensor(float("nan"), device=self.device)
         return float(self.trainer.strategy.reduce(mean, reduce_op="mean"))
 
-    def _gather(self, predictions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Predictions of every rank; each image is scored by exactly one."""
-        if self.trainer.world_size == 1:
-            return predictions
-        parts: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(parts, predictions)
-        return [prediction for part in parts for prediction in part]
 
 
 class EncryptedCheckpoints(TorchCheckpointIO):

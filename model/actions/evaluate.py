@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model.coco_metrics import NAMES, CocoMetrics
+import numpy as np
+
+from model.coco_evaluation import RECALL_THRESHOLDS, Evaluation
+from model.coco_metrics import NAMES, CocoMetrics, summarise, summarise_classes
 from model.data.coco import CocoData, load_sources
 from model.spec import Spec, load, require
 from model.status import Status
@@ -19,27 +23,28 @@ def main(spec_path: str) -> None:
 
 
 def run(spec: Spec) -> dict[str, Any]:
-    """Writes results.json (COCO results), metrics.json and precision_recall.html to `<results_dir>/evaluate`.
+    """Writes results.json (COCO results), metrics.json, per_class.csv and precision_recall.html to
+    `<results_dir>/evaluate`; in several processes the first one does, and each scores a part of the images.
 
     Returns the metrics: test_mAP, test_mAP50, COCO's twelve numbers, "per_class" [{"id", "name", "AP"}].
     """
+    from model.distributed import gather, group, start_ranks
+
     require(spec, "dataset.test_data_sources.json_file", "dataset.test_data_sources.image_dir")
     folder = Path(spec["evaluate"]["results_dir"] or Path(spec["results_dir"] or "results") / "evaluate")
-    folder.mkdir(parents=True, exist_ok=True)
-    status = Status(folder, spec["model_name"])
-    status.write("STARTED", "Starting evaluation.")
-    data = load_sources([spec["dataset"]["test_data_sources"]])
-    metrics = CocoMetrics(data, class_ids=spec["dataset"]["eval_class_ids"] or None)
-    metrics.update(predictions(spec, data))
-    scores = metrics.compute()
-    names = {c["id"]: c["name"] for c in data.categories}
-    result = {"test_mAP": scores["mAP"], "test_mAP50": scores["mAP50"], **{n: scores[n] for n in NAMES}}
-    result["per_class"] = [
-        {"id": i, "name": names.get(i, str(i)), "AP": ap} for i, ap in scores["per_class"].items()
-    ]
-    (folder / "results.json").write_text(json.dumps(metrics.results()))
-    (folder / "metrics.json").write_text(json.dumps(result, indent=1) + "\n")
-    _draw_precision_recall(metrics, names, folder / "precision_recall.html")
+    if start_ranks(spec, "evaluate"):
+        return dict(json.loads((folder / "metrics.json").read_text()))
+    with group() as (rank, world):
+        data = load_sources([spec["dataset"]["test_data_sources"]], spec["dataset"]["dataset_type"])
+        metrics = CocoMetrics(data, class_ids=spec["dataset"]["eval_class_ids"])
+        if rank:
+            gather(predictions(spec, data, rank, world))
+            return {}
+        folder.mkdir(parents=True, exist_ok=True)
+        status = Status(folder, spec["model_name"])
+        status.write("STARTED", "Starting evaluation.")
+        metrics.update(gather(predictions(spec, data, rank, world)))
+    result = _write(metrics, folder)
     status.write(
         "SUCCESS", "Evaluation finished.", {k: v for k, v in result.items() if k.startswith("test_")}
     )
@@ -47,22 +52,26 @@ def run(spec: Spec) -> dict[str, Any]:
     return result
 
 
-def predictions(spec: Mapping[str, Any], data: CocoData) -> list[dict[str, Any]]:
-    """Every image's detections, above `evaluate.conf_threshold`, each image once, the last partial batch too."""
-    from torch.utils.data import DataLoader
+def predictions(
+    spec: Mapping[str, Any], data: CocoData, rank: int = 0, world: int = 1
+) -> list[dict[str, Any]]:
+    """This rank's images, each once, with their detections at or above `evaluate.conf_threshold`."""
+    from rich.progress import track
 
-    from model.data.module import Collate, DetectionDataset, loader_workers
+    from model.data.module import eval_loader
     from model.data.transforms import EvalTransform
     from model.deploy.runners import input_size, open_runner
     from model.postprocess import postprocess
 
     section = spec["evaluate"]
     runner = open_runner(spec, "evaluate")
-    items = DetectionDataset(data, EvalTransform(spec, input_size(runner, spec, "evaluate")), 0)
+    transform = EvalTransform(spec, input_size(runner, spec, "evaluate"))
     size = section["batch_size"] if section["batch_size"] > 0 else spec["dataset"]["batch_size"]
-    workers = loader_workers(spec["dataset"]["workers"])
+    loader = eval_loader(data, transform, size, spec["dataset"]["workers"], rank=rank, world=world)
     found = []
-    for images, mask, targets in DataLoader(items, size, num_workers=workers, collate_fn=Collate(None)):
+    for images, mask, targets in track(loader, "evaluate", len(loader), transient=True, disable=rank > 0):
+        if targets[0]["epoch"]:  # a repeat, see EvalBatches
+            continue
         outputs = runner.infer(images, mask)
         sizes = [target["orig_size"] for target in targets]
         for target, one in zip(
@@ -70,33 +79,49 @@ def predictions(spec: Mapping[str, Any], data: CocoData) -> list[dict[str, Any]]
         ):
             keep = one["scores"] >= section["conf_threshold"]
             found.append(
-                {"image_id": target["image_id"]} | {name: values[keep] for name, values in one.items()}
+                {"image_id": target["image_id"]} | {name: values[keep].numpy() for name, values in one.items()}
             )
     return found
 
 
+def _write(metrics: CocoMetrics, folder: Path) -> dict[str, Any]:
+    evaluation, categories = metrics.evaluate(), metrics.categories()
+    scores = summarise(evaluation, categories)
+    names = {c["id"]: c["name"] for c in metrics.data.categories}
+    result = {"test_mAP": scores["mAP"], "test_mAP50": scores["mAP50"], **{n: scores[n] for n in NAMES}}
+    labels, ids = np.asarray(metrics.data.labels), categories
+    per_class = zip(ids, summarise_classes(evaluation), strict=True)
+    result["per_class"] = [
+        {"id": i, "name": names[i], "boxes": int((labels == i).sum()), **ap} for i, ap in per_class
+    ]
+    (folder / "results.json").write_text(json.dumps(metrics.results()))
+    (folder / "metrics.json").write_text(json.dumps(result, indent=1) + "\n")
+    with (folder / "per_class.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(result["per_class"][0]))
+        writer.writeheader()
+        writer.writerows(result["per_class"])
+    _draw_precision_recall(evaluation, [names[i] for i in ids], folder / "precision_recall.html")
+    return result
+
+
 def _print(result: Mapping[str, Any], images: int, folder: Path) -> None:
-    width = max((len(c["name"]) for c in result["per_class"]), default=5)
-    print(f"{'class':<{width}}     AP")
+    width = max(5, *(len(c["name"]) for c in result["per_class"]))
+    print(f"{'class':<{width}}   boxes     AP   AP50")
     for row in result["per_class"]:
-        print(f"{row['name']:<{width}}  {row['AP']:.3f}")
+        print(f"{row['name']:<{width}}  {row['boxes']:6}  {row['AP']:5.3f}  {row['AP50']:5.3f}")
     figures = f"test_mAP {result['test_mAP']:.4f}, test_mAP50 {result['test_mAP50']:.4f}"
     print(f"{figures} on {images} images; files: {folder}")
 
 
-def _draw_precision_recall(metrics: CocoMetrics, names: Mapping[int, str], path: Path) -> None:
+def _draw_precision_recall(evaluation: Evaluation, names: list[str], path: Path) -> None:
     """Precision over recall at IoU 0.5, one line a class."""
     import plotly.graph_objects as go
 
-    evaluation = metrics.evaluate()
     figure = go.Figure(layout={"template": "plotly_white", "title": "Precision and recall at IoU 0.5"})
-    if evaluation is not None:
-        recall = evaluation.params.recThrs
-        for index, category in enumerate(evaluation.params.catIds):
-            precision = evaluation.eval["precision"][0, :, index, 0, -1]
-            figure.add_scatter(
-                x=recall, y=precision.clip(min=0), name=names.get(int(category), str(category))
-            )
+    for index, name in enumerate(names):
+        figure.add_scatter(
+            x=RECALL_THRESHOLDS, y=evaluation.precision[0, :, index, 0].clip(min=0), name=name
+        )
     figure.update_xaxes(title="recall", range=[0, 1.01])
     figure.update_yaxes(title="precision", range=[0, 1.01])
     figure.write_html(path, include_plotlyjs=True)

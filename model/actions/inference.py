@@ -54,7 +54,7 @@ def run(spec: Spec) -> dict[str, Any]:
 def find_images(sources: list[str]) -> list[tuple[Path, Path]]:
     """(source, image) for every image in folders, archives and single files. Raises `UserError` for none."""
     from model.data.sources import is_archive, stage
-    from model.deploy.precision import IMAGE_SUFFIXES
+    from model.data.images import SUFFIXES
 
     found = []
     for text in [s for s in sources if s]:
@@ -63,7 +63,7 @@ def find_images(sources: list[str]) -> list[tuple[Path, Path]]:
             found.append((source.parent, source))
             continue
         root = stage(source)
-        found += [(source, p) for p in sorted(root.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+        found += [(source, p) for p in sorted(root.rglob("*")) if p.suffix.lower() in SUFFIXES]
     if not found:
         raise UserError(f"dataset.infer_data_sources.image_dir must name images, but {sources} holds none")
     return found

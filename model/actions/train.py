@@ -101,13 +101,13 @@ def build_trainer(spec: Spec, callbacks: list[Any]) -> Any:
         raise UserError("train.accelerator is gpu, but torch finds no CUDA device; set it to auto or cpu")
     if train["precision"] == "fp16" and not on_gpu:
         raise UserError("train.precision fp16 needs a GPU; on a CPU use fp32 or bf16")
-    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", train["num_gpus"] if on_gpu else 1))
-    distributed = local_ranks * train["num_nodes"] > 1
+    devices = _devices(spec, on_gpu)
     return pl.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
-        devices=_devices(spec, local_ranks) if on_gpu else local_ranks,
+        devices=devices,
         num_nodes=train["num_nodes"],
-        strategy=train["distributed_strategy"] if distributed else "auto",
+        strategy=_strategy(spec, (devices if isinstance(devices, int) else len(devices)) * train["num_nodes"]),
+        sync_batchnorm=on_gpu,  # statistics of the whole batch; torch has it for GPUs alone
         precision=PRECISIONS[train["precision"]],  # type: ignore[arg-type]
         max_epochs=train["num_epochs"],
         check_val_every_n_epoch=min(train["validation_interval"], train["num_epochs"]),
@@ -139,12 +139,49 @@ def wandb_logger(spec: Spec) -> Any:
     return WandbLogger(save_dir=str(folder_of(spec)), id=settings["run_id"] or None, **options)
 
 
-def _devices(spec: Spec, local_ranks: int) -> Any:
-    """The GPUs named by train.gpu_ids when they are as many as asked for; a launcher that has hidden the other
-    GPUs numbers its own from 0."""
-    ids = spec["train"]["gpu_ids"]
-    launched = "LOCAL_RANK" in os.environ or "CUDA_VISIBLE_DEVICES" in os.environ
-    return ids if len(ids) == local_ranks and not launched else local_ranks
+def _devices(spec: Spec, on_gpu: bool) -> int | list[int]:
+    """The GPUs to use, by number, or how many processes a launcher has started here, which must be what the spec asks
+    for: a launcher shows each process its own GPUs, numbered from 0."""
+    from model.distributed import gpu_ids, launched
+
+    train, nodes = spec["train"], spec["train"]["num_nodes"]
+    if launched():
+        here, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+        if world != here * nodes:
+            raise UserError(
+                f"train.num_nodes is {nodes}, but the launcher started {world} processes, {here} of them here"
+            )
+        if on_gpu and here != train["num_gpus"]:
+            raise UserError(f"train.num_gpus is {train['num_gpus']}, but the launcher started {here} processes")
+        return here
+    if nodes > 1:
+        raise UserError(
+            f"train.num_nodes is {nodes}: start it on every node, with torchrun --nnodes={nodes} "
+            f"--nproc-per-node={train['num_gpus']} ... -m model.cli train -e spec.yaml"
+        )
+    if on_gpu:
+        ids = gpu_ids(train, "train")
+        return ids if "CUDA_VISIBLE_DEVICES" not in os.environ else len(ids)
+    if train["num_gpus"] > 1:
+        print(f"warning: train.num_gpus is {train['num_gpus']}, but there is no GPU; one process trains on the CPU")
+    return 1
+
+
+def _strategy(spec: Spec, processes: int) -> Any:
+    """DDP, or FSDP2 with the parameters spread over all processes."""
+    from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
+
+    train = spec["train"]
+    if processes == 1:
+        return "auto"
+    if train["distributed_strategy"] == "ddp":
+        # Which heads a loss reaches depends on aux_loss, loss_types and what is in a batch.
+        return DDPStrategy(find_unused_parameters=True)
+    if train["precision"] == "fp16":
+        raise UserError("train.precision fp16 does not go with train.distributed_strategy fsdp; use bf16 or fp32")
+    return ModelParallelStrategy(
+        data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
+    )
 
 
 def _out_of_memory(spec: Spec, detail: str) -> str:

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from model.data.coco import find_image, read_json
-from model.data.sources import is_archive, stage
+from model.data.images import BROKEN, upright_size
+from model.data.sources import is_archive, is_url, stage
 from model.errors import UserError
 from model.spec import get
 
@@ -92,7 +93,7 @@ class Part:
             return None
 
     def check(self, report: Report) -> None:
-        """Ids, boxes and files of this source."""
+        """Ids, boxes and files of this source; the first alone when they are so broken that nothing else can be."""
         say = lambda kind, text: report.add(kind, f"{self.json_file}: {text}")  # noqa: E731
         for section, keys in KEYS.items():
             self._check_keys(section, keys, say)
@@ -149,17 +150,29 @@ class Part:
             return "missing file", f"{image['file_name']} is not in {self.folder}"
         try:
             with Image.open(path) as file:
-                size = _upright_size(file) if file.format == "JPEG" else file.size
-                if file.format == "JPEG":
+                quick = file.format == "PNG" and "exif" not in file.info
+                size = file.size if quick else upright_size(file)
+                if quick:
+                    file.verify()  # checksums, without decoding
+                elif file.format == "JPEG":
                     _check_jpeg_end(path)
                 else:
-                    file.verify()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                    file.load()
+        except BROKEN as error:
             return "unreadable", f"{path} cannot be read as an image ({error})"
         if size != (image["width"], image["height"]):
             wanted = f"{image['width']}x{image['height']}"
             return "size", f"{image['file_name']} is {size[0]}x{size[1]} px, the annotations say {wanted}"
         return None
+
+
+def refuse_damaged(sources: Iterable[tuple[Path, dict[str, Any], Path]]) -> None:
+    """Raise `UserError` with what is wrong in any (file, COCO document, image folder)."""
+    report = Report()
+    for json_file, document, folder in sources:
+        Part(str(json_file), document, folder).check(report)
+    if report.problems:
+        raise UserError("\n".join(report.lines()))
 
 
 def box_problem(box: Any, width: int, height: int) -> str | None:
@@ -188,12 +201,13 @@ def find_sources(spec: Mapping[str, Any], data_dir: str | None) -> dict[str, lis
     Raises `UserError` when there is no training set in either.
     """
     found: dict[str, list[dict[str, str]]] = {}
+    root = None if data_dir is None else stage(data_dir) if is_url(data_dir) else Path(data_dir)
     for split in SPLITS:
         named = get(spec, f"dataset.{split}_data_sources") or []
         listed = [named] if isinstance(named, Mapping) else list(named)
         found[split] = [dict(s) for s in listed if s.get("json_file") or s.get("image_dir")]
-        if not found[split] and data_dir:
-            found[split] = in_folder(Path(data_dir), split)
+        if not found[split] and root:
+            found[split] = in_folder(root, split)
     if not found["train"]:
         raise UserError(
             f"no training data: {data_dir} must hold train/annotations.json and train/images/ (or images.tar.gz)"
@@ -354,19 +368,13 @@ def _documents(parts: Iterable[Any]) -> list[dict[str, Any]]:
 
 def _absolute(source: Mapping[str, str]) -> dict[str, str]:
     return {
-        key: str(Path(value).resolve()) if value and "://" not in value else value
+        key: str(Path(value).resolve()) if value and not is_url(value) else value
         for key, value in source.items()
     }
 
 
 def _seed(spec: Mapping[str, Any]) -> int:
     return max(0, int(get(spec, "train.seed", 0)))
-
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) of a JPEG after EXIF rotation."""
-    turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
-    return (image.height, image.width) if turned else (image.width, image.height)
 
 
 def _check_jpeg_end(path: Path) -> None:

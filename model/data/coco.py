@@ -1,42 +1,54 @@
-"""COCO annotation files as compact arrays. The only home of ids and labels: a label *is* the category id."""
+"""COCO annotation files as compact arrays. The only home of ids and labels: a label *is* the category id.
+
+A file is parsed once. Its arrays are kept in the cache as plain .npy files, which every trial and every loader
+process maps into memory: they hold one copy together, however many they are.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model.data.sources import stage
+from model.data.sources import cache_dir, digest, once, stage, stage_file
 from model.errors import UserError
+
+
+CACHE_FORMAT = 1  # of the arrays on disk; another number, another place
 
 
 @dataclass(frozen=True)
 class CocoData:
     """N images and T boxes. Boxes of image i are rows `starts[i]:starts[i + 1]` of the box arrays."""
 
-    files: list[Path]
+    files: np.ndarray  # [N] bytes, paths
     image_ids: np.ndarray  # [N] int64
     sizes: np.ndarray  # [N, 2] int32, (H, W) px
     starts: np.ndarray  # [N + 1] int64
-    boxes_xywh_px: np.ndarray  # [T, 4] float32
+    boxes_xywh_px: np.ndarray  # [T, 4] float64, as in the file
     labels: np.ndarray  # [T] int64, category ids
     crowd: np.ndarray  # [T] bool
-    areas: np.ndarray  # [T] float32, px^2
+    areas: np.ndarray  # [T] float64, px^2
     categories: list[dict[str, Any]]  # [{"id", "name"}], by id
     source: np.ndarray  # [N] int16, which of several sources an image is from
 
     def __len__(self) -> int:
         return len(self.files)
 
+    def file(self, index: int) -> Path:
+        return Path(os.fsdecode(self.files[index]))
+
     def ground_truth(self) -> dict[str, Any]:
         """As a COCO document, for the metrics."""
         images = [
-            {"id": int(i), "height": int(h), "width": int(w), "file_name": f.name}
-            for i, (h, w), f in zip(self.image_ids, self.sizes, self.files, strict=True)
+            {"id": int(i), "height": int(h), "width": int(w), "file_name": self.file(n).name}
+            for n, (i, (h, w)) in enumerate(zip(self.image_ids, self.sizes, strict=True))
         ]
         owner = np.repeat(self.image_ids, np.diff(self.starts))
         annotations = [
@@ -55,9 +67,9 @@ class CocoData:
 
 def read_json(path: str | Path) -> dict[str, Any]:
     """A COCO document. Raises `UserError` naming file, line and column, or the section that is missing."""
-    path = Path(path)
+    path = stage_file(path)
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such annotation file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -76,25 +88,51 @@ def find_image(folder: Path, name: str) -> Path:
     return direct if direct.exists() or not (folder / "images" / name).exists() else folder / "images" / name
 
 
-def load_coco(json_file: str | Path, image_dir: str | Path, source: int = 0) -> CocoData:
-    """One source as arrays, images in the file's order."""
-    document, folder = read_json(json_file), stage(image_dir)
+def load_sources(sources: Sequence[Mapping[str, str]], kind: str = "serialized") -> CocoData:
+    """Several sources as one dataset, images in the files' order; image ids that clash are numbered anew from 1.
+    Data that are seen for the first time are checked (`model.data.check`), and refused when damaged.
+
+    `kind` is a dataset.dataset_type: serialized arrays are mapped from the cache, those of default lie in the memory
+    of each process.
+    """
+    found = [(stage_file(s["json_file"]), stage(s["image_dir"])) for s in sources if s.get("json_file")]
+    if not found:
+        raise UserError("no data source has a json_file")
+    for path, _ in found:
+        if not path.is_file():
+            raise UserError(f"{path}: no such annotation file")
+    places = [[digest(path), str(folder.resolve()), (folder / "images").is_dir()] for path, folder in found]
+    key = json.dumps([CACHE_FORMAT, *places])
+    target = cache_dir() / "annotations" / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+    def make(partial: Path) -> None:
+        from model.data.check import refuse_damaged
+
+        documents = [(path, read_json(path), folder) for path, folder in found]
+        refuse_damaged(documents)
+        _write(_join([_parse(d, folder, n) for n, (_, d, folder) in enumerate(documents)]), partial)
+
+    return _read(once(target, make), shared=kind == "serialized")
+
+
+def _parse(document: Mapping[str, Any], folder: Path, source: int) -> CocoData:
+    """One source."""
     by_image: dict[int, list[Mapping[str, Any]]] = {}
     for annotation in document["annotations"]:
         by_image.setdefault(annotation["image_id"], []).append(annotation)
     images = document["images"]
     ordered = [by_image.get(image["id"], []) for image in images]
     flat = [a for group in ordered for a in group]
-    boxes = np.array([a["bbox"] for a in flat], dtype=np.float32).reshape(-1, 4)
+    paths = [os.fsencode(find_image(folder, image["file_name"])) for image in images]
     return CocoData(
-        files=[find_image(folder, image["file_name"]) for image in images],
+        files=np.array(paths, dtype=np.bytes_),
         image_ids=np.array([image["id"] for image in images], dtype=np.int64),
         sizes=np.array([(i["height"], i["width"]) for i in images], dtype=np.int32).reshape(-1, 2),
         starts=np.concatenate([[0], np.cumsum([len(group) for group in ordered])]).astype(np.int64),
-        boxes_xywh_px=boxes,
+        boxes_xywh_px=np.array([a["bbox"] for a in flat], dtype=np.float64).reshape(-1, 4),
         labels=np.array([a["category_id"] for a in flat], dtype=np.int64),
         crowd=np.array([bool(a.get("iscrowd", 0)) for a in flat], dtype=bool),
-        areas=np.array([a.get("area", a["bbox"][2] * a["bbox"][3]) for a in flat], dtype=np.float32),
+        areas=np.array([a.get("area", a["bbox"][2] * a["bbox"][3]) for a in flat], dtype=np.float64),
         categories=sorted(
             ({"id": c["id"], "name": c["name"]} for c in document["categories"]), key=lambda c: c["id"]
         ),
@@ -102,13 +140,24 @@ def load_coco(json_file: str | Path, image_dir: str | Path, source: int = 0) -> 
     )
 
 
-def load_sources(sources: Sequence[Mapping[str, str]]) -> CocoData:
-    """Several sources as one dataset; image ids that clash are numbered anew from 1."""
-    parts = [
-        load_coco(s["json_file"], s["image_dir"], n) for n, s in enumerate(sources) if s.get("json_file")
-    ]
-    if not parts:
-        raise UserError("no data source has a json_file")
+ARRAYS = tuple(field.name for field in fields(CocoData) if field.name != "categories")
+
+
+def _write(data: CocoData, folder: Path) -> None:
+    for name in ARRAYS:
+        np.save(folder / f"{name}.npy", getattr(data, name), allow_pickle=False)
+    (folder / "categories.json").write_text(json.dumps(data.categories))
+
+
+def _read(folder: Path, shared: bool) -> CocoData:
+    arrays = {}
+    for name in ARRAYS:
+        array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        arrays[name] = array if shared else np.array(array)
+    return CocoData(**arrays, categories=json.loads((folder / "categories.json").read_text()))
+
+
+def _join(parts: list[CocoData]) -> CocoData:
     if len(parts) == 1:
         return parts[0]
     ids = np.concatenate([p.image_ids for p in parts])
@@ -117,7 +166,7 @@ def load_sources(sources: Sequence[Mapping[str, str]]) -> CocoData:
     counts = np.concatenate([np.diff(p.starts) for p in parts])
     names = {c["id"]: c for p in reversed(parts) for c in p.categories}
     return CocoData(
-        files=[f for p in parts for f in p.files],
+        files=np.concatenate([p.files for p in parts]),
         image_ids=ids,
         sizes=np.concatenate([p.sizes for p in parts]),
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,19 +13,22 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from model.coco_metrics import check_class_ids
 from model.data.coco import CocoData, load_sources
-from model.data.transforms import EvalTransform, TrainTransform, batch_images, canvas, exact_size, to_rgb
+from model.data.images import open_rgb
+from model.data.transforms import EvalTransform, TrainTransform, batch_images, canvas, exact_size
+from model.distributed import place
 from model.errors import UserError
 
 CACHE_BYTES = 512 << 20  # decoded images kept per loader process
 
 
 class DetectionDataset(Dataset[tuple[torch.Tensor, dict[str, Any]]]):
-    """Item i: image [3, H, W] and target {"labels", "boxes_cxcywh", "image_id", "orig_size"}. Boxes of crowds are
-    left out of training; the metrics know them. Recently decoded images are kept, up to CACHE_BYTES.
+    """Item i: image [3, H, W] and target {"labels", "boxes_cxcywh", "image_id", "orig_size", "epoch"}. Boxes of
+    crowds are left out of training; the metrics know them. Recently decoded images are kept, up to CACHE_BYTES.
 
     Item `epoch * len(self) + i` is image i with that epoch's augmentation, drawn from (seed, epoch, i) alone: the
-    same in any worker and after any restart.
+    same in any worker and after any restart. In an evaluation, epoch 1 marks a repeat, see `EvalBatches`.
     """
 
     def __init__(self, data: CocoData, transform: Any, seed: int) -> None:
@@ -40,12 +43,13 @@ class DetectionDataset(Dataset[tuple[torch.Tensor, dict[str, Any]]]):
         epoch, index = divmod(item, len(self.data))
         rows = slice(self.data.starts[index], self.data.starts[index + 1])
         plain = ~self.data.crowd[rows]
-        boxes = self.data.boxes_xywh_px[rows][plain]
+        boxes = self.data.boxes_xywh_px[rows][plain].astype(np.float32)
         target = {
             "boxes_xyxy_px": np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
             "labels": self.data.labels[rows][plain],
             "image_id": int(self.data.image_ids[index]),
             "orig_size": tuple(int(v) for v in self.data.sizes[index]),
+            "epoch": epoch,
         }
         return self.transform(self._image(index), target, np.random.default_rng([self.seed, epoch, index]))
 
@@ -53,13 +57,7 @@ class DetectionDataset(Dataset[tuple[torch.Tensor, dict[str, Any]]]):
         if index in self._kept:
             self._kept.move_to_end(index)
             return self._kept[index]
-        path = self.data.files[index]
-        try:
-            with Image.open(path) as file:
-                image = to_rgb(file)
-                image.load()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read as an image ({error})") from None
+        image = open_rgb(self.data.file(index))
         size = image.width * image.height * 3
         if size <= CACHE_BYTES:
             self._kept[index] = image
@@ -71,52 +69,81 @@ class DetectionDataset(Dataset[tuple[torch.Tensor, dict[str, Any]]]):
 
 
 class TrainSampler(Sampler[int]):
-    """A permutation per epoch, split over the ranks, the same whatever came before: seeded by (seed, epoch).
+    """The order of an epoch, split over the ranks, the same whatever came before: seeded by (seed, epoch).
 
-    `kind` uniform_sampler draws each source equally often (with replacement), the others all images once.
+    `kind` default_sampler: all images once, shuffled. non_uniform_sampler: the same, but each rank keeps to its own
+    share of the images, so that it need hold or cache no other. uniform_sampler: each source equally often, images
+    drawn with replacement.
     """
 
     def __init__(
         self, data: CocoData, kind: str, seed: int, rank: int, world: int, epoch: Callable[[], int]
     ) -> None:
         """`epoch` tells the current one; Lightning's own `set_epoch` is an epoch behind after a resume."""
-        self.data, self.kind, self.seed, self.rank, self.world, self.epoch = (
-            data,
-            kind,
-            seed,
-            rank,
-            world,
-            epoch,
-        )
+        self.data, self.kind, self.seed = data, kind, seed
+        self.rank, self.world, self.epoch = rank, world, epoch
 
     def __len__(self) -> int:
         return len(self.data) // self.world
 
     def __iter__(self) -> Iterator[int]:
         epoch = self.epoch()
-        random = np.random.default_rng([self.seed, epoch])
+        own = self._order(np.random.default_rng([self.seed, epoch])) + epoch * len(self.data)
+        return iter(own.tolist())
+
+    def _order(self, random: np.random.Generator) -> np.ndarray:
+        """This rank's images."""
+        if self.kind == "non_uniform_sampler":
+            return random.permutation(np.arange(self.rank, len(self.data), self.world))[: len(self)]
         if self.kind == "uniform_sampler":
-            counts = np.bincount(self.data.source)
-            weights = 1.0 / counts[self.data.source]
+            weights = 1.0 / np.bincount(self.data.source)[self.data.source]
             order = random.choice(len(self.data), len(self.data), p=weights / weights.sum())
         else:
             order = random.permutation(len(self.data))
-        order += epoch * len(self.data)  # see DetectionDataset
-        return iter(order[self.rank : len(self) * self.world : self.world].tolist())
+        return order[self.rank : len(self) * self.world : self.world]
 
 
-class EvalSampler(Sampler[int]):
-    """Every image once over the ranks, in order; ranks left short repeat an image so that all take as many steps
-    (collectives would wait for ever), and the metrics count each image id once."""
+class EvalBatches(Sampler[list[int]]):
+    """Batches of images that have the same size after the transform, so that none is padded and an image's detections
+    do not depend on its neighbours. Batches go round the ranks. Ranks left short repeat their first, or the first of
+    all, numbered as of epoch 1, so that all take as many steps (collectives would wait for ever)."""
 
-    def __init__(self, count: int, rank: int, world: int) -> None:
-        self.count, self.rank, self.world = count, rank, world
+    def __init__(
+        self, sizes: Sequence[tuple[int, int]], batch_size: int, rank: int = 0, world: int = 1
+    ) -> None:
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for index, size in enumerate(sizes):
+            by_size.setdefault(size, []).append(index)
+        batches = [
+            group[i : i + batch_size] for group in by_size.values() for i in range(0, len(group), batch_size)
+        ]
+        self.batches = batches[rank::world]
+        for _ in range(-(-len(batches) // world) - len(self.batches)):
+            self.batches.append([index + len(sizes) for index in (self.batches or batches)[0]])
 
     def __len__(self) -> int:
-        return -(-self.count // self.world)
+        return len(self.batches)
 
-    def __iter__(self) -> Iterator[int]:
-        return iter([(self.rank + i * self.world) % self.count for i in range(len(self))])
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
+def eval_loader(
+    data: CocoData, transform: EvalTransform, batch_size: int, workers: int, pin_memory: bool = False,
+    rank: int = 0, world: int = 1,
+) -> DataLoader[Any]:  # fmt: skip
+    """Every image once over the ranks, in unpadded batches."""
+    sizes = [transform.size(int(h), int(w)) for h, w in data.sizes]
+    workers = loader_workers(workers)
+    return DataLoader(
+        DetectionDataset(data, transform, 0),
+        batch_sampler=EvalBatches(sizes, batch_size, rank, world),
+        num_workers=workers,
+        collate_fn=Collate(None),
+        pin_memory=pin_memory and torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        multiprocessing_context="fork" if workers else None,
+    )
 
 
 class DataModule(pl.LightningDataModule):
@@ -130,9 +157,10 @@ class DataModule(pl.LightningDataModule):
         if hasattr(self, "train_data"):
             return
         dataset = self.spec["dataset"]
-        self.train_data = load_sources(dataset["train_data_sources"])
-        self.val_data = load_sources(dataset["val_data_sources"])
+        self.train_data = load_sources(dataset["train_data_sources"], dataset["dataset_type"])
+        self.val_data = load_sources(dataset["val_data_sources"], dataset["dataset_type"])
         self.classes = self.train_data.categories
+        check_class_ids(self.val_data, dataset["eval_class_ids"])
         top = int(self.train_data.labels.max(initial=0))
         if top >= dataset["num_classes"]:
             raise UserError(
@@ -141,25 +169,34 @@ class DataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         dataset, seed = self.spec["dataset"], max(0, self.spec["train"]["seed"])
-        rank, world = _place()
+        rank, world = place()
         if len(self.train_data) < dataset["batch_size"] * world:
             raise UserError(
                 f"the training set must hold a whole batch of {dataset['batch_size'] * world} images over all "
                 f"processes, but has {len(self.train_data)}"
             )
-        sampler = TrainSampler(self.train_data, dataset["train_sampler"], seed, rank, world, self._epoch)
-        items = DetectionDataset(self.train_data, TrainTransform(self.spec), seed)
-        return self._loader(items, sampler, drop_last=True, seed=seed + rank, pad=self._pads())
+        workers = loader_workers(dataset["workers"])
+        return DataLoader(
+            DetectionDataset(self.train_data, TrainTransform(self.spec), seed),
+            batch_size=dataset["batch_size"],
+            sampler=TrainSampler(self.train_data, dataset["train_sampler"], seed, rank, world, self._epoch),
+            num_workers=workers,
+            collate_fn=Collate(self.spec if self._pads() else None),
+            drop_last=True,
+            pin_memory=dataset["pin_memory"] and torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+            generator=torch.Generator().manual_seed(seed + rank),
+            multiprocessing_context="fork" if workers else None,
+        )
 
     def steps_per_epoch(self) -> int:
         """Optimizer steps, at least 1; whole batches only."""
         return max(1, len(self.train_data) // _place()[1] // self.spec["dataset"]["batch_size"])
 
     def val_dataloader(self) -> DataLoader[Any]:
-        rank, world = _place()
-        items = DetectionDataset(self.val_data, EvalTransform(self.spec, exact_size(self.spec, "train")), 0)
-        return self._loader(
-            items, EvalSampler(len(self.val_data), rank, world), drop_last=False, seed=0, pad=False
+        dataset, transform = self.spec["dataset"], EvalTransform(self.spec, exact_size(self.spec, "train"))
+        return eval_loader(
+            self.val_data, transform, dataset["batch_size"], dataset["workers"], dataset["pin_memory"], *place()
         )
 
     def _epoch(self) -> int:
@@ -168,23 +205,6 @@ class DataModule(pl.LightningDataModule):
     def _pads(self) -> bool:
         return bool(self.spec["dataset"]["augmentation"]["fixed_padding"]) and not exact_size(
             self.spec, "train"
-        )
-
-    def _loader(
-        self, items: Dataset[Any], sampler: Sampler[int], drop_last: bool, seed: int, pad: bool
-    ) -> Any:
-        workers = loader_workers(self.spec["dataset"]["workers"])
-        return DataLoader(
-            items,
-            batch_size=self.spec["dataset"]["batch_size"],
-            sampler=sampler,
-            num_workers=workers,
-            collate_fn=Collate(self.spec if pad else None),
-            drop_last=drop_last,
-            pin_memory=bool(self.spec["dataset"]["pin_memory"]) and torch.cuda.is_available(),
-            persistent_workers=workers > 0,
-            generator=torch.Generator().manual_seed(seed),
-            multiprocessing_context="fork" if workers else None,
         )
 
 
@@ -206,10 +226,3 @@ def loader_workers(wanted: int) -> int:
     """No more loader processes than cores beside the trainer's own; 0 on a single core."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(0, min(wanted, cores - 1))
-
-
-def _place() -> tuple[int, int]:
-    """(rank, number of processes)."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

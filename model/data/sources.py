@@ -1,17 +1,22 @@
-"""Image sources: a folder stays where it is, an archive is unpacked once into a private cache shared by all runs."""
+"""Where data lie: a folder stays where it is; an archive is unpacked, and what a URL names is fetched, once, into a
+private cache that all trials and runs share."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tarfile
 import zipfile
-from pathlib import Path
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from filelock import FileLock
 
-from model.errors import UserError
+from model.errors import NotRunnable, UserError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 MAX_FILES = 5_000_000
@@ -22,6 +27,11 @@ def is_archive(path: str | Path) -> bool:
     return str(path).lower().endswith(ARCHIVES)
 
 
+def is_url(path: str | Path) -> bool:
+    """Whether fsspec must fetch it, such as s3://bucket/images."""
+    return "://" in str(path)
+
+
 def cache_dir() -> Path:
     """`$DETR_CACHE_DIR`, else `~/.cache/deformable_detr`; readable by its owner alone."""
     root = Path(os.environ.get("DETR_CACHE_DIR") or Path.home() / ".cache" / "deformable_detr")
@@ -29,57 +39,92 @@ def cache_dir() -> Path:
     return root
 
 
-def stage(path: str | Path) -> Path:
-    """The folder that holds a source's images; an archive is unpacked under its content's SHA-256, by one process
-    while others wait. Raises `UserError` when the source is missing, broken or tries to leave its folder."""
-    path = Path(path)
+def stage(source: str | Path) -> Path:
+    """The local folder of a source: a folder, an archive, or the URL of either. An archive is unpacked under its
+    content's SHA-256, by one process while others wait. Raises `UserError` when the source is missing, broken or
+    tries to leave its folder."""
+    path = fetch(str(source)) if is_url(source) else Path(source)
     if path.is_dir():
         return path
     if not path.is_file():
         raise UserError(f"{path}: no such image folder or archive{_what_is_there(path)}")
     if not is_archive(path):
-        raise UserError(f"{path}: an image source must be a folder or one of {', '.join(ARCHIVES)}")
-    target = cache_dir() / _digest(path)
-    if target.is_dir():
-        return target
-    with FileLock(f"{target}.lock"):
-        if not target.is_dir():
-            partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-            try:
-                _unpack(path, partial)
-                partial.rename(target)
-            finally:
+        raise UserError(f"{source}: an image source must be a folder or one of {', '.join(ARCHIVES)}")
+    return once(cache_dir() / digest(path)[:32], lambda partial: _unpack(path, partial))
+
+
+def stage_file(source: str | Path) -> Path:
+    """A single file as a local path, fetched where it is a URL."""
+    return fetch(str(source)) if is_url(source) else Path(source)
+
+
+def once(target: Path, make: Callable[[Path], None]) -> Path:
+    """The folder `target`, made by `make` unless it is there: by one process while others wait, whole or not at
+    all."""
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(f"{target}.lock"):
+            if not target.is_dir():
+                partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
                 shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(mode=0o700)
+                try:
+                    make(partial)
+                    partial.rename(target)
+                finally:
+                    shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    return _digest(path, "sha256")
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    found = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+# ---- archives -------------------------------------------------------------------------------------------------
+
+
 def _unpack(path: Path, folder: Path) -> None:
-    folder.mkdir(mode=0o700)
     try:
         if path.name.lower().endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
-                _check_size(path, [info.file_size for info in archive.infolist()])
-                archive.extractall(folder)  # zipfile drops absolute paths and `..` itself
+                infos = archive.infolist()
+                _check_size(path, [info.file_size for info in infos], folder)
+                for info in infos:
+                    _check_name(path, info.filename)
+                archive.extractall(folder)
         else:
             with tarfile.open(path) as archive:
                 members = archive.getmembers()
-                _check_size(path, [member.size for member in members])
+                _check_size(path, [member.size for member in members], folder)
                 archive.extractall(folder, members, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise UserError(f"{path}: cannot be unpacked ({error})") from None
 
 
-def _check_size(path: Path, sizes: list[int]) -> None:
-    if len(sizes) > MAX_FILES or sum(sizes) > MAX_BYTES:
-        raise UserError(f"{path}: {len(sizes)} files of {sum(sizes)} bytes are more than is unpacked")
+def _check_name(source: str | Path, name: str) -> None:
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts:
+        raise UserError(f"{source}: cannot be unpacked ('{name}' would leave its folder)")
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:32]
+def _check_size(source: str | Path, sizes: list[int], folder: Path) -> None:
+    total, free = sum(sizes), shutil.disk_usage(folder).free
+    if len(sizes) > MAX_FILES or total > MAX_BYTES:
+        raise UserError(f"{source}: {len(sizes)} files of {total} bytes are more than is unpacked")
+    if total > free:
+        raise UserError(
+            f"{source}: needs {total / 2**30:.1f} GiB, but {folder.parent} has {free / 2**30:.1f} GiB free; "
+            "set DETR_CACHE_DIR to a larger disk"
+        )
 
 
 def _what_is_there(path: Path) -> str:
@@ -87,3 +132,78 @@ def _what_is_there(path: Path) -> str:
         return f" ({path.parent} does not exist)"
     names = sorted(p.name for p in path.parent.iterdir())[:8]
     return f" ({path.parent} has {', '.join(names) or 'nothing'})"
+
+
+# ---- URLs -------------------------------------------------------------------------------------------------------
+
+
+def fetch(url: str) -> Path:
+    """The local copy of a file or folder that fsspec can reach, such as s3://bucket/train.
+
+    Kept under a digest of the listing (names, sizes, checksums or times), so that changed data are fetched anew and
+    the same data never twice. Raises `UserError` when there is nothing, or when a file arrives damaged.
+    """
+    files, system = _listing(url)
+    name = hashlib.sha256(json.dumps([url, files], sort_keys=True).encode()).hexdigest()[:32]
+    target = once(cache_dir() / "remote" / name, lambda partial: _download(url, files, system, partial))
+    single = set(files) == {""}
+    return target / PurePosixPath(url).name if single else target
+
+
+def _listing(url: str) -> tuple[dict[str, dict[str, Any]], Any]:
+    """({path below the URL, "" for the URL itself: {"size", "tag"}}, the file system)."""
+    try:
+        import fsspec
+
+        system, root = fsspec.core.url_to_fs(url)
+        if hasattr(system, "invalidate_cache"):
+            system.invalidate_cache()
+        found = system.find(root, detail=True)
+    except ImportError as error:
+        protocol = url.partition("://")[0]
+        hint = ": pip install s3fs" if protocol == "s3" else ""
+        raise NotRunnable(f"{url}: {protocol}:// needs a package that is not here{hint} ({error})") from None
+    except Exception as error:  # every protocol has errors of its own
+        raise UserError(f"{url}: cannot be listed ({type(error).__name__}: {error})") from None
+    files = {}
+    for path, info in found.items():
+        below = path.removeprefix(root).lstrip("/")
+        if info.get("type") == "file" and not path.endswith("/"):
+            tag = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified")
+            files[below] = {"size": int(info["size"] or 0), "tag": str(tag).strip('"'), "path": path}
+    if not files:
+        raise UserError(f"{url}: nothing is there")
+    return files, system
+
+
+def _download(url: str, files: dict[str, dict[str, Any]], system: Any, folder: Path) -> None:
+    _check_size(url, [info["size"] for info in files.values()], folder)
+    for below in files:
+        _check_name(url, below)
+    targets = [folder / (below or PurePosixPath(url).name) for below in files]
+    for parent in {target.parent for target in targets}:
+        parent.mkdir(parents=True, exist_ok=True)
+    try:
+        system.get([info["path"] for info in files.values()], [str(target) for target in targets])
+        for target, info in zip(targets, files.values(), strict=True):
+            _check_arrived(url, target, info, system)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{url}: cannot be fetched ({type(error).__name__}: {error})") from None
+
+
+def _check_arrived(url: str, path: Path, info: dict[str, Any], system: Any) -> None:
+    """Size, and content where the tag is an MD5. It need not be one (multipart, encrypted buckets), so a file that
+    differs is fetched again: damage would hardly strike twice in the same way."""
+    if path.stat().st_size != info["size"]:
+        raise UserError(f"{url}: {path.name} arrived with {path.stat().st_size} of {info['size']} bytes")
+    tag = info["tag"].lower()
+    if len(tag) != 32 or not set(tag) <= set("0123456789abcdef"):
+        return
+    if _digest(path, "md5") == tag:
+        return
+    first = digest(path)
+    system.get_file(info["path"], str(path))
+    if digest(path) != first:
+        raise UserError(f"{url}: {path.name} arrives damaged")

@@ -1,7 +1,9 @@
-"""From an image file to the detector's input: the published augmentations, with each image resampled once.
+"""From an image to the detector's input: the published augmentations, with each image resampled once.
 
-The published pipeline resizes, crops and resizes again; here the same draws are composed into one source rectangle
-and one target size, so that a pixel is interpolated once and an image costs one resize.
+The published pipeline resizes, crops and resizes again; here the same draws, in the same order, are composed into one
+source rectangle and one target size, so that a pixel is interpolated once and an image costs one resize. Sizes and
+boxes are those of the step-by-step pipeline (tests/model/data/test_pipeline.py runs it on torchvision's transforms
+beside this one).
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 LSJ_RANGE = (0.1, 2.0)  # large-scale jitter (arXiv:2012.07177)
-MIN_SIDE_PX = 1.0  # a box cut thinner than this by a crop is dropped
+MIN_SIDE_PX = 1e-3  # a box that a crop leaves no side of is dropped, as published; the rest is rounding
 
 
 @dataclass(frozen=True)
@@ -27,22 +29,14 @@ class View:
     flip: bool = False
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB with EXIF rotation applied; 16-bit greys are scaled to 8 bits, not cut off."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        values = np.asarray(image, dtype=np.float32)
-        top = 65535.0 if values.max() > 255 else 255.0
-        image = Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def short_side(height: float, width: float, short: int, longest: int | None) -> tuple[int, int]:
-    """(H, W) with the short side at `short` px unless that makes the long side longer than `longest`."""
-    scale = short / min(height, width)
-    if longest and max(height, width) * scale > longest:
-        scale = longest / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
+def short_side(height: int, width: int, short: int, longest: int | None) -> tuple[int, int]:
+    """(H, W) with the short side at `short` px unless that makes the long side longer than `longest`; rounded as
+    published (datasets/transforms.py of fundamentalvision/Deformable-DETR)."""
+    low, high = min(height, width), max(height, width)
+    if longest and high / low * short > longest:
+        short = max(1, round(longest * low / high))
+    long = int(short * high / low)
+    return (short, long) if height <= width else (long, short)
 
 
 class TrainTransform:
@@ -59,26 +53,26 @@ class TrainTransform:
         return self.normalise(image, target, self.view(image.height, image.width, random))
 
     def view(self, height: int, width: int, random: np.random.Generator) -> View:
+        """Draws flip, crop and sizes in the published order: a crop's place is one of the flipped image."""
         flip = bool(random.random() < self.augment["horizontal_flip_prob"])
         side = self.augment["fixed_random_crop"]
         box, size = self._jitter(height, width, side, random) if side else self._crop(height, width, random)
+        if flip:
+            box = (width - box[2], box[1], width - box[0], box[3])
         return View(box, self.exact or size, flip)
 
     def _crop(self, height: int, width: int, random: np.random.Generator) -> tuple[Any, tuple[int, int]]:
         """Half of the images whole, half a random crop; then a random short side."""
-        box = (0.0, 0.0, float(width), float(height))
+        box, shown = (0.0, 0.0, float(width), float(height)), (height, width)
         if random.random() < 0.5:
             h, w = short_side(height, width, int(random.choice(self.augment["train_random_resize"])), None)
             low, high = self.augment["train_random_crop_min"], self.augment["train_random_crop_max"]
             crop_w = int(random.integers(min(low, w), min(high, w) + 1))
             crop_h = int(random.integers(min(low, h), min(high, h) + 1))
             left, top = int(random.integers(0, w - crop_w + 1)), int(random.integers(0, h - crop_h + 1))
-            sx, sy = width / w, height / h
-            box = (left * sx, top * sy, (left + crop_w) * sx, (top + crop_h) * sy)
+            box, shown = _scaled((left, top, crop_w, crop_h), (w, h), (width, height)), (crop_h, crop_w)
         short = int(random.choice(self.augment["scales"]))
-        return box, short_side(
-            box[3] - box[1], box[2] - box[0], short, self.augment["random_resize_max_size"]
-        )
+        return box, short_side(*shown, short, self.augment["random_resize_max_size"])
 
     def _jitter(
         self, height: int, width: int, side: int, random: np.random.Generator
@@ -89,8 +83,16 @@ class TrainTransform:
         h, w = max(1, round(height * scale)), max(1, round(width * scale))
         crop_h, crop_w = min(h, side), min(w, side)
         left, top = int(random.integers(0, w - crop_w + 1)), int(random.integers(0, h - crop_h + 1))
-        sx, sy = width / w, height / h
-        return (left * sx, top * sy, (left + crop_w) * sx, (top + crop_h) * sy), (crop_h, crop_w)
+        return _scaled((left, top, crop_w, crop_h), (w, h), (width, height)), (crop_h, crop_w)
+
+
+def _scaled(
+    xywh: tuple[int, int, int, int], size: tuple[int, int], original: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """A rectangle of an image resized to (W, H) as xyxy px of the `original` (W, H), not a rounding error more."""
+    (left, top, w, h), sx, sy = xywh, original[0] / size[0], original[1] / size[1]
+    right, bottom = min((left + w) * sx, original[0]), min((top + h) * sy, original[1])
+    return left * sx, top * sy, right, bottom
 
 
 class EvalTransform:
@@ -103,9 +105,13 @@ class EvalTransform:
     def __call__(
         self, image: Image.Image, target: dict[str, Any], random: Any = None
     ) -> tuple[torch.Tensor, dict[str, Any]]:
+        whole = (0.0, 0.0, float(image.width), float(image.height))
+        return self.normalise(image, target, View(whole, self.size(image.height, image.width)))
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """(H, W) px that an image is shown at."""
         short, longest = self.augment["test_random_resize"], self.augment["random_resize_max_size"]
-        size = self.exact or short_side(image.height, image.width, short, longest)
-        return self.normalise(image, target, View((0.0, 0.0, float(image.width), float(image.height)), size))
+        return self.exact or short_side(height, width, short, longest)
 
 
 class Normalise:
@@ -142,7 +148,7 @@ def visible(boxes_xyxy_px: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarr
     inside = inside.clip(0, 1)
     h, w = view.size
     sides_px = (inside[:, 2:] - inside[:, :2]) * np.array([w, h], dtype=np.float32)
-    keep: np.ndarray = np.all(sides_px >= min(MIN_SIDE_PX, h, w), axis=1)
+    keep: np.ndarray = np.all(sides_px > MIN_SIDE_PX, axis=1)
     inside = inside[keep]
     if view.flip:
         inside = np.stack([1 - inside[:, 2], inside[:, 1], 1 - inside[:, 0], inside[:, 3]], axis=1)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import onnx
 
+from model.data.images import SUFFIXES
 from model.errors import UserError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # Box arithmetic keeps full precision: an offset of a sampling point is a small number added to a large one.
 HEADS = ("class_embed*", "bbox_embed*", "*sampling_offsets*", "*attention_weights*", "*reference_points*")
 
@@ -96,7 +96,7 @@ def calibration_images(
     """`count` images [1, 3, H, W] float32 drawn from folders or archives. Raises `UserError` when there are fewer."""
     from model.data.sources import stage
 
-    paths = sorted(p for f in folders for p in stage(f).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    paths = sorted(p for f in folders for p in stage(f).rglob("*") if p.suffix.lower() in SUFFIXES)
     if len(paths) < count:
         raise UserError(
             f"calibration needs {count} images, but {', '.join(map(str, folders))} hold {len(paths)}"
@@ -109,16 +109,10 @@ def load_image(
     path: Path, spec: Mapping[str, Any], size: tuple[int, int] | None
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """(pixels [3, H, W] float32 as evaluation sees them, (H, W) of the original). Raises `UserError`."""
-    from PIL import Image
+    from model.data.images import open_rgb
+    from model.data.transforms import EvalTransform
 
-    from model.data.transforms import EvalTransform, to_rgb
-
-    try:
-        with Image.open(path) as file:
-            image = to_rgb(file)
-            image.load()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read as an image ({error})") from None
+    image = open_rgb(path)
     nothing = {"boxes_xyxy_px": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64)}
     pixels, _ = EvalTransform(spec, size)(image, nothing)
     return pixels.numpy(), (image.height, image.width)

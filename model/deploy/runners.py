@@ -26,10 +26,10 @@ class Runner(ABC):
 
 
 class TorchRunner(Runner):
-    def __init__(self, path: str, spec: Mapping[str, Any]) -> None:
+    def __init__(self, path: str, spec: Mapping[str, Any], device: torch.device | None = None) -> None:
         self.detector, checkpoint = ckpt.build_from(path, spec)
         self.classes = checkpoint["classes"]
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.detector.to(self.device)
 
     @torch.inference_mode()
@@ -88,7 +88,9 @@ def open_runner(spec: Mapping[str, Any], action: str) -> Runner:
         raise UserError(f"{action}.checkpoint is an engine; name it in {action}.trt_engine")
     if not checkpoint.endswith(".pth"):
         raise UserError(f"{action}.checkpoint must be a .pth or .onnx file, but got {checkpoint}")
-    return TorchRunner(checkpoint, spec)
+    from model.distributed import device
+
+    return TorchRunner(checkpoint, spec, device(section, action))
 
 
 def input_size(runner: Runner, spec: Mapping[str, Any], action: str) -> tuple[int, int] | None:
