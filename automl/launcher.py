@@ -31,7 +31,11 @@ POLL_S = 0.05  # between two looks at a trial's files
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
 # glibc gives blocks of over 32 MB back when they are freed, and a training step on a CPU asks for them again, zeroed
 # page by page: a ninth of a small step. These keep them; a trial ends with its process anyway.
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34), "MALLOC_TOP_PAD_": str(1 << 26)}
+KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
 READY_TIMEOUT_S = 300.0  # for the fork server's imports
 LONGEST_PATH = 107  # bytes in a unix socket's address
 
@@ -160,7 +164,13 @@ class ForkServer:
             os.unlink(self._path)
         path = ":".join(os.path.abspath(entry) for entry in sys.path)
         # One thread: a pool started by an import would hang every child (see forkserver.py).
-        env = {"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", **KEEP_MEMORY, **os.environ, "OMP_NUM_THREADS": "1"}
+        env = {
+            "PYTHONHASHSEED": "0",
+            "PYTHONUNBUFFERED": "1",
+            **KEEP_MEMORY,
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+        }
         with (
             socket.socket(socket.AF_UNIX) as listener,
             open(os.path.join(self.plan.folder, "server.log"), "wb") as log,

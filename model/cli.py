@@ -64,6 +64,35 @@ def default_specs(folder: Path = typer.Argument(Path("specs"), help="Where the t
     print(f"wrote {len(ACTIONS)} specs to {folder}; next: deformable_detr train -e {folder / 'train.yaml'}")
 
 
+@app.command(
+    "convert", epilog="Example: deformable_detr convert kitti/training data; then automl run --data data"
+)
+def convert(
+    source: str = typer.Argument(
+        ..., help="Folder, archive or URL with image_2/ and label_2/, at any depth."
+    ),
+    target: Path = typer.Argument(..., help="New folder for train/ and val/."),
+    val_share: float = typer.Option(0.2, help="Share of the images held out for validation; 0: none."),
+    seed: int = typer.Option(0, help="Draws which."),
+    by_sequence: bool = typer.Option(
+        False, help="Hold out whole sequences: their frames resemble each other."
+    ),
+    classes: Path = typer.Option(
+        None, help="YAML or JSON, {KITTI type: class}; types not named are left out."
+    ),
+    image_dir: str = typer.Option("", help="Name of the image folders, when it is another."),
+    label_dir: str = typer.Option("", help="Name of the label folders, when it is another."),
+) -> None:
+    """Turn KITTI labels into a COCO dataset."""
+    from model.actions.convert import convert as run
+
+    found = run(source, target, val_share, seed, by_sequence, classes, image_dir, label_dir)
+    left_out = ", ".join(f"{count} {kind}" for kind, count in found["left_out"].items())
+    print(f"{found['train']} training and {found['val']} validation images in {target}")
+    print(f"classes: {', '.join(f'{i} {name}' for name, i in found['classes'].items())}")
+    print(f"left out: {left_out or 'nothing'}; next: automl run --model deformable_detr --data {target}")
+
+
 @app.command("info")
 def info() -> None:
     """Versions, devices, and which attention path is live."""

@@ -90,7 +90,9 @@ def start_ranks(spec: Mapping[str, Any], action: str) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{action}.yaml"
         path.write_text(yaml.safe_dump(dict(spec)))
-        done = subprocess.run(torchrun(action, path, gpu_ids(section, action)), env=_environment(spec, action))
+        done = subprocess.run(
+            torchrun(action, path, gpu_ids(section, action)), env=_environment(spec, action)
+        )
     if done.returncode:
         raise ModelError(f"{action}: a process ended with exit code {done.returncode}")
     return True

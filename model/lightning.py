@@ -186,7 +186,9 @@ class DetectorModule(pl.LightningModule):
             )
 
     def on_validation_epoch_end(self) -> None:
-        summed = torch.stack(self._val_losses).sum(0) if self._val_losses else torch.zeros(2, device=self.device)
+        summed = (
+            torch.stack(self._val_losses).sum(0) if self._val_losses else torch.zeros(2, device=self.device)
+        )
         loss, boxes = self.trainer.strategy.reduce(summed, reduce_op="sum").tolist()
         self.val_metrics = {"val_loss": loss / max(1.0, boxes)}
         metrics = CocoMetrics(self.val_data, class_ids=self.spec["dataset"]["eval_class_ids"] or None)
@@ -205,7 +207,6 @@ class DetectorModule(pl.LightningModule):
     def _mean(self, losses: list[torch.Tensor]) -> float:
         mean = torch.stack(losses).mean() if losses else torch.tensor(float("nan"), device=self.device)
         return float(self.trainer.strategy.reduce(mean, reduce_op="mean"))
-
 
 
 class EncryptedCheckpoints(TorchCheckpointIO):

@@ -395,7 +395,9 @@ class Compiler:
             draft.range = self._search_range(draft, leaf, wish)
         found = draft.range
         count = len(found.grid) if found.grid else 2 if found.low < found.high else 1
-        if count == 1 and draft.default != self._value(leaf):  # not what the spec says, so every draw must say it
+        if count == 1 and draft.default != self._value(
+            leaf
+        ):  # not what the spec says, so every draw must say it
             draft.range, count = replace(found, grid=(draft.default,)), 2
         return None if count > 1 else f"{short(draft.default)} is the only valid value"
 

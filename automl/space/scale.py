@@ -222,7 +222,13 @@ def _log_if_wide(low: float, high: float) -> str:
 def _batch(domain: Domain, default: int) -> Range:
     """A quarter of the default to twice it, in doublings."""
     if default > 0:
-        values = [max(1, default // 4), max(1, default // 2), default, default * 2, *([4] if default == 1 else [])]
+        values = [
+            max(1, default // 4),
+            max(1, default // 2),
+            default,
+            default * 2,
+            *([4] if default == 1 else []),
+        ]
         values += [end for end in (domain.low, domain.high) if default / 4 < end < default * 2]
     else:
         values = [default, default + 1, default + 2]
@@ -236,17 +242,29 @@ def _stepped(domain: Domain, default: float) -> Range:
     """Powers: three steps either way. Multiples: half to twice the default, at most 64 of them."""
     if domain.power:
         reach = max(domain.power, 1 / domain.power) ** 3
-        low, high, why = default / reach, default * reach, f"powers of {domain.power:g}, three steps either way"
+        low, high, why = (
+            default / reach,
+            default * reach,
+            f"powers of {domain.power:g}, three steps either way",
+        )
         grid = domain.steps(low, high)
     else:
         step = domain.multiple or 1.0
         reach = max(abs(default), 4 * step)
         stride = step * math.ceil(1.5 * reach / step / 63)
-        inside = replace(domain, low=max(domain.low, default - reach / 2), high=min(domain.high, default + reach))
+        inside = replace(
+            domain, low=max(domain.low, default - reach / 2), high=min(domain.high, default + reach)
+        )
         near = [default + k * stride for k in range(-32, 64)]
-        grid = tuple(sorted({v for x in near if (v := _on_step(x, domain)) is not None and inside.problem(v) is None}))
+        grid = tuple(
+            sorted({v for x in near if (v := _on_step(x, domain)) is not None and inside.problem(v) is None})
+        )
         why = f"multiples of {stride:g} around the default"
-    return Range(grid[0], grid[-1], LOG if domain.power else LINEAR, why, grid) if grid else Range(default, default, grid=(default,))
+    return (
+        Range(grid[0], grid[-1], LOG if domain.power else LINEAR, why, grid)
+        if grid
+        else Range(default, default, grid=(default,))
+    )
 
 
 def _on_step(value: float, domain: Domain) -> float | None:
@@ -278,7 +296,11 @@ def centred(found: Range, domain: Domain, default: float) -> Range:
 
     The near end moves out as far as the domain goes; if that is not far enough, the far end moves in.
     """
-    if default in (domain.low, domain.high) or not found.low <= default <= found.high or found.low == found.high:
+    if (
+        default in (domain.low, domain.high)
+        or not found.low <= default <= found.high
+        or found.low == found.high
+    ):
         return found
     if _share(default, found) < EDGE:
         found = _with_ends(found, domain, default, low=0.1)

@@ -79,7 +79,8 @@ def predictions(
         ):
             keep = one["scores"] >= section["conf_threshold"]
             found.append(
-                {"image_id": target["image_id"]} | {name: values[keep].numpy() for name, values in one.items()}
+                {"image_id": target["image_id"]}
+                | {name: values[keep].numpy() for name, values in one.items()}
             )
     return found
 
@@ -119,9 +120,7 @@ def _draw_precision_recall(evaluation: Evaluation, names: list[str], path: Path)
 
     figure = go.Figure(layout={"template": "plotly_white", "title": "Precision and recall at IoU 0.5"})
     for index, name in enumerate(names):
-        figure.add_scatter(
-            x=RECALL_THRESHOLDS, y=evaluation.precision[0, :, index, 0].clip(min=0), name=name
-        )
+        figure.add_scatter(x=RECALL_THRESHOLDS, y=evaluation.precision[0, :, index, 0].clip(min=0), name=name)
     figure.update_xaxes(title="recall", range=[0, 1.01])
     figure.update_yaxes(title="precision", range=[0, 1.01])
     figure.write_html(path, include_plotlyjs=True)

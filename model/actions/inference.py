@@ -5,9 +5,11 @@ from __future__ import annotations
 import colorsys
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.data.images import SUFFIXES
 from model.errors import UserError
 from model.spec import Spec, load
 from model.status import Status
@@ -21,70 +23,135 @@ def main(spec_path: str) -> None:
 
 
 def run(spec: Spec) -> dict[str, Any]:
-    """Writes `images_annotated/<name>` and `labels/<stem>.txt` to `<results_dir>/inference`.
+    """Writes `images_annotated/<name>` and `labels/<stem>.txt` to `<results_dir>/inference`, subfolders kept.
 
     Returns {"images", "detections", "folder"}. Raises `UserError` when there is no image.
     """
     from rich.progress import track
 
     from model.deploy.runners import open_runner
+    from model.distributed import gather, group, start_ranks
 
     section = spec["inference"]
     folder = Path(section["results_dir"] or Path(spec["results_dir"] or "results") / "inference")
-    status = Status(folder, spec["model_name"])
-    status.write("STARTED", "Starting inference.")
-    paths = find_images(spec["dataset"]["infer_data_sources"]["image_dir"])
-    runner = open_runner(spec, "inference")
-    names = class_names(spec, runner.classes)
-    size = section["batch_size"] if section["batch_size"] > 0 else spec["dataset"]["batch_size"]
-    batches = [paths[i : i + size] for i in range(0, len(paths), size)]
-    count = 0
-    for batch in track(batches, description="inference", transient=True):
-        for (source, path), found in zip(batch, detect(spec, runner, [p for _, p in batch]), strict=True):
-            target = folder / source.name if section["is_internal"] else folder
-            write(target, path, found, names, section)
-            count += len(found["scores"])
-    status.write("SUCCESS", "Inference finished.")
-    print(
-        f"{count} objects in {len(paths)} images; pictures: {folder / 'images_annotated'}, labels: {folder / 'labels'}"
-    )
-    return {"images": len(paths), "detections": count, "folder": str(folder)}
+    colours = checked_colours(section["color_map"])
+    pictures = find_images(spec["dataset"]["infer_data_sources"]["image_dir"], section["is_internal"])
+    if start_ranks(spec, "inference"):
+        return {"images": len(pictures), "detections": None, "folder": str(folder)}
+    with group() as (rank, world):
+        status = Status(folder, spec["model_name"]) if rank == 0 else None
+        if status:
+            status.write("STARTED", "Starting inference.")
+        runner = open_runner(spec, "inference")
+        names, count = class_names(spec, runner.classes), 0
+        found = detect(spec, runner, [picture.path for picture in pictures], rank, world)
+        total = len(range(rank, len(pictures), world))
+        for index, objects in track(found, "inference", total, transient=True, disable=rank > 0):
+            write(folder, pictures[index], objects, names, colours, section["outline_width"])
+            count += len(objects["scores"])
+        count = sum(gather([count]))
+    if status:
+        status.write("SUCCESS", "Inference finished.", {"images": len(pictures), "objects": count})
+        print(f"{count} objects in {len(pictures)} images; pictures and labels: {folder}")
+    return {"images": len(pictures), "detections": count, "folder": str(folder)}
 
 
-def find_images(sources: list[str]) -> list[tuple[Path, Path]]:
-    """(source, image) for every image in folders, archives and single files. Raises `UserError` for none."""
-    from model.data.sources import is_archive, stage
-    from model.data.images import SUFFIXES
+@dataclass(frozen=True)
+class Picture:
+    """An image and where its results go, below the results folder."""
 
-    found = []
-    for text in [s for s in sources if s]:
-        source = Path(text)
-        if source.is_file() and not is_archive(source):
-            found.append((source.parent, source))
-            continue
-        root = stage(source)
-        found += [(source, p) for p in sorted(root.rglob("*")) if p.suffix.lower() in SUFFIXES]
+    path: Path
+    annotated: Path
+    label: Path
+
+
+def find_images(sources: list[str], by_source: bool = False) -> list[Picture]:
+    """Every image in folders, archives, URLs and single files; with `by_source` results go to a folder per source.
+    No two images share a result file. Raises `UserError` for no image."""
+    from model.data.sources import is_archive, is_url, stage, stage_file
+
+    found: list[Picture] = []
+    taken: set[Path] = set()
+    for number, text in enumerate(s for s in sources if s):
+        single = Path(text).suffix.lower() in SUFFIXES if is_url(text) else Path(text).is_file()
+        if single and not is_archive(text):
+            path = stage_file(text)
+            root, paths, home = path.parent, [path], Path(text).parent.name
+        else:
+            root, home = stage(text), Path(text).name
+            paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        for path in paths:
+            target, below = Path(home if by_source else ""), path.relative_to(root)
+            if target / "labels" / below.with_suffix(".txt") in taken and not single:
+                below = Path(f"{number}_{home}") / below
+            label = target / "labels" / below.with_suffix(".txt")
+            if label in taken:  # a.jpg beside a.png
+                label = label.with_name(f"{below.name}.txt")
+            if label not in taken:  # else the same file was named twice
+                taken.add(label)
+                found.append(Picture(path, target / "images_annotated" / below, label))
     if not found:
         raise UserError(f"dataset.infer_data_sources.image_dir must name images, but {sources} holds none")
     return found
 
 
-def detect(spec: Mapping[str, Any], runner: Any, paths: list[Path]) -> Iterator[dict[str, Any]]:
-    """Detections of each image at or above `inference.conf_threshold`."""
-    import torch
+def detect(
+    spec: Mapping[str, Any], runner: Any, paths: list[Path], rank: int = 0, world: int = 1
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(index, detections at or above `inference.conf_threshold`) of each of this rank's images, batch by batch."""
+    from torch.utils.data import DataLoader
 
-    from model.data.transforms import batch_images
-    from model.deploy.precision import load_image
+    from model.data.module import EvalBatches, loader_workers
+    from model.data.transforms import EvalTransform, batch_images
     from model.deploy.runners import input_size
     from model.postprocess import postprocess
 
-    loaded = [load_image(path, spec, input_size(runner, spec, "inference")) for path in paths]
-    images = [torch.from_numpy(pixels) for pixels, _ in loaded]
-    batch, mask = batch_images(images, [(i.shape[1], i.shape[2]) for i in images])
-    outputs = runner.infer(batch, mask)
-    for found in postprocess(outputs, [size for _, size in loaded], spec["model"]["num_select"]):
-        keep = found["scores"] >= spec["inference"]["conf_threshold"]
-        yield {name: values[keep].tolist() for name, values in found.items()}
+    section, exact = spec["inference"], input_size(runner, spec, "inference")
+    size = section["batch_size"] if section["batch_size"] > 0 else spec["dataset"]["batch_size"]
+    sizes = [exact or EvalTransform(spec).size(*read_size(path)) for path in paths]
+    batches = [batch for batch in EvalBatches(sizes, size, rank, world) if batch[0] < len(paths)]
+    workers = loader_workers(spec["dataset"]["workers"])
+    items = Loaded(paths, spec, exact)
+    for batch in DataLoader(items, batch_sampler=batches, num_workers=workers, collate_fn=list):
+        images = [pixels for _, pixels, _ in batch]
+        outputs = runner.infer(*batch_images(images, [(i.shape[1], i.shape[2]) for i in images]))
+        originals = [original for *_, original in batch]
+        results = postprocess(outputs, originals, spec["model"]["num_select"])
+        for (index, *_), found in zip(batch, results, strict=True):
+            keep = found["scores"] >= section["conf_threshold"]
+            yield index, {name: values[keep].tolist() for name, values in found.items()}
+
+
+class Loaded:
+    """Item i: (i, pixels [3, H, W], (H, W) of the original), in a loader's process."""
+
+    def __init__(self, paths: list[Path], spec: Mapping[str, Any], size: tuple[int, int] | None) -> None:
+        self.paths, self.spec, self.size = paths, spec, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[int, Any, tuple[int, int]]:
+        import torch
+
+        from model.deploy.precision import load_image
+
+        pixels, original = load_image(self.paths[index], self.spec, self.size)
+        return index, torch.from_numpy(pixels), original
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """(H, W) px of an image, upright, without decoding it. Raises `UserError`."""
+    from PIL import Image
+
+    from model.data.images import BROKEN, upright_size
+
+    try:
+        with Image.open(path) as file:
+            width, height = upright_size(file)
+    except BROKEN as error:
+        raise UserError(f"{path}: cannot be read as an image ({error})") from None
+    return height, width
 
 
 def class_names(spec: Mapping[str, Any], recorded: list[dict[str, Any]]) -> dict[int, str]:
@@ -98,33 +165,55 @@ def class_names(spec: Mapping[str, Any], recorded: list[dict[str, Any]]) -> dict
     return {i + 1: line.strip() for i, line in enumerate(path.read_text().splitlines()) if line.strip()}
 
 
+def checked_colours(color_map: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """{class name: RGB}. Raises `UserError` for what is no colour."""
+    from PIL import ImageColor
+
+    colours: dict[str, tuple[int, ...]] = {}
+    for name, value in color_map.items():
+        try:
+            colours[name] = tuple(map(int, value)) if isinstance(value, list) else ImageColor.getrgb(value)
+        except (ValueError, TypeError, AttributeError):
+            raise UserError(
+                f"inference.color_map: the colour of {name} must be a name, '#rrggbb' or [r, g, b], but got {value!r}"
+            ) from None
+    return colours
+
+
 def write(
-    folder: Path, path: Path, found: Mapping[str, Any], names: Mapping[int, str], section: Mapping[str, Any]
-) -> None:
-    """One annotated picture and one label file (KITTI's fields and the score)."""
-    from PIL import Image, ImageDraw, ImageFont
+    folder: Path, picture: Picture, found: Mapping[str, Any], names: Mapping[int, str],
+    colours: Mapping[str, tuple[int, ...]], outline_px: int,
+) -> None:  # fmt: skip
+    """One annotated picture and one label file (KITTI's fields and the score), in px of the upright image."""
+    from model.data.images import open_rgb
 
-    from model.data.transforms import to_rgb
-
-    (folder / "images_annotated").mkdir(parents=True, exist_ok=True)
-    (folder / "labels").mkdir(exist_ok=True)
-    with Image.open(path) as file:
-        picture = to_rgb(file)
-    pen, lines = ImageDraw.Draw(picture), []
+    image, objects = open_rgb(picture.path), []
     for score, label, box in zip(found["scores"], found["labels"], found["boxes_xyxy_px"], strict=True):
-        name = names.get(label, str(label))
-        left, top, right, bottom = (
-            min(max(v, 0.0), limit) for v, limit in zip(box, (picture.width, picture.height) * 2, strict=True)
-        )
-        lines.append(kitti_line(name, (left, top, right, bottom), score))
-        colour = section["color_map"].get(name) or own_colour(name)
-        pen.rectangle((left, top, right, bottom), outline=colour, width=section["outline_width"])
-        text, font = f" {name} {score:.2f} ", ImageFont.load_default(FONT_PX)
-        corner = (left, max(0.0, top - FONT_PX - 4))
-        pen.rectangle(pen.textbbox(corner, text, font=font), fill=colour)
-        pen.text(corner, text, fill="black", font=font)
-    picture.save(folder / "images_annotated" / path.name)
-    (folder / "labels" / f"{path.stem}.txt").write_text("".join(lines))
+        limits = (image.width, image.height) * 2
+        left, top, right, bottom = (min(max(v, 0.0), limit) for v, limit in zip(box, limits, strict=True))
+        objects.append((names.get(label, str(label)), (left, top, right, bottom), score))
+    for name, corners, score in objects:
+        draw(image, f"{name} {score:.2f}", corners, colours.get(name) or own_colour(name), outline_px)
+    target = folder / picture.annotated
+    if target.suffix.lower() not in SUFFIXES:
+        target = target.with_name(f"{target.name}.png")
+    for path in (target, folder / picture.label):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(target, **({"quality": 95} if target.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}))
+    (folder / picture.label).write_text("".join(kitti_line(*each) for each in objects))
+
+
+def draw(
+    image: Any, text: str, box: tuple[float, float, float, float], colour: tuple[int, ...], outline_px: int
+) -> None:
+    """One box and, above it, its text on the box's colour."""
+    from PIL import ImageDraw, ImageFont
+
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(FONT_PX)
+    pen.rectangle(box, outline=colour, width=outline_px)
+    corner = (box[0], max(0.0, box[1] - FONT_PX - 4))
+    pen.rectangle(pen.textbbox(corner, f" {text} ", font=font), fill=colour)
+    pen.text(corner, f" {text} ", fill="black", font=font)
 
 
 def kitti_line(name: str, box_xyxy_px: tuple[float, float, float, float], score: float) -> str:

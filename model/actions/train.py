@@ -106,7 +106,9 @@ def build_trainer(spec: Spec, callbacks: list[Any]) -> Any:
         accelerator="gpu" if on_gpu else "cpu",
         devices=devices,
         num_nodes=train["num_nodes"],
-        strategy=_strategy(spec, (devices if isinstance(devices, int) else len(devices)) * train["num_nodes"]),
+        strategy=_strategy(
+            spec, (devices if isinstance(devices, int) else len(devices)) * train["num_nodes"]
+        ),
         sync_batchnorm=on_gpu,  # statistics of the whole batch; torch has it for GPUs alone
         precision=PRECISIONS[train["precision"]],  # type: ignore[arg-type]
         max_epochs=train["num_epochs"],
@@ -152,7 +154,9 @@ def _devices(spec: Spec, on_gpu: bool) -> int | list[int]:
                 f"train.num_nodes is {nodes}, but the launcher started {world} processes, {here} of them here"
             )
         if on_gpu and here != train["num_gpus"]:
-            raise UserError(f"train.num_gpus is {train['num_gpus']}, but the launcher started {here} processes")
+            raise UserError(
+                f"train.num_gpus is {train['num_gpus']}, but the launcher started {here} processes"
+            )
         return here
     if nodes > 1:
         raise UserError(
@@ -163,7 +167,9 @@ def _devices(spec: Spec, on_gpu: bool) -> int | list[int]:
         ids = gpu_ids(train, "train")
         return ids if "CUDA_VISIBLE_DEVICES" not in os.environ else len(ids)
     if train["num_gpus"] > 1:
-        print(f"warning: train.num_gpus is {train['num_gpus']}, but there is no GPU; one process trains on the CPU")
+        print(
+            f"warning: train.num_gpus is {train['num_gpus']}, but there is no GPU; one process trains on the CPU"
+        )
     return 1
 
 
@@ -178,7 +184,9 @@ def _strategy(spec: Spec, processes: int) -> Any:
         # Which heads a loss reaches depends on aux_loss, loss_types and what is in a batch.
         return DDPStrategy(find_unused_parameters=True)
     if train["precision"] == "fp16":
-        raise UserError("train.precision fp16 does not go with train.distributed_strategy fsdp; use bf16 or fp32")
+        raise UserError(
+            "train.precision fp16 does not go with train.distributed_strategy fsdp; use bf16 or fp32"
+        )
     return ModelParallelStrategy(
         data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
     )

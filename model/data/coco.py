@@ -19,7 +19,6 @@ import numpy as np
 from model.data.sources import cache_dir, digest, once, stage, stage_file
 from model.errors import UserError
 
-
 CACHE_FORMAT = 1  # of the arrays on disk; another number, another place
 
 

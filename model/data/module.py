@@ -196,7 +196,12 @@ class DataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         dataset, transform = self.spec["dataset"], EvalTransform(self.spec, exact_size(self.spec, "train"))
         return eval_loader(
-            self.val_data, transform, dataset["batch_size"], dataset["workers"], dataset["pin_memory"], *place()
+            self.val_data,
+            transform,
+            dataset["batch_size"],
+            dataset["workers"],
+            dataset["pin_memory"],
+            *place(),
         )
 
     def _epoch(self) -> int:

@@ -27,7 +27,11 @@ MAX_GRID = 65535  # in y and z
 OLDEST = 80  # compute capability
 ALIGNMENT = 16  # bytes, of the widest access
 THREADS = (256, 128, 64)  # of a block, widest first
-BLOCKS_PER_SM = {"FORWARD": 4, "BACKWARD": 3, "EXACT_BACKWARD": 2}  # of 256 threads; as many as fit without spills
+BLOCKS_PER_SM = {
+    "FORWARD": 4,
+    "BACKWARD": 3,
+    "EXACT_BACKWARD": 2,
+}  # of 256 threads; as many as fit without spills
 DTYPES = {torch.float32: "float", torch.float16: "Half", torch.bfloat16: "BFloat16"}
 
 

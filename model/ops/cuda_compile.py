@@ -123,7 +123,9 @@ def _system_names() -> list[str]:
 def _build_with_nvrtc(library: ctypes.CDLL, source: str, options: list[str], architecture: str) -> bytes:
     flags = [f"--gpu-architecture={architecture}", *OPTIONS, *options]
     program = ctypes.c_void_p()
-    if library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"ms_deform_attn.cu", 0, None, None):
+    if library.nvrtcCreateProgram(
+        ctypes.byref(program), source.encode(), b"ms_deform_attn.cu", 0, None, None
+    ):
         raise CompileError("NVRTC could not start")
     try:
         failed = library.nvrtcCompileProgram(
@@ -178,4 +180,6 @@ def _output(command: list[str]) -> str:
 
 def _first_error(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line), lines[-1] if lines else "failed without a message")
+    return next(
+        (line for line in lines if "error" in line), lines[-1] if lines else "failed without a message"
+    )

@@ -75,7 +75,11 @@ def wrong(leaf: dict[str, Any], value: Any) -> list[str]:
 
 def not_listed(leaf: dict[str, Any], value: Any) -> list[str]:
     options = [{"true": True, "false": False}.get(e, e) if isinstance(leaf.get("default"), bool) else e for e in leaf["enum"]]  # fmt: skip
-    among = [any(v == e and type(v) is type(e) for e in options) for v in value] if isinstance(value, list) else []
+    among = (
+        [any(v == e and type(v) is type(e) for e in options) for v in value]
+        if isinstance(value, list)
+        else []
+    )
     if not isinstance(value, list):
         listed = any(value == e and type(value) is type(e) for e in options)
         return [] if listed else ["not in the enum"]

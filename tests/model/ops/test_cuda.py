@@ -127,25 +127,23 @@ def test_without_vector_reductions_too(case: dict[str, int], on: Callable[..., N
     sides=st.lists(st.tuples(st.integers(2, 9), st.integers(2, 9)), min_size=2, max_size=2),
     B=st.integers(1, 3), Q=st.integers(1, 19), M=st.just(2), spread=st.sampled_from([0.9, 1.5, 6.0]), seed=st.integers(0, 99),
 )  # fmt: skip
-def test_any_sizes(
-    sides: list[tuple[int, int]], B: int, Q: int, M: int, spread: float, seed: int
-) -> None:
+def test_any_sizes(sides: list[tuple[int, int]], B: int, Q: int, M: int, spread: float, seed: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cuda, "_device", lambda _: Device(cuda.source()))
         check(inputs(B=B, Q=Q, M=M, D=16, P=2, shapes=tuple(sides), spread=spread, seed=seed))
 
 
 @pytest.mark.parametrize("shapes", [((1, 1), (1, 1)), ((1, 6), (5, 1)), ((4, 4), (1, 1))], ids=str)
-def test_levels_one_cell_high_or_wide(
-    shapes: tuple[tuple[int, int], ...], on: Callable[..., None]
-) -> None:
+def test_levels_one_cell_high_or_wide(shapes: tuple[tuple[int, int], ...], on: Callable[..., None]) -> None:
     check(inputs(D=16, P=2, shapes=shapes, Q=9, spread=3.0))
 
 
 def test_at_cell_centres_and_borders_slopes_are_those_of_grid_sample(on: Callable[..., None]) -> None:
     """At a kink the gradient is one-sided; sizes are powers of two, so that positions are exact in both."""
     value, shapes, _, weights = inputs(D=16, P=2, shapes=((4, 8), (2, 2)), Q=99, B=1, M=1)
-    steps = torch.linspace(-1.5, 9.5, 23)  # halves of cells: centres at whole positions, borders at -1 and `size`
+    steps = torch.linspace(
+        -1.5, 9.5, 23
+    )  # halves of cells: centres at whole positions, borders at -1 and `size`
     positions = steps[torch.randint(23, weights.shape + (2,), generator=torch.Generator().manual_seed(3))]
     sizes = torch.tensor([[8.0, 4.0], [2.0, 2.0]])[:, None]  # (x, y)
     given = value, shapes, (positions + 0.5) / sizes, weights
@@ -153,7 +151,9 @@ def test_at_cell_centres_and_borders_slopes_are_those_of_grid_sample(on: Callabl
 
 
 @pytest.mark.parametrize("location", [-1e30, -0.3, 1.3, 1e30, math.inf, -math.inf, math.nan])
-def test_what_lies_outside_reads_zero_and_passes_no_gradient(location: float, on: Callable[..., None]) -> None:
+def test_what_lies_outside_reads_zero_and_passes_no_gradient(
+    location: float, on: Callable[..., None]
+) -> None:
     value, shapes, locations, weights = inputs(D=16, P=2, shapes=((4, 8), (2, 2)))
     given = value, shapes, torch.full_like(locations, location), weights
     out = cuda.forward(*given)

@@ -60,7 +60,9 @@ def test_nvrtc_compiles_without_a_toolkit(kernel: str, capability: int) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_nvrtc_compiles_every_type_of_problem(kernel: str, value: torch.dtype, change: dict[str, object]) -> None:
+def test_nvrtc_compiles_every_type_of_problem(
+    kernel: str, value: torch.dtype, change: dict[str, object]
+) -> None:
     for capability in (80, 90):
         assert build(cuda_compile.nvrtc(), kernel, capability, value=value, weight=value, **change)
 
@@ -88,7 +90,8 @@ def test_a_gpu_newer_than_the_compiler_gets_ptx() -> None:
 
 
 @pytest.mark.parametrize(
-    "find", [pytest.param(cuda_compile.nvrtc, marks=needs_nvrtc), pytest.param(cuda_compile.nvcc, marks=needs_nvcc)]
+    "find",
+    [pytest.param(cuda_compile.nvrtc, marks=needs_nvrtc), pytest.param(cuda_compile.nvcc, marks=needs_nvcc)],
 )
 def test_a_compiler_error_names_the_first_fault(find: object) -> None:
     compiler: Compiler = find()  # type: ignore[operator]
@@ -192,7 +195,9 @@ class NoStream:
     def __exit__(self, *_: object) -> None: ...
 
 
-@pytest.mark.parametrize("failing", ["cuModuleLoadData", "cuModuleGetFunction", "cuCtxGetCurrent", "cuLaunchKernel"])
+@pytest.mark.parametrize(
+    "failing", ["cuModuleLoadData", "cuModuleGetFunction", "cuCtxGetCurrent", "cuLaunchKernel"]
+)
 def test_every_failing_driver_call_raises(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The published kernels print launch errors and train on with zeros."""
     driver = FakeDriver(failing)
