@@ -111,7 +111,7 @@ def detect(
     sizes = [exact or EvalTransform(spec).size(*read_size(path)) for path in paths]
     batches = [batch for batch in EvalBatches(sizes, size, rank, world) if batch[0] < len(paths)]
     workers = loader_workers(spec["dataset"]["workers"])
-    items = Loaded(paths, spec, exact)
+    items: Any = Loaded(paths, spec, exact)
     for batch in DataLoader(items, batch_sampler=batches, num_workers=workers, collate_fn=list):
         images = [pixels for _, pixels, _ in batch]
         outputs = runner.infer(*batch_images(images, [(i.shape[1], i.shape[2]) for i in images]))
@@ -199,7 +199,7 @@ def write(
         target = target.with_name(f"{target.name}.png")
     for path in (target, folder / picture.label):
         path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(target, **({"quality": 95} if target.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}))
+    image.save(target, quality=95)  # formats without loss ignore it
     (folder / picture.label).write_text("".join(kitti_line(*each) for each in objects))
 
 

@@ -191,7 +191,7 @@ class DataModule(pl.LightningDataModule):
 
     def steps_per_epoch(self) -> int:
         """Optimizer steps, at least 1; whole batches only."""
-        return max(1, len(self.train_data) // _place()[1] // self.spec["dataset"]["batch_size"])
+        return max(1, len(self.train_data) // place()[1] // self.spec["dataset"]["batch_size"])
 
     def val_dataloader(self) -> DataLoader[Any]:
         dataset, transform = self.spec["dataset"], EvalTransform(self.spec, exact_size(self.spec, "train"))

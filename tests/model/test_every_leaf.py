@@ -99,7 +99,7 @@ def memory(spec: dict[str, Any]) -> Any:
 def optimizer(spec: dict[str, Any]) -> Any:
     module = DetectorModule(spec, [])
     freeze(module.model, spec["train"]["freeze"])
-    module._trainer = SimpleNamespace(estimated_stepping_batches=10 * spec["train"]["num_epochs"])
+    module._trainer = SimpleNamespace(datamodule=SimpleNamespace(steps_per_epoch=lambda: 10))
     found = module.configure_optimizers()
     groups = [
         {k: v for k, v in g.items() if k != "params"} | {"count": len(g["params"])}

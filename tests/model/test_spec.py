@@ -18,6 +18,7 @@ DEPARTURES = {
     "model.backbone": "enum",  # more ResNets
     "quantize.backend": "enum",  # onnxruntime
     "train.precision": "enum",  # bf16
+    "train.optim.lr_scheduler": "enum",  # Cosine
     "quantize.backend_kwargs": "default",
     "inference.color_map": "default",
     "train.clip_grad_norm": "minimum math_cond",  # 0 means no clipping
