@@ -1,0 +1,84 @@
+"""Every kind of image file becomes the same upright 8-bit RGB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.data.images import open_rgb, upright_size
+from model.errors import UserError
+
+PIXELS = np.arange(2 * 3, dtype=np.uint8).reshape(2, 3) * 40  # H 2, W 3
+
+
+def save(tmp_path: Path, image: Image.Image, name: str = "x.png", **options: object) -> Path:
+    image.save(tmp_path / name, **options)  # type: ignore[arg-type]
+    return tmp_path / name
+
+
+def test_grey_is_spread_over_the_channels(tmp_path: Path) -> None:
+    found = np.asarray(open_rgb(save(tmp_path, Image.fromarray(PIXELS))))
+    assert (found == PIXELS[..., None]).all()
+
+
+def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
+    deep = PIXELS.astype(np.uint16) * 257
+    for name in ("x.png", "x.tif"):
+        found = np.asarray(open_rgb(save(tmp_path, Image.fromarray(deep), name)))
+        assert (found == PIXELS[..., None]).all()
+    dark = np.full((2, 3), 300, dtype=np.uint16)  # scaled by the type's white, not by its own brightest pixel
+    assert np.asarray(open_rgb(save(tmp_path, Image.fromarray(dark)))).max() == 1
+
+
+def test_palette_transparency_and_cmyk(tmp_path: Path) -> None:
+    colours = np.zeros((2, 3, 3), dtype=np.uint8)
+    colours[:, 0, 0] = colours[:, 1, 1] = 255
+    rgb = Image.fromarray(colours)
+    for image, name, tolerance in (
+        (rgb.convert("P", palette=Image.Palette.ADAPTIVE), "p.png", 0),
+        (rgb.convert("RGBA"), "a.png", 0),
+        (rgb.convert("1"), "b.png", 255),
+        (rgb.resize((30, 20), Image.Resampling.NEAREST).convert("CMYK"), "c.jpg", 255),
+    ):
+        found = open_rgb(save(tmp_path, image, name))
+        assert found.mode == "RGB"
+        assert (
+            abs(np.asarray(found.resize((3, 2), Image.Resampling.NEAREST)).astype(int) - colours).max()
+            <= tolerance
+        )
+    cmyk = np.asarray(open_rgb(tmp_path / "c.jpg"))
+    assert cmyk[5, 5, 0] > 200 > 60 > cmyk[5, 5, 1]  # red stays red
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_turns_the_picture_and_its_size(tmp_path: Path, orientation: int) -> None:
+    from PIL import ImageOps
+
+    image = Image.fromarray(np.repeat(np.repeat(PIXELS, 8, 0), 8, 1))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path, image, "x.png", exif=exif)
+    with Image.open(path) as file:
+        wanted = ImageOps.exif_transpose(file)
+        assert upright_size(file) == wanted.size
+    found = open_rgb(path)
+    assert found.size == wanted.size
+    assert (np.asarray(found)[..., 0] == np.asarray(wanted)).all()
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x89PNG\r\n", b"not an image"])
+def test_a_damaged_file_is_named(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "bad.png").write_bytes(damage)
+    with pytest.raises(UserError, match=r"bad\.png: cannot be read as an image"):
+        open_rgb(tmp_path / "bad.png")
+
+
+def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    path = save(tmp_path, Image.fromarray(noise), "cut.jpg")
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"cut\.jpg: cannot be read"):
+        open_rgb(path)

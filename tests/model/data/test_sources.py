@@ -1,0 +1,203 @@
+"""Where data come from: folders, archives, URLs; staged once, whole, and never outside their folder."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from model.data import sources
+from model.data.sources import fetch, stage
+from model.errors import UserError
+
+CONTENT = {"a.png": b"one", "below/b.png": b"two"}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def write_tar(path: Path, content: dict[str, bytes], link: str | None = None) -> Path:
+    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as archive:
+        for name, data in content.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            if link:
+                info.type, info.linkname, info.size = tarfile.SYMTYPE, link, 0
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def write_zip(path: Path, content: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    return path
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_folder_is_used_where_it_is(tmp_path: Path) -> None:
+    assert stage(tmp_path) == tmp_path
+
+
+@pytest.mark.parametrize("name", ["images.tar.gz", "images.tgz", "images.tar", "images.zip"])
+def test_an_archive_is_unpacked_once(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = (write_zip if name.endswith("zip") else write_tar)(tmp_path / name, CONTENT)
+    folder = stage(path)
+    assert read(folder) == CONTENT
+    monkeypatch.setattr(sources, "_unpack", lambda *_: pytest.fail("unpacked again"))
+    assert stage(path) == folder
+    assert oct(folder.parent.stat().st_mode & 0o777) == "0o700"
+
+
+def test_a_changed_archive_is_another_folder(tmp_path: Path) -> None:
+    first = stage(write_tar(tmp_path / "images.tar", CONTENT))
+    second = stage(write_tar(tmp_path / "images.tar", CONTENT | {"a.png": b"other"}))
+    assert first != second
+    assert read(first) == CONTENT
+
+
+@pytest.mark.parametrize("name", ["../out.png", "/tmp/out.png"])
+def test_nothing_leaves_its_folder(tmp_path: Path, name: str, cache: Path) -> None:
+    with pytest.raises(UserError, match="would leave its folder"):
+        stage(write_zip(tmp_path / "bad.zip", {name: b"x"}))
+    if name.startswith(".."):  # tar's data filter takes the slash off absolute names instead
+        with pytest.raises(UserError, match="cannot be unpacked"):
+            stage(write_tar(tmp_path / "bad.tar", {name: b"x"}))
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        stage(write_tar(tmp_path / "link.tar", {"link": b""}, link="/etc/passwd"))
+    assert not [p for p in cache.rglob("*") if p.is_dir()]
+
+
+@pytest.mark.parametrize("limit", ["MAX_FILES", "MAX_BYTES"])
+def test_an_archive_of_too_much_is_refused_before_it_is_unpacked(
+    tmp_path: Path, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, limit, 1)
+    for path in (write_tar(tmp_path / "a.tar", CONTENT), write_zip(tmp_path / "a.zip", CONTENT)):
+        with pytest.raises(UserError, match="more than is unpacked"):
+            stage(path)
+
+
+def test_broken_and_missing_archives(tmp_path: Path) -> None:
+    whole = write_tar(tmp_path / "images.tar.gz", {"a.png": os.urandom(100_000)})
+    whole.write_bytes(whole.read_bytes()[:50_000])
+    with pytest.raises(UserError, match=r"images\.tar\.gz: cannot be unpacked"):
+        stage(whole)
+    with pytest.raises(UserError, match="no such image folder or archive .*has cache, images"):
+        stage(tmp_path / "imagse.tar.gz")
+    (tmp_path / "data.rar").touch()
+    with pytest.raises(UserError, match="must be a folder or one of"):
+        stage(tmp_path / "data.rar")
+
+
+def test_processes_that_start_at_once_unpack_once(tmp_path: Path, cache: Path) -> None:
+    path = write_tar(tmp_path / "images.tar", {f"{n}.png": os.urandom(1000) for n in range(200)})
+    code = f"from model.data.sources import stage; f = stage({str(path)!r}); print(f, len(list(f.iterdir())))"
+    running = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    printed = {process.communicate(timeout=60)[0] for process in running}
+    assert len(printed) == 1
+    assert printed.pop().endswith(" 200\n")
+    assert not list(cache.glob("*.partial"))
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The URL of a bucket of an S3 server on loopback."""
+    pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    import socket
+
+    import boto3
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (
+            ("AWS_ENDPOINT_URL", url), ("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "x"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+        ):  # fmt: skip
+            patch.setenv(name, value)
+        for name in ("AWS_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"):
+            patch.delenv(name, raising=False)
+        try:
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    urllib.request.urlopen(url, timeout=2)
+                    break
+                except OSError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
+            client = boto3.client("s3", endpoint_url=url)
+            client.create_bucket(Bucket="data")
+            for name, data in CONTENT.items():
+                client.put_object(Bucket="data", Key=f"images/{name}", Body=data)
+            yield "s3://data"
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def test_a_folder_of_a_bucket_is_fetched_once_and_anew_when_it_changes(
+    s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+
+    folder = stage(f"{s3}/images")
+    assert read(folder) == CONTENT
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "_download", lambda *_: pytest.fail("fetched again"))
+        assert stage(f"{s3}/images") == folder
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    client.put_object(Bucket="data", Key="images/c.png", Body=b"three")
+    assert read(stage(f"{s3}/images")) == CONTENT | {"c.png": b"three"}
+    client.delete_object(Bucket="data", Key="images/c.png")
+
+
+def test_an_archive_and_a_single_file_of_a_bucket(s3: str, tmp_path: Path) -> None:
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    client.upload_file(str(write_tar(tmp_path / "x.tar.gz", CONTENT)), "data", "x.tar.gz")
+    assert read(stage(f"{s3}/x.tar.gz")) == CONTENT
+    assert fetch(f"{s3}/images/a.png").read_bytes() == b"one"
+    with pytest.raises(UserError, match="nothing is there"):
+        stage(f"{s3}/nowhere")
+
+
+def test_a_damaged_arrival_is_an_error(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    def damaged(remote: list[str], local: list[str]) -> None:
+        for path in local:
+            Path(path).write_bytes(b"xyz")
+
+    system, _ = fsspec.core.url_to_fs(s3)  # one object per process
+    monkeypatch.setattr(system, "get", damaged)
+    monkeypatch.setattr(system, "get_file", lambda remote, local: Path(local).write_bytes(b"zyx"))
+    with pytest.raises(UserError, match="damaged"):
+        stage(f"{s3}/images")

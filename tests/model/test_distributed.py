@@ -1,0 +1,171 @@
+"""Two processes on CPUs (gloo), started as torchrun starts them, do what one process does."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from model.errors import UserError
+from model.spec import put, resolve
+
+RUN = "import sys; from importlib import import_module; import_module(sys.argv[1]).main(sys.argv[2])"
+
+
+def run(action: str, path: Path, ranks: int = 1) -> None:
+    """An action in `ranks` processes, with the environment that torchrun would give them."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    common = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    places = [
+        {"RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+        for r in range(ranks)
+    ]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", RUN, f"model.actions.{action}", str(path)],
+            env=common | (place if ranks > 1 else {}), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for place in places
+    ]  # fmt: skip
+    for process in running:
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, output
+
+
+def train_spec(tiny: dict[str, Any], demo: Path, folder: Path, batch: int) -> Path:
+    spec = resolve("train", tiny)
+    for split in ("train", "val"):
+        source = {
+            "image_dir": str(demo / split / "images"),
+            "json_file": str(demo / split / "annotations.json"),
+        }
+        put(spec, f"dataset.{split}_data_sources", [source])
+    for name, value in (
+        ("results_dir", str(folder)), ("train.results_dir", str(folder)), ("train.num_epochs", 2),
+        ("dataset.batch_size", batch), ("dataset.workers", 1), ("train.accelerator", "cpu"),
+        ("dataset.augmentation.horizontal_flip_prob", 0.0), ("model.backbone_norm", "group"),
+        ("dataset.train_sampler", "default_sampler"),
+    ):  # fmt: skip
+        put(spec, name, value)
+    folder.mkdir()
+    (folder / "spec.yaml").write_text(yaml.safe_dump(dict(spec)))
+    return folder / "spec.yaml"
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, demo: Path) -> tuple[Path, Path]:
+    """The folders of one training in one process with batches of 4, and in two with batches of 2."""
+    from tests.conftest import TINY
+
+    root = tmp_path_factory.mktemp("ranks")
+    for name, batch, ranks in (("one", 4, 1), ("two", 2, 2)):
+        run("train", train_spec(json.loads(json.dumps(TINY)), demo, root / name, batch), ranks)
+    return root / "one", root / "two"
+
+
+def test_two_ranks_train_as_one_process_with_the_summed_batch(trained: tuple[Path, Path]) -> None:
+    """Group norm, because batch statistics are per process on a CPU."""
+    one, two = map(records, trained)
+    assert [r["step"] for r in one] == [r["step"] for r in two] == [3, 6]
+    for a, b in zip(one, two, strict=True):
+        assert b["train_loss"] == pytest.approx(a["train_loss"], rel=1e-3)
+        assert b["val_loss"] == pytest.approx(a["val_loss"], rel=1e-3)
+        assert b["val_mAP"] == pytest.approx(a["val_mAP"], abs=1e-3)
+
+
+def test_the_weights_are_those_of_one_process(trained: tuple[Path, Path]) -> None:
+    import torch
+
+    import model.checkpoint as ckpt
+
+    a, b = (ckpt.load(folder / "dd_model_latest.pth")["state_dict"] for folder in trained)
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.allclose(value.float(), b[name].float(), atol=5e-4), name
+
+
+def test_two_ranks_evaluate_each_image_once(trained: tuple[Path, Path], demo: Path, tmp_path: Path) -> None:
+    """Three images over two ranks: one rank repeats an image, which must not count."""
+    annotations = json.loads((demo / "test" / "annotations.json").read_text())
+    dropped = annotations["images"].pop()["id"]
+    annotations["annotations"] = [a for a in annotations["annotations"] if a["image_id"] != dropped]
+    (tmp_path / "three.json").write_text(json.dumps(annotations))
+    trained_spec = yaml.safe_load((trained[0] / "spec.yaml").read_text())
+    found = []
+    for name, ranks in (("one", 1), ("two", 2)):
+        spec = resolve("evaluate", {k: trained_spec[k] for k in ("model", "dataset")})
+        put(
+            spec,
+            "dataset.test_data_sources",
+            {"image_dir": str(demo / "test" / "images"), "json_file": str(tmp_path / "three.json")},
+        )
+        for key, value in (
+            ("checkpoint", str(trained[0] / "dd_model_latest.pth")),
+            ("results_dir", str(tmp_path / name)),
+            ("batch_size", 1),
+            ("conf_threshold", 0.0),
+        ):
+            put(spec, f"evaluate.{key}", value)
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(dict(spec)))
+        run("evaluate", tmp_path / f"{name}.yaml", ranks)
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        key = lambda r: (r["image_id"], -r["score"], r["bbox"])  # noqa: E731
+        found.append((json.loads((tmp_path / name / "metrics.json").read_text()), sorted(results, key=key)))
+    (metrics_one, one), (metrics_two, two) = found
+    assert len(one) == len(two) > 0
+    assert {r["image_id"] for r in two} == {i["id"] for i in annotations["images"]}
+    assert metrics_two["test_mAP"] == pytest.approx(metrics_one["test_mAP"], abs=1e-9)
+    assert [r["score"] for r in two] == pytest.approx([r["score"] for r in one], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "message"),
+    [
+        ({"train.num_nodes": 2}, {}, "num_nodes"),
+        (
+            {"train.num_nodes": 2},
+            {"LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0"},
+            "train.num_nodes is 2, but the launcher started 2 processes, 2 of them here",
+        ),
+    ],
+)
+def test_a_launcher_that_contradicts_the_spec_is_an_error(
+    tiny: dict[str, Any],
+    settings: dict[str, Any],
+    environment: dict[str, str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from model.actions.train import build_trainer
+
+    spec = resolve("train", tiny)
+    for name, value in settings.items():
+        put(spec, name, value)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as caught:
+        build_trainer(spec, [])
+    assert message in str(caught.value)
+
+
+def test_gpu_ids_must_fit_their_number() -> None:
+    from model.distributed import gpu_ids
+
+    assert gpu_ids({"num_gpus": 2, "gpu_ids": [0]}, "train") == [0, 1]
+    assert gpu_ids({"num_gpus": 2, "gpu_ids": [3, 1]}, "train") == [3, 1]
+    for wrong in ([0, 1, 2], [1, 1]):
+        with pytest.raises(UserError, match=r"train\.gpu_ids must name"):
+            gpu_ids({"num_gpus": 2, "gpu_ids": wrong}, "train")
