@@ -124,7 +124,7 @@ def test_hints_move_with_the_spec_s_own_value() -> None:
 def test_data_limit_the_batch() -> None:
     space = compile_space(SCHEMA, base(), limits={"dataset.batch_size": 5})
     batch = next(p for p in space.parameters if p.name == "dataset.batch_size")
-    assert batch.choices == (1, 2, 4)
+    assert batch.choices == (1, 2, 4, 5)
 
 
 def test_fixed_parameters_are_not_searched() -> None:
