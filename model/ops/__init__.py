@@ -35,7 +35,8 @@ def ms_deform_attn(
     rows = spatial_shapes.tolist() if isinstance(spatial_shapes, torch.Tensor) else spatial_shapes
     fine = torch.float64 if value.dtype == torch.float64 else torch.float32
     locations, weights = locations.to(fine), weights.to(fine)
-    if _exporting() or torch.jit.is_tracing() or not _live(value.device.type):
+    traced = _exporting() or torch.jit.is_tracing()
+    if traced or not _live(value.device.type) or not operator.takes(value, *locations.shape[3:5]):
         return ms_deform_attn_reference(value, rows, locations, weights)
     flat = [size for row in rows for size in row]
     return torch.ops.detr_automl.ms_deform_attn(value, flat, locations, weights)

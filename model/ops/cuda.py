@@ -27,11 +27,8 @@ MAX_GRID = 65535  # in y and z
 OLDEST = 80  # compute capability
 ALIGNMENT = 16  # bytes, of the widest access
 THREADS = (256, 128, 64)  # of a block, widest first
-BLOCKS_PER_SM = {
-    "FORWARD": 4,
-    "BACKWARD": 3,
-    "EXACT_BACKWARD": 2,
-}  # of 256 threads; as many as fit without spills
+# Of 256 threads; as many as fit without spills.
+BLOCKS_PER_SM = {"FORWARD": 4, "BACKWARD": 2, "EXACT_BACKWARD": 2}
 DTYPES = {torch.float32: "float", torch.float16: "Half", torch.bfloat16: "BFloat16"}
 
 
@@ -172,8 +169,8 @@ class Problem:
         if not takes(value, L, P) or min(L, P, D) < 1 or Q > 2**30 or len(devices) > 1:
             raise ValueError(
                 f"the CUDA kernels take float32, float16 or bfloat16 of 1 to {MAX_CHANNELS} channels, 1 to "
-                f"{MAX_LEVELS} levels, 1 to {MAX_POINTS} points and one device, but got {value.dtype} {[*value.shape]}, "
-                f"L={L}, P={P} on {', '.join(map(str, devices))}"
+                f"{MAX_LEVELS} levels, 1 to {MAX_POINTS} points and one device, but got {value.dtype} "
+                f"{[*value.shape]}, L={L}, P={P} on {', '.join(map(str, devices))}"
             )
         if locations.dtype != torch.float32 or weights.dtype not in (torch.float32, value.dtype):
             raise ValueError(

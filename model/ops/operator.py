@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from model.ops import build, native
-from model.ops.reference import ms_deform_attn_reference
 
 log = logging.getLogger(__name__)
 Gradients = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -43,6 +42,12 @@ def live(device: str) -> tuple[bool, str]:
         "attention on %s runs in plain torch, many times slower than the compiled kernel: %s", device, why
     )
     return False, f"plain torch: {why}"
+
+
+def takes(value: torch.Tensor, levels: int, points: int) -> bool:
+    """Whether the live kernel covers this problem; what it does not cover is far outside any known model."""
+    kernels = _cuda() if value.device.type == "cuda" else native
+    return bool(kernels.takes(value, levels, points))
 
 
 def _cuda() -> Any:
@@ -86,8 +91,6 @@ def _forward(
 ) -> torch.Tensor:
     check(value, shapes, locations, weights)
     levels, device = pairs(shapes), value.device.type
-    if not live(device)[0] or not native.takes(value, *locations.shape[3:5]):
-        return ms_deform_attn_reference(value, levels, locations, weights)
     value, locations, weights = value.contiguous(), locations.contiguous(), weights.contiguous()
     if device == "cuda":
         return _cuda().forward(value, levels, locations, weights)
@@ -102,8 +105,6 @@ def _backward(
     weights: torch.Tensor,
 ) -> Gradients:
     levels, device = pairs(shapes), value.device.type
-    if not live(device)[0] or not native.takes(value, *locations.shape[3:5]):
-        return _reference_backward(grad_out, value, levels, locations, weights)
     grad_out, value = grad_out.contiguous(), value.contiguous()
     locations, weights = locations.contiguous(), weights.contiguous()
     if device == "cuda":
@@ -112,17 +113,6 @@ def _backward(
     fine = locations.dtype
     grads = native.backward(grad_out.to(fine), value.to(fine), levels, locations, weights)
     return grads[0].to(value.dtype), grads[1], grads[2]
-
-
-def _reference_backward(
-    grad_out: torch.Tensor, value: torch.Tensor, levels: list[tuple[int, int]], locations: torch.Tensor,
-    weights: torch.Tensor,
-) -> Gradients:  # fmt: skip
-    with torch.enable_grad():
-        inputs = [t.detach().requires_grad_() for t in (value, locations, weights)]
-        out = ms_deform_attn_reference(inputs[0], levels, inputs[1], inputs[2])
-    a, b, c = torch.autograd.grad(out, inputs, grad_out)
-    return a, b, c
 
 
 library.impl("ms_deform_attn", _forward, "CompositeExplicitAutograd")
