@@ -63,7 +63,7 @@ def wrong(leaf: dict[str, Any], value: Any) -> list[str]:
     if "enum" in leaf:
         return not_listed(leaf, value)
     if isinstance(value, list):
-        return [] if kinds & {"list", "subset"} else ["not a list"] + elements(leaf, value)
+        return [] if kinds & {"list", "subset"} else ["not a list", *elements(leaf, value)]
     if isinstance(value, bool) or "bool" in kinds:
         return [] if isinstance(value, bool) and "bool" in kinds else ["not a boolean"]
     if not isinstance(value, (int, float)) or not math.isfinite(value):

@@ -58,7 +58,7 @@ def document(leaves: Mapping[str, Leaf], action: str = "train") -> dict[str, Any
     properties, and the defaults are there twice."""
 
     def section(node: Mapping[str, Any]) -> Leaf:
-        children = {k: (v if "type" in v and isinstance(v["type"], str) or "anyOf" in v else section(v)) for k, v in node.items()}  # fmt: skip
+        children = {k: (v if ("type" in v and isinstance(v["type"], str)) or "anyOf" in v else section(v)) for k, v in node.items()}  # fmt: skip
         return {
             "type": "collection",
             "automl_enabled": False,

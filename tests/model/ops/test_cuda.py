@@ -144,7 +144,7 @@ def test_at_cell_centres_and_borders_slopes_are_those_of_grid_sample(on: Callabl
     steps = torch.linspace(
         -1.5, 9.5, 23
     )  # halves of cells: centres at whole positions, borders at -1 and `size`
-    positions = steps[torch.randint(23, weights.shape + (2,), generator=torch.Generator().manual_seed(3))]
+    positions = steps[torch.randint(23, (*weights.shape, 2), generator=torch.Generator().manual_seed(3))]
     sizes = torch.tensor([[8.0, 4.0], [2.0, 2.0]])[:, None]  # (x, y)
     given = value, shapes, (positions + 0.5) / sizes, weights
     check(given)

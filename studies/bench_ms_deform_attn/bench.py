@@ -1,0 +1,193 @@
+"""The attention operator on CPUs, beside plain torch (grid_sample) and torch.compile of it. Writes results.json and
+bench.png.
+
+    python studies/bench_ms_deform_attn/bench.py [--seconds 4] [--no-compile]
+
+Each round times every way once, in turn, so that whatever else the machine does hits all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from model.ops import live, ms_deform_attn, ms_deform_attn_reference
+from studies.machine import describe
+
+HERE = Path(__file__).resolve().parent
+M, D, P = 8, 32, 4
+PYRAMIDS = {640: [(80, 80), (40, 40), (20, 20), (10, 10)], 320: [(40, 40), (20, 20), (10, 10), (5, 5)]}
+CASES = {
+    f"{kind} {size}, batch {batch}": (size, batch, None if kind == "encoder" else 300)
+    for kind in ("encoder", "decoder")
+    for size in (640, 320)
+    for batch in (1, 2)
+}
+GOALS = {
+    "encoder": (40, 25),
+    "decoder": (10, 8),
+}  # times as fast as plain torch: forward, forward and backward
+MIN_ROUNDS = 5
+
+
+def problem(size: int, batch: int, queries: int | None) -> tuple[torch.Tensor, ...]:
+    """value, locations, weights, grad_out. Encoder: every cell looks around itself, a few cells away, as an untrained
+    model does; decoder: queries look anywhere."""
+    shapes, random = PYRAMIDS[size], torch.Generator().manual_seed(0)
+    S, L = sum(h * w for h, w in shapes), len(shapes)
+    Q = queries or S
+    if queries is None:
+        centres = torch.cat(
+            [
+                torch.stack(
+                    [(torch.arange(w) + 0.5).repeat(h) / w, (torch.arange(h) + 0.5).repeat_interleave(w) / h],
+                    -1,
+                )
+                for h, w in shapes
+            ]
+        )
+        centres = centres.expand(batch, S, 2)
+    else:
+        centres = torch.rand(batch, Q, 2, generator=random)
+    angle = torch.arange(M) * (2 * torch.pi / M)
+    steps = torch.stack([angle.cos(), angle.sin()], -1)[:, None, None] * torch.arange(1, P + 1)[:, None]
+    offsets = steps + torch.randn(batch, Q, M, L, P, 2, generator=random)
+    size_xy = torch.tensor([[w, h] for h, w in shapes])[:, None]
+    return (
+        torch.randn(batch, S, M, D, generator=random),
+        centres[:, :, None, None, None] + offsets / size_xy,
+        torch.randn(batch, Q, M, L * P, generator=random).softmax(-1).view(batch, Q, M, L, P),
+        torch.randn(batch, Q, M * D, generator=random),
+    )
+
+
+def ways(compiled: bool) -> dict[str, Any]:
+    found = {"kernel": ms_deform_attn, "torch": ms_deform_attn_reference}
+    return found | (
+        {"torch.compile": torch.compile(ms_deform_attn_reference, dynamic=False)} if compiled else {}
+    )
+
+
+def calls(function: Any, case: tuple[int, int, int | None]) -> dict[str, Callable[[], Any]]:
+    value, locations, weights, grad_out = problem(*case)
+    shapes = PYRAMIDS[case[0]]
+    leaves = [t.clone().requires_grad_() for t in (value, locations, weights)]
+
+    def forward() -> torch.Tensor:
+        with torch.no_grad():
+            return function(value, shapes, locations, weights)
+
+    def both() -> list[torch.Tensor]:
+        out = function(leaves[0], shapes, leaves[1], leaves[2])
+        return [out.detach(), *torch.autograd.grad(out, leaves, grad_out)]
+
+    return {"forward": forward, "forward and backward": both}
+
+
+def check_equal(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> dict[str, float]:
+    """Largest difference over the largest element. A sample on the edge of two cells has two right slopes, so of
+    grad_locations the share of elements that differ is told too."""
+    names = ("out", "grad_value", "grad_locations", "grad_weights")
+    found = {}
+    for name, a, b in zip(names, ours, theirs, strict=True):
+        relative = (a - b).abs() / b.abs().max()
+        if name == "grad_locations":
+            found["share of grad_locations apart by over 1e-4"] = float((relative > 1e-4).float().mean())
+            assert found["share of grad_locations apart by over 1e-4"] < 1e-4, found
+        else:
+            found[name] = float(relative.max())
+            assert found[name] < 1e-5, found
+    return found
+
+
+def timed(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def measure(case: tuple[int, int, int | None], seconds: float, compiled: bool) -> dict[str, Any]:
+    runs = {name: calls(function, case) for name, function in ways(compiled).items()}
+    equal = check_equal(runs["kernel"]["forward and backward"](), runs["torch"]["forward and backward"]())
+    result: dict[str, Any] = {"differences": equal}
+    for pass_ in ("forward", "forward and backward"):
+        for run in runs.values():  # warm up, and let torch.compile compile
+            run[pass_](), run[pass_]()
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        deadline = time.perf_counter() + seconds
+        while time.perf_counter() < deadline or len(times["torch"]) < MIN_ROUNDS:
+            for name, run in runs.items():
+                times[name].append(timed(run[pass_]))
+        result[pass_] = {
+            name: {
+                "median_ms": round(1e3 * statistics.median(t), 3),
+                "min_ms": round(1e3 * min(t), 3),
+                "rounds": len(t),
+            }
+            for name, t in times.items()
+        }
+        result[pass_]["times_as_fast"] = {
+            f"as {name}": {
+                "median": round(
+                    statistics.median(a / b for a, b in zip(times[name], times["kernel"], strict=True)), 1
+                ),
+                "of minima": round(min(times[name]) / min(times["kernel"]), 1),
+            }
+            for name in times
+            if name != "kernel"
+        }
+    return result
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
+    names = list(results)
+    for offset, pass_, colour in ((-0.2, "forward", "#2b6cb0"), (0.2, "forward and backward", "#9f7aea")):
+        values = [results[n][pass_]["times_as_fast"]["as torch"]["median"] for n in names]
+        bars = axes.bar([i + offset for i in range(len(names))], values, 0.38, label=pass_, color=colour)
+        axes.bar_label(bars, fmt="%.0f", fontsize=8)
+    axes.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
+    axes.set_ylabel("times as fast as plain torch")
+    axes.set_title("Multi-scale deformable attention on the CPU, through the public operator")
+    axes.legend()
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=4, help="per case and pass")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    machine = describe() | {"threads": torch.get_num_threads(), "kernel": live("cpu")[1]}
+    results = {}
+    for name, case in CASES.items():
+        results[name] = measure(case, options.seconds, not options.no_compile)
+        goal = GOALS[name.split()[0]]
+        print(name, end=":")
+        for pass_, wanted in zip(("forward", "forward and backward"), goal, strict=True):
+            fast = results[name][pass_]["times_as_fast"]
+            print(f"  {pass_} {fast} (goal {wanted})", end="")
+        print(flush=True)
+    (HERE / "results.json").write_text(json.dumps({"machine": machine, "cases": results}, indent=1) + "\n")
+    draw(results, HERE / "bench.png")
+
+
+if __name__ == "__main__":
+    main()
