@@ -35,6 +35,7 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python studies/bench_ms_deform_attn/bench.py
+	$(BIN)/python studies/bench_ms_deform_attn/train_step.py
 
 clean:
 	rm -rf $(VENV) build dist

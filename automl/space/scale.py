@@ -222,7 +222,7 @@ def _log_if_wide(low: float, high: float) -> str:
 def _batch(domain: Domain, default: int) -> Range:
     """A quarter of the default to twice it, in doublings."""
     if default > 0:
-        values = [
+        values: list[float] = [
             max(1, default // 4),
             max(1, default // 2),
             default,
