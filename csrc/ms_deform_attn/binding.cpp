@@ -17,7 +17,7 @@ namespace {
 
 using GompParallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
 std::atomic<GompParallel> gomp_parallel{nullptr};
-std::atomic<pid_t> pool_of{0};  // the process in which the OpenMP pool has been used by us
+std::atomic<pid_t> pool_of{0};  // the process that the OpenMP pool belongs to
 
 // Memory that a thread keeps from call to call: a head's values, 1-6 MB. Huge pages save most of the TLB misses.
 struct Scratch {
@@ -52,17 +52,16 @@ template <class Work> struct Team {
 };
 
 // work(i) for i in [0, tasks) on up to `threads` threads; false if any returned false. Which thread takes which task
-// does not matter to the result. A pool does not survive a fork, so a child of a process that used it (the trials are
-// forked from a server) starts plain threads instead.
+// does not matter to the result. A pool does not survive a fork, whoever used it before, so a child of the process that
+// loaded the library starts plain threads instead.
 template <class Work> bool in_parallel(int64_t tasks, int64_t threads, const Work& work) {
   Team<Work> team{work, tasks};
   threads = threads < tasks ? threads : tasks;
   const auto body = [](void* t) { static_cast<Team<Work>*>(t)->run(); };
   const GompParallel openmp = gomp_parallel;
-  pid_t nobody = 0;
   if (threads <= 1) {
     team.run();
-  } else if (openmp && (pool_of.compare_exchange_strong(nobody, getpid()) || nobody == getpid())) {
+  } else if (openmp && pool_of == getpid()) {
     openmp(body, &team, unsigned(threads), 0);
   } else {
     std::vector<std::thread> others;
@@ -101,7 +100,10 @@ extern "C" {
 int msda_variants() { return COUNT; }
 const char* msda_variant_name(int i) { return VARIANTS[i]->name; }
 int msda_variant_usable(int i) { return VARIANTS[i]->usable(); }
-void msda_use_openmp(void* parallel) { gomp_parallel = reinterpret_cast<GompParallel>(parallel); }
+void msda_use_openmp(void* parallel) {
+  gomp_parallel = reinterpret_cast<GompParallel>(parallel);
+  pool_of = getpid();
+}
 
 static Problem problem_of(const MsdaCall& call) {
   Problem p{call.B, call.S, call.M, call.D, call.Q, call.L, call.P, {}, call.value, call.locations, call.weights,

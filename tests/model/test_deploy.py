@@ -76,6 +76,8 @@ def test_the_file_is_opset_17_dynamic_and_equal_to_torch(made: tuple[Path, dict[
     graph = onnx.load(folder / "model.onnx")
     onnx.checker.check_model(graph, full_check=True)
     assert [o.version for o in graph.opset_import if o.domain == ""] == [17]
+    assert {node.domain for node in graph.graph.node} == {""}  # no operator of ours
+    assert not graph.functions
     assert graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param
     assert [o.name for o in graph.graph.output] == ["pred_logits", "pred_boxes"]
     assert max(sidecar["max_abs_logits"], sidecar["max_abs_boxes"]) <= 1e-4
