@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import UserError
-from model.spec import architecture_differences
+from model.spec import architecture_differences, get
 
 LATEST = "dd_model_latest.pth"
 PREFIX = "model."  # the LightningModule holds the detector under this name
@@ -85,6 +85,7 @@ def build_from(path: str | Path, spec: Mapping[str, Any]) -> tuple[Any, dict[str
     # Its norm layers were settled by the pretrained files of that time, which need not be here any more.
     recorded["model"]["backbone_norm"] = norm_of(recorded)
     recorded["model"]["pretrained_backbone_path"] = ""
+    recorded["model"]["exact_padding"] = get(spec, "model.exact_padding", False)  # no matter of the weights
     detector = build_model(recorded)
     detector.load_state_dict(checkpoint["state_dict"], strict=True)
     return detector.eval(), checkpoint

@@ -53,6 +53,7 @@ class DeformableDETR(nn.Module):
         channels, classes = model["hidden_dim"], spec["dataset"]["num_classes"]
         self.aux_loss, self.look_twice = model["aux_loss"], model["look_forward_twice"]
         self.refine, self.two_stage = model["with_box_refine"], model["two_stage"]
+        self.exact_padding = model["exact_padding"]
         backbone = build_backbone(spec)
         self.backbone = nn.Sequential(backbone)
         self.extra_level = 4 in model["return_interm_indices"]
@@ -145,8 +146,11 @@ class DeformableDETR(nn.Module):
         padded = mask is not None and bool(mask.any())
         if mask is None:
             mask = torch.zeros(images.shape[0], *images.shape[2:], dtype=torch.bool, device=images.device)
-        maps = self.project(images)
-        masks = [F.interpolate(mask[None].float(), size=m.shape[-2:])[0].bool() for m in maps]
+        if padded and self.exact_padding and not self.training:
+            maps, masks = self._project_each(images, mask)
+        else:
+            maps = self.project(images)
+            masks = [F.interpolate(mask[None].float(), size=m.shape[-2:])[0].bool() for m in maps]
         positions = [sine_embedding(~m, maps[0].shape[1]) for m in masks]
         return self.transformer.encode(maps, masks, positions, padded)
 
@@ -155,6 +159,22 @@ class DeformableDETR(nn.Module):
         raw = self.backbone(images)
         maps = [self.input_proj[i](level) for i, level in enumerate(raw)]
         return [*maps, self.input_proj[-1](raw[-1])] if self.extra_level else maps
+
+    def _project_each(
+        self, images: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """The maps of every image without its padding, side by side, and which of their cells are beyond an image."""
+        sizes = [(int((~m[:, 0]).sum()), int((~m[0]).sum())) for m in mask]
+        each = [self.project(images[i : i + 1, :, :h, :w]) for i, (h, w) in enumerate(sizes)]
+        maps, masks = [], []
+        for level in zip(*each, strict=True):
+            height, width = (max(m.shape[d] for m in level) for d in (2, 3))
+            maps.append(torch.cat([F.pad(m, (0, width - m.shape[3], 0, height - m.shape[2])) for m in level]))
+            beyond = torch.ones(len(level), height, width, dtype=torch.bool, device=images.device)
+            for i, m in enumerate(level):
+                beyond[i, : m.shape[2], : m.shape[3]] = False
+            masks.append(beyond)
+        return maps, masks
 
     def start(
         self,
@@ -179,7 +199,11 @@ class DeformableDETR(nn.Module):
         logits = self.class_embed[-1](features)
         box_logits = self.bbox_embed[-1](features).float() + proposals
         wanted = self.num_queries + (self.hybrid_queries if hybrid else 0)
-        best = logits[..., 0].float().topk(min(wanted, logits.shape[1]), dim=1).indices
+        score = logits[..., 0].float()
+        if self.exact_padding and padding is not None and not self.training:
+            # The published network takes cells of padding, too, when there are few better ones.
+            score = score.masked_fill(padding, float("-inf"))
+        best = score.topk(min(wanted, score.shape[1]), dim=1).indices
         reference = box_logits.gather(1, best[..., None].expand(-1, -1, 4)).detach().sigmoid()
         position, content = self.transformer.embed_boxes(reference)
         if self.query_embed is not None and learned is not None:

@@ -112,6 +112,7 @@ MODEL = (
     Param("model.giou_loss_coef", "float", 2.0, "Weight of the GIoU loss, and of its matching cost.", 0.0, INF),
     Param("model.focal_alpha", "float", 0.25, "Weight of positives in the focal loss.", math_cond="> 0.0"),
     Param("model.tao_compat", "bool", False, "Ignore the padding mask in attention, as TAO does; for weights trained there. Ours."),
+    Param("model.exact_padding", "bool", False, "Outside training, each image passes backbone and projections at its own size, so that padding a batch changes no detection; the published network's borders and group norms see the padding. Ours."),
     Param("model.clip_max_norm", "float", 0.1, "Without effect, as in TAO, where nothing reads it: train.clip_grad_norm clips.", dead=True),
     Param("model.dld_model_dir_path", "string", "", "Without effect, as in TAO, where nothing reads it: distillation is not offered.", dead=True),
     Param("model.backbone_names", "list", ["backbone.0"], "Parameters whose name contains one of these train at train.optim.lr_backbone.", item="string", automl=False),

@@ -271,3 +271,21 @@ def test_dilation_keeps_the_last_map_fine() -> None:
 def test_what_a_backbone_cannot_be(model: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_backbone(resolve("train", {"model": model}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"two_stage": True, "mixed_selection": True, "return_interm_indices": [1, 2]},
+        {"backbone": "gc_vit_xxtiny"},
+        {"backbone": "timm/mobilenetv3_small_050"},
+    ],
+)
+def test_it_exports(tiny: dict[str, Any], tmp_path: Path, model: dict[str, Any]) -> None:
+    from model.deploy.onnx_export import export
+
+    tiny["model"] |= model
+    written = export(build_model(tiny).eval(), tmp_path / "m.onnx", 96, 64)
+    assert written["opset"] == 17
+    assert max(written["max_abs_logits"], written["max_abs_boxes"]) < 1e-5

@@ -91,6 +91,54 @@ def test_untrained_scores_are_the_prior(tiny) -> None:
     assert detector.bbox_embed[1].layers[-1].bias.tolist() == [0, 0, 0, 0]
 
 
+def test_the_published_start(tiny) -> None:
+    torch.manual_seed(0)
+    detector = build_model(tiny)
+    attention = detector.transformer.encoder.layers[0].self_attn
+    offsets = attention.sampling_offsets.bias.view(4, 2, 4, 2)  # heads, levels, points, xy
+    for head, direction in enumerate([(1, 0), (0, 1), (-1, 0), (0, -1)]):
+        for point in range(4):
+            wanted = torch.tensor(direction) * (point + 1.0)
+            assert torch.allclose(offsets[head, :, point], wanted.expand(2, 2), atol=1e-6)
+    for layer in (attention.sampling_offsets, attention.attention_weights):
+        assert not layer.weight.any()
+    assert not attention.attention_weights.bias.any()
+    for layer in (attention.value_proj, attention.output_proj):
+        assert layer.weight.abs().max() <= math.sqrt(6 / 64)  # xavier
+        assert not layer.bias.any()
+    for drawn in (detector.transformer.level_embed, detector.query_embed.weight):
+        assert float(drawn.detach().std()) == pytest.approx(1.0, rel=0.25)
+    for head in detector.bbox_embed:
+        assert not head.layers[-1].weight.any()
+    tiny["model"]["two_stage"] = True
+    assert not any(head.layers[-1].bias.any() for head in build_model(tiny).bbox_embed)
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_heads_are_one_module_without_refinement_and_copies_with_it(tiny, refine: bool) -> None:
+    tiny["model"]["with_box_refine"] = refine
+    detector = build_model(tiny)
+    assert (detector.class_embed[0] is detector.class_embed[1]) == (not refine)
+    names = [n for n, _ in detector.named_parameters() if n.startswith("bbox_embed")]
+    assert len(names) == 6 * (2 if refine else 1)  # each once in the optimizer
+    assert "bbox_embed.1.layers.0.weight" in detector.state_dict()  # under every name in a file
+
+
+def test_two_stage_boxes_of_nowhere_leave_finite_gradients_in_bf16(tiny) -> None:
+    """Cells on padding have infinite logits; none may turn into NaN."""
+    tiny["model"] |= {"two_stage": True, "mixed_selection": True, "return_interm_indices": [1, 2]}
+    detector, criterion = build_model(tiny), build_criterion(tiny)
+    mask = torch.zeros(2, 96, 96, dtype=torch.bool)
+    mask[1, 20:] = True  # fewer usable cells than queries
+    targets = [{"labels": torch.tensor([1]), "boxes_cxcywh": torch.tensor([[0.5, 0.5, 0.2, 0.2]])}] * 2
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = detector(torch.randn(2, 3, 96, 96), mask)
+    loss = criterion(outputs, targets)["loss"]
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in detector.parameters())
+
+
 def test_transformer_ignores_what_lies_under_the_mask(tiny) -> None:
     """Exactly, whatever the padded cells hold; the backbone is left out, whose border effects are its own."""
     torch.manual_seed(0)

@@ -204,6 +204,7 @@ CHANGES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "model.giou_loss_coef": (1.0, losses, {}),
     "model.focal_alpha": (0.5, losses, {}),
     "model.tao_compat": (True, outputs, {}),
+    "model.exact_padding": (True, outputs, {}),
     "model.backbone_names": (["backbone.0", "input_proj"], optimizer, {}),
     "model.linear_proj_names": (["reference_points"], optimizer, {}),
     "train.recipe": ("published", losses, {}),

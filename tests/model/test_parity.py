@@ -153,3 +153,20 @@ def test_two_stages_of_few_cells_give_as_many_queries() -> None:
     outputs = detector(torch.randn(2, 3, 64, 64))
     assert outputs["pred_logits"].shape == (2, 64 + 16 + 4 + 1, 5)
     assert outputs["pred_boxes"].isfinite().all()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_padding_a_batch_changes_no_detection_when_padding_is_exact(variant: str) -> None:
+    """Sides that are no multiple of any stride; the neighbour is larger both ways."""
+    detector = ours_of(variant, exact_padding=True)
+    weights.load(detector, theirs_of(variant).state_dict())
+    torch.manual_seed(1)
+    image, mask = torch.randn(1, 3, 101, 131), torch.ones(2, 170, 200, dtype=torch.bool)
+    batch = torch.randn(2, 3, 170, 200)
+    batch[:1, :, :101, :131] = image
+    mask[0, :101, :131], mask[1] = False, False
+    with torch.no_grad():
+        alone, padded = detector(image), detector(batch, mask)
+    assert (alone["pred_logits"][0] - padded["pred_logits"][0]).abs().max() <= 1e-5
+    assert (alone["pred_boxes"][0] - padded["pred_boxes"][0]).abs().max() <= 1e-5
+    assert (alone["pred_logits"][0] - padded["pred_logits"][1]).abs().max() > 0.1
