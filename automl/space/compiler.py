@@ -212,6 +212,8 @@ class Compiler:
         numeric = bool(values) and all(is_number(v) for v in values)
         if values and (weights or not numeric or (leaf.kind == "choice" and not self._related(leaf.name))):
             ordered = leaf.kind == "ordered" and not weights
+            if weights:  # an option without weight is valid, but not searched
+                values, weights = zip(*((v, w) for v, w in zip(values, weights, strict=True) if w), strict=True)
             self.codecs[leaf.name] = Options(leaf.name, tuple(values), ordered, weights)
             self.why[leaf.name] = (
                 "the values asked for"

@@ -76,7 +76,7 @@ class Draft:
         grid = tuple(v for v in found.grid if domain.problem(v) is None)
         left, right = max(found.low, domain.low), min(found.high, domain.high)
         if not self.domain.whole and strict:
-            hair = 1e-3 * (found.high - found.low)
+            hair = 1e-3 * (right - left)
             left, right = (left + hair if left == low else left), (right - hair if right == high else right)
         if domain.empty or left > right or (found.grid and not grid):
             raise SpaceError(

@@ -17,7 +17,7 @@ from automl import bundle
 from automl.errors import SpaceError
 from automl.space import SearchSpace, compile_space
 from tests.automl.space.checker import violations
-from tests.automl.space.test_tao_schemas import DOCUMENTS
+from tests.automl.space.test_schemas import REAL as DOCUMENTS
 
 LIMITS = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 NAMES = [
@@ -98,7 +98,7 @@ def schemas(draw: Any) -> dict[str, Any]:
     return {"type": "object", "properties": {"train": {"type": "collection", "properties": leaves}}}
 
 
-@settings(max_examples=4000, **LIMITS)
+@settings(max_examples=800, **LIMITS)
 @given(schemas(), st.integers(0, 2**31))
 def test_every_draw_is_valid_and_round_trips(document: dict[str, Any], seed: int) -> None:
     space = space_or_error(document)
