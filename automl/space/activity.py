@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from automl.space.schema import Leaf, Schema, same
+from automl.space.leaf import Leaf, same
+from automl.space.schema import Schema
 from automl.space.words import short
 
 ACTIONS = ("evaluate", "inference", "export", "gen_trt_engine", "quantize", "distill", "prune", "retrain",

@@ -16,8 +16,8 @@ from automl.errors import SpaceError
 from automl.space.axes import Axis, label
 from automl.space.conditions import Relation
 from automl.space.domain import Domain, is_number
+from automl.space.leaf import same
 from automl.space.scale import LINEAR, LOG, OPEN_SHARE, place, spread
-from automl.space.schema import same
 from automl.space.words import short
 
 

@@ -12,9 +12,10 @@ from typing import Any
 from automl.errors import SpaceError
 from automl.space.conditions import Relation
 from automl.space.domain import Domain, is_number
-from automl.space.relations import Draft, Link
+from automl.space.leaf import Leaf, coerced
+from automl.space.links import Link
+from automl.space.relations import Draft
 from automl.space.scale import LINEAR, Range, closed, search_range
-from automl.space.schema import Leaf, coerced
 from automl.space.tuning import Wish
 from automl.space.words import short
 

@@ -221,21 +221,14 @@ def _log_if_wide(low: float, high: float) -> str:
 
 def _batch(domain: Domain, default: int) -> Range:
     """A quarter of the default to twice it, in doublings."""
+    near: list[float] = [default, default + 1, default + 2]
     if default > 0:
-        values: list[float] = [
-            max(1, default // 4),
-            max(1, default // 2),
-            default,
-            default * 2,
-            *([4] if default == 1 else []),
-        ]
-        values += [end for end in (domain.low, domain.high) if default / 4 < end < default * 2]
-    else:
-        values = [default, default + 1, default + 2]
-    grid = tuple(sorted({int(v) for v in values if domain.problem(int(v)) is None}))
-    return Range(
-        grid[0], grid[-1], LOG, "a batch size: doublings from a quarter of the default to twice it", grid
-    )
+        near = [max(1, default // 4), max(1, default // 2), default, default * 2]
+        near += [4] if default == 1 else []
+        near += [end for end in (domain.low, domain.high) if default / 4 < end < default * 2]
+    grid = tuple(sorted({int(v) for v in near if domain.problem(int(v)) is None}))
+    why = "a batch size: doublings from a quarter of the default to twice it"
+    return Range(grid[0], grid[-1], LOG, why, grid)
 
 
 def _stepped(domain: Domain, default: float) -> Range:
@@ -251,11 +244,11 @@ def _stepped(domain: Domain, default: float) -> Range:
     else:
         step = domain.multiple or 1.0
         reach = max(abs(default), 4 * step)
-        stride = step * math.ceil(1.5 * max(abs(default) / step, 4.0) / 63)
+        stride = step * math.ceil(1.5 * reach / step / 63)
         inside = replace(
             domain, low=max(domain.low, default - reach / 2), high=min(domain.high, default + reach)
         )
-        near = [x for k in range(-32, 64) if math.isfinite(x := default + k * stride)]
+        near: list[float] = [default + k * stride for k in range(-32, 64)]
         grid = tuple(
             sorted({v for x in near if (v := _on_step(x, domain)) is not None and inside.problem(v) is None})
         )

@@ -1,6 +1,6 @@
 """The search space: configurations that are always valid, drawn on the right scale, with the default among them.
 
-`compile_space` makes one from a train schema and a base spec. A configuration is `{dotted name: value}` of the
+A configuration is `{dotted name: value}` of the
 searched parameters that matter in it; everything else is the base spec's. The space is immutable, can be pickled,
 and has a digest of everything that decides what is drawn.
 """
@@ -18,8 +18,8 @@ from typing import Any
 from automl.errors import SpaceError, did_you_mean
 from automl.space.conditions import Relation
 from automl.space.domain import is_number
+from automl.space.leaf import Leaf
 from automl.space.parameter import Parameter
-from automl.space.schema import Leaf, Schema
 from automl.space.words import short
 
 
@@ -204,51 +204,6 @@ def _put(spec: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
         listed[int(index[:-1])] = value
     else:
         node[last] = value
-
-
-def compile_space(
-    schema: Mapping[str, Any],
-    spec: Mapping[str, Any] | None = None,
-    *,
-    tune: Sequence[str] = (),
-    fix: Sequence[str] = (),
-    search: Mapping[str, Any] | None = None,
-    limits: Mapping[str, float] | None = None,
-) -> SearchSpace:
-    """The search space of a train schema, in TAO's dialect or standard JSON Schema, around a base spec.
-
-    The spec's values (the schema's defaults where it has none) are the default configuration and decide what
-    matters. `tune`, `fix` and `search` narrow and widen it (see tuning.py), always inside the schema; `limits` are
-    upper bounds that the data set, {dotted name: number}. Raises `SpaceError` naming the parameter.
-    """
-    from automl.space.compiler import Compiler
-
-    try:
-        read = Schema(schema)
-        done = Compiler(read, spec, tune, fix, search, limits).compiled()
-    except RecursionError:
-        raise SpaceError("the schema refers to itself without end, or is nested too deeply") from None
-    leaves = tuple(leaf for leaf in map(_readable(read), read) if leaf is not None)
-    return SearchSpace(
-        done.parameters,
-        done.left_out,
-        done.notes,
-        done.fixed,
-        done.context,
-        leaves,
-        done.relations,
-        done.base,
-    )
-
-
-def _readable(schema: Schema) -> Any:
-    def read(name: str) -> Leaf | None:
-        try:
-            return schema.leaf(name)
-        except SpaceError:
-            return None  # a broken leaf that nobody searches
-
-    return read
 
 
 def to_record(space: SearchSpace) -> dict[str, Any]:

@@ -21,7 +21,8 @@ import yaml
 
 from automl.errors import SpaceError, did_you_mean
 from automl.space.domain import is_number
-from automl.space.schema import Leaf, Schema, checked_weights, coerced
+from automl.space.leaf import Leaf, checked_weights, coerced
+from automl.space.schema import Schema
 from automl.space.words import as_bool, as_number, short
 
 ENTRY_KEYS = ("valid_min", "valid_max", "valid_options", "option_weights", "log")

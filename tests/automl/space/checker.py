@@ -63,7 +63,7 @@ def wrong(leaf: dict[str, Any], value: Any) -> list[str]:
     if "enum" in leaf:
         return not_listed(leaf, value)
     if isinstance(value, list):
-        return [] if kinds & {"list", "subset"} else ["not a list", *elements(leaf, value)]
+        return elements(leaf, value) if kinds & {"list", "subset"} else ["not a list"]
     if isinstance(value, bool) or "bool" in kinds:
         return [] if isinstance(value, bool) and "bool" in kinds else ["not a boolean"]
     if not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -87,13 +87,13 @@ def not_listed(leaf: dict[str, Any], value: Any) -> list[str]:
         return []
     broken = [] if all(among) else ["not in the enum"]
     broken += ["repeats"] if len(set(map(str, value))) < len(value) else []
-    broken += ["empty"] if leaf["type"] == "subset_list" and not value else []
-    return broken + ([] if len(value) == LENGTHS.get(leaf["type"], len(value)) else ["wrong length"])
+    broken += ["empty"] if leaf.get("type") == "subset_list" and not value else []
+    return broken + ([] if len(value) == LENGTHS.get(leaf.get("type", ""), len(value)) else ["wrong length"])
 
 
 def elements(leaf: dict[str, Any], value: list[Any]) -> list[str]:
     broken = [w for i, v in enumerate(value) for w in bounds(leaf, v, i) + condition(leaf, v)]
-    return broken + ([] if len(value) == LENGTHS.get(leaf["type"], len(value)) else ["wrong length"])
+    return broken + ([] if len(value) == LENGTHS.get(leaf.get("type", ""), len(value)) else ["wrong length"])
 
 
 def bounds(leaf: dict[str, Any], value: Any, index: int) -> list[str]:

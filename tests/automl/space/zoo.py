@@ -58,7 +58,8 @@ def document(leaves: Mapping[str, Leaf], action: str = "train") -> dict[str, Any
     properties, and the defaults are there twice."""
 
     def section(node: Mapping[str, Any]) -> Leaf:
-        children = {k: (v if ("type" in v and isinstance(v["type"], str)) or "anyOf" in v else section(v)) for k, v in node.items()}  # fmt: skip
+        leaf_keys = {k for k, v in node.items() if isinstance(v.get("type"), str) or "anyOf" in v}
+        children = {k: v if k in leaf_keys else section(v) for k, v in node.items()}
         return {
             "type": "collection",
             "automl_enabled": False,
