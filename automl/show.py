@@ -86,12 +86,10 @@ def _data(console: Console, what: Plan) -> None:
 
 
 def _space(console: Console, what: Plan, configurations: int) -> None:
-    from automl.space.cli import space_table
+    from automl.space.cli import print_space
 
     console.print()
-    console.print(space_table(what.space))
-    for name, reason in what.space.left_out:
-        console.print(f"[dim]left out: {name}: {reason}[/]", highlight=False)
+    print_space(console, what.space)
     table = Table(title="\nFirst configurations", title_justify="left", box=None, header_style="bold")
     drawn = first_configurations(what, configurations)
     table.add_column("parameter")

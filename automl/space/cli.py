@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,12 @@ import typer
 from automl.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from automl.space import SearchSpace
+
+NARROW = 140  # columns: below, a table would fold names
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -56,20 +60,45 @@ def read_space(
 
 
 def space_table(space: SearchSpace) -> Table:
-    """The space as a table a person likes to read."""
+    """The space as a table a person likes to read, where there is room for one."""
     from rich.table import Table
 
     from automl.space.words import short
 
     table = Table(title="Search space", title_justify="left", box=None, header_style="bold", pad_edge=False)
     for name in ("parameter", "kind", "range", "scale", "default", "condition", "why"):
-        table.add_column(
-            name, overflow="fold", ratio={"parameter": 3, "why": 3, "range": 2, "condition": 2}.get(name)
-        )
+        table.add_column(name, no_wrap=name == "parameter", overflow="fold")
     for p in space.parameters:
         scale = p.scale if p.kind in ("int", "float") else ""
         table.add_row(p.name, p.kind, p.range_text(), scale, short(p.default), p.condition, p.why)
     return table
+
+
+def space_list(space: SearchSpace, width: int) -> str:
+    """The same for a narrow terminal: two lines or more a parameter, its condition and reason below it."""
+    from automl.space.words import short
+
+    paragraphs = []
+    for p in space.parameters:
+        scale = f" {p.scale}" if p.kind in ("int", "float") else ""
+        lines = [f"{p.name}  ({p.kind})", f"  {p.range_text()}{scale}, default {short(p.default)}"]
+        lines += [f"  {text}" for text in (p.condition, p.why) if text]
+        paragraphs += [
+            part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="    ")
+        ]
+    return "\n".join(["Search space", *paragraphs])
+
+
+def print_space(console: Console, space: SearchSpace) -> None:
+    """Table or list, what is left out and why, and the notes."""
+    if console.width >= NARROW:
+        console.print(space_table(space))
+    else:
+        console.print(space_list(space, console.width), highlight=False, markup=False)
+    for name, reason in space.left_out:
+        console.print(f"left out: {name}: {reason}", highlight=False, markup=False)
+    for note in space.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
 
 
 @app.command(epilog="Example: automl space show --model deformable_detr --fix model.num_queries=300")
@@ -91,11 +120,7 @@ def show(
     from rich.console import Console
 
     console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200)
-    console.print(space_table(space))
-    for name, reason in space.left_out:
-        console.print(f"left out: {name}: {reason}", highlight=False, markup=False)
-    for note in space.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+    print_space(console, space)
 
 
 @app.command(epilog="Example: automl space sample --schema train.schema.json -n 100 --seed 7")

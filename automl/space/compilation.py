@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from automl.errors import SpaceError
+from automl.errors import SpaceError, did_you_mean
 from automl.space.codecs import Codec
 from automl.space.domain import is_number
 from automl.space.leaf import Leaf, coerced
 from automl.space.links import Link
 from automl.space.relations import Draft
 from automl.space.schema import Schema
+from automl.space.space import flat
 from automl.space.tuning import Wish
 from automl.space.words import is_missing, short
 
@@ -130,3 +131,15 @@ def lookup(spec: Mapping[str, Any] | None, path: tuple[str, ...]) -> tuple[bool,
             return False, None
         node = node[key]
     return True, node
+
+
+def note_unknown(work: Compilation) -> None:
+    """Note the spec's names that the schema does not have; relations may still use their values."""
+    schema = work.schema
+    for name, _ in flat(work.spec or {}, schema):
+        if (
+            name not in schema
+            and name not in schema.sections
+            and not any(n.startswith(f"{name}[") for n in schema)
+        ):
+            work.notes.append(f"the spec's {name} is not in the schema{did_you_mean(name, schema)}")

@@ -16,7 +16,7 @@ from automl.errors import SpaceError
 from automl.space import links
 from automl.space.build import build_parameters, context_of, looked_at, validated
 from automl.space.candidates import explain_disagreements, find_candidates, keep_active
-from automl.space.compilation import Compilation, base_values, check_fixed
+from automl.space.compilation import Compilation, base_values, check_fixed, note_unknown
 from automl.space.drafts import add_draft
 from automl.space.leaf import Leaf
 from automl.space.ranges import set_ranges
@@ -60,6 +60,11 @@ def _compiled(work: Compilation) -> SearchSpace:
     searched = [n for n in candidates if n not in work.left_out]
     parameters = build_parameters(work, searched, moving, conditions)
     explain_disagreements(work)
+    note_unknown(work)
+    if not parameters:
+        work.notes.append(
+            "nothing is searched: no leaf is flagged automl_enabled and can matter; --tune NAME adds one"
+        )
     return SearchSpace(
         parameters,
         left_out=tuple(sorted(work.left_out.items())),

@@ -82,7 +82,8 @@ def step_drafts(leaf: Leaf, default: list[int], epochs: int | None, moving: str 
         grid = tuple(v for v in [*inside, *never] if domain.problem(v) is None)
         if len(grid) < len(default) + 1:
             raise NotSearchable("its bounds leave no room in the training")
-        why = f"a tenth of the {epochs} epochs to the last" + ("; beyond them means never" if never else "")
+        why = f"a tenth of the {epochs} epochs to the last"
+        why += "; beyond them means never" if never and not moving else ""
         found = Range(grid[0], grid[-1], LINEAR, why, () if moving else grid)
         if moving:
             found = replace(found, high=max(inside[-1], *default))

@@ -77,7 +77,7 @@ class Schema:
     def __iter__(self) -> Iterator[str]:
         return iter(self.nodes)
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self.nodes
 
     @property

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -149,7 +149,7 @@ class SearchSpace:
         """Every violation of a configuration, flat or nested, searched or not: unknown names, values that the schema
         forbids, relations that do not hold with the base spec under it. Empty when it is valid."""
         known = {leaf.name: leaf for leaf in self.leaves}
-        given = dict(_flat(params, known))
+        given = dict(flat(params, known))
         problems = []
         for name, value in given.items():
             if name not in known:
@@ -175,12 +175,12 @@ class SearchSpace:
         return full
 
 
-def _flat(node: Mapping[str, Any], known: Mapping[str, Leaf], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(node: Mapping[str, Any], known: Container[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted name, value) of a configuration that may be nested; a mapping goes on unless it is a known leaf."""
     for key, value in node.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and name not in known:
-            yield from _flat(value, known, f"{name}.")
+            yield from flat(value, known, f"{name}.")
         else:
             yield name, value
 

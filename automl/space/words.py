@@ -44,11 +44,13 @@ def as_bool(raw: Any, where: str, key: str) -> bool | None:
 
 
 def short(value: Any) -> str:
-    """A value as a person writes it: 0.0002, true, [90, 180]."""
+    """A value as a person writes it: 0.0002, true, [90, 180]; a long list by its ends."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, (int, float)):
         return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, (list, tuple)) and len(value) > 6:
+        return f"[{short(value[0])}, {short(value[1])}, ..., {short(value[-1])}]"
     return value if isinstance(value, str) else json.dumps(value, default=str)
