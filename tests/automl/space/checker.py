@@ -39,20 +39,34 @@ def defaults(document: dict[str, Any]) -> dict[str, Any]:
     return {name: leaf["default"] for name, leaf in leaves(document).items() if "default" in leaf}
 
 
+_READ: dict[int, tuple[Any, ...]] = {}  # by id; the document is kept, so that the id stays its own
+
+
+def read(document: dict[str, Any]) -> tuple[Any, ...]:
+    """(document, its leaves, their defaults, those with relations), read once."""
+    if id(document) not in _READ:
+        known = leaves(document)
+        bound = [n for n, leaf in known.items() if leaf.get("depends_on") or n.endswith("num_select")]
+        _READ[id(document)] = (document, known, defaults(document), bound)
+    return _READ[id(document)]
+
+
 def violations(
     document: dict[str, Any], params: dict[str, Any], base: dict[str, Any] | None = None
 ) -> list[str]:
     """Every rule of the document that `params` breaks, the other values being those of `base`."""
-    known = leaves(document)
-    values = {**defaults(document), **(base or {}), **params}
+    _, known, usual, bound = read(document)
+    values = {**usual, **(base or {}), **params}
     broken = []
     for name, value in params.items():
         if name not in known:
             broken.append(f"{name} unknown")
             continue
         broken += [f"{name}={value!r}: {what}" for what in wrong(known[name], value)]
-    for name, leaf in known.items():  # also the relations of what is not searched, where the other side is
-        broken += [f"{name}={values.get(name)!r}: {what}" for what in related(name, leaf, values, params)]
+    for name in bound:  # also the relations of what is not searched, where the other side is
+        broken += [
+            f"{name}={values.get(name)!r}: {what}" for what in related(name, known[name], values, params)
+        ]
         if name.rsplit(".", 1)[-1] == "num_select":
             broken += selection(name, values, params)
     return broken

@@ -1,0 +1,207 @@
+"""What a person asks: --tune, --fix, a `search:` block; what becomes conditional; and the command line's answers."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from automl.cli import main
+from automl.errors import SpaceError
+from automl.space import Parameter, SearchSpace, compile_space
+from automl.space.cli import app, print_space
+from tests.automl.space.zoo import DINO, MODELS, STANDARD, document, leaf, nested, pick, real, whole
+
+SCHEMA = MODELS["dino"]
+
+
+def parameter(space: SearchSpace, name: str) -> Parameter:
+    return next(p for p in space.parameters if p.name == name)
+
+
+def test_a_range_and_its_scale() -> None:
+    space = compile_space(SCHEMA, tune=["train.optim.lr=1e-5:1e-3", "train.optim.lr_decay=0.1:0.5:linear"])
+    lr, decay = parameter(space, "train.optim.lr"), parameter(space, "train.optim.lr_decay")
+    assert (lr.low, lr.high, lr.scale) == (1e-5, 1e-3, "log")
+    assert (decay.low, decay.high, decay.scale) == (0.1, 0.5, "linear")
+    assert "--tune train.optim.lr=1e-5:1e-3" in lr.why
+
+
+def test_values_and_a_disabled_leaf() -> None:
+    space = compile_space(
+        SCHEMA, tune=["model.backbone=resnet_50,fan_tiny", "model.dn_number", "dataset.workers"]
+    )
+    assert parameter(space, "model.backbone").choices == ("resnet_50", "fan_tiny")
+    assert {"model.dn_number", "dataset.workers"} <= space.default.keys()
+
+
+def test_a_block_in_the_spec() -> None:
+    block = {
+        "train.optim.lr": {"valid_min": 1e-5, "valid_max": "1e-3", "log": False},
+        "model": {"backbone": {"valid_options": ["fan_tiny", "resnet_50"], "option_weights": [1, 3]}},
+        "dataset.batch_size": False,
+    }
+    space = compile_space(SCHEMA, search=block)
+    assert parameter(space, "train.optim.lr").scale == "linear"
+    assert parameter(space, "model.backbone").priors[0].weights == (0.25, 0.75)
+    assert "fixed at 4" in dict(space.left_out)["dataset.batch_size"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"tune": ["train.optim.lrr"]}, "no parameter 'train.optim.lrr'; did you mean 'train.optim.lr'"),
+        ({"tune": ["train.optim"]}, "'train.optim' is a section"),
+        ({"tune": ["train.optim.lr=1:2"]}, r"must be a number in \(0, 1\], but got 2"),
+        ({"tune": ["train.optim.lr=1e-3:1e-5"]}, "low must be < high"),
+        ({"tune": ["train.optim.lr=0:1:log"]}, "a log scale needs low > 0"),
+        ({"tune": ["model.backbone=resnet_51,fan_tiny"]}, "must be one of resnet_50, .* but got 'resnet_51'"),
+        ({"tune": ["model.backbone=resnet_50"]}, "a search needs two values or more"),
+        ({"fix": ["train.optim.lr=0"]}, r"must be a number in \(0, 1\], but got 0"),
+        ({"fix": ["model.num_queries=100", "model.num_select=200"]}, "does not hold"),
+        ({"tune": ["train.optim.lr"], "fix": ["train.optim.lr"]}, "--tune and --fix both name it"),
+        ({"search": {"train.optim.lr": {"low": 1}}}, "no parameter 'train.optim.lr.low'|unknown key 'low'"),
+        ({"spec": {"train": {"optim": {"lr": 5}}}}, "train.optim.lr must be a number"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_had_is_one_clear_error(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpaceError, match=message) as error:
+        compile_space(SCHEMA, asked.pop("spec", None), **asked)
+    assert "\n" not in str(error.value)
+
+
+def test_momentum_depends_on_a_searched_optimizer() -> None:
+    space = compile_space(SCHEMA, tune=["train.optim.optimizer"])
+    assert parameter(space, "train.optim.momentum").condition == "only while train.optim.optimizer is SGD"
+    for params in space.sample(200, seed=1):
+        assert ("train.optim.momentum" in params) == (params["train.optim.optimizer"] == "SGD")
+
+
+def test_steps_follow_a_searched_length() -> None:
+    space = compile_space(
+        SCHEMA, tune=["train.num_epochs=6:24", "train.optim.lr_steps", "train.optim.lr_scheduler"]
+    )
+    for params in space.sample(500, seed=2):
+        multi = params["train.optim.lr_scheduler"] == "MultiStep"
+        assert multi == ("train.optim.lr_steps" in params) != ("train.optim.lr_step_size" in params)
+        if multi:
+            assert 1 <= params["train.optim.lr_steps"][0] < params["train.num_epochs"]
+
+
+def test_scales_move_together() -> None:
+    space = compile_space(SCHEMA, tune=["dataset.augmentation.scales"])
+    usual = DINO["dataset.augmentation.scales"]["default"]
+    assert space.default["dataset.augmentation.scales"] == usual
+    for params in space.sample(50, seed=3):
+        drawn = params["dataset.augmentation.scales"]
+        assert {b - a for a, b in zip(usual, drawn, strict=True)} == {drawn[0] - usual[0]}
+
+
+def test_a_cycle_is_shown() -> None:
+    a = whole(5, cond="< depends_on", depends_on="train.b")
+    b = whole(9, cond="<= depends_on", depends_on="train.c")
+    c = whole(9, cond="<= depends_on", depends_on="train.a")
+    with pytest.raises(SpaceError, match="train.a -> train.b -> train.c -> train.a"):
+        compile_space(document({"train.a": a, "train.b": b, "train.c": c}))
+
+
+def test_hints_of_the_schema_win() -> None:
+    hinted = real(1e-3, 0, 1, search={"low": 1e-4, "high": 3e-3, "log": True})
+    p = compile_space(document({"train.lr": hinted})).parameters[0]
+    assert (p.low, p.high, p.log, p.why) == (1e-4, 3e-3, True, "the schema's search hint")
+
+
+def test_an_absent_target_takes_the_spec_s_value() -> None:
+    schema = document({"train.a": whole(5, 1, 100, cond="< depends_on", depends_on="train.b")})
+    assert "says nothing" in compile_space(schema).notes[0]
+    assert max(params["train.a"] for params in compile_space(schema, nested({"train.b": 9})).sample(200)) == 8
+
+
+def test_weights_without_weight_are_not_searched() -> None:
+    schema = document({"train.kind": pick("a", "a", "b", "c", on=True, option_weights=["1", 0, 3])})
+    space = compile_space(schema)
+    assert parameter(space, "train.kind").priors[0].weights == (0.25, 0.75)
+    drawn = [params["train.kind"] for params in space.sample(4000, prior=True)]
+    assert drawn.count("b") == 0
+    assert drawn.count("c") == pytest.approx(3000, abs=120)
+
+
+def test_nothing_to_search_is_said() -> None:
+    space = compile_space(document({"train.a": leaf("int", 3, 1, 9)}))
+    assert space.sample(2) == [{}, {}]
+    assert "--tune NAME" in space.notes[-1]
+
+
+def test_draws_are_the_same_in_three_processes(tmp_path: Path) -> None:
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(MODELS["retinanet"]))
+    command = [
+        sys.executable,
+        "-m",
+        "automl.cli",
+        "space",
+        "sample",
+        "--schema",
+        str(path),
+        "-n",
+        "50",
+        "--seed",
+        "7",
+    ]
+    outputs = {subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(3)}
+    assert len(outputs) == 1
+    lines = [json.loads(line) for line in outputs.pop().splitlines()]
+    assert lines == compile_space(MODELS["retinanet"]).sample(50, seed=7)
+
+
+@pytest.fixture
+def schema_file(tmp_path: Path) -> str:
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(STANDARD).replace('"maximum": 0.1', '"maximum": Infinity'))
+    return str(path)
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_every_name_is_shown_whole(width: int) -> None:
+    out = io.StringIO()
+    space = compile_space(SCHEMA, tune=["dataset.augmentation.scales"])
+    print_space(Console(file=out, width=width), space)
+    lines = out.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines)
+    assert all(any(line.startswith(p.name) for line in lines) for p in space.parameters)
+    assert "left out: dataset.workers: it changes speed, not results" in lines
+
+
+def test_show_and_sample(schema_file: str) -> None:
+    shown = CliRunner().invoke(app, ["show", "--schema", schema_file])
+    record = CliRunner().invoke(app, ["show", "--schema", schema_file, "--json"])
+    assert "left out: fixed: 3 is its only value" in shown.stdout
+    names = {p["name"] for p in json.loads(record.stdout)["parameters"]}
+    assert len(names) == 13
+    drawn = CliRunner().invoke(app, ["sample", "--schema", schema_file, "-n", "3", "--prior"])
+    assert [json.loads(line).keys() for line in drawn.stdout.splitlines()] == [names] * 3
+
+
+def test_check_prints_every_violation(
+    schema_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"lr": 0, "first": {"width": 9}, "dropouts": 1, "quarter": 0.25}))
+    monkeypatch.setattr(sys, "argv", ["automl", "space", "check", "--schema", schema_file, str(config)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix(f"{config}: ").split(" ")[0] for line in lines] == [
+        "lr",
+        "first.width",
+        "dropouts",
+    ]
+    assert "did you mean 'dropout'?" in lines[2]
