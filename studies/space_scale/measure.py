@@ -221,9 +221,7 @@ def main() -> None:
         objectives[name] = compare(schema, detector, arguments.seeds, arguments.trials)
     if LCBENCH.exists():
         real = LCBench()
-        objectives["LCBench, 34 data sets"] = compare(
-            LCBENCH_SCHEMA, None, real.objective, 34, arguments.trials
-        )
+        objectives["LCBench, 34 data sets"] = compare(LCBENCH_SCHEMA, real.objective, 34, arguments.trials)
     results = {
         "machine": machine.describe(),
         "seeds": arguments.seeds,
