@@ -244,11 +244,11 @@ def _stepped(domain: Domain, default: float) -> Range:
     else:
         step = domain.multiple or 1.0
         reach = max(abs(default), 4 * step)
-        stride = step * math.ceil(1.5 * reach / step / 63)
+        stride = step * math.ceil(1.5 * max(abs(default) / step, 4.0) / 63)
         inside = replace(
             domain, low=max(domain.low, default - reach / 2), high=min(domain.high, default + reach)
         )
-        near: list[float] = [default + k * stride for k in range(-32, 64)]
+        near = [x for k in range(-32, 64) if math.isfinite(x := default + k * stride)]
         grid = tuple(
             sorted({v for x in near if (v := _on_step(x, domain)) is not None and inside.problem(v) is None})
         )

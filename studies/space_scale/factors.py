@@ -1,6 +1,6 @@
-"""How much are the scale of the search space and trying the default first worth? See README.md.
+"""The scale and the default-first start each alone, with a bad default, and on real training curves. See README.md.
 
-    python -m studies.space_scale.measure [--seeds 24] [--trials 30]
+    python -m studies.space_scale.factors [--seeds 24] [--trials 30]
 
 Two objectives: a synthetic detector, written down in `Detector`, and the LCBench surrogate (real training curves of
 small networks on 34 data sets) where ../shared/data/lcbench is there. Two spaces of the same schema, with and without
@@ -178,7 +178,7 @@ def summary(table: Mapping[str, list[list[float]]], key: str) -> dict[str, float
 
 
 def plot(results: Mapping[str, Any]) -> None:
-    """curves.svg: one panel an objective, the mean of the best value so far under TPE."""
+    """factors.svg: one panel an objective, the mean of the best value so far under TPE."""
     parts = []
     for panel, (title, found) in enumerate(results["objectives"].items()):
         curves = {arm: found["curves"][f"TPE, {arm}"] for arm in ARMS}
@@ -201,7 +201,7 @@ def plot(results: Mapping[str, Any]) -> None:
     width = 60 + 300 * len(results["objectives"])
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} 290" font-family="sans-serif" font-size="12">'
     body = "\n".join([head, '<rect width="100%" height="100%" fill="#fff"/>', *parts, "</svg>"])
-    (HERE / "curves.svg").write_text(body + "\n")
+    (HERE / "factors.svg").write_text(body + "\n")
 
 
 def main() -> None:
@@ -228,7 +228,7 @@ def main() -> None:
         "trials": arguments.trials,
         "objectives": objectives,
     }
-    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (HERE / "factors.json").write_text(json.dumps(results, indent=1) + "\n")
     plot(results)
     for name, found in objectives.items():
         for key, cell in found["cells"].items():
