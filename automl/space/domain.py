@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from automl.space.conditions import MathCond
 
+HUGE = 1e300  # beyond it a bound is no bound, and a value no number
 NEARLY = 1e-9  # relative: what counts as being a multiple or a power, in floating point
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """A finite int or float; True and False are not numbers here."""
-    return (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-    )
+    """A finite int or float; True and False are not numbers here, nor is what overflows as soon as it is doubled."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= HUGE
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,9 @@ class Domain:
 
     @property
     def empty(self) -> bool:
-        if self.low > self.high or (self.low == self.high and (self.low_open or self.high_open)):
+        if self.low > self.high or math.inf in (self.low, -self.high):
+            return True
+        if self.low == self.high and (self.low_open or self.high_open):
             return True
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             return False
@@ -108,8 +108,8 @@ class Domain:
         return bool(self.multiple or self.power)
 
     def steps(self, low: float, high: float, limit: int = 4096) -> tuple[float, ...]:
-        """The valid powers or multiples in [low, high], ascending, at most `limit`. Both ends must be finite."""
-        low, high = max(low, self.low), min(high, self.high)
+        """The valid powers or multiples in [low, high], ascending, at most `limit`."""
+        low, high = max(low, self.low, -HUGE), min(high, self.high, HUGE)
         if low > high:
             return ()
         found: list[float] = []

@@ -102,10 +102,8 @@ class LeafReader:
         )  # fmt: skip
 
     def _choices(self, node: Mapping[str, Any]) -> tuple[tuple[Any, ...], bool]:
-        """(the enum without repetitions and without null, whether null was in it)."""
-        if "const" in node:
-            return (node["const"],), False
-        raw = node.get("enum")
+        """(the enum without repetitions, whether null is in it)."""
+        raw = [node["const"]] if "const" in node else node.get("enum")
         if raw is None:
             return (), False
         if isinstance(raw, str):
@@ -233,7 +231,12 @@ class LeafReader:
         domains = []
         for i in range(count):
             bounds = {k: e[min(i, len(e) - 1)] for k, e in ends.items() if e}
-            domains.append(self.domain({k: v for k, v in bounds.items() if v is not None}, whole, cond))
+            domain = self.domain({k: v for k, v in bounds.items() if v is not None}, whole, cond)
+            if items and items.domain:
+                domain = items.domain.narrowed(domain.low, domain.high, domain.low_open, domain.high_open)
+            if domain.empty:
+                raise SpaceError(f"{self.name}: no number is within the bounds of element {i} and of `items`")
+            domains.append(domain)
         return tuple(domains)
 
     def _weights(self, node: Mapping[str, Any], choices: tuple[Any, ...]) -> tuple[float, ...]:
@@ -273,6 +276,6 @@ class LeafReader:
         number = as_number(node.get(key), self.name, key)
         if number is None:
             return None
-        if number < 0 or number != int(number):
+        if not is_number(number) or number < 0 or number != int(number):
             raise SpaceError(f"{self.name}: {key} must be a count, but got {node[key]!r}")
         return int(number)

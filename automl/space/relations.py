@@ -8,7 +8,7 @@ bound a third from both sides, each keeps to its side of the third's default.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -76,7 +76,7 @@ class Draft:
 
 
 def narrow(
-    drafts: Mapping[str, Draft], links: Iterable[Link], base: Mapping[str, Any], notes: list[str]
+    drafts: Mapping[str, Draft], links: Sequence[Link], base: Mapping[str, Any], notes: list[str]
 ) -> list[Link]:
     """Put relations with a fixed side into the domains; returns those between searched parameters.
 
@@ -91,6 +91,7 @@ def narrow(
         if link.left in drafts and free:
             if drafts[link.left].conditional:
                 _narrow_targets(link, drafts, base, free)
+            _check_equality(link, drafts, links)
             moving.append(link)
         elif link.left in drafts:
             right = math.prod(base[n] for n in names)
@@ -98,6 +99,17 @@ def narrow(
         elif free:
             _narrow_targets(link, drafts, base, free)
     return moving
+
+
+def _check_equality(link: Link, drafts: Mapping[str, Draft], links: Sequence[Link]) -> None:
+    """Of two searched parameters that must be equal, the left one follows, so it must be free to."""
+    if link.relation.op != "==":
+        return
+    left, right = drafts[link.left], drafts[link.relation.names[0]]
+    others = [k for k in links if k is not link and link.left in (k.left, *k.relation.names)]
+    alike = left.domain.whole == right.domain.whole and not (left.domain.stepped or left.domain.excluded)
+    if others or not alike or left.own_grid or len(link.relation.names) > 1:
+        raise SpaceError(f"{link.left}: {link} cannot be kept for every draw: fix one of the two")
 
 
 def _known(link: Link, drafts: Mapping[str, Draft], base: Mapping[str, Any], notes: list[str]) -> bool:
@@ -217,7 +229,10 @@ def _stretch(x: Draft, furthest: float, strict: bool, above: bool) -> None:
             x.range = closed(replace(found, high=math.floor(high) if domain.whole else high), domain)
     elif found.low > furthest or (strict and found.low >= furthest):
         if not x.own_grid and math.isfinite(domain.low):
-            low = domain.low + (1e-3 * (furthest - domain.low) if domain.low_open else 0)
+            low = domain.low + (1e-3 * max(furthest - domain.low, 0.0) if domain.low_open else 0)
+            low = (
+                found.low if domain.low_open and low == domain.low else low
+            )  # no room: the other side gives way
             x.range = replace(found, low=low, scale=LINEAR if low <= 0 else found.scale)
         elif not x.own_grid:
             low = furthest - max(room, 1)

@@ -26,7 +26,7 @@ def as_number(raw: Any, where: str, key: str) -> float | None:
             raise SpaceError(f"{where}: {key} must be a number, but got {raw!r}") from None
     if isinstance(raw, bool) or not isinstance(raw, (int, float)) or raw != raw:
         raise SpaceError(f"{where}: {key} must be a number, but got {raw!r}")
-    if isinstance(raw, int) and abs(raw) > 2**53:
+    if abs(raw) > 1e300 or (isinstance(raw, int) and abs(raw) > 2**53):
         return math.inf if raw > 0 else -math.inf  # beyond what a double counts exactly: no bound to speak of
     return raw
 

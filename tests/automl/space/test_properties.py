@@ -92,9 +92,12 @@ def schemas(draw: Any) -> dict[str, Any]:
     for first, second in pairwise(numeric):
         if draw(st.integers(0, 3)) == 0 and "math_cond" not in leaves[second]:
             leaves[second]["math_cond"] = draw(
-                st.sampled_from(["> depends_on", "<depends_on", ">= depends_on"])
+                st.sampled_from(
+                    ["> depends_on", "<depends_on", ">= depends_on", "!= depends_on", "== depends_on", ""]
+                )
             )
-            leaves[second]["depends_on"] = f"train.{first}"
+            before = "" if leaves[second]["math_cond"] else draw(st.sampled_from(["<", "> ", ">= "]))
+            leaves[second]["depends_on"] = f"{before}train.{first}"
     return {"type": "object", "properties": {"train": {"type": "collection", "properties": leaves}}}
 
 
