@@ -70,7 +70,7 @@ DATASET = (
     Param("dataset.augmentation.train_random_crop_min", "int", 384, "Smallest side of a random crop in px.", 32, INF, parent_param=True, automl=True, search={"low": 256, "high": 576, "log": True}, active_when=CROP_PIPELINE),
     Param("dataset.augmentation.train_random_crop_max", "int", 600, "Largest side of a random crop in px.", 32, 1333, math_cond="> depends_on", depends_on="dataset.augmentation.train_random_crop_min", automl=True, search={"low": 400, "high": 900, "log": True}, active_when=CROP_PIPELINE),
     Param("dataset.augmentation.fixed_random_crop", "int", 1024, "Large-scale jitter: resize by 0.1 to 2, crop to a square of this many px; replaces the resize-and-crop pipeline. null: off.", 1, INF, nullable=True),
-    Param("dataset.augmentation.fixed_padding", "bool", True, "Pad every training batch to one size, so that memory stays level."),
+    Param("dataset.augmentation.fixed_padding", "bool", True, "Pad every training batch to the largest size that its orientations can take, so that memory stays level."),
     Param("dataset.augmentation.horizontal_flip_prob", "float", 0.5, "Probability of a left-right flip in training.", 0.0, 1.0, automl=True),
     Param("dataset.augmentation.test_random_resize", "int", 800, "Short side in px of validation and test images.", 32, INF, automl=False),
     Param("dataset.augmentation.input_mean", "list", [0.485, 0.456, 0.406], "RGB mean of pixels scaled to 0-1.", item="float", automl=False),

@@ -1,0 +1,161 @@
+"""Samplers, loaders and the annotation arrays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.data.coco import CocoData, load_sources
+from model.data.module import Collate, DataModule, DetectionDataset, EvalBatches, TrainSampler
+from model.data.transforms import EvalTransform
+from model.errors import UserError
+from model.spec import put, resolve
+from tests.conftest import with_data
+
+
+def source_of(data: Path, split: str = "train") -> dict[str, str]:
+    return {"image_dir": str(data / split / "images"), "json_file": str(data / split / "annotations.json")}
+
+
+def order(data: CocoData, kind: str, epoch: int = 0, rank: int = 0, world: int = 1) -> list[int]:
+    return [i % len(data) for i in TrainSampler(data, kind, 1, rank, world, lambda: epoch)]
+
+
+def test_the_default_order_is_a_new_permutation_each_epoch_whatever_the_ranks(demo: Path) -> None:
+    data = load_sources([source_of(demo)])
+    whole = order(data, "default_sampler")
+    assert sorted(whole) == list(range(len(data)))
+    assert order(data, "default_sampler", epoch=1) != whole
+    assert order(data, "default_sampler") == whole
+    halves = [order(data, "default_sampler", rank=r, world=2) for r in range(2)]
+    assert [i for pair in zip(*halves, strict=True) for i in pair] == whole
+
+
+def test_the_non_uniform_order_keeps_each_rank_to_its_own_images(demo: Path) -> None:
+    data = load_sources([source_of(demo)])
+    for rank in range(2):
+        epochs = [order(data, "non_uniform_sampler", e, rank, 2) for e in range(3)]
+        assert all(sorted(epoch) == list(range(rank, 12, 2)) for epoch in epochs)
+        assert epochs[0] != epochs[1]
+    shares = [set(order(data, "default_sampler", e, 0, 2)) for e in range(3)]
+    assert shares[0] != shares[1]
+
+
+def test_the_uniform_order_draws_small_sources_as_often_as_large(demo: Path) -> None:
+    data = load_sources([source_of(demo, "train"), source_of(demo, "val")])  # 12 and 4 images
+
+    def share(kind: str) -> float:
+        drawn = np.concatenate([data.source[order(data, kind, epoch)] for epoch in range(100)])
+        return float((drawn == 1).mean())
+
+    assert share("uniform_sampler") == pytest.approx(0.5, abs=0.05)
+    assert share("default_sampler") == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_evaluation_batches_hold_one_size_and_each_image_once(world: int) -> None:
+    sizes = [(10, 20), (20, 10), (10, 20), (10, 20), (20, 10), (30, 30)]
+    ranks = [list(EvalBatches(sizes, 2, rank, world)) for rank in range(world)]
+    assert len({len(batches) for batches in ranks}) == 1  # as many steps everywhere
+    real = [batch for batches in ranks for batch in batches if batch[0] < len(sizes)]
+    assert sorted(i for batch in real for i in batch) == list(range(len(sizes)))
+    for batch in real:
+        assert len({sizes[i] for i in batch}) == 1
+    repeats = [i for batches in ranks for batch in batches for i in batch if i >= len(sizes)]
+    assert all(i < 2 * len(sizes) for i in repeats)
+
+
+def test_serialized_annotations_are_mapped_and_default_ones_are_not(demo: Path) -> None:
+    shared, own = (load_sources([source_of(demo)], kind) for kind in ("serialized", "default"))
+    for name in ("files", "boxes_xywh_px", "labels", "starts", "areas"):
+        assert isinstance(getattr(shared, name), np.memmap)
+        assert not isinstance(getattr(own, name), np.memmap)
+        assert (getattr(shared, name) == getattr(own, name)).all()
+
+
+def test_annotations_are_parsed_once_and_anew_when_the_file_changes(
+    own_demo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from model.data import coco
+
+    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
+    calls: list[Any] = []
+    parse = coco._parse
+    monkeypatch.setattr(coco, "_parse", lambda *a: calls.append(a) or parse(*a))
+    for _ in range(3):
+        load_sources([source_of(own_demo)])
+    assert len(calls) == 1
+    path = own_demo / "train" / "annotations.json"
+    document = json.loads(path.read_text())
+    document["annotations"].pop()
+    path.write_text(json.dumps(document))
+    assert len(load_sources([source_of(own_demo)]).labels) == len(document["annotations"])
+    assert len(calls) == 2
+
+
+def test_a_corrupt_image_is_named_before_a_training_starts(
+    own_demo: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
+    (own_demo / "train" / "images" / "0004.png").write_bytes(b"\x89PNG")
+    with pytest.raises(UserError, match="0004.png cannot be read as an image"):
+        DataModule(resolve("train", with_data(tiny, own_demo))).setup()
+
+
+def test_crowds_are_left_out_of_training_and_empty_images_stay(own_demo: Path, tiny: dict[str, Any]) -> None:
+    path = own_demo / "train" / "annotations.json"
+    document = json.loads(path.read_text())
+    document["annotations"] = [a for a in document["annotations"] if a["image_id"] != 2]
+    crowd = next(a for a in document["annotations"] if a["image_id"] == 1)
+    crowd["iscrowd"] = 1
+    path.write_text(json.dumps(document))
+    data = load_sources([source_of(own_demo)])
+    items = DetectionDataset(data, EvalTransform(resolve("train", tiny)), 0)
+    of_first = sum(a["image_id"] == 1 for a in document["annotations"])
+    assert len(items[0][1]["labels"]) == of_first - 1
+    assert data.ground_truth()["annotations"][0]["iscrowd"] == 1
+    assert len(items) == 12
+    assert items[1][1]["boxes_cxcywh"].shape == (0, 4)
+    images, mask, targets = Collate(None)([items[0], items[1]])
+    assert (images.shape[0], mask.any().item(), len(targets)) == (2, False, 2)
+
+
+def test_ids_from_zero_and_sparse_ids_are_labels(own_demo: Path, tiny: dict[str, Any]) -> None:
+    for split in ("train", "val"):
+        path = own_demo / split / "annotations.json"
+        document = json.loads(path.read_text())
+        moved = {1: 0, 2: 7, 3: 40}
+        for category in document["categories"]:
+            category["id"] = moved[category["id"]]
+        for annotation in document["annotations"]:
+            annotation["category_id"] = moved[annotation["category_id"]]
+        path.write_text(json.dumps(document))
+    partial = with_data(tiny, own_demo)
+    partial["dataset"] |= {"num_classes": 41, "eval_class_ids": [0, 40]}
+    module = DataModule(resolve("train", partial))
+    module.setup()
+    assert set(module.train_data.labels.tolist()) <= {0, 7, 40}
+    put(partial, "dataset.eval_class_ids", [1])
+    with pytest.raises(UserError, match=r"eval_class_ids: \[1\] are no categories"):
+        DataModule(resolve("train", partial)).setup()
+
+
+def test_fixed_padding_gives_every_batch_the_largest_size_of_its_orientations(
+    demo: Path, tiny: dict[str, Any]
+) -> None:
+    partial = with_data(tiny, demo)
+    partial["train"] |= {"input_height": None, "input_width": None}
+    partial["dataset"]["augmentation"] |= {"scales": [40, 64], "random_resize_max_size": 80}
+
+    def sizes(fixed: bool) -> set[tuple[int, ...]]:
+        put(partial, "dataset.augmentation.fixed_padding", fixed)
+        module = DataModule(resolve("train", partial))
+        module.setup()
+        return {tuple(images.shape[2:]) for images, _, _ in module.train_dataloader()}
+
+    assert sizes(True) <= {(64, 80), (80, 64), (80, 80)}
+    assert not sizes(True) & sizes(False)
