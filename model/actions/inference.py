@@ -71,7 +71,8 @@ def find_images(sources: list[str], by_source: bool = False) -> list[Picture]:
     from model.data.sources import is_archive, is_url, stage, stage_file
 
     found: list[Picture] = []
-    taken: set[Path] = set()
+    seen: set[Path] = set()  # images
+    taken: set[Path] = set()  # label files
     for number, text in enumerate(s for s in sources if s):
         single = Path(text).suffix.lower() in SUFFIXES if is_url(text) else Path(text).is_file()
         if single and not is_archive(text):
@@ -80,16 +81,18 @@ def find_images(sources: list[str], by_source: bool = False) -> list[Picture]:
         else:
             root, home = stage(text), Path(text).name
             paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        for path in paths:
-            target, below = Path(home if by_source else ""), path.relative_to(root)
-            if target / "labels" / below.with_suffix(".txt") in taken and not single:
-                below = Path(f"{number}_{home}") / below
-            label = target / "labels" / below.with_suffix(".txt")
+        paths = [path for path in paths if path.resolve() not in seen]
+        seen |= {path.resolve() for path in paths}
+        target = Path(home if by_source else "")
+        below = {path: path.relative_to(root) for path in paths}
+        if taken & {target / "labels" / name.with_suffix(".txt") for name in below.values()}:
+            target /= f"{number}_{home}"  # another source has images of these names
+        for path, name in below.items():
+            label = target / "labels" / name.with_suffix(".txt")
             if label in taken:  # a.jpg beside a.png
-                label = label.with_name(f"{below.name}.txt")
-            if label not in taken:  # else the same file was named twice
-                taken.add(label)
-                found.append(Picture(path, target / "images_annotated" / below, label))
+                label = label.with_name(f"{name.name}.txt")
+            taken.add(label)
+            found.append(Picture(path, target / "images_annotated" / name, label))
     if not found:
         raise UserError(f"dataset.infer_data_sources.image_dir must name images, but {sources} holds none")
     return found

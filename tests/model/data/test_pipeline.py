@@ -29,7 +29,7 @@ def published_size(size: tuple[int, int], short: int, longest: int | None) -> li
     """(H, W) as get_size_with_aspect_ratio of the published datasets/transforms.py computes it."""
     h, w = size
     if longest is not None and max(h, w) / min(h, w) * short > longest:
-        short = int(round(longest * min(h, w) / max(h, w)))
+        short = round(longest * min(h, w) / max(h, w))
     if (w <= h and w == short) or (h <= w and h == short):
         return [h, w]
     return [int(short * h / w), short] if w < h else [short, int(short * w / h)]
@@ -79,6 +79,10 @@ def picture(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.stack(waves, -1).astype(np.uint8))
 
 
+def cxcywh(xyxy: np.ndarray) -> np.ndarray:
+    return np.concatenate([(xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]], axis=1)
+
+
 @pytest.mark.parametrize("fixed", [None, 96])
 @pytest.mark.parametrize("size", [(150, 110), (90, 190)])
 def test_the_same_draws_give_the_same_sizes_boxes_and_pixels(
@@ -95,14 +99,17 @@ def test_the_same_draws_give_the_same_sizes_boxes_and_pixels(
         shown, moved = transform(image, target, np.random.default_rng(seed))
         wanted, wanted_boxes = step_by_step(image, boxes, spec, np.random.default_rng(seed))
         assert (shown.shape[2], shown.shape[1]) == wanted.size
-        kept = ((wanted_boxes[:, 2:] - wanted_boxes[:, :2]) > 1e-3).all(1)
-        assert moved["labels"].tolist() == np.flatnonzero(kept).tolist()
-        extent = torch.tensor([*wanted.size, *wanted.size])
-        xyxy = wanted_boxes.as_subclass(torch.Tensor)[kept] / extent
-        centres = torch.cat([(xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]], dim=1)
-        assert torch.allclose(moved["boxes_cxcywh"], centres, atol=2e-5)
+        xyxy = (wanted_boxes.as_subclass(torch.Tensor) / torch.tensor([*wanted.size, *wanted.size])).numpy()
+        view = transform.view(size[1], size[0], np.random.default_rng(seed))
+        cut = view.box != (0, 0, *size)
+        # A crop is rounded to whole pixels of the original: half a pixel at either end, as a share of the crop.
+        slack = 1.0 / min(view.box[2] - view.box[0], view.box[3] - view.box[1]) if cut else 2e-5
+        assert abs(moved["boxes_cxcywh"].numpy() - cxcywh(xyxy)[moved["labels"]]).max(initial=0) < slack
+        sides = (xyxy[:, 2:] - xyxy[:, :2]).min(1)
+        lost = np.setdiff1d(np.flatnonzero(sides > 1e-5), moved["labels"])
+        assert (sides[lost] < slack).all()
         levels = (shown.permute(1, 2, 0) * std + mean) * 255
-        assert (levels - torch.from_numpy(np.array(wanted)).float()).abs().mean() < 2.5
+        assert (levels - torch.from_numpy(np.array(wanted)).float()).abs().mean() < 4
         sizes.add(wanted.size)
     assert len(sizes) > 4
 
@@ -117,14 +124,14 @@ def test_a_box_that_a_crop_only_touches_is_dropped_and_a_sliver_is_kept() -> Non
     from model.data.transforms import View, visible
 
     boxes = np.array([[0, 0, 50, 50], [0, 0, 50.2, 50]], dtype=np.float32)
-    _, keep = visible(boxes, View((50.0, 0.0, 100.0, 100.0), (100, 50)))
+    _, keep = visible(boxes, View((50, 0, 100, 100), (100, 50)))
     assert keep.tolist() == [False, True]
 
 
 def test_images_smaller_than_the_smallest_crop_are_cropped_no_further() -> None:
     transform = TrainTransform(spec_of(train_random_resize=[20], horizontal_flip_prob=0.0))
     views = [transform.view(40, 60, np.random.default_rng(seed)) for seed in range(20)]
-    assert {view.box for view in views} == {(0.0, 0.0, 60.0, 40.0)}
+    assert {view.box for view in views} == {(0, 0, 60, 40)}
 
 
 LEAVES: dict[str, tuple[Any, Any]] = {
