@@ -83,7 +83,10 @@ def start_ranks(spec: Mapping[str, Any], action: str) -> bool:
     """Run an action in one process per GPU that it asks for, and wait; False, and nothing done, when this process is
     to run it itself: on a CPU, for a single GPU, or because it is one of those processes."""
     section = spec[action]
-    if launched() or section["num_gpus"] == 1 or not torch.cuda.is_available():
+    if launched() or section["num_gpus"] == 1:
+        return False
+    if not torch.cuda.is_available():
+        print(f"warning: {action}.num_gpus is {section['num_gpus']}, but there is no GPU; one process runs")
         return False
     if section["num_nodes"] > 1:
         raise UserError(f"{action}.num_nodes is {section['num_nodes']}: start it on every node with torchrun")

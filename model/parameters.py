@@ -191,9 +191,9 @@ COMMON = (
 def _devices(action: str) -> tuple[Param, ...]:
     only = (action,)
     return (
-        Param(f"{action}.num_gpus", "int", 1, "GPUs to use.", 1, popular=True, actions=only),
-        Param(f"{action}.gpu_ids", "list", [0], "Which GPUs.", item="int", automl=False, popular=True, actions=only),
-        Param(f"{action}.num_nodes", "int", 1, "Machines to use.", 1, popular=True, actions=only),
+        Param(f"{action}.num_gpus", "int", 1, "GPUs to use, a process each; without a GPU one process on the CPU.", 1, popular=True, actions=only),
+        Param(f"{action}.gpu_ids", "list", [0], "Which GPUs, as many as num_gpus; [0]: the first ones.", item="int", automl=False, popular=True, actions=only),
+        Param(f"{action}.num_nodes", "int", 1, "Machines to use; more than one are started by torchrun.", 1, popular=True, actions=only),
         Param(f"{action}.batch_size", "int", -1, "Images per step; -1: dataset.batch_size.", -1, actions=only),
         Param(f"{action}.checkpoint", "string", MANDATORY, "The .pth or .onnx file to run.", actions=only),
         Param(f"{action}.trt_engine", "string", "", "The TensorRT engine to run instead of a checkpoint.", actions=only),

@@ -41,7 +41,9 @@ def run(action: str, path: Path, ranks: int = 1) -> None:
         assert process.returncode == 0, output
 
 
-def train_spec(tiny: dict[str, Any], demo: Path, folder: Path, batch: int) -> Path:
+def train_spec(
+    tiny: dict[str, Any], demo: Path, folder: Path, batch: int, strategy: str = "ddp", resume: str = ""
+) -> Path:
     spec = resolve("train", tiny)
     for split in ("train", "val"):
         source = {
@@ -53,7 +55,8 @@ def train_spec(tiny: dict[str, Any], demo: Path, folder: Path, batch: int) -> Pa
         ("results_dir", str(folder)), ("train.results_dir", str(folder)), ("train.num_epochs", 2),
         ("dataset.batch_size", batch), ("dataset.workers", 1), ("train.accelerator", "cpu"),
         ("dataset.augmentation.horizontal_flip_prob", 0.0), ("model.backbone_norm", "group"),
-        ("dataset.train_sampler", "default_sampler"),
+        ("dataset.train_sampler", "default_sampler"), ("train.distributed_strategy", strategy),
+        ("train.resume_training_checkpoint_path", resume),
     ):  # fmt: skip
         put(spec, name, value)
     folder.mkdir()
@@ -95,6 +98,55 @@ def test_the_weights_are_those_of_one_process(trained: tuple[Path, Path]) -> Non
     assert a.keys() == b.keys()
     for name, value in a.items():
         assert torch.allclose(value.float(), b[name].float(), atol=5e-4), name
+
+
+@pytest.mark.slow
+def test_fsdp_trains_as_one_process_and_goes_on_from_its_checkpoint(
+    trained: tuple[Path, Path], tiny: dict[str, Any], demo: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    import model.checkpoint as ckpt
+
+    run("train", train_spec(tiny, demo, tmp_path / "whole", 2, "fsdp"), 2)
+    first = records(tmp_path / "whole")[0]["checkpoint"]
+    resume = str(tmp_path / "whole" / first)
+    run("train", train_spec(tiny, demo, tmp_path / "resumed", 2, "fsdp", resume), 2)
+    wanted = ckpt.load(trained[0] / "dd_model_latest.pth")["state_dict"]
+    for folder in (tmp_path / "whole", tmp_path / "resumed"):
+        last, one = records(folder)[-1], records(trained[0])[-1]
+        assert last["step"] == one["step"]
+        assert last["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
+        assert last["val_loss"] == pytest.approx(one["val_loss"], rel=1e-3)
+        found = ckpt.load(folder / "dd_model_latest.pth")["state_dict"]
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
+            assert torch.allclose(value.float(), found[name].float(), atol=5e-4), name
+
+
+@pytest.mark.parametrize(
+    ("leaves", "wanted"),
+    [
+        ({}, "DDPStrategy"),
+        ({"train.distributed_strategy": "fsdp"}, "ModelParallelStrategy"),
+        ({"train.distributed_strategy": "fsdp", "train.precision": "fp16"}, UserError),
+        ({"train.distributed_strategy": "fsdp", "train.ema_decay": 0.99}, UserError),
+    ],
+)
+def test_the_strategy_asked_for_is_taken_or_refused(
+    tiny: dict[str, Any], leaves: dict[str, Any], wanted: Any
+) -> None:
+    from model.actions.train import _strategy
+
+    spec = resolve("train", tiny)
+    for name, value in leaves.items():
+        put(spec, name, value)
+    if wanted is UserError:
+        with pytest.raises(UserError, match="does not go with"):
+            _strategy(spec, 2)
+    else:
+        assert type(_strategy(spec, 2)).__name__ == wanted
+    assert _strategy(spec, 1) == "auto"
 
 
 def test_two_ranks_evaluate_each_image_once(trained: tuple[Path, Path], demo: Path, tmp_path: Path) -> None:
@@ -169,3 +221,32 @@ def test_gpu_ids_must_fit_their_number() -> None:
     for wrong in ([0, 1, 2], [1, 1]):
         with pytest.raises(UserError, match=r"train\.gpu_ids must name"):
             gpu_ids({"num_gpus": 2, "gpu_ids": wrong}, "train")
+
+
+def test_evaluation_on_several_gpus_is_started_by_torchrun_and_warned_of_without(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stand-ins: no test machine has several GPUs."""
+    import torch
+
+    from model import distributed
+
+    spec = {"evaluate": {"num_gpus": 2, "gpu_ids": [3, 1], "num_nodes": 1}}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert not distributed.start_ranks(spec, "evaluate")
+    assert "warning: evaluate.num_gpus is 2, but there is no GPU" in capsys.readouterr().out
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    started: list[Any] = []
+
+    def start(words: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        started.append((words, env["CUDA_VISIBLE_DEVICES"]))
+        return subprocess.CompletedProcess(words, 0)
+
+    monkeypatch.setattr(subprocess, "run", start)
+    assert distributed.start_ranks(spec, "evaluate")
+    words, visible = started[0]
+    assert visible == "3,1"
+    assert words[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    assert words[5:9] == ["-m", "model.cli", "evaluate", "-e"]
