@@ -28,8 +28,9 @@ class Dropout(nn.Dropout):
         if not self.training or x.device.type != "cpu" or not 0 < dropped < 2**16:
             return super().forward(x)
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 2**15
-        return x * kept.to(x.dtype).mul_(1 / (1 - dropped / 2**16))
+        drawn = words.view(torch.int16)[: x.numel()].view(x.shape)
+        kept = torch.ge(drawn, dropped - 2**15, out=torch.empty_like(x))
+        return x * kept.mul_(1 / (1 - dropped / 2**16))
 
 
 class MSDeformAttn(nn.Module):
@@ -103,7 +104,7 @@ class EncoderLayer(nn.Module):
         padding: torch.Tensor | None,
     ) -> torch.Tensor:  # fmt: skip
         x = self.norm1(x + self.dropout1(self.self_attn(x + position, reference, x, shapes, padding)))
-        return self.norm2(x + self.dropout3(self.linear2(self.dropout2(F.relu(self.linear1(x))))))
+        return self.norm2(x + self.dropout3(self.linear2(self.dropout2(F.relu(self.linear1(x), inplace=True)))))
 
 
 class DecoderLayer(nn.Module):
@@ -128,7 +129,7 @@ class DecoderLayer(nn.Module):
         q = x + position
         x = self.norm2(x + self.dropout2(self.self_attn(q, q, x, attn_mask=blocked, need_weights=False)[0]))
         x = self.norm1(x + self.dropout1(self.cross_attn(x + position, reference, memory, shapes, padding)))
-        return self.norm3(x + self.dropout4(self.linear2(self.dropout3(F.relu(self.linear1(x))))))
+        return self.norm3(x + self.dropout4(self.linear2(self.dropout3(F.relu(self.linear1(x), inplace=True)))))
 
 
 class Stack(nn.Module):
