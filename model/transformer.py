@@ -79,8 +79,8 @@ class MSDeformAttn(nn.Module):
         offsets = self.sampling_offsets(query).view(B, Q, M, L, P, 2).float()
         weights = self.attention_weights(query).view(B, Q, M, L * P).float().softmax(-1).view(B, Q, M, L, P)
         if reference.shape[-1] == 2:
-            size = torch.tensor([[w, h] for h, w in shapes], dtype=torch.float32, device=query.device)
-            locations = reference[:, :, None, :, None, :] + offsets / size[None, None, None, :, None, :]
+            cell = torch.tensor([[1 / w, 1 / h] for h, w in shapes], dtype=torch.float32, device=query.device)
+            locations = torch.addcmul(reference[:, :, None, :, None, :], offsets, cell[:, None, :])
         else:
             centre, extent = reference[:, :, None, :, None, :2], reference[:, :, None, :, None, 2:]
             locations = centre + offsets / P * extent * 0.5
@@ -104,7 +104,7 @@ class EncoderLayer(nn.Module):
         padding: torch.Tensor | None,
     ) -> torch.Tensor:  # fmt: skip
         x = self.norm1(x + self.dropout1(self.self_attn(x + position, reference, x, shapes, padding)))
-        return self.norm2(x + self.dropout3(self.linear2(self.dropout2(F.relu(self.linear1(x), inplace=True)))))
+        return self.norm2(x + self.dropout3(self.linear2(self.dropout2(F.relu(self.linear1(x))))))
 
 
 class DecoderLayer(nn.Module):
@@ -129,7 +129,7 @@ class DecoderLayer(nn.Module):
         q = x + position
         x = self.norm2(x + self.dropout2(self.self_attn(q, q, x, attn_mask=blocked, need_weights=False)[0]))
         x = self.norm1(x + self.dropout1(self.cross_attn(x + position, reference, memory, shapes, padding)))
-        return self.norm3(x + self.dropout4(self.linear2(self.dropout3(F.relu(self.linear1(x), inplace=True)))))
+        return self.norm3(x + self.dropout4(self.linear2(self.dropout3(F.relu(self.linear1(x))))))
 
 
 class Stack(nn.Module):
