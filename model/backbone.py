@@ -36,7 +36,7 @@ class FrozenNorm(FrozenBatchNorm2d):
     """torchvision's, in place: no one needs the convolution's own output, so half of the traffic can go."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.dtype != self.weight.dtype or x.is_leaf and x.requires_grad:
+        if x.dtype != self.weight.dtype or (x.is_leaf and x.requires_grad):
             return super().forward(x)
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         bias = self.bias - self.running_mean * scale
