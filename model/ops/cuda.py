@@ -28,7 +28,7 @@ OLDEST = 80  # compute capability
 ALIGNMENT = 16  # bytes, of the widest access
 THREADS = (256, 128, 64)  # of a block, widest first
 # Of 256 threads; as many as fit without spills.
-BLOCKS_PER_SM = {"FORWARD": 4, "BACKWARD": 2, "EXACT_BACKWARD": 2}
+BLOCKS_PER_SM = {"FORWARD": 4, "BACKWARD": 3, "EXACT_BACKWARD": 2}
 DTYPES = {torch.float32: "float", torch.float16: "Half", torch.bfloat16: "BFloat16"}
 
 

@@ -1,242 +1,277 @@
-"""The attention kernels on a GPU, beside plain torch (grid_sample), torch.compile of it, and the published design
-(published.cu), at 800x1333. Needs torch and a CUDA device, nothing else. Writes results_cuda.json.
+"""Times of multi-scale deformable attention on one GPU: ours, plain torch (grid_sample), its torch.compile, and the
+published design; float32 and bfloat16, for which the published one converts, as its users do.
 
-    python studies/bench_ms_deform_attn/bench_cuda.py [--batch 2 4] [--rounds 50]
+    python studies/bench_ms_deform_attn/bench_cuda.py [--tune]
 
-Results are compared first; then each round times every way once, in turn, with CUDA events around it.
+Needs torch with CUDA and nothing else. Results are compared before anything is timed; contestants take turns in one
+run, each between CUDA events after a warm-up. Writes results_cuda.json beside itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import math
-import platform
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo
+import torch._functorch.config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from model.ops import cuda, cuda_compile, cuda_driver
+from model.ops import cuda
 from model.ops.reference import ms_deform_attn_reference
+from studies import machine
+from studies.bench_ms_deform_attn import published
 
-HERE = Path(__file__).resolve().parent
-SHAPES = [(100, 167), (50, 84), (25, 42), (13, 21)]
+HERE = Path(__file__).parent
+DEVICE = "cuda"
+SHAPES = ((100, 167), (50, 84), (25, 42), (13, 21))  # of a picture of 800x1333
 M, D, L, P = 8, 32, 4, 4
-LINE_BYTES = 128  # of L1: one a clock and multiprocessor
-TENSORS = tuple[torch.Tensor, ...]
+WARM_UP, ROUNDS = 3, 20
+SLACK = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # relative to the largest element
+Run = Callable[[], Any]
 
 
-def problem(batch: int, device: torch.device) -> TENSORS:
-    """value, locations, weights, grad_out of an untrained encoder: every cell looks a few cells around itself."""
-    S = sum(h * w for h, w in SHAPES)
-    random = torch.Generator().manual_seed(0)
-    centres = torch.cat(
-        [
-            torch.stack(
-                [((torch.arange(w) + 0.5) / w).repeat(h), ((torch.arange(h) + 0.5) / h).repeat_interleave(w)],
-                -1,
-            )
-            for h, w in SHAPES
-        ]
+def problem(queries: str, batch: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """value, locations, weights, grad_out. Encoder: each cell looks about itself, a few cells far, as a trained model
+    does; decoder: 300 boxes anywhere."""
+    torch.manual_seed(0)
+    sizes = torch.tensor([(w, h) for h, w in SHAPES], device=DEVICE, dtype=torch.float32)
+    if queries == "encoder":
+        centres = torch.cat([_centres(h, w) for h, w in SHAPES])
+    else:
+        centres = torch.rand(300, 2, device=DEVICE)
+    Q = len(centres)
+    angles = torch.arange(M, device=DEVICE) * (2 * torch.pi / M)
+    ring = torch.stack([angles.cos(), angles.sin()], -1)
+    ring = ring / ring.abs().amax(-1, keepdim=True)
+    steps = torch.arange(1, P + 1, device=DEVICE)
+    offsets = ring[:, None, None] * steps[:, None] + torch.randn(batch, Q, M, L, P, 2, device=DEVICE)
+    locations = centres[None, :, None, None, None] + offsets / sizes[:, None]
+    weights = torch.randn(batch, Q, M, L * P, device=DEVICE).softmax(-1).view(batch, Q, M, L, P)
+    value = torch.randn(batch, sum(h * w for h, w in SHAPES), M, D, device=DEVICE).to(dtype)
+    return value, locations, weights, torch.randn(batch, Q, M * D, device=DEVICE).to(dtype)
+
+
+def _centres(height: int, width: int) -> torch.Tensor:
+    y, x = torch.meshgrid(
+        torch.arange(height, device=DEVICE), torch.arange(width, device=DEVICE), indexing="ij"
     )
-    angle = torch.arange(M) * (2 * math.pi / M)
-    steps = torch.stack([angle.cos(), angle.sin()], -1)[:, None, None] * torch.arange(1, P + 1)[:, None]
-    offsets = steps + torch.randn(batch, S, M, L, P, 2, generator=random)
-    sizes = torch.tensor([[w, h] for h, w in SHAPES])[:, None]
-    made = (
-        torch.randn(batch, S, M, D, generator=random),
-        centres[None, :, None, None, None] + offsets / sizes,
-        torch.randn(batch, S, M, L * P, generator=random).softmax(-1).view(batch, S, M, L, P),
-        torch.randn(batch, S, M * D, generator=random),
-    )
-    return tuple(t.to(device) for t in made)
+    return torch.stack([(x + 0.5) / width, (y + 0.5) / height], -1).view(-1, 2)
 
 
-class Published:
-    """The published design, float32 alone: other values are converted before and after, as its users do."""
+def contestants(value: torch.Tensor, locations: torch.Tensor, weights: torch.Tensor, grad_out: torch.Tensor
+) -> dict[str, dict[str, Run]]:  # fmt: skip
+    """Direction -> name -> what to time. Plain torch runs in float32 locations too, so bfloat16 is converted there."""
+    levels = published.levels(SHAPES, value.device)
+    dtype = value.dtype
+    torch._dynamo.reset()  # the next problem is not a recompilation too many
+    torch._functorch.config.donated_buffer = False  # or its backward could not run twice
+    compiled = torch.compile(ms_deform_attn_reference, dynamic=False)
 
-    def __init__(self, capability: int, device: int) -> None:
-        defines = {f"MSDA_{name}": value for name, value in zip("MDLP", (M, D, L, P), strict=True)}
-        image = cuda_compile.compiled(HERE / "published.cu", defines, capability)
-        self.kernels = {
-            n: cuda_driver.Kernel(image, f"published_{n}", device) for n in ("forward", "backward")
-        }
-        self.levels = cuda.Levels.of(SHAPES)
+    def by_published() -> torch.Tensor:
+        return published.forward(value.float(), levels, locations, weights).to(dtype)
 
-    def forward(self, value: torch.Tensor, locations: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        B, Q, S = value.shape[0], locations.shape[1], value.shape[1]
-        wide = value.float()
-        out = torch.empty(B, Q, M * D, device=value.device)
-        pointers = [ctypes.c_void_p(t.data_ptr()) for t in (wide, locations, weights, out)]
-        count = out.numel()
-        sizes = [self.levels, ctypes.c_int(Q), ctypes.c_int(S), ctypes.c_longlong(count)]
-        self.kernels["forward"].launch((math.ceil(count / 1024), 1, 1), 1024, [*pointers, *sizes])
-        return out.to(value.dtype)
+    def back_by_published() -> cuda.Gradients:
+        a, b, c = published.backward(grad_out.float(), value.float(), levels, locations, weights)
+        return a.to(dtype), b, c
 
-    def backward(
-        self, grad_out: torch.Tensor, value: torch.Tensor, locations: torch.Tensor, weights: torch.Tensor
-    ) -> TENSORS:
-        B, Q, S = value.shape[0], locations.shape[1], value.shape[1]
-        grad, wide = grad_out.float(), value.float()
-        made = torch.zeros_like(wide), torch.empty_like(locations), torch.empty_like(weights)
-        pointers = [ctypes.c_void_p(t.data_ptr()) for t in (grad, wide, locations, weights, *made)]
-        sizes = [self.levels, ctypes.c_int(Q), ctypes.c_int(S)]
-        self.kernels["backward"].launch((B * Q * M, 1, 1), D, [*pointers, *sizes])
-        return made[0].to(value.dtype), made[1], made[2]
-
-
-def ways(
-    inputs: TENSORS, published: Published, compiled: Callable[..., Any]
-) -> dict[str, dict[str, Callable[[], Any]]]:
-    """{way: {"forward", "backward"}}; the backward of torch's ways replays a kept graph."""
-    value, locations, weights, grad_out = inputs
-    found = {
-        "ours": {
-            "forward": lambda: cuda.forward(value, SHAPES, locations, weights),
-            "backward": lambda: cuda.backward(
-                grad_out, value, SHAPES, locations, weights, deterministic=False
-            ),
-        },
-        "published design": {
-            "forward": lambda: published.forward(value, locations, weights),
-            "backward": lambda: published.backward(grad_out, value, locations, weights),
-        },
+    forward = {
+        "ours": lambda: cuda.forward(value, SHAPES, locations, weights),
+        "published": by_published,
+        "grid_sample": _without_graph(ms_deform_attn_reference, value, locations, weights),
+        "torch.compile": _without_graph(compiled, value, locations, weights),
     }
-    for name, function in (("torch", ms_deform_attn_reference), ("torch.compile", compiled)):
-        leaves = [t.detach().clone().requires_grad_() for t in (value, locations, weights)]
-        out = function(leaves[0], SHAPES, leaves[1], leaves[2])
-
-        def forward(function: Any = function) -> Any:
-            with torch.no_grad():
-                return function(value, SHAPES, locations, weights)
-
-        def backward(out: Any = out, leaves: Any = leaves) -> Any:
-            return torch.autograd.grad(out, leaves, grad_out, retain_graph=True)
-
-        found[name] = {"forward": forward, "backward": backward}
-    return found
+    backward = {
+        "ours": lambda: cuda.backward(grad_out, value, SHAPES, locations, weights, False),
+        "ours, deterministic": lambda: cuda.backward(grad_out, value, SHAPES, locations, weights, True),
+        "published": back_by_published,
+        "grid_sample": _graph(ms_deform_attn_reference, value, locations, weights, grad_out),
+        "torch.compile": _graph(compiled, value, locations, weights, grad_out),
+    }
+    return {"forward": forward, "backward": backward}
 
 
-def check(runs: dict[str, dict[str, Callable[[], Any]]], inputs: TENSORS) -> dict[str, dict[str, float]]:
-    """Each way's largest error against float64, over the largest element; for locations, where a sample on the edge
-    of two cells has two right slopes, the share of elements that are off."""
-    value, locations, weights, grad_out = (t[:1].double() for t in inputs)  # one image, for memory
-    leaves = [t.clone().requires_grad_() for t in (value, locations, weights)]
-    out = ms_deform_attn_reference(leaves[0], SHAPES, leaves[1], leaves[2])
-    truth = [out.detach(), *torch.autograd.grad(out, leaves, grad_out)]
+def _without_graph(
+    attention: Any, value: torch.Tensor, locations: torch.Tensor, weights: torch.Tensor
+) -> Run:
+    @torch.no_grad()
+    def run() -> torch.Tensor:
+        return attention(value.float(), SHAPES, locations, weights).to(value.dtype)
+
+    return run
+
+
+def _graph(
+    attention: Any, value: torch.Tensor, locations: torch.Tensor, weights: torch.Tensor, grad_out: torch.Tensor
+) -> Run:  # fmt: skip
+    leaves = [t.detach().clone().requires_grad_() for t in (value, locations, weights)]
+    out = attention(leaves[0].float(), SHAPES, leaves[1], leaves[2]).to(value.dtype)
+    return lambda: torch.autograd.grad(out, leaves, grad_out, retain_graph=True)
+
+
+def verify(runs: dict[str, Run], dtype: torch.dtype) -> dict[str, float]:
+    """Largest difference from plain torch, relative to its largest element; raises if any is too large.
+
+    The gradient of a location jumps where a sample crosses a cell's centre, and rounding decides the side, so for it
+    the mean difference is what counts.
+    """
+    expected = _tensors(runs["grid_sample"]())
     found = {}
     for name, run in runs.items():
-        got = [run["forward"](), *run["backward"]()]
-        errors = [(g[:1].double() - t).abs() / t.abs().max() for g, t in zip(got, truth, strict=True)]
-        found[name] = {
-            "out": float(errors[0].max()), "grad_value": float(errors[1].max()),
-            "grad_weights": float(errors[3].max()),
-            "share of grad_locations off by over 1 %": float((errors[2] > 0.01).double().mean()),
-        }  # fmt: skip
-    for key, error in found["ours"].items():
-        assert error <= 2 * found["torch"][key] + 1e-3, (key, found)
+        errors = [
+            float((_size(mine - true, i) / true.abs().max()).float())
+            for i, (mine, true) in enumerate(zip(_tensors(run()), expected, strict=True))
+        ]
+        found[name] = max(errors)
+        if not found[name] <= SLACK[dtype]:
+            raise RuntimeError(
+                f"{name} differs from grid_sample by {errors}, relative to the largest element"
+            )
     return found
 
 
-def timed(call: Callable[[], Any]) -> float:
-    """Milliseconds on the GPU."""
-    began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    began.record()
-    call()
-    ended.record()
+def _tensors(result: Any) -> list[torch.Tensor]:
+    return [t.double() for t in (result if isinstance(result, (tuple, list)) else [result])]
+
+
+def _size(difference: torch.Tensor, index: int) -> torch.Tensor:
+    return difference.abs().mean() if index == 1 else difference.abs().max()
+
+
+def times_ms(runs: dict[str, Run]) -> dict[str, list[float]]:
+    for run in runs.values():
+        for _ in range(WARM_UP):
+            run()
     torch.cuda.synchronize()
-    return float(began.elapsed_time(ended))
-
-
-def measure(batch: int, dtype: torch.dtype, rounds: int, bytes_per_s: float) -> dict[str, Any]:
-    device = torch.device("cuda", torch.cuda.current_device())
-    properties = torch.cuda.get_device_properties(device)
-    plain = problem(batch, device)
-    inputs = (plain[0].to(dtype), plain[1], plain[2], plain[3].to(dtype))
-    published = Published(10 * properties.major + properties.minor, device.index)
-    runs = ways(inputs, published, torch.compile(ms_deform_attn_reference, dynamic=False))
-    result: dict[str, Any] = {"errors": check(runs, inputs)}
-    floors = floors_ms(batch, dtype, bytes_per_s, properties)
-    for pass_ in ("forward", "backward"):
-        for run in runs.values():
-            for _ in range(5):
-                run[pass_]()
-        torch.cuda.synchronize()
-        times: dict[str, list[float]] = {name: [] for name in runs}
-        for _ in range(rounds):
-            for name, run in runs.items():
-                times[name].append(timed(run[pass_]))
-        medians = {name: statistics.median(t) for name, t in times.items()}
-        result[pass_] = {
-            "median_ms": medians, "min_ms": {name: min(t) for name, t in times.items()},
-            "times_as_fast_as": {n: round(medians[n] / medians["ours"], 2) for n in medians if n != "ours"},
-            "floors_ms": floors[pass_],
-            "share_of_floor": {name: round(ms / medians["ours"], 3) for name, ms in floors[pass_].items()},
-        }  # fmt: skip
-    return result
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            run()
+            end.record()
+            end.synchronize()
+            found[name].append(start.elapsed_time(end))
+    return found
 
 
 def floors_ms(
-    batch: int, dtype: torch.dtype, bytes_per_s: float, properties: Any
-) -> dict[str, dict[str, float]]:
-    """What no kernel of this form can beat: every tensor through memory once; and, forward, every corner's row as one
-    L1 line (or part of one), a line a clock and multiprocessor, at 1.7 GHz."""
-    S = sum(h * w for h, w in SHAPES)
-    item = torch.empty(0, dtype=dtype).element_size()
-    rows, samples = batch * S * M * D, batch * S * M * L * P
-    forward = rows * item * 2 + samples * 12
-    backward = rows * item * 2 + rows * 4 * 2 + samples * 24
-    lines = samples * 4 * max(1, D * item / LINE_BYTES)
+    direction: str, tensors: tuple[torch.Tensor, ...], copy_gb_s: float, clock_hz: float
+) -> dict[str, float]:
+    """memory: what must be read and written once, at this GPU's measured copy rate. L1 lines: forward loads 4 cells a
+    sample, one 128-byte line per multiprocessor and clock."""
+    value, locations, weights, grad_out = tensors
+    moved = sum(t.numel() * t.element_size() for t in (value, locations, weights, grad_out))
+    if (
+        direction == "backward"
+    ):  # and three gradients; that of value is set to zero, added to and read in float32
+        moved += 3 * 4 * value.numel() + 4 * (locations.numel() + weights.numel())
+    lines = 4 * weights.numel()
+    processors = torch.cuda.get_device_properties(value.device).multi_processor_count
     return {
-        "forward": {
-            "memory": 1e3 * forward / bytes_per_s,
-            "L1 lines": 1e3 * lines / (properties.multi_processor_count * 1.7e9),
-        },
-        "backward": {"memory": 1e3 * backward / bytes_per_s},
+        "memory": 1e3 * moved / (copy_gb_s * 1e9),
+        "L1 lines": 1e3 * lines / (processors * clock_hz),
     }
 
 
-def copy_bandwidth() -> float:
-    """Bytes a second of a large copy, read and written."""
-    a = torch.empty(1 << 28, dtype=torch.float32, device="cuda")
-    b = torch.empty_like(a)
-    for _ in range(3):
-        b.copy_(a)
-    return 2 * a.numel() * 4 / (statistics.median(timed(lambda: b.copy_(a)) for _ in range(10)) / 1e3)
+def copy_rate_gb_s() -> float:
+    source = torch.empty(1 << 28, dtype=torch.float32, device=DEVICE)
+    target = torch.empty_like(source)
+    best = min(times_ms({"copy": lambda: target.copy_(source)})["copy"])
+    return 2 * source.numel() * 4 / best / 1e6
 
 
-def parse(words: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--batch", type=int, nargs="+", default=[2, 4])
-    parser.add_argument("--rounds", type=int, default=50)
-    return parser.parse_args(words)
+def clock_hz() -> float:
+    query = ["nvidia-smi", "--query-gpu=clocks.max.sm", "--format=csv,noheader,nounits"]
+    return 1e6 * float(subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0])
+
+
+def measure(queries: str, batch: int, dtype: torch.dtype, copy: float, clock: float) -> dict[str, Any]:
+    tensors = problem(queries, batch, dtype)
+    row: dict[str, Any] = {"queries": queries, "batch": batch, "dtype": str(dtype).removeprefix("torch.")}
+    for direction, runs in contestants(*tensors).items():
+        errors = verify(runs, dtype)
+        times = times_ms(runs)
+        medians = {name: statistics.median(ms) for name, ms in times.items()}
+        floors = floors_ms(direction, tensors, copy, clock)
+        row[direction] = {
+            "difference_from_grid_sample": errors,
+            "median_ms": medians,
+            "fastest_ms": {name: min(ms) for name, ms in times.items()},
+            "times_as_fast": {name: ms / medians["ours"] for name, ms in medians.items()},
+            "floors_ms": floors,
+            "share_of_floor": {name: ms / medians["ours"] for name, ms in floors.items()},
+        }
+        if direction == "backward":
+            adds = 4 * tensors[2].numel() * D
+            row[direction]["sums_per_second"] = 1e3 * adds / medians["ours"]
+        print(
+            row["queries"],
+            batch,
+            row["dtype"],
+            direction,
+            {n: round(t, 3) for n, t in medians.items()},
+            flush=True,
+        )
+    return row
+
+
+def tune(batch: int = 2) -> list[dict[str, Any]]:
+    """Our encoder times over block widths and register budgets: what to set
+    `cuda.THREADS` and `cuda.BLOCKS_PER_SM` to."""
+    rows = []
+    kept = cuda.THREADS, dict(cuda.BLOCKS_PER_SM)
+    for dtype in (torch.float32, torch.bfloat16):
+        value, locations, weights, grad_out = problem("encoder", batch, dtype)
+        for threads in (64, 128, 256):
+            for blocks in (1, 2, 3, 4, 6, 8):
+                cuda.THREADS = (threads,)
+                cuda.BLOCKS_PER_SM |= {"FORWARD": blocks, "BACKWARD": blocks}
+                times = times_ms(
+                    {
+                        "forward": lambda: cuda.forward(value, SHAPES, locations, weights),  # noqa: B023
+                        "backward": lambda: cuda.backward(grad_out, value, SHAPES, locations, weights, False),  # noqa: B023
+                    }
+                )
+                medians = {name: statistics.median(ms) for name, ms in times.items()}
+                rows.append({"dtype": str(dtype), "threads": threads, "blocks": blocks, "median_ms": medians})
+                print(rows[-1], flush=True)
+    cuda.THREADS = kept[0]
+    cuda.BLOCKS_PER_SM.update(kept[1])
+    return rows
 
 
 def main() -> None:
-    options = parse()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tune", action="store_true", help="also sweep block widths and register budgets")
+    options = parser.parse_args()
     usable, why = cuda.status()
     if not usable:
-        raise SystemExit(f"no kernel can run here: {why}")
-    torch.backends.cuda.matmul.allow_tf32 = False
-    bandwidth = copy_bandwidth()
+        raise SystemExit(f"this study needs a GPU that the kernels run on: {why}")
+    copy, clock = copy_rate_gb_s(), clock_hz()
     results: dict[str, Any] = {
-        "gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "python": platform.python_version(),
-        "compiler": cuda_compile.find().name, "command": " ".join(["python", *sys.argv]),
-        "copy_GB_per_s": round(bandwidth / 1e9),
-    }  # fmt: skip
-    for batch in options.batch:
-        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            results[f"{name}, batch {batch}"] = measure(batch, dtype, options.rounds, bandwidth)
-            print(name, batch, json.dumps(results[f"{name}, batch {batch}"], indent=1), flush=True)
-            torch.cuda.empty_cache()
+        "machine": machine.describe(),
+        "gpu": torch.cuda.get_device_name(),
+        "kernel": why,
+        "cuda": torch.version.cuda,
+        "copy_gb_s": copy,
+        "clock_hz": clock,
+        "rounds": ROUNDS,
+        "rows": [
+            measure(queries, batch, dtype, copy, clock)
+            for queries in ("encoder", "decoder")
+            for batch in (2, 4)
+            for dtype in (torch.float32, torch.bfloat16)
+        ],
+    }
+    if options.tune:
+        results["tuning"] = tune()
     (HERE / "results_cuda.json").write_text(json.dumps(results, indent=1) + "\n")
 
 

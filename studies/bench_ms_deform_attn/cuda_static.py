@@ -1,55 +1,53 @@
-"""What can be said of the CUDA kernels without a GPU: registers, spills and machine instructions, ours beside the
-published design's (published.cu). Writes results_cuda_static.json.
+"""What the CUDA compilers say about the kernels, without a GPU: registers, spills, and instructions per sample of ours
+and of the published design, counted in the machine code. Writes results_cuda_static.json beside itself.
 
     python studies/bench_ms_deform_attn/cuda_static.py
 
-An instruction count is of a warp's straight path, each loop as often as it runs. It bounds the time from below by what
-the schedulers can issue; it says nothing of memory. No time in here was measured.
+Needs nvcc; nvdisasm comes with triton, which comes with torch.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from model.ops import cuda, cuda_compile
-from studies.machine import describe
+from model.ops import cuda
+from studies import machine
+from studies.bench_ms_deform_attn import published
 
-HERE = Path(__file__).resolve().parent
-M, D, L, P = 8, 32, 4, 4
-SAMPLES = L * P
+HERE = Path(__file__).parent
 ARCHITECTURES = (80, 90, 100)
-TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-SHAPES = ((100, 167), (50, 84), (25, 42), (13, 21))
+KERNELS = ("FORWARD", "BACKWARD", "EXACT_BACKWARD")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+USUAL = cuda.Problem(torch.float32, torch.float32, 2, 22223, 8, 32, 22223, 4, 4, ((100, 167),) * 4)
+SAMPLES = USUAL.L * USUAL.P
+CLASSES = {
+    "loads": ("LDG",),
+    "reductions": ("RED", "REDG", "ATOMG"),
+    "shuffles": ("SHFL",),
+    "shared memory": ("LDS", "STS"),
+    "arithmetic": ("FFMA", "FMUL", "FADD"),
+    "branches": ("BRA", "BSSY", "BSYNC", "BAR"),
+}
 
 
-def compile_(source: str, defines: list[str], capability: int, folder: Path) -> tuple[str, Path]:
-    """(what ptxas says, cubin)."""
-    (folder / "kernel.cu").write_text(source)
-    target = folder / "kernel.cubin"
-    command = ["nvcc", f"-arch=sm_{capability}", "-cubin", "-std=c++17", "-Xptxas", "-v", *defines]
-    done = subprocess.run(
-        [*command, str(folder / "kernel.cu"), "-o", str(target)], capture_output=True, text=True, check=True
-    )
-    return done.stderr, target
+@dataclasses.dataclass(frozen=True)
+class Code:
+    """One function's machine code: (address, mnemonic, where it jumps to), and what ptxas says of it."""
 
-
-def usage(log: str) -> list[dict[str, int]]:
-    """Per kernel, in the file's order."""
-    spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
-    registers = re.findall(r"Used (\d+) registers", log)
-    return [
-        {"registers": int(r), "spilled_bytes": int(a) + int(b)}
-        for r, (a, b) in zip(registers, spills, strict=True)
-    ]
+    instructions: list[tuple[int, str, int | None]]
+    registers: int
+    spilled_bytes: int
 
 
 def disassembler() -> str:
@@ -58,87 +56,139 @@ def disassembler() -> str:
     return str(Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "nvdisasm")
 
 
-def executed(cubin: Path, kernel: str, turns: int) -> int:
-    """Machine instructions on a warp's path from start to end, its one loop, if there is one, taken `turns` times.
-    Branches that only some warps take are counted as taken."""
-    text = subprocess.run(
-        [disassembler(), "-c", str(cubin)], capture_output=True, text=True, check=True
-    ).stdout
-    body = text.split(f".text.{kernel}:", 1)[1].split(".section", 1)[0]
-    labels: dict[str, int] = {}
-    loops: list[int] = []
-    last_exit = count = 0
-    for line in body.splitlines():
-        if label := re.match(r"\s*(\.L_x_\d+):", line):
-            labels[label[1]] = count
-        elif re.search(r"/\*[0-9a-f]+\*/\s+\S.*;", line):
-            jump = re.search(r"BRA.*`\((\.L_x_\d+)\)", line)
-            if jump and labels.get(jump[1], count) < count:
-                loops.append(count + 1 - labels[jump[1]])
-            count += 1
-            last_exit = count if re.search(r"\bEXIT\b", line) else last_exit
-    assert len(loops) <= 1, loops
-    return last_exit + (turns - 1) * sum(loops)
-
-
-def ours(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    source = cuda.source().read_text()
-    for kernel in ("FORWARD", "BACKWARD"):
-        for name, dtype in TYPES.items():
-            problem = cuda.Problem(dtype, torch.float32, 2, 22223, M, D, 22223, L, P, SHAPES)
-            for capability in ARCHITECTURES:
-                instance = cuda._instance(kernel, problem, capability)
-                log, cubin = compile_(source, [f"-D{k}={v}" for k, v in instance], capability, folder)
-                _, group = cuda.lanes(kernel, problem, capability)
-                count = executed(cubin, "ms_deform_attn", SAMPLES // group)
-                found[f"{kernel.lower()} {name} sm_{capability}"] = usage(log)[0] | per(count, 32 // group)
-    return found
-
-
-def per(count: int, query_heads: int) -> dict[str, float]:
-    """A warp's instructions shared by the queries and heads it works on."""
+def compiled(source: Path, defines: Mapping[str, object], architecture: int) -> dict[str, Code]:
+    """Function name -> its code."""
+    macros = [f"-D{name}={value}" for name, value in defines.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = str(Path(folder, "kernel.cubin"))
+        flags = ["-std=c++17", f"-arch=sm_{architecture}", "-cubin", "-Xptxas", "-v"]
+        log = _output(["nvcc", *flags, *macros, str(source), "-o", cubin])
+        listing = _output([disassembler(), "-c", cubin])
+    usage = re.findall(
+        r"Function properties for (\w+).*?(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers",
+        log, re.DOTALL,
+    )  # fmt: skip
+    bodies = dict(re.findall(r"^\.text\.(\w+):\n(.*?)(?=^\.text\.|\Z)", listing, re.DOTALL | re.MULTILINE))
     return {
-        "query_heads_per_warp": query_heads,
-        "instructions_per_query_head": round(count / query_heads),
-        "instructions_per_sample": round(count / query_heads / SAMPLES, 1),
+        name: Code(_instructions(bodies[name]), int(registers), int(stores) + int(loads))
+        for name, stores, loads, registers in usage
     }
 
 
-def published(folder: Path) -> dict[str, Any]:
-    """A warp is one (query, head) of 32 channels. Registers are of the code with loops, as published."""
-    found: dict[str, Any] = {}
-    source = (HERE / "published.cu").read_text()
-    defines = [f"-DMSDA_{name}={value}" for name, value in zip("MDLP", (M, D, L, P), strict=True)]
-    for capability in ARCHITECTURES:
-        log, _ = compile_(source, defines, capability, folder)
-        _, cubin = compile_(source, [*defines, "-DMSDA_UNROLLED"], capability, folder)
-        for place, kernel in enumerate(re.findall(r"Compiling entry function '(\w+)'", log)):
-            name = kernel.removeprefix("published_")
-            found[f"{name} fp32 sm_{capability}"] = usage(log)[place] | per(executed(cubin, kernel, 1), 1)
+def _output(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
+def _instructions(body: str) -> list[tuple[int, str, int | None]]:
+    labels: dict[str, int] = {}
+    waiting: list[str] = []
+    found: list[tuple[int, str, str | None]] = []
+    for line in body.splitlines():
+        if label := re.match(r"(\.L_x_\d+):", line):
+            waiting.append(label[1])
+        elif code := re.match(r"\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z]\w*)(.*)", line):
+            address = int(code[1], 16)
+            labels |= dict.fromkeys(waiting, address)
+            waiting.clear()
+            target = re.search(r"`\((\.L_x_\d+)\)", code[3]) if code[2] == "BRA" else None
+            found.append((address, code[2], target[1] if target else None))
+    return [(address, name, labels[to] if to else None) for address, name, to in found]
+
+
+def executed(code: Code, trips: tuple[int, ...]) -> Counter[str]:
+    """Mnemonic -> how often a warp issues it when every sample lies inside its map.
+
+    Loops are the backward jumps; trips[n] is the count of a loop that n others surround. Forward jumps skip what is
+    outside the map, so none is taken. What follows the last EXIT is padding.
+    """
+    end = max(address for address, name, _ in code.instructions if name == "EXIT")
+    loops = [(to, address) for address, _, to in code.instructions if to is not None and to <= address < end]
+    counts: Counter[str] = Counter()
+    for address, name, _ in code.instructions:
+        if address <= end:
+            depth = sum(first <= address <= last for first, last in loops)
+            times = 1
+            for trip in trips[:depth]:
+                times *= trip
+            counts[name] += times
+    deepest = max((sum(a <= first <= b for a, b in loops) for first, _ in loops), default=0)
+    if deepest != len([t for t in trips if t > 0]):
+        raise RuntimeError(f"the code has loops {deepest} deep, but {len(trips)} trip counts were given")
+    return counts
+
+
+def row(code: Code, trips: tuple[int, ...], queries_per_warp: int) -> dict[str, object]:
+    """Per (query, head), which has L*P samples."""
+    counts = executed(code, trips)
+    per = {name: sum(counts[m] for m in ms) / queries_per_warp for name, ms in CLASSES.items()}
+    total = sum(counts.values()) / queries_per_warp
+    return {
+        "registers": code.registers,
+        "spilled_bytes": code.spilled_bytes,
+        "instructions_per_query_and_head": total,
+        "instructions_per_sample": round(total / SAMPLES, 2),
+        "of_which": {name: round(n, 2) for name, n in per.items()},
+    }
+
+
+def ours(kernel: str, value: torch.dtype, architecture: int) -> dict[str, object]:
+    problem = dataclasses.replace(USUAL, value=value)
+    _, group = cuda.lanes(kernel, problem, architecture)
+    defines = dict(cuda._instance(kernel, problem, architecture))
+    code = compiled(cuda.source(), defines, architecture)["ms_deform_attn"]
+    rounds = SAMPLES // group
+    return row(code, (rounds,) if kernel != "FORWARD" and rounds > 1 else (), 32 // group)
+
+
+def peer(architecture: int) -> dict[str, dict[str, object]]:
+    codes = compiled(published.SOURCE, {"ROLLED": 1}, architecture)
+    trips = (1, USUAL.L, USUAL.P)  # over the grid, levels, points
+    return {
+        "FORWARD": row(codes["published_forward"], trips, 1),
+        "BACKWARD": row(codes["published_backward"], trips, 1),
+    }
+
+
+def registers_of_other_types() -> dict[str, list[int]]:
+    """[registers, spilled bytes] on sm_90, float32."""
+    found = {}
+    for D in (8, 20, 64, 128):
+        for kernel in KERNELS:
+            problem = dataclasses.replace(USUAL, D=D)
+            defines = dict(cuda._instance(kernel, problem, 90))
+            code = compiled(cuda.source(), defines, 90)["ms_deform_attn"]
+            found[f"{kernel} D={D}"] = [code.registers, code.spilled_bytes]
     return found
 
 
-def compared(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
-    """Times as many instructions as ours in fp32 take the published design."""
-    key = "instructions_per_query_head"
-    return {name: round(theirs[name][key] / ours[name][key], 1) for name in sorted(theirs)}
+def main() -> None:
+    results: dict[str, object] = {
+        "measured": "nothing ran on a GPU: these are counts in the compilers' output",
+        "machine": machine.describe(),
+        "nvcc": _output(["nvcc", "--version"]).strip().splitlines()[-1],
+        "problem": "M=8 heads of D=32, L=4 levels, P=4 points; every sample inside its map",
+    }
+    for architecture in ARCHITECTURES:
+        theirs = peer(architecture)
+        mine = {
+            f"{kernel} {str(value).removeprefix('torch.')}": ours(kernel, value, architecture)
+            for kernel in KERNELS
+            for value in DTYPES
+        }
+        ratios = {
+            f"{kernel} float32": round(
+                float(str(theirs[kernel]["instructions_per_query_and_head"]))
+                / float(str(mine[f"{kernel} float32"]["instructions_per_query_and_head"])),
+                2,
+            )
+            for kernel in ("FORWARD", "BACKWARD")
+        }
+        results[f"sm_{architecture}"] = {"ours": mine, "published": theirs, "published / ours": ratios}
+        print(f"sm_{architecture}: published / ours, instructions: {ratios}", flush=True)
+    results["registers and spilled bytes, sm_90, float32"] = registers_of_other_types()
+    (HERE / "results_cuda_static.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as text:
-        mine, theirs = ours(Path(text)), published(Path(text))
-        results = {
-            "machine": describe(),
-            "nvcc": subprocess.run(["nvcc", "--version"], capture_output=True, text=True).stdout.splitlines()[
-                -1
-            ],
-            "compilers_of_the_product": [cuda_compile.find().name],
-            "samples_per_query_head": SAMPLES,
-            "ours": mine,
-            "published_design": theirs,
-            "published_over_ours": compared(mine, theirs),
-        }
-    written = json.dumps(results, indent=1)
-    (HERE / "results_cuda_static.json").write_text(written + "\n")
-    print(written)
+    main()

@@ -313,6 +313,13 @@ template <class Type, bool EXACT> struct Backward {
     Sum* to[4];
     window.rows(value, from);
     window.rows(grad_value, to);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      if (window.weight[k] == 0.f) continue;  // outside the map: a branch is cheaper than adding zeros in L2
+#pragma unroll
+      for (int turn = 0; turn < TURNS; ++turn)
+        if (Type::holds(place.lane, turn)) accumulate(to[k] + turn * Type::STEP, window.weight[k], grad[turn]);
+    }
     Dots dots = {};
 #pragma unroll
     for (int turn = 0; turn < TURNS; ++turn) {
@@ -323,13 +330,6 @@ template <class Type, bool EXACT> struct Backward {
 #pragma unroll
       for (int k = 0; k < 4; ++k)
         for (int i = 0; i < V; ++i) dots.cell[k] = fmaf(grad[turn][i], cell[k][i], dots.cell[k]);
-    }
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      if (window.weight[k] == 0.f) continue;  // outside the map: a branch is cheaper than adding zeros in L2
-#pragma unroll
-      for (int turn = 0; turn < TURNS; ++turn)
-        if (Type::holds(place.lane, turn)) accumulate(to[k] + turn * Type::STEP, window.weight[k], grad[turn]);
     }
     return dots;
   }

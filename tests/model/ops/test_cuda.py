@@ -141,9 +141,7 @@ def test_levels_one_cell_high_or_wide(shapes: tuple[tuple[int, int], ...], on: C
 def test_at_cell_centres_and_borders_slopes_are_those_of_grid_sample(on: Callable[..., None]) -> None:
     """At a kink the gradient is one-sided; sizes are powers of two, so that positions are exact in both."""
     value, shapes, _, weights = inputs(D=16, P=2, shapes=((4, 8), (2, 2)), Q=99, B=1, M=1)
-    steps = torch.linspace(
-        -1.5, 9.5, 23
-    )  # halves of cells: centres at whole positions, borders at -1 and `size`
+    steps = torch.linspace(-1.5, 9.5, 23)  # halves of cells: centres at whole positions
     positions = steps[torch.randint(23, (*weights.shape, 2), generator=torch.Generator().manual_seed(3))]
     sizes = torch.tensor([[8.0, 4.0], [2.0, 2.0]])[:, None]  # (x, y)
     given = value, shapes, (positions + 0.5) / sizes, weights
