@@ -4,8 +4,9 @@
 //   lies, checks each of its four cells against the map, and loads one number from each.
 // backward, 32 channels: one block of 32 threads per (image, query, head); each thread adds to grad_value by scalar
 //   atomics and leaves three partial sums in shared memory, which thread 0 adds up between two barriers per sample.
-// float32 only; other dtypes are converted around it. Level sizes [L, 2] as (H, W) and first rows [L] are int64 tensors
-// on the device. -DROLLED keeps the loops as written, so that instructions can be counted.
+// Every size is known at run time alone, and indices are 32-bit. float32 only; other dtypes are converted around it.
+// Level sizes [L, 2] as (H, W) and first rows [L] are int64 tensors on the device. -DROLLED keeps the loops over levels
+// and points as written, so that instructions can be counted.
 
 #ifdef ROLLED
 #define LOOP _Pragma("unroll 1")
@@ -13,158 +14,130 @@
 #define LOOP
 #endif
 
-__device__ __forceinline__ float sample(const float* value, int height, int width, int heads, int channels, float y,
-                                        float x, int head, int channel) {
-  const int y0 = int(floorf(y)), x0 = int(floorf(x));
-  const int y1 = y0 + 1, x1 = x0 + 1;
-  const float ly = y - float(y0), lx = x - float(x0);
-  const float hy = 1.f - ly, hx = 1.f - lx;
-  const int x_stride = heads * channels, y_stride = width * x_stride;
-  const int at_y0 = y0 * y_stride, at_y1 = at_y0 + y_stride;
-  const int at_x0 = x0 * x_stride, at_x1 = at_x0 + x_stride;
-  const int base = head * channels + channel;
-  float v1 = 0.f, v2 = 0.f, v3 = 0.f, v4 = 0.f;
-  if (y0 >= 0 && x0 >= 0) v1 = value[at_y0 + at_x0 + base];
-  if (y0 >= 0 && x1 <= width - 1) v2 = value[at_y0 + at_x1 + base];
-  if (y1 <= height - 1 && x0 >= 0) v3 = value[at_y1 + at_x0 + base];
-  if (y1 <= height - 1 && x1 <= width - 1) v4 = value[at_y1 + at_x1 + base];
-  return hy * hx * v1 + hy * lx * v2 + ly * hx * v3 + ly * lx * v4;
+constexpr int CHANNELS = 32;  // of a head, and threads of a block, backward
+
+struct Sizes { int images, rows, heads, channels, levels, queries, points; };
+
+// Where an output number is: the thread's channel and head, its (image, query, head) and image.
+struct Place {
+  int channel, head, item, image;
+  __device__ __forceinline__ Place(int index, const Sizes& n)
+      : channel(index % n.channels), head(index / n.channels % n.heads), item(index / n.channels),
+        image(index / n.channels / n.heads / n.queries) {}
+};
+
+struct Map { int height, width; };
+
+// The 2x2 cells around a position on a map: how far it lies from the top left one, and where each is, if it is at all.
+struct Corners {
+  float dx, dy;
+  int top, left, row, stride, base;
+  Map map;
+
+  __device__ __forceinline__ Corners(float x, float y, const Map& map, const Sizes& n, const Place& place) : map(map) {
+    top = int(floorf(y));
+    left = int(floorf(x));
+    dy = y - float(top);
+    dx = x - float(left);
+    stride = n.heads * n.channels;
+    row = map.width * stride;
+    base = place.head * n.channels + place.channel;
+  }
+  __device__ __forceinline__ bool exists(int k) const {
+    const bool vertical = k < 2 ? top >= 0 : top + 1 <= map.height - 1;
+    return vertical && (k % 2 == 0 ? left >= 0 : left + 1 <= map.width - 1);
+  }
+  __device__ __forceinline__ int at(int k) const {
+    return (top * row + (k < 2 ? 0 : row)) + (left * stride + (k % 2 == 0 ? 0 : stride)) + base;
+  }
+  __device__ __forceinline__ float across(int k) const { return k % 2 == 0 ? 1.f - dx : dx; }
+  __device__ __forceinline__ float down(int k) const { return k < 2 ? 1.f - dy : dy; }
+};
+
+__device__ __forceinline__ bool near(float x, float y, const Map& map) {
+  return y > -1 && x > -1 && y < map.height && x < map.width;
+}
+
+__device__ __forceinline__ Map map_of(const long long* level_sizes, int level) {
+  return {int(level_sizes[2 * level]), int(level_sizes[2 * level + 1])};
 }
 
 extern "C" __global__ void published_forward(const float* value, const float* locations, const float* weights,
-                                             float* out, const long long* level_sizes,
-                                             const long long* level_rows, int images, int rows, int heads, int channels,
-                                             int level_count, int queries, int points) {
-  const int total = images * queries * heads * channels;
+                                             float* out, const long long* level_sizes, const long long* level_rows,
+                                             Sizes n) {
+  const int total = n.images * n.queries * n.heads * n.channels;
   for (int index = blockIdx.x * blockDim.x + threadIdx.x; index < total; index += blockDim.x * gridDim.x) {
-    int rest = index;
-    const int channel = rest % channels;
-    rest /= channels;
-    const int item = rest;
-    const int head = rest % heads;
-    rest /= heads;
-    rest /= queries;
-    const int image = rest;
-    int at_weight = item * level_count * points, at_location = at_weight << 1;
-    const int image_offset = image * rows * heads * channels;
+    const Place place(index, n);
+    int at = place.item * n.levels * n.points;
     float sum = 0.f;
-    LOOP
-    for (int level = 0; level < level_count; ++level) {
-      const int height = int(level_sizes[level << 1]), width = int(level_sizes[(level << 1) + 1]);
-      const float* map = value + image_offset + int(level_rows[level]) * heads * channels;
-      LOOP
-      for (int point = 0; point < points; ++point) {
-        const float x = locations[at_location] * width - 0.5f, y = locations[at_location + 1] * height - 0.5f;
-        const float weight = weights[at_weight];
-        if (y > -1 && x > -1 && y < height && x < width)
-          sum += sample(map, height, width, heads, channels, y, x, head, channel) * weight;
-        at_weight += 1;
-        at_location += 2;
+    LOOP for (int level = 0; level < n.levels; ++level) {
+      const Map map = map_of(level_sizes, level);
+      const float* cells = value + (place.image * n.rows + int(level_rows[level])) * n.heads * n.channels;
+      LOOP for (int point = 0; point < n.points; ++point, ++at) {
+        const float x = locations[2 * at] * map.width - 0.5f, y = locations[2 * at + 1] * map.height - 0.5f;
+        const float weight = weights[at];
+        if (!near(x, y, map)) continue;
+        const Corners corners(x, y, map, n, place);
+        float v[4], sample = 0.f;
+#pragma unroll
+        for (int k = 0; k < 4; ++k) v[k] = corners.exists(k) ? cells[corners.at(k)] : 0.f;
+#pragma unroll
+        for (int k = 0; k < 4; ++k) sample += corners.down(k) * corners.across(k) * v[k];
+        sum += sample * weight;
       }
     }
     out[index] = sum;
   }
 }
 
-__device__ __forceinline__ void sample_backward(const float* value, int height, int width, int heads, int channels,
-                                                float y, float x, int head, int channel, float top_grad, float weight,
-                                                float* grad_value, float* grad_location, float* grad_weight) {
-  const int y0 = int(floorf(y)), x0 = int(floorf(x));
-  const int y1 = y0 + 1, x1 = x0 + 1;
-  const float ly = y - float(y0), lx = x - float(x0);
-  const float hy = 1.f - ly, hx = 1.f - lx;
-  const int x_stride = heads * channels, y_stride = width * x_stride;
-  const int at_y0 = y0 * y_stride, at_y1 = at_y0 + y_stride;
-  const int at_x0 = x0 * x_stride, at_x1 = at_x0 + x_stride;
-  const int base = head * channels + channel;
-  const float w1 = hy * hx, w2 = hy * lx, w3 = ly * hx, w4 = ly * lx;
-  const float grad = top_grad * weight;
-  float by_y = 0.f, by_x = 0.f, v1 = 0.f, v2 = 0.f, v3 = 0.f, v4 = 0.f;
-  if (y0 >= 0 && x0 >= 0) {
-    const int at = at_y0 + at_x0 + base;
-    v1 = value[at];
-    by_y -= hx * v1;
-    by_x -= hy * v1;
-    atomicAdd(grad_value + at, w1 * grad);
-  }
-  if (y0 >= 0 && x1 <= width - 1) {
-    const int at = at_y0 + at_x1 + base;
-    v2 = value[at];
-    by_y -= lx * v2;
-    by_x += hy * v2;
-    atomicAdd(grad_value + at, w2 * grad);
-  }
-  if (y1 <= height - 1 && x0 >= 0) {
-    const int at = at_y1 + at_x0 + base;
-    v3 = value[at];
-    by_y += hx * v3;
-    by_x -= ly * v3;
-    atomicAdd(grad_value + at, w3 * grad);
-  }
-  if (y1 <= height - 1 && x1 <= width - 1) {
-    const int at = at_y1 + at_x1 + base;
-    v4 = value[at];
-    by_y += lx * v4;
-    by_x += ly * v4;
-    atomicAdd(grad_value + at, w4 * grad);
-  }
-  *grad_weight = top_grad * (w1 * v1 + w2 * v2 + w3 * v3 + w4 * v4);
-  grad_location[0] = width * by_x * grad;
-  grad_location[1] = height * by_y * grad;
-}
-
-constexpr int CHANNELS = 32;  // of a head, and threads of a block
-
 extern "C" __global__ void published_backward(const float* grad_out, const float* value, const float* locations,
                                               const float* weights, float* grad_value, float* grad_locations,
                                               float* grad_weights, const long long* level_sizes,
-                                              const long long* level_rows, int images, int rows, int heads,
-                                              int channels, int level_count, int queries, int points) {
-  __shared__ float location_parts[CHANNELS * 2];
-  __shared__ float weight_parts[CHANNELS];
-  const int total = images * queries * heads * channels;
-  const int thread = threadIdx.x;
+                                              const long long* level_rows, Sizes n) {
+  __shared__ float by_location[2 * CHANNELS];
+  __shared__ float by_weight[CHANNELS];
+  const int total = n.images * n.queries * n.heads * n.channels, me = threadIdx.x;
   for (int index = blockIdx.x * blockDim.x + threadIdx.x; index < total; index += blockDim.x * gridDim.x) {
-    int rest = index;
-    const int channel = rest % channels;
-    rest /= channels;
-    const int item = rest;
-    const int head = rest % heads;
-    rest /= heads;
-    rest /= queries;
-    const int image = rest;
+    const Place place(index, n);
     const float top_grad = grad_out[index];
-    int at_weight = item * level_count * points, at_location = at_weight << 1;
-    const int image_offset = image * rows * heads * channels;
-    LOOP
-    for (int level = 0; level < level_count; ++level) {
-      const int height = int(level_sizes[level << 1]), width = int(level_sizes[(level << 1) + 1]);
-      const int offset = image_offset + int(level_rows[level]) * heads * channels;
-      LOOP
-      for (int point = 0; point < points; ++point) {
-        const float x = locations[at_location] * width - 0.5f, y = locations[at_location + 1] * height - 0.5f;
-        const float weight = weights[at_weight];
-        location_parts[thread << 1] = 0.f;
-        location_parts[(thread << 1) + 1] = 0.f;
-        weight_parts[thread] = 0.f;
-        if (y > -1 && x > -1 && y < height && x < width)
-          sample_backward(value + offset, height, width, heads, channels, y, x, head, channel, top_grad, weight,
-                          grad_value + offset, location_parts + (thread << 1), weight_parts + thread);
-        __syncthreads();
-        if (thread == 0) {
-          float by_x = location_parts[0], by_y = location_parts[1], by_weight = weight_parts[0];
-          for (int other = 1; other < CHANNELS; ++other) {
-            by_x += location_parts[other << 1];
-            by_y += location_parts[(other << 1) + 1];
-            by_weight += weight_parts[other];
+    int at = place.item * n.levels * n.points;
+    LOOP for (int level = 0; level < n.levels; ++level) {
+      const Map map = map_of(level_sizes, level);
+      const int first = (place.image * n.rows + int(level_rows[level])) * n.heads * n.channels;
+      LOOP for (int point = 0; point < n.points; ++point, ++at) {
+        const float x = locations[2 * at] * map.width - 0.5f, y = locations[2 * at + 1] * map.height - 0.5f;
+        const float weight = weights[at];
+        by_location[2 * me] = by_location[2 * me + 1] = by_weight[me] = 0.f;
+        if (near(x, y, map)) {
+          const Corners corners(x, y, map, n, place);
+          const float grad = top_grad * weight;
+          float by_x = 0.f, by_y = 0.f, sample = 0.f;
+#pragma unroll
+          for (int k = 0; k < 4; ++k) {
+            if (!corners.exists(k)) continue;
+            const float share = corners.down(k) * corners.across(k), v = value[first + corners.at(k)];
+            by_x += (k % 2 == 0 ? -corners.down(k) : corners.down(k)) * v;
+            by_y += (k < 2 ? -corners.across(k) : corners.across(k)) * v;
+            sample += share * v;
+            atomicAdd(grad_value + first + corners.at(k), share * grad);
           }
-          grad_locations[at_location] = by_x;
-          grad_locations[at_location + 1] = by_y;
-          grad_weights[at_weight] = by_weight;
+          by_location[2 * me] = map.width * by_x * grad;
+          by_location[2 * me + 1] = map.height * by_y * grad;
+          by_weight[me] = top_grad * sample;
         }
         __syncthreads();
-        at_weight += 1;
-        at_location += 2;
+        if (me == 0) {
+          float x_sum = by_location[0], y_sum = by_location[1], weight_sum = by_weight[0];
+          for (int other = 1; other < CHANNELS; ++other) {
+            x_sum += by_location[2 * other];
+            y_sum += by_location[2 * other + 1];
+            weight_sum += by_weight[other];
+          }
+          grad_locations[2 * at] = x_sum;
+          grad_locations[2 * at + 1] = y_sum;
+          grad_weights[at] = weight_sum;
+        }
+        __syncthreads();
       }
     }
   }

@@ -24,13 +24,22 @@ def kernel(name: str) -> cuda_driver.Kernel:
     return cuda_driver.Kernel(cuda_compile.compiled(SOURCE, {}, device.capability), name, device.index)
 
 
-def _sizes(value: torch.Tensor, locations: torch.Tensor) -> list[ctypes.c_int]:
+class Sizes(ctypes.Structure):
+    """As in the .cu file."""
+
+    _fields_ = [
+        (name, ctypes.c_int)
+        for name in ("images", "rows", "heads", "channels", "levels", "queries", "points")
+    ]
+
+
+def _sizes(value: torch.Tensor, locations: torch.Tensor) -> Sizes:
     (B, S, M, D), (_, Q, _, L, P, _) = value.shape, locations.shape
     if D != CHANNELS or value.dtype != torch.float32:
         raise ValueError(
             f"the published kernel is for float32 and {CHANNELS} channels, but got {value.dtype} and {D}"
         )
-    return [ctypes.c_int(n) for n in (B, S, M, D, L, Q, P)]
+    return Sizes(B, S, M, D, L, Q, P)
 
 
 def levels(shapes: cuda.Shapes, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,7 +57,7 @@ def forward(
     out = value.new_empty(*locations.shape[:2], value.shape[2] * value.shape[3])
     pointers = [ctypes.c_void_p(t.data_ptr()) for t in (value, locations, weights, out, *levels)]
     blocks = -(-out.numel() // FORWARD_THREADS)
-    (kernels or kernel)("published_forward").launch((blocks, 1, 1), FORWARD_THREADS, [*pointers, *sizes])
+    (kernels or kernel)("published_forward").launch((blocks, 1, 1), FORWARD_THREADS, [*pointers, sizes])
     return out
 
 
@@ -61,5 +70,5 @@ def backward(
     grads = torch.zeros_like(value), torch.zeros_like(locations), torch.zeros_like(weights)
     pointers = [ctypes.c_void_p(t.data_ptr()) for t in (grad_out, value, locations, weights, *grads, *levels)]
     blocks = grad_out.numel() // CHANNELS
-    (kernels or kernel)("published_backward").launch((blocks, 1, 1), CHANNELS, [*pointers, *sizes])
+    (kernels or kernel)("published_backward").launch((blocks, 1, 1), CHANNELS, [*pointers, sizes])
     return grads
