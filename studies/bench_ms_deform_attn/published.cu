@@ -5,14 +5,7 @@
 // backward, 32 channels: one block of 32 threads per (image, query, head); each thread adds to grad_value by scalar
 //   atomics and leaves three partial sums in shared memory, which thread 0 adds up between two barriers per sample.
 // Every size is known at run time alone, and indices are 32-bit. float32 only; other dtypes are converted around it.
-// Level sizes [L, 2] as (H, W) and first rows [L] are int64 tensors on the device. -DROLLED keeps the loops over levels
-// and points as written, so that instructions can be counted.
-
-#ifdef ROLLED
-#define LOOP _Pragma("unroll 1")
-#else
-#define LOOP
-#endif
+// Level sizes [L, 2] as (H, W) and first rows [L] are int64 tensors on the device.
 
 constexpr int CHANNELS = 32;  // of a head, and threads of a block, backward
 
@@ -70,10 +63,10 @@ extern "C" __global__ void published_forward(const float* value, const float* lo
     const Place place(index, n);
     int at = place.item * n.levels * n.points;
     float sum = 0.f;
-    LOOP for (int level = 0; level < n.levels; ++level) {
+    for (int level = 0; level < n.levels; ++level) {
       const Map map = map_of(level_sizes, level);
       const float* cells = value + (place.image * n.rows + int(level_rows[level])) * n.heads * n.channels;
-      LOOP for (int point = 0; point < n.points; ++point, ++at) {
+      for (int point = 0; point < n.points; ++point, ++at) {
         const float x = locations[2 * at] * map.width - 0.5f, y = locations[2 * at + 1] * map.height - 0.5f;
         const float weight = weights[at];
         if (!near(x, y, map)) continue;
@@ -101,10 +94,10 @@ extern "C" __global__ void published_backward(const float* grad_out, const float
     const Place place(index, n);
     const float top_grad = grad_out[index];
     int at = place.item * n.levels * n.points;
-    LOOP for (int level = 0; level < n.levels; ++level) {
+    for (int level = 0; level < n.levels; ++level) {
       const Map map = map_of(level_sizes, level);
       const int first = (place.image * n.rows + int(level_rows[level])) * n.heads * n.channels;
-      LOOP for (int point = 0; point < n.points; ++point, ++at) {
+      for (int point = 0; point < n.points; ++point, ++at) {
         const float x = locations[2 * at] * map.width - 0.5f, y = locations[2 * at + 1] * map.height - 0.5f;
         const float weight = weights[at];
         by_location[2 * me] = by_location[2 * me + 1] = by_weight[me] = 0.f;

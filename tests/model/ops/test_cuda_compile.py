@@ -67,15 +67,23 @@ def test_nvrtc_compiles_every_type_of_problem(
         assert build(cuda_compile.nvrtc(), kernel, capability, value=value, weight=value, **change)
 
 
+VARIANTS = [
+    pytest.param(kernel, value, weight, marks=[] if value == torch.float32 and kernel != "EXACT_BACKWARD" else pytest.mark.slow)
+    for kernel in KERNELS
+    for value in cuda.DTYPES
+    for weight in dict.fromkeys([torch.float32, value])
+]  # fmt: skip
+
+
 @needs_nvcc
 @pytest.mark.parametrize("capability", [80, 90, 100])
-@pytest.mark.parametrize(
-    "kernel", ["FORWARD", "BACKWARD", pytest.param("EXACT_BACKWARD", marks=pytest.mark.slow)]
-)
-def test_nvcc_compiles_without_a_warning_or_a_spill(kernel: str, capability: int) -> None:
+@pytest.mark.parametrize(("kernel", "value", "weight"), VARIANTS, ids=str)
+def test_nvcc_compiles_every_variant_without_a_warning_or_a_spill(
+    kernel: str, value: torch.dtype, weight: torch.dtype, capability: int
+) -> None:
     """ptxas warns of spills, and all warnings are errors."""
     extra = ("-Werror", "all-warnings", "-Xptxas", "-warn-spills,-warn-lmem-usage")
-    image = build(cuda_compile.nvcc(), kernel, capability, *extra)
+    image = build(cuda_compile.nvcc(), kernel, capability, *extra, value=value, weight=weight)
     assert image.startswith(b"\x7fELF")
 
 

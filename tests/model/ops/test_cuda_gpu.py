@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
-from model.ops import cuda
-from model.ops.reference import ms_deform_attn_reference
+from model.ops import cuda, live, ms_deform_attn, ms_deform_attn_reference
+from tests.model.ops.cases import outcome, problem
 from tests.model.ops.test_cuda import CASES, MORE_CASES, Inputs, assert_close, inputs, truth
 
 pytestmark = [
@@ -16,6 +17,10 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 DEVICE = "cuda"
+EDGE_CASES = [
+    *(dict(D=16, P=2, Q=9, spread=3.0, shapes=s) for s in (((1, 1), (1, 1)), ((1, 6), (5, 1)), ((4, 4), (1, 1)))),
+    dict(B=0), dict(Q=0), dict(B=3, Q=1001, M=8), dict(B=70_000, Q=1, M=1, D=8, L=1, P=1),  # more images than a grid
+]  # fmt: skip
 
 
 def to_device(given: Inputs) -> Inputs:
@@ -24,8 +29,8 @@ def to_device(given: Inputs) -> Inputs:
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-@pytest.mark.parametrize("case", [*CASES, *MORE_CASES], ids=str)
-def test_equals_plain_torch(case: dict[str, int], deterministic: bool) -> None:
+@pytest.mark.parametrize("case", [*CASES, *MORE_CASES, *EDGE_CASES], ids=str)
+def test_equals_plain_torch(case: dict[str, Any], deterministic: bool) -> None:
     given = inputs(**case)
     on_device = to_device(given)
     out = cuda.forward(*on_device)
@@ -61,6 +66,45 @@ def test_what_lies_outside_reads_zero_and_passes_no_gradient(location: float) ->
     out = cuda.forward(*given)
     assert not out.any()
     assert not any(g.any() for g in cuda.backward(torch.ones_like(out), *given, deterministic=False))
+
+
+@pytest.mark.parametrize("case", [dict(B=2, Q=33, D=32), dict(B=3, Q=7, D=20, P=3)], ids=str)
+def test_through_the_operator(case: dict[str, Any]) -> None:
+    """Away from cell centres, where a gradient has two values; against plain torch in double."""
+    assert live("cuda")[0], live("cuda")[1]
+    p = problem(**case)
+    on_device = type(p)(*(t.to(DEVICE) if isinstance(t, torch.Tensor) else t for t in p.to(torch.float32)))
+    for run in (ms_deform_attn, torch.compile(ms_deform_attn, fullgraph=True)):
+        for found, true in zip(outcome(run, on_device), outcome(ms_deform_attn_reference, p), strict=True):
+            assert_close(found.cpu(), true)
+
+
+def test_opcheck_of_the_operator() -> None:
+    p = problem(dtype=torch.float32)
+    flat = [size for shape in p.shapes for size in shape]
+    tensors = [t.to(DEVICE).requires_grad_() for t in (p.value, p.locations, p.weights)]
+    operator = torch.ops.detr_automl.ms_deform_attn
+    torch.library.opcheck(operator, (tensors[0], flat, *tensors[1:]))
+
+
+def test_inputs_of_any_strides_and_alignment() -> None:
+    value, shapes, locations, weights = to_device(inputs(D=16, P=2, L=2))
+    expected = cuda.forward(value, shapes, locations, weights)
+    shifted = torch.cat([value.new_zeros(1), value.flatten()])[1:].view(value.shape)
+    turned = value.transpose(1, 2).contiguous().transpose(1, 2)
+    spread = torch.stack([locations, locations], -1)[..., 0]
+    assert torch.equal(cuda.forward(shifted, shapes, locations, weights), expected)
+    assert torch.equal(cuda.forward(turned, shapes, spread, weights), expected)
+
+
+def test_slopes_at_cell_centres_and_borders_are_those_of_grid_sample() -> None:
+    value, shapes, _, weights = inputs(D=16, P=2, shapes=((4, 8), (2, 2)), Q=99, B=1, M=1)
+    steps = torch.linspace(-1.5, 9.5, 23)
+    positions = steps[torch.randint(23, (*weights.shape, 2), generator=torch.Generator().manual_seed(3))]
+    given = value, shapes, (positions + 0.5) / torch.tensor([[8.0, 4.0], [2.0, 2.0]])[:, None], weights
+    grads = cuda.backward(torch.ones(1, 99, 16, device=DEVICE), *to_device(given), deterministic=False)
+    for found, true in zip(grads, truth(given, torch.ones(1, 99, 16))[1:], strict=True):
+        assert_close(found.cpu(), true)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
