@@ -18,6 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -152,15 +153,25 @@ def peer(architecture: int) -> dict[str, dict[str, object]]:
     return {kernel.upper(): row(codes[f"published_{kernel}"], trips, 1) for kernel in ("forward", "backward")}
 
 
+OTHER_TYPES: tuple[dict[str, Any], ...] = (
+    dict(D=8), dict(D=20), dict(D=64), dict(D=128), dict(L=1, P=1), dict(L=5, P=16), dict(shapes_hw=((1, 9),) * 4),
+)  # fmt: skip
+
+
 def registers_of_other_types() -> dict[str, list[int]]:
     """[registers, spilled bytes] on sm_90, float32."""
     found = {}
-    for D in (8, 20, 64, 128):
+    for change in OTHER_TYPES:
         for kernel in KERNELS:
-            problem = dataclasses.replace(USUAL, D=D)
+            problem = dataclasses.replace(USUAL, **change)
             defines = dict(cuda._instance(kernel, problem, 90))
             code = compiled(cuda.source(), defines, 90)["ms_deform_attn"]
-            found[f"{kernel} D={D}"] = [code.registers, code.spilled_bytes]
+            what = (
+                "a level one cell high"
+                if "shapes_hw" in change
+                else ", ".join(f"{k}={v}" for k, v in change.items())
+            )
+            found[f"{kernel}, {what}"] = [code.registers, code.spilled_bytes]
     return found
 
 
