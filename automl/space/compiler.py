@@ -30,15 +30,16 @@ def compile_space(
     spec: Mapping[str, Any] | None = None,
     *,
     tune: Sequence[str] = (),
-    fix: Sequence[str] = (),
+    fix: Sequence[str] | Mapping[str, Any] = (),
     search: Mapping[str, Any] | None = None,
     limits: Mapping[str, float] | None = None,
 ) -> SearchSpace:
     """The search space of a train schema, in TAO's dialect or standard JSON Schema, around a base spec.
 
     The spec's values (the schema's defaults where it has none) are the default configuration and decide what
-    matters. `tune`, `fix` and `search` narrow and widen it (see tuning.py), always inside the schema; `limits` are
-    upper bounds that the data set, {dotted name: number}. Raises `SpaceError` naming the parameter.
+    matters. `tune`, `fix` and `search` narrow and widen it (see tuning.py; `fix` may also be {dotted name: value}),
+    always inside the schema; `limits` are upper bounds that the data set, {dotted name: number}. Raises `SpaceError`
+    naming the parameter.
     """
     try:
         read = Schema(schema)

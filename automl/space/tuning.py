@@ -13,6 +13,7 @@ search:                        {dotted or nested name: entry}
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,13 +53,18 @@ class Wish:
 
 
 def read_wishes(
-    schema: Schema, tune: Sequence[str], fix: Sequence[str], search: Mapping[str, Any] | None
+    schema: Schema,
+    tune: Sequence[str],
+    fix: Sequence[str] | Mapping[str, Any],
+    search: Mapping[str, Any] | None,
 ) -> dict[str, Wish]:
     """Every request by parameter; the command line wins over the block. Raises `SpaceError` for a name the schema
     does not have, a value outside the schema, or a parameter both tuned and fixed."""
     wishes: dict[str, Wish] = {}
     for name, wish in _block_wishes(schema, search):
         wishes[name] = wish
+    if isinstance(fix, Mapping):
+        fix = [f"{name}={json.dumps(value)}" for name, value in fix.items()]
     tuned = dict(_tune_wish(schema, text) for text in _texts(tune, "--tune"))
     fixed = dict(_fix_wish(schema, text) for text in _texts(fix, "--fix"))
     clash = sorted(set(tuned) & set(fixed))
@@ -68,7 +74,7 @@ def read_wishes(
 
 
 def _texts(texts: Sequence[str], what: str) -> list[str]:
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+    if isinstance(texts, (str, Mapping)) or not all(isinstance(text, str) for text in texts):
         raise SpaceError(f"{what} must be a list of texts, but got {texts!r}")
     return list(texts)
 

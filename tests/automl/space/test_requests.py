@@ -34,6 +34,14 @@ def test_a_range_and_its_scale() -> None:
     assert "--tune train.optim.lr=1e-5:1e-3" in lr.why
 
 
+def test_values_to_fix_may_be_a_mapping() -> None:
+    texts = compile_space(SCHEMA, fix=["train.optim.lr=0.0003"])
+    assert compile_space(SCHEMA, fix={"train.optim.lr": 3e-4}).digest == texts.digest
+    assert dict(texts.fixed) == {"train.optim.lr": 3e-4}
+    with pytest.raises(SpaceError, match="--tune must be a list of texts"):
+        compile_space(SCHEMA, tune={"train.optim.lr": 3e-4})  # type: ignore[arg-type]
+
+
 def test_values_and_a_disabled_leaf() -> None:
     space = compile_space(
         SCHEMA, tune=["model.backbone=resnet_50,fan_tiny", "model.dn_number", "dataset.workers"]
