@@ -98,14 +98,16 @@ def save(detector: nn.Module, layout: str) -> Weights:
 
 
 def load_backbone(body: nn.Module, path: str | Path, beyond: Iterable[str]) -> None:
-    """Fill a backbone from a classifier's file (torchvision, timm, NVIDIA or TAO names). What begins with a name in
-    `beyond` (the classifier's head, stages that the body lacks) is dropped, and so are TAO's averages (`ema_`). A
-    GCViT's norms of its outputs keep their start where the file has none. Raises `UserError` for anything else that
-    does not fit."""
-    wanted = body.state_dict()
+    """Fill a backbone from a classifier's file (torchvision, timm, EfficientNet-PyTorch, NVIDIA or TAO names). What
+    begins with a name in `beyond` (the classifier's head, stages that the body lacks) is dropped, and so are TAO's
+    averages (`ema_`). A GCViT's norms of its outputs keep their start where the file has none. Raises `UserError` for
+    anything else that does not fit."""
+    wanted, beyond, found = body.state_dict(), tuple(beyond), read(path)
+    if any(k.startswith("_blocks.") for k in found):
+        found = _from_efficientnet_pytorch(found, beyond)
     flat = {k.replace(".", "_"): k for k in wanted}  # timm's extractors write some dots as underscores
     choices = [
-        {flat.get(_flat(k, p), k.removeprefix(p)): v for k, v in read(path).items()} for p in ("", *PREFIXES)
+        {flat.get(_flat(k, p), k.removeprefix(p)): v for k, v in found.items()} for p in ("", *PREFIXES)
     ]
     weights = max(choices, key=lambda choice: len(set(wanted) & set(choice)))
     dropped = (*beyond, "ema_")
@@ -120,6 +122,35 @@ def _flat(name: str, prefix: str) -> str:
     """A backbone file's name without prefix and dots; NVIDIA's first GCViT files lack one level of theirs."""
     name = re.sub(r"(levels\.\d+\.)to_q_global\.", r"\1q_global_gen.to_q_global.", name.removeprefix(prefix))
     return name.replace(".", "_")
+
+
+def _from_efficientnet_pytorch(weights: Weights, timm_names: Iterable[str]) -> Weights:
+    """EfficientNet-PyTorch's names -> timm's. It numbers the blocks through, and counts norms from the expansion on,
+    which a stage of expansion 1 lacks."""
+    starts = (re.match(r"blocks\.(\d+)\.(\d+)\.", name) for name in timm_names)
+    blocks = sorted({(int(start[1]), int(start[2])) for start in starts if start})
+    expanded = {
+        "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+        "_project_conv": "conv_pwl", "_bn2": "bn3", "_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand",
+    }  # fmt: skip
+    plain = expanded | {"_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    ends = {
+        "_conv_stem": "conv_stem",
+        "_bn0": "bn1",
+        "_conv_head": "conv_head",
+        "_bn1": "bn2",
+        "_fc": "classifier",
+    }
+    renamed: Weights = {}
+    for name, value in weights.items():
+        head, *rest = name.split(".")
+        if head == "_blocks" and int(rest[0]) < len(blocks):
+            (stage, index), part = blocks[int(rest[0])], rest[1]
+            parts = expanded if f"_blocks.{rest[0]}._expand_conv.weight" in weights else plain
+            renamed[".".join([f"blocks.{stage}.{index}", parts.get(part, part), *rest[2:]])] = value
+        else:
+            renamed[".".join([ends.get(head, head), *rest])] = value
+    return renamed
 
 
 def read(path: str | Path, key: str = "") -> Weights:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torchvision
 
@@ -87,6 +88,33 @@ def test_a_torchvision_classifier_fills_the_backbone(tiny: dict[str, Any], tmp_p
         if norm == "frozen"
         else {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"}
     )
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "efficientnet_b0"])  # without and with squeezing
+def test_efficientnet_pytorch_names_fill_a_timm_backbone(
+    tiny: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    """That package's names in the order in which both networks compute."""
+    classifier = timm.create_model(name)
+    squeezed = ["_se_reduce", "_se_expand"] if name.endswith("b0") else []
+    plain = ["_depthwise_conv", "_bn1", *squeezed, "_project_conv", "_bn2"]
+    theirs = ["_conv_stem", "_bn0"]
+    for number in range(16):
+        theirs += [
+            f"_blocks.{number}.{part}" for part in (["_expand_conv", "_bn0"] if number else []) + plain
+        ]
+    theirs += ["_conv_head", "_bn1", "_fc"]
+    ours = list(dict.fromkeys(key.rpartition(".")[0] for key in classifier.state_dict()))
+    names = dict(zip(ours, theirs, strict=True))
+    state = {
+        f"{names[k.rpartition('.')[0]]}.{k.split('.')[-1]}": v for k, v in classifier.state_dict().items()
+    }
+    torch.save(state, tmp_path / "w.pth")
+    tiny["model"] |= {"backbone": f"timm/{name}", "pretrained_backbone_path": str(tmp_path / "w.pth")}
+    body = build_model(tiny).get_submodule("backbone.0.body").state_dict()
+    assert len(body) > 200
+    for key, value in body.items():
+        assert torch.equal(value, classifier.state_dict()[key]), key
 
 
 def test_another_network_s_backbone_is_refused(tiny: dict[str, Any], tmp_path: Path) -> None:
