@@ -1,6 +1,7 @@
 """The layout of a run on disk, and how its files are written whole.
 
 run.json              what was asked, seed, versions, base spec, data facts, space digest; `format` numbers it
+storage_url           the database's URL when it holds a password, which run.json leaves out; for its owner's eyes
 run.lock              held by the driver while it lives
 study.db              the Optuna storage (unless a URL was given)
 trials/0007/          spec.yaml, metrics.jsonl, status.json, log.txt, model_epoch_*.pth, dd_model_latest.pth
@@ -16,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -33,6 +35,14 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -78,6 +88,11 @@ class RunDir:
         return read_records(self.trial(number) / "metrics.jsonl")
 
     def write_run(self, document: dict[str, Any]) -> None:
+        url = document["request"]["storage"]
+        if url and (password := urlsplit(url).password):
+            write_private(self.root / "storage_url", url)
+            hidden = url.replace(f":{password}@", ":***@")
+            document = document | {"request": document["request"] | {"storage": hidden}}
         write_json(self.run_json, {"format": FORMAT} | document)
 
     def read_run(self) -> dict[str, Any]:
@@ -92,6 +107,9 @@ class RunDir:
             raise UserError(
                 f"{self.run_json}: format {document['format']} is newer than this version's {FORMAT}"
             )
+        secret = self.root / "storage_url"
+        if secret.exists():
+            document["request"]["storage"] = secret.read_text()
         return dict(document)
 
     def checkpoint(self, number: int, epoch: int) -> Path | None:
