@@ -4,14 +4,16 @@ bench.png.
     python studies/bench_ms_deform_attn/bench.py [--seconds 3] [--quick]
 
 Each round times every way in turn, so that whatever else the machine does hits all alike. Twice: "cold", when another
-way has just filled the caches with its own and given its memory back, and "warm", right after its own cold call. A
-model is in between: linear layers run before each attention.
+way has just filled the caches with its own and given its memory back, and "warm", the mean of calls in a row that
+last BLOCK_S or more together, right after the cold one. A model is in between: linear layers run before each
+attention.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
@@ -38,7 +40,7 @@ GOALS = {
     "encoder": (40, 25),
     "decoder": (10, 8),
 }  # times as fast as plain torch: forward, forward and backward
-MIN_ROUNDS, STATES = 5, ("cold", "warm")
+MIN_ROUNDS, STATES, BLOCK_S = 5, ("cold", "warm"), 0.02
 
 
 def problem(size: int, batch: int, queries: int | None) -> tuple[torch.Tensor, ...]:
@@ -111,10 +113,12 @@ def check_equal(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> dict[st
     return found
 
 
-def timed(call: Callable[[], Any]) -> float:
+def timed(call: Callable[[], Any], calls: int = 1) -> float:
+    """Mean seconds of calls in a row."""
     began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - began) / calls
 
 
 def summary(times: dict[str, list[float]]) -> dict[str, Any]:
@@ -146,8 +150,9 @@ def measure(case: tuple[int, int, int | None], seconds: float, compiled: bool) -
         deadline = time.perf_counter() + seconds
         while time.perf_counter() < deadline or len(times["warm"]["torch"]) < MIN_ROUNDS:
             for name, run in runs.items():
-                for state in STATES:
-                    times[state][name].append(timed(run[pass_]))
+                cold = timed(run[pass_])
+                times["cold"][name].append(cold)
+                times["warm"][name].append(timed(run[pass_], math.ceil(BLOCK_S / cold)))
         result[pass_] = {state: summary(times[state]) for state in STATES}
     return result
 
