@@ -22,7 +22,7 @@ from studies.machine import describe
 AUTOML = str(Path(sys.executable).parent / "automl")
 RUNS = {
     "plain": ["--automl-policy", "off", "--stages", "evaluate"],
-    "search": ["--trials", "12", "--time", "54m", "--set", "num_epochs=8", "--stages", "evaluate,export"],
+    "search": ["--trials", "12", "--time", "56m", "--set", "num_epochs=5", "--stages", "evaluate,export"],
 }
 WINNER = {"trial": "number", "val_mAP": "value", "params": "params"}
 
