@@ -109,17 +109,19 @@ class DetectorModule(pl.LightningModule):
         self._val_losses: list[torch.Tensor] = []  # [summed loss, boxes] of every batch
 
     def configure_model(self) -> None:
-        """Under FSDP, spread the parameters: each transformer layer's, and the rest together."""
+        """Under FSDP, spread the parameters, and alike their average: each transformer layer's, and the rest
+        together."""
         if not isinstance(self.trainer.strategy, ModelParallelStrategy):
             return
         from torch.distributed.fsdp import fully_shard
 
         assert self.device_mesh is not None
         mesh = self.device_mesh["data_parallel"]
-        for stack in (self.model.transformer.encoder, self.model.transformer.decoder):
-            for layer in stack.layers:
-                fully_shard(layer, mesh=mesh)
-        fully_shard(self.model, mesh=mesh)
+        for detector in (self.model, *([] if self.ema is None else [self.ema.module])):
+            for stack in (detector.transformer.encoder, detector.transformer.decoder):
+                for layer in stack.layers:
+                    fully_shard(layer, mesh=mesh)
+            fully_shard(detector, mesh=mesh)
 
     def configure_optimizers(self) -> Any:
         optim = self.spec["train"]["optim"]

@@ -131,7 +131,6 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
         (augmentation["fixed_random_crop"] is not None or crop[0] < crop[1], f"dataset.augmentation.train_random_crop_max must be > train_random_crop_min, but got {crop[1]} and {crop[0]}"),
         (model["with_box_refine"] or not model["two_stage"], "model.two_stage needs model.with_box_refine"),
         (model["hybrid_queries"] == 0 or model["hybrid_repeat"] <= model["hybrid_queries"], "model.hybrid_repeat must be at most model.hybrid_queries"),
-        (get(spec, "train.ema_decay", 0.0) == 0 or get(spec, "train.distributed_strategy") != "fsdp", "train.ema_decay must be 0 with train.distributed_strategy fsdp, which splits the weights that are averaged"),
         ((size["height"] is None) == (size["width"] is None), f"train.input_height and train.input_width must be set together, but got {size['height']} and {size['width']}"),
         (set(model["loss_types"]) <= {"labels", "boxes"} and "labels" in model["loss_types"], f"model.loss_types must hold labels and may hold boxes, but got {model['loss_types']}"),
     )  # fmt: skip

@@ -187,10 +187,6 @@ def _strategy(spec: Spec, processes: int) -> Any:
         raise UserError(
             "train.precision fp16 does not go with train.distributed_strategy fsdp; use bf16 or fp32"
         )
-    if train["ema_decay"]:
-        raise UserError(
-            "train.ema_decay does not go with train.distributed_strategy fsdp: set it to 0, or use ddp"
-        )
     return ModelParallelStrategy(
         data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
     )

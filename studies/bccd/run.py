@@ -21,7 +21,7 @@ from studies.machine import describe
 
 AUTOML = str(Path(sys.executable).parent / "automl")
 RUNS = {
-    "plain": ["--automl-policy", "off", "--stages", "evaluate"],
+    "plain": ["--automl-policy", "off", "--set", "num_epochs=12", "--stages", "evaluate"],
     "search": ["--trials", "12", "--time", "56m", "--set", "num_epochs=5", "--stages", "evaluate,export"],
 }
 WINNER = {"trial": "number", "val_mAP": "value", "params": "params"}

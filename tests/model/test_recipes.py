@@ -15,7 +15,6 @@ from model.actions import train
 from model.boxes import cxcywh_to_xyxy, paired_iou
 from model.build import build_criterion, build_model
 from model.denoising import Denoising, may_not_see
-from model.errors import UserError
 from model.lightning import DetectorModule, moving_average, rate_factor
 from model.parameters import PARAMETERS, RECIPES
 from model.spec import default_spec, get, put, resolve
@@ -304,11 +303,6 @@ def test_a_training_with_everything_on_keeps_its_average(
     again = train.run(resolve("train", with_data(tiny | {"train": tiny["train"] | {"num_epochs": 2, "resume_training_checkpoint_path": path}}, demo)))  # fmt: skip
     resumed = torch.load(again["checkpoint"], weights_only=True)
     assert int(resumed["state_dict"]["ema.n_averaged"]) == 6
-
-
-def test_an_average_of_split_weights_is_refused() -> None:
-    with pytest.raises(UserError, match="ema_decay must be 0"):
-        resolve("train", {"train": {"ema_decay": 0.9, "distributed_strategy": "fsdp"}})
 
 
 # Recipes
