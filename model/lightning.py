@@ -117,7 +117,8 @@ class DetectorModule(pl.LightningModule):
 
         assert self.device_mesh is not None
         mesh = self.device_mesh["data_parallel"]
-        for detector in (self.model, *([] if self.ema is None else [self.ema.module])):
+        detectors: list[Any] = [self.model, *([] if self.ema is None else [self.ema.module])]
+        for detector in detectors:
             for stack in (detector.transformer.encoder, detector.transformer.decoder):
                 for layer in stack.layers:
                     fully_shard(layer, mesh=mesh)
