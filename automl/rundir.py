@@ -26,23 +26,15 @@ from automl.errors import UserError
 FORMAT = 1
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: temporary file, fsync, rename."""
+def write_text(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write a file whole or not at all: temporary file, fsync, rename. `mode`: its permissions, less the umask's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as file:
+    with open(temporary, "w", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -90,7 +82,7 @@ class RunDir:
     def write_run(self, document: dict[str, Any]) -> None:
         url = document["request"]["storage"]
         if url and (password := urlsplit(url).password):
-            write_private(self.root / "storage_url", url)
+            write_text(self.root / "storage_url", url, mode=0o600)
             hidden = url.replace(f":{password}@", ":***@")
             document = document | {"request": document["request"] | {"storage": hidden}}
         write_json(self.run_json, {"format": FORMAT} | document)

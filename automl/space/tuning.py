@@ -13,7 +13,6 @@ search:                        {dotted or nested name: entry}
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -63,10 +62,11 @@ def read_wishes(
     wishes: dict[str, Wish] = {}
     for name, wish in _block_wishes(schema, search):
         wishes[name] = wish
-    if isinstance(fix, Mapping):
-        fix = [f"{name}={json.dumps(value)}" for name, value in fix.items()]
     tuned = dict(_tune_wish(schema, text) for text in _texts(tune, "--tune"))
-    fixed = dict(_fix_wish(schema, text) for text in _texts(fix, "--fix"))
+    if isinstance(fix, Mapping):
+        fixed = dict(_fixed_wish(schema, name, value, f"--fix {name}") for name, value in fix.items())
+    else:
+        fixed = dict(_fix_wish(schema, text) for text in _texts(fix, "--fix"))
     clash = sorted(set(tuned) & set(fixed))
     if clash:
         raise SpaceError(f"{clash[0]}: --tune and --fix both name it")
@@ -205,6 +205,11 @@ def _fix_wish(schema: Schema, text: str) -> tuple[str, Wish]:
         value = yaml.safe_load(right) if right else ""
     except yaml.YAMLError:
         raise SpaceError(f"{source}: the value must be YAML, but got '{right}'") from None
+    return _fixed_wish(schema, name, value, source)
+
+
+def _fixed_wish(schema: Schema, name: str, value: Any, source: str) -> tuple[str, Wish]:
+    name = _known(schema, name, source)
     leaf = schema.leaf(name)
     value = _typed(leaf, value)
     wrong = leaf.problem(value)

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from automl.rundir import RunDir
 from studies.machine import describe
 
 HERE = Path(__file__).resolve().parent
@@ -59,8 +60,7 @@ def plain_run(data: str, settings: dict[str, Any], epochs: int, folder: Path, st
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
-    lines = next(folder.glob("trials/*/metrics.jsonl")).read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    return RunDir(folder).records(0)
 
 
 def ours(data: str, settings: dict[str, Any], seconds: float, folder: Path) -> dict[str, Any]:
