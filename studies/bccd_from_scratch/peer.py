@@ -105,7 +105,8 @@ def train(
 def score(network: nn.Module, spec: Mapping[str, Any], split: str) -> dict[str, float]:
     """The COCO numbers on `val` or `test`, detections chosen and counted as ours are."""
     network.eval()
-    data = load_sources(spec["dataset"][f"{split}_data_sources"])
+    sources = spec["dataset"][f"{split}_data_sources"]
+    data = load_sources(sources if isinstance(sources, list) else [sources])  # the test set is a single one
     metrics = CocoMetrics(data)
     transform = EvalTransform(spec, exact_size(spec, "train"))
     for images, mask, targets in eval_loader(data, transform, spec["dataset"]["batch_size"], 0):
