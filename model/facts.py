@@ -19,15 +19,25 @@ CPU_GFLOPS_PER_CORE = 25.0  # sustained in training, measured on one Zen 4 core
 GPU_GFLOPS = 20_000.0  # sustained in fp32/TF32 training on a data-centre GPU; an estimate
 STEP_OVERHEAD_S = 0.05
 
+STARTING_POINTS = ("train.pretrained_model_path", "train.resume_training_checkpoint_path")
+
 
 def inspect(spec: Mapping[str, Any], data_dir: str | None, work_dir: Path) -> dict[str, Any]:
-    """`model.data.check.inspect`, and what `train.recipe` and the number of epochs determine: the learning-rate drop is
+    """`model.data.check.inspect`, and what the recipe and the number of epochs determine: the learning-rate drop is
     at about 80 % of the epochs unless the recipe names them."""
     found = check.inspect(spec, data_dir, work_dir=work_dir)
     epochs = int(get(spec, "train.num_epochs"))
     found["fill"]["train.optim.lr_steps"] = [max(1, round(0.8 * epochs))]
-    found["fill"] |= RECIPES[get(spec, "train.recipe", "default")]
+    found["fill"] |= {"train.recipe": recipe(spec), **RECIPES[recipe(spec)]}
     return found
+
+
+def recipe(spec: Mapping[str, Any]) -> str:
+    """The spec's `train.recipe`, or the engine's choice: dino, whose two stages need box refinement, and which weights
+    trained otherwise do not fit."""
+    chosen = str(get(spec, "train.recipe", "default"))
+    given = any(get(spec, name) for name in STARTING_POINTS)
+    return "dino" if chosen == "default" and not given and get(spec, "model.with_box_refine") else chosen
 
 
 def estimate(spec: Mapping[str, Any], facts: Mapping[str, Any], gpus: int) -> dict[str, Any]:

@@ -37,6 +37,11 @@ SMOOTH = EMA | {"train.optim.lr_scheduler": "Cosine", "train.optim.warmup_steps"
 NOISED = SMOOTH | {"model.denoising_queries": 100, "model.look_forward_twice": True}
 TWO_STAGE = NOISED | {"model.two_stage": True, "model.mixed_selection": True}
 PAIRS = TWO_STAGE | {"dataset.batch_size": 2}
+STEPS = PAIRS | {
+    "train.ema_decay": 0.0,
+    "train.optim.lr_scheduler": "MultiStep",
+    "train.optim.warmup_steps": 0,
+}
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
     "steps": {"train.recipe": "tao", "model.tao_compat": False},
@@ -44,9 +49,10 @@ OURS: dict[str, dict[str, Any]] = {
     "noised": NOISED,
     "two_stage": TWO_STAGE,
     "pairs": PAIRS,
-    "pairs_varifocal": PAIRS | {"model.class_loss": "varifocal"},
-    "pairs_steps": PAIRS | {"train.ema_decay": 0.0, "train.optim.lr_scheduler": "MultiStep", "train.optim.warmup_steps": 0},
     "pairs_quiet": PAIRS | {"model.denoising_queries": 0},
+    "pairs_steps": STEPS,
+    "steps_ema": STEPS | EMA,
+    "steps_varifocal": STEPS | {"model.class_loss": "varifocal"},
     "hybrid": SMOOTH | {"model.hybrid_queries": 300, "model.look_forward_twice": True},
 }
 PROBE_EPOCHS = 2

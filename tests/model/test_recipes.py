@@ -349,6 +349,30 @@ def test_a_recipe_reaches_a_run_that_starts_from_the_template(own_demo: Path, tm
     assert filled["model.dropout_ratio"] == 0.1
 
 
+@pytest.mark.parametrize(
+    ("leaf", "value", "chosen"),
+    [
+        ("model.num_queries", 200, "dino"),
+        ("train.recipe", "tao", "tao"),
+        ("train.pretrained_model_path", "some.pth", "default"),
+        ("train.resume_training_checkpoint_path", "some.pth", "default"),
+        ("model.with_box_refine", False, "default"),
+    ],
+)
+def test_the_engine_trains_dino_s_additions_unless_something_forbids_it(
+    leaf: str, value: Any, chosen: str, own_demo: Path, tmp_path: Path
+) -> None:
+    spec = default_spec("train")
+    put(spec, leaf, value)
+    if leaf.endswith("_path"):
+        put(spec, leaf, str(tmp_path / value))
+        (tmp_path / value).write_bytes(b"")
+    filled = facts.inspect(spec, str(own_demo), tmp_path / "work")["fill"]
+    assert filled["train.recipe"] == chosen
+    assert filled.get("model.two_stage", False) == (chosen == "dino")
+    assert not get(default_spec("train"), "model.two_stage")  # the other commands' default
+
+
 def test_iou_is_giou_s_first_part() -> None:
     a = cxcywh_to_xyxy(torch.tensor([[0.5, 0.5, 0.4, 0.4]]))
     b = cxcywh_to_xyxy(torch.tensor([[0.6, 0.5, 0.4, 0.4]]))
