@@ -110,6 +110,8 @@ class ForkServer:
                 return self._dial()
             self._launch()
             if self._owner:
+                if self._owning is not None:  # to a server that has died
+                    self._owning.close()
                 self._owning = self._dial()
                 self._owning.sendall(b'{"own": true}\n')
             return self._dial()

@@ -144,8 +144,12 @@ def test_it_keeps_no_zombies_and_no_temporary_files(tmp_path: Path, server: Fork
     for number, then in enumerate(["end", "strays", "sigkill", "crash", "env"]):
         run(server, make_job(tmp_path, number, {"epochs": 1, "then": then}))
     pid = server.wait_ready()["ready"]
-    parents = subprocess.run(["ps", "-eo", "ppid="], capture_output=True, text=True, check=True).stdout
-    assert str(pid) not in parents.split()
+
+    def parents() -> list[str]:
+        command = ["ps", "-eo", "ppid="]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    wait_until(lambda: str(pid) not in parents())
     assert sorted(os.listdir(server.plan.folder)) == ["lock", "server.log", "socket"]
     assert Path(server.plan.folder, "server.log").read_text() == ""
 
