@@ -1,7 +1,7 @@
 """Blood cells from scratch in thirty minutes on two CPU cores: our recipes beside transformers' model under the
 published one. Adds a line to results.jsonl for every run.
 
-    python studies/bccd_from_scratch/run.py DATA ENTRANT --work FOLDER [--seed 1] [--minutes 30 | --epochs N] [--trial]
+    python studies/bccd_from_scratch/run.py DATA ENTRANT --work FOLDER [--seed 1] [--minutes 30] [--epochs N] [--trial]
 
 DATA holds train/, val/ and test/ of BCCD (364 microscope images, 3 classes). All entrants have the sizes of
 references/preset_small.yaml: resnet_18, 3+3 layers of width 128, 320x240, batches of 4. Run them one at a time.
@@ -32,8 +32,9 @@ PEERS: dict[str, dict[str, float]] = {
     "transformers_fast": {"lr": 4e-4, "slow": 0.5},  # the preset's rates, on which ours trains
 }
 # What each of our recipes sets beyond the preset; "ours" is what a user gets.
+ONE_STAGE = {"train.recipe": "tao", "model.tao_compat": False, "dataset.batch_size": 4}
 EMA = {"train.ema_decay": 0.999}
-SMOOTH = EMA | {"train.optim.lr_scheduler": "Cosine", "train.optim.warmup_steps": 100}
+SMOOTH = ONE_STAGE | EMA | {"train.optim.lr_scheduler": "Cosine", "train.optim.warmup_steps": 100}
 NOISED = SMOOTH | {"model.denoising_queries": 100, "model.look_forward_twice": True}
 TWO_STAGE = NOISED | {"model.two_stage": True, "model.mixed_selection": True}
 PAIRS = TWO_STAGE | {"dataset.batch_size": 2}
@@ -44,18 +45,17 @@ STEPS = PAIRS | {
 }
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
-    "steps": {"train.recipe": "tao", "model.tao_compat": False},
+    "one_stage": ONE_STAGE,
     "smooth": SMOOTH,
     "noised": NOISED,
     "two_stage": TWO_STAGE,
     "pairs": PAIRS,
     "pairs_quiet": PAIRS | {"model.denoising_queries": 0},
     "pairs_steps": STEPS,
-    "steps_ema": STEPS | EMA,
-    "steps_varifocal": STEPS | {"model.class_loss": "varifocal"},
-    "hybrid": SMOOTH | {"model.hybrid_queries": 300, "model.look_forward_twice": True},
+    "pairs_steps_ema": STEPS | EMA,
+    "pairs_steps_varifocal": STEPS | {"model.class_loss": "varifocal"},
 }
-PROBE_EPOCHS = 2
+PROBE_EPOCHS, FULL_MINUTES = 2, 30.0
 SPARE = 0.98  # of the time, for epochs are not all equally long
 
 
@@ -110,15 +110,16 @@ def peer(data: str, seed: int, seconds: float, folder: Path, rates: dict[str, fl
 
 
 def main(
-    entrant: str, data: str, seed: int, minutes: float, epochs: int | None, work: Path
+    entrant: str, data: str, seed: int, minutes: float | None, epochs: int | None, work: Path
 ) -> dict[str, Any]:
     folder = work / f"{entrant}_{seed}"
     folder.mkdir(parents=True)
-    line = {"entrant": entrant, "seed": seed, "machine": describe()}
+    minutes = minutes or (None if epochs else FULL_MINUTES)
+    line = {"entrant": entrant, "seed": seed, "machine": describe(), "minutes": minutes}
     if entrant in PEERS:
-        return line | {"minutes": minutes} | peer(data, seed, 60 * minutes, folder, PEERS[entrant])
-    line["minutes"] = None if epochs else minutes
-    return line | ours(data, OURS[entrant] | {"train.seed": seed}, 60 * minutes, epochs, folder)
+        assert minutes, "a peer trains for a time, not for epochs"
+        return line | peer(data, seed, 60 * minutes, folder, PEERS[entrant])
+    return line | ours(data, OURS[entrant] | {"train.seed": seed}, 60 * (minutes or 0), epochs, folder)
 
 
 if __name__ == "__main__":
@@ -127,8 +128,10 @@ if __name__ == "__main__":
     parser.add_argument("entrant", choices=[*PEERS, *OURS])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--epochs", type=int, help="Train ours this long, whatever time it takes.")
+    parser.add_argument("--minutes", type=float, help=f"{FULL_MINUTES} unless epochs are given.")
+    parser.add_argument(
+        "--epochs", type=int, help="Train ours this long, without a probe of what fits the time."
+    )
     parser.add_argument(
         "--trial", action="store_true", help="Print the line, do not add it to results.jsonl."
     )

@@ -1,0 +1,48 @@
+"""results.jsonl -> recipes.png: what each run scored on the test set, and ours on the validation set epoch by epoch.
+
+python studies/bccd_from_scratch/picture.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PEER_COLOUR, OUR_COLOUR, FULL_MINUTES = "#888888", "#2a7de1", 30
+
+
+def draw(runs: list[dict[str, Any]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), width_ratios=[1, 1.3])
+    entrants = list(dict.fromkeys(run["entrant"] for run in runs if run["minutes"] == FULL_MINUTES))
+    for place, entrant in enumerate(entrants):
+        scores = [r["test"]["mAP"] for r in runs if r["entrant"] == entrant and r["minutes"] == FULL_MINUTES]
+        colour = PEER_COLOUR if entrant.startswith("transformers") else OUR_COLOUR
+        left.bar(place, sum(scores) / len(scores), color=colour, alpha=0.5)
+        left.scatter([place] * len(scores), scores, color=colour, zorder=2)
+    left.set_xticks(range(len(entrants)), entrants, rotation=20, ha="right")
+    left.set_title(f"test mAP after {FULL_MINUTES} minutes; a dot a seed")
+    for run in runs:
+        if "val_mAP" in run:
+            values = run["val_mAP"]
+            right.plot(range(1, len(values) + 1), values, label=f"{run['entrant']}, seed {run['seed']}")
+    right.set_title("val mAP by epoch")
+    right.set_xlabel("epoch")
+    right.legend(fontsize=7, loc="lower right")
+    for axes in (left, right):
+        axes.set_ylim(0)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    draw(
+        [json.loads(line) for line in (HERE / "results.jsonl").read_text().splitlines()], HERE / "recipes.png"
+    )
