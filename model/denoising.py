@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from model.boxes import cxcywh_to_xyxy
-from model.matcher import Match
+from model.matcher import Match, side_by_side
 
 MATCHED, HYBRID, NOISED = 0, 1, 2  # numbers of the groups of queries; noised groups count on from NOISED
 
@@ -53,7 +53,7 @@ class Denoising(nn.Module):
         counts = [len(target["labels"]) for target in targets]
         most = max(1, *counts)
         groups = max(1, self.queries // (2 * most))
-        labels, boxes, real = _side_by_side(targets, most)
+        labels, boxes, real = side_by_side(targets, most)
         shape = (len(targets), groups, 2, most)
         labels, real = (t[:, None, None].expand(shape).flatten(1) for t in (labels, real))
         boxes = boxes[:, None, None].expand(*shape, 4)
@@ -98,21 +98,6 @@ def may_not_see(group: torch.Tensor) -> torch.Tensor:
     group, the noised ones the matched ones as well, never the other way round."""
     row, column = group[:, None], group[None, :]
     return (row != column) & ~((row >= NOISED) & (column == MATCHED))
-
-
-def _side_by_side(
-    targets: list[dict[str, Any]], most: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """labels [B, most], boxes_cxcywh [B, most, 4] and which of them are real [B, most]."""
-    device = targets[0]["labels"].device
-    labels = torch.zeros(len(targets), most, dtype=torch.int64, device=device)
-    boxes = torch.full((len(targets), most, 4), 0.5, device=device)
-    real = torch.zeros(len(targets), most, dtype=torch.bool, device=device)
-    for row, target in enumerate(targets):
-        count = len(target["labels"])
-        labels[row, :count], boxes[row, :count] = target["labels"], target["boxes_cxcywh"].float()
-        real[row, :count] = True
-    return labels, boxes, real
 
 
 def _positives(count: int, groups: int, most: int, device: torch.device) -> Match:

@@ -19,31 +19,43 @@ def match(
 ) -> list[list[Match]]:
     """logits [N, B, Q, K] and boxes [N, B, Q, 4] of N decoder layers -> matches[layer][image].
 
-    Costs are the losses' weights times focal, L1 and -GIoU. One cost tensor for all layers and images, one copy
-    to the host.
+    Costs are the losses' weights times focal, L1 and -GIoU. One cost tensor for all layers and images, each image's
+    predictions with its own objects, and one copy to the host.
     """
-    N, B, Q, _ = logits.shape
     counts = [len(t["labels"]) for t in targets]
-    labels = torch.cat([t["labels"] for t in targets])
-    if not len(labels):
+    if not any(counts):
         empty = torch.empty(0, dtype=torch.int64, device=logits.device)
-        return [[(empty, empty)] * B for _ in range(N)]
-    wanted = torch.cat([t["boxes_cxcywh"] for t in targets]).float()
-    p = logits.float().sigmoid()[..., labels].flatten(0, 2)  # [N*B*Q, T]
-    flat = boxes.float().flatten(0, 2)
-    alpha = model["focal_alpha"]
+        return [[(empty, empty)] * len(counts) for _ in logits]
+    labels, wanted, _ = side_by_side(targets, max(counts))
+    p = logits.float().sigmoid()
+    p = p.gather(-1, labels[None, :, None].expand(*p.shape[:3], -1))  # [N, B, Q, T]
+    boxes, alpha = boxes.float(), model["focal_alpha"]
     negative = (1 - alpha) * p**2 * -(1 - p + 1e-8).log()
     positive = alpha * (1 - p) ** 2 * -(p + 1e-8).log()
     cost = model["cls_loss_coef"] * (positive - negative)
-    cost = cost + model["bbox_loss_coef"] * torch.cdist(flat, wanted, p=1)
-    cost = cost - model["giou_loss_coef"] * pairwise_giou(cxcywh_to_xyxy(flat), cxcywh_to_xyxy(wanted))
-    table = torch.nan_to_num(cost, nan=1e6, posinf=1e6, neginf=-1e6).view(N, B, Q, -1).cpu()
-    device = logits.device
-    found = []
-    for layer in table:
-        of_layer = []
-        for image, part in enumerate(layer.split(counts, dim=-1)):
-            rows, columns = linear_sum_assignment(part[image].numpy())
-            of_layer.append((torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)))
-        found.append(of_layer)
-    return found
+    cost = cost + model["bbox_loss_coef"] * torch.cdist(boxes, wanted[None], p=1)
+    cost = cost - model["giou_loss_coef"] * pairwise_giou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(wanted)[None])
+    table = torch.nan_to_num(cost, nan=1e6, posinf=1e6, neginf=-1e6).cpu()
+    return [
+        [_assignment(costs[:, :count], logits.device) for costs, count in zip(of_layer, counts, strict=True)]
+        for of_layer in table
+    ]
+
+
+def _assignment(costs: torch.Tensor, device: torch.device) -> Match:
+    """costs [Q, T] on the host."""
+    rows, columns = linear_sum_assignment(costs.numpy())
+    return torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)
+
+
+def side_by_side(targets: list[dict[str, Any]], most: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """labels [B, most] int64, boxes_cxcywh [B, most, 4] float32 and which of them are real [B, most]."""
+    device = targets[0]["labels"].device
+    labels = torch.zeros(len(targets), most, dtype=torch.int64, device=device)
+    boxes = torch.full((len(targets), most, 4), 0.5, device=device)
+    real = torch.zeros(len(targets), most, dtype=torch.bool, device=device)
+    for row, target in enumerate(targets):
+        count = len(target["labels"])
+        labels[row, :count], boxes[row, :count] = target["labels"], target["boxes_cxcywh"].float()
+        real[row, :count] = True
+    return labels, boxes, real
