@@ -2,7 +2,7 @@
 
 The published recipe: AdamW at 2e-4 (backbone, sampling offsets and reference points at a tenth), weight decay 1e-4,
 gradients clipped at 0.1, dropout 0.1, one drop of the rates by ten after 80 % of the training, last weights taken.
-Batch norm trains and nothing is frozen, as nothing is pretrained. Images come from our loader, whose train pipeline
+Without pretrained weights batch norm trains, and nothing is frozen. Images come from our loader, whose train pipeline
 is the published one and costs the loop less than torchvision's would.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from model.build import build_model
 from model.coco_metrics import CocoMetrics
 from model.data.coco import load_sources
 from model.data.module import DataModule, eval_loader
@@ -33,7 +34,8 @@ def build(spec: Mapping[str, Any]) -> nn.Module:
     import transformers
 
     sizes = spec["model"]
-    backbone = sizes["backbone"].replace("_", "")
+    backbone = sizes["backbone"]
+    backbone = backbone.removeprefix("timm/") if "/" in backbone else backbone.replace("_", "")
     config = transformers.DeformableDetrConfig(
         backbone_config=transformers.TimmBackboneConfig(
             backbone=backbone, features_only=True, use_pretrained_backbone=False, out_indices=[2, 3, 4]
@@ -50,7 +52,12 @@ def build(spec: Mapping[str, Any]) -> nn.Module:
     network = transformers.DeformableDetrForObjectDetection(config)
     if sizes["with_box_refine"]:
         network.model.decoder.bbox_embed = network.bbox_embed
-    _train_batch_norm(network)
+    if sizes["pretrained_backbone_path"]:
+        # Ours, of the same weights and frozen norms: transformers' freezing drops the activations that timm's
+        # EfficientNets keep in their norms.
+        network.model.backbone.model = build_model(spec).backbone[0]
+    else:
+        _train_batch_norm(network)
     return network.requires_grad_(True)
 
 

