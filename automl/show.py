@@ -80,7 +80,7 @@ def _data(console: Console, what: Plan) -> None:
     console.print(f"classes: {classes}", highlight=False)
     for name, value in what.filled.items():
         if not name.endswith("_data_sources"):
-            console.print(f"from the data: {name} = {value}", highlight=False)
+            console.print(f"filled in: {name} = {value}", highlight=False)
     for warning in what.warnings:
         console.print(f"[yellow]note:[/] {warning}", highlight=False)
 
