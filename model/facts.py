@@ -28,7 +28,8 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None, work_dir: Path) -> di
     found = check.inspect(spec, data_dir, work_dir=work_dir)
     epochs = int(get(spec, "train.num_epochs"))
     found["fill"]["train.optim.lr_steps"] = [max(1, round(0.8 * epochs))]
-    found["fill"] |= {"train.recipe": recipe(spec), **RECIPES[recipe(spec)]}
+    chosen = recipe(spec)
+    found["fill"] |= {"train.recipe": chosen, **RECIPES[chosen]}
     return found
 
 

@@ -64,7 +64,7 @@ def read_wishes(
         wishes[name] = wish
     tuned = dict(_tune_wish(schema, text) for text in _texts(tune, "--tune"))
     if isinstance(fix, Mapping):
-        fixed = dict(_fixed_wish(schema, name, value, f"--fix {name}") for name, value in fix.items())
+        fixed = dict(_fix_value_wish(schema, name, value) for name, value in fix.items())
     else:
         fixed = dict(_fix_wish(schema, text) for text in _texts(fix, "--fix"))
     clash = sorted(set(tuned) & set(fixed))
@@ -208,8 +208,12 @@ def _fix_wish(schema: Schema, text: str) -> tuple[str, Wish]:
     return _fixed_wish(schema, name, value, source)
 
 
+def _fix_value_wish(schema: Schema, name: str, value: Any) -> tuple[str, Wish]:
+    source = f"--fix {name}"
+    return _fixed_wish(schema, _known(schema, name, source), value, source)
+
+
 def _fixed_wish(schema: Schema, name: str, value: Any, source: str) -> tuple[str, Wish]:
-    name = _known(schema, name, source)
     leaf = schema.leaf(name)
     value = _typed(leaf, value)
     wrong = leaf.problem(value)

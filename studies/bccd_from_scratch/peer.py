@@ -9,7 +9,7 @@ is the published one and costs the loop less than torchvision's would.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +109,12 @@ def train(
 
 
 @torch.no_grad()
-def score(network: nn.Module, spec: Mapping[str, Any], split: str) -> dict[str, float]:
-    """The COCO numbers on `val` or `test`, detections chosen and counted as ours are."""
+def score(
+    network: nn.Module, spec: Mapping[str, Any], sources: Sequence[Mapping[str, str]]
+) -> dict[str, float]:
+    """The COCO numbers on a data set, detections chosen and counted as ours are."""
     network.eval()
-    sources = spec["dataset"][f"{split}_data_sources"]
-    data = load_sources(sources if isinstance(sources, list) else [sources])  # the test set is a single one
+    data = load_sources(sources)
     metrics = CocoMetrics(data)
     transform = EvalTransform(spec, exact_size(spec, "train"))
     for images, mask, targets in eval_loader(data, transform, spec["dataset"]["batch_size"], 0):
@@ -138,5 +139,6 @@ def run(spec: Mapping[str, Any], seed: int, seconds: float, folder: Path, **rate
     torch.save(network.state_dict(), folder / "weights.pth")
     return {
         "epochs": len(rows), "wall_s": round(wall_s), "losses": [round(r["train_loss"], 3) for r in rows],
-        "val": score(network, spec, "val"), "test": score(network, spec, "test"),
+        "val": score(network, spec, spec["dataset"]["val_data_sources"]),
+        "test": score(network, spec, [spec["dataset"]["test_data_sources"]]),
     }  # fmt: skip

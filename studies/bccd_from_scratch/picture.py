@@ -6,11 +6,14 @@ python studies/bccd_from_scratch/picture.py
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-PEER_COLOUR, OUR_COLOUR, FULL_MINUTES = "#888888", "#2a7de1", 30
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from studies.bccd_from_scratch.run import FULL_MINUTES, HERE, PEERS
+
+PEER_COLOUR, OUR_COLOUR = "#888888", "#2a7de1"
 
 
 def draw(runs: list[dict[str, Any]], path: Path) -> None:
@@ -23,11 +26,11 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
     entrants = list(dict.fromkeys(run["entrant"] for run in runs if run["minutes"] == FULL_MINUTES))
     for place, entrant in enumerate(entrants):
         scores = [r["test"]["mAP"] for r in runs if r["entrant"] == entrant and r["minutes"] == FULL_MINUTES]
-        colour = PEER_COLOUR if entrant.startswith("transformers") else OUR_COLOUR
+        colour = PEER_COLOUR if entrant.removesuffix("_pretrained") in PEERS else OUR_COLOUR
         left.bar(place, sum(scores) / len(scores), color=colour, alpha=0.5)
         left.scatter([place] * len(scores), scores, color=colour, zorder=2)
     left.set_xticks(range(len(entrants)), entrants, rotation=20, ha="right")
-    left.set_title(f"test mAP after {FULL_MINUTES} minutes; a dot a seed")
+    left.set_title(f"test mAP after {FULL_MINUTES:g} minutes; a dot a seed")
     for run in runs:
         if "val_mAP" in run:
             values = run["val_mAP"]

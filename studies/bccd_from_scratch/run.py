@@ -5,7 +5,7 @@ published one. Adds a line to results.jsonl for every run.
         [--backbone efficientnet-lite0-57934424.pth]
 
 DATA holds train/, val/ and test/ of BCCD (364 microscope images, 3 classes). All entrants have the sizes of
-references/preset_small.yaml: resnet_18, 3+3 layers of width 128, 320x240, batches of 4. Run them one at a time.
+references/preset_small.yaml: resnet_18, 3+3 layers of width 128, 320x240. Run them one at a time.
 """
 
 from __future__ import annotations
@@ -82,10 +82,7 @@ def fitting_epochs(data: str, settings: dict[str, Any], seconds: float, folder: 
     return int(SPARE * (seconds - (beside_s - last)) / (last - before))
 
 
-def ours(
-    data: str, settings: dict[str, Any], seconds: float, epochs: int | None, folder: Path
-) -> dict[str, Any]:
-    epochs = epochs or fitting_epochs(data, settings, seconds, folder / "probe")
+def ours(data: str, settings: dict[str, Any], epochs: int, folder: Path) -> dict[str, Any]:
     wall_s = plain_run(data, settings, epochs, folder / "run", "evaluate")
     outcome = json.loads((folder / "run" / "outcome.json").read_text())
     rows = curve(folder / "run")
@@ -105,9 +102,9 @@ def peer(
 
     partial = yaml.safe_load(PRESET.read_text())
     filled = facts.inspect(resolve("train", partial), data, folder)["fill"]
-    for name, value in (filled | settings).items():
-        if name.startswith("dataset.") or name in settings:
-            put(partial, name, value)
+    of_data = {name: value for name, value in filled.items() if name.startswith("dataset.")}
+    for name, value in (of_data | settings).items():
+        put(partial, name, value)
     return transformers.run(resolve("train", partial), settings["train.seed"], seconds, folder, **rates)
 
 
@@ -129,12 +126,16 @@ def main(
     name = f"{entrant}_pretrained" if backbone else entrant
     folder = work / f"{name}_{seed}"
     folder.mkdir(parents=True)
-    minutes = minutes or (None if epochs else FULL_MINUTES)
+    if not epochs:
+        minutes = minutes or FULL_MINUTES
     line = {"entrant": name, "seed": seed, "machine": describe(), "minutes": minutes}
     if entrant in PEERS:
         assert minutes, "a peer trains for a time, not for epochs"
         return line | peer(data, settings, 60 * minutes, folder, PEERS[entrant])
-    return line | ours(data, OURS[entrant] | settings, 60 * (minutes or 0), epochs, folder)
+    settings = OURS[entrant] | settings
+    if not epochs:
+        epochs = fitting_epochs(data, settings, 60 * minutes, folder / "probe")
+    return line | ours(data, settings, epochs, folder)
 
 
 if __name__ == "__main__":
