@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from studies.bccd_from_scratch.run import FULL_MINUTES, HERE, PEERS
+from studies.bccd_from_scratch.run import HERE, PEERS
 
 PEER_COLOUR, OUR_COLOUR = "#888888", "#2a7de1"
 
@@ -23,19 +23,23 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), width_ratios=[1, 1.3])
-    entrants = list(dict.fromkeys(run["entrant"] for run in runs if run["minutes"] == FULL_MINUTES))
-    for place, entrant in enumerate(entrants):
-        scores = [r["test"]["mAP"] for r in runs if r["entrant"] == entrant and r["minutes"] == FULL_MINUTES]
+    timed = [run for run in runs if run["minutes"]]
+    entrants = list(dict.fromkeys((run["entrant"], run["minutes"]) for run in timed))
+    for place, (entrant, minutes) in enumerate(entrants):
+        scores = [r["test"]["mAP"] for r in timed if (r["entrant"], r["minutes"]) == (entrant, minutes)]
         colour = PEER_COLOUR if entrant.removesuffix("_pretrained") in PEERS else OUR_COLOUR
         left.bar(place, sum(scores) / len(scores), color=colour, alpha=0.5)
         left.scatter([place] * len(scores), scores, color=colour, zorder=2)
-    left.set_xticks(range(len(entrants)), entrants, rotation=20, ha="right")
-    left.set_title(f"test mAP after {FULL_MINUTES:g} minutes; a dot a seed")
+    names = [f"{entrant.replace('_', ' ')}\n{minutes:g} minutes" for entrant, minutes in entrants]
+    left.set_xticks(range(len(entrants)), names, fontsize=8)
+    left.set_title("test mAP; a dot a seed")
     for run in runs:
         if "val_mAP" in run:
             values = run["val_mAP"]
-            right.plot(range(1, len(values) + 1), values, label=f"{run['entrant']}, seed {run['seed']}")
-    right.set_title("val mAP by epoch")
+            style = {"linewidth": 2.2} if run["minutes"] else {"linewidth": 1, "alpha": 0.7}
+            label = f"{run['entrant']}, seed {run['seed']}"
+            right.plot(range(1, len(values) + 1), values, label=label, **style)
+    right.set_title("val mAP by epoch; bold: as long as the peer")
     right.set_xlabel("epoch")
     right.legend(fontsize=7, loc="lower right")
     for axes in (left, right):
