@@ -30,7 +30,7 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
         colour = PEER_COLOUR if entrant.removesuffix("_pretrained") in PEERS else OUR_COLOUR
         left.bar(place, sum(scores) / len(scores), color=colour, alpha=0.5)
         left.scatter([place] * len(scores), scores, color=colour, zorder=2)
-    names = [f"{entrant.replace('_', ' ')}\n{minutes:g} minutes" for entrant, minutes in entrants]
+    names = [entrant.replace("_", "\n") + f"\n{minutes:g} minutes" for entrant, minutes in entrants]
     left.set_xticks(range(len(entrants)), names, fontsize=8)
     left.set_title("test mAP; a dot a seed")
     for run in runs:
