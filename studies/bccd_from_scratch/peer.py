@@ -127,9 +127,9 @@ def score(
     return {name: float(scores[name]) for name in COUNTED}
 
 
-def run(spec: Mapping[str, Any], seed: int, seconds: float, folder: Path, **rates: float) -> dict[str, Any]:
-    """Train with a seed, save the weights, score them on both sets."""
-    torch.manual_seed(seed)
+def run(spec: Mapping[str, Any], seconds: float, folder: Path, **rates: float) -> dict[str, Any]:
+    """Train, save the weights, score them on both sets."""
+    torch.manual_seed(spec["train"]["seed"])
     network = build(spec)
     data = DataModule(spec)
     data.setup("fit")

@@ -23,15 +23,16 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), width_ratios=[1, 1.3])
-    timed = [run for run in runs if run["minutes"]]
-    entrants = list(dict.fromkeys((run["entrant"], run["minutes"]) for run in timed))
-    for place, (entrant, minutes) in enumerate(entrants):
-        scores = [r["test"]["mAP"] for r in timed if (r["entrant"], r["minutes"]) == (entrant, minutes)]
+    timed: dict[tuple[str, float], list[float]] = {}
+    for run in runs:
+        if run["minutes"]:
+            timed.setdefault((run["entrant"], run["minutes"]), []).append(run["test"]["mAP"])
+    for place, ((entrant, _), scores) in enumerate(timed.items()):
         colour = PEER_COLOUR if entrant.removesuffix("_pretrained") in PEERS else OUR_COLOUR
         left.bar(place, sum(scores) / len(scores), color=colour, alpha=0.5)
         left.scatter([place] * len(scores), scores, color=colour, zorder=2)
-    names = [entrant.replace("_", "\n") + f"\n{minutes:g} minutes" for entrant, minutes in entrants]
-    left.set_xticks(range(len(entrants)), names, fontsize=8)
+    names = [entrant.replace("_", "\n") + f"\n{minutes:g} minutes" for entrant, minutes in timed]
+    left.set_xticks(range(len(timed)), names, fontsize=8)
     left.set_title("test mAP; a dot a seed")
     for run in runs:
         if "val_mAP" in run:
@@ -39,7 +40,7 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
             style = {"linewidth": 2.2} if run["minutes"] else {"linewidth": 1, "alpha": 0.7}
             label = f"{run['entrant']}, seed {run['seed']}"
             right.plot(range(1, len(values) + 1), values, label=label, **style)
-    right.set_title("val mAP by epoch; bold: as long as the peer")
+    right.set_title("val mAP by epoch; bold: runs of a given time")
     right.set_xlabel("epoch")
     right.legend(fontsize=7, loc="lower right")
     for axes in (left, right):

@@ -105,7 +105,7 @@ def peer(
     of_data = {name: value for name, value in filled.items() if name.startswith("dataset.")}
     for name, value in (of_data | settings).items():
         put(partial, name, value)
-    return transformers.run(resolve("train", partial), settings["train.seed"], seconds, folder, **rates)
+    return transformers.run(resolve("train", partial), seconds, folder, **rates)
 
 
 def main(
