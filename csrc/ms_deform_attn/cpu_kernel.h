@@ -3,6 +3,7 @@
 // instruction set can be picked by the linker for another.
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "cpu.h"
@@ -23,6 +24,15 @@ template <class T> struct Simd {
   static inline V load(const T* p) { V v; std::memcpy(&v, p, sizeof v); return v; }
   static inline void store(T* p, V v) { std::memcpy(p, &v, sizeof v); }
   static inline V all(T x) { return x - V{}; }
+  static inline V abs(V v) { return (V)((I)v & std::numeric_limits<Int>::max()); }
+  // Zero where v is NaN. Hiding the zero from the compiler makes this one instruction instead of two.
+  static inline V positive_part(V v) {
+    V zero = {};
+#if defined(__x86_64__)
+    asm("" : "+v"(zero));
+#endif
+    return v > zero ? v : zero;
+  }
 
   // Lane i of the result is scalar Pattern<N>::at(i) of a and b laid out in a row.
   template <template <int> class Pattern> static inline V shuffle(V a, V b) {
@@ -49,8 +59,8 @@ template <int N> struct MixedSecond { static constexpr int at(int i) { return N 
 template <class T> struct Lanes {
   using Int = typename Simd<T>::Int;
   alignas(64) T width[MAX_SAMPLES], height[MAX_SAMPLES];
-  alignas(64) T last_x[MAX_SAMPLES], last_y[MAX_SAMPLES];  // the left/top cell of the right-/bottommost pair
-  alignas(64) T has_x[MAX_SAMPLES], has_y[MAX_SAMPLES];    // 1, or 0 where a level has a single column/row
+  alignas(64) T has_x[MAX_SAMPLES], has_y[MAX_SAMPLES];      // 1, or 0 where a level has a single column/row
+  alignas(64) Int last_x[MAX_SAMPLES], last_y[MAX_SAMPLES];  // the left/top cell of the right-/bottommost pair
   alignas(64) Int start[MAX_SAMPLES], row[MAX_SAMPLES];
   int64_t step_x[MAX_LEVELS], step_y[MAX_LEVELS];          // to the right and lower cell, 0 where there is none
   Int cell;
@@ -62,11 +72,11 @@ template <class T> struct Samples {
   alignas(64) typename Simd<T>::Int offset[BLOCK];  // of the top left cell, in scalars
   alignas(64) T w00[BLOCK], w01[BLOCK], w10[BLOCK], w11[BLOCK];  // times the attention weight
 };
-template <class T> struct Slopes {
-  alignas(64) T x0[BLOCK], x1[BLOCK], y0[BLOCK], y1[BLOCK];      // bilinear weights of the columns and rows
-  alignas(64) T dx0[BLOCK], dx1[BLOCK], dy0[BLOCK], dy1[BLOCK];  // their derivatives by the location
+// And what the backward pass needs again.
+template <class T> struct Kept {
+  alignas(64) T x[BLOCK], y[BLOCK];  // cells from the top left cell to the sample
   alignas(64) T weight[BLOCK];
-  alignas(64) T dots[4 * BLOCK];  // <grad_out, cell>: 4 corners of one sample, then the next sample
+  alignas(64) T dots[4 * BLOCK];     // <grad_out, cell>: 4 corners of one sample, then the next sample
 };
 
 template <class T> struct Shape {
@@ -102,44 +112,49 @@ template <class T> Lanes<T> lanes_of(const Problem& p, const Task& task, int64_t
   return lanes;
 }
 
-// Along one axis of `size` cells: the first cell of the pair that is read, and both bilinear weights. The pair always
-// lies inside the map and the weights are those of cells outside set to zero, so nothing branches: a tent over each.
+// Along one axis of `size` cells: the first cell of the pair that is read, which always lies inside the map, and how
+// many cells from it to the sample: within [0, 1] inside, up to 1 beyond at the edge, anything where the pair does not
+// count. A location that is NaN or huge converts to some cell of the map and ends far from it.
 template <class T> struct Axis {
-  typename Simd<T>::V first, floor, w0, w1;
+  typename Simd<T>::I first;
+  typename Simd<T>::V from;
 };
 template <class T>
-inline Axis<T> along(typename Simd<T>::V location, const T* size, const T* last, const T* has) {
+inline Axis<T> along(typename Simd<T>::V location, const T* size, const typename Simd<T>::Int* last) {
   using S = Simd<T>;
   using V = typename S::V;
-  const V zero = {}, one = S::all(1), sizes = S::load(size);
-  V at = location * sizes - S::all(T(0.5));
-  at = at > S::all(-2) ? at : S::all(-2);  // also takes NaN out of the map
-  at = at < sizes + one ? at : sizes + one;
-  V floor = __builtin_convertvector(__builtin_convertvector(at, typename S::I), V);
-  floor = floor > at ? floor - one : floor;
-  V first = floor > zero ? floor : zero;
-  const V limit = S::load(last);
+  using I = typename S::I;
+  const V at = location * S::load(size) - S::all(T(0.5));
+  const I zero = {};
+  I first = __builtin_convertvector(at, I), limit;  // toward zero; what is below zero is clamped
+  std::memcpy(&limit, last, sizeof limit);
+  first = first > zero ? first : zero;
   first = first < limit ? first : limit;
-  const V t = at - first;
-  V w0 = one - (t > zero ? t : -t);
-  V w1 = one - (t > one ? t - one : one - t);
-  w0 = w0 > zero ? w0 : zero;
-  w1 = (w1 > zero ? w1 : zero) * S::load(has);
-  return {first, floor, w0, w1};
+  return {first, at - __builtin_convertvector(first, V)};
 }
 
-// d weight / d location: -1 left of the floor's cell's right edge, +1 on the other side, as torch's grid_sample.
+// Bilinear weights of the first and the second cell, a tent over each, and so zero for cells outside: nothing branches.
+// `has` is 0 where there is no second cell.
+template <class T> inline typename Simd<T>::V first_weight(typename Simd<T>::V from) {
+  return Simd<T>::positive_part(Simd<T>::all(1) - Simd<T>::abs(from));
+}
+template <class T> inline typename Simd<T>::V second_weight(typename Simd<T>::V from, typename Simd<T>::V has) {
+  return Simd<T>::positive_part(has - Simd<T>::abs(from - Simd<T>::all(1)));
+}
+
+// d weight / d location of a tent over `cell`. On its kinks the slope to the right, as torch's grid_sample.
 template <class T>
-inline typename Simd<T>::V slope(typename Simd<T>::V cell, typename Simd<T>::V floor, typename Simd<T>::V size) {
+inline typename Simd<T>::V slope(typename Simd<T>::V from, T cell, typename Simd<T>::V size) {
   using V = typename Simd<T>::V;
-  const V zero = {};
-  return floor == cell ? -size : (floor == cell - Simd<T>::all(1) ? size : zero);
+  const V top = Simd<T>::all(cell), begin = Simd<T>::all(cell - 1), end = Simd<T>::all(cell + 1), zero = {};
+  const V slope = from < top ? size : -size;
+  return (from >= begin) & (from < end) ? slope : zero;
 }
 
-// Sampling arithmetic of one query and head into the block at `at`. `slopes` is null in the forward pass.
+// Sampling arithmetic of one query and head into the block at `at`. `kept` is null in the forward pass.
 template <class T>
 inline void prepare(const T* locations, const T* weights, const Shape<T>& shape, const Lanes<T>& lanes, int64_t at,
-                    Samples<T>& samples, Slopes<T>* slopes) {
+                    Samples<T>& samples, Kept<T>* kept) {
   using S = Simd<T>;
   using V = typename S::V;
   using I = typename S::I;
@@ -152,42 +167,37 @@ inline void prepare(const T* locations, const T* weights, const Shape<T>& shape,
   }
   for (int64_t i = 0; i < shape.padded; i += S::N) {
     const V a = S::load(locations + 2 * i), b = S::load(locations + 2 * i + S::N);
-    const auto x = along<T>(S::template shuffle<Even>(a, b), lanes.width + i, lanes.last_x + i, lanes.has_x + i);
-    const auto y = along<T>(S::template shuffle<Odd>(a, b), lanes.height + i, lanes.last_y + i, lanes.has_y + i);
-    const V weight = S::load(weights + i), top = y.w0 * weight, bottom = y.w1 * weight;
+    const auto x = along<T>(S::template shuffle<Even>(a, b), lanes.width + i, lanes.last_x + i);
+    const auto y = along<T>(S::template shuffle<Odd>(a, b), lanes.height + i, lanes.last_y + i);
     I start, row;
     std::memcpy(&start, lanes.start + i, sizeof start);
     std::memcpy(&row, lanes.row + i, sizeof row);
-    const I offset = start + __builtin_convertvector(y.first, I) * row +
-                     __builtin_convertvector(x.first, I) * (lanes.cell - I{});
+    const I offset = start + y.first * row + x.first * (lanes.cell - I{});
     std::memcpy(samples.offset + at + i, &offset, sizeof offset);
-    S::store(samples.w00 + at + i, top * x.w0);
-    S::store(samples.w01 + at + i, top * x.w1);
-    S::store(samples.w10 + at + i, bottom * x.w0);
-    S::store(samples.w11 + at + i, bottom * x.w1);
-    if (!slopes) continue;
-    const V width = S::load(lanes.width + i), height = S::load(lanes.height + i), one = S::all(1);
-    S::store(slopes->x0 + at + i, x.w0);
-    S::store(slopes->x1 + at + i, x.w1);
-    S::store(slopes->y0 + at + i, y.w0);
-    S::store(slopes->y1 + at + i, y.w1);
-    S::store(slopes->dx0 + at + i, slope<T>(x.first, x.floor, width));
-    S::store(slopes->dx1 + at + i, slope<T>(x.first + one, x.floor, width) * S::load(lanes.has_x + i));
-    S::store(slopes->dy0 + at + i, slope<T>(y.first, y.floor, height));
-    S::store(slopes->dy1 + at + i, slope<T>(y.first + one, y.floor, height) * S::load(lanes.has_y + i));
-    S::store(slopes->weight + at + i, weight);
+    const V weight = S::load(weights + i);
+    const V left = first_weight<T>(x.from), right = second_weight<T>(x.from, S::load(lanes.has_x + i));
+    const V top = first_weight<T>(y.from) * weight;
+    const V bottom = second_weight<T>(y.from, S::load(lanes.has_y + i)) * weight;
+    S::store(samples.w00 + at + i, top * left);
+    S::store(samples.w01 + at + i, top * right);
+    S::store(samples.w10 + at + i, bottom * left);
+    S::store(samples.w11 + at + i, bottom * right);
+    if (!kept) continue;
+    S::store(kept->x + at + i, x.from);
+    S::store(kept->y + at + i, y.from);
+    S::store(kept->weight + at + i, weight);
   }
 }
 
 // ---- forward --------------------------------------------------------------------------------------------------
 
-// NV vectors of channels of one query and head. Four accumulators per vector: one chain of dependent FMAs a corner.
+// NV vectors of channels of one query and head. Only the last addition of a sample waits for the sample before it.
 template <class T, int NV>
 inline void mix(const T* plane, const Samples<T>& samples, int64_t at, int64_t levels, int64_t points,
                 const Lanes<T>& lanes, typename Simd<T>::V (&sum)[NV]) {
   using S = Simd<T>;
   using V = typename S::V;
-  V acc[4][NV] = {};
+  for (int k = 0; k < NV; k++) sum[k] = V{};
   for (int64_t l = 0; l < levels; l++) {
     const int64_t right = lanes.step_x[l], down = lanes.step_y[l];
     for (int64_t i = at + l * points; i < at + (l + 1) * points; i++) {
@@ -196,14 +206,14 @@ inline void mix(const T* plane, const Samples<T>& samples, int64_t at, int64_t l
       const V w10 = S::all(samples.w10[i]), w11 = S::all(samples.w11[i]);
       for (int k = 0; k < NV; k++) {
         const T* c = cell + k * S::N;
-        acc[0][k] += S::load(c) * w00;
-        acc[1][k] += S::load(c + right) * w01;
-        acc[2][k] += S::load(c + down) * w10;
-        acc[3][k] += S::load(c + down + right) * w11;
+        V sample = S::load(c) * w00;
+        sample += S::load(c + right) * w01;
+        sample += S::load(c + down) * w10;
+        sample += S::load(c + down + right) * w11;
+        sum[k] += sample;
       }
     }
   }
-  for (int k = 0; k < NV; k++) sum[k] = (acc[0][k] + acc[1][k]) + (acc[2][k] + acc[3][k]);
 }
 
 template <class T, int NV>
@@ -332,7 +342,7 @@ inline void sums(typename Simd<T>::V a, typename Simd<T>::V b, typename Simd<T>:
 // products of grad_out with the four cells of `plane`.
 template <class T, int NV>
 inline void spread(const T* grad_out, int64_t room, const T* plane, T* grad, const Samples<T>& samples,
-                   Slopes<T>& slopes, int64_t at, int64_t levels, int64_t points, const Lanes<T>& lanes, bool add) {
+                   Kept<T>& kept, int64_t at, int64_t levels, int64_t points, const Lanes<T>& lanes, bool add) {
   using S = Simd<T>;
   using V = typename S::V;
   V g[NV];
@@ -346,6 +356,8 @@ inline void spread(const T* grad_out, int64_t room, const T* plane, T* grad, con
     for (int64_t i = at + l * points; i < at + (l + 1) * points; i++) {
       const int64_t offset = samples.offset[i];
       const T* cell = plane + offset;
+      const V w00 = S::all(samples.w00[i]), w01 = S::all(samples.w01[i]);
+      const V w10 = S::all(samples.w10[i]), w11 = S::all(samples.w11[i]);
       V d00 = {}, d01 = {}, d10 = {}, d11 = {};
       for (int k = 0; k < NV; k++) {
         const T* c = cell + k * S::N;
@@ -353,24 +365,21 @@ inline void spread(const T* grad_out, int64_t room, const T* plane, T* grad, con
         d01 += S::load(c + right) * g[k];
         d10 += S::load(c + down) * g[k];
         d11 += S::load(c + down + right) * g[k];
+        T* to = grad + offset + k * S::N;
+        S::store(to, S::load(to) + w00 * g[k]);
+        S::store(to + right, S::load(to + right) + w01 * g[k]);
+        S::store(to + down, S::load(to + down) + w10 * g[k]);
+        S::store(to + down + right, S::load(to + down + right) + w11 * g[k]);
       }
-      sums<T>(d00, d01, d10, d11, slopes.dots + 4 * i, add);
-      const V w00 = S::all(samples.w00[i]), w01 = S::all(samples.w01[i]);
-      const V w10 = S::all(samples.w10[i]), w11 = S::all(samples.w11[i]);
-      for (int k = 0; k < NV; k++) {
-        T* c = grad + offset + k * S::N;
-        S::store(c, S::load(c) + w00 * g[k]);
-        S::store(c + right, S::load(c + right) + w01 * g[k]);
-        S::store(c + down, S::load(c + down) + w10 * g[k]);
-        S::store(c + down + right, S::load(c + down + right) + w11 * g[k]);
-      }
+      sums<T>(d00, d01, d10, d11, kept.dots + 4 * i, add);
     }
   }
 }
 
 // From the dot products of one query and head to the gradients of its locations and weights.
 template <class T>
-inline void finish(const Slopes<T>& slopes, int64_t at, const Shape<T>& shape, T* grad_locations, T* grad_weights) {
+inline void finish(const Kept<T>& kept, int64_t at, const Shape<T>& shape, const Lanes<T>& lanes, T* grad_locations,
+                   T* grad_weights) {
   using S = Simd<T>;
   using V = typename S::V;
   alignas(64) T xy[2 * MAX_SAMPLES], w[MAX_SAMPLES];
@@ -379,21 +388,24 @@ inline void finish(const Slopes<T>& slopes, int64_t at, const Shape<T>& shape, T
   T* to_w = whole ? grad_weights : w;
   for (int64_t i = 0; i < shape.padded; i += S::N) {
     const int64_t j = at + i;
-    const T* dots = slopes.dots + 4 * j;
+    const T* dots = kept.dots + 4 * j;
     const V r0 = S::load(dots), r1 = S::load(dots + S::N), r2 = S::load(dots + 2 * S::N), r3 = S::load(dots + 3 * S::N);
     const V even0 = S::template shuffle<Even>(r0, r1), even1 = S::template shuffle<Even>(r2, r3);
     const V odd0 = S::template shuffle<Odd>(r0, r1), odd1 = S::template shuffle<Odd>(r2, r3);
     const V d00 = S::template shuffle<Even>(even0, even1), d10 = S::template shuffle<Odd>(even0, even1);
     const V d01 = S::template shuffle<Even>(odd0, odd1), d11 = S::template shuffle<Odd>(odd0, odd1);
-    const V x0 = S::load(slopes.x0 + j), x1 = S::load(slopes.x1 + j);
-    const V y0 = S::load(slopes.y0 + j), y1 = S::load(slopes.y1 + j), weight = S::load(slopes.weight + j);
+    const V x = S::load(kept.x + j), y = S::load(kept.y + j), weight = S::load(kept.weight + j);
+    const V width = S::load(lanes.width + i), height = S::load(lanes.height + i);
+    const V has_x = S::load(lanes.has_x + i), has_y = S::load(lanes.has_y + i);
+    const V x0 = first_weight<T>(x), x1 = second_weight<T>(x, has_x);
+    const V y0 = first_weight<T>(y), y1 = second_weight<T>(y, has_y);
     const V top = x0 * d00 + x1 * d01, bottom = x0 * d10 + x1 * d11;
     const V left = y0 * d00 + y1 * d10, right = y0 * d01 + y1 * d11;
-    const V gx = weight * (S::load(slopes.dx0 + j) * left + S::load(slopes.dx1 + j) * right);
-    const V gy = weight * (S::load(slopes.dy0 + j) * top + S::load(slopes.dy1 + j) * bottom);
+    const V gx = slope<T>(x, 0, width) * left + slope<T>(x, 1, width) * has_x * right;
+    const V gy = slope<T>(y, 0, height) * top + slope<T>(y, 1, height) * has_y * bottom;
     S::store(to_w + i, y0 * top + y1 * bottom);
-    S::store(to_xy + 2 * i, S::template shuffle<MixedFirst>(gx, gy));
-    S::store(to_xy + 2 * i + S::N, S::template shuffle<MixedSecond>(gx, gy));
+    S::store(to_xy + 2 * i, S::template shuffle<MixedFirst>(gx * weight, gy * weight));
+    S::store(to_xy + 2 * i + S::N, S::template shuffle<MixedSecond>(gx * weight, gy * weight));
   }
   if (!whole) {
     std::memcpy(grad_locations, xy, 2 * shape.LP * sizeof(T));
@@ -441,12 +453,12 @@ template <class T> void backward(const Problem& p, const Task& task) {
   T* grad_locations = static_cast<T*>(p.grad_locations) + (head * LP + first) * 2;
   T* grad_weights = static_cast<T*>(p.grad_weights) + head * LP + first;
   Samples<T> samples;
-  Slopes<T> slopes;
+  Kept<T> kept;
   for (int64_t q0 = task.q0; q0 < task.q1; q0 += shape.queries) {
     const int64_t q1 = q0 + shape.queries < task.q1 ? q0 + shape.queries : task.q1;
     for (int64_t q = q0; q < q1; q++)
       prepare<T>(locations + q * p.M * LP * 2, weights + q * p.M * LP, shape, lanes, (q - q0) * shape.padded,
-                 samples, &slopes);
+                 samples, &kept);
     for (int64_t q = q0; q < q1; q++) {
       const int64_t at = (q - q0) * shape.padded, next = q + shape.queries, levels = task.l1 - task.l0;
       if (next < task.q1) {
@@ -462,14 +474,14 @@ template <class T> void backward(const Problem& p, const Task& task) {
       const T* from = grad_out + q * p.M * p.D;
       int64_t d = 0;
       for (; padded - d >= 4 * S::N; d += 4 * S::N)
-        spread<T, 4>(from + d, p.D - d, plane + d, grad + d, samples, slopes, at, levels, p.P, lanes, d > 0);
+        spread<T, 4>(from + d, p.D - d, plane + d, grad + d, samples, kept, at, levels, p.P, lanes, d > 0);
       for (; padded - d >= 2 * S::N; d += 2 * S::N)
-        spread<T, 2>(from + d, p.D - d, plane + d, grad + d, samples, slopes, at, levels, p.P, lanes, d > 0);
+        spread<T, 2>(from + d, p.D - d, plane + d, grad + d, samples, kept, at, levels, p.P, lanes, d > 0);
       if (padded - d >= S::N)
-        spread<T, 1>(from + d, p.D - d, plane + d, grad + d, samples, slopes, at, levels, p.P, lanes, d > 0);
+        spread<T, 1>(from + d, p.D - d, plane + d, grad + d, samples, kept, at, levels, p.P, lanes, d > 0);
     }
     for (int64_t q = q0; q < q1; q++)
-      finish<T>(slopes, (q - q0) * shape.padded, shape, grad_locations + q * p.M * LP * 2,
+      finish<T>(kept, (q - q0) * shape.padded, shape, lanes, grad_locations + q * p.M * LP * 2,
                 grad_weights + q * p.M * LP);
   }
   if (task.packed) unpack(p, task, grad);

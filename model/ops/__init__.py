@@ -39,4 +39,4 @@ def ms_deform_attn(
     if traced or not _live(value.device.type) or not operator.takes(value, *locations.shape[3:5]):
         return ms_deform_attn_reference(value, rows, locations, weights)
     flat = [size for row in rows for size in row]
-    return torch.ops.detr_automl.ms_deform_attn(value, flat, locations, weights)
+    return torch.ops.detr_automl.ms_deform_attn.default(value, flat, locations, weights)

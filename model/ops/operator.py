@@ -146,7 +146,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
 
 def _differentiate(ctx: Any, grad_out: torch.Tensor) -> tuple[Any, ...]:
     value, locations, weights = ctx.saved_tensors
-    by_value, by_locations, by_weights = torch.ops.detr_automl.ms_deform_attn_backward(
+    by_value, by_locations, by_weights = torch.ops.detr_automl.ms_deform_attn_backward.default(
         grad_out, value, ctx.shapes, locations, weights
     )
     return by_value, None, by_locations, by_weights
