@@ -191,13 +191,15 @@ inline void prepare(const T* locations, const T* weights, const Shape<T>& shape,
 
 // ---- forward --------------------------------------------------------------------------------------------------
 
-// NV vectors of channels of one query and head. Only the last addition of a sample waits for the sample before it.
+// NV vectors of channels of one query and head. As many chains of dependent FMAs as keep both units busy and fit the
+// registers: a chain a corner, or with four vectors of channels one for the left and one for the right corners.
 template <class T, int NV>
 inline void mix(const T* plane, const Samples<T>& samples, int64_t at, int64_t levels, int64_t points,
                 const Lanes<T>& lanes, typename Simd<T>::V (&sum)[NV]) {
   using S = Simd<T>;
   using V = typename S::V;
-  for (int k = 0; k < NV; k++) sum[k] = V{};
+  constexpr int CHAINS = NV >= 4 ? 2 : 4;
+  V acc[CHAINS][NV] = {};
   for (int64_t l = 0; l < levels; l++) {
     const int64_t right = lanes.step_x[l], down = lanes.step_y[l];
     for (int64_t i = at + l * points; i < at + (l + 1) * points; i++) {
@@ -206,13 +208,16 @@ inline void mix(const T* plane, const Samples<T>& samples, int64_t at, int64_t l
       const V w10 = S::all(samples.w10[i]), w11 = S::all(samples.w11[i]);
       for (int k = 0; k < NV; k++) {
         const T* c = cell + k * S::N;
-        V sample = S::load(c) * w00;
-        sample += S::load(c + right) * w01;
-        sample += S::load(c + down) * w10;
-        sample += S::load(c + down + right) * w11;
-        sum[k] += sample;
+        acc[0][k] += S::load(c) * w00;
+        acc[1][k] += S::load(c + right) * w01;
+        acc[2 % CHAINS][k] += S::load(c + down) * w10;
+        acc[3 % CHAINS][k] += S::load(c + down + right) * w11;
       }
     }
+  }
+  for (int k = 0; k < NV; k++) {
+    sum[k] = acc[0][k] + acc[1][k];
+    if (CHAINS == 4) sum[k] += acc[2 % CHAINS][k] + acc[3 % CHAINS][k];
   }
 }
 
