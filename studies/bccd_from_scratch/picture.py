@@ -32,7 +32,7 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
         left.bar(place, sum(scores) / len(scores), color=colour, alpha=0.5)
         left.scatter([place] * len(scores), scores, color=colour, zorder=2)
     names = [entrant.replace("_", "\n") + f"\n{minutes:g} minutes" for entrant, minutes in timed]
-    left.set_xticks(range(len(timed)), names, fontsize=8)
+    left.set_xticks(range(len(timed)), names, fontsize=7)
     left.set_title("test mAP; a dot a seed")
     for run in runs:
         if "val_mAP" in run:
