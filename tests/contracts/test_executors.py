@@ -347,8 +347,9 @@ def test_a_lost_ray_actor_ends_its_trial_once(late: Told) -> None:
 # ---- a driver that dies ---------------------------------------------------------------------------------------------
 
 DRIVER = """
-    import sys, time
+    import signal, sys
     from pathlib import Path
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background is born ignoring it
     from tests.contracts.test_executors import Told, make_executor, make_job
     root = Path(sys.argv[2])
     spec = {"epochs": 1, "then": "strays_and_hang", "stubborn": True}
