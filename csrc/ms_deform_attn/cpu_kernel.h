@@ -406,11 +406,11 @@ inline void finish(const Kept<T>& kept, int64_t at, const Shape<T>& shape, const
     const V y0 = first_weight<T>(y), y1 = second_weight<T>(y, has_y);
     const V top = x0 * d00 + x1 * d01, bottom = x0 * d10 + x1 * d11;
     const V left = y0 * d00 + y1 * d10, right = y0 * d01 + y1 * d11;
-    const V gx = slope<T>(x, 0, width) * left + slope<T>(x, 1, width) * has_x * right;
-    const V gy = slope<T>(y, 0, height) * top + slope<T>(y, 1, height) * has_y * bottom;
+    const V gx = weight * (slope<T>(x, 0, width) * left + slope<T>(x, 1, width) * has_x * right);
+    const V gy = weight * (slope<T>(y, 0, height) * top + slope<T>(y, 1, height) * has_y * bottom);
     S::store(to_w + i, y0 * top + y1 * bottom);
-    S::store(to_xy + 2 * i, S::template shuffle<MixedFirst>(gx * weight, gy * weight));
-    S::store(to_xy + 2 * i + S::N, S::template shuffle<MixedSecond>(gx * weight, gy * weight));
+    S::store(to_xy + 2 * i, S::template shuffle<MixedFirst>(gx, gy));
+    S::store(to_xy + 2 * i + S::N, S::template shuffle<MixedSecond>(gx, gy));
   }
   if (!whole) {
     std::memcpy(grad_locations, xy, 2 * shape.LP * sizeof(T));

@@ -161,7 +161,7 @@ def _listing(url: str) -> tuple[dict[str, dict[str, Any]], Any]:
         found = system.find(root, detail=True)
     except ImportError as error:
         protocol = url.partition("://")[0]
-        hint = ": pip install 's3fs>=2024.2'" if protocol == "s3" else ""
+        hint = ": pip install 'detr-automl[s3]'" if protocol == "s3" else ""
         raise NotRunnable(f"{url}: {protocol}:// needs a package that is not here{hint} ({error})") from None
     except Exception as error:  # every protocol has errors of its own
         raise UserError(f"{url}: cannot be listed ({type(error).__name__}: {error})") from None
