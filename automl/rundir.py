@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from automl.errors import UserError
+from safe_documents import dump_yaml
 
 FORMAT = 1
 
@@ -42,7 +41,7 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def write_yaml(path: Path, document: Any) -> None:
-    write_text(path, yaml.safe_dump(document, sort_keys=False))
+    write_text(path, dump_yaml(document))
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,30 @@
+"""Documents that people write, read for the engine: safe_documents, its errors as ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from automl.errors import SpecError
+from safe_documents import DocumentError, read_json, read_yaml
+
+
+def load_yaml(source: Path | str, where: str = "") -> Any:
+    """The value of a YAML file (`source` a Path) or of text; None for an empty one. `where`: how messages call it.
+
+    Raises `SpecError` with file, line and column, also when there is no such file.
+    """
+    try:
+        return read_yaml(source, where)
+    except DocumentError as error:
+        raise SpecError(str(error)) from None
+    except OSError as error:
+        raise SpecError(f"{where or source}: cannot be read: {error.strerror}") from None
+
+
+def load_json(path: Path, max_bytes: int) -> Any:
+    """The value of a JSON file of at most `max_bytes`. Raises `SpecError`; `FileNotFoundError` passes."""
+    try:
+        return read_json(path, max_bytes)
+    except DocumentError as error:
+        raise SpecError(str(error)) from None

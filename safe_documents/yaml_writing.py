@@ -1,0 +1,28 @@
+"""Plain values as YAML that `read_yaml` reads back as they were."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from safe_documents.scalars import FLOAT, INTEGER, PLAIN
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's, which knows YAML 1.1's numbers, told of ours too: text that looks like one is quoted."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _kind, _pattern in (("float", FLOAT), ("int", INTEGER)):
+    _Dumper.add_implicit_resolver(
+        PLAIN + _kind, re.compile(f"(?:{_pattern.pattern})$"), list("-+.0123456789")
+    )
+
+
+def dump_yaml(document: Any) -> str:
+    """`document`, of mappings, lists, text, numbers, booleans and None, as YAML in its own order."""
+    return str(yaml.dump(document, Dumper=_Dumper, sort_keys=False))
