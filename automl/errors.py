@@ -5,7 +5,8 @@ AutoMLError              exit 1   something failed that the user did not cause
 │   ├── SpecError                 a spec, a key, a value
 │   ├── SpaceError                a search space that cannot be built or a choice outside it
 │   └── PolicyError               AutoML is on but cannot run, and why
-└── StudyBusy            exit 1   another driver holds the run folder
+├── StudyBusy            exit 1   another driver holds the run folder
+└── StudyGone            exit 1   somebody has deleted the study from its database
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ class PolicyError(UserError):
 
 
 class StudyBusy(AutoMLError):
+    pass
+
+
+class StudyGone(AutoMLError):
     pass
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,22 +43,6 @@ def write_yaml(path: Path, document: Any) -> None:
     write_text(path, dump_yaml(document))
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics.jsonl; a last line cut short by a crash is left out."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(record, dict):
-                records.append(record)
-    return records
-
-
 @dataclass(frozen=True)
 class RunDir:
     root: Path
@@ -74,9 +57,6 @@ class RunDir:
 
     def trial(self, number: int) -> Path:
         return self.root / "trials" / f"{number:04d}"
-
-    def records(self, number: int) -> list[dict[str, Any]]:
-        return read_records(self.trial(number) / "metrics.jsonl")
 
     def write_run(self, document: dict[str, Any]) -> None:
         url = document["request"]["storage"]
@@ -102,21 +82,3 @@ class RunDir:
         if secret.exists():
             document["request"]["storage"] = secret.read_text()
         return dict(document)
-
-    def checkpoint(self, number: int, epoch: int) -> Path | None:
-        """The checkpoint a trial's epoch wrote, if it is still there."""
-        for record in self.records(number):
-            if record.get("epoch") == epoch and record.get("checkpoint"):
-                path = self.trial(number) / str(record["checkpoint"])
-                return path if path.is_file() else None
-        return None
-
-    def drop_checkpoints(self, number: int, keep: Iterable[str | None]) -> None:
-        """Delete the trial's checkpoints but those named; the `latest` link goes when its target does."""
-        kept = {name for name in keep if name}
-        for path in self.trial(number).glob("model_epoch_*.pth"):
-            if path.name not in kept:
-                path.unlink(missing_ok=True)
-        for link in self.trial(number).glob("*_latest.pth"):
-            if not link.exists():
-                link.unlink(missing_ok=True)

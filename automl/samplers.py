@@ -1,18 +1,22 @@
-"""Samplers by name: what proposes the next configuration. Each is made anew for every trial from its own seed,
-so that a restarted driver proposes what the first one would have."""
+"""Samplers by name: what proposes the next configuration. Each is made anew for every trial from its own seed, so that
+a restarted driver proposes what the first one would have.
+
+A sampler is any of Optuna's kind (`optuna.samplers.BaseSampler`) made by `f(seed=..., **options)`: a function here, or
+in any package under the entry point group `automl.samplers`, and its line in `SAMPLERS`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from automl.errors import UserError, did_you_mean
+from automl.roles import build, check_name
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 
-def _tpe(seed: int) -> BaseSampler:
+def tpe(seed: int, n_startup_trials: int = 10, n_ei_candidates: int = 24) -> BaseSampler:
     """Tree-structured Parzen estimator, multivariate, with running trials counted as bad (constant liar)."""
     import warnings
 
@@ -21,29 +25,34 @@ def _tpe(seed: int) -> BaseSampler:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+        return TPESampler(
+            seed=seed, multivariate=True, group=True, constant_liar=True,
+            n_startup_trials=n_startup_trials, n_ei_candidates=n_ei_candidates,
+        )  # fmt: skip
 
 
-def _gp(seed: int) -> BaseSampler:
+def gp(seed: int, n_startup_trials: int = 10) -> BaseSampler:
     """Gaussian process with expected improvement; a suggestion takes 1 s at 200 trials and 26 s at 1000."""
     from optuna.samplers import GPSampler
 
-    return GPSampler(seed=seed)
+    return GPSampler(seed=seed, n_startup_trials=n_startup_trials)
 
 
-def _random(seed: int) -> BaseSampler:
+def random(seed: int) -> BaseSampler:
+    """Independent draws, each parameter on its own scale."""
     from optuna.samplers import RandomSampler
 
     return RandomSampler(seed=seed)
 
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {"tpe": _tpe, "gp": _gp, "random": _random}
+SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"tpe": tpe, "gp": gp, "random": random}
 
 
-def make(name: str, seed: int) -> BaseSampler:
-    """A sampler by name. Raises `UserError` for an unknown one."""
-    if name not in SAMPLERS:
-        raise UserError(
-            f"--sampler must be one of {', '.join(SAMPLERS)}, but got '{name}'{did_you_mean(name, SAMPLERS)}"
-        )
-    return SAMPLERS[name](seed)
+def check(text: str) -> None:
+    """Raises `UserError` when `text` ("NAME" or "NAME:option=value,...") names no sampler."""
+    check_name("--sampler", text, SAMPLERS, "automl.samplers")
+
+
+def make(text: str, seed: int) -> Any:
+    """A sampler from "NAME" or "NAME:option=value,...". Raises `UserError` for what it does not take."""
+    return build("--sampler", text, SAMPLERS, "automl.samplers", seed=seed)

@@ -1,55 +1,121 @@
-"""Schedulers by name: what stops a trial before its last epoch. Each is a pure function of the learning curves
-in the storage, so nothing is lost when the driver dies.
+"""Schedulers by name: what stops or pauses a trial before its last epoch, and which paused one goes on.
 
-A curve is {epoch (0-based): metric}; a trial's worth at an epoch is its best metric up to then. Higher is better.
+A scheduler is asked with a `View` of the study and keeps nothing, so nothing is lost when the driver dies. A new one
+is a class here, or in any package under the entry point group `automl.schedulers`, and its line in `SCHEDULERS`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from automl.errors import UserError, did_you_mean
+from automl.roles import build, check_name
 
-Curve = Mapping[int, float]
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+Curve = Mapping[int, float]  # 0-based epoch -> metric
+ETA = 3
 
 
-def never(epoch: int, curve: Curve, others: Sequence[Curve], num_epochs: int) -> str | None:
-    """Let every trial run to its end."""
-    return None
+@dataclass(frozen=True)
+class Verdict:
+    """`action`: stop (the trial ends) or pause (it may be promoted later from its checkpoint)."""
+
+    action: str
+    reason: str
 
 
-def successive_halving(epoch: int, curve: Curve, others: Sequence[Curve], num_epochs: int) -> str | None:
+@dataclass(frozen=True)
+class View:
+    """The study as a scheduler sees it. `reached[epoch][number]`: a trial's best metric up to that epoch, of those that
+    got there, turned so that higher is better; `text` gives such a value as the trainer reported it. `trials` are
+    Optuna's (values as reported, `user_attrs["params"]`); `paused`: number -> epoch."""
+
+    trials: Sequence[FrozenTrial]
+    reached: Mapping[int, Mapping[int, float]]
+    paused: Mapping[int, int] = field(default_factory=dict)
+    text: Callable[[float], str] = "{:.4f}".format
+
+    def standing(self, number: int, epoch: int) -> tuple[float, list[float]]:
+        """(the trial's best up to the epoch, the same of all others that got there)."""
+        there = self.reached.get(epoch, {})
+        return there.get(number, -math.inf), [value for other, value in there.items() if other != number]
+
+
+class Scheduler:
+    """Lets every trial run to its end."""
+
+    def decide(self, view: View, number: int, epoch: int, num_epochs: int) -> Verdict | None:
+        """After a trial's epoch (0-based; never its last, never of the default configuration): None to go on."""
+        return None
+
+    def promote(self, view: View) -> int | None:
+        """The paused trial that goes on now; None for a new configuration instead."""
+        return None
+
+
+class Halving(Scheduler):
     """Asynchronous successive halving (Li et al. 2020, arXiv:1810.05934) with reduction factor 3: at a third
     and a ninth of the epochs a trial goes on only while it is among the best third of those that got there.
 
     A tie with the last that may go on is no reason to stop: early in a training every metric can still be 0.
     """
-    if epoch not in rungs(num_epochs):
-        return None
-    mine = best_until(curve, epoch)
-    there = sorted((best_until(o, epoch) for o in others if max(o, default=-1) >= epoch), reverse=True)
-    rank = sum(value > mine for value in there)
-    allowed = max(1, (len(there) + 1) // ETA)
-    if rank < allowed:
-        return None
-    return f"{mine:.4f} at epoch {epoch + 1} is rank {rank + 1} of {len(there) + 1}; the best {allowed} go on"
+
+    action: ClassVar[str] = "stop"
+
+    def decide(self, view: View, number: int, epoch: int, num_epochs: int) -> Verdict | None:
+        if epoch not in rungs(num_epochs):
+            return None
+        mine, others = view.standing(number, epoch)
+        rank, allowed = sum(value > mine for value in others), _allowed(len(others) + 1)
+        if rank < allowed:
+            return None
+        of = f"rank {rank + 1} of {len(others) + 1}; the best {allowed} go on"
+        return Verdict(self.action, f"{view.text(mine)} at epoch {epoch + 1} is {of}")
 
 
-def median(epoch: int, curve: Curve, others: Sequence[Curve], num_epochs: int) -> str | None:
+class PausingHalving(Halving):
+    """The same, but a trial that falls behind waits, and goes on when later results put it into the best third."""
+
+    action: ClassVar[str] = "pause"
+
+    def promote(self, view: View) -> int | None:
+        for epoch in sorted(set(view.paused.values()), reverse=True):
+            there = view.reached.get(epoch, {})
+            best = sorted(there, key=lambda number: (-there[number], number))[: _allowed(len(there))]
+            for number in best:
+                if view.paused.get(number) == epoch:
+                    return number
+        return None
+
+
+class Median(Scheduler):
     """Stop below the median of what at least three others had reached by the same epoch (Golovin et al. 2017,
     Vizier), from a third of the epochs on."""
-    there = sorted(best_until(o, epoch) for o in others if max(o, default=-1) >= epoch)
-    if len(there) < 3 or epoch + 1 < num_epochs / 3 or epoch + 1 >= num_epochs:
-        return None
-    middle = there[len(there) // 2]
-    mine = best_until(curve, epoch)
-    return f"{mine:.4f} at epoch {epoch + 1} is below the median {middle:.4f}" if mine < middle else None
+
+    def decide(self, view: View, number: int, epoch: int, num_epochs: int) -> Verdict | None:
+        if epoch + 1 < num_epochs / 3:
+            return None
+        mine, others = view.standing(number, epoch)
+        if len(others) < 3:
+            return None
+        middle = sorted(others)[len(others) // 2]
+        if mine >= middle:
+            return None
+        return Verdict(
+            "stop", f"{view.text(mine)} at epoch {epoch + 1} is below the median {view.text(middle)}"
+        )
 
 
-ETA = 3
-Scheduler = Callable[[int, Curve, Sequence[Curve], int], str | None]
-SCHEDULERS: dict[str, Scheduler] = {"halving": successive_halving, "median": median, "none": never}
+SCHEDULERS: dict[str, Callable[..., Scheduler]] = {
+    "halving": Halving,
+    "asha": PausingHalving,
+    "median": Median,
+    "none": Scheduler,
+}
 
 
 def rungs(num_epochs: int) -> list[int]:
@@ -57,15 +123,15 @@ def rungs(num_epochs: int) -> list[int]:
     return sorted({math.ceil(num_epochs / ETA**k) - 1 for k in (1, 2)} - {num_epochs - 1})
 
 
-def best_until(curve: Curve, epoch: int) -> float:
-    """The best metric up to and including an epoch; -inf when there is none."""
-    return max((value for at, value in curve.items() if at <= epoch), default=float("-inf"))
+def _allowed(there: int) -> int:
+    return max(1, there // ETA)
 
 
-def make(name: str) -> Scheduler:
-    """A scheduler by name. Raises `UserError` for an unknown one."""
-    if name not in SCHEDULERS:
-        raise UserError(
-            f"--scheduler must be one of {', '.join(SCHEDULERS)}, but got '{name}'{did_you_mean(name, SCHEDULERS)}"
-        )
-    return SCHEDULERS[name]
+def check(text: str) -> None:
+    """Raises `UserError` when `text` ("NAME" or "NAME:option=value,...") names no scheduler."""
+    check_name("--scheduler", text, SCHEDULERS, "automl.schedulers")
+
+
+def make(text: str, **context: Any) -> Scheduler:
+    """A scheduler from "NAME" or "NAME:option=value,...". Raises `UserError` for what it does not take."""
+    return build("--scheduler", text, SCHEDULERS, "automl.schedulers", **context)

@@ -1,51 +1,71 @@
-"""The study: ask, report, should_stop, tell, best. The only writer of the Optuna storage, which with the trial
-folders is the only truth: nothing here needs to survive the driver.
+"""The study: ask, report, decide, tell, best. The only writer of the Optuna storage, which with the trial folders is
+the only truth: nothing here needs to survive the driver.
+
+What is in the storage is read once, when the study is opened; from then on its copy in memory is kept in step with
+every write, so that no decision waits for a database, however many trials there are.
 
 User attributes of a trial: `params` (the real values by dotted name), `reason` (why it ended), `best_epoch`,
-`retries`. Of the study: `elapsed_s` (wall time over all drivers).
+`retries`, `paused` (the epoch after which it waits; -1 when it goes on). Of the study: `elapsed_s` (wall time over all
+drivers).
 """
 
 from __future__ import annotations
 
+import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from automl import samplers, seeds
-from automl.schedulers import Curve, Scheduler, best_until
+from automl.errors import StudyGone
+from automl.schedulers import Curve, Scheduler, Verdict, View
 
 if TYPE_CHECKING:
-    import optuna
     from optuna.trial import FrozenTrial
 
     from automl.space import SearchSpace
+
+LONGEST_SKIP = 1000  # epochs; a trainer may number them as it likes
+ELAPSED_STEP_S = 1.0  # the running time is stored when it has grown by so much
 
 
 @dataclass(frozen=True)
 class Best:
     number: int
-    epoch: int
-    value: float
+    epoch: int  # 0-based
+    value: float  # as the trainer reported it
     params: dict[str, Any]
     complete: bool  # False: no trial ran to its end, this is the best of those stopped
 
 
 class Study:
-    """One search. Values are maximised; a trial's value is its best epoch's metric."""
+    """One search. A trial's value is its best epoch's metric, as the trainer reported it.
 
-    def __init__(self, storage: Any, name: str, space: SearchSpace, sampler: str, seed: int) -> None:
+    `fixed` are configurations to run before the sampler's, the default first. `earlier` are finished trials of
+    other runs in this space's terms, which teach the sampler and cannot win.
+    """
+
+    def __init__(
+        self,
+        storage: Any,
+        name: str,
+        space: SearchSpace,
+        sampler: str,
+        seed: int,
+        maximize: bool = True,
+        fixed: Sequence[Mapping[str, Any]] | None = None,
+        earlier: Sequence[FrozenTrial] = (),
+    ) -> None:
         import optuna
 
-        self.space, self.sampler, self.seed = space, sampler, seed
-        self._handles: dict[int, optuna.trial.Trial] = {}
-        self.study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            direction="maximize",
-            load_if_exists=True,
-            sampler=samplers.make("random", 0),
+        self.space, self.sampler, self.seed, self.earlier = space, sampler, seed, list(earlier)
+        self.fixed = [dict(space.default)] if fixed is None else [dict(params) for params in fixed]
+        direction = "maximize" if maximize else "minimize"
+        made = optuna.create_study(
+            storage=storage, study_name=name, direction=direction, load_if_exists=True
         )
+        self._load(storage, name, made)
 
     @classmethod
     def reading(cls, storage: Any, name: str) -> Study:
@@ -53,118 +73,218 @@ class Study:
         import optuna
 
         study = cls.__new__(cls)
-        study.study = optuna.load_study(study_name=name, storage=storage)
+        study._load(storage, name, optuna.load_study(study_name=name, storage=storage))
         return study
 
+    def _load(self, storage: Any, name: str, study: Any) -> None:
+        self.storage, self.name, self.study = storage, name, study
+        self.direction = study.direction
+        self.sign = 1.0 if study.direction.name == "MAXIMIZE" else -1.0
+        self._id = storage.get_study_id_from_name(name)
+        self._trials: list[FrozenTrial] = storage.get_all_trials(self._id)
+        self._elapsed_s = float(storage.get_study_user_attrs(self._id).get("elapsed_s", 0.0))
+        self._reached: dict[int, dict[int, float]] = {}
+        self._furthest: dict[int, tuple[int, float]] = {}  # number -> (last epoch, best up to there)
+        self._leaders: list[tuple[bool, float, int]] = []  # of those that ended, best first: see `rank`
+        self._paused: dict[int, int] = {}
+        self.epochs_reported = 0
+        for trial in self._trials:
+            for epoch in sorted(trial.intermediate_values):
+                self._count(trial.number, epoch, trial.intermediate_values[epoch])
+            self._place(trial)
+
+    # ---- looking --------------------------------------------------------------------------------------------
+
     def trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
+        return self._trials
 
-    def enqueue_default(self) -> None:
-        """Make the default configuration trial 0; nothing when the study has trials."""
-        if not self.trials():
-            self.study.enqueue_trial(self.space.enqueue_params(self.space.default))
+    def frozen(self, number: int) -> FrozenTrial:
+        return self._trials[number]
 
-    def ask(self) -> tuple[int, dict[str, Any]]:
-        """The next trial's number and params, proposed by a sampler seeded from (study seed, number)."""
-        number = sum(trial.state.name != "WAITING" for trial in self.trials())
-        self.study.sampler = samplers.make(self.sampler, seeds.derive(self.seed, number, "sampler"))
-        trial = self.study.ask()
-        self._handles[trial.number] = trial
-        params = self.space.suggest(trial)
-        trial.set_user_attr("params", params)
-        return trial.number, params
+    def curves(self) -> Sequence[Curve]:
+        return [t.intermediate_values for t in self._trials]
 
-    def adopt(self) -> list[tuple[int, dict[str, Any]]]:
-        """(number, params) of the trials that a dead driver left RUNNING; call only while holding the run's lock.
+    def paused(self) -> dict[int, int]:
+        """Number -> the epoch after which the trial waits."""
+        return dict(self._paused)
 
-        A trial that died between ask and its first attribute is proposed again from the same seed.
-        """
-        adopted = []
-        for trial in self.trials():
-            if trial.state.name == "RUNNING":
-                params = trial.user_attrs.get("params")
-                if params is None:
-                    self.study.sampler = samplers.make(
-                        self.sampler, seeds.derive(self.seed, trial.number, "sampler")
-                    )
-                    params = self.space.suggest(self._live(trial.number))
-                    self._live(trial.number).set_user_attr("params", params)
-                adopted.append((trial.number, dict(params)))
-        return adopted
-
-    def report(self, number: int, epoch: int, value: float) -> None:
-        """Store one epoch's metric; an epoch that is there already stays as it is."""
-        if epoch not in self.frozen(number).intermediate_values and math.isfinite(value):
-            self._live(number).report(value, epoch)
-
-    def should_stop(self, number: int, epoch: int, scheduler: Scheduler, num_epochs: int) -> str | None:
-        """The scheduler's reason to stop the trial after this epoch, or None."""
-        others = [
-            t.intermediate_values for t in self.trials() if t.number != number and t.intermediate_values
-        ]
-        return scheduler(epoch, self.frozen(number).intermediate_values, others, num_epochs)
-
-    def tell(self, number: int, state: str, reason: str) -> None:
-        """End a trial: COMPLETE or PRUNED with its best epoch, FAIL with none. A trial that ended stays so.
-
-        A COMPLETE without any finite metric becomes FAIL.
-        """
-        import optuna
-
-        frozen = self.frozen(number)
-        if frozen.state.is_finished():
-            return
-        curve = frozen.intermediate_values
-        if not curve and state == "COMPLETE":
-            state, reason = "FAIL", "it reported no metric"
-        live = self._live(number)
-        live.set_user_attr("reason", reason)
-        if curve:
-            live.set_user_attr("best_epoch", best_epoch(curve))
-        value = max(curve.values()) if state == "COMPLETE" else None
-        self.study.tell(live, value, optuna.trial.TrialState[state])
+    def view(self) -> View:
+        """What a scheduler is shown."""
+        return View(self._trials, self._reached, self._paused, lambda value: f"{self.sign * value:.4f}")
 
     def best(self) -> Best | None:
         """The best COMPLETE trial, ties to the lower number; without one the best that was stopped; or None."""
-        for complete in (True, False):
-            ended = [
-                t for t in self.trials() if t.intermediate_values and (t.state.name == "COMPLETE") == complete
-            ]
-            if ended:
-                top = max(ended, key=lambda t: (max(t.intermediate_values.values()), -t.number))
-                curve = top.intermediate_values
-                epoch = best_epoch(curve)
-                return Best(top.number, epoch, curve[epoch], dict(top.user_attrs.get("params", {})), complete)
-        return None
+        if self._leaders and not self._leaders[0][0]:
+            return self.result(self._leaders[0][2])
+        return next(iter(self.ranked()), None)
 
-    def curves(self) -> Sequence[Curve]:
-        return [t.intermediate_values for t in self.trials()]
+    def ranked(self) -> list[Best]:
+        """Every trial with a metric, best first: COMPLETE ones before those that were stopped or still run."""
+        found = [self.result(t.number) for t in self._trials if t.intermediate_values]
+        return sorted(found, key=self.rank)
 
-    def frozen(self, number: int) -> FrozenTrial:
-        return self.trials()[number]
+    def leaders(self, count: int) -> list[Best]:
+        """The best `count` of the trials that ended: of the COMPLETE ones, or without one of those stopped."""
+        top = [entry for entry in self._leaders[:count] if entry[0] == self._leaders[0][0]]
+        return [self.result(number) for _, _, number in top]
+
+    def rank(self, best: Best) -> tuple[bool, float, int]:
+        """Sorts results best first."""
+        return not best.complete, -self.sign * best.value, best.number
+
+    def result(self, number: int, among: Collection[int] | None = None) -> Best:
+        """How a trial that has reported did: at the epoch it was told with, else at its best (of the epochs
+        `among`, where it reported any of them)."""
+        trial = self.frozen(number)
+        curve = trial.intermediate_values
+        epoch = trial.user_attrs.get("best_epoch")
+        if epoch is None or epoch not in curve or among is not None:
+            epoch = self.best_epoch(curve, among)
+        params = dict(trial.user_attrs.get("params", {}))
+        return Best(number, epoch, curve[epoch], params, trial.state.name == "COMPLETE")
+
+    def best_epoch(self, curve: Curve, among: Collection[int] | None = None) -> int:
+        """The first epoch that has the curve's best metric; of those `among`, when the curve has any of them."""
+        epochs = [epoch for epoch in curve if among is None or epoch in among] or list(curve)
+        return min(epochs, key=lambda epoch: (-self.sign * curve[epoch], epoch))
+
+    # ---- trials begin ---------------------------------------------------------------------------------------
+
+    def ask(self) -> tuple[int, dict[str, Any]]:
+        """The next trial's number and params: the default, the other fixed ones, then what a sampler seeded from
+        (study seed, number) proposes. It is written whole, RUNNING, or not at all."""
+        number = len(self._trials)
+        proposal = self._propose(number)
+        trial_id = self._write(self.storage.create_new_trial, self._id, template_trial=proposal.trial)
+        self._trials.append(self.storage.get_trial(trial_id))
+        return number, proposal.params
+
+    def adopt(self) -> list[tuple[int, dict[str, Any]]]:
+        """(number, params) of the trials that a dead driver left unfinished and not paused; call only while holding
+        the run's lock. A trial without params (earlier versions wrote it in several steps) is proposed again."""
+        adopted = []
+        for trial in self._trials:
+            if trial.state.is_finished() or trial.number in self.paused():
+                continue
+            if "params" not in trial.user_attrs:
+                self._complete(trial)
+            adopted.append((trial.number, dict(trial.user_attrs["params"])))
+        return adopted
+
+    def _propose(self, number: int) -> Any:
+        from automl.proposals import propose
+
+        sampler = samplers.make(self.sampler, seeds.derive(self.seed, number, "sampler"))
+        fixed = self.space.enqueue_params(self.fixed[number]) if number < len(self.fixed) else None
+        history = [*self.earlier, *self._trials[:number]]
+        return propose(self.space, sampler, history, number, self.direction, fixed)
+
+    def _complete(self, trial: FrozenTrial) -> None:
+        proposal = self._propose(trial.number)
+        for name, value in proposal.trial.params.items():
+            if name not in trial.params:
+                axis = proposal.trial.distributions[name]
+                self._write(
+                    self.storage.set_trial_param, trial._trial_id, name, axis.to_internal_repr(value), axis
+                )
+        self._set(trial, "params", proposal.params)
+
+    # ---- trials go on -----------------------------------------------------------------------------------------
+
+    def report(self, number: int, epoch: int, value: float) -> None:
+        """Store one epoch's metric; an epoch that is there already stays as it is."""
+        trial = self.frozen(number)
+        if epoch not in trial.intermediate_values and math.isfinite(value):
+            self._write(self.storage.set_trial_intermediate_value, trial._trial_id, epoch, value)
+            trial.intermediate_values[epoch] = value
+            self._count(number, epoch, value)
+
+    def decide(self, number: int, epoch: int, scheduler: Scheduler, num_epochs: int) -> Verdict | None:
+        """What the scheduler says of a trial after this epoch; None to go on."""
+        return scheduler.decide(self.view(), number, epoch, num_epochs)
+
+    def set_paused(self, number: int, epoch: int) -> None:
+        """Note that the trial waits after this epoch; -1: it goes on."""
+        self._set(self.frozen(number), "paused", epoch)
+        self._place(self.frozen(number))
 
     def count_retry(self, number: int) -> int:
         """Note one more start of a trial after a crash; returns how many there have been."""
-        retries = int(self.frozen(number).user_attrs.get("retries", 0)) + 1
-        self._live(number).set_user_attr("retries", retries)
-        return retries
+        trial = self.frozen(number)
+        self._set(trial, "retries", int(trial.user_attrs.get("retries", 0)) + 1)
+        return int(trial.user_attrs["retries"])
+
+    def tell(self, number: int, state: str, reason: str, among: Collection[int] | None = None) -> None:
+        """End a trial: COMPLETE or PRUNED with its best epoch (of those `among`, see `result`), FAIL with none. A trial
+        that ended stays so. A COMPLETE without any finite metric becomes FAIL."""
+        from optuna.trial import TrialState
+
+        trial = self.frozen(number)
+        if trial.state.is_finished():
+            return
+        curve = trial.intermediate_values
+        if not curve and state == "COMPLETE":
+            state, reason = "FAIL", "it reported no metric"
+        self._set(trial, "reason", reason)
+        value = None
+        if curve:
+            best = self.best_epoch(curve, among)
+            self._set(trial, "best_epoch", best)
+            value = curve[best]
+        values = [value] if state == "COMPLETE" and value is not None else None
+        self._write(self.storage.set_trial_state_values, trial._trial_id, TrialState[state], values)
+        self._trials[number] = self.storage.get_trial(trial._trial_id)
+        self._place(self._trials[number])
 
     def elapsed_s(self) -> float:
-        return float(self.study.user_attrs.get("elapsed_s", 0.0))
+        return self._elapsed_s
 
-    def set_elapsed_s(self, seconds: float) -> None:
-        self.study.set_user_attr("elapsed_s", round(seconds, 3))
+    def set_elapsed_s(self, seconds: float, now: bool = False) -> None:
+        """Keep the running time; stored when it has grown by a second, or `now`."""
+        if now or abs(seconds - self._elapsed_s) >= ELAPSED_STEP_S:
+            self._elapsed_s = round(seconds, 3)
+            self._write(self.storage.set_study_user_attr, self._id, "elapsed_s", self._elapsed_s)
 
-    def _live(self, number: int) -> optuna.trial.Trial:
-        """A writable handle by trial *number*. Kept, because making one runs the sampler again; made from the id,
-        because ids start at 1 and count over all studies of a database."""
-        import optuna
+    # ---- writing ------------------------------------------------------------------------------------------------
 
-        if number not in self._handles:
-            self._handles[number] = optuna.trial.Trial(self.study, self.frozen(number)._trial_id)
-        return self._handles[number]
+    def _set(self, trial: FrozenTrial, name: str, value: Any) -> None:
+        self._write(self.storage.set_trial_user_attr, trial._trial_id, name, value)
+        trial.user_attrs[name] = value
 
+    def _write(self, write: Any, *args: Any, **kwargs: Any) -> Any:
+        """Write to the storage; a study that somebody has deleted there is told as such."""
+        try:
+            return write(*args, **kwargs)
+        except Exception as error:
+            if isinstance(error, KeyError) or not self._exists():
+                raise StudyGone(
+                    f"the study {self.name} is no longer in its database (deleted there?); its trials' folders are "
+                    "whole, and automl resume takes them up again"
+                ) from None
+            raise
 
-def best_epoch(curve: Curve) -> int:
-    """The first epoch that has the curve's best metric."""
-    return min(epoch for epoch in curve if curve[epoch] == best_until(curve, max(curve)))
+    def _exists(self) -> bool:
+        try:
+            return bool(self.storage.get_study_name_from_id(self._id) == self.name)
+        except KeyError:
+            return False
+
+    def _place(self, trial: FrozenTrial) -> None:
+        """Keep `_leaders` and `_paused`."""
+        self._paused.pop(trial.number, None)
+        if not trial.state.is_finished():
+            if trial.user_attrs.get("paused", -1) >= 0:
+                self._paused[trial.number] = int(trial.user_attrs["paused"])
+        elif trial.intermediate_values:
+            bisect.insort(self._leaders, self.rank(self.result(trial.number)))
+
+    def _count(self, number: int, epoch: int, value: float) -> None:
+        """Keep `_reached`: a trial that skipped epochs has got past them with what it had."""
+        last, best = self._furthest.get(number, (epoch, -math.inf))
+        for passed in range(max(last + 1, epoch - LONGEST_SKIP), epoch):
+            self._reached.setdefault(passed, {})[number] = best
+        best = max(best, self.sign * value)
+        self._furthest[number] = (max(last, epoch), best)
+        self._reached.setdefault(epoch, {})[number] = best
+        self.epochs_reported += 1
+

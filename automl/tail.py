@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from automl.records import BrokenRecord, decode
 
 
 class MetricsTail:
@@ -15,20 +16,21 @@ class MetricsTail:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._offset = 0
+        self._offset = self._lines = 0
         if path.exists():
             with open(path, "r+b") as file:
                 content = file.read()
                 self._offset = content.rfind(b"\n") + 1
+                self._lines = content.count(b"\n")
                 if self._offset < len(content):
                     file.truncate(self._offset)
 
     def read(self) -> list[dict[str, Any]]:
-        """The records of the lines that are new. Raises `ValueError`, again at every call, when the next line holds
-        no JSON object or the file has become shorter."""
+        """The records of the lines that are new. Raises `BrokenRecord`, again at every call, when the next line
+        holds no JSON object or the file has become shorter."""
         size = size_of(self.path)
         if size < self._offset:
-            raise ValueError(
+            raise BrokenRecord(
                 f"it shrank from {self._offset} to {size} bytes; a trainer must only append to it"
             )
         records: list[dict[str, Any]] = []
@@ -40,20 +42,14 @@ class MetricsTail:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    records.append(_record(line))
-                except ValueError:
+                    records.append(decode(line))
+                except BrokenRecord as error:
                     if records:
                         break  # these first
-                    raise
+                    raise BrokenRecord(f"line {self._lines + 1}: {error}") from None
                 self._offset += len(line)
+                self._lines += 1
         return records
-
-
-def _record(line: bytes) -> dict[str, Any]:
-    record = json.loads(line)
-    if not isinstance(record, dict):
-        raise ValueError(f"a line must be a JSON object, got {line[:80]!r}")
-    return record
 
 
 def last_line(path: Path, start: int = 0) -> str:

@@ -4,16 +4,9 @@ from pathlib import Path
 import pytest
 
 from automl.errors import StudyBusy, UserError
-from automl.rundir import FORMAT, RunDir, read_records, write_text
+from automl.rundir import FORMAT, RunDir, write_text
 from automl.seeds import derive
 from automl.storage import RunLock, is_running
-
-
-def test_records_skip_a_line_cut_short(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"epoch": 0}\n{"epoch": 1}\n{"epo')
-    assert read_records(path) == [{"epoch": 0}, {"epoch": 1}]
-    assert read_records(tmp_path / "none") == []
 
 
 def test_write_text_leaves_no_temporary(tmp_path: Path) -> None:
@@ -34,17 +27,6 @@ def test_read_run_refuses(tmp_path: Path, content: str | None, message: str) -> 
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(UserError, match=message):
         RunDir(tmp_path).read_run()
-
-
-def test_drop_checkpoints_keeps_named_and_mends_the_link(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
-    folder = run.trial(3)
-    folder.mkdir(parents=True)
-    for name in ("model_epoch_000_step_00001.pth", "model_epoch_001_step_00002.pth"):
-        (folder / name).write_text("x")
-    (folder / "dd_model_latest.pth").symlink_to("model_epoch_001_step_00002.pth")
-    run.drop_checkpoints(3, ["model_epoch_000_step_00001.pth", None])
-    assert [p.name for p in folder.iterdir()] == ["model_epoch_000_step_00001.pth"]
 
 
 def test_only_one_driver(tmp_path: Path) -> None:

@@ -1,7 +1,19 @@
+"""What each scheduler says of given standings. The suite that every member passes is tests/contracts/test_roles.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 import pytest
 
 from automl import schedulers
 from automl.errors import UserError
+from automl.schedulers import Halving, Median, PausingHalving, View
+
+
+def standing(epoch: int, values: Mapping[int, float], paused: Mapping[int, int] | None = None) -> View:
+    """A view in which the trials `values` (number -> best) got to `epoch`."""
+    return View((), {epoch: dict(values)}, paused or {})
 
 
 def test_rungs_are_a_ninth_and_a_third_of_the_epochs() -> None:
@@ -13,34 +25,55 @@ def test_rungs_are_a_ninth_and_a_third_of_the_epochs() -> None:
 
 
 def test_halving_only_acts_at_rungs() -> None:
-    others = [{0: 0.9, 1: 0.9, 2: 0.9}] * 5
-    assert schedulers.successive_halving(1, {0: 0.1, 1: 0.1}, others, 9) is None
-    assert schedulers.successive_halving(2, {0: 0.1, 2: 0.1}, others, 9) is not None
+    values = {0: 0.1} | dict.fromkeys(range(1, 6), 0.9)
+    assert Halving().decide(standing(1, values), 0, 1, 9) is None
+    assert Halving().decide(standing(2, values), 0, 2, 9) is not None
 
 
 def test_halving_lets_the_best_third_go_on() -> None:
-    others = [{2: v} for v in (0.5, 0.4, 0.3, 0.2, 0.1)]
-    assert schedulers.successive_halving(2, {2: 0.45}, others, 9) is None  # rank 2 of 6, 2 may go on
-    reason = schedulers.successive_halving(2, {2: 0.35}, others, 9)
-    assert reason == "0.3500 at epoch 3 is rank 3 of 6; the best 2 go on"
-
-
-def test_halving_compares_best_so_far_and_ignores_those_not_there_yet() -> None:
-    assert schedulers.successive_halving(2, {0: 0.6, 2: 0.1}, [{1: 0.9}, {0: 0.2, 2: 0.5}], 9) is None
+    others = dict(enumerate((0.5, 0.4, 0.3, 0.2, 0.1), 1))
+    assert Halving().decide(standing(2, others | {0: 0.45}), 0, 2, 9) is None  # rank 2 of 6, 2 may go on
+    verdict = Halving().decide(standing(2, others | {0: 0.35}), 0, 2, 9)
+    assert verdict is not None
+    assert verdict.action == "stop"
+    assert verdict.reason == "0.3500 at epoch 3 is rank 3 of 6; the best 2 go on"
 
 
 def test_ties_go_on() -> None:
-    assert schedulers.successive_halving(0, {0: 0.0}, [{0: 0.0}] * 8, 9) is None
+    assert Halving().decide(standing(0, dict.fromkeys(range(9), 0.0)), 0, 0, 9) is None
+
+
+def test_asha_pauses_and_promotes_who_comes_into_the_best_third() -> None:
+    values = {0: 0.5, 1: 0.4}
+    verdict = PausingHalving().decide(standing(2, values), 1, 2, 9)
+    assert verdict is not None
+    assert verdict.action == "pause"
+    assert PausingHalving().promote(standing(2, values, paused={1: 2})) is None
+    later = values | {2: 0.1, 3: 0.1, 4: 0.1, 5: 0.1}  # two of six may go on now
+    assert PausingHalving().promote(standing(2, later, paused={1: 2, 2: 2})) == 1
+    assert PausingHalving().promote(standing(2, later, paused={2: 2})) is None
 
 
 def test_median_needs_three_others_and_a_third_of_the_epochs() -> None:
-    others = [{0: v, 3: v} for v in (0.1, 0.2, 0.3)]
-    assert schedulers.median(0, {0: 0.0}, others, 9) is None
-    assert schedulers.median(3, {3: 0.0}, others[:2], 9) is None
-    assert schedulers.median(3, {3: 0.25}, others, 9) is None
-    assert "below the median 0.2000" in str(schedulers.median(3, {3: 0.15}, others, 9))
+    others = dict(enumerate((0.1, 0.2, 0.3), 1))
+    assert Median().decide(standing(0, others | {0: 0.0}), 0, 0, 9) is None
+    assert Median().decide(standing(3, {0: 0.0, 1: 0.1, 2: 0.2}), 0, 3, 9) is None
+    assert Median().decide(standing(3, others | {0: 0.25}), 0, 3, 9) is None
+    verdict = Median().decide(standing(3, others | {0: 0.15}), 0, 3, 9)
+    assert verdict is not None
+    assert "below the median 0.2000" in verdict.reason
 
 
-def test_unknown_scheduler_suggests_the_nearest() -> None:
-    with pytest.raises(UserError, match="did you mean 'halving'"):
-        schedulers.make("halvin")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("halvin", "did you mean 'halving'"),
+        ("halving:eta=3", "takes no options"),
+        ("", "must be one of"),
+    ],
+)
+def test_what_is_no_scheduler_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        schedulers.check(text)
+    with pytest.raises(UserError, match=message):
+        schedulers.make(text)

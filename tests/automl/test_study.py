@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from automl.errors import UserError
-from automl.schedulers import successive_halving
+from automl.errors import StudyGone, UserError
+from automl.schedulers import Halving
 from automl.storage import open_storage
-from automl.study import Study, best_epoch
+from automl.study import Study
 from tests.automl.fakes import TinySpace
 
 
@@ -16,17 +16,18 @@ def study(tmp_path: Path) -> Study:
 
 def again(study: Study) -> Study:
     """What a new driver sees after the old one died."""
-    return Study(study.study._storage, "tiny", TinySpace(), "tpe", 0)
+    return Study(study.storage, "tiny", TinySpace(), "tpe", 0)
 
 
-def test_default_is_trial_0_and_is_enqueued_once(study: Study) -> None:
-    study.enqueue_default()
-    study.enqueue_default()
+def test_default_is_trial_0_then_the_other_fixed_ones(tmp_path: Path) -> None:
+    given = {"train.lr": 0.02, "train.depth": 5}
+    study = Study(open_storage(None, tmp_path), "tiny", TinySpace(), "tpe", 0, fixed=[TinySpace.default, given])
     assert study.ask() == (0, dict(TinySpace.default))
-    study.enqueue_default()
+    assert again(study).trials()[0].params == dict(TinySpace.default)
+    assert study.ask() == (1, given)
     number, params = study.ask()
-    assert number == 1
-    assert params != dict(TinySpace.default)
+    assert number == 2
+    assert params not in (given, dict(TinySpace.default))
 
 
 def test_tell_uses_the_best_epoch(study: Study) -> None:
@@ -92,7 +93,6 @@ def test_best_falls_back_to_what_was_stopped(study: Study) -> None:
 def test_a_new_driver_proposes_what_the_old_one_would_have(tmp_path: Path) -> None:
     def run(interrupted: bool) -> list[dict]:
         study = Study(open_storage(None, tmp_path / str(interrupted)), "tiny", TinySpace(), "tpe", 7)
-        study.enqueue_default()
         asked = []
         for n in range(14):
             number, params = study.ask()
@@ -108,7 +108,6 @@ def test_a_new_driver_proposes_what_the_old_one_would_have(tmp_path: Path) -> No
 
 
 def test_adopt_returns_running_trials_with_their_params(study: Study) -> None:
-    study.enqueue_default()
     first, _ = study.ask()
     study.ask()
     study.report(first, 0, 0.1)
@@ -120,18 +119,122 @@ def test_adopt_returns_running_trials_with_their_params(study: Study) -> None:
     assert fresh.adopt() == []
 
 
-def test_adopt_proposes_again_what_died_before_it_was_written(study: Study) -> None:
-    study.enqueue_default()
-    study.study.ask()  # the driver dies here
+@pytest.mark.parametrize("state", ["RUNNING", "WAITING"])
+def test_adopt_completes_a_trial_that_was_written_in_part(study: Study, state: str) -> None:
+    """Earlier versions wrote a trial in several steps, and could die between them."""
+    import optuna
+
+    template = optuna.trial.create_trial(state=optuna.trial.TrialState[state])
+    study.storage.create_new_trial(study._id, template_trial=template)
     assert again(study).adopt() == [(0, dict(TinySpace.default))]
+    assert again(study).frozen(0).params == dict(TinySpace.default)
 
 
-def test_should_stop_sees_other_trials_only(study: Study) -> None:
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("call", range(1, 4))
+def test_killed_inside_ask_the_next_driver_proposes_the_same(
+    tmp_path: Path, call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The space is asked for a value of each parameter: die in the midst of that, or just before the write."""
+
+    class Dying(TinySpace):
+        def suggest(self, trial):  # type: ignore[no-untyped-def]
+            if call == 1:
+                raise Killed
+            trial.suggest_float("train.lr", 1e-5, 1e-1, log=True)
+            if call == 2:
+                raise Killed
+            return super().suggest(trial)
+
+    def trained(name: str) -> Study:
+        study = Study(open_storage(None, tmp_path / name), "tiny", TinySpace(), "tpe:n_startup_trials=2", 5)
+        for _ in range(6):
+            number, params = study.ask()
+            study.report(number, 0, params["train.lr"])
+            study.tell(number, "COMPLETE", "")
+        return study
+
+    expected = trained("whole").ask()
+    study = trained("killed")
+    study.space = Dying()
+    if call == 3:
+        monkeypatch.setattr(study.storage, "create_new_trial", lambda *a, **k: (_ for _ in ()).throw(Killed()))
+    with pytest.raises(Killed):
+        study.ask()
+    monkeypatch.undo()
+    resumed = again(study)
+    resumed.sampler, resumed.seed = "tpe:n_startup_trials=2", 5
+    assert resumed.adopt() == []
+    assert resumed.ask() == expected
+
+
+def test_a_scheduler_sees_where_every_trial_stands(study: Study) -> None:
     numbers = [study.ask()[0] for _ in range(4)]
     for number, value in zip(numbers, (0.9, 0.8, 0.7, 0.1), strict=True):
         study.report(number, 0, value)
-    assert study.should_stop(numbers[0], 0, successive_halving, 9) is None
-    assert study.should_stop(numbers[3], 0, successive_halving, 9)
+    assert study.decide(numbers[0], 0, Halving(), 9) is None
+    assert study.decide(numbers[3], 0, Halving(), 9) is not None
+
+
+def test_where_trials_stand_is_the_same_after_a_restart(study: Study) -> None:
+    first, second = study.ask()[0], study.ask()[0]
+    for epoch, value in ((0, 0.2), (3, 0.1), (4, 0.6)):  # epochs 1 and 2 were not validated
+        study.report(first, epoch, value)
+    study.report(second, 2, 0.5)
+    expected = {0: {0: 0.2}, 1: {0: 0.2}, 2: {0: 0.2, 1: 0.5}, 3: {0: 0.2}, 4: {0: 0.6}}
+    assert study.view().reached == expected
+    assert again(study).view().reached == expected
+
+
+def test_what_is_minimised_is_stored_as_reported_and_the_least_wins(tmp_path: Path) -> None:
+    study = Study(open_storage(None, tmp_path), "tiny", TinySpace(), "tpe", 0, maximize=False)
+    for values in ((3.0, 2.0, 2.5), (9.0, 1.0, 4.0), (5.0, 5.0, 5.0)):
+        number, _ = study.ask()
+        for epoch, value in enumerate(values):
+            study.report(number, epoch, value)
+        verdict = study.decide(number, 0, Halving(), 9)
+        study.tell(number, "COMPLETE", "")
+    assert [t.value for t in study.trials()] == [2.0, 1.0, 5.0]
+    best = study.best()
+    assert best is not None
+    assert (best.number, best.epoch, best.value) == (1, 1, 1.0)
+    assert verdict is not None
+    assert "5.0000 at epoch 1 is rank 2 of 3" in verdict.reason
+    assert study.study.best_value == 1.0
+
+
+def test_only_epochs_with_a_checkpoint_score_where_there_are_any(study: Study) -> None:
+    number, _ = study.ask()
+    for epoch, value in enumerate((0.1, 0.9, 0.5)):
+        study.report(number, epoch, value)
+    study.tell(number, "COMPLETE", "", among={0, 2})
+    assert study.frozen(number).value == 0.5
+    assert study.result(number).epoch == 2
+    assert again(study).result(number).epoch == 2
+
+
+def test_paused_trials_are_paused_for_the_next_driver_too(study: Study) -> None:
+    numbers = [study.ask()[0] for _ in range(3)]
+    study.report(numbers[1], 2, 0.3)
+    study.set_paused(numbers[1], 2)
+    study.set_paused(numbers[2], 2)
+    study.set_paused(numbers[2], -1)
+    fresh = again(study)
+    assert fresh.paused() == {1: 2}
+    assert [number for number, _ in fresh.adopt()] == [0, 2]
+    fresh.tell(1, "PRUNED", "the end")
+    assert again(fresh).paused() == {}
+
+
+def test_a_study_deleted_elsewhere_is_told_as_such(study: Study) -> None:
+    study.ask()
+    study.storage.delete_study(study._id)
+    for write in (lambda: study.report(0, 0, 0.5), study.ask, lambda: study.tell(0, "FAIL", "")):
+        with pytest.raises(StudyGone, match="no longer in its database"):
+            write()
 
 
 def test_handles_follow_numbers_not_ids(tmp_path: Path) -> None:
@@ -152,7 +255,3 @@ def test_bad_database_url_is_a_user_error_without_the_password() -> None:
     with pytest.raises(UserError) as caught:
         open_storage("postgresql://me:secret@127.0.0.1:1/none", Path("unused"))
     assert "secret" not in str(caught.value)
-
-
-def test_best_epoch_is_the_first_of_equals() -> None:
-    assert best_epoch({0: 0.1, 1: 0.4, 2: 0.4}) == 1

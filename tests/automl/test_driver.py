@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from automl import bundle
-from automl.executors.base import Exit, TrialJob
 from automl.executors.replay import ReplayExecutor
-from automl.loop import SearchDriver
+from automl.driver import SearchDriver
+from automl.executors.base import Decision, Exit, TrialJob
 from automl.plan import Machine, Plan
 from automl.progress import Progress
 from automl.request import RunRequest

@@ -1,0 +1,247 @@
+"""The driver: what an executor calls (executors/base.py `Driver`). Hands out jobs, takes in records and exits, decides
+by budget and scheduler."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from automl import records, schedulers
+from automl.executors.base import Decision, Exit, TrialJob
+from automl.records import BrokenRecord, Record
+from automl.schedulers import Verdict
+from automl.trials import Trials
+
+if TYPE_CHECKING:
+    from automl.plan import Plan
+    from automl.progress import Progress
+    from automl.rundir import RunDir
+    from automl.study import Study
+
+MAX_STARTS = 2  # a crashed trial is started once more, from its last checkpoint
+HOPELESS = 3  # so many failures before any trial has got through an epoch end the run
+KEPT_TRIALS = 3  # checkpoints are kept of so many best COMPLETE trials, and of the default
+DEFAULT = 0  # the number of the default configuration's trial
+
+
+class SearchDriver:
+    """Decides what runs, from the study and the trials' folders alone."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        study: Study,
+        run: RunDir,
+        progress: Progress,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.plan, self.study, self.progress, self.clock = plan, study, progress, clock
+        self.trials = Trials(plan, run)
+        self.scheduler = schedulers.make(plan.request.scheduler if plan.searching else "none")
+        self.pending: deque[TrialJob] = deque()
+        self.verdicts: dict[int, tuple[str, str]] = {}  # trials told to stop: (state, reason)
+        self.num_epochs: dict[int, int | None] = {}
+        self.failures: list[str] = []
+        self.started_at = clock()
+        self.used_before_s = study.elapsed_s()
+
+    # ---- what the executor asks -------------------------------------------------------------------------
+
+    def next_job(self) -> TrialJob | None:
+        if self.deadline_passed():
+            return None
+        if self.pending:
+            return self.pending.popleft()
+        if self._ended():
+            return None
+        paused = self.scheduler.promote(self.study.view())
+        if paused is not None:
+            self.study.set_paused(paused, -1)
+            return self._resumed(paused)
+        if self._all_asked():
+            return None
+        number, params = self.study.ask()
+        return self._started(number, params, self.trials.job(number, params))
+
+    def finished(self) -> bool:
+        if self.pending:
+            return False
+        if self._ended():
+            return True
+        return self._all_asked() and self.scheduler.promote(self.study.view()) is None
+
+    def deadline_passed(self) -> bool:
+        limit = self.plan.request.time_s
+        return limit is not None and self.elapsed_s() >= limit
+
+    def on_record(self, number: int, record: dict[str, Any]) -> Decision:
+        try:
+            verdict = self._judge(number, records.parse(record))
+        except BrokenRecord as error:
+            line = len(self.trials.handled.get(number, ())) + 1
+            verdict = "FAIL", f"metrics.jsonl line {line}: {error}"
+        self.study.set_elapsed_s(self.elapsed_s())
+        if verdict is None:
+            return Decision.CONTINUE
+        self.verdicts[number] = verdict
+        return Decision.PAUSE if verdict[0] == "PAUSED" else Decision.STOP
+
+    def on_exit(self, number: int, exit: Exit) -> None:
+        self.study.set_elapsed_s(self.elapsed_s(), now=True)
+        if number in self.verdicts:
+            state, reason = self.verdicts.pop(number)
+        elif exit.code == 0:
+            state, reason = "COMPLETE", "finished"
+        elif exit.stopped:
+            state, reason = "PRUNED", "the time budget was used up"
+        elif exit.worth_another_try and self.study.count_retry(number) < MAX_STARTS:
+            self.progress.note(f"trial {number} failed ({exit.reason}); starting it once more")
+            self.pending.append(self._resumed(number))
+            return
+        else:
+            state, reason = "FAIL", exit.reason
+        self._end(number, state, reason)
+
+    # ---- the steps ------------------------------------------------------------------------------------------
+
+    def adopt(self) -> None:
+        """Bring trials of a dead driver up to date with their folders, and put what is unfinished in line."""
+        for number, params in self.study.adopt():
+            verdict, last = self._caught_up(number, params)
+            epochs = self.num_epochs[number]
+            if verdict is None and epochs is not None and last + 1 >= epochs:
+                verdict = "COMPLETE", "finished"
+            if verdict is None:
+                self.pending.append(self._resumed(number))
+            else:
+                self._end(number, *verdict)
+
+    def end_paused(self) -> None:
+        """At the end of a search: what still waits is told with its best epoch."""
+        for number, epoch in self.study.paused().items():
+            self._end(number, "PRUNED", f"paused after epoch {epoch + 1}, and the budget was used up")
+
+    def elapsed_s(self) -> float:
+        """Seconds of search, over all drivers of the run."""
+        return self.used_before_s + self.clock() - self.started_at
+
+    def _caught_up(self, number: int, params: Mapping[str, Any]) -> tuple[tuple[str, str] | None, int]:
+        """Handle what a trial's folder holds: (verdict or None, its last epoch or -1)."""
+        self.num_epochs[number] = self.trials.num_epochs(number, params)
+        found, broken = self.trials.records(number)
+        verdict = None
+        for record in found:
+            verdict = verdict or self._judge(number, record, tidy=False)
+        if broken and not verdict:
+            verdict = "FAIL", f"metrics.jsonl {broken}"
+        return verdict, found[-1].epoch if found else -1
+
+    def _judge(self, number: int, record: Record, tidy: bool = True) -> tuple[str, str] | None:
+        """Store one epoch; (state, reason) when the trial must not go on."""
+        self.trials.handled.setdefault(number, []).append(record)
+        value = record.number(self.plan.metric.name)
+        if name := record.diverged(self.plan.bundle.finite):
+            return "FAIL", f"{name} is not finite in epoch {record.epoch + 1}"
+        if value is None:
+            return None
+        self.study.report(number, record.epoch, value)
+        self.progress.epoch(number, record.epoch, value)
+        if tidy:
+            curve = self.study.frozen(number).intermediate_values
+            best = self.study.best_epoch(curve, self.trials.scoring(number))
+            self.trials.keep_while_running(number, best)
+        return self._verdict(number, record.epoch)
+
+    def _verdict(self, number: int, epoch: int) -> tuple[str, str] | None:
+        num_epochs, request = self.num_epochs[number], self.plan.request
+        if num_epochs is not None and epoch + 1 >= num_epochs:
+            return None
+        if request.epochs and self.study.epochs_reported >= request.epochs:
+            return "PRUNED", "the budget of epochs was used up"
+        if number == DEFAULT or num_epochs is None:  # all else is compared with the default, run to its end
+            return None
+        verdict: Verdict | None = self.study.decide(number, epoch, self.scheduler, num_epochs)
+        if verdict is None:
+            return None
+        return ("PAUSED" if verdict.action == "pause" else "PRUNED"), verdict.reason
+
+    def _end(self, number: int, state: str, reason: str) -> None:
+        if state == "PAUSED":
+            epoch = max(self.study.frozen(number).intermediate_values)
+            self.study.set_paused(number, epoch)
+            self.progress.ended(number, state, reason)
+            return
+        metric = self.plan.metric.name
+        if state == "COMPLETE" and not self.study.frozen(number).intermediate_values:
+            state, reason = "FAIL", self._no_metric(number, metric)
+        self.study.tell(number, state, reason, self.trials.scoring(number))
+        state = self.study.frozen(number).state.name
+        self.progress.ended(number, state, reason)
+        self.trials.let_go(number)
+        self._drop_all_but_the_best()
+        if state == "FAIL":
+            log = self.trials.run.trial(number) / "log.txt"
+            self.failures.append(f"trial {number}: {reason}; log: {log}")
+
+    def _no_metric(self, number: int, metric: str) -> str:
+        """Why a training that ended well has no value: what its lines hold instead."""
+        found, _ = self.trials.records(number)
+        if not found:
+            return f"it reported no '{metric}': it wrote no line to metrics.jsonl"
+        keys = sorted({str(key) for record in found for key in record.values})
+        return f"it reported no '{metric}'; its lines have {', '.join(keys)}"
+
+    def _started(
+        self, number: int, params: Mapping[str, Any], job: TrialJob, from_epoch: int = 0
+    ) -> TrialJob:
+        self.num_epochs[number] = self.trials.num_epochs(number, params)
+        self.progress.started(number, dict(params), self.num_epochs[number], from_epoch)
+        return job
+
+    def _resumed(self, number: int) -> TrialJob:
+        params = dict(self.study.frozen(number).user_attrs["params"])
+        job = self.trials.resumed(number, params)
+        return self._started(number, params, job, len(self.trials.handled.get(number, ())))
+
+    # ---- budget and disk ------------------------------------------------------------------------------------
+
+    def _ended(self) -> bool:
+        """Nothing more may be started, not even a paused trial."""
+        request = self.plan.request
+        return (
+            self._hopeless()
+            or (request.epochs is not None and self.study.epochs_reported >= request.epochs)
+            or self._patience_over()
+            or self.deadline_passed()
+        )
+
+    def _all_asked(self) -> bool:
+        """No new configuration may be asked for."""
+        asked = len(self.study.trials())
+        if not self.plan.searching:
+            return asked >= 1
+        return self.plan.request.trials is not None and asked >= self.plan.request.trials
+
+    def _patience_over(self) -> bool:
+        """So many trials in a row have ended without a new best."""
+        patience = self.plan.request.patience
+        if patience is None or not self.plan.searching:
+            return False
+        ended = [t for t in self.study.trials() if t.state.is_finished()]
+        ended.sort(key=lambda t: (t.datetime_complete, t.number))
+        best = self.study.best()
+        since = [t.number for t in ended]
+        return best is not None and best.number in since and len(since) - since.index(best.number) > patience
+
+    def _hopeless(self) -> bool:
+        return len(self.failures) >= HOPELESS and not self.study.epochs_reported
+
+    def _drop_all_but_the_best(self) -> None:
+        """Of trials that ended, keep the scoring checkpoint of the best few and of the default."""
+        kept = {best.number: best.epoch for best in self.study.leaders(KEPT_TRIALS)}
+        trials = self.study.trials()
+        if trials and trials[DEFAULT].state.is_finished() and trials[DEFAULT].intermediate_values:
+            kept[DEFAULT] = self.study.result(DEFAULT).epoch
+        self.trials.keep_of_ended(kept, (t.number for t in trials if t.state.is_finished()))

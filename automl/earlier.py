@@ -1,0 +1,96 @@
+"""What an earlier run can teach a new one (`--warm-start RUN`): its finished trials, where its space fits this one.
+
+They are copied into the new run's folder once, so that it can be resumed without the earlier one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl.errors import SpaceError, UserError
+from automl.metric import Metric, of_run
+from automl.rundir import RunDir, write_json
+from automl.storage import open_storage
+from automl.study import Study
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from automl.space import SearchSpace
+
+FILE = "warm_start.json"
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """`trials`: finished ones in the new space's terms; `best`: the earlier winner's params, to run again here (its
+    score there is of another budget or other data), empty when they do not fit."""
+
+    trials: tuple[FrozenTrial, ...] = ()
+    best: tuple[dict[str, Any], ...] = ()
+    of: int = 0  # finished trials of the earlier run
+
+
+def bring(earlier: Path, root: Path, metric: Metric) -> None:
+    """Copy the finished trials of the run `earlier` to the new run's folder. Raises `UserError` when that run is not
+    there or was judged by another metric."""
+    document = RunDir(earlier.resolve()).read_run()
+    if (theirs := of_run(document)) != metric:
+        raise UserError(f"--warm-start {earlier}: that run was judged by {theirs}, this one is by {metric}")
+    try:
+        study = Study.reading(open_storage(document["request"]["storage"], earlier), document["study"])
+    except KeyError:
+        raise UserError(f"--warm-start {earlier}: its study is no longer in its database") from None
+    ended = [t for t in study.trials() if t.state.name in ("COMPLETE", "PRUNED") and t.intermediate_values]
+    top = study.best()
+    rows = [
+        {
+            "state": t.state.name,
+            "value": t.value,
+            "params": t.user_attrs.get("params", {}),
+            "curve": sorted(t.intermediate_values.items()),
+        }
+        for t in ended
+    ]
+    write_json(root / FILE, {"run": str(earlier), "best": top.params if top else None, "trials": rows})
+
+
+def lessons(root: Path, space: SearchSpace) -> Lessons:
+    """What `bring` has copied, as far as it fits the space."""
+    if not (root / FILE).exists():
+        return Lessons()
+    document = json.loads((root / FILE).read_text())
+    made = [translated for row in document["trials"] if (translated := _translated(row, space)) is not None]
+    best = document["best"]
+    again = (best,) if best is not None and _drawn(best, space) is not None else ()
+    return Lessons(tuple(made), again, len(document["trials"]))
+
+
+def _drawn(params: Mapping[str, Any], space: SearchSpace) -> dict[str, Any] | None:
+    """The params in Optuna's terms; None when this space could not have drawn them."""
+    try:
+        return space.enqueue_params(params)
+    except SpaceError:
+        return None
+
+
+def _translated(row: Mapping[str, Any], space: SearchSpace) -> FrozenTrial | None:
+    """An earlier trial as if this space had drawn it; None when it could not have."""
+    from optuna.trial import TrialState, create_trial
+
+    drawn = _drawn(row["params"], space)
+    if drawn is None:
+        return None
+    distributions = space.distributions
+    return create_trial(
+        state=TrialState[row["state"]],
+        value=row["value"],
+        params=drawn,
+        distributions={name: distributions[name] for name in drawn},
+        user_attrs={"params": row["params"]},
+        intermediate_values={int(epoch): value for epoch, value in row["curve"]},
+    )

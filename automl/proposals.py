@@ -1,0 +1,100 @@
+"""A proposal: what a sampler makes of the trials so far, computed in memory, so that the storage only ever sees whole
+trials and a driver killed in the midst of it has left nothing behind.
+
+The sampler sees the best and the latest finished trials and all running ones: with thousands, the rest would cost
+time and tell it nothing new.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+    from optuna.study import StudyDirection
+
+    from automl.space import SearchSpace
+
+BEST = 100  # finished trials that a sampler sees: so many of the best ...
+LATEST = 100  # ... and of the latest
+FIXED = "fixed_params"  # Optuna's own system attribute of an enqueued trial
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """`params`: {dotted name: value}; `trial`: Optuna's, RUNNING, with the same in Optuna's terms."""
+
+    params: dict[str, Any]
+    trial: FrozenTrial
+
+
+class _Snapshot(InMemoryStorage):
+    """One trial being asked for, in front of a history that is only read and not copied."""
+
+    def __init__(self, history: Sequence[FrozenTrial], direction: StudyDirection, number: int) -> None:
+        super().__init__()
+        self.history: list[FrozenTrial] = []
+        self.study_id = self.create_new_study([direction], "snapshot")
+        self.trial_id = self.create_new_trial(self.study_id)
+        self.get_trial(self.trial_id).number = number
+        self.history = list(history)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Iterable[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        own = super().get_all_trials(study_id, deepcopy=deepcopy, states=None)
+        wanted = None if states is None else tuple(states)
+        return [t for t in [*self.history, *own] if wanted is None or t.state in wanted]
+
+
+def propose(
+    space: SearchSpace,
+    sampler: BaseSampler,
+    trials: Sequence[FrozenTrial],
+    number: int,
+    direction: StudyDirection,
+    fixed: Mapping[str, Any] | None = None,
+) -> Proposal:
+    """Trial `number`'s configuration after `trials`; `fixed` (in Optuna's terms) is taken instead of drawn."""
+    storage = _Snapshot(telling(trials, direction), direction, number)
+    if fixed is not None:
+        storage.set_trial_system_attr(storage.trial_id, FIXED, dict(fixed))
+    study = optuna.load_study(study_name="snapshot", storage=storage, sampler=sampler)
+    params = space.suggest(Trial(study, storage.trial_id))
+    drawn = storage.get_trial(storage.trial_id)
+    return Proposal(
+        params,
+        create_trial(
+            state=TrialState.RUNNING,
+            params=drawn.params,
+            distributions=drawn.distributions,
+            user_attrs={"params": params},
+        ),
+    )
+
+
+def telling(trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[FrozenTrial]:
+    """The trials that a sampler is shown, in their order."""
+    ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    if len(ended) > BEST + LATEST:
+        sign = -1 if direction == optuna.study.StudyDirection.MAXIMIZE else 1
+        best = sorted(ended, key=lambda t: (t.state != TrialState.COMPLETE, sign * _value(t)))[:BEST]
+        shown = {t.number for t in best} | {t.number for t in ended[-LATEST:]}
+        ended = [t for t in ended if t.number in shown]
+    running = [t for t in trials if t.state == TrialState.RUNNING]
+    return sorted([*ended, *running], key=lambda t: t.number)
+
+
+def _value(trial: FrozenTrial) -> float:
+    if trial.state == TrialState.COMPLETE and trial.value is not None:
+        return trial.value
+    values = trial.intermediate_values
+    last = values[max(values)] if values else math.nan
+    return last if math.isfinite(last) else 0.0

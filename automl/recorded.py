@@ -1,0 +1,124 @@
+"""run.json: what was asked and settled when a run began, and the same plan made of it again.
+
+A resumed run goes by what is recorded, never by what a spec file or a data folder holds by now; what differs is named.
+Paths inside the run folder move with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from automl import bundle as bundles
+from automl import metric, spec
+from automl.errors import UserError
+from automl.plan import Plan, compile_for, find_machine, merge
+from automl.provenance import versions
+from automl.request import RunRequest
+from automl.rundir import RunDir
+
+SHOWN = 5  # differences that are spelled out
+
+
+def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
+    """run.json: what was asked, what was settled, what it runs on. `study` is the study's name in the storage, which
+    it may share with those of other runs."""
+    return {
+        "study": study,
+        "root": str(root),
+        "request": plan.request.to_json(),
+        "model": plan.bundle.name,
+        "model_reference": plan.bundle.reference,
+        "metric": {"name": plan.metric.name, "maximize": plan.metric.maximize},
+        "searching": plan.searching,
+        "spec": plan.spec,
+        "engine_keys": plan.engine_keys,
+        "sources": {k: v for k, v in plan.sources.items() if v != spec.TEMPLATE},
+        "filled": plan.filled,
+        "facts": plan.facts,
+        "space_digest": plan.space.digest,
+        "versions": versions(),
+    }
+
+
+def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
+    """The plan of a run that exists, with `changes` to its request. Raises `UserError` when the model is no longer
+    there, its schema makes another search space, or a file that the run needs is gone."""
+    document = _moved(folder.read_run(), folder.root)
+    request = replace(RunRequest.from_json(document["request"]), **changes)
+    model = bundles.resolve(document.get("model_reference") or request.model)
+    base, facts = document["spec"], document.get("facts", {})
+    engine_keys = document.get("engine_keys")
+    if engine_keys is None:  # written before they were recorded
+        engine_keys = merge(request, model)[1]
+    searching = document["searching"]
+    space = compile_for(model, base, request, engine_keys, facts, searching)
+    if space.digest != document["space_digest"] and searching:
+        raise UserError(
+            f"{folder.root}: the model's train schema makes another search space than the one this run began with (another "
+            "version is installed?); start a new run, or install the version in run.json"
+        )
+    _check_files(model, base, folder.root)
+    plan = Plan(
+        request, model, searching, base, document.get("sources", {}), document.get("filled", {}), facts, [], space,
+        find_machine(request, base, model), metric.of_run(document), engine_keys=engine_keys,
+    )  # fmt: skip
+    plan.warnings.extend(_differences(request, model, base, document.get("sources", {})))
+    return plan
+
+
+def _moved(document: dict[str, Any], root: Path) -> dict[str, Any]:
+    """The document with paths inside the run's folder of then turned into paths inside its folder of now."""
+    before, now = document.get("root"), str(root)
+    if not before or before == now:
+        return document
+    return dict(_replaced(document, before.rstrip("/"), now)) | {"root": now}
+
+
+def _replaced(node: Any, before: str, now: str) -> Any:
+    if isinstance(node, dict):
+        return {key: _replaced(value, before, now) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_replaced(value, before, now) for value in node]
+    if isinstance(node, str) and (node == before or node.startswith(before + "/")):
+        return now + node[len(before) :]
+    return node
+
+
+def _check_files(model: bundles.ModelBundle, base: Mapping[str, Any], root: Path) -> None:
+    """Files and folders that the train action takes in must still be there."""
+    gone = [f"{key}: {path}" for key, path in model.input_paths("train", base) if not Path(path).exists()]
+    if gone:
+        raise UserError(
+            f"{root}: what this run trains on is gone; put it back, then resume:\n  " + "\n  ".join(gone)
+        )
+
+
+def _differences(
+    request: RunRequest, model: bundles.ModelBundle, base: Mapping[str, Any], sources: Mapping[str, str]
+) -> list[str]:
+    """What the spec file says by now and the run, which goes on as recorded, does not."""
+    if not request.spec_file:
+        return []
+    try:
+        current = spec.load(Path(request.spec_file))
+    except UserError:
+        return [f"{request.spec_file} is no longer there or readable; the run goes on as recorded"]
+    for key in spec.ENGINE_KEYS:
+        current.pop(key, None)
+    lines = [
+        f"{name} is {value!r} there, {spec.get(base, name)!r} here"
+        for name, value in spec.leaves(current)
+        if sources.get(name) == request.spec_file and spec.get(base, name) != value
+    ]
+    lines += [f"{name} is set there" for name, _ in spec.leaves(current) if name not in sources]
+    if not lines:
+        return []
+    more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    return [
+        f"{request.spec_file} has changed since this run began, which goes on as recorded: "
+        + "; ".join(lines[:SHOWN])
+        + more
+    ]

@@ -1,0 +1,110 @@
+"""The lines of a trial's metrics.jsonl: what a trainer says of each epoch, read by everyone through here.
+
+A line is a JSON object: `epoch` (whole, from 0), metrics (numbers; text that is a number counts, as TAO writes it; null
+or not finite: not measured), optionally `checkpoint` (a file or folder, relative to the trial's folder).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LARGEST_EPOCH = 2**31 - 1  # what the storage can hold
+
+
+class BrokenRecord(ValueError):
+    """A line that is not what the contract says; the text tells what was expected and got."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One epoch. `values` holds everything the line holds; `number` reads a metric in it."""
+
+    epoch: int
+    values: Mapping[str, Any]
+    checkpoint: str | None = None
+
+    def number(self, name: str) -> float | None:
+        """The metric's value; None when the line has none or it is not finite. Raises `BrokenRecord` for a value
+        that is no number."""
+        value = self.values.get(name)
+        if value is None:
+            return None
+        found = _number(value)
+        if found is None:
+            raise BrokenRecord(f"{name} must be a number, but got {_shown(value)}")
+        return found if math.isfinite(found) else None
+
+    def diverged(self, names: tuple[str, ...]) -> str | None:
+        """The first of `names` that the line has and that is null or not finite, or None."""
+        for name in names:
+            if name in self.values and self.number(name) is None:
+                return name
+        return None
+
+
+def parse(document: Any) -> Record:
+    """One decoded line as a `Record`. Raises `BrokenRecord`."""
+    if not isinstance(document, dict):
+        raise BrokenRecord(f"a line must be a JSON object, but got {_shown(document)}")
+    epoch = _number(document.get("epoch"))
+    if epoch is None or epoch != epoch or not 0 <= epoch <= LARGEST_EPOCH or epoch != int(epoch):
+        raise BrokenRecord(f"epoch must be a whole number from 0, but got {_shown(document.get('epoch'))}")
+    checkpoint = document.get("checkpoint")
+    if checkpoint is not None and not isinstance(checkpoint, str):
+        raise BrokenRecord(f"checkpoint must be the name of a file or folder, but got {_shown(checkpoint)}")
+    return Record(int(epoch), document, checkpoint or None)
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    """One whole line of the file as a JSON object. Raises `BrokenRecord` for everything else."""
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BrokenRecord(
+            f"a line must be a JSON object, but got {_shown(line.decode(errors='replace').strip())} ({error})"
+        ) from None
+    if not isinstance(document, dict):
+        raise BrokenRecord(f"a line must be a JSON object, but got {_shown(document)}")
+    return document
+
+
+def whole_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file that may still be written; a last one without its newline is left out."""
+    try:
+        with open(path, "rb") as file:
+            yield from (line for line in file if line.endswith(b"\n"))
+    except FileNotFoundError:
+        return
+
+
+def read(path: Path) -> tuple[list[Record], str | None]:
+    """(the records up to the first broken line, what is wrong with that line or None)."""
+    found: list[Record] = []
+    for number, line in enumerate(whole_lines(path), 1):
+        try:
+            found.append(parse(decode(line)))
+        except BrokenRecord as error:
+            return found, f"line {number}: {error}"
+    return found, None
+
+
+def _number(value: Any) -> float | None:
+    """A number or text that is one, as a float; None else. A whole number too large for a float is infinite."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+    except ValueError:
+        return None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

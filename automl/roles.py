@@ -1,0 +1,50 @@
+"""Members of a role (sampler, scheduler) by name, ours and those of other packages, with options in the text:
+`tpe:n_startup_trials=5`. Ours come first, so nothing that is installed can change what a name of ours means."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+import yaml
+
+from automl.errors import UserError, did_you_mean
+
+Maker = Callable[..., Any]
+
+
+def build(option: str, text: str, own: Mapping[str, Maker], group: str, **context: Any) -> Any:
+    """Call the maker that `text` names with its options and `context`. Raises `UserError` for an unknown name, an
+    unknown option or a value the maker refuses."""
+    maker, options = _parse(option, text, own, group)
+    try:
+        return maker(**context, **options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{option} {text}: {error}") from None
+
+
+def check_name(option: str, text: str, own: Mapping[str, Maker], group: str) -> None:
+    """The same checks as `build`, without making anything heavy. Raises `UserError`."""
+    _parse(option, text, own, group)
+
+
+def _parse(option: str, text: str, own: Mapping[str, Maker], group: str) -> tuple[Maker, dict[str, Any]]:
+    name, _, rest = text.partition(":")
+    others = {} if name in own else {point.name: point for point in entry_points(group=group)}
+    if name not in own and name not in others:
+        known = [*own, *sorted(others)]
+        raise UserError(
+            f"{option} must be one of {', '.join(known)}, but got '{name}'{did_you_mean(name, known)}"
+        )
+    maker: Maker = own[name] if name in own else others[name].load()
+    options = {}
+    taken = [p for p in inspect.signature(maker).parameters if p not in ("seed", "self")]
+    for pair in filter(None, rest.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals or key not in taken:
+            takes = f"takes {', '.join(taken)}" if taken else "takes no options"
+            raise UserError(f"{option} {text}: {name} {takes}, but got '{pair}'{did_you_mean(key, taken)}")
+        options[key] = yaml.safe_load(value)
+    return maker, options

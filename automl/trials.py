@@ -1,0 +1,219 @@
+"""What the engine keeps of each trial on disk: its spec, its records, its checkpoints, and how it goes on.
+
+A checkpoint is a file or folder that a record names. While a trial runs, nothing is deleted that is newer than the last
+record the driver has handled: a driver may be epochs behind, and a checkpoint is there before its line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl import records, spec
+from automl.executors.base import TrialJob
+from automl.plan import check_spec
+from automl.records import Record
+from automl.rundir import RunDir, write_text, write_yaml
+
+if TYPE_CHECKING:
+    from automl.plan import Plan
+    from automl.study import Best, Study
+
+
+class Trials:
+    """The trial folders of a run. `handled` holds the records that the driver has taken in, by trial."""
+
+    def __init__(self, plan: Plan, run: RunDir) -> None:
+        self.plan, self.run = plan, run
+        self.handled: dict[int, list[Record]] = {}
+        self._holding: set[int] | None = None  # ended trials whose folders may hold checkpoints; None: unknown
+
+    # ---- specs and jobs -------------------------------------------------------------------------------------
+
+    def job(self, number: int, params: Mapping[str, Any]) -> TrialJob:
+        """Write the trial's whole spec, checked, and say how to run it."""
+        full = self._spec(number, params)
+        check_spec(self.plan.bundle, full)
+        path = self.run.trial(number) / "spec.yaml"
+        write_yaml(path, full)
+        machine, entry = self.plan.machine, self.plan.bundle.entry("train")
+        return TrialJob(
+            number=number,
+            trial_dir=str(path.parent),
+            spec_path=str(path),
+            entry=entry or "",
+            command=() if entry else self.plan.bundle.command("train", str(path)),
+            num_gpus=machine.gpus_per_trial,
+            cpus=machine.cpus_per_trial,
+            ranks=max(1, machine.gpus_per_trial),
+            silence_timeout_s=self.plan.request.silence_timeout_s,
+        )
+
+    def resumed(self, number: int, params: Mapping[str, Any]) -> TrialJob:
+        """The job of a trial that goes on from its last whole checkpoint; epochs after it are run again."""
+        job = self.job(number, params)
+        folder, metrics = self.run.trial(number), self.run.trial(number) / "metrics.jsonl"
+        found, _ = records.read(metrics)
+        while found and self.checkpoint(number, found[-1]) is None:
+            found.pop()
+        self.handled[number] = list(found)
+        if metrics.exists():
+            write_text(metrics, "".join(json.dumps(dict(record.values)) + "\n" for record in found))
+        key = self.plan.bundle.spec_key("train", "resume_model")
+        if not found or not key:
+            return job
+        full = spec.load(folder / "spec.yaml")
+        spec.put(full, key, str(self.checkpoint(number, found[-1])))
+        path = folder / "resume.yaml"
+        write_yaml(path, full)
+        command = job.command and self.plan.bundle.command("train", str(path))
+        return replace(job, spec_path=str(path), command=command)
+
+    def num_epochs(self, number: int, params: Mapping[str, Any]) -> int | None:
+        """The length of the trial's training; None where the model does not say."""
+        return self.plan.bundle.epochs(self._spec(number, params))
+
+    def _spec(self, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
+        full = self.plan.space.apply(self.plan.spec, params)
+        for key in ("results_dir", "train.results_dir"):
+            if spec.get(full, key) is not None:
+                spec.put(full, key, str(self.run.trial(number)))
+        return full
+
+    # ---- records and checkpoints --------------------------------------------------------------------------------
+
+    def records(self, number: int) -> tuple[list[Record], str | None]:
+        """(all whole records on disk, what is wrong with the line after them or None)."""
+        return records.read(self.run.trial(number) / "metrics.jsonl")
+
+    def checkpoint(self, number: int, record: Record) -> Path | None:
+        """The checkpoint a record names, if it is there."""
+        path = self.run.trial(number) / record.checkpoint if record.checkpoint else None
+        return path if path is not None and path.exists() else None
+
+    def checkpoint_of(self, number: int, epoch: int) -> Path | None:
+        """The checkpoint of a trial's epoch, if it is still there; of an epoch that ran twice, the last one's."""
+        named = [r for r in self.records(number)[0] if r.epoch == epoch]
+        return next((path for r in reversed(named) if (path := self.checkpoint(number, r))), None)
+
+    def scoring(self, number: int) -> set[int] | None:
+        """The epochs that can be handed over: those with a checkpoint, on disk or dropped for a better one. None when
+        the trainer names none at all: then any epoch can win, and none be handed over."""
+        named = {r.epoch for r in self.handled.get(number) or self.records(number)[0] if r.checkpoint}
+        return named or None
+
+    def newest_loose(self, number: int) -> Path | None:
+        """The newest file or folder in a trial's folder that looks like a checkpoint."""
+        pattern = self.plan.bundle.checkpoint_glob
+        there = [p for p in self.run.trial(number).glob(pattern) if p.exists()] if pattern else []
+        return max(there, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+    def keep_while_running(self, number: int, best_epoch: int | None) -> None:
+        """Of what handled records name, keep the best epoch's checkpoint and the last one there is to go on from."""
+        handled = self.handled.get(number, [])
+        present = [r for r in handled if self.checkpoint(number, r)]
+        kept = {r.checkpoint for r in present if r.epoch == best_epoch}
+        kept |= {r.checkpoint for r in present[-1:]}
+        self._drop(number, {r.checkpoint for r in handled if r.checkpoint} - kept)
+        if present:
+            self._drop_unnamed(number, present[-1])
+
+    def keep_of_ended(self, best_epochs: Mapping[int, int], ended: Iterable[int]) -> None:
+        """Of trials that ended, keep only the scoring checkpoint of those in `best_epochs` (number -> epoch)."""
+        self._holding = set(ended) if self._holding is None else self._holding | set(best_epochs)
+        for number in list(self._holding):
+            best = best_epochs.get(number)
+            path = self.checkpoint_of(number, best) if best is not None else None
+            if best is not None and path is None:
+                continue  # nothing would be left of a trial that may have to be handed over
+            self._drop(number, self._all(number) - {path.name if path else ""})
+            if best is None:
+                self._holding.discard(number)
+
+    def let_go(self, number: int) -> None:
+        """A trial ended: it may hold checkpoints until `keep_of_ended` has looked."""
+        self.handled.pop(number, None)
+        if self._holding is not None:
+            self._holding.add(number)
+
+    def _all(self, number: int) -> set[str]:
+        """The names of all checkpoints in a trial's folder: those named by its records, and what looks like one."""
+        folder = self.run.trial(number)
+        named = {r.checkpoint for r in self.records(number)[0] if r.checkpoint}
+        pattern = self.plan.bundle.checkpoint_glob
+        return named | ({path.name for path in folder.glob(pattern)} if pattern else set())
+
+    def _drop_unnamed(self, number: int, last: Record) -> None:
+        """Delete what looks like a checkpoint, is named by no line and is older than the last one handled (written
+        within an epoch, or by a process that died before its line)."""
+        pattern, newest = self.plan.bundle.checkpoint_glob, self.checkpoint(number, last)
+        if not pattern or newest is None:
+            return
+        folder, before = self.run.trial(number), newest.stat().st_mtime_ns
+        loose = {path.name for path in folder.glob(pattern) if not path.is_symlink()}
+        loose -= {r.checkpoint for r in self.records(number)[0]}
+        with contextlib.suppress(FileNotFoundError):
+            self._drop(number, {name for name in loose if (folder / name).stat().st_mtime_ns < before})
+
+    def _drop(self, number: int, names: Iterable[str | None]) -> None:
+        """Delete checkpoints of a trial by name, and links whose target is gone. Nothing outside its folder."""
+        folder = self.run.trial(number)
+        for name in names:
+            path = folder / str(name)
+            if not name or folder.resolve() not in path.resolve().parents:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        for link in folder.glob("*"):
+            if link.is_symlink() and not link.exists():
+                link.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Winner:
+    """What is handed over. `checkpoint` is None of a trainer that writes none; `warning` says why it is not the
+    study's best trial at its best epoch."""
+
+    best: Best
+    checkpoint: Path | None
+    warning: str | None = None
+
+
+def choose_winner(study: Study, trials: Trials) -> Winner | None:
+    """The study's best trial with the checkpoint that scored; where that is gone, the next best there is. None
+    without any metric."""
+    ranked = study.ranked()
+    if not ranked:
+        return None
+    first = ranked[0]
+    path = trials.checkpoint_of(first.number, first.epoch)
+    if path is not None or not any(trials.scoring(best.number) for best in ranked):
+        return Winner(first, path)
+    gone = f"the checkpoint of trial {first.number}, epoch {first.epoch + 1} ({first.value:.4f}) is gone"
+    for best in _with_checkpoints(study, trials, ranked):
+        instead = f"trial {best.number}, epoch {best.epoch + 1} ({best.value:.4f})"
+        return Winner(
+            best, trials.checkpoint_of(best.number, best.epoch), f"{gone}; handed over instead: {instead}"
+        )
+    loose = trials.newest_loose(first.number)
+    if loose is not None:
+        return Winner(first, loose, f"{gone}; handed over instead: {loose.name}, whose epoch is not known")
+    return Winner(first, None, f"{gone}, and so are all others; only its configuration is handed over")
+
+
+def _with_checkpoints(study: Study, trials: Trials, ranked: list[Best]) -> list[Best]:
+    """Every (trial, epoch) whose checkpoint is there, best first: of COMPLETE trials before those stopped."""
+    found = []
+    for best in ranked:
+        curve = study.frozen(best.number).intermediate_values
+        there = {r.epoch for r in trials.records(best.number)[0] if trials.checkpoint(best.number, r)}
+        if among := there & set(curve):
+            found.append(study.result(best.number, among))
+    return sorted(found, key=study.rank)
