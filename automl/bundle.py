@@ -1,24 +1,42 @@
-"""A model's name or folder -> its schemas, templates and entry points.
+"""A model's name or folder -> what the engine may know of it: schemas, templates, commands, metrics, files.
 
 A model is a folder with `schemas/` and `references/skill_info.yaml`. An installed one is found by name through
-the `automl.models` entry points; any other by its path, no code needed.
+the `automl.models` entry points; any other by its path, no code needed. What skill_info.yaml leaves out has a
+fall-back, told at each property here and in references/trial_contract.md.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from automl import spec as specs
 from automl.errors import UserError, did_you_mean
+from automl.metric import DIRECTIONS, Metric
 
 GROUP = "automl.models"
+NO_METRIC = Metric("val_loss", maximize=False)  # of a model that declares none
+TRIAL_DIR = "AUTOML_TRIAL_DIR"  # environment variable: the folder a trainer writes to
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An action that may run on the winner. `needs`: leaves without which it is left out; `shows`: figures of its
+    metrics.json that a person wants to see; `default_too`: it also runs on the default configuration, to compare."""
+
+    name: str
+    needs: tuple[str, ...] = ()
+    shows: tuple[str, ...] = ()
+    default_too: bool = False
 
 
 @dataclass(frozen=True)
@@ -26,6 +44,14 @@ class ModelBundle:
     name: str
     root: Path
     skill: dict[str, Any]  # references/skill_info.yaml
+    installed_as: str | None = None  # the name of its entry point
+
+    # ---- schemas, templates, commands -------------------------------------------------------------------------
+
+    @property
+    def reference(self) -> str:
+        """What finds this model again from any folder: its installed name, or its absolute path."""
+        return self.installed_as or str(self.root)
 
     @property
     def actions(self) -> list[str]:
@@ -38,18 +64,25 @@ class ModelBundle:
         """The action's schema. Raises `UserError` naming the file when it is missing or broken."""
         path = self.schema_path(action)
         try:
-            return dict(json.loads(path.read_text()))
+            document = json.loads(path.read_text())
         except FileNotFoundError:
             raise UserError(f"{path}: no such schema") from None
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not valid JSON: {error}") from None
+        if not isinstance(document, dict):
+            raise UserError(f"{path}: a schema must be a JSON object, but got {type(document).__name__}")
+        return document
 
     def template(self, action: str) -> dict[str, Any]:
-        """The action's default spec."""
+        """The action's default spec, `references/spec_template_<action>.yaml`; without one the schema's `default`."""
         path = self.root / "references" / f"spec_template_{action}.yaml"
-        if not path.is_file():
-            raise UserError(f"{path}: no such template")
-        return dict(yaml.safe_load(path.read_text()))
+        if path.is_file():
+            return specs.load(path)
+        if self.schema_path(action).is_file() and isinstance(
+            default := self.schema(action).get("default"), dict
+        ):
+            return default
+        raise UserError(f"{path}: no such template, and the schema has no `default`")
 
     def preset(self, name: str) -> tuple[dict[str, Any], Path]:
         """A named partial train spec, `references/preset_<name>.yaml`, and its path."""
@@ -59,17 +92,96 @@ class ModelBundle:
             raise UserError(
                 f"no preset '{name}' (there are {', '.join(known) or 'none'}){did_you_mean(name, known)}"
             )
-        return dict(yaml.safe_load(path.read_text())), path
+        return specs.load(path), path
 
     def command(self, action: str, spec_path: str) -> tuple[str, ...]:
-        """The command line that runs an action on a spec file."""
-        words = str(self.skill["actions"][action]["command"]).split()
-        return tuple(word.replace("{config_path}", spec_path) for word in words)
+        """The command line that runs an action on a spec file: `{config_path}`, `{model_dir}` and `{output_dir}` (the
+        spec file's folder) filled in, and the program beside this Python when it is there (an environment that is
+        not activated), else from PATH."""
+        program, *words = self.command_words(action, spec_path)
+        return (find_program(program) or program, *words)
+
+    def command_words(self, action: str, spec_path: str) -> tuple[str, ...]:
+        """The same as a person would type it."""
+        values = {
+            "{config_path}": spec_path,
+            "{model_dir}": str(self.root),
+            "{output_dir}": os.path.dirname(spec_path),
+        }
+        words = shlex.split(str(self.skill["actions"][action]["command"]))
+        for name, value in values.items():
+            words = [word.replace(name, value) for word in words]
+        return tuple(words)
+
+    def trial_env(self, trial_dir: str) -> tuple[tuple[str, str], ...]:
+        """Environment variables of a trial: AUTOML_TRIAL_DIR, the folder it writes to; and PYTHONPATH with the model
+        folder first, so that its Python is found by its own name."""
+        env = {TRIAL_DIR: trial_dir}
+        if not self.installed_as:
+            before = os.environ.get("PYTHONPATH")
+            env["PYTHONPATH"] = f"{self.root}{os.pathsep}{before}" if before else str(self.root)
+        return tuple(env.items())
+
+    # ---- what its trials report -------------------------------------------------------------------------------
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """`metrics: {NAME: maximize|minimize}`, the first being the default of `--metric`. Fall-back: `val_loss`,
+        minimised."""
+        found = self.skill.get("metrics") or {}
+        return tuple(Metric(str(name), DIRECTIONS[way]) for name, way in found.items()) or (NO_METRIC,)
+
+    @property
+    def finite(self) -> tuple[str, ...]:
+        """`finite: [NAME]`: a record in which one of these is null or not finite says that the training diverged.
+        Fall-back: train_loss."""
+        return tuple(map(str, self.skill.get("finite", ("train_loss",))))
+
+    @property
+    def epochs_key(self) -> str | None:
+        """`epochs_key`: the leaf that says how many epochs a training has. Fall-back: `spec_shorthand_keys.num_epochs`;
+        None without either: then no trial has a known length, and no scheduler can compare at a share of it."""
+        key = self.skill.get("epochs_key") or self.skill.get("spec_shorthand_keys", {}).get("num_epochs")
+        return str(key) if key else None
+
+    def epochs(self, spec: Mapping[str, Any]) -> int | None:
+        """How many epochs the spec trains for; None when nothing says so (see `epochs_key`)."""
+        value = specs.get(spec, self.epochs_key) if self.epochs_key else None
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return int(value) if number and value >= 1 else None
+
+    # ---- files ------------------------------------------------------------------------------------------------
+
+    @property
+    def checkpoint_glob(self) -> str:
+        """`checkpoint_glob`: what in a trial's folder is a checkpoint and may be deleted when no longer needed; it may
+        match folders. Fall-back "": only what the records themselves name as `checkpoint`."""
+        return str(self.skill.get("checkpoint_glob") or "")
+
+    @property
+    def can_resume(self) -> bool:
+        """A leaf of the train spec has the role `resume_model`. Without one a trial that was cut off starts anew."""
+        return self.spec_key("train", "resume_model") is not None
 
     def spec_key(self, action: str, role: str) -> str | None:
-        """The spec key that plays a role ("resume_model", "parent_model", "create_onnx_file") in an action."""
-        roles = self.skill.get("spec_params", {}).get(action, {})
-        return next((str(key) for key, value in roles.items() if value == role), None)
+        """The first spec key that plays a role ("resume_model", "parent_model", "output_dir") in an action."""
+        return next(iter(self.spec_keys(action, role)), None)
+
+    def spec_keys(self, action: str, role: str) -> tuple[str, ...]:
+        """Every spec key that plays a role in an action, by `spec_params`."""
+        roles = self.skill.get("spec_params", {}).get(action) or {}
+        return tuple(str(key) for key, value in roles.items() if value == role)
+
+    def output_keys(self, action: str) -> tuple[str, ...]:
+        """The leaves that say where an action writes. Fall-back: `results_dir`."""
+        return self.spec_keys(action, "output_dir") or ("results_dir",)
+
+    # ---- its own code -----------------------------------------------------------------------------------------
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        """`entry_points.preload`: modules the fork server imports once for all trials."""
+        return tuple(self.skill.get("entry_points", {}).get("preload") or ())
 
     def entry(self, purpose: str) -> str | None:
         """The entry point's `module:function`, or None when the model has none for this purpose."""
@@ -77,26 +189,70 @@ class ModelBundle:
         return str(value) if value else None
 
     def call(self, purpose: str) -> Callable[..., Any] | None:
-        """The entry point itself, imported."""
+        """The entry point itself, imported; the model folder's own modules come before installed ones. Raises
+        `UserError` when it is not there."""
         target = self.entry(purpose)
         if target is None:
             return None
-        module, _, function = target.partition(":")
-        return getattr(importlib.import_module(module), function)
+        module, _, name = target.partition(":")
+        try:
+            function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            where = self.root / "references" / "skill_info.yaml"
+            raise UserError(f"{where}: entry_points.{purpose} {target} cannot be imported: {error}") from None
+        return function
 
 
-def resolve(model: str) -> ModelBundle:
-    """Find a model by installed name or by folder. Raises `UserError` with the known names."""
+def find_program(name: str) -> str | None:
+    """The program beside this Python, or on PATH; None when it is neither."""
+    beside = Path(sys.executable).parent / name
+    return str(beside) if beside.is_file() else shutil.which(name)
+
+
+def installed() -> list[str]:
+    """Names of the installed models."""
+    return sorted(point.name for point in entry_points(group=GROUP))
+
+
+def resolve(model: str | None) -> ModelBundle:
+    """Find a model by installed name or by folder; None: the only one installed. Raises `UserError` with the known
+    names."""
     found = {point.name: point for point in entry_points(group=GROUP)}
+    known = sorted(found)
+    if model is None:
+        if len(known) != 1:
+            raise UserError(f"--model must be given (installed: {', '.join(known) or 'none'})")
+        model = known[0]
     if model in found:
-        root = Path(found[model].load()())
-    elif Path(model).is_dir():
-        root = Path(model).resolve()
-    else:
-        known = sorted(found)
-        raise UserError(f"no model '{model}' (installed: {', '.join(known)}){did_you_mean(model, known)}")
+        return _read(Path(found[model].load()()), model)
+    if Path(model).is_dir():
+        bundle = _read(Path(model).resolve(), None)
+        _make_importable(bundle.root)
+        return bundle
+    raise UserError(f"no model '{model}' (installed: {', '.join(known)}){did_you_mean(model, known)}")
+
+
+def _read(root: Path, installed_as: str | None) -> ModelBundle:
     info = root / "references" / "skill_info.yaml"
     if not info.is_file():
         raise UserError(f"{info}: a model folder must have it")
-    skill = yaml.safe_load(info.read_text())
-    return ModelBundle(skill.get("network_arch", root.name), root, skill)
+    skill = specs.load(info)
+    return ModelBundle(str(skill.get("network_arch", root.name)), root, skill, installed_as)
+
+
+_folders: list[str] = []  # model folders on sys.path; at most one at a time
+
+
+def _make_importable(root: Path) -> None:
+    """Put a model folder first on sys.path. One that was there before goes, with what was imported from it: two
+    folders may name their modules alike."""
+    for folder in [f for f in _folders if f != str(root)]:
+        _folders.remove(folder)
+        sys.path.remove(folder)
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None) or "").startswith(folder + os.sep):
+                del sys.modules[name]
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+        _folders.append(str(root))
+        importlib.invalidate_caches()

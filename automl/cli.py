@@ -53,7 +53,9 @@ SET = typer.Option(
 POLICY = typer.Option(
     None, "--automl-policy", help="on: search; off: train one plain spec.", rich_help_panel=SEARCH
 )
-METRIC = typer.Option("val_mAP", "--metric", help="val_mAP or val_mAP50.", rich_help_panel=SEARCH)
+METRIC = typer.Option(
+    None, "--metric", help="What is made better; default: the model's first.", rich_help_panel=SEARCH
+)
 TUNE = typer.Option(
     None, "--tune", help="NAME, NAME=low:high[:log] or NAME=a,b,c; repeatable.", rich_help_panel=SEARCH
 )
@@ -124,7 +126,7 @@ def run(
     root = (
         Path(results_dir)
         if results_dir
-        else Path("results") / Path(model).name / time.strftime("%Y%m%d-%H%M%S")
+        else Path("results") / Path(model or "model").name / time.strftime("%Y%m%d-%H%M%S")
     )
     console = _console()
     console.print(f"run folder: {root}", highlight=False)
@@ -217,8 +219,6 @@ def make_request(
     concurrency: int | None, storage: str | None, results_dir: str | None, stages: str,
 ) -> RunRequest:  # fmt: skip
     """The command line as a RunRequest. Raises `UserError` for what typer cannot check."""
-    if metric not in ("val_mAP", "val_mAP50"):
-        raise UserError(f"--metric must be val_mAP or val_mAP50, but got '{metric}'")
     if demo and data:
         raise UserError("--demo draws its own data; give --demo or --data, not both")
     return RunRequest(

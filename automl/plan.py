@@ -6,20 +6,19 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from automl import bundle as bundles
+from automl import metric as metrics
 from automl import policy, spec
 from automl.bundle import ModelBundle
 from automl.errors import UserError
+from automl.metric import Metric
 from automl.request import RunRequest
+from automl.space import SearchSpace
 from automl.spec import SourcedSpec
-
-if TYPE_CHECKING:
-    from automl.space import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -44,25 +43,8 @@ class Plan:
     warnings: list[str]
     space: SearchSpace
     machine: Machine
+    metric: Metric  # what the search makes better
     estimate: dict[str, Any] = field(default_factory=dict)
-
-
-class NoSpace:
-    """The search space of a run without a search: one configuration, the base spec."""
-
-    default: Mapping[str, Any] = MappingProxyType({})
-    parameters: tuple[Any, ...] = ()
-    left_out: tuple[Any, ...] = ()
-    digest = "off"
-
-    def suggest(self, trial: Any) -> dict[str, Any]:
-        return {}
-
-    def enqueue_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        return {}
-
-    def apply(self, base: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-        return spec.nest(dict(spec.leaves(base)))
 
 
 def prepare(request: RunRequest, work_dir: Path) -> Plan:
@@ -70,6 +52,7 @@ def prepare(request: RunRequest, work_dir: Path) -> Plan:
     `work_dir`. Raises `UserError` listing every problem of spec and data."""
     request = request.with_budget()
     model = bundles.resolve(request.model)
+    metric = metrics.parse(request.metric, model.metrics)
     if request.demo:
         request = _with_demo(request, model, work_dir)
     merged, engine_keys = merge(request, model)
@@ -80,7 +63,7 @@ def prepare(request: RunRequest, work_dir: Path) -> Plan:
         spec.validate(merged.spec, schema, merged.sources)
     facts, filled, warnings = _read_data(request, model, merged, work_dir)
     check_spec(model, merged.spec)
-    space: Any = NoSpace()
+    space = SearchSpace(())
     if searching:
         from automl.space import compile_space
 
@@ -94,8 +77,9 @@ def prepare(request: RunRequest, work_dir: Path) -> Plan:
     estimate = model.call("estimate")
     hours = estimate(merged.spec, facts, machine.gpus_per_trial) if estimate else {}
     return Plan(
-        request, model, searching, merged.spec, merged.sources, filled, facts, warnings, space, machine, hours
-    )
+        replace(request, metric=metric.name), model, searching, merged.spec, merged.sources, filled, facts, warnings,
+        space, machine, metric, hours,
+    )  # fmt: skip
 
 
 def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[str, Any]]:
@@ -129,8 +113,6 @@ def check_spec(model: ModelBundle, full: Mapping[str, Any]) -> None:
 
 
 def _with_demo(request: RunRequest, model: ModelBundle, work_dir: Path) -> RunRequest:
-    from dataclasses import replace
-
     write_demo = model.call("demo_data")
     if write_demo is None:
         raise UserError(f"{model.name} has no demo data; give --data DIR")

@@ -13,7 +13,7 @@ DEFAULT_TRIALS = 20
 
 @dataclass(frozen=True)
 class RunRequest:
-    model: str = "deformable_detr"
+    model: str | None = None  # None: the only one installed
     data: str | None = None  # DIR with {train,val,test}/
     demo: bool = False
     spec_file: str | None = None
@@ -22,7 +22,7 @@ class RunRequest:
     tune: tuple[str, ...] = ()  # NAME or NAME=low:high[:log] or NAME=a,b,c
     fix: tuple[str, ...] = ()  # NAME=VALUE
     policy: str | None = None  # on, off; None: the spec file's word, else on
-    metric: str = "val_mAP"
+    metric: str | None = None  # NAME[:minimize|:maximize]; None: the model's first
     trials: int | None = None  # budgets; the first one used up ends the search
     epochs: int | None = None  # training epochs summed over all trials
     time_s: float | None = None  # of search; the stages after it are not counted

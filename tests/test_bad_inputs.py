@@ -76,7 +76,7 @@ CASES: dict[str, tuple[Any, list[str], str]] = {
     "policy that is neither": (yaml_file("automl_policy: maybe"), SPEC, "automl_policy must be on or off, but got 'maybe'"),
     "unknown model": (None, ["--model", "deformable_dert"], "did you mean 'deformable_detr'"),
     "unknown preset": (None, ["--preset", "smal"], "did you mean 'small'"),
-    "unknown metric": (None, ["--metric", "val_map"], "--metric must be val_mAP or val_mAP50"),
+    "unknown metric": (None, ["--metric", "val_map"], "did you mean 'val_mAP'"),
     "broken time": (None, ["--time", "soon"], "--time must be like"),
     "demo and data": (None, ["--demo"], "not both"),
     "unknown sampler": (None, ["--sampler", "tpee"], "did you mean 'tpe'"),

@@ -13,6 +13,7 @@ from automl import bundle
 from automl.executors.replay import ReplayExecutor
 from automl.driver import SearchDriver
 from automl.executors.base import Decision, Exit, TrialJob
+from automl.metric import Metric
 from automl.plan import Machine, Plan
 from automl.progress import Progress
 from automl.request import RunRequest
@@ -35,8 +36,8 @@ class Bench:
         spec = {"train": {"lr": 1e-3, "depth": 3, "num_epochs": EPOCHS, "resume": ""}, "results_dir": ""}
         machine = Machine((), 0, 1, request.pop("at_a_time", 1))
         self.plan = Plan(
-            RunRequest(**{"trials": 6, **request}), bundle.resolve(str(root / "toy")), request.pop("searching", True),
-            spec, {}, {}, {}, [], TinySpace(), machine,
+            RunRequest(**{"trials": 6, "metric": "val_mAP", **request}), bundle.resolve(str(root / "toy")), request.pop("searching", True),
+            spec, {}, {}, {}, [], TinySpace(), machine, Metric("val_mAP"),
         )  # fmt: skip
         self.run = RunDir(root / "run")
         self.jobs: list[TrialJob] = []

@@ -1,0 +1,71 @@
+"""What a search makes better: a key of the trials' records, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from automl.errors import UserError, did_you_mean
+
+DIRECTIONS = {"maximize": True, "minimize": False}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """`name` is a key of the records. Values are stored and shown as the trainer reported them; only what is better
+    depends on `maximize`."""
+
+    name: str
+    maximize: bool = True
+
+    @property
+    def direction(self) -> str:
+        """Optuna's word: "maximize" or "minimize"."""
+        return "maximize" if self.maximize else "minimize"
+
+    def best(self, values: Iterable[float]) -> float | None:
+        """The best of the values; None of none."""
+        return max(values, default=None) if self.maximize else min(values, default=None)
+
+    def better(self, a: float, b: float) -> bool:
+        return a > b if self.maximize else a < b
+
+    def gain(self, value: float, over: float) -> float:
+        """How much better `value` is than `over`; below 0 when it is worse."""
+        return value - over if self.maximize else over - value
+
+    def __str__(self) -> str:
+        return self.name if self.maximize else f"{self.name} (lower is better)"
+
+
+def parse(text: str | None, known: tuple[Metric, ...]) -> Metric:
+    """`--metric NAME[:minimize|:maximize]`; None: the first known. A name the model does not declare needs its
+    direction. Raises `UserError` else."""
+    if text is None:
+        return known[0]
+    name, sign, direction = text.rpartition(":")
+    if not sign or (direction not in DIRECTIONS and text in {m.name for m in known}):
+        name, direction = text, ""
+    declared = next((m for m in known if m.name == name), None)
+    if direction:
+        if direction not in DIRECTIONS or not name:
+            raise UserError(
+                f"--metric must be NAME, NAME:maximize or NAME:minimize, but got '{text}'"
+                f"{did_you_mean(direction, DIRECTIONS)}"
+            )
+        return Metric(name, DIRECTIONS[direction])
+    if declared is None:
+        names = [m.name for m in known]
+        raise UserError(
+            f"--metric {name}: the model declares {', '.join(names)}{did_you_mean(name, names)}; for another key of its "
+            f"records say which way is better: {name}:maximize or {name}:minimize"
+        )
+    return declared
+
+
+def of_run(document: Mapping[str, Any]) -> Metric:
+    """The metric of a run.json. One written before metrics had directions was maximised."""
+    if "metric" in document:
+        return Metric(**document["metric"])
+    return Metric(str(document["request"]["metric"]))
