@@ -176,6 +176,20 @@ class ModelBundle:
         """The leaves that say where an action writes. Fall-back: `results_dir`."""
         return self.spec_keys(action, "output_dir") or ("results_dir",)
 
+    def input_paths(self, action: str, full: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """(leaf, path) of the files and folders that an action takes in, by its `inputs`; URLs and empty ones are left
+        out. `a.b[0].c` is `c` of every entry of the list `a.b`."""
+        found = []
+        for key in self.skill["actions"][action].get("inputs") or {}:
+            name, _, rest = str(key).partition("[0].")
+            value = specs.get(full, name)
+            entries = value if rest and isinstance(value, list) else [value]
+            for entry in entries:
+                path = specs.get(entry, rest) if rest and isinstance(entry, Mapping) else entry
+                if isinstance(path, str) and path and "://" not in path:
+                    found.append((str(key), path))
+        return found
+
     # ---- its own code -----------------------------------------------------------------------------------------
 
     @property

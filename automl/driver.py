@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_STARTS = 2  # a crashed trial is started once more, from its last checkpoint
 HOPELESS = 3  # so many failures before any trial has got through an epoch end the run
 KEPT_TRIALS = 3  # checkpoints are kept of so many best COMPLETE trials, and of the default
+BROKEN = "metrics.jsonl is broken"  # the launcher's words
 DEFAULT = 0  # the number of the default configuration's trial
 
 
@@ -96,7 +97,7 @@ class SearchDriver:
             state, reason = "COMPLETE", "finished"
         elif exit.stopped:
             state, reason = "PRUNED", "the time budget was used up"
-        elif exit.worth_another_try and self.study.count_retry(number) < MAX_STARTS:
+        elif _worth_another_try(exit) and self.study.count_retry(number) < MAX_STARTS:
             self.progress.note(f"trial {number} failed ({exit.reason}); starting it once more")
             self.pending.append(self._resumed(number))
             return
@@ -187,7 +188,7 @@ class SearchDriver:
 
     def _no_metric(self, number: int, metric: str) -> str:
         """Why a training that ended well has no value: what its lines hold instead."""
-        found, _ = self.trials.records(number)
+        found = self.trials.handled.get(number) or self.trials.records(number)[0]
         if not found:
             return f"it reported no '{metric}': it wrote no line to metrics.jsonl"
         keys = sorted({str(key) for record in found for key in record.values})
@@ -245,3 +246,8 @@ class SearchDriver:
         if trials and trials[DEFAULT].state.is_finished() and trials[DEFAULT].intermediate_values:
             kept[DEFAULT] = self.study.result(DEFAULT).epoch
         self.trials.keep_of_ended(kept, (t.number for t in trials if t.state.is_finished()))
+
+
+def _worth_another_try(exit: Exit) -> bool:
+    """Not for a user's mistake, for what would run out of memory again, nor for records that nobody can read."""
+    return exit.code != 2 and not exit.out_of_memory and BROKEN not in exit.reason

@@ -14,7 +14,7 @@ from automl import bundle as bundles
 from automl import metric as metrics
 from automl import policy, spec
 from automl.bundle import ModelBundle
-from automl.errors import UserError
+from automl.errors import SpaceError, UserError
 from automl.metric import Metric
 from automl.request import RunRequest
 from automl.space import SearchSpace
@@ -45,6 +45,12 @@ class Plan:
     machine: Machine
     metric: Metric  # what the search makes better
     estimate: dict[str, Any] = field(default_factory=dict)
+    engine_keys: dict[str, Any] = field(default_factory=dict)  # `search`, `try`: the spec file's words to the engine
+
+    @property
+    def tries(self) -> list[dict[str, Any]]:
+        """`try:` of the spec file, flat: configurations to run after the default."""
+        return [dict(spec.leaves(entry)) for entry in self.engine_keys.get("try") or []]
 
 
 def prepare(request: RunRequest, work_dir: Path) -> Plan:
@@ -63,23 +69,45 @@ def prepare(request: RunRequest, work_dir: Path) -> Plan:
         spec.validate(merged.spec, schema, merged.sources)
     facts, filled, warnings = _read_data(request, model, merged, work_dir)
     check_spec(model, merged.spec)
-    space = SearchSpace(())
-    if searching:
-        from automl.space import compile_space
-
-        images = facts.get("train", {}).get("images")
-        limits = {"dataset.batch_size": images} if images else {}
-        space = compile_space(
-            schema or {}, merged.spec, tune=request.tune, fix=request.fix,
-            search=engine_keys.get("search"), limits=limits,
-        )  # fmt: skip
+    space = compile_for(model, merged.spec, request, engine_keys, facts, searching)
+    check_tries(engine_keys.get("try"), space)
     machine = find_machine(request, merged.spec, model)
     estimate = model.call("estimate")
     hours = estimate(merged.spec, facts, machine.gpus_per_trial) if estimate else {}
     return Plan(
         replace(request, metric=metric.name), model, searching, merged.spec, merged.sources, filled, facts, warnings,
-        space, machine, metric, hours,
+        space, machine, metric, hours, engine_keys,
     )  # fmt: skip
+
+
+def compile_for(
+    model: ModelBundle, base: Mapping[str, Any], request: RunRequest, engine_keys: Mapping[str, Any],
+    facts: Mapping[str, Any], searching: bool,
+) -> SearchSpace:  # fmt: skip
+    """The search space around a base spec; one without parameters when nothing is searched."""
+    if not searching:
+        return SearchSpace(())
+    from automl.space import compile_space
+
+    images = facts.get("train", {}).get("images")
+    limits = {"dataset.batch_size": images} if images else {}
+    return compile_space(
+        model.schema("train"), base, tune=request.tune, fix=request.fix, search=engine_keys.get("search"),
+        limits=limits,
+    )  # fmt: skip
+
+
+def check_tries(tries: Any, space: SearchSpace) -> None:
+    """Raises `UserError` when `try:` is no list of configurations that the space holds."""
+    if tries is None:
+        return
+    if not isinstance(tries, list) or not all(isinstance(entry, dict) and entry for entry in tries):
+        raise UserError(f"try: must be a list of mappings such as {{train.optim.lr: 0.0001}}, but got {tries!r}")
+    for number, entry in enumerate(tries, 1):
+        try:
+            space.enqueue_params(dict(spec.leaves(entry)))
+        except SpaceError as error:
+            raise UserError(f"try, entry {number}: {error}") from None
 
 
 def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from automl.errors import UserError
@@ -26,6 +27,8 @@ class RunRequest:
     trials: int | None = None  # budgets; the first one used up ends the search
     epochs: int | None = None  # training epochs summed over all trials
     time_s: float | None = None  # of search; the stages after it are not counted
+    patience: int | None = None  # end when so many trials in a row brought no new best
+    warm_start: str | None = None  # an earlier run, whose trials teach the sampler
     sampler: str = "tpe"
     scheduler: str = "halving"
     executor: str = "ray"
@@ -42,6 +45,12 @@ class RunRequest:
         if self.trials is None and self.epochs is None and self.time_s is None:
             return replace(self, trials=DEFAULT_TRIALS)
         return self
+
+    def absolute(self) -> RunRequest:
+        """The same with the paths that were given made absolute, for a resume from another folder."""
+        paths = {"data": self.data, "spec_file": self.spec_file, "warm_start": self.warm_start}
+        made = {k: str(Path(v).resolve()) for k, v in paths.items() if v and "://" not in v}
+        return replace(self, **made)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

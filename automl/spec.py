@@ -17,7 +17,7 @@ import yaml
 
 from automl.errors import SpecError, did_you_mean
 
-ENGINE_KEYS = ("automl_policy", "search")  # keys of a spec file that are the engine's, not the model's
+ENGINE_KEYS = ("automl_policy", "search", "try")  # keys of a spec file that are the engine's, not the model's
 TEMPLATE = "template"
 
 

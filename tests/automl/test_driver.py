@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from automl import bundle
+from automl import bundle, records
 from automl.executors.replay import ReplayExecutor
 from automl.driver import SearchDriver
 from automl.executors.base import Decision, Exit, TrialJob
@@ -20,6 +21,7 @@ from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.storage import open_storage
 from automl.study import Study
+from automl.trials import choose_winner
 from tests.automl.fakes import TinySpace
 from tests.automl.test_policy_bundle import make_model
 
@@ -31,13 +33,15 @@ class Bench:
 
     def __init__(self, root: Path, **request: Any) -> None:
         make_model(
-            root / "toy", spec_params={"train": {"train.resume": "resume_model", "results_dir": "output_dir"}}
-        )
+            root / "toy", checkpoint_glob="*.pth", epochs_key="train.num_epochs",
+            spec_params={"train": {"train.resume": "resume_model", "results_dir": "output_dir"}},
+        )  # fmt: skip
         spec = {"train": {"lr": 1e-3, "depth": 3, "num_epochs": EPOCHS, "resume": ""}, "results_dir": ""}
         machine = Machine((), 0, 1, request.pop("at_a_time", 1))
+        self.metric = request.pop("judged_by", Metric("val_mAP"))
         self.plan = Plan(
-            RunRequest(**{"trials": 6, "metric": "val_mAP", **request}), bundle.resolve(str(root / "toy")), request.pop("searching", True),
-            spec, {}, {}, {}, [], TinySpace(), machine, Metric("val_mAP"),
+            RunRequest(**{"trials": 6, "metric": self.metric.name, **request}), bundle.resolve(str(root / "toy")),
+            True, spec, {}, {}, {}, [], TinySpace(), machine, self.metric,
         )  # fmt: skip
         self.run = RunDir(root / "run")
         self.jobs: list[TrialJob] = []
@@ -49,13 +53,13 @@ class Bench:
         import math
 
         quality = max(0.0, 1 - abs(math.log10(lr) + 2) / 3)
-        done = len(self.run.records(job.number))
+        done = len(records.read(Path(job.trial_dir) / "metrics.jsonl")[0])
         folder = Path(job.trial_dir)
-        records: list[dict[str, Any] | Exit] = []
+        lines: list[dict[str, Any] | Exit] = []
         for n, epoch in enumerate(range(done, EPOCHS)):
             name = f"model_epoch_{epoch:03d}_step_{epoch:05d}.pth"
             value = quality * (epoch + 1) / EPOCHS
-            records.append(
+            lines.append(
                 {
                     "epoch": epoch,
                     "train_loss": 1.0,
@@ -65,30 +69,36 @@ class Bench:
                 }
             )
         folder.mkdir(parents=True, exist_ok=True)
-        return records
+        return lines
 
     def written(self, curve: list[dict[str, Any] | Exit], job: TrialJob) -> list[dict[str, Any] | Exit]:
         """Put the lines and checkpoints on disk, as a trainer would."""
         folder = Path(job.trial_dir)
+        folder.mkdir(parents=True, exist_ok=True)
         with (folder / "metrics.jsonl").open("a") as file:
             for record in curve:
                 if isinstance(record, dict):
                     file.write(json.dumps(record) + "\n")
-                    (folder / record["checkpoint"]).write_text("weights")
+                    if record.get("checkpoint"):
+                        (folder / record["checkpoint"]).write_text("weights")
         return curve
 
     def drive(self, curves: Any = None) -> SearchDriver:
         executor = ReplayExecutor(curves or self.curve, self.plan.machine.concurrency)
-        study = Study(open_storage(None, self.run.root), "bench", self.plan.space, "tpe", 0)
-        study.enqueue_default()
-        driver = SearchDriver(self.plan, study, self.run, Progress(quiet=True), clock=lambda: executor.now_s)
+        driver = SearchDriver(self.plan, self.study(), self.run, Progress(quiet=True), clock=lambda: executor.now_s)
         driver.adopt()
         executor.run(driver)
         return driver
 
+    def study(self) -> Study:
+        storage = open_storage(None, self.run.root)
+        return Study(storage, "bench", self.plan.space, "tpe", 0, self.metric.maximize)
+
+    def folder(self, number: int) -> list[str]:
+        return sorted(path.name for path in self.run.trial(number).glob("*.pth"))
+
     def states(self) -> list[str]:
-        study = Study(open_storage(None, self.run.root), "bench", self.plan.space, "tpe", 0)
-        return [t.state.name for t in study.trials()]
+        return [t.state.name for t in self.study().trials()]
 
 
 def test_a_search_ends_every_trial_and_stops_some_early(tmp_path: Path) -> None:
@@ -193,7 +203,7 @@ def test_a_driver_that_dies_anywhere_loses_nothing(tmp_path: Path, dies_after: i
     seen = 0
 
     class Dying(SearchDriver):
-        def on_record(self, number: int, record: dict[str, Any]) -> bool:
+        def on_record(self, number: int, record: dict[str, Any]) -> Decision:
             nonlocal seen
             seen += 1
             if seen == dies_after:
@@ -204,10 +214,8 @@ def test_a_driver_that_dies_anywhere_loses_nothing(tmp_path: Path, dies_after: i
         return bench.written(bench.curve(job), job)
 
     executor = ReplayExecutor(curves)
-    study = Study(open_storage(None, bench.run.root), "bench", bench.plan.space, "tpe", 0)
-    study.enqueue_default()
     with pytest.raises(Died):
-        executor.run(Dying(bench.plan, study, bench.run, Progress(quiet=True), clock=lambda: executor.now_s))
+        executor.run(Dying(bench.plan, bench.study(), bench.run, Progress(quiet=True), clock=lambda: executor.now_s))
     driver = bench.drive(curves)
     assert len(bench.states()) == 4
     assert "RUNNING" not in bench.states()
@@ -223,8 +231,8 @@ def test_checkpoints_of_stopped_trials_go_and_the_best_stay(tmp_path: Path) -> N
     driver = bench.drive(lambda job: bench.written(bench.curve(job), job))
     best = driver.study.best()
     assert best is not None
-    assert bench.run.checkpoint(best.number, best.epoch)
-    assert bench.run.checkpoint(0, EPOCHS - 1)
+    assert driver.trials.checkpoint_of(best.number, best.epoch)
+    assert driver.trials.checkpoint_of(0, EPOCHS - 1)
     for trial in driver.study.trials():
         left = list(bench.run.trial(trial.number).glob("*.pth"))
         assert len(left) <= 1
@@ -237,3 +245,290 @@ def test_off_runs_one_trial(tmp_path: Path) -> None:
     bench.plan.searching = False
     bench.drive()
     assert bench.states() == ["COMPLETE"]
+
+
+# ---- checkpoints ------------------------------------------------------------------------------------------------
+
+
+class Trainer:
+    """A trainer whose driver may be far behind: it writes on, whatever has been handled."""
+
+    def __init__(self, bench: Bench, values: list[float], named: Any = lambda epoch: True) -> None:
+        self.bench, self.values = bench, values
+        self.folder = bench.run.trial(0)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.lines = [
+            {"epoch": e, "val_mAP": v, "checkpoint": f"epoch_{e}.pth" if named(e) else None}
+            for e, v in enumerate(values)
+        ]
+
+    def write(self, epoch: int, line: bool = True) -> None:
+        name = self.lines[epoch]["checkpoint"]
+        if name:
+            path = self.folder / str(name)
+            path.write_text("weights")
+            import os
+
+            os.utime(path, ns=(epoch * 10**9, epoch * 10**9))
+        if line:
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(self.lines[epoch]) + "\n")
+
+
+def driver_of(bench: Bench) -> SearchDriver:
+    driver = SearchDriver(bench.plan, bench.study(), bench.run, Progress(quiet=True))
+    driver.next_job()
+    return driver
+
+
+@pytest.mark.parametrize("best", range(5))
+@pytest.mark.parametrize("behind", range(6))
+def test_a_driver_that_is_behind_keeps_what_turns_out_best(tmp_path: Path, behind: int, best: int) -> None:
+    bench = Bench(tmp_path)
+    driver = driver_of(bench)
+    trainer = Trainer(bench, [0.9 if e == best else 0.1 * e for e in range(EPOCHS)])
+    for epoch in range(EPOCHS + behind):
+        if epoch < EPOCHS:
+            trainer.write(epoch)
+        if epoch >= behind:
+            driver.on_record(0, trainer.lines[epoch - behind])
+    driver.on_exit(0, Exit(0, "finished"))
+    winner = choose_winner(driver.study, driver.trials)
+    assert winner is not None
+    assert winner.warning is None
+    assert winner.checkpoint == trainer.folder / f"epoch_{best}.pth"
+    assert bench.folder(0) == [f"epoch_{best}.pth"]
+
+
+def test_a_checkpoint_that_is_there_before_its_line_is_kept(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    driver = driver_of(bench)
+    trainer = Trainer(bench, [0.1 * e for e in range(EPOCHS)])
+    for epoch in range(EPOCHS - 1):
+        trainer.write(epoch + 1, line=False)
+        trainer.write(epoch)
+        driver.on_record(0, trainer.lines[epoch])
+        assert f"epoch_{epoch + 1}.pth" in bench.folder(0)
+        assert len(bench.folder(0)) <= 3
+
+
+def test_what_is_not_named_by_any_line_goes_once_it_is_old(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    driver = driver_of(bench)
+    trainer = Trainer(bench, [0.1 * e for e in range(EPOCHS)])
+    stray = trainer.folder / "within_epoch_2.pth"
+    for epoch in range(4):
+        if epoch == 2:
+            stray.write_text("weights")
+            import os
+
+            os.utime(stray, ns=(15 * 10**8, 15 * 10**8))
+        trainer.write(epoch)
+        driver.on_record(0, trainer.lines[epoch])
+    assert not stray.exists()
+
+
+@pytest.mark.parametrize("interval", [2, 4, 9])
+def test_only_epochs_with_a_checkpoint_can_win(tmp_path: Path, interval: int) -> None:
+    """The best epoch, 3 (0-based 2), has no checkpoint; the trial's value is that of what can be handed over."""
+    bench = Bench(tmp_path)
+    driver = driver_of(bench)
+    values = [0.1, 0.2, 0.9, 0.3, 0.2, 0.35, 0.3, 0.3, 0.25]
+    trainer = Trainer(bench, values, lambda e: (e + 1) % interval == 0 or e + 1 == EPOCHS)
+    for epoch in range(EPOCHS):
+        trainer.write(epoch)
+        driver.on_record(0, trainer.lines[epoch])
+    driver.on_exit(0, Exit(0, "finished"))
+    winner = choose_winner(driver.study, driver.trials)
+    assert winner is not None
+    assert winner.checkpoint is not None
+    assert winner.checkpoint.name == f"epoch_{winner.best.epoch}.pth"
+    assert winner.best.value == values[winner.best.epoch]
+    named = [e for e in range(EPOCHS) if trainer.lines[e]["checkpoint"]]
+    assert winner.best.value == max(values[e] for e in named) == driver.study.frozen(0).value
+
+
+def test_hand_over_falls_back_to_the_next_best_that_is_there(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=6)
+    driver = bench.drive(lambda job: bench.written(bench.curve(job), job))
+    first = choose_winner(driver.study, driver.trials)
+    assert first is not None
+    assert first.checkpoint is not None
+    first.checkpoint.unlink()
+    second = choose_winner(driver.study, driver.trials)
+    assert second is not None
+    assert second.checkpoint is not None
+    assert second.best.number != first.best.number
+    assert f"trial {first.best.number}, epoch {EPOCHS}" in str(second.warning)
+    for number in range(6):
+        for path in bench.run.trial(number).glob("*.pth"):
+            path.unlink()
+    last = bench.run.trial(first.best.number) / "rescued.pth"
+    last.write_text("weights")
+    third = choose_winner(driver.study, driver.trials)
+    assert third is not None
+    assert third.checkpoint == last
+    last.unlink()
+    none = choose_winner(driver.study, driver.trials)
+    assert none is not None
+    assert none.checkpoint is None
+    assert "only its configuration" in str(none.warning)
+
+
+def test_a_trainer_without_checkpoints_can_win(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=4)
+
+    def curves(job: TrialJob) -> list[Any]:
+        return [{k: v for k, v in record.items() if k != "checkpoint"} for record in bench.curve(job)]  # type: ignore[union-attr]
+
+    driver = bench.drive(curves)
+    winner = choose_winner(driver.study, driver.trials)
+    assert winner is not None
+    assert (winner.checkpoint, winner.warning) == (None, None)
+
+
+def test_checkpoints_may_be_folders(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    driver = driver_of(bench)
+    folder = bench.run.trial(0)
+    for epoch in range(EPOCHS):
+        (folder / f"ckpt_{epoch}" / "deep").mkdir(parents=True)
+        driver.on_record(0, {"epoch": epoch, "val_mAP": 0.1 * epoch, "checkpoint": f"ckpt_{epoch}"})
+    driver.on_exit(0, Exit(0, "finished"))
+    assert [p.name for p in folder.glob("ckpt_*")] == ["ckpt_8"]
+
+
+def test_nothing_outside_a_trial_s_folder_is_deleted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    driver = driver_of(bench)
+    outside = tmp_path / "precious.pth"
+    outside.write_text("mine")
+    for epoch, name in enumerate([str(outside), "../../../precious.pth", "a.pth", "b.pth"]):
+        (bench.run.trial(0) / Path(name).name).write_text("weights")
+        driver.on_record(0, {"epoch": epoch, "val_mAP": 0.1 * epoch, "checkpoint": name})
+    driver.on_exit(0, Exit(2, "exit code 2"))
+    assert outside.read_text() == "mine"
+
+
+# ---- odd records, directions, pauses, budgets ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"val_mAP": 0.5}, {"epoch": -1, "val_mAP": 0.5}, {"epoch": 1, "val_mAP": [0.5]}, {"epoch": 10**400}]
+    + [{"epoch": 1, "val_mAP": 0.5, "checkpoint": {"path": "x"}}],
+    ids=str,
+)
+def test_an_odd_record_fails_its_trial_alone_now_and_after_a_restart(tmp_path: Path, odd: dict[str, Any]) -> None:
+    bench = Bench(tmp_path, trials=3, scheduler="none")
+
+    def curves(job: TrialJob) -> list[Any]:
+        curve = bench.written(bench.curve(job), job)
+        return [curve[0], odd | {"elapsed_s": 10.5}, *curve[1:]] if job.number == 1 else curve
+
+    driver = bench.drive(curves)
+    assert bench.states() == ["COMPLETE", "FAIL", "COMPLETE"]
+    reason = driver.study.frozen(1).user_attrs["reason"]
+    assert reason.startswith("metrics.jsonl line 2: ")
+    assert "must be" in reason
+
+    other = Bench(tmp_path / "other", trials=2, scheduler="none")
+    running = other.study()
+    running.ask()
+    folder = other.run.trial(0)
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text('{"epoch": 0, "val_mAP": 0.25}\n' + json.dumps(odd) + "\n")
+    other.drive()
+    assert other.states() == ["FAIL", "COMPLETE"]
+
+
+def test_what_never_reports_the_metric_is_told_what_it_reports(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=1)
+    driver = bench.drive(lambda job: bench.written([{"epoch": 0, "val_y": 1.0, "elapsed_s": 1.0}], job))
+    reason = driver.study.frozen(0).user_attrs["reason"]
+    assert reason == "it reported no 'val_mAP'; its lines have elapsed_s, epoch, val_y"
+
+
+def test_a_metric_that_is_minimised(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=12, judged_by=Metric("val_loss", maximize=False))
+
+    def curves(job: TrialJob) -> list[Any]:
+        curve = bench.written(bench.curve(job), job)
+        return [record | {"val_loss": 2 - record["val_mAP"]} for record in curve]  # type: ignore[operator, index]
+
+    driver = bench.drive(curves)
+    best = driver.study.best()
+    assert best is not None
+    assert best.value == min(t.value for t in driver.study.trials() if t.value is not None)
+    assert "PRUNED" in bench.states()
+    assert driver.trials.checkpoint_of(best.number, best.epoch)
+
+
+def test_text_numbers_count(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=2, scheduler="none")
+    driver = bench.drive(lambda job: [r | {"val_mAP": str(r["val_mAP"])} for r in bench.curve(job)])  # type: ignore[operator, index]
+    assert bench.states() == ["COMPLETE"] * 2
+    assert driver.study.best() is not None
+
+
+def test_a_paused_trial_goes_on_from_its_checkpoint_also_after_a_restart(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=12, scheduler="asha")
+    seen: list[tuple[int, bool]] = []
+
+    def curves(job: TrialJob) -> list[Any]:
+        seen.append((job.number, job.spec_path.endswith("resume.yaml")))
+        return bench.curve(job)
+
+    def written_as_it_goes(job: TrialJob) -> list[Any]:
+        """A trainer writes only as far as it gets; the replay hands out whole curves."""
+        return curves(job)
+
+    class Writing(SearchDriver):
+        handled = 0
+
+        def on_record(self, number: int, record: dict[str, Any]) -> Decision:
+            bench.written([record], TrialJob(number, str(bench.run.trial(number)), "", entry="a:b"))
+            Writing.handled += 1
+            if Writing.handled % 11 == 0:
+                raise Died
+            return super().on_record(number, record)
+
+    for _ in range(40):
+        executor = ReplayExecutor(written_as_it_goes)
+        driver = Writing(bench.plan, bench.study(), bench.run, Progress(quiet=True), clock=lambda: executor.now_s)
+        driver.adopt()
+        try:
+            executor.run(driver)
+        except Died:
+            continue
+        break
+    paused = driver.study.paused()
+    assert len(driver.study.trials()) == 12
+    driver.end_paused()
+    states = bench.states()
+    assert set(states) == {"COMPLETE", "PRUNED"}
+    assert states.count("PRUNED") == len(paused)
+    for trial in driver.study.trials():
+        epochs = sorted(trial.intermediate_values)
+        assert epochs == list(range(len(epochs)))
+        if trial.state.name == "COMPLETE":
+            assert len(epochs) == EPOCHS
+    assert any(resumed for _, resumed in seen)
+
+
+def test_patience_ends_a_search_that_brings_nothing_new(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=50, patience=4)
+    driver = bench.drive()
+    best = driver.study.best()
+    assert best is not None
+    assert best.number + 5 == len(bench.states()) < 50
+    bench.plan.request = replace(bench.plan.request, patience=8)
+    bench.drive()
+    assert len(bench.states()) >= best.number + 9
+
+
+def test_a_trainer_whose_length_nobody_knows_runs_to_its_end(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=8)
+    bench.plan.bundle.skill.pop("epochs_key")
+    bench.drive()
+    assert bench.states() == ["COMPLETE"] * 8
