@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl import handoff, schedulers, spec
 from automl.errors import AutoMLError, UserError
-from automl.executors.base import Executor, Exit, TrialJob
+from automl.executors.base import Decision, Executor, Exit, TrialJob
 from automl.plan import Plan, check_spec, prepare
 from automl.provenance import versions
 from automl.request import RunRequest
@@ -85,12 +85,12 @@ class SearchDriver:
         limit = self.plan.request.time_s
         return limit is not None and self.elapsed_s() >= limit
 
-    def on_record(self, number: int, record: dict[str, Any]) -> bool:
+    def on_record(self, number: int, record: dict[str, Any]) -> Decision:
         verdict = self._judge(number, record)
         if verdict:
             self.verdicts[number] = verdict
         self.study.set_elapsed_s(self.elapsed_s())
-        return verdict is None
+        return Decision.STOP if verdict else Decision.CONTINUE
 
     def on_exit(self, number: int, exit: Exit) -> None:
         self.study.set_elapsed_s(self.elapsed_s())
@@ -100,7 +100,7 @@ class SearchDriver:
             state, reason = "COMPLETE", "finished"
         elif exit.reason.startswith("stopped"):
             state, reason = "PRUNED", "the time budget was used up"
-        elif exit.code != 2 and self.study.count_retry(number) < MAX_STARTS:
+        elif exit.code != 2 and not exit.out_of_memory and self.study.count_retry(number) < MAX_STARTS:
             self.progress.note(f"trial {number} failed ({exit.reason}); starting it once more")
             self.pending.append(self._resumed(number))
             return
@@ -117,7 +117,7 @@ class SearchDriver:
             last = -1
             for record in self.run.records(number):
                 last = record["epoch"]
-                if not self.on_record(number, record):
+                if self.on_record(number, record) is not Decision.CONTINUE:
                     break
             if number in self.verdicts:
                 self._end(number, *self.verdicts.pop(number))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from automl import bundle
-from automl.executors.base import Exit, TrialJob
+from automl.executors.base import Decision, Exit, TrialJob
 from automl.executors.replay import ReplayExecutor
 from automl.loop import SearchDriver
 from automl.plan import Machine, Plan
@@ -192,7 +192,7 @@ def test_a_driver_that_dies_anywhere_loses_nothing(tmp_path: Path, dies_after: i
     seen = 0
 
     class Dying(SearchDriver):
-        def on_record(self, number: int, record: dict[str, Any]) -> bool:
+        def on_record(self, number: int, record: dict[str, Any]) -> Decision:
             nonlocal seen
             seen += 1
             if seen == dies_after:
