@@ -41,6 +41,11 @@ from typing import Any, NoReturn
 
 COOKIE = "AUTOML_TRIAL_TMPDIR"  # in the environment of whatever a trial starts; finds what has left its group
 
+RANK_NAMES = (
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"),
+    *("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"),
+)
+
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up before any fork
 
@@ -271,6 +276,7 @@ def _torchrun_env(rank: int, ranks: int, port: int) -> dict[str, str]:
         "WORLD_SIZE": world,
         "LOCAL_WORLD_SIZE": world,
         "GROUP_RANK": "0",
+        "NODE_RANK": "0",
         "GROUP_WORLD_SIZE": "1",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
@@ -292,6 +298,8 @@ def _run_child(child: _InChild, server_pid: int) -> int:
         file.write("500")  # short of memory, the kernel should take a trial and leave the driver
     request = child.request
     _redirect(os.path.join(request["trial_dir"], "log.txt"))
+    for name in RANK_NAMES:
+        os.environ.pop(name, None)  # the driver's own place among processes is not the trial's
     os.environ.update(child.env)
     if request["command"]:
         return _execute(request["command"])

@@ -24,7 +24,17 @@ from pathlib import Path
 from typing import Any
 
 from automl.errors import AutoMLError
-from automl.executors.base import FINISHED, STOPPED, Exit, TrialJob
+from automl.executors.base import (
+    FINISHED,
+    OUT_OF_MEMORY,
+    OUT_OF_MEMORY_CODE,
+    STOPPED,
+    Beat,
+    Event,
+    Exit,
+    TrialJob,
+)
+from automl.liveness import Liveness
 from automl.tail import MetricsTail, last_line, size_of
 
 POLL_S = 0.05  # between two looks at a trial's files
@@ -37,6 +47,10 @@ KEEP_MEMORY = {
     "MALLOC_TOP_PAD_": str(1 << 26),
 }
 READY_TIMEOUT_S = 300.0  # for the fork server's imports
+CUDA_OUT_OF_MEMORY = (
+    "CUDA out of memory",
+    "OutOfMemoryError",
+)  # in the last line of a trainer that let torch say it
 LONGEST_PATH = 107  # bytes in a unix socket's address
 
 # `-m` and `-c` put the current folder first in sys.path, where a user's file may shadow a module; so the path is set
@@ -219,7 +233,7 @@ class TrialProcess:
         self._exit: Exit | None = None
         self._over = False
         self._received = b""
-        self._grown_to, self._grown_at = (0, 0), time.monotonic()
+        self._liveness = Liveness(self._folder, job.silence_timeout_s)
         self._connection = server.connect()
         self._send({"run": self._request(gpus)})
 
@@ -228,8 +242,9 @@ class TrialProcess:
         """The exit has been delivered."""
         return self._over
 
-    def poll(self, wait_s: float = 0.0) -> list[dict[str, Any] | Exit]:
-        """What is new: records in order, at the very end one `Exit`. Waits for up to `wait_s` for something."""
+    def poll(self, wait_s: float = 0.0) -> list[Event]:
+        """What is new: records in order, at times a `Beat`, at the very end one `Exit`. Waits for up to `wait_s` for
+        something."""
         until = time.monotonic() + wait_s
         while True:
             events = self._look()
@@ -272,13 +287,13 @@ class TrialProcess:
         with contextlib.suppress(OSError):  # the server has gone; the next look finds out
             self._connection.sendall(json.dumps(message).encode() + b"\n")
 
-    def _look(self) -> list[dict[str, Any] | Exit]:
+    def _look(self) -> list[Event]:
         if self._over:
             return []
         if self._exit is None:
             self._listen()
         ended = self._exit  # read before the records: none can be written after it
-        events: list[dict[str, Any] | Exit] = []
+        events: list[Event] = []
         try:
             while records := self._metrics.read():
                 events.extend(records)
@@ -290,7 +305,10 @@ class TrialProcess:
             self._over = True
             self._connection.close()
             return [*events, ended]
-        self._watch()
+        if self._pids:
+            self._watch(len(events))
+            if beat := self._liveness.beat():
+                events.append(Beat(beat))
         return events
 
     def _listen(self) -> None:
@@ -310,7 +328,7 @@ class TrialProcess:
     def _hear(self, message: dict[str, Any]) -> None:
         if "started" in message:
             self._pids = message["started"]
-            self._grown_at = time.monotonic()
+            self._liveness.start()
         elif "refused" in message:
             self._exit = Exit(None, f"could not be started: {message['refused']}")
         elif message["killed"] and self._stop_reason is not None:
@@ -336,6 +354,8 @@ class TrialProcess:
             guess = " (out of memory?)" if code == -signal.SIGKILL else f" ({signal.Signals(-code).name})"
             return f"killed by signal {-code}{guess}{where}"
         line = last_line(self._folder / "log.txt", self._log_began_at)
+        if code == OUT_OF_MEMORY_CODE or any(word in line for word in CUDA_OUT_OF_MEMORY):
+            return f"{OUT_OF_MEMORY}{where}" + (f": {line}" if line else "")
         return f"exit code {code}{where}" + (f"; last line of log: {line}" if line else "; it logged nothing")
 
     # ---- ending it ----------------------------------------------------------------------------------------------
@@ -354,13 +374,10 @@ class TrialProcess:
             return
         self._send({"kill": number, "grace_s": grace_s})
 
-    def _watch(self) -> None:
+    def _watch(self, records: int) -> None:
         """End the trial when it has been silent for too long. SIGABRT lets Python write where it hangs to the log."""
-        timeout_s = self.job.silence_timeout_s
-        if timeout_s is None or not self._pids:
-            return
-        sizes = (size_of(self._metrics.path), size_of(self._folder / "log.txt"))
-        if sizes != self._grown_to:
-            self._grown_to, self._grown_at = sizes, time.monotonic()
-        elif time.monotonic() - self._grown_at > timeout_s:
-            self._end(f"silent for {timeout_s:g} s", signal.SIGABRT, GRACE_S)
+        if records:
+            self._liveness.record()
+        limit_s = self._liveness.look()
+        if limit_s is not None:
+            self._end(f"silent for {limit_s:g} s", signal.SIGABRT, GRACE_S)

@@ -1,4 +1,4 @@
-"""What an executor is, and the three small things it trades with the driver: a job, its records, its exit.
+"""What an executor is, and the small things it trades with the driver: a job, its records, its exit.
 
 The driver (study and scheduler) decides; the executor starts, watches and stops trials. `Executor.run` calls the
 driver back from one thread, so a driver needs no locks.
@@ -8,11 +8,32 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Protocol
 
 FINISHED = "finished"
 STOPPED = "stopped"
+PAUSED = "paused"
 DEADLINE = "stopped: the time budget is used up"
+OUT_OF_MEMORY = "out of memory"
+OUT_OF_MEMORY_CODE = 4  # how a trainer says so; CUDA's own words in a log's last line count too
+ROUNDING = 1e-6  # in sums of shares
+
+
+class Decision(Enum):
+    """What the driver wants of a trial after a record. STOP and PAUSE end its processes and it gets no more records;
+    a paused trial may be handed out again later, as a job that goes on from a checkpoint."""
+
+    CONTINUE = "continue"
+    STOP = STOPPED
+    PAUSE = PAUSED
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a trial said in its file `heartbeat`: finite numbers by name (epoch, step, loss, eta_s...)."""
+
+    reading: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -21,9 +42,10 @@ class TrialJob:
 
     `entry` is `"package.module:function"`, called as `function(spec_path)` in a forked, preloaded child; `command`
     is an argument vector in which `{spec}` stands for the spec's path. `ranks` processes run together (torchrun's
-    variables when more than one) on `num_gpus` GPUs (0: none is visible) and `cpus` cores in all.
-    `silence_timeout_s`: kill when neither metrics.jsonl nor log.txt has grown for so long. `env` wins over every
-    variable the launcher sets. Raises `ValueError` for a job that contradicts itself.
+    variables when more than one) on `num_gpus` GPUs (0: none is visible; below 1: a share of one) and `cpus` cores in
+    all. `silence_timeout_s`: kill when none of metrics.jsonl, log.txt, status.json and heartbeat has changed for so
+    long; three times its longest epoch, where that is more, for a trial that writes no heartbeat. `env` wins over every variable the launcher
+    sets. Raises `ValueError` for a job that contradicts itself.
     """
 
     number: int
@@ -31,7 +53,7 @@ class TrialJob:
     spec_path: str
     entry: str = ""
     command: tuple[str, ...] = ()
-    num_gpus: int = 0
+    num_gpus: float = 0
     cpus: float = 1
     ranks: int = 1
     silence_timeout_s: float | None = None
@@ -48,6 +70,8 @@ class TrialJob:
             raise ValueError(
                 f"need ranks >= 1, num_gpus >= 0, cpus > 0; got {self.ranks}, {self.num_gpus}, {self.cpus}"
             )
+        if self.num_gpus % 1 and self.num_gpus > 1:
+            raise ValueError(f"num_gpus must be a whole number or a share below 1, got {self.num_gpus}")
 
 
 @dataclass(frozen=True)
@@ -68,9 +92,26 @@ class Exit:
         """The driver's decision ended it (a scheduler's stop, the deadline)."""
         return self.reason.startswith(STOPPED)
 
+    @property
+    def paused(self) -> bool:
+        """The driver's decision ended it for now."""
+        return self.reason.startswith(PAUSED)
+
+    @property
+    def out_of_memory(self) -> bool:
+        """It would run out of memory again: not to be started unchanged."""
+        return self.reason.startswith(OUT_OF_MEMORY)
+
+
+Event = dict[str, Any] | Beat | Exit  # a trial's news: one of its records, a beat, at the very end its exit
+
 
 class Driver(Protocol):
-    """Decides what runs. All methods are called from the thread that called `Executor.run`."""
+    """Decides what runs. All methods are called from the thread that called `Executor.run`.
+
+    A driver may also have `on_progress(number, reading)`: where a trial stands within an epoch, every few seconds,
+    from trainers that say so (see `Beat`).
+    """
 
     def next_job(self) -> TrialJob | None:
         """A job to start now, or None when there is none now. Asked only when there is room for one more."""
@@ -78,14 +119,24 @@ class Driver(Protocol):
     def finished(self) -> bool:
         """No more jobs will ever come; running ones may go on."""
 
-    def on_record(self, number: int, record: dict[str, Any]) -> bool:
-        """One line of the trial's metrics.jsonl, in order. False stops the trial; it gets no more records."""
+    def on_record(self, number: int, record: dict[str, Any]) -> Decision:
+        """One line of the trial's metrics.jsonl, in order."""
 
     def on_exit(self, number: int, exit: Exit) -> None:
         """The trial's processes are gone. Exactly once per job, after its last record."""
 
     def deadline_passed(self) -> bool:
         """True stops everything now."""
+
+
+def deliver(driver: Driver, number: int, event: dict[str, Any] | Beat) -> Decision:
+    """Hand a trial's news, other than its exit, to the driver."""
+    if not isinstance(event, Beat):
+        return driver.on_record(number, event)
+    on_progress = getattr(driver, "on_progress", None)
+    if on_progress is not None:
+        on_progress(number, event.reading)
+    return Decision.CONTINUE
 
 
 class Executor(ABC):

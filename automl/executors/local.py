@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
 from automl.errors import UserError
-from automl.executors.base import DEADLINE, STOPPED, Driver, Executor, Exit, TrialJob
+from automl.executors.base import DEADLINE, ROUNDING, Decision, Driver, Executor, Exit, TrialJob, deliver
 from automl.launcher import POLL_S, ForkServer, TrialProcess, start_fork_server
 
 
 class LocalExecutor(Executor):
-    """Up to `concurrency` trials at a time, each on GPUs of its own from `gpus` (ids for CUDA_VISIBLE_DEVICES).
+    """Up to `concurrency` trials at a time, each on GPUs of its own from `gpus` (ids for CUDA_VISIBLE_DEVICES), or on a
+    share of one.
 
     The fork server starts importing the modules `preload` when the executor is made, so make it early.
     """
@@ -31,7 +33,7 @@ class LocalExecutor(Executor):
 
     def run(self, driver: Driver) -> None:
         self._server.wait_ready()
-        loop = _Loop(driver, self._server, self.concurrency, list(self.gpus))
+        loop = _Loop(driver, self._server, self.concurrency, self.gpus)
         try:
             while loop.step():
                 time.sleep(POLL_S)
@@ -45,9 +47,9 @@ class LocalExecutor(Executor):
 class _Loop:
     """The state of one `run`."""
 
-    def __init__(self, driver: Driver, server: ForkServer, slots: int, free_gpus: list[int | str]) -> None:
+    def __init__(self, driver: Driver, server: ForkServer, slots: int, gpus: Sequence[int | str]) -> None:
         self.driver, self.server, self.slots = driver, server, slots
-        self.free_gpus, self.all_gpus = free_gpus, len(free_gpus)
+        self.free: dict[int | str, float] = dict.fromkeys(gpus, 1.0)  # share of each GPU that no trial has
         self.running: dict[int, TrialProcess] = {}
         self.gpus_of: dict[int, list[int | str]] = {}
         self.stopped: set[int] = set()  # told to stop by the driver; it wants no more records of them
@@ -75,17 +77,31 @@ class _Loop:
             self.waiting = None
             if job is None:
                 return
-            if job.num_gpus > self.all_gpus:
+            if job.num_gpus > len(self.free):
                 raise UserError(
-                    f"a trial needs {job.num_gpus} GPUs, but this run may use {self.all_gpus}: lower train.num_gpus, "
-                    "or give the run more GPUs"
+                    f"a trial needs {job.num_gpus:g} GPUs, but this run may use {len(self.free)}: lower "
+                    "train.num_gpus, or give the run more GPUs"
                 )
-            if job.num_gpus > len(self.free_gpus):
+            gpus = self._take(job.num_gpus)
+            if gpus is None:
                 self.waiting = job
                 return
-            gpus = [self.free_gpus.pop(0) for _ in range(job.num_gpus)]
             self.gpus_of[job.number] = gpus
             self.running[job.number] = TrialProcess(job, self.server, gpus)
+
+    def _take(self, wanted: float) -> list[int | str] | None:
+        """GPUs for a job, now taken: whole ones, or a share of the one that is least used; None when there is none."""
+        share, count = min(wanted, 1.0), math.ceil(wanted)
+        roomiest = sorted(self.free, key=lambda gpu: -self.free[gpu])[:count]
+        if any(self.free[gpu] < share - ROUNDING for gpu in roomiest):
+            return None
+        for gpu in roomiest:
+            self.free[gpu] -= share
+        return roomiest
+
+    def _give_back(self, job: TrialJob) -> None:
+        for gpu in self.gpus_of.pop(job.number):
+            self.free[gpu] = min(1.0, self.free[gpu] + min(job.num_gpus, 1.0))
 
     def _serve(self, number: int) -> None:
         """Hand the trial's news to the driver."""
@@ -93,12 +109,14 @@ class _Loop:
         for event in trial.poll():
             if isinstance(event, Exit):
                 del self.running[number]
-                self.free_gpus += self.gpus_of.pop(number)
+                self._give_back(trial.job)
                 self.stopped.discard(number)
                 self.driver.on_exit(number, event)
-            elif number not in self.stopped and not self.driver.on_record(number, event):
-                self.stopped.add(number)
-                trial.kill(STOPPED)
+            elif number not in self.stopped:
+                decision = deliver(self.driver, number, event)
+                if decision is not Decision.CONTINUE:
+                    self.stopped.add(number)
+                    trial.kill(decision.value)
 
     def _end_all(self) -> None:
         self.ending = True

@@ -17,7 +17,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from automl.errors import UserError
-from automl.executors.base import DEADLINE, STOPPED, Driver, Exit, TrialJob
+from automl.executors.base import DEADLINE, ROUNDING, Decision, Driver, Event, Exit, TrialJob, deliver
 from automl.launcher import GRACE_S, ForkServer, ServerPlan, TrialProcess
 
 STEP_S = 1.0  # the longest an actor waits for news before it answers
@@ -94,7 +94,7 @@ class Bridge:
             return True
         return not self.open and self._guard(lambda: self.driver.finished() or self._deadline(), True)
 
-    def on_result(self, trial: Trial, events: list[dict[str, Any] | Exit]) -> bool:
+    def on_result(self, trial: Trial, events: list[Event]) -> bool:
         """False when the trial has ended."""
         return self._guard(lambda: self._take(trial, events), False)
 
@@ -150,16 +150,17 @@ class Bridge:
             )
         return self.places
 
-    def _take(self, trial: Trial, events: list[dict[str, Any] | Exit]) -> bool:
+    def _take(self, trial: Trial, events: list[Event]) -> bool:
         for event in events:
             if isinstance(event, Exit):
                 self._close(trial.trial_id, event)
                 return False
-            if trial.trial_id not in self.muted and not self.driver.on_record(
-                self.open[trial.trial_id], event
-            ):
+            if trial.trial_id in self.muted:
+                continue
+            decision = deliver(self.driver, self.open[trial.trial_id], event)
+            if decision is not Decision.CONTINUE:
                 self.muted.add(trial.trial_id)
-                self._end(trial, STOPPED)
+                self._end(trial, decision.value)
         return True
 
     def _end(self, trial: Trial, reason: str) -> None:

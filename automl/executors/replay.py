@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from automl.errors import AutoMLError
-from automl.executors.base import DEADLINE, FINISHED, STOPPED, Driver, Executor, Exit, TrialJob
+from automl.executors.base import DEADLINE, FINISHED, Decision, Driver, Executor, Exit, TrialJob
 
 Curve = Sequence["dict[str, Any] | Exit"]
 
@@ -48,11 +48,11 @@ class ReplayExecutor(Executor):
             if isinstance(event, Exit):
                 running.discard(number)
                 driver.on_exit(number, event)
-            elif not driver.on_record(number, event):
+            elif (decision := driver.on_record(number, event)) is not Decision.CONTINUE:
                 events = [each for each in events if each[2] != number]
                 heapq.heapify(events)
                 running.discard(number)
-                driver.on_exit(number, Exit(None, STOPPED))
+                driver.on_exit(number, Exit(None, decision.value))
 
     def _timed(self, job: TrialJob) -> list[tuple[float, dict[str, Any] | Exit]]:
         """The curve with times on the virtual clock, its exit included."""

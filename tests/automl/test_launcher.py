@@ -247,10 +247,10 @@ def test_the_message_of_sys_exit_is_told(tmp_path: Path, server: ForkServer) -> 
 
 def test_a_log_is_continued_and_only_the_new_part_is_quoted(tmp_path: Path, server: ForkServer) -> None:
     job = make_job(
-        tmp_path, 0, {"epochs": 0}, entry="", command=(sys.executable, "-c", "raise SystemExit(4)")
+        tmp_path, 0, {"epochs": 0}, entry="", command=(sys.executable, "-c", "raise SystemExit(6)")
     )
     (tmp_path / "0000/log.txt").write_text("an earlier error\n")
-    assert run(server, job)[1].reason == "exit code 4; it logged nothing"
+    assert run(server, job)[1].reason == "exit code 6; it logged nothing"
     assert (tmp_path / "0000/log.txt").read_text() == "an earlier error\n"
 
 
@@ -278,6 +278,7 @@ def test_environment_and_threads_of_a_job(tmp_path: Path, server: ForkServer) ->
         ({"entry": "m:f", "ranks": 0}, "ranks >= 1"),
         ({"entry": "m:f", "num_gpus": -1}, "num_gpus >= 0"),
         ({"entry": "m:f", "cpus": 0}, "cpus > 0"),
+        ({"entry": "m:f", "num_gpus": 1.5}, "a whole number or a share below 1"),
     ],
 )
 def test_jobs_that_contradict_themselves(fields: dict[str, Any], message: str) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from automl.errors import AutoMLError, UserError
-from automl.executors.base import Executor, Exit, TrialJob
+from automl.executors.base import Decision, Executor, Exit, TrialJob
 from automl.executors.local import LocalExecutor
 from automl.executors.ray_tune import RayTuneExecutor
 from automl.executors.replay import ReplayExecutor
@@ -38,7 +38,8 @@ class Scenario:
     epochs_seen: list[int]
     code: int | None
     reason: str  # a part of it
-    stop_at: int | None = None  # the driver answers False to this epoch
+    stop_at: int | None = None  # the driver's `decision` on this epoch is not to go on
+    decision: Decision = Decision.STOP
     job: dict[str, Any] = field(default_factory=dict)
     before: str = ""  # in metrics.jsonl when the trial starts
 
@@ -48,6 +49,9 @@ SCENARIOS = {
     "plain": Scenario({"epochs": 3, "epoch_s": 0.1}, [0, 1, 2], 0, "finished"),
     "burst": Scenario({"epochs": 500}, list(range(500)), 0, "finished"),
     "stopped": Scenario({"epochs": 1000, "epoch_s": 0.05}, [0, 1, 2, 3], None, "stopped", stop_at=3),
+    "paused": Scenario(
+        {"epochs": 1000, "epoch_s": 0.05}, [0, 1], None, "paused", stop_at=1, decision=Decision.PAUSE
+    ),
     "stopped while silent": Scenario({"epochs": 1, "then": "hang"}, [0], None, "stopped", stop_at=0),
     "stopped, with strays": Scenario(
         {"epochs": 1, "then": "strays_and_hang"}, [0], None, "stopped", stop_at=0
@@ -57,8 +61,16 @@ SCENARIOS = {
         {"epochs": 0, "then": "user_error"}, [], 2, "2 problems:; - lr must be positive; - no such file"
     ),
     "killed": Scenario({"epochs": 1, "then": "sigkill"}, [0], -9, "killed by signal 9"),
-    "hang": Scenario(
-        {"epochs": 1, "then": "hang"}, [0], None, "silent for 1 s", job={"silence_timeout_s": 1.0}
+    "hang": Scenario({"epochs": 1, "then": "hang"}, [0], None, "silent for ", job={"silence_timeout_s": 1.0}),
+    "frozen": Scenario(
+        {"epochs": 1, "then": "freeze"}, [0], None, "silent for ", job={"silence_timeout_s": 1.0}
+    ),
+    "beating": Scenario({"epochs": 1, "then": "beat"}, [0], 0, "finished", job={"silence_timeout_s": 1.0}),
+    "out of memory": Scenario(
+        {"epochs": 1, "then": "out_of_memory"}, [0], 4, "out of memory: no room for a batch of 8"
+    ),
+    "out of memory, in torch's words": Scenario(
+        {"epochs": 1, "then": "cuda_out_of_memory"}, [0], 1, "out of memory: torch.OutOfMemoryError: CUDA out"
     ),
     "system exit": Scenario({"epochs": 1, "then": "system_exit"}, [0], 7, "exit code 7"),
     "half a line": Scenario({"epochs": 2, "then": "half_line"}, [0, 1], 0, "finished"),
@@ -86,8 +98,11 @@ NAMES = list(SCENARIOS)
 class Told:
     """A driver that hands out jobs and keeps what it is told."""
 
-    def __init__(self, jobs: list[TrialJob], stop_at: dict[int, int | None] | None = None) -> None:
-        self.jobs, self.stop_at = list(jobs), stop_at or {}
+    def __init__(
+        self, jobs: list[TrialJob], ends: dict[int, tuple[int | None, Decision]] | None = None
+    ) -> None:
+        self.jobs, self.ends = list(jobs), ends or {}
+        self.readings: dict[int, list[dict[str, float]]] = {}
         self.open: set[int] = set()
         self.most_open = 0
         self.epochs: dict[int, list[int]] = {}
@@ -109,11 +124,16 @@ class Told:
     def finished(self) -> bool:
         return not self.jobs
 
-    def on_record(self, number: int, record: dict[str, Any]) -> bool:
+    def on_progress(self, number: int, reading: dict[str, float]) -> None:
+        assert number in self.open
+        self.readings.setdefault(number, []).append(reading)
+
+    def on_record(self, number: int, record: dict[str, Any]) -> Decision:
         assert number in self.open
         self.epochs.setdefault(number, []).append(record["epoch"])
         self.on_each_record(number)
-        return record["epoch"] != self.stop_at.get(number)
+        epoch, decision = self.ends.get(number, (None, Decision.STOP))
+        return decision if record["epoch"] == epoch else Decision.CONTINUE
 
     def on_exit(self, number: int, exit: Exit) -> None:
         self.open.discard(number)
@@ -174,7 +194,7 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         before = dict(os.environ)
         driver = Told(
             [make_job(root, i, s.spec, s.before, **s.job) for i, s in enumerate(SCENARIOS.values())],
-            {i: s.stop_at for i, s in enumerate(SCENARIOS.values())},
+            {i: (s.stop_at, s.decision) for i, s in enumerate(SCENARIOS.values())},
         )
         driver.kind, driver.root, driver.sockets = request.param, root, {}  # type: ignore[attr-defined]
         if request.param == "ray":
@@ -204,7 +224,17 @@ def test_scenario_is_told_as_it_happened(told: Told, name: str) -> None:
     assert exit.code == scenario.code
     assert scenario.reason in exit.reason
     assert exit.finished == (scenario.code == 0)
-    assert exit.stopped == (scenario.stop_at is not None)
+    given_up = scenario.stop_at is not None
+    assert exit.stopped == (given_up and scenario.decision is Decision.STOP)
+    assert exit.paused == (given_up and scenario.decision is Decision.PAUSE)
+    assert exit.out_of_memory == name.startswith("out of memory")
+
+
+def test_readings_of_a_heartbeat_are_told(told: Told) -> None:
+    assert set(real(told).readings) == {NAMES.index("beating")}
+    steps = [reading.pop("step") for reading in told.readings[NAMES.index("beating")]]
+    assert steps == sorted(set(steps)) and len(steps) > 1
+    assert all(reading == {"loss": 0.5} for reading in told.readings[NAMES.index("beating")])
 
 
 def test_two_trials_run_at_a_time_and_never_more(told: Told) -> None:
@@ -225,6 +255,7 @@ def test_ranks_get_torchruns_variables_and_others_do_not(told: Told) -> None:
     assert {first["WORLD_SIZE"], second["WORLD_SIZE"], first["LOCAL_WORLD_SIZE"]} == {"2"}
     assert first["MASTER_PORT"] == second["MASTER_PORT"]
     assert first["MASTER_ADDR"] == "127.0.0.1"
+    assert (first["NODE_RANK"], first["GROUP_RANK"]) == ("0", "0")
     assert first["TORCHELASTIC_RUN_ID"] == second["TORCHELASTIC_RUN_ID"] is not None
     assert (first["CUDA_VISIBLE_DEVICES"], first["WISH"]) == ("", "granted")
     assert first["cwd"] == os.getcwd()

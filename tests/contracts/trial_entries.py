@@ -59,6 +59,29 @@ def _hang(folder: Path, rank: int) -> None:
     time.sleep(3600)
 
 
+def _freeze(folder: Path, rank: int) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _beat(folder: Path, rank: int) -> None:
+    """Three times the silence that is allowed, with something to show all the time."""
+    for step in range(30):
+        time.sleep(0.1)
+        words = {"step": step, "loss": 0.5, "eta_s": None, "text": "[/x]"}
+        (folder / "beat.new").write_text(json.dumps(words))
+        (folder / "beat.new").replace(folder / "heartbeat")
+
+
+def _out_of_memory(folder: Path, rank: int) -> NoReturn:
+    print("no room for a batch of 8")
+    raise SystemExit(4)
+
+
+def _cuda_out_of_memory(folder: Path, rank: int) -> NoReturn:
+    print("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.")
+    raise SystemExit(1)
+
+
 def _system_exit(folder: Path, rank: int) -> None:
     raise SystemExit(7)
 
@@ -81,6 +104,7 @@ def _broken_line(folder: Path, rank: int) -> None:
 
 def _report_env(folder: Path, rank: int) -> None:
     names = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"]
+    names += ["NODE_RANK", "GROUP_RANK"]
     names += ["TORCHELASTIC_RUN_ID", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "TMPDIR", "WISH"]
     report = {name: os.environ.get(name) for name in names} | {"cwd": os.getcwd(), "argv": sys.argv}
     (folder / f"env-{rank}.json").write_text(json.dumps(report))
@@ -134,6 +158,10 @@ FAULTS = {
     "user_error": _user_error,
     "sigkill": _sigkill,
     "hang": _hang,
+    "freeze": _freeze,
+    "beat": _beat,
+    "out_of_memory": _out_of_memory,
+    "cuda_out_of_memory": _cuda_out_of_memory,
     "system_exit": _system_exit,
     "goodbye": _say_goodbye,
     "half_line": _half_line,
