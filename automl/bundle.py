@@ -13,7 +13,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -147,8 +147,9 @@ class ModelBundle:
     def epochs(self, spec: Mapping[str, Any]) -> int | None:
         """How many epochs the spec trains for; None when nothing says so (see `epochs_key`)."""
         value = specs.get(spec, self.epochs_key) if self.epochs_key else None
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return int(value) if number and value >= 1 else None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 1:
+            return None
+        return int(value)
 
     # ---- files ------------------------------------------------------------------------------------------------
 
@@ -176,19 +177,126 @@ class ModelBundle:
         """The leaves that say where an action writes. Fall-back: `results_dir`."""
         return self.spec_keys(action, "output_dir") or ("results_dir",)
 
-    def input_paths(self, action: str, full: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """(leaf, path) of the files and folders that an action takes in, by its `inputs`; URLs and empty ones are left
-        out. `a.b[0].c` is `c` of every entry of the list `a.b`."""
+    def inputs(self, action: str, full: dict[str, Any]) -> list[tuple[str, dict[str, Any], str]]:
+        """(leaf, the mapping it lies in, its key there) of every file and folder that an action takes in, by its `inputs`;
+        URLs and empty ones are left out. `a.b[0].c` is `c` of every entry of the list `a.b`."""
         found = []
-        for key in self.skill["actions"][action].get("inputs") or {}:
-            name, _, rest = str(key).partition("[0].")
-            value = specs.get(full, name)
-            entries = value if rest and isinstance(value, list) else [value]
-            for entry in entries:
-                path = specs.get(entry, rest) if rest and isinstance(entry, Mapping) else entry
+        for leaf in map(str, self.skill["actions"][action].get("inputs") or {}):
+            name, _, rest = leaf.partition("[0].")
+            above, _, key = (rest or name).rpartition(".")
+            value = specs.get(full, name if rest else above) if rest or above else full
+            for entry in value if isinstance(value, list) else [value]:
+                node = specs.get(entry, above) if rest and above and isinstance(entry, dict) else entry
+                path = node.get(key) if isinstance(node, dict) else None
                 if isinstance(path, str) and path and "://" not in path:
-                    found.append((str(key), path))
+                    found.append((leaf, node, key))
         return found
+
+    def results_file(self, action: str, spec: Mapping[str, Any]) -> Path:
+        """Where an action leaves its figures: `metrics.json` in `<its output folder>/<action>`."""
+        return Path(str(specs.get(spec, self.output_keys(action)[0]))) / action / "metrics.json"
+
+    # ---- the hand-over --------------------------------------------------------------------------------------------
+
+    @property
+    def carries(self) -> tuple[str, ...]:
+        """`carries: [PREFIX]`: the leaves that travel from training to every later action. Fall-back: `model.` and
+        `dataset.`."""
+        return tuple(map(str, self.skill.get("carries", ("model.", "dataset."))))
+
+    @property
+    def copies(self) -> dict[str, str]:
+        """`copies: {leaf of the train spec: leaf of an action}`, set where the action's template has it; `{action}` is
+        the action's name, and `key[].leaf` the list of that leaf over a list of mappings."""
+        return {str(source): str(target) for source, target in (self.skill.get("copies") or {}).items()}
+
+    def file_of(self, key: str, role: str) -> str | None:
+        """The file in `best/` that a leaf names, by `files: {leaf or role: file}`; a leaf wins over its role. None: it
+        stays as the template has it."""
+        files = self.skill.get("files") or {}
+        found = files.get(key, files.get(role))
+        return None if found is None else str(found)
+
+    def is_settled(self, key: str) -> bool:
+        """`files` speaks of the leaf itself, be it with null."""
+        return key in (self.skill.get("files") or {})
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """`stages: {ACTION: {needs, shows, default_too}}`: what runs on the winner when nothing else is asked for, in
+        this order. Fall-back: nothing."""
+        found = self.skill.get("stages") or {}
+        return tuple(
+            Stage(
+                name,
+                tuple(given.get("needs", ())),
+                tuple(given.get("shows", ())),
+                bool(given.get("default_too")),
+            )
+            for name, given in ((str(n), g or {}) for n, g in found.items())
+        )
+
+    def stages_of(self, names: tuple[str, ...] | None) -> tuple[Stage, ...]:
+        """The stages asked for; None: the model's own. Raises `UserError` for an action it does not have."""
+        own = {stage.name: stage for stage in self.stages}
+        if names is None:
+            return tuple(own.values())
+        known = [action for action in self.actions if action != "train"]
+        for name in names:
+            if name not in known:
+                raise UserError(
+                    f"--stages must be of {', '.join(known) or 'none, as the model has no later actions'}, but got "
+                    f"'{name}'{did_you_mean(name, known)}"
+                )
+        return tuple(own.get(name, Stage(name)) for name in names)
+
+    def next_command(self, best: Path) -> str:
+        """`next`: what a person would do with the winner, `{best}` being its folder. Fall-back: look at it."""
+        return str(self.skill.get("next") or "ls {best}").replace("{best}", shlex.quote(str(best)))
+
+    # ---- what it wants of the engine ------------------------------------------------------------------------------
+
+    def limits(self, facts: Mapping[str, Any]) -> dict[str, float]:
+        """Upper bounds that the data set: `batch_key` is at most the number of training samples, the fact that
+        `samples` names (fall-back: train.samples)."""
+        count = specs.get(facts, str(self.skill.get("samples", "train.samples")))
+        key = self.skill.get("batch_key")
+        return {str(key): float(count)} if key and isinstance(count, (int, float)) and count > 0 else {}
+
+    def wants_cpu(self, spec: Mapping[str, Any]) -> bool:
+        """`cpu_when: {leaf: [values]}`: the spec asks for a training without GPUs."""
+        return any(
+            specs.get(spec, key) in values for key, values in (self.skill.get("cpu_when") or {}).items()
+        )
+
+    def gpus(self, spec: Mapping[str, Any]) -> int:
+        """GPUs of one training, by `gpu_spec_key`. Fall-back: 1."""
+        key = self.skill.get("gpu_spec_key")
+        value = specs.get(spec, str(key), 1) if key else 1
+        return value if isinstance(value, int) and value >= 1 else 1
+
+    def set_pairs(self, words: Sequence[str], known: Iterable[str]) -> list[str]:
+        """Command-line words that the engine does not know as `KEY=VALUE`, by `options: {name: leaf}`: `--name` sets
+        the leaf to true, `--no-name` to false, `--name=VALUE` to a value. Raises `UserError` for any other word."""
+        own = {f"--{name}": str(leaf) for name, leaf in (self.skill.get("options") or {}).items()}
+        pairs = []
+        for word in words:
+            flag, sign, value = word.partition("=")
+            positive = flag.replace("--no-", "--", 1)
+            if flag in own:
+                pairs.append(f"{own[flag]}={value if sign else 'true'}")
+            elif positive in own and not sign:
+                pairs.append(f"{own[positive]}=false")
+            elif word.startswith("-"):
+                raise UserError(f"no such option: {flag}{did_you_mean(flag, [*known, *own])}")
+            else:
+                raise UserError(f"unexpected argument '{word}'; options begin with --")
+        return pairs
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """`packages`: Python packages whose versions belong to a result's provenance."""
+        return tuple(map(str, self.skill.get("packages") or ()))
 
     # ---- its own code -----------------------------------------------------------------------------------------
 

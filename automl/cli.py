@@ -2,161 +2,108 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from automl.errors import AutoMLError, UserError
-from automl.request import RunRequest, parse_time
+from automl import __version__
+from automl.errors import AutoMLError
+from automl.request import RunRequest, options, parse_time
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Turn a labelled COCO dataset into the best detector a compute budget buys.",
-    epilog="Example: automl run --model deformable_detr --data coco/ --time 12h",
+    help="Turn a dataset into the best model that a compute budget buys.",
+    epilog="Example: automl run --data data/ --time 12h",
 )
 
-WHAT, BUDGET, SEARCH, MACHINE = "What to train", "Budget", "Search", "Machine"
-MODEL = typer.Option(
-    "deformable_detr", "--model", help="Installed name, or a model folder.", rich_help_panel=WHAT
-)
-DATA = typer.Option(
-    None,
-    "--data",
-    help="DIR/{train,val,test}/{images/ or images.tar.gz, annotations.json}.",
-    rich_help_panel=WHAT,
-)
-DEMO = typer.Option(
-    False, "--demo", help="Draw a small dataset and use settings a CPU can train.", rich_help_panel=WHAT
-)
-SPEC = typer.Option(
-    None,
-    "--spec",
-    "-e",
-    help="Spec file (YAML); its keys win over everything found in DIR.",
-    rich_help_panel=WHAT,
-)
-PRESET = typer.Option(
-    None, "--preset", help="Named settings under the spec file: small (CPU), demo.", rich_help_panel=WHAT
-)
-SET = typer.Option(
-    None, "--set", help="KEY=VALUE of the spec, e.g. train.num_epochs=24; repeatable.", rich_help_panel=WHAT
-)
-POLICY = typer.Option(
-    None, "--automl-policy", help="on: search; off: train one plain spec.", rich_help_panel=SEARCH
-)
-METRIC = typer.Option(
-    None, "--metric", help="What is made better; default: the model's first.", rich_help_panel=SEARCH
-)
-TUNE = typer.Option(
-    None, "--tune", help="NAME, NAME=low:high[:log] or NAME=a,b,c; repeatable.", rich_help_panel=SEARCH
-)
-FIX = typer.Option(None, "--fix", help="NAME=VALUE: do not search it; repeatable.", rich_help_panel=SEARCH)
-SAMPLER = typer.Option("tpe", "--sampler", help="tpe, gp or random.", rich_help_panel=SEARCH)
-SCHEDULER = typer.Option("halving", "--scheduler", help="halving, median or none.", rich_help_panel=SEARCH)
-SEED = typer.Option(0, "--seed", help="Seed of the search.", rich_help_panel=SEARCH)
-TRIALS = typer.Option(
-    None, "--trials", min=1, help="Trials to start (20 when no budget is given).", rich_help_panel=BUDGET
-)
-EPOCHS = typer.Option(
-    None, "--epochs", min=1, help="Training epochs, summed over all trials.", rich_help_panel=BUDGET
-)
-TIME = typer.Option(
-    None, "--time", help="Wall time of the search: 90s, 30m, 2h, 1h30m.", rich_help_panel=BUDGET
-)
-EXECUTOR = typer.Option(
-    "ray", "--executor", help="ray, or local (this machine, no Ray).", rich_help_panel=MACHINE
-)
-ADDRESS = typer.Option(
-    None,
-    "--ray-address",
-    envvar="RAY_ADDRESS",
-    help="A running Ray cluster; default: this machine.",
-    rich_help_panel=MACHINE,
-)
-CONCURRENCY = typer.Option(
-    None,
-    "--concurrency",
-    min=1,
-    help="Trials at a time; default: what the GPUs allow, 1 on a CPU.",
-    rich_help_panel=MACHINE,
-)
-STORAGE = typer.Option(
-    None,
-    "--storage",
-    help="Database URL (postgresql://...); default: SQLite in the run folder.",
-    rich_help_panel=MACHINE,
-)
-RESULTS = typer.Option(
-    None, "--results-dir", help="The run folder; default: results/<model>/<time>.", rich_help_panel=MACHINE
-)
-STAGES = typer.Option(
-    "evaluate,export,gen_trt_engine",
-    "--stages",
-    help="Actions to run on the winner; none: none.",
-    rich_help_panel=MACHINE,
-)
 RUN_DIR = typer.Argument(..., help="A run folder.")
+MODEL_OPTIONS = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+}  # a model may add options of its own
 
 
-@app.command(epilog="Example: automl run --data bccd/ --preset small --trials 12 --time 1h")
-def run(
-    model: str = MODEL, data: str = DATA, demo: bool = DEMO, spec: str = SPEC, preset: str = PRESET,
-    sets: list[str] = SET, policy: str = POLICY, metric: str = METRIC, tune: list[str] = TUNE, fix: list[str] = FIX,
-    sampler: str = SAMPLER, scheduler: str = SCHEDULER, seed: int = SEED, trials: int = TRIALS, epochs: int = EPOCHS,
-    limit: str = TIME, executor: str = EXECUTOR, address: str = ADDRESS, concurrency: int = CONCURRENCY,
-    storage: str = STORAGE, results_dir: str = RESULTS, stages: str = STAGES,
-) -> None:  # fmt: skip
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"automl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def engine(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+    ),
+) -> None:
+    pass
+
+
+def _with_options(command: Callable[..., None], *more: inspect.Parameter) -> Callable[..., None]:
+    """The command with the fields of `RunRequest` as its options, and `more`."""
+    kinds: dict[type, Any] = {list: list[str]}
+    found = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context), *more]
+    for each in options():
+        spelled = each.metadata["option"]
+        default = each.default if each.default != () and spelled.read is None else None
+        made = typer.Option(
+            default, *spelled.flags, help=spelled.help, rich_help_panel=spelled.panel, min=spelled.low,
+            envvar=spelled.env,
+        )  # fmt: skip
+        kind = kinds.get(spelled.kind, spelled.kind)
+        found.append(
+            inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=made, annotation=kind)
+        )
+    command.__signature__ = inspect.Signature(found)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in found}
+    return command
+
+
+def run(context: typer.Context, **given: Any) -> None:
     """Search, and hand the winner over ready to deploy."""
-    from automl import loop, show
+    from automl import bundle, loop
     from automl.progress import Progress
 
-    request = make_request(
-        model, data, demo, spec, preset, sets, policy, metric, tune, fix, sampler, scheduler, seed, trials, epochs,
-        limit, executor, address, concurrency, storage, results_dir, stages,
-    )  # fmt: skip
-    root = (
-        Path(results_dir)
-        if results_dir
-        else Path("results") / Path(model or "model").name / time.strftime("%Y%m%d-%H%M%S")
-    )
+    request = make_request(context, given)
+    name = Path(bundle.resolve(request.model).name).name
+    root = Path(request.results_dir or Path("results") / name / time.strftime("%Y%m%d-%H%M%S"))
     console = _console()
-    console.print(f"run folder: {root}", highlight=False)
-    outcome = loop.run(request, root, Progress(console))
-    show.outcome(console, outcome)
+    console.print(f"run folder: {root}")
+    _finish(console, loop.run(request, root, Progress(console)))
 
 
-@app.command(epilog="Example: automl plan --model deformable_detr --demo")
-def plan(
-    model: str = MODEL, data: str = DATA, demo: bool = DEMO, spec: str = SPEC, preset: str = PRESET,
-    sets: list[str] = SET, policy: str = POLICY, metric: str = METRIC, tune: list[str] = TUNE, fix: list[str] = FIX,
-    sampler: str = SAMPLER, scheduler: str = SCHEDULER, seed: int = SEED, trials: int = TRIALS, epochs: int = EPOCHS,
-    limit: str = TIME, executor: str = EXECUTOR, address: str = ADDRESS, concurrency: int = CONCURRENCY,
-    configurations: int = typer.Option(4, "--show", min=1, help="First configurations to show."),
-) -> None:  # fmt: skip
+def plan(context: typer.Context, configurations: int, **given: Any) -> None:
     """Show what run would do: data, space, first configurations, time. Trains nothing."""
     import tempfile
 
     from automl import show
     from automl.plan import prepare
 
-    request = make_request(
-        model, data, demo, spec, preset, sets, policy, metric, tune, fix, sampler, scheduler, seed, trials, epochs,
-        limit, executor, address, concurrency, None, None, "",
-    )  # fmt: skip
+    request = make_request(context, given)
     with tempfile.TemporaryDirectory(prefix="automl-plan-") as folder:
         show.plan(_console(), prepare(request, Path(folder)), configurations)
 
 
-@app.command(epilog="Example: automl resume results/deformable_detr/20260101-120000 --trials 40")
+_SHOWN = inspect.Parameter(
+    "configurations", inspect.Parameter.KEYWORD_ONLY, annotation=int,
+    default=typer.Option(4, "--show", min=1, help="First configurations to show."),
+)  # fmt: skip
+app.command(epilog="Example: automl run --data data/ --trials 12 --time 1h", context_settings=MODEL_OPTIONS)(
+    _with_options(run)
+)
+app.command(epilog="Example: automl plan --demo", context_settings=MODEL_OPTIONS)(_with_options(plan, _SHOWN))
+
+
+@app.command(epilog="Example: automl resume results/model/20260101-120000 --trials 40")
 def resume(
     run_dir: Path = RUN_DIR,
     trials: int = typer.Option(None, "--trials", min=1, help="New total of trials."),
@@ -164,7 +111,7 @@ def resume(
     limit: str = typer.Option(None, "--time", help="New total of search time."),
 ) -> None:
     """Go on with a run: after a crash, a reboot, or with a larger budget."""
-    from automl import loop, show
+    from automl import loop
     from automl.progress import Progress
 
     changes: dict[str, Any] = {
@@ -173,11 +120,11 @@ def resume(
         "time_s": parse_time(limit) if limit else None,
     }
     console = _console()
-    outcome = loop.resume(run_dir, {k: v for k, v in changes.items() if v is not None}, Progress(console))
-    show.outcome(console, outcome)
+    wanted = {k: v for k, v in changes.items() if v is not None}
+    _finish(console, loop.resume(run_dir, wanted, Progress(console)))
 
 
-@app.command(epilog="Example: automl status results/deformable_detr/20260101-120000")
+@app.command(epilog="Example: automl status results/model/20260101-120000")
 def status(run_dir: Path = RUN_DIR) -> None:
     """Every trial of a run: state, epochs, best metric, why it ended."""
     from automl import show
@@ -185,7 +132,7 @@ def status(run_dir: Path = RUN_DIR) -> None:
     show.status(_console(), run_dir)
 
 
-@app.command(epilog="Example: automl best results/deformable_detr/20260101-120000")
+@app.command(epilog="Example: automl best results/model/20260101-120000")
 def best(run_dir: Path = RUN_DIR) -> None:
     """The winner of a run so far: its metric, what it changed, its files."""
     from automl import show
@@ -193,7 +140,7 @@ def best(run_dir: Path = RUN_DIR) -> None:
     show.best(_console(), run_dir)
 
 
-@app.command(epilog="Example: automl report results/deformable_detr/20260101-120000")
+@app.command(epilog="Example: automl report results/model/20260101-120000")
 def report(run_dir: Path = RUN_DIR) -> None:
     """Write report.html: curves, importances, every trial."""
     from automl import report as reports
@@ -201,7 +148,7 @@ def report(run_dir: Path = RUN_DIR) -> None:
     print(f"wrote {reports.write(run_dir)}")
 
 
-@app.command(epilog="Example: automl dashboard results/deformable_detr/20260101-120000 --port 8080")
+@app.command(epilog="Example: automl dashboard results/model/20260101-120000 --port 8080")
 def dashboard(
     run_dir: Path = RUN_DIR,
     port: int = typer.Option(8080, "--port", min=0, max=65535, help="On 127.0.0.1; 0: any."),
@@ -212,28 +159,32 @@ def dashboard(
     dashboards.serve(run_dir, port)
 
 
-def make_request(
-    model: str, data: str | None, demo: bool, spec: str | None, preset: str | None, sets: list[str] | None,
-    policy: str | None, metric: str, tune: list[str] | None, fix: list[str] | None, sampler: str, scheduler: str,
-    seed: int, trials: int | None, epochs: int | None, limit: str | None, executor: str, address: str | None,
-    concurrency: int | None, storage: str | None, results_dir: str | None, stages: str,
-) -> RunRequest:  # fmt: skip
-    """The command line as a RunRequest. Raises `UserError` for what typer cannot check."""
-    if demo and data:
-        raise UserError("--demo draws its own data; give --demo or --data, not both")
-    return RunRequest(
-        model=model, data=data, demo=demo, spec_file=spec, preset=preset, sets=tuple(sets or ()), policy=policy,
-        metric=metric, tune=tuple(tune or ()), fix=tuple(fix or ()), sampler=sampler, scheduler=scheduler, seed=seed,
-        trials=trials, epochs=epochs, time_s=parse_time(limit) if limit else None, executor=executor,
-        ray_address=address, concurrency=concurrency, storage=storage, results_dir=results_dir,
-        stages=tuple(s for s in stages.split(",") if s and s != "none"),
-    )  # fmt: skip
+def make_request(context: typer.Context, given: dict[str, Any]) -> RunRequest:
+    """The command line as a RunRequest; options of the model's own become `--set` pairs, under those given. Raises
+    `UserError` for what typer cannot check."""
+    request = RunRequest.from_options(given)
+    if not context.args:
+        return request
+    from automl import bundle
+
+    known = {flag for parameter in context.command.params for flag in parameter.opts}
+    pairs = bundle.resolve(request.model).set_pairs(context.args, known)
+    return replace(request, sets=(*pairs, *request.sets))
+
+
+def _finish(console: Console, outcome: Any) -> None:
+    """Show how a run ended; a stage that failed makes the exit code 1."""
+    from automl import show
+
+    show.outcome(console, outcome)
+    if any(stage.failed for stage in outcome.stages):
+        raise typer.Exit(1)
 
 
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(soft_wrap=not sys.stdout.isatty())
+    return Console(soft_wrap=not sys.stdout.isatty(), markup=False, highlight=False)
 
 
 def guarded(run: Callable[[], Any]) -> int:

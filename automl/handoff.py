@@ -1,6 +1,6 @@
 """The winner, ready to deploy: specs for every later action, provenance, and the stages that were asked for.
 
-All of the winner's `model.*` and `dataset.*` leaves travel, tuned or not, so that no action can build another
+All of the winner's leaves that the model says it carries travel, tuned or not, so that no action can build another
 network than the one that was trained; and every spec points at the checkpoint that scored, copied into `best/`.
 """
 
@@ -8,46 +8,38 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl import spec
-from automl.bundle import ModelBundle
+from automl.bundle import ModelBundle, Stage
 from automl.errors import AutoMLError
+from automl.metric import Metric
 from automl.provenance import sha256, versions
 from automl.rundir import RunDir, write_json, write_yaml
+from automl.stages import StageResult, run_stage
 from automl.study import Best, Study, best_epoch
 
 if TYPE_CHECKING:
     from automl.plan import Plan
     from automl.progress import Progress
 
-TRAVELS = ("model.", "dataset.")
-NOT_RUNNABLE = 3  # exit code of an action whose machine lacks something
-
-
-@dataclass
-class StageResult:
-    name: str
-    ok: bool
-    message: str  # what it brought, or why it did not run
-    command: str  # to run it again
-    metrics: dict[str, Any] = field(default_factory=dict)
-
 
 @dataclass
 class Outcome:
     root: Path
-    metric: str
+    metric: Metric
     winner: Best
     default: Best | None
     stages: list[StageResult]
     searched: bool = True
+    checkpoint: str | None = None  # the copy in best/; None: the trainer wrote none
+    next: str = ""  # the command a person would run now
+    notes: list[str] = field(default_factory=list)
 
 
 def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
@@ -55,22 +47,27 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
     winner = study.best()
     if winner is None:
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
-    checkpoint = _take_checkpoint(run, winner, run.best / "model.pth")
+    notes: list[str] = []
+    checkpoint = take_checkpoint(plan, study, run, winner, run.best, notes)
     trained = spec.load(run.trial(winner.number) / "spec.yaml")
     write_specs(plan.bundle, trained, checkpoint, run.best)
     write_yaml(run.best / "train.yaml", _for_retraining(plan, trained, run.best))
     _write_provenance(plan, winner, checkpoint, run)
-    default = default_result(study)
-    stages = []
-    for name, spec_path in _stages(plan, run, winner, default):
+    default = default_result(plan, study)
+    results = []
+    for stage, name, folder in _stages(plan, study, run, winner, default):
         progress.note(f"{name} ...")
-        stages.append(run_stage(plan.bundle, name, spec_path))
-    outcome = Outcome(run.root, plan.request.metric, winner, default, stages, plan.searching)
+        results.append(run_stage(plan.bundle, stage, name, folder / f"{stage.name}.yaml", plan.machine.gpus))
+    shown = str(checkpoint) if checkpoint else None
+    following = plan.bundle.next_command(run.best) if checkpoint else f"ls {shlex.quote(str(run.best))}"
+    outcome = Outcome(
+        run.root, plan.metric, winner, default, results, plan.searching, shown, following, notes
+    )
     write_json(run.root / "outcome.json", asdict(outcome))
     return outcome
 
 
-def default_result(study: Study) -> Best | None:
+def default_result(plan: Plan, study: Study) -> Best | None:
     """How the default configuration, trial 0, did."""
     trials = study.trials()
     curve = trials[0].intermediate_values if trials else {}
@@ -80,92 +77,94 @@ def default_result(study: Study) -> Best | None:
     return Best(0, epoch, curve[epoch], {}, trials[0].state.name == "COMPLETE")
 
 
-def write_specs(bundle: ModelBundle, trained: Mapping[str, Any], checkpoint: Path, folder: Path) -> None:
+def write_specs(
+    bundle: ModelBundle, trained: Mapping[str, Any], checkpoint: Path | None, folder: Path
+) -> None:
     """`<folder>/<action>.yaml` for every action but train, from its template, the winner's leaves and the files
-    that pass from action to action (skill_info's spec_params say which key plays which role)."""
+    that pass from action to action."""
     for action in bundle.actions:
         if action != "train":
             write_yaml(folder / f"{action}.yaml", action_spec(bundle, action, trained, checkpoint, folder))
 
 
 def action_spec(
-    bundle: ModelBundle, action: str, trained: Mapping[str, Any], checkpoint: Path, folder: Path
+    bundle: ModelBundle, action: str, trained: Mapping[str, Any], checkpoint: Path | None, folder: Path
 ) -> dict[str, Any]:
-    """One later action's spec."""
+    """One later action's spec: its template, the leaves that travel, and the files by the roles of `spec_params`:
+    `output_dir` is `folder`, `parent_model` the checkpoint; `files` names the others."""
     full = bundle.template(action)
     for name, value in spec.leaves(trained):
-        if name.startswith(TRAVELS):
+        if name.startswith(bundle.carries):
             spec.put(full, name, value)
-    files = {
-        "output_dir": folder,
-        "create_onnx_file": folder / "model.onnx",
-        "create_engine_file": folder / "model.engine",
-        "create_cal_cache": folder / "calibration.json",
-    }
-    for key, role in bundle.skill.get("spec_params", {}).get(action, {}).items():
-        if role in files:
-            spec.put(full, key, str(files[role]))
-        elif role == "parent_model" and not key.endswith("trt_engine"):
-            spec.put(full, key, str(folder / "model.onnx" if key.endswith("onnx_file") else checkpoint))
-    for side in ("input_height", "input_width"):
-        size = spec.get(trained, f"train.{side}")
-        if size and spec.get(full, f"{action}.{side}", "absent") != "absent":
-            spec.put(full, f"{action}.{side}", size)
-    calibration = "gen_trt_engine.tensorrt.calibration.cal_image_dir"
-    if spec.get(full, calibration) is not None:
-        sources = spec.get(trained, "dataset.train_data_sources", [])
-        spec.put(full, calibration, [source["image_dir"] for source in sources])
+    for key, role in (bundle.skill.get("spec_params", {}).get(action) or {}).items():
+        file = bundle.file_of(key, role)
+        if role == "output_dir":
+            spec.put(full, key, str(folder))
+        elif file is not None:
+            spec.put(full, key, str(folder / file))
+        elif role == "parent_model" and checkpoint and not bundle.is_settled(key):
+            spec.put(full, key, str(checkpoint))
+    for source, target in bundle.copies.items():
+        name, value = target.replace("{action}", action), spec.get_each(trained, source)
+        if value not in (None, "", []) and spec.get(full, name, spec.MISSING) is not spec.MISSING:
+            spec.put(full, name, value)
     return full
 
 
-def run_stage(bundle: ModelBundle, name: str, spec_path: Path) -> StageResult:
-    """Run one action on a spec file in its own process, its output in `<spec>.log`."""
-    action = name.split("_of_")[0]
-    command = bundle.command(action, str(spec_path))
-    log = spec_path.with_suffix(".log")
-    with log.open("w") as out:
-        code = subprocess.run(
-            [_program(command[0]), *command[1:]], stdout=out, stderr=subprocess.STDOUT
-        ).returncode
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    last = lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
-    shown = " ".join(command)
-    if code == NOT_RUNNABLE:
-        return StageResult(name, False, f"not run: {last}", shown)
-    if code != 0:
-        return StageResult(name, False, f"failed (exit code {code}): {last}; log: {log}", shown)
-    metrics_file = spec_path.with_suffix("") / "metrics.json"
-    metrics = json.loads(metrics_file.read_text()) if metrics_file.exists() else {}
-    return StageResult(name, True, last, shown, metrics)
+def _stages(
+    plan: Plan, study: Study, run: RunDir, winner: Best, default: Best | None
+) -> list[tuple[Stage, str, Path]]:
+    """(stage, name, folder of its spec) of what was asked for and has what it needs; those that compare run for the
+    default configuration too when that is another trial whose checkpoint is still there."""
+    found = []
+    for stage in plan.stages:
+        if not all(spec.get(plan.spec, key) for key in stage.needs):
+            continue
+        found.append((stage, stage.name, run.best))
+        if stage.default_too and default and default.number != winner.number:
+            folder = run.best / "default"
+            if checkpoint := take_checkpoint(plan, study, run, default, folder, []):
+                trained = spec.load(run.trial(default.number) / "spec.yaml")
+                full = action_spec(plan.bundle, stage.name, trained, checkpoint, folder)
+                write_yaml(folder / f"{stage.name}.yaml", full)
+                found.append((stage, f"{stage.name}_of_default", folder))
+    return found
 
 
-def _stages(plan: Plan, run: RunDir, winner: Best, default: Best | None) -> list[tuple[str, Path]]:
-    """(name, spec file) of what was asked for and can be: evaluate needs a test set, and is done for the default
-    configuration too when that is another trial whose checkpoint is still there."""
-    wanted = [name for name in plan.request.stages if name in plan.bundle.actions]
-    stages = [(name, run.best / f"{name}.yaml") for name in wanted]
-    if not spec.get(plan.spec, "dataset.test_data_sources.json_file"):
-        return [stage for stage in stages if stage[0] != "evaluate"]
-    if "evaluate" in wanted and default and default.number != winner.number:
-        folder = run.best / "default"
-        if run.checkpoint(default.number, default.epoch):
-            checkpoint = _take_checkpoint(run, default, folder / "model.pth")
-            trained = spec.load(run.trial(default.number) / "spec.yaml")
-            write_yaml(
-                folder / "evaluate.yaml", action_spec(plan.bundle, "evaluate", trained, checkpoint, folder)
-            )
-            stages.insert(wanted.index("evaluate") + 1, ("evaluate_of_default", folder / "evaluate.yaml"))
-    return stages
+def take_checkpoint(
+    plan: Plan, study: Study, run: RunDir, best: Best, folder: Path, notes: list[str]
+) -> Path | None:
+    """Copy the checkpoint that scored into `folder`, as `model` with its own suffix; a folder is copied whole. Where
+    it is gone the next best epoch's that is there is taken, and noted. None when the records name none."""
+    named = {
+        record["epoch"]: run.trial(best.number) / str(record["checkpoint"])
+        for record in run.records(best.number)
+        if record.get("checkpoint")
+    }
+    curve = study.frozen(best.number).intermediate_values
+    ranked = sorted(curve, key=lambda epoch: (-plan.metric.gain(curve[epoch], 0.0), epoch))
+    epoch = next((e for e in ranked if e in named and named[e].exists()), None)
+    if epoch is None:
+        if named:
+            notes.append(f"trial {best.number}: none of the checkpoints that its records name is there")
+        return None
+    if epoch != best.epoch:
+        notes.append(
+            f"trial {best.number}: the checkpoint of its best epoch {best.epoch + 1} ({plan.metric.name} "
+            f"{best.value:.4f}) is gone; handed over is epoch {epoch + 1}, {curve[epoch]:.4f}"
+        )
+    return _copied(named[epoch], folder / f"model{named[epoch].suffix}")
 
 
-def _take_checkpoint(run: RunDir, best: Best, target: Path) -> Path:
-    """Copy the checkpoint that scored. Raises `AutoMLError` when it is gone."""
-    source = run.checkpoint(best.number, best.epoch)
-    if source is None:
-        raise AutoMLError(f"{run.trial(best.number)}: the checkpoint of epoch {best.epoch + 1} is gone")
+def _copied(source: Path, target: Path) -> Path:
+    """Copy a file or folder so that the target is whole or as before."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.copyfile(source, temporary)
+    if source.is_dir():
+        shutil.copytree(source, temporary)
+        shutil.rmtree(target, ignore_errors=True)
+    else:
+        shutil.copyfile(source, temporary)
     temporary.replace(target)
     return target
 
@@ -173,32 +172,27 @@ def _take_checkpoint(run: RunDir, best: Best, target: Path) -> Path:
 def _for_retraining(plan: Plan, trained: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The winner's train spec, writing to a folder of its own."""
     full = spec.nest(dict(spec.leaves(trained)))
-    spec.put(full, "results_dir", str(folder / "retrain"))
-    if spec.get(full, "train.results_dir") is not None:
-        spec.put(full, "train.results_dir", "")
+    for number, key in enumerate(plan.bundle.output_keys("train")):
+        if spec.get(full, key) is not None:
+            spec.put(full, key, "" if number else str(folder / "retrain"))
     return full
 
 
-def _write_provenance(plan: Plan, winner: Best, checkpoint: Path, run: RunDir) -> None:
+def _write_provenance(plan: Plan, winner: Best, checkpoint: Path | None, run: RunDir) -> None:
     write_json(
         run.best / "provenance.json",
         {
             "run": str(run.run_json),
             "trial": winner.number,
             "complete": winner.complete,
-            "metric": plan.request.metric,
+            "metric": plan.metric.name,
+            "direction": plan.metric.direction,
             "value": winner.value,
             "epoch": winner.epoch,
             "params": winner.params,
-            "checkpoint": str(checkpoint),
-            "checkpoint_sha256": sha256(checkpoint),
+            "checkpoint": str(checkpoint) if checkpoint else None,
+            "checkpoint_sha256": sha256(checkpoint) if checkpoint else None,
             "changed_from_default": spec.diff(plan.spec, spec.load(run.trial(winner.number) / "spec.yaml")),
-            "versions": versions(),
+            "versions": versions(plan.bundle.packages),
         },
     )
-
-
-def _program(name: str) -> str:
-    """The command beside this Python when it is there (an environment that is not activated), else from PATH."""
-    beside = Path(sys.executable).parent / name
-    return str(beside) if beside.exists() else name

@@ -42,7 +42,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
     folder = RunDir(root)
     if folder.run_json.exists():
         raise UserError(f"{root} already holds a run; go on with it by: automl resume {root}")
-    plan = prepare(request.absolute(), root)
+    plan = prepare(request, root)
     with RunLock(root):
         if plan.request.warm_start:
             earlier.bring(Path(plan.request.warm_start), root, plan.metric)

@@ -4,6 +4,7 @@ machine. `automl plan` shows it, `automl run` runs it; both come through `prepar
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,20 +13,20 @@ from typing import Any
 
 from automl import bundle as bundles
 from automl import metric as metrics
-from automl import policy, spec
-from automl.bundle import ModelBundle
-from automl.errors import SpaceError, UserError
+from automl import policy, samplers, schedulers, spec
+from automl.bundle import ModelBundle, Stage
+from automl.errors import PolicyError, SpaceError, UserError
 from automl.metric import Metric
 from automl.request import RunRequest
-from automl.space import SearchSpace
+from automl.space import SearchSpace, compile_space
 from automl.spec import SourcedSpec
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What trials run on. `gpus` are indices; `gpus_per_trial` is 0 on a machine without."""
+    """What trials run on. `gpus` are ids for CUDA_VISIBLE_DEVICES; `gpus_per_trial` is 0 on a machine without."""
 
-    gpus: tuple[int, ...]
+    gpus: tuple[int | str, ...]
     gpus_per_trial: int
     cpus_per_trial: int
     concurrency: int
@@ -44,6 +45,7 @@ class Plan:
     space: SearchSpace
     machine: Machine
     metric: Metric  # what the search makes better
+    stages: tuple[Stage, ...] = ()  # what runs on the winner
     estimate: dict[str, Any] = field(default_factory=dict)
     engine_keys: dict[str, Any] = field(default_factory=dict)  # `search`, `try`: the spec file's words to the engine
 
@@ -54,29 +56,44 @@ class Plan:
 
 
 def prepare(request: RunRequest, work_dir: Path) -> Plan:
-    """Settle everything before the first trial; files that the data need (a validation split, demo images) go to
-    `work_dir`. Raises `UserError` listing every problem of spec and data."""
-    request = request.with_budget()
+    """Settle everything before the first trial; files that the data need (a validation split, demo data) go to
+    `work_dir`, which a refusal leaves as it was. Raises `UserError` listing every problem of spec and data."""
+    fresh = not work_dir.exists()
+    try:
+        return _prepare(request.with_budget(), work_dir)
+    except BaseException:
+        if fresh:
+            shutil.rmtree(work_dir, ignore_errors=True)
+        raise
+
+
+def _prepare(request: RunRequest, work_dir: Path) -> Plan:
     model = bundles.resolve(request.model)
     metric = metrics.parse(request.metric, model.metrics)
-    if request.demo:
-        request = _with_demo(request, model, work_dir)
+    stages = model.stages_of(request.stages)
+    samplers.make(request.sampler, 0)
+    schedulers.make(request.scheduler)
     merged, engine_keys = merge(request, model)
     searching = policy.resolve(model, request.policy, engine_keys.get("automl_policy"))
     # Without a search a missing or broken schema is no obstacle: the model's own check still holds.
     schema = None if not searching and policy.not_runnable(model) else model.schema("train")
-    if schema:
-        spec.validate(merged.spec, schema, merged.sources)
+    notes = spec.validate(merged.spec, schema, merged.sources, model.template("train")) if schema else []
     facts, filled, warnings = _read_data(request, model, merged, work_dir)
+    for _, node, key in model.inputs("train", merged.spec):
+        if Path(node[key]).exists():
+            node[key] = os.path.abspath(node[key])  # a resumed run may be started elsewhere
     check_spec(model, merged.spec)
     space = compile_for(model, merged.spec, request, engine_keys, facts, searching)
+    if searching:
+        _must_search(space, model)
     check_tries(engine_keys.get("try"), space)
     machine = find_machine(request, merged.spec, model)
     estimate = model.call("estimate")
     hours = estimate(merged.spec, facts, machine.gpus_per_trial) if estimate else {}
+    notes += [*warnings, *foresee(model, request, merged.spec, searching)]
     return Plan(
-        replace(request, metric=metric.name), model, searching, merged.spec, merged.sources, filled, facts, warnings,
-        space, machine, metric, hours, engine_keys,
+        _absolute(request, model), model, searching, merged.spec, merged.sources, filled, facts, notes, space,
+        machine, metric, stages, hours, engine_keys,
     )  # fmt: skip
 
 
@@ -87,13 +104,9 @@ def compile_for(
     """The search space around a base spec; one without parameters when nothing is searched."""
     if not searching:
         return SearchSpace(())
-    from automl.space import compile_space
-
-    images = facts.get("train", {}).get("images")
-    limits = {"dataset.batch_size": images} if images else {}
     return compile_space(
         model.schema("train"), base, tune=request.tune, fix=request.fix, search=engine_keys.get("search"),
-        limits=limits,
+        limits=model.limits(facts),
     )  # fmt: skip
 
 
@@ -110,12 +123,61 @@ def check_tries(tries: Any, space: SearchSpace) -> None:
             raise UserError(f"try, entry {number}: {error}") from None
 
 
+def _must_search(space: SearchSpace, model: ModelBundle) -> None:
+    """A search over nothing would be the same trial again and again."""
+    if not space.parameters:
+        raise PolicyError(
+            f"AutoML is enabled but not runnable: {model.schema_path('train')} flags no parameter that can matter as "
+            "automl_enabled; name some by --tune NAME or --tune NAME=low:high (automl space show lists what is left "
+            "out), or train one plain spec with --automl-policy off"
+        )
+
+
+def foresee(model: ModelBundle, request: RunRequest, full: Mapping[str, Any], searching: bool) -> list[str]:
+    """What a person should know of the model before it is searched, not after."""
+    found = []
+    if searching and not model.skill.get("metrics") and request.metric is None:
+        found.append(
+            f"{model.name} declares no metrics: {bundles.NO_METRIC.name} is minimised; another: --metric NAME:maximize"
+        )
+    if searching and model.epochs(full) is None:
+        found.append(
+            f"{model.name} says nowhere how many epochs a training has (epochs_key): no trial is stopped early"
+        )
+    if not model.can_resume:
+        found.append(
+            f"{model.name} has no leaf with the role resume_model: a trial that is cut off starts anew"
+        )
+    if not model.checkpoint_glob and not model.can_resume:
+        found.append(
+            "the winner's checkpoint is handed over if its records name one; else its specs and provenance alone, "
+            "and later actions that need one are not run"
+        )
+    program = model.command_words("train", "spec.yaml")[0]
+    if not model.entry("train") and not bundles.find_program(program):
+        found.append(
+            f"the command of train, '{program}', is not on this machine's PATH: trials here will fail"
+        )
+    return found
+
+
+def _absolute(request: RunRequest, model: ModelBundle) -> RunRequest:
+    """The same wherever it is resumed from."""
+    paths = {"model": model.reference}
+    for name in ("data", "spec_file", "warm_start"):
+        given = getattr(request, name)
+        if given and Path(given).exists():
+            paths[name] = str(Path(given).resolve())
+    return replace(request, **paths)  # type: ignore[arg-type]
+
+
 def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[str, Any]]:
     """Template < preset < file < --set, and the engine's own keys of the file. Unknown keys are told apart later,
     against the schema."""
     merged = SourcedSpec(model.template("train"))
-    if request.preset:
-        partial, path = model.preset(request.preset)
+    preset = request.preset or ("demo" if request.demo else None)
+    if preset:
+        partial, path = model.preset(preset)
         merged.overlay(partial, path.stem)
     engine_keys: dict[str, Any] = {}
     if request.spec_file:
@@ -140,24 +202,31 @@ def check_spec(model: ModelBundle, full: Mapping[str, Any]) -> None:
         raise
 
 
-def _with_demo(request: RunRequest, model: ModelBundle, work_dir: Path) -> RunRequest:
+def _demo_data(model: ModelBundle, work_dir: Path) -> str:
+    """The folder of the demo's data, drawn when it is not there."""
     write_demo = model.call("demo_data")
     if write_demo is None:
         raise UserError(f"{model.name} has no demo data; give --data DIR")
     folder = work_dir / "demo_data"
     if not folder.exists():
         write_demo(folder)
-    return replace(request, data=str(folder), preset=request.preset or "demo")
+    return str(folder)
 
 
 def _read_data(
     request: RunRequest, model: ModelBundle, merged: SourcedSpec, work_dir: Path
 ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """(facts, leaves filled in from them, warnings), the merged spec completed in place."""
+    data = _demo_data(model, work_dir) if request.demo else request.data
     inspect = model.call("inspect_data")
     if inspect is None:
+        if request.data:
+            raise UserError(
+                f"--data {request.data}: {model.name} cannot read it (its skill_info has no entry_points.inspect_data); "
+                "name the data in the spec, by --spec or --set"
+            )
         return {}, {}, []
-    found = inspect(merged.spec, request.data, work_dir=work_dir)
+    found = inspect(merged.spec, data, work_dir=work_dir)
     if found["problems"]:
         raise UserError("\n".join(found["problems"]))
     filled = merged.fill(found["fill"], "data")
@@ -166,25 +235,27 @@ def _read_data(
 
 def find_machine(request: RunRequest, base: Mapping[str, Any], model: ModelBundle) -> Machine:
     """How many trials at a time, on what. On a cluster (`--ray-address`) Ray knows better than this machine."""
-    wanted = int(spec.get(base, model.skill.get("gpu_spec_key", "train.num_gpus"), 1))
-    gpus = () if spec.get(base, "train.accelerator") == "cpu" else visible_gpus()
+    wanted, on_cpu = model.gpus(base), model.wants_cpu(base)
+    gpus = () if on_cpu else visible_gpus()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if request.ray_address and spec.get(base, "train.accelerator") != "cpu":
+    if request.ray_address and not on_cpu:
         return Machine(gpus, wanted, 1, request.concurrency or 0)
     if gpus:
         if wanted > len(gpus):
-            raise UserError(f"train.num_gpus is {wanted}, but this machine has {len(gpus)} GPU(s)")
+            key = model.skill.get("gpu_spec_key", "a training's number of GPUs")
+            raise UserError(f"{key} is {wanted}, but this machine has {len(gpus)} GPU(s)")
         at_a_time = request.concurrency or len(gpus) // wanted
         return Machine(gpus, wanted, max(1, cores // at_a_time), at_a_time)
     at_a_time = request.concurrency or 1
     return Machine((), 0, max(1, cores // at_a_time), at_a_time)
 
 
-def visible_gpus() -> tuple[int, ...]:
-    """Indices of the NVIDIA GPUs this process may use, found without importing torch."""
+def visible_gpus() -> tuple[int | str, ...]:
+    """The NVIDIA GPUs this process may use, as CUDA_VISIBLE_DEVICES names them, found without importing torch."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return tuple(range(len([d for d in chosen.split(",") if d.strip() not in ("", "-1")])))
+        names = [name.strip() for name in chosen.partition("-1")[0].split(",")]
+        return tuple(int(name) if name.isdigit() else name for name in names if name)
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

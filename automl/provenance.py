@@ -5,25 +5,19 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = (
-    "detr-automl",
-    "torch",
-    "torchvision",
-    "pytorch-lightning",
-    "optuna",
-    "ray",
-    "onnx",
-    "onnxruntime",
-)
+from automl import __version__
+
+PACKAGES = ("optuna", "ray")
 
 
-def versions() -> dict[str, str]:
-    """Python, the packages that matter, and the git commit of a checkout."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
+def versions(packages: Sequence[str] = ()) -> dict[str, str]:
+    """Python, the engine, the packages that matter to it and to the model, and the git commit of a checkout."""
+    found = {"python": platform.python_version(), "automl": __version__}
+    for package in (*PACKAGES, *packages):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -48,8 +42,13 @@ def git_commit() -> str | None:
 
 
 def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
+    """Of a file's bytes; of a folder's files, each with its name, in order."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            if file != path:
+                digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+            with file.open("rb") as opened:
+                while block := opened.read(1 << 20):
+                    digest.update(block)
     return digest.hexdigest()

@@ -63,7 +63,7 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     _check_files(model, base, folder.root)
     plan = Plan(
         request, model, searching, base, document.get("sources", {}), document.get("filled", {}), facts, [], space,
-        find_machine(request, base, model), metric.of_run(document), engine_keys=engine_keys,
+        find_machine(request, base, model), metric.of_run(document), model.stages_of(request.stages), {}, engine_keys,
     )  # fmt: skip
     plan.warnings.extend(_differences(request, model, base, document.get("sources", {})))
     return plan
@@ -87,9 +87,10 @@ def _replaced(node: Any, before: str, now: str) -> Any:
     return node
 
 
-def _check_files(model: bundles.ModelBundle, base: Mapping[str, Any], root: Path) -> None:
+def _check_files(model: bundles.ModelBundle, base: dict[str, Any], root: Path) -> None:
     """Files and folders that the train action takes in must still be there."""
-    gone = [f"{key}: {path}" for key, path in model.input_paths("train", base) if not Path(path).exists()]
+    found = [(leaf, node[key]) for leaf, node, key in model.inputs("train", base)]
+    gone = [f"{leaf}: {path}" for leaf, path in found if not Path(path).exists()]
     if gone:
         raise UserError(
             f"{root}: what this run trains on is gone; put it back, then resume:\n  " + "\n  ".join(gone)

@@ -1,65 +1,40 @@
-"""What a person asked for, frozen: everything `automl run` needs, and nothing it finds out by itself."""
+"""What a person asked for, frozen: everything `automl run` needs, and nothing it finds out by itself.
+
+The fields are the one table of options: `automl run` and `automl plan` are built from them (cli.py), and a request is
+written back as a command line from them (`words`).
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from typing import Any
 
-from automl.errors import UserError
+from automl.errors import UserError, did_you_mean
 
 DEFAULT_TRIALS = 20
+WHAT, BUDGET, SEARCH, MACHINE = "What to train", "Budget", "Search", "Machine"
 
 
 @dataclass(frozen=True)
-class RunRequest:
-    model: str | None = None  # None: the only one installed
-    data: str | None = None  # DIR with {train,val,test}/
-    demo: bool = False
-    spec_file: str | None = None
-    preset: str | None = None
-    sets: tuple[str, ...] = ()  # KEY=VALUE
-    tune: tuple[str, ...] = ()  # NAME or NAME=low:high[:log] or NAME=a,b,c
-    fix: tuple[str, ...] = ()  # NAME=VALUE
-    policy: str | None = None  # on, off; None: the spec file's word, else on
-    metric: str | None = None  # NAME[:minimize|:maximize]; None: the model's first
-    trials: int | None = None  # budgets; the first one used up ends the search
-    epochs: int | None = None  # training epochs summed over all trials
-    time_s: float | None = None  # of search; the stages after it are not counted
-    patience: int | None = None  # end when so many trials in a row brought no new best
-    warm_start: str | None = None  # an earlier run, whose trials teach the sampler
-    sampler: str = "tpe"
-    scheduler: str = "halving"
-    executor: str = "ray"
-    ray_address: str | None = None
-    concurrency: int | None = None  # trials at a time; None: as many as the GPUs or cores allow
-    silence_timeout_s: float | None = 3600.0  # a trial without a word for so long is stopped
-    seed: int = 0
-    storage: str | None = None  # database URL; None: SQLite in the run folder
-    results_dir: str | None = None
-    stages: tuple[str, ...] = ("evaluate", "export", "gen_trt_engine")
+class Option:
+    """How a field is given on the command line. `kind`: str, int, bool, float or list (repeatable); `read` turns the
+    text into the field's value and `write` back."""
 
-    def with_budget(self) -> RunRequest:
-        """The same, with the default number of trials when no budget was given at all."""
-        if self.trials is None and self.epochs is None and self.time_s is None:
-            return replace(self, trials=DEFAULT_TRIALS)
-        return self
+    flags: tuple[str, ...]
+    help: str
+    panel: str
+    kind: type = str
+    low: int | None = None
+    env: str | None = None
+    choices: tuple[str, ...] = ()
+    read: Callable[[str], Any] | None = None
+    write: Callable[[Any], str] = str
 
-    def absolute(self) -> RunRequest:
-        """The same with the paths that were given made absolute, for a resume from another folder."""
-        paths = {"data": self.data, "spec_file": self.spec_file, "warm_start": self.warm_start}
-        made = {k: str(Path(v).resolve()) for k, v in paths.items() if v and "://" not in v}
-        return replace(self, **made)
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> RunRequest:
-        """The request of a run.json; a key this version does not know is refused by the constructor."""
-        fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
-        return cls(**fields)
+def option(default: Any, flags: str, panel: str, help: str, **more: Any) -> Any:
+    return field(default=default, metadata={"option": Option(tuple(flags.split()), help, panel, **more)})
 
 
 def parse_time(text: str) -> float:
@@ -76,3 +51,143 @@ def parse_time(text: str) -> float:
     if seconds <= 0:
         raise UserError(f"--time must be above 0, but got '{text}'")
     return seconds
+
+
+def write_time(seconds: float) -> str:
+    """Seconds as `parse_time` reads them back, in the largest unit that loses nothing."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds!r}s" if seconds % 1 else f"{seconds:.0f}s"
+
+
+def parse_stages(text: str) -> tuple[str, ...]:
+    """`"evaluate,export"` -> names; "none": none."""
+    return tuple(name for word in text.split(",") if (name := word.strip()) and name != "none")
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    model: str | None = option(
+        None, "--model", WHAT, "Installed name, or a model folder; default: the one that is installed."
+    )
+    data: str | None = option(None, "--data", WHAT, "The dataset, as the model reads it.")
+    demo: bool = option(
+        False, "--demo", WHAT, "Draw a small dataset and use settings a CPU can train.", kind=bool
+    )
+    spec_file: str | None = option(
+        None, "--spec -e", WHAT, "Spec file (YAML); its keys win over everything found in the data."
+    )
+    preset: str | None = option(None, "--preset", WHAT, "Named settings of the model, under the spec file.")
+    sets: tuple[str, ...] = option(
+        (), "--set", WHAT, "KEY=VALUE of the spec, e.g. train.num_epochs=24; repeatable.", kind=list
+    )
+    policy: str | None = option(None, "--automl-policy", SEARCH, "on: search; off: train one plain spec.")
+    metric: str | None = option(
+        None, "--metric", SEARCH, "NAME or NAME:minimize: a key of the trainer's records; default: the model's first."
+    )  # fmt: skip
+    tune: tuple[str, ...] = option(
+        (), "--tune", SEARCH, "NAME, NAME=low:high[:log] or NAME=a,b,c; repeatable.", kind=list
+    )
+    fix: tuple[str, ...] = option((), "--fix", SEARCH, "NAME=VALUE: do not search it; repeatable.", kind=list)
+    trials: int | None = option(
+        None, "--trials", BUDGET, f"Trials to start ({DEFAULT_TRIALS} when no budget is given).", kind=int, low=1
+    )  # fmt: skip
+    epochs: int | None = option(
+        None, "--epochs", BUDGET, "Training epochs, summed over all trials.", kind=int, low=1
+    )
+    time_s: float | None = option(
+        None, "--time", BUDGET, "Wall time of the search: 90s, 30m, 2h, 1h30m; the stages after it are not counted.",
+        read=parse_time, write=write_time,
+    )  # fmt: skip
+    patience: int | None = option(
+        None, "--patience", BUDGET, "End when so many trials in a row have brought no new best.", kind=int, low=1
+    )  # fmt: skip
+    warm_start: str | None = option(
+        None, "--warm-start", SEARCH, "An earlier run: its trials teach the sampler, its winner is tried second."
+    )  # fmt: skip
+    sampler: str = option("tpe", "--sampler", SEARCH, "What proposes: tpe, gp, random or an installed one.")
+    scheduler: str = option(
+        "halving", "--scheduler", SEARCH, "What stops trials early: halving, asha (pauses), median or none."
+    )
+    executor: str = option(
+        "ray", "--executor", MACHINE, "ray, or local (this machine, no Ray).", choices=("ray", "local")
+    )
+    ray_address: str | None = option(
+        None, "--ray-address", MACHINE, "A running Ray cluster; default: this machine.", env="RAY_ADDRESS"
+    )
+    concurrency: int | None = option(
+        None, "--concurrency", MACHINE, "Trials at a time; default: what the GPUs allow, 1 on a CPU.", kind=int, low=1
+    )  # fmt: skip
+    silence_timeout_s: float | None = 3600.0  # a trial without a word for so long is stopped
+    seed: int = option(0, "--seed", SEARCH, "Seed of the search.", kind=int)
+    storage: str | None = option(
+        None, "--storage", MACHINE, "Database URL (postgresql://...); default: SQLite in the run folder."
+    )
+    results_dir: str | None = option(
+        None, "--results-dir", MACHINE, "The run folder; default: results/<model>/<time>."
+    )
+    stages: tuple[str, ...] | None = option(
+        None, "--stages", MACHINE, "Actions to run on the winner, with commas; none: none; default: the model's.",
+        read=parse_stages, write=lambda names: ",".join(names) or "none",
+    )  # fmt: skip
+
+    def with_budget(self) -> RunRequest:
+        """The same, with the default number of trials when no budget was given at all."""
+        if self.trials is None and self.epochs is None and self.time_s is None:
+            return replace(self, trials=DEFAULT_TRIALS)
+        return self
+
+    def words(self) -> list[str]:
+        """The options of `automl run` that ask for the same."""
+        found: list[str] = []
+        for each in options():
+            given, spelled = getattr(self, each.name), each.metadata["option"]
+            if given == each.default:
+                continue
+            for value in given if spelled.kind is list else [given]:
+                found += [spelled.flags[0]] + ([] if spelled.kind is bool else [spelled.write(value)])
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> RunRequest:
+        """The request of a run.json. Raises `UserError` for a key this version does not know."""
+        known = {each.name for each in fields(cls)}
+        for name in document:
+            if name not in known:
+                raise UserError(f"run.json: request.{name} is not known to this version")
+        values: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
+        return cls(**values)
+
+    @classmethod
+    def from_options(cls, given: dict[str, Any]) -> RunRequest:
+        """{field: what the command line gave, None for nothing}. Raises `UserError` for what the parser cannot
+        check."""
+        values: dict[str, Any] = {}
+        for each in options():
+            value, spelled = given.get(each.name), each.metadata["option"]
+            if value is None or (spelled.kind is list and not value):
+                continue
+            if spelled.choices and value not in spelled.choices:
+                raise UserError(
+                    f"{spelled.flags[0]} must be {' or '.join(spelled.choices)}, but got '{value}'"
+                    f"{did_you_mean(value, spelled.choices)}"
+                )
+            values[each.name] = tuple(value) if spelled.kind is list else (spelled.read or _as_is)(value)
+        if values.get("demo") and values.get("data"):
+            raise UserError("--demo draws its own data; give --demo or --data, not both")
+        return cls(**values)
+
+
+def options() -> list[Field[Any]]:
+    """The fields of a request that have an option, in order."""
+    found = [each for each in fields(RunRequest) if "option" in each.metadata]
+    assert all(each.default is not MISSING for each in found)
+    return found
+
+
+def _as_is(value: Any) -> Any:
+    return value

@@ -7,18 +7,21 @@ winning, and `sources` remembers who set each leaf, so that facts of the data ne
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
+from automl.documents import load_yaml
+from automl.errors import SpaceError, SpecError, did_you_mean
 
-from automl.errors import SpecError, did_you_mean
+if TYPE_CHECKING:
+    from automl.space.schema import Schema
 
 ENGINE_KEYS = ("automl_policy", "search", "try")  # keys of a spec file that are the engine's, not the model's
 TEMPLATE = "template"
+MISSING = object()  # what `get` may be told to return for a leaf that is not there
+MANDATORY = "???"  # OmegaConf's mark for "must be given"
 
 
 @dataclass
@@ -53,6 +56,15 @@ def get(spec: Mapping[str, Any], name: str, default: Any = None) -> Any:
     return node
 
 
+def get_each(spec: Mapping[str, Any], name: str) -> Any:
+    """The leaf `a.b`; `a[].b` is the list of that leaf over a list of mappings. None when it is not there."""
+    head, many, rest = name.partition("[].")
+    found = get(spec, head)
+    if not many:
+        return found
+    return [get(each, rest) for each in found] if isinstance(found, list) else None
+
+
 def put(spec: dict[str, Any], name: str, value: Any) -> None:
     """Set the leaf `a.b.c` in place, making the levels above it."""
     *above, last = name.split(".")
@@ -74,12 +86,9 @@ def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def load(path: Path) -> dict[str, Any]:
     """A YAML mapping from a file. Raises `SpecError` naming file, line and column."""
-    try:
-        document = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise SpecError(f"{path}: no such spec file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not path.is_file():
+        raise SpecError(f"{path}: no such spec file")
+    document = load_yaml(path)
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -95,22 +104,8 @@ def parse_set(pairs: Sequence[str], shorthand: Mapping[str, str]) -> dict[str, A
         if not sign or not name.strip():
             raise SpecError(f"--set must be KEY=VALUE, but got '{pair}'")
         name = shorthand.get(name.strip(), name.strip())
-        try:
-            value = yaml.safe_load(text) if text else ""
-        except yaml.YAMLError:
-            raise SpecError(f"--set {name}: the value must be YAML, but got '{text}'") from None
-        values[name] = _number(value)
+        values[name] = load_yaml(text, f"--set {name}") if text else ""
     return values
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-4 as a string; a person means the number."""
-    if isinstance(value, str) and value[:1].isdigit() and "e" in value.lower():
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def nest(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,74 +117,63 @@ def nest(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def validate(
-    spec: Mapping[str, Any], schema: Mapping[str, Any], sources: Mapping[str, str] | None = None
-) -> None:
-    """Check a spec against a JSON Schema. Raises `SpecError` with every violation, its source, and a near name
-    for an unknown key."""
-    from jsonschema import Draft202012Validator
+    spec: Mapping[str, Any],
+    schema: Mapping[str, Any],
+    sources: Mapping[str, str],
+    template: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Check a spec against a train schema in either dialect. Raises `SpecError` with every violation of what somebody
+    set, its source, and a near name for a key that neither the schema nor the template has; what is wrong with the
+    template's own values is returned as notes."""
+    from automl.space.schema import Schema
+    from automl.space.space import flat
 
-    messages = []
-    for error in Draft202012Validator(dict(schema)).iter_errors(json.loads(json.dumps(spec))):
-        path = ".".join(str(part) for part in error.absolute_path)
-        messages.append(_message(error, path, sources or {}))
-    if messages:
-        raise SpecError("\n".join(sorted(messages)))
-
-
-def _message(error: Any, path: str, sources: Mapping[str, str]) -> str:
-    if error.validator == "additionalProperties":
-        known = list(error.schema.get("properties", {}))
-        unknown = [key for key in error.instance if key not in known]
-        lines = []
-        for key in unknown:
-            name = f"{path}.{key}".lstrip(".")
-            source = _source_of(name, sources)
-            lines.append(f"{source}unknown key '{name}'{did_you_mean(key, known)}")
-        return "\n".join(lines)
-    what = _wanted(error.schema) if error.validator in _VALUE_CHECKS else error.message
-    text = (
-        f"{path} must be {what}, but got {error.instance!r}"
-        if error.validator in _VALUE_CHECKS
-        else f"{path}: {what}"
-    )
-    return _source_of(path, sources) + text
+    read, extra = Schema(schema), dict(leaves(template or {}))
+    problems, notes = [], []
+    for name, value in flat(spec, read):
+        wrong = _problem(read, name, value, name in extra)
+        source = _source_of(name, sources)
+        if wrong and source == TEMPLATE:
+            notes.append(f"the template contradicts the schema: {wrong}")
+        elif wrong:
+            problems.append(f"{source}: {wrong}")
+    if problems:
+        raise SpecError("\n".join(sorted(dict.fromkeys(problems))))
+    return notes
 
 
-_VALUE_CHECKS = {
-    "type",
-    "enum",
-    "anyOf",
-    "minimum",
-    "maximum",
-    "exclusiveMinimum",
-    "exclusiveMaximum",
-    "pattern",
-}
+def _problem(schema: Schema, name: str, value: Any, in_template: bool) -> str | None:
+    """What is wrong with one leaf, or None."""
+    if name not in schema:
+        if name in schema.sections:
+            return f"{name} must be a section, but got {value!r}" if value not in (None, {}) else None
+        return None if in_template else _unknown(schema, name)
+    try:
+        wrong = schema.leaf(name).problem(value)
+    except SpaceError:  # a leaf whose schema contradicts itself: compiling tells, if it is searched
+        return None
+    has_default, default = schema.default(name)
+    if wrong is None or (has_default and default == value) or value == MANDATORY:
+        return None
+    return f"{name} {wrong}"
 
 
-def _source_of(path: str, sources: Mapping[str, str]) -> str:
-    source = next((s for n, s in sources.items() if n == path or n.startswith(path + ".")), "")
-    return f"{source}: " if source and source != TEMPLATE else ""
+def _unknown(schema: Schema, name: str) -> str | None:
+    """An unknown key, told at the level at which it leaves the schema; None where the schema allows more keys."""
+    keys = name.split(".")
+    node = schema.resolver.section(schema.document, "the schema")
+    for depth, key in enumerate(keys):
+        if key not in node.get("properties", {}):
+            if node.get("additionalProperties", False) not in (False, None):
+                return None
+            at = ".".join(keys[: depth + 1])
+            return f"unknown key '{at}'{did_you_mean(key, node.get('properties', {}))}"
+        node = schema.resolver.section(node["properties"][key], ".".join(keys[: depth + 1]))
+    return None
 
 
-def _wanted(leaf: Mapping[str, Any]) -> str:
-    """A leaf schema in words: "a number in (0, 0.01]"."""
-    if "enum" in leaf:
-        return "one of " + ", ".join(map(str, leaf["enum"]))
-    if "anyOf" in leaf:
-        return " or ".join(_wanted(branch) for branch in leaf["anyOf"])
-    if "pattern" in leaf:
-        return f"text like {leaf['pattern']}"
-    kind = leaf.get("type", "a value")
-    names = {"number": "a number", "integer": "an integer", "boolean": "true or false", "string": "text"}
-    names |= {"array": "a list", "object": "a mapping", "null": "null"}
-    text = " or ".join(names.get(k, str(k)) for k in ([kind] if isinstance(kind, str) else kind))
-    low, above = leaf.get("minimum"), leaf.get("exclusiveMinimum")
-    high = leaf.get("maximum")
-    if low is None and above is None and high is None:
-        return text
-    opening = f"({above}" if above is not None else f"[{low}" if low is not None else "(-inf"
-    return f"{text} in {opening}, {'inf)' if high is None else f'{high}]'}"
+def _source_of(name: str, sources: Mapping[str, str]) -> str:
+    return next((s for n, s in sources.items() if n == name or n.startswith(name + ".")), TEMPLATE)
 
 
 def diff(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -1,0 +1,77 @@
+"""One later action on the winner, in processes that end with the driver, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from automl import spec
+from automl.bundle import ModelBundle, Stage
+from automl.executors.base import Exit, TrialJob
+from automl.launcher import TrialProcess, start_fork_server
+from automl.tail import last_line, size_of
+
+NOT_RUNNABLE = 3  # exit code of an action whose machine lacks something
+
+
+@dataclass
+class StageResult:
+    name: str
+    ok: bool
+    message: str  # what it brought, or why it did not run
+    command: str  # to run it again
+    metrics: dict[str, Any] = field(default_factory=dict)
+    shows: tuple[str, ...] = ()  # names of the metrics that a person wants to see
+    failed: bool = False  # it ran and broke; not ok and not failed: it could not run here
+
+
+def run_stage(
+    bundle: ModelBundle, stage: Stage, name: str, spec_path: Path, gpus: Sequence[int | str] = ()
+) -> StageResult:
+    """Run one action on a spec file. What it prints goes to `<name>/log.txt` beside it; its figures are read from the
+    action's metrics.json."""
+    shown = shlex.join(bundle.command_words(stage.name, str(spec_path)))
+    full = spec.load(spec_path)
+    parent = bundle.spec_key(stage.name, "parent_model")
+    if parent and not bundle.is_settled(parent) and spec.get(full, parent) in (None, "", spec.MANDATORY):
+        return StageResult(name, False, "not run: the trainer wrote no checkpoint", shown)
+    figures = bundle.results_file(stage.name, full)
+    figures.unlink(missing_ok=True)  # of an earlier time
+    folder = spec_path.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    log, began_at = folder / "log.txt", size_of(folder / "log.txt")
+    ended = _run(bundle, stage.name, spec_path, folder, gpus)
+    last = last_line(log, began_at).removeprefix("error: ")
+    if ended.code == NOT_RUNNABLE:
+        return StageResult(name, False, f"not run: {last}", shown)
+    if ended.code != 0:
+        return StageResult(name, False, f"failed ({ended.reason}); log: {log}", shown, failed=True)
+    metrics = json.loads(figures.read_text()) if figures.exists() else {}
+    return StageResult(name, True, last or "done", shown, metrics, stage.shows)
+
+
+def _run(
+    bundle: ModelBundle, action: str, spec_path: Path, folder: Path, gpus: Sequence[int | str]
+) -> Exit:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with start_fork_server(()) as server:
+        server.wait_ready()
+        job = TrialJob(
+            number=0,
+            trial_dir=str(folder),
+            spec_path=str(spec_path),
+            command=bundle.command(action, str(spec_path)),
+            num_gpus=len(gpus),
+            cpus=cores,
+            env=bundle.trial_env(str(folder)),
+        )
+        trial = TrialProcess(job, server, gpus)
+        while True:
+            for event in trial.poll(1.0):
+                if isinstance(event, Exit):
+                    return event
