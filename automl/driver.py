@@ -78,11 +78,7 @@ class SearchDriver:
         return limit is not None and self.elapsed_s() >= limit
 
     def on_record(self, number: int, record: dict[str, Any]) -> Decision:
-        try:
-            verdict = self._judge(number, records.parse(record))
-        except BrokenRecord as error:
-            line = len(self.trials.handled.get(number, ())) + 1
-            verdict = "FAIL", f"metrics.jsonl line {line}: {error}"
+        verdict = self._taken(number, record)
         self.study.set_elapsed_s(self.elapsed_s())
         if verdict is None:
             return Decision.CONTINUE
@@ -134,15 +130,24 @@ class SearchDriver:
         found, broken = self.trials.records(number)
         verdict = None
         for record in found:
-            verdict = verdict or self._judge(number, record, tidy=False)
+            verdict = verdict or self._taken(number, record.values, tidy=False)
         if broken and not verdict:
             verdict = "FAIL", f"metrics.jsonl {broken}"
         return verdict, found[-1].epoch if found else -1
 
-    def _judge(self, number: int, record: Record, tidy: bool = True) -> tuple[str, str] | None:
-        """Store one epoch; (state, reason) when the trial must not go on."""
-        self.trials.handled.setdefault(number, []).append(record)
-        value = record.number(self.plan.metric.name)
+    def _taken(self, number: int, line: Mapping[str, Any], tidy: bool = True) -> tuple[str, str] | None:
+        """Handle one line; (state, reason) when the trial must not go on."""
+        handled = self.trials.handled.setdefault(number, [])
+        try:
+            record = records.parse(line)
+            value = record.number(self.plan.metric.name)
+            handled.append(record)
+            return self._judge(number, record, value, tidy)
+        except BrokenRecord as error:
+            return "FAIL", f"metrics.jsonl line {len(handled) + 1}: {error}"
+
+    def _judge(self, number: int, record: Record, value: float | None, tidy: bool) -> tuple[str, str] | None:
+        """Store one epoch and decide."""
         if name := record.diverged(self.plan.bundle.finite):
             return "FAIL", f"{name} is not finite in epoch {record.epoch + 1}"
         if value is None:

@@ -47,7 +47,9 @@ class Plan:
     metric: Metric  # what the search makes better
     stages: tuple[Stage, ...] = ()  # what runs on the winner
     estimate: dict[str, Any] = field(default_factory=dict)
-    engine_keys: dict[str, Any] = field(default_factory=dict)  # `search`, `try`: the spec file's words to the engine
+    engine_keys: dict[str, Any] = field(
+        default_factory=dict
+    )  # `search`, `try`: the spec file's words to the engine
 
     @property
     def tries(self) -> list[dict[str, Any]]:
@@ -115,7 +117,9 @@ def check_tries(tries: Any, space: SearchSpace) -> None:
     if tries is None:
         return
     if not isinstance(tries, list) or not all(isinstance(entry, dict) and entry for entry in tries):
-        raise UserError(f"try: must be a list of mappings such as {{train.optim.lr: 0.0001}}, but got {tries!r}")
+        raise UserError(
+            f"try: must be a list of mappings such as {{train.optim.lr: 0.0001}}, but got {tries!r}"
+        )
     for number, entry in enumerate(tries, 1):
         try:
             space.enqueue_params(dict(spec.leaves(entry)))

@@ -45,7 +45,7 @@ class Progress:
         self.epochs_seen = 0
 
     def begin(self, plan: Plan, study: Study) -> None:
-        self.metric, self.request = plan.request.metric, plan.request
+        self.metric, self.request = plan.metric.name, plan.request
         self.started_at = time.monotonic()
         for trial in study.trials():
             if trial.state.is_finished():
@@ -64,10 +64,12 @@ class Progress:
             self.live.stop()
             self.live = None
 
-    def started(self, number: int, params: Mapping[str, Any], num_epochs: int, from_epoch: int = 0) -> None:
+    def started(
+        self, number: int, params: Mapping[str, Any], num_epochs: int | None, from_epoch: int = 0
+    ) -> None:
         text = ", ".join(f"{name.rsplit('.', 1)[-1]} {short(value)}" for name, value in params.items())
         if number not in self.rows or params:
-            self.rows[number] = Row(number, num_epochs, params=text)
+            self.rows[number] = Row(number, num_epochs or 0, params=text)
         self.rows[number].state = "RUNNING"
         what = f"goes on from epoch {from_epoch + 1}" if from_epoch else "starts"
         self._say(f"trial {number} {what}: {text or 'default configuration'}")

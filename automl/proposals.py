@@ -8,7 +8,7 @@ time and tell it nothing new.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +47,10 @@ class _Snapshot(InMemoryStorage):
         self.history = list(history)
 
     def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Iterable[TrialState] | None = None
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         own = super().get_all_trials(study_id, deepcopy=deepcopy, states=None)
-        wanted = None if states is None else tuple(states)
-        return [t for t in [*self.history, *own] if wanted is None or t.state in wanted]
+        return [t for t in [*self.history, *own] if states is None or t.state in states]
 
 
 def propose(

@@ -57,8 +57,8 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     space = compile_for(model, base, request, engine_keys, facts, searching)
     if space.digest != document["space_digest"] and searching:
         raise UserError(
-            f"{folder.root}: the model's train schema makes another search space than the one this run began with (another "
-            "version is installed?); start a new run, or install the version in run.json"
+            f"{folder.root}: the model's train schema makes another search space than the one this run began with "
+            "(another version is installed?); start a new run, or install the version in run.json"
         )
     _check_files(model, base, folder.root)
     plan = Plan(

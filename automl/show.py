@@ -112,7 +112,6 @@ def first_configurations(what: Plan, count: int) -> list[dict[str, Any]]:
     study = Study(
         optuna.storages.InMemoryStorage(), "plan", what.space, what.request.sampler, what.request.seed
     )
-    study.enqueue_default()
     return [study.ask()[1] for _ in range(count)]
 
 

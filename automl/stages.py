@@ -55,9 +55,7 @@ def run_stage(
     return StageResult(name, True, last or "done", shown, metrics, stage.shows)
 
 
-def _run(
-    bundle: ModelBundle, action: str, spec_path: Path, folder: Path, gpus: Sequence[int | str]
-) -> Exit:
+def _run(bundle: ModelBundle, action: str, spec_path: Path, folder: Path, gpus: Sequence[int | str]) -> Exit:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with start_fork_server(()) as server:
         server.wait_ready()

@@ -17,7 +17,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from automl.errors import UserError
-from automl.executors.base import DEADLINE, ROUNDING, Decision, Driver, Event, Exit, TrialJob, deliver
+from automl.executors.base import DEADLINE, Decision, Driver, Event, Exit, TrialJob, deliver
 from automl.launcher import GRACE_S, ForkServer, ServerPlan, TrialProcess
 
 STEP_S = 1.0  # the longest an actor waits for news before it answers

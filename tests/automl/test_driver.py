@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from automl import bundle, records
-from automl.executors.replay import ReplayExecutor
 from automl.driver import SearchDriver
 from automl.executors.base import Decision, Exit, TrialJob
+from automl.executors.replay import ReplayExecutor
 from automl.metric import Metric
 from automl.plan import Machine, Plan
 from automl.progress import Progress
@@ -85,7 +85,9 @@ class Bench:
 
     def drive(self, curves: Any = None) -> SearchDriver:
         executor = ReplayExecutor(curves or self.curve, self.plan.machine.concurrency)
-        driver = SearchDriver(self.plan, self.study(), self.run, Progress(quiet=True), clock=lambda: executor.now_s)
+        driver = SearchDriver(
+            self.plan, self.study(), self.run, Progress(quiet=True), clock=lambda: executor.now_s
+        )
         driver.adopt()
         executor.run(driver)
         return driver
@@ -215,7 +217,9 @@ def test_a_driver_that_dies_anywhere_loses_nothing(tmp_path: Path, dies_after: i
 
     executor = ReplayExecutor(curves)
     with pytest.raises(Died):
-        executor.run(Dying(bench.plan, bench.study(), bench.run, Progress(quiet=True), clock=lambda: executor.now_s))
+        executor.run(
+            Dying(bench.plan, bench.study(), bench.run, Progress(quiet=True), clock=lambda: executor.now_s)
+        )
     driver = bench.drive(curves)
     assert len(bench.states()) == 4
     assert "RUNNING" not in bench.states()
@@ -415,11 +419,18 @@ def test_nothing_outside_a_trial_s_folder_is_deleted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "odd",
-    [{"val_mAP": 0.5}, {"epoch": -1, "val_mAP": 0.5}, {"epoch": 1, "val_mAP": [0.5]}, {"epoch": 10**400}]
-    + [{"epoch": 1, "val_mAP": 0.5, "checkpoint": {"path": "x"}}],
-    ids=str,
+    [
+        {"val_mAP": 0.5},
+        {"epoch": -1, "val_mAP": 0.5},
+        {"epoch": 1, "val_mAP": [0.5]},
+        {"epoch": 10**400},
+        {"epoch": 1, "val_mAP": 0.5, "checkpoint": {"path": "x"}},
+    ],
+    ids=["no epoch", "epoch -1", "a list", "400 digits", "a mapping"],
 )
-def test_an_odd_record_fails_its_trial_alone_now_and_after_a_restart(tmp_path: Path, odd: dict[str, Any]) -> None:
+def test_an_odd_record_fails_its_trial_alone_now_and_after_a_restart(
+    tmp_path: Path, odd: dict[str, Any]
+) -> None:
     bench = Bench(tmp_path, trials=3, scheduler="none")
 
     def curves(job: TrialJob) -> list[Any]:
@@ -479,10 +490,6 @@ def test_a_paused_trial_goes_on_from_its_checkpoint_also_after_a_restart(tmp_pat
         seen.append((job.number, job.spec_path.endswith("resume.yaml")))
         return bench.curve(job)
 
-    def written_as_it_goes(job: TrialJob) -> list[Any]:
-        """A trainer writes only as far as it gets; the replay hands out whole curves."""
-        return curves(job)
-
     class Writing(SearchDriver):
         handled = 0
 
@@ -494,8 +501,8 @@ def test_a_paused_trial_goes_on_from_its_checkpoint_also_after_a_restart(tmp_pat
             return super().on_record(number, record)
 
     for _ in range(40):
-        executor = ReplayExecutor(written_as_it_goes)
-        driver = Writing(bench.plan, bench.study(), bench.run, Progress(quiet=True), clock=lambda: executor.now_s)
+        executor = ReplayExecutor(curves)
+        driver = Writing(bench.plan, bench.study(), bench.run, Progress(quiet=True))
         driver.adopt()
         try:
             executor.run(driver)

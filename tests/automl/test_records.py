@@ -35,7 +35,9 @@ ODD_LINES = [
 
 
 @pytest.mark.parametrize("line", ODD_LINES, ids=lambda line: line[:30].decode(errors="replace"))
-def test_an_odd_line_is_told_with_its_number_and_what_came_before_is_kept(tmp_path: Path, line: bytes) -> None:
+def test_an_odd_line_is_told_with_its_number_and_what_came_before_is_kept(
+    tmp_path: Path, line: bytes
+) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"epoch": 0, "val_x": 0.25}\n' + line + b'{"epoch": 2, "val_x": 0.5}\n')
     found, problem = records.read(path)
@@ -47,9 +49,7 @@ def test_an_odd_line_is_told_with_its_number_and_what_came_before_is_kept(tmp_pa
     assert len(problem) < 400
 
 
-@pytest.mark.parametrize(
-    "value", [[0.5], {"mean": 0.5}, True, "half", "0,5"], ids=lambda v: json.dumps(v)
-)
+@pytest.mark.parametrize("value", [[0.5], {"mean": 0.5}, True, "half", "0,5"], ids=lambda v: json.dumps(v))
 def test_a_metric_that_is_no_number_is_told(value: Any) -> None:
     with pytest.raises(BrokenRecord, match="val_x must be a number, but got"):
         records.parse({"epoch": 0, "val_x": value}).number("val_x")
@@ -57,9 +57,17 @@ def test_a_metric_that_is_no_number_is_told(value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [(0.5, 0.5), (1, 1.0), ("0.5", 0.5), (" 5e-1 ", 0.5), (None, None), ("nan", None), (float("inf"), None)]
-    + [(10**400, None)],
-    ids=str,
+    [
+        (0.5, 0.5),
+        (1, 1.0),
+        ("0.5", 0.5),
+        (" 5e-1 ", 0.5),
+        (None, None),
+        ("nan", None),
+        (float("inf"), None),
+        (10**400, None),
+    ],
+    ids=lambda value: str(value)[:8],
 )
 def test_numbers_as_trainers_write_them(value: Any, number: float | None) -> None:
     assert records.parse({"epoch": "3", "val_x": value}).number("val_x") == number
@@ -76,7 +84,9 @@ def test_other_keys_may_hold_anything() -> None:
 
 
 @given(st.binary(max_size=60))
-def test_no_bytes_make_the_readers_fail_in_another_way(tmp_path_factory: pytest.TempPathFactory, line: bytes) -> None:
+def test_no_bytes_make_the_readers_fail_in_another_way(
+    tmp_path_factory: pytest.TempPathFactory, line: bytes
+) -> None:
     path = tmp_path_factory.mktemp("records") / "metrics.jsonl"
     path.write_bytes(b"")
     tail = MetricsTail(path)
@@ -84,12 +94,17 @@ def test_no_bytes_make_the_readers_fail_in_another_way(tmp_path_factory: pytest.
     found, problem = records.read(path)
     assert problem is None or problem.startswith("line ")
     assert all(isinstance(r.epoch, int) for r in found)
+    if problem and found == [] and tail_refuses(tail):
+        return
+    assert all(isinstance(d, dict) for d in tail.read())
+
+
+def tail_refuses(tail: MetricsTail) -> bool:
     try:
-        decoded = tail.read()
-    except BrokenRecord as error:
-        assert str(error).startswith("line ")
-    else:
-        assert all(isinstance(d, dict) for d in decoded)
+        tail.read()
+    except BrokenRecord:
+        return True
+    return False
 
 
 def test_a_last_line_without_its_end_is_not_read(tmp_path: Path) -> None:

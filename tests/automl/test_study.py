@@ -21,7 +21,9 @@ def again(study: Study) -> Study:
 
 def test_default_is_trial_0_then_the_other_fixed_ones(tmp_path: Path) -> None:
     given = {"train.lr": 0.02, "train.depth": 5}
-    study = Study(open_storage(None, tmp_path), "tiny", TinySpace(), "tpe", 0, fixed=[TinySpace.default, given])
+    study = Study(
+        open_storage(None, tmp_path), "tiny", TinySpace(), "tpe", 0, fixed=[TinySpace.default, given]
+    )
     assert study.ask() == (0, dict(TinySpace.default))
     assert again(study).trials()[0].params == dict(TinySpace.default)
     assert study.ask() == (1, given)
@@ -161,7 +163,9 @@ def test_killed_inside_ask_the_next_driver_proposes_the_same(
     study = trained("killed")
     study.space = Dying()
     if call == 3:
-        monkeypatch.setattr(study.storage, "create_new_trial", lambda *a, **k: (_ for _ in ()).throw(Killed()))
+        monkeypatch.setattr(
+            study.storage, "create_new_trial", lambda *a, **k: (_ for _ in ()).throw(Killed())
+        )
     with pytest.raises(Killed):
         study.ask()
     monkeypatch.undo()
