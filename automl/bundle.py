@@ -178,8 +178,8 @@ class ModelBundle:
         return self.spec_keys(action, "output_dir") or ("results_dir",)
 
     def inputs(self, action: str, full: dict[str, Any]) -> list[tuple[str, dict[str, Any], str]]:
-        """(leaf, the mapping it lies in, its key there) of every file and folder that an action takes in, by its `inputs`;
-        URLs and empty ones are left out. `a.b[0].c` is `c` of every entry of the list `a.b`."""
+        """(leaf, the mapping it lies in, its key there) of every file and folder that an action takes in, by its
+        `inputs`; URLs and empty ones are left out. `a.b[0].c` is `c` of every entry of the list `a.b`."""
         found = []
         for leaf in map(str, self.skill["actions"][action].get("inputs") or {}):
             name, _, rest = leaf.partition("[0].")

@@ -6,12 +6,11 @@ network than the one that was trained; and every spec points at the checkpoint t
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,8 @@ from automl.metric import Metric
 from automl.provenance import sha256, versions
 from automl.rundir import RunDir, write_json, write_yaml
 from automl.stages import StageResult, run_stage
-from automl.study import Best, Study, best_epoch
+from automl.study import Best, Study
+from automl.trials import Trials, choose_winner
 
 if TYPE_CHECKING:
     from automl.plan import Plan
@@ -39,42 +39,39 @@ class Outcome:
     searched: bool = True
     checkpoint: str | None = None  # the copy in best/; None: the trainer wrote none
     next: str = ""  # the command a person would run now
-    notes: list[str] = field(default_factory=list)
+    warning: str | None = None  # why it is not the best trial at its best epoch
 
 
 def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
     """Write `best/` and run the stages asked for; a stage that fails is reported and the others go on."""
-    winner = study.best()
-    if winner is None:
+    trials = Trials(plan, run)
+    chosen = choose_winner(study, trials)
+    if chosen is None:
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
-    notes: list[str] = []
-    checkpoint = take_checkpoint(plan, study, run, winner, run.best, notes)
+    winner = chosen.best
+    checkpoint = _copied(chosen.checkpoint, run.best) if chosen.checkpoint else None
     trained = spec.load(run.trial(winner.number) / "spec.yaml")
     write_specs(plan.bundle, trained, checkpoint, run.best)
     write_yaml(run.best / "train.yaml", _for_retraining(plan, trained, run.best))
     _write_provenance(plan, winner, checkpoint, run)
-    default = default_result(plan, study)
+    default = default_result(study)
     results = []
-    for stage, name, folder in _stages(plan, study, run, winner, default):
+    for stage, name, folder in _stages(plan, trials, winner, default):
         progress.note(f"{name} ...")
         results.append(run_stage(plan.bundle, stage, name, folder / f"{stage.name}.yaml", plan.machine.gpus))
-    shown = str(checkpoint) if checkpoint else None
     following = plan.bundle.next_command(run.best) if checkpoint else f"ls {shlex.quote(str(run.best))}"
     outcome = Outcome(
-        run.root, plan.metric, winner, default, results, plan.searching, shown, following, notes
-    )
+        run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
+        following, chosen.warning,
+    )  # fmt: skip
     write_json(run.root / "outcome.json", asdict(outcome))
     return outcome
 
 
-def default_result(plan: Plan, study: Study) -> Best | None:
+def default_result(study: Study) -> Best | None:
     """How the default configuration, trial 0, did."""
     trials = study.trials()
-    curve = trials[0].intermediate_values if trials else {}
-    if not curve:
-        return None
-    epoch = best_epoch(curve)
-    return Best(0, epoch, curve[epoch], {}, trials[0].state.name == "COMPLETE")
+    return study.result(0) if trials and trials[0].intermediate_values else None
 
 
 def write_specs(
@@ -111,56 +108,33 @@ def action_spec(
     return full
 
 
-def _stages(
-    plan: Plan, study: Study, run: RunDir, winner: Best, default: Best | None
-) -> list[tuple[Stage, str, Path]]:
+def _stages(plan: Plan, trials: Trials, winner: Best, default: Best | None) -> list[tuple[Stage, str, Path]]:
     """(stage, name, folder of its spec) of what was asked for and has what it needs; those that compare run for the
     default configuration too when that is another trial whose checkpoint is still there."""
-    found = []
+    best, found = trials.run.best, []
     for stage in plan.stages:
         if not all(spec.get(plan.spec, key) for key in stage.needs):
             continue
-        found.append((stage, stage.name, run.best))
-        if stage.default_too and default and default.number != winner.number:
-            folder = run.best / "default"
-            if checkpoint := take_checkpoint(plan, study, run, default, folder, []):
-                trained = spec.load(run.trial(default.number) / "spec.yaml")
-                full = action_spec(plan.bundle, stage.name, trained, checkpoint, folder)
-                write_yaml(folder / f"{stage.name}.yaml", full)
-                found.append((stage, f"{stage.name}_of_default", folder))
+        found.append((stage, stage.name, best))
+        if not stage.default_too or default is None or default.number == winner.number:
+            continue
+        if source := trials.checkpoint_of(default.number, default.epoch):
+            folder = best / "default"
+            trained = spec.load(trials.run.trial(default.number) / "spec.yaml")
+            full = action_spec(plan.bundle, stage.name, trained, _copied(source, folder), folder)
+            write_yaml(folder / f"{stage.name}.yaml", full)
+            found.append((stage, f"{stage.name}_of_default", folder))
     return found
 
 
-def take_checkpoint(
-    plan: Plan, study: Study, run: RunDir, best: Best, folder: Path, notes: list[str]
-) -> Path | None:
-    """Copy the checkpoint that scored into `folder`, as `model` with its own suffix; a folder is copied whole. Where
-    it is gone the next best epoch's that is there is taken, and noted. None when the records name none."""
-    named = {
-        record["epoch"]: run.trial(best.number) / str(record["checkpoint"])
-        for record in run.records(best.number)
-        if record.get("checkpoint")
-    }
-    curve = study.frozen(best.number).intermediate_values
-    ranked = sorted(curve, key=lambda epoch: (-plan.metric.gain(curve[epoch], 0.0), epoch))
-    epoch = next((e for e in ranked if e in named and named[e].exists()), None)
-    if epoch is None:
-        if named:
-            notes.append(f"trial {best.number}: none of the checkpoints that its records name is there")
-        return None
-    if epoch != best.epoch:
-        notes.append(
-            f"trial {best.number}: the checkpoint of its best epoch {best.epoch + 1} ({plan.metric.name} "
-            f"{best.value:.4f}) is gone; handed over is epoch {epoch + 1}, {curve[epoch]:.4f}"
-        )
-    return _copied(named[epoch], folder / f"model{named[epoch].suffix}")
-
-
-def _copied(source: Path, target: Path) -> Path:
-    """Copy a file or folder so that the target is whole or as before."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+def _copied(source: Path, folder: Path) -> Path:
+    """Copy a checkpoint into `folder` as `model` with its own suffix, a folder with all that is in it, so that the
+    copy is whole or as it was before."""
+    target = folder / f"model{source.suffix}"
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{target.name}.{os.getpid()}.tmp"
     if source.is_dir():
+        shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(source, temporary)
         shutil.rmtree(target, ignore_errors=True)
     else:

@@ -85,7 +85,9 @@ def open_study(plan: Plan, folder: RunDir, progress: Progress) -> Study:
     """The run's study, made when it is not there: the default first, then what `try:` and `--warm-start` bring."""
     lessons = earlier.lessons(folder.root, plan.space)
     if lessons.of:
-        progress.note(f"warm start: {len(lessons.trials)} of {lessons.of} earlier trials fit this search space")
+        progress.note(
+            f"warm start: {len(lessons.trials)} of {lessons.of} earlier trials fit this search space"
+        )
     return Study(
         open_storage(plan.request.storage, folder.root),
         folder.read_run()["study"],

@@ -62,9 +62,7 @@ class Study:
         self.space, self.sampler, self.seed, self.earlier = space, sampler, seed, list(earlier)
         self.fixed = [dict(space.default)] if fixed is None else [dict(params) for params in fixed]
         direction = "maximize" if maximize else "minimize"
-        made = optuna.create_study(
-            storage=storage, study_name=name, direction=direction, load_if_exists=True
-        )
+        made = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
         self._load(storage, name, made)
 
     @classmethod
@@ -287,4 +285,3 @@ class Study:
         self._furthest[number] = (max(last, epoch), best)
         self._reached.setdefault(epoch, {})[number] = best
         self.epochs_reported += 1
-

@@ -31,7 +31,9 @@ class Trials:
     def __init__(self, plan: Plan, run: RunDir) -> None:
         self.plan, self.run = plan, run
         self.handled: dict[int, list[Record]] = {}
-        self._holding: set[int] | None = None  # ended trials whose folders may hold checkpoints; None: unknown
+        self._holding: set[int] | None = (
+            None  # ended trials whose folders may hold checkpoints; None: unknown
+        )
 
     # ---- specs and jobs -------------------------------------------------------------------------------------
 
