@@ -10,7 +10,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,31 +39,31 @@ class Outcome:
     searched: bool = True
     checkpoint: str | None = None  # the copy in best/; None: the trainer wrote none
     next: str = ""  # the command a person would run now
-    notes: list[str] = field(default_factory=list)
+    warning: str | None = None  # why it is not the best trial at its best epoch
 
 
 def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
     """Write `best/` and run the stages asked for; a stage that fails is reported and the others go on."""
     trials = Trials(plan, run)
-    choice = choose_winner(study, trials)
-    if choice is None:
+    chosen = choose_winner(study, trials)
+    if chosen is None:
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
-    winner, notes = choice.best, [choice.warning] if choice.warning else []
-    checkpoint = copied(choice.checkpoint, run.best)
+    winner = chosen.best
+    checkpoint = _copied(chosen.checkpoint, run.best) if chosen.checkpoint else None
     trained = spec.load(run.trial(winner.number) / "spec.yaml")
     write_specs(plan.bundle, trained, checkpoint, run.best)
     write_yaml(run.best / "train.yaml", _for_retraining(plan, trained, run.best))
     _write_provenance(plan, winner, checkpoint, run)
     default = default_result(study)
     results = []
-    for stage, name, folder in _stages(plan, trials, run, winner, default):
+    for stage, name, folder in _stages(plan, trials, winner, default):
         progress.note(f"{name} ...")
         results.append(run_stage(plan.bundle, stage, name, folder / f"{stage.name}.yaml", plan.machine.gpus))
-    shown = str(checkpoint) if checkpoint else None
     following = plan.bundle.next_command(run.best) if checkpoint else f"ls {shlex.quote(str(run.best))}"
     outcome = Outcome(
-        run.root, plan.metric, winner, default, results, plan.searching, shown, following, notes
-    )
+        run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
+        following, chosen.warning,
+    )  # fmt: skip
     write_json(run.root / "outcome.json", asdict(outcome))
     return outcome
 
@@ -108,34 +108,33 @@ def action_spec(
     return full
 
 
-def _stages(
-    plan: Plan, trials: Trials, run: RunDir, winner: Best, default: Best | None
-) -> list[tuple[Stage, str, Path]]:
+def _stages(plan: Plan, trials: Trials, winner: Best, default: Best | None) -> list[tuple[Stage, str, Path]]:
     """(stage, name, folder of its spec) of what was asked for and has what it needs; those that compare run for the
     default configuration too when that is another trial whose checkpoint is still there."""
-    found = []
+    best, found = trials.run.best, []
     for stage in plan.stages:
         if not all(spec.get(plan.spec, key) for key in stage.needs):
             continue
-        found.append((stage, stage.name, run.best))
-        if stage.default_too and default and default.number != winner.number:
-            folder = run.best / "default"
-            if checkpoint := copied(trials.checkpoint_of(default.number, default.epoch), folder):
-                trained = spec.load(run.trial(default.number) / "spec.yaml")
-                full = action_spec(plan.bundle, stage.name, trained, checkpoint, folder)
-                write_yaml(folder / f"{stage.name}.yaml", full)
-                found.append((stage, f"{stage.name}_of_default", folder))
+        found.append((stage, stage.name, best))
+        if not stage.default_too or default is None or default.number == winner.number:
+            continue
+        if source := trials.checkpoint_of(default.number, default.epoch):
+            folder = best / "default"
+            trained = spec.load(trials.run.trial(default.number) / "spec.yaml")
+            full = action_spec(plan.bundle, stage.name, trained, _copied(source, folder), folder)
+            write_yaml(folder / f"{stage.name}.yaml", full)
+            found.append((stage, f"{stage.name}_of_default", folder))
     return found
 
 
-def copied(source: Path | None, folder: Path) -> Path | None:
-    """Copy a checkpoint, file or folder, into `folder` as `model` with its own suffix, whole or not at all."""
-    if source is None:
-        return None
+def _copied(source: Path, folder: Path) -> Path:
+    """Copy a checkpoint into `folder` as `model` with its own suffix, a folder with all that is in it, so that the
+    copy is whole or as it was before."""
     target = folder / f"model{source.suffix}"
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = folder / f".{target.name}.{os.getpid()}.tmp"
     if source.is_dir():
+        shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(source, temporary)
         shutil.rmtree(target, ignore_errors=True)
     else:

@@ -58,8 +58,8 @@ def parse(text: str | None, known: tuple[Metric, ...]) -> Metric:
     if declared is None:
         names = [m.name for m in known]
         raise UserError(
-            f"--metric {name}: the model declares {', '.join(names)}{did_you_mean(name, names)}; for another key of its "
-            f"records say which way is better: {name}:maximize or {name}:minimize"
+            f"--metric {name}: the model declares {', '.join(names)}{did_you_mean(name, names)}; for another key of "
+            f"its records say which way is better: {name}:maximize or {name}:minimize"
         )
     return declared
 

@@ -73,8 +73,8 @@ def _prepare(request: RunRequest, work_dir: Path) -> Plan:
     model = bundles.resolve(request.model)
     metric = metrics.parse(request.metric, model.metrics)
     stages = model.stages_of(request.stages)
-    samplers.make(request.sampler, 0)
-    schedulers.make(request.scheduler)
+    samplers.check(request.sampler)
+    schedulers.check(request.scheduler)
     merged, engine_keys = merge(request, model)
     searching = policy.resolve(model, request.policy, engine_keys.get("automl_policy"))
     # Without a search a missing or broken schema is no obstacle: the model's own check still holds.
@@ -226,8 +226,8 @@ def _read_data(
     if inspect is None:
         if request.data:
             raise UserError(
-                f"--data {request.data}: {model.name} cannot read it (its skill_info has no entry_points.inspect_data); "
-                "name the data in the spec, by --spec or --set"
+                f"--data {request.data}: {model.name} cannot read it (its skill_info has no "
+                "entry_points.inspect_data); name the data in the spec, by --spec or --set"
             )
         return {}, {}, []
     found = inspect(merged.spec, data, work_dir=work_dir)

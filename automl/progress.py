@@ -12,18 +12,20 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from automl.metric import Metric
+
 if TYPE_CHECKING:
     from automl.plan import Plan
     from automl.study import Study
 
 ROWS = 12
-STATE_STYLE = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
+STATE_STYLE = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "PAUSED": "yellow", "FAIL": "red"}
 
 
 @dataclass
 class Row:
     number: int
-    num_epochs: int
+    num_epochs: int | None  # None: nobody knows
     epoch: int = 0  # epochs done
     value: float | None = None  # of the last epoch
     best: float | None = None
@@ -40,21 +42,23 @@ class Progress:
         self.quiet = quiet
         self.rows: dict[int, Row] = {}
         self.live: Live | None = None
-        self.metric = "val_mAP"
+        self.metric = Metric("metric")
+        self.told: dict[int, int] = {}  # trial -> its last epoch that an earlier driver has told
         self.started_at = time.monotonic()
         self.epochs_seen = 0
 
     def begin(self, plan: Plan, study: Study) -> None:
-        self.metric, self.request = plan.metric.name, plan.request
+        self.metric, self.request = plan.metric, plan.request
         self.started_at = time.monotonic()
         for trial in study.trials():
+            curve = trial.intermediate_values
+            last = max(curve, default=-1)
+            best = self.metric.best(curve.values())
+            row = Row(trial.number, None, last + 1, curve.get(last), best)
             if trial.state.is_finished():
-                curve = trial.intermediate_values
-                best = max(curve.values(), default=None)
-                reason = str(trial.user_attrs.get("reason", ""))
-                self.rows[trial.number] = Row(
-                    trial.number, len(curve), len(curve), best, best, trial.state.name, reason
-                )
+                row.state, row.reason = trial.state.name, str(trial.user_attrs.get("reason", ""))
+            self.told[trial.number] = last
+            self.rows[trial.number] = row
         if self.console.is_terminal and not self.quiet:
             self.live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2)
             self.live.start()
@@ -68,28 +72,31 @@ class Progress:
         self, number: int, params: Mapping[str, Any], num_epochs: int | None, from_epoch: int = 0
     ) -> None:
         text = ", ".join(f"{name.rsplit('.', 1)[-1]} {short(value)}" for name, value in params.items())
-        if number not in self.rows or params:
-            self.rows[number] = Row(number, num_epochs or 0, params=text)
-        self.rows[number].state = "RUNNING"
+        row = self.rows.setdefault(number, Row(number, num_epochs))
+        row.num_epochs, row.params, row.state, row.reason = num_epochs, text, "RUNNING", ""
         what = f"goes on from epoch {from_epoch + 1}" if from_epoch else "starts"
-        self._say(f"trial {number} {what}: {text or 'default configuration'}")
+        shown = f"default configuration ({text})" if number == 0 and text else text or "the spec as it is"
+        self._say(f"trial {number} {what}: {shown}")
 
     def epoch(self, number: int, epoch: int, value: float) -> None:
-        row = self.rows.setdefault(number, Row(number, epoch + 1))
+        row = self.rows.setdefault(number, Row(number, None))
         row.epoch, row.value = epoch + 1, value
-        row.best = value if row.best is None else max(row.best, value)
+        if row.best is None or self.metric.better(value, row.best):
+            row.best = value
+        if epoch <= self.told.get(number, -1):
+            return
         self.epochs_seen += 1
-        self._say(f"trial {number} epoch {epoch + 1}/{row.num_epochs}: {self.metric} {value:.4f}")
+        self._say(f"trial {number} epoch {_of(epoch + 1, row.num_epochs)}: {self.metric.name} {value:.4f}")
 
     def ended(self, number: int, state: str, reason: str) -> None:
-        row = self.rows.setdefault(number, Row(number, 0))
+        row = self.rows.setdefault(number, Row(number, None))
         row.state, row.reason = state, reason
         best = f", best {row.best:.4f}" if row.best is not None else ""
         self._say(f"trial {number} {state}{best}: {reason}")
 
     def note(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(text, highlight=False)
+            self.console.print(text, highlight=False, markup=False)
 
     def _say(self, text: str) -> None:
         if not self.live and not self.quiet:
@@ -97,21 +104,23 @@ class Progress:
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-        for name, width in (("trial", 5), ("state", 8), ("epoch", 7), (self.metric, 9), ("best", 6)):
-            table.add_column(name, justify="left" if name == "state" else "right", width=width, no_wrap=True)
+        for name, width in (("trial", 5), ("state", 8), ("epoch", 7), (self.metric.name, 9), ("best", 6)):
+            table.add_column(
+                Text(name), justify="left" if name == "state" else "right", width=width, no_wrap=True
+            )
         table.add_column("", overflow="ellipsis", no_wrap=True, ratio=1)
         rows = sorted(self.rows.values(), key=lambda r: r.number)
-        top = max((r.best for r in rows if r.best is not None), default=None)
+        top = self.metric.best(r.best for r in rows if r.best is not None)
         hidden = max(0, len(rows) - ROWS)
         for row in [r for r in rows[:hidden] if r.best == top and top is not None][:1] + rows[hidden:]:
             crown = "*" if row.best is not None and row.best == top else ""
             table.add_row(
                 f"{crown}{row.number}",
                 Text(row.state, STATE_STYLE.get(row.state, "")),
-                f"{row.epoch}/{row.num_epochs}",
+                _of(row.epoch, row.num_epochs),
                 _figure(row.value),
                 _figure(row.best),
-                row.reason or row.params,
+                Text(row.reason or row.params),
             )
         return Group(table, Text(self._footer(top), style="dim"))
 
@@ -121,7 +130,7 @@ class Progress:
         budget = f"{ended} of {self.request.trials} trials" if self.request.trials else f"{ended} trials"
         eta = self._eta_s(used, ended)
         left = f", about {clock(eta)} left" if eta is not None else ""
-        return f"best {self.metric} {_figure(top)}   {budget}, {clock(used)} gone{left}"
+        return f"best {self.metric.name} {_figure(top)}   {budget}, {clock(used)} gone{left}"
 
     def _eta_s(self, used: float, ended: int) -> float | None:
         """Seconds left by the budget that will end first, going by the pace so far."""
@@ -148,6 +157,10 @@ def clock(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def _of(epoch: int, num_epochs: int | None) -> str:
+    return str(epoch) if num_epochs is None else f"{epoch}/{num_epochs}"
 
 
 def _figure(value: float | None) -> str:

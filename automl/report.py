@@ -8,10 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl import metric as metrics
 from automl import spec
+from automl.errors import UserError
+from automl.metric import Metric
 from automl.progress import short
 from automl.rundir import RunDir, write_text
+from automl.stages import shown_figures
 from automl.storage import open_storage
+from automl.study import Study
 
 if TYPE_CHECKING:
     import optuna
@@ -29,17 +34,17 @@ ENOUGH = 4  # complete trials, below which importances and slices say nothing
 
 def write(root: Path) -> Path:
     """Write `<run>/report.html` from the storage; returns its path. Safe while the run goes on."""
-    import optuna
-
     document = RunDir(root).read_run()
-    study = optuna.load_study(
-        study_name=document["study"], storage=open_storage(document["request"]["storage"], root)
-    )
-    metric = document["request"]["metric"]
+    metric = metrics.of_run(document)
+    storage = open_storage(document["request"]["storage"], root)
+    try:
+        study = Study.reading(storage, document["study"])
+    except KeyError:
+        raise UserError(f"{root}: it has no trials yet; see automl status {root}") from None
     parts = [
         f"<h1>{html.escape(document['model'])}: {html.escape(root.name)}</h1>",
         _summary(root, document, study, metric),
-        *_figures(study, metric),
+        *_figures(study.study, metric.name),
         "<h2>Trials</h2>",
         _trials(study, metric),
     ]
@@ -49,17 +54,15 @@ def write(root: Path) -> Path:
     return path
 
 
-def _summary(root: Path, document: dict[str, Any], study: optuna.Study, metric: str) -> str:
-    from automl.study import Study
-
-    top = Study.reading(study._storage, study.study_name).best()
+def _summary(root: Path, document: dict[str, Any], study: Study, metric: Metric) -> str:
+    top = study.best()
     if top is None:
         return "<p>No trial has a metric yet.</p>"
-    rows = [("winner", f"trial {top.number}"), (metric, f"{top.value:.4f} at epoch {top.epoch + 1}")]
-    first = study.get_trials(deepcopy=False)[0].intermediate_values
-    if first and top.number:
-        best = max(first.values())
-        rows.append(("default configuration", f"{best:.4f}, gain {top.value - best:+.4f}"))
+    head = "winner" if document["searching"] else "trained"
+    rows = [(head, f"trial {top.number}"), (str(metric), f"{top.value:.4f} at epoch {top.epoch + 1}")]
+    if study.frozen(0).intermediate_values and top.number:
+        first = study.result(0)
+        rows.append(("default configuration", f"{first.value:.4f}, gain {top.value - first.value:+.4f}"))
     rows += _stage_rows(root)
     for name, value in top.params.items():
         before = spec.get(document["spec"], name)
@@ -74,8 +77,8 @@ def _stage_rows(root: Path) -> list[tuple[str, str]]:
         return []
     rows = []
     for stage in json.loads(path.read_text())["stages"]:
-        figures = [f"{k} {v:.4f}" for k, v in stage["metrics"].items() if k in ("test_mAP", "test_mAP50")]
-        rows.append((stage["name"], ", ".join(figures) or stage["message"]))
+        figures = shown_figures(stage["metrics"], stage.get("shows", ()))
+        rows.append((stage["name"], figures or stage["message"]))
     return rows
 
 
@@ -113,11 +116,11 @@ def _figures(study: optuna.Study, metric: str) -> list[str]:
     return parts
 
 
-def _trials(study: optuna.Study, metric: str) -> str:
+def _trials(study: Study, metric: Metric) -> str:
     rows = []
-    for trial in study.get_trials(deepcopy=False):
+    for trial in study.trials():
         curve = trial.intermediate_values
-        best = max(curve.values(), default=None)
+        best = study.result(trial.number).value if curve else None
         params = ", ".join(
             f"{k.rsplit('.', 1)[-1]} {short(v)}" for k, v in trial.user_attrs.get("params", {}).items()
         )
@@ -132,7 +135,7 @@ def _trials(study: optuna.Study, metric: str) -> str:
                 f"<span class=dim>{html.escape(params)}</span>",
             ]
         )
-    return _table(("trial", "state", "epochs", metric, "why", "params"), rows)
+    return _table(("trial", "state", "epochs", metric.name, "why", "params"), rows)
 
 
 def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from automl.errors import UserError, did_you_mean
@@ -137,6 +138,12 @@ class RunRequest:
         if self.trials is None and self.epochs is None and self.time_s is None:
             return replace(self, trials=DEFAULT_TRIALS)
         return self
+
+    def absolute(self) -> RunRequest:
+        """The same with the paths that were given made absolute, for a resume from another folder."""
+        paths = {"data": self.data, "spec_file": self.spec_file, "warm_start": self.warm_start}
+        made: dict[str, Any] = {k: str(Path(v).resolve()) for k, v in paths.items() if v and "://" not in v}
+        return replace(self, **made)
 
     def words(self) -> list[str]:
         """The options of `automl run` that ask for the same."""

@@ -1,25 +1,34 @@
-"""What the commands print: plans, statuses, winners. Reads, formats, nothing else."""
+"""What the commands print: plans, statuses, winners. Reads, formats, nothing else. Text that comes from elsewhere
+(names, errors, logs) is printed as it is, never read as markup."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from automl import metric as metrics
 from automl import spec
 from automl.errors import UserError
-from automl.handoff import Outcome
 from automl.progress import STATE_STYLE, clock, short
 from automl.rundir import RunDir
 from automl.storage import is_running, open_storage
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
+    from automl.handoff import Outcome
     from automl.plan import Plan
+    from automl.stages import StageResult
+    from automl.study import Best, Study
+
+
+def say(console: Console, text: str, head: str = "", style: str = "bold") -> None:
+    """One line: a styled word, then text as it is."""
+    console.print(Text.assemble((head, style), text))
 
 
 def plan(console: Console, what: Plan, configurations: int) -> None:
@@ -27,62 +36,67 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     _data(console, what)
     machine = what.machine
     on = f"{len(machine.gpus)} GPU(s), {machine.gpus_per_trial} a trial" if machine.gpus_per_trial else "CPU"
-    console.print(
-        f"\n[bold]Machine[/]  {on}, {machine.concurrency or 'as many as the cluster holds'} trial(s) at a time"
-    )
-    request = what.request
-    budget = [f"{request.trials} trials"] if request.trials else []
-    budget += [f"{request.epochs} epochs"] if request.epochs else []
-    budget += [clock(request.time_s)] if request.time_s else []
+    at_a_time = machine.concurrency or "as many as the cluster holds"
+    say(console, f"  {on}, {at_a_time} trial(s) at a time", "\nMachine")
     if not what.searching:
-        console.print("[bold]Policy[/]   off: one plain training of the spec")
+        say(console, "   off: one plain training of the spec", "Policy")
     else:
-        console.print(
-            f"[bold]Budget[/]   {', '.join(budget)}; {request.sampler}, {request.scheduler}, {request.metric}"
+        request = what.request
+        say(
+            console,
+            f"   {_budget(what)}; {request.sampler}, {request.scheduler}; best by {what.metric}",
+            "Budget",
         )
         _space(console, what, configurations)
     if what.estimate:
         _estimate(console, what)
-    command = "automl run" + "".join(f" {shlex.quote(word)}" for word in _words(what))
-    console.print(f"\nNothing was trained. Next: {command}", highlight=False)
+    stages = [s.name for s in what.stages if all(spec.get(what.spec, key) for key in s.needs)]
+    say(console, f"    {', '.join(stages) or 'its specs and provenance'}", "After")
+    command = shlex.join(["automl", "run", *what.request.words()])
+    say(console, f"\nNothing was trained. Next: {command}")
 
 
-def _words(what: Plan) -> list[str]:
-    """The request as options of `automl run`."""
-    request, words = what.request, ["--model", what.request.model]
-    if request.demo:
-        words.append("--demo")
-    elif request.data:
-        words += ["--data", request.data]
-    for option, value in (
-        ("--spec", request.spec_file),
-        ("--preset", None if request.demo else request.preset),
-    ):
-        words += [option, value] if value else []
-    for option, values in (("--set", request.sets), ("--tune", request.tune), ("--fix", request.fix)):
-        for value in values:
-            words += [option, value]
-    return words
+def _budget(what: Plan) -> str:
+    request = what.request
+    parts = [f"{request.trials} trials"] if request.trials else []
+    parts += [f"{request.epochs} epochs"] if request.epochs else []
+    parts += [clock(request.time_s)] if request.time_s else []
+    return ", ".join(parts)
 
 
 def _data(console: Console, what: Plan) -> None:
-    if not what.facts:
-        return
-    table = Table(title="Data", title_justify="left", box=None, header_style="bold")
-    for name in ("", "images", "boxes"):
-        table.add_column(name, justify="left" if not name else "right")
-    for name in ("train", "val", "test"):
-        facts = what.facts.get(name)
-        if facts:
-            table.add_row(name, str(facts.get("images")), str(facts.get("boxes")))
-    console.print(table)
-    classes = ", ".join(f"{c['id']} {c['name']}" for c in what.facts.get("classes", []))
-    console.print(f"classes: {classes}", highlight=False)
+    """The facts as the model gives them: counts by part of the data as a table, everything else a line each."""
+    parts = {name: facts for name, facts in what.facts.items() if _is_counts(facts)}
+    columns = list(dict.fromkeys(key for facts in parts.values() for key in facts))
+    if parts:
+        table = Table(title="Data", title_justify="left", box=None, header_style="bold")
+        for name in ("", *columns):
+            table.add_column(name, justify="right" if name else "left")
+        for name, facts in parts.items():
+            table.add_row(Text(name), *(Text(str(facts.get(key, ""))) for key in columns))
+        console.print(table)
+    for name, fact in what.facts.items():
+        if name not in parts and fact not in (None, "", [], {}):
+            say(console, f"{name}: {_fact_text(fact)}")
     for name, value in what.filled.items():
-        if not name.endswith("_data_sources"):
-            console.print(f"filled in: {name} = {value}", highlight=False)
+        if not (isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value)):
+            say(console, f"filled in: {name} = {value}")
     for warning in what.warnings:
-        console.print(f"[yellow]note:[/] {warning}", highlight=False)
+        say(console, f" {warning}", "note:", "yellow")
+
+
+def _is_counts(fact: Any) -> bool:
+    return (
+        isinstance(fact, Mapping) and bool(fact) and all(isinstance(n, (int, float)) for n in fact.values())
+    )
+
+
+def _fact_text(fact: Any) -> str:
+    if isinstance(fact, list):
+        return ", ".join(
+            " ".join(map(str, entry.values())) if isinstance(entry, Mapping) else str(entry) for entry in fact
+        )
+    return str(fact)
 
 
 def _space(console: Console, what: Plan, configurations: int) -> None:
@@ -92,134 +106,154 @@ def _space(console: Console, what: Plan, configurations: int) -> None:
     print_space(console, what.space)
     table = Table(title="\nFirst configurations", title_justify="left", box=None, header_style="bold")
     drawn = first_configurations(what, configurations)
+    names = list(dict.fromkeys([*what.space.default, *(name for params in drawn for name in params)]))
     table.add_column("parameter")
     for number in range(len(drawn)):
         table.add_column("default" if number == 0 else f"trial {number}", justify="right")
-    for name in what.space.default:
-        table.add_row(name, *(short(params.get(name, "-")) for params in drawn))
+    for name in names:
+        table.add_row(Text(name), *(Text(short(params.get(name, "-"))) for params in drawn))
     console.print(table)
     if what.request.sampler != "random" and configurations > 1:
-        console.print("[dim]later trials also depend on the results of earlier ones[/]")
+        say(console, "", "later trials also depend on the results of earlier ones", "dim")
 
 
 def first_configurations(what: Plan, count: int) -> list[dict[str, Any]]:
-    """The default and what the sampler proposes first when nothing has been reported yet."""
+    """The default, what `try:` lists, and what the sampler proposes first when nothing has been reported yet."""
     import optuna
 
     from automl.study import Study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    request = what.request
     study = Study(
-        optuna.storages.InMemoryStorage(), "plan", what.space, what.request.sampler, what.request.seed
-    )
+        optuna.storages.InMemoryStorage(), "plan", what.space, request.sampler, request.seed, what.metric.maximize,
+        [dict(what.space.default), *what.tries],
+    )  # fmt: skip
     return [study.ask()[1] for _ in range(count)]
 
 
 def _estimate(console: Console, what: Plan) -> None:
     seconds = what.estimate["epoch_s"]
-    per_trial = seconds * int(spec.get(what.spec, "train.num_epochs", 1))
+    per_trial = seconds * (what.bundle.epochs(what.spec) or 1)
     text = f"about {clock(seconds)} an epoch, {clock(per_trial)} a full trial"
     if what.searching and what.request.trials:
         share = what.estimate.get("share", 0.45) if what.request.scheduler == "halving" else 1.0
         total = per_trial * (1 + (what.request.trials - 1) * share) / max(1, what.machine.concurrency)
         text += f", {clock(total)} for {what.request.trials} trials"
-    console.print(f"[bold]Time[/]     {text} ({what.estimate['basis']})", highlight=False)
+    say(console, f"     {text} ({what.estimate['basis']})", "Time")
 
 
 def status(console: Console, root: Path) -> None:
     """The trials of a run, read from its storage; safe while it runs."""
-    document, trials = _read(root)
-    metric = document["request"]["metric"]
+    document, study = _read(root)
+    metric = metrics.of_run(document)
     table = Table(box=None, header_style="bold")
-    for name in ("trial", "state", "epochs", metric, "at epoch", "why"):
-        table.add_column(name, justify="right" if name in ("trial", "epochs", metric, "at epoch") else "left")
-    for trial in trials:
+    for name in ("trial", "state", "epochs", metric.name, "at epoch", "why"):
+        table.add_column(Text(name), justify="left" if name in ("state", "why") else "right")
+    for trial in study.trials() if study else []:
         curve = trial.intermediate_values
-        value = max(curve.values(), default=None)
-        at = min((e for e in curve if curve[e] == value), default=None)
-        state = trial.state.name
-        style = STATE_STYLE.get(state, "")
+        done = study.result(trial.number) if study and curve else None
+        state = "PAUSED" if study and trial.number in study.paused() else trial.state.name
         table.add_row(
             str(trial.number),
-            f"[{style}]{state}[/]" if style else state,
+            Text(state, STATE_STYLE.get(state, "")),
             str(max(curve, default=-1) + 1),
-            "-" if value is None else f"{value:.4f}",
-            "-" if at is None else str(at + 1),
-            str(trial.user_attrs.get("reason", "")),
+            f"{done.value:.4f}" if done else "-",
+            str(done.epoch + 1) if done else "-",
+            Text(str(trial.user_attrs.get("reason", ""))),
         )
     console.print(table)
-    running = is_running(root)
-    console.print(
-        "a driver is running it" if running else f"no driver is running it; to go on: automl resume {root}"
+    going_on = shlex.join(["automl", "resume", str(root)])
+    say(
+        console,
+        "a driver is running it" if is_running(root) else f"no driver is running it; to go on: {going_on}",
     )
 
 
 def best(console: Console, root: Path) -> None:
-    """The best trial so far and what it changed."""
-    from automl.study import Study
-
-    document, trials = _read(root)
-    if not any(trial.intermediate_values for trial in trials):
+    """The best trial so far, what it changed, and its files."""
+    document, study = _read(root)
+    top = study.best() if study else None
+    if study is None or top is None:
         raise UserError(f"{root}: no trial has a metric yet; see automl status {root}")
-    study = Study.reading(open_storage(document["request"]["storage"], root), document["study"])
-    top = study.best()
-    assert top is not None
-    console.print(
-        f"trial {top.number}: {document['request']['metric']} {top.value:.4f} at epoch {top.epoch + 1}"
+    metric = metrics.of_run(document)
+    name = f"trial {top.number}" + (
+        " (the default configuration)" if not top.number and document["searching"] else ""
     )
+    say(console, f"{name}: {metric.name} {top.value:.4f} at epoch {top.epoch + 1}")
     if not top.complete:
-        console.print("[yellow]note:[/] no trial ran to its end; this is the best of those stopped")
+        _stopped(console)
     for name, value in top.params.items():
         before = spec.get(document["spec"], name)
         if before != value:
-            console.print(f"  {name}: {short(before)} -> {short(value)}", highlight=False)
-    folder = RunDir(root).best
-    if folder.is_dir():
-        console.print(f"files: {folder}")
+            say(console, f"  {name}: {short(before)} -> {short(value)}")
+    say(console, f"checkpoint: {_checkpoint_text(RunDir(root), top)}")
+    if RunDir(root).best.is_dir():
+        say(console, f"files: {RunDir(root).best}")
+
+
+def _checkpoint_text(run: RunDir, top: Best) -> str:
+    """Where the checkpoint that scored is."""
+    from automl import records
+
+    found, _ = records.read(run.trial(top.number) / "metrics.jsonl")
+    named = [r.checkpoint for r in found if r.epoch == top.epoch and r.checkpoint]
+    if not named:
+        return "none, the trainer names none"
+    path = run.trial(top.number) / named[-1]
+    return str(path) if path.exists() else f"{path} (no longer there)"
 
 
 def outcome(console: Console, result: Outcome) -> None:
     """The end of a run: winner, gain over the default, what each stage brought, the next command."""
-    top, default = result.winner, result.default
-    console.print(
-        f"\n[bold]Winner[/]  trial {top.number}, {result.metric} {top.value:.4f} at epoch {top.epoch + 1}"
-    )
+    top, default, metric = result.winner, result.default, result.metric
+    head = "Winner" if result.searched else "Trained"
+    say(console, f"  trial {top.number}, {metric.name} {top.value:.4f} at epoch {top.epoch + 1}", f"\n{head}")
     if not top.complete:
-        console.print("[yellow]note:[/] no trial ran to its end; this is the best of those stopped")
+        _stopped(console)
+    if result.warning:
+        say(console, f" {result.warning}", "note:", "yellow")
     if default and default.number != top.number:
         part = "" if default.complete else " (stopped early)"
-        console.print(f"default{part} {default.value:.4f}, gain {top.value - default.value:+.4f}")
+        gain = f"{top.value - default.value:+.4f}" + ("" if metric.maximize else ", lower is better")
+        say(console, f"default{part} {default.value:.4f}, gain {gain}")
     elif default and result.searched:
-        console.print(
-            "the default configuration won: nothing better was found, and its test figures are the winner's"
+        say(
+            console,
+            "the default configuration won: nothing better was found, and its test figures are the winner's",
+        )
+    if result.checkpoint is None:
+        say(
+            console,
+            " the trainer wrote no checkpoint; specs and provenance are handed over",
+            "note:",
+            "yellow",
         )
     for stage in result.stages:
-        mark = "[green]done[/]" if stage.ok else "[yellow]left[/]"
-        console.print(f"{mark}  {stage.name}: {_stage_text(stage)}", highlight=False)
-    folder = result.root / "best"
-    console.print(f"files   {folder}", highlight=False)
-    spec_file = folder / "inference.yaml"
-    following = f"deformable_detr inference -e {spec_file} dataset.infer_data_sources.image_dir=[IMAGES]"
-    console.print(
-        f"next    {following if spec_file.exists() else f'ls {folder}'}", highlight=False, markup=False
-    )
+        mark, style = (
+            ("done", "green") if stage.ok else ("FAIL", "red") if stage.failed else ("left", "yellow")
+        )
+        say(console, f"  {stage.name}: {_stage_text(stage)}", mark, style)
+    say(console, f"files   {result.root / 'best'}")
+    say(console, f"next    {result.next}")
 
 
-def _stage_text(stage: Any) -> str:
-    figures = [f"{k} {stage.metrics[k]:.4f}" for k in ("test_mAP", "test_mAP50") if k in stage.metrics]
-    if figures:
-        return ", ".join(figures)
+def _stopped(console: Console) -> None:
+    say(console, " no trial ran to its end; this is the best of those stopped", "note:", "yellow")
+
+
+def _stage_text(stage: StageResult) -> str:
+    if figures := stage.figures():
+        return figures
     return stage.message if stage.ok else f"{stage.message}\n      later: {stage.command}"
 
 
-def _read(root: Path) -> tuple[dict[str, Any], list[FrozenTrial]]:
-    """run.json and the trials of a run folder; a run whose storage has no study yet has none."""
-    import optuna
+def _read(root: Path) -> tuple[dict[str, Any], Study | None]:
+    """run.json and the study of a run folder; a run whose storage has none yet has None."""
+    from automl.study import Study
 
     document = RunDir(root).read_run()
-    storage = open_storage(document["request"]["storage"], root)
     try:
-        study = optuna.load_study(study_name=document["study"], storage=storage)
+        return document, Study.reading(open_storage(document["request"]["storage"], root), document["study"])
     except KeyError:
-        return document, []
-    return document, study.get_trials(deepcopy=False)
+        return document, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,18 @@ class StageResult:
     metrics: dict[str, Any] = field(default_factory=dict)
     shows: tuple[str, ...] = ()  # names of the metrics that a person wants to see
     failed: bool = False  # it ran and broke; not ok and not failed: it could not run here
+
+    def figures(self) -> str:
+        """The metrics that a person wants to see."""
+        return shown_figures(self.metrics, self.shows)
+
+
+def shown_figures(metrics: Mapping[str, Any], shows: Sequence[str]) -> str:
+    """Those of the metrics that are to be shown and are numbers, as text."""
+    numbers = {name: metrics.get(name) for name in shows}
+    return ", ".join(
+        f"{name} {value:.4f}" for name, value in numbers.items() if isinstance(value, (int, float))
+    )
 
 
 def run_stage(
