@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from automl.errors import AutoMLError, UserError
+from automl.interruption import Interrupted
 from automl.request import RunRequest, parse_time
 
 if TYPE_CHECKING:
@@ -248,8 +249,11 @@ def guarded(run: Callable[[], Any]) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)  # the model's own errors carry an exit code too
         return int(error.exit_code)  # type: ignore[attr-defined]
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
     except KeyboardInterrupt:
-        print("interrupted; automl resume RUN_DIR goes on from the last checkpoints", file=sys.stderr)
+        print("stopped", file=sys.stderr)
         return 130
     return 0
 

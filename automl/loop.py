@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from automl import handoff, schedulers, spec
 from automl.errors import AutoMLError, UserError
 from automl.executors.base import Decision, Executor, Exit, TrialJob
+from automl.interruption import interruptible
 from automl.plan import Plan, check_spec, prepare
 from automl.provenance import versions
 from automl.request import RunRequest
@@ -273,7 +274,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
     if folder.run_json.exists():
         raise UserError(f"{root} already holds a run; go on with it by: automl resume {root}")
     plan = prepare(request, root)
-    with RunLock(root):
+    with RunLock(root), interruptible(root):
         folder.write_run(describe(plan, f"{root.name}-{secrets.token_hex(4)}"))
         return _search(plan, folder, progress)
 
@@ -284,7 +285,7 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
     folder = RunDir(root)
     recorded = folder.read_run()
     request = replace(RunRequest.from_json(recorded["request"]), **changes)
-    with RunLock(root):
+    with RunLock(root), interruptible(root):
         plan = prepare(request, root)
         if plan.space.digest != recorded["space_digest"]:
             raise UserError(
