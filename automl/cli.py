@@ -12,7 +12,7 @@ import typer
 
 from automl.errors import AutoMLError, UserError
 from automl.interruption import Interrupted
-from automl.request import RunRequest, parse_time
+from automl.request import RunRequest, parse_silence, parse_time
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,6 +88,24 @@ CONCURRENCY = typer.Option(
     help="Trials at a time; default: what the GPUs allow, 1 on a CPU.",
     rich_help_panel=MACHINE,
 )
+GPUS = typer.Option(
+    None,
+    "--gpus-per-trial",
+    help="A share of a GPU, e.g. 0.25 for four trials on each; default: train.num_gpus.",
+    rich_help_panel=MACHINE,
+)
+CPUS = typer.Option(
+    None,
+    "--cpus-per-trial",
+    help="Cores of a trial; default: the machine's shared out, 1 on a cluster.",
+    rich_help_panel=MACHINE,
+)
+SILENCE = typer.Option(
+    "1h",
+    "--silence",
+    help="Stop a trial that shows no sign of life for so long; off: never.",
+    rich_help_panel=MACHINE,
+)
 STORAGE = typer.Option(
     None,
     "--storage",
@@ -112,6 +130,7 @@ def run(
     sets: list[str] = SET, policy: str = POLICY, metric: str = METRIC, tune: list[str] = TUNE, fix: list[str] = FIX,
     sampler: str = SAMPLER, scheduler: str = SCHEDULER, seed: int = SEED, trials: int = TRIALS, epochs: int = EPOCHS,
     limit: str = TIME, executor: str = EXECUTOR, address: str = ADDRESS, concurrency: int = CONCURRENCY,
+    gpus: float = GPUS, cpus: float = CPUS, silence: str = SILENCE,
     storage: str = STORAGE, results_dir: str = RESULTS, stages: str = STAGES,
 ) -> None:  # fmt: skip
     """Search, and hand the winner over ready to deploy."""
@@ -120,7 +139,7 @@ def run(
 
     request = make_request(
         model, data, demo, spec, preset, sets, policy, metric, tune, fix, sampler, scheduler, seed, trials, epochs,
-        limit, executor, address, concurrency, storage, results_dir, stages,
+        limit, executor, address, concurrency, gpus, cpus, silence, storage, results_dir, stages,
     )  # fmt: skip
     root = (
         Path(results_dir)
@@ -139,6 +158,7 @@ def plan(
     sets: list[str] = SET, policy: str = POLICY, metric: str = METRIC, tune: list[str] = TUNE, fix: list[str] = FIX,
     sampler: str = SAMPLER, scheduler: str = SCHEDULER, seed: int = SEED, trials: int = TRIALS, epochs: int = EPOCHS,
     limit: str = TIME, executor: str = EXECUTOR, address: str = ADDRESS, concurrency: int = CONCURRENCY,
+    gpus: float = GPUS, cpus: float = CPUS, silence: str = SILENCE,
     configurations: int = typer.Option(4, "--show", min=1, help="First configurations to show."),
 ) -> None:  # fmt: skip
     """Show what run would do: data, space, first configurations, time. Trains nothing."""
@@ -149,7 +169,7 @@ def plan(
 
     request = make_request(
         model, data, demo, spec, preset, sets, policy, metric, tune, fix, sampler, scheduler, seed, trials, epochs,
-        limit, executor, address, concurrency, None, None, "",
+        limit, executor, address, concurrency, gpus, cpus, silence, None, None, "",
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="automl-plan-") as folder:
         show.plan(_console(), prepare(request, Path(folder)), configurations)
@@ -215,7 +235,7 @@ def make_request(
     model: str, data: str | None, demo: bool, spec: str | None, preset: str | None, sets: list[str] | None,
     policy: str | None, metric: str, tune: list[str] | None, fix: list[str] | None, sampler: str, scheduler: str,
     seed: int, trials: int | None, epochs: int | None, limit: str | None, executor: str, address: str | None,
-    concurrency: int | None, storage: str | None, results_dir: str | None, stages: str,
+    concurrency: int | None, gpus: float | None, cpus: float | None, silence: str, storage: str | None, results_dir: str | None, stages: str,
 ) -> RunRequest:  # fmt: skip
     """The command line as a RunRequest. Raises `UserError` for what typer cannot check."""
     if metric not in ("val_mAP", "val_mAP50"):
@@ -226,7 +246,8 @@ def make_request(
         model=model, data=data, demo=demo, spec_file=spec, preset=preset, sets=tuple(sets or ()), policy=policy,
         metric=metric, tune=tuple(tune or ()), fix=tuple(fix or ()), sampler=sampler, scheduler=scheduler, seed=seed,
         trials=trials, epochs=epochs, time_s=parse_time(limit) if limit else None, executor=executor,
-        ray_address=address, concurrency=concurrency, storage=storage, results_dir=results_dir,
+        ray_address=address, concurrency=concurrency, gpus_per_trial=gpus, cpus_per_trial=cpus,
+        silence_timeout_s=parse_silence(silence), storage=storage, results_dir=results_dir,
         stages=tuple(s for s in stages.split(",") if s and s != "none"),
     )  # fmt: skip
 

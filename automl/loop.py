@@ -21,7 +21,7 @@ import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -165,11 +165,13 @@ class SearchDriver:
         for key in ("results_dir", "train.results_dir"):
             if spec.get(full, key) is not None:
                 spec.put(full, key, str(folder))
+        _name_own_gpus(full, self.plan)
         check_spec(self.plan.bundle, full)
         write_yaml(folder / "spec.yaml", full)
         self.epochs_of[number] = int(spec.get(full, "train.num_epochs", 1))
         machine, spec_path = self.plan.machine, str(folder / "spec.yaml")
         entry = self.plan.bundle.entry("train")
+        per_gpu = self.plan.bundle.launch("train") == "per_gpu"
         return TrialJob(
             number=number,
             trial_dir=str(folder),
@@ -178,7 +180,7 @@ class SearchDriver:
             command=() if entry else self.plan.bundle.command("train", spec_path),
             num_gpus=machine.gpus_per_trial,
             cpus=machine.cpus_per_trial,
-            ranks=max(1, machine.gpus_per_trial),
+            ranks=max(1, int(machine.gpus_per_trial)) if per_gpu else 1,
             silence_timeout_s=self.plan.request.silence_timeout_s,
         )
 
@@ -245,6 +247,22 @@ class SearchDriver:
             self.run.drop_checkpoints(trial.number, [path.name if path else None])
 
 
+def _name_own_gpus(full: dict[str, Any], plan: Plan) -> None:
+    """A trial sees its own GPUs alone, numbered from 0."""
+    key = plan.bundle.skill.get("gpu_ids_key")
+    if key and plan.machine.gpus_per_trial:
+        spec.put(full, key, list(range(math.ceil(plan.machine.gpus_per_trial))))
+
+
+def _files(node: Any) -> list[str]:
+    """Every file and folder that a spec names and that is here."""
+    if isinstance(node, Mapping):
+        return [path for value in node.values() for path in _files(value)]
+    if isinstance(node, list):
+        return [path for value in node for path in _files(value)]
+    return [node] if isinstance(node, str) and os.sep in node and os.path.exists(node) else []
+
+
 def make_executor(plan: Plan, run: RunDir) -> Executor:
     """The executor asked for. Ray is imported only when it is the one."""
     # Trials inherit this. OpenMP threads that wait by spinning for long make a busy machine many times slower.
@@ -263,6 +281,7 @@ def make_executor(plan: Plan, run: RunDir) -> Executor:
             address=request.ray_address,
             gpus=machine.gpus,
             preload=preload,
+            files=(str(run.root), _files(plan.spec)),
         )
     raise UserError(f"--executor must be ray or local, but got '{request.executor}'")
 

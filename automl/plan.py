@@ -3,8 +3,6 @@ machine. `automl plan` shows it, `automl run` runs it; both come through `prepar
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,21 +13,12 @@ from automl import bundle as bundles
 from automl import policy, spec
 from automl.bundle import ModelBundle
 from automl.errors import UserError
+from automl.machine import Machine, find_machine
 from automl.request import RunRequest
 from automl.spec import SourcedSpec
 
 if TYPE_CHECKING:
     from automl.space import SearchSpace
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What trials run on. `gpus` are indices; `gpus_per_trial` is 0 on a machine without."""
-
-    gpus: tuple[int, ...]
-    gpus_per_trial: int
-    cpus_per_trial: int
-    concurrency: int
 
 
 @dataclass
@@ -90,11 +79,21 @@ def prepare(request: RunRequest, work_dir: Path) -> Plan:
             schema or {}, merged.spec, tune=request.tune, fix=request.fix,
             search=engine_keys.get("search"), limits=limits,
         )  # fmt: skip
-    machine = find_machine(request, merged.spec, model)
+    machine, notes = find_machine(request, merged.spec, merged.sources, model)
     estimate = model.call("estimate")
     hours = estimate(merged.spec, facts, machine.gpus_per_trial) if estimate else {}
     return Plan(
-        request, model, searching, merged.spec, merged.sources, filled, facts, warnings, space, machine, hours
+        request,
+        model,
+        searching,
+        merged.spec,
+        merged.sources,
+        filled,
+        facts,
+        warnings + notes,
+        space,
+        machine,
+        hours,
     )
 
 
@@ -152,31 +151,3 @@ def _read_data(
         raise UserError("\n".join(found["problems"]))
     filled = merged.fill(found["fill"], "data")
     return found["facts"], filled, list(found["warnings"])
-
-
-def find_machine(request: RunRequest, base: Mapping[str, Any], model: ModelBundle) -> Machine:
-    """How many trials at a time, on what. On a cluster (`--ray-address`) Ray knows better than this machine."""
-    wanted = int(spec.get(base, model.skill.get("gpu_spec_key", "train.num_gpus"), 1))
-    gpus = () if spec.get(base, "train.accelerator") == "cpu" else visible_gpus()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if request.ray_address and spec.get(base, "train.accelerator") != "cpu":
-        return Machine(gpus, wanted, 1, request.concurrency or 0)
-    if gpus:
-        if wanted > len(gpus):
-            raise UserError(f"train.num_gpus is {wanted}, but this machine has {len(gpus)} GPU(s)")
-        at_a_time = request.concurrency or len(gpus) // wanted
-        return Machine(gpus, wanted, max(1, cores // at_a_time), at_a_time)
-    at_a_time = request.concurrency or 1
-    return Machine((), 0, max(1, cores // at_a_time), at_a_time)
-
-
-def visible_gpus() -> tuple[int, ...]:
-    """Indices of the NVIDIA GPUs this process may use, found without importing torch."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return tuple(range(len([d for d in chosen.split(",") if d.strip() not in ("", "-1")])))
-    try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    return tuple(range(listing.stdout.count("GPU "))) if listing.returncode == 0 else ()

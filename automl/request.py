@@ -31,7 +31,9 @@ class RunRequest:
     executor: str = "ray"
     ray_address: str | None = None
     concurrency: int | None = None  # trials at a time; None: as many as the GPUs or cores allow
-    silence_timeout_s: float | None = 3600.0  # a trial without a word for so long is stopped
+    gpus_per_trial: float | None = None  # a share of one below 1; None: what the spec says
+    cpus_per_trial: float | None = None  # None: the cores shared out; on a cluster 1
+    silence_timeout_s: float | None = 3600.0  # a trial without a word for so long is stopped; None: never
     seed: int = 0
     storage: str | None = None  # database URL; None: SQLite in the run folder
     results_dir: str | None = None
@@ -53,7 +55,12 @@ class RunRequest:
         return cls(**fields)
 
 
-def parse_time(text: str) -> float:
+def parse_silence(text: str) -> float | None:
+    """A time, or None for off."""
+    return None if text == "off" else parse_time(text, "--silence")
+
+
+def parse_time(text: str, option: str = "--time") -> float:
     """`"90s"`, `"30m"`, `"2h"`, `"1d"`, `"1h30m"` or plain seconds -> seconds. Raises `UserError` else."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
@@ -62,8 +69,8 @@ def parse_time(text: str) -> float:
         or "".join(n + u for n, u in parts) != text
         or (len(parts) > 1 and not all(u for _, u in parts))
     ):
-        raise UserError(f"--time must be like 90s, 30m, 2h or 1h30m, but got '{text}'")
+        raise UserError(f"{option} must be like 90s, 30m, 2h or 1h30m, but got '{text}'")
     seconds = sum(float(number) * units[unit or "s"] for number, unit in parts)
     if seconds <= 0:
-        raise UserError(f"--time must be above 0, but got '{text}'")
+        raise UserError(f"{option} must be above 0, but got '{text}'")
     return seconds

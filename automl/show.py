@@ -26,7 +26,8 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     """Data, machine, space, the first configurations, and about how long it takes."""
     _data(console, what)
     machine = what.machine
-    on = f"{len(machine.gpus)} GPU(s), {machine.gpus_per_trial} a trial" if machine.gpus_per_trial else "CPU"
+    gpus = f"{len(machine.gpus)} GPU(s)" if machine.gpus else "the cluster's GPUs"
+    on = f"{gpus}, {machine.gpus_per_trial:g} a trial" if machine.gpus_per_trial else "CPU"
     console.print(
         f"\n[bold]Machine[/]  {on}, {machine.concurrency or 'as many as the cluster holds'} trial(s) at a time"
     )
