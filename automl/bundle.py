@@ -310,6 +310,18 @@ class ModelBundle:
         value = self.skill.get("entry_points", {}).get(purpose)
         return str(value) if value else None
 
+    def launch(self, action: str) -> str:
+        """How an action is started on several GPUs: "per_gpu", one process each (the default of an entry point), or
+        "once", since it starts its own (of a command). Raises `UserError` for another word in skill_info.yaml."""
+        default = "per_gpu" if self.entry(action) else "once"
+        word = str(self.skill["actions"][action].get("launch", default))
+        if word not in ("once", "per_gpu"):
+            raise UserError(
+                f"{self.root / 'references' / 'skill_info.yaml'}: actions.{action}.launch must be once or per_gpu, "
+                f"but got '{word}'"
+            )
+        return word
+
     def call(self, purpose: str) -> Callable[..., Any] | None:
         """The entry point itself, imported; the model folder's own modules come before installed ones. Raises
         `UserError` when it is not there."""

@@ -14,6 +14,7 @@ import typer
 
 from automl import __version__
 from automl.errors import AutoMLError
+from automl.interruption import Interrupted
 from automl.request import RunRequest, options, parse_time
 
 if TYPE_CHECKING:
@@ -199,8 +200,11 @@ def guarded(run: Callable[[], Any]) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)  # the model's own errors carry an exit code too
         return int(error.exit_code)  # type: ignore[attr-defined]
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
     except KeyboardInterrupt:
-        print("interrupted; automl resume RUN_DIR goes on from the last checkpoints", file=sys.stderr)
+        print("stopped", file=sys.stderr)
         return 130
     return 0
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from automl import earlier, handoff, recorded
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, UserError
 from automl.executors.base import Executor
+from automl.interruption import interruptible
 from automl.plan import Plan, prepare
 from automl.request import RunRequest
 from automl.rundir import RunDir
@@ -42,7 +44,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
     if folder.run_json.exists():
         raise UserError(f"{root} already holds a run; go on with it by: automl resume {root}")
     plan = prepare(request, root)
-    with RunLock(root):
+    with RunLock(root), interruptible(root):
         if plan.request.warm_start:
             earlier.bring(Path(plan.request.warm_start), root, plan.metric)
         folder.write_run(recorded.describe(plan, root, f"{root.name}-{secrets.token_hex(4)}"))
@@ -52,7 +54,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
 def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.Outcome:
     """Go on with a run, as recorded, after its driver died or its budget ended; `changes` may raise the budget."""
     folder = RunDir(root.resolve())
-    with RunLock(folder.root):
+    with RunLock(folder.root), interruptible(folder.root):
         plan = recorded.restore(folder, changes)
         for warning in plan.warnings:
             progress.note(f"note: {warning}")
@@ -61,7 +63,7 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
 
 
 def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
-    executor = make_executor(plan)
+    executor = make_executor(plan, folder)
     driver: SearchDriver | None = None
     try:
         study = open_study(plan, folder, progress)
@@ -99,7 +101,7 @@ def open_study(plan: Plan, folder: RunDir, progress: Progress) -> Study:
     )
 
 
-def make_executor(plan: Plan) -> Executor:
+def make_executor(plan: Plan, run: RunDir) -> Executor:
     """The executor asked for. Ray is imported only when it is the one."""
     # Trials inherit this. OpenMP threads that wait by spinning for long make a busy machine many times slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -117,5 +119,15 @@ def make_executor(plan: Plan) -> Executor:
             address=request.ray_address,
             gpus=machine.gpus,
             preload=preload,
+            files=(str(run.root), files_of(plan.spec)),
         )
     raise UserError(f"--executor must be ray or local, but got '{request.executor}'")
+
+
+def files_of(node: Any) -> list[str]:
+    """Every file and folder that a spec names and that is here."""
+    if isinstance(node, Mapping):
+        return [path for value in node.values() for path in files_of(value)]
+    if isinstance(node, list):
+        return [path for value in node for path in files_of(value)]
+    return [node] if isinstance(node, str) and os.sep in node and os.path.exists(node) else []

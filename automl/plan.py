@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,20 +15,11 @@ from automl import metric as metrics
 from automl import policy, samplers, schedulers, spec
 from automl.bundle import ModelBundle, Stage
 from automl.errors import PolicyError, SpaceError, UserError
+from automl.machine import Machine, find_machine
 from automl.metric import Metric
 from automl.request import RunRequest
 from automl.space import SearchSpace, compile_space
 from automl.spec import SourcedSpec
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What trials run on. `gpus` are ids for CUDA_VISIBLE_DEVICES; `gpus_per_trial` is 0 on a machine without."""
-
-    gpus: tuple[int | str, ...]
-    gpus_per_trial: int
-    cpus_per_trial: int
-    concurrency: int
 
 
 @dataclass
@@ -89,10 +79,10 @@ def _prepare(request: RunRequest, work_dir: Path) -> Plan:
     if searching:
         _must_search(space, model)
     check_tries(engine_keys.get("try"), space)
-    machine = find_machine(request, merged.spec, model)
+    machine, of_machine = find_machine(request, merged.spec, merged.sources, model)
     estimate = model.call("estimate")
     hours = estimate(merged.spec, facts, machine.gpus_per_trial) if estimate else {}
-    notes += [*warnings, *foresee(model, request, merged.spec, searching)]
+    notes += [*warnings, *of_machine, *foresee(model, request, merged.spec, searching)]
     return Plan(
         _absolute(request, model), model, searching, merged.spec, merged.sources, filled, facts, notes, space,
         machine, metric, stages, hours, engine_keys,
@@ -235,33 +225,3 @@ def _read_data(
         raise UserError("\n".join(found["problems"]))
     filled = merged.fill(found["fill"], "data")
     return found["facts"], filled, list(found["warnings"])
-
-
-def find_machine(request: RunRequest, base: Mapping[str, Any], model: ModelBundle) -> Machine:
-    """How many trials at a time, on what. On a cluster (`--ray-address`) Ray knows better than this machine."""
-    wanted, on_cpu = model.gpus(base), model.wants_cpu(base)
-    gpus = () if on_cpu else visible_gpus()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if request.ray_address and not on_cpu:
-        return Machine(gpus, wanted, 1, request.concurrency or 0)
-    if gpus:
-        if wanted > len(gpus):
-            key = model.skill.get("gpu_spec_key", "a training's number of GPUs")
-            raise UserError(f"{key} is {wanted}, but this machine has {len(gpus)} GPU(s)")
-        at_a_time = request.concurrency or len(gpus) // wanted
-        return Machine(gpus, wanted, max(1, cores // at_a_time), at_a_time)
-    at_a_time = request.concurrency or 1
-    return Machine((), 0, max(1, cores // at_a_time), at_a_time)
-
-
-def visible_gpus() -> tuple[int | str, ...]:
-    """The NVIDIA GPUs this process may use, as CUDA_VISIBLE_DEVICES names them, found without importing torch."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        names = [name.strip() for name in chosen.partition("-1")[0].split(",")]
-        return tuple(int(name) if name.isdigit() else name for name in names if name)
-    try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    return tuple(range(listing.stdout.count("GPU "))) if listing.returncode == 0 else ()

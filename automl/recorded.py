@@ -14,7 +14,8 @@ from typing import Any
 from automl import bundle as bundles
 from automl import metric, spec
 from automl.errors import UserError
-from automl.plan import Plan, compile_for, find_machine, merge
+from automl.machine import find_machine
+from automl.plan import Plan, compile_for, merge
 from automl.provenance import versions
 from automl.request import RunRequest
 from automl.rundir import RunDir
@@ -61,9 +62,10 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
             "(another version is installed?); start a new run, or install the version in run.json"
         )
     _check_files(model, base, folder.root)
+    machine, notes = find_machine(request, base, document.get("sources", {}), model)
     plan = Plan(
-        request, model, searching, base, document.get("sources", {}), document.get("filled", {}), facts, [], space,
-        find_machine(request, base, model), metric.of_run(document), model.stages_of(request.stages), {}, engine_keys,
+        request, model, searching, base, document.get("sources", {}), document.get("filled", {}), facts, notes, space,
+        machine, metric.of_run(document), model.stages_of(request.stages), {}, engine_keys,
     )  # fmt: skip
     plan.warnings.extend(_differences(request, model, base, document.get("sources", {})))
     return plan

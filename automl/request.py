@@ -38,7 +38,12 @@ def option(default: Any, flags: str, panel: str, help: str, **more: Any) -> Any:
     return field(default=default, metadata={"option": Option(tuple(flags.split()), help, panel, **more)})
 
 
-def parse_time(text: str) -> float:
+def parse_silence(text: str) -> float | None:
+    """A time, or None for off."""
+    return None if text == "off" else parse_time(text, "--silence")
+
+
+def parse_time(text: str, option: str = "--time") -> float:
     """`"90s"`, `"30m"`, `"2h"`, `"1d"`, `"1h30m"` or plain seconds -> seconds. Raises `UserError` else."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
@@ -47,10 +52,10 @@ def parse_time(text: str) -> float:
         or "".join(n + u for n, u in parts) != text
         or (len(parts) > 1 and not all(u for _, u in parts))
     ):
-        raise UserError(f"--time must be like 90s, 30m, 2h or 1h30m, but got '{text}'")
+        raise UserError(f"{option} must be like 90s, 30m, 2h or 1h30m, but got '{text}'")
     seconds = sum(float(number) * units[unit or "s"] for number, unit in parts)
     if seconds <= 0:
-        raise UserError(f"--time must be above 0, but got '{text}'")
+        raise UserError(f"{option} must be above 0, but got '{text}'")
     return seconds
 
 
@@ -120,7 +125,18 @@ class RunRequest:
     concurrency: int | None = option(
         None, "--concurrency", MACHINE, "Trials at a time; default: what the GPUs allow, 1 on a CPU.", kind=int, low=1
     )  # fmt: skip
-    silence_timeout_s: float | None = 3600.0  # a trial without a word for so long is stopped
+    gpus_per_trial: float | None = option(
+        None, "--gpus-per-trial", MACHINE, "A share of a GPU, e.g. 0.25 for four on each; default: as the spec says.",
+        kind=float,
+    )  # fmt: skip
+    cpus_per_trial: float | None = option(
+        None, "--cpus-per-trial", MACHINE, "Cores of a trial; default: the machine's shared out, 1 on a cluster.",
+        kind=float,
+    )  # fmt: skip
+    silence_timeout_s: float | None = option(
+        3600.0, "--silence", MACHINE, "Stop a trial without a sign of life for so long; off: never; default: 1h.",
+        read=parse_silence, write=lambda seconds: "off" if seconds is None else write_time(seconds),
+    )  # fmt: skip
     seed: int = option(0, "--seed", SEARCH, "Seed of the search.", kind=int)
     storage: str | None = option(
         None, "--storage", MACHINE, "Database URL (postgresql://...); default: SQLite in the run folder."

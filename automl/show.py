@@ -35,7 +35,9 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     """Data, machine, space, the first configurations, and about how long it takes."""
     _data(console, what)
     machine = what.machine
-    on = f"{len(machine.gpus)} GPU(s), {machine.gpus_per_trial} a trial" if machine.gpus_per_trial else "CPU"
+    on = (
+        f"{len(machine.gpus)} GPU(s), {machine.gpus_per_trial:g} a trial" if machine.gpus_per_trial else "CPU"
+    )
     at_a_time = machine.concurrency or "as many as the cluster holds"
     say(console, f"  {on}, {at_a_time} trial(s) at a time", "\nMachine")
     if not what.searching:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -40,10 +41,12 @@ class Trials:
     def job(self, number: int, params: Mapping[str, Any]) -> TrialJob:
         """Write the trial's whole spec, checked, and say how to run it."""
         full = self._spec(number, params)
+        self._name_own_gpus(full)
         check_spec(self.plan.bundle, full)
         path = self.run.trial(number) / "spec.yaml"
         write_yaml(path, full)
         machine, entry = self.plan.machine, self.plan.bundle.entry("train")
+        per_gpu = self.plan.bundle.launch("train") == "per_gpu"
         return TrialJob(
             number=number,
             trial_dir=str(path.parent),
@@ -52,8 +55,9 @@ class Trials:
             command=() if entry else self.plan.bundle.command("train", str(path)),
             num_gpus=machine.gpus_per_trial,
             cpus=machine.cpus_per_trial,
-            ranks=max(1, machine.gpus_per_trial),
+            ranks=max(1, int(machine.gpus_per_trial)) if per_gpu else 1,
             silence_timeout_s=self.plan.request.silence_timeout_s,
+            env=self.plan.bundle.trial_env(str(path.parent)),
         )
 
     def resumed(self, number: int, params: Mapping[str, Any]) -> TrialJob:
@@ -82,10 +86,16 @@ class Trials:
 
     def _spec(self, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
         full = self.plan.space.apply(self.plan.spec, params)
-        for key in ("results_dir", "train.results_dir"):
+        for key in self.plan.bundle.output_keys("train"):
             if spec.get(full, key) is not None:
                 spec.put(full, key, str(self.run.trial(number)))
         return full
+
+    def _name_own_gpus(self, full: dict[str, Any]) -> None:
+        """A trial sees its own GPUs alone, numbered from 0."""
+        key = self.plan.bundle.skill.get("gpu_ids_key")
+        if key and self.plan.machine.gpus_per_trial:
+            spec.put(full, key, list(range(math.ceil(self.plan.machine.gpus_per_trial))))
 
     # ---- records and checkpoints --------------------------------------------------------------------------------
 

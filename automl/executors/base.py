@@ -44,8 +44,8 @@ class TrialJob:
     is an argument vector in which `{spec}` stands for the spec's path. `ranks` processes run together (torchrun's
     variables when more than one) on `num_gpus` GPUs (0: none is visible; below 1: a share of one) and `cpus` cores in
     all. `silence_timeout_s`: kill when none of metrics.jsonl, log.txt, status.json and heartbeat has changed for so
-    long; three times its longest epoch, where that is more, for a trial that writes no heartbeat. `env` wins over every variable the launcher
-    sets. Raises `ValueError` for a job that contradicts itself.
+    long; three times its longest epoch, where that is more, for a trial that writes no heartbeat. `env` wins over
+    every variable the launcher sets. Raises `ValueError` for a job that contradicts itself.
     """
 
     number: int

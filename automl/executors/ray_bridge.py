@@ -18,6 +18,7 @@ from ray.tune.stopper import Stopper
 
 from automl.errors import UserError
 from automl.executors.base import DEADLINE, Decision, Driver, Event, Exit, TrialJob, deliver
+from automl.executors.ray_cluster import places, resources
 from automl.launcher import GRACE_S, ForkServer, ServerPlan, TrialProcess
 
 STEP_S = 1.0  # the longest an actor waits for news before it answers
@@ -32,7 +33,7 @@ class TrialActor(tune.Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        return tune.PlacementGroupFactory([_resources(config["job"])])
+        return tune.PlacementGroupFactory([resources(config["job"])])
 
     def setup(self, config: dict[str, Any]) -> None:
         self._server = ForkServer(config["server"])
@@ -55,10 +56,6 @@ class TrialActor(tune.Trainable):
 
     def _begin(self, job: TrialJob) -> None:
         self._trial = TrialProcess(job, self._server, ray.get_gpu_ids())
-
-
-def _resources(job: TrialJob) -> dict[str, float]:
-    return {"CPU": job.cpus} | ({"GPU": job.num_gpus} if job.num_gpus else {})
 
 
 class Bridge:
@@ -131,7 +128,7 @@ class Bridge:
         self._last_job = job
         if self._look(again=len(self.open) == 0) < 1:
             raise UserError(
-                f"a trial needs {job.cpus:g} CPUs and {job.num_gpus} GPUs, but no machine of the Ray cluster has so "
+                f"a trial needs {job.cpus:g} CPUs and {job.num_gpus:g} GPUs, but no machine of the Ray cluster has so "
                 f"many; it has {ray.cluster_resources().get('CPU', 0):g} CPUs and "
                 f"{ray.cluster_resources().get('GPU', 0):g} GPUs in all"
             )
@@ -142,12 +139,7 @@ class Bridge:
         """How many jobs like the last one the cluster's machines hold."""
         if self._last_job is not None and (again or time.monotonic() - self._looked_at > CLUSTER_LOOK_S):
             self._looked_at = time.monotonic()
-            asked = _resources(self._last_job)
-            self.places = sum(
-                int(min(node["Resources"].get(name, 0) / amount for name, amount in asked.items()))
-                for node in ray.nodes()
-                if node["Alive"]
-            )
+            self.places = places(self._last_job)
         return self.places
 
     def _take(self, trial: Trial, events: list[Event]) -> bool:

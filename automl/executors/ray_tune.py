@@ -7,22 +7,18 @@ calls are in ray_bridge.py, which imports Ray and is imported only here, inside 
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import secrets
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from automl.errors import UserError
 from automl.executors.base import Driver, Executor
+from automl.executors.ray_cluster import check_files, connected, environment, machines
+from automl.interruption import handlers_kept
 from automl.launcher import ForkServer, start_fork_server
 
 LONGEST_FOLDER = 30  # characters: Ray adds 77, and a unix socket's address has room for 107 bytes
-OBJECT_STORE_BYTES = 80 << 20  # only small dictionaries pass through Ray
-_TOKEN = secrets.token_hex(32)  # one per process, since Ray keeps what it has read
 
 _TUNE_ENV = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON, TensorBoard files
@@ -40,7 +36,8 @@ class RayTuneExecutor(Executor):
 
     `address` None starts a cluster of this machine alone, bound to 127.0.0.1, on the GPUs `gpus` (None: all that Ray
     finds), and ends it with `run`; else it names a running cluster ("auto" or host:port). Modules `preload`: see
-    `LocalExecutor`. Every other machine starts its own fork server with its first trial.
+    `LocalExecutor`. Every other machine starts its own fork server with its first trial. `files`: the run's folder, and
+    paths that trials read; where there are several machines, all of them must see these.
     """
 
     def __init__(
@@ -50,6 +47,7 @@ class RayTuneExecutor(Executor):
         gpus: Sequence[int | str] | None = None,
         preload: Sequence[str] = (),
         server: ForkServer | None = None,
+        files: tuple[str, Sequence[str]] | None = None,
     ) -> None:
         if concurrency is not None and concurrency < 1:
             raise UserError(f"concurrency must be at least 1, got {concurrency}")
@@ -58,81 +56,26 @@ class RayTuneExecutor(Executor):
                 f"{address}: the driver of a run must be on a machine of the cluster itself; start it there with "
                 "the address auto"
             )
-        self.concurrency, self.address, self.gpus = concurrency, address, gpus
+        self.concurrency, self.address, self.gpus, self.files = concurrency, address, gpus, files
         self._server = server or start_fork_server(preload)
 
     def run(self, driver: Driver) -> None:
-        """Raises `UserError` when no machine of the cluster can hold a job."""
+        """Raises `UserError` when no machine of the cluster can hold a job, or one does not see the run's files."""
         # Ray makes its own folders world-writable, so it gets them in one of mode 0700. The fork server's is also
         # cleared away when this process is killed.
         roomy = len(self._server.plan.folder) <= LONGEST_FOLDER
         folder = tempfile.mkdtemp(prefix="ray-", dir=self._server.plan.folder if roomy else "/tmp")
         try:
-            with _environment(_TUNE_ENV), self._cluster(folder):
+            with environment(_TUNE_ENV), connected(self.address, folder, self.gpus):
                 self._server.wait_ready()
+                if self.files and len(machines()) > 1:
+                    check_files(*self.files)
                 from automl.executors.ray_bridge import tune_run
 
-                with _usr1_kept():
+                with handlers_kept((signal.SIGUSR1,)):  # Tune takes it for itself and never gives it back
                     tune_run(driver, self._server.plan, self.concurrency, folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         self._server.close()
-
-    @contextlib.contextmanager
-    def _cluster(self, folder: str) -> Iterator[None]:
-        """Be connected to the cluster; end what was started here."""
-        if self.address is None:
-            # Ray binds to every interface unless it takes this for a Windows or macOS machine.
-            env = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-            if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"} & os.environ.keys():
-                env["RAY_AUTH_TOKEN"] = _TOKEN  # else Ray writes one to ~/.ray/auth_token, readable by all
-            if self.gpus is not None:
-                env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.gpus))
-        else:
-            env = {}
-        with _environment(env):
-            import ray
-
-            started_here = not ray.is_initialized()
-            if started_here and self.address is None:
-                ray.init(
-                    address="local",
-                    include_dashboard=False,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    num_gpus=None if self.gpus is None else len(self.gpus),
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    _temp_dir=folder,
-                )
-            elif started_here:
-                ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
-            try:
-                yield
-            finally:
-                if started_here:
-                    ray.shutdown()
-
-
-@contextlib.contextmanager
-def _environment(changes: dict[str, str]) -> Iterator[None]:
-    """Set variables; then leave the environment as it was, also where Ray has changed it."""
-    before = dict(os.environ)
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
-
-
-@contextlib.contextmanager
-def _usr1_kept() -> Iterator[None]:
-    """Tune takes SIGUSR1 for itself and never gives it back."""
-    before = signal.getsignal(signal.SIGUSR1)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGUSR1, before)

@@ -233,7 +233,8 @@ def test_scenario_is_told_as_it_happened(told: Told, name: str) -> None:
 def test_readings_of_a_heartbeat_are_told(told: Told) -> None:
     assert set(real(told).readings) == {NAMES.index("beating")}
     steps = [reading.pop("step") for reading in told.readings[NAMES.index("beating")]]
-    assert steps == sorted(set(steps)) and len(steps) > 1
+    assert steps == sorted(set(steps))
+    assert len(steps) > 1
     assert all(reading == {"loss": 0.5} for reading in told.readings[NAMES.index("beating")])
 
 

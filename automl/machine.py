@@ -1,0 +1,158 @@
+"""What trials run on, and how many at a time: settled from the request, the spec and the machine or cluster."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from automl import spec
+from automl.bundle import ModelBundle
+from automl.errors import UserError
+from automl.request import RunRequest
+
+ROUNDING = 1e-6  # of shares
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What trials run on. `gpus`: as CUDA_VISIBLE_DEVICES names them; `gpus_per_trial` is 0 on a machine without, and
+    below 1 where several trials share one. `concurrency` 0: as many as the cluster holds."""
+
+    gpus: tuple[int | str, ...]
+    gpus_per_trial: float
+    cpus_per_trial: float
+    concurrency: int
+
+
+def find_machine(
+    request: RunRequest, base: Mapping[str, Any], sources: Mapping[str, str], model: ModelBundle
+) -> tuple[Machine, list[str]]:
+    """The machine, and what a person should know of it. On a cluster (`--ray-address`) Ray knows better.
+
+    Raises `UserError` for a training on several machines, GPUs that are not there, shares that cannot be.
+    """
+    _check_nodes(base, model)
+    if request.cpus_per_trial is not None and request.cpus_per_trial <= 0:
+        raise UserError(f"--cpus-per-trial must be above 0, but got {request.cpus_per_trial:g}")
+    wanted = 0 if model.wants_cpu(base) else _gpus_per_trial(request, base, model)
+    ids = _ids(base, sources, model, wanted)
+    if request.ray_address:
+        return _cluster(request, wanted, ids, model), []
+    visible = visible_gpus() if wanted else ()
+    gpus = _chosen(visible, ids, model) if visible else ()
+    if not gpus:
+        return _cores(request), []
+    if wanted > len(gpus):
+        raise UserError(f"{gpu_key(model)} is {wanted:g}, but this run may use {len(gpus)} GPU(s)")
+    notes = [f"{model.skill['gpu_ids_key']} keeps this run to {len(gpus)} of {len(visible)} GPUs"]
+    at_a_time = request.concurrency or int(len(gpus) * _on_one(wanted) if wanted < 1 else len(gpus) // wanted)
+    cpus = request.cpus_per_trial or max(1, cores() // at_a_time)
+    return Machine(gpus, wanted, cpus, at_a_time), notes if len(gpus) < len(visible) else []
+
+
+def gpu_key(model: ModelBundle) -> str:
+    """The spec key that says how many GPUs a training takes."""
+    return str(model.skill.get("gpu_spec_key", "train.num_gpus"))
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cores(request: RunRequest) -> Machine:
+    """Trials on CPUs: one with all cores, unless it is said otherwise."""
+    asked = request.cpus_per_trial
+    at_a_time = request.concurrency or (max(1, int(cores() / asked)) if asked else 1)
+    return Machine((), 0, asked or max(1, cores() // at_a_time), at_a_time)
+
+
+def _on_one(share: float) -> int:
+    """Trials on one GPU."""
+    return int(1 / share + ROUNDING)
+
+
+def _cluster(request: RunRequest, wanted: float, ids: list[Any] | None, model: ModelBundle) -> Machine:
+    """Trials take GPUs where the cluster has some."""
+    from automl.executors.ray_cluster import gpus_of
+
+    assert request.ray_address
+    if wanted and ids is not None:
+        raise UserError(
+            f"{model.skill['gpu_ids_key']} names GPUs of one machine; on a cluster, start Ray on each machine with "
+            "CUDA_VISIBLE_DEVICES set to those it may use"
+        )
+    if wanted and not gpus_of(request.ray_address):
+        wanted = 0
+    return Machine((), wanted, request.cpus_per_trial or 1, request.concurrency or 0)
+
+
+def _check_nodes(base: Mapping[str, Any], model: ModelBundle) -> None:
+    key = model.skill.get("nodes_key")
+    nodes = spec.get(base, key) if key else None
+    if isinstance(nodes, int) and nodes > 1:
+        raise UserError(
+            f"{key} is {nodes}, but a trial runs on one machine: set it to 1 (on a cluster, --ray-address, several "
+            "trials run at a time), or start the model's own train command on every machine"
+        )
+
+
+def _gpus_per_trial(request: RunRequest, base: Mapping[str, Any], model: ModelBundle) -> float:
+    """What the spec says, or the share asked for."""
+    key, share = gpu_key(model), request.gpus_per_trial
+    in_spec = spec.get(base, key)
+    wanted = in_spec if isinstance(in_spec, int) and in_spec > 0 else 1
+    if share is None or share == wanted:
+        return wanted
+    if not (math.isfinite(share) and 0 < share < 1):
+        raise UserError(
+            f"--gpus-per-trial must be a share of one, below 1, but got {share:g}; for several a trial: --set {key}=N"
+        )
+    if wanted != 1:
+        raise UserError(f"--gpus-per-trial {share:g} does not go with {key}={wanted}; set that to 1")
+    return share
+
+
+def _ids(
+    base: Mapping[str, Any], sources: Mapping[str, str], model: ModelBundle, wanted: float
+) -> list[Any] | None:
+    """The GPUs that a person has named in the spec, None for no choice. A template's list, or a shorter one than a
+    trial takes, is none (TAO's [0] stands for the first ones)."""
+    key = model.skill.get("gpu_ids_key")
+    ids = spec.get(base, key) if key else None
+    if not isinstance(ids, list) or sources.get(str(key), spec.TEMPLATE) == spec.TEMPLATE:
+        return None
+    return ids if len(ids) >= wanted or ids != spec.get(model.template("train"), str(key)) else None
+
+
+def _chosen(
+    visible: tuple[int | str, ...], ids: list[Any] | None, model: ModelBundle
+) -> tuple[int | str, ...]:
+    """Of the visible GPUs, those named by their places, from 0."""
+    if ids is None:
+        return visible
+    known = range(len(visible))
+    if len(set(map(str, ids))) != len(ids) or any(isinstance(i, bool) or i not in known for i in ids):
+        raise UserError(
+            f"{model.skill['gpu_ids_key']} must name different GPUs of 0 to {len(visible) - 1}, those that this "
+            f"process may use, but got {ids}"
+        )
+    return tuple(visible[i] for i in ids)
+
+
+def visible_gpus() -> tuple[int | str, ...]:
+    """The NVIDIA GPUs this process may use, as CUDA_VISIBLE_DEVICES names them, found without importing torch."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        names = [name.strip() for name in chosen.split(",")]
+        end = next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))
+        return tuple(names[:end])
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return tuple(range(listing.stdout.count("GPU "))) if listing.returncode == 0 else ()
