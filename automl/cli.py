@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from automl import __version__
+from automl import __version__, faults
 from automl.errors import AutoMLError
 from automl.request import RunRequest, options, parse_time
 
@@ -195,10 +195,11 @@ def guarded(run: Callable[[], Any]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except Exception as error:
-        if getattr(error, "exit_code", None) is None:
+        known = error if hasattr(error, "exit_code") else faults.told(error)  # the model's own errors carry one too
+        if known is None:
             raise
-        print(f"error: {error}", file=sys.stderr)  # the model's own errors carry an exit code too
-        return int(error.exit_code)  # type: ignore[attr-defined]
+        print(f"error: {known}", file=sys.stderr)
+        return int(known.exit_code)  # type: ignore[attr-defined]
     except KeyboardInterrupt:
         print("interrupted; automl resume RUN_DIR goes on from the last checkpoints", file=sys.stderr)
         return 130

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl import spec
+from automl.errors import UserError
 from automl.progress import short
 from automl.rundir import RunDir, write_text
-from automl.storage import open_storage
+from automl.storage import load_study
 
 if TYPE_CHECKING:
     import optuna
@@ -29,12 +30,10 @@ ENOUGH = 4  # complete trials, below which importances and slices say nothing
 
 def write(root: Path) -> Path:
     """Write `<run>/report.html` from the storage; returns its path. Safe while the run goes on."""
-    import optuna
-
     document = RunDir(root).read_run()
-    study = optuna.load_study(
-        study_name=document["study"], storage=open_storage(document["request"]["storage"], root)
-    )
+    study = load_study(document, root)
+    if study is None:
+        raise UserError(f"{root}: no trial has been started yet")
     metric = document["request"]["metric"]
     parts = [
         f"<h1>{html.escape(document['model'])}: {html.escape(root.name)}</h1>",

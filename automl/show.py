@@ -14,7 +14,7 @@ from automl.errors import UserError
 from automl.handoff import Outcome
 from automl.progress import STATE_STYLE, clock, short
 from automl.rundir import RunDir
-from automl.storage import is_running, open_storage
+from automl.storage import is_running, load_study, read_storage
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -162,7 +162,7 @@ def best(console: Console, root: Path) -> None:
     document, trials = _read(root)
     if not any(trial.intermediate_values for trial in trials):
         raise UserError(f"{root}: no trial has a metric yet; see automl status {root}")
-    study = Study.reading(open_storage(document["request"]["storage"], root), document["study"])
+    study = Study.reading(read_storage(document["request"]["storage"], root), document["study"])
     top = study.best()
     assert top is not None
     console.print(
@@ -215,12 +215,6 @@ def _stage_text(stage: Any) -> str:
 
 def _read(root: Path) -> tuple[dict[str, Any], list[FrozenTrial]]:
     """run.json and the trials of a run folder; a run whose storage has no study yet has none."""
-    import optuna
-
     document = RunDir(root).read_run()
-    storage = open_storage(document["request"]["storage"], root)
-    try:
-        study = optuna.load_study(study_name=document["study"], storage=storage)
-    except KeyError:
-        return document, []
-    return document, study.get_trials(deepcopy=False)
+    study = load_study(document, root)
+    return document, study.get_trials(deepcopy=False) if study else []
