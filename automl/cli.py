@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from automl import __version__
+from automl import __version__, faults
 from automl.errors import AutoMLError
 from automl.interruption import Interrupted
 from automl.request import RunRequest, options, parse_time
@@ -196,10 +196,13 @@ def guarded(run: Callable[[], Any]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except Exception as error:
-        if getattr(error, "exit_code", None) is None:
+        known = (
+            error if hasattr(error, "exit_code") else faults.told(error)
+        )  # the model's own errors carry one too
+        if known is None:
             raise
-        print(f"error: {error}", file=sys.stderr)  # the model's own errors carry an exit code too
-        return int(error.exit_code)  # type: ignore[attr-defined]
+        print(f"error: {known}", file=sys.stderr)
+        return int(known.exit_code)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code

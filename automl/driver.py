@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from automl import records, schedulers
+from automl import faults, records, schedulers
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record
 from automl.schedulers import Verdict
@@ -93,6 +93,10 @@ class SearchDriver:
             state, reason = "COMPLETE", "finished"
         elif exit.stopped:
             state, reason = "PRUNED", "the time budget was used up"
+        elif exit.code != 2 and faults.is_full(self.trials.run.root):
+            raise faults.no_space(
+                self.trials.run.root
+            )  # the trial stays RUNNING, and goes on when the run does
         elif _worth_another_try(exit) and self.study.count_retry(number) < MAX_STARTS:
             self.progress.note(f"trial {number} failed ({exit.reason}); starting it once more")
             self.pending.append(self._resumed(number))

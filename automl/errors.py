@@ -5,6 +5,7 @@ AutoMLError              exit 1   something failed that the user did not cause
 │   ├── SpecError                 a spec, a key, a value
 │   ├── SpaceError                a search space that cannot be built or a choice outside it
 │   └── PolicyError               AutoML is on but cannot run, and why
+├── StorageError         exit 1   a disk is full, a database does not answer
 ├── StudyBusy            exit 1   another driver holds the run folder
 └── StudyGone            exit 1   somebody has deleted the study from its database
 """
@@ -32,6 +33,10 @@ class SpaceError(UserError):
 
 
 class PolicyError(UserError):
+    pass
+
+
+class StorageError(AutoMLError):
     pass
 
 

@@ -26,6 +26,7 @@ from automl import earlier, handoff, recorded
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, UserError
 from automl.executors.base import Executor
+from automl.faults import told_of
 from automl.interruption import interruptible
 from automl.plan import Plan, prepare
 from automl.request import RunRequest
@@ -43,18 +44,19 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
     folder = RunDir(root)
     if folder.run_json.exists():
         raise UserError(f"{root} already holds a run; go on with it by: automl resume {root}")
-    plan = prepare(request, root)
-    with RunLock(root), interruptible(root):
-        if plan.request.warm_start:
-            earlier.bring(Path(plan.request.warm_start), root, plan.metric)
-        folder.write_run(recorded.describe(plan, root, f"{root.name}-{secrets.token_hex(4)}"))
-        return _search(plan, folder, progress)
+    with told_of(root, request.storage):
+        plan = prepare(request, root)
+        with RunLock(root), interruptible(root):
+            if plan.request.warm_start:
+                earlier.bring(Path(plan.request.warm_start), root, plan.metric)
+            folder.write_run(recorded.describe(plan, root, f"{root.name}-{secrets.token_hex(4)}"))
+            return _search(plan, folder, progress)
 
 
 def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.Outcome:
     """Go on with a run, as recorded, after its driver died or its budget ended; `changes` may raise the budget."""
     folder = RunDir(root.resolve())
-    with RunLock(folder.root), interruptible(folder.root):
+    with told_of(folder.root), RunLock(folder.root), interruptible(folder.root):
         plan = recorded.restore(folder, changes)
         for warning in plan.warnings:
             progress.note(f"note: {warning}")

@@ -15,12 +15,13 @@ from automl.metric import Metric
 from automl.progress import short
 from automl.rundir import RunDir, write_text
 from automl.stages import shown_figures
-from automl.storage import open_storage
-from automl.study import Study
+from automl.storage import load_study
 
 if TYPE_CHECKING:
     import optuna
     import plotly.graph_objects as go
+
+    from automl.study import Study
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222}
@@ -36,11 +37,9 @@ def write(root: Path) -> Path:
     """Write `<run>/report.html` from the storage; returns its path. Safe while the run goes on."""
     document = RunDir(root).read_run()
     metric = metrics.of_run(document)
-    storage = open_storage(document["request"]["storage"], root)
-    try:
-        study = Study.reading(storage, document["study"])
-    except KeyError:
-        raise UserError(f"{root}: it has no trials yet; see automl status {root}") from None
+    study = load_study(document, root)
+    if study is None:
+        raise UserError(f"{root}: it has no trials yet; see automl status {root}")
     parts = [
         f"<h1>{html.escape(document['model'])}: {html.escape(root.name)}</h1>",
         _summary(root, document, study, metric),

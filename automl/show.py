@@ -17,7 +17,7 @@ from automl import spec
 from automl.errors import UserError
 from automl.progress import STATE_STYLE, clock, short
 from automl.rundir import RunDir
-from automl.storage import is_running, open_storage
+from automl.storage import is_running, load_study
 
 if TYPE_CHECKING:
     from automl.handoff import Outcome
@@ -252,10 +252,5 @@ def _stage_text(stage: StageResult) -> str:
 
 def _read(root: Path) -> tuple[dict[str, Any], Study | None]:
     """run.json and the study of a run folder; a run whose storage has none yet has None."""
-    from automl.study import Study
-
     document = RunDir(root).read_run()
-    try:
-        return document, Study.reading(open_storage(document["request"]["storage"], root), document["study"])
-    except KeyError:
-        return document, None
+    return document, load_study(document, root)

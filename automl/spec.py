@@ -32,8 +32,10 @@ class SourcedSpec:
     sources: dict[str, str] = field(default_factory=dict)
 
     def overlay(self, partial: Mapping[str, Any], source: str) -> None:
-        """Set every leaf of `partial`; a list is replaced whole."""
+        """Set every leaf of `partial`; a list is replaced whole, an empty section says nothing."""
         for name, value in leaves(partial):
+            if value == {} and isinstance(get(self.spec, name), dict):
+                continue
             put(self.spec, name, copy.deepcopy(value))
             self.sources[name] = source
 

@@ -1,66 +1,245 @@
-"""The Optuna storage: SQLite in the run folder, or any database by URL. Only the driver writes it."""
+"""The Optuna storage: SQLite in the run folder, or any database by URL. Only the driver writes it; whoever reads
+opens it so that nothing can be written."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import random
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from automl.errors import StudyBusy, UserError
+from automl import database_url, faults
+from automl.errors import StorageError, StudyBusy, UserError
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
+    import sqlalchemy
+    from optuna.storages import BaseStorage, RDBStorage
+
+    from automl.study import Study
+
+TIMEOUT_S = 60.0  # for another process's transaction
+TRIES = 8  # of drivers that make the same tables at the same moment
+LOOK_S = 0.5  # a driver that starts waits so long for the lock, which `is_running` may hold for a moment
+ADVISORY_LOCK = 0x6175746F6D6C  # "automl"
 
 
-def open_storage(url: str | None, run_root: Path) -> RDBStorage:
-    """`url` None: `<run>/study.db` in WAL mode, six times cheaper per ask than SQLite's default journal.
+def open_storage(url: str | None, run_root: Path, study: str | None = None) -> RDBStorage:
+    """For the driver. `url` None: `<run>/study.db` in WAL mode, six times cheaper per ask than SQLite's default.
 
-    Raises `UserError` when the database cannot be opened.
+    Raises `UserError` when the database cannot be opened or is damaged, and, `study` named, when that study is gone
+    from it although the run folder has trials: it is not silently begun anew.
     """
+    _quiet()
+    with faults.told_of(run_root, url):
+        if url is None:
+            path = run_root / "study.db"
+            run_root.mkdir(parents=True, exist_ok=True)
+            if study and not (path.exists() and path.stat().st_size):
+                _check_not_lost(url, run_root, study)
+            _prepare(path)
+            storage = _sqlite(path, "rw")
+        else:
+            storage = _server(url, run_root)
+        if study and study not in {each.study_name for each in storage.get_all_studies()}:
+            _check_not_lost(url, run_root, study)
+        return storage
+
+
+def load_study(document: dict[str, Any], run_root: Path) -> Study | None:
+    """The study of a run, to look at only; `document` is its run.json. None when nothing has been asked yet.
+
+    Raises `UserError` when the study is not in its database although there are trials.
+    """
+    from automl.study import Study
+
+    url, name = document["request"]["storage"], document["study"]
+    with faults.told_of(run_root, url):
+        try:
+            return Study.reading(read_storage(url, run_root), name)
+        except KeyError:
+            _check_not_lost(url, run_root, name)
+            return None
+
+
+def read_storage(url: str | None, run_root: Path) -> BaseStorage:
+    """A storage that cannot be written; an empty one where there is none yet."""
+    import optuna
+
+    _quiet()
+    path = run_root / "study.db"
+    if url is not None:
+        return _server(url, run_root, reading=True)
+    if not path.exists():
+        return optuna.storages.InMemoryStorage()
+    if path.stat().st_size == 0:
+        raise sqlite3.DatabaseError("malformed: it is empty")
+    try:
+        return _sqlite(path, "ro")
+    except Exception as error:
+        if not _lacks_its_index(error):
+            raise
+    return _copied(path)
+
+
+def _check_not_lost(url: str | None, run_root: Path, study: str) -> None:
+    count = len(list((run_root / "trials").glob("[0-9]*")))
+    if count:
+        place = database_url.shown(url) if url else str(run_root / "study.db")
+        raise UserError(
+            f"{place}: the study {study} is not in it, but {run_root / 'trials'} holds {count} trial(s); put the "
+            "database back, or start a new run"
+        )
+
+
+def _quiet() -> None:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+# ---- SQLite in the run folder ---------------------------------------------------------------------------------------
+
+
+def _prepare(path: Path) -> None:
+    """Make the file, or look for damage. WAL is a property of the file: set once, it holds for every connection."""
+    connection = sqlite3.connect(path, timeout=TIMEOUT_S)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    finally:
+        connection.close()
+    if found != "ok":
+        raise sqlite3.DatabaseError(f"malformed: {' '.join(str(found).split())[:200]}")
+
+
+def _sqlite(path: Path, mode: str) -> RDBStorage:
+    """`mode`: rw or ro. The file must exist; it is opened by its path, whatever characters that has."""
     import optuna
     import sqlalchemy
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if url is None:
-        run_root.mkdir(parents=True, exist_ok=True)
-        _use_wal(run_root / "study.db")
-        return optuna.storages.RDBStorage(
-            sqlite_url(run_root), engine_kwargs={"connect_args": {"timeout": 60}, "pool_pre_ping": True}
-        )
+    uri = f"file:{quote(str(path.resolve()))}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(uri, uri=True, timeout=TIMEOUT_S, check_same_thread=False)
+
+    storage = optuna.storages.RDBStorage(
+        "sqlite:///study.db", {"creator": connect}, skip_table_creation=mode == "ro"
+    )
+    opened = os.stat(path).st_ino
+
+    @sqlalchemy.event.listens_for(storage.engine, "checkout")
+    def same_file(*_: Any) -> None:
+        """What is written to a file that was deleted while open is lost without an error."""
+        if not path.exists() or os.stat(path).st_ino != opened:
+            raise StorageError(f"{path}: has been deleted or replaced while in use")
+
+    return storage
+
+
+def _lacks_its_index(error: Exception) -> bool:
+    """Whether SQLite could not read because the folder cannot be written: it makes the index of a WAL there."""
+    texts = [str(cause) for cause in faults.causes(error) if isinstance(cause, sqlite3.OperationalError)]
+    return any("unable to open" in text or "readonly" in text for text in texts)
+
+
+def _copied(path: Path) -> RDBStorage:
+    """A copy to read, with what stands in the WAL alone."""
+    folder = tempfile.TemporaryDirectory(prefix="automl-read-")
+    for name in ("study.db", "study.db-wal"):
+        if (source := path.with_name(name)).exists():
+            shutil.copyfile(source, Path(folder.name, name))
+    storage = _sqlite(Path(folder.name, "study.db"), "rw")
+    storage._automl_copy = folder  # type: ignore[attr-defined]  # it goes when the storage goes
+    return storage
+
+
+# ---- a database server ----------------------------------------------------------------------------------------------
+
+
+def _server(text: str, run_root: Path, reading: bool = False) -> BaseStorage:
+    """Raises `UserError` when it cannot be opened; an empty database to read is an empty storage."""
+    import optuna
+    import sqlalchemy
+
+    url = database_url.parse(text)
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if reading and url.get_backend_name() == "postgresql":
+        options["execution_options"] = {"postgresql_readonly": True}
+    # Optuna formats the URL, for which braces are doubled.
+    plain = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     try:
-        return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
-        shown = sqlalchemy.engine.make_url(url).render_as_string(hide_password=True) if "://" in url else url
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
+        if reading and not sqlalchemy.inspect(engine).has_table("alembic_version"):
+            return optuna.storages.InMemoryStorage()
+        with _one_at_a_time(engine):
+            return _made(lambda: optuna.storages.RDBStorage(plain, options, skip_table_creation=reading))
+    except Exception as error:
+        reason = faults.told(error, None, text) or (error if isinstance(error, RuntimeError) else None)
+        if reason is None:
+            raise
         raise UserError(
-            f"--storage {shown}: cannot open it ({type(error).__name__}); check host, user and driver"
+            f"--storage {database_url.shown(text)}: cannot open it, check host, name and user: {reason}"
         ) from None
 
 
-def sqlite_url(run_root: Path) -> str:
-    return f"sqlite:///{(run_root / 'study.db').resolve()}"
+@contextmanager
+def _one_at_a_time(engine: sqlalchemy.Engine) -> Iterator[None]:
+    """Drivers that start together on an empty PostgreSQL make its tables one after the other."""
+    import sqlalchemy
+
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+        yield
 
 
-def _use_wal(path: Path) -> None:
-    """WAL is a property of the file: set once, it holds for every later connection, the dashboard's too."""
-    import sqlite3
+def _made(make: Callable[[], RDBStorage]) -> RDBStorage:
+    """Made again where another driver made the same tables at the same moment."""
+    import sqlalchemy
 
-    with sqlite3.connect(path, timeout=60) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-    connection.close()
+    for left in reversed(range(TRIES)):
+        try:
+            return make()
+        except Exception as error:
+            races = [c for c in faults.causes(error) if isinstance(c, sqlalchemy.exc.DBAPIError)]
+            lost = any(
+                "exist" in str(c.orig).lower() or isinstance(c, sqlalchemy.exc.IntegrityError) for c in races
+            )
+            if not left or not lost:
+                raise
+            time.sleep(random.uniform(0.05, 0.5))
+    raise AssertionError
+
+
+# ---- who drives a run -----------------------------------------------------------------------------------------------
 
 
 class RunLock:
     """Held by the driver of a run. The kernel lets go of it when the driver dies, however it dies."""
 
     def __init__(self, run_root: Path) -> None:
-        run_root.mkdir(parents=True, exist_ok=True)
+        with faults.told_of(run_root):
+            run_root.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(run_root / "run.lock")
         self._root = run_root
 
     def __enter__(self) -> RunLock:
         try:
-            self._lock.acquire(timeout=0)
+            with faults.told_of(self._root):
+                self._lock.acquire(timeout=LOOK_S)
         except Timeout:
             raise StudyBusy(
                 f"{self._root}: another driver is running it; see automl status {self._root}"
@@ -72,9 +251,15 @@ class RunLock:
 
 
 def is_running(run_root: Path) -> bool:
-    """Whether some driver holds the run's lock right now."""
+    """Whether some driver holds the run's lock right now; asked without writing anything."""
     try:
-        with RunLock(run_root):
-            return False
-    except StudyBusy:
-        return True
+        lock = os.open(run_root / "run.lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+    finally:
+        os.close(lock)
+    return False

@@ -101,28 +101,18 @@ def info() -> None:
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
     """`["a.b=1", "c=[1, 2]"]` -> {"a.b": 1, "c": [1, 2]}; values are YAML. Raises `UserError` without a `=`."""
-    import yaml
+    from safe_documents import DocumentError, read_yaml
 
     parsed = {}
     for pair in pairs:
         name, sign, text = pair.partition("=")
-        if not sign or not name:
+        if not sign or not name.strip():
             raise UserError(f"an override must be KEY=VALUE, but got '{pair}'")
         try:
-            parsed[name.strip()] = yaml.safe_load(text) if text else ""
-        except yaml.YAMLError:
-            raise UserError(f"the value of {name} must be YAML, but got '{text}'") from None
-        if isinstance(parsed[name.strip()], str):
-            parsed[name.strip()] = _number(parsed[name.strip()])
+            parsed[name.strip()] = read_yaml(text) if text else ""
+        except DocumentError as error:
+            raise UserError(f"the value of {name} must be YAML, but got '{text[:80]}': {error}") from None
     return parsed
-
-
-def _number(text: str) -> Any:
-    """YAML 1.1 reads 1e-4 as a string; a person means the number."""
-    try:
-        return float(text) if "e" in text.lower() else text
-    except ValueError:
-        return text
 
 
 def guarded(run: Callable[[], Any]) -> int:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from model.errors import ModelError, UserError
+from safe_documents import dump_yaml
 
 
 def place() -> tuple[int, int]:
@@ -92,7 +92,7 @@ def start_ranks(spec: Mapping[str, Any], action: str) -> bool:
         raise UserError(f"{action}.num_nodes is {section['num_nodes']}: start it on every node with torchrun")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{action}.yaml"
-        path.write_text(yaml.safe_dump(dict(spec)))
+        path.write_text(dump_yaml(dict(spec)))
         done = subprocess.run(
             torchrun(action, path, gpu_ids(section, action)), env=_environment(spec, action)
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from model.data import check
 from model.parameters import RECIPES
-from model.spec import get
+from model.spec import check_leaves, get
 
 # GFLOP of one forward pass at 640x640, of which training makes three. Counted from the layers' shapes.
 BACKBONE_GFLOP = {"resnet_18": 30, "resnet_34": 60, "resnet_50": 67, "resnet_101": 128}
@@ -24,7 +24,8 @@ STARTING_POINTS = ("train.pretrained_model_path", "train.resume_training_checkpo
 
 def inspect(spec: Mapping[str, Any], data_dir: str | None, work_dir: Path) -> dict[str, Any]:
     """`model.data.check.inspect`, and what the recipe and the number of epochs determine: the learning-rate drop is
-    at about 80 % of the epochs unless the recipe names them."""
+    at about 80 % of the epochs unless the recipe names them. Raises `UserError` when a leaf is not valid by itself."""
+    check_leaves("train", spec)
     found = check.inspect(spec, data_dir, work_dir=work_dir)
     epochs = int(get(spec, "train.num_epochs"))
     found["fill"]["train.optim.lr_steps"] = [max(1, round(0.8 * epochs))]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from model.errors import UserError
 from model.parameters import ACTIONS, MANDATORY, PARAMETERS, RECIPES, SOURCE, Param, of_action
+from safe_documents import DocumentError, read_yaml
 
 Spec = dict[str, Any]
 
@@ -40,10 +40,12 @@ def get(spec: Mapping[str, Any], name: str, default: Any = None) -> Any:
 
 
 def put(spec: Spec, name: str, value: Any) -> None:
-    """Set the leaf `a.b.c` in place, making the levels above it."""
+    """Set the leaf `a.b.c` in place, making the levels above it. Raises `UserError` where one is a value."""
     *above, last = name.split(".")
     for key in above:
         spec = spec.setdefault(key, {})
+        if not isinstance(spec, dict):
+            raise UserError(f"{name}: '{key}' must be a section, but it is the value {spec!r}")
     spec[last] = value
 
 
@@ -60,14 +62,7 @@ def resolve(action: str, partial: Mapping[str, Any], where: str = "spec") -> Spe
 
     Raises `UserError` with every unknown key, wrong type, broken bound and broken rule at once.
     """
-    params = {p.name: p for p in of_action(_known_action(action))}
-    given = dict(_leaves(partial, params))
-    problems = [f"{where}: {_unknown(name, action, params)}" for name in given if name not in params]
-    for name, value in given.items():
-        if name in params and (wrong := check_value(params[name], value)):
-            problems.append(f"{where}: {name} must be {wrong}, but got {value!r}")
-    if problems:
-        raise UserError("\n".join(problems))
+    given = check_leaves(action, partial, where)
     spec = default_spec(action)
     recipe = RECIPES[given.get("train.recipe", "default")]
     for name, value in {**recipe, **given}.items():
@@ -77,15 +72,31 @@ def resolve(action: str, partial: Mapping[str, Any], where: str = "spec") -> Spe
     return spec
 
 
+def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -> dict[str, Any]:
+    """{dotted name: value} of the leaves, each known and valid by itself; rules over several are not asked.
+
+    Raises `UserError` with every unknown key, wrong type and broken bound at once.
+    """
+    params = {p.name: p for p in of_action(_known_action(action))}
+    given = dict(_leaves(partial, params))
+    problems = [f"{where}: {_unknown(name, action, params)}" for name in given if name not in params]
+    for name, value in given.items():
+        if name in params and (wrong := check_value(params[name], value)):
+            problems.append(f"{where}: {name} must be {wrong}, but got {value!r}")
+    if problems:
+        raise UserError("\n".join(problems))
+    return given
+
+
 def load(action: str, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Spec:
     """Read a YAML spec file, apply `{dotted name: value}` overrides, resolve."""
-    path = Path(path)
     try:
-        document = yaml.safe_load(path.read_text()) or {}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such spec file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+        document = read_yaml(Path(path))
+    except DocumentError as error:
+        raise UserError(str(error)) from None
+    except OSError as error:
+        raise UserError(f"{path}: no such spec file ({error.strerror})") from None
+    document = {} if document is None else document
     if not isinstance(document, dict):
         raise UserError(f"{path}: a spec must be a mapping, but got {type(document).__name__}")
     for name, value in (overrides or {}).items():
@@ -207,12 +218,22 @@ def _has_type(param: Param, value: Any) -> bool:
     if not isinstance(value, _TYPES[param.type]) or (isinstance(value, bool) and param.type != "bool"):
         return False
     if isinstance(value, list) and param.item == "source":
-        return all(isinstance(v, dict) and set(v) <= set(SOURCE) for v in value)
+        return all(isinstance(v, dict) and set(v) == set(SOURCE) and _texts(v) for v in value)
     if isinstance(value, list) and param.item:
-        return all(isinstance(v, _ITEMS[param.item]) and not isinstance(v, bool) for v in value)
+        return all(isinstance(v, _ITEMS[param.item]) and not isinstance(v, bool) and _finite(v) for v in value)
     if isinstance(value, dict) and param.default:
-        return set(value) <= set(param.default)
-    return True
+        return set(value) <= set(param.default) and _texts(value)
+    return _finite(value)
+
+
+def _texts(source: Mapping[str, Any]) -> bool:
+    """Whether every value is text, a list of text where a source may have several, or null for none."""
+    values = [v for value in source.values() for v in (value if isinstance(value, list) else [value])]
+    return all(v is None or isinstance(v, str) for v in values)
+
+
+def _finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _in_bounds(param: Param, value: float) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from safe_documents.limits import MAX_BYTES, MAX_DEPTH, DocumentError, text_of
+
+HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
@@ -22,7 +25,17 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
         raise DocumentError(f"{path}: {str(error).split(';')[0]}") from None
     if deeper_than(value, MAX_DEPTH):
         raise DocumentError(f"{path}: is nested deeper than {MAX_DEPTH} levels")
+    if HALF_CHARACTER.search(text) and not _is_text(value):
+        raise DocumentError(f"{path}: must hold Unicode, but has half of a surrogate pair")
     return value
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def deeper_than(value: Any, depth: int) -> bool:

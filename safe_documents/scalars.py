@@ -28,6 +28,8 @@ def scalar(text: str, tag: str | None, quoted: bool) -> Any:
 
     Raises `ValueError` saying what is wrong with it.
     """
+    if "\0" in text:
+        raise ValueError("text must not hold a NUL character")
     if tag is None or tag == "!":
         return text if quoted or tag == "!" else _plain(text)
     if tag == PLAIN + "str":

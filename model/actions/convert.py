@@ -22,6 +22,7 @@ from PIL import Image
 from model.data.images import BROKEN, SUFFIXES, upright_size
 from model.data.sources import stage
 from model.errors import UserError
+from safe_documents import DocumentError, read_yaml
 
 IMAGE_DIRS = ("image_2", "images", "image")
 LABEL_DIRS = ("label_2", "labels", "label")
@@ -145,15 +146,13 @@ def read_labels(path: Path) -> list[tuple[str, tuple[float, float, float, float]
 
 def read_mapping(path: Path) -> dict[str, str]:
     """{KITTI type: class name} of a YAML or JSON file. Raises `UserError`."""
-    import yaml
-
     try:
-        mapping = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        mapping = read_yaml(path)
+    except (OSError, DocumentError) as error:
         raise UserError(f"--classes {path}: {error}") from None
     if not isinstance(mapping, dict) or not all(isinstance(v, str) for v in mapping.values()):
         raise UserError(f"--classes {path}: must be a mapping of KITTI types to class names")
-    return {str(kind): name for kind, name in mapping.items()}
+    return mapping
 
 
 def class_of(kind: str, mapping: Mapping[str, str] | None) -> str | None:

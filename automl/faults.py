@@ -1,0 +1,138 @@
+"""Full disks, read-only folders, damaged files, databases out of reach: what the operating system and the storage
+raise, as one message each. Nothing else is caught: a bug keeps its traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from automl.errors import AutoMLError, StorageError, UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
+ENOUGH_BYTES = 256 << 10  # less free is a full disk: SQLite then says no more than "disk I/O error"
+STUDY_GONE = "Record does not exist."  # the text of Optuna's KeyError
+# What SQLite says, and what it means. The database of a run lies in its folder.
+DAMAGED = ("malformed", "not a database", "no such table", "no such column", "file is encrypted")
+
+
+@contextlib.contextmanager
+def told_of(root: Path, url: str | None = None) -> Iterator[None]:
+    """Raise what the storage or the operating system raises within as an error of ours, with what to do about the
+    run in `root`, whose database is at `url` (None: in the folder)."""
+    try:
+        yield
+    except AutoMLError:
+        raise
+    except Exception as error:
+        if (message := told(error, root, url)) is None:
+            raise
+        raise message from None
+
+
+def told(error: BaseException, root: Path | None = None, url: str | None = None) -> AutoMLError | None:
+    """The error of ours for a fault of disk or database, else None."""
+    for cause in causes(error):
+        if isinstance(cause, OSError):
+            return _of_system(cause, root)
+        if isinstance(cause, sqlite3.Error):
+            return _of_sqlite(cause, root)
+        if _is_of_database(cause):
+            return _of_server(cause, root, url)
+    if isinstance(error, KeyError) and error.args == (STUDY_GONE,):
+        return UserError(
+            f"{_where(root)}: its study has been deleted from the database while it ran, and cannot go on; the trials' "
+            f"specs and checkpoints are still in its folder; put the database's backup back, or start a new run"
+        )
+    return None
+
+
+def no_space(root: Path | None, path: object = None) -> AutoMLError:
+    """What to say, and do, when a disk is full."""
+    place = Path(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else root
+    then = f"automl resume {root}" if root else "try again"
+    return StorageError(f"no space left on {_mount(place) if place else 'the disk'}; free some and: {then}")
+
+
+def is_full(root: Path) -> bool:
+    """Whether the disk of a run folder has no room left."""
+    return shutil.disk_usage(root).free < ENOUGH_BYTES
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what it was raised from, and what database libraries wrap."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        original = getattr(error, "orig", None)  # sqlalchemy's DBAPIError
+        error = original if isinstance(original, BaseException) else error.__cause__
+
+
+def _of_system(error: OSError, root: Path | None) -> AutoMLError | None:
+    name = error.filename
+    if error.errno in FULL:
+        return no_space(root, name)
+    where = os.fsdecode(name) if isinstance(name, (str, bytes)) else str(name or root or "")
+    if error.errno is None or not where:
+        return None
+    if error.errno in NOT_ALLOWED:
+        return UserError(f"{where}: {_words(error)}; this must be a place that can be read and written")
+    return StorageError(f"{where}: {_words(error)}")
+
+
+def _words(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()
+
+
+def _of_sqlite(error: sqlite3.Error, root: Path | None) -> AutoMLError | None:
+    text, where = str(error), f"{_where(root)}/study.db" if root else "the run's study.db"
+    if "disk is full" in text or ("disk I/O" in text and root and is_full(root)):
+        return no_space(root)
+    if any(words in text for words in DAMAGED):
+        return UserError(f"{where}: is damaged ({text}); put a copy of it back, or start a new run")
+    if "readonly" in text:
+        return UserError(f"{where}: cannot be written ({text})")
+    if type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError):  # the others tell of a wrong program
+        return StorageError(f"{where}: {text}{_resume(root)}")
+    return None
+
+
+def _is_of_database(error: BaseException) -> bool:
+    """Whether a database server's driver raised it for a reason outside the program."""
+    sqlalchemy: Any = sys.modules.get("sqlalchemy")
+    if sqlalchemy is None or not isinstance(error, sqlalchemy.exc.DBAPIError):
+        return False
+    kinds = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)
+    return isinstance(error, kinds) and not isinstance(error.orig, sqlite3.Error)
+
+
+def _of_server(error: Any, root: Path | None, url: str | None) -> AutoMLError:
+    from automl.database_url import shown, without_secrets
+
+    said = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
+    said = without_secrets(said, url) if url else said
+    return StorageError(f"the database{f' {shown(url)}' if url else ''}: {said}{_resume(root)}")
+
+
+def _where(root: Path | None) -> str:
+    return str(root) if root else "the run"
+
+
+def _resume(root: Path | None) -> str:
+    return f"; once that is mended: automl resume {root}" if root else ""
+
+
+def _mount(path: Path) -> Path:
+    """Where the file system of a path is mounted."""
+    path = path.absolute()
+    while not os.path.ismount(path) and path != path.parent:
+        path = path.parent
+    return path
