@@ -94,18 +94,21 @@ class DeformableDETR(nn.Module):
         images: torch.Tensor,
         mask: torch.Tensor | None = None,
         targets: list[dict[str, Any]] | None = None,
+        chosen: torch.Tensor | None = None,
     ) -> dict[str, Any]:
         """images [B, 3, H, W] normalised; mask [B, H, W] bool, True on padding (at the bottom and right), or None
-        without padding; targets (labels, boxes_cxcywh) add the training's own queries, in training mode alone.
+        without padding; targets (labels, boxes_cxcywh) add the training's own queries, in training mode alone;
+        two-stage, chosen [B, Q]: the cells to start from in place of the best, to compare two computations.
 
         Returns pred_logits [B, Q, K], pred_boxes [B, Q, 4] (cxcywh, 0-1 of the unpadded image); with aux_loss,
         aux_outputs: the same of every earlier decoder layer; two-stage, enc_outputs: the same of the S cells, and
-        Q is S when the maps have fewer cells than there are queries. In training, hybrid_outputs and
-        noised_outputs: the same of the extra queries, every layer; and `noised`, what the latter were made from.
+        which of them were `chosen` [B, Q]; Q is S when the maps have fewer cells than there are queries. In training,
+        hybrid_outputs and noised_outputs: the same of the extra queries, every layer; and `noised`, what the latter
+        were made from.
         """
         memory, shapes, ratios, padding = self.encode(images, mask)
         training = self.training and targets is not None
-        content, position, reference, cells = self.start(memory, shapes, ratios, padding, training)
+        content, position, reference, cells = self.start(memory, shapes, ratios, padding, training, chosen)
         counts = {"": min(self.num_queries, content.shape[1])}
         counts["hybrid_outputs"] = content.shape[1] - counts[""]
         blocked = noised = None
@@ -183,10 +186,11 @@ class DeformableDETR(nn.Module):
         ratios: torch.Tensor,
         padding: torch.Tensor | None,
         hybrid: bool = False,
+        chosen: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor] | None]:
         """What the decoder starts from: content and position [B, Q, C], reference [B, Q, 2 or 4]; and, two-stage,
-        logits [B, S, K] and boxes [B, S, 4] of all cells, of which the Q best by class 0 are taken. With `hybrid`
-        the queries of hybrid matching follow."""
+        logits [B, S, K] and boxes [B, S, 4] of all cells, of which the Q best by class 0 are taken, or those `chosen`
+        [B, Q]. With `hybrid` the queries of hybrid matching follow."""
         embeds = [
             e.weight for e in (self.query_embed, self.hybrid_embed if hybrid else None) if e is not None
         ]
@@ -197,18 +201,22 @@ class DeformableDETR(nn.Module):
             return content, position, self.transformer.reference_points(position).float().sigmoid(), None
         features, proposals = self.transformer.propose(memory, shapes, ratios, padding)
         logits = self.class_embed[-1](features)
-        box_logits = self.bbox_embed[-1](features).float() + proposals
-        wanted = self.num_queries + (self.hybrid_queries if hybrid else 0)
-        score = logits[..., 0].float()
+        boxes = (self.bbox_embed[-1](features).float() + proposals).sigmoid()
+        if chosen is None:
+            wanted = self.num_queries + (self.hybrid_queries if hybrid else 0)
+            chosen = self._best(logits[..., 0].float(), wanted, padding)
+        reference = boxes.gather(1, chosen[..., None].expand(-1, -1, 4)).detach()
+        position, content = self.transformer.embed_boxes(reference)
+        if self.query_embed is not None and learned is not None:
+            content = learned[:, : chosen.shape[1]]
+        return content, position, reference, {"pred_logits": logits, "pred_boxes": boxes, "chosen": chosen}
+
+    def _best(self, score: torch.Tensor, count: int, padding: torch.Tensor | None) -> torch.Tensor:
+        """The cells [B, Q] with the highest of the scores [B, S]."""
         if self.exact_padding and padding is not None and not self.training:
             # The published network takes cells of padding, too, when there are few better ones.
             score = score.masked_fill(padding, float("-inf"))
-        best = score.topk(min(wanted, score.shape[1]), dim=1).indices
-        reference = box_logits.gather(1, best[..., None].expand(-1, -1, 4)).detach().sigmoid()
-        position, content = self.transformer.embed_boxes(reference)
-        if self.query_embed is not None and learned is not None:
-            content = learned[:, : best.shape[1]]
-        return content, position, reference, {"pred_logits": logits, "pred_boxes": box_logits.sigmoid()}
+        return score.topk(min(count, score.shape[1]), dim=1).indices
 
     def _start_noised(
         self, noised: Noised, coordinates: int
@@ -224,14 +232,17 @@ class DeformableDETR(nn.Module):
         return self.denoising.content(noised), position, boxes[..., :coordinates]
 
     def query(
-        self, memory: torch.Tensor, shapes: Shapes, ratios: torch.Tensor, padding: torch.Tensor | None
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Run the decoder over the encoder's memory [B, S, C]: per layer states [B, Q, C] and reference boxes."""
-        content, position, reference, _ = self.start(memory, shapes, ratios, padding)
+        self, memory: torch.Tensor, shapes: Shapes, ratios: torch.Tensor, padding: torch.Tensor | None,
+        chosen: torch.Tensor | None = None,
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor], dict[str, torch.Tensor] | None]:  # fmt: skip
+        """Run the decoder over the encoder's memory [B, S, C]: per layer states [B, Q, C] and reference boxes; and
+        the cells, see `start`."""
+        content, position, reference, cells = self.start(memory, shapes, ratios, padding, chosen=chosen)
         refine = self.bbox_embed if self.refine else None
-        return self.transformer.decode(
+        states, references = self.transformer.decode(
             content, position, reference, memory, shapes, ratios, padding, refine, self.look_twice
         )
+        return states, references, cells
 
     def read(self, layer: int, state: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
         """A decoder layer's predictions from its states [B, Q, C] and reference [B, Q, 2 or 4]."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from torch import nn
@@ -21,16 +22,18 @@ from torch import nn
 from model.detector import DeformableDETR
 from model.errors import ModelError, UserError
 from model.position import sine_embedding
-from model.transformer import encoder_reference, refined
+from model.transformer import encoder_reference
 
 EXPORTER_OPSET = 18
 TOLERANCE = 1e-4  # largest difference to torch that is let through, logits and boxes
 BATCHES = (1, 3)  # batch sizes compared when the batch is dynamic
-TWO_STAGE_DRAWS = 8
+OUTPUTS = ("pred_logits", "pred_boxes")
+CELLS = ("cell_logits", "cell_boxes", "chosen_cells")  # tensors inside a two-stage graph, see `compare`
 
 
 class LeanDetector(nn.Module):
-    """inputs [B, 3, H, W] of one size, without padding -> (pred_logits, pred_boxes) of the last decoder layer.
+    """inputs [B, 3, H, W] of one size, without padding -> (pred_logits, pred_boxes) of the last decoder layer; from a
+    two-stage model also the logits [B, S, K] and boxes [B, S, 4] of all cells and the chosen ones [B, Q].
 
     Position embeddings and the encoder's references depend on the size alone, so they are constants here.
     """
@@ -54,16 +57,15 @@ class LeanDetector(nn.Module):
         self.register_buffer("position", torch.cat(positions, dim=1).detach())
         self.register_buffer("reference", encoder_reference(self.shapes, self.ratios))
 
-    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, inputs: torch.Tensor, chosen: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
         detector = self.detector
         x = torch.cat([m.flatten(2).transpose(1, 2) for m in detector.project(inputs)], dim=1)
         for layer in detector.transformer.encoder.layers:
             x = layer(x, self.position, self.reference, self.shapes, None)
-        states, references = detector.query(x, self.shapes, self.ratios, None)
+        states, references, cells = detector.query(x, self.shapes, self.ratios, None, chosen)
         last = len(states) - 1
-        return detector.class_embed[last](states[last]), refined(
-            detector.bbox_embed[last](states[last]), references[last]
-        )
+        found = detector.read(last, states[last], references[last])
+        return (*(found[name] for name in OUTPUTS), *(cells.values() if cells is not None else ()))
 
 
 def export(
@@ -80,6 +82,7 @@ def export(
     graph = _exported(lean, example, batch < 0, max(opset, EXPORTER_OPSET))
     _name_by_module(graph)
     graph = _slimmed(graph)
+    del graph.graph.output[len(OUTPUTS) :]  # the cells stay tensors of the graph, under their names
     if opset < EXPORTER_OPSET:
         _down_to_17(graph)
     onnx.checker.check_model(graph, full_check=True)
@@ -97,37 +100,50 @@ def compare(
 ) -> dict[str, float]:
     """The largest absolute differences between ONNX Runtime and torch. Raises `ModelError` above TOLERANCE.
 
-    Two-stage, rounding may exchange two cells of nearly equal score, and with them an image's queries: each place in
-    the batch is then given up to TWO_STAGE_DRAWS images, of which the most equal counts.
+    Two-stage, rounding may exchange cells of nearly equal score, and with them queries. So the cells are compared
+    before the choice, the chosen ones must have the scores of the best, and the rest is compared for the same choice.
     """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    draws = TWO_STAGE_DRAWS if lean.detector.two_stage else 1
-    worst = np.zeros(2)
+    names = [*OUTPUTS, *CELLS * lean.detector.two_stage]
+    session = onnxruntime.InferenceSession(_showing(path, names), providers=["CPUExecutionProvider"])
+    found = []
     for batch in batches:
-        generator = torch.Generator().manual_seed(batch)
-        least = np.full((batch, 2), np.inf)
-        for _ in range(draws):
-            images = torch.randn(batch, 3, *size, generator=generator)
-            with torch.no_grad():
-                wanted = lean(images)
-            got = session.run(["pred_logits", "pred_boxes"], {"inputs": images.numpy()})
-            pairs = zip(wanted, got, strict=True)
-            found = np.stack([np.abs(a.numpy() - b).max(axis=(1, 2)) for a, b in pairs], axis=1)
-            closer = found.max(axis=1) < least.max(axis=1)
-            least[closer] = found[closer]
-            if least.max() <= TOLERANCE:
-                break
-        worst = np.maximum(worst, least.max(axis=0))
-    if not worst.max() <= TOLERANCE:
+        images = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(batch))
+        values = session.run(names, {"inputs": images.numpy()})
+        got = {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
+        with torch.no_grad():
+            wanted = dict(zip(names, lean(images, got.get(CELLS[2])), strict=True))
+        found.append(_differences(got, wanted))
+    worst = torch.stack(found).amax(0).tolist()
+    if not max(worst) <= TOLERANCE:
         raise ModelError(
             f"{path}: differs from torch by {worst[0]:.2g} (logits) and {worst[1]:.2g} (boxes), more than {TOLERANCE}"
         )
-    return {"max_abs_logits": float(worst[0]), "max_abs_boxes": float(worst[1])}
+    return {"max_abs_logits": worst[0], "max_abs_boxes": worst[1]}
 
 
-def _exported(lean: nn.Module, example: torch.Tensor, dynamic: bool, opset: int) -> onnx.ModelProto:
+def _showing(path: Path, names: Sequence[str]) -> bytes:
+    """The file with these of its tensors as outputs."""
+    graph = onnx.load(path)
+    shown = {output.name for output in graph.graph.output}
+    graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in shown)
+    return graph.SerializeToString()
+
+
+def _differences(got: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> torch.Tensor:
+    """[2]: the largest of logits, scores of the choice among them, and of boxes; infinite for a cell chosen twice."""
+    each = {name: float((got[name] - wanted[name]).abs().max()) for name in wanted if name != CELLS[2]}
+    logits, boxes = ([v for name, v in each.items() if name.endswith(kind)] for kind in ("logits", "boxes"))
+    if CELLS[2] in wanted:
+        scores, chosen = wanted[CELLS[0]][..., 0], got[CELLS[2]]
+        best = scores.topk(chosen.shape[1], dim=1).values
+        logits.append(float((scores.gather(1, chosen) - best).abs().max()))
+        logits += [math.inf] * int(not chosen.sort(dim=1).values.diff(dim=1).all())
+    return torch.tensor([max(logits), max(boxes)])
+
+
+def _exported(lean: LeanDetector, example: torch.Tensor, dynamic: bool, opset: int) -> onnx.ModelProto:
     shapes = {"inputs": {0: torch.export.Dim("batch", min=1, max=256)}} if dynamic else None
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its fused operator has no ONNX form
@@ -137,7 +153,7 @@ def _exported(lean: nn.Module, example: torch.Tensor, dynamic: bool, opset: int)
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 lean, (example,), dynamo=True, opset_version=opset, input_names=["inputs"],
-                output_names=["pred_logits", "pred_boxes"], dynamic_shapes=shapes, verbose=False,
+                output_names=[*OUTPUTS, *CELLS * lean.detector.two_stage], dynamic_shapes=shapes, verbose=False,
             )  # fmt: skip
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -106,12 +107,22 @@ def test_the_graph_s_outputs_are_those_of_the_whole_detector(
     folder, _ = each
     images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(9))
     mask = torch.zeros(3, 64, 64, dtype=torch.bool)
+    detector = lively(json.loads((folder / "partial.json").read_text()))
+    got, chosen = OrtRunner(str(folder / "model.onnx")).infer(images, mask), None
+    if detector.two_stage:
+        (chosen,) = chosen_cells(folder / "model.onnx", images)
     with torch.no_grad():
-        wanted = lively(json.loads((folder / "partial.json").read_text()))(images, mask)
-    got = OrtRunner(str(folder / "model.onnx")).infer(images, mask)
+        wanted = detector(images, mask, None, chosen)
     assert torch.allclose(got["pred_logits"], wanted["pred_logits"], atol=1e-4)
     assert torch.allclose(got["pred_boxes"], wanted["pred_boxes"], atol=1e-5)
     assert wanted["pred_boxes"].std() > 0.01  # else agreement would mean nothing
+
+
+def chosen_cells(path: Path, images: torch.Tensor) -> list[torch.Tensor]:
+    graph = onnx.load(path)
+    graph.graph.output.append(onnx.ValueInfoProto(name="chosen_cells"))
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    return [torch.from_numpy(v) for v in session.run(["chosen_cells"], {"inputs": images.numpy()})]
 
 
 def test_nodes_are_named_after_modules(made: tuple[Path, dict[str, Any]]) -> None:
@@ -155,17 +166,32 @@ def test_refusals_of_export(made: tuple[Path, dict[str, Any]], leaf: str, value:
     assert not (made[0] / "other.onnx").exists()
 
 
-def test_a_file_that_differs_from_torch_is_refused(
-    made: tuple[Path, dict[str, Any]], tiny: dict[str, Any], tmp_path: Path
-) -> None:
-    graph = onnx.load(made[0] / "model.onnx")
+def compared(made: tuple[Path, dict[str, Any]], graph: onnx.ModelProto) -> Any:
+    onnx.save(graph, made[0] / "bent.onnx")
+    detector = lively(json.loads((made[0] / "partial.json").read_text()))
+    return onnx_export.compare(LeanDetector(detector, 64, 64), made[0] / "bent.onnx", (64, 64), (1, 3))
+
+
+def test_a_file_that_differs_from_torch_is_refused(each: tuple[Path, dict[str, Any]]) -> None:
+    graph = onnx.load(each[0] / "model.onnx")
+    assert compared(each, graph)["max_abs_logits"] <= 1e-4
     for tensor in graph.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT and "class_embed" in tensor.name:
             values = onnx.numpy_helper.to_array(tensor) + 0.01
             tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), tensor.name))
-    onnx.save(graph, tmp_path / "bent.onnx")
     with pytest.raises(ModelError, match="differs from torch"):
-        onnx_export.compare(LeanDetector(lively(tiny), 64, 64), tmp_path / "bent.onnx", (64, 64), (1,))
+        compared(each, graph)
+
+
+def test_a_two_stage_file_that_takes_other_cells_is_refused(two_stage: tuple[Path, dict[str, Any]]) -> None:
+    """The outputs for the same choice are equal all the same."""
+    graph = onnx.load(two_stage[0] / "model.onnx")
+    (best,) = (node for node in graph.graph.node if node.op_type == "TopK")
+    attributes = [a for a in best.attribute if a.name != "largest"]
+    del best.attribute[:]
+    best.attribute.extend([*attributes, onnx.helper.make_attribute("largest", 0)])
+    with pytest.raises(ModelError, match="differs from torch"):
+        compared(two_stage, graph)
 
 
 def test_engine_without_tensorrt_says_what_is_missing(made: tuple[Path, dict[str, Any]]) -> None:

@@ -11,6 +11,7 @@ import torch
 from model import weights
 from model.build import build_model
 from model.errors import UserError
+from tests.model.choices import as_good_as_the_best
 
 transformers = pytest.importorskip("transformers")
 
@@ -73,7 +74,9 @@ def test_a_padded_batch_gives_what_transformers_gives(variant: str) -> None:
     images, mask = padded_batch()
     with torch.no_grad():
         wanted = theirs(pixel_values=images, pixel_mask=(~mask).long())
-        got = ours(images, mask)
+        # theirs has no other record of its choice
+        chosen = wanted.enc_outputs_class[..., 0].topk(100).indices if variant == "two-stage" else None
+        got = ours(images, mask, None, chosen)
     assert wanted.logits.std() > 0.1
     assert wanted.pred_boxes.std() > 0.01
     assert (wanted.logits[0] - wanted.logits[1]).abs().max() > 0.1
@@ -83,6 +86,7 @@ def test_a_padded_batch_gives_what_transformers_gives(variant: str) -> None:
         cells = wanted.enc_outputs_coord_logits.sigmoid()
         assert torch.allclose(got["enc_outputs"]["pred_boxes"], cells, rtol=0, atol=1e-6)
         assert torch.allclose(got["enc_outputs"]["pred_logits"], wanted.enc_outputs_class, rtol=0, atol=1e-5)
+        assert as_good_as_the_best(got["enc_outputs"]["pred_logits"][..., 0], chosen, atol=1e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -155,6 +159,17 @@ def test_two_stages_of_few_cells_give_as_many_queries() -> None:
     assert outputs["pred_boxes"].isfinite().all()
 
 
+def moved(cells: torch.Tensor, small: list[tuple[int, int]], large: list[tuple[int, int]]) -> torch.Tensor:
+    """Numbers of cells, counted over levels of the small sizes (H, W) -> the same cells counted over the large."""
+    where, offset = torch.empty(sum(h * w for h, w in small), dtype=torch.long), 0
+    start = 0
+    for (h, w), (height, width) in zip(small, large, strict=True):
+        rows = torch.arange(h)[:, None] * width + torch.arange(w)
+        where[start : start + h * w] = offset + rows.flatten()
+        start, offset = start + h * w, offset + height * width
+    return where[cells]
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_padding_a_batch_changes_no_detection_when_padding_is_exact(variant: str) -> None:
     """Sides that are no multiple of any stride; the neighbour is larger both ways."""
@@ -165,8 +180,19 @@ def test_padding_a_batch_changes_no_detection_when_padding_is_exact(variant: str
     batch = torch.randn(2, 3, 170, 200)
     batch[:1, :, :101, :131] = image
     mask[0, :101, :131], mask[1] = False, False
+    chosen = None
     with torch.no_grad():
-        alone, padded = detector(image), detector(batch, mask)
+        alone = detector(image)
+        if variant == "two-stage":
+            sizes = [[tuple(m.shape[2:]) for m in detector.project(x)] for x in (image, batch)]
+            own = detector(batch[1:])["enc_outputs"]["chosen"]
+            chosen = torch.cat([moved(alone["enc_outputs"]["chosen"], *sizes), own])
+        padded = detector(batch, mask, None, chosen)
+        if chosen is not None:
+            free = detector(batch, mask)["enc_outputs"]
+            scores = free["pred_logits"][..., 0].gather(1, free["chosen"])
+            best = padded["enc_outputs"]["pred_logits"][..., 0].gather(1, chosen)
+            assert torch.allclose(scores, best, rtol=0, atol=1e-5)
     assert (alone["pred_logits"][0] - padded["pred_logits"][0]).abs().max() <= 1e-5
     assert (alone["pred_boxes"][0] - padded["pred_boxes"][0]).abs().max() <= 1e-5
     assert (alone["pred_logits"][0] - padded["pred_logits"][1]).abs().max() > 0.1

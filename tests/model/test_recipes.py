@@ -19,6 +19,7 @@ from model.lightning import DetectorModule, moving_average, rate_factor
 from model.parameters import PARAMETERS, RECIPES
 from model.spec import default_spec, get, put, resolve
 from tests.conftest import with_data
+from tests.model.choices import as_good_as_the_best
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "facts" / "deformable_detr.json"
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:pytorch_lightning", "ignore::Warning:torch")
@@ -171,7 +172,11 @@ def test_what_training_adds_changes_no_prediction(tiny: dict[str, Any], two_stag
             if isinstance(norm, torch.nn.BatchNorm2d):
                 norm.eval()
     images = torch.randn(2, 3, 96, 96)
-    a, b = plain(images, None, two_images()), helped(images, None, two_images())
+    b = helped(images, None, two_images())
+    chosen = b["enc_outputs"]["chosen"][:, : b["pred_logits"].shape[1]] if two_stage else None
+    a = plain(images, None, two_images(), chosen)
+    if two_stage:
+        assert as_good_as_the_best(a["enc_outputs"]["pred_logits"][..., 0], chosen, atol=1e-5)
     assert b["noised_outputs"][0]["pred_logits"].shape[1] == 30
     assert b["hybrid_outputs"][0]["pred_logits"].shape[1] == 25
     assert torch.allclose(a["pred_logits"], b["pred_logits"], atol=1e-5)
