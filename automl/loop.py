@@ -26,7 +26,7 @@ from automl import earlier, handoff, recorded
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, UserError
 from automl.executors.base import Executor
-from automl.plan import Plan, prepare
+from automl.plan import Plan, fetch, prepare
 from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.storage import RunLock, open_storage
@@ -43,6 +43,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
     if folder.run_json.exists():
         raise UserError(f"{root} already holds a run; go on with it by: automl resume {root}")
     plan = prepare(request, root)
+    fetch(plan, root, progress.note)
     with RunLock(root):
         if plan.request.warm_start:
             earlier.bring(Path(plan.request.warm_start), root, plan.metric)
@@ -57,6 +58,7 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
         plan = recorded.restore(folder, changes)
         for warning in plan.warnings:
             progress.note(f"note: {warning}")
+        fetch(plan, folder.root, progress.note)
         folder.write_run(recorded.describe(plan, folder.root, folder.read_run()["study"]))
         return _search(plan, folder, progress)
 

@@ -63,7 +63,7 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     _check_files(model, base, folder.root)
     plan = Plan(
         request, model, searching, base, document.get("sources", {}), document.get("filled", {}), facts, [], space,
-        find_machine(request, base, model), metric.of_run(document), model.stages_of(request.stages), {}, engine_keys,
+        find_machine(request, base, model), metric.of_run(document), model.stages_of(request.stages), {}, "", engine_keys,
     )  # fmt: skip
     plan.warnings.extend(_differences(request, model, base, document.get("sources", {})))
     return plan

@@ -30,6 +30,8 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     console.print(
         f"\n[bold]Machine[/]  {on}, {machine.concurrency or 'as many as the cluster holds'} trial(s) at a time"
     )
+    if what.start:
+        console.print(f"Start    {what.start}", highlight=False, markup=False)
     request = what.request
     budget = [f"{request.trials} trials"] if request.trials else []
     budget += [f"{request.epochs} epochs"] if request.epochs else []

@@ -34,7 +34,10 @@ PURPOSE = {
 def _add_action(action: str) -> None:
     def command(
         spec: Path = typer.Option(
-            None, "-e", "--experiment", help="Spec file (YAML); without: defaults, and what a checkpoint says."
+            None,
+            "-e",
+            "--experiment",
+            help="Spec file (YAML); without: defaults, and what a checkpoint says.",
         ),
         overrides: list[str] = typer.Argument(
             None, metavar="KEY=VALUE ...", help="Leaves that replace the file's."

@@ -21,7 +21,9 @@ GPU_GFLOPS = 20_000.0  # sustained in fp32/TF32 training on a data-centre GPU; a
 STEP_OVERHEAD_S = 0.05
 
 STARTING_POINTS = ("train.pretrained_model_path", "train.resume_training_checkpoint_path")
-SCRATCH_BACKBONE = 0.5  # of train.optim.lr, where the backbone starts from nothing (studies/bccd_from_scratch)
+SCRATCH_BACKBONE = (
+    0.5  # of train.optim.lr, where the backbone starts from nothing (studies/bccd_from_scratch)
+)
 
 
 def inspect(spec: Mapping[str, Any], data_dir: str | None, work_dir: Path) -> dict[str, Any]:
@@ -30,14 +32,16 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None, work_dir: Path) -> di
     found = check.inspect(spec, data_dir, work_dir=work_dir)
     if found["problems"]:
         return found
-    begin = start.settle_once(completed(spec), work_dir)
+    begin = start.settle(completed(spec))
     fill, chosen = found["fill"], recipe(spec)
     fill["train.optim.lr_steps"] = [max(1, round(0.8 * int(get(spec, "train.num_epochs"))))]
     fill |= {"train.recipe": chosen, **RECIPES[chosen]}
     if begin.kind in start.NAMED:
         fill["train.start"] = begin.kind
     if begin.kind == "coco" and chosen != get(spec, "train.recipe"):
-        fill["model.mixed_selection"] = False  # the published decoder's contents come from the encoder's boxes
+        fill["model.mixed_selection"] = (
+            False  # the published decoder's contents come from the encoder's boxes
+        )
     if begin.kind == "scratch":
         fill["train.optim.lr_backbone"] = SCRATCH_BACKBONE * float(get(spec, "train.optim.lr"))
     found["warnings"] += [begin.warning] if begin.warning else []

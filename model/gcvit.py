@@ -55,7 +55,10 @@ def size_name(backbone: str) -> str | None:
 
 
 _TIMM = (  # (ours, timm's), applied in this order
-    (r"^levels\.(\d)\.downsample\.", lambda m: f"stages.{int(m[1]) + 1}.downsample."),  # there before the next level
+    (
+        r"^levels\.(\d)\.downsample\.",
+        lambda m: f"stages.{int(m[1]) + 1}.downsample.",
+    ),  # there before the next level
     (r"^levels\.", "stages."),
     (r"^patch_embed\.proj\.", "stem.conv1."),
     (r"^patch_embed\.conv_down\.", "stem.down."),

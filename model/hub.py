@@ -215,7 +215,7 @@ class _NoSuchFile(Unreachable):
 
 def _head(url: str) -> int | None:
     """Content-Length. In a thread: looking up a name knows no time limit of its own."""
-    found: list[int | None | Unreachable] = []
+    found: list[int | Unreachable | None] = []
     asking = threading.Thread(target=lambda: found.append(_ask(url)), daemon=True)
     asking.start()
     asking.join(PATIENCE_S + 1)
@@ -225,7 +225,7 @@ def _head(url: str) -> int | None:
     return answer
 
 
-def _ask(url: str) -> int | None | Unreachable:
+def _ask(url: str) -> int | Unreachable | None:
     request = urllib.request.Request(url, method="HEAD")
     for name, value in _authorization(url).items():
         request.add_unredirected_header(name, value)

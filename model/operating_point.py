@@ -27,9 +27,7 @@ class OperatingPoint:
         return asdict(self)
 
     def __str__(self) -> str:
-        return (
-            f"precision {self.precision:.3f}, recall {self.recall:.3f}, F1 {self.f1:.3f} at {self.threshold:.3f}"
-        )
+        return f"precision {self.precision:.3f}, recall {self.recall:.3f}, F1 {self.f1:.3f} at {self.threshold:.3f}"
 
 
 def best(ranked: Ranked, label: int | None = None) -> OperatingPoint | None:

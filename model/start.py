@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,6 @@ RESNETS = {
     "resnet_101": ("resnet101-63fe2227.pth", "resnet101-cd907fc2.pth"),
 }
 NAMED = ("auto", "coco", "imagenet", "scratch")
-KEPT = "start.json"  # in a run's folder: what `auto` was settled as, so that the run goes on as it began
 
 
 @dataclass(frozen=True)
@@ -199,19 +197,6 @@ def _existing(text: str, name: str) -> Path:
 # ---- before the first training --------------------------------------------------------------------------------
 
 
-def settle_once(spec: Mapping[str, Any], work_dir: Path) -> Start:
-    """`settle`, the same for a run that goes on as it was when it began."""
-    note = work_dir / KEPT
-    if get(spec, "train.start") == "auto" and note.is_file():
-        kept = str(json.loads(note.read_text())["start"])
-        return replace(settle(with_start(spec, kept)), warning="")
-    start = settle(spec)
-    if get(spec, "train.start") == "auto" and start.kind in NAMED:
-        work_dir.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps({"start": start.kind}) + "\n")
-    return start
-
-
 def describe(spec: Mapping[str, Any]) -> dict[str, Any]:
     """{"text": where training starts, "size": bytes to fetch or None, "cached": whether nothing is to be fetched}."""
     start = settle(spec)
@@ -229,14 +214,18 @@ def fetch(
     if start.kind in ("resume", "given"):
         return {}
     path = _fetched(start, say)
-    value = start.kind if start.kind != "file" else get(spec, "train.start")
-    if path is not None and folder is not None:
-        value = str(_copied(path, Path(folder)))
-    return {"train.start": value}
+    if path is None or folder is None:
+        local = start.kind == "file" and start.path is not None and isinstance(start.file, str)
+        own = str(Path(start.file).resolve()) if local else get(spec, "train.start")
+        return {"train.start": own if start.kind == "file" else start.kind}
+    return {"train.start": str(_copied(path, Path(folder)))}
 
 
 def fetch_named(
-    what: str, partial: Mapping[str, Any] | None = None, say: Callable[[str], None] = print, engine: bool = True
+    what: str,
+    partial: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = print,
+    engine: bool = True,
 ) -> str:
     """Fetch `coco` or `imagenet` weights for a (partial) train spec; `engine`: as `automl run` completes it. Returns
     where they are."""
@@ -292,14 +281,18 @@ def settled(spec: Spec) -> tuple[Spec, Start]:
     return with_start(spec, start.kind) if start.kind in NAMED else spec, start
 
 
-def load(detector: nn.Module, start: Start, spec: Mapping[str, Any], classes: list[dict[str, Any]]) -> list[str]:
+def load(
+    detector: nn.Module, start: Start, spec: Mapping[str, Any], classes: list[dict[str, Any]]
+) -> list[str]:
     """Fill a detector with what it starts from; `classes` are the training's [{"id", "name"}]. Returns sentences that
     say what was taken and what starts anew. Raises `UserError` for what does not fit at all."""
     from model import weights
 
     if start.kind == "given" and spec["train"]["pretrained_model_path"]:
         left = weights.load(detector, spec["train"]["pretrained_model_path"], spec["encryption_key"])
-        return [f"start anew, for the file lacks them or has other classes: {', '.join(left)}"] if left else []
+        return (
+            [f"start anew, for the file lacks them or has other classes: {', '.join(left)}"] if left else []
+        )
     if start.kind in ("resume", "given"):
         return []
     path = start.path or _fetched(start, print)
@@ -357,7 +350,9 @@ def _load_imagenet(detector: nn.Module, backbone: str, path: Path, file: Any) ->
     try:
         found = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=source).state_dict()
     except Exception as error:  # of torch, of safetensors, of timm's own reading
-        raise UserError(f"{path}: timm cannot read it as {name} ({str(error).splitlines()[0][:200]})") from None
+        raise UserError(
+            f"{path}: timm cannot read it as {name} ({str(error).splitlines()[0][:200]})"
+        ) from None
     if size:
         found = gcvit.from_timm(detector.get_submodule("backbone.0.body").state_dict(), found)
     _load_backbone(detector, backbone, found)

@@ -196,7 +196,6 @@ def is_detector(weights: Mapping[str, torch.Tensor]) -> bool:
     return any(re.search(r"(^|\.)decoder\.layers\.0\.", name) for name in weights)
 
 
-
 def published_names(weights: Mapping[str, torch.Tensor], wanted: Iterable[str]) -> Weights:
     """A detector's weights of any layout under our names."""
     if any(k.startswith(AVERAGE) for k in weights):

@@ -55,7 +55,9 @@ def run(spec: Spec) -> dict[str, Any]:
     if status:
         status.write("SUCCESS", "Inference finished.", {"images": len(pictures), "objects": count})
         hint = "" if count else f"; the highest score is {highest:.3f}: set inference.conf_threshold lower"
-        line = f"{count} objects with a score of at least {limit:.3f} ({source}) in {len(pictures)} images{hint}"
+        line = (
+            f"{count} objects with a score of at least {limit:.3f} ({source}) in {len(pictures)} images{hint}"
+        )
         print(f"{line}; pictures and labels: {folder}")
     return {"images": len(pictures), "detections": count, "folder": str(folder)}
 
