@@ -1,4 +1,4 @@
-"""`automl run | plan | resume | status | best | report | dashboard | space`: parses, then calls one function."""
+"""`automl run | plan | fetch | resume | status | best | report | dashboard | space`: parses, then calls one function."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from automl import __version__, faults
-from automl.errors import AutoMLError
+from automl.errors import AutoMLError, UserError
 from automl.interruption import Interrupted
 from automl.request import RunRequest, options, parse_time
 
@@ -102,6 +102,29 @@ app.command(epilog="Example: automl run --data data/ --trials 12 --time 1h", con
     _with_options(run)
 )
 app.command(epilog="Example: automl plan --demo", context_settings=MODEL_OPTIONS)(_with_options(plan, _SHOWN))
+
+
+def fetch(context: typer.Context, what: str, **given: Any) -> None:
+    """Fetch pretrained weights once, for every run of this machine."""
+    from automl import bundle, spec
+    from automl.plan import merge
+
+    request = make_request(context, given)
+    model = bundle.resolve(request.model)
+    bring = model.call("fetch_named")
+    if bring is None:
+        raise UserError(f"{model.name} has nothing to fetch (its skill_info has no entry_points.fetch_named)")
+    merged, _ = merge(request, model)
+    bring(what, spec.nest({name: spec.get(merged.spec, name) for name in merged.sources}))
+
+
+_WHAT = inspect.Parameter(
+    "what", inspect.Parameter.KEYWORD_ONLY, annotation=str,
+    default=typer.Argument(..., help="The name of the weights, such as coco or imagenet."),
+)  # fmt: skip
+app.command(epilog="Example: automl fetch imagenet --preset small", context_settings=MODEL_OPTIONS)(
+    _with_options(fetch, _WHAT)
+)
 
 
 @app.command(epilog="Example: automl resume results/model/20260101-120000 --trials 40")

@@ -28,7 +28,7 @@ from automl.errors import AutoMLError, UserError
 from automl.executors.base import Executor
 from automl.faults import told_of
 from automl.interruption import interruptible
-from automl.plan import Plan, prepare
+from automl.plan import Plan, fetch, prepare
 from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.storage import RunLock, open_storage
@@ -46,6 +46,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
         raise UserError(f"{root} already holds a run; go on with it by: automl resume {root}")
     with told_of(root, request.storage):
         plan = prepare(request, root)
+        fetch(plan, root, progress.note)
         with RunLock(root), interruptible(root):
             if plan.request.warm_start:
                 earlier.bring(Path(plan.request.warm_start), root, plan.metric)
@@ -60,6 +61,7 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
         plan = recorded.restore(folder, changes)
         for warning in plan.warnings:
             progress.note(f"note: {warning}")
+        fetch(plan, folder.root, progress.note)
         folder.write_run(recorded.describe(plan, folder.root, folder.read_run()["study"]))
         return _search(plan, folder, progress)
 

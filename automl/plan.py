@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class Plan:
     metric: Metric  # what the search makes better
     stages: tuple[Stage, ...] = ()  # what runs on the winner
     estimate: dict[str, Any] = field(default_factory=dict)
+    start: str = ""  # what trainings begin with, in the model's words
     engine_keys: dict[str, Any] = field(
         default_factory=dict
     )  # `search`, `try`: the spec file's words to the engine
@@ -82,11 +83,23 @@ def _prepare(request: RunRequest, work_dir: Path) -> Plan:
     machine, of_machine = find_machine(request, merged.spec, merged.sources, model)
     estimate = model.call("estimate")
     hours = estimate(merged.spec, facts, machine.gpus_per_trial) if estimate else {}
+    describe = model.call("describe_start")
+    begins = describe(merged.spec)["text"] if describe else ""
     notes += [*warnings, *of_machine, *foresee(model, request, merged.spec, searching)]
     return Plan(
         _absolute(request, model), model, searching, merged.spec, merged.sources, filled, facts, notes, space,
-        machine, metric, stages, hours, engine_keys,
+        machine, metric, stages, hours, begins, engine_keys,
     )  # fmt: skip
+
+
+def fetch(what: Plan, folder: Path, say: Callable[[str], None]) -> None:
+    """Bring what trainings start from to this machine before the first of them; on a cluster to the run's folder, which
+    all machines see. The plan's spec then says where it is."""
+    bring = what.bundle.call("fetch")
+    if bring is None:
+        return
+    for name, value in bring(what.spec, say, folder if what.request.ray_address else None).items():
+        spec.put(what.spec, name, value)
 
 
 def compile_for(

@@ -65,7 +65,7 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     machine, notes = find_machine(request, base, document.get("sources", {}), model)
     plan = Plan(
         request, model, searching, base, document.get("sources", {}), document.get("filled", {}), facts, notes, space,
-        machine, metric.of_run(document), model.stages_of(request.stages), {}, engine_keys,
+        machine, metric.of_run(document), model.stages_of(request.stages), {}, "", engine_keys,
     )  # fmt: skip
     plan.warnings.extend(_differences(request, model, base, document.get("sources", {})))
     return plan

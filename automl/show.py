@@ -40,6 +40,8 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     )
     at_a_time = machine.concurrency or "as many as the cluster holds"
     say(console, f"  {on}, {at_a_time} trial(s) at a time", "\nMachine")
+    if what.start:
+        say(console, f"    {what.start}", "Start")
     if not what.searching:
         say(console, "   off: one plain training of the spec", "Policy")
     else:

@@ -34,7 +34,7 @@ LOOK_S = 0.5  # a driver that starts waits so long for the lock, which `is_runni
 ADVISORY_LOCK = 0x6175746F6D6C  # "automl"
 
 
-def open_storage(url: str | None, run_root: Path, study: str | None = None) -> RDBStorage:
+def open_storage(url: str | None, run_root: Path, study: str | None = None) -> BaseStorage:
     """For the driver. `url` None: `<run>/study.db` in WAL mode, six times cheaper per ask than SQLite's default.
 
     Raises `UserError` when the database cannot be opened or is damaged, and, `study` named, when that study is gone
@@ -48,7 +48,7 @@ def open_storage(url: str | None, run_root: Path, study: str | None = None) -> R
             if study and not (path.exists() and path.stat().st_size):
                 _check_not_lost(url, run_root, study)
             _prepare(path)
-            storage = _sqlite(path, "rw")
+            storage: BaseStorage = _sqlite(path, "rw")
         else:
             storage = _server(url, run_root)
         if study and study not in {each.study_name for each in storage.get_all_studies()}:

@@ -13,7 +13,7 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 
 from model.errors import UserError
-from model.gcvit import SIZES, GCViT
+from model.gcvit import SIZES, GCViT, size_name
 
 STAGE_STRIDE = 4  # of stage 0; each later stage doubles it
 
@@ -44,12 +44,14 @@ class FrozenNorm(FrozenBatchNorm2d):
 
 
 def norm_of(spec: Mapping[str, Any]) -> str:
-    """`model.backbone_norm` with `auto` decided: frozen statistics make sense only for pretrained weights."""
-    norm = spec["model"]["backbone_norm"]
+    """`model.backbone_norm` with `auto` decided: frozen statistics make sense only for pretrained weights. A `train.start`
+    that is still `auto` loads nothing (`model/start.py` settles it before a training)."""
+    norm, train = spec["model"]["backbone_norm"], spec["train"]
     if norm != "auto":
         return str(norm)
-    pretrained = spec["model"]["pretrained_backbone_path"] or spec["train"]["pretrained_model_path"]
-    return "frozen" if pretrained else "batch"
+    pretrained = spec["model"]["pretrained_backbone_path"] or train["pretrained_model_path"]
+    starts = train.get("start", "scratch") not in ("scratch", "auto")  # an older checkpoint's spec lacks it
+    return "frozen" if pretrained or starts else "batch"
 
 
 def build_backbone(spec: Mapping[str, Any]) -> Backbone:
@@ -60,9 +62,9 @@ def build_backbone(spec: Mapping[str, Any]) -> Backbone:
         raise UserError("model.return_interm_indices must hold a stage from 0 to 3")
     if model["dilation"] and not name.startswith("resnet_"):
         raise UserError(f"model.dilation is for resnet_* backbones, but model.backbone is {name}")
-    if name in SIZES:
-        body: nn.Module = GCViT(SIZES[name], stages, spec["train"]["activation_checkpoint"])
-        backbone = Backbone(body, [SIZES[name].widths[i] for i in stages])
+    if gcvit := size_name(name):
+        body: nn.Module = GCViT(SIZES[gcvit], stages, spec["train"]["activation_checkpoint"])
+        backbone = Backbone(body, [SIZES[gcvit].widths[i] for i in stages])
     elif name.startswith("timm/"):
         backbone = _timm(name.removeprefix("timm/"), stages, norm)
     else:
@@ -133,6 +135,6 @@ def classifier_names(backbone: str) -> set[str]:
 
         with torch.device("meta"):
             return set(timm.create_model(backbone.removeprefix("timm/")).state_dict())
-    if backbone in SIZES:
+    if size_name(backbone):
         return {"head.", "norm.", "norm0.", "norm1.", "norm2.", "norm3.", "levels."}
     return {"fc.", "head.", "layer1.", "layer2.", "layer3.", "layer4."}

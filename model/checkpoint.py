@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from model.errors import UserError
-from model.spec import architecture_differences, get
+from model.parameters import MANDATORY, of_action
+from model.spec import Spec, architecture_differences, get, leaves, put
 
 LATEST = "dd_model_latest.pth"
 PREFIX = "model."  # the LightningModule holds the detector under this name
@@ -74,6 +76,81 @@ def check_spec(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], where: st
         )
 
 
+def complete(action: str, partial: Mapping[str, Any]) -> Spec:
+    """A partial spec with the `model.*` and `dataset.*` leaves, and the input size, of the checkpoint that it names,
+    under what it says itself. A folder in place of the checkpoint becomes the best one in it, which is printed."""
+    full = copy.deepcopy(dict(partial))
+    key = f"{action}.checkpoint"
+    text = get(partial, key)
+    if not isinstance(text, str) or text in ("", MANDATORY):
+        return full
+    if Path(text).is_dir():
+        path, what = best_in(Path(text))
+        print(f"{key}: {text} -> {path} ({what})")
+        put(full, key, str(path))
+    if not str(get(full, key)).endswith(".pth"):
+        return full
+    recorded = load(get(full, key), get(partial, "encryption_key", "") or "")["spec"]
+    params = {p.name: p for p in of_action(action)}
+    given = dict(leaves(partial, params))
+    said = {n: v for n, v in leaves(recorded, params) if n in params and n.startswith(("model.", "dataset."))}
+    for side in ("input_height", "input_width"):
+        if get(recorded, f"train.{side}"):
+            said[f"{action}.{side}"] = get(recorded, f"train.{side}")
+    for name, value in said.items():
+        if name not in given:
+            put(full, name, copy.deepcopy(value))
+    return full
+
+
+def best_in(folder: Path) -> tuple[Path, str]:
+    """(the checkpoint that scored best, what it scored) in the folder of a run, a trial or a training. Raises
+    `UserError` when there is none."""
+    winner = folder / "best" / "model.pth"
+    trials = sorted(folder.glob("trials/*/metrics.jsonl"))
+    if winner.is_file() and all(t.stat().st_mtime <= winner.stat().st_mtime for t in trials):
+        return winner, "the winner of the run"
+    if (folder / "model.pth").is_file():
+        return folder / "model.pth", "the winner of the run"
+    metric, maximize = _metric_of(folder)
+    found = [
+        (float(record[metric]), path.parent / record["checkpoint"], record["epoch"])
+        for path in (folder / "metrics.jsonl", folder / "train" / "metrics.jsonl", *trials)
+        for record in _records(path)
+        if isinstance(record.get(metric), (int, float)) and record.get("checkpoint")
+    ]
+    there = [row for row in found if row[1].is_file()]
+    if not there:
+        raise UserError(
+            f"{folder}: holds no checkpoint that was validated; name the folder of a run, a trial or a training"
+        )
+    value, path, epoch = max(there, key=lambda row: row[0] if maximize else -row[0])  # of equals the first
+    best = max(value for value, *_ in found) if maximize else min(value for value, *_ in found)
+    gone = "" if value == best else f"; {metric} {best:.4f} was reached, but its checkpoint is gone"
+    return path, f"epoch {int(epoch) + 1}, {metric} {value:.4f}{gone}"
+
+
+def _metric_of(folder: Path) -> tuple[str, bool]:
+    """(what the run was searched by, whether more is better); a training's own is val_mAP."""
+    for place in (folder, folder.parent.parent):
+        if (place / "run.json").is_file():
+            asked = json.loads((place / "run.json").read_text()).get("request", {}).get("metric") or "val_mAP"
+            name, _, direction = str(asked).partition(":")
+            return name, direction != "minimize" and "loss" not in name
+    return "val_mAP", True
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a metrics.jsonl; the last may be half written."""
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            yield record
+
+
 def build_from(path: str | Path, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """(detector in eval mode with the checkpoint's weights, checkpoint), after `check_spec`."""
     from model.backbone import norm_of
@@ -89,6 +166,12 @@ def build_from(path: str | Path, spec: Mapping[str, Any]) -> tuple[Any, dict[str
     detector = build_model(recorded)
     detector.load_state_dict(checkpoint["state_dict"], strict=True)
     return detector.eval(), checkpoint
+
+
+def threshold_of(checkpoint: Mapping[str, Any]) -> float | None:
+    """The score with the best F1 in the validation at which the checkpoint was written; None in older ones."""
+    value = get(checkpoint, "metrics.val_threshold")
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def link_latest(path: Path) -> None:

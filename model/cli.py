@@ -33,7 +33,12 @@ PURPOSE = {
 
 def _add_action(action: str) -> None:
     def command(
-        spec: Path = typer.Option(..., "-e", "--experiment", help="Spec file (YAML)."),
+        spec: Path = typer.Option(
+            None,
+            "-e",
+            "--experiment",
+            help="Spec file (YAML); without: defaults, and what a checkpoint says.",
+        ),
         overrides: list[str] = typer.Argument(
             None, metavar="KEY=VALUE ...", help="Leaves that replace the file's."
         ),
@@ -41,12 +46,23 @@ def _add_action(action: str) -> None:
         from model.spec import load
 
         resolved = load(action, spec, parse_overrides(overrides or []))
+        if action == "train":
+            _fetch_start(resolved)
         import_module(f"model.actions.{action}").run(resolved)
 
     epilog = (
         f"Example: deformable_detr {action} -e references/spec_template_{action}.yaml results_dir=results/a"
     )
     app.command(action, help=PURPOSE[action], epilog=epilog)(command)
+
+
+def _fetch_start(spec: dict[str, Any]) -> None:
+    """What the training starts from, brought here before it begins."""
+    from model import start
+    from model.spec import put
+
+    for name, value in start.fetch(spec).items():
+        put(spec, name, value)
 
 
 for _action in ACTIONS:
@@ -91,6 +107,20 @@ def convert(
     print(f"{found['train']} training and {found['val']} validation images in {target}")
     print(f"classes: {', '.join(f'{i} {name}' for name, i in found['classes'].items())}")
     print(f"left out: {left_out or 'nothing'}; next: automl run --model deformable_detr --data {target}")
+
+
+@app.command("fetch", epilog="Example: deformable_detr fetch imagenet model.backbone=resnet_18")
+def fetch(
+    what: str = typer.Argument(..., help="coco or imagenet."),
+    overrides: list[str] = typer.Argument(
+        None, metavar="KEY=VALUE ...", help="Leaves of the train spec that decide which weights fit."
+    ),
+) -> None:
+    """Fetch published weights once, for every training of this machine."""
+    from model import start
+    from model.spec import nest
+
+    start.fetch_named(what, nest(parse_overrides(overrides or [])), engine=False)
 
 
 @app.command("info")

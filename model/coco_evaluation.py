@@ -36,12 +36,23 @@ class Boxes:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """N detections that count, by falling score; a hit is an object that no better one has found."""
+
+    score: np.ndarray  # [N] float64
+    label: np.ndarray  # [N]
+    hit: np.ndarray  # [N] bool
+    objects: np.ndarray  # [K], of each class
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """T IoU thresholds, R recall thresholds, K classes, A areas, M detection limits; -1 where a class has no
     object of that area."""
 
     precision: np.ndarray  # [T, R, K, A], at the largest detection limit
     recall: np.ndarray  # [T, K, A, M]
+    ranked: Ranked  # at the lowest IoU threshold, objects of every area
 
 
 def evaluate(
@@ -71,7 +82,16 @@ def evaluate(
         for m, limit in enumerate(MAX_DETECTIONS):
             recall[:, label, area, m] = (own & (rank[rows] < limit)).sum(1) / count
         precision[:, :, label, area] = _precision(own, counted[area, :, rows], count)
-    return Evaluation(precision, recall)
+    ranked = _ranked(scores[order], found.label[order], hits[0, 0], counted[0, 0], objects[:, 0])
+    return Evaluation(precision, recall, ranked)
+
+
+def _ranked(
+    score: np.ndarray, label: np.ndarray, hit: np.ndarray, counted: np.ndarray, objects: np.ndarray
+) -> Ranked:
+    at = np.argsort(-score, kind="stable")
+    at = at[counted[at]]
+    return Ranked(score[at], label[at], hit[at], objects)
 
 
 def _precision(hits: np.ndarray, counted: np.ndarray, objects: int) -> np.ndarray:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from model import start
 from model.data import check
-from model.parameters import RECIPES
-from model.spec import check_leaves, get
+from model.parameters import RECIPES, of_action
+from model.spec import check_leaves, get, put, resolve
 
 # GFLOP of one forward pass at 640x640, of which training makes three. Counted from the layers' shapes.
 BACKBONE_GFLOP = {"resnet_18": 30, "resnet_34": 60, "resnet_50": 67, "resnet_101": 128}
@@ -20,17 +21,32 @@ GPU_GFLOPS = 20_000.0  # sustained in fp32/TF32 training on a data-centre GPU; a
 STEP_OVERHEAD_S = 0.05
 
 STARTING_POINTS = ("train.pretrained_model_path", "train.resume_training_checkpoint_path")
+SCRATCH_BACKBONE = (
+    0.5  # of train.optim.lr, where the backbone starts from nothing (studies/bccd_from_scratch)
+)
 
 
 def inspect(spec: Mapping[str, Any], data_dir: str | None, work_dir: Path) -> dict[str, Any]:
-    """`model.data.check.inspect`, and what the recipe and the number of epochs determine: the learning-rate drop is
-    at about 80 % of the epochs unless the recipe names them. Raises `UserError` when a leaf is not valid by itself."""
+    """`model.data.check.inspect`, and what the start, the recipe and the number of epochs determine: the learning-rate
+    drop is at about 80 % of the epochs unless the recipe names them. Raises `UserError` when a leaf is not valid by
+    itself."""
     check_leaves("train", spec)
     found = check.inspect(spec, data_dir, work_dir=work_dir)
-    epochs = int(get(spec, "train.num_epochs"))
-    found["fill"]["train.optim.lr_steps"] = [max(1, round(0.8 * epochs))]
-    chosen = recipe(spec)
-    found["fill"] |= {"train.recipe": chosen, **RECIPES[chosen]}
+    if found["problems"]:
+        return found
+    begin = start.settle(completed(spec))
+    fill, chosen = found["fill"], recipe(spec)
+    fill["train.optim.lr_steps"] = [max(1, round(0.8 * int(get(spec, "train.num_epochs"))))]
+    fill |= {"train.recipe": chosen, **RECIPES[chosen]}
+    if begin.kind in start.NAMED:
+        fill["train.start"] = begin.kind
+    if begin.kind == "coco" and chosen != get(spec, "train.recipe"):
+        fill["model.mixed_selection"] = (
+            False  # the published decoder's contents come from the encoder's boxes
+        )
+    if begin.kind == "scratch":
+        fill["train.optim.lr_backbone"] = SCRATCH_BACKBONE * float(get(spec, "train.optim.lr"))
+    found["warnings"] += [begin.warning] if begin.warning else []
     return found
 
 
@@ -40,6 +56,16 @@ def recipe(spec: Mapping[str, Any]) -> str:
     chosen = str(get(spec, "train.recipe", "default"))
     given = any(get(spec, name) for name in STARTING_POINTS)
     return "dino" if chosen == "default" and not given and get(spec, "model.with_box_refine") else chosen
+
+
+def completed(partial: Mapping[str, Any]) -> dict[str, Any]:
+    """The full train spec with the engine's recipe under the leaves that differ from their defaults."""
+    full = resolve("train", partial)
+    chosen = RECIPES[recipe(full)]
+    given = {p.name: get(full, p.name) for p in of_action("train") if get(full, p.name) != p.default}
+    for name, value in (chosen | given).items():
+        put(full, name, value)
+    return full
 
 
 def estimate(spec: Mapping[str, Any], facts: Mapping[str, Any], gpus: int) -> dict[str, Any]:

@@ -7,6 +7,8 @@ are resized to a window; at 224x224 neither changes anything.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +46,47 @@ SIZES = {
     "gc_vit_large": Size(192, (3, 4, 19, 5), (6, 12, 24, 48), 2, 1e-5),
     "gc_vit_large_384": Size(192, (3, 4, 19, 5), (6, 12, 24, 48), 2, 1e-5, (12, 12, 24, 12)),
 }
+
+
+def size_name(backbone: str) -> str | None:
+    """The name in SIZES of gc_vit_tiny or, as NVIDIA writes it, gcvit_tiny; None for other backbones."""
+    name = re.sub(r"^gcvit_", "gc_vit_", backbone)
+    return name if name in SIZES else None
+
+
+_TIMM = (  # (ours, timm's), applied in this order
+    (
+        r"^levels\.(\d)\.downsample\.",
+        lambda m: f"stages.{int(m[1]) + 1}.downsample.",
+    ),  # there before the next level
+    (r"^levels\.", "stages."),
+    (r"^patch_embed\.proj\.", "stem.conv1."),
+    (r"^patch_embed\.conv_down\.", "stem.down."),
+    (r"^norm3\.", "stages.3.norm."),
+    (r"(?=relative_position_)", "rel_pos."),
+    (r"gamma([12])", r"ls\1.gamma"),
+    (r"q_global_gen\.to_q_global\.(\d)\.conv\.", lambda m: f"global_block.blocks.conv{int(m[1]) + 1}."),
+    (r"(down|downsample)\.conv\.", r"\1.conv_block."),
+    (r"(conv\d|conv_block)\.0\.", r"\1.conv_dw."),
+    (r"(conv\d|conv_block)\.2\.fc\.0\.", r"\1.se.fc1."),
+    (r"(conv\d|conv_block)\.2\.fc\.2\.", r"\1.se.fc2."),
+    (r"(conv\d|conv_block)\.3\.", r"\1.conv_pw."),
+)
+
+
+def timm_name(name: str) -> str:
+    """Our (NVIDIA's) name of a weight -> the one in timm's gcvit models."""
+    for ours, theirs in _TIMM:
+        name = re.sub(ours, theirs, name)
+    return name
+
+
+def from_timm(
+    wanted: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """timm's weights under our names and in our shapes; all but the norms of the earlier levels' maps, which it lacks."""
+    found = {n: weights[timm_name(n)].reshape(v.shape) for n, v in wanted.items() if timm_name(n) in weights}
+    return found | {n: v for n, v in wanted.items() if n.endswith("relative_position_index")}
 
 
 class SqueezeExcite(nn.Module):

@@ -19,8 +19,9 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from model import checkpoint as ckpt
+from model import operating_point
 from model.build import build_criterion, build_model
-from model.coco_metrics import CocoMetrics
+from model.coco_metrics import CocoMetrics, summarise
 from model.distributed import gather
 from model.encryption import encrypt
 from model.errors import UserError
@@ -94,7 +95,7 @@ class DetectorModule(pl.LightningModule):
     """Trains the detector of `spec`, validates by loss and COCO metrics.
 
     `classes` ([{"id", "name"}]) travels in the checkpoint. After a validation, `val_metrics` holds `val_loss`,
-    `val_mAP` and `val_mAP50`.
+    `val_mAP` and `val_mAP50`, and, where anything is found, `val_threshold` and `val_f1`: the score with the best F1.
     """
 
     def __init__(self, spec: Mapping[str, Any], classes: list[dict[str, Any]], val_data: Any = None) -> None:
@@ -196,8 +197,11 @@ class DetectorModule(pl.LightningModule):
         self.val_metrics = {"val_loss": loss / max(1.0, boxes)}
         metrics = CocoMetrics(self.val_data, class_ids=self.spec["dataset"]["eval_class_ids"] or None)
         metrics.update(gather(self._predictions))
-        scores = metrics.compute()
+        evaluation = metrics.evaluate()
+        scores = summarise(evaluation, metrics.categories())
         self.val_metrics |= {"val_mAP": float(scores["mAP"]), "val_mAP50": float(scores["mAP50"])}
+        if (point := operating_point.best(evaluation.ranked)) is not None:
+            self.val_metrics |= {"val_threshold": point.threshold, "val_f1": point.f1}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint |= {"spec": dict(self.spec), "classes": self.classes, "metrics": dict(self.val_metrics)}

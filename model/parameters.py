@@ -47,8 +47,10 @@ class Param:
 # fmt: off
 SOURCE = {"image_dir": "", "json_file": ""}
 SCALES = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]
-GCVIT = tuple(f"gc_vit_{s}" for s in ("xxtiny", "xtiny", "tiny", "small", "base", "large", "large_384"))
+GCVIT_SIZES = ("xxtiny", "xtiny", "tiny", "small", "base", "large", "large_384")
+GCVIT = tuple(f"{word}_{size}" for word in ("gc_vit", "gcvit") for size in GCVIT_SIZES)  # TAO's names and NVIDIA's own
 RESNETS = ("resnet_18", "resnet_34", "resnet_50", "resnet_101")
+NO_PATHS = {"train.pretrained_model_path": [""], "model.pretrained_backbone_path": [""]}
 CROP_PIPELINE = {"dataset.augmentation.fixed_random_crop": [None]}
 
 DATASET = (
@@ -138,6 +140,7 @@ TRAIN = (
     Param("train.cudnn.benchmark", "bool", False, "Let cuDNN time its algorithms and keep the fastest."),
     Param("train.cudnn.deterministic", "bool", True, "Only deterministic cuDNN algorithms."),
     Param("train.freeze", "list", [], "Dotted module paths whose parameters do not train, such as backbone or transformer.encoder.", item="string", automl=False),
+    Param("train.start", "categorical", "auto", "What training starts from: coco (the published detectors), imagenet (the backbone alone), scratch, or the path or URL of weights in any layout, fitted to this network; auto: coco where it fits, else imagenet, else scratch, by what is on this machine or can be fetched. The two paths to pretrained weights win. Ours.", enum=("auto", "coco", "imagenet", "scratch"), pattern=r"^.*[./].*$", active_when=NO_PATHS),
     Param("train.pretrained_model_path", "string", "", "Weights to start from (own, official, Hugging Face or TAO names); class heads are left out when the class count differs."),
     Param("train.resume_training_checkpoint_path", "string", "", "A checkpoint to go on from: weights, optimizer, schedule and epoch."),
     Param("train.input_height", "int", None, "With input_width: every image becomes exactly this high, aspect not kept. null: published resizing.", 1, nullable=True),
@@ -210,7 +213,7 @@ EVALUATE = (
 
 INFERENCE = (
     *_devices("inference"),
-    Param("inference.conf_threshold", "float", 0.5, "Detections below this score are not written.", actions=("inference",)),
+    Param("inference.conf_threshold", "float", None, "Detections below this score are not written. null: the model file's own, the best F1 on validation; 0.5 where it has none.", nullable=True, actions=("inference",)),
     Param("inference.input_height", "int", 640, "Height in px that images are resized to.", 32, nullable=True, actions=("inference",)),
     Param("inference.input_width", "int", 640, "Width in px that images are resized to.", 32, nullable=True, actions=("inference",)),
     Param("inference.color_map", "collection", {}, "Class name -> colour of its boxes; a class not named gets a fixed colour of its own.", automl=False, actions=("inference",)),

@@ -27,6 +27,7 @@ ARCHITECTURE = tuple(
     "model.dilation model.hidden_dim model.nheads model.enc_layers model.dec_layers model.dim_feedforward "
     "model.enc_n_points model.dec_n_points model.num_queries model.with_box_refine model.two_stage model.mixed_selection model.tao_compat".split()
 )
+FROM_CHECKPOINT = ("evaluate", "inference", "export")  # actions for which a checkpoint of ours says the rest
 
 
 def get(spec: Mapping[str, Any], name: str, default: Any = None) -> Any:
@@ -63,10 +64,12 @@ def resolve(action: str, partial: Mapping[str, Any], where: str = "spec") -> Spe
     Raises `UserError` with every unknown key, wrong type, broken bound and broken rule at once.
     """
     given = check_leaves(action, partial, where)
+    params = {p.name: p for p in of_action(action)}
     spec = default_spec(action)
     recipe = RECIPES[given.get("train.recipe", "default")]
     for name, value in {**recipe, **given}.items():
-        put(spec, name, copy.deepcopy(value))
+        keys = params[name].default if params[name].type == "collection" else {}
+        put(spec, name, copy.deepcopy({**keys, **value} if keys and isinstance(value, dict) else value))
     if problems := [f"{where}: {line}" for line in broken_rules(spec)]:
         raise UserError("\n".join(problems))
     return spec
@@ -78,7 +81,7 @@ def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -
     Raises `UserError` with every unknown key, wrong type and broken bound at once.
     """
     params = {p.name: p for p in of_action(_known_action(action))}
-    given = dict(_leaves(partial, params))
+    given = dict(leaves(partial, params))
     problems = [f"{where}: {_unknown(name, action, params)}" for name in given if name not in params]
     for name, value in given.items():
         if name in params and (wrong := check_value(params[name], value)):
@@ -88,8 +91,21 @@ def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -
     return given
 
 
-def load(action: str, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Spec:
-    """Read a YAML spec file, apply `{dotted name: value}` overrides, resolve."""
+def load(action: str, path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Spec:
+    """Read a YAML spec file (None: an empty one), apply `{dotted name: value}` overrides, add what the checkpoint says
+    that the action is given (`model/checkpoint.py`), resolve."""
+    document = _read_document(Path(path)) if path is not None else {}
+    for name, value in (overrides or {}).items():
+        put(document, name, value)
+    where = "command line" if path is None else str(path)
+    if action in FROM_CHECKPOINT:
+        from model.checkpoint import complete
+
+        document = complete(action, document)
+    return resolve(action, document, where)
+
+
+def _read_document(path: Path) -> Spec:
     try:
         document = read_yaml(Path(path))
     except DocumentError as error:
@@ -99,9 +115,15 @@ def load(action: str, path: str | Path, overrides: Mapping[str, Any] | None = No
     document = {} if document is None else document
     if not isinstance(document, dict):
         raise UserError(f"{path}: a spec must be a mapping, but got {type(document).__name__}")
-    for name, value in (overrides or {}).items():
-        put(document, name, value)
-    return resolve(action, document, where=str(path))
+    return document
+
+
+def nest(values: Mapping[str, Any]) -> Spec:
+    """{dotted name: value} -> nested dict."""
+    spec: Spec = {}
+    for name, value in values.items():
+        put(spec, name, value)
+    return spec
 
 
 def require(spec: Mapping[str, Any], *names: str) -> None:
@@ -119,12 +141,16 @@ def check_value(param: Param, value: Any) -> str | None:
         return None
     if param.enum is not None and value not in param.enum:
         if not (param.pattern and isinstance(value, str) and re.match(param.pattern, value)):
-            return f"one of {', '.join(map(str, param.enum))}"
+            return f"one of {', '.join(map(str, param.enum))}{_or_else(param)}"
     if not _has_type(param, value):
         return _wanted(param)
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not _in_bounds(param, value):
         return _wanted(param)
     return None
+
+
+def _or_else(param: Param) -> str:
+    return {"train.start": ", or a path or URL", "model.backbone": ", or timm/<name>"}.get(param.name, "")
 
 
 def broken_rules(spec: Mapping[str, Any]) -> list[str]:
@@ -178,7 +204,12 @@ def architecture_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list
     """The architecture-shaping leaves in which two specs differ, as `name: value in a, value in b`."""
     default = {p.name: p.default for p in PARAMETERS}  # of leaves that an older checkpoint does not know
     values = [(n, get(a, n, default[n]), get(b, n, default[n])) for n in ARCHITECTURE]
-    return [f"{n}: {x!r}, {y!r}" for n, x, y in values if x != y]
+    return [f"{n}: {x!r}, {y!r}" for n, x, y in values if _same_network(x) != _same_network(y)]
+
+
+def _same_network(value: Any) -> Any:
+    """NVIDIA's own names of the GCViT backbones and TAO's mean the same."""
+    return re.sub(r"^gcvit_", "gc_vit_", value) if isinstance(value, str) else value
 
 
 def _known_action(action: str) -> str:
@@ -187,14 +218,14 @@ def _known_action(action: str) -> str:
     return action
 
 
-def _leaves(
+def leaves(
     node: Mapping[str, Any], params: Mapping[str, Param], prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
     """(dotted name, value) of every leaf; a mapping that is itself a parameter (a collection) is one leaf."""
     for key, value in node.items():
         name = f"{prefix}{key}"
         if name not in params and isinstance(value, Mapping):
-            yield from _leaves(value, params, f"{name}.")
+            yield from leaves(value, params, f"{name}.")
         else:
             yield name, value
 
@@ -220,7 +251,9 @@ def _has_type(param: Param, value: Any) -> bool:
     if isinstance(value, list) and param.item == "source":
         return all(isinstance(v, dict) and set(v) == set(SOURCE) and _texts(v) for v in value)
     if isinstance(value, list) and param.item:
-        return all(isinstance(v, _ITEMS[param.item]) and not isinstance(v, bool) and _finite(v) for v in value)
+        return all(
+            isinstance(v, _ITEMS[param.item]) and not isinstance(v, bool) and _finite(v) for v in value
+        )
     if isinstance(value, dict) and param.default:
         return set(value) <= set(param.default) and _texts(value)
     return _finite(value)

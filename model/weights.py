@@ -97,12 +97,16 @@ def save(detector: nn.Module, layout: str) -> Weights:
     return hugging_face_names(state, version=4 if layout.endswith("v4") else 5)
 
 
-def load_backbone(body: nn.Module, path: str | Path, beyond: Iterable[str]) -> None:
-    """Fill a backbone from a classifier's file (torchvision, timm, EfficientNet-PyTorch, NVIDIA or TAO names). What
+def load_backbone(
+    body: nn.Module, source: str | Path | Mapping[str, torch.Tensor], beyond: Iterable[str]
+) -> None:
+    """Fill a backbone from a classifier's file or state dict (torchvision, timm, EfficientNet-PyTorch, NVIDIA or TAO names). What
     begins with a name in `beyond` (the classifier's head, stages that the body lacks) is dropped, and so are TAO's
     averages (`ema_`). A GCViT's norms of its outputs keep their start where the file has none. Raises `UserError` for
     anything else that does not fit."""
-    wanted, beyond, found = body.state_dict(), tuple(beyond), read(path)
+    path = source if isinstance(source, (str, Path)) else "the state dict"
+    wanted, beyond = body.state_dict(), tuple(beyond)
+    found = read(source) if isinstance(source, (str, Path)) else dict(source)
     if any(k.startswith("_blocks.") for k in found):
         found = _from_efficientnet_pytorch(found, beyond)
     flat = {k.replace(".", "_"): k for k in wanted}  # timm's extractors write some dots as underscores
@@ -155,6 +159,11 @@ def _from_efficientnet_pytorch(weights: Weights, timm_names: Iterable[str]) -> W
 
 def read(path: str | Path, key: str = "") -> Weights:
     """The tensors of a .pth, .bin or .safetensors file, whatever they are wrapped in. Raises `UserError`."""
+    return read_named(path, key)[0]
+
+
+def read_named(path: str | Path, key: str = "") -> tuple[Weights, dict[int, str] | None]:
+    """(tensors, {category id: name} where the file is a checkpoint of ours and says so, else None)."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
@@ -162,12 +171,13 @@ def read(path: str | Path, key: str = "") -> Weights:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
+            return load_file(path), None
         document: Any = checkpoint.read(path, key)
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"{path}: not a readable weights file ({str(error).splitlines()[0][:200]})") from None
+    classes = document.get("classes") if isinstance(document, Mapping) and "spec" in document else None
     while isinstance(document, Mapping) and not any(isinstance(v, torch.Tensor) for v in document.values()):
         inner = next((document[key] for key in WRAPPERS if key in document), None)
         if inner is None and "state_dict_encrypted" in document:
@@ -177,7 +187,13 @@ def read(path: str | Path, key: str = "") -> Weights:
         document = inner
     if not isinstance(document, Mapping):
         raise UserError(f"{path}: holds no weights but one {type(document).__name__}")
-    return {str(k): v for k, v in document.items() if isinstance(v, torch.Tensor)}
+    weights = {str(k): v for k, v in document.items() if isinstance(v, torch.Tensor)}
+    return weights, {int(c["id"]): str(c["name"]) for c in classes} if classes else None
+
+
+def is_detector(weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether these are a whole detector's, in any layout, and not a backbone's."""
+    return any(re.search(r"(^|\.)decoder\.layers\.0\.", name) for name in weights)
 
 
 def published_names(weights: Mapping[str, torch.Tensor], wanted: Iterable[str]) -> Weights:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests share the cores
+# No test depends on what this machine has cached or can reach; those of the hub bring their own.
+NOWHERE = os.path.join(os.path.dirname(__file__), "no", "such", "cache")
+os.environ.update(HF_HUB_OFFLINE="1", HF_HOME=NOWHERE, TORCH_HOME=NOWHERE)
+os.environ.pop("HF_HUB_CACHE", None)
 
 import json
 from pathlib import Path

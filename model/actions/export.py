@@ -61,6 +61,7 @@ def run(spec: Spec) -> dict[str, Any]:
         "outputs": {"pred_logits": "[B, Q, K], sigmoid gives scores", "pred_boxes": "[B, Q, 4] cxcywh 0-1"},
         "classes": checkpoint["classes"],
         "num_select": spec["model"]["num_select"],
+        "threshold": ckpt.threshold_of(checkpoint),
         **made,
         "versions": {
             name: version(name) for name in ("torch", "onnx", "onnxruntime", "onnxscript", "onnxslim")

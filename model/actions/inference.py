@@ -15,6 +15,7 @@ from model.spec import Spec, load
 from model.status import Status
 
 FONT_PX = 13
+THRESHOLD = 0.5  # where neither the spec nor the model file says one
 
 
 def main(spec_path: str) -> None:
@@ -43,17 +44,31 @@ def run(spec: Spec) -> dict[str, Any]:
         if status:
             status.write("STARTED", "Starting inference.")
         runner = open_runner(spec, "inference")
-        names, count = class_names(spec, runner.classes), 0
-        found = detect(spec, runner, [picture.path for picture in pictures], rank, world)
+        names, count, highest = class_names(spec, runner.classes), 0, 0.0
+        limit, source = threshold(section["conf_threshold"], runner.threshold)
+        found = detect(spec, runner, [picture.path for picture in pictures], limit, rank, world)
         total = len(range(rank, len(pictures), world))
-        for index, objects in track(found, "inference", total, transient=True, disable=rank > 0):
+        for index, objects, best in track(found, "inference", total, transient=True, disable=rank > 0):
             write(folder, pictures[index], objects, names, colours, section["outline_width"])
-            count += len(objects["scores"])
-        count = sum(gather([count]))
+            count, highest = count + len(objects["scores"]), max(highest, best)
+        count, highest = sum(gather([count])), max(gather([highest]))
     if status:
         status.write("SUCCESS", "Inference finished.", {"images": len(pictures), "objects": count})
-        print(f"{count} objects in {len(pictures)} images; pictures and labels: {folder}")
+        hint = "" if count else f"; the highest score is {highest:.3f}: set inference.conf_threshold lower"
+        line = (
+            f"{count} objects with a score of at least {limit:.3f} ({source}) in {len(pictures)} images{hint}"
+        )
+        print(f"{line}; pictures and labels: {folder}")
     return {"images": len(pictures), "detections": count, "folder": str(folder)}
+
+
+def threshold(asked: float | None, known: float | None) -> tuple[float, str]:
+    """(the score from which detections are written, where it comes from)."""
+    if asked is not None:
+        return asked, "inference.conf_threshold"
+    if known is not None:
+        return known, "best F1 on validation"
+    return THRESHOLD, "the model file knows none of its own"
 
 
 @dataclass(frozen=True)
@@ -65,11 +80,12 @@ class Picture:
     label: Path
 
 
-def find_images(sources: list[str], by_source: bool = False) -> list[Picture]:
-    """Every image in folders, archives, URLs and single files; with `by_source` results go to a folder per source.
+def find_images(sources: list[str] | str, by_source: bool = False) -> list[Picture]:
+    """Every image in folders, archives, URLs and single files, or in the one that is given; with `by_source` results go to a folder per source.
     No two images share a result file. Raises `UserError` for no image."""
     from model.data.sources import is_archive, is_url, stage, stage_file
 
+    sources = [sources] if isinstance(sources, str) else sources
     found: list[Picture] = []
     seen: set[Path] = set()  # images
     taken: set[Path] = set()  # label files
@@ -99,9 +115,10 @@ def find_images(sources: list[str], by_source: bool = False) -> list[Picture]:
 
 
 def detect(
-    spec: Mapping[str, Any], runner: Any, paths: list[Path], rank: int = 0, world: int = 1
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(index, detections at or above `inference.conf_threshold`) of each of this rank's images, batch by batch."""
+    spec: Mapping[str, Any], runner: Any, paths: list[Path], limit: float, rank: int = 0, world: int = 1
+) -> Iterator[tuple[int, dict[str, Any], float]]:
+    """(index, detections with a score of at least `limit`, the highest score of any) of each of this rank's images,
+    batch by batch."""
     from torch.utils.data import DataLoader
 
     from model.data.module import EvalBatches, loader_workers
@@ -121,8 +138,9 @@ def detect(
         originals = [original for *_, original in batch]
         results = postprocess(outputs, originals, spec["model"]["num_select"])
         for (index, *_), found in zip(batch, results, strict=True):
-            keep = found["scores"] >= section["conf_threshold"]
-            yield index, {name: values[keep].tolist() for name, values in found.items()}
+            keep = found["scores"] >= limit
+            kept = {name: values[keep].tolist() for name, values in found.items()}
+            yield index, kept, float(found["scores"].max())
 
 
 class Loaded:

@@ -53,6 +53,7 @@ def _fit(spec: Spec, folder: Path) -> dict[str, Any]:
     import torch
 
     import model.checkpoint as ckpt
+    from model import start
     from model.data.module import DataModule
     from model.lightning import DetectorModule, EpochRecorder, freeze
 
@@ -65,13 +66,12 @@ def _fit(spec: Spec, folder: Path) -> dict[str, Any]:
     torch.backends.cudnn.deterministic = train["cudnn"]["deterministic"]
     data = DataModule(spec)
     data.setup("fit")
+    spec, begin = start.settled(spec)
+    if begin.warning:
+        print(f"warning: {begin.warning}")
     module = DetectorModule(spec, data.classes, data.val_data)
-    if train["pretrained_model_path"]:
-        from model import weights
-
-        left = weights.load(module.model, train["pretrained_model_path"], spec["encryption_key"])
-        if left:
-            print(f"start anew, for the file lacks them or has other classes: {', '.join(left)}")
+    for line in start.load(module.model, begin, spec, data.classes):
+        print(line)
     freeze(module.model, train["freeze"])
     if train["verbose"]:
         print(module.model)

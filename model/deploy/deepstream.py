@@ -41,6 +41,6 @@ def write_nvdsinfer(onnx_file: Path, sidecar: dict[str, Any]) -> None:
             "gie-unique-id": 1,
             "workspace-size": 1024,
         },
-        "class-attrs-all": {"topk": 20, "pre-cluster-threshold": 0.5},
+        "class-attrs-all": {"topk": 20, "pre-cluster-threshold": sidecar.get("threshold") or 0.5},
     }
     (onnx_file.parent / "nvdsinfer_config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))

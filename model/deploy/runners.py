@@ -15,10 +15,12 @@ from model.parameters import MANDATORY
 
 
 class Runner(ABC):
-    """`size` is the (H, W) that the file fixes, None when any will do; `classes` may be empty."""
+    """`size` is the (H, W) that the file fixes, None when any will do; `classes` may be empty; `threshold` is the score
+    with the best F1 on validation, None where the file does not say it."""
 
     size: tuple[int, int] | None = None
     classes: list[dict[str, Any]]
+    threshold: float | None = None
 
     @abstractmethod
     def infer(self, images: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -28,7 +30,7 @@ class Runner(ABC):
 class TorchRunner(Runner):
     def __init__(self, path: str, spec: Mapping[str, Any], device: torch.device | None = None) -> None:
         self.detector, checkpoint = ckpt.build_from(path, spec)
-        self.classes = checkpoint["classes"]
+        self.classes, self.threshold = checkpoint["classes"], ckpt.threshold_of(checkpoint)
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.detector.to(self.device)
 
@@ -55,6 +57,7 @@ class OrtRunner(Runner):
         self.batch = shape[0] if isinstance(shape[0], int) else None
         sidecar = Path(path).with_suffix(".json")
         self.classes = _classes_in(sidecar)
+        self.threshold = _threshold_in(self.session.get_modelmeta().custom_metadata_map, sidecar)
 
     def infer(self, images: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         """The graph has no mask input: images must fill it."""
@@ -110,3 +113,12 @@ def _classes_in(sidecar: Path) -> list[dict[str, Any]]:
     import json
 
     return list(json.loads(sidecar.read_text()).get("classes", [])) if sidecar.is_file() else []
+
+
+def _threshold_in(metadata: Mapping[str, str], sidecar: Path) -> float | None:
+    """From the file itself, else from what lies beside it."""
+    import json
+
+    beside = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
+    value = metadata.get("threshold", beside.get("threshold"))
+    return None if value in (None, "", "null", "None") else float(value)

@@ -1,0 +1,358 @@
+"""Where a training starts: pretrained on COCO, a backbone pretrained on ImageNet, a file of one's own, or nothing.
+
+`settle` decides, read from top to bottom; `fetch` brings what it names to this machine, before the first training and
+never in one; `load` fills a detector and says what was taken and what starts anew. Importing it brings in no torch.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model import hub
+from model.errors import UserError
+from model.hub import HubFile, PublishedFile, Unreachable, WebFile
+from model.spec import Spec, get, put, resolve
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# The published models, weights of the paper's repository (44.5, 46.2 and 46.9 AP), at fixed commits.
+COCO = {
+    "plain": HubFile("SenseTime/deformable-detr", "83ecd26945199939cb82806f988debdb71e6f43e"),
+    "refining": HubFile(
+        "SenseTime/deformable-detr-with-box-refine", "2e9e461623a8fdc296e19666c46c8a4389a3a6fe"
+    ),
+    "two-stage": HubFile(
+        "SenseTime/deformable-detr-with-box-refine-two-stage", "e74bff70d69f3e825f6cefaf179bfba707f92054"
+    ),
+}
+COCO_BACKBONE, COCO_WIDTH = "resnet_50", 256
+# torchvision's files, the one that detectors are mostly built on first; any of them is taken where it is here already.
+TORCHVISION = "https://download.pytorch.org/models/"
+RESNETS = {
+    "resnet_18": ("resnet18-f37072fd.pth",),
+    "resnet_34": ("resnet34-b627a593.pth",),
+    "resnet_50": ("resnet50-0676ba61.pth", "resnet50-11ad3fa6.pth"),
+    "resnet_101": ("resnet101-63fe2227.pth", "resnet101-cd907fc2.pth"),
+}
+NAMED = ("auto", "coco", "imagenet", "scratch")
+
+
+@dataclass(frozen=True)
+class Start:
+    """`kind`: coco, imagenet, file, scratch, given (the two path keys) or resume. `text`: where training starts, in
+    words. `file`: what holds the weights, `path`: where it is on this machine, None while it must be fetched;
+    `size`: bytes to fetch, where known. `warning`: what the user should know."""
+
+    kind: str
+    text: str
+    file: PublishedFile | str | None = None
+    path: Path | None = None
+    size: int | None = None
+    warning: str = ""
+
+    @property
+    def missing(self) -> bool:
+        return self.file is not None and self.path is None
+
+
+def settle(spec: Mapping[str, Any], network: bool = True) -> Start:
+    """Decide from what the training of a full spec starts. With `network`, servers are asked for what is not on this
+    machine (a few seconds where there are none); without, only what is here counts. Raises `UserError` for what
+    was asked for and cannot be had."""
+    train, asked = spec["train"], str(get(spec, "train.start", "scratch"))
+    if train["resume_training_checkpoint_path"]:
+        return Start("resume", f"goes on from {train['resume_training_checkpoint_path']}")
+    for name in ("train.pretrained_model_path", "model.pretrained_backbone_path"):
+        if path := get(spec, name):
+            return Start("given", f"{name}: {_existing(path, name)}")
+    if asked == "scratch":
+        return Start("scratch", "random weights")
+    if asked == "auto":
+        return _best(spec, network)
+    if asked in NAMED:
+        return _published(asked, spec, network)
+    return _own(asked, network)
+
+
+def _best(spec: Mapping[str, Any], network: bool) -> Start:
+    """COCO's weights where they fit, else ImageNet's, else random ones."""
+    reasons = []
+    for kind in ("coco", "imagenet"):
+        try:
+            return _published(kind, spec, network)
+        except UserError as error:
+            reasons.append(str(error))
+    wish = "coco" if _coco_fits(spec) else "imagenet"
+    warning = (
+        "training starts from random weights, which takes many more images and epochs than pretrained ones: "
+        f"{reasons[0] if _coco_fits(spec) else reasons[-1]}. On a machine with a network run `automl fetch {wish}` and "
+        f"copy {hub.hub_folder()} and {hub.torch_folder()} here, or name a file by train.start=PATH; "
+        "train.start=scratch silences this"
+    )
+    return Start("scratch", "random weights (nothing pretrained can be had)", warning=warning)
+
+
+def _published(kind: str, spec: Mapping[str, Any], network: bool) -> Start:
+    """The published weights of a kind: what is here, else what a server has. Raises `UserError`."""
+    files = [_coco_file(spec)] if kind == "coco" else _imagenet_files(spec["model"]["backbone"])
+    words = "COCO weights" if kind == "coco" else f"ImageNet weights of {spec['model']['backbone']}"
+    for file in files:
+        if path := hub.cached(file):
+            return Start(kind, f"{words}, {path}", file, path)
+    first = files[0]
+    if not network:
+        raise Unreachable(f"train.start {kind}: {first.where} is not on this machine; {_how_to_fetch(kind)}")
+    try:
+        size = hub.size_of(first)
+    except Unreachable as error:
+        raise Unreachable(
+            f"train.start {kind}: {words} are not on this machine, and {error}; {_how_to_fetch(kind)}"
+        ) from None
+    text = f"{words}, {first.where} ({hub.megabytes(size)} to fetch before the first training)"
+    return Start(kind, text, first, None, size)
+
+
+def _how_to_fetch(kind: str) -> str:
+    return f"fetch them by `deformable_detr fetch {kind}`, or name a file by train.start=PATH"
+
+
+def _coco_fits(spec: Mapping[str, Any]) -> bool:
+    return spec["model"]["backbone"] == COCO_BACKBONE and spec["model"]["hidden_dim"] == COCO_WIDTH
+
+
+def _coco_file(spec: Mapping[str, Any]) -> HubFile:
+    model = spec["model"]
+    if not _coco_fits(spec):
+        raise UserError(
+            f"train.start coco needs model.backbone {COCO_BACKBONE} and model.hidden_dim {COCO_WIDTH}, but they are "
+            f"{model['backbone']} and {model['hidden_dim']}; train.start imagenet fits every backbone"
+        )
+    return COCO["two-stage" if model["two_stage"] else "refining" if model["with_box_refine"] else "plain"]
+
+
+def _imagenet_files(backbone: str) -> list[PublishedFile]:
+    """Where weights of this backbone are published, best first. Raises `UserError` when they are not."""
+    if backbone in RESNETS:
+        return [WebFile(TORCHVISION + name) for name in RESNETS[backbone]]
+    import timm
+
+    from model.gcvit import size_name
+
+    gcvit = size_name(backbone)
+    name = gcvit.replace("gc_vit_", "gcvit_") if gcvit else backbone.removeprefix("timm/")
+    card = timm.models.get_pretrained_cfg(name)
+    if card is None or card.custom_load or not (card.hf_hub_id or card.url):
+        raise UserError(
+            f"train.start imagenet: no weights of {backbone} are published in a form that loads by name; give a file "
+            f"of them by model.pretrained_backbone_path, or choose another model.backbone"
+        )
+    files: list[PublishedFile] = []
+    if card.hf_hub_id:
+        repo, _, revision = card.hf_hub_id.partition("@")
+        names = (card.hf_hub_filename,) if card.hf_hub_filename else HubFile.names
+        files.append(HubFile(repo, revision or "main", names))
+    return [*files, *([WebFile(card.url)] if card.url else [])]
+
+
+def _own(text: str, network: bool) -> Start:
+    """A file or URL that a person names."""
+    from model.data.sources import cache_dir, is_url
+
+    if not is_url(text):
+        path = _existing(text, "train.start")
+        return Start("file", f"weights in {path}", str(path), path)
+    if not text.startswith(("http://", "https://")):
+        return Start("file", f"weights at {text}", text)
+    folder = cache_dir() / "weights" / hashlib.sha256(text.encode()).hexdigest()[:16]
+    file = WebFile(text, str(folder))
+    if path := hub.cached(file):
+        return Start("file", f"weights of {file.where}, {path}", file, path)
+    if not network:
+        raise Unreachable(f"train.start: {file.where} is not on this machine")
+    try:
+        size = hub.size_of(file)
+    except Unreachable as error:
+        raise Unreachable(f"train.start: {error}") from None
+    return Start("file", f"weights at {file.where} ({hub.megabytes(size)} to fetch)", file, None, size)
+
+
+def _existing(text: str, name: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_file():
+        near = sorted(p.name for p in path.parent.glob("*"))[:8] if path.parent.is_dir() else []
+        raise UserError(
+            f"{name}: {text} must be a weights file, but there is none"
+            + (f" ({path.parent} has {', '.join(near)})" if near else "")
+        )
+    return path
+
+
+# ---- before the first training --------------------------------------------------------------------------------
+
+
+def describe(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """{"text": where training starts, "size": bytes to fetch or None, "cached": whether nothing is to be fetched}."""
+    start = settle(spec)
+    return {"text": start.text, "size": start.size, "cached": not start.missing}
+
+
+def fetch(
+    spec: Mapping[str, Any], say: Callable[[str], None] = print, folder: str | Path | None = None
+) -> dict[str, Any]:
+    """Bring what the training of a full spec starts from to this machine; with `folder`, which all machines of a
+    cluster see, to that folder. Returns {leaf: value} that trainings then need in their specs."""
+    start = settle(spec)
+    if start.warning:
+        say(f"warning: {start.warning}")
+    if start.kind in ("resume", "given"):
+        return {}
+    path = _fetched(start, say)
+    if path is None or folder is None:
+        local = start.kind == "file" and start.path is not None and isinstance(start.file, str)
+        own = str(Path(start.file).resolve()) if local else get(spec, "train.start")
+        return {"train.start": own if start.kind == "file" else start.kind}
+    return {"train.start": str(_copied(path, Path(folder)))}
+
+
+def fetch_named(
+    what: str,
+    partial: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = print,
+    engine: bool = True,
+) -> str:
+    """Fetch `coco` or `imagenet` weights for a (partial) train spec; `engine`: as `automl run` completes it. Returns
+    where they are."""
+    from model.facts import completed
+
+    if what not in ("coco", "imagenet"):
+        raise UserError(f"fetch: must be coco or imagenet, but got '{what}'")
+    asked = with_start(partial or {}, what)
+    start = settle(completed(asked) if engine else resolve("train", asked))
+    path = _fetched(start, say)
+    say(f"{start.text if not start.missing else path}: ready")
+    return str(path)
+
+
+def with_start(spec: Mapping[str, Any], value: str) -> Spec:
+    changed = copy.deepcopy(dict(spec))
+    put(changed, "train.start", value)
+    return changed
+
+
+def _fetched(start: Start, say: Callable[[str], None]) -> Path | None:
+    if start.file is None or start.path is not None:
+        return start.path
+    if isinstance(start.file, str):
+        from model.data.sources import stage_file
+
+        return stage_file(start.file)
+    return hub.fetch(start.file, say)
+
+
+def _copied(path: Path, folder: Path) -> Path:
+    target = folder / "start" / path.name
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.partial")
+        shutil.copyfile(path, partial)
+        partial.replace(target)
+    return target
+
+
+# ---- in a training --------------------------------------------------------------------------------------------
+
+
+def settled(spec: Spec) -> tuple[Spec, Start]:
+    """The spec of a training that is about to begin, `train.start` no longer `auto`; and its start. A training that
+    is resumed starts as its checkpoint did. Asks no server."""
+    start = settle(spec, network=False)
+    if start.kind == "resume":
+        from model import checkpoint
+
+        recorded = checkpoint.load(spec["train"]["resume_training_checkpoint_path"], spec["encryption_key"])
+        return with_start(spec, get(recorded["spec"], "train.start", spec["train"]["start"])), start
+    return with_start(spec, start.kind) if start.kind in NAMED else spec, start
+
+
+def load(
+    detector: nn.Module, start: Start, spec: Mapping[str, Any], classes: list[dict[str, Any]]
+) -> list[str]:
+    """Fill a detector with what it starts from; `classes` are the training's [{"id", "name"}]. Returns sentences that
+    say what was taken and what starts anew. Raises `UserError` for what does not fit at all."""
+    from model import weights
+
+    if start.kind == "given" and spec["train"]["pretrained_model_path"]:
+        left = weights.load(detector, spec["train"]["pretrained_model_path"], spec["encryption_key"])
+        return (
+            [f"start anew, for the file lacks them or has other classes: {', '.join(left)}"] if left else []
+        )
+    if start.kind in ("resume", "given"):
+        return []
+    path = start.path or _fetched(start, print)
+    if path is None:
+        return [f"start: {start.text}"]
+    lines = [f"start: {start.text}"]
+    if start.kind == "imagenet":
+        _load_imagenet(detector, spec["model"]["backbone"], path, start.file)
+        return [*lines, "all but the backbone starts anew"]
+    found, names = weights.read_named(path, spec["encryption_key"])
+    if not weights.is_detector(found):
+        _load_backbone(detector, spec["model"]["backbone"], found)
+        return [*lines, "all but the backbone starts anew"]
+    return lines + _load_detector(detector, found, names, {c["id"]: c["name"] for c in classes}, path)
+
+
+def _load_detector(
+    detector: nn.Module, found: Any, theirs: Mapping[int, str] | None, ours: Mapping[int, str], path: Path
+) -> list[str]:
+    from model import adapt, weights
+
+    found = weights.published_names(found, detector.state_dict())
+    heads = found.get("class_embed.0.weight")
+    if theirs is None and heads is not None and len(heads) == max(adapt.COCO_CLASSES) + 1:
+        theirs = adapt.COCO_CLASSES
+    made = adapt.adapt(found, detector, theirs, ours)
+    if not any(name.startswith("transformer.") for name in set(made.weights) - set(made.new)):
+        raise UserError(f"{path}: nothing of its transformer fits this network; compare model.hidden_dim")
+    detector.load_state_dict(made.weights, strict=True)
+    taken = len(made.weights) - len(made.new)
+    lines = [f"  {taken} of {len(made.weights)} tensors are taken", *(f"  {line}" for line in made.changes)]
+    return [*lines, f"  start anew: {adapt.summary(made.new)}"] if made.new else lines
+
+
+def _load_backbone(detector: nn.Module, backbone: str, found: Mapping[str, Any]) -> None:
+    from model import weights
+    from model.backbone import classifier_names
+
+    weights.load_backbone(detector.get_submodule("backbone.0.body"), found, classifier_names(backbone))
+
+
+def _load_imagenet(detector: nn.Module, backbone: str, path: Path, file: Any) -> None:
+    """timm knows how its older files are to be read, so it reads them into its own classifier first."""
+    if backbone in RESNETS:
+        from model import weights
+
+        return _load_backbone(detector, backbone, weights.read(path))
+    import timm
+
+    from model import gcvit
+
+    size = gcvit.size_name(backbone)
+    name = size.replace("gc_vit_", "gcvit_") if size else backbone.removeprefix("timm/")
+    source = {"file": str(path), "hf_hub_id": None, "url": ""}
+    try:
+        found = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=source).state_dict()
+    except Exception as error:  # of torch, of safetensors, of timm's own reading
+        raise UserError(
+            f"{path}: timm cannot read it as {name} ({str(error).splitlines()[0][:200]})"
+        ) from None
+    if size:
+        found = gcvit.from_timm(detector.get_submodule("backbone.0.body").state_dict(), found)
+    _load_backbone(detector, backbone, found)
