@@ -67,7 +67,7 @@ def _is_kitti(path: Path) -> bool:
         fields = path.read_text().split("\n", 1)[0].split()
     except (OSError, UnicodeDecodeError):
         return False
-    return len(fields) in (15, 16) and not fields[0].replace(".", "").isdigit()
+    return len(fields) >= 15 and not _is_number(fields[0])
 
 
 def find_sequences(root: Path, image_dir: str, label_dir: str) -> list[tuple[Path, Path, Path]]:
@@ -92,16 +92,29 @@ def read_objects(path: Path) -> list[tuple[str, Box]]:
         if not fields:
             continue
         try:
-            if len(fields) not in (15, 16):
-                raise ValueError(f"a KITTI line must have 15 fields, but got {len(fields)}")
-            left, top, right, bottom = (float(v) for v in fields[4:8])
-            if not all(map(math.isfinite, (left, top, right, bottom))) or right < left or bottom < top:
-                raise ValueError(
-                    f"left <= right and top <= bottom must hold, but got {' '.join(fields[4:8])}"
-                )
-            objects.append((fields[0], (left, top, right, bottom)))
+            objects.append(_object(fields))
         except ValueError as error:
             problems.append(f"{number}: {error}")
     if problems:
         raise ValueError("\n".join(problems))
     return objects
+
+
+def _object(fields: list[str]) -> tuple[str, Box]:
+    """(type, box); a type may have blanks, the 14 or 15 numbers behind it may not be fewer or more."""
+    numbers = next((n for n, field in enumerate(reversed(fields)) if not _is_number(field)), len(fields))
+    kind = " ".join(fields[: len(fields) - numbers])
+    if numbers not in (14, 15) or not kind:
+        raise ValueError(f"a KITTI line must have 15 fields, a type and 14 numbers, but got {len(fields)}")
+    left, top, right, bottom = (float(v) for v in fields[-numbers:][3:7])
+    if not all(map(math.isfinite, (left, top, right, bottom))) or right < left or bottom < top:
+        raise ValueError(f"left <= right and top <= bottom must hold, but got {left:g} {top:g} {right:g} {bottom:g}")
+    return kind, (left, top, right, bottom)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -85,13 +85,14 @@ def _write(found: LabelFiles, folder: Path) -> None:
     parsed = [p for p, _ in read if p is not None]
     names = found.names or _numbered(key for p in parsed for key, _ in p.objects)
     ids = {name: number for number, name in names.items()}
-    folders, numbers = {}, iter(range(1, len(pairs) + 1))
+    folders, first = {}, 1
     for split in SPLITS:
         members = [(image, p) for (s, image, _), p in zip(pairs, parsed, strict=True) if s == split]
         if members:
             root = Path(os.path.commonpath([image.parent for image, _ in members]))
             folders[split] = str(root)
-            document = _document(members, root, numbers, names, ids)
+            document = _document(members, root, first, names, ids)
+            first += len(members)
             (folder / f"{split}.json").write_text(json.dumps(document))
     remarks = sum((Counter(p.remarks) for p in parsed), Counter[str]())
     notes = [f"{found.layout}: {count} {remark}" for remark, count in sorted(remarks.items())]
@@ -123,12 +124,12 @@ def _numbered(names: Iterable[int | str]) -> dict[int, str]:
 
 
 def _document(
-    members: list[tuple[Path, Parsed]], root: Path, numbers: Iterable[int], names: Mapping[int, str],
+    members: list[tuple[Path, Parsed]], root: Path, first: int, names: Mapping[int, str],
     ids: Mapping[str, int],
 ) -> dict[str, Any]:  # fmt: skip
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, (image, parsed) in zip(numbers, members, strict=False):
+    for number, (image, parsed) in enumerate(members, first):
         assert parsed.size
         name = image.relative_to(root).as_posix()
         images.append({"id": number, "file_name": name, "width": parsed.size[0], "height": parsed.size[1]})
