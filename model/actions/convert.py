@@ -1,8 +1,5 @@
-"""KITTI labels -> COCO: a folder that `automl run --data` takes, the same bytes for the same input and seed.
-
-A KITTI object is a line of 15 fields: type, truncated, occluded, alpha, left, top, right, bottom (px), three sizes,
-three places and a rotation in space; a 16th, a score, is what detectors add. DontCare marks regions without labels.
-"""
+"""KITTI labels -> COCO: a folder that `automl run --data` takes, the same bytes for the same input and seed; with what
+only KITTI has, sequences and a mapping of types. Other datasets: `export_dataset`."""
 
 from __future__ import annotations
 
@@ -18,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from model.actions.export_dataset import link
 from model.data.convert_kitti import UNLABELLED, find_sequences, read_objects
 from model.data.images import BROKEN, SUFFIXES, upright_size
 from model.data.sources import stage
@@ -161,7 +159,7 @@ def _write(
     for frame in frames:
         copy = folder / "images" / frame.name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        _link(frame.path, copy)
+        link(frame.path, copy)
         width, height = frame.size
         number = numbers[frame.name]
         images.append({"id": number, "file_name": frame.name, "width": width, "height": height})
@@ -176,14 +174,6 @@ def _write(
     categories = [{"id": number, "name": name} for name, number in ids.items()]
     document = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "annotations.json").write_text(json.dumps(document))
-
-
-def _link(path: Path, target: Path) -> None:
-    """The same bytes under another name, without a copy where the file system can."""
-    try:
-        os.link(path.resolve(), target)
-    except OSError:
-        shutil.copyfile(path, target)
 
 
 def _read_size(path: Path) -> tuple[int, int]:
