@@ -81,7 +81,7 @@ def _data(console: Console, what: Plan) -> None:
         console.print(table)
     for name, fact in what.facts.items():
         if name not in parts and fact not in (None, "", [], {}):
-            say(console, f"{name}: {_fact_text(fact)}")
+            say(console, f"{'data' if name == 'layout' else name}: {_fact_text(fact)}")
     for name, value in what.filled.items():
         if not (isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value)):
             say(console, f"filled in: {name} = {value}")

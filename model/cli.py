@@ -81,32 +81,43 @@ def default_specs(folder: Path = typer.Argument(Path("specs"), help="Where the t
 
 
 @app.command(
-    "convert", epilog="Example: deformable_detr convert kitti/training data; then automl run --data data"
+    "convert", epilog="Example: deformable_detr convert export.zip data; then automl run --data data"
 )
 def convert(
     source: str = typer.Argument(
-        ..., help="Folder, archive or URL with image_2/ and label_2/, at any depth."
+        ..., help="Folder, archive, file or URL of a COCO, YOLO, Pascal VOC or KITTI dataset."
     ),
-    target: Path = typer.Argument(..., help="New folder for train/ and val/."),
-    val_share: float = typer.Option(0.2, help="Share of the images held out for validation; 0: none."),
+    target: Path = typer.Argument(..., help="New folder for train/, val/ and test/."),
+    val_share: float = typer.Option(
+        0.2, min=0, max=0.99, help="Share of the images held out where there is no validation set; 0: none."
+    ),
     seed: int = typer.Option(0, help="Draws which."),
     by_sequence: bool = typer.Option(
-        False, help="Hold out whole sequences: their frames resemble each other."
+        False, help="KITTI: hold out whole sequences, as their frames resemble each other."
     ),
     classes: Path = typer.Option(
-        None, help="YAML or JSON, {KITTI type: class}; types not named are left out."
+        None, help="KITTI: YAML or JSON, {type: class}; types not named are left out."
     ),
-    image_dir: str = typer.Option("", help="Name of the image folders, when it is another."),
-    label_dir: str = typer.Option("", help="Name of the label folders, when it is another."),
+    image_dir: str = typer.Option("", help="KITTI: name of the image folders, when it is another."),
+    label_dir: str = typer.Option("", help="KITTI: name of the label folders, when it is another."),
 ) -> None:
-    """Turn KITTI labels into a COCO dataset."""
-    from model.actions.convert import convert as run
+    """Turn a dataset into folders of COCO files and images; automl run reads them without, too."""
+    if by_sequence or classes or image_dir or label_dir:
+        from model.actions.convert import convert as run
 
-    found = run(source, target, val_share, seed, by_sequence, classes, image_dir, label_dir)
-    left_out = ", ".join(f"{count} {kind}" for kind, count in found["left_out"].items())
-    print(f"{found['train']} training and {found['val']} validation images in {target}")
+        found = run(source, target, val_share, seed, by_sequence, classes, image_dir, label_dir)
+        splits = {split: found[split] for split in ("train", "val")}
+        notes = [f"{count} {kind} left out" for kind, count in found["left_out"].items()]
+    else:
+        from model.actions.export_dataset import write
+
+        found = write(source, target, val_share, seed)
+        splits, notes = found["splits"], [f"read as {found['layout']}", *found["notes"]]
+    for note in notes:
+        print(f"note: {note}")
+    print(f"{', '.join(f'{count} {split}' for split, count in splits.items())} images in {target}")
     print(f"classes: {', '.join(f'{i} {name}' for name, i in found['classes'].items())}")
-    print(f"left out: {left_out or 'nothing'}; next: automl run --model deformable_detr --data {target}")
+    print(f"next: automl run --model deformable_detr --data {target}")
 
 
 @app.command("fetch", epilog="Example: deformable_detr fetch imagenet model.backbone=resnet_18")

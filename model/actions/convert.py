@@ -1,13 +1,9 @@
-"""KITTI labels -> COCO: a folder that `automl run --data` takes, the same bytes for the same input and seed.
-
-A KITTI object is a line of 15 fields: type, truncated, occluded, alpha, left, top, right, bottom (px), three sizes,
-three places and a rotation in space; a 16th, a score, is what detectors add. DontCare marks regions without labels.
-"""
+"""KITTI labels -> COCO: a folder that `automl run --data` takes, the same bytes for the same input and seed; with what
+only KITTI has, sequences and a mapping of types. Other datasets: `export_dataset`."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections import Counter
@@ -19,14 +15,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from model.actions.export_dataset import link
+from model.data.convert_kitti import UNLABELLED, find_sequences, read_objects
 from model.data.images import BROKEN, SUFFIXES, upright_size
 from model.data.sources import stage
 from model.errors import UserError
 from safe_documents import DocumentError, read_yaml
 
-IMAGE_DIRS = ("image_2", "images", "image")
-LABEL_DIRS = ("label_2", "labels", "label")
-UNLABELLED = "DontCare"
 SHOWN = 5
 
 
@@ -104,44 +99,15 @@ def read_frames(root: Path, image_dir: str = "", label_dir: str = "") -> list[Fr
     return frames
 
 
-def find_sequences(root: Path, image_dir: str, label_dir: str) -> list[tuple[Path, Path, Path]]:
-    """(folder, its image folder, its label folder), sorted. Raises `UserError` when there is none."""
-    found = []
-    for folder in sorted([root, *(p for p in root.rglob("*") if p.is_dir())]):
-        images = [folder / name for name in ([image_dir] if image_dir else IMAGE_DIRS)]
-        labels = [folder / name for name in ([label_dir] if label_dir else LABEL_DIRS)]
-        pairs = [(folder, i, label) for i in images for label in labels if i.is_dir() and label.is_dir()]
-        found += pairs[:1]
-    if not found:
-        wanted = f"{image_dir or ' or '.join(IMAGE_DIRS)} beside {label_dir or ' or '.join(LABEL_DIRS)}"
-        raise UserError(f"{root}: no folder holds {wanted}")
-    return found
-
-
 def read_labels(path: Path) -> list[tuple[str, tuple[float, float, float, float]]]:
     """(type, box xyxy px) of every line; an empty file is an image without objects. Raises `UserError` naming file
     and line."""
     if not path.is_file():
         raise UserError(f"{path}: no such label file; an image without objects needs an empty one")
-    objects, problems = [], []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        fields = line.split()
-        if not fields:
-            continue
-        try:
-            if len(fields) not in (15, 16):
-                raise ValueError(f"a KITTI line must have 15 fields, but got {len(fields)}")
-            left, top, right, bottom = (float(v) for v in fields[4:8])
-            if not all(map(math.isfinite, (left, top, right, bottom))) or right < left or bottom < top:
-                raise ValueError(
-                    f"left <= right and top <= bottom must hold, but got {' '.join(fields[4:8])}"
-                )
-            objects.append((fields[0], (left, top, right, bottom)))
-        except ValueError as error:
-            problems.append(f"{path}:{number}: {error}")
-    if problems:
-        raise UserError("\n".join(problems))
-    return objects
+    try:
+        return read_objects(path)
+    except ValueError as error:
+        raise UserError("\n".join(f"{path}:{line}" for line in str(error).splitlines())) from None
 
 
 def read_mapping(path: Path) -> dict[str, str]:
@@ -193,7 +159,7 @@ def _write(
     for frame in frames:
         copy = folder / "images" / frame.name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        _link(frame.path, copy)
+        link(frame.path, copy)
         width, height = frame.size
         number = numbers[frame.name]
         images.append({"id": number, "file_name": frame.name, "width": width, "height": height})
@@ -208,14 +174,6 @@ def _write(
     categories = [{"id": number, "name": name} for name, number in ids.items()]
     document = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "annotations.json").write_text(json.dumps(document))
-
-
-def _link(path: Path, target: Path) -> None:
-    """The same bytes under another name, without a copy where the file system can."""
-    try:
-        os.link(path.resolve(), target)
-    except OSError:
-        shutil.copyfile(path, target)
 
 
 def _read_size(path: Path) -> tuple[int, int]:

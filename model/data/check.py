@@ -16,7 +16,9 @@ from PIL import Image
 
 from model.data.coco import find_image, read_json
 from model.data.images import BROKEN, upright_size
-from model.data.sources import is_archive, is_url, stage
+from model.data.layouts import find_data
+from model.data.paths import explain
+from model.data.sources import is_url, stage
 from model.errors import UserError
 from model.spec import get
 
@@ -36,11 +38,13 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
     """Look at the data of a train spec, or of `data_dir` where the spec names none.
 
     Returns {"fill": {dotted leaf: value that the data determine}, "facts": {"train" | "val" | "test": {"images",
-    "boxes"}, "classes": [{"id", "name", "train_boxes"}]}, "problems": [...], "warnings": [...]}. Without a
-    validation set a seeded fifth of the training images becomes one (two JSON files in `work_dir`).
+    "boxes"}, "classes": [{"id", "name", "train_boxes"}], "layout": in words}, "problems": [...], "warnings": [...]}.
+    Without a validation set a seeded fifth of the training images becomes one (two JSON files in `work_dir`).
     """
-    sources = find_sources(spec, data_dir)
+    data = find_data(spec, data_dir)
+    sources = data.sources
     report = Report()
+    report.warnings += data.notes
     parts = {split: [Part.read(s, report) for s in sources[split]] for split in SPLITS}
     fill: dict[str, Any] = {}
     if not report.problems:
@@ -56,7 +60,8 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
             report.warnings.append(f"no validation set: {share}, drawn by train.seed, are held out for it")
         fill = _fill(sources, parts)
         _check_together(spec, parts, fill, report)
-    return {"fill": fill, "facts": _facts(parts), "problems": report.lines(), "warnings": report.warnings}
+    facts = _facts(parts) | ({"layout": data.layout} if data.layout else {})
+    return {"fill": fill, "facts": facts, "problems": report.lines(), "warnings": report.warnings}
 
 
 class Report:
@@ -147,7 +152,8 @@ class Part:
     def _file_problem(self, image: Mapping[str, Any]) -> tuple[str, str] | None:
         path = find_image(self.folder, image["file_name"])
         if not path.is_file():
-            return "missing file", f"{image['file_name']} is not in {self.folder}"
+            why = explain(self.folder, image["file_name"])
+            return "missing file", f"{image['file_name']} is not in {self.folder}{why}"
         try:
             with Image.open(path) as file:
                 quick = file.format == "PNG" and "exif" not in file.info
@@ -193,49 +199,6 @@ def box_problem(box: Any, width: int, height: int) -> str | None:
     ):
         return f"the box {box} leaves the image of {width}x{height} px"
     return None
-
-
-def find_sources(spec: Mapping[str, Any], data_dir: str | None) -> dict[str, list[dict[str, str]]]:
-    """{"train", "val", "test": [{"image_dir", "json_file"}]}: what the spec names, else what `data_dir` holds.
-
-    Raises `UserError` when there is no training set in either.
-    """
-    found: dict[str, list[dict[str, str]]] = {}
-    root = None if data_dir is None else stage(data_dir) if is_url(data_dir) else Path(data_dir)
-    for split in SPLITS:
-        named = get(spec, f"dataset.{split}_data_sources") or []
-        listed = [named] if isinstance(named, Mapping) else list(named)
-        found[split] = [dict(s) for s in listed if s.get("json_file") or s.get("image_dir")]
-        if not found[split] and root:
-            found[split] = in_folder(root, split)
-    if not found["train"]:
-        raise UserError(
-            f"no training data: {data_dir} must hold train/annotations.json and train/images/ (or images.tar.gz)"
-            if data_dir
-            else "no training data: give --data DIR or dataset.train_data_sources"
-        )
-    return found
-
-
-def in_folder(data_dir: Path, split: str) -> list[dict[str, str]]:
-    """The source in DIR/<split>/, if that is there. Raises `UserError` for half a source."""
-    if not data_dir.is_dir():
-        raise UserError(f"--data {data_dir}: no such folder")
-    folder = data_dir / split
-    if not folder.is_dir():
-        return []
-    json_file = folder / "annotations.json"
-    if not json_file.is_file():
-        has = ", ".join(sorted(p.name for p in folder.iterdir())[:8])
-        raise UserError(f"{json_file}: no such annotation file ({folder} has {has or 'nothing'})")
-    if (folder / "images").is_dir():
-        return [{"image_dir": str(folder / "images"), "json_file": str(json_file)}]
-    archives = sorted(p for p in folder.iterdir() if is_archive(p))
-    if len(archives) > 1:
-        raise UserError(
-            f"{folder}: several archives ({', '.join(p.name for p in archives)}); keep one, or name it in the spec"
-        )
-    return [{"image_dir": str(archives[0] if archives else folder), "json_file": str(json_file)}]
 
 
 def split_train(

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from model.data.layout_coco import without_placeholder
+from model.data.paths import find_image
 from model.data.sources import cache_dir, digest, once, stage, stage_file
 from model.errors import UserError
 
@@ -68,7 +70,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """A COCO document. Raises `UserError` naming file, line and column, or the section that is missing."""
     path = stage_file(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such annotation file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -78,13 +80,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     for section in ("images", "annotations", "categories"):
         if not isinstance(document.get(section), list):
             raise UserError(f"{path}: a COCO file must have a list '{section}'")
-    return document
-
-
-def find_image(folder: Path, name: str) -> Path:
-    """Where a file name of the annotations lies: in the folder, or in its `images/`."""
-    direct = folder / name
-    return direct if direct.exists() or not (folder / "images" / name).exists() else folder / "images" / name
+    return without_placeholder(document)
 
 
 def load_sources(sources: Sequence[Mapping[str, str]], kind: str = "serialized") -> CocoData:

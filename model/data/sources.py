@@ -19,6 +19,7 @@ from filelock import FileLock
 from model.errors import NotRunnable, UserError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+SINGLE = (".json", ".yaml", ".yml")  # files that describe a dataset
 MAX_FILES = 5_000_000
 MAX_BYTES = 2 << 40  # unpacked
 
@@ -50,7 +51,34 @@ def stage(source: str | Path) -> Path:
         raise UserError(f"{path}: no such image folder or archive{_what_is_there(path)}")
     if not is_archive(path):
         raise UserError(f"{source}: an image source must be a folder or one of {', '.join(ARCHIVES)}")
+    return unpacked(path)
+
+
+def unpacked(path: Path) -> Path:
+    """The folder of an archive's content, unpacked once. Raises `UserError` when it is broken or unsafe."""
     return once(cache_dir() / digest(path)[:32], lambda partial: _unpack(path, partial))
+
+
+def stage_dataset(source: str | Path) -> Path:
+    """A whole dataset as a local folder, or as a single file in its folder; given as either, as an archive (told by
+    its content where its name does not say so), or as the URL of any. Raises `UserError`."""
+    if is_url(source):
+        url = str(source).rstrip("/")
+        if url.lower().endswith(SINGLE):  # what it names lies around it
+            above, _, name = url.rpartition("/")
+            return fetch(above) / name
+        path = fetch(url)
+    else:
+        path = Path(source)
+    if not path.exists():
+        raise UserError(f"--data {source}: no such folder{_what_is_there(path)}")
+    if path.is_dir() or path.suffix.lower() in SINGLE:
+        return path
+    if is_archive(path) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
+        return unpacked(path)
+    raise UserError(
+        f"--data {source}: must be a folder, an archive ({', '.join(ARCHIVES)}), a COCO file or a data.yaml"
+    )
 
 
 def stage_file(source: str | Path) -> Path:
@@ -94,7 +122,7 @@ def _digest(path: Path, algorithm: str) -> str:
 
 def _unpack(path: Path, folder: Path) -> None:
     try:
-        if path.name.lower().endswith(".zip"):
+        if path.name.lower().endswith(".zip") or zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 infos = archive.infolist()
                 _check_size(path, [info.file_size for info in infos], folder)

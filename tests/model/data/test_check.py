@@ -1,6 +1,7 @@
 """Bad data, each kind found before training, named by file and id."""
 
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -143,8 +144,6 @@ def test_many_problems_of_one_kind_do_not_hide_another(own_demo: Path) -> None:
 
 
 def test_without_validation_a_seeded_part_of_training_is_held_out(own_demo: Path) -> None:
-    import shutil
-
     shutil.rmtree(own_demo / "val")
 
     def held(seed: int) -> tuple[set[int], set[int]]:
@@ -174,7 +173,7 @@ def test_explicit_sources_win_over_the_folder(demo: Path, tmp_path: Path) -> Non
     ("damage", "message"),
     [
         (lambda d: (d / "train" / "annotations.json").unlink(), "no such annotation file"),
-        (lambda d: (d / "train").rename(d / "training"), "no training data"),
+        (lambda d: shutil.rmtree(d / "train"), "no training data"),
         (
             lambda d: (
                 [(d / "train" / n).write_bytes(b"") for n in ("a.zip", "b.tar")]

@@ -1,0 +1,32 @@
+"""`automl plan --json`: everything that the plan shows, for other programs to read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from automl import spec
+from automl.plan import Plan
+from automl.show import first_configurations
+
+
+def document(what: Plan, configurations: int) -> dict[str, Any]:
+    """The plan as plain data: "data" is what the model found (layout, splits with images and boxes, classes), "filled"
+    the leaves that the data determined (among them where each split lies), "space" the parameters that are searched."""
+    from automl.space import to_record
+
+    request = what.request
+    return {
+        "model": what.bundle.name,
+        "searching": what.searching,
+        "data": what.facts,
+        "notes": what.warnings,
+        "filled": what.filled,
+        "machine": asdict(what.machine),
+        "budget": {"trials": request.trials, "epochs": request.epochs, "time_s": request.time_s},
+        "search": {"sampler": request.sampler, "scheduler": request.scheduler, "metric": request.metric},
+        "space": to_record(what.space) if what.searching else None,
+        "configurations": first_configurations(what, configurations) if what.searching else [],
+        "estimate": what.estimate,
+        "spec": spec.nest(dict(spec.leaves(what.spec))),
+    }

@@ -1,0 +1,120 @@
+"""KITTI labels: a text file an image, a line an object.
+
+A line has 15 fields: type, truncated, occluded, alpha, left, top, right, bottom (px), three sizes, three places and a
+rotation in space; a 16th, a score, is what detectors add. DontCare marks regions without labels, which are left out.
+Category ids count from 1 in alphabetical order of the types.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from model.data.images import SUFFIXES
+from model.data.label_files import Box, LabelFiles, Parsed, without_unlabelled
+from model.data.paths import is_hidden
+from model.data.tree import Tree, split_of
+from model.errors import UserError
+
+IMAGE_DIRS = ("image_2", "images", "image")
+LABEL_DIRS = ("label_2", "labels", "label")
+UNLABELLED = "DontCare"
+
+
+def find(tree: Tree) -> LabelFiles | None:
+    """The KITTI dataset in a folder, or None."""
+    if not any(f.rsplit("/", 1)[-1] in LABEL_DIRS for f in tree.folders):
+        return None
+    try:
+        sequences = find_sequences(tree.root, "", "")
+    except UserError:
+        return None
+    first = next(
+        (p for _, _, labels in sequences for p in sorted(labels.glob("*.txt")) if p.stat().st_size), None
+    )
+    if first is None or not _is_kitti(first):
+        return None
+    found: dict[str, list[tuple[Path, Path | None]]] = {}
+    for folder, images, labels in sequences:
+        split = split_of(f"{folder.relative_to(tree.root).as_posix()}/.") or ""
+        for image in sorted(
+            p for p in images.iterdir() if p.suffix.lower() in SUFFIXES and not is_hidden(p.name)
+        ):
+            label = labels / f"{image.stem}.txt"
+            found.setdefault(split, []).append((image, label if label.is_file() else None))
+    if "" in found and "train" not in found:
+        found["train"] = found.pop("")
+    left = found.pop("", [])
+    splits, notes = without_unlabelled(found)
+    more = (
+        (f"KITTI: {len(left)} images in folders of no split, such as {left[0][0].parent}, not used",)
+        if left
+        else ()
+    )
+    return LabelFiles("KITTI", splits, {}, parse, notes + more)
+
+
+def parse(path: Path, size: tuple[int, int]) -> Parsed:
+    """One label file. Raises `ValueError` naming every broken line."""
+    objects = list(read_objects(path))
+    left = sum(kind == UNLABELLED for kind, _ in objects)
+    remarks = {f"{UNLABELLED} regions left out": left} if left else {}
+    return Parsed([(kind, box) for kind, box in objects if kind != UNLABELLED], None, remarks)
+
+
+def _is_kitti(path: Path) -> bool:
+    try:
+        fields = path.read_text().split("\n", 1)[0].split()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return len(fields) >= 15 and not _is_number(fields[0])
+
+
+def find_sequences(root: Path, image_dir: str, label_dir: str) -> list[tuple[Path, Path, Path]]:
+    """(folder, its image folder, its label folder), sorted. Raises `UserError` when there is none."""
+    found = []
+    for folder in sorted([root, *(p for p in root.rglob("*") if p.is_dir())]):
+        images = [folder / name for name in ([image_dir] if image_dir else IMAGE_DIRS)]
+        labels = [folder / name for name in ([label_dir] if label_dir else LABEL_DIRS)]
+        pairs = [(folder, i, label) for i in images for label in labels if i.is_dir() and label.is_dir()]
+        found += pairs[:1]
+    if not found:
+        wanted = f"{image_dir or ' or '.join(IMAGE_DIRS)} beside {label_dir or ' or '.join(LABEL_DIRS)}"
+        raise UserError(f"{root}: no folder holds {wanted}")
+    return found
+
+
+def read_objects(path: Path) -> list[tuple[str, Box]]:
+    """(type, box) of every line. Raises `ValueError` naming every broken line."""
+    objects, problems = [], []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        fields = line.split()
+        if not fields:
+            continue
+        try:
+            objects.append(_object(fields))
+        except ValueError as error:
+            problems.append(f"{number}: {error}")
+    if problems:
+        raise ValueError("\n".join(problems))
+    return objects
+
+
+def _object(fields: list[str]) -> tuple[str, Box]:
+    """(type, box); a type may have blanks, the 14 or 15 numbers behind it may not be fewer or more."""
+    numbers = next((n for n, field in enumerate(reversed(fields)) if not _is_number(field)), len(fields))
+    kind = " ".join(fields[: len(fields) - numbers])
+    if numbers not in (14, 15) or not kind:
+        raise ValueError(f"a KITTI line must have 15 fields, a type and 14 numbers, but got {len(fields)}")
+    left, top, right, bottom = (float(v) for v in fields[-numbers:][3:7])
+    if not all(map(math.isfinite, (left, top, right, bottom))) or right < left or bottom < top:
+        raise ValueError(f"left <= right and top <= bottom must hold, but got {left:g} {top:g} {right:g} {bottom:g}")
+    return kind, (left, top, right, bottom)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

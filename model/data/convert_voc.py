@@ -1,0 +1,224 @@
+"""Pascal VOC labels: an XML file an image. ImageSets/Main/{train,val,test}.txt say the splits, else the folders' names.
+
+A box runs from pixel xmin to pixel xmax, counted from 1, where the file is of the VOC challenge or from Roboflow
+(`source/database` tells); other tools (CVAT, LabelImg, datumaro, labelformat) write the edges themselves, from 0.
+Category ids count from 1 in alphabetical order of the names.
+"""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from pathlib import Path
+
+from model.data.label_files import LabelFiles, Parsed, lines_of, refuse, without_unlabelled
+from model.data.paths import Resolver, common_end
+from model.data.tree import WORDS, Tree, counted, parent, split_of
+from model.errors import UserError
+
+FROM_ONE = ("voc", "roboflow")  # in source/database
+MASKS = "segmentation"  # folders of masks: SegmentationClass, SegmentationObject
+LISTS = {"default", *(word for words in WORDS.values() for word in words)}
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def find(tree: Tree) -> LabelFiles | None:
+    """The VOC dataset in a folder, or None. Raises `UserError` for labels whose image is not there."""
+    labels = [path for path in tree.files(".xml") if not path.startswith(MASKS)]
+    if not any(_is_voc(tree.path(path)) for path in labels[:3]):
+        return None
+    pairs = _pairs(tree, labels)
+    folders = {parent(image) for image in pairs}
+    pairs |= {image: None for image in _photos(tree) if parent(image) in folders and image not in pairs}
+    lists = _lists(tree)
+    by_split = _by_list(pairs, lists) if lists else _by_folder(pairs)
+    listed = {image for images in by_split.values() for image in images}
+    left = sum(label is not None and image not in listed for image, label in pairs.items())
+    notes = (
+        (f"Pascal VOC: {counted(left, 'image')} with labels in no list of ImageSets, not used",)
+        if left
+        else ()
+    )
+    found = {
+        split: [(tree.path(i), tree.path(label) if (label := pairs[i]) else None) for i in images]
+        for split, images in by_split.items()
+    }
+    splits, more = without_unlabelled(found)
+    return LabelFiles("Pascal VOC", splits, {}, parse, notes + more)
+
+
+def parse(path: Path, size: tuple[int, int]) -> Parsed:
+    """One XML file; its size of the image counts where it has one. Raises `ValueError` naming every broken object."""
+    root = _root(path)
+    database = (root.findtext("source/database") or "").casefold()
+    first = 1 if any(word in database for word in FROM_ONE) else 0
+    objects, problems, difficult = [], [], 0
+    for number, node in enumerate(root.findall("object"), 1):
+        name = (node.findtext("name") or "").strip()
+        try:
+            if not name:
+                raise ValueError("it has no name")
+            left, top, right, bottom = _corners(node.find("bndbox"))
+            objects.append((name, (left - first, top - first, right, bottom)))
+            difficult += (node.findtext("difficult") or "").strip() == "1"
+        except ValueError as error:
+            problems.append(f" object {number} ({name or '?'}): {error}")
+    if problems:
+        raise ValueError("\n".join(problems))
+    remarks = {"objects marked difficult are kept like the others": difficult} if difficult else {}
+    return Parsed(list(objects), _size(root), remarks)
+
+
+def _corners(box: ET.Element | None) -> tuple[float, float, float, float]:
+    if box is None:
+        raise ValueError("it has no bndbox")
+    texts = [(box.findtext(corner) or "").strip() for corner in CORNERS]
+    left, top, right, bottom = (float(text) for text in texts)
+    if not all(map(math.isfinite, (left, top, right, bottom))) or right < left or bottom < top:
+        raise ValueError(f"xmin <= xmax and ymin <= ymax must hold, but got {' '.join(texts)}")
+    return left, top, right, bottom
+
+
+def _size(root: ET.Element) -> tuple[int, int] | None:
+    try:
+        width, height = (int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
+    except ValueError:
+        return None
+    return (width, height) if width > 0 and height > 0 else None
+
+
+def _root(path: Path) -> ET.Element:
+    text = path.read_bytes()
+    if b"<!ENTITY" in text or b"<!DOCTYPE" in text:
+        raise ValueError(" labels need no document type, and one can do harm")
+    try:
+        return ET.fromstring(text)
+    except ET.ParseError as error:
+        raise ValueError(f" not valid XML ({error})") from None
+
+
+def _is_voc(path: Path) -> bool:
+    try:
+        return _root(path).tag == "annotation"
+    except (OSError, ValueError):
+        return True  # broken: told when it is read
+
+
+# ---- which image, which split -----------------------------------------------------------------------------------
+
+
+def _photos(tree: Tree) -> Iterable[str]:
+    return (i for i in tree.images if not any(p.casefold().startswith(MASKS) for p in i.split("/")[:-1]))
+
+
+def _pairs(tree: Tree, labels: Iterable[str]) -> dict[str, str | None]:
+    """{image: its label file}: the image of the same name that lies nearest, else the one that the file names."""
+    by_stem: dict[str, list[str]] = {}
+    for image in _photos(tree):
+        by_stem.setdefault(_stem(image), []).append(image)
+    found: dict[str, str | None] = {}
+    problems, resolver = [], None
+    for label in labels:
+        near = _nearest(label, by_stem.get(_stem(label), ()))
+        if len(near) != 1:
+            resolver = resolver or Resolver(tree.root)
+            named = _named(tree, label)
+            near = [i for i in near if i.rsplit("/", 1)[-1] == named] or (
+                ["/".join(p)] if named and len(p := (resolver.candidates(named) or [()])[0]) else []
+            )
+        if not near or near[0] in found:
+            problems.append(f"{tree.path(label)}: its image is not there")
+        else:
+            found[near[0]] = label
+    refuse(problems)
+    return found
+
+
+def _named(tree: Tree, label: str) -> str:
+    try:
+        return (_root(tree.path(label)).findtext("filename") or "").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _stem(path: str) -> str:
+    return path.rsplit("/", 1)[-1].rpartition(".")[0]
+
+
+def _nearest(label: str, images: Iterable[str]) -> list[str]:
+    """Of images with the label's name those that share most folders with it, at either end of the path."""
+    own = tuple(label.split("/")[:-1])
+
+    def shared(image: str) -> int:
+        other = tuple(image.split("/")[:-1])
+        front = common_end(own[::-1], other[::-1])
+        return front + common_end(own[front:], other[front:])
+
+    scores = {image: shared(image) for image in images}
+    return [image for image, score in scores.items() if score == max(scores.values())]
+
+
+def _lists(tree: Tree) -> dict[str, list[tuple[str, str]]]:
+    """{split: [(folder of the ImageSets, name)]} of the lists of ImageSets/Main; trainval counts where train is
+    missing."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    whole: list[tuple[str, str]] = []
+    for path in tree.files(".txt"):
+        folder, _, file = path.rpartition("/")
+        stem = file[:-4].casefold()
+        if not f"/{folder.casefold()}".endswith("/imagesets/main") or stem not in LISTS:
+            continue
+        home = parent(parent(folder))
+        names = [(home, name) for line in lines_of(tree.path(path)) if (name := _name(line))]
+        if stem == "trainval":
+            whole += names
+        else:
+            found.setdefault(split_of(stem) or "train", []).extend(names)
+    if whole and "train" not in found:
+        held = set(found.get("val", ()))
+        found["train"] = [name for name in whole if name not in held]
+    return {split: names for split, names in found.items() if names}
+
+
+def _name(line: str) -> str:
+    """The name in a line of a list: quoted, or before a flag of -1, 0 or 1, or the whole line."""
+    if line.startswith('"'):
+        return line[1:].partition('"')[0]
+    name, _, flag = line.rpartition(" ")
+    return name.strip() if flag in ("-1", "0", "1") and name else line
+
+
+def _by_list(pairs: dict[str, str | None], lists: dict[str, list[tuple[str, str]]]) -> dict[str, list[str]]:
+    """Images by the split whose list names them. Raises `UserError` for names without an image."""
+    by_stem: dict[str, list[str]] = {}
+    for image in pairs:
+        by_stem.setdefault(_stem(image), []).append(image)
+    found: dict[str, list[str]] = {}
+    missing = []
+    for split, names in lists.items():
+        for home, name in dict.fromkeys(names):
+            stem = name.rsplit("/", 1)[-1]
+            label = f"{home}/Annotations/{name}".lstrip("/")
+            near = _nearest(label, by_stem.get(stem) or by_stem.get(_stem(name)) or ())
+            if len(near) == 1:
+                found.setdefault(split, []).append(near[0])
+            else:
+                missing.append(
+                    f"{home or '.'}/ImageSets/Main: {split} names {name}, of which there is no image"
+                )
+    refuse(missing)
+    return found
+
+
+def _by_folder(pairs: dict[str, str | None]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for image, label in pairs.items():
+        where = split_of(f"{parent(image)}/.") or split_of(f"{parent(label or '')}/.") or ""
+        found.setdefault(where, []).append(image)
+    if "" in found and "train" not in found:
+        found["train"] = found[""]
+    found.pop("", None)
+    if "train" not in found:
+        raise UserError("Pascal VOC labels, but none of them is for training")
+    return found

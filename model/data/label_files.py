@@ -1,0 +1,180 @@
+"""Label files of other formats as COCO files: one for each split, in the cache, under what the labels hold.
+
+A format says which images and label files there are (`LabelFiles`) and how one label file is read. The rest is here:
+sizes, ids, problems told all at once, the cache. Images stay where they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from model.data.images import BROKEN, upright_size
+from model.data.sources import cache_dir, once
+from model.data.tree import SPLITS, Data, counted
+from model.errors import UserError
+
+FORMAT = 1  # of the files written; another number, another place
+THREADS = 8
+SHOWN = 5
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom, px
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """One label file: (category id, or its name where the format has no ids; box) each, the image's size where the
+    file tells it, and how much of what was left out or is worth a word."""
+
+    objects: list[tuple[int | str, Box]]
+    size: tuple[int, int] | None = None  # (W, H) px
+    remarks: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """What a format's reader found. `names` is {category id: name}, empty where names come from the labels: these are
+    then numbered from 1 in alphabetical order."""
+
+    layout: str
+    splits: dict[str, list[tuple[Path, Path | None]]]  # (image, label file or None)
+    names: dict[int, str]
+    parse: Callable[[Path, tuple[int, int]], Parsed]  # (label file, image's (W, H) px); raises ValueError of
+    # lines that begin with a line's number or a blank
+    notes: tuple[str, ...] = ()
+
+
+def to_coco(found: LabelFiles) -> Data:
+    """The same data as COCO files in the cache, written once. Raises `UserError` with every broken label at once."""
+    target = once(cache_dir() / "converted" / _key(found), lambda partial: _write(found, partial))
+    told = json.loads((target / "data.json").read_text())
+    sources = {
+        split: [{"image_dir": told["image_dirs"][split], "json_file": str(target / f"{split}.json")}]
+        if split in told["image_dirs"]
+        else []
+        for split in SPLITS
+    }
+    return Data(sources, found.layout, (*found.notes, *told["notes"]))
+
+
+def _key(found: LabelFiles) -> str:
+    """Labels by content, images by place, size and time."""
+    digest = hashlib.sha256(json.dumps([FORMAT, found.layout, sorted(found.names.items())]).encode())
+    for split in SPLITS:
+        for image, label in found.splits.get(split, ()):
+            stat = image.stat()
+            text = f"\0{split}\0{image.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{label}\0"
+            digest.update(text.encode(errors="surrogateescape") + (label.read_bytes() if label else b""))
+    return digest.hexdigest()[:32]
+
+
+def _write(found: LabelFiles, folder: Path) -> None:
+    pairs = [(split, *pair) for split in SPLITS for pair in found.splits.get(split, ())]
+    with ThreadPoolExecutor(THREADS) as pool:
+        read = list(pool.map(lambda pair: _read(found, pair[1], pair[2]), pairs))
+    refuse([problem for _, problem in read if problem])
+    parsed = [p for p, _ in read if p is not None]
+    names = found.names or _numbered(key for p in parsed for key, _ in p.objects)
+    ids = {name: number for number, name in names.items()}
+    folders, first = {}, 1
+    for split in SPLITS:
+        members = [(image, p) for (s, image, _), p in zip(pairs, parsed, strict=True) if s == split]
+        if members:
+            root = Path(os.path.commonpath([image.parent for image, _ in members]))
+            folders[split] = str(root)
+            document = _document(members, root, first, names, ids)
+            first += len(members)
+            (folder / f"{split}.json").write_text(json.dumps(document))
+    remarks = sum((Counter(p.remarks) for p in parsed), Counter[str]())
+    notes = [f"{found.layout}: {count} {remark}" for remark, count in sorted(remarks.items())]
+    bare = sum(label is None for _, _, label in pairs)
+    notes += (
+        [f"{found.layout}: {counted(bare, 'image')} without a label file, taken as without objects"]
+        if bare
+        else []
+    )
+    (folder / "data.json").write_text(json.dumps({"image_dirs": folders, "notes": notes}))
+
+
+def _read(found: LabelFiles, image: Path, label: Path | None) -> tuple[Parsed | None, str]:
+    """(the label file with its image's size, ""), or (None, what is wrong)."""
+    try:
+        with Image.open(image) as file:
+            size = upright_size(file)
+    except BROKEN as error:
+        return None, f"{image}: cannot be read as an image ({error})"
+    try:
+        parsed = found.parse(label, size) if label else Parsed([])
+    except (OSError, ValueError) as error:
+        return None, "\n".join(f"{label}:{line}" for line in str(error).splitlines())
+    return Parsed(parsed.objects, parsed.size or size, parsed.remarks), ""
+
+
+def _numbered(names: Iterable[int | str]) -> dict[int, str]:
+    return dict(enumerate(sorted({str(name) for name in names}), 1))
+
+
+def _document(
+    members: list[tuple[Path, Parsed]], root: Path, first: int, names: Mapping[int, str],
+    ids: Mapping[str, int],
+) -> dict[str, Any]:  # fmt: skip
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (image, parsed) in enumerate(members, first):
+        assert parsed.size
+        name = image.relative_to(root).as_posix()
+        images.append({"id": number, "file_name": name, "width": parsed.size[0], "height": parsed.size[1]})
+        for key, (left, top, right, bottom) in parsed.objects:
+            w, h = right - left, bottom - top
+            category = key if isinstance(key, int) else ids[key]
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": number, "category_id": category,
+                 "bbox": [left, top, w, h], "area": w * h, "iscrowd": 0}
+            )  # fmt: skip
+    categories = [{"id": number, "name": name} for number, name in sorted(names.items())]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a text file, without blanks around them. Raises `UserError` where it is none."""
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text ({error})") from None
+
+
+def refuse(problems: list[str]) -> None:
+    """Raise `UserError` with the first of many problems, unless there are none."""
+    lines = [line for problem in problems for line in problem.splitlines()]
+    if lines:
+        more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        raise UserError("\n".join(lines[:SHOWN] + more))
+
+
+def unlabelled(splits: Mapping[str, list[tuple[Path, Path | None]]]) -> list[str]:
+    """Splits that have images and not one label file."""
+    return [split for split, pairs in splits.items() if pairs and not any(label for _, label in pairs)]
+
+
+def without_unlabelled(
+    splits: Mapping[str, list[tuple[Path, Path | None]]],
+) -> tuple[dict[str, list[tuple[Path, Path | None]]], tuple[str, ...]]:
+    """(the splits that have labels, a note on test images that have none). Training or validation images without any
+    labels are a mistake: raises `UserError`."""
+    kept = {split: pairs for split, pairs in splits.items() if pairs}
+    notes = []
+    for split in unlabelled(kept):
+        where = kept[split][0][0].parent
+        if split != "test":
+            raise UserError(f"{where}: not one of the {len(kept[split])} images for {split} has a label file")
+        notes.append(f"{where}: {counted(len(kept.pop(split)), 'image')} for test without labels, not used")
+    return kept, tuple(notes)

@@ -1,0 +1,231 @@
+"""COCO files as tools lay them out: which files are annotations of which split, and where their images lie."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.data.paths import FORMS, common_end, find_image, readings, walk
+from model.data.tree import SPLITS, Data, Tree, parent, split_of
+from model.errors import UserError
+
+SECTIONS = ("images", "annotations", "categories")
+SAMPLED = 200  # file names of a document that decide where its images lie
+FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
+# Names by which tools call the annotations of boxes, best first; what else COCO's folder holds comes last.
+PREFERRED = ("_annotations.coco", "instances", "annotations", "labels", "result", "annotation")
+OURS = ("annotations.json", "_annotations.coco.json", "instances_")
+OWN = re.compile(r"(^|/)(train|val)_split_\d+\.json$")  # written by model/data/check.py
+OTHER_TASKS = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
+
+
+@dataclass(frozen=True)
+class Document:
+    """A COCO file of the tree, not yet parsed."""
+
+    path: str
+    split: str | None
+    names: tuple[str, ...]  # some of its file names
+
+    @property
+    def rank(self) -> int:
+        stem = self.path.rsplit("/", 1)[-1].casefold().removesuffix(".json")
+        if stem.startswith(OTHER_TASKS):
+            return len(PREFERRED) + 1
+        return next((n for n, start in enumerate(PREFERRED) if stem.startswith(start)), len(PREFERRED))
+
+
+def find(tree: Tree) -> Data | None:
+    """The COCO files of a folder and their images; None where there are none. Raises `UserError` when it
+    cannot be told which of several is meant."""
+    found, notes = [], []
+    for path in tree.files(".json"):
+        if OWN.search(path):
+            continue
+        sections, names = sniff(tree.path(path))
+        # A file that is called so and is broken is not passed over: its reader tells what is wrong.
+        if set(SECTIONS) <= sections or path.rsplit("/", 1)[-1].lower().startswith(OURS):
+            found.append(Document(path, split_of(path), names))
+        elif "images" in sections:
+            notes.append(f"{path}: not read, it has no {' and no '.join(sorted(set(SECTIONS) - sections))}")
+    chosen = choose(found, tree.root)
+    if not chosen:
+        return None
+    sources = {split: [source(tree, chosen[split])] if split in chosen else [] for split in SPLITS}
+    if len(chosen) > 1 and "train" in chosen and chosen["train"].split is None:
+        notes.append(f"{chosen['train'].path}: taken for training, as no name says so of another")
+    for left in (d for d in found if d not in chosen.values()):
+        instead = f", {chosen[left.split].path} is" if left.split in chosen else ""
+        notes.append(f"{left.path}: not read{instead}")
+    return Data(sources, name_of(list(chosen.values())), tuple(notes))
+
+
+def one_file(path: Path) -> Data:
+    """A single COCO file and its images, beside it or in the folder above."""
+    sections, names = sniff(path)
+    if missing := set(SECTIONS) - sections:
+        raise UserError(f"{path}: a COCO file must have a list '{min(missing)}'")
+    for root in (path.parent, path.parent.parent):
+        tree = Tree(root, dict(walk(root)))
+        document = Document(path.relative_to(root).as_posix(), None, names)
+        if best_folder(tree, document) is not None:
+            break
+    return Data({"train": [source(tree, document)], "val": [], "test": []}, f"COCO file {path.name}")
+
+
+def choose(found: Sequence[Document], root: Path) -> dict[str, Document]:
+    """{split: its document}: by name; a document of no split is for training where there is no other."""
+    by_split: dict[str, list[Document]] = {}
+    for document in found:
+        by_split.setdefault(document.split or "", []).append(document)
+    if "train" not in by_split and "" in by_split:
+        by_split["train"] = by_split[""]
+    by_split.pop("", None)
+    chosen = {}
+    for split, documents in by_split.items():
+        best = min(d.rank for d in documents)
+        meant = [d for d in documents if d.rank == best]
+        if len(meant) > 1:
+            names = ", ".join(d.path for d in meant[:5])
+            raise UserError(
+                f"{root}: {len(meant)} annotation files may be for {split}: {names}; "
+                f"call them train and val, or name one in dataset.{split}_data_sources"
+            )
+        chosen[split] = meant[0]
+    return chosen
+
+
+def name_of(chosen: Sequence[Document]) -> str:
+    """The tool that writes files of such names."""
+    last = {d.path.rsplit("/", 1)[-1] for d in chosen}
+    if last == {"_annotations.coco.json"}:
+        return "Roboflow COCO export"
+    if last == {"instances_default.json"}:
+        return "CVAT COCO export"
+    if last == {"result.json"}:
+        return "Label Studio COCO export"
+    if last == {"labels.json"}:
+        return "FiftyOne COCO export"
+    if all(name.startswith("instances_") for name in last):
+        return "standard COCO"
+    if last == {"annotations.json"} and all(d.path.count("/") == 1 for d in chosen):
+        return "COCO by split"
+    return "COCO"
+
+
+def sniff(path: Path) -> tuple[set[str], tuple[str, ...]]:
+    """(which of COCO's sections a JSON file has, some of its file names), without parsing it."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            head = {name for name in SECTIONS if re.search(rb'"%s"\s*:\s*\[' % name.encode(), text)}
+            if not head >= {"images"}:
+                return head, ()
+            if text.find(b'"segments_info"') >= 0:
+                return head - {"annotations"}, ()  # panoptic: no boxes of single objects
+            quoted = [match[1] for match in FILE_NAME.finditer(text)]
+    except (OSError, ValueError):  # ValueError: an empty file
+        return set(), ()
+    step = max(1, len(quoted) // SAMPLED)
+    return head, tuple(filter(None, map(_text, quoted[::step])))
+
+
+def _text(quoted: bytes) -> str:
+    try:
+        return str(json.loads(quoted))
+    except (ValueError, UnicodeDecodeError):
+        return ""
+
+
+def source(tree: Tree, document: Document) -> dict[str, str]:
+    """{"image_dir", "json_file"} of a document: the folder in which its names are found, or an archive near it."""
+    folder, home = best_folder(tree, document), parent(document.path)
+    archives = _archives(tree, document)
+    beside = bool(archives) and parent(archives[0]) == home
+    if folder is None or (beside and not f"{folder}/".startswith(f"{home}/" if home else "")):
+        images = f"{home}/images".lstrip("/")
+        folder = archives[0] if archives else images if images in tree.folders else home
+    return {"image_dir": str(tree.path(folder)), "json_file": str(tree.path(document.path))}
+
+
+def _archives(tree: Tree, document: Document) -> list[str]:
+    """Archives that may hold its images: those in its folder; in the folders above those that name its split."""
+    home = parent(document.path)
+    own = [a for a in tree.archives(home) if split_of(a) in (None, document.split)]
+    if len(own) > 1:
+        raise UserError(
+            f"{tree.path(home)}: several archives ({', '.join(a.rsplit('/', 1)[-1] for a in own)}); keep one, "
+            "or name it in the spec"
+        )
+    above = [a for a in tree.archives(parent(home)) if split_of(a) == document.split] if home else []
+    return own or above[:1]
+
+
+def best_folder(tree: Tree, document: Document) -> str | None:
+    """The folder below which most of the sampled names are found: rather one of the document's split, near it, and
+    deep; None where no name is found."""
+    votes: dict[str, int] = {}
+    for name in document.names:
+        for base in set(bases(name, tree.by_last)):
+            votes[base] = votes.get(base, 0) + 1
+    votes = {
+        b: n for b, n in votes.items() if split_of(f"{b}/.") in (None, document.split) or not document.split
+    }
+    if not votes:
+        return None
+    home = document.path.split("/")[:-1]
+
+    def merit(base: str) -> tuple[int, bool, int, int]:
+        parts = base.split("/") if base else []
+        near = next(
+            (n for n, (a, b) in enumerate(zip(parts, home, strict=False)) if a != b),
+            min(len(parts), len(home)),
+        )
+        return votes[base], split_of(f"{base}/.") == document.split, near, len(parts)
+
+    best = max(sorted(votes), key=merit)
+    return best if votes[best] == len(document.names) else _common(tree, document, votes, best)
+
+
+def _common(tree: Tree, document: Document, votes: Iterable[str], best: str) -> str:
+    """Images of one document may lie in several folders: the folder above them all, if that finds more."""
+    parts = [base.split("/") if base else [] for base in votes]
+    same = 0
+    while all(len(p) > same for p in parts) and len({p[same] for p in parts}) == 1:
+        same += 1
+    above = "/".join(parts[0][:same])
+    finds = {b: sum(find_image(tree.path(b), n).is_file() for n in document.names) for b in {above, best}}
+    return above if finds[above] > finds[best] else best
+
+
+def bases(name: str, places: dict[str, list[str]]) -> Iterable[str]:
+    """Folders below which a name of the annotations is found."""
+    for parts, anywhere in readings(name):
+        wanted = tuple(FORMS[-1](p) for p in parts)
+        for place in places.get(wanted[-1], ()):
+            file = place.split("/")
+            same = common_end(wanted, tuple(FORMS[-1](p) for p in file))
+            yield "/".join(file[: len(file) - same])
+        if anywhere and places.get(wanted[-1]):
+            return
+
+
+def without_placeholder(document: dict[str, Any]) -> dict[str, Any]:
+    """A COCO document without the category 0 that Roboflow puts above all classes: it has no boxes, and the others name
+    it, or themselves, as what they belong to."""
+    rows = document["categories"]
+    if len(rows) < 2 or not all(isinstance(row, dict) for row in rows):
+        return document
+    first, *others = sorted(rows, key=lambda row: row.get("id") != 0)
+    above = {first.get("name"), "none"}
+    marked = first.get("id") == 0 and first.get("supercategory") in ("none", "", None)
+    if not marked or not all(
+        row.get("supercategory") in (above - {"none"}) | {row.get("name")} for row in others
+    ):
+        return document
+    used = any(isinstance(a, dict) and a.get("category_id") == 0 for a in document["annotations"])
+    return document if used else document | {"categories": [row for row in rows if row is not first]}

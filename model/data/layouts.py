@@ -1,0 +1,191 @@
+"""What lies in `--data`: the layouts that tools export, found by what is there, and said.
+
+    ours              train/annotations.json, train/images/ (or an archive)
+    standard COCO     annotations/instances_train2017.json, train2017/ or images/train2017/
+    Roboflow COCO     train/_annotations.coco.json beside the images, valid/
+    CVAT, Label Studio, FiftyOne    annotations/instances_default.json, result.json, labels.json
+    YOLO              data.yaml, images/ and labels/; or obj.data (convert_yolo.py)
+    Pascal VOC        Annotations/, JPEGImages/, ImageSets/ (convert_voc.py)
+    KITTI             image_2/, label_2/ (convert_kitti.py)
+    one file          of COCO, its images near it; or a data.yaml
+
+YOLO, VOC and KITTI become COCO files in the cache; images stay where they are. Any of these may lie in an archive or at
+a URL. What is there and not read is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco
+from model.data.label_files import LabelFiles, to_coco
+from model.data.sources import is_archive, stage_dataset
+from model.data.tree import SPLITS, Data, Sources, Tree, counted, split_of
+from model.errors import UserError
+from model.spec import get
+
+SHOWN = 5
+# Annotations in formats that are not read, by the end of the name.
+FOREIGN = (
+    ".csv",
+    ".createml.json",
+    ".tfrecord",
+    ".record",
+    ".ndjson",
+    ".jsonl",
+    ".parquet",
+    "annotations.xml",
+)
+WANTED = (
+    "a layout of COCO (train/annotations.json and train/images/, or as Roboflow, CVAT, Label Studio and FiftyOne "
+    "export it), YOLO (data.yaml), Pascal VOC or KITTI"
+)
+
+
+def find_sources(spec: Mapping[str, Any], data_dir: str | None) -> Sources:
+    """The sources of `find_data`."""
+    return find_data(spec, data_dir).sources
+
+
+def find_data(spec: Mapping[str, Any], data_dir: str | None) -> Data:
+    """{"train", "val", "test": [{"image_dir", "json_file"}]}: what the spec names, else what `data_dir` holds, with its
+    layout. Raises `UserError` when there is no training set in either."""
+    named = {split: _named(spec, split) for split in SPLITS}
+    if data_dir is None or all(named.values()):
+        if not named["train"]:
+            raise UserError("no training data: give --data DIR or dataset.train_data_sources")
+        return Data(named)
+    found = in_place(data_dir, tuple(split for split in SPLITS if named[split]))
+    return replace(found, sources={split: named[split] or found.sources[split] for split in SPLITS})
+
+
+def _named(spec: Mapping[str, Any], split: str) -> list[dict[str, str]]:
+    value = get(spec, f"dataset.{split}_data_sources") or []
+    listed = [value] if isinstance(value, Mapping) else list(value)
+    return [dict(s) for s in listed if s.get("json_file") or s.get("image_dir")]
+
+
+def in_place(place: str, settled: Sequence[str] = ()) -> Data:
+    """The data in a folder, an archive, a COCO file or a data.yaml, or at the URL of one; `settled` are splits that
+    come from elsewhere. Raises `UserError` for what is not there, not a dataset, or half of one."""
+    path = stage_dataset(place)
+    if path.suffix.lower() == ".json" and path.is_file():
+        return layout_coco.one_file(path)
+    if path.is_file():
+        labels = convert_yolo.find(Tree.read(path.parent), path)
+        assert labels is not None
+        return _described(to_coco(labels), place)
+    tree = Tree.read(path)
+    if inner := _only_archive(tree):
+        return in_place(str(inner), settled)
+    found = read(tree, "train" not in settled)
+    if found is None:
+        _refuse_halves(tree, Data({split: [] for split in SPLITS}), ("val",))
+        raise UserError(f"no training data: {place} must hold {WANTED}; {whats_there(tree)}")
+    _refuse_halves(tree, found, settled)
+    unread = tuple(unread_folders(tree, found))
+    return _described(replace(found, notes=found.notes + unread), place)
+
+
+READERS: tuple[Callable[[Tree], LabelFiles | None], ...] = (
+    convert_yolo.find,
+    convert_voc.find,
+    convert_kitti.find,
+)
+
+
+def read(tree: Tree, needs_train: bool = True) -> Data | None:
+    """The first layout that has something to train on; the others that are there are named."""
+    coco = layout_coco.find(tree)
+    if coco and (coco.sources["train"] or not needs_train):
+        return coco
+    for find in READERS:
+        labels = find(tree)
+        if labels and (labels.splits.get("train") or not needs_train):
+            return to_coco(labels)
+    return None
+
+
+def _described(found: Data, place: str) -> Data:
+    splits = counted(sum(bool(s) for s in found.sources.values()), "split")
+    inside = f" in {Path(place).name}" if is_archive(place) else ""
+    return replace(found, layout=f"{found.layout}{inside}, {splits}")
+
+
+def _only_archive(tree: Tree) -> Path | None:
+    """The archive in a folder that holds nothing else."""
+    files = list(tree.files(""))
+    return tree.path(files[0]) if len(files) == 1 and is_archive(files[0]) else None
+
+
+# ---- what is there and not read ---------------------------------------------------------------------------------
+
+
+def _refuse_halves(tree: Tree, found: Data, settled: Sequence[str]) -> None:
+    """Raise `UserError` for images of a split without annotations: a fifth of train must not stand in for them."""
+    for folder in split_folders(tree):
+        split = split_of(f"{folder}/.")
+        if (
+            split in ("train", "val")
+            and not (split in settled or found.sources[split])
+            and not _covered(tree, found, folder)
+        ):
+            has = ", ".join(sorted({*tree.folders[folder], *_below(tree, folder)})[:8])
+            raise UserError(
+                f"{tree.path(folder)}: images for {split}, but no such annotation file as belongs to them "
+                f"({folder} has {has or 'nothing'})"
+            )
+
+
+def split_folders(tree: Tree) -> Iterator[str]:
+    """The folders that name a split and hold images or archives, at any depth, the upper ones alone."""
+    taken: list[str] = []
+    for folder in sorted(tree.folders):
+        if folder and split_of(f"{folder}/.") and not any(f"{folder}/".startswith(f"{t}/") for t in taken):
+            within = [f for f in tree.folders if f == folder or f.startswith(f"{folder}/")]
+            if any(f in tree.image_folders or tree.archives(f) for f in within):
+                taken.append(folder)
+                yield folder
+
+
+def _covered(tree: Tree, found: Data, folder: str) -> bool:
+    """Whether a source has its images in, above or below a folder."""
+    own = str(tree.path(folder).resolve())
+    for sources in found.sources.values():
+        for source in sources:
+            place = str(Path(source["image_dir"]).resolve())
+            if f"{place}/".startswith(f"{own}/") or f"{own}/".startswith(f"{place}/"):
+                return True
+    return False
+
+
+def unread_folders(tree: Tree, found: Data) -> Iterator[str]:
+    """A line for each folder whose images no source reads, and one for annotations in formats that are not read."""
+    left = [folder for folder in sorted(tree.image_folders) if not _covered(tree, found, folder)]
+    left = [f for f in left if not any(m in f.casefold() for m in ("segmentation", "annotat", "mask"))]
+    for folder in left[:SHOWN]:
+        images = counted(tree.image_folders[folder], "image")
+        yield f"{tree.path(folder)}: not read, no annotations belong to its {images}"
+    if len(left) > SHOWN:
+        yield f"... and {len(left) - SHOWN} more folders of images that are not read"
+    foreign = sorted(tree.files(*FOREIGN))
+    if foreign:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        yield f"{tree.path(foreign[0])}{more}: annotations in a format that is not read"
+
+
+def whats_there(tree: Tree) -> str:
+    """What a folder holds, in a few words."""
+    foreign = sorted({*tree.files(*FOREIGN), *tree.files(".json", ".xml")})
+    has = sorted({*tree.folders[""], *_below(tree, "")})
+    text = f"it has {', '.join(has[:8]) or 'nothing'}"
+    return text + (f", of annotations {', '.join(foreign[:3])}" if foreign else "")
+
+
+def _below(tree: Tree, folder: str) -> set[str]:
+    """Names of the folders in a folder."""
+    start = f"{folder}/" if folder else ""
+    return {f.removeprefix(start).split("/")[0] for f in tree.folders if f.startswith(start) and f != folder}

@@ -1,0 +1,168 @@
+"""Where the file names of annotations lie on this disk: as the tools write them, not as one would wish them.
+
+A name is taken as it stands, then with `\\` for `/`, without percent-encoding, in any Unicode form and case. One of the
+two paths must end with the other ("images/x.jpg" is x.jpg of images/, "x.jpg" is cam/x.jpg); of an absolute path or a
+URL, which another machine wrote, the end alone must agree. Whatever is found must be the only one: two that fit are
+none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # folders that systems leave, besides hidden ones
+UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
+DRIVE = re.compile(r"^[A-Za-z]:/")
+SHOWN = 3
+
+Parts = tuple[str, ...]
+
+
+def is_hidden(name: str) -> bool:
+    """Hidden files, macOS's `._` companions, and folders that systems leave behind."""
+    return name.startswith(".") or name in JUNK
+
+
+def walk(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """(folder below `root`, "" for itself; its file names), sorted; links are followed, each folder once."""
+    seen: set[tuple[int, int]] = set()
+    for folder, below, names in os.walk(root, followlinks=True):
+        stat = os.stat(folder)
+        if (stat.st_dev, stat.st_ino) in seen:
+            below.clear()
+            continue
+        seen.add((stat.st_dev, stat.st_ino))
+        below[:] = sorted(name for name in below if not is_hidden(name))
+        path = os.path.relpath(folder, root).replace(os.sep, "/")
+        yield ("" if path == "." else path), sorted(name for name in names if not is_hidden(name))
+
+
+def find_image(folder: Path, name: str) -> Path:
+    """Where a file name of the annotations lies; `folder / name`, which is not there, when it is nowhere."""
+    direct = _direct(folder, name)
+    return direct or _resolver(folder).find(name) or folder / name
+
+
+def find_images(folder: Path, names: Sequence[str]) -> list[Path]:
+    """`find_image` of many names. A file that several names would share is only that of the name that says it best."""
+    found = [find_image(folder, name) for name in names]
+    claims: dict[Path, set[str]] = {}
+    for name, path in zip(names, found, strict=True):
+        claims.setdefault(path, set()).add(name)
+    for n, (name, path) in enumerate(zip(names, found, strict=True)):
+        if len(claims[path]) > 1 and path != folder / name:
+            found[n] = folder / name
+    return found
+
+
+def explain(folder: Path, name: str) -> str:
+    """Why a name was not found, to be put behind the message: "; did you mean 'x.jpg'?", or nothing."""
+    return _resolver(folder).explain(name)
+
+
+def _direct(folder: Path, name: str) -> Path | None:
+    try:
+        path = folder / name
+        return path if name and path.is_file() else None
+    except (OSError, ValueError):  # too long a name, a null byte
+        return None
+
+
+@lru_cache(maxsize=64)
+def _cached(folder: Path, changed_ns: int) -> Resolver:
+    return Resolver(folder)
+
+
+def _resolver(folder: Path) -> Resolver:
+    try:
+        return _cached(folder, folder.stat().st_mtime_ns)
+    except OSError:
+        return Resolver(folder)
+
+
+class Resolver:
+    """All files of a folder by their last part, in three strictnesses: as they are, decoded, in any case."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files = [f"{below}/{name}" if below else name for below, names in walk(folder) for name in names]
+        self._by_last: dict[int, dict[str, list[Parts]]] = {}  # of a form, once it is needed
+
+    def ending_in(self, form: int, last: str) -> list[Parts]:
+        """Files whose last part reads `last` in a form."""
+        if form not in self._by_last:
+            index = self._by_last.setdefault(form, {})
+            for file in self.files:
+                parts = tuple(file.split("/"))
+                index.setdefault(FORMS[form](parts[-1]), []).append(parts)
+        return self._by_last[form].get(last, [])
+
+    def find(self, name: str) -> Path | None:
+        """The only file that the name can mean, or None."""
+        found = self.candidates(name)
+        return self.folder.joinpath(*found[0]) if len(found) == 1 else None
+
+    def candidates(self, name: str) -> list[Parts]:
+        """Files that the name can mean, by the strictest reading that finds any."""
+        for parts, anywhere in readings(name):
+            for number, form in enumerate(FORMS):
+                wanted = tuple(map(form, parts))
+                near = [
+                    (common_end(wanted, tuple(map(form, f))), f) for f in self.ending_in(number, wanted[-1])
+                ]
+                fitting = [(n, f) for n, f in near if anywhere or n == min(len(f), len(wanted))]
+                if fitting:
+                    longest = max(n for n, _ in fitting)
+                    return [f for n, f in fitting if n == longest]
+        return []
+
+    def explain(self, name: str) -> str:
+        """What to do about a name that was not found."""
+        found = ["/".join(parts) for parts in self.candidates(name)]
+        if len(found) > 1:
+            return f"; it may be any of {', '.join(found[:SHOWN])}"
+        lasts = {file.rsplit("/", 1)[-1]: file for file in reversed(self.files)}
+        last = name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+        near = [last] if last in lasts else difflib.get_close_matches(last, lasts, n=1, cutoff=0.7)
+        return f"; did you mean '{lasts[near[0]]}'?" if near else ""
+
+
+def decoded(part: str) -> str:
+    """Without percent-encoding and in one Unicode form."""
+    return unicodedata.normalize("NFC", unquote(part)).strip()
+
+
+FORMS: tuple[Callable[[str], str], ...] = (str, decoded, lambda part: decoded(part).casefold())
+
+
+def readings(name: str) -> Iterable[tuple[Parts, bool]]:
+    """The ways to read a name: (its parts, whether the folders in front mean nothing here)."""
+    plain = re.sub(r"^file:/+", "/", name.strip().replace("\\", "/"))
+    anywhere = plain.startswith(("/", "~")) or bool(DRIVE.match(plain)) or "://" in plain
+    if "://" in plain or "/local-files/" in plain:  # Label Studio serves /data/local-files/?d=images/x.jpg
+        split = urlsplit(plain)
+        inner = parse_qs(split.query).get("d", [""])[0]
+        plain, anywhere = (inner or split.path or plain), True
+    parts = tuple(p for p in DRIVE.sub("", plain).split("/") if p not in ("", ".", "..", "~"))
+    if not parts:
+        return
+    yield parts, anywhere
+    if UPLOAD.match(parts[-1]):
+        yield (UPLOAD.sub("", parts[-1]),), True
+
+
+def common_end(a: Parts, b: Parts) -> int:
+    """How many last parts two paths share."""
+    same = 0
+    for x, y in zip(reversed(a), reversed(b), strict=False):
+        if x != y:
+            break
+        same += 1
+    return same

@@ -1,0 +1,108 @@
+"""A dataset's folder as it lies on disk: its files, and which split a path speaks of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from model.data.images import SUFFIXES
+from model.data.paths import FORMS, walk
+from model.data.sources import is_archive
+
+SPLITS = ("train", "val", "test")
+WORDS = {
+    "train": {"train", "training", "trainval", "trn"},
+    "val": {"val", "valid", "validation", "dev"},
+    "test": {"test", "testing"},
+}
+Sources = dict[str, list[dict[str, str]]]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the data of a run lie: COCO files and their images by split, the layout in words, and what a person should
+    know of it."""
+
+    sources: Sources
+    layout: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tree:
+    """All visible files below a folder, `root`; paths in here are relative to it, with `/`."""
+
+    root: Path
+    folders: dict[str, list[str]]  # folder -> its file names
+
+    @classmethod
+    def read(cls, root: Path) -> Tree:
+        """The tree of `root`, or of the only folder in it, as archives often wrap their content."""
+        root, folders = Path(root), _without_runs(dict(walk(root)))
+        while not folders[""] and len(below := sorted({f.split("/")[0] for f in folders if f})) == 1:
+            inner = {f.removeprefix(below[0]).lstrip("/"): names for f, names in folders.items() if f}
+            if split_of(below[0]) and not any(split_of(f) for f in inner if f):
+                break  # a split, not a wrapper
+            root, folders = root / below[0], inner
+        return cls(root, folders)
+
+    def files(self, *suffixes: str) -> Iterator[str]:
+        """Paths of the files with one of the suffixes, whatever its case, in order."""
+        for folder, names in self.folders.items():
+            for name in names:
+                if name.lower().endswith(suffixes):
+                    yield f"{folder}/{name}" if folder else name
+
+    @cached_property
+    def by_last(self) -> dict[str, list[str]]:
+        """Files by their last part, decoded and in one case."""
+        index: dict[str, list[str]] = {}
+        for path in self.files(""):
+            index.setdefault(FORMS[-1](path.rsplit("/", 1)[-1]), []).append(path)
+        return index
+
+    @cached_property
+    def images(self) -> list[str]:
+        return list(self.files(*SUFFIXES))
+
+    @cached_property
+    def image_folders(self) -> dict[str, int]:
+        """Folders that hold images themselves, with how many."""
+        counts = {f: sum(n.lower().endswith(SUFFIXES) for n in names) for f, names in self.folders.items()}
+        return {folder: count for folder, count in counts.items() if count}
+
+    def archives(self, folder: str) -> list[str]:
+        return [f"{folder}/{n}" if folder else n for n in self.folders.get(folder, ()) if is_archive(n)]
+
+    def path(self, below: str) -> Path:
+        return self.root / below if below else self.root
+
+
+def _without_runs(folders: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Without run folders, which hold splits of the data and pictures of their own."""
+    runs = tuple(f"{folder}/" for folder, names in folders.items() if folder and "run.json" in names)
+    return {f: names for f, names in folders.items() if not f"{f}/".startswith(runs)} if runs else folders
+
+
+def parent(path: str) -> str:
+    """The folder of a path, "" for the root."""
+    return path.rpartition("/")[0]
+
+
+def split_of(path: str) -> str | None:
+    """The split that a path names, by its last part that names one: "annotations/instances_val2017.json" -> val. Of
+    train and val together it is train (VOC's trainval), of test and dev it is test (COCO's test-dev)."""
+    for part in reversed(path.split("/")):
+        stem = PurePosixPath(part).stem if part == path.rsplit("/", 1)[-1] else part
+        words = set(re.findall("[a-z]+", stem.casefold()))
+        named = [split for split in SPLITS if words & WORDS[split]]
+        if len(named) == 1 or named in (["train", "val"], ["val", "test"]):
+            return "train" if named[0] == "train" else named[-1]
+    return None
+
+
+def counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
