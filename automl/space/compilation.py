@@ -36,6 +36,7 @@ class Compilation:
     left_out: dict[str, str] = field(default_factory=dict)  # name -> why
     notes: list[str] = field(default_factory=list)
     why: dict[str, str] = field(default_factory=dict)
+    searched: list[str] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)  # every relation of the schema
     drafts: dict[str, Draft] = field(default_factory=dict)  # numbers, and elements of lists
     elements: dict[str, list[Draft]] = field(default_factory=dict)  # of the lists of numbers

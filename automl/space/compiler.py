@@ -55,6 +55,7 @@ def _compiled(work: Compilation) -> SearchSpace:
     conditions = keep_active(work, candidates)
     work.links = links.gather(work.schema, work.base, work.notes, candidates)
     check_fixed(work, candidates)
+    work.searched = candidates
     for name in candidates:
         add_draft(work, name, conditions[name])
     moving = set_ranges(work, candidates)

@@ -62,7 +62,7 @@ def draft_scalar(work: Compilation, leaf: Leaf, wish: Wish | None, conditional: 
     else:
         domain = leaf.domain
     domain = within_limit(work, leaf.name, domain)
-    domain = links.divisible(leaf.name, work.schema, work.base, domain, set(work.schema) & set(work.drafts))
+    domain = links.divisible(leaf.name, work.schema, work.base, domain, set(work.searched))
     if values and len([v for v in values if domain.problem(v) is None]) < 1:
         raise SpaceError(f"{leaf.name}: none of {list(values)} is {domain}")
     draft = Draft(leaf.name, domain, 0.0, conditional=conditional, base=work.base.get(leaf.name))
@@ -136,7 +136,7 @@ def draft_numbers(work: Compilation, leaf: Leaf, wish: Wish | None, default: lis
         work.codecs[name] = Options(name, family, ordered=True)
         work.why[name] = "all elements move together, half to twice the default"
         return
-    moving = work.epochs_name if steps and work.epochs_name in work.drafts else None
+    moving = work.epochs_name if steps and work.epochs_name in work.searched else None
     epochs = work.epochs
     drafts = (
         lists.step_drafts(leaf, default, epochs, moving)

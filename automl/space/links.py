@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
@@ -110,12 +111,9 @@ def divisible(
         or domain.power
     ):
         return domain
-    if last == "hidden_dim" and heads not in searched:
-        return replace(domain, multiple=common_multiple(domain.multiple or 1, float(count)))
-    if (
-        last == "hidden_dim"
-    ):  # heads stay divisors of the default width, so a multiple of that width suits them all
-        return replace(domain, multiple=common_multiple(domain.multiple or 1, float(width)))
+    if last == "hidden_dim":
+        counts = head_counts(heads or "", schema, base, _any_count) if heads in searched else (count,)
+        return replace(domain, multiple=common_multiple(domain.multiple or 1, float(math.lcm(*counts))))
     return domain
 
 
@@ -127,6 +125,9 @@ def head_counts(name: str, schema: Schema, base: Mapping[str, Any], domain: Doma
         return ()
     near = range(max(1, count // 4), count * 4 + 1)
     return tuple(n for n in near if width % n == 0 and domain.problem(n) is None)
+
+
+_any_count = Domain(True, 1)
 
 
 def _whole(value: Any) -> TypeGuard[int]:

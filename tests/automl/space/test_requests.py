@@ -103,6 +103,23 @@ def test_steps_follow_a_searched_length() -> None:
             assert 1 <= params["train.optim.lr_steps"][0] < params["train.num_epochs"]
 
 
+@pytest.mark.parametrize("last", ["decay_step_list", "lr_steps"])
+def test_steps_follow_a_searched_length_whatever_their_names(last: str) -> None:
+    leaves = {f"train.{last}": leaf("list", [4], on=True), "train.num_epochs": whole(10, 6, 24)}
+    for params in compile_space(document(leaves)).sample(300, seed=4):
+        assert params[f"train.{last}"][0] < params["train.num_epochs"]
+
+
+@pytest.mark.parametrize("heads", ["nheads", "num_heads", "n_heads"])
+@pytest.mark.parametrize("width", [256, 96, 30])
+def test_searched_heads_divide_a_searched_width(heads: str, width: int) -> None:
+    leaves = {"model.hidden_dim": whole(width, 1, 4096), f"model.{heads}": whole(6 if width % 8 else 8, 1)}
+    space = compile_space(document(leaves))
+    assert len(space.parameters) == 2
+    for params in space.sample(1000, seed=5):
+        assert params["model.hidden_dim"] % params[f"model.{heads}"] == 0
+
+
 def test_scales_move_together() -> None:
     space = compile_space(SCHEMA, tune=["dataset.augmentation.scales"])
     usual = DINO["dataset.augmentation.scales"]["default"]
