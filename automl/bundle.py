@@ -19,6 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from automl import skill
 from automl import spec as specs
 from automl.errors import UserError, did_you_mean
 from automl.metric import DIRECTIONS, Metric
@@ -74,15 +75,14 @@ class ModelBundle:
         return document
 
     def template(self, action: str) -> dict[str, Any]:
-        """The action's default spec, `references/spec_template_<action>.yaml`; without one the schema's `default`."""
+        """The action's default spec, `references/spec_template_<action>.yaml`. Fall-back: the schema's `default`, else
+        the defaults of its leaves."""
         path = self.root / "references" / f"spec_template_{action}.yaml"
         if path.is_file():
             return specs.load(path)
-        if self.schema_path(action).is_file() and isinstance(
-            default := self.schema(action).get("default"), dict
-        ):
-            return default
-        raise UserError(f"{path}: no such template, and the schema has no `default`")
+        if not self.schema_path(action).is_file():
+            raise UserError(f"{path}: no such template, and there is no schema to take defaults from")
+        return specs.defaults(self.schema(action))
 
     def preset(self, name: str) -> tuple[dict[str, Any], Path]:
         """A named partial train spec, `references/preset_<name>.yaml`, and its path."""
@@ -108,7 +108,10 @@ class ModelBundle:
             "{model_dir}": str(self.root),
             "{output_dir}": os.path.dirname(spec_path),
         }
-        words = shlex.split(str(self.skill["actions"][action]["command"]))
+        command = self.skill["actions"][action].get("command")
+        if not command:
+            raise UserError(f"{self.name}: actions.{action} has no command")
+        words = shlex.split(str(command))
         for name, value in values.items():
             words = [word.replace(name, value) for word in words]
         return tuple(words)
@@ -210,12 +213,13 @@ class ModelBundle:
         the action's name, and `key[].leaf` the list of that leaf over a list of mappings."""
         return {str(source): str(target) for source, target in (self.skill.get("copies") or {}).items()}
 
-    def file_of(self, key: str, role: str) -> str | None:
-        """The file in `best/` that a leaf names, by `files: {leaf or role: file}`; a leaf wins over its role. None: it
-        stays as the template has it."""
-        files = self.skill.get("files") or {}
-        found = files.get(key, files.get(role))
-        return None if found is None else str(found)
+    @property
+    def named_files(self) -> dict[str, str]:
+        """`files: {leaf or role: file}`: the file in `best/` that a leaf, or every leaf with a role, names. A leaf wins
+        over its role; null leaves it as the template has it."""
+        return {
+            str(key): str(file) for key, file in (self.skill.get("files") or {}).items() if file is not None
+        }
 
     def is_settled(self, key: str) -> bool:
         """`files` speaks of the leaf itself, be it with null."""
@@ -367,11 +371,8 @@ def resolve(model: str | None) -> ModelBundle:
 
 
 def _read(root: Path, installed_as: str | None) -> ModelBundle:
-    info = root / "references" / "skill_info.yaml"
-    if not info.is_file():
-        raise UserError(f"{info}: a model folder must have it")
-    skill = specs.load(info)
-    return ModelBundle(str(skill.get("network_arch", root.name)), root, skill, installed_as)
+    document = skill.load(root)
+    return ModelBundle(str(document.get("network_arch") or root.name), root, document, installed_as)
 
 
 _folders: list[str] = []  # model folders on sys.path; at most one at a time

@@ -301,6 +301,10 @@ def _run_child(child: _InChild, server_pid: int) -> int:
     for name in RANK_NAMES:
         os.environ.pop(name, None)  # the driver's own place among processes is not the trial's
     os.environ.update(child.env)
+    paths = dict(request["env"]).get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [
+        path for path in paths if path and path not in sys.path
+    ]  # read by Python at its start alone
     if request["command"]:
         return _execute(request["command"])
     tempfile.tempdir = None  # a path cached before the fork would be everybody's

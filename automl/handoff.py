@@ -94,13 +94,15 @@ def action_spec(
         if name.startswith(bundle.carries):
             spec.put(full, name, value)
     for key, role in (bundle.skill.get("spec_params", {}).get(action) or {}).items():
-        file = bundle.file_of(key, role)
         if role == "output_dir":
             spec.put(full, key, str(folder))
-        elif file is not None:
-            spec.put(full, key, str(folder / file))
+        elif role in bundle.named_files and not bundle.is_settled(key):
+            spec.put(full, key, str(folder / bundle.named_files[role]))
         elif role == "parent_model" and checkpoint and not bundle.is_settled(key):
             spec.put(full, key, str(checkpoint))
+    for key, file in bundle.named_files.items():
+        if spec.get(full, key, spec.MISSING) is not spec.MISSING:
+            spec.put(full, key, str(folder / file))
     for source, target in bundle.copies.items():
         name, value = target.replace("{action}", action), spec.get_each(trained, source)
         if value not in (None, "", []) and spec.get(full, name, spec.MISSING) is not spec.MISSING:

@@ -160,8 +160,8 @@ def foresee(model: ModelBundle, request: RunRequest, full: Mapping[str, Any], se
             "the winner's checkpoint is handed over if its records name one; else its specs and provenance alone, "
             "and later actions that need one are not run"
         )
-    program = model.command_words("train", "spec.yaml")[0]
-    if not model.entry("train") and not bundles.find_program(program):
+    program = "" if model.entry("train") else model.command_words("train", "spec.yaml")[0]
+    if program and not bundles.find_program(program):
         found.append(
             f"the command of train, '{program}', is not on this machine's PATH: trials here will fail"
         )
@@ -182,6 +182,8 @@ def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[st
     """Template < preset < file < --set, and the engine's own keys of the file. Unknown keys are told apart later,
     against the schema."""
     merged = SourcedSpec(model.template("train"))
+    if request.demo and not model.entry("demo_data"):
+        raise UserError(f"{model.name} has no demo data; give --data DIR")
     preset = request.preset or ("demo" if request.demo else None)
     if preset:
         partial, path = model.preset(preset)
@@ -212,10 +214,8 @@ def check_spec(model: ModelBundle, full: Mapping[str, Any]) -> None:
 def _demo_data(model: ModelBundle, work_dir: Path) -> str:
     """The folder of the demo's data, drawn when it is not there."""
     write_demo = model.call("demo_data")
-    if write_demo is None:
-        raise UserError(f"{model.name} has no demo data; give --data DIR")
     folder = work_dir / "demo_data"
-    if not folder.exists():
+    if write_demo is not None and not folder.exists():
         write_demo(folder)
     return str(folder)
 

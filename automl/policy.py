@@ -39,7 +39,7 @@ def resolve(bundle: ModelBundle, from_cli: str | None, from_file: Any) -> bool:
 
 def not_runnable(bundle: ModelBundle) -> str | None:
     """Why this model cannot be searched, or None."""
-    if not bundle.skill.get("automl_enabled", False):
+    if not bundle.skill.get("automl_enabled", True):
         return f"{bundle.name} says automl_enabled: false"
     try:
         schema = bundle.schema("train")

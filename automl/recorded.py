@@ -40,7 +40,7 @@ def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
         "filled": plan.filled,
         "facts": plan.facts,
         "space_digest": plan.space.digest,
-        "versions": versions(),
+        "versions": versions(plan.bundle.packages),
     }
 
 

@@ -222,10 +222,7 @@ def outcome(console: Console, result: Outcome) -> None:
         gain = f"{top.value - default.value:+.4f}" + ("" if metric.maximize else ", lower is better")
         say(console, f"default{part} {default.value:.4f}, gain {gain}")
     elif default and result.searched:
-        say(
-            console,
-            "the default configuration won: nothing better was found, and its test figures are the winner's",
-        )
+        say(console, "the default configuration won: nothing better was found")
     if result.checkpoint is None:
         say(
             console,

@@ -118,6 +118,16 @@ def nest(values: Mapping[str, Any]) -> dict[str, Any]:
     return spec
 
 
+def defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema's `default`, else the defaults of its leaves, nested."""
+    from automl.space.schema import Schema
+
+    if isinstance(schema.get("default"), dict):
+        return copy.deepcopy(schema["default"])
+    read = Schema(schema)
+    return nest({name: copy.deepcopy(read.default(name)[1]) for name in read if read.default(name)[0]})
+
+
 def validate(
     spec: Mapping[str, Any],
     schema: Mapping[str, Any],

@@ -61,9 +61,12 @@ def test_broken_set_is_one_clear_error(pair: str) -> None:
     [
         ({"train": {"lr": 0.5}}, r"--set: train.lr must be a number in \(0, 0.01\], but got 0.5"),
         ({"train": {"lr": 0}}, r"train.lr must be a number in \(0, 0.01\], but got 0"),
+        ({"train": {"lr": "0.001"}}, r"train.lr must be a number in \(0, 0.01\], but got '0.001'"),
         ({"train": {"lr_": 0.1}}, r"unknown key 'train.lr_'; did you mean 'lr'\?"),
         ({"train": {"optimizer": "Adam"}}, "train.optimizer must be one of AdamW, SGD, but got 'Adam'"),
-        ({"train": {"size": "big"}}, r"train.size must be an integer or null in \[1, inf\), but got 'big'"),
+        ({"train": {"size": "big"}}, r"train.size must be an integer in \[1, inf\), but got 'big'"),
+        ({"train": 3}, "train must be a section, but got 3"),
+        ({"trian": {"lr": 1}}, r"unknown key 'trian'; did you mean 'train'\?"),
     ],
 )
 def test_violations_name_path_wanted_value_and_source(document: dict, message: str) -> None:
@@ -73,9 +76,40 @@ def test_violations_name_path_wanted_value_and_source(document: dict, message: s
 
 
 def test_every_violation_is_listed_at_once() -> None:
+    document = {"train": {"lr": 5, "optimizer": "x"}, "trian": {"a": 1}}
     with pytest.raises(SpecError) as caught:
-        spec.validate({"train": {"lr": 5, "optimizer": "x"}, "trian": {}}, SCHEMA)
+        spec.validate(document, SCHEMA, {name: "my.yaml" for name, _ in spec.leaves(document)})
     assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_template_that_contradicts_its_schema_is_noted_and_what_a_person_adds_is_still_refused() -> None:
+    template = {"train": {"lr": 0.5, "own": 1, "optimizer": "???"}}
+    notes = spec.validate(template, SCHEMA, {}, template)
+    assert notes == [
+        "the template contradicts the schema: train.lr must be a number in (0, 0.01], but got 0.5"
+    ]
+    assert spec.validate(template, SCHEMA, {"train.own": "--set"}, template) == notes
+    with pytest.raises(SpecError, match="my.yaml: train.lr must be a number"):
+        spec.validate(template, SCHEMA, {"train.lr": "my.yaml"}, template)
+
+
+@pytest.mark.parametrize("more", [True, {"type": "number"}])
+def test_a_level_that_allows_more_keys_takes_them(more: object) -> None:
+    open_schema = {
+        "properties": {"train": {"properties": {"lr": {"type": "number"}}, "additionalProperties": more}}
+    }
+    document = {"train": {"extra": 1}}
+    assert spec.validate(document, open_schema, {"train.extra": "--set"}) == []
+    with pytest.raises(SpecError, match="unknown key 'other'"):
+        spec.validate({"other": 1}, open_schema, {"other": "--set"})
+
+
+def test_defaults_of_a_schema_are_its_own_or_its_leaves() -> None:
+    leaves = {
+        "properties": {"a": {"properties": {"b": {"type": "integer", "default": 3}, "c": {"type": "string"}}}}
+    }
+    assert spec.defaults(leaves) == {"a": {"b": 3}}
+    assert spec.defaults(leaves | {"default": {"a": {"b": 4}}}) == {"a": {"b": 4}}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,279 @@
+"""Trainers that the engine has never seen, told by their folders alone: searched, and the winner handed over."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from automl import bundle, loop
+from automl.errors import UserError
+from automl.handoff import Outcome
+from automl.plan import prepare
+from automl.progress import Progress
+from automl.request import RunRequest
+from automl.storage import open_storage
+from automl.study import Study
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "numpy_net"
+SHELL = """\
+lr=$(sed -n 's/^ *lr: //p' "$1"); rounds=$(sed -n 's/^ *rounds: //p' "$1"); from=$(sed -n 's/^ *go_on: *//p' "$1")
+first=0; case "$from" in *_*) first=$((${from##*_} + 1));; esac
+epoch=$first
+while [ $epoch -lt $rounds ]; do
+  %s
+  echo "{\\"epoch\\": $epoch, \\"score\\": $(awk "BEGIN{print $lr * ($epoch + 1) / $rounds}")%s}" >> "$AUTOML_TRIAL_DIR/metrics.jsonl"
+  epoch=$((epoch + 1))
+done
+"""
+KEEPS = {
+    "a file": ('echo weights > "$AUTOML_TRIAL_DIR/net_$epoch"', ', \\"checkpoint\\": \\"net_$epoch\\"'),
+    "a folder": (
+        'mkdir -p "$AUTOML_TRIAL_DIR/net_$epoch/deep"; echo w > "$AUTOML_TRIAL_DIR/net_$epoch/deep/w"',
+        ', \\"checkpoint\\": \\"net_$epoch\\"',
+    ),
+    "nothing": (":", ""),
+}
+
+
+def shell_trainer(root: Path, keeps: str = "a file", **skill: Any) -> Path:
+    """A model folder whose trainer is a shell script; its score is the learning rate times the share done."""
+    (root / "schemas").mkdir(parents=True)
+    (root / "references").mkdir()
+    (root / "train.sh").write_text(SHELL % KEEPS[keeps])
+    info: dict[str, Any] = {
+        "network_arch": "shell",
+        "automl_enabled": True,
+        "metrics": {"score": "maximize"},
+        "epochs_key": "fit.rounds",
+        "checkpoint_glob": "net_*",
+        "actions": {
+            "train": {"command": "sh {model_dir}/train.sh {config_path}"},
+            "ship": {"command": "sh {model_dir}/ship.sh {config_path} {output_dir}"},
+        },
+        "spec_params": {"train": {"fit.go_on": "resume_model"}, "ship": {"ship.weights": "parent_model", "out": "output_dir"}},
+        "carries": ["fit."],
+        "files": {"ship.target": "net.bin"},
+        "stages": {"ship": {"shows": ["bytes"]}},
+        "next": "deploy {best}/net.bin",
+    }  # fmt: skip
+    info |= skill
+    info = {key: value for key, value in info.items() if value is not None}
+    (root / "references" / "skill_info.yaml").write_text(yaml.safe_dump(info))
+    (root / "references" / "spec_template_ship.yaml").write_text("ship: {weights: '', target: ''}\nout: ''\n")
+    (root / "ship.sh").write_text(
+        'mkdir -p "$2/ship"; echo \'{"bytes": 8, "other": 1}\' > "$2/ship/metrics.json"; echo shipped\n'
+    )
+    leaf = {"type": "number", "minimum": 0.01, "maximum": 1.0, "default": 0.1, "automl_enabled": True}
+    fit = {
+        "lr": leaf,
+        "rounds": {"type": "integer", "default": 3},
+        "go_on": {"type": "string", "default": ""},
+    }
+    document = {"properties": {"fit": {"properties": fit}}}
+    (root / "schemas" / "train.schema.json").write_text(json.dumps(document))
+    return root
+
+
+def searched(model: Path, root: Path, **request: Any) -> tuple[Outcome, Study]:
+    asked: dict[str, Any] = {"trials": 4, "executor": "local", "scheduler": "none", **request}
+    outcome = loop.run(RunRequest(model=str(model), **asked), root, Progress(quiet=True))
+    document = json.loads((root / "run.json").read_text())
+    return outcome, Study.reading(open_storage(None, root), document["study"])
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+@pytest.mark.parametrize("keeps", KEEPS)
+def test_a_shell_script_is_searched_and_its_winner_handed_over(
+    tmp_path: Path, keeps: str, direction: str
+) -> None:
+    model = shell_trainer(tmp_path / "model", keeps, metrics={"score": direction})
+    outcome, study = searched(model, tmp_path / "run")
+    values = [value for curve in study.curves() for value in curve.values()]
+    assert [sorted(curve) for curve in study.curves()] == [[0, 1, 2]] * 4
+    assert outcome.winner.value == (max(values) if direction == "maximize" else min(values))
+    provenance = json.loads((tmp_path / "run" / "best" / "provenance.json").read_text())
+    assert (provenance["value"], provenance["direction"]) == (outcome.winner.value, direction)
+    ship = yaml.safe_load((tmp_path / "run" / "best" / "ship.yaml").read_text())
+    assert ship["fit"]["lr"] == outcome.winner.params["fit.lr"]
+    best = tmp_path / "run" / "best" / "model"
+    (stage,) = outcome.stages
+    if keeps == "nothing":
+        assert outcome.checkpoint is None
+        assert (stage.ok, stage.failed, stage.message) == (
+            False,
+            False,
+            "not run: the trainer wrote no checkpoint",
+        )
+        return
+    assert outcome.checkpoint == str(best)
+    assert best.is_dir() == (keeps == "a folder")
+    assert ship["ship"] == {"weights": str(best), "target": str(best.parent / "net.bin")}
+    assert (stage.ok, stage.figures()) == (True, "bytes 8.0000")
+    assert outcome.next == f"deploy {tmp_path / 'run' / 'best'}/net.bin"
+
+
+def test_a_stage_that_breaks_is_a_failure_and_the_rest_is_there(tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "model")
+    (model / "ship.sh").write_text("echo 'no [/] room' >&2; exit 7\n")
+    outcome, _ = searched(model, tmp_path / "run", trials=1)
+    (stage,) = outcome.stages
+    assert stage.failed
+    assert "no [/] room" in stage.message
+    assert (tmp_path / "run" / "best" / "provenance.json").exists()
+
+
+def test_what_never_reports_the_metric_says_what_it_reports(tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "model", metrics={"val_x": "maximize"})
+    with pytest.raises(Exception, match="it reported no 'val_x'; its lines have checkpoint, epoch, score"):
+        searched(model, tmp_path / "run", trials=1)
+
+
+def test_python_hooks_lie_in_the_model_folder(tmp_path: Path) -> None:
+    """Two folders name their modules alike; each gets its own. The trainer too is a function of such a module."""
+    for name in ("one", "two"):
+        entries = {
+            "inspect_data": "hooks:inspect",
+            "check_spec": "hooks:check",
+            "train": "hooks:train",
+            "estimate": "hooks:guess",
+        }
+        model = shell_trainer(
+            tmp_path / name, entry_points=entries, batch_key="fit.lr", samples="parts.rows", stages=None
+        )
+        (model / "hooks.py").write_text(
+            f"""
+import json, os, yaml
+def inspect(spec, data, work_dir):
+    return {{"problems": [], "warnings": ["read {name}"], "fill": {{}}, "facts": {{"parts": {{"rows": 0.5}}, "data": data}}}}
+def check(action, spec): pass
+def guess(spec, facts, gpus): return {{"epoch_s": 1.0, "basis": "{name}"}}
+def train(path):
+    lr = yaml.safe_load(open(path))["fit"]["lr"]
+    with open(os.path.join(os.environ["AUTOML_TRIAL_DIR"], "metrics.jsonl"), "a") as file:
+        file.writelines(json.dumps({{"epoch": e, "score": lr + e}}) + "\\n" for e in range(3))
+"""
+        )
+        plan = prepare(RunRequest(model=str(model), data=str(tmp_path)), tmp_path / "work")
+        assert f"read {name}" in plan.warnings
+        assert plan.estimate["basis"] == name
+        assert (
+            max(params["fit.lr"] for params in plan.space.sample(50)) <= 0.5
+        )  # batch_key: at most the samples
+        outcome, _ = searched(model, tmp_path / f"run_{name}", trials=2)
+        assert outcome.winner.value == pytest.approx(outcome.winner.params["fit.lr"] + 2)
+
+
+@pytest.mark.parametrize(
+    ("skill", "request_", "message"),
+    [
+        ({}, {"data": "/nowhere"}, "--data /nowhere: shell cannot read it"),
+        ({}, {"stages": ("shop",)}, "did you mean 'ship'"),
+        ({}, {"metric": "scare"}, "did you mean 'score'"),
+        ({}, {"metric": "score:maximise"}, "did you mean 'maximize'"),
+        ({}, {"sampler": "tpee"}, "did you mean 'tpe'"),
+        ({}, {"sampler": "tpe:n_startup=3"}, "did you mean 'n_startup_trials'"),
+        ({}, {"scheduler": "halvin"}, "did you mean 'halving'"),
+        ({}, {"demo": True}, "has no demo data"),
+        ({}, {"sets": ("fit.lrr=1",)}, "did you mean 'lr'"),
+        ({}, {"fix": ("fit.lr=0.1",)}, "--tune NAME"),
+        ({"metrics": {"score": "up"}}, {}, "metrics.score must be maximize or minimize, but got 'up'"),
+        ({"metrics": ["score"]}, {}, "metrics must be a mapping, but got ['score']"),
+        ({"actions": {}}, {}, "actions must name train"),
+        ({"actions": {"train": {}}}, {}, "actions.train.command must be given"),
+        ({"stages": {"sell": {}}}, {}, "stages: 'sell' is no action"),
+        ({"entry_points": {"inspect_data": "nosuch:x"}}, {}, "entry_points.inspect_data nosuch:x cannot be imported"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_refused_leaves_no_folder_and_is_refused_by_plan_too(
+    tmp_path: Path, skill: dict[str, Any], request_: dict[str, Any], message: str
+) -> None:
+    request = RunRequest(model=str(shell_trainer(tmp_path / "model", **skill)), executor="local", **request_)
+    for begin in (
+        lambda: prepare(request, tmp_path / "run"),
+        lambda: loop.run(request, tmp_path / "run", Progress(quiet=True)),
+    ):
+        with pytest.raises(UserError) as caught:
+            begin()
+        assert message in str(caught.value)
+        assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_handed_over_is_said_before_the_search(tmp_path: Path) -> None:
+    bare = shell_trainer(
+        tmp_path / "model", "nothing", metrics=None, epochs_key=None, spec_params=None, checkpoint_glob=None,
+        actions={"train": {"command": "no-such-program {config_path}"}}, stages=None,
+    )  # fmt: skip
+    plan = prepare(RunRequest(model=str(bare)), tmp_path / "work")
+    said = "\n".join(plan.warnings)
+    for part in (
+        "val_loss is minimised",
+        "no trial is stopped early",
+        "starts anew",
+        "specs and provenance alone",
+        "no-such-program",
+    ):
+        assert part in said
+    whole = prepare(RunRequest(model=str(shell_trainer(tmp_path / "whole"))), tmp_path / "work")
+    assert not whole.warnings
+
+
+def test_a_schema_without_flags_is_refused_with_the_way_out_and_searched_by_it(tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "model")
+    path = model / "schemas" / "train.schema.json"
+    path.write_text(path.read_text().replace('"automl_enabled": true', '"description": "rate"'))
+    with pytest.raises(UserError, match="--tune NAME"):
+        prepare(RunRequest(model=str(model)), tmp_path / "work")
+    plan = prepare(RunRequest(model=str(model), tune=("fit.lr",)), tmp_path / "work")
+    drawn = [params["fit.lr"] for params in plan.space.sample(100)]
+    assert 0.01 <= min(drawn) < max(drawn) <= 1.0
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Study, Path]:
+    root = tmp_path_factory.mktemp("example") / "run"
+    outcome, study = searched(EXAMPLE, root, trials=6, scheduler="halving")
+    return outcome, study, root
+
+
+def test_the_example_runs_as_it_is(example: tuple[Outcome, Study, Path]) -> None:
+    outcome, study, root = example
+    assert len(study.trials()) == 6
+    assert outcome.winner.value == min(v for c in study.curves() for v in c.values())
+    assert (root / "best" / "model.npz").exists()
+    assert bundle.resolve(str(EXAMPLE)).epochs(bundle.resolve(str(EXAMPLE)).template("train")) == 9
+
+
+def test_the_example_stays_small() -> None:
+    assert len((EXAMPLE / "train.py").read_text().splitlines()) <= 45
+
+
+@pytest.mark.parametrize("name", ["cosmos_reason", "deformable_detr", "image_classification"])
+def test_a_public_schema_becomes_a_model_that_can_be_planned(tmp_path: Path, name: str) -> None:
+    file = f"shared/tao_schemas/{name}.train.schema.json"
+    source = next((above / file for above in ROOT.parents if (above / file).exists()), None)
+    if source is None:
+        pytest.skip("the public schemas are not here")
+    root = tmp_path / name
+    (root / "schemas").mkdir(parents=True)
+    (root / "references").mkdir()
+    shutil.copy(source, root / "schemas" / "train.schema.json")
+    default = json.loads(source.read_text())["default"]
+    (root / "references" / "spec_template_train.yaml").write_text(yaml.safe_dump(default))
+    info = {
+        "network_arch": name,
+        "automl_enabled": True,
+        "actions": {"train": {"command": f"{name} train -e {{config_path}}"}},
+    }
+    (root / "references" / "skill_info.yaml").write_text(yaml.safe_dump(info))
+    plan = prepare(RunRequest(model=str(root)), tmp_path / "work")
+    from automl.space.cli import read_space
+
+    shown = read_space(None, str(root), None, None, None)
+    assert [p.name for p in plan.space.parameters] == [p.name for p in shown.parameters] != []
