@@ -15,7 +15,7 @@ import typer
 from automl import __version__, faults
 from automl.errors import AutoMLError, UserError
 from automl.interruption import Interrupted
-from automl.request import RunRequest, options, parse_time
+from automl.request import RunRequest, options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,10 +28,9 @@ app = typer.Typer(
 )
 
 RUN_DIR = typer.Argument(..., help="A run folder.")
-MODEL_OPTIONS = {
-    "allow_extra_args": True,
-    "ignore_unknown_options": True,
-}  # a model may add options of its own
+MODEL_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}  # its own: skill_info's `options`
+TRAINED = ("model", "data", "demo", "spec_file", "preset", "sets")  # what decides the base spec
+RESUMABLE = ("trials", "epochs", "time_s", "patience")  # what may change when a run goes on
 
 
 def _print_version(asked: bool) -> None:
@@ -49,24 +48,28 @@ def engine(
     pass
 
 
-def _with_options(command: Callable[..., None], *more: inspect.Parameter) -> Callable[..., None]:
-    """The command with the fields of `RunRequest` as its options, and `more`."""
-    kinds: dict[type, Any] = {list: list[str]}
-    found = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context), *more]
+def _with_options(
+    command: Callable[..., None], *more: inspect.Parameter, only: tuple[str, ...] = ()
+) -> Callable[..., None]:
+    """The command with `more` and the fields of `RunRequest`, or `only` some of them, as its options."""
+    found = list(more)
     for each in options():
         spelled = each.metadata["option"]
-        default = each.default if each.default != () and spelled.read is None else None
+        default = None if only or each.default == () or spelled.read else each.default
         made = typer.Option(
             default, *spelled.flags, help=spelled.help, rich_help_panel=spelled.panel, min=spelled.low,
             envvar=spelled.env,
         )  # fmt: skip
-        kind = kinds.get(spelled.kind, spelled.kind)
-        found.append(
-            inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=made, annotation=kind)
-        )
+        kind: Any = list[str] if spelled.kind is list else spelled.kind
+        if not only or each.name in only:
+            found.append(_parameter(each.name, kind, made))
     command.__signature__ = inspect.Signature(found)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in found}
     return command
+
+
+def _parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
 def run(context: typer.Context, **given: Any) -> None:
@@ -78,7 +81,7 @@ def run(context: typer.Context, **given: Any) -> None:
     name = Path(bundle.resolve(request.model).name).name
     root = Path(request.results_dir or Path("results") / name / time.strftime("%Y%m%d-%H%M%S"))
     console = _console()
-    console.print(f"run folder: {root}")
+    print(f"run folder: {root}")
     _finish(console, loop.run(request, root, Progress(console)))
 
 
@@ -92,16 +95,6 @@ def plan(context: typer.Context, configurations: int, **given: Any) -> None:
     request = make_request(context, given)
     with tempfile.TemporaryDirectory(prefix="automl-plan-") as folder:
         show.plan(_console(), prepare(request, Path(folder)), configurations)
-
-
-_SHOWN = inspect.Parameter(
-    "configurations", inspect.Parameter.KEYWORD_ONLY, annotation=int,
-    default=typer.Option(4, "--show", min=1, help="First configurations to show."),
-)  # fmt: skip
-app.command(epilog="Example: automl run --data data/ --trials 12 --time 1h", context_settings=MODEL_OPTIONS)(
-    _with_options(run)
-)
-app.command(epilog="Example: automl plan --demo", context_settings=MODEL_OPTIONS)(_with_options(plan, _SHOWN))
 
 
 def fetch(context: typer.Context, what: str, **given: Any) -> None:
@@ -118,34 +111,36 @@ def fetch(context: typer.Context, what: str, **given: Any) -> None:
     bring(what, spec.nest({name: spec.get(merged.spec, name) for name in merged.sources}))
 
 
-_WHAT = inspect.Parameter(
-    "what", inspect.Parameter.KEYWORD_ONLY, annotation=str,
-    default=typer.Argument(..., help="The name of the weights, such as coco or imagenet."),
-)  # fmt: skip
-app.command(epilog="Example: automl fetch imagenet --preset small", context_settings=MODEL_OPTIONS)(
-    _with_options(fetch, _WHAT)
-)
-
-
-@app.command(epilog="Example: automl resume results/model/20260101-120000 --trials 40")
-def resume(
-    run_dir: Path = RUN_DIR,
-    trials: int = typer.Option(None, "--trials", min=1, help="New total of trials."),
-    epochs: int = typer.Option(None, "--epochs", min=1, help="New total of training epochs."),
-    limit: str = typer.Option(None, "--time", help="New total of search time."),
-) -> None:
-    """Go on with a run: after a crash, a reboot, or with a larger budget."""
+def resume(run_dir: Path, **given: Any) -> None:
+    """Go on with a run: after a crash, a reboot, or with a larger budget. Budgets are new totals."""
     from automl import loop
     from automl.progress import Progress
 
-    changes: dict[str, Any] = {
-        "trials": trials,
-        "epochs": epochs,
-        "time_s": parse_time(limit) if limit else None,
-    }
     console = _console()
-    wanted = {k: v for k, v in changes.items() if v is not None}
-    _finish(console, loop.resume(run_dir, wanted, Progress(console)))
+    _finish(console, loop.resume(run_dir, RunRequest.changes(given), Progress(console)))
+
+
+_CONTEXT = _parameter("context", typer.Context)
+_SHOWN = _parameter(
+    "configurations", int, typer.Option(4, "--show", min=1, help="First configurations to show.")
+)
+app.command(epilog="Example: automl run --data data/ --trials 12 --time 1h", context_settings=MODEL_OPTIONS)(
+    _with_options(run, _CONTEXT)
+)
+app.command(epilog="Example: automl plan --demo", context_settings=MODEL_OPTIONS)(
+    _with_options(plan, _CONTEXT, _SHOWN)
+)
+app.command(epilog="Example: automl fetch NAME --preset small", context_settings=MODEL_OPTIONS)(
+    _with_options(
+        fetch,
+        _CONTEXT,
+        _parameter("what", str, typer.Argument(..., help="The name of the weights.")),
+        only=TRAINED,
+    )
+)
+app.command(epilog="Example: automl resume results/model/20260101-120000 --trials 40")(
+    _with_options(resume, _parameter("run_dir", Path, RUN_DIR), only=RESUMABLE)
+)
 
 
 @app.command(epilog="Example: automl status results/model/20260101-120000")

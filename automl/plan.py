@@ -18,6 +18,7 @@ from automl.errors import PolicyError, SpaceError, UserError
 from automl.machine import Machine, find_machine
 from automl.metric import Metric
 from automl.request import RunRequest
+from automl.rundir import RunDir
 from automl.space import SearchSpace, compile_space
 from automl.spec import SourcedSpec
 
@@ -64,6 +65,10 @@ def _prepare(request: RunRequest, work_dir: Path) -> Plan:
     model = bundles.resolve(request.model)
     metric = metrics.parse(request.metric, model.metrics)
     stages = model.stages_of(request.stages)
+    if request.results_dir and RunDir(Path(request.results_dir)).run_json.exists():
+        raise UserError(
+            f"{request.results_dir} already holds a run; go on with it by: automl resume {request.results_dir}"
+        )
     samplers.check(request.sampler)
     schedulers.check(request.scheduler)
     merged, engine_keys = merge(request, model)

@@ -96,11 +96,11 @@ class Progress:
 
     def note(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(text, highlight=False, markup=False)
+            self.console.print(Text(text))
 
     def _say(self, text: str) -> None:
         if not self.live and not self.quiet:
-            self.console.print(f"[{time.strftime('%H:%M:%S')}] {text}", highlight=False, markup=False)
+            self.console.print(Text(f"[{time.strftime('%H:%M:%S')}] {text}"))
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold", expand=True)

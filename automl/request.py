@@ -7,7 +7,7 @@ written back as a command line from them (`words`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -186,9 +186,17 @@ class RunRequest:
         return cls(**values)
 
     @classmethod
-    def from_options(cls, given: dict[str, Any]) -> RunRequest:
+    def from_options(cls, given: Mapping[str, Any]) -> RunRequest:
         """{field: what the command line gave, None for nothing}. Raises `UserError` for what the parser cannot
         check."""
+        values = cls.changes(given)
+        if values.get("demo") and values.get("data"):
+            raise UserError("--demo draws its own data; give --demo or --data, not both")
+        return cls(**values)
+
+    @staticmethod
+    def changes(given: Mapping[str, Any]) -> dict[str, Any]:
+        """{field: value} of what a command line gave. Raises `UserError` for a value that cannot be read."""
         values: dict[str, Any] = {}
         for each in options():
             value, spelled = given.get(each.name), each.metadata["option"]
@@ -200,9 +208,7 @@ class RunRequest:
                     f"{did_you_mean(value, spelled.choices)}"
                 )
             values[each.name] = tuple(value) if spelled.kind is list else (spelled.read or _as_is)(value)
-        if values.get("demo") and values.get("data"):
-            raise UserError("--demo draws its own data; give --demo or --data, not both")
-        return cls(**values)
+        return values
 
 
 def options() -> list[Field[Any]]:

@@ -9,8 +9,6 @@ Importing this package imports no torch.
 
 from pathlib import Path
 
-__version__ = "0.1.0"
-
 
 def bundle_dir() -> Path:
     """The folder that holds `schemas/` and `references/`: in the wheel or in the checkout."""

@@ -1,0 +1,259 @@
+"""The command line: one table of options, told back as the same command; what foreign text looks like on a screen."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import typer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from automl import cli, show
+from automl.errors import UserError
+from automl.handoff import Outcome
+from automl.metric import Metric
+from automl.progress import Progress
+from automl.request import RunRequest, options, parse_time, write_time
+from automl.stages import StageResult
+from automl.study import Best
+from tests.automl.test_foreign_trainers import searched, shell_trainer
+
+COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1).filter(
+    lambda text: not text.startswith("-")
+)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "demo": st.booleans(),
+    "sets": st.lists(TEXT).map(tuple),
+    "tune": st.lists(TEXT).map(tuple),
+    "fix": st.lists(TEXT).map(tuple),
+    "stages": st.none() | st.lists(st.sampled_from(["evaluate", "export", "ship"]), unique=True).map(tuple),
+    "executor": st.sampled_from(["ray", "local"]),
+    "time_s": st.none() | st.floats(0.001, 1e9) | st.integers(1, 10**7).map(float),
+    "silence_timeout_s": st.none() | st.floats(0.001, 1e9),
+    "seed": st.integers(0, 2**31),
+    "gpus_per_trial": st.none() | st.floats(0.01, 1),
+    "cpus_per_trial": st.none() | st.floats(0.01, 64),
+    **dict.fromkeys(("trials", "epochs", "patience", "concurrency"), st.none() | st.integers(1, 10**6)),
+    **dict.fromkeys(("sampler", "scheduler"), TEXT),
+}
+
+
+def parsed(words: list[str]) -> RunRequest:
+    return RunRequest.from_options(COMMANDS["run"].make_context("run", list(words)).params)
+
+
+def test_every_field_has_an_option() -> None:
+    from dataclasses import fields
+
+    assert {each.name for each in fields(RunRequest)} == {each.name for each in options()}
+    flags = [flag for each in options() for flag in each.metadata["option"].flags]
+    assert len(flags) == len(set(flags))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_request_written_as_words_is_read_back_the_same(data: st.DataObject) -> None:
+    values = {each.name: data.draw(VALUES.get(each.name, st.none() | TEXT), each.name) for each in options()}
+    values["ray_address"] = values["ray_address"] or "auto"  # None would be read from the environment
+    if values["demo"]:
+        values["data"] = None
+    request = RunRequest(**values)
+    assert parsed(request.words()) == request
+    assert RunRequest.from_json(json.loads(json.dumps(request.to_json()))) == request
+
+
+@given(st.floats(1e-3, 1e12))
+def test_times_are_read_back_exactly(seconds: float) -> None:
+    assert parse_time(write_time(seconds)) == seconds
+
+
+def test_run_and_plan_take_the_same_options() -> None:
+    def flags(name: str) -> set[str]:
+        return {flag for parameter in COMMANDS[name].params for flag in parameter.opts}
+
+    assert flags("plan") - flags("run") == {"--show"}
+    assert flags("run") <= flags("plan")
+
+
+def test_the_next_line_of_plan_is_the_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = str(shell_trainer(tmp_path / "a model"))
+    words = [
+        "--model",
+        model,
+        "--automl-policy",
+        "off",
+        "--time",
+        "1h",
+        "--seed",
+        "4",
+        "--stages",
+        "none",
+        "--executor",
+        "local",
+    ]
+    monkeypatch.setattr("sys.argv", ["automl", "plan", *words])
+    assert cli.guarded(lambda: cli.app(standalone_mode=False)) == 0
+    import shlex
+
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert parsed(shlex.split(last.partition("automl run ")[2])) == parsed(words)
+
+
+def called(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str]:
+    monkeypatch.setattr("sys.argv", ["automl", *words])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    printed = capsys.readouterr()
+    return int(caught.value.code or 0), printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--trails", "3"], "no such option: --trails; did you mean '--trials'?"),
+        (["--strickt"], "no such option: --strickt; did you mean '--strict'?"),
+        (["more"], "unexpected argument 'more'"),
+        (["--executor", "slurm"], "--executor must be ray or local, but got 'slurm'"),
+        (["--results-dir", "{taken}"], "already holds a run"),
+    ],
+)
+def test_words_that_are_no_options(
+    tmp_path: Path,
+    words: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "run.json").write_text("{}")
+    model = str(shell_trainer(tmp_path / "model", options={"strict": "fit.strict"}))
+    words = [word.replace("{taken}", str(tmp_path / "taken")) for word in words]
+    for command in ("plan", "run"):
+        code, printed = called([command, "--model", model, *words], monkeypatch, capsys)
+        assert (code, message in printed) == (2, True), printed
+
+
+def test_a_model_s_own_options_set_its_leaves(tmp_path: Path) -> None:
+    from automl import bundle
+
+    model = bundle.resolve(
+        str(shell_trainer(tmp_path / "model", options={"strict": "fit.strict", "lr": "fit.lr"}))
+    )
+    assert model.set_pairs(["--strict", "--lr=0.5"], []) == ["fit.strict=true", "fit.lr=0.5"]
+    assert model.set_pairs(["--no-strict"], []) == ["fit.strict=false"]
+    with pytest.raises(UserError, match="no such option"):
+        model.set_pairs(["--no-strict=1"], [])
+
+
+def test_the_version_is_stated_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from importlib.metadata import version
+
+    code, printed = called(["--version"], monkeypatch, capsys)
+    assert (code, printed.strip()) == (0, f"automl {version('detr-automl')}")
+
+
+ODD = ["[/]", "[red]", "[/x]", "a [b] c", "\\[", "[link=x]", "[[", ":smile:"]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_foreign_text_is_printed_as_it_is(odd: str) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    best = Best(1, 2, 0.5, {"x": odd}, True)
+    stage = StageResult("export", False, f"failed ({odd})", "cmd", failed=True)
+    show.outcome(console, Outcome(Path("/r"), Metric(odd), best, None, [stage], warning=odd, next=odd))
+    progress = Progress(console)
+    progress.started(1, {"x": odd}, 3)
+    progress.ended(1, "FAIL", odd)
+    progress.note(odd)
+    console.print(progress_table(progress))
+    assert out.getvalue().count(odd) >= 7
+
+
+def progress_table(progress: Progress) -> Any:
+    progress.request = RunRequest()  # type: ignore[attr-defined]
+    return progress._render()
+
+
+@pytest.mark.parametrize("odd", ODD[:3])
+def test_status_prints_reasons_as_they_are(tmp_path: Path, odd: str) -> None:
+    model = shell_trainer(tmp_path / "model", stages=None)
+    (model / "train.sh").write_text(
+        f"test -e \"$AUTOML_TRIAL_DIR/../first\" && {{ echo '{odd}' >&2; exit 2; }}\n"
+        + (model / "train.sh").read_text()
+        + 'touch "$AUTOML_TRIAL_DIR/../first"\n'
+    )
+    searched(model, tmp_path / "run", trials=2)
+    out = io.StringIO()
+    show.status(Console(file=out, width=200), tmp_path / "run")
+    assert odd in out.getvalue()
+
+
+def test_best_names_checkpoint_and_default(tmp_path: Path) -> None:
+    outcome, _ = searched(shell_trainer(tmp_path / "model", stages=None), tmp_path / "run", trials=1)
+    out = io.StringIO()
+    show.best(Console(file=out, width=200), tmp_path / "run")
+    assert "trial 0 (the default configuration): score 0.1000 at epoch 3" in out.getvalue()
+    assert str(tmp_path / "run" / "trials" / "0000" / "net_2") in out.getvalue()
+    show.outcome(Console(file=out, width=200), outcome)
+    assert "Winner" in out.getvalue()
+
+
+def test_a_run_without_a_search_has_no_winner(tmp_path: Path) -> None:
+    outcome, study = searched(shell_trainer(tmp_path / "model"), tmp_path / "run", policy="off")
+    out = io.StringIO()
+    show.outcome(Console(file=out, width=200), outcome)
+    show.best(Console(file=out, width=200), tmp_path / "run")
+    assert len(study.trials()) == 1
+    assert "Winner" not in out.getvalue()
+    assert "default" not in out.getvalue()
+    assert outcome.stages[0].ok
+
+
+def test_a_failed_stage_is_exit_code_1_and_one_that_cannot_run_is_0() -> None:
+    def finish(**stage: Any) -> None:
+        best = Best(0, 0, 0.5, {}, True)
+        cli._finish(
+            Console(file=io.StringIO()),
+            Outcome(Path("/r"), Metric("m"), best, None, [StageResult("s", False, "m", "c", **stage)]),
+        )
+
+    finish()
+    with pytest.raises(typer.Exit) as caught:
+        finish(failed=True)
+    assert caught.value.exit_code == 1
+
+
+def test_resume_announces_its_own_epochs_alone() -> None:
+    out = io.StringIO()
+    progress = Progress(Console(file=out, width=200))
+    trial = SimpleNamespace(
+        number=0,
+        intermediate_values={0: 0.5, 1: 0.4},
+        state=SimpleNamespace(name="RUNNING", is_finished=lambda: False),
+        user_attrs={},
+    )
+    plan: Any = SimpleNamespace(metric=Metric("loss", maximize=False), request=RunRequest())
+    progress.begin(plan, SimpleNamespace(trials=lambda: [trial]))  # type: ignore[arg-type]
+    for epoch, value in enumerate([0.5, 0.4, 0.3]):
+        progress.epoch(0, epoch, value)
+    progress.started(0, {"lr": 0.1}, 5, from_epoch=3)
+    printed = out.getvalue()
+    assert printed.count("epoch 1") == printed.count("epoch 2") == 0
+    assert "epoch 3: loss 0.3000" in printed
+    assert "trial 0 goes on from epoch 4: default configuration (lr 0.1)" in printed
+    progress.ended(0, "COMPLETE", "finished")
+    assert "best 0.3000" in out.getvalue()
