@@ -27,8 +27,9 @@ class Interrupted(BaseException):
 
 @contextlib.contextmanager
 def interruptible(root: Path) -> Iterator[None]:
-    """Inside, the first of SIGNALS raises `Interrupted` in the main thread; another ends the process at once, and the
-    kernel closes its sockets, which ends its trials. What a shell had made the process ignore stays ignored."""
+    """The first of SIGNALS raises KeyboardInterrupt inside, the only one that Ray knows, and `Interrupted` comes out;
+    another ends the process at once: the kernel closes its sockets, which ends its trials. What a shell had made the
+    process ignore stays ignored."""
     caught: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -36,14 +37,19 @@ def interruptible(root: Path) -> Iterator[None]:
             os.write(2, f"stopped at once; go on with: automl resume {shlex.quote(str(root))}\n".encode())
             os._exit(128 + number)
         caught.append(number)
-        raise Interrupted(number, root)
+        raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     with handlers_kept(SIGNALS):
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(number, stop)
-        yield
+        try:
+            yield
+        except (Exception, KeyboardInterrupt):
+            if not caught:
+                raise
+            raise Interrupted(caught[0], root) from None
 
 
 @contextlib.contextmanager

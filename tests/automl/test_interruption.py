@@ -1,0 +1,153 @@
+"""Ctrl-C and SIGTERM: the run ends in order, says how to go on, and goes on. With the real command and a toy trainer."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+PATIENCE_S = 90.0
+TRAINER = """
+    import json, pathlib, signal, sys, time, yaml
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    spec = yaml.safe_load(open(sys.argv[1]))
+    folder = pathlib.Path(spec["results_dir"])
+    metrics = folder / "metrics.jsonl"
+    first = len(metrics.read_text().splitlines()) if metrics.exists() else 0
+    for epoch in range(first, spec["train"]["num_epochs"]):
+        time.sleep(spec["train"]["epoch_s"])
+        (folder / f"model_epoch_{epoch}.pth").write_text("weights")
+        record = {"epoch": epoch, "val_mAP": epoch / 10, "checkpoint": f"model_epoch_{epoch}.pth"}
+        with metrics.open("a") as file:
+            file.write(json.dumps(record) + chr(10))
+"""
+
+
+def write_toy(root: Path) -> Path:
+    """A model whose trainer sleeps through its epochs and does not listen to SIGTERM."""
+    (root / "schemas").mkdir(parents=True)
+    (root / "references").mkdir()
+    (root / "trainer.py").write_text(textwrap.dedent(TRAINER))
+    info = {
+        "network_arch": "toy",
+        "automl_enabled": True,
+        "actions": {"train": {"command": f"{sys.executable} {root}/trainer.py {{config_path}}"}},
+        "spec_params": {"train": {"train.resume": "resume_model", "results_dir": "output_dir"}},
+    }
+    train = {"num_epochs": 3, "epoch_s": 0.3, "lr": 0.1, "resume": ""}
+    (root / "references/skill_info.yaml").write_text(yaml.safe_dump(info))
+    (root / "references/spec_template_train.yaml").write_text(
+        yaml.safe_dump({"train": train, "results_dir": ""})
+    )
+    leaves = {
+        "num_epochs": {"type": "integer", "default": 3, "minimum": 1},
+        "epoch_s": {"type": "number", "default": 0.3},
+        "lr": {"type": "number", "default": 0.1, "minimum": 1e-4, "maximum": 1.0},
+        "resume": {"type": "string", "default": ""},
+    }
+    schema = {
+        "type": "object",
+        "properties": {
+            "train": {"type": "object", "properties": leaves},
+            "results_dir": {"type": "string", "default": ""},
+        },
+    }
+    (root / "schemas/train.schema.json").write_text(json.dumps(schema))
+    return root
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts `automl ...`; what still runs at the end is killed."""
+    running: list[subprocess.Popen[str]] = []
+
+    def begin(*words: str) -> subprocess.Popen[str]:
+        # As in a terminal: a suite in the background is born ignoring SIGINT.
+        boot = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from automl.cli import main; main()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", boot, *words],
+            cwd=tmp_path, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert condition()
+
+
+@pytest.mark.parametrize(
+    ("executor", "number"), [("local", signal.SIGINT), ("local", signal.SIGTERM), ("ray", signal.SIGTERM)]
+)
+def test_a_signal_ends_a_run_that_then_goes_on(
+    tmp_path: Path, start: Start, executor: str, number: signal.Signals
+) -> None:
+    toy, run = write_toy(tmp_path / "toy"), tmp_path / "a run"
+    words = ["--model", str(toy), "--trials", "2", "--stages", "none", "--executor", executor]
+    driver = start("run", *words, "--results-dir", str(run), "--set", "train.epoch_s=1.5")
+    wait_for((run / "trials/0000/metrics.jsonl").exists)
+    driver.send_signal(number)
+    out, err = driver.communicate(timeout=PATIENCE_S)
+    assert err == f"stopped; go on with: automl resume '{run}'\n"
+    assert driver.returncode == 128 + number
+    assert "Traceback" not in out
+    if executor == "ray":  # slow to start twice, and resuming is the same
+        return
+    resumed = start("resume", str(run))
+    out, err = resumed.communicate(timeout=PATIENCE_S)
+    assert (resumed.returncode, err) == (0, "")
+    epochs = [
+        json.loads(line)["epoch"] for line in (run / "trials/0000/metrics.jsonl").read_text().splitlines()
+    ]
+    assert epochs == [0, 1, 2]
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, start: Start) -> None:
+    """While the first is being obeyed: here it waits for a lock that it will never get."""
+    stuck = """
+        import sys, threading
+        from pathlib import Path
+        from automl.interruption import interruptible
+        with interruptible(Path("r")):
+            try:
+                print("ready", flush=True)
+                threading.Event().wait()
+            finally:
+                print("ending", flush=True)
+                threading.Event().wait()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(stuck)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "ending\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 143
+    assert err == "stopped at once; go on with: automl resume r\n"
