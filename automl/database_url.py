@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from automl.errors import UserError
 
@@ -20,18 +21,31 @@ def parse(text: str) -> URL:
     """The URL with a driver that is installed. Raises `UserError`, which shows no secret."""
     import sqlalchemy
 
-    try:
-        url = sqlalchemy.engine.make_url(text)
-        url = _with_driver(url)
-        url.get_dialect().import_dbapi()
-    except (sqlalchemy.exc.ArgumentError, ValueError):
+    url = _url(text)
+    if url is None:
         raise UserError(
-            "--storage must be a database URL like postgresql://user@host:5432/name, but got something else; "
-            "special characters of a password are written as %XX"
-        ) from None
-    except (sqlalchemy.exc.NoSuchModuleError, ImportError) as error:
+            "--storage must be a database URL like postgresql://user@host:5432/name, but got something else; in a "
+            "password @ is written %40, : %3A and % %25"
+        )
+    url = _with_driver(url)
+    try:
+        url.get_dialect().import_dbapi()
+    except sqlalchemy.exc.NoSuchModuleError:
+        raise UserError(f"--storage {shown(text)}: '{url.drivername}' is no database that is known here") from None
+    except ImportError as error:
         raise UserError(f"--storage {shown(text)}: {_missing(url.get_backend_name(), error)}") from None
     return url
+
+
+def _url(text: str) -> URL | None:
+    """None for what is no URL, or one whose password has an @ that moved a part of it into the host."""
+    import sqlalchemy
+
+    try:
+        url = sqlalchemy.engine.make_url(text)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        return None
+    return None if "@" in (url.host or "") else url
 
 
 def _with_driver(url: URL) -> URL:
@@ -50,11 +64,8 @@ def _missing(backend: str, error: Exception) -> str:
 
 def shown(text: str) -> str:
     """The URL without its password and the secrets of its query; of what is no URL, nothing."""
-    import sqlalchemy
-
-    try:
-        url = sqlalchemy.engine.make_url(text)
-    except (sqlalchemy.exc.ArgumentError, ValueError):
+    url = _url(text)
+    if url is None:
         return HIDDEN
     hidden = {key: HIDDEN if _is_secret(key) else value for key, value in url.query.items()}
     return url.set(query=hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", HIDDEN)
@@ -66,16 +77,12 @@ def has_secret(text: str) -> bool:
 
 def without_secrets(message: str, url: str) -> str:
     """A message of the database's driver, in which what is secret in `url` is hidden, as written and as meant."""
-    import sqlalchemy
-
-    parsed = sqlalchemy.engine.make_url(url)
-    values = [value for key, value in parsed.query.items() if _is_secret(key)]
-    secrets = [
-        parsed.password,
-        *(v for value in values for v in (value if isinstance(value, tuple) else [value])),
-    ]
-    for secret in filter(None, map(str, filter(None, secrets))):
-        message = message.replace(secret, HIDDEN)
+    parsed = _url(url)
+    if parsed is None:
+        return message
+    listed = [v if isinstance(v, tuple) else (v,) for key, v in parsed.query.items() if _is_secret(key)]
+    for secret in filter(None, [str(parsed.password or ""), *(value for values in listed for value in values)]):
+        message = message.replace(secret, HIDDEN).replace(quote(secret, safe=""), HIDDEN)
     return message
 
 

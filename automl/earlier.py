@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from automl.errors import SpaceError, UserError
 from automl.metric import Metric, of_run
 from automl.rundir import RunDir, write_json
-from automl.storage import open_storage
+from automl.storage import read_storage
 from automl.study import Study
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def bring(earlier: Path, root: Path, metric: Metric) -> None:
     if (theirs := of_run(document)) != metric:
         raise UserError(f"--warm-start {earlier}: that run was judged by {theirs}, this one is by {metric}")
     try:
-        study = Study.reading(open_storage(document["request"]["storage"], earlier), document["study"])
+        study = Study.reading(read_storage(document["request"]["storage"], earlier), document["study"])
     except KeyError:
         raise UserError(f"--warm-start {earlier}: its study is no longer in its database") from None
     ended = [t for t in study.trials() if t.state.name in ("COMPLETE", "PRUNED") and t.intermediate_values]

@@ -18,7 +18,6 @@ from automl.errors import AutoMLError, StorageError, UserError
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 ENOUGH_BYTES = 256 << 10  # less free is a full disk: SQLite then says no more than "disk I/O error"
-STUDY_GONE = "Record does not exist."  # the text of Optuna's KeyError
 # What SQLite says, and what it means. The database of a run lies in its folder.
 DAMAGED = ("malformed", "not a database", "no such table", "no such column", "file is encrypted")
 
@@ -46,11 +45,6 @@ def told(error: BaseException, root: Path | None = None, url: str | None = None)
             return _of_sqlite(cause, root)
         if _is_of_database(cause):
             return _of_server(cause, root, url)
-    if isinstance(error, KeyError) and error.args == (STUDY_GONE,):
-        return UserError(
-            f"{_where(root)}: its study has been deleted from the database while it ran, and cannot go on; the trials' "
-            f"specs and checkpoints are still in its folder; put the database's backup back, or start a new run"
-        )
     return None
 
 
@@ -97,7 +91,8 @@ def _of_sqlite(error: sqlite3.Error, root: Path | None) -> AutoMLError | None:
     if "disk is full" in text or ("disk I/O" in text and root and is_full(root)):
         return no_space(root)
     if any(words in text for words in DAMAGED):
-        return UserError(f"{where}: is damaged ({text}); put a copy of it back, or start a new run")
+        return UserError(f"{where}: is damaged ({text}); put a copy of it back, or move it away and have "
+            f"it made again from the trials' folders{_resume(root, ': ')}")
     if "readonly" in text:
         return UserError(f"{where}: cannot be written ({text})")
     if type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError):  # the others tell of a wrong program
@@ -126,8 +121,8 @@ def _where(root: Path | None) -> str:
     return str(root) if root else "the run"
 
 
-def _resume(root: Path | None) -> str:
-    return f"; once that is mended: automl resume {root}" if root else ""
+def _resume(root: Path | None, before: str = "; once that is mended: ") -> str:
+    return f"{before}automl resume {root}" if root else ""
 
 
 def _mount(path: Path) -> Path:

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import earlier, handoff, recorded
+from automl import earlier, handoff, rebuilt, recorded
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, UserError
 from automl.executors.base import Executor
@@ -31,7 +31,7 @@ from automl.interruption import interruptible
 from automl.plan import Plan, fetch, prepare
 from automl.request import RunRequest
 from automl.rundir import RunDir
-from automl.storage import RunLock, open_storage
+from automl.storage import RunLock, open_storage, read_storage
 from automl.study import Study
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
     if folder.run_json.exists():
         raise UserError(f"{root} already holds a run; go on with it by: automl resume {root}")
     with told_of(root, request.storage):
+        read_storage(request.storage, root)  # it must answer before anything is written
         plan = prepare(request, root)
         fetch(plan, root, progress.note)
         with RunLock(root), interruptible(root):
@@ -73,6 +74,8 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
         study = open_study(plan, folder, progress)
         driver = SearchDriver(plan, study, folder, progress)
         progress.begin(plan, study)
+        if count := rebuilt.rebuild(plan, study, driver.trials):
+            progress.note(f"its study was gone from the database; made again from the folders of {count} trials")
         driver.adopt()
         executor.run(driver)
         driver.end_paused()

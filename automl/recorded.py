@@ -15,7 +15,7 @@ from automl import bundle as bundles
 from automl import metric, spec
 from automl.errors import UserError
 from automl.machine import find_machine
-from automl.plan import Plan, compile_for, merge
+from automl.plan import Plan, check_spec, compile_for, merge
 from automl.provenance import versions
 from automl.request import RunRequest
 from automl.rundir import RunDir
@@ -61,6 +61,7 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
             f"{folder.root}: the model's train schema makes another search space than the one this run began with "
             "(another version is installed?); start a new run, or install the version in run.json"
         )
+    check_spec(model, base)
     _check_files(model, base, folder.root)
     machine, notes = find_machine(request, base, document.get("sources", {}), model)
     plan = Plan(

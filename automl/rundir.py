@@ -16,23 +16,25 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from automl import database_url, run_json
 from automl.errors import UserError
 from safe_documents import dump_yaml
-
-FORMAT = 1
 
 
 def write_text(path: Path, text: str, mode: int = 0o666) -> None:
     """Write a file whole or not at all: temporary file, fsync, rename. `mode`: its permissions, less the umask's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with open(temporary, "w", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a full disk needs the room
+        raise
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -52,6 +54,10 @@ class RunDir:
         return self.root / "run.json"
 
     @property
+    def storage_url(self) -> Path:
+        return self.root / "storage_url"
+
+    @property
     def best(self) -> Path:
         return self.root / "best"
 
@@ -60,25 +66,24 @@ class RunDir:
 
     def write_run(self, document: dict[str, Any]) -> None:
         url = document["request"]["storage"]
-        if url and (password := urlsplit(url).password):
-            write_text(self.root / "storage_url", url, mode=0o600)
-            hidden = url.replace(f":{password}@", ":***@")
+        if url and database_url.has_secret(url):
+            write_text(self.storage_url, url, mode=0o600)
+            hidden = database_url.shown(url)
             document = document | {"request": document["request"] | {"storage": hidden}}
-        write_json(self.run_json, {"format": FORMAT} | document)
+        write_json(self.run_json, {"format": run_json.FORMAT} | document)
 
     def read_run(self) -> dict[str, Any]:
-        """run.json. Raises `UserError` when this is no run folder or a later format."""
+        """run.json. Raises `UserError` when this is no run folder, it is damaged, or of a later format."""
+        document = run_json.read(self.run_json)
+        url = document["request"].get("storage")
+        if url and database_url.has_secret(url):
+            document["request"]["storage"] = self._whole_url(url)
+        return document
+
+    def _whole_url(self, hidden: str) -> str:
         try:
-            document = json.loads(self.run_json.read_text())
+            return self.storage_url.read_text().strip()
         except FileNotFoundError:
-            raise UserError(f"{self.root}: not a run folder (no run.json); automl run makes one") from None
-        except json.JSONDecodeError as error:
-            raise UserError(f"{self.run_json}: not valid JSON: {error}") from None
-        if document.get("format", 0) > FORMAT:
             raise UserError(
-                f"{self.run_json}: format {document['format']} is newer than this version's {FORMAT}"
-            )
-        secret = self.root / "storage_url"
-        if secret.exists():
-            document["request"]["storage"] = secret.read_text()
-        return dict(document)
+                f"{self.storage_url}: is gone; write the database's URL with its password ({hidden}) into it, mode 600"
+            ) from None

@@ -34,32 +34,24 @@ LOOK_S = 0.5  # a driver that starts waits so long for the lock, which `is_runni
 ADVISORY_LOCK = 0x6175746F6D6C  # "automl"
 
 
-def open_storage(url: str | None, run_root: Path, study: str | None = None) -> BaseStorage:
+def open_storage(url: str | None, run_root: Path) -> RDBStorage:
     """For the driver. `url` None: `<run>/study.db` in WAL mode, six times cheaper per ask than SQLite's default.
 
-    Raises `UserError` when the database cannot be opened or is damaged, and, `study` named, when that study is gone
-    from it although the run folder has trials: it is not silently begun anew.
+    Raises `UserError` when the database cannot be opened or is damaged.
     """
     _quiet()
     with faults.told_of(run_root, url):
-        if url is None:
-            path = run_root / "study.db"
-            run_root.mkdir(parents=True, exist_ok=True)
-            if study and not (path.exists() and path.stat().st_size):
-                _check_not_lost(url, run_root, study)
-            _prepare(path)
-            storage: BaseStorage = _sqlite(path, "rw")
-        else:
-            storage = _server(url, run_root)
-        if study and study not in {each.study_name for each in storage.get_all_studies()}:
-            _check_not_lost(url, run_root, study)
-        return storage
+        if url is not None:
+            return _server(url)
+        run_root.mkdir(parents=True, exist_ok=True)
+        _prepare(run_root / "study.db")
+        return _sqlite(run_root / "study.db", "rw")
 
 
 def load_study(document: dict[str, Any], run_root: Path) -> Study | None:
     """The study of a run, to look at only; `document` is its run.json. None when nothing has been asked yet.
 
-    Raises `UserError` when the study is not in its database although there are trials.
+    Raises `UserError` when it cannot be read, or is not in its database although there are trials.
     """
     from automl.study import Study
 
@@ -79,7 +71,7 @@ def read_storage(url: str | None, run_root: Path) -> BaseStorage:
     _quiet()
     path = run_root / "study.db"
     if url is not None:
-        return _server(url, run_root, reading=True)
+        return _server(url, reading=True)
     if not path.exists():
         return optuna.storages.InMemoryStorage()
     if path.stat().st_size == 0:
@@ -98,7 +90,7 @@ def _check_not_lost(url: str | None, run_root: Path, study: str) -> None:
         place = database_url.shown(url) if url else str(run_root / "study.db")
         raise UserError(
             f"{place}: the study {study} is not in it, but {run_root / 'trials'} holds {count} trial(s); put the "
-            "database back, or start a new run"
+            f"database back, or have it made again from them: automl resume {run_root}"
         )
 
 
@@ -167,7 +159,7 @@ def _copied(path: Path) -> RDBStorage:
 # ---- a database server ----------------------------------------------------------------------------------------------
 
 
-def _server(text: str, run_root: Path, reading: bool = False) -> BaseStorage:
+def _server(text: str, reading: bool = False) -> Any:
     """Raises `UserError` when it cannot be opened; an empty database to read is an empty storage."""
     import optuna
     import sqlalchemy

@@ -148,11 +148,11 @@ class Study:
 
     # ---- trials begin ---------------------------------------------------------------------------------------
 
-    def ask(self) -> tuple[int, dict[str, Any]]:
-        """The next trial's number and params: the default, the other fixed ones, then what a sampler seeded from
-        (study seed, number) proposes. It is written whole, RUNNING, or not at all."""
+    def ask(self, given: Mapping[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        """The next trial's number and params: those `given`, else the default, the other fixed ones, then what a sampler
+        seeded from (study seed, number) proposes. It is written whole, RUNNING, or not at all."""
         number = len(self._trials)
-        proposal = self._propose(number)
+        proposal = self._propose(number, given)
         trial_id = self._write(self.storage.create_new_trial, self._id, template_trial=proposal.trial)
         self._trials.append(self.storage.get_trial(trial_id))
         return number, proposal.params
@@ -169,11 +169,12 @@ class Study:
             adopted.append((trial.number, dict(trial.user_attrs["params"])))
         return adopted
 
-    def _propose(self, number: int) -> Any:
+    def _propose(self, number: int, given: Mapping[str, Any] | None = None) -> Any:
         from automl.proposals import propose
 
         sampler = samplers.make(self.sampler, seeds.derive(self.seed, number, "sampler"))
-        fixed = self.space.enqueue_params(self.fixed[number]) if number < len(self.fixed) else None
+        given = self.fixed[number] if given is None and number < len(self.fixed) else given
+        fixed = None if given is None else self.space.enqueue_params(given)
         history = [*self.earlier, *self._trials[:number]]
         return propose(self.space, sampler, history, number, self.direction, fixed)
 

@@ -1,0 +1,80 @@
+"""run.json on disk: written whole and without secrets, read with every part checked before anything uses it."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from automl.documents import load_json
+from automl.errors import UserError
+
+FORMAT = 1
+MAX_BYTES = 64 << 20
+PARTS: dict[str, type] = {  # those of this version's format; a run of an earlier one may lack the optional ones
+    "format": int, "study": str, "request": dict, "model": str, "searching": bool, "spec": dict, "space_digest": str,
+    "root": str, "model_reference": str, "metric": dict, "metric.name": str, "metric.maximize": bool, "engine_keys": dict,
+    "sources": dict, "filled": dict, "facts": dict, "facts.train": dict, "facts.val": dict, "facts.test": dict,
+    "facts.classes": list, "versions": dict,
+}  # fmt: skip
+NEEDED = ("study", "request", "spec", "searching", "space_digest")
+WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a mapping", list: "a list"}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The document. Raises `UserError` when there is none, it is damaged, or of a later format."""
+    try:
+        document = load_json(path, MAX_BYTES)
+    except FileNotFoundError:
+        raise UserError(f"{path.parent}: not a run folder (no run.json); automl run makes one") from None
+    if not isinstance(document, dict):
+        raise _damaged(path, "it", "a mapping", document)
+    later = document.get("format", 0)
+    if type(later) is int and later > FORMAT:
+        raise UserError(f"{path}: format {later} is newer than this version's {FORMAT}")
+    check_parts(path, document)
+    check_request(path, document["request"])
+    return document
+
+
+def check_parts(path: Path, document: Mapping[str, Any]) -> None:
+    missing = [name for name in NEEDED if name not in document]
+    if missing:
+        raise UserError(f"{path}: is damaged: it has no '{missing[0]}'; put a copy of it back")
+    for name, kind in PARTS.items():
+        node: Any = document
+        for key in name.split("."):
+            node = node.get(key) if isinstance(node, Mapping) else None
+        if node is not None and type(node) is not kind or (node is None and name in NEEDED):
+            raise _damaged(path, name, WORDS[kind], node)
+
+
+def check_request(path: Path, request: Mapping[str, Any]) -> None:
+    """Each option that is there must be of its field's type; options unknown here are told when the run goes on."""
+    from automl.request import RunRequest
+
+    for name, hint in typing.get_type_hints(RunRequest).items():
+        if name in request and not _fits(request[name], hint):
+            raise _damaged(path, f"request.{name}", f"of the kind {_said(hint)}", request[name])
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, one) for one in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, list) and all(isinstance(v, str) for v in value)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is hint
+
+
+def _said(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint)
+
+
+def _damaged(path: Path, name: str, wanted: str, got: Any) -> UserError:
+    shown = repr(got)
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return UserError(f"{path}: is damaged: {name} must be {wanted}, but is {shown}; put a copy of it back")
