@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from model.deploy import card
 from model.errors import UserError
 from model.parameters import ACTIONS, MANDATORY, PARAMETERS, RECIPES, SOURCE, Param, of_action
 
@@ -56,7 +57,8 @@ def default_spec(action: str) -> Spec:
 
 
 def resolve(action: str, partial: Mapping[str, Any], where: str = "spec") -> Spec:
-    """The action's full spec: defaults, overlaid with the leaves of its `train.recipe`, overlaid with `partial`.
+    """The action's full spec: defaults, overlaid with the leaves of its `train.recipe`, with what the ONNX file or
+    engine that it names says of itself, and with `partial`.
 
     Raises `UserError` with every unknown key, wrong type, broken bound and broken rule at once.
     """
@@ -70,9 +72,10 @@ def resolve(action: str, partial: Mapping[str, Any], where: str = "spec") -> Spe
         raise UserError("\n".join(problems))
     spec = default_spec(action)
     recipe = RECIPES[given.get("train.recipe", "default")]
-    for name, value in {**recipe, **given}.items():
+    for name, value in {**recipe, **card.leaves(action, given), **given}.items():
         put(spec, name, copy.deepcopy(value))
-    if problems := [f"{where}: {line}" for line in broken_rules(spec)]:
+    broken = [] if runs_a_finished_graph(action, spec) else broken_rules(spec)
+    if problems := [f"{where}: {line}" for line in broken]:
         raise UserError("\n".join(problems))
     return spec
 
@@ -116,6 +119,14 @@ def check_value(param: Param, value: Any) -> str | None:
     return None
 
 
+def runs_a_finished_graph(action: str, spec: Mapping[str, Any]) -> bool:
+    """Whether the network comes whole from an ONNX file or an engine, so that no rule of its making binds."""
+    section = spec.get(action, {})
+    if action in ("evaluate", "inference"):
+        return bool(section["trt_engine"]) or section["checkpoint"].endswith((".onnx", *card.ENGINES))
+    return action == "gen_trt_engine"
+
+
 def broken_rules(spec: Mapping[str, Any]) -> list[str]:
     """Rules that tie several leaves together, as messages; a full spec of any action in, empty when all hold."""
     model, augmentation = spec["model"], spec["dataset"]["augmentation"]
@@ -137,10 +148,11 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
     return [message for holds, message in rules if not holds]
 
 
-def notes(spec: Mapping[str, Any]) -> list[str]:
-    """What a valid spec asks for in vain: leaves that are set but cannot act, and rates that never drop."""
+def notes(spec: Mapping[str, Any], section: str = "") -> list[str]:
+    """What a valid spec asks for in vain: leaves (of one section, such as `export.`) that are set but cannot act, and
+    rates that never drop."""
     found = []
-    for param in PARAMETERS:
+    for param in (p for p in PARAMETERS if p.name.startswith(section)):
         value = get(spec, param.name, param.default)
         if value == param.default:
             continue
