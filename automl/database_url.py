@@ -31,7 +31,9 @@ def parse(text: str) -> URL:
     try:
         url.get_dialect().import_dbapi()
     except sqlalchemy.exc.NoSuchModuleError:
-        raise UserError(f"--storage {shown(text)}: '{url.drivername}' is no database that is known here") from None
+        raise UserError(
+            f"--storage {shown(text)}: '{url.drivername}' is no database that is known here"
+        ) from None
     except ImportError as error:
         raise UserError(f"--storage {shown(text)}: {_missing(url.get_backend_name(), error)}") from None
     return url
@@ -81,7 +83,9 @@ def without_secrets(message: str, url: str) -> str:
     if parsed is None:
         return message
     listed = [v if isinstance(v, tuple) else (v,) for key, v in parsed.query.items() if _is_secret(key)]
-    for secret in filter(None, [str(parsed.password or ""), *(value for values in listed for value in values)]):
+    for secret in filter(
+        None, [str(parsed.password or ""), *(value for values in listed for value in values)]
+    ):
         message = message.replace(secret, HIDDEN).replace(quote(secret, safe=""), HIDDEN)
     return message
 

@@ -91,8 +91,10 @@ def _of_sqlite(error: sqlite3.Error, root: Path | None) -> AutoMLError | None:
     if "disk is full" in text or ("disk I/O" in text and root and is_full(root)):
         return no_space(root)
     if any(words in text for words in DAMAGED):
-        return UserError(f"{where}: is damaged ({text}); put a copy of it back, or move it away and have "
-            f"it made again from the trials' folders{_resume(root, ': ')}")
+        return UserError(
+            f"{where}: is damaged ({text}); put a copy of it back, or move it away and have "
+            f"it made again from the trials' folders{_resume(root, ': ')}"
+        )
     if "readonly" in text:
         return UserError(f"{where}: cannot be written ({text})")
     if type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError):  # the others tell of a wrong program

@@ -75,7 +75,9 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
         driver = SearchDriver(plan, study, folder, progress)
         progress.begin(plan, study)
         if count := rebuilt.rebuild(plan, study, driver.trials):
-            progress.note(f"its study was gone from the database; made again from the folders of {count} trials")
+            progress.note(
+                f"its study was gone from the database; made again from the folders of {count} trials"
+            )
         driver.adopt()
         executor.run(driver)
         driver.end_paused()

@@ -20,7 +20,14 @@ PARTS: dict[str, type] = {  # those of this version's format; a run of an earlie
     "facts.classes": list, "versions": dict,
 }  # fmt: skip
 NEEDED = ("study", "request", "spec", "searching", "space_digest")
-WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", dict: "a mapping", list: "a list"}
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    dict: "a mapping",
+    list: "a list",
+}
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -163,15 +163,16 @@ TRAIN = (
 )
 
 QUANTIZE = (
-    Param("quantize.model_path", "string", "", "The checkpoint (or, for ONNX backends, the .onnx file) to quantize."),
+    Param("quantize.model_path", "string", "", "The .onnx file to quantize, or a checkpoint, which is exported first."),
     Param("quantize.results_dir", "string", "", "Where this action writes; empty: <results_dir>/quantize."),
-    Param("quantize.backend", "categorical", "torchao", "Library that quantizes; onnxruntime is ours and the way to an INT8 engine.", enum=("modelopt.pytorch", "torchao", "modelopt.onnx", "onnxruntime")),
-    Param("quantize.mode", "categorical", "weight_only_ptq", "Weights alone, or weights and activations (needs calibration images).", enum=("static_ptq", "weight_only_ptq")),
-    Param("quantize.algorithm", "categorical", "minmax", "How activation ranges are found.", enum=("minmax", "max", "entropy", "awq_clip", "awq_lite", "awq_full", "rtn_dq")),
-    Param("quantize.layers", "list", [], "Layers to quantize; empty: every Conv and Linear but the heads.", automl=False),
-    Param("quantize.skip_names", "list", [], "Module name patterns left in full precision.", item="string", automl=False),
-    Param("quantize.device", "string", "cuda", "Device of the calibration; cpu where there is no GPU."),
-    Param("quantize.backend_kwargs", "collection", {}, "Passed on to the backend.", automl=False),
+    Param("quantize.backend", "categorical", "onnxruntime", "Library that quantizes: onnxruntime, which is ours and the way to an INT8 engine; TAO's others are refused, with the reason.", enum=("modelopt.pytorch", "torchao", "modelopt.onnx", "onnxruntime")),
+    Param("quantize.mode", "categorical", "static_ptq", "Weights alone, or weights and activations (needs calibration images).", enum=("static_ptq", "weight_only_ptq")),
+    Param("quantize.algorithm", "categorical", "minmax", "How activation ranges are found; minmax and max are one, percentile is ours, the rest is refused.", enum=("minmax", "max", "entropy", "percentile", "awq_clip", "awq_lite", "awq_full", "rtn_dq"), active_when={"quantize.mode": ["static_ptq"]}),
+    Param("quantize.calibration_images", "int", 100, "Images that calibrate, drawn from the sources, always the same ones; fewer where there are fewer. Ours.", 1),
+    Param("quantize.layers", "list", [], "Layers to quantize: patterns over module names, Conv2d or Linear; empty: every one but the heads.", automl=False),
+    Param("quantize.skip_names", "list", [], "Module name patterns left in full precision; each must match.", item="string", automl=False),
+    Param("quantize.device", "string", "cuda", "Device of the calibration: cuda, cuda:1 or cpu; the CPU where ONNX Runtime has no GPU.", active_when={"quantize.mode": ["static_ptq"]}),
+    Param("quantize.backend_kwargs", "collection", {}, "Further arguments of onnxruntime.quantization.quantize_static, such as reduce_range or extra_options.", automl=False),
 )
 
 COMMON = (
@@ -199,7 +200,7 @@ def _devices(action: str) -> tuple[Param, ...]:
         Param(f"{action}.num_nodes", "int", 1, "Machines to use; more than one are started by torchrun.", 1, popular=True, actions=only),
         Param(f"{action}.batch_size", "int", -1, "Images per step; -1: dataset.batch_size.", -1, actions=only),
         Param(f"{action}.checkpoint", "string", MANDATORY, "The .pth or .onnx file to run.", actions=only),
-        Param(f"{action}.trt_engine", "string", "", "The TensorRT engine to run instead of a checkpoint.", actions=only),
+        Param(f"{action}.trt_engine", "string", "", "The TensorRT or TensorRT-RTX engine to run; it goes before a checkpoint.", actions=only),
         Param(f"{action}.results_dir", "string", "", f"Where this action writes; empty: <results_dir>/{action}.", actions=only),
     )
 
@@ -236,10 +237,10 @@ EXPORT = (
     _export("batch_size", "int", -1, "Batch of the graph; -1: dynamic.", -1),
     _export("opset_version", "int", 17, "ONNX opset of the file, checked after writing.", 1),
     _export("format", "categorical", "onnx", "File format.", enum=("onnx", "xdl")),
-    _export("gpu_id", "int", 0, "GPU of the export, where there is one."),
-    _export("on_cpu", "bool", False, "Export on the CPU."),
+    _export("gpu_id", "int", 0, "Without effect: the graph is traced on the CPU, where ONNX Runtime's numbers are compared with torch's.", dead=True),
+    _export("on_cpu", "bool", False, "Without effect: export is on the CPU always.", dead=True),
     _export("serialize_nvdsinfer", "bool", False, "Also write DeepStream's labels.txt and nvdsinfer_config.yaml."),
-    _export("verbose", "bool", False, "Print the graph."),
+    _export("verbose", "bool", False, "Print the graph as text, without its weights."),
 )
 
 
@@ -252,8 +253,9 @@ GEN_TRT_ENGINE = (
     _gen_trt_engine("trt_engine", "string", MANDATORY, "The engine file to write."),
     _gen_trt_engine("results_dir", "string", "", "Where this action writes; empty: <results_dir>/gen_trt_engine."),
     _gen_trt_engine("builder", "categorical", "auto", "auto: TensorRT; tensorrt_rtx builds without a GPU and is taken only when named. Ours.", enum=("auto", "tensorrt", "tensorrt_rtx")),
-    _gen_trt_engine("gpu_id", "int", 0, "GPU of the build.", 0, popular=True),
+    _gen_trt_engine("gpu_id", "int", 0, "GPU that TensorRT builds on, and for.", 0, popular=True),
     _gen_trt_engine("batch_size", "int", -1, "-1: the profile below; else a fixed batch.", -1, popular=True),
+    _gen_trt_engine("rtx_targets", "list", ["SM89"], "Compute capabilities that a tensorrt_rtx engine is for: SM75, SM80, SM86, SM89, SM120, or CURRENT, the GPU here. Ours.", item="string", automl=False, active_when={"gen_trt_engine.builder": ["tensorrt_rtx"]}),
     _gen_trt_engine("timing_cache", "string", "", "File that keeps the builder's timings."),
     _gen_trt_engine("verbose", "bool", False, "Print the builder's log."),
     _gen_trt_engine("tensorrt.data_type", "categorical", "FP32", "Number format baked into the engine.", enum=("FP32", "FP16", "INT8")),
@@ -263,7 +265,7 @@ GEN_TRT_ENGINE = (
     _gen_trt_engine("tensorrt.max_batch_size", "int", 1, "Largest batch of the profile.", 1, popular=True),
     _gen_trt_engine("tensorrt.layers_precision", "list", [], "pattern:fp32 or pattern:fp16 for nodes that keep more precision.", item="string", automl=False),
     _gen_trt_engine("tensorrt.calibration.cal_image_dir", "list", MANDATORY, "Image folders for INT8 calibration.", item="string", automl=False),
-    _gen_trt_engine("tensorrt.calibration.cal_cache_file", "string", MANDATORY, "File that keeps the calibrated ranges."),
+    _gen_trt_engine("tensorrt.calibration.cal_cache_file", "string", MANDATORY, "File that keeps the calibrated ranges, read again while graph, images and preprocessing are the same; empty: none."),
     _gen_trt_engine("tensorrt.calibration.cal_batch_size", "int", 1, "Images per calibration batch.", 1, popular=True),
     _gen_trt_engine("tensorrt.calibration.cal_batches", "int", 1, "Calibration batches.", 1, popular=True),
 )

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from model.deploy import card
 from model.errors import UserError
 from model.parameters import ACTIONS, MANDATORY, PARAMETERS, RECIPES, SOURCE, Param, of_action
 from safe_documents import DocumentError, read_yaml
@@ -59,7 +60,8 @@ def default_spec(action: str) -> Spec:
 
 
 def resolve(action: str, partial: Mapping[str, Any], where: str = "spec") -> Spec:
-    """The action's full spec: defaults, overlaid with the leaves of its `train.recipe`, overlaid with `partial`.
+    """The action's full spec: defaults, overlaid with the leaves of its `train.recipe`, with what the ONNX file or
+    engine that it names says of itself, and with `partial`.
 
     Raises `UserError` with every unknown key, wrong type, broken bound and broken rule at once.
     """
@@ -67,10 +69,11 @@ def resolve(action: str, partial: Mapping[str, Any], where: str = "spec") -> Spe
     params = {p.name: p for p in of_action(action)}
     spec = default_spec(action)
     recipe = RECIPES[given.get("train.recipe", "default")]
-    for name, value in {**recipe, **given}.items():
+    for name, value in {**recipe, **card.leaves(action, given), **given}.items():
         keys = params[name].default if params[name].type == "collection" else {}
         put(spec, name, copy.deepcopy({**keys, **value} if keys and isinstance(value, dict) else value))
-    if problems := [f"{where}: {line}" for line in broken_rules(spec)]:
+    broken = [] if runs_a_finished_graph(action, spec) else broken_rules(spec)
+    if problems := [f"{where}: {line}" for line in broken]:
         raise UserError("\n".join(problems))
     return spec
 
@@ -153,6 +156,14 @@ def _or_else(param: Param) -> str:
     return {"train.start": ", or a path or URL", "model.backbone": ", or timm/<name>"}.get(param.name, "")
 
 
+def runs_a_finished_graph(action: str, spec: Mapping[str, Any]) -> bool:
+    """Whether the network comes whole from an ONNX file or an engine, so that no rule of its making binds."""
+    section = spec.get(action, {})
+    if action in ("evaluate", "inference"):
+        return bool(section["trt_engine"]) or section["checkpoint"].endswith((".onnx", *card.ENGINES))
+    return action == "gen_trt_engine"
+
+
 def broken_rules(spec: Mapping[str, Any]) -> list[str]:
     """Rules that tie several leaves together, as messages; a full spec of any action in, empty when all hold."""
     model, augmentation = spec["model"], spec["dataset"]["augmentation"]
@@ -174,10 +185,11 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
     return [message for holds, message in rules if not holds]
 
 
-def notes(spec: Mapping[str, Any]) -> list[str]:
-    """What a valid spec asks for in vain: leaves that are set but cannot act, and rates that never drop."""
+def notes(spec: Mapping[str, Any], section: str = "") -> list[str]:
+    """What a valid spec asks for in vain: leaves (of one section, such as `export.`) that are set but cannot act, and
+    rates that never drop."""
     found = []
-    for param in PARAMETERS:
+    for param in (p for p in PARAMETERS if p.name.startswith(section)):
         value = get(spec, param.name, param.default)
         if value == param.default:
             continue

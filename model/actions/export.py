@@ -1,16 +1,17 @@
-"""Write a checkpoint as ONNX, with a sidecar that says what it is."""
+"""Write a checkpoint as ONNX that says what it is, with a sidecar that tells how it was made."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from model.errors import UserError
 from model.parameters import MANDATORY
-from model.spec import Spec, load, require
+from model.spec import Spec, load, notes, require
 from model.status import Status
 
 
@@ -20,8 +21,8 @@ def main(spec_path: str) -> None:
 
 
 def run(spec: Spec) -> dict[str, Any]:
-    """Writes `export.onnx_file` and beside it a .json (sha256, input shape, mean, deviation, classes, opset,
-    versions, differences to torch). Returns the sidecar. Raises `UserError` when the file exists already."""
+    """Writes `export.onnx_file`, see `write`, and DeepStream's files when asked. Returns the sidecar. Raises
+    `UserError` when the file exists already."""
     section = spec["export"]
     require(spec, "export.checkpoint")
     folder = Path(section["results_dir"] or Path(spec["results_dir"] or "results") / "export")
@@ -36,45 +37,62 @@ def run(spec: Spec) -> dict[str, Any]:
         )
     if path.exists():
         raise UserError(f"{path} exists already; move it away or name another export.onnx_file")
+    for line in notes(spec, "export."):
+        print(f"warning: {line}")
     status = Status(folder, spec["model_name"])
     status.write("STARTED", "Starting export.")
+    sidecar = write(spec, path)
+    if section["serialize_nvdsinfer"]:
+        from model.deploy.deepstream import write_nvdsinfer
 
+        write_nvdsinfer(path)
+    status.write("SUCCESS", "Export finished.")
+    return sidecar
+
+
+def write(spec: Spec, path: Path) -> dict[str, Any]:
+    """Export `export.checkpoint` to `path`, which says in its metadata what it is, and a .json beside it (the same,
+    sha256, opset, versions, differences to torch). Returns what the .json holds."""
     from model import checkpoint as ckpt
-    from model.deploy import onnx_export
+    from model.deploy import card, onnx_export
 
+    section = spec["export"]
     detector, checkpoint = ckpt.build_from(section["checkpoint"], spec)
     height, width = section["input_height"], section["input_width"]
+    own = card.of_checkpoint(checkpoint, section["checkpoint"])
+    own = replace(
+        own, size=(height, width), num_select=spec["model"]["num_select"],
+        trained=own.trained | {"sha256": sha256(Path(section["checkpoint"]))},
+    )  # fmt: skip
+    card.check(own, spec, section["checkpoint"])
     partial = path.with_name(f".{path.name}.partial")
     try:
         made = onnx_export.export(
-            detector, partial, height, width, section["batch_size"], section["opset_version"]
+            detector, partial, height, width, section["batch_size"], section["opset_version"], own
         )
         partial.rename(path)
     finally:
         partial.unlink(missing_ok=True)
-    sidecar = {
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    sidecar = own.entries() | {
+        "sha256": sha256(path),
         "checkpoint": section["checkpoint"],
         "input": {"name": "inputs", "shape": [section["batch_size"], 3, height, width], "layout": "NCHW RGB"},
-        "mean": spec["dataset"]["augmentation"]["input_mean"],
-        "std": spec["dataset"]["augmentation"]["input_std"],
         "outputs": {"pred_logits": "[B, Q, K], sigmoid gives scores", "pred_boxes": "[B, Q, 4] cxcywh 0-1"},
-        "classes": checkpoint["classes"],
-        "num_select": spec["model"]["num_select"],
-        "threshold": ckpt.threshold_of(checkpoint),
         **made,
         "versions": {
             name: version(name) for name in ("torch", "onnx", "onnxruntime", "onnxscript", "onnxslim")
         },
     }
     path.with_suffix(".json").write_text(json.dumps(sidecar, indent=1) + "\n")
-    if section["serialize_nvdsinfer"]:
-        from model.deploy.deepstream import write_nvdsinfer
-
-        write_nvdsinfer(path, sidecar)
-    status.write("SUCCESS", "Export finished.")
+    if section["verbose"]:
+        onnx_export.print_graph(path)
     print(
         f"{path}: opset {made['opset']}, {made['nodes']} nodes, largest difference to torch "
         f"{made['max_abs_logits']:.1e} (logits), {made['max_abs_boxes']:.1e} (boxes)"
     )
     return sidecar
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -30,14 +30,16 @@ def run(spec: Spec) -> dict[str, Any]:
         raise UserError(
             f"gen_trt_engine.onnx_file: {source} does not exist; run deformable_detr export first"
         )
-    status = Status(Path(section["results_dir"] or engine.parent), spec["model_name"])
-    status.write("STARTED", "Starting the engine.")
-
+    from model.deploy import card
     from model.deploy import engine as engines
 
-    engines.batch_profile(section)
-    prepared = prepare(spec, source, engine)
+    engines.batch_profile(section, _input_shape(source)[0])
+    card.check(card.read(source), spec, str(source))
     builder = "tensorrt" if section["builder"] == "auto" else section["builder"]
+    engines.choose_gpu(builder, section["gpu_id"])
+    status = Status(Path(section["results_dir"] or engine.parent), spec["model_name"])
+    status.write("STARTED", "Starting the engine.")
+    prepared = prepare(spec, source, engine)
     trt, missing = engines.available(builder)
     if missing:
         status.write("FAILURE", f"This machine lacks {missing}.")
@@ -52,24 +54,33 @@ def run(spec: Spec) -> dict[str, Any]:
 
 def prepare(spec: Spec, source: Path, engine: Path) -> Path:
     """The ONNX that the builder gets: as it is for FP32, else `<engine>.<fp16|int8>.onnx`."""
-    from model.deploy import precision
+    from model.deploy import calibration, precision
 
     tensorrt = spec["gen_trt_engine"]["tensorrt"]
-    kind = tensorrt["data_type"]
+    kind, kept = tensorrt["data_type"], patterns_of(tensorrt["layers_precision"])
     if kind == "FP32" or (kind == "INT8" and precision.has_quantizers(source)):
+        if kept["fp32"] or kept["fp16"]:
+            what = "FP32 has nothing to keep" if kind == "FP32" else f"{source} is quantized already"
+            print(f"warning: gen_trt_engine.tensorrt.layers_precision has no effect: {what}")
         return source
     target = engine.with_suffix(f".{kind.lower()}.onnx")
     target.parent.mkdir(parents=True, exist_ok=True)
-    kept = patterns_of(tensorrt["layers_precision"])
     if kind == "FP16":
         precision.to_fp16(source, target, kept["fp32"])
         return target
-    folders = tensorrt["calibration"]["cal_image_dir"]
-    if folders in (MANDATORY, []):
+    section = tensorrt["calibration"]
+    if section["cal_image_dir"] in (MANDATORY, []):
         raise UserError("gen_trt_engine.tensorrt.calibration.cal_image_dir must be given for INT8")
-    count = tensorrt["calibration"]["cal_batch_size"] * tensorrt["calibration"]["cal_batches"]
-    images = precision.calibration_images(folders, spec, _input_size(source), count)
-    precision.to_int8(source, target, images, [*precision.HEADS, *kept["fp32"], *kept["fp16"]])
+    images = calibration.drawn(
+        section["cal_image_dir"],
+        spec,
+        _input_shape(source)[1],
+        section["cal_batch_size"] * section["cal_batches"],
+    )
+    nodes = precision.chosen(precision.onnx.load(source), [], [*kept["fp32"], *kept["fp16"]])
+    cache = section["cal_cache_file"]
+    ranges = None if cache in ("", MANDATORY) else Path(cache)
+    precision.to_int8(source, target, images, nodes, cache=ranges)
     return target
 
 
@@ -86,8 +97,9 @@ def patterns_of(entries: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def _input_size(path: Path) -> tuple[int, int]:
+def _input_shape(path: Path) -> tuple[int | None, tuple[int, int]]:
+    """(batch, None when any will do; (H, W) px) of an ONNX file's input."""
     import onnx
 
     dims = onnx.load(path, load_external_data=False).graph.input[0].type.tensor_type.shape.dim
-    return int(dims[2].dim_value), int(dims[3].dim_value)
+    return int(dims[0].dim_value) or None, (int(dims[2].dim_value), int(dims[3].dim_value))

@@ -155,7 +155,7 @@ class Loaded:
     def __getitem__(self, index: int) -> tuple[int, Any, tuple[int, int]]:
         import torch
 
-        from model.deploy.precision import load_image
+        from model.deploy.calibration import load_image
 
         pixels, original = load_image(self.paths[index], self.spec, self.size)
         return index, torch.from_numpy(pixels), original

@@ -1,17 +1,28 @@
-"""8-bit weights: ONNX by ONNX Runtime, checkpoints by torchao. Every result is compared with what it came from."""
+"""8-bit ONNX by ONNX Runtime, from an ONNX file or a checkpoint. The result is compared with what it came from."""
 
 from __future__ import annotations
 
+import inspect
 import json
-from importlib.util import find_spec
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from model.errors import NotRunnable, UserError
-from model.spec import Spec, load, require
+from model.spec import Spec, load, notes, require
 from model.status import Status
 
-CALIBRATION_IMAGES = 8
+COMPARED_IMAGES = 8
+REFUSED = {
+    "torchao": "its files run in torch alone, where they are slower, and neither ONNX nor TensorRT take them",
+    "modelopt.pytorch": "NVIDIA ModelOpt is not part of this version",
+    "modelopt.onnx": "NVIDIA ModelOpt is not part of this version",
+}
+# Arguments of onnxruntime's quantize_static that other leaves set.
+SET_ELSEWHERE = {
+    "model_input", "model_output", "calibration_data_reader", "calibrate_method", "calibration_providers",
+    "calibration_cache_path", "nodes_to_quantize", "nodes_to_exclude", "op_types_to_quantize",
+}  # fmt: skip
 
 
 def main(spec_path: str) -> None:
@@ -20,22 +31,37 @@ def main(spec_path: str) -> None:
 
 
 def run(spec: Spec) -> dict[str, Any]:
-    """Writes `<name>.int8.onnx` (backend onnxruntime) or `<name>.int8.pth` (torchao) and drift.json: how far the
-    outputs moved. Raises `UserError` for a combination that does not exist, `NotRunnable` without its package."""
+    """Writes `<name>.int8.onnx` and drift.json: how far the outputs moved. Raises `UserError` for a combination that
+    does not exist, `NotRunnable` for a backend that this version lacks; both before anything is written."""
+    from model.deploy import precision
+    from model.deploy.calibration import drawn
+    from model.deploy.runners import OrtRunner
+
     section = spec["quantize"]
-    require(spec, "quantize.model_path")
-    source = Path(section["model_path"])
-    if not source.is_file():
-        raise UserError(f"quantize.model_path: {source} does not exist")
+    source, folders = _checked(spec), _folders(spec)
+    layers, options = layers_of(section["layers"]), _options(section)
     folder = Path(section["results_dir"] or Path(spec["results_dir"] or "results") / "quantize")
+    for line in notes(spec, "quantize."):
+        print(f"warning: {line}")
     status = Status(folder, spec["model_name"])
     status.write("STARTED", "Starting quantization.")
-    backend = section["backend"]
-    if backend.startswith("modelopt"):
-        raise NotRunnable(
-            f"quantize.backend {backend} is not part of this version; use onnxruntime or torchao"
+    graph = source if source.suffix == ".onnx" else _as_onnx(spec, source, folder)
+    before = OrtRunner(str(graph))
+    assert before.size is not None
+    images = (
+        drawn(folders, spec, before.size, section["calibration_images"], at_most=True) if folders else None
+    )
+    nodes = precision.chosen(precision.onnx.load(graph), layers, section["skip_names"])
+    target = folder / f"{source.stem}.int8.onnx"
+    if section["mode"] == "static_ptq":
+        assert images is not None
+        precision.to_int8(
+            graph, target, images, nodes, section["algorithm"], providers(section["device"]), options
         )
-    made = _onnx(spec, source, folder) if backend == "onnxruntime" else _torchao(spec, source, folder)
+    else:
+        precision.to_int8_weights(graph, target, nodes)
+    made = {"layers": len(nodes), "calibration_images": len(images) if images is not None else 0}
+    made |= _drift(before, OrtRunner(str(target)), images, graph, target)
     (folder / "drift.json").write_text(json.dumps(made, indent=1) + "\n")
     status.write("SUCCESS", "Quantization finished.")
     size = f"{made['bytes'] / 1e6:.1f} MB of {made['bytes_before'] / 1e6:.1f}"
@@ -43,73 +69,137 @@ def run(spec: Spec) -> dict[str, Any]:
     return made
 
 
-def _onnx(spec: Spec, source: Path, folder: Path) -> dict[str, Any]:
-    from model.deploy import precision
-    from model.deploy.runners import OrtRunner
+def layers_of(entries: list[Any]) -> list[str]:
+    """Patterns over module names, or `Conv2d` and `Linear`: as text, or as TAO writes them, {"module_name",
+    "weights": {"dtype"}, "activations": {"dtype"}}. Raises `UserError` for another form or number format."""
+    found = []
+    for entry in entries:
+        name = entry.get("module_name") if isinstance(entry, Mapping) else entry
+        kinds = (
+            [entry.get(k, {}).get("dtype", "int8") for k in ("weights", "activations")]
+            if isinstance(entry, Mapping)
+            else []
+        )
+        if not isinstance(name, str) or set(kinds) - {"int8", "native"}:
+            raise UserError(
+                "quantize.layers must hold patterns over module names, Conv2d or Linear, or mappings of module_name, "
+                f"weights.dtype and activations.dtype with int8, but got {entry!r}"
+            )
+        found.append(name)
+    return found
+
+
+def providers(device: str) -> list[str]:
+    """ONNX Runtime's providers on `cuda`, `cuda:1` or `cpu`; the CPU, with a word, where there is no GPU."""
+    import onnxruntime
+
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise UserError(f"quantize.device must be cpu, cuda or cuda:NUMBER, but got {device}")
+    if kind == "cpu":
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        print(f"quantize.device is {device}, but ONNX Runtime has no GPU here: the CPU calibrates")
+        return ["CPUExecutionProvider"]
+    return [("CUDAExecutionProvider", {"device_id": int(index or 0)}), "CPUExecutionProvider"]  # type: ignore[list-item]
+
+
+def _checked(spec: Spec) -> Path:
+    """The file to quantize, after all that can be told without reading it."""
+    from model.deploy.precision import ALGORITHMS
 
     section = spec["quantize"]
-    if source.suffix != ".onnx":
-        raise UserError(
-            f"quantize.model_path must be an .onnx file for backend onnxruntime, but got {source}"
-        )
-    target = folder / f"{source.stem}.int8.onnx"
-    skip = [*precision.HEADS, *section["skip_names"]]
-    before = OrtRunner(str(source))
-    assert before.size is not None
-    if section["mode"] == "static_ptq":
-        images = spec["dataset"]["quant_calibration_data_sources"]["image_dir"]
-        folders = [images] if images else [s["image_dir"] for s in spec["dataset"]["train_data_sources"]]
-        precision.to_int8(
-            source, target, precision.calibration_images(folders, spec, before.size, CALIBRATION_IMAGES), skip
-        )
-    else:
-        precision.to_int8_weights(source, target, skip)
-    return _drift(before, OrtRunner(str(target)), before.size, source, target)
-
-
-def _torchao(spec: Spec, source: Path, folder: Path) -> dict[str, Any]:
-    section = spec["quantize"]
-    if section["mode"] != "weight_only_ptq":
-        raise UserError(
-            "quantize.backend torchao has mode weight_only_ptq only; for static_ptq use onnxruntime"
-        )
-    if find_spec("torchao") is None:
+    require(spec, "quantize.model_path")
+    source = Path(section["model_path"])
+    if section["backend"] in REFUSED:
         raise NotRunnable(
-            "quantize.backend torchao needs the package torchao; pip install torchao, or use onnxruntime"
+            f"quantize.backend {section['backend']}: {REFUSED[section['backend']]}; use onnxruntime"
         )
-    import fnmatch
+    if section["mode"] == "static_ptq" and section["algorithm"] not in ALGORITHMS:
+        raise UserError(
+            f"quantize.algorithm must be {', '.join(ALGORITHMS)} for backend onnxruntime, but got "
+            f"{section['algorithm']}, which NVIDIA ModelOpt alone has"
+        )
+    if not source.is_file():
+        raise UserError(f"quantize.model_path: {source} does not exist")
+    if source.suffix not in (".onnx", ".pth"):
+        raise UserError(f"quantize.model_path must be an .onnx or a .pth file, but got {source}")
+    return source
 
+
+def _options(section: Mapping[str, Any]) -> dict[str, Any]:
+    """`quantize.backend_kwargs`, known to ONNX Runtime. Raises `UserError` for others."""
+    from onnxruntime.quantization import QuantType, quantize_static
+
+    given = dict(section["backend_kwargs"])
+    known = set(inspect.signature(quantize_static).parameters) - SET_ELSEWHERE
+    if section["mode"] != "static_ptq" and given:
+        raise UserError(
+            "quantize.backend_kwargs must be empty for mode weight_only_ptq, which has no options"
+        )
+    if unknown := sorted(set(given) - known):
+        raise UserError(
+            f"quantize.backend_kwargs must hold {', '.join(sorted(known))}, but got {', '.join(unknown)}"
+        )
+    for name in ("activation_type", "weight_type"):
+        if name in given:
+            try:
+                given[name] = QuantType[given[name]]
+            except KeyError:
+                kinds = ", ".join(QuantType.__members__)
+                raise UserError(
+                    f"quantize.backend_kwargs.{name} must be one of {kinds}, but got {given[name]}"
+                ) from None
+    return given
+
+
+def _as_onnx(spec: Spec, checkpoint: Path, folder: Path) -> Path:
+    """The checkpoint's ONNX file: the one beside it when it was made from it, else a new one at the exported size."""
+    from model.actions import export
+    from model.deploy import card
+    from model.spec import default_spec
+
+    beside = checkpoint.with_suffix(".onnx")
+    if beside.is_file() and card.read(beside).trained.get("sha256") == export.sha256(checkpoint):
+        return beside
+    wanted = {**default_spec("export"), **{k: spec[k] for k in ("dataset", "model", "encryption_key")}}
+    wanted["export"] |= {"checkpoint": str(checkpoint), "onnx_file": str(folder / f"{checkpoint.stem}.onnx")}
+    path = folder / f"{checkpoint.stem}.onnx"
+    path.unlink(missing_ok=True)
+    export.write(wanted, path)
+    return path
+
+
+def _folders(spec: Spec) -> list[str]:
+    """Where the images lie that calibrate; none is needed where weights alone are quantized."""
+    own = spec["dataset"]["quant_calibration_data_sources"]["image_dir"]
+    sources = [own] if own else [s["image_dir"] for s in spec["dataset"]["train_data_sources"]]
+    folders = [folder for folder in sources if folder]
+    if not folders and spec["quantize"]["mode"] == "static_ptq":
+        raise UserError(
+            "dataset.quant_calibration_data_sources.image_dir must name the images that calibrate mode static_ptq"
+        )
+    return folders
+
+
+def _drift(before: Any, after: Any, images: Any, source: Path, target: Path) -> dict[str, Any]:
+    """How far each class's logits, in descending order, moved on a few images, or on noise without any. A two-stage
+    model's queries may change places."""
+    import numpy as np
     import torch
-    from torch import nn
-    from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
-    from model.deploy.precision import HEADS
-    from model.deploy.runners import TorchRunner
-
-    before, after = TorchRunner(str(source), spec), TorchRunner(str(source), spec)
-    skip = [*HEADS, *section["skip_names"]]
-
-    def chosen(module: nn.Module, name: str) -> bool:
-        return isinstance(module, nn.Linear) and not any(fnmatch.fnmatch(name, pattern) for pattern in skip)
-
-    quantize_(after.detector, Int8WeightOnlyConfig(), filter_fn=chosen)
-    target = folder / f"{source.stem}.int8.pth"
-    torch.save(after.detector.state_dict(), target)
-    return _drift(before, after, (256, 256), source, target)
-
-
-def _drift(before: Any, after: Any, size: tuple[int, int], source: Path, target: Path) -> dict[str, Any]:
-    """How far each class's logits, in descending order, moved on four noise images. A two-stage model's queries may
-    change places."""
-    import torch
-
-    images = torch.randn(4, 3, *size, generator=torch.Generator().manual_seed(0))
-    mask = torch.zeros(4, *size, dtype=torch.bool)
-    a, b = (runner.infer(images, mask)["pred_logits"].sort(dim=1).values for runner in (before, after))
+    size = before.size
+    pixels = torch.randn(4, 3, *size, generator=torch.Generator().manual_seed(0))
+    if images is not None:
+        count = min(COMPARED_IMAGES, len(images))
+        pixels = torch.from_numpy(np.concatenate([images[i] for i in range(count)]))
+    mask = torch.zeros(len(pixels), *size, dtype=torch.bool)
+    a, b = (runner.infer(pixels, mask)["pred_logits"].sort(dim=1).values for runner in (before, after))
     return {
         "file": str(target),
         "bytes": target.stat().st_size,
         "bytes_before": source.stat().st_size,
+        "compared_on": "noise" if images is None else f"{len(pixels)} images",
         "logits_relative_l2": float((a - b).norm() / a.norm()),
         "max_probability_difference": float((a.sigmoid() - b.sigmoid()).abs().max()),
     }

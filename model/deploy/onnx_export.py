@@ -12,6 +12,7 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import onnx
 import torch
 from torch import nn
 
+from model.deploy.card import Card, write_into
 from model.detector import DeformableDETR
 from model.errors import ModelError, UserError
 from model.position import sine_embedding
@@ -69,9 +71,11 @@ class LeanDetector(nn.Module):
 
 
 def export(
-    detector: DeformableDETR, path: Path, height: int, width: int, batch: int = -1, opset: int = 17
-) -> dict[str, Any]:
-    """Write `path`; batch -1 is dynamic. Returns {"opset", "nodes", "max_abs_logits", "max_abs_boxes"}.
+    detector: DeformableDETR, path: Path, height: int, width: int, batch: int = -1, opset: int = 17,
+    card: Card | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Write `path`, with `card` in its metadata; batch -1 is dynamic. Returns {"opset", "nodes",
+    "max_abs_logits", "max_abs_boxes"}.
 
     Raises `UserError` for an opset that cannot be had, `ModelError` when the file is not equal to torch.
     """
@@ -89,6 +93,8 @@ def export(
     written = next(o.version for o in graph.opset_import if o.domain in ("", "ai.onnx"))
     if written != opset:
         raise ModelError(f"{path}: the file must have opset {opset}, but has {written}")
+    if card is not None:
+        write_into(graph, replace(card, size=(height, width)))
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(graph, path)
     differences = compare(lean, path, (height, width), BATCHES if batch < 0 else (batch,))
@@ -223,3 +229,10 @@ def _drop_attribute(node: onnx.NodeProto, name: str) -> None:
     kept = [a for a in node.attribute if a.name != name]
     del node.attribute[:]
     node.attribute.extend(kept)
+
+
+def print_graph(path: Path) -> None:
+    """The file's inputs, outputs and nodes as text, weights left out."""
+    graph = onnx.load(path)
+    del graph.graph.initializer[:]
+    print(onnx.printer.to_text(graph))

@@ -1,4 +1,4 @@
-"""ONNX graphs in fewer bits: FP16 casts and INT8 Q/DQ pairs, written into the file itself."""
+"""ONNX graphs in fewer bits: FP16 casts and INT8 Q/DQ pairs, written into the file itself, metadata kept."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from typing import Any
 import numpy as np
 import onnx
 
-from model.data.images import SUFFIXES
+from model.deploy import card
+from model.deploy.calibration import Calibration, cached
 from model.errors import UserError
 
 # Box arithmetic keeps full precision: an offset of a sampling point is a small number added to a large one.
 HEADS = ("class_embed*", "bbox_embed*", "*sampling_offsets*", "*attention_weights*", "*reference_points*")
+KINDS = {
+    "Conv2d": ("Conv",),
+    "Linear": ("MatMul", "Gemm"),
+}  # modules' names of the operators that have weights
+OPERATORS = ("Conv", "MatMul", "Gemm")
+ALGORITHMS = {"minmax": "MinMax", "max": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 
 
 def has_quantizers(path: Path) -> bool:
@@ -40,90 +47,137 @@ def to_fp16(source: Path, target: Path, keep_fp32: Sequence[str] = ()) -> None:
         node_block_list=blocked,
         op_block_list=[*DEFAULT_OP_BLOCK_LIST, "Log", "Clip", "Sigmoid"],
     )
-    onnx.save(converted, target)
+    _save(converted, source, target)
 
 
-def to_int8(source: Path, target: Path, images: Iterator[np.ndarray], skip: Sequence[str] = HEADS) -> None:
+def chosen(graph: onnx.ModelProto, layers: Sequence[str], skip: Sequence[str]) -> list[str]:
+    """Names of the nodes to quantize: all with weights, or those that `layers` (patterns, Conv2d, Linear) name, but
+    the heads, unless `layers` names them, and but what `skip` names. Raises `UserError` for a pattern without a node,
+    and when nothing is left."""
+    named = [p for p in layers if p not in KINDS]
+    kinds = {op for kind in layers if kind in KINDS for op in KINDS[kind]} or (
+        set() if layers else set(OPERATORS)
+    )
+    found = {node.name for node in graph.graph.node if node.op_type in kinds}
+    found -= set(matching(graph, HEADS, strict=False))
+    explicit = set(matching(graph, named))
+    found |= {n.name for n in graph.graph.node if n.name in explicit and n.op_type in OPERATORS}
+    found -= set(matching(graph, skip))
+    if not found:
+        raise UserError(
+            f"quantize.layers {list(layers)} without skip_names {list(skip)} leaves no layer to quantize"
+        )
+    return sorted(found)
+
+
+def to_int8(
+    source: Path, target: Path, images: Calibration, nodes: Sequence[str], algorithm: str = "minmax",
+    providers: Sequence[str] = (), options: Mapping[str, Any] | None = None, cache: Path | None = None,
+) -> None:  # fmt: skip
     """Static Q/DQ by ONNX Runtime, symmetric and per channel, biases left alone: the one form NVIDIA's parser takes.
 
-    images: batches [1, 3, H, W] float32, preprocessed as for evaluation.
+    nodes: names of what is quantized; options: further arguments of `quantize_static`, on top; cache: a file that
+    keeps the ranges, see `calibration.cached`. One image is held at a time.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    graph = onnx.load(source)
-    with contextlib.redirect_stdout(io.StringIO()):
+    given = dict(options or {})
+    extra = {
+        "ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False, "CalibStridedMinMax": 1,
+        **given.pop("extra_options", {}),
+    }  # fmt: skip
+    arguments = {
+        "quant_format": QuantFormat.QDQ, "per_channel": True, "activation_type": QuantType.QInt8,
+        "weight_type": QuantType.QInt8, **given,
+    }  # fmt: skip
+    with _quiet(), cached(cache, source, images, algorithm) as ranges:
         quantize_static(
-            str(source), str(target), _Reader(images), quant_format=QuantFormat.QDQ, per_channel=True,
-            op_types_to_quantize=["Conv", "MatMul", "Gemm"], nodes_to_exclude=matching(graph, skip, strict=False),
-            activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+            str(source), str(target), images, op_types_to_quantize=list(OPERATORS), nodes_to_quantize=list(nodes),
+            calibrate_method=CalibrationMethod[ALGORITHMS[algorithm]], calibration_providers=list(providers) or None,
+            calibration_cache_path=ranges, extra_options=extra, **arguments,
         )  # fmt: skip
+    _save(onnx.load(target), source, target)
 
 
-def to_int8_weights(source: Path, target: Path, skip: Sequence[str] = HEADS) -> None:
-    """INT8 weights, activations scaled as they come: no calibration, smaller file."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without ONNX Runtime's advice to preprocess: the exported graph is."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
+
+def to_int8_weights(source: Path, target: Path, nodes: Sequence[str]) -> None:
+    """INT8 weights, one scale an output channel, each behind a DequantizeLinear; activations stay as they are."""
     graph = onnx.load(source)
-    excluded = matching(graph, skip, strict=False)
-    quantize_dynamic(
-        str(source),
-        str(target),
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        op_types_to_quantize=["MatMul", "Gemm"],
-        nodes_to_exclude=excluded,
-    )
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.graph.initializer}
+    wanted, made, before = set(nodes), set(), []
+    for node in graph.graph.node:
+        if node.name not in wanted or len(node.input) < 2 or node.input[1] not in constants:
+            continue
+        name, axis = node.input[1], _output_axis(node, constants[node.input[1]])
+        node.input[1] = f"{name}_dequantized_{axis}"
+        if node.input[1] not in made:
+            made.add(node.input[1])
+            graph.graph.initializer.extend(_int8(constants[name], f"{name}_{axis}", axis))
+            inputs = [f"{name}_{axis}_{part}" for part in ("int8", "scale", "zero")]
+            before.append(
+                onnx.helper.make_node(
+                    "DequantizeLinear", inputs, [node.input[1]], f"{node.name}/DequantizeLinear", axis=axis
+                )
+            )
+    nodes_after = list(graph.graph.node)
+    del graph.graph.node[:]
+    graph.graph.node.extend([*before, *nodes_after])
+    _drop_unused(graph)
+    onnx.checker.check_model(graph)
+    _save(graph, source, target)
+
+
+def _output_axis(node: onnx.NodeProto, weight: np.ndarray) -> int:
+    transposed = any(a.name == "transB" and a.i for a in node.attribute)
+    return 0 if node.op_type == "Conv" or transposed else weight.ndim - 1
+
+
+def _int8(weight: np.ndarray, name: str, axis: int) -> list[onnx.TensorProto]:
+    """Symmetric: round(weight / scale), scale = largest magnitude of the channel / 127."""
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    scale = np.maximum(np.abs(weight).max(axis=others), np.finfo(np.float32).tiny * 127) / 127
+    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+    values = np.rint(weight / scale.reshape(shape)).astype(np.int8)
+    parts = {"int8": values, "scale": scale.astype(np.float32), "zero": np.zeros(len(scale), np.int8)}
+    return [
+        onnx.numpy_helper.from_array(np.ascontiguousarray(v), f"{name}_{key}") for key, v in parts.items()
+    ]
+
+
+def _drop_unused(graph: onnx.ModelProto) -> None:
+    used = {name for node in graph.graph.node for name in node.input}
+    kept = [t for t in graph.graph.initializer if t.name in used]
+    del graph.graph.initializer[:]
+    graph.graph.initializer.extend(kept)
+
+
+def _save(graph: onnx.ModelProto, source: Path, target: Path) -> None:
+    """With the metadata of the file it came from, which converters may drop."""
+    card.write_into(graph, card.read(source))
+    onnx.save(graph, target)
 
 
 def matching(graph: onnx.ModelProto, patterns: Sequence[str], strict: bool = True) -> list[str]:
-    """Names of nodes that match any pattern. Raises `UserError` for a pattern that matches none, when strict."""
+    """Names (`module.path/Operator`) of nodes that, or whose module, match any pattern. Raises `UserError` for a
+    pattern that matches none, when strict."""
     names = [node.name for node in graph.graph.node]
     found: list[str] = []
     for pattern in patterns:
-        hits = fnmatch.filter(names, pattern)
+        hits = [n for n in names if any(fnmatch.fnmatchcase(part, pattern) for part in (n, n.split("/")[0]))]
         if strict and not hits:
             raise UserError(
                 f"no node of the graph matches '{pattern}'; nodes are named like {', '.join(names[:3])}"
             )
         found += hits
     return sorted(set(found))
-
-
-def calibration_images(
-    folders: Sequence[str], spec: Mapping[str, Any], size: tuple[int, int], count: int, seed: int = 0
-) -> Iterator[np.ndarray]:
-    """`count` images [1, 3, H, W] float32 drawn from folders or archives. Raises `UserError` when there are fewer."""
-    from model.data.sources import stage
-
-    paths = sorted(p for f in folders for p in stage(f).rglob("*") if p.suffix.lower() in SUFFIXES)
-    if len(paths) < count:
-        raise UserError(
-            f"calibration needs {count} images, but {', '.join(map(str, folders))} hold {len(paths)}"
-        )
-    order = np.random.default_rng(seed).permutation(len(paths))[:count]
-    return (load_image(paths[i], spec, size)[0][None] for i in order)
-
-
-def load_image(
-    path: Path, spec: Mapping[str, Any], size: tuple[int, int] | None
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """(pixels [3, H, W] float32 as evaluation sees them, (H, W) of the original). Raises `UserError`."""
-    from model.data.images import open_rgb
-    from model.data.transforms import EvalTransform
-
-    image = open_rgb(path)
-    nothing = {"boxes_xyxy_px": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64)}
-    pixels, _ = EvalTransform(spec, size)(image, nothing)
-    return pixels.numpy(), (image.height, image.width)
-
-
-class _Reader:
-    """ONNX Runtime's CalibrationDataReader."""
-
-    def __init__(self, images: Iterator[np.ndarray]) -> None:
-        self.images = images
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        image = next(self.images, None)
-        return None if image is None else {"inputs": image}

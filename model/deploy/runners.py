@@ -1,4 +1,5 @@
-"""One way to run a detector, whatever its file: `.pth` by torch, `.onnx` by ONNX Runtime, `.engine` by TensorRT."""
+"""One way to run a detector, whatever its file: `.pth` by torch, `.onnx` by ONNX Runtime, `.engine` by TensorRT or
+TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -10,17 +11,26 @@ from typing import Any
 import torch
 
 from model import checkpoint as ckpt
+from model.deploy.card import ENGINES, Card, check, completed, of_checkpoint, of_texts
 from model.errors import UserError
 from model.parameters import MANDATORY
 
 
 class Runner(ABC):
-    """`size` is the (H, W) that the file fixes, None when any will do; `classes` may be empty; `threshold` is the score
-    with the best F1 on validation, None where the file does not say it."""
+    """`size` is the (H, W) that the file fixes, None when any will do; `card`: what the file says of itself."""
 
     size: tuple[int, int] | None = None
-    classes: list[dict[str, Any]]
-    threshold: float | None = None
+    card: Card = Card()
+
+    @property
+    def classes(self) -> list[dict[str, Any]]:
+        """[{"id", "name"}], empty when the file names none."""
+        return self.card.classes
+
+    @property
+    def threshold(self) -> float | None:
+        """The score with the best F1 on validation, None where the file does not say it."""
+        return self.card.threshold
 
     @abstractmethod
     def infer(self, images: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -30,7 +40,7 @@ class Runner(ABC):
 class TorchRunner(Runner):
     def __init__(self, path: str, spec: Mapping[str, Any], device: torch.device | None = None) -> None:
         self.detector, checkpoint = ckpt.build_from(path, spec)
-        self.classes, self.threshold = checkpoint["classes"], ckpt.threshold_of(checkpoint)
+        self.card = of_checkpoint(checkpoint, path)
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.detector.to(self.device)
 
@@ -55,9 +65,7 @@ class OrtRunner(Runner):
         shape = self.session.get_inputs()[0].shape
         self.size = (int(shape[2]), int(shape[3]))
         self.batch = shape[0] if isinstance(shape[0], int) else None
-        sidecar = Path(path).with_suffix(".json")
-        self.classes = _classes_in(sidecar)
-        self.threshold = _threshold_in(self.session.get_modelmeta().custom_metadata_map, sidecar)
+        self.card = completed(of_texts(self.session.get_modelmeta().custom_metadata_map), Path(path))
 
     def infer(self, images: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         """The graph has no mask input: images must fill it."""
@@ -75,25 +83,29 @@ class OrtRunner(Runner):
 
 
 def open_runner(spec: Mapping[str, Any], action: str) -> Runner:
-    """The runner of an action's `checkpoint` or `trt_engine`. Raises `UserError` when both or neither is given."""
+    """The runner of an action's `trt_engine`, else of its `checkpoint`. Raises `UserError` when neither is given, and
+    when the spec normalises images otherwise than the file wants them."""
     section = spec[action]
-    checkpoint = "" if section["checkpoint"] == MANDATORY else section["checkpoint"]
-    engine = section["trt_engine"]
-    if bool(checkpoint) == bool(engine):
-        raise UserError(f"{action}: give {action}.checkpoint or {action}.trt_engine, one of them")
-    if engine:
-        from model.deploy.engine import TrtRunner
+    path = section["trt_engine"] or ("" if section["checkpoint"] == MANDATORY else section["checkpoint"])
+    if not path:
+        raise UserError(f"{action}: give {action}.checkpoint or {action}.trt_engine")
+    runner = _runner_of(path, spec, action)
+    check(runner.card, spec, path)
+    return runner
 
-        return TrtRunner(engine)
-    if checkpoint.endswith(".onnx"):
-        return OrtRunner(checkpoint)
-    if checkpoint.endswith((".engine", ".plan")):
-        raise UserError(f"{action}.checkpoint is an engine; name it in {action}.trt_engine")
-    if not checkpoint.endswith(".pth"):
-        raise UserError(f"{action}.checkpoint must be a .pth or .onnx file, but got {checkpoint}")
+
+def _runner_of(path: str, spec: Mapping[str, Any], action: str) -> Runner:
     from model.distributed import device
 
-    return TorchRunner(checkpoint, spec, device(section, action))
+    if spec[action]["trt_engine"] or path.endswith(ENGINES):
+        from model.deploy.engine import TrtRunner
+
+        return TrtRunner(path)
+    if path.endswith(".onnx"):
+        return OrtRunner(path)
+    if path.endswith(".pth"):
+        return TorchRunner(path, spec, device(spec[action], action))
+    raise UserError(f"{action}.checkpoint must be a .pth or .onnx file or an .engine, but got {path}")
 
 
 def input_size(runner: Runner, spec: Mapping[str, Any], action: str) -> tuple[int, int] | None:
@@ -107,18 +119,3 @@ def input_size(runner: Runner, spec: Mapping[str, Any], action: str) -> tuple[in
             f"file's input, but got {asked[0]} and {asked[1]}"
         )
     return runner.size or asked
-
-
-def _classes_in(sidecar: Path) -> list[dict[str, Any]]:
-    import json
-
-    return list(json.loads(sidecar.read_text()).get("classes", [])) if sidecar.is_file() else []
-
-
-def _threshold_in(metadata: Mapping[str, str], sidecar: Path) -> float | None:
-    """From the file itself, else from what lies beside it."""
-    import json
-
-    beside = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
-    value = metadata.get("threshold", beside.get("threshold"))
-    return None if value in (None, "", "null", "None") else float(value)

@@ -12,79 +12,15 @@ import onnxruntime
 import pytest
 import torch
 
-from model.actions import export, gen_trt_engine, inference, quantize
-from model.build import build_model
+from model.actions import export, gen_trt_engine, inference
 from model.deploy import engine as engines
 from model.deploy import onnx_export
 from model.deploy.onnx_export import LeanDetector
-from model.deploy.precision import has_quantizers, matching
+from model.deploy.precision import chosen, has_quantizers, matching, to_int8_weights
 from model.deploy.runners import OrtRunner
 from model.errors import ModelError, NotRunnable, UserError
-from model.spec import put, resolve
-
-CLASSES = [{"id": 1, "name": "red cell"}, {"id": 2, "name": "square"}, {"id": 3, "name": "triangle"}]
-
-
-def lively(tiny: dict[str, Any]) -> Any:
-    """A detector whose offsets, weights and heads are not at their zero start, with batch statistics."""
-    torch.manual_seed(0)
-    detector = build_model(tiny)
-    with torch.no_grad():
-        for parameter in detector.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-        detector.train()(torch.randn(4, 3, 64, 64))
-    return detector.eval()
-
-
-def make(folder: Path, **model: Any) -> tuple[Path, dict[str, Any]]:
-    """(folder with model.pth, model.onnx and the network's partial spec, sidecar)."""
-    from tests.conftest import TINY
-
-    partial = TINY | {"model": TINY["model"] | model}
-    (folder / "partial.json").write_text(json.dumps(partial))
-    state = {f"model.{k}": v for k, v in lively(partial).state_dict().items()}
-    full = resolve("train", partial)
-    torch.save({"state_dict": state, "spec": full, "classes": CLASSES, "metrics": {}}, folder / "model.pth")
-    return folder, export.run(spec_of("export", folder, export__serialize_nvdsinfer=True))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    return make(tmp_path_factory.mktemp("deploy"))
-
-
-@pytest.fixture(scope="module")
-def two_stage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    fine = {"return_interm_indices": [0, 1]}  # more cells than queries
-    return make(tmp_path_factory.mktemp("two"), two_stage=True, mixed_selection=True, **fine)
-
-
-@pytest.fixture(params=["made", "two_stage"])
-def each(request: pytest.FixtureRequest) -> tuple[Path, dict[str, Any]]:
-    return request.getfixturevalue(request.param)
-
-
-def spec_of(action: str, folder: Path, **leaves: Any) -> dict[str, Any]:
-    partial = json.loads((folder / "partial.json").read_text())
-    del partial["train"]
-    put(partial, "results_dir", str(folder))
-    defaults = {
-        "export": {"export.checkpoint": "model.pth", "export.onnx_file": "model.onnx"},
-        "gen_trt_engine": {
-            "gen_trt_engine.onnx_file": "model.onnx",
-            "gen_trt_engine.trt_engine": "model.engine",
-        },
-        "inference": {"inference.checkpoint": "model.pth"},
-        "quantize": {"quantize.model_path": "model.onnx"},
-    }[action]
-    for name, value in defaults.items():
-        put(partial, name, str(folder / value))
-    for side in ("height", "width"):
-        if action in ("export", "inference"):
-            put(partial, f"{action}.input_{side}", 64)
-    for name, value in leaves.items():
-        put(partial, name.replace("__", "."), value)
-    return resolve(action, partial)
+from model.spec import put
+from tests.model.deployed import CLASSES, lively, spec_of
 
 
 def test_the_file_is_opset_17_dynamic_and_equal_to_torch(each: tuple[Path, dict[str, Any]]) -> None:
@@ -129,18 +65,9 @@ def test_nodes_are_named_after_modules(made: tuple[Path, dict[str, Any]]) -> Non
     graph = onnx.load(made[0] / "model.onnx")
     assert matching(graph, ["*encoder.layers.0*"])
     assert matching(graph, ["*class_embed*"])
+    assert matching(graph, ["transformer.encoder.layers.0.linear1"])  # a module, whatever its operators
     with pytest.raises(UserError, match="no node of the graph matches 'nothing"):
         matching(graph, ["nothing*"])
-
-
-def test_deepstream_files(made: tuple[Path, dict[str, Any]]) -> None:
-    assert (made[0] / "labels.txt").read_text().splitlines() == [
-        "background",
-        "red cell",
-        "square",
-        "triangle",
-    ]
-    assert "infer-dims: 3;64;64" in (made[0] / "nvdsinfer_config.yaml").read_text()
 
 
 def test_an_existing_file_is_not_overwritten(made: tuple[Path, dict[str, Any]]) -> None:
@@ -226,47 +153,83 @@ def test_too_few_calibration_images(made: tuple[Path, dict[str, Any]], demo: Pat
         gen_trt_engine.prepare(spec, made[0] / "model.onnx", made[0] / "model.engine")
 
 
+def test_the_cache_keeps_ranges_while_nothing_changes(
+    made: tuple[Path, dict[str, Any]], demo: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "deep" / "ranges.json"
+    spec = spec_of("gen_trt_engine", made[0], gen_trt_engine__tensorrt__data_type="INT8")
+    calibration = spec["gen_trt_engine"]["tensorrt"]["calibration"]
+    calibration |= {"cal_image_dir": [str(demo / "train" / "images")], "cal_cache_file": str(cache)}
+
+    def prepared(name: str, images: int = 2) -> bytes:
+        calibration["cal_batches"] = images
+        return gen_trt_engine.prepare(spec, made[0] / "model.onnx", tmp_path / name).read_bytes()
+
+    first = prepared("a.engine")
+    ranges = json.loads(cache.read_text())
+    stamp = cache.stat().st_mtime_ns
+    assert prepared("b.engine") == first
+    assert cache.stat().st_mtime_ns == stamp  # read, not written
+    assert prepared("c.engine", images=3) != first
+    assert json.loads(cache.read_text()) != ranges
+    put(spec, "dataset.augmentation.input_mean", [0.0, 0.0, 0.0])
+    before = cache.read_text()
+    prepared("d.engine", images=3)
+    assert cache.read_text() != before
+    (tmp_path / "theirs.cache").write_text("TRT-8601-EntropyCalibration2")
+    calibration["cal_cache_file"] = str(tmp_path / "theirs.cache")
+    with pytest.raises(UserError, match="no calibration cache of this program"):
+        prepared("e.engine")
+    assert (tmp_path / "theirs.cache").read_text().startswith("TRT")
+
+
 def test_batch_profile_must_ascend(made: tuple[Path, dict[str, Any]]) -> None:
     with pytest.raises(UserError, match="min <= opt <= max"):
         gen_trt_engine.run(spec_of("gen_trt_engine", made[0], gen_trt_engine__tensorrt__min_batch_size=4))
 
 
-@pytest.mark.parametrize("kind", ["FP32", "FP16", "INT8"])
+def test_a_fixed_batch_and_another_profile_are_refused(
+    made: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    graph = onnx.load(made[0] / "model.onnx")
+    graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    onnx.save(graph, tmp_path / "two.onnx")
+    spec = spec_of("gen_trt_engine", made[0], gen_trt_engine__onnx_file=str(tmp_path / "two.onnx"))
+    with pytest.raises(UserError, match=r"fixed batch of 2, .* but got \(1, 1, 1\)"):
+        gen_trt_engine.run(spec)
+    assert engines.batch_profile(spec["gen_trt_engine"] | {"batch_size": 2}, 2) == (2, 2, 2)
+
+
+def test_targets_that_rtx_does_not_know(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    spec = spec_of("gen_trt_engine", made[0], gen_trt_engine__builder="tensorrt_rtx")
+    put(spec, "gen_trt_engine.trt_engine", str(tmp_path / "m.engine"))
+    put(spec, "gen_trt_engine.rtx_targets", ["SM90"])
+    with pytest.raises(UserError, match=r"rtx_targets must hold .*SM89.* but got SM90"):
+        gen_trt_engine.run(spec)
+
+
+@pytest.mark.parametrize("kind", ["FP32", "FP16", "INT8", "weights"])
 def test_nvidia_s_parser_and_builder_take_the_file(
     each: tuple[Path, dict[str, Any]], demo: Path, kind: str
 ) -> None:
     pytest.importorskip("tensorrt_rtx")
+    source, data_type = each[0] / "model.onnx", kind
+    if kind == "weights":
+        source, data_type = each[0] / "weights.onnx", "INT8"
+        to_int8_weights(each[0] / "model.onnx", source, chosen(onnx.load(each[0] / "model.onnx"), [], []))
     spec = spec_of(
-        "gen_trt_engine", each[0], gen_trt_engine__builder="tensorrt_rtx", gen_trt_engine__tensorrt__data_type=kind,
-        gen_trt_engine__trt_engine=str(each[0] / f"{kind}.engine"),
+        "gen_trt_engine", each[0], gen_trt_engine__builder="tensorrt_rtx", gen_trt_engine__onnx_file=str(source),
+        gen_trt_engine__trt_engine=str(each[0] / f"{kind}.engine"), gen_trt_engine__tensorrt__data_type=data_type,
     )  # fmt: skip
     put(spec, "gen_trt_engine.tensorrt.calibration.cal_image_dir", [str(demo / "train" / "images")])
     made_engine = gen_trt_engine.run(spec)
     assert made_engine["bytes"] > 100_000
+    beside = json.loads((each[0] / f"{kind}.engine.json").read_text())
+    assert beside["classes"] == CLASSES
+    assert beside["builder"] == "tensorrt_rtx"
+    assert engines.builder_of(str(each[0] / f"{kind}.engine")) == "tensorrt_rtx"
     assert (each[0] / f"{kind}.engine").stat().st_size == made_engine["bytes"]
-
-
-@pytest.mark.parametrize("mode", ["weight_only_ptq", "static_ptq"])
-def test_onnxruntime_quantizes_and_reports_the_drift(
-    each: tuple[Path, dict[str, Any]], demo: Path, mode: str
-) -> None:
-    spec = spec_of("quantize", each[0], quantize__backend="onnxruntime", quantize__mode=mode)
-    put(spec, "dataset.quant_calibration_data_sources.image_dir", str(demo / "train" / "images"))
-    drift = quantize.run(spec)
-    assert 0 < drift["logits_relative_l2"] < 0.5
-    assert drift["bytes"] < drift["bytes_before"]
-    assert json.loads((each[0] / "quantize" / "drift.json").read_text()) == drift
-
-
-@pytest.mark.parametrize(
-    ("backend", "mode", "error"),
-    [("modelopt.onnx", "static_ptq", NotRunnable), ("torchao", "static_ptq", UserError)],
-)
-def test_quantizers_that_are_not_there(
-    made: tuple[Path, dict[str, Any]], backend: str, mode: str, error: type[Exception]
-) -> None:
-    with pytest.raises(error, match="use onnxruntime"):
-        quantize.run(spec_of("quantize", made[0], quantize__backend=backend, quantize__mode=mode))
 
 
 @pytest.mark.parametrize("model", ["model.pth", "model.onnx"])
@@ -306,17 +269,6 @@ def test_a_class_has_one_colour_in_every_process() -> None:
         "WBC"
     ) == inference.own_colour("WBC")
     assert inference.own_colour("WBC") != inference.own_colour("RBC")
-
-
-@pytest.mark.parametrize(("checkpoint", "engine", "message"), [("a.pth", "b.engine", "one of them"), ("", "", "one of them"), ("a.engine", "", "name it in"), ("a.txt", "", "must be a .pth or .onnx")])  # fmt: skip
-def test_which_file_to_run(
-    made: tuple[Path, dict[str, Any]], checkpoint: str, engine: str, message: str
-) -> None:
-    from model.deploy.runners import open_runner
-
-    spec = spec_of("inference", made[0], inference__checkpoint=checkpoint, inference__trt_engine=engine)
-    with pytest.raises(UserError, match=message):
-        open_runner(spec, "inference")
 
 
 def test_a_size_that_is_not_the_file_s_is_refused(made: tuple[Path, dict[str, Any]]) -> None:

@@ -1,0 +1,106 @@
+"""Images that calibrate a quantization, and the file that keeps what they showed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.data.images import SUFFIXES
+from model.errors import UserError
+
+SEED = 0  # of the choice of images
+
+
+class Calibration:
+    """ONNX Runtime's CalibrationDataReader over images [1, 3, H, W] float32, preprocessed as for evaluation and read
+    one at a time."""
+
+    def __init__(self, paths: Sequence[Path], spec: Mapping[str, Any], size: tuple[int, int]) -> None:
+        self.paths, self.spec, self.size = list(paths), spec, size
+        self.set_range(0, len(self.paths))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return load_image(self.paths[index], self.spec, self.size)[0][None]
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Which images `get_next` gives next."""
+        self.left = iter(range(start_index, end_index))
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        index = next(self.left, None)
+        return None if index is None else {"inputs": self[index]}
+
+
+def drawn(
+    folders: Sequence[str], spec: Mapping[str, Any], size: tuple[int, int], count: int, at_most: bool = False
+) -> Calibration:
+    """`count` images drawn from folders or archives, the same ones every time. Raises `UserError` when there are
+    fewer, unless all will do (`at_most`), and when there is none."""
+    from model.data.sources import stage
+
+    paths = sorted(p for f in folders for p in stage(f).rglob("*") if p.suffix.lower() in SUFFIXES)
+    if len(paths) < (1 if at_most else count):
+        raise UserError(
+            f"calibration needs {count} images, but {', '.join(map(str, folders))} hold {len(paths)}"
+        )
+    order = np.random.default_rng(SEED).permutation(len(paths))[:count]
+    return Calibration([paths[i] for i in order], spec, size)
+
+
+def load_image(
+    path: Path, spec: Mapping[str, Any], size: tuple[int, int] | None
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """(pixels [3, H, W] float32 as evaluation sees them, (H, W) of the original). Raises `UserError`."""
+    from model.data.images import open_rgb
+    from model.data.transforms import EvalTransform
+
+    image = open_rgb(path)
+    nothing = {"boxes_xyxy_px": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64)}
+    pixels, _ = EvalTransform(spec, size)(image, nothing)
+    return pixels.numpy(), (image.height, image.width)
+
+
+@contextlib.contextmanager
+def cached(cache: Path | None, graph: Path, images: Calibration, algorithm: str) -> Iterator[Path | None]:
+    """The file that ranges are read from or written to; None without one. It is begun anew unless `<cache>.key` says
+    that graph, images, preprocessing and algorithm are the same. Raises `UserError` for a file that is not ours."""
+    if cache is None:
+        yield None
+        return
+    key, wanted = Path(f"{cache}.key"), _key(graph, images, algorithm)
+    if cache.exists() and not key.is_file():
+        raise UserError(
+            f"{cache} exists, but is no calibration cache of this program; name another cal_cache_file or remove it"
+        )
+    if key.is_file() and key.read_text() != wanted:
+        cache.unlink(missing_ok=True)
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    key.unlink(missing_ok=True)
+    try:
+        yield cache
+    except BaseException:
+        cache.unlink(missing_ok=True)  # half a file
+        raise
+    key.write_text(wanted)
+
+
+def _key(graph: Path, images: Calibration, algorithm: str) -> str:
+    """A digest of all that the ranges follow from."""
+    sources = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in images.paths]
+    augmentation = images.spec["dataset"]["augmentation"]
+    normalisation = augmentation["input_mean"], augmentation["input_std"]
+    facts = json.dumps([sources, normalisation, images.size, algorithm, _sha256(graph)])
+    return hashlib.sha256(facts.encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
