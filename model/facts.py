@@ -11,7 +11,7 @@ from typing import Any
 from model import start
 from model.data import check
 from model.parameters import RECIPES, of_action
-from model.spec import check_leaves, get, put, resolve
+from model.spec import check_leaves, get, leaves, nest, resolve
 
 # GFLOP of one forward pass at 640x640, of which training makes three. Counted from the layers' shapes.
 BACKBONE_GFLOP = {"resnet_18": 30, "resnet_34": 60, "resnet_50": 67, "resnet_101": 128}
@@ -34,8 +34,8 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None, work_dir: Path) -> di
     found = check.inspect(spec, data_dir, work_dir=work_dir)
     if found["problems"]:
         return found
-    begin = start.settle(completed(spec))
     fill, chosen = found["fill"], recipe(spec)
+    begin = start.settle(_with(spec, RECIPES[chosen]))
     fill["train.optim.lr_steps"] = [max(1, round(0.8 * int(get(spec, "train.num_epochs"))))]
     fill |= {"train.recipe": chosen, **RECIPES[chosen]}
     if begin.kind in start.NAMED:
@@ -59,13 +59,18 @@ def recipe(spec: Mapping[str, Any]) -> str:
 
 
 def completed(partial: Mapping[str, Any]) -> dict[str, Any]:
-    """The full train spec with the engine's recipe under the leaves that differ from their defaults."""
-    full = resolve("train", partial)
-    chosen = RECIPES[recipe(full)]
-    given = {p.name: get(full, p.name) for p in of_action("train") if get(full, p.name) != p.default}
-    for name, value in (chosen | given).items():
-        put(full, name, value)
-    return full
+    """The full train spec of a partial one, with the engine's recipe."""
+    chosen = {"train.recipe": recipe(resolve("train", partial))}
+    return resolve(
+        "train", nest({**chosen, **dict(leaves(partial, {p.name: p for p in of_action("train")}))})
+    )
+
+
+def _with(spec: Mapping[str, Any], fill: Mapping[str, Any]) -> dict[str, Any]:
+    """A full spec with those leaves that are at their defaults filled in."""
+    given = {p.name: get(spec, p.name, p.default) for p in of_action("train")}
+    untouched = {p.name for p in of_action("train") if given[p.name] == p.default}
+    return resolve("train", nest(given | {n: v for n, v in fill.items() if n in untouched}))
 
 
 def estimate(spec: Mapping[str, Any], facts: Mapping[str, Any], gpus: int) -> dict[str, Any]:

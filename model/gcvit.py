@@ -84,7 +84,7 @@ def timm_name(name: str) -> str:
 def from_timm(
     wanted: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """timm's weights under our names and in our shapes; all but the norms of the earlier levels' maps, which it lacks."""
+    """timm's weights under our names and in our shapes; it lacks the norms of the earlier levels' maps."""
     found = {n: weights[timm_name(n)].reshape(v.shape) for n, v in wanted.items() if timm_name(n) in weights}
     return found | {n: v for n, v in wanted.items() if n.endswith("relative_position_index")}
 

@@ -23,7 +23,7 @@ from model.errors import UserError
 
 Say = Callable[[str], None]
 
-PATIENCE_S = 4.0  # for the first answer of a server; who has none is treated as out of reach
+PATIENCE_S = 3.0  # for the first answer of a server; who has none is treated as out of reach
 ATTEMPTS = 5  # of a download that breaks, each going on where the last one stopped
 BLOCK = 1 << 20
 
@@ -175,7 +175,7 @@ def _fetch_web(file: WebFile, say: Say) -> Path:
             wanted = re.search(r"-([0-9a-f]{8,})\.[a-z]+$", path.name)
             if wanted and not _sha256(partial).startswith(wanted[1]):
                 partial.unlink()
-                raise Unreachable(f"{file.url}: arrived damaged, so it was removed; try again")
+                raise Unreachable(f"{file.where}: arrived damaged, so it was removed; try again")
             partial.replace(path)
     return path
 
@@ -187,7 +187,7 @@ def _download(url: str, partial: Path, say: Say) -> None:
             return _download_rest(url, partial, say)
         except (OSError, ValueError, EOFError) as error:
             if attempt == ATTEMPTS or isinstance(error, urllib.error.HTTPError):
-                raise Unreachable(f"{url}: cannot be fetched ({_first_line(error)})") from None
+                raise Unreachable(f"{url.partition('?')[0]}: cannot be fetched ({_first_line(error)})") from None
 
 
 def _download_rest(url: str, partial: Path, say: Say) -> None:
@@ -219,7 +219,7 @@ def _head(url: str) -> int | None:
     asking = threading.Thread(target=lambda: found.append(_ask(url)), daemon=True)
     asking.start()
     asking.join(PATIENCE_S + 1)
-    answer = found[0] if found else Unreachable(f"{url}: no answer within {PATIENCE_S:.0f} s")
+    answer = found[0] if found else Unreachable(f"{urlparse(url).netloc} does not answer within {PATIENCE_S:.0f} s")
     if isinstance(answer, Unreachable):
         raise answer
     return answer
@@ -235,10 +235,10 @@ def _ask(url: str) -> int | Unreachable | None:
             return int(length) if length else None
     except urllib.error.HTTPError as error:
         kind = _NoSuchFile if error.code in (401, 403, 404, 410) else Unreachable
-        return kind(f"{url}: {error.code} {error.reason}")
+        return kind(f"{url.partition('?')[0]}: {error.code} {error.reason}")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        return Unreachable(f"{url}: out of reach ({_first_line(reason)})")
+        return Unreachable(f"{urlparse(url).netloc} is out of reach: {_first_line(reason)}")
 
 
 def _authorization(url: str) -> dict[str, str]:

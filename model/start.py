@@ -84,43 +84,50 @@ def settle(spec: Mapping[str, Any], network: bool = True) -> Start:
 def _best(spec: Mapping[str, Any], network: bool) -> Start:
     """COCO's weights where they fit, else ImageNet's, else random ones."""
     reasons = []
-    for kind in ("coco", "imagenet"):
+    for kind in ("coco", "imagenet") if _coco_fits(spec) else ("imagenet",):
         try:
             return _published(kind, spec, network)
         except UserError as error:
             reasons.append(str(error))
-    wish = "coco" if _coco_fits(spec) else "imagenet"
     warning = (
-        "training starts from random weights, which takes many more images and epochs than pretrained ones: "
-        f"{reasons[0] if _coco_fits(spec) else reasons[-1]}. On a machine with a network run `automl fetch {wish}` and "
-        f"copy {hub.hub_folder()} and {hub.torch_folder()} here, or name a file by train.start=PATH; "
+        f"training starts from random weights, which takes many more images and epochs. {reasons[0]}. "
         "train.start=scratch silences this"
     )
-    return Start("scratch", "random weights (nothing pretrained can be had)", warning=warning)
+    return Start("scratch", "random weights, for nothing pretrained can be had", warning=warning)
 
 
 def _published(kind: str, spec: Mapping[str, Any], network: bool) -> Start:
     """The published weights of a kind: what is here, else what a server has. Raises `UserError`."""
-    files = [_coco_file(spec)] if kind == "coco" else _imagenet_files(spec["model"]["backbone"])
-    words = "COCO weights" if kind == "coco" else f"ImageNet weights of {spec['model']['backbone']}"
+    backbone = spec["model"]["backbone"]
+    files = [_coco_file(spec)] if kind == "coco" else _imagenet_files(backbone)
+    words = "COCO weights" if kind == "coco" else f"ImageNet weights of {backbone}"
     for file in files:
         if path := hub.cached(file):
             return Start(kind, f"{words}, {path}", file, path)
     first = files[0]
-    if not network:
-        raise Unreachable(f"train.start {kind}: {first.where} is not on this machine; {_how_to_fetch(kind)}")
     try:
-        size = hub.size_of(first)
+        size = hub.size_of(first) if network else _not_asked(first)
     except Unreachable as error:
-        raise Unreachable(
-            f"train.start {kind}: {words} are not on this machine, and {error}; {_how_to_fetch(kind)}"
-        ) from None
+        raise Unreachable(_not_here(kind, words, first, spec, str(error))) from None
     text = f"{words}, {first.where} ({hub.megabytes(size)} to fetch before the first training)"
     return Start(kind, text, first, None, size)
 
 
-def _how_to_fetch(kind: str) -> str:
-    return f"fetch them by `deformable_detr fetch {kind}`, or name a file by train.start=PATH"
+def _not_asked(file: PublishedFile) -> None:
+    raise Unreachable(f"a training fetches nothing itself; they are at {file.where}")
+
+
+def _not_here(kind: str, words: str, file: PublishedFile, spec: Mapping[str, Any], reason: str) -> str:
+    folder, model = hub.hub_folder() if isinstance(file, HubFile) else hub.torch_folder(), spec["model"]
+    command = f"automl fetch imagenet --set model.backbone={model['backbone']}"
+    if kind == "coco":
+        refining = f"deformable_detr fetch coco model.with_box_refine={str(model['with_box_refine']).lower()}"
+        command = "automl fetch coco" if model["two_stage"] else refining
+    return (
+        f"train.start {kind}: {words} are not on this machine ({reason}). Where there is a network, `{command}` brings "
+        f"them; without one, run it on another machine and copy its {folder} here, or name a weights file by "
+        "train.start=PATH"
+    )
 
 
 def _coco_fits(spec: Mapping[str, Any]) -> bool:

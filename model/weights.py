@@ -100,10 +100,10 @@ def save(detector: nn.Module, layout: str) -> Weights:
 def load_backbone(
     body: nn.Module, source: str | Path | Mapping[str, torch.Tensor], beyond: Iterable[str]
 ) -> None:
-    """Fill a backbone from a classifier's file or state dict (torchvision, timm, EfficientNet-PyTorch, NVIDIA or TAO names). What
-    begins with a name in `beyond` (the classifier's head, stages that the body lacks) is dropped, and so are TAO's
-    averages (`ema_`). A GCViT's norms of its outputs keep their start where the file has none. Raises `UserError` for
-    anything else that does not fit."""
+    """Fill a backbone from a classifier's file or state dict (torchvision, timm, EfficientNet-PyTorch, NVIDIA or TAO
+    names). What begins with a name in `beyond` (the classifier's head, stages that the body lacks) is dropped, and so
+    are TAO's averages (`ema_`). A GCViT's norms of its outputs keep their start where the file has none. Raises
+    `UserError` for anything else that does not fit."""
     path = source if isinstance(source, (str, Path)) else "the state dict"
     wanted, beyond = body.state_dict(), tuple(beyond)
     found = read(source) if isinstance(source, (str, Path)) else dict(source)
@@ -204,7 +204,23 @@ def published_names(weights: Mapping[str, torch.Tensor], wanted: Iterable[str]) 
         found = _from_hugging_face(weights)
     else:
         found = _stripped(weights, set(wanted))
-    return {k: v for k, v in found.items() if not k.startswith(DUPLICATES)}
+    return _with_twins(found)
+
+
+def _with_twins(found: Weights) -> Weights:
+    """Every head under its own name and no other. A safetensors file holds a tensor of several names under one of them:
+    the heads of a refining model as the decoder's, the one head of a plain model as the first layer's."""
+    kept = {k: v for k, v in found.items() if not k.startswith(DUPLICATES)}
+    for name, value in found.items():
+        if name.startswith(DUPLICATES):
+            kept.setdefault(name.removeprefix("transformer.decoder."), value)
+    layers = {int(n[1]) for k in kept if (n := re.match(r"transformer\.decoder\.layers\.(\d+)\.", k))}
+    for kind in ("bbox_embed", CLASS_HEADS.rstrip(".")):
+        heads = {k: v for k, v in kept.items() if k.startswith(f"{kind}.")}
+        if heads and all(k.startswith(f"{kind}.0.") for k in heads):
+            for layer in layers - {0}:
+                kept |= {k.replace(".0.", f".{layer}.", 1): v for k, v in heads.items()}
+    return kept
 
 
 def hugging_face_names(weights: Mapping[str, torch.Tensor], version: int = 5) -> Weights:
