@@ -220,7 +220,9 @@ def _has_type(param: Param, value: Any) -> bool:
     if isinstance(value, list) and param.item == "source":
         return all(isinstance(v, dict) and set(v) == set(SOURCE) and _texts(v) for v in value)
     if isinstance(value, list) and param.item:
-        return all(isinstance(v, _ITEMS[param.item]) and not isinstance(v, bool) and _finite(v) for v in value)
+        return all(
+            isinstance(v, _ITEMS[param.item]) and not isinstance(v, bool) and _finite(v) for v in value
+        )
     if isinstance(value, dict) and param.default:
         return set(value) <= set(param.default) and _texts(value)
     return _finite(value)

@@ -1,4 +1,5 @@
-"""Any dataset that `--data` takes, as folders of our own layout: train/, val/, test/ with annotations.json and images/."""
+"""Any dataset that `--data` takes, as folders of our own layout: train/, val/, test/, each with annotations.json and
+images/."""
 
 from __future__ import annotations
 
@@ -77,10 +78,16 @@ def _write(folder: Path, document: Document, images: Path) -> None:
     paths = find_images(images, names)
     missing = [name for name, path in zip(names, paths, strict=True) if not path.is_file()]
     if missing:
-        raise UserError(f"{missing[0]} is not in {images}{explain(images, missing[0])} ({len(missing)} are missing)")
+        raise UserError(
+            f"{missing[0]} is not in {images}{explain(images, missing[0])} ({len(missing)} are missing)"
+        )
     rows, taken = [], dict[str, Path]()
     for row, path in zip(document["images"], paths, strict=True):
-        name = path.relative_to(images).as_posix() if path.is_relative_to(images) and ".." not in path.parts else path.name
+        name = (
+            path.relative_to(images).as_posix()
+            if path.is_relative_to(images) and ".." not in path.parts
+            else path.name
+        )
         if taken.setdefault(name, path) != path:
             name = f"{len(taken)}_{path.name}"
             taken[name] = path

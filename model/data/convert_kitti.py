@@ -108,7 +108,9 @@ def _object(fields: list[str]) -> tuple[str, Box]:
         raise ValueError(f"a KITTI line must have 15 fields, a type and 14 numbers, but got {len(fields)}")
     left, top, right, bottom = (float(v) for v in fields[-numbers:][3:7])
     if not all(map(math.isfinite, (left, top, right, bottom))) or right < left or bottom < top:
-        raise ValueError(f"left <= right and top <= bottom must hold, but got {left:g} {top:g} {right:g} {bottom:g}")
+        raise ValueError(
+            f"left <= right and top <= bottom must hold, but got {left:g} {top:g} {right:g} {bottom:g}"
+        )
     return kind, (left, top, right, bottom)
 
 
