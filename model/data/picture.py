@@ -149,7 +149,7 @@ def advice(splits: Sequence[Split], names: Mapping[Any, str], spec: Mapping[str,
         bare = len(split.paths) - len(np.unique(split.owner))
         if bare > len(split.paths) / 2:
             lines.append(f"{split.name}: {bare} of {len(split.paths)} images have no object")
-        most = int(np.bincount(split.owner).max(initial=0)) if len(split.owner) else 0
+        most = max(np.bincount(split.owner, minlength=1).tolist())
         if most > int(get(spec, "model.num_queries") or most):
             lines.append(f"{split.name}: up to {most} objects an image, more than model.num_queries")
     return lines
@@ -174,11 +174,11 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 def _counts(splits: Sequence[Split]) -> str:
     rows = []
     for s in splits:
-        each = np.bincount(s.owner, minlength=len(s.paths)) if len(s.owner) else np.zeros(len(s.paths), int)
+        each = np.bincount(s.owner, minlength=len(s.paths)).tolist()
         low, high = s.sizes.min(axis=0).astype(int), s.sizes.max(axis=0).astype(int)
         rows.append((
-            s.name, len(s.paths), len(s.labels), f"{each.mean():.1f} ({each.min()} to {each.max()})",
-            int((each == 0).sum()), f"{low[0]}x{low[1]} to {high[0]}x{high[1]}",
+            s.name, len(s.paths), len(s.labels), f"{sum(each) / len(each):.1f} ({min(each)} to {max(each)})",
+            each.count(0), f"{low[0]}x{low[1]} to {high[0]}x{high[1]}",
         ))  # fmt: skip
     return _table(("", "images", "boxes", "boxes an image", "images without", "image sizes, px"), rows)
 
