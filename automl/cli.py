@@ -85,16 +85,20 @@ def run(context: typer.Context, **given: Any) -> None:
     _finish(console, loop.run(request, root, Progress(console)))
 
 
-def plan(context: typer.Context, configurations: int, **given: Any) -> None:
+def plan(context: typer.Context, configurations: int, as_json: bool, **given: Any) -> None:
     """Show what run would do: data, space, first configurations, time. Trains nothing."""
     import tempfile
 
-    from automl import show
+    from automl import plan_json, show
     from automl.plan import prepare
 
     request = make_request(context, given)
     with tempfile.TemporaryDirectory(prefix="automl-plan-") as folder:
-        show.plan(_console(), prepare(request, Path(folder)), configurations)
+        prepared = prepare(request, Path(folder))
+        if as_json:
+            print(plan_json.text(prepared, configurations))
+        else:
+            show.plan(_console(), prepared, configurations)
 
 
 def fetch(context: typer.Context, what: str, **given: Any) -> None:
@@ -124,11 +128,12 @@ _CONTEXT = _parameter("context", typer.Context)
 _SHOWN = _parameter(
     "configurations", int, typer.Option(4, "--show", min=1, help="First configurations to show.")
 )
+_JSON = _parameter("as_json", bool, typer.Option(False, "--json", help="The whole plan as one JSON object."))
 app.command(epilog="Example: automl run --data data/ --trials 12 --time 1h", context_settings=MODEL_OPTIONS)(
     _with_options(run, _CONTEXT)
 )
 app.command(epilog="Example: automl plan --demo", context_settings=MODEL_OPTIONS)(
-    _with_options(plan, _CONTEXT, _SHOWN)
+    _with_options(plan, _CONTEXT, _SHOWN, _JSON)
 )
 app.command(epilog="Example: automl fetch NAME --preset small", context_settings=MODEL_OPTIONS)(
     _with_options(
@@ -141,6 +146,33 @@ app.command(epilog="Example: automl fetch NAME --preset small", context_settings
 app.command(epilog="Example: automl resume results/model/20260101-120000 --trials 40")(
     _with_options(resume, _parameter("run_dir", Path, RUN_DIR), only=RESUMABLE)
 )
+
+
+@app.command(epilog="Example: automl data data/ --out data.html")
+def data(
+    place: str = typer.Argument(..., metavar="DATA", help="The dataset, as the model reads it."),
+    model: str = typer.Option(None, "--model", help="Installed name, or a model folder."),
+    spec: str = typer.Option(None, "--spec", "-e", help="Spec file (YAML)."),
+    preset: str = typer.Option(None, "--preset", help="Named settings of the model, under the spec file."),
+    sets: list[str] = typer.Option(None, "--set", help="KEY=VALUE of the spec; repeatable."),
+    out: Path = typer.Option("data.html", "--out", help="The page to write."),
+) -> None:
+    """Write a page with a picture of a dataset: counts, sizes, problems, samples."""
+    import tempfile
+
+    from automl import bundle
+    from automl.plan import merge
+
+    request = RunRequest(model=model, data=place, spec_file=spec, preset=preset, sets=tuple(sets or ()))
+    found = bundle.resolve(request.model)
+    draw = found.call("picture")
+    if draw is None:
+        raise UserError(f"{found.name} draws no picture of data")
+    with tempfile.TemporaryDirectory(prefix="automl-data-") as folder:
+        lines = draw(merge(request, found)[0].spec, place, out, work_dir=Path(folder))
+    for line in lines:
+        print(f"note: {line}")
+    print(f"wrote {out}")
 
 
 @app.command(epilog="Example: automl status results/model/20260101-120000")

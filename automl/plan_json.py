@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import Any
 
 from automl import spec
 from automl.plan import Plan
 from automl.show import first_configurations
+
+
+def text(what: Plan, configurations: int) -> str:
+    """`document` as JSON, indented."""
+    return json.dumps(document(what, configurations), indent=1, default=str)
 
 
 def document(what: Plan, configurations: int) -> dict[str, Any]:
@@ -24,7 +30,7 @@ def document(what: Plan, configurations: int) -> dict[str, Any]:
         "filled": what.filled,
         "machine": asdict(what.machine),
         "budget": {"trials": request.trials, "epochs": request.epochs, "time_s": request.time_s},
-        "search": {"sampler": request.sampler, "scheduler": request.scheduler, "metric": request.metric},
+        "search": {"sampler": request.sampler, "scheduler": request.scheduler, "metric": what.metric.name},
         "space": to_record(what.space) if what.searching else None,
         "configurations": first_configurations(what, configurations) if what.searching else [],
         "estimate": what.estimate,

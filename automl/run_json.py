@@ -15,7 +15,8 @@ FORMAT = 1
 MAX_BYTES = 64 << 20
 PARTS: dict[str, type] = {  # those of this version's format; a run of an earlier one may lack the optional ones
     "format": int, "study": str, "request": dict, "model": str, "searching": bool, "spec": dict, "space_digest": str,
-    "root": str, "model_reference": str, "metric": dict, "metric.name": str, "metric.maximize": bool, "engine_keys": dict,
+    "root": str, "model_reference": str, "metric": dict, "metric.name": str, "metric.maximize": bool,
+    "engine_keys": dict,
     "sources": dict, "filled": dict, "facts": dict, "facts.train": dict, "facts.val": dict, "facts.test": dict,
     "facts.classes": list, "versions": dict,
 }  # fmt: skip
@@ -54,7 +55,7 @@ def check_parts(path: Path, document: Mapping[str, Any]) -> None:
         node: Any = document
         for key in name.split("."):
             node = node.get(key) if isinstance(node, Mapping) else None
-        if node is not None and type(node) is not kind or (node is None and name in NEEDED):
+        if (node is not None and type(node) is not kind) or (node is None and name in NEEDED):
             raise _damaged(path, name, WORDS[kind], node)
 
 

@@ -187,7 +187,9 @@ def _download(url: str, partial: Path, say: Say) -> None:
             return _download_rest(url, partial, say)
         except (OSError, ValueError, EOFError) as error:
             if attempt == ATTEMPTS or isinstance(error, urllib.error.HTTPError):
-                raise Unreachable(f"{url.partition('?')[0]}: cannot be fetched ({_first_line(error)})") from None
+                raise Unreachable(
+                    f"{url.partition('?')[0]}: cannot be fetched ({_first_line(error)})"
+                ) from None
 
 
 def _download_rest(url: str, partial: Path, say: Say) -> None:
@@ -219,7 +221,11 @@ def _head(url: str) -> int | None:
     asking = threading.Thread(target=lambda: found.append(_ask(url)), daemon=True)
     asking.start()
     asking.join(PATIENCE_S + 1)
-    answer = found[0] if found else Unreachable(f"{urlparse(url).netloc} does not answer within {PATIENCE_S:.0f} s")
+    answer = (
+        found[0]
+        if found
+        else Unreachable(f"{urlparse(url).netloc} does not answer within {PATIENCE_S:.0f} s")
+    )
     if isinstance(answer, Unreachable):
         raise answer
     return answer

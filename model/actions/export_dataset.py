@@ -1,4 +1,5 @@
-"""Any dataset that `--data` takes, as folders of our own layout: train/, val/, test/ with annotations.json and images/."""
+"""Any dataset that `--data` takes, as folders of our own layout: train/, val/, test/, each with annotations.json and
+images/."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     config = _config(tree, file)
     if config is None or not config.entries:
         images, names = _by_folder(tree), config.names if config else _named(tree)
-        if not images or (not names and not config):
+        if not images:
             return None
         layout = "YOLO"
     else:
@@ -269,8 +269,17 @@ def _by_folder(tree: Tree) -> dict[str, list[Path]]:
     loose = found.pop("", [])
     if loose and "train" not in found:
         found["train"] = loose
-    labelled = {s: paths for s, paths in found.items() if any(_label(p) for p in paths)}
-    return found if "train" in labelled else {}
+    labels = (label for path in found.get("train", ()) if (label := _label(path)) is not None)
+    filled = next((fields for label in labels if (fields := label.read_bytes().split())), [])
+    return found if filled and all(map(_is_number, filled)) else {}
+
+
+def _is_number(text: bytes) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _label(image: Path) -> Path | None:

@@ -45,9 +45,8 @@ def walk(root: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def find_image(folder: Path, name: str) -> Path:
-    """Where a file name of the annotations lies; `folder / name`, which is not there, when it is nowhere."""
-    direct = _direct(folder, name)
-    return direct or _resolver(folder).find(name) or folder / name
+    """Where a file name of the annotations lies; when it is nowhere, a path that can be asked and is not there."""
+    return _direct(folder, name) or _resolver(folder).find(name) or _nowhere(folder, name)
 
 
 def find_images(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -58,7 +57,7 @@ def find_images(folder: Path, names: Sequence[str]) -> list[Path]:
         claims.setdefault(path, set()).add(name)
     for n, (name, path) in enumerate(zip(names, found, strict=True)):
         if len(claims[path]) > 1 and path != folder / name:
-            found[n] = folder / name
+            found[n] = _nowhere(folder, name)
     return found
 
 
@@ -73,6 +72,17 @@ def _direct(folder: Path, name: str) -> Path | None:
         return path if name and path.is_file() else None
     except (OSError, ValueError):  # too long a name, a null byte
         return None
+
+
+def _nowhere(folder: Path, name: str) -> Path:
+    """`folder / name`, or something like it where no disk takes that name."""
+    try:
+        (folder / name).stat()
+    except FileNotFoundError:
+        return folder / name
+    except (OSError, ValueError):
+        pass
+    return folder / f"{name[:40]!a}, which is no file name"
 
 
 @lru_cache(maxsize=64)

@@ -71,13 +71,13 @@ def stage_dataset(source: str | Path) -> Path:
     else:
         path = Path(source)
     if not path.exists():
-        raise UserError(f"--data {source}: no such folder{_what_is_there(path)}")
+        raise UserError(f"{source}: no such folder or file{_what_is_there(path)}")
     if path.is_dir() or path.suffix.lower() in SINGLE:
         return path
     if is_archive(path) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
         return unpacked(path)
     raise UserError(
-        f"--data {source}: must be a folder, an archive ({', '.join(ARCHIVES)}), a COCO file or a data.yaml"
+        f"{source}: a dataset must be a folder, an archive ({', '.join(ARCHIVES)}), a COCO file or a data.yaml"
     )
 
 

@@ -44,7 +44,7 @@ class Tree:
         root, folders = Path(root), _without_runs(dict(walk(root)))
         while not folders[""] and len(below := sorted({f.split("/")[0] for f in folders if f})) == 1:
             inner = {f.removeprefix(below[0]).lstrip("/"): names for f, names in folders.items() if f}
-            if split_of(below[0]) and not any(split_of(f) for f in inner if f):
+            if re.sub("[^a-z]", "", below[0].casefold()) in set().union(*WORDS.values()):
                 break  # a split, not a wrapper
             root, folders = root / below[0], inner
         return cls(root, folders)

@@ -78,7 +78,15 @@ def test_a_password_with_signs_that_urls_give_a_meaning(bare: str) -> None:
     assert parse(f"postgresql://ann:{bare}@127.0.0.1:5432/db").password == bare
 
 
-@pytest.mark.parametrize("url", ["postgresql://ann:s3@cret@h/db", "postgresql:ann:s3cret@h", "//s3cret", "postgresql://ann:s3cret@h:port/d"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ann:s3@cret@h/db",
+        "postgresql:ann:s3cret@h",
+        "//s3cret",
+        "postgresql://ann:s3cret@h:port/d",
+    ],
+)
 def test_what_is_no_url_is_refused_and_shown_to_nobody(url: str) -> None:
     assert shown(url) == "***"
     with pytest.raises(UserError, match="must be a database URL") as caught:

@@ -532,7 +532,9 @@ def drawn(shape: dict[str, Any]) -> Any:
 
 @given(old=SHAPES, new=SHAPES)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_weights_fit_any_shape_and_what_is_new_is_listed(old: dict[str, Any], new: dict[str, Any]) -> None:
+def test_any_weights_fit_any_shape_and_what_is_new_is_listed(
+    old: dict[str, Any], new: dict[str, Any]
+) -> None:
     torch.manual_seed(1)
     source, target = drawn(old), drawn(new)
     names = {i: f"class {i}" for i in range(1, old["classes"])}

@@ -1,0 +1,252 @@
+"""A picture of a dataset: one HTML page that opens without a network. What is in it, what a person who trains
+detectors would look at first, and sixteen images with their boxes."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ImageDraw
+
+from model.data import check
+from model.data.coco import read_json
+from model.data.images import open_rgb
+from model.data.paths import find_images
+from model.data.sources import stage
+from model.data.tree import SPLITS, counted
+from model.errors import UserError
+from model.spec import get
+
+SHEET = 16  # images with boxes
+SIDE_PX = 320  # of the longer side of an image of the sheet
+FEW = 10  # objects of a class, below which it is hardly learnt
+SMALL_PX = 8  # of an object's longer side at the training size, below which it is hardly seen
+COLOURS = ("#d64541", "#3478c8", "#f0b428", "#3ca05a", "#9650b4", "#e67e22", "#16a085", "#7f8c8d")
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222}
+h1{font-size:1.5rem} h2{font-size:1.15rem;margin-top:2rem} .dim{color:#777} .problem{color:#b3261e}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums} td,th{padding:.2rem .7rem;text-align:right}
+td:first-child,th:first-child{text-align:left} th{border-bottom:2px solid #888} tr:nth-child(even){background:#f4f4f6}
+.charts,.sheet{display:flex;flex-wrap:wrap;gap:1rem} .sheet figure{margin:0;max-width:250px} .sheet img{width:250px}
+figcaption{font-size:12px;color:#777;overflow-wrap:anywhere}
+"""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split as arrays; T boxes of N images."""
+
+    name: str
+    paths: list[Path]  # [N]
+    boxes_xywh_px: np.ndarray  # [T, 4]
+    owner: np.ndarray  # [T] index of the box's image
+    labels: np.ndarray  # [T] category ids
+    sizes: np.ndarray  # [N, 2] (W, H) px
+
+
+def write(spec: Mapping[str, Any], data_dir: str | None, target: Path, work_dir: Path) -> list[str]:
+    """Write the page to `target`. Returns what it warns of. Raises `UserError` for data that are not there; those with
+    problems are shown with their problems."""
+    found = check.inspect(spec, data_dir, work_dir=work_dir)
+    names = {c["id"]: str(c["name"]) for c in found["facts"].get("classes", [])}
+    splits = (
+        [] if found["problems"] else [s for s in (read(found["fill"], n) for n in SPLITS) if s is not None]
+    )
+    warnings = [*found["warnings"], *advice(splits, names, spec)]
+    parts = [
+        f"<h1>{html.escape(str(data_dir or 'dataset'))}</h1>",
+        f"<p>{html.escape(found['facts'].get('layout', ''))}</p>",
+        *_lines("Problems", found["problems"], "problem"),
+        *_lines("Worth a look", warnings, ""),
+    ]
+    if splits:
+        parts += [
+            _counts(splits),
+            _classes(splits, names),
+            *_charts(splits, training_scale(spec)),
+            _sheet(splits, names),
+        ]
+    head = f"<!doctype html><meta charset=utf-8><title>{html.escape(str(data_dir))}</title><style>{STYLE}</style>"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(head + "\n".join(parts), encoding="utf-8")
+    return [*found["problems"], *warnings]
+
+
+def read(fill: Mapping[str, Any], name: str) -> Split | None:
+    """The split that the leaves of `check.inspect` name."""
+    sources = fill.get(f"dataset.{name}_data_sources") or []
+    if name == "test" and "dataset.test_data_sources.json_file" in fill:
+        sources = [{key: fill[f"dataset.test_data_sources.{key}"] for key in ("json_file", "image_dir")}]
+    paths: list[Path] = []
+    boxes, owner, labels, sizes = [], [], [], []
+    for source in sources:
+        document = read_json(source["json_file"])
+        rows = document["images"]
+        at = {row["id"]: len(paths) + n for n, row in enumerate(rows)}
+        paths += find_images(stage(source["image_dir"]), [row["file_name"] for row in rows])
+        sizes += [(row.get("width") or 1, row.get("height") or 1) for row in rows]
+        for a in document["annotations"]:
+            if a["image_id"] in at and "bbox" in a:
+                boxes.append(a["bbox"])
+                owner.append(at[a["image_id"]])
+                labels.append(a["category_id"])
+    if not paths:
+        return None
+    return Split(
+        name, paths, np.array(boxes, float).reshape(-1, 4), np.array(owner, int), np.array(labels),
+        np.array(sizes, float).reshape(-1, 2),
+    )  # fmt: skip
+
+
+def training_scale(spec: Mapping[str, Any]) -> tuple[float, float, bool]:
+    """(width, height, whether images are stretched to it) of training in px; an aspect kept fits into it."""
+    width, height = get(spec, "train.input_width"), get(spec, "train.input_height")
+    if width and height:
+        return float(width), float(height), True
+    scales = get(spec, "dataset.augmentation.scales") or [800]
+    longest = float(get(spec, "dataset.augmentation.random_resize_max_size") or 1333)
+    return longest, float(max(scales)), False
+
+
+def trained_sides(split: Split, scale: tuple[float, float, bool]) -> np.ndarray:
+    """[T, 2] width and height of the boxes in px as training sees them."""
+    width, height, stretched = scale
+    sizes = split.sizes[split.owner] if len(split.owner) else np.ones((0, 2))
+    if stretched:
+        return split.boxes_xywh_px[:, 2:] * np.array([width, height]) / sizes
+    short, long = sizes.min(axis=1), sizes.max(axis=1)
+    return split.boxes_xywh_px[:, 2:] * np.minimum(height / short, width / long)[:, None]
+
+
+def advice(splits: Sequence[Split], names: Mapping[Any, str], spec: Mapping[str, Any]) -> list[str]:
+    """What somebody who has trained detectors would say on seeing these data."""
+    lines = []
+    for split in splits[:1]:
+        counts = Counter(split.labels.tolist())
+        few = [f"{names[i]} ({counts[i]})" for i in names if 0 < counts[i] < FEW]
+        if few:
+            lines.append(f"{split.name}: classes of fewer than {FEW} objects: {', '.join(few)}")
+        ranked = [n for _, n in counts.most_common()]
+        if len(ranked) > 1 and ranked[0] > 100 * ranked[-1]:
+            lines.append(
+                f"{split.name}: the commonest class has {ranked[0] // ranked[-1]} times the objects of the rarest"
+            )
+    for split in splits:
+        small = int((trained_sides(split, training_scale(spec)).max(axis=1, initial=0) < SMALL_PX).sum())
+        if small:
+            share = f"{100 * small / len(split.labels):.0f} %"
+            lines.append(
+                f"{split.name}: {counted(small, 'object')} ({share}) smaller than {SMALL_PX} px at the training size"
+            )
+        bare = len(split.paths) - len(np.unique(split.owner))
+        if bare > len(split.paths) / 2:
+            lines.append(f"{split.name}: {bare} of {len(split.paths)} images have no object")
+        most = max(np.bincount(split.owner, minlength=1).tolist())
+        if most > int(get(spec, "model.num_queries") or most):
+            lines.append(f"{split.name}: up to {most} objects an image, more than model.num_queries")
+    return lines
+
+
+# ---- the page ---------------------------------------------------------------------------------------------------
+
+
+def _lines(title: str, lines: Sequence[str], style: str) -> list[str]:
+    if not lines:
+        return []
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return [f"<h2>{title}</h2><ul class='{style}'>{items}</ul>"]
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    top = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in row) + "</tr>" for row in rows)
+    return f"<table><tr>{top}</tr>{body}</table>"
+
+
+def _counts(splits: Sequence[Split]) -> str:
+    rows = []
+    for s in splits:
+        each = np.bincount(s.owner, minlength=len(s.paths)).tolist()
+        low, high = s.sizes.min(axis=0).astype(int), s.sizes.max(axis=0).astype(int)
+        rows.append((
+            s.name, len(s.paths), len(s.labels), f"{sum(each) / len(each):.1f} ({min(each)} to {max(each)})",
+            each.count(0), f"{low[0]}x{low[1]} to {high[0]}x{high[1]}",
+        ))  # fmt: skip
+    return _table(("", "images", "boxes", "boxes an image", "images without", "image sizes, px"), rows)
+
+
+def _classes(splits: Sequence[Split], names: Mapping[Any, str]) -> str:
+    counts = {s.name: Counter(s.labels.tolist()) for s in splits}
+    rows = [(f"{i} {name}", *(counts[s.name][i] for s in splits)) for i, name in names.items()]
+    return "<h2>Objects by class</h2>" + _table(("class", *(s.name for s in splits)), rows)
+
+
+def _charts(splits: Sequence[Split], scale: tuple[float, float, bool]) -> list[str]:
+    sides = np.concatenate([trained_sides(s, scale) for s in splits])
+    size = np.sqrt(np.maximum(sides.prod(axis=1), 0))
+    shape = sides[:, 0] / np.maximum(sides[:, 1], 1e-9)
+    each = np.concatenate([np.bincount(s.owner, minlength=len(s.paths)) for s in splits])
+    return [
+        "<h2>Sizes and shapes</h2><div class=charts>",
+        _bars("size of objects at the training size, px", size, (0, 8, 16, 32, 64, 128, 256, 512, np.inf)),
+        _bars("width / height", shape, (0, 0.2, 0.33, 0.5, 0.8, 1.25, 2, 3, 5, np.inf)),
+        _bars("objects in an image", each, (0, 1, 2, 3, 5, 10, 20, 50, 100, np.inf)),
+        "</div>",
+    ]
+
+
+def _bars(title: str, values: np.ndarray, edges: Sequence[float]) -> str:
+    """A histogram as SVG; the last bin is open."""
+    counts = [int(((values >= a) & (values < b)).sum()) for a, b in pairwise(edges)]
+    top = max([*counts, 1])
+    rows = []
+    for n, count in enumerate(counts):
+        label = f"{edges[n]:g} to {edges[n + 1]:g}" if np.isfinite(edges[n + 1]) else f"from {edges[n]:g}"
+        y, length = 18 * n, 150 * count / top
+        rows.append(
+            f"<text x=90 y={y + 13} text-anchor=end>{label}</text><rect x=96 y={y + 3} width={length:.1f} height=12 "
+            f"fill=#3478c8 /><text x={100 + length:.1f} y={y + 13}>{count}</text>"
+        )
+    return (
+        f"<figure><figcaption>{title}</figcaption><svg width=320 height={18 * len(counts)} font-size=12 "
+        f"font-family=system-ui,sans-serif>{''.join(rows)}</svg></figure>"
+    )
+
+
+def _sheet(splits: Sequence[Split], names: Mapping[Any, str]) -> str:
+    split = splits[0]
+    chosen = np.unique(np.linspace(0, len(split.paths) - 1, SHEET).round().astype(int))
+    figures = [_figure(split, int(n), names) for n in chosen]
+    return (
+        f"<h2>{counted(len(figures), 'image')} of {split.name}</h2><div class=sheet>{''.join(figures)}</div>"
+    )
+
+
+def _figure(split: Split, index: int, names: Mapping[Any, str]) -> str:
+    path = split.paths[index]
+    try:
+        image = open_rgb(path)
+    except UserError as error:
+        return f"<figure><figcaption class=problem>{html.escape(str(error))}</figcaption></figure>"
+    width = image.width
+    image.thumbnail((SIDE_PX, SIDE_PX))
+    share, pen = image.width / width, ImageDraw.Draw(image)
+    order = list(names)
+    for n in np.flatnonzero(split.owner == index):
+        x, y, w, h = split.boxes_xywh_px[n] * share
+        label = split.labels[n].item()
+        colour = COLOURS[order.index(label) % len(COLOURS)] if label in names else "#ffffff"
+        pen.rectangle((x, y, max(x, x + w), max(y, y + h)), outline=colour, width=2)
+        pen.text((x + 3, y + 1), names.get(label, str(label)), fill=colour)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80)
+    data = f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f"<figure><img src='{data}'><figcaption>{html.escape(path.name)}</figcaption></figure>"

@@ -1,0 +1,411 @@
+"""One drawn dataset in every layout that tools write: the same images, boxes, names and splits come back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from model.data import label_files
+from model.data.check import inspect
+from model.data.coco import read_json
+from model.data.layouts import find_data, in_place
+from model.data.tree import Data, split_of
+from model.errors import UserError
+from model.spec import default_spec
+from tests.model.data import drawn as writers
+from tests.model.data.drawn import LAYOUTS, Drawn, draw, put, seen
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Drawn]:
+    folder = tmp_path_factory.mktemp("drawn") / "pictures"
+    return folder, draw(folder)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def written(name: str, root: Path, pictures: tuple[Path, Drawn]) -> Path:
+    LAYOUTS[name][0](root, *pictures)
+    return root
+
+
+def assert_same(data: Data, drawn: Drawn, splits: bool = True, prefix: str = "") -> None:
+    """What was found is what was drawn, to 1e-3 px; without splits all of it is for training."""
+    found = seen(data)
+    wanted = drawn if splits else {"train": writers.every(drawn)}
+    assert {s: sorted(named) for s, named in found.items()} == {
+        s: sorted(prefix + p.stem for p in listed) for s, listed in wanted.items()
+    }
+    for split, listed in wanted.items():
+        for picture in listed:
+            boxes = found[split][prefix + picture.stem]
+            assert [b[0] for b in boxes] == [b[0] for b in picture.boxes]
+            for got, want in zip(boxes, picture.boxes, strict=True):
+                assert got[1:] == pytest.approx(want[1:], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_gives_the_same_dataset(name: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    data = in_place(str(written(name, tmp_path / "data", pictures)))
+    _, layout, splits = LAYOUTS[name]
+    assert data.layout == layout
+    assert_same(data, pictures[1], splits, "0a1b2c3d-" if name == "Label Studio" else "")
+    names = {c["name"] for c in read_json(data.sources["train"][0]["json_file"])["categories"]}
+    assert names == set(writers.NAMES)  # no placeholder, no part of a person
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_passes_the_check_and_is_named(
+    name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    spec = default_spec("train")
+    spec["dataset"]["batch_size"] = 2
+    found = inspect(spec, str(written(name, tmp_path / "data", pictures)), work_dir=tmp_path / "work")
+    assert found["problems"] == []
+    assert found["facts"]["layout"] == LAYOUTS[name][1]
+    images = [found["facts"][s]["images"] for s in ("train", "val", "test") if s in found["facts"]]
+    assert sum(images) == sum(writers.COUNTS.values())
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("name", ["Roboflow", "YOLO", "VOC", "CVAT"])
+def test_an_archive_of_a_layout_is_that_layout(
+    name: str, suffix: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    written(name, tmp_path / "wrapped/test export", pictures)
+    (tmp_path / "wrapped/__MACOSX").mkdir()
+    (tmp_path / "wrapped/__MACOSX/._annotations.json").write_bytes(b"\0\5\x16\7")
+    kind = {"tar.gz": "gztar"}.get(suffix, suffix)
+    made = shutil.make_archive(str(tmp_path / "export"), kind, tmp_path / "wrapped")
+    data = in_place(made)
+    assert data.layout == LAYOUTS[name][1].replace(", ", f" in export.{suffix}, ")
+    assert_same(data, pictures[1], LAYOUTS[name][2])
+    (tmp_path / "alone").mkdir()
+    shutil.move(made, tmp_path / "alone")
+    assert_same(in_place(str(tmp_path / "alone")), pictures[1], LAYOUTS[name][2])
+
+
+def test_an_archive_is_told_by_its_content(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    made = shutil.make_archive(str(tmp_path / "x"), "zip", written("ours", tmp_path / "data", pictures))
+    shutil.move(made, tmp_path / "download")
+    assert_same(in_place(str(tmp_path / "download")), pictures[1])
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(UserError, match="must be a folder, an archive"):
+        in_place(str(tmp_path / "text"))
+
+
+def test_a_single_file_is_given_by_its_path(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("one file", tmp_path / "data", pictures)
+    put(root / "other.json", writers.coco(pictures[1]["val"]))
+    with pytest.raises(UserError, match=r"2 annotation files may be for train: boxes\.json, other\.json"):
+        in_place(str(root))
+    assert_same(in_place(str(root / "boxes.json")), pictures[1], splits=False)
+    root = written("CVAT", tmp_path / "cvat", pictures)  # images/ is beside annotations/, not in it
+    assert_same(in_place(str(root / "annotations/instances_default.json")), pictures[1], splits=False)
+    root = written("YOLO", tmp_path / "yolo", pictures)
+    assert_same(in_place(str(root / "data.yaml")), pictures[1])
+
+
+@pytest.mark.parametrize("word", ["valid", "validation", "val", "Val", "VALID", "dev", "my-val_2"])
+def test_every_word_for_validation_is_understood(
+    word: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written("ours", tmp_path / "data", pictures)
+    (root / "val").rename(root / "elsewhere")
+    (root / "elsewhere").rename(root / word)
+    assert_same(in_place(str(root)), pictures[1])
+
+
+@pytest.mark.parametrize(
+    ("path", "split"),
+    [
+        ("annotations/instances_val2017.json", "val"), ("train/_annotations.coco.json", "train"),
+        ("my_test_data/train/annotations.json", "train"), ("annotations/image_info_test-dev2017.json", "test"),
+        ("instances_trainval2007.json", "train"), ("Validation/x.json", "val"), ("annotations/instances_default.json", None),
+        ("trainer/contest.json", None), ("evaluation.json", None), ("images/train/x.jpg", "train"),
+    ],
+)  # fmt: skip
+def test_which_split_a_path_names(path: str, split: str | None) -> None:
+    assert split_of(path) == split
+
+
+# ---- what is there and not read is named --------------------------------------------------------------------------
+
+
+def test_other_annotations_are_named(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("standard", tmp_path / "data", pictures)
+    put(root / "annotations/image_info_test-dev2017.json", {"images": [], "categories": []})
+    put(root / "train2017/_annotations.csv", "x")
+    (root / "extra").mkdir()
+    shutil.copy(next((root / "val2017").glob("*.png")), root / "extra")
+    notes = "\n".join(in_place(str(root)).notes)
+    for told in ("person_keypoints_train2017.json: not read", "captions_val2017.json: not read", "has no annotations",
+                 "extra: not read, no annotations belong to its 1 image", "_annotations.csv: annotations in a format"):  # fmt: skip
+        assert told in notes
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_its_annotations_is_refused(
+    split: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written("Roboflow", tmp_path / "data", pictures)
+    (root / {"val": "valid"}.get(split, split) / "_annotations.coco.json").unlink()
+    with pytest.raises(UserError, match=f"images for {split}, but no such annotation file"):
+        in_place(str(root))
+
+
+def test_test_images_without_annotations_are_named(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("Roboflow", tmp_path / "data", pictures)
+    (root / "test/_annotations.coco.json").unlink()
+    data = in_place(str(root))
+    assert data.layout == "Roboflow COCO export, 2 splits"
+    assert any("test: not read, no annotations belong to its 2 images" in note for note in data.notes)
+
+
+def test_a_folder_of_no_known_layout_says_what_it_holds(tmp_path: Path) -> None:
+    put(tmp_path / "data/train/a.json", {"shapes": []})
+    put(tmp_path / "data/train/labels.csv", "a,b")
+    with pytest.raises(
+        UserError, match=r"no training data: .* must hold a layout of COCO .*train/a\.json, train/labels\.csv"
+    ):
+        in_place(str(tmp_path / "data"))
+
+
+def test_run_folders_in_the_data_are_passed_over(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("ours", tmp_path / "data", pictures)
+    put(root / "results/run.json", {})
+    put(root / "results/annotations_val.json", writers.coco(pictures[1]["train"]))
+    assert_same(in_place(str(root)), pictures[1])
+    assert in_place(str(root)).notes == ()
+
+
+def test_sources_of_the_spec_win_over_the_folder(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("ours", tmp_path / "data", pictures)
+    (root / "val/annotations.json").unlink()
+    spec = default_spec("train")
+    named = [{"image_dir": "a", "json_file": "b"}]
+    spec["dataset"]["val_data_sources"] = named
+    data = find_data(spec, str(root))
+    assert data.sources["val"] == named
+    assert data.sources["train"][0]["json_file"] == str(root / "train/annotations.json")
+
+
+# ---- YOLO ---------------------------------------------------------------------------------------------------------
+
+
+def yolo_with(root: Path, pictures: tuple[Path, Drawn], text: str) -> Path:
+    written("YOLO", root, pictures)
+    put(root / "data.yaml", text)
+    return root
+
+
+SAME = [
+    "train: images/train\nval: images/val\ntest: images/test\nnames: [red car, blue]\n",
+    "path: .\ntrain: [images/train]\nvalid: ./images/val\ntest: images\\test\nnames: {0: red car, 1: blue}\nnc: 2\n",
+    "path: /content/drive/shapes\ntrain: /content/drive/shapes/images/train\nval: D:\\shapes\\images\\val\ntest: ../images/test/\nnames: {'0': red car, '1': blue}\n",
+    "train: lists/a.txt\nval: images/val\ntest: images/test\nnames: [red car, blue]\n",
+    "names: [red car, blue]\n",
+]
+
+
+@pytest.mark.parametrize("text", SAME)
+def test_data_yaml_in_all_its_forms(text: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = yolo_with(tmp_path / "data", pictures, text)
+    names = [
+        "./../images/train/{}",
+        "/home/me/shapes/images/train/{}",
+        "images/train/{}",
+        "images\\train\\{}",
+    ]
+    train = [p.name for p in pictures[1]["train"]]
+    put(
+        root / "lists/a.txt",
+        "".join(names[n % len(names)].format(name) + "\n" for n, name in enumerate(train)),
+    )
+    assert_same(in_place(str(root)), pictures[1])
+
+
+def test_levels_in_the_other_order_and_names_by_line(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("YOLO of Roboflow", tmp_path / "data", pictures)
+    (root / "data.yaml").unlink()
+    with pytest.raises(UserError, match=r"YOLO labels without names: data\.yaml or classes\.txt"):
+        in_place(str(root))
+    put(root / "classes.txt", "red car\nblue\n")
+    assert_same(in_place(str(root)), pictures[1])
+
+
+def test_names_stay_as_they_are_written(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = yolo_with(
+        tmp_path / "data",
+        pictures,
+        "train: images/train\nval: images/val\ntest: images/test\nnames: [no, 010]\n",
+    )
+    document = read_json(in_place(str(root)).sources["train"][0]["json_file"])
+    assert document["categories"] == [{"id": 1, "name": "no"}, {"id": 2, "name": "010"}]
+
+
+def test_polygons_poses_and_confidences_become_boxes(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("YOLO", tmp_path / "data", pictures)
+    labels = root / "labels/train/train_0.txt"
+    labels.write_text("0 .25 .5 .75 .5 .5 .9\n1 .5 .5 .5 .5 .87\n1.0 .25 .25 .75 .25 .75 .75 .25 .75\n")
+    boxes = seen(in_place(str(root)))["train"]["train_0"]
+    assert boxes == [
+        ("red car", *map(pytest.approx, (20, 30, 40, 24))),
+        ("blue", 20, 15, 40, 30),
+        ("blue", 20, 15, 40, 30),
+    ]
+    labels.write_text("0 .5 .5 .5 .5 " + "0.1 0.2 2 " * 3)
+    put(root / "data.yaml", (root / "data.yaml").read_text() + "kpt_shape: [3, 3]\n")
+    assert seen(in_place(str(root)))["train"]["train_0"] == [("red car", 20, 15, 40, 30)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2 .5 .5 .1 .1", "train_0.txt:1: class 2 has no name; there are 2, from 0"),
+        ("0 .5 .5 .1", "train_0.txt:1: a label must be a class and 4 numbers"),
+        ("\n0 40 30 20 20", "train_0.txt:2: coordinates must be shares of the image"),
+        ("0 nan .5 .1 .1", "coordinates must be shares"),
+        ("0 a b c d", "could not convert"),
+        ("0.5 .5 .5 .1 .1", "class 0.5 has no name"),
+        ("-1 .5 .5 .1 .1", "class -1 has no name"),
+    ],
+)
+def test_broken_label_lines(
+    text: str, message: str, tmp_path: Path, pictures: tuple[Path, Drawn], cache: Path
+) -> None:
+    root = written("YOLO", tmp_path / "data", pictures)
+    (root / "labels/train/train_0.txt").write_text(text)
+    with pytest.raises(UserError) as caught:
+        in_place(str(root))
+    assert message in str(caught.value)
+    assert not list(cache.rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: images/trian\nnames: [a, b]\n", "images/trian is neither in"),
+        ("train: images/train\nval: images/val\nnames: [a, b]\nnc: 3\n", "nc is 3, but there are 2 names"),
+        (
+            "train: /x/images/train\nval: /y/images/train\nnames: [a, b]\n",
+            "train and val lead to the same place",
+        ),
+        ("train: images/train\nval: labels\nnames: [a, b]\n", "val names no images"),
+        ("train: images/train\nnames: {a: b}\n", "names must be a list, or a mapping of numbers"),
+    ],
+)
+def test_broken_configurations(text: str, message: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    with pytest.raises(UserError, match=message):
+        in_place(str(yolo_with(tmp_path / "data", pictures, text)))
+
+
+def test_no_labels_for_a_split(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("YOLO", tmp_path / "data", pictures)
+    shutil.rmtree(root / "labels/test")
+    assert any("2 images for test without labels, not used" in n for n in in_place(str(root)).notes)
+    shutil.rmtree(root / "labels/val")
+    with pytest.raises(UserError, match="not one of the 3 images for val has a label file"):
+        in_place(str(root))
+
+
+# ---- VOC, KITTI ---------------------------------------------------------------------------------------------------
+
+
+def test_voc_without_lists_and_with_trainval(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("VOC", tmp_path / "data", pictures)
+    lists = root / "VOCdevkit/VOC2012/ImageSets/Main"
+    (lists / "train.txt").unlink()
+    assert_same(in_place(str(root)), pictures[1])
+    (lists / "val.txt").unlink()
+    assert len(seen(in_place(str(root)))["train"]) == 9
+    shutil.rmtree(lists.parent)
+    assert len(seen(in_place(str(root)))["train"]) == 11
+
+
+def test_voc_finds_images_by_name_and_by_what_the_file_says(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written("VOC by folder", tmp_path / "data", pictures)
+    label = root / "train/train_0.xml"
+    label.rename(label.with_name("other.xml"))
+    assert_same(in_place(str(root)), pictures[1])
+    other = root / "train/other.xml"
+    other.write_text(other.read_text().replace("train_0.png", "gone.png"))
+    with pytest.raises(UserError, match=r"other\.xml: its image is not there"):
+        in_place(str(root))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("<bndbox>", "<rndbox>", "not valid XML"),
+        ("<name>", "<nome>", "not valid XML"),
+        ("<annotation>", "<!DOCTYPE a [<!ENTITY x 'y'>]><annotation>", "need no document type"),
+        ("<xmax>", "<xmax>-", "xmin <= xmax and ymin <= ymax must hold"),
+    ],
+)
+def test_broken_xml(old: str, new: str, message: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("VOC", tmp_path / "data", pictures)
+    label = root / "VOCdevkit/VOC2012/Annotations/train_0.xml"
+    text = label.read_text().replace("<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>", "")
+    label.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=rf"train_0\.xml: .*{message}"):
+        in_place(str(root))
+
+
+def test_unlabelled_kitti_images_are_named(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("KITTI", tmp_path / "data", pictures)
+    shutil.rmtree(root / "test/label_2")
+    data = in_place(str(root))
+    assert "KITTI: 9 DontCare regions left out" in data.notes
+    assert any("image_2: not read, no annotations belong to its 2 images" in note for note in data.notes)
+
+
+# ---- converted once -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["YOLO", "VOC", "KITTI"])
+def test_labels_are_converted_once_and_anew_when_they_change(
+    name: str, tmp_path: Path, pictures: tuple[Path, Drawn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = written(name, tmp_path / "data", pictures)
+    first = in_place(str(root))
+    with monkeypatch.context() as patch:
+        patch.setattr(label_files, "_write", lambda *_: pytest.fail("converted again"))
+        assert in_place(str(root)) == first
+    label = next(p for p in sorted(root.rglob("train_0.*")) if p.suffix in (".txt", ".xml"))
+    label.write_text(label.read_text().replace("red car", "blue").replace("0 ", "1 ", 1))
+    second = in_place(str(root))
+    assert second.sources != first.sources
+    assert seen(second) != seen(first)
+
+
+def test_image_ids_differ_between_splits_and_are_without_gaps(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    data = in_place(str(written("VOC", tmp_path / "data", pictures)))
+    ids = [
+        i["id"]
+        for s in ("train", "val", "test")
+        for i in json.loads(Path(data.sources[s][0]["json_file"]).read_text())["images"]
+    ]
+    assert ids == list(range(1, 12))
+
+
+def test_a_broken_archive_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.tar.gz").write_bytes(b"\x1f\x8bgarbage")
+    with pytest.raises(UserError, match=r"x\.tar\.gz: cannot be unpacked"):
+        in_place(str(tmp_path / "x.tar.gz"))
+    with tarfile.open(tmp_path / "empty.tar", "w"):
+        pass
+    with pytest.raises(UserError, match="it has nothing"):
+        in_place(str(tmp_path / "empty.tar"))
