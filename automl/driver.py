@@ -85,6 +85,9 @@ class SearchDriver:
         self.verdicts[number] = verdict
         return Decision.PAUSE if verdict[0] == "PAUSED" else Decision.STOP
 
+    def on_progress(self, number: int, reading: dict[str, float]) -> None:
+        self.progress.beat(number, reading)
+
     def on_exit(self, number: int, exit: Exit) -> None:
         self.study.set_elapsed_s(self.elapsed_s(), now=True)
         if number in self.verdicts:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from automl.study import Study
 
 ROWS = 12
+BEAT_S = 10.0  # between two lines about one trial's progress within an epoch
 STATE_STYLE = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "PAUSED": "yellow", "FAIL": "red"}
 
 
@@ -32,6 +33,8 @@ class Row:
     state: str = "RUNNING"
     reason: str = ""
     params: str = ""
+    beat: str = ""  # where it stands within the epoch
+    told_at: float = 0.0  # when a line last spoke of it
 
 
 class Progress:
@@ -80,7 +83,7 @@ class Progress:
 
     def epoch(self, number: int, epoch: int, value: float) -> None:
         row = self.rows.setdefault(number, Row(number, None))
-        row.epoch, row.value = epoch + 1, value
+        row.epoch, row.value, row.beat = epoch + 1, value, ""
         if row.best is None or self.metric.better(value, row.best):
             row.best = value
         if epoch <= self.told.get(number, -1):
@@ -88,9 +91,17 @@ class Progress:
         self.epochs_seen += 1
         self._say(f"trial {number} epoch {_of(epoch + 1, row.num_epochs)}: {self.metric.name} {value:.4f}")
 
+    def beat(self, number: int, reading: Mapping[str, float]) -> None:
+        """Where a trial stands within its epoch, as its trainer names the numbers."""
+        row = self.rows.setdefault(number, Row(number, None))
+        row.beat = beat_text(reading)
+        if time.monotonic() - row.told_at >= BEAT_S:
+            row.told_at = time.monotonic()
+            self._say(f"trial {number} {row.beat}")
+
     def ended(self, number: int, state: str, reason: str) -> None:
         row = self.rows.setdefault(number, Row(number, None))
-        row.state, row.reason = state, reason
+        row.state, row.reason, row.beat = state, reason, ""
         best = f", best {row.best:.4f}" if row.best is not None else ""
         self._say(f"trial {number} {state}{best}: {reason}")
 
@@ -120,7 +131,7 @@ class Progress:
                 _of(row.epoch, row.num_epochs),
                 _figure(row.value),
                 _figure(row.best),
-                Text(row.reason or row.params),
+                Text(row.reason or "  ".join(filter(None, (row.beat, row.params)))),
             )
         return Group(table, Text(self._footer(top), style="dim"))
 
@@ -142,6 +153,23 @@ class Progress:
         if self.request.epochs and self.epochs_seen:
             guesses.append(used / self.epochs_seen * (self.request.epochs - self.epochs_seen))
         return max(0.0, min(guesses)) if guesses else None
+
+
+def beat_text(reading: Mapping[str, float]) -> str:
+    """A heartbeat's numbers in a line: `epoch 3  step 40/120  loss 1.23  8.1 images/s  2m10s left`."""
+    left = dict(reading)
+    words = []
+    if "epoch" in left:
+        words.append(f"epoch {left.pop('epoch') + 1:.0f}")
+    if "step" in left:
+        of = f"/{left.pop('steps'):.0f}" if "steps" in left else ""
+        words.append(f"step {left.pop('step'):.0f}{of}")
+    eta = left.pop("eta_s", None)
+    words += [
+        f"{value:.3g} {name[:-6]}/s" if name.endswith("_per_s") else f"{name} {value:.3g}"
+        for name, value in left.items()
+    ]
+    return "  ".join([*words, *([f"{clock(eta)} left"] if eta is not None else [])])
 
 
 def short(value: Any) -> str:

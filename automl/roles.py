@@ -40,11 +40,24 @@ def _parse(option: str, text: str, own: Mapping[str, Maker], group: str) -> tupl
         )
     maker: Maker = own[name] if name in own else others[name].load()
     options = {}
-    taken = [p for p in inspect.signature(maker).parameters if p not in ("seed", "self")]
+    taken = {
+        n: p.default for n, p in inspect.signature(maker).parameters.items() if n not in ("seed", "self")
+    }
     for pair in filter(None, rest.split(",")):
         key, equals, value = pair.partition("=")
         if not equals or key not in taken:
             takes = f"takes {', '.join(taken)}" if taken else "takes no options"
             raise UserError(f"{option} {text}: {name} {takes}, but got '{pair}'{did_you_mean(key, taken)}")
-        options[key] = yaml.safe_load(value)
+        options[key] = _value(f"{option} {name}:{key}", value, taken[key])
     return maker, options
+
+
+def _value(where: str, text: str, default: Any) -> Any:
+    """The text as what the option's default is: true or false, a whole number from 0, a number, else as YAML reads it."""
+    value = yaml.safe_load(text)
+    kind: Any = type(default) if isinstance(default, (bool, int, float)) else object
+    right = type(value) is kind or kind is object or (kind is float and type(value) is int)
+    if not right or (kind is int and value < 0):
+        words = {bool: "true or false", int: "a whole number from 0", float: "a number"}
+        raise UserError(f"{where} must be {words[kind]}, but got '{text}'")
+    return value
