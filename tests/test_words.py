@@ -13,10 +13,19 @@ ROOT = Path(__file__).resolve().parents[1]
 DETECTOR = set(
     """annotations.json bbox bboxes backbone backbones boxes coco detection detections detector detectors detr deformable
     deformable_detr denoising encoder decoder focal imagenet iou gen_trt_engine map50 num_classes num_queries num_select
-    onnx queries resnet timm tensorrt test_map test_map50 trt trt_engine val_map val_map50 voc yolo""".split()
+    onnx resnet timm tensorrt test_map test_map50 trt trt_engine val_map val_map50 voc yolo""".split()
 )
 # What reads schemas of NVIDIA TAO's dialect has its words: names of types, of actions, and parameters it knows by name.
-DIALECT = {"backbone", "gen_trt_engine", "num_classes", "num_queries", "num_select", "queries"}
+DIALECT = {
+    "trt_engine",
+    "backbone",
+    "iou",
+    "trt",
+    "gen_trt_engine",
+    "num_classes",
+    "num_queries",
+    "num_select",
+}
 PARTS = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_.][A-Za-z0-9]+)*")
 
 
@@ -47,6 +56,7 @@ def test_the_words_are_found_however_they_are_written() -> None:
     assert words_of(text) & DETECTOR == {
         "val_map",
         "deformable",
+        "deformable_detr",
         "detr",
         "onnx",
         "backbone",
