@@ -29,7 +29,7 @@ app = typer.Typer(
 
 RUN_DIR = typer.Argument(..., help="A run folder.")
 MODEL_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}  # its own: skill_info's `options`
-TRAINED = ("model", "data", "demo", "spec_file", "preset", "sets")  # what decides the base spec
+OF_DATA = ("model", "spec_file", "preset", "sets")  # what decides how data are read
 RESUMABLE = ("trials", "epochs", "time_s", "patience")  # what may change when a run goes on
 
 
@@ -101,6 +101,24 @@ def plan(context: typer.Context, configurations: int, as_json: bool, **given: An
             show.plan(_console(), prepared, configurations)
 
 
+def data(context: typer.Context, place: str, out: Path, **given: Any) -> None:
+    """Write a page with a picture of a dataset: counts, sizes, problems, samples."""
+    import tempfile
+
+    from automl import bundle
+    from automl.plan import merge
+
+    request = make_request(context, given | {"data": place})
+    model = bundle.resolve(request.model)
+    draw = model.call("picture")
+    if draw is None:
+        raise UserError(f"{model.name} draws no picture of data (its skill_info has no entry_points.picture)")
+    with tempfile.TemporaryDirectory(prefix="automl-data-") as folder:
+        for line in draw(merge(request, model)[0].spec, place, out, work_dir=Path(folder)):
+            print(f"note: {line}")
+    print(f"wrote {out}")
+
+
 def fetch(context: typer.Context, what: str, **given: Any) -> None:
     """Fetch pretrained weights once, for every run of this machine."""
     from automl import bundle, spec
@@ -125,54 +143,35 @@ def resume(run_dir: Path, **given: Any) -> None:
 
 
 _CONTEXT = _parameter("context", typer.Context)
-_SHOWN = _parameter(
-    "configurations", int, typer.Option(4, "--show", min=1, help="First configurations to show.")
-)
-_JSON = _parameter("as_json", bool, typer.Option(False, "--json", help="The whole plan as one JSON object."))
-app.command(epilog="Example: automl run --data data/ --trials 12 --time 1h", context_settings=MODEL_OPTIONS)(
-    _with_options(run, _CONTEXT)
-)
-app.command(epilog="Example: automl plan --demo", context_settings=MODEL_OPTIONS)(
-    _with_options(plan, _CONTEXT, _SHOWN, _JSON)
-)
-app.command(epilog="Example: automl fetch NAME --preset small", context_settings=MODEL_OPTIONS)(
-    _with_options(
-        fetch,
-        _CONTEXT,
-        _parameter("what", str, typer.Argument(..., help="The name of the weights.")),
-        only=TRAINED,
+_SHOWN = typer.Option(4, "--show", min=1, help="First configurations to show.")
+_JSON = typer.Option(False, "--json", help="The whole plan as one JSON object.")
+_PLACE = typer.Argument(..., metavar="DATA", help="The dataset, as the model reads it.")
+_PAGE = typer.Option("data.html", "--out", help="The page to write.")
+_WEIGHTS = typer.Argument(..., help="The name of the weights.")
+
+
+def _add(
+    epilog: str, command: Callable[..., None], *more: inspect.Parameter, only: tuple[str, ...] = ()
+) -> None:
+    """A command that takes fields of `RunRequest`, and options of the model's own."""
+    app.command(epilog=f"Example: automl {epilog}", context_settings=MODEL_OPTIONS)(
+        _with_options(command, _CONTEXT, *more, only=only)
     )
+
+
+_add("run --data data/ --trials 12 --time 1h", run)
+_add("plan --demo", plan, _parameter("configurations", int, _SHOWN), _parameter("as_json", bool, _JSON))
+_add(
+    "data data/ --out data.html",
+    data,
+    _parameter("place", str, _PLACE),
+    _parameter("out", Path, _PAGE),
+    only=OF_DATA,
 )
+_add("fetch NAME --preset small", fetch, _parameter("what", str, _WEIGHTS), only=("data", "demo", *OF_DATA))
 app.command(epilog="Example: automl resume results/model/20260101-120000 --trials 40")(
     _with_options(resume, _parameter("run_dir", Path, RUN_DIR), only=RESUMABLE)
 )
-
-
-@app.command(epilog="Example: automl data data/ --out data.html")
-def data(
-    place: str = typer.Argument(..., metavar="DATA", help="The dataset, as the model reads it."),
-    model: str = typer.Option(None, "--model", help="Installed name, or a model folder."),
-    spec: str = typer.Option(None, "--spec", "-e", help="Spec file (YAML)."),
-    preset: str = typer.Option(None, "--preset", help="Named settings of the model, under the spec file."),
-    sets: list[str] = typer.Option(None, "--set", help="KEY=VALUE of the spec; repeatable."),
-    out: Path = typer.Option("data.html", "--out", help="The page to write."),
-) -> None:
-    """Write a page with a picture of a dataset: counts, sizes, problems, samples."""
-    import tempfile
-
-    from automl import bundle
-    from automl.plan import merge
-
-    request = RunRequest(model=model, data=place, spec_file=spec, preset=preset, sets=tuple(sets or ()))
-    found = bundle.resolve(request.model)
-    draw = found.call("picture")
-    if draw is None:
-        raise UserError(f"{found.name} draws no picture of data")
-    with tempfile.TemporaryDirectory(prefix="automl-data-") as folder:
-        lines = draw(merge(request, found)[0].spec, place, out, work_dir=Path(folder))
-    for line in lines:
-        print(f"note: {line}")
-    print(f"wrote {out}")
 
 
 @app.command(epilog="Example: automl status results/model/20260101-120000")

@@ -60,7 +60,7 @@ def _with_driver(url: URL) -> URL:
 
 def _missing(backend: str, error: Exception) -> str:
     if backend == "postgresql":
-        return "PostgreSQL's driver is not installed; pip install 'detr-automl[postgresql]'"
+        return "PostgreSQL's driver is not installed; pip install 'psycopg[binary]'"
     return f"the driver of {backend} is not installed ({error}); pip install it"
 
 

@@ -17,7 +17,7 @@ def text(what: Plan, configurations: int) -> str:
 
 
 def document(what: Plan, configurations: int) -> dict[str, Any]:
-    """The plan as plain data: "data" is what the model found (layout, splits with images and boxes, classes), "filled"
+    """The plan as plain data: "data" is what the model found (layout, its parts and their counts), "filled"
     the leaves that the data determined (among them where each split lies), "space" the parameters that are searched."""
     from automl.space import to_record
 

@@ -101,7 +101,7 @@ def print_space(console: Console, space: SearchSpace) -> None:
         console.print(f"note: {note}", highlight=False, markup=False)
 
 
-@app.command(epilog="Example: automl space show --model deformable_detr --fix model.num_queries=300")
+@app.command(epilog="Example: automl space show --model MODEL --fix train.batch_size=8")
 def show(
     schema: str = SCHEMA,
     model: str = MODEL,

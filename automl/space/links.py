@@ -81,7 +81,7 @@ def _implied(leaf: Leaf, base: Mapping[str, Any], notes: list[str], searched: bo
 
 
 def _selection(schema: Schema, base: Mapping[str, Any]) -> list[Link]:
-    """DETR-like detectors pick `num_select` of num_queries * num_classes scores, from at most num_queries queries."""
+    """Models with queries pick `num_select` of num_queries * num_classes scores, from at most num_queries queries."""
     links = []
     counts = [n for n in schema if n == "num_classes" or n.endswith(".num_classes")]
     classes = next((n for n in sorted(counts, key=lambda n: (n != "dataset.num_classes", n))), None)

@@ -7,7 +7,7 @@
 
 search:                        {dotted or nested name: entry}
   train.optim.lr: {valid_min: 1.0e-5, valid_max: 1.0e-3, log: true}
-  model.backbone: {valid_options: [resnet_18, resnet_50], option_weights: [1, 3]}
+  model.body: {valid_options: [small, large], option_weights: [1, 3]}
   dataset.batch_size: false    # as --fix; true is as --tune
 """
 

@@ -78,7 +78,7 @@ def test_run_and_plan_take_the_same_options() -> None:
     def flags(name: str) -> set[str]:
         return {flag for parameter in COMMANDS[name].params for flag in parameter.opts}
 
-    assert flags("plan") - flags("run") == {"--show"}
+    assert flags("plan") - flags("run") == {"--show", "--json"}
     assert flags("run") <= flags("plan")
 
 
