@@ -9,7 +9,7 @@ from typing import Any
 
 from model.errors import NotRunnable, UserError
 from model.spec import Spec, load, require
-from model.status import Status
+from model.status import Status, failure_told, results_folder
 
 CALIBRATION_IMAGES = 8
 
@@ -19,6 +19,7 @@ def main(spec_path: str) -> None:
     run(load("quantize", spec_path))
 
 
+@failure_told("quantize")
 def run(spec: Spec) -> dict[str, Any]:
     """Writes `<name>.int8.onnx` (backend onnxruntime) or `<name>.int8.pth` (torchao) and drift.json: how far the
     outputs moved. Raises `UserError` for a combination that does not exist, `NotRunnable` without its package."""
@@ -27,7 +28,7 @@ def run(spec: Spec) -> dict[str, Any]:
     source = Path(section["model_path"])
     if not source.is_file():
         raise UserError(f"quantize.model_path: {source} does not exist")
-    folder = Path(section["results_dir"] or Path(spec["results_dir"] or "results") / "quantize")
+    folder = results_folder(spec, "quantize")
     status = Status(folder, spec["model_name"])
     status.write("STARTED", "Starting quantization.")
     backend = section["backend"]
