@@ -1,7 +1,8 @@
 """One action in several processes: who am I among them, and how their results come together.
 
 The places are torchrun's environment variables (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE); without them there is
-one process.
+one process. On several machines one process may be started on each, as orchestrators do, with WORLD_SIZE (machines),
+NODE_RANK (from 0), MASTER_ADDR and MASTER_PORT alone: `start_ranks` makes torchrun's of them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ import torch
 
 from model.errors import ModelError, UserError
 from safe_documents import dump_yaml
+
+NODE_NAMES = ("WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+LAUNCH = f"start it once on every machine with {', '.join(NODE_NAMES)} set, or by torchrun"
 
 
 def place() -> tuple[int, int]:
@@ -80,30 +84,65 @@ def device(section: Mapping[str, Any], name: str) -> torch.device:
 
 
 def start_ranks(spec: Mapping[str, Any], action: str) -> bool:
-    """Run an action in one process per GPU that it asks for, and wait; False, and nothing done, when this process is
-    to run it itself: on a CPU, for a single GPU, or because it is one of those processes."""
+    """Run an action in one process per GPU that it asks for on this machine, and wait; False, and nothing done, when
+    this process is to run it itself: on a CPU, for a single GPU, or because it is one of those processes. Raises
+    `UserError` when the spec's machines are not those of the environment, `ModelError` when a process fails."""
     section = spec[action]
-    if launched() or section["num_gpus"] == 1:
+    if launched():
         return False
-    if not torch.cuda.is_available():
-        print(f"warning: {action}.num_gpus is {section['num_gpus']}, but there is no GPU; one process runs")
+    nodes = _node(section, action)
+    on_gpu = section.get("accelerator") != "cpu" and torch.cuda.is_available()
+    if section["num_gpus"] == 1 or not on_gpu:
+        if section["num_gpus"] > 1:
+            print(
+                f"warning: {action}.num_gpus is {section['num_gpus']}, but there is no GPU; one process runs"
+            )
+        if nodes:
+            os.environ |= {
+                "RANK": nodes[1],
+                "WORLD_SIZE": nodes[0],
+                "LOCAL_RANK": "0",
+                "LOCAL_WORLD_SIZE": "1",
+            }
         return False
-    if section["num_nodes"] > 1:
-        raise UserError(f"{action}.num_nodes is {section['num_nodes']}: start it on every node with torchrun")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{action}.yaml"
         path.write_text(dump_yaml(dict(spec)))
         done = subprocess.run(
-            torchrun(action, path, gpu_ids(section, action)), env=_environment(spec, action)
+            torchrun(action, path, gpu_ids(section, action), nodes), env=_environment(spec, action)
         )
     if done.returncode:
         raise ModelError(f"{action}: a process ended with exit code {done.returncode}")
     return True
 
 
-def torchrun(action: str, spec_path: Path, gpus: Sequence[int]) -> list[str]:
-    """The command line of an action on `gpus`, one process each."""
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={len(gpus)}"]
+def _node(section: Mapping[str, Any], action: str) -> tuple[str, str] | None:
+    """(machines, this one's number) of an action on several machines, by the environment; None on one machine."""
+    wanted, names = section["num_nodes"], [name for name in NODE_NAMES if os.environ.get(name)]
+    world = os.environ.get("WORLD_SIZE") or "1"
+    if wanted == 1 and (world == "1" or "NODE_RANK" not in names):
+        return None
+    if len(names) < len(NODE_NAMES):
+        lost = ", ".join(name for name in NODE_NAMES if name not in names)
+        raise UserError(f"{action}.num_nodes is {wanted}, but the environment has no {lost}: {LAUNCH}")
+    node = os.environ["NODE_RANK"]
+    if world not in (str(wanted), str(wanted * section["num_gpus"])) or node not in map(str, range(wanted)):
+        raise UserError(
+            f"{action}.num_nodes is {wanted} and {action}.num_gpus {section['num_gpus']}, but the environment says "
+            f"WORLD_SIZE={world} and NODE_RANK={node}: WORLD_SIZE counts machines, NODE_RANK is below it"
+        )
+    return str(wanted), node
+
+
+def torchrun(
+    action: str, spec_path: Path, gpus: Sequence[int], node: tuple[str, str] | None = None
+) -> list[str]:
+    """The command line of an action on `gpus`, one process each; `node`: (machines, this one's number)."""
+    where = ["--standalone"]
+    if node:
+        where = [f"--nnodes={node[0]}", f"--node-rank={node[1]}", "--rdzv-backend=static"]
+        where += [f"--master-addr={os.environ['MASTER_ADDR']}", f"--master-port={os.environ['MASTER_PORT']}"]
+    words = [sys.executable, "-m", "torch.distributed.run", *where, f"--nproc-per-node={len(gpus)}"]
     return [*words, "-m", "model.cli", action, "-e", str(spec_path)]
 
 

@@ -2,7 +2,8 @@
 
 ModelError           exit 1
 ├── UserError        exit 2   a mistake in a spec, a file or the data; one message, never a traceback
-└── NotRunnable      exit 3   this machine lacks what the action needs; the message says what
+├── NotRunnable      exit 3   this machine lacks what the action needs; the message says what
+└── OutOfMemory      exit 4   what the spec asks for does not fit; to start it again unchanged is no use
 """
 
 from __future__ import annotations
@@ -18,3 +19,7 @@ class UserError(ModelError):
 
 class NotRunnable(ModelError):
     exit_code = 3
+
+
+class OutOfMemory(ModelError):
+    exit_code = 4

@@ -138,7 +138,8 @@ class DetectorModule(pl.LightningModule):
                 groups, lr=optim["lr"], momentum=optim["momentum"], weight_decay=optim["weight_decay"]
             )
         # Not the trainer's estimated_stepping_batches, which starts the loader before a resumed epoch is known.
-        steps = self.trainer.datamodule.steps_per_epoch()  # type: ignore[attr-defined]
+        batches = self.trainer.datamodule.steps_per_epoch()  # type: ignore[attr-defined]
+        steps = max(1, batches // self.trainer.accumulate_grad_batches)
         factor = rate_factor(optim, steps * self.spec["train"]["num_epochs"], steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -155,7 +156,7 @@ class DetectorModule(pl.LightningModule):
         return losses["loss"]
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.ema is not None:
+        if self.ema is not None and stepped(self.trainer, batch_idx):
             self.ema.update_parameters(self.model)
 
     def on_train_epoch_start(self) -> None:
@@ -216,6 +217,11 @@ class DetectorModule(pl.LightningModule):
         return float(self.trainer.strategy.reduce(mean, reduce_op="mean"))
 
 
+def stepped(trainer: pl.Trainer, batch: int) -> bool:
+    """Whether the optimizer has taken its step after this batch of an epoch; epochs hold whole steps only."""
+    return (batch + 1) % trainer.accumulate_grad_batches == 0
+
+
 class EncryptedCheckpoints(TorchCheckpointIO):
     """Lightning's checkpoint files under a passphrase; written whole or not at all."""
 
@@ -236,7 +242,8 @@ class EncryptedCheckpoints(TorchCheckpointIO):
 
 class EpochRecorder(pl.Callback):
     """At the end of each epoch: checkpoint, `metrics.jsonl`, `status.json`, in that order, so that a line in
-    `metrics.jsonl` always names a checkpoint that is whole."""
+    `metrics.jsonl` always names a checkpoint that is whole. `last` is the newest one, None before the first. An epoch
+    that is run again, after memory ran out, is not told again."""
 
     def __init__(self, folder: Path, spec: Mapping[str, Any]) -> None:
         self.folder, self.spec = folder, spec
@@ -244,6 +251,8 @@ class EpochRecorder(pl.Callback):
         self.started = time.monotonic()
         self.last_epoch_end = self.started
         self.said_first_step = False
+        self.last: Path | None = None
+        self.recorded = -1  # epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.current_epoch + 1 == self.spec["train"]["num_epochs"]:
@@ -255,9 +264,9 @@ class EpochRecorder(pl.Callback):
         if not self.said_first_step and trainer.is_global_zero:
             self.said_first_step = True
             self.status.write("RUNNING", "First training step done.", seconds_from_start=self._elapsed())
-        interval = self.spec["train"]["checkpoint_interval"]
-        if self.spec["train"]["checkpoint_interval_unit"] == "step" and trainer.global_step % interval == 0:
-            self._save(trainer)
+        if self.spec["train"]["checkpoint_interval_unit"] == "step" and stepped(trainer, batch_idx):
+            if trainer.global_step % self.spec["train"]["checkpoint_interval"] == 0:
+                self._save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, DetectorModule)
@@ -269,8 +278,8 @@ class EpochRecorder(pl.Callback):
             (epoch + 1) % trainer.check_val_every_n_epoch == 0 if trainer.check_val_every_n_epoch else last
         )
         kpi = {"train_loss": module.train_loss()} | (module.val_metrics if validated else {})
-        if trainer.is_global_zero:
-            now = time.monotonic()
+        if trainer.is_global_zero and epoch > self.recorded:
+            now, self.recorded = time.monotonic(), epoch
             append_line(
                 self.folder / "metrics.jsonl",
                 {"epoch": epoch, "step": trainer.global_step}
@@ -296,6 +305,7 @@ class EpochRecorder(pl.Callback):
         trainer.save_checkpoint(path)  # Lightning writes to memory first and renames
         if trainer.is_global_zero:
             ckpt.link_latest(path)
+        self.last = path
         return path.name
 
     def _elapsed(self) -> float:

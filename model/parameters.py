@@ -129,7 +129,7 @@ TRAIN = (
     Param("train.checkpoint_interval_unit", "categorical", "epoch", "Unit of train.checkpoint_interval.", enum=("epoch", "step")),
     Param("train.num_gpus", "int", 1, "GPUs of one training; on a machine without, the CPU trains.", 1, popular=True),
     Param("train.gpu_ids", "list", [0], "Which GPUs, as the driver numbers them.", item="int", automl=False, popular=True),
-    Param("train.num_nodes", "int", 1, "Machines of one training (started by torchrun).", 1, popular=True),
+    Param("train.num_nodes", "int", 1, "Machines of one training, started once on each with WORLD_SIZE, NODE_RANK, MASTER_ADDR, MASTER_PORT set, or by torchrun.", 1, popular=True),
     Param("train.accelerator", "categorical", "auto", "auto: GPU where there is one, else CPU. Ours.", enum=("auto", "gpu", "cpu")),
     Param("train.distributed_strategy", "categorical", "ddp", "How several GPUs share a training.", enum=("ddp", "fsdp")),
     Param("train.precision", "categorical", "fp32", "Number format of the forward and backward pass; sampling locations and losses stay fp32.", enum=("fp16", "bf16", "fp32")),
@@ -197,7 +197,7 @@ def _devices(action: str) -> tuple[Param, ...]:
     return (
         Param(f"{action}.num_gpus", "int", 1, "GPUs to use, a process each; without a GPU one process on the CPU.", 1, popular=True, actions=only),
         Param(f"{action}.gpu_ids", "list", [0], "Which GPUs, as many as num_gpus; [0]: the first ones.", item="int", automl=False, popular=True, actions=only),
-        Param(f"{action}.num_nodes", "int", 1, "Machines to use; more than one are started by torchrun.", 1, popular=True, actions=only),
+        Param(f"{action}.num_nodes", "int", 1, "Machines to use, started once on each with WORLD_SIZE, NODE_RANK, MASTER_ADDR, MASTER_PORT set, or by torchrun.", 1, popular=True, actions=only),
         Param(f"{action}.batch_size", "int", -1, "Images per step; -1: dataset.batch_size.", -1, actions=only),
         Param(f"{action}.checkpoint", "string", MANDATORY, "The .pth or .onnx file to run.", actions=only),
         Param(f"{action}.trt_engine", "string", "", "The TensorRT or TensorRT-RTX engine to run; it goes before a checkpoint.", actions=only),

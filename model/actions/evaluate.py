@@ -16,7 +16,7 @@ from model.coco_metrics import NAMES, CocoMetrics, summarise, summarise_classes
 from model.data.coco import CocoData, load_sources
 from model.operating_point import OperatingPoint
 from model.spec import Spec, load, require
-from model.status import Status
+from model.status import Status, failure_told, results_folder
 
 if TYPE_CHECKING:
     from model.deploy.runners import Runner
@@ -27,6 +27,7 @@ def main(spec_path: str) -> None:
     run(load("evaluate", spec_path))
 
 
+@failure_told("evaluate")
 def run(spec: Spec) -> dict[str, Any]:
     """Writes results.json (COCO results), metrics.json, per_class.csv and precision_recall.html to
     `<results_dir>/evaluate`; in several processes the first one does, and each scores a part of the images.
@@ -40,7 +41,7 @@ def run(spec: Spec) -> dict[str, Any]:
     from model.distributed import gather, group, start_ranks
 
     require(spec, "dataset.test_data_sources.json_file", "dataset.test_data_sources.image_dir")
-    folder = Path(spec["evaluate"]["results_dir"] or Path(spec["results_dir"] or "results") / "evaluate")
+    folder = results_folder(spec, "evaluate")
     if start_ranks(spec, "evaluate"):
         return dict(json.loads((folder / "metrics.json").read_text()))
     with group() as (rank, world):

@@ -12,7 +12,7 @@ from typing import Any
 from model.errors import UserError
 from model.parameters import MANDATORY
 from model.spec import Spec, load, notes, require
-from model.status import Status
+from model.status import Status, failure_told, results_folder
 
 
 def main(spec_path: str) -> None:
@@ -20,12 +20,13 @@ def main(spec_path: str) -> None:
     run(load("export", spec_path))
 
 
+@failure_told("export")
 def run(spec: Spec) -> dict[str, Any]:
     """Writes `export.onnx_file`, see `write`, and DeepStream's files when asked. Returns the sidecar. Raises
     `UserError` when the file exists already."""
     section = spec["export"]
     require(spec, "export.checkpoint")
-    folder = Path(section["results_dir"] or Path(spec["results_dir"] or "results") / "export")
+    folder = results_folder(spec, "export")
     path = folder / "model.onnx" if section["onnx_file"] in ("", MANDATORY) else Path(section["onnx_file"])
     if section["format"] != "onnx":
         raise UserError(

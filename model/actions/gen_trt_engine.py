@@ -8,7 +8,7 @@ from typing import Any
 from model.errors import NotRunnable, UserError
 from model.parameters import MANDATORY
 from model.spec import Spec, load, require
-from model.status import Status
+from model.status import Status, failure_told, results_folder
 
 INSTALL = {"tensorrt": "pip install 'tensorrt-cu13>=10.13,<12'", "tensorrt_rtx": "pip install tensorrt-rtx"}
 
@@ -18,6 +18,7 @@ def main(spec_path: str) -> None:
     run(load("gen_trt_engine", spec_path))
 
 
+@failure_told("gen_trt_engine")
 def run(spec: Spec) -> dict[str, Any]:
     """Writes `gen_trt_engine.trt_engine`, and beside it the prepared ONNX for FP16 and INT8.
 
@@ -37,12 +38,11 @@ def run(spec: Spec) -> dict[str, Any]:
     card.check(card.read(source), spec, str(source))
     builder = "tensorrt" if section["builder"] == "auto" else section["builder"]
     engines.choose_gpu(builder, section["gpu_id"])
-    status = Status(Path(section["results_dir"] or engine.parent), spec["model_name"])
+    status = Status(results_folder(spec, "gen_trt_engine"), spec["model_name"])
     status.write("STARTED", "Starting the engine.")
     prepared = prepare(spec, source, engine)
     trt, missing = engines.available(builder)
     if missing:
-        status.write("FAILURE", f"This machine lacks {missing}.")
         raise NotRunnable(
             f"this machine lacks {missing}; {prepared} is ready to build from where both are ({INSTALL[builder]})"
         )

@@ -12,7 +12,7 @@ from typing import Any
 from model.data.images import SUFFIXES
 from model.errors import UserError
 from model.spec import Spec, load
-from model.status import Status
+from model.status import Status, failure_told, results_folder
 
 FONT_PX = 13
 THRESHOLD = 0.5  # where neither the spec nor the model file says one
@@ -23,6 +23,7 @@ def main(spec_path: str) -> None:
     run(load("inference", spec_path))
 
 
+@failure_told("inference")
 def run(spec: Spec) -> dict[str, Any]:
     """Writes `images_annotated/<name>` and `labels/<stem>.txt` to `<results_dir>/inference`, subfolders kept.
 
@@ -34,7 +35,7 @@ def run(spec: Spec) -> dict[str, Any]:
     from model.distributed import gather, group, start_ranks
 
     section = spec["inference"]
-    folder = Path(section["results_dir"] or Path(spec["results_dir"] or "results") / "inference")
+    folder = results_folder(spec, "inference")
     colours = checked_colours(section["color_map"])
     pictures = find_images(spec["dataset"]["infer_data_sources"]["image_dir"], section["is_internal"])
     if start_ranks(spec, "inference"):

@@ -10,7 +10,7 @@ from typing import Any
 
 from model.errors import NotRunnable, UserError
 from model.spec import Spec, load, notes, require
-from model.status import Status
+from model.status import Status, failure_told, results_folder
 
 COMPARED_IMAGES = 8
 REFUSED = {
@@ -30,6 +30,7 @@ def main(spec_path: str) -> None:
     run(load("quantize", spec_path))
 
 
+@failure_told("quantize")
 def run(spec: Spec) -> dict[str, Any]:
     """Writes `<name>.int8.onnx` and drift.json: how far the outputs moved. Raises `UserError` for a combination that
     does not exist, `NotRunnable` for a backend that this version lacks; both before anything is written."""
@@ -40,7 +41,7 @@ def run(spec: Spec) -> dict[str, Any]:
     section = spec["quantize"]
     source, folders = _checked(spec), _folders(spec)
     layers, options = layers_of(section["layers"]), _options(section)
-    folder = Path(section["results_dir"] or Path(spec["results_dir"] or "results") / "quantize")
+    folder = results_folder(spec, "quantize")
     for line in notes(spec, "quantize."):
         print(f"warning: {line}")
     status = Status(folder, spec["model_name"])

@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from model.errors import ModelError, UserError
+import model.checkpoint as ckpt
+from model.distributed import LAUNCH, gpu_ids, launched, start_ranks
+from model.errors import OutOfMemory, UserError
 from model.spec import Spec, load, notes, require
-from model.status import Status
+from model.status import Status, failure_told, results_folder
 
 PRECISIONS = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
 
@@ -19,52 +21,82 @@ def main(spec_path: str) -> None:
     run(load("train", spec_path))
 
 
-def folder_of(spec: Spec) -> Path:
-    """Where this training writes."""
-    return Path(spec["train"]["results_dir"] or Path(spec["results_dir"] or "results") / "train")
-
-
+@failure_told("train")
 def run(spec: Spec) -> dict[str, Any]:
     """Train a full spec. Returns {"checkpoint": path of the last one, **metrics of the last validation}.
 
-    Raises `UserError` for what the spec or data got wrong, `ModelError` when CUDA runs out of memory.
+    A batch for which memory does not suffice is cut into parts whose gradients are summed up, from the last checkpoint
+    on. Raises `UserError` for what the spec or data got wrong, `OutOfMemory` when a single image does not fit, or one
+    of several processes runs out.
     """
     require(spec, "dataset.train_data_sources")
-    folder = folder_of(spec)
+    folder = results_folder(spec, "train")
+    if start_ranks(spec, "train"):
+        return {"checkpoint": str(folder / ckpt.LATEST)}
     folder.mkdir(parents=True, exist_ok=True)
     status = Status(folder, spec["model_name"])
     status.write("STARTED", "Starting training.")
     for line in notes(spec):
         print(f"warning: {line}")
         status.write("RUNNING", f"Warning: {line}")
-    try:
-        result = _fit(spec, folder)
-    except Exception as error:
-        status.write("FAILURE", f"{type(error).__name__}: {error}")
-        raise
+    result = _fit(spec, folder, status)
     status.write(
         "SUCCESS", "Train finished successfully.", {k: v for k, v in result.items() if k != "checkpoint"}
     )
     return result
 
 
-def _fit(spec: Spec, folder: Path) -> dict[str, Any]:
-    import pytorch_lightning as pl
-    import torch
-
-    import model.checkpoint as ckpt
-    from model import start
-    from model.data.module import DataModule
-    from model.lightning import DetectorModule, EpochRecorder, freeze
+def _fit(spec: Spec, folder: Path, status: Status) -> dict[str, Any]:
+    """Train, with batches in more parts each time that memory runs out."""
+    from model import memory
+    from model.lightning import EpochRecorder
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    recorder = EpochRecorder(folder, spec)
+    resume, parts, batch = (
+        spec["train"]["resume_training_checkpoint_path"] or None,
+        1,
+        spec["dataset"]["batch_size"],
+    )
+    while True:
+        try:
+            return _train(spec, folder, recorder, resume, parts)
+        except Exception as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            detail = str(error).partition("\n")[0]
+        # Out of the except block the error's frames are gone, and with them the batch and the network.
+        more = memory.more_parts(batch, parts) if not launched() else None
+        if more is None:
+            raise OutOfMemory(memory.advice(spec, detail))
+        memory.free()
+        parts = more
+        if recorder.last is not None and recorder.last.is_file():
+            resume = str(recorder.last)
+        line = (
+            f"Out of memory: going on with batches of {batch} in {parts} parts, gradients summed up. {detail}"
+        )
+        print(line)
+        status.write("RUNNING", line)
+
+
+def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: int) -> dict[str, Any]:
+    """One training, from `resume` where given, each batch in `parts`."""
+    import pytorch_lightning as pl
+    import torch
+
+    from model import start
+    from model.data.module import DataModule
+    from model.heartbeat import Heartbeat
+    from model.lightning import DetectorModule, freeze
 
     train = spec["train"]
     pl.seed_everything(train["seed"] if train["seed"] >= 0 else None, workers=True, verbose=False)
     torch.backends.cudnn.benchmark = train["cudnn"]["benchmark"]
     torch.backends.cudnn.deterministic = train["cudnn"]["deterministic"]
-    data = DataModule(spec)
+    batch = spec["dataset"]["batch_size"]
+    data = DataModule({**spec, "dataset": {**spec["dataset"], "batch_size": batch // parts}})
     data.setup("fit")
     spec, begin = start.settled(spec)
     if begin.warning:
@@ -75,21 +107,19 @@ def _fit(spec: Spec, folder: Path) -> dict[str, Any]:
     freeze(module.model, train["freeze"])
     if train["verbose"]:
         print(module.model)
-    trainer = build_trainer(spec, [] if train["is_dry_run"] else [EpochRecorder(folder, spec)])
-    resume = train["resume_training_checkpoint_path"] or None
+    callbacks = [] if train["is_dry_run"] else [recorder, Heartbeat(folder)]
+    trainer = build_trainer(spec, callbacks, parts, data.steps_per_epoch() // parts * parts)
     if resume:
         ckpt.check_spec(ckpt.load(resume, spec["encryption_key"]), spec, resume)
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
-    except torch.cuda.OutOfMemoryError as error:
-        raise ModelError(_out_of_memory(spec, str(error))) from error
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     if train["is_dry_run"]:
         return {"checkpoint": None, **module.val_metrics}
     return {"checkpoint": str(folder / ckpt.LATEST), "train_loss": module.train_loss(), **module.val_metrics}
 
 
-def build_trainer(spec: Spec, callbacks: list[Any]) -> Any:
-    """Lightning's Trainer as the spec asks; started by torchrun-style variables, it takes its place among them."""
+def build_trainer(spec: Spec, callbacks: list[Any], parts: int = 1, batches: int = 0) -> Any:
+    """Lightning's Trainer as the spec asks; started by torchrun-style variables, it takes its place among them. With
+    `parts` above 1 it takes a step after so many batches, and `batches` in an epoch."""
     import pytorch_lightning as pl
     import torch
 
@@ -114,6 +144,8 @@ def build_trainer(spec: Spec, callbacks: list[Any]) -> Any:
         max_epochs=train["num_epochs"],
         check_val_every_n_epoch=min(train["validation_interval"], train["num_epochs"]),
         gradient_clip_val=train["clip_grad_norm"] or None,
+        accumulate_grad_batches=parts,
+        limit_train_batches=batches if parts > 1 else None,
         fast_dev_run=train["is_dry_run"],
         num_sanity_val_steps=0,
         logger=wandb_logger(spec),
@@ -123,7 +155,7 @@ def build_trainer(spec: Spec, callbacks: list[Any]) -> Any:
         use_distributed_sampler=False,
         callbacks=callbacks,
         plugins=[EncryptedCheckpoints(spec["encryption_key"])] if spec["encryption_key"] else None,
-        default_root_dir=str(folder_of(spec)),
+        default_root_dir=str(results_folder(spec, "train")),
     )
 
 
@@ -138,14 +170,12 @@ def wandb_logger(spec: Spec) -> Any:
 
     names = ("project", "entity", "group", "name", "tags", "reinit", "save_code", "sync_tensorboard")
     options: dict[str, Any] = {n: settings[n] or None for n in names}
-    return WandbLogger(save_dir=str(folder_of(spec)), id=settings["run_id"] or None, **options)
+    return WandbLogger(save_dir=str(results_folder(spec, "train")), id=settings["run_id"] or None, **options)
 
 
 def _devices(spec: Spec, on_gpu: bool) -> int | list[int]:
     """The GPUs to use, by number, or how many processes a launcher has started here, which must be what the spec asks
     for: a launcher shows each process its own GPUs, numbered from 0."""
-    from model.distributed import gpu_ids, launched
-
     train, nodes = spec["train"], spec["train"]["num_nodes"]
     if launched():
         here, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
@@ -159,18 +189,8 @@ def _devices(spec: Spec, on_gpu: bool) -> int | list[int]:
             )
         return here
     if nodes > 1:
-        raise UserError(
-            f"train.num_nodes is {nodes}: start it on every node, with torchrun --nnodes={nodes} "
-            f"--nproc-per-node={train['num_gpus']} ... -m model.cli train -e spec.yaml"
-        )
-    if on_gpu:
-        ids = gpu_ids(train, "train")
-        return ids if "CUDA_VISIBLE_DEVICES" not in os.environ else len(ids)
-    if train["num_gpus"] > 1:
-        print(
-            f"warning: train.num_gpus is {train['num_gpus']}, but there is no GPU; one process trains on the CPU"
-        )
-    return 1
+        raise UserError(f"train.num_nodes is {nodes}: {LAUNCH}")
+    return gpu_ids(train, "train") if on_gpu else 1
 
 
 def _strategy(spec: Spec, processes: int) -> Any:
@@ -190,12 +210,3 @@ def _strategy(spec: Spec, processes: int) -> Any:
     return ModelParallelStrategy(
         data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
     )
-
-
-def _out_of_memory(spec: Spec, detail: str) -> str:
-    batch = spec["dataset"]["batch_size"]
-    advice = f"try dataset.batch_size={batch // 2}" if batch > 1 else "try smaller images"
-    more = [] if spec["train"]["activation_checkpoint"] else ["train.activation_checkpoint=true"]
-    more += ["train.precision=bf16"] if spec["train"]["precision"] == "fp32" else []
-    wishes = ", or ".join([advice, *more])
-    return f"CUDA out of memory at dataset.batch_size={batch}: {wishes}. {detail.splitlines()[0]}"

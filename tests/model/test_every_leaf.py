@@ -19,6 +19,7 @@ from model.lightning import DetectorModule, EpochRecorder, freeze
 from model.parameters import of_action
 from model.postprocess import postprocess
 from model.spec import get, notes, put, resolve
+from model.status import results_folder
 from tests.conftest import TINY, with_data
 
 HERE = Path(__file__).parent
@@ -99,7 +100,9 @@ def memory(spec: dict[str, Any]) -> Any:
 def optimizer(spec: dict[str, Any]) -> Any:
     module = DetectorModule(spec, [])
     freeze(module.model, spec["train"]["freeze"])
-    module._trainer = SimpleNamespace(datamodule=SimpleNamespace(steps_per_epoch=lambda: 10))
+    module._trainer = SimpleNamespace(
+        datamodule=SimpleNamespace(steps_per_epoch=lambda: 10), accumulate_grad_batches=1
+    )
     found = module.configure_optimizers()
     groups = [
         {k: v for k, v in g.items() if k != "params"} | {"count": len(g["params"])}
@@ -139,7 +142,7 @@ def averages(spec: dict[str, Any]) -> Any:
 
 
 def folder(spec: dict[str, Any]) -> Any:
-    return train.folder_of(spec)
+    return results_folder(spec, "train")
 
 
 def transformed(spec: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ import torch
 from model import checkpoint as ckpt
 from model.actions import evaluate, train
 from model.build import build_model
-from model.errors import ModelError, UserError
+from model.errors import OutOfMemory, UserError
 from model.lightning import freeze, parameter_groups
 from model.spec import put, resolve
 from tests.conftest import with_data
@@ -181,22 +181,132 @@ def test_bf16_trains_on_a_cpu_and_fp16_says_that_it_cannot(
             )
 
 
-def test_out_of_memory_says_which_batch_to_try(
+def limited(monkeypatch: pytest.MonkeyPatch, images: int, where: str, after: int = 0) -> None:
+    """A machine that has no room for more images at a time, from the call `after` on: no GPU here can be filled up, so
+    torch's error is raised where the network's own would be."""
+    from model.lightning import DetectorModule
+
+    whole, calls = getattr(DetectorModule, where), []
+
+    def step(self: DetectorModule, batch: Any, index: int) -> Any:
+        calls.append(index)
+        if len(batch[0]) > images and len(calls) > after:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore words")
+        return whole(self, batch, index)
+
+    monkeypatch.setattr(DetectorModule, where, step)
+
+
+@pytest.mark.parametrize(
+    ("where", "after"),
+    [("training_step", 0), ("training_step", 4), ("validation_step", 0), ("validation_step", 1)],
+)
+def test_out_of_memory_goes_on_with_parts_of_a_batch(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, after: int
+) -> None:
+    """From the last checkpoint on; each epoch is told once, and as many steps are taken as without."""
+    train.run(spec_of(tiny, demo, tmp_path / "roomy", train__ema_decay=0.5))
+    limited(monkeypatch, 2, where, after)
+    train.run(spec_of(tiny, demo, tmp_path / "short", train__ema_decay=0.5))
+    roomy, short = (lines(tmp_path / name / "metrics.jsonl") for name in ("roomy", "short"))
+    assert (
+        [(r["epoch"], r["step"]) for r in short]
+        == [(r["epoch"], r["step"]) for r in roomy]
+        == [(0, 3), (1, 6)]
+    )
+    for a, b in zip(roomy, short, strict=True):
+        assert b["train_loss"] == pytest.approx(a["train_loss"], rel=0.1)
+    told = [line["message"] for line in lines(tmp_path / "short/status.json")]
+    assert [m for m in told if "Out of memory" in m] == [
+        "Out of memory: going on with batches of 4 in 2 parts, gradients summed up. "
+        "CUDA out of memory. Tried to allocate 2 GiB"
+    ]
+    saved = ckpt.load(tmp_path / "short/dd_model_latest.pth")
+    assert saved["spec"]["dataset"]["batch_size"] == 4
+
+
+def test_an_image_that_does_not_fit_is_out_of_memory(
     tiny: dict[str, Any], demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The only stand-in: no GPU here can be filled up."""
-    import pytorch_lightning as pl
-
-    def full(*_: Any, **__: Any) -> None:
-        raise torch.cuda.OutOfMemoryError("tried to allocate 2 GiB")
-
-    monkeypatch.setattr(pl.Trainer, "fit", full)
+    limited(monkeypatch, 0, "training_step")
     with pytest.raises(
-        ModelError,
+        OutOfMemory,
         match="try dataset.batch_size=2, or train.activation_checkpoint=true, or train.precision=bf16",
-    ):
+    ) as caught:
         train.run(spec_of(tiny, demo, tmp_path))
+    assert caught.value.exit_code == 4
     assert lines(tmp_path / "status.json")[-1]["status"] == "FAILURE"
+
+
+@pytest.mark.parametrize(
+    ("batch", "parts"), [(8, [2, 4, 8]), (6, [2, 6]), (1, []), (7, [7]), (12, [2, 4, 12])]
+)
+def test_a_batch_is_cut_into_equal_parts(batch: int, parts: list[int]) -> None:
+    from model.memory import more_parts
+
+    found = [1]
+    while (more := more_parts(batch, found[-1])) is not None:
+        found.append(more)
+    assert found[1:] == parts
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (torch.OutOfMemoryError("x"), True),
+        (MemoryError(), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory"),
+            True,
+        ),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (ValueError("CUDA out of memory"), False),
+    ],
+)
+def test_out_of_memory_is_told_from_other_errors(error: Exception, wanted: bool) -> None:
+    from model.memory import is_out_of_memory
+
+    assert is_out_of_memory(error) is wanted
+
+
+def test_a_heartbeat_says_where_a_training_stands(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from model import heartbeat
+
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.0)
+    beats: list[dict[str, Any]] = []
+    replace = Path.replace
+
+    def seen(self: Path, target: Path) -> Path:
+        if Path(target).name == "heartbeat":
+            beats.append(json.loads(self.read_text()))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", seen)
+    train.run(spec_of(tiny, demo, tmp_path))
+    assert json.loads((tmp_path / "heartbeat").read_text()) == beats[-1]
+    training = [beat for beat in beats if not beat["validating"]]
+    assert [(beat["epoch"], beat["batch"]) for beat in training] == [
+        (0, 0), (0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)
+    ]  # fmt: skip
+    assert {beat["batches"] for beat in training} == {3}
+    assert all(beat["loss"] > 0 and beat["images_s"] > 0 for beat in training[1:])
+    assert [beat["step"] for beat in training][-1] == 6
+    assert any(beat["validating"] for beat in beats)
+    etas = [beat["eta_s"] for beat in beats]
+    assert etas[0] is None
+    assert etas[-1] == 0
+    assert beats[-1]["memory_mb"] > 50
+
+
+def test_a_heart_that_cannot_beat_does_not_end_a_training(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "heartbeat").mkdir()
+    result = train.run(spec_of(tiny, demo, tmp_path, train__num_epochs=1))
+    assert result["checkpoint"]
 
 
 def test_a_label_above_num_classes_is_found_before_training(

@@ -1,0 +1,96 @@
+"""A training's sign of life: the file `heartbeat` in its folder, rewritten every few seconds while it gets on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+BEAT_S = 5.0  # between two beats at least
+
+
+class Heartbeat(pl.Callback):
+    """Writes {"epoch", "step", "batch", "batches", "validating", "loss", "images_s", "eta_s", "memory_mb"}: the epoch
+    and its batches (of training, or of validation when `validating` is 1) from 0, optimizer steps, the last batch's
+    loss, images a second since the last beat, seconds left of the training, the most memory taken so far (of the GPU,
+    or of the process on a CPU). It beats only when a batch is done: a training that hangs falls silent."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path, self.clock = folder / "heartbeat", clock
+        self._began_at, self._began_with = clock(), 0  # batches that were done then
+        self._beat_at, self._images = -BEAT_S, 0
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._began_at, self._began_with = self.clock(), trainer.current_epoch * self._batches(trainer)
+        self._write(trainer, 0, self._batches(trainer), None)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._images += len(batch[0])
+        if self._due():
+            self._write(trainer, batch_idx + 1, self._batches(trainer), outputs["loss"])
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        self._images += len(batch[0])
+        if self._due():
+            self._write(trainer, batch_idx + 1, int(sum(trainer.num_val_batches)), None, validating=True)
+
+    def _due(self) -> bool:
+        return self.clock() - self._beat_at >= BEAT_S
+
+    @staticmethod
+    def _batches(trainer: pl.Trainer) -> int:
+        return int(trainer.num_training_batches)
+
+    def _write(
+        self,
+        trainer: pl.Trainer,
+        batch: int,
+        batches: int,
+        loss: torch.Tensor | None,
+        validating: bool = False,
+    ) -> None:
+        now, images = self.clock(), self._images
+        pause_s, self._beat_at, self._images = now - self._beat_at, now, 0
+        if not trainer.is_global_zero:
+            return
+        reading = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "batch": batch,
+            "batches": batches,
+            "validating": int(validating),
+            "loss": None if loss is None else float(loss),
+            "images_s": round(images / pause_s, 2) if images else None,
+            "eta_s": self._eta_s(trainer, self._batches(trainer) if validating else batch, now),
+            "memory_mb": round(_memory_bytes() / 2**20),
+        }
+        temporary = self.path.with_name(f".heartbeat.{os.getpid()}")
+        with contextlib.suppress(OSError):  # on a full disk the next checkpoint will say so
+            temporary.write_text(json.dumps(reading))
+            temporary.replace(self.path)
+
+    def _eta_s(self, trainer: pl.Trainer, batch: int, now: float) -> float | None:
+        """By the pace since the start, validations included."""
+        whole = (trainer.max_epochs or 0) * self._batches(trainer)
+        done = min(whole, trainer.current_epoch * self._batches(trainer) + batch)
+        since = done - self._began_with
+        return round((now - self._began_at) / since * (whole - done), 1) if since > 0 else None
+
+
+def _memory_bytes() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
