@@ -202,11 +202,12 @@ def report(run_dir: Path = RUN_DIR) -> None:
 def dashboard(
     run_dir: Path = RUN_DIR,
     port: int = typer.Option(8080, "--port", min=0, max=65535, help="On 127.0.0.1; 0: any."),
+    write: bool = typer.Option(False, "--write", help="Let it change and delete studies."),
 ) -> None:
-    """Open the Optuna dashboard on a run, on this machine only."""
+    """Open the Optuna dashboard on a run, on this machine only; for looking, unless --write is given."""
     from automl import dashboard as dashboards
 
-    dashboards.serve(run_dir, port)
+    dashboards.serve(run_dir, port, write)
 
 
 def make_request(context: typer.Context, given: dict[str, Any]) -> RunRequest:

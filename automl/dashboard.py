@@ -1,35 +1,79 @@
-"""The Optuna dashboard on a run, on this machine only."""
+"""The Optuna dashboard on a run, on this machine only: for looking, unless writing is asked for.
+
+A page from elsewhere must not get at it: by a name of its own that it lets point to 127.0.0.1 (DNS rebinding), or by
+sending requests to this address. So only loopback names are answered, and what writes must come from its own page.
+"""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from automl.errors import UserError
 from automl.rundir import RunDir
-from automl.storage import open_storage
+from automl.storage import open_storage, read_storage
 
 HOST = "127.0.0.1"
+NAMES = (HOST, "localhost", "[::1]")
+LOOKING = ("GET", "HEAD", "OPTIONS")
+App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-def serve(root: Path, port: int) -> None:
-    """Serve until interrupted. Raises `UserError` when the port is taken."""
+def serve(root: Path, port: int, write: bool = False) -> None:
+    """Serve until interrupted; `write`: studies may be changed and deleted. Raises `UserError` when the port is
+    taken."""
     from wsgiref.simple_server import WSGIRequestHandler, make_server
 
     from optuna_dashboard import wsgi
 
     document = RunDir(root).read_run()
-    app = wsgi(open_storage(document["request"]["storage"], root))
+    storage = (open_storage if write else read_storage)(document["request"]["storage"], root)
+    if port and _taken(port):
+        raise UserError(f"port {port} is taken on {HOST}; choose another with --port, or 0 for any")
 
     class Quiet(WSGIRequestHandler):
         def log_message(self, format: str, *args: object) -> None:
             """No line per request."""
 
-    if port and _taken(port):
-        raise UserError(f"port {port} is taken on {HOST}; choose another with --port, or 0 for any")
-    with make_server(HOST, port, app, handler_class=Quiet) as server:
-        print(f"dashboard: http://{HOST}:{server.server_port}/dashboard/   (Ctrl-C ends it)", flush=True)
+    with make_server(HOST, port, wsgi(storage), handler_class=Quiet) as server:
+        server.set_app(guarded(wsgi(storage), server.server_port, write))
+        address = f"http://{HOST}:{server.server_port}/dashboard{_page(storage, document['study'])}"
+        rights = "" if write else "read-only; "
+        print(f"dashboard: {address}   ({rights}Ctrl-C ends it)", flush=True)
         server.serve_forever()
+
+
+def guarded(app: App, port: int, write: bool) -> App:
+    """`app`, for requests to a loopback name and `port`; those that write only with `write` and from its own pages."""
+    hosts = {f"{name}:{port}" for name in NAMES} | (set(NAMES) if port == 80 else set())
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        host = environ.get("HTTP_HOST", "").lower()
+        if host not in hosts:
+            return _refuse(start_response, f"open it as http://{HOST}:{port}/")
+        if environ["REQUEST_METHOD"] not in LOOKING:
+            if not write:
+                return _refuse(start_response, "this dashboard is for looking; automl dashboard --write may change")
+            if environ.get("HTTP_ORIGIN", "").lower() != f"http://{host}":
+                return _refuse(start_response, "only its own pages may change anything")
+        return app(environ, start_response)
+
+    return answer
+
+
+def _refuse(start_response: Callable[..., Any], why: str) -> list[bytes]:
+    start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+    return [why.encode() + b"\n"]
+
+
+def _page(storage: Any, study: str) -> str:
+    """The path of the study's page; of the list of studies when it has not begun."""
+    try:
+        return f"/studies/{storage.get_study_id_from_name(study)}"
+    except KeyError:
+        return "/"
 
 
 def _taken(port: int) -> bool:

@@ -14,8 +14,9 @@ spec = {}
 for line in open(sys.argv[1]):
     name, _, value = line.strip().partition(": ")
     spec[name] = value.strip("'\\"")
-folder = spec["results_dir"]
-for epoch in range(int(spec["epochs"])):
+folder, resumed = spec["results_dir"], spec["resume"]
+first = int(resumed.split("_")[-1].split(".")[0]) + 1 if resumed else 0
+for epoch in range(first, int(spec["epochs"])):
     time.sleep(float(spec["pause_s"]))
     name = f"epoch_{epoch}.ckpt"
     with open(f"{folder}/{name}", "wb") as file:
@@ -31,6 +32,7 @@ SCHEMA = {
         "epochs": {"type": "integer", "default": 2},
         "pause_s": {"type": "number", "default": 0.0},
         "kilobytes": {"type": "integer", "default": 1},
+        "resume": {"type": "string", "default": ""},
         "results_dir": {"type": "string", "default": ""},
     },
 }
@@ -40,8 +42,8 @@ def toy(root: Path, **spec: float) -> Path:
     """The model's folder; `spec` changes its template: epochs, pause_s (of an epoch), kilobytes (of a checkpoint)."""
     make_model(
         root, actions={"train": {"command": f"{sys.executable} {root / 'trainer.py'} {{config_path}}"}},
-        metrics=[{"name": "score", "direction": "maximize"}], epochs_key="epochs", checkpoint_glob="*.ckpt",
-        spec_params={"train": {"results_dir": "output_dir"}},
+        metrics={"score": "maximize"}, epochs_key="epochs", checkpoint_glob="*.ckpt",
+        spec_params={"train": {"results_dir": "output_dir", "resume": "resume_model"}},
     )  # fmt: skip
     (root / "trainer.py").write_text(TRAINER)
     (root / "schemas" / "train.schema.json").write_text(json.dumps(SCHEMA))
