@@ -105,7 +105,9 @@ def _object(fields: list[str]) -> tuple[str, Box]:
     numbers = next((n for n, field in enumerate(reversed(fields)) if not _is_number(field)), len(fields))
     kind = " ".join(fields[: len(fields) - numbers])
     if numbers not in (14, 15) or not kind:
-        raise ValueError(f"a KITTI line must have 15 fields, a type and 14 numbers, but got {len(fields)}")
+        if len(fields) in (15, 16):
+            raise ValueError(f"14 fields behind the type must be numbers, but got '{fields[-numbers - 1]}'")
+        raise ValueError(f"a KITTI line must have 15 fields, but got {len(fields)}")
     left, top, right, bottom = (float(v) for v in fields[-numbers:][3:7])
     if not all(map(math.isfinite, (left, top, right, bottom))) or right < left or bottom < top:
         raise ValueError(

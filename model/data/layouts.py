@@ -22,12 +22,13 @@ from typing import Any
 
 from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco
 from model.data.label_files import LabelFiles, to_coco
-from model.data.sources import is_archive, stage_dataset
-from model.data.tree import SPLITS, Data, Sources, Tree, counted, split_of
+from model.data.sources import is_archive, stage_dataset, without_secrets
+from model.data.tree import SPLITS, Data, Sources, Tree, counted, parent, split_of
 from model.errors import UserError
 from model.spec import get
 
 SHOWN = 5
+LABELS = {"labels", "label_2", "Annotations"}  # folders of label files
 # Annotations in formats that are not read, by the end of the name.
 FOREIGN = (
     ".csv",
@@ -72,22 +73,27 @@ def in_place(place: str, settled: Sequence[str] = ()) -> Data:
     """The data in a folder, an archive, a COCO file or a data.yaml, or at the URL of one; `settled` are splits that
     come from elsewhere. Raises `UserError` for what is not there, not a dataset, or half of one."""
     path = stage_dataset(place)
-    if path.suffix.lower() == ".json" and path.is_file():
-        return layout_coco.one_file(path)
     if path.is_file():
-        labels = convert_yolo.find(Tree.read(path.parent), path)
-        assert labels is not None
-        return _described(to_coco(labels), place)
+        return _described(_of_file(path), place)
     tree = Tree.read(path)
     if inner := _only_archive(tree):
         return in_place(str(inner), settled)
     found = read(tree, "train" not in settled)
     if found is None:
         _refuse_halves(tree, Data({split: [] for split in SPLITS}), ("val",))
-        raise UserError(f"no training data: {place} must hold {WANTED}; {whats_there(tree)}")
+        raise UserError(f"no training data: {without_secrets(place)} must hold {WANTED}; {whats_there(tree)}")
     _refuse_halves(tree, found, settled)
     unread = tuple(unread_folders(tree, found))
     return _described(replace(found, notes=found.notes + unread), place)
+
+
+def _of_file(path: Path) -> Data:
+    if path.suffix.lower() == ".json":
+        return layout_coco.one_file(path)
+    labels = convert_yolo.find(Tree.read(path.parent), path)
+    if labels is None or not labels.splits.get("train"):
+        raise UserError(f"{path}: names no images for training")
+    return to_coco(labels)
 
 
 READERS: tuple[Callable[[Tree], LabelFiles | None], ...] = (
@@ -105,13 +111,20 @@ def read(tree: Tree, needs_train: bool = True) -> Data | None:
     for find in READERS:
         labels = find(tree)
         if labels and (labels.splits.get("train") or not needs_train):
-            return to_coco(labels)
+            found = to_coco(labels)
+            left = (
+                ()
+                if coco is None
+                else (f"{tree.root}: its COCO files are not read, none of them is for training",)
+            )
+            return replace(found, notes=found.notes + left)
     return None
 
 
 def _described(found: Data, place: str) -> Data:
     splits = counted(sum(bool(s) for s in found.sources.values()), "split")
-    inside = f" in {Path(place).name}" if is_archive(place) else ""
+    name = without_secrets(place).rsplit("/", 1)[-1]
+    inside = f" in {name}" if is_archive(name) else ""
     return replace(found, layout=f"{found.layout}{inside}, {splits}")
 
 
@@ -171,6 +184,13 @@ def unread_folders(tree: Tree, found: Data) -> Iterator[str]:
         yield f"{tree.path(folder)}: not read, no annotations belong to its {images}"
     if len(left) > SHOWN:
         yield f"... and {len(left) - SHOWN} more folders of images that are not read"
+    labels = (
+        []
+        if "COCO" not in found.layout
+        else [p for p in tree.files(".xml", ".txt") if LABELS & set(p.split("/")[:-1])]
+    )
+    if labels:
+        yield f"{tree.path(parent(labels[0]))}: not read, {len(labels)} label files beside the COCO files"
     foreign = sorted(tree.files(*FOREIGN))
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""

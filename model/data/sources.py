@@ -11,14 +11,17 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
 from model.errors import NotRunnable, UserError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+THREADS = 8
 SINGLE = (".json", ".yaml", ".yml")  # files that describe a dataset
 MAX_FILES = 5_000_000
 MAX_BYTES = 2 << 40  # unpacked
@@ -64,20 +67,20 @@ def stage_dataset(source: str | Path) -> Path:
     its content where its name does not say so), or as the URL of any. Raises `UserError`."""
     if is_url(source):
         url = str(source).rstrip("/")
-        if url.lower().endswith(SINGLE):  # what it names lies around it
-            above, _, name = url.rpartition("/")
-            return fetch(above) / name
+        if urlsplit(url).path.lower().endswith(SINGLE):  # what it names lies around it
+            return fetch(url.partition("?")[0].rpartition("/")[0]) / _last(url)
         path = fetch(url)
     else:
         path = Path(source)
     if not path.exists():
-        raise UserError(f"{source}: no such folder or file{_what_is_there(path)}")
+        raise UserError(f"{without_secrets(source)}: no such folder or file{_what_is_there(path)}")
     if path.is_dir() or path.suffix.lower() in SINGLE:
         return path
     if is_archive(path) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
         return unpacked(path)
     raise UserError(
-        f"{source}: a dataset must be a folder, an archive ({', '.join(ARCHIVES)}), a COCO file or a data.yaml"
+        f"{without_secrets(source)}: a dataset must be a folder, an archive ({', '.join(ARCHIVES)}), a COCO file "
+        "or a data.yaml"
     )
 
 
@@ -174,8 +177,20 @@ def fetch(url: str) -> Path:
     files, system = _listing(url)
     name = hashlib.sha256(json.dumps([url, files], sort_keys=True).encode()).hexdigest()[:32]
     target = once(cache_dir() / "remote" / name, lambda partial: _download(url, files, system, partial))
-    single = set(files) == {""}
-    return target / PurePosixPath(url).name if single else target
+    return target / _last(url) if set(files) == {""} else target
+
+
+def without_secrets(url: str | Path) -> str:
+    """A URL as it may be shown: without user, password and query, where keys stand."""
+    if not is_url(url):
+        return str(url)
+    parts = urlsplit(str(url))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _last(url: str) -> str:
+    """The name of the file that a URL leads to."""
+    return unquote(PurePosixPath(urlsplit(url).path).name) or "download"
 
 
 def _listing(url: str) -> tuple[dict[str, dict[str, Any]], Any]:
@@ -186,45 +201,73 @@ def _listing(url: str) -> tuple[dict[str, dict[str, Any]], Any]:
         system, root = fsspec.core.url_to_fs(url)
         if hasattr(system, "invalidate_cache"):
             system.invalidate_cache()
-        found = system.find(root, detail=True)
+        web = url.startswith(("http://", "https://"))
+        found = _web_listing(root, system) if web else system.find(root, detail=True)
     except ImportError as error:
         protocol = url.partition("://")[0]
-        hint = ": pip install 'detr-automl[s3]'" if protocol == "s3" else ""
-        raise NotRunnable(f"{url}: {protocol}:// needs a package that is not here{hint} ({error})") from None
+        hint = {"s3": ": pip install 'detr-automl[s3]'"}.get(protocol, "")
+        raise NotRunnable(
+            f"{without_secrets(url)}: {protocol}:// needs a package that is not here{hint} ({error})"
+        ) from None
     except Exception as error:  # every protocol has errors of its own
-        raise UserError(f"{url}: cannot be listed ({type(error).__name__}: {error})") from None
+        reason = str(error).replace(url, without_secrets(url))
+        raise UserError(
+            f"{without_secrets(url)}: cannot be listed ({type(error).__name__}: {reason})"
+        ) from None
     files = {}
     for path, info in found.items():
         below = path.removeprefix(root).lstrip("/")
+        below = unquote(below) if web else below
         if info.get("type") == "file" and not path.endswith("/"):
             tag = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified")
-            files[below] = {"size": int(info["size"] or 0), "tag": str(tag).strip('"'), "path": path}
+            size = info.get("size")  # None where a server does not tell
+            files[below] = {
+                "size": None if size is None else int(size),
+                "tag": str(tag).strip('"'),
+                "path": path,
+            }
     if not files:
-        raise UserError(f"{url}: nothing is there")
+        raise UserError(f"{without_secrets(url)}: nothing is there")
     return files, system
 
 
+def _web_listing(root: str, system: Any) -> dict[str, dict[str, Any]]:
+    """What a web server tells of a file, or of every file of a folder for which it writes a page of links."""
+    info = system.info(root)
+    if info.get("mimetype") != "text/html":
+        return {root: info | {"type": "file"}}
+    paths = [path for path in system.find(root) if "?" not in path]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return {
+            path: info | {"type": "file"}
+            for path, info in zip(paths, pool.map(system.info, paths), strict=True)
+        }
+
+
 def _download(url: str, files: dict[str, dict[str, Any]], system: Any, folder: Path) -> None:
-    _check_size(url, [info["size"] for info in files.values()], folder)
+    _check_size(without_secrets(url), [info["size"] or 0 for info in files.values()], folder)
     for below in files:
-        _check_name(url, below)
-    targets = [folder / (below or PurePosixPath(url).name) for below in files]
+        _check_name(without_secrets(url), below)
+    targets = [folder / (below or _last(url)) for below in files]
     for parent in {target.parent for target in targets}:
         parent.mkdir(parents=True, exist_ok=True)
     try:
         system.get([info["path"] for info in files.values()], [str(target) for target in targets])
         for target, info in zip(targets, files.values(), strict=True):
-            _check_arrived(url, target, info, system)
+            _check_arrived(without_secrets(url), target, info, system)
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{url}: cannot be fetched ({type(error).__name__}: {error})") from None
+        reason = str(error).replace(url, without_secrets(url))
+        raise UserError(
+            f"{without_secrets(url)}: cannot be fetched ({type(error).__name__}: {reason})"
+        ) from None
 
 
 def _check_arrived(url: str, path: Path, info: dict[str, Any], system: Any) -> None:
     """Size, and content where the tag is an MD5. It need not be one (multipart, encrypted buckets), so a file that
     differs is fetched again: damage would hardly strike twice in the same way."""
-    if path.stat().st_size != info["size"]:
+    if info["size"] is not None and path.stat().st_size != info["size"]:
         raise UserError(f"{url}: {path.name} arrived with {path.stat().st_size} of {info['size']} bytes")
     tag = info["tag"].lower()
     if len(tag) != 32 or not set(tag) <= set("0123456789abcdef"):

@@ -106,7 +106,7 @@ def test_no_validation_part_when_none_is_asked_for(kitti: Path, tmp_path: Path) 
     ("file", "text", "message"),
     [
         ("0000/label_2/000001.txt", "Car 1 2 3", "000001.txt:1: a KITTI line must have 15 fields, but got 4"),
-        ("0000/label_2/000001.txt", CAR.replace("587.01", "x"), "000001.txt:1: could not convert"),
+        ("0000/label_2/000001.txt", CAR.replace("587.01", "x"), "must be numbers, but got 'x'"),
         ("0000/label_2/000001.txt", line("Car", 9, 9, 3, 12), "left <= right and top <= bottom must hold"),
         ("0000/label_2/000001.txt", line("Car", 9, 9, float("nan"), 12), "must hold"),
         ("0000/label_2/stray.txt", CAR, "stray.txt: no image of that name"),

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -135,6 +139,41 @@ def test_every_word_for_validation_is_understood(
 )  # fmt: skip
 def test_which_split_a_path_names(path: str, split: str | None) -> None:
     assert split_of(path) == split
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """(a folder, the URL at which a server on loopback shows it)."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_dataset_at_a_web_address(
+    web: tuple[Path, str], tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    folder, url = web
+    written("Roboflow", folder / "set", pictures)
+    made = Path(shutil.make_archive(str(folder / "export"), "zip", folder / "set"))
+    shutil.copy(made, folder / "download")
+    for place in ("export.zip", "export.zip?key=SECRET", "download?key=SECRET", "set", "set/"):
+        assert_same(in_place(f"{url}/{place}"), pictures[1])
+    assert "SECRET" not in in_place(f"{url}/export.zip?key=SECRET").layout
+    data = in_place(f"{url}/set/train/_annotations.coco.json")
+    assert data.layout == "COCO file _annotations.coco.json, 1 split"
+    assert len(seen(data)["train"]) == 6
+    with pytest.raises(UserError, match="cannot be listed") as caught:
+        in_place(f"{url}/gone.zip?key=SECRET")
+    assert "SECRET" not in str(caught.value)
 
 
 # ---- what is there and not read is named --------------------------------------------------------------------------

@@ -1,0 +1,87 @@
+"""Any dataset as folders of our own layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model.actions.export_dataset import write
+from model.cli import app, guarded
+from model.data.layouts import in_place
+from model.errors import UserError
+from tests.model.data import drawn as writers
+from tests.model.data.drawn import LAYOUTS, Drawn, draw, put, seen
+from tests.model.data.test_layouts import assert_same, written
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Drawn]:
+    folder = tmp_path_factory.mktemp("drawn") / "pictures"
+    return folder, draw(folder)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_becomes_ours(name: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    source = written(name, tmp_path / "data", pictures)
+    found = write(str(source), tmp_path / "new/coco", val_share=0)
+    assert found["layout"] == LAYOUTS[name][1]
+    data = in_place(str(tmp_path / "new/coco"))
+    assert data.layout.startswith("COCO by split")
+    assert data.notes == ()
+    assert_same(data, pictures[1], LAYOUTS[name][2], "0a1b2c3d-" if name == "Label Studio" else "")
+
+
+def test_a_validation_set_is_drawn_where_there_is_none(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    source = written("CVAT", tmp_path / "data", pictures)
+    splits = [
+        write(str(source), tmp_path / name, 0.3, seed)["splits"]
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert splits == [{"train": 8, "val": 3}] * 3
+    a, b, c = (seen(in_place(str(tmp_path / name))) for name in "abc")
+    assert a == b != c
+    assert not set(a["train"]) & set(a["val"])
+
+
+def test_pictures_of_one_name_stay_apart(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    first, second = pictures[1]["train"][:2]
+    for folder, picture in (("a", first), ("b", second)):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        (tmp_path / "data" / folder / "x.png").write_bytes((pictures[0] / picture.name).read_bytes())
+    names = iter(("a/x.png", "b/x.png"))
+    put(tmp_path / "data/boxes.json", writers.coco([first, second], lambda _: next(names)))
+    write(str(tmp_path / "data"), tmp_path / "new", val_share=0)
+    assert (tmp_path / "new/train/images/b/x.png").read_bytes() == (pictures[0] / second.name).read_bytes()
+
+
+def test_what_is_missing_is_named_and_nothing_is_written(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    source = written("ours", tmp_path / "data", pictures)
+    (source / "val/images/val_0.png").rename(source / "val/images/val_00.png")
+    with pytest.raises(
+        UserError, match=r"val_0\.png is not in .*; did you mean 'val_00\.png'\? \(1 are missing\)"
+    ):
+        write(str(source), tmp_path / "new")
+    assert not list(tmp_path.glob("*new*"))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/x").touch()
+    with pytest.raises(UserError, match="is not empty"):
+        write(str(source), tmp_path / "new")
+
+
+def test_the_command(
+    tmp_path: Path, pictures: tuple[Path, Drawn], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = written("VOC", tmp_path / "data", pictures)
+    assert guarded(lambda: app(["convert", str(source), str(tmp_path / "new")], standalone_mode=False)) == 0
+    out = capsys.readouterr().out
+    assert "note: read as Pascal VOC, 3 splits" in out
+    assert "6 train, 3 val, 2 test images" in out
+    assert "classes: 1 blue, 2 red car" in out

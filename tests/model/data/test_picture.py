@@ -1,0 +1,90 @@
+"""The page about a dataset: its numbers, its warnings, and that it needs no network."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.data.picture import advice, read, trained_sides, training_scale, write
+from model.spec import default_spec, put
+
+
+def spec_of(**leaves: Any) -> dict[str, Any]:
+    spec = default_spec("train")
+    for name, value in {"dataset.batch_size": 2, **leaves}.items():
+        put(spec, name.replace("__", "."), value)
+    return spec
+
+
+def train_of(demo: Path) -> dict[str, Any]:
+    source = {"image_dir": str(demo / "train/images"), "json_file": str(demo / "train/annotations.json")}
+    return {"dataset.train_data_sources": [source]}
+
+
+def test_the_page_holds_counts_classes_and_sixteen_images(demo: Path, tmp_path: Path) -> None:
+    warnings = write(spec_of(), str(demo), tmp_path / "below/data.html", tmp_path / "work")
+    page = (tmp_path / "below/data.html").read_text()
+    assert len(page) < 3 << 20
+    assert page.count("data:image/jpeg;base64,") == 12  # all there are
+    assert not re.search(r"(src|href)=['\"]?https?:", page)
+    assert "<td>train</td><td>12</td>" in page
+    document = json.loads((demo / "train/annotations.json").read_text())
+    for category in document["categories"]:
+        count = sum(a["category_id"] == category["id"] for a in document["annotations"])
+        assert f"<td>{category['id']} {category['name']}</td><td>{count}</td>" in page
+    assert any("classes of fewer than 10 objects" in line for line in warnings)
+
+
+def test_problems_are_on_the_page_and_markup_is_text(own_demo: Path, tmp_path: Path) -> None:
+    path = own_demo / "train/annotations.json"
+    document = json.loads(path.read_text())
+    document["categories"][0]["name"] = "<script>alert(1)</script>"
+    path.write_text(json.dumps(document))
+    (own_demo / "val/annotations.json").write_text(path.read_text().replace("0001.png", "<b>gone.png"))
+    lines = write(spec_of(), str(own_demo), tmp_path / "data.html", tmp_path / "work")
+    page = (tmp_path / "data.html").read_text()
+    assert any("<b>gone.png is not in" in line for line in lines)
+    assert "&lt;b&gt;gone.png is not in" in page
+    assert "<script>" not in page
+    assert "<h2>Problems</h2>" in page
+
+
+@pytest.mark.parametrize(
+    ("leaves", "side"),
+    [
+        ({"train__input_width": 320, "train__input_height": 160}, (100.0, 50.0)),
+        ({"dataset__augmentation__scales": [320, 640]}, (200.0, 200.0)),
+        ({"dataset__augmentation__scales": [640], "dataset__augmentation__random_resize_max_size": 320}, (100.0, 100.0)),
+    ],
+)  # fmt: skip
+def test_objects_are_measured_at_the_training_size(
+    leaves: dict[str, Any], side: tuple[float, float], demo: Path
+) -> None:
+    split = read(train_of(demo), "train")
+    assert split
+    one = replace(
+        split,
+        boxes_xywh_px=np.array([[0, 0, 20, 20]]),
+        owner=np.array([0]),
+        labels=np.array([1]),
+        sizes=np.array([[64.0, 64.0]]),
+    )
+    assert trained_sides(one, training_scale(spec_of(**leaves)))[0] == pytest.approx(side)
+
+
+def test_small_and_rare_objects_are_named(demo: Path) -> None:
+    split = read(train_of(demo), "train")
+    assert split
+    split.boxes_xywh_px[:3, 2:] = 1
+    lines = advice(
+        [split],
+        {1: "circle", 2: "square", 3: "triangle"},
+        spec_of(train__input_width=128, train__input_height=128),
+    )
+    assert any("3 objects" in line and "smaller than 8 px at the training size" in line for line in lines)
