@@ -61,6 +61,11 @@ DATASET = (
     Param("dataset.quant_calibration_data_sources", "collection", SOURCE, "Images that calibrate quantization.", automl=False),
     Param("dataset.num_classes", "int", 91, "Largest category id + 1: labels are raw category ids and there is no background logit.", 1, INF, math_cond=">0"),
     Param("dataset.eval_class_ids", "list", [1], "Category ids that count in validation and evaluation; null or empty: all.", item="int", nullable=True, automl=False),
+    Param("dataset.strict", "bool", False, "Refuse data that would be mended: empty boxes, boxes beyond the border or there twice, copies of an image in two splits. Ours."),
+    Param("dataset.mended_share", "float", 0.05, "Share of a file's boxes that may be mended (each kind is counted and said); one always may. Ours.", 0.0, 1.0),
+    Param("dataset.allow_leaks", "bool", False, "Keep validation and test images that are training images too; else they are left out, and named. Ours."),
+    Param("dataset.match_classes_by_name", "bool", False, "Sources that give the same class another category id are brought to the training set's ids by name; else refused. Ours."),
+    Param("dataset.max_image_pixels", "int", 178956970, "Images of more pixels (width times height) are refused, as a guard against files that unpack to fill the memory. Ours.", 1, INF),
     Param("dataset.batch_size", "int", 4, "Images per step and process.", 1, INF, automl=True),
     Param("dataset.workers", "int", 8, "Loader processes per rank; never more than the machine has cores.", 1, INF, automl=True),
     Param("dataset.pin_memory", "bool", True, "Page-locked host memory for copies to a GPU."),
@@ -96,7 +101,7 @@ MODEL = (
     Param("model.dec_n_points", "int", 4, "Sampling points per head and level in the decoder.", 1),
     Param("model.dropout_ratio", "float", 0.3, "Dropout in the transformer (the paper uses 0.1).", 0.0, 1.0),
     Param("model.num_queries", "int", 300, "Object queries Q.", 100, 900, parent_param=True, automl=True, search={"low": 150, "high": 900, "log": True}),
-    Param("model.num_select", "int", 300, "Detections kept per image: the best scores over queries and classes; < num_queries * num_classes.", 1, 1000, depends_on="model.num_queries", automl=True, search={"low": 100, "high": 900, "log": True}),
+    Param("model.num_select", "int", 300, "Detections kept per image: the best scores over queries and classes; <= num_queries * num_classes.", 1, 1000, depends_on="model.num_queries", automl=True, search={"low": 100, "high": 900, "log": True}),
     Param("model.with_box_refine", "bool", True, "Each decoder layer refines the boxes of the one before."),
     Param("model.two_stage", "bool", False, "Queries start at the encoder's best cells, not at learned points (paper, A.4); needs model.with_box_refine. Ours."),
     Param("model.mixed_selection", "bool", False, "With model.two_stage: positions from the encoder, contents learned (DINO, arXiv:2203.03605). Ours.", active_when={"model.two_stage": [True]}),
@@ -300,6 +305,11 @@ PARAMETERS: tuple[Param, ...] = (
     *DATASET, *MODEL, *TRAIN, *QUANTIZE, *COMMON, *EVALUATE, *INFERENCE, *EXPORT, *GEN_TRT_ENGINE,
 )
 # fmt: on
+
+
+def default_of(name: str) -> Any:
+    """The default of one parameter."""
+    return next(p.default for p in PARAMETERS if p.name == name)
 
 
 def of_action(action: str) -> tuple[Param, ...]:
