@@ -101,7 +101,7 @@ MODEL = (
     Param("model.dec_n_points", "int", 4, "Sampling points per head and level in the decoder.", 1),
     Param("model.dropout_ratio", "float", 0.3, "Dropout in the transformer (the paper uses 0.1).", 0.0, 1.0),
     Param("model.num_queries", "int", 300, "Object queries Q.", 100, 900, parent_param=True, automl=True, search={"low": 150, "high": 900, "log": True}),
-    Param("model.num_select", "int", 300, "Detections kept per image: the best scores over queries and classes; <= num_queries * num_classes.", 1, 1000, depends_on="model.num_queries", automl=True, search={"low": 100, "high": 900, "log": True}),
+    Param("model.num_select", "int", 300, "Detections kept per image: the best scores over queries and classes; < num_queries * num_classes, of one class at most num_queries.", 1, 1000, depends_on="model.num_queries", automl=True, search={"low": 100, "high": 900, "log": True}),
     Param("model.with_box_refine", "bool", True, "Each decoder layer refines the boxes of the one before."),
     Param("model.two_stage", "bool", False, "Queries start at the encoder's best cells, not at learned points (paper, A.4); needs model.with_box_refine. Ours."),
     Param("model.mixed_selection", "bool", False, "With model.two_stage: positions from the encoder, contents learned (DINO, arXiv:2203.03605). Ours.", active_when={"model.two_stage": [True]}),
