@@ -88,7 +88,9 @@ def check_class_ids(data: CocoData, class_ids: Sequence[int] | None) -> list[int
         raise UserError(
             f"dataset.eval_class_ids: {unknown} are no categories of the data, which have {known}; null means all"
         )
-    return sorted({int(c["id"]) for c in data.categories if outside_id(c) in class_ids}) if class_ids else None
+    return (
+        sorted({int(c["id"]) for c in data.categories if outside_id(c) in class_ids}) if class_ids else None
+    )
 
 
 def summarise(evaluation: Evaluation, categories: Sequence[int]) -> dict[str, Any]:

@@ -220,8 +220,8 @@ EVALUATE = (
 INFERENCE = (
     *_devices("inference"),
     Param("inference.conf_threshold", "float", None, "Detections below this score are not written. null: the model file's own, the best F1 on validation; 0.5 where it has none.", nullable=True, actions=("inference",)),
-    Param("inference.input_height", "int", 640, "Height in px that images are resized to.", 32, nullable=True, actions=("inference",)),
-    Param("inference.input_width", "int", 640, "Width in px that images are resized to.", 32, nullable=True, actions=("inference",)),
+    Param("inference.input_height", "int", None, "Height in px that images are resized to, with input_width; null: as the file fixes it, or the model was validated.", 32, nullable=True, actions=("inference",)),
+    Param("inference.input_width", "int", None, "Width in px that images are resized to; null: see input_height.", 32, nullable=True, actions=("inference",)),
     Param("inference.color_map", "collection", {}, "Class name -> colour of its boxes; a class not named gets a fixed colour of its own.", automl=False, actions=("inference",)),
     Param("inference.outline_width", "int", 3, "Line width of drawn boxes in px.", 1, actions=("inference",)),
     Param("inference.is_internal", "bool", False, "Write results into one folder per image folder.", actions=("inference",)),

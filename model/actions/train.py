@@ -53,6 +53,7 @@ def _fit(spec: Spec, folder: Path) -> dict[str, Any]:
     import torch
 
     import model.checkpoint as ckpt
+    from model import resume as resuming
     from model import start
     from model.data.module import DataModule
     from model.lightning import DetectorModule, EpochRecorder, freeze
@@ -78,7 +79,10 @@ def _fit(spec: Spec, folder: Path) -> dict[str, Any]:
     trainer = build_trainer(spec, [] if train["is_dry_run"] else [EpochRecorder(folder, spec)])
     resume = train["resume_training_checkpoint_path"] or None
     if resume:
-        ckpt.check_spec(ckpt.load(resume, spec["encryption_key"]), spec, resume)
+        recorded = ckpt.load(resume, spec["encryption_key"])
+        resuming.check(recorded, spec, data.classes, resume)
+        for line in resuming.new_rates(recorded, spec):
+            print(f"resumed with {line}")
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     except torch.cuda.OutOfMemoryError as error:

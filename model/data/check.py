@@ -48,7 +48,9 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
         if not problems:
             sources = _written(sources, parts, changed, work_dir)
             found["fill"] = _fill(sources, parts, table)
-            found["replace"] = {k: v for k, v in found["fill"].items() if any(f".{s}_data" in k for s in changed)}
+            found["replace"] = {
+                k: v for k, v in found["fill"].items() if any(f".{s}_data" in k for s in changed)
+            }
         found["facts"] = _facts(parts, table)
     return found | {"problems": problems.lines(), "warnings": problems.notes}
 
@@ -116,7 +118,9 @@ def _settled(parts: Parts, spec: Mapping[str, Any], problems: Problems) -> tuple
         if before and not after and split == "val":
             problems.add("leak", f"every validation image is a training image: {OTHER_IMAGES}")
         elif before and not after:
-            problems.note(f"every test image stands in another split, so nothing is scored on them: {OTHER_IMAGES}")
+            problems.note(
+                f"every test image stands in another split, so nothing is scored on them: {OTHER_IMAGES}"
+            )
     note_near_copies(clean, problems)
     return clean, changed
 
@@ -130,7 +134,9 @@ def split_train(parts: Sequence[Part], seed: int, problems: Problems) -> tuple[l
     for part in parts:
         names = [c["name"] for c in part.document.categories]
         plain = ~part.document.crowd
-        columns = zip(part.document.owner[plain].tolist(), part.document.category[plain].tolist(), strict=True)
+        columns = zip(
+            part.document.owner[plain].tolist(), part.document.category[plain].tolist(), strict=True
+        )
         for image, category in columns:
             shown[start + image].add(names[category])
         start += len(part.paths)
@@ -139,7 +145,9 @@ def split_train(parts: Sequence[Part], seed: int, problems: Problems) -> tuple[l
     groups = groups_of(paths, digests)
     held = held_out(classes, groups, seed)
     if not held.any():
-        problems.add("split", "no image can be held out for validation: all are versions of one; give a val folder")
+        problems.add(
+            "split", "no image can be held out for validation: all are versions of one; give a val folder"
+        )
     together = f", copies and versions of a photo together ({len(set(groups))} groups)"
     text = f"no validation set: {held.sum()} of the {len(paths)} training images, drawn by train.seed"
     problems.note(f"{text}, are held out for it" + (together if len(set(groups)) < len(paths) else ""))
@@ -226,7 +234,9 @@ def _written(sources: Sources, parts: Parts, changed: set[str], work_dir: Path) 
         for n, (source, part) in enumerate(zip(origin, parts[split], strict=True)):
             path = work_dir / f"{split}_split_{n}.json"
             folder = stage(source["image_dir"])
-            names = [str(p.relative_to(folder) if p.is_relative_to(folder) else p.resolve()) for p in part.paths]
+            names = [
+                str(p.relative_to(folder) if p.is_relative_to(folder) else p.resolve()) for p in part.paths
+            ]
             replace(part.document, file_names=names).write(path)
             if len(part.paths):
                 written[split].append({"image_dir": source["image_dir"], "json_file": str(path)})

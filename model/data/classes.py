@@ -98,9 +98,14 @@ class Table:
             return self._add(i if i not in self.names else self._free(), name, where)
         elif boxes and not (counted and i not in counted):
             known = ", ".join(f"{shown(k)} {v}" for k, v in list(self.names.items())[:20])
-            problems.add("class", f"{where}: category {shown(i)} ({name}) is not in the training set, which has {known}")
+            problems.add(
+                "class",
+                f"{where}: category {shown(i)} ({name}) is not in the training set, which has {known}",
+            )
         elif boxes:
-            problems.note(f"{where}: category {shown(i)} ({name}) is unknown and does not count; its boxes are left out")
+            problems.note(
+                f"{where}: category {shown(i)} ({name}) is unknown and does not count; its boxes are left out"
+            )
         return None
 
     def _both(self, i: Any, name: str, where: str) -> str:

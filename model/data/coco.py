@@ -43,7 +43,9 @@ class CocoData:
     areas: np.ndarray  # [T] float64, px^2
     categories: list[dict[str, Any]]  # [{"id": label, "name"[, "category_id"]}], by label
     source: np.ndarray  # [N] int16, which of several sources an image is from
-    image_keys: np.ndarray = field(default_factory=lambda: np.zeros(0, "S1"))  # [N] bytes, the files' own ids as
+    image_keys: np.ndarray = field(
+        default_factory=lambda: np.zeros(0, "S1")
+    )  # [N] bytes, the files' own ids as
     # JSON, where they are no whole numbers; else [0]
     notes: tuple[str, ...] = ()  # what was mended
 
@@ -248,9 +250,7 @@ def _arrays(part: Part, labels: list[int], source: int) -> dict[str, np.ndarray]
     }
 
 
-def _join(
-    parts: list[dict[str, np.ndarray]], ids: list[Any], categories: list[dict[str, Any]]
-) -> CocoData:
+def _join(parts: list[dict[str, np.ndarray]], ids: list[Any], categories: list[dict[str, Any]]) -> CocoData:
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     starts = np.concatenate([[0], np.cumsum(columns.pop("counts"))]).astype(np.int64)
     arrays: dict[str, Any] = columns | _image_ids(ids)

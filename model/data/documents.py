@@ -159,7 +159,9 @@ def decode(path: Path, kind: Any) -> Any:
     """The JSON file as `kind`. A byte order mark is no damage; depth and size are bounded. Raises `UserError`."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: {path.stat().st_size} bytes are more than the {MAX_BYTES} that are read")
+            raise UserError(
+                f"{path}: {path.stat().st_size} bytes are more than the {MAX_BYTES} that are read"
+            )
         raw = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such annotation file") from None
@@ -273,7 +275,9 @@ class _Reader:
         if value is UNSET:
             self.problems.add(f"keys {section}", f"{self.where}: {section}[{n}] lacks {key}")
         else:
-            name = f"{section}[{n}]" + (f" (id {shown(row.id)})" if row.id is not UNSET and key != "id" else "")
+            name = f"{section}[{n}]" + (
+                f" (id {shown(row.id)})" if row.id is not UNSET and key != "id" else ""
+            )
             self.problems.add(
                 f"type {key}", f"{self.where}: {name}: {key} must be {must}, but got {shown(value)}"
             )
@@ -307,7 +311,9 @@ class _Reader:
         as_text = {str(value): value for value in known} if (found < 0).any() else {}
         for n in np.flatnonzero(found < 0).tolist():
             value, what = getattr(rows[n], key), f"annotation {shown(rows[n].id)}"
-            hint = f"; {shown(as_text[str(value)])} is there, of another type" if str(value) in as_text else ""
+            hint = (
+                f"; {shown(as_text[str(value)])} is there, of another type" if str(value) in as_text else ""
+            )
             if key == "image_id":
                 text = f"{what} belongs to image {shown(value)}, which is not there{hint}"
             else:
@@ -326,7 +332,11 @@ class _Reader:
         found = np.zeros((len(rows), 2), np.int64)
         for column, key in enumerate(("height", "width")):
             values = [getattr(row, key) for row in rows]
-            if set(map(type, values)) <= {int} and max(values, default=0) < 1 << 31 and min(values, default=1) > 0:
+            if (
+                set(map(type, values)) <= {int}
+                and max(values, default=0) < 1 << 31
+                and min(values, default=1) > 0
+            ):
                 found[:, column] = values
                 continue
             for n, value in enumerate(values):

@@ -14,7 +14,15 @@ from model.parameters import default_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # of what is written
 # What Pillow raises for damaged files.
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, OverflowError, MemoryError, Image.DecompressionBombError)
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    Image.DecompressionBombError,
+)
 MAX_PIXELS = int(default_of("dataset.max_image_pixels"))
 # Documents and drawings that Pillow would hand to other programs.
 NO_PICTURES = ("EPS", "PDF", "WMF", "FPX", "MPEG", "GRIB", "HDF5", "BUFR", "FITS", "STUB")
@@ -74,13 +82,17 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 def images_in(folder: Path) -> Iterator[Path]:
     """Every image at any depth, in order of the names; hidden files, such as macOS's `._` companions, are none."""
-    known = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
     for path in sorted(folder.rglob("*")):
         below = path.relative_to(folder).parts
         if any(part.startswith(".") or part == "__MACOSX" for part in below) or not path.is_file():
             continue
-        if path.suffix.lower() in known or _is_image(path):
+        if is_image_name(path) or _is_image(path):
             yield path
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether the suffix is one of an image's."""
+    return Image.registered_extensions().get(path.suffix.lower()) in FORMATS
 
 
 def _is_image(path: Path) -> bool:

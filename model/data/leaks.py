@@ -45,7 +45,9 @@ def _say(
 ) -> None:
     if not copies:
         return
-    named = listed([f"{path} is also {NAMES[other]} image {twin}" for path, (other, twin) in copies.items()], 3)
+    named = listed(
+        [f"{path} is also {NAMES[other]} image {twin}" for path, (other, twin) in copies.items()], 3
+    )
     count = f"{len(copies)} {NAMES[split]} image{'s' if len(copies) > 1 else ''}"
     if strict:
         problems.add("leak", f"{count} stand in another split, which dataset.strict refuses: {named}")
@@ -64,7 +66,9 @@ def note_near_copies(parts: Mapping[str, Sequence[Part]], problems: Problems) ->
             if pairs := _alike(here[1], there[1]):
                 a, b = pairs[0]
                 text = f"look like {NAMES[other]} images (the first: {here[0][a]}, {there[0][b]})"
-                problems.note(f"{len(pairs)} {NAMES[split]} images {text}; scores on them say little. They stay")
+                problems.note(
+                    f"{len(pairs)} {NAMES[split]} images {text}; scores on them say little. They stay"
+                )
 
 
 def _likenesses(parts: Sequence[Part]) -> tuple[list[str], np.ndarray]:

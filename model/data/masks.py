@@ -33,7 +33,9 @@ def _around_polygons(polygons: list[Any]) -> list[float] | None:
 
 
 def _around_runs(size: Any, counts: Any) -> list[float] | None:
-    whole = isinstance(size, list) and len(size) == 2 and all(type(v) is int and 0 < v < 1 << 31 for v in size)
+    whole = (
+        isinstance(size, list) and len(size) == 2 and all(type(v) is int and 0 < v < 1 << 31 for v in size)
+    )
     runs = unpacked(counts) if isinstance(counts, str) else counts
     if not whole or not isinstance(runs, list) or not all(type(v) is int and 0 <= v < 1 << 40 for v in runs):
         return None

@@ -30,7 +30,9 @@ class Rules:
 
     @classmethod
     def of(cls, spec: Mapping[str, Any]) -> Rules:
-        return cls(*(get(spec, f"dataset.{n}", default_of(f"dataset.{n}")) for n in ("strict", "mended_share")))
+        return cls(
+            *(get(spec, f"dataset.{n}", default_of(f"dataset.{n}")) for n in ("strict", "mended_share"))
+        )
 
 
 def mend(document: Document, rules: Rules, problems: Problems) -> Document:

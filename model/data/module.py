@@ -157,7 +157,11 @@ class DataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if hasattr(self, "train_data"):
             return
-        dataset, options, kind = self.spec["dataset"], Options.of(self.spec), self.spec["dataset"]["dataset_type"]
+        dataset, options, kind = (
+            self.spec["dataset"],
+            Options.of(self.spec),
+            self.spec["dataset"]["dataset_type"],
+        )
         self.train_data = load_sources(dataset["train_data_sources"], kind, options)
         self.classes = self.train_data.categories
         self.val_data = load_sources(
@@ -169,7 +173,9 @@ class DataModule(pl.LightningDataModule):
         _check_something_is_left(self.val_data, dataset["eval_class_ids"], "validate with")
         top = int(np.max(self.train_data.labels))
         if top >= dataset["num_classes"]:
-            what = "category id" if outside_ids(self.classes)[top] == top else "label of the renumbered classes"
+            what = (
+                "category id" if outside_ids(self.classes)[top] == top else "label of the renumbered classes"
+            )
             raise UserError(
                 f"dataset.num_classes must be above the largest {what} {top}, but got {dataset['num_classes']}"
             )

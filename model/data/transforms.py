@@ -8,7 +8,8 @@ beside this one), but that a crop begins and ends at a whole pixel of the origin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,6 +165,13 @@ def visible(boxes_xyxy_px: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarr
         inside = np.stack([1 - inside[:, 2], inside[:, 1], 1 - inside[:, 0], inside[:, 3]], axis=1)
     cxcywh = np.concatenate([(inside[:, :2] + inside[:, 2:]) / 2, inside[:, 2:] - inside[:, :2]], axis=1)
     return cxcywh.astype(np.float32), keep
+
+
+def usual_size(spec: Mapping[str, Any], sizes: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """(H, W) px at which most images of these (H, W) are validated; the first of several that are as many."""
+    transform = EvalTransform(spec, exact_size(spec, "train"))
+    counts = Counter(transform.size(int(h), int(w)) for h, w in sizes)
+    return max(counts, key=lambda size: counts[size]) if counts else None
 
 
 def max_pixels(spec: Mapping[str, Any]) -> int:

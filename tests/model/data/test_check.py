@@ -75,7 +75,10 @@ CASES: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (lambda d: d["annotations"][0].update(iscrowd=2), "iscrowd must be 0, 1, true or false, but got 2"),
     (lambda d: d["annotations"][0].update(area="12"), "area must be a number from 0, but got '12'"),
     (lambda d: d["annotations"][0].update(area=-1), "area must be a number from 0, but got -1"),
-    (lambda d: d["annotations"][0].update(image_id=[1]), "image_id must be an integer, a number or a text, but got [1]"),
+    (
+        lambda d: d["annotations"][0].update(image_id=[1]),
+        "image_id must be an integer, a number or a text, but got [1]",
+    ),
     (lambda d: d["annotations"][0].update(image_id=None), "image_id must be an integer"),
     (lambda d: d["annotations"].insert(3, 7), "annotations[3] must be an object, but got int"),
     (lambda d: d["annotations"][0].pop("bbox"), "annotations[0] lacks bbox"),
