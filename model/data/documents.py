@@ -234,7 +234,8 @@ class _Reader:
         self.stop()
         images, doubles = self.unique("images", rows.images)
         categories, double_categories = self.unique("categories", rows.categories)
-        self.names(rows.images)
+        self.names("images", rows.images, "file_name", "the name of a file")
+        self.names("categories", rows.categories, "name", "a text that can be written")
         self.stop()
         owner = self.index("annotations", rows.annotations, "image_id", images)
         category = self.index("annotations", rows.annotations, "category_id", categories)
@@ -322,10 +323,11 @@ class _Reader:
             self.problems.add(key, f"{self.where}: {text}")
         return found
 
-    def names(self, rows: Sequence[ImageRow]) -> None:
+    def names(self, section: str, rows: Sequence[Any], key: str, must: str) -> None:
         for n, row in enumerate(rows):
-            if not row.file_name or "\0" in row.file_name or not _encodable(row.file_name):
-                self.say("images", n, row, "file_name", "the name of a file")
+            name = getattr(row, key)
+            if not name.strip() or "\0" in name or not _encodable(name):
+                self.say(section, n, row, key, must)
 
     def sizes(self, rows: Sequence[ImageRow]) -> np.ndarray:
         """[N, 2] int64 (H, W); 0 where one is missing, null, 0 or -1, as tools write that do not know it."""
