@@ -124,7 +124,11 @@ def one_box(row: dict[str, Any], order: dict[Any, int], names: dict[Any, str]) -
 
 
 def polygon_box(mask: Any) -> list[float]:
-    if not isinstance(mask, list) or not mask or not all(isinstance(p, list) and p and len(p) % 2 == 0 for p in mask):
+    if (
+        not isinstance(mask, list)
+        or not mask
+        or not all(isinstance(p, list) and p and len(p) % 2 == 0 for p in mask)
+    ):
         raise Refused("mask")
     points = [number(v) for polygon in mask for v in polygon]
     xs, ys = points[0::2], points[1::2]
