@@ -213,7 +213,9 @@ def _devices(action: str) -> tuple[Param, ...]:
 EVALUATE = (
     *_devices("evaluate"),
     Param("evaluate.conf_threshold", "float", 0.0, "Detections below this score are not counted.", actions=("evaluate",)),
-    Param("evaluate.input_height", "int", None, "With input_width: images are resized to exactly this size. null: short side test_random_resize.", 1, nullable=True, actions=("evaluate",)),
+    Param("evaluate.split", "categorical", "test", "Which set is scored: dataset.test_data_sources or dataset.val_data_sources. Ours.", enum=("test", "val"), actions=("evaluate",)),
+    Param("evaluate.beside", "string", "", "A second model file (.pth or .onnx) that is scored on the same images; a difference of more than 0.005 mAP is said. Ours.", actions=("evaluate",)),
+    Param("evaluate.input_height", "int", None, "With input_width: images are resized to exactly this size. null: as the file fixes it, or the model was validated (train.input_*, else short side test_random_resize).", 1, nullable=True, actions=("evaluate",)),
     Param("evaluate.input_width", "int", None, "With input_height: exact width.", 1, nullable=True, actions=("evaluate",)),
 )
 
@@ -236,8 +238,8 @@ EXPORT = (
     _export("checkpoint", "string", MANDATORY, "The .pth file to export."),
     _export("onnx_file", "string", MANDATORY, "The .onnx file to write; must not exist yet."),
     _export("results_dir", "string", "", "Where this action writes; empty: <results_dir>/export."),
-    _export("input_height", "int", 640, "Height in px of the graph's input.", 32),
-    _export("input_width", "int", 640, "Width in px of the graph's input.", 32),
+    _export("input_height", "int", None, "Height in px of the graph's input; null, with input_width: the size that most images had when the model was validated.", 32, nullable=True),
+    _export("input_width", "int", None, "Width in px of the graph's input; null: see input_height.", 32, nullable=True),
     _export("input_channel", "ordered_int", 3, "Channels of the graph's input.", minimum=1, enum=(1, 3)),
     _export("batch_size", "int", -1, "Batch of the graph; -1: dynamic.", -1),
     _export("opset_version", "int", 17, "ONNX opset of the file, checked after writing.", 1),

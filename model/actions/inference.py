@@ -69,7 +69,7 @@ def run(spec: Spec) -> dict[str, Any]:
 
 def _tell(status: Status, unread: list[str], done: int, objects: int) -> None:
     """Close status.json. Raises with the files that could not be read."""
-    kpi = {"images": done, "objects": objects}
+    kpi: dict[str, float] = {"images": done, "objects": objects}
     if not unread:
         status.write("SUCCESS", "Inference finished.", kpi)
         return
@@ -97,8 +97,8 @@ class Picture:
 
 
 def find_images(sources: list[str] | str, by_source: bool = False) -> list[Picture]:
-    """Every image in folders, archives, URLs and single files, or in the one that is given; with `by_source` results go to a folder per source.
-    No two images share a result file. Raises `UserError` for no image."""
+    """Every image in folders, archives, URLs and single files, or in the one that is given; with `by_source` results
+    go to a folder per source. No two images share a result file. Raises `UserError` for no image."""
     from model.data.images import images_in, is_image_name
     from model.data.sources import is_archive, is_url, stage, stage_file
 

@@ -12,19 +12,19 @@ import numpy as np
 
 from model.data.classes import Table
 from model.data.coco import Options, Part, read_part
+from model.data.layouts import find_data
 from model.data.leaks import leave_out_copies, note_near_copies
 from model.data.problems import Problems, listed
-from model.data.sources import is_archive, is_url, stage
+from model.data.sources import is_url, stage
 from model.data.splits import groups_of, held_out
+from model.data.tree import SPLITS, Sources
 from model.errors import UserError
 from model.spec import get
 
-SPLITS = ("train", "val", "test")
 DIM = 1 / 8  # images that use less of the range of 16 bits look black
 
 OTHER_IMAGES = "give other images, or set dataset.allow_leaks=true to keep them"
 
-Sources = dict[str, list[dict[str, str]]]
 Parts = dict[str, list[Part]]
 
 
@@ -32,14 +32,16 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
     """Look at the data of a train spec, or of `data_dir` where the spec names none.
 
     Returns {"fill": {dotted leaf: value that the data determine}, "replace": {dotted leaf: value that holds whoever
-    set it}, "facts": {"train" | "val" | "test": {"images", "boxes"}, "classes": [{"id", "name", "train_boxes"}]},
-    "problems": [...], "warnings": [...]}. Without a validation set a seeded fifth of the training images becomes one.
-    Splits that are not what their files say, for copies were left out or the training set was parted, are written to
+    set it}, "facts": {"train" | "val" | "test": {"images", "boxes"}, "classes": [{"id", "name", "train_boxes"}],
+    "layout": in words}, "problems": [...], "warnings": [...]}. Without a validation set a seeded fifth of the training
+    images becomes one. Splits that are not what their files say, for copies were left out or the training set was parted, are written to
     `work_dir` as COCO files, which "fill" and "replace" name.
     """
-    sources, problems = find_sources(spec, data_dir), Problems()
+    data, problems = find_data(spec, data_dir), Problems()
+    sources, problems.notes = data.sources, list(data.notes)
     parts = _read(sources, Options.of(spec), problems)
-    found: dict[str, Any] = {"fill": {}, "replace": {}, "facts": {}}
+    layout = {"layout": data.layout} if data.layout else {}
+    found: dict[str, Any] = {"fill": {}, "replace": {}, "facts": layout}
     if not problems:
         table = _classes(parts, spec, problems)
     if not problems:
@@ -51,7 +53,7 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
             found["replace"] = {
                 k: v for k, v in found["fill"].items() if any(f".{s}_data" in k for s in changed)
             }
-        found["facts"] = _facts(parts, table)
+        found["facts"] = _facts(parts, table) | layout
     return found | {"problems": problems.lines(), "warnings": problems.notes}
 
 
@@ -273,49 +275,3 @@ def _absolute(source: Mapping[str, str]) -> dict[str, str]:
         key: str(Path(value).resolve()) if value and not is_url(value) else value
         for key, value in source.items()
     }
-
-
-# ---- where data lie ---------------------------------------------------------------------------------------------
-
-
-def find_sources(spec: Mapping[str, Any], data_dir: str | None) -> dict[str, list[dict[str, str]]]:
-    """{"train", "val", "test": [{"image_dir", "json_file"}]}: what the spec names, else what `data_dir` holds.
-
-    Raises `UserError` when there is no training set in either.
-    """
-    found: dict[str, list[dict[str, str]]] = {}
-    root = None if data_dir is None else stage(data_dir) if is_url(data_dir) else Path(data_dir)
-    for split in SPLITS:
-        named = get(spec, f"dataset.{split}_data_sources") or []
-        listed = [named] if isinstance(named, Mapping) else list(named)
-        found[split] = [dict(s) for s in listed if s.get("json_file") or s.get("image_dir")]
-        if not found[split] and root:
-            found[split] = in_folder(root, split)
-    if not found["train"]:
-        raise UserError(
-            f"no training data: {data_dir} must hold train/annotations.json and train/images/ (or images.tar.gz)"
-            if data_dir
-            else "no training data: give --data DIR or dataset.train_data_sources"
-        )
-    return found
-
-
-def in_folder(data_dir: Path, split: str) -> list[dict[str, str]]:
-    """The source in DIR/<split>/, if that is there. Raises `UserError` for half a source."""
-    if not data_dir.is_dir():
-        raise UserError(f"--data {data_dir}: no such folder")
-    folder = data_dir / split
-    if not folder.is_dir():
-        return []
-    json_file = folder / "annotations.json"
-    if not json_file.is_file():
-        has = ", ".join(sorted(p.name for p in folder.iterdir())[:8])
-        raise UserError(f"{json_file}: no such annotation file ({folder} has {has or 'nothing'})")
-    if (folder / "images").is_dir():
-        return [{"image_dir": str(folder / "images"), "json_file": str(json_file)}]
-    archives = sorted(p for p in folder.iterdir() if is_archive(p))
-    if len(archives) > 1:
-        raise UserError(
-            f"{folder}: several archives ({', '.join(p.name for p in archives)}); keep one, or name it in the spec"
-        )
-    return [{"image_dir": str(archives[0] if archives else folder), "json_file": str(json_file)}]

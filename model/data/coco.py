@@ -18,9 +18,11 @@ import numpy as np
 
 from model.data.classes import Table
 from model.data.documents import Document, read
+from model.data.documents import as_it_is as read_json  # noqa: F401
 from model.data.images import MAX_PIXELS
-from model.data.looks import Look, look_at, paths_of
+from model.data.looks import Look, look_at
 from model.data.mending import Rules, mend
+from model.data.paths import explain, find_images
 from model.data.problems import Problems, shown
 from model.data.sources import cache_dir, digest, once, stage, stage_file
 from model.errors import UserError
@@ -110,12 +112,6 @@ class Options:
         return cls(Rules.of(spec), by_name, int(get(spec, "dataset.max_image_pixels", MAX_PIXELS)))
 
 
-def find_image(folder: Path, name: str) -> Path:
-    """Where a file name of the annotations lies: in the folder, or in its `images/`."""
-    direct = folder / name
-    return direct if direct.exists() or not (folder / "images" / name).exists() else folder / "images" / name
-
-
 def read_part(
     source: Mapping[str, str], options: Options, problems: Problems, decode: bool = False
 ) -> Part | None:
@@ -128,7 +124,7 @@ def read_part(
         problems.add("empty", f"{where}: it has no images")
     if not len(document.category):
         problems.add("empty", f"{where}: it has no boxes")
-    paths = paths_of([(folder, document.file_names)])
+    paths = find_images(folder, document.file_names)
     looks = look_at(paths, decode, options.max_pixels)
     for n, (path, found) in enumerate(zip(paths, looks, strict=True)):
         if problem := _file_problem(document, n, path, folder, found):
@@ -144,7 +140,7 @@ def _file_problem(
     """(kind, what is wrong) with the file of image n."""
     name, (height, width) = document.file_names[n], document.sizes[n].tolist()
     if found.problem and not _is_file(path):
-        return "missing file", f"{name} is not in {folder}"
+        return "missing file", f"{shown(name)[1:-1]} is not in {folder}{explain(folder, name)}"
     if found.problem:
         return "unreadable", found.problem
     if not height or found.size == (width, height):

@@ -47,6 +47,7 @@ class AnnotationRow(Struct, gc=False):
 class CategoryRow(Struct, gc=False):
     id: Any = UNSET
     name: Any = UNSET
+    supercategory: Any = UNSET
 
 
 class Rows(Struct):
@@ -152,6 +153,29 @@ def read(path: str | Path, problems: Problems) -> Document | None:
         return None
 
 
+def as_it_is(path: str | Path) -> dict[str, Any]:
+    """The file's content with every field that it has, after `read` found nothing wrong with it. Raises `UserError`."""
+    problems = Problems()
+    read(path, problems)
+    problems.refuse()
+    document = decode(stage_file(path), dict[str, Any])
+    none = placeholder(msgspec.convert(document, Rows))
+    rows = document["categories"]
+    return document | {"categories": [row for row in rows if none is None or row["id"] != none]}
+
+
+def placeholder(rows: Rows) -> Any:
+    """The id of the category 0 that Roboflow puts above all classes, None when there is none: it has no boxes, and the
+    others name it, or themselves, as what they belong to."""
+    first = next((row for row in rows.categories if row.id == 0), None)
+    others = [row for row in rows.categories if row is not first]
+    if first is None or not others or first.supercategory not in ("none", "", None, UNSET):
+        return None
+    if not all(row.supercategory in (first.name, row.name) for row in others):
+        return None
+    return None if any(row.category_id == 0 for row in rows.annotations) else 0
+
+
 # ---- from bytes to rows -----------------------------------------------------------------------------------------
 
 
@@ -234,6 +258,7 @@ class _Reader:
         self.stop()
         images, doubles = self.unique("images", rows.images)
         categories, double_categories = self.unique("categories", rows.categories)
+        categories.pop(placeholder(rows), None)
         self.names("images", rows.images, "file_name", "the name of a file")
         self.names("categories", rows.categories, "name", "a text that can be written")
         self.stop()

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -178,17 +178,3 @@ def _white_of(image: Image.Image) -> float:
     values = np.asarray(image, dtype=np.float32)
     top = float(np.max(values)) if values.size else 0.0
     return top / white(image.mode, values)
-
-
-def paths_of(sources: Iterable[tuple[Path, Sequence[str]]]) -> list[Path]:
-    """Where each file name of (folder, names) lies; a name that no file can have lies nowhere."""
-    from model.data.coco import find_image
-
-    found = []
-    for folder, names in sources:
-        for name in names:
-            try:
-                found.append(find_image(folder, name))
-            except (OSError, ValueError):
-                found.append(folder / "_")
-    return found
