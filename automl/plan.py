@@ -241,5 +241,6 @@ def _read_data(
     found = inspect(merged.spec, data, work_dir=work_dir)
     if found["problems"]:
         raise UserError("\n".join(found["problems"]))
-    filled = merged.fill(found["fill"], "data")
+    filled = merged.fill(found["fill"], "data") | found.get("replace", {})
+    merged.overlay(spec.nest(found.get("replace", {})), "data")  # what the check had to write anew
     return found["facts"], filled, list(found["warnings"])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from model.coco_evaluation import IOU_THRESHOLDS, Boxes, Evaluation, evaluate
+from model.data.classes import outside_id, outside_ids
 from model.data.coco import CocoData
 from model.errors import UserError
 
@@ -35,16 +36,20 @@ class CocoMetrics:
             self.found.setdefault(int(prediction["image_id"]), arrays)
 
     def results(self) -> list[dict[str, Any]]:
-        """The predictions as a COCO results list (boxes xywh px)."""
+        """The predictions as a COCO results list (boxes xywh px), with the ids of the annotation files."""
         rows = []
+        images, categories = self.data.outside_image_ids(), outside_ids(self.data.categories)
         for image_id, prediction in self.found.items():
             boxes = xyxy_to_xywh(prediction["boxes_xyxy_px"]).tolist()
             scores = prediction["scores"].astype(np.float64).tolist()
             labels = prediction["labels"].tolist()
             rows += [
-                {"image_id": image_id, "category_id": label, "bbox": box, "score": score}
+                {
+                    "image_id": images.get(image_id, image_id), "category_id": categories.get(label, label),
+                    "bbox": box, "score": score,
+                }
                 for label, box, score in zip(labels, boxes, scores, strict=True)
-            ]
+            ]  # fmt: skip
         return rows
 
     def compute(self) -> dict[str, Any]:
@@ -76,13 +81,16 @@ class CocoMetrics:
 
 
 def check_class_ids(data: CocoData, class_ids: Sequence[int] | None) -> list[int] | None:
-    """The ids, sorted, None for all. Raises `UserError` for one that is no category of the data."""
-    known = {int(c["id"]): c["name"] for c in data.categories}
+    """The labels of these category ids, sorted, None for all. Raises `UserError` for one that is no category of the
+    data."""
+    known = {outside_id(c): c["name"] for c in data.categories}
     if unknown := sorted(set(class_ids or []) - set(known)):
         raise UserError(
             f"dataset.eval_class_ids: {unknown} are no categories of the data, which have {known}; null means all"
         )
-    return sorted(set(class_ids)) if class_ids else None
+    return (
+        sorted({int(c["id"]) for c in data.categories if outside_id(c) in class_ids}) if class_ids else None
+    )
 
 
 def summarise(evaluation: Evaluation, categories: Sequence[int]) -> dict[str, Any]:

@@ -22,10 +22,12 @@ from model import checkpoint as ckpt
 from model import operating_point
 from model.build import build_criterion, build_model
 from model.coco_metrics import CocoMetrics, summarise
+from model.data.transforms import usual_size
 from model.distributed import gather
 from model.encryption import encrypt
 from model.errors import UserError
 from model.postprocess import postprocess
+from model.resume import take_rates
 from model.status import Status, append_line
 
 Batch = tuple[torch.Tensor, torch.Tensor, list[dict[str, Any]]]
@@ -155,6 +157,12 @@ class DetectorModule(pl.LightningModule):
         self._losses.append(losses["loss"].detach())
         return losses["loss"]
 
+    def on_train_start(self) -> None:
+        """The rates are the spec's, also where restoring a checkpoint brought others."""
+        optimizer, schedule = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
+        groups = parameter_groups(self.model, self.spec)
+        take_rates(optimizer, schedule, groups, self.spec["train"]["optim"])
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.ema is not None and stepped(self.trainer, batch_idx):
             self.ema.update_parameters(self.model)
@@ -206,6 +214,8 @@ class DetectorModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint |= {"spec": dict(self.spec), "classes": self.classes, "metrics": dict(self.val_metrics)}
+        size = usual_size(self.spec, self.val_data.sizes) if self.val_data is not None else None
+        checkpoint["validated_size"] = list(size) if size else None  # what an export takes for its graph
         # A checkpoint written at an epoch's end counts that epoch as not completed, and Lightning, going on from it,
         # hands the sampler the old epoch's number: the next epoch would see the same order and augmentations again.
         progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]

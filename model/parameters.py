@@ -61,6 +61,11 @@ DATASET = (
     Param("dataset.quant_calibration_data_sources", "collection", SOURCE, "Images that calibrate quantization.", automl=False),
     Param("dataset.num_classes", "int", 91, "Largest category id + 1: labels are raw category ids and there is no background logit.", 1, INF, math_cond=">0"),
     Param("dataset.eval_class_ids", "list", [1], "Category ids that count in validation and evaluation; null or empty: all.", item="int", nullable=True, automl=False),
+    Param("dataset.strict", "bool", False, "Refuse data that would be mended: empty boxes, boxes beyond the border or there twice, copies of an image in two splits. Ours."),
+    Param("dataset.mended_share", "float", 0.05, "Share of a file's boxes that may be mended (each kind is counted and said); one always may. Ours.", 0.0, 1.0),
+    Param("dataset.allow_leaks", "bool", False, "Keep validation and test images that are training images too; else they are left out, and named. Ours."),
+    Param("dataset.match_classes_by_name", "bool", False, "Sources that give the same class another category id are brought to the training set's ids by name; else refused. Ours."),
+    Param("dataset.max_image_pixels", "int", 178956970, "Images of more pixels (width times height) are refused, as a guard against files that unpack to fill the memory. Ours.", 1, INF),
     Param("dataset.batch_size", "int", 4, "Images per step and process.", 1, INF, automl=True),
     Param("dataset.workers", "int", 8, "Loader processes per rank; never more than the machine has cores.", 1, INF, automl=True),
     Param("dataset.pin_memory", "bool", True, "Page-locked host memory for copies to a GPU."),
@@ -96,7 +101,7 @@ MODEL = (
     Param("model.dec_n_points", "int", 4, "Sampling points per head and level in the decoder.", 1),
     Param("model.dropout_ratio", "float", 0.3, "Dropout in the transformer (the paper uses 0.1).", 0.0, 1.0),
     Param("model.num_queries", "int", 300, "Object queries Q.", 100, 900, parent_param=True, automl=True, search={"low": 150, "high": 900, "log": True}),
-    Param("model.num_select", "int", 300, "Detections kept per image: the best scores over queries and classes; < num_queries * num_classes.", 1, 1000, depends_on="model.num_queries", automl=True, search={"low": 100, "high": 900, "log": True}),
+    Param("model.num_select", "int", 300, "Detections kept per image: the best scores over queries and classes; < num_queries * num_classes, of one class at most num_queries.", 1, 1000, depends_on="model.num_queries", automl=True, search={"low": 100, "high": 900, "log": True}),
     Param("model.with_box_refine", "bool", True, "Each decoder layer refines the boxes of the one before."),
     Param("model.two_stage", "bool", False, "Queries start at the encoder's best cells, not at learned points (paper, A.4); needs model.with_box_refine. Ours."),
     Param("model.mixed_selection", "bool", False, "With model.two_stage: positions from the encoder, contents learned (DINO, arXiv:2203.03605). Ours.", active_when={"model.two_stage": [True]}),
@@ -208,15 +213,17 @@ def _devices(action: str) -> tuple[Param, ...]:
 EVALUATE = (
     *_devices("evaluate"),
     Param("evaluate.conf_threshold", "float", 0.0, "Detections below this score are not counted.", actions=("evaluate",)),
-    Param("evaluate.input_height", "int", None, "With input_width: images are resized to exactly this size. null: short side test_random_resize.", 1, nullable=True, actions=("evaluate",)),
+    Param("evaluate.split", "categorical", "test", "Which set is scored: dataset.test_data_sources or dataset.val_data_sources. Ours.", enum=("test", "val"), actions=("evaluate",)),
+    Param("evaluate.beside", "string", "", "A second model file (.pth or .onnx) that is scored on the same images; a difference of more than 0.005 mAP is said. Ours.", actions=("evaluate",)),
+    Param("evaluate.input_height", "int", None, "With input_width: images are resized to exactly this size. null: as the file fixes it, or the model was validated (train.input_*, else short side test_random_resize).", 1, nullable=True, actions=("evaluate",)),
     Param("evaluate.input_width", "int", None, "With input_height: exact width.", 1, nullable=True, actions=("evaluate",)),
 )
 
 INFERENCE = (
     *_devices("inference"),
     Param("inference.conf_threshold", "float", None, "Detections below this score are not written. null: the model file's own, the best F1 on validation; 0.5 where it has none.", nullable=True, actions=("inference",)),
-    Param("inference.input_height", "int", 640, "Height in px that images are resized to.", 32, nullable=True, actions=("inference",)),
-    Param("inference.input_width", "int", 640, "Width in px that images are resized to.", 32, nullable=True, actions=("inference",)),
+    Param("inference.input_height", "int", None, "Height in px that images are resized to, with input_width; null: as the file fixes it, or the model was validated.", 32, nullable=True, actions=("inference",)),
+    Param("inference.input_width", "int", None, "Width in px that images are resized to; null: see input_height.", 32, nullable=True, actions=("inference",)),
     Param("inference.color_map", "collection", {}, "Class name -> colour of its boxes; a class not named gets a fixed colour of its own.", automl=False, actions=("inference",)),
     Param("inference.outline_width", "int", 3, "Line width of drawn boxes in px.", 1, actions=("inference",)),
     Param("inference.is_internal", "bool", False, "Write results into one folder per image folder.", actions=("inference",)),
@@ -231,8 +238,8 @@ EXPORT = (
     _export("checkpoint", "string", MANDATORY, "The .pth file to export."),
     _export("onnx_file", "string", MANDATORY, "The .onnx file to write; must not exist yet."),
     _export("results_dir", "string", "", "Where this action writes; empty: <results_dir>/export."),
-    _export("input_height", "int", 640, "Height in px of the graph's input.", 32),
-    _export("input_width", "int", 640, "Width in px of the graph's input.", 32),
+    _export("input_height", "int", None, "Height in px of the graph's input; null, with input_width: the size that most images had when the model was validated.", 32, nullable=True),
+    _export("input_width", "int", None, "Width in px of the graph's input; null: see input_height.", 32, nullable=True),
     _export("input_channel", "ordered_int", 3, "Channels of the graph's input.", minimum=1, enum=(1, 3)),
     _export("batch_size", "int", -1, "Batch of the graph; -1: dynamic.", -1),
     _export("opset_version", "int", 17, "ONNX opset of the file, checked after writing.", 1),
@@ -300,6 +307,11 @@ PARAMETERS: tuple[Param, ...] = (
     *DATASET, *MODEL, *TRAIN, *QUANTIZE, *COMMON, *EVALUATE, *INFERENCE, *EXPORT, *GEN_TRT_ENGINE,
 )
 # fmt: on
+
+
+def default_of(name: str) -> Any:
+    """The default of one parameter."""
+    return next(p.default for p in PARAMETERS if p.name == name)
 
 
 def of_action(action: str) -> tuple[Param, ...]:

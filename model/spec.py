@@ -171,7 +171,7 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
     scores = model["num_queries"] * spec["dataset"]["num_classes"]
     crop = augmentation["train_random_crop_min"], augmentation["train_random_crop_max"]
     rules = (
-        (model["num_select"] < scores, f"model.num_select must be < model.num_queries * dataset.num_classes = {scores}, but got {model['num_select']}"),
+        (model["num_select"] < scores + (spec["dataset"]["num_classes"] == 1), f"model.num_select must be < model.num_queries * dataset.num_classes = {scores}, but got {model['num_select']}"),
         (len(model["return_interm_indices"]) == model["num_feature_levels"], f"len(model.return_interm_indices) must equal model.num_feature_levels, but got {model['return_interm_indices']} and {model['num_feature_levels']}"),
         (sorted(set(model["return_interm_indices"])) == model["return_interm_indices"] and set(model["return_interm_indices"]) <= {0, 1, 2, 3, 4}, f"model.return_interm_indices must be increasing numbers from 0 to 4, but got {model['return_interm_indices']}"),
         (model["nheads"] > 0 and model["hidden_dim"] > 0 and model["hidden_dim"] % model["nheads"] == 0, f"model.hidden_dim must be a multiple of model.nheads, but got {model['hidden_dim']} and {model['nheads']}"),

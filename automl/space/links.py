@@ -92,7 +92,10 @@ def _selection(schema: Schema, base: Mapping[str, Any]) -> list[Link]:
         links.append(Link(name, Relation("<=", (queries,)), False, "a query is selected at most once"))
         count = base.get(classes) if classes else None
         if classes and is_number(count) and count >= 1:
-            links.append(Link(name, Relation("<", (queries, classes)), False, "fewer than there are scores"))
+            fewer = Relation(
+                "<" if count > 1 else "<=", (queries, classes)
+            )  # of one class all may be selected
+            links.append(Link(name, fewer, False, "fewer than there are scores"))
     return links
 
 

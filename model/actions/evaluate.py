@@ -13,13 +13,17 @@ import numpy as np
 from model import operating_point
 from model.coco_evaluation import RECALL_THRESHOLDS, Evaluation
 from model.coco_metrics import NAMES, CocoMetrics, summarise, summarise_classes
-from model.data.coco import CocoData, load_sources
+from model.data.classes import outside_ids
+from model.data.coco import CocoData, Options, load_sources
+from model.errors import UserError
 from model.operating_point import OperatingPoint
 from model.spec import Spec, load, require
 from model.status import Status, failure_told, results_folder
 
 if TYPE_CHECKING:
     from model.deploy.runners import Runner
+
+APART = 0.005  # mAP by which two files of one model may differ unsaid
 
 
 def main(spec_path: str) -> None:
@@ -32,7 +36,8 @@ def run(spec: Spec) -> dict[str, Any]:
     """Writes results.json (COCO results), metrics.json, per_class.csv and precision_recall.html to
     `<results_dir>/evaluate`; in several processes the first one does, and each scores a part of the images.
 
-    Returns the metrics: test_mAP, test_mAP50, COCO's twelve numbers; threshold, precision, recall, f1 of the score with
+    Returns the metrics: test_mAP, test_mAP50 (val_... for evaluate.split val), COCO's twelve numbers; with
+    evaluate.beside "beside" {"file", "mAP"} and "difference"; threshold, precision, recall, f1 of the score with
     the best F1 on these images (null where nothing is found); val_threshold and the same three at it, where the model
     file knows the score that was best on validation; "per_class" [{"id", "name", "boxes", "AP", "AP50", "threshold",
     "precision", "recall", "f1"}].
@@ -40,27 +45,66 @@ def run(spec: Spec) -> dict[str, Any]:
     from model.deploy.runners import open_runner
     from model.distributed import gather, group, start_ranks
 
-    require(spec, "dataset.test_data_sources.json_file", "dataset.test_data_sources.image_dir")
+    section, sources = spec["evaluate"], sources_of(spec)
     folder = results_folder(spec, "evaluate")
     if start_ranks(spec, "evaluate"):
         return dict(json.loads((folder / "metrics.json").read_text()))
     with group() as (rank, world):
-        data = load_sources([spec["dataset"]["test_data_sources"]], spec["dataset"]["dataset_type"])
-        metrics = CocoMetrics(data, class_ids=spec["dataset"]["eval_class_ids"])
         runner = open_runner(spec, "evaluate")
-        if rank:
-            gather(predictions(spec, runner, data, rank, world))
-            return {}
-        folder.mkdir(parents=True, exist_ok=True)
-        status = Status(folder, spec["model_name"])
-        status.write("STARTED", "Starting evaluation.")
+        data = load_data(sources, spec, runner.classes)
+        metrics = CocoMetrics(data, class_ids=spec["dataset"]["eval_class_ids"])
+        status = _begin(folder, spec, data) if rank == 0 else None
         metrics.update(gather(predictions(spec, runner, data, rank, world)))
-    result = _write(metrics, runner.threshold, folder)
-    status.write(
-        "SUCCESS", "Evaluation finished.", {k: v for k, v in result.items() if k.startswith("test_")}
-    )
-    _print(result, len(data), folder)
+        beside = _beside(spec, data, rank, world)
+    if status is None:
+        return {}
+    result = _write(metrics, runner.threshold, folder, section["split"], beside)
+    figures = {k: v for k, v in result.items() if k.startswith(f"{section['split']}_")}
+    status.write("SUCCESS", "Evaluation finished.", figures)
+    _print(result, len(data), folder, section["split"])
     return result
+
+
+def sources_of(spec: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The sources that `evaluate.split` names. Raises `UserError` when there are none."""
+    if spec["evaluate"]["split"] == "test":
+        require(spec, "dataset.test_data_sources.json_file", "dataset.test_data_sources.image_dir")
+        return [spec["dataset"]["test_data_sources"]]
+    listed = [s for s in spec["dataset"]["val_data_sources"] if s.get("json_file") and s.get("image_dir")]
+    if not listed:
+        raise UserError("dataset.val_data_sources must be given for evaluate.split val")
+    return listed
+
+
+def load_data(
+    sources: list[dict[str, str]], spec: Mapping[str, Any], recorded: list[dict[str, Any]]
+) -> CocoData:
+    """The sources, read by the classes that the model file recorded. Raises `UserError` when they contradict."""
+    counted = spec["dataset"]["eval_class_ids"] or ()
+    return load_sources(sources, spec["dataset"]["dataset_type"], Options.of(spec), recorded or None, counted)
+
+
+def _begin(folder: Path, spec: Spec, data: CocoData) -> Status:
+    folder.mkdir(parents=True, exist_ok=True)
+    status = Status(folder, spec["model_name"])
+    status.write("STARTED", "Starting evaluation.")
+    for line in data.notes:
+        print(f"data: {line}")
+    return status
+
+
+def _beside(spec: Spec, data: CocoData, rank: int, world: int) -> dict[str, Any] | None:
+    """{"file", "mAP"} of the second model on the same images, None when there is none."""
+    from model.deploy.runners import open_runner
+    from model.distributed import gather
+
+    file = spec["evaluate"]["beside"]
+    if not file:
+        return None
+    other = spec | {"evaluate": spec["evaluate"] | {"checkpoint": file, "trt_engine": ""}}
+    metrics = CocoMetrics(data, class_ids=spec["dataset"]["eval_class_ids"])
+    metrics.update(gather(predictions(other, open_runner(other, "evaluate"), data, rank, world)))
+    return None if rank else {"file": file, "mAP": metrics.compute()["mAP"]}
 
 
 def predictions(
@@ -95,12 +139,17 @@ def predictions(
     return found
 
 
-def _write(metrics: CocoMetrics, known: float | None, folder: Path) -> dict[str, Any]:
+def _write(
+    metrics: CocoMetrics, known: float | None, folder: Path, split: str, beside: dict[str, Any] | None
+) -> dict[str, Any]:
     """`known`: the score that was best on validation, where the model file says it."""
     evaluation, categories = metrics.evaluate(), metrics.categories()
     scores = summarise(evaluation, categories)
     names = {c["id"]: c["name"] for c in metrics.data.categories}
-    result = {"test_mAP": scores["mAP"], "test_mAP50": scores["mAP50"], **{n: scores[n] for n in NAMES}}
+    result: dict[str, Any] = {f"{split}_{n}": scores[n] for n in ("mAP", "mAP50")}
+    result |= {n: scores[n] for n in NAMES}
+    if beside:
+        result |= {"beside": beside, "difference": scores["mAP"] - beside["mAP"]}
     result |= _point(operating_point.best(evaluation.ranked))
     if known is not None:
         there = operating_point.at(evaluation.ranked, known)
@@ -119,10 +168,10 @@ def _write(metrics: CocoMetrics, known: float | None, folder: Path) -> dict[str,
 def _per_class(
     metrics: CocoMetrics, evaluation: Evaluation, names: Mapping[int, str]
 ) -> list[dict[str, Any]]:
-    labels = np.asarray(metrics.data.labels)
+    labels, ids = np.asarray(metrics.data.labels), outside_ids(metrics.data.categories)
     rows = []
     for index, (i, ap) in enumerate(zip(metrics.categories(), summarise_classes(evaluation), strict=True)):
-        row = {"id": i, "name": names[i], "boxes": int((labels == i).sum()), **ap}
+        row = {"id": ids[i], "name": names[i], "boxes": int((labels == i).sum()), **ap}
         rows.append(row | _point(operating_point.best(evaluation.ranked, index)))
     return rows
 
@@ -133,7 +182,7 @@ def _point(point: OperatingPoint | None) -> dict[str, float | None]:
     return point.as_dict()
 
 
-def _print(result: Mapping[str, Any], images: int, folder: Path) -> None:
+def _print(result: Mapping[str, Any], images: int, folder: Path, split: str) -> None:
     width = max(5, *(len(c["name"]) for c in result["per_class"]))
     print(f"{'class':<{width}}   boxes     AP   AP50  best F1    P      R   at score")
     for row in result["per_class"]:
@@ -151,8 +200,18 @@ def _print(result: Mapping[str, Any], images: int, folder: Path) -> None:
     if result.get("val_threshold") is not None:
         words = ("val_threshold", "val_threshold_precision", "val_threshold_recall", "val_threshold_f1")
         print(f"at the score that was best on validation: {OperatingPoint(*(result[n] for n in words))}")
-    figures = f"test_mAP {result['test_mAP']:.4f}, test_mAP50 {result['test_mAP50']:.4f}"
-    print(f"{figures} on {images} images; files: {folder}")
+    figures = f"{split}_mAP {result[f'{split}_mAP']:.4f}, {split}_mAP50 {result[f'{split}_mAP50']:.4f}"
+    print(f"{figures} on {images} images{_compared(result)}; files: {folder}")
+
+
+def _compared(result: Mapping[str, Any]) -> str:
+    """What is said of the second model."""
+    if "beside" not in result:
+        return ""
+    apart = abs(result["difference"])
+    more = f", and they differ by {apart:.4f}, more than {APART}: this is not what was scored"
+    name, score = Path(result["beside"]["file"]).name, result["beside"]["mAP"]
+    return f"; {name} has {score:.4f}{more if apart > APART else ''}"
 
 
 def _draw_precision_recall(evaluation: Evaluation, names: list[str], path: Path) -> None:

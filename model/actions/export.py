@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,8 @@ from model.errors import UserError
 from model.parameters import MANDATORY
 from model.spec import Spec, load, notes, require
 from model.status import Status, failure_told, results_folder
+
+FALLBACK = (640, 640)  # px, of checkpoints that do not tell
 
 
 def main(spec_path: str) -> None:
@@ -59,7 +62,7 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
 
     section = spec["export"]
     detector, checkpoint = ckpt.build_from(section["checkpoint"], spec)
-    height, width = section["input_height"], section["input_width"]
+    height, width = graph_size(section, checkpoint)
     own = card.of_checkpoint(checkpoint, section["checkpoint"])
     own = replace(
         own, size=(height, width), num_select=spec["model"]["num_select"],
@@ -87,6 +90,7 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
     path.with_suffix(".json").write_text(json.dumps(sidecar, indent=1) + "\n")
     if section["verbose"]:
         onnx_export.print_graph(path)
+    print(f"{path}: input of {width}x{height} px, {_why(section, checkpoint)}")
     print(
         f"{path}: opset {made['opset']}, {made['nodes']} nodes, largest difference to torch "
         f"{made['max_abs_logits']:.1e} (logits), {made['max_abs_boxes']:.1e} (boxes)"
@@ -97,3 +101,32 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
 def sha256(path: Path) -> str:
     """Of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def graph_size(section: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> tuple[int, int]:
+    """(H, W) px of the graph's input: the spec's, else the size that most images had when the checkpoint was
+    validated. Raises `UserError` for half a size."""
+    asked = section["input_height"], section["input_width"]
+    if (asked[0] is None) != (asked[1] is None):
+        raise UserError(
+            f"export.input_height and input_width must be set together, but got {asked[0]} and {asked[1]}"
+        )
+    height, width = asked if asked[0] else validated_size(checkpoint) or FALLBACK
+    return int(height), int(width)
+
+
+def validated_size(checkpoint: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(H, W) px that most images had when a checkpoint was scored, None when it does not say."""
+    from model.data.transforms import exact_size
+
+    size = checkpoint.get("validated_size") or exact_size(checkpoint["spec"], "train")
+    return (int(size[0]), int(size[1])) if size else None
+
+
+def _why(section: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> str:
+    validated = validated_size(checkpoint)
+    if not validated:
+        return "at which the model was never scored: the checkpoint does not say how it was validated"
+    if graph_size(section, checkpoint) != validated:
+        return f"but the model was validated at {validated[1]}x{validated[0]}"
+    return "as most images had when the model was validated"

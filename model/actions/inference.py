@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.data.images import SUFFIXES
-from model.errors import UserError
+from model.class_map import class_names
+from model.data.images import MAX_PIXELS, SUFFIXES
+from model.errors import ModelError, UserError
 from model.spec import Spec, load
 from model.status import Status, failure_told, results_folder
 
@@ -27,14 +28,16 @@ def main(spec_path: str) -> None:
 def run(spec: Spec) -> dict[str, Any]:
     """Writes `images_annotated/<name>` and `labels/<stem>.txt` to `<results_dir>/inference`, subfolders kept.
 
-    Returns {"images", "detections", "folder"}. Raises `UserError` when there is no image.
+    Returns {"images", "detections", "folder"}. Raises `UserError` when there is no image that can be read, and
+    `ModelError` at the end when some could not: the others have their results then.
     """
     from rich.progress import track
 
+    from model.data.transforms import max_pixels
     from model.deploy.runners import open_runner
     from model.distributed import gather, group, start_ranks
 
-    section = spec["inference"]
+    section, most = spec["inference"], max_pixels(spec)
     folder = results_folder(spec, "inference")
     colours = checked_colours(section["color_map"])
     pictures = find_images(spec["dataset"]["infer_data_sources"]["image_dir"], section["is_internal"])
@@ -45,22 +48,35 @@ def run(spec: Spec) -> dict[str, Any]:
         if status:
             status.write("STARTED", "Starting inference.")
         runner = open_runner(spec, "inference")
-        names, count, highest = class_names(spec, runner.classes), 0, 0.0
+        names, count, highest, unread = class_names(spec, runner.classes), 0, 0.0, []
         limit, source = threshold(section["conf_threshold"], runner.threshold)
         found = detect(spec, runner, [picture.path for picture in pictures], limit, rank, world)
         total = len(range(rank, len(pictures), world))
         for index, objects, best in track(found, "inference", total, transient=True, disable=rank > 0):
-            write(folder, pictures[index], objects, names, colours, section["outline_width"])
+            if isinstance(objects, str):
+                unread.append(objects)
+                continue
+            write(folder, pictures[index], objects, names, colours, section["outline_width"], most)
             count, highest = count + len(objects["scores"]), max(highest, best)
-        count, highest = sum(gather([count])), max(gather([highest]))
+        count, highest, unread = sum(gather([count])), max(gather([highest])), gather(unread)
+    done = len(pictures) - len(unread)
     if status:
-        status.write("SUCCESS", "Inference finished.", {"images": len(pictures), "objects": count})
         hint = "" if count else f"; the highest score is {highest:.3f}: set inference.conf_threshold lower"
-        line = (
-            f"{count} objects with a score of at least {limit:.3f} ({source}) in {len(pictures)} images{hint}"
-        )
+        line = f"{count} objects with a score of at least {limit:.3f} ({source}) in {done} images{hint}"
         print(f"{line}; pictures and labels: {folder}")
-    return {"images": len(pictures), "detections": count, "folder": str(folder)}
+        _tell(status, unread, done, count)
+    return {"images": done, "detections": count, "folder": str(folder)}
+
+
+def _tell(status: Status, unread: list[str], done: int, objects: int) -> None:
+    """Close status.json. Raises with the files that could not be read."""
+    kpi: dict[str, float] = {"images": done, "objects": objects}
+    if not unread:
+        status.write("SUCCESS", "Inference finished.", kpi)
+        return
+    status.write("FAILURE", f"{len(unread)} images cannot be read.", kpi)
+    kind = ModelError if done else UserError
+    raise kind(f"{len(unread)} of {done + len(unread)} images cannot be read:\n" + "\n".join(unread))
 
 
 def threshold(asked: float | None, known: float | None) -> tuple[float, str]:
@@ -82,8 +98,9 @@ class Picture:
 
 
 def find_images(sources: list[str] | str, by_source: bool = False) -> list[Picture]:
-    """Every image in folders, archives, URLs and single files, or in the one that is given; with `by_source` results go to a folder per source.
-    No two images share a result file. Raises `UserError` for no image."""
+    """Every image in folders, archives, URLs and single files, or in the one that is given; with `by_source` results
+    go to a folder per source. No two images share a result file. Raises `UserError` for no image."""
+    from model.data.images import images_in, is_image_name
     from model.data.sources import is_archive, is_url, stage, stage_file
 
     sources = [sources] if isinstance(sources, str) else sources
@@ -91,13 +108,13 @@ def find_images(sources: list[str] | str, by_source: bool = False) -> list[Pictu
     seen: set[Path] = set()  # images
     taken: set[Path] = set()  # label files
     for number, text in enumerate(s for s in sources if s):
-        single = Path(text).suffix.lower() in SUFFIXES if is_url(text) else Path(text).is_file()
+        single = is_image_name(Path(text)) if is_url(text) else Path(text).is_file()
         if single and not is_archive(text):
             path = stage_file(text)
             root, paths, home = path.parent, [path], Path(text).parent.name
         else:
             root, home = stage(text), Path(text).name
-            paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            paths = list(images_in(root))
         paths = [path for path in paths if path.resolve() not in seen]
         seen |= {path.resolve() for path in paths}
         target = Path(home if by_source else "")
@@ -117,9 +134,9 @@ def find_images(sources: list[str] | str, by_source: bool = False) -> list[Pictu
 
 def detect(
     spec: Mapping[str, Any], runner: Any, paths: list[Path], limit: float, rank: int = 0, world: int = 1
-) -> Iterator[tuple[int, dict[str, Any], float]]:
-    """(index, detections with a score of at least `limit`, the highest score of any) of each of this rank's images,
-    batch by batch."""
+) -> Iterator[tuple[int, dict[str, Any] | str, float]]:
+    """(index, detections with a score of at least `limit` or why it cannot be read, the highest score of any) of each
+    of this rank's images, batch by batch."""
     from torch.utils.data import DataLoader
 
     from model.data.module import EvalBatches, loader_workers
@@ -129,11 +146,17 @@ def detect(
 
     section, exact = spec["inference"], input_size(runner, spec, "inference")
     size = section["batch_size"] if section["batch_size"] > 0 else spec["dataset"]["batch_size"]
-    sizes = [exact or EvalTransform(spec).size(*read_size(path)) for path in paths]
+    transform = EvalTransform(spec)
+    stored = [read_size(path, transform.max_pixels) for path in paths]
+    sizes = [exact or (transform.size(*size) if size else (0, 0)) for size in stored]
     batches = [batch for batch in EvalBatches(sizes, size, rank, world) if batch[0] < len(paths)]
     workers = loader_workers(spec["dataset"]["workers"])
     items: Any = Loaded(paths, spec, exact)
     for batch in DataLoader(items, batch_sampler=batches, num_workers=workers, collate_fn=list):
+        yield from ((index, why, 0.0) for index, why, _ in batch if isinstance(why, str))
+        batch = [item for item in batch if not isinstance(item[1], str)]
+        if not batch:
+            continue
         images = [pixels for _, pixels, _ in batch]
         outputs = runner.infer(*batch_images(images, [(i.shape[1], i.shape[2]) for i in images]))
         originals = [original for *_, original in batch]
@@ -145,7 +168,7 @@ def detect(
 
 
 class Loaded:
-    """Item i: (i, pixels [3, H, W], (H, W) of the original), in a loader's process."""
+    """Item i: (i, pixels [3, H, W] or why it cannot be read, (H, W) of the original), in a loader's process."""
 
     def __init__(self, paths: list[Path], spec: Mapping[str, Any], size: tuple[int, int] | None) -> None:
         self.paths, self.spec, self.size = paths, spec, size
@@ -158,33 +181,23 @@ class Loaded:
 
         from model.deploy.calibration import load_image
 
-        pixels, original = load_image(self.paths[index], self.spec, self.size)
+        try:
+            pixels, original = load_image(self.paths[index], self.spec, self.size)
+        except UserError as error:
+            return index, str(error), (0, 0)
         return index, torch.from_numpy(pixels), original
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """(H, W) px of an image, upright, without decoding it. Raises `UserError`."""
-    from PIL import Image
-
-    from model.data.images import BROKEN, upright_size
+def read_size(path: Path, max_pixels: int) -> tuple[int, int] | None:
+    """(H, W) px of an image, upright, without decoding it; None when it cannot be read."""
+    from model.data.images import BROKEN, opened, upright_size
 
     try:
-        with Image.open(path) as file:
+        with opened(path, max_pixels) as file:
             width, height = upright_size(file)
-    except BROKEN as error:
-        raise UserError(f"{path}: cannot be read as an image ({error})") from None
+    except (UserError, *BROKEN):
+        return None
     return height, width
-
-
-def class_names(spec: Mapping[str, Any], recorded: list[dict[str, Any]]) -> dict[int, str]:
-    """{category id: name}: the classmap file's lines from id 1, else what the model file recorded."""
-    classmap = spec["dataset"]["infer_data_sources"]["classmap"]
-    if not classmap:
-        return {c["id"]: c["name"] for c in recorded}
-    path = Path(classmap)
-    if not path.is_file():
-        raise UserError(f"dataset.infer_data_sources.classmap: {path} does not exist")
-    return {i + 1: line.strip() for i, line in enumerate(path.read_text().splitlines()) if line.strip()}
 
 
 def checked_colours(color_map: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -204,12 +217,12 @@ def checked_colours(color_map: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def write(
     folder: Path, picture: Picture, found: Mapping[str, Any], names: Mapping[int, str],
-    colours: Mapping[str, tuple[int, ...]], outline_px: int,
+    colours: Mapping[str, tuple[int, ...]], outline_px: int, max_pixels: int = MAX_PIXELS,
 ) -> None:  # fmt: skip
     """One annotated picture and one label file (KITTI's fields and the score), in px of the upright image."""
     from model.data.images import open_rgb
 
-    image, objects = open_rgb(picture.path), []
+    image, objects = open_rgb(picture.path, max_pixels), []
     for score, label, box in zip(found["scores"], found["labels"], found["boxes_xyxy_px"], strict=True):
         limits = (image.width, image.height) * 2
         left, top, right, bottom = (min(max(v, 0.0), limit) for v, limit in zip(box, limits, strict=True))

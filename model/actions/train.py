@@ -86,6 +86,7 @@ def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: i
     import pytorch_lightning as pl
     import torch
 
+    from model import resume as resuming
     from model import start
     from model.data.module import DataModule
     from model.heartbeat import Heartbeat
@@ -110,7 +111,10 @@ def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: i
     callbacks = [] if train["is_dry_run"] else [recorder, Heartbeat(folder)]
     trainer = build_trainer(spec, callbacks, parts, data.steps_per_epoch() // parts * parts)
     if resume:
-        ckpt.check_spec(ckpt.load(resume, spec["encryption_key"]), spec, resume)
+        recorded = ckpt.load(resume, spec["encryption_key"])
+        resuming.check(recorded, spec, data.classes, resume)
+        for line in resuming.new_rates(recorded, spec):
+            print(f"resumed with {line}")
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     if train["is_dry_run"]:
         return {"checkpoint": None, **module.val_metrics}

@@ -2,331 +2,272 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from model.data.coco import find_image, read_json
-from model.data.images import BROKEN, upright_size
+from model.data.classes import Table
+from model.data.coco import Options, Part, read_part
 from model.data.layouts import find_data
-from model.data.paths import explain
+from model.data.leaks import leave_out_copies, note_near_copies
+from model.data.problems import Problems, listed
 from model.data.sources import is_url, stage
+from model.data.splits import groups_of, held_out
+from model.data.tree import SPLITS, Sources
 from model.errors import UserError
 from model.spec import get
 
-SHOWN = 5  # problems of one kind that are spelled out
-TOLERANCE_PX = 1.0  # a box may stick out of its image by rounding
-VAL_SHARE = 0.2
-SPLITS = ("train", "val", "test")
-THREADS = 8
-KEYS = {
-    "images": ("id", "file_name", "width", "height"),
-    "annotations": ("id", "image_id", "category_id", "bbox"),
-    "categories": ("id", "name"),
-}
+DIM = 1 / 8  # images that use less of the range of 16 bits look black
+
+OTHER_IMAGES = "give other images, or set dataset.allow_leaks=true to keep them"
+
+Parts = dict[str, list[Part]]
 
 
 def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: Path) -> dict[str, Any]:
     """Look at the data of a train spec, or of `data_dir` where the spec names none.
 
-    Returns {"fill": {dotted leaf: value that the data determine}, "facts": {"train" | "val" | "test": {"images",
-    "boxes"}, "classes": [{"id", "name", "train_boxes"}], "layout": in words}, "problems": [...], "warnings": [...]}.
-    Without a validation set a seeded fifth of the training images becomes one (two JSON files in `work_dir`).
+    Returns {"fill": {dotted leaf: value that the data determine}, "replace": {dotted leaf: value that holds whoever
+    set it}, "facts": {"train" | "val" | "test": {"images", "boxes"}, "classes": [{"id", "name", "train_boxes"}],
+    "layout": in words}, "problems": [...], "warnings": [...]}. Without a validation set a seeded fifth of the training
+    images becomes one. Splits that are not what their files say, for copies were left out or the training set was parted, are written to
+    `work_dir` as COCO files, which "fill" and "replace" name.
     """
-    data = find_data(spec, data_dir)
-    sources = data.sources
-    report = Report()
-    report.warnings += data.notes
-    parts = {split: [Part.read(s, report) for s in sources[split]] for split in SPLITS}
-    fill: dict[str, Any] = {}
-    if not report.problems:
-        for split in SPLITS:
-            for part in parts[split]:
-                if part is not None:
-                    part.check(report)
-    if not report.problems:
-        if not sources["val"]:
-            sources["train"], sources["val"] = split_train(sources["train"], _seed(spec), work_dir)
-            parts = {split: [Part.read(s, report) for s in sources[split]] for split in SPLITS}
-            share = f"{len(_documents(parts['val'])[0]['images'])} of the training images"
-            report.warnings.append(f"no validation set: {share}, drawn by train.seed, are held out for it")
-        fill = _fill(sources, parts)
-        _check_together(spec, parts, fill, report)
-    facts = _facts(parts) | ({"layout": data.layout} if data.layout else {})
-    return {"fill": fill, "facts": facts, "problems": report.lines(), "warnings": report.warnings}
+    data, problems = find_data(spec, data_dir), Problems()
+    sources, problems.notes = data.sources, list(data.notes)
+    parts = _read(sources, Options.of(spec), problems)
+    layout = {"layout": data.layout} if data.layout else {}
+    found: dict[str, Any] = {"fill": {}, "replace": {}, "facts": layout}
+    if not problems:
+        table = _classes(parts, spec, problems)
+    if not problems:
+        parts, changed = _settled(parts, spec, problems)
+        _check_what_is_left(parts, spec, problems)
+        if not problems:
+            sources = _written(sources, parts, changed, work_dir)
+            found["fill"] = _fill(sources, parts, table)
+            found["replace"] = {
+                k: v for k, v in found["fill"].items() if any(f".{s}_data" in k for s in changed)
+            }
+        found["facts"] = _facts(parts, table) | layout
+    return found | {"problems": problems.lines(), "warnings": problems.notes}
 
 
-class Report:
-    """Problems by kind, so that ten thousand of one kind do not hide one of another."""
-
-    def __init__(self) -> None:
-        self.problems: dict[str, list[str]] = {}
-        self.warnings: list[str] = []
-
-    def add(self, kind: str, message: str) -> None:
-        self.problems.setdefault(kind, []).append(message)
-
-    def lines(self) -> list[str]:
-        found = []
-        for messages in self.problems.values():
-            found += messages[:SHOWN]
-            if len(messages) > SHOWN:
-                found.append(f"... and {len(messages) - SHOWN} more of this kind")
-        return found
+def _read(sources: Sources, options: Options, problems: Problems) -> Parts:
+    """Every source of every split; a source that several splits name is read once."""
+    known: dict[tuple[str, ...], Part | None] = {}
+    parts: Parts = {split: [] for split in SPLITS}
+    for split in SPLITS:
+        for source in sources[split]:
+            key = (source.get("json_file", ""), source.get("image_dir", ""))
+            if key not in known:
+                known[key] = _read_one(source, options, problems)
+            part = known[key]
+            if part is not None:
+                parts[split].append(part)
+    return parts
 
 
-class Part:
-    """One source: its COCO document and the folder of its images."""
-
-    def __init__(self, json_file: str, document: dict[str, Any], folder: Path) -> None:
-        self.json_file, self.document, self.folder = json_file, document, folder
-
-    @classmethod
-    def read(cls, source: Mapping[str, str], report: Report) -> Part | None:
-        try:
-            return cls(source["json_file"], read_json(source["json_file"]), stage(source["image_dir"]))
-        except UserError as error:
-            report.add("source", str(error))
-            return None
-
-    def check(self, report: Report) -> None:
-        """Ids, boxes and files of this source; the first alone when they are so broken that nothing else can be."""
-        say = lambda kind, text: report.add(kind, f"{self.json_file}: {text}")  # noqa: E731
-        for section, keys in KEYS.items():
-            self._check_keys(section, keys, say)
-            ids = Counter(
-                json.dumps(row.get("id")) for row in self.document[section] if isinstance(row, dict)
-            )
-            for value, count in ids.items():
-                if count > 1:
-                    say(f"duplicate {section}", f"{section} id {value} is there {count} times")
-        if report.problems:
-            return
-        if not self.document["images"]:
-            say("empty", "it has no images")
-        if not self.document["annotations"]:
-            say("empty", "it has no boxes")
-        self._check_boxes(say)
-        self._check_files(say)
-
-    def _check_keys(self, section: str, keys: tuple[str, ...], say: Any) -> None:
-        for n, row in enumerate(self.document[section]):
-            missing = [k for k in keys if not isinstance(row, dict) or k not in row]
-            if missing:
-                say(f"keys {section}", f"{section}[{n}] lacks {', '.join(missing)}")
-
-    def _check_boxes(self, say: Any) -> None:
-        images = {image["id"]: image for image in self.document["images"]}
-        known = {category["id"] for category in self.document["categories"]}
-        for category in known:
-            if not isinstance(category, int) or isinstance(category, bool) or category < 0:
-                say("category id", f"category ids must be integers from 0, but got {category!r}")
-        for a in self.document["annotations"]:
-            where, image = f"annotation {a['id']}", images.get(a["image_id"])
-            if a["category_id"] not in known:
-                say(
-                    "category",
-                    f"{where} has the unknown category id {a['category_id']!r}; known: {sorted(known)}",
-                )
-            if image is None:
-                say("image id", f"{where} belongs to image {a['image_id']!r}, which is not there")
-                continue
-            if problem := box_problem(a["bbox"], image["width"], image["height"]):
-                say("box", f"{where} of image {image['id']} ({image['file_name']}): {problem}")
-
-    def _check_files(self, say: Any) -> None:
-        images = self.document["images"]
-        with ThreadPoolExecutor(THREADS) as pool:
-            for image, problem in zip(images, pool.map(self._file_problem, images), strict=True):
-                if problem:
-                    say(problem[0], f"image {image['id']}: {problem[1]}")
-
-    def _file_problem(self, image: Mapping[str, Any]) -> tuple[str, str] | None:
-        path = find_image(self.folder, image["file_name"])
-        if not path.is_file():
-            why = explain(self.folder, image["file_name"])
-            return "missing file", f"{image['file_name']} is not in {self.folder}{why}"
-        try:
-            with Image.open(path) as file:
-                quick = file.format == "PNG" and "exif" not in file.info
-                size = file.size if quick else upright_size(file)
-                if quick:
-                    file.verify()  # checksums, without decoding
-                elif file.format == "JPEG":
-                    _check_jpeg_end(path)
-                else:
-                    file.load()
-        except BROKEN as error:
-            return "unreadable", f"{path} cannot be read as an image ({error})"
-        if size != (image["width"], image["height"]):
-            wanted = f"{image['width']}x{image['height']}"
-            return "size", f"{image['file_name']} is {size[0]}x{size[1]} px, the annotations say {wanted}"
-        return None
-
-
-def refuse_damaged(sources: Iterable[tuple[Path, dict[str, Any], Path]]) -> None:
-    """Raise `UserError` with what is wrong in any (file, COCO document, image folder)."""
-    report = Report()
-    for json_file, document, folder in sources:
-        Part(str(json_file), document, folder).check(report)
-    if report.problems:
-        raise UserError("\n".join(report.lines()))
-
-
-def box_problem(box: Any, width: int, height: int) -> str | None:
-    """What is wrong with a COCO box [x, y, w, h] in px of an image, or None."""
+def _read_one(source: Mapping[str, str], options: Options, problems: Problems) -> Part | None:
+    own = Problems()  # what is wrong with one source does not keep the next from being read
     try:
-        x, y, w, h = (float(v) for v in box)
-    except (TypeError, ValueError):
-        return f"a box must be four numbers, but got {box!r}"
-    if not all(map(math.isfinite, (x, y, w, h))):
-        return f"a box must be finite, but got {box!r}"
-    if w <= 0 or h <= 0:
-        return f"the box {box} is empty"
-    if (
-        x < -TOLERANCE_PX
-        or y < -TOLERANCE_PX
-        or x + w > width + TOLERANCE_PX
-        or y + h > height + TOLERANCE_PX
-    ):
-        return f"the box {box} leaves the image of {width}x{height} px"
-    return None
+        part = read_part(source, options, own, decode=True)
+    except UserError as error:
+        own.add("source", str(error))
+        part = None
+    for kind, messages in own.problems.items():
+        for message in messages:
+            problems.add(kind, message)
+    for note in own.notes:
+        problems.note(note)
+    return part
 
 
-def split_train(
-    sources: list[dict[str, str]], seed: int, work_dir: Path
-) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Each training source as two, by image: (what is left to train on, what validates)."""
-    left: list[dict[str, str]] = []
-    held: list[dict[str, str]] = []
-    work_dir.mkdir(parents=True, exist_ok=True)
-    for n, source in enumerate(sources):
-        document = read_json(source["json_file"])
-        ids = sorted(image["id"] for image in document["images"])
-        order = np.random.default_rng([seed, n]).permutation(len(ids))
-        held_ids = {ids[i] for i in order[: max(1, round(VAL_SHARE * len(ids)))]}
-        for name, target in (("train", left), ("val", held)):
-            path = work_dir / f"{name}_split_{n}.json"
-            path.write_text(json.dumps(_images_in(document, held_ids, name == "val")))
-            target.append({"image_dir": source["image_dir"], "json_file": str(path.resolve())})
-    return left, held
+# ---- all splits together ----------------------------------------------------------------------------------------
 
 
-def _images_in(document: dict[str, Any], ids: set[Any], inside: bool) -> dict[str, Any]:
-    """A COCO document with only the images (not) in `ids` and their boxes."""
-    return document | {
-        "images": [i for i in document["images"] if (i["id"] in ids) == inside],
-        "annotations": [a for a in document["annotations"] if (a["image_id"] in ids) == inside],
-    }
-
-
-def _check_together(
-    spec: Mapping[str, Any], parts: Mapping[str, list[Any]], fill: Mapping[str, Any], report: Report
-) -> None:
-    """What only shows when the splits are looked at side by side."""
-    train = _documents(parts["train"])
-    images = sum(len(d["images"]) for d in train)
-    batch = (
-        int(get(spec, "dataset.batch_size"))
-        * int(get(spec, "train.num_gpus"))
-        * int(get(spec, "train.num_nodes"))
-    )
-    if images < batch:
-        report.add(
-            "batch",
-            f"the training set has {images} images, fewer than the total batch of {batch} (dataset.batch_size * GPUs)",
-        )
-    trained = {c["id"] for d in train for c in d["categories"]}
-    for split in ("val", "test"):
+def _classes(parts: Parts, spec: Mapping[str, Any], problems: Problems) -> Table:
+    """The classes of the training set, which the other splits must agree with."""
+    table = Table(bool(get(spec, "dataset.match_classes_by_name", False)))
+    counted = get(spec, "dataset.eval_class_ids") if _counts_are_chosen(spec) else ()
+    for split in SPLITS:
         for part in parts[split]:
-            for category in part.document["categories"]:
-                if category["id"] not in trained:
-                    report.add(
-                        "category",
-                        f"{part.json_file}: category {category['id']} ({category['name']}) is not in the training set",
-                    )
-    counts = Counter(a["category_id"] for d in train for a in d["annotations"])
-    for document in train[:1]:
-        for category in document["categories"]:
-            if not counts[category["id"]]:
-                report.warnings.append(
-                    f"class {category['id']} ({category['name']}) has no box in the training set"
-                )
-    _check_leak(parts, report)
+            table.read(part.document, problems, split == "train", counted or ())
+    return table
 
 
-def _check_leak(parts: Mapping[str, list[Any]], report: Report) -> None:
-    """Validation images that are training images too, told by size and both ends of the file."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        prints = {split: _fingerprints(parts[split], pool) for split in ("train", "val")}
-    seen = {digest: path for path, digest in prints["train"]}
-    for path, digest in prints["val"]:
-        if digest in seen:
-            report.add("leak", f"validation image {path} is also training image {seen[digest]}")
+def _counts_are_chosen(spec: Mapping[str, Any]) -> bool:
+    from model.parameters import default_of
+
+    return get(spec, "dataset.eval_class_ids") != default_of("dataset.eval_class_ids")
 
 
-def _fingerprints(parts: Iterable[Any], pool: ThreadPoolExecutor) -> list[tuple[Path, str]]:
-    paths = [
-        find_image(part.folder, image["file_name"]) for part in parts for image in part.document["images"]
-    ]
-    return list(zip(paths, pool.map(_fingerprint, paths), strict=True))
+def _settled(parts: Parts, spec: Mapping[str, Any], problems: Problems) -> tuple[Parts, set[str]]:
+    """(the splits with a validation set and without copies across, which of them are not as in their files)."""
+    strict, allowed = (bool(get(spec, f"dataset.{n}", False)) for n in ("strict", "allow_leaks"))
+    changed = set()
+    if not parts["val"]:
+        train, val = split_train(parts["train"], max(0, int(get(spec, "train.seed", 0))), problems)
+        parts, changed = parts | {"train": train, "val": val}, {"train", "val"}
+    clean = leave_out_copies(parts, strict, allowed, problems)
+    for split in ("val", "test"):
+        before, after = (sum(len(p.paths) for p in of[split]) for of in (parts, clean))
+        changed |= {split} if before != after else set()
+        if before and not after and split == "val":
+            problems.add("leak", f"every validation image is a training image: {OTHER_IMAGES}")
+        elif before and not after:
+            problems.note(
+                f"every test image stands in another split, so nothing is scored on them: {OTHER_IMAGES}"
+            )
+    note_near_copies(clean, problems)
+    return clean, changed
 
 
-def _fingerprint(path: Path, ends: int = 32 << 10) -> str:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        digest = hashlib.sha256(str(size).encode() + file.read(ends))
-        if size > ends:
-            file.seek(max(ends, size - ends))
-            digest.update(file.read())
-    return digest.hexdigest()
+def split_train(parts: Sequence[Part], seed: int, problems: Problems) -> tuple[list[Part], list[Part]]:
+    """The training sources parted by image: (what is left to train on, what validates)."""
+    paths = [path for part in parts for path in part.paths]
+    digests = [look.digest for part in parts for look in part.looks]
+    shown: list[set[str]] = [set() for _ in paths]
+    start = 0
+    for part in parts:
+        names = [c["name"] for c in part.document.categories]
+        plain = ~part.document.crowd
+        columns = zip(
+            part.document.owner[plain].tolist(), part.document.category[plain].tolist(), strict=True
+        )
+        for image, category in columns:
+            shown[start + image].add(names[category])
+        start += len(part.paths)
+    number = {name: n for n, name in enumerate(sorted(set().union(*shown)))}
+    classes = [frozenset(number[name] for name in of_image) for of_image in shown]
+    groups = groups_of(paths, digests)
+    held = held_out(classes, groups, seed)
+    if not held.any():
+        problems.add(
+            "split", "no image can be held out for validation: all are versions of one; give a val folder"
+        )
+    together = f", copies and versions of a photo together ({len(set(groups))} groups)"
+    text = f"no validation set: {held.sum()} of the {len(paths)} training images, drawn by train.seed"
+    problems.note(f"{text}, are held out for it" + (together if len(set(groups)) < len(paths) else ""))
+    ends = np.cumsum([len(part.paths) for part in parts])[:-1]
+    masks = np.split(held, ends)
+    train = [part.with_images(~mask) for part, mask in zip(parts, masks, strict=True)]
+    return train, [part.with_images(mask) for part, mask in zip(parts, masks, strict=True)]
 
 
-def _fill(sources: Mapping[str, list[dict[str, str]]], parts: Mapping[str, list[Any]]) -> dict[str, Any]:
-    categories = sorted({c["id"] for d in _documents(parts["train"]) for c in d["categories"]})
+# ---- what is left -----------------------------------------------------------------------------------------------
+
+
+def _check_what_is_left(parts: Parts, spec: Mapping[str, Any], problems: Problems) -> None:
+    images = sum(len(part.paths) for part in parts["train"])
+    leaves = ("dataset.batch_size", "train.num_gpus", "train.num_nodes")
+    batch = int(np.prod([int(get(spec, name)) for name in leaves]))
+    if images < batch:
+        text = f"the training set has {images} images, fewer than the total batch of {batch}"
+        problems.add("batch", f"{text} (dataset.batch_size * GPUs)")
+    for split in SPLITS:
+        if parts[split]:
+            _check_boxes(split, parts[split], spec, problems)
+    _note_dim_images(parts, problems)
+    _note_unseen_classes(parts["train"], problems)
+
+
+def _check_boxes(split: str, parts: Sequence[Part], spec: Mapping[str, Any], problems: Problems) -> None:
+    documents = [part.document for part in parts]
+    files = ", ".join(dict.fromkeys(d.where for d in documents))
+    plain = sum(int((~d.crowd).sum()) for d in documents)
+    crowds = sum(int(d.crowd.sum()) for d in documents)
+    if not plain and any(len(d) for d in documents):
+        why = f"all {crowds} are crowds (iscrowd 1)" if crowds else "none is left"
+        purpose = "train on" if split == "train" else f"score the {split} images with"
+        problems.add("nothing left", f"{files}: no box to {purpose}: {why}")
+    limit = min(int(get(spec, "model.num_queries")), int(get(spec, "model.num_select")))
+    most = [np.bincount(d.owner[~d.crowd], minlength=1) for d in documents]
+    if over := sum(int((counts > limit).sum()) for counts in most):
+        text = f"{files}: {over} images have more objects than the {limit} that model.num_queries and num_select allow"
+        problems.note(f"{text} (the most: {max(int(np.max(c)) for c in most)}); the rest cannot be found")
+
+
+def _note_dim_images(parts: Parts, problems: Problems) -> None:
+    for split in SPLITS:
+        deep = [look.brightest for part in parts[split] for look in part.looks if look.brightest]
+        if deep and max(deep) < DIM:
+            problems.note(
+                f"{len(deep)} {split} images of 16 bits use at most {max(deep):.1%} of their range and look almost "
+                "black; scale them to the full range"
+            )
+
+
+def _note_unseen_classes(train: Sequence[Part], problems: Problems) -> None:
+    counts = _box_counts(train)
+    names: dict[Any, str] = {}
+    for part in train:
+        names |= {c["id"]: c["name"] for c in part.document.categories}
+    if unseen := [f"{i} ({names[i]})" for i in names if not counts[i]]:
+        one = len(unseen) == 1
+        problems.note(
+            f"{'class' if one else f'{len(unseen)} classes:'} {listed(unseen)} {'has' if one else 'have'} no box in "
+            "the training set"
+        )
+
+
+def _box_counts(parts: Sequence[Part]) -> Counter[Any]:
+    counts: Counter[Any] = Counter()
+    for part in parts:
+        per = np.bincount(part.document.category, minlength=len(part.document.categories))
+        for category, count in zip(part.document.categories, per.tolist(), strict=True):
+            counts[category["id"]] += count
+    return counts
+
+
+# ---- what the engine is told ------------------------------------------------------------------------------------
+
+
+def _written(sources: Sources, parts: Parts, changed: set[str], work_dir: Path) -> Sources:
+    """Sources whose splits were changed as files of `work_dir`, the others as they are."""
+    written = dict(sources)
+    for split in sorted(changed):
+        origin = sources[split] or sources["train"]
+        written[split] = []
+        for n, (source, part) in enumerate(zip(origin, parts[split], strict=True)):
+            path = work_dir / f"{split}_split_{n}.json"
+            folder = stage(source["image_dir"])
+            names = [
+                str(p.relative_to(folder) if p.is_relative_to(folder) else p.resolve()) for p in part.paths
+            ]
+            replace(part.document, file_names=names).write(path)
+            if len(part.paths):
+                written[split].append({"image_dir": source["image_dir"], "json_file": str(path)})
+    return written
+
+
+def _fill(sources: Sources, parts: Parts, table: Table) -> dict[str, Any]:
+    ids = list(table.names)
     fill: dict[str, Any] = {
         "dataset.train_data_sources": [_absolute(s) for s in sources["train"]],
         "dataset.val_data_sources": [_absolute(s) for s in sources["val"]],
-        "dataset.num_classes": max(categories) + 1,
-        "dataset.eval_class_ids": categories,
+        "dataset.num_classes": max(c["id"] for c in table.classes()) + 1,
+        "dataset.eval_class_ids": sorted(ids) if all(type(i) is int for i in ids) else None,
     }
-    for source in sources["test"][:1]:
-        fill |= {f"dataset.test_data_sources.{key}": value for key, value in _absolute(source).items()}
-    return fill
+    none = {"image_dir": "", "json_file": ""} if parts["test"] else {}  # none is left
+    test = _absolute(sources["test"][0]) if sources["test"] else none
+    return fill | {f"dataset.test_data_sources.{key}": value for key, value in test.items()}
 
 
-def _facts(parts: Mapping[str, list[Any]]) -> dict[str, Any]:
+def _facts(parts: Parts, table: Table) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for split in SPLITS:
-        documents = _documents(parts[split])
-        if documents:
-            images = sum(len(d["images"]) for d in documents)
-            facts[split] = {"images": images, "boxes": sum(len(d["annotations"]) for d in documents)}
-    train = _documents(parts["train"])
-    counts = Counter(a.get("category_id") for d in train for a in d["annotations"] if isinstance(a, dict))
-    names = {
-        c["id"]: c["name"]
-        for d in train
-        for c in d["categories"]
-        if isinstance(c, dict) and {"id", "name"} <= set(c)
-    }
-    facts["classes"] = [
-        {"id": i, "name": n, "train_boxes": counts[i]}
-        for i, n in sorted(names.items(), key=lambda item: str(item[0]))
-    ]
+        if parts[split]:
+            images = sum(len(part.paths) for part in parts[split])
+            facts[split] = {"images": images, "boxes": sum(len(p.document.category) for p in parts[split])}
+    counts = _box_counts(parts["train"])
+    ordered = sorted(table.names.items(), key=lambda item: (isinstance(item[0], str), item[0]))
+    facts["classes"] = [{"id": i, "name": name, "train_boxes": counts[i]} for i, name in ordered]
     return facts
-
-
-def _documents(parts: Iterable[Any]) -> list[dict[str, Any]]:
-    return [part.document for part in parts if part is not None]
 
 
 def _absolute(source: Mapping[str, str]) -> dict[str, str]:
@@ -334,15 +275,3 @@ def _absolute(source: Mapping[str, str]) -> dict[str, str]:
         key: str(Path(value).resolve()) if value and not is_url(value) else value
         for key, value in source.items()
     }
-
-
-def _seed(spec: Mapping[str, Any]) -> int:
-    return max(0, int(get(spec, "train.seed", 0)))
-
-
-def _check_jpeg_end(path: Path) -> None:
-    """A JPEG cut short opens well and fails when decoded; its end marker is missing."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 4096))
-        if b"\xff\xd9" not in file.read():
-            raise ValueError("it is cut short")

@@ -1,4 +1,4 @@
-"""COCO annotation files as compact arrays. The only home of ids and labels: a label *is* the category id.
+"""COCO annotation files as compact arrays, mended and labelled: what training, validation and evaluation read.
 
 A file is parsed once. Its arrays are kept in the cache as plain .npy files, which every trial and every loader
 process maps into memory: they hold one copy together, however many they are.
@@ -10,18 +10,25 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model.data.layout_coco import without_placeholder
-from model.data.paths import find_image
+from model.data.classes import Table
+from model.data.documents import Document, read
+from model.data.documents import as_it_is as read_json  # noqa: F401
+from model.data.images import MAX_PIXELS
+from model.data.looks import Look, look_at
+from model.data.mending import Rules, mend
+from model.data.paths import explain, find_images
+from model.data.problems import Problems, shown
 from model.data.sources import cache_dir, digest, once, stage, stage_file
 from model.errors import UserError
+from model.spec import get
 
-CACHE_FORMAT = 1  # of the arrays on disk; another number, another place
+CACHE_FORMAT = 2  # of the arrays on disk; another number, another place
 
 
 @dataclass(frozen=True)
@@ -29,15 +36,20 @@ class CocoData:
     """N images and T boxes. Boxes of image i are rows `starts[i]:starts[i + 1]` of the box arrays."""
 
     files: np.ndarray  # [N] bytes, paths
-    image_ids: np.ndarray  # [N] int64
+    image_ids: np.ndarray  # [N] int64; the files' own where they are whole numbers, else from 1
     sizes: np.ndarray  # [N, 2] int32, (H, W) px
     starts: np.ndarray  # [N + 1] int64
     boxes_xywh_px: np.ndarray  # [T, 4] float64, as in the file
-    labels: np.ndarray  # [T] int64, category ids
+    labels: np.ndarray  # [T] int64, category ids, or numbers from 0 (model/data/classes.py)
     crowd: np.ndarray  # [T] bool
     areas: np.ndarray  # [T] float64, px^2
-    categories: list[dict[str, Any]]  # [{"id", "name"}], by id
+    categories: list[dict[str, Any]]  # [{"id": label, "name"[, "category_id"]}], by label
     source: np.ndarray  # [N] int16, which of several sources an image is from
+    image_keys: np.ndarray = field(
+        default_factory=lambda: np.zeros(0, "S1")
+    )  # [N] bytes, the files' own ids as
+    # JSON, where they are no whole numbers; else [0]
+    notes: tuple[str, ...] = ()  # what was mended
 
     def __len__(self) -> int:
         return len(self.files)
@@ -45,8 +57,13 @@ class CocoData:
     def file(self, index: int) -> Path:
         return Path(os.fsdecode(self.files[index]))
 
+    def outside_image_ids(self) -> dict[int, Any]:
+        """{image id: id in the file}, empty where they are the same."""
+        keys = (json.loads(key) for key in self.image_keys)
+        return dict(zip(self.image_ids.tolist(), keys, strict=True)) if len(self.image_keys) else {}
+
     def ground_truth(self) -> dict[str, Any]:
-        """As a COCO document, for the metrics."""
+        """As a COCO document with the ids of `image_ids` and `labels`, for the metrics."""
         images = [
             {"id": int(i), "height": int(h), "width": int(w), "file_name": self.file(n).name}
             for n, (i, (h, w)) in enumerate(zip(self.image_ids, self.sizes, strict=True))
@@ -66,82 +83,193 @@ class CocoData:
         return {"info": {}, "images": images, "annotations": annotations, "categories": self.categories}
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
-    """A COCO document. Raises `UserError` naming file, line and column, or the section that is missing."""
-    path = stage_file(path)
+@dataclass(frozen=True)
+class Part:
+    """One source: its document, the files of its images and what they are."""
+
+    document: Document
+    paths: list[Path]
+    looks: list[Look]
+
+    def with_images(self, keep: np.ndarray) -> Part:
+        rows = np.flatnonzero(keep)
+        return Part(
+            self.document.with_images(keep), [self.paths[n] for n in rows], [self.looks[n] for n in rows]
+        )
+
+
+@dataclass(frozen=True)
+class Options:
+    """How sources are read."""
+
+    rules: Rules
+    by_name: bool = False
+    max_pixels: int = MAX_PIXELS
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> Options:
+        by_name = bool(get(spec, "dataset.match_classes_by_name", False))
+        return cls(Rules.of(spec), by_name, int(get(spec, "dataset.max_image_pixels", MAX_PIXELS)))
+
+
+def read_part(
+    source: Mapping[str, str], options: Options, problems: Problems, decode: bool = False
+) -> Part | None:
+    """A source read, its images looked at (decoded or not) and its boxes mended; None when there are problems."""
+    document, folder = read(source["json_file"], problems), stage(source["image_dir"])
+    if document is None:
+        return None
+    where = source["json_file"]
+    if not len(document):
+        problems.add("empty", f"{where}: it has no images")
+    if not len(document.category):
+        problems.add("empty", f"{where}: it has no boxes")
+    paths = find_images(folder, document.file_names)
+    looks = look_at(paths, decode, options.max_pixels)
+    for n, (path, found) in enumerate(zip(paths, looks, strict=True)):
+        if problem := _file_problem(document, n, path, folder, found):
+            problems.add(problem[0], f"{document.where}: image {shown(document.image_ids[n])}: {problem[1]}")
+    if problems:
+        return None
+    return Part(mend(_with_sizes(document, looks), options.rules, problems), paths, looks)
+
+
+def _file_problem(
+    document: Document, n: int, path: Path, folder: Path, found: Look
+) -> tuple[str, str] | None:
+    """(kind, what is wrong) with the file of image n."""
+    name, (height, width) = document.file_names[n], document.sizes[n].tolist()
+    if found.problem and not _is_file(path):
+        return "missing file", f"{shown(name)[1:-1]} is not in {folder}{explain(folder, name)}"
+    if found.problem:
+        return "unreadable", found.problem
+    if not height or found.size == (width, height):
+        return None
+    says = f"the annotations say {width}x{height}"
+    if found.turned and found.stored == (width, height):
+        text = f"{name} is turned by its EXIF orientation: {_px(found.size)} upright, {_px(found.stored)} as stored"
+        return "exif", f"{text}, and {says}; annotate the upright image, or turn the pixels and drop the EXIF"
+    return "size", f"{name} is {_px(found.size)}, {says}"
+
+
+def _px(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]} px"
+
+
+def _is_file(path: Path) -> bool:
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such annotation file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); is the file whole?") from None
-    if not isinstance(document, dict):
-        raise UserError(f"{path}: a COCO file must be an object, but got {type(document).__name__}")
-    for section in ("images", "annotations", "categories"):
-        if not isinstance(document.get(section), list):
-            raise UserError(f"{path}: a COCO file must have a list '{section}'")
-    return without_placeholder(document)
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
-def load_sources(sources: Sequence[Mapping[str, str]], kind: str = "serialized") -> CocoData:
+def _with_sizes(document: Document, looks: Sequence[Look]) -> Document:
+    """Sizes that the file does not say are read from the images."""
+    unknown = np.flatnonzero((document.sizes == 0).any(axis=1))
+    sizes = document.sizes.copy()
+    for n in unknown.tolist():
+        sizes[n] = looks[n].size[::-1]
+    return replace(document, sizes=sizes).counted("image sizes read from the files", len(unknown))
+
+
+def load_sources(
+    sources: Sequence[Mapping[str, str]],
+    kind: str = "serialized",
+    options: Options | None = None,
+    classes: Sequence[Mapping[str, Any]] | None = None,
+    counted: Sequence[Any] | None = None,
+) -> CocoData:
     """Several sources as one dataset, images in the files' order; image ids that clash are numbered anew from 1.
-    Data that are seen for the first time are checked (`model.data.check`), and refused when damaged.
+    Data that are seen for the first time are checked, and refused when damaged (`UserError`).
 
     `kind` is a dataset.dataset_type: serialized arrays are mapped from the cache, those of default lie in the memory
-    of each process.
+    of each process. `classes`: those of the training set or checkpoint, which the sources must agree with and whose
+    labels are taken; `counted`: the category ids that count, all when empty.
     """
-    found = [(stage_file(s["json_file"]), stage(s["image_dir"])) for s in sources if s.get("json_file")]
-    if not found:
+    options = options or Options(Rules())
+    listed = [dict(s) for s in sources if s.get("json_file")]
+    if not listed:
         raise UserError("no data source has a json_file")
+    found = [(stage_file(s["json_file"]), stage(s["image_dir"])) for s in listed]
     for path, _ in found:
         if not path.is_file():
             raise UserError(f"{path}: no such annotation file")
     places = [[digest(path), str(folder.resolve()), (folder / "images").is_dir()] for path, folder in found]
-    key = json.dumps([CACHE_FORMAT, *places])
+    settled = [repr(options), list(classes or []), list(counted or [])]
+    key = json.dumps([CACHE_FORMAT, *places, *settled])
     target = cache_dir() / "annotations" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def make(partial: Path) -> None:
-        from model.data.check import refuse_damaged
-
-        documents = [(path, read_json(path), folder) for path, folder in found]
-        refuse_damaged(documents)
-        _write(_join([_parse(d, folder, n) for n, (_, d, folder) in enumerate(documents)]), partial)
+        problems = Problems()
+        parts = [read_part(source, options, problems) for source in listed]
+        problems.refuse()
+        data = joined([p for p in parts if p], options.by_name, problems, classes, counted or ())
+        problems.refuse()
+        _write(replace(data, notes=tuple(problems.notes)), partial)
 
     return _read(once(target, make), shared=kind == "serialized")
 
 
-def _parse(document: Mapping[str, Any], folder: Path, source: int) -> CocoData:
-    """One source."""
-    by_image: dict[int, list[Mapping[str, Any]]] = {}
-    for annotation in document["annotations"]:
-        by_image.setdefault(annotation["image_id"], []).append(annotation)
-    images = document["images"]
-    ordered = [by_image.get(image["id"], []) for image in images]
-    flat = [a for group in ordered for a in group]
-    paths = [os.fsencode(find_image(folder, image["file_name"])) for image in images]
-    return CocoData(
-        files=np.array(paths, dtype=np.bytes_),
-        image_ids=np.array([image["id"] for image in images], dtype=np.int64),
-        sizes=np.array([(i["height"], i["width"]) for i in images], dtype=np.int32).reshape(-1, 2),
-        starts=np.concatenate([[0], np.cumsum([len(group) for group in ordered])]).astype(np.int64),
-        boxes_xywh_px=np.array([a["bbox"] for a in flat], dtype=np.float64).reshape(-1, 4),
-        labels=np.array([a["category_id"] for a in flat], dtype=np.int64),
-        crowd=np.array([bool(a.get("iscrowd", 0)) for a in flat], dtype=bool),
-        areas=np.array([a.get("area", a["bbox"][2] * a["bbox"][3]) for a in flat], dtype=np.float64),
-        categories=sorted(
-            ({"id": c["id"], "name": c["name"]} for c in document["categories"]), key=lambda c: c["id"]
-        ),
-        source=np.full(len(images), source, dtype=np.int16),
-    )
+def joined(
+    parts: Sequence[Part],
+    by_name: bool,
+    problems: Problems,
+    classes: Sequence[Mapping[str, Any]] | None = None,
+    counted: Sequence[Any] = (),
+) -> CocoData:
+    """Parts as one dataset; contradictions between them are in `problems`."""
+    table = Table(by_name) if classes is None else Table.of(classes, "the training set", by_name)
+    ids = [table.read(part.document, problems, classes is None, counted) for part in parts]
+    categories = table.classes() if classes is None else [dict(c) for c in classes]
+    labels = {c.get("category_id", c["id"]): c["id"] for c in categories}
+    read_parts = [
+        _arrays(part, [labels.get(i, -1) if i is not None else -1 for i in of_part], n)
+        for n, (part, of_part) in enumerate(zip(parts, ids, strict=True))
+    ]
+    return _join(read_parts, [i for part in parts for i in part.document.image_ids], categories)
 
 
-ARRAYS = tuple(field.name for field in fields(CocoData) if field.name != "categories")
+def _arrays(part: Part, labels: list[int], source: int) -> dict[str, np.ndarray]:
+    """One source's columns; boxes whose class is left out (-1) are, too."""
+    label = np.array(labels, dtype=np.int64)[part.document.category]
+    document = part.document.with_boxes(label >= 0)
+    counts = np.bincount(document.owner, minlength=len(document))
+    return {
+        "files": np.array([os.fsencode(path) for path in part.paths], dtype=np.bytes_),
+        "sizes": document.sizes.astype(np.int32),
+        "counts": counts,
+        "boxes_xywh_px": document.boxes_xywh_px,
+        "labels": label[label >= 0],
+        "crowd": document.crowd,
+        "areas": document.areas,
+        "source": np.full(len(document), source, dtype=np.int16),
+    }
+
+
+def _join(parts: list[dict[str, np.ndarray]], ids: list[Any], categories: list[dict[str, Any]]) -> CocoData:
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    starts = np.concatenate([[0], np.cumsum(columns.pop("counts"))]).astype(np.int64)
+    arrays: dict[str, Any] = columns | _image_ids(ids)
+    return CocoData(**arrays, starts=starts, categories=categories)
+
+
+def _image_ids(ids: list[Any]) -> dict[str, np.ndarray]:
+    """The ids themselves where they are whole numbers; else numbers from 1, and the ids as JSON beside them unless
+    two sources share some."""
+    unique = len(set(ids)) == len(ids)
+    if unique and all(type(i) is int and abs(i) < 1 << 62 for i in ids):
+        return {"image_ids": np.array(ids, dtype=np.int64)}
+    numbers = {"image_ids": np.arange(1, len(ids) + 1)}
+    return numbers | ({"image_keys": np.array([json.dumps(i).encode() for i in ids])} if unique else {})
+
+
+ARRAYS = tuple(field.name for field in fields(CocoData) if field.name not in ("categories", "notes"))
 
 
 def _write(data: CocoData, folder: Path) -> None:
     for name in ARRAYS:
         np.save(folder / f"{name}.npy", getattr(data, name), allow_pickle=False)
-    (folder / "categories.json").write_text(json.dumps(data.categories))
+    (folder / "categories.json").write_text(json.dumps([data.categories, data.notes]))
 
 
 def _read(folder: Path, shared: bool) -> CocoData:
@@ -149,26 +277,5 @@ def _read(folder: Path, shared: bool) -> CocoData:
     for name in ARRAYS:
         array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         arrays[name] = array if shared else np.array(array)
-    return CocoData(**arrays, categories=json.loads((folder / "categories.json").read_text()))
-
-
-def _join(parts: list[CocoData]) -> CocoData:
-    if len(parts) == 1:
-        return parts[0]
-    ids = np.concatenate([p.image_ids for p in parts])
-    if len(np.unique(ids)) < len(ids):
-        ids = np.arange(1, len(ids) + 1)
-    counts = np.concatenate([np.diff(p.starts) for p in parts])
-    names = {c["id"]: c for p in reversed(parts) for c in p.categories}
-    return CocoData(
-        files=np.concatenate([p.files for p in parts]),
-        image_ids=ids,
-        sizes=np.concatenate([p.sizes for p in parts]),
-        starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        boxes_xywh_px=np.concatenate([p.boxes_xywh_px for p in parts]),
-        labels=np.concatenate([p.labels for p in parts]),
-        crowd=np.concatenate([p.crowd for p in parts]),
-        areas=np.concatenate([p.areas for p in parts]),
-        categories=[names[i] for i in sorted(names)],
-        source=np.concatenate([p.source for p in parts]),
-    )
+    categories, notes = json.loads((folder / "categories.json").read_text())
+    return CocoData(**arrays, categories=categories, notes=tuple(notes))

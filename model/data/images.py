@@ -1,23 +1,55 @@
-"""An image file, whatever its format and pixel type, as upright 8-bit RGB."""
+"""An image file, whatever its format and pixel type, as upright 8-bit RGB; and which files are images."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from model.errors import UserError
+from model.parameters import default_of
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # of what is written
 # What Pillow raises for damaged files.
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    Image.DecompressionBombError,
+)
+MAX_PIXELS = int(default_of("dataset.max_image_pixels"))
+# Documents and drawings that Pillow would hand to other programs.
+NO_PICTURES = ("EPS", "PDF", "WMF", "FPX", "MPEG", "GRIB", "HDF5", "BUFR", "FITS", "STUB")
+BY_CONTENT = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "JPEG2000", "MPO")  # what a name need not tell
+TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+
+Image.MAX_IMAGE_PIXELS = None  # `opened` has a limit of its own, which a spec can raise
+Image.init()
+FORMATS = tuple(name for name in Image.ID if name not in NO_PICTURES)
 
 
-def open_rgb(path: Path) -> Image.Image:
+def opened(path: Path, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS) -> Any:
+    """Pillow's image of a file, not yet decoded. Raises one of BROKEN, `UserError` for too many pixels."""
+    file = Image.open(path, formats=formats)
+    if file.width * file.height > max_pixels:
+        size = f"{file.width}x{file.height}"
+        file.close()
+        raise UserError(
+            f"{path}: {size} px are more than dataset.max_image_pixels {max_pixels}; raise it if the file is trusted"
+        )
+    return file
+
+
+def open_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The decoded image. Raises `UserError` naming the file when it cannot be read."""
     try:
-        with Image.open(path) as file:
+        with opened(path, max_pixels) as file:
             image = to_rgb(file)
             image.load()
             return image
@@ -30,11 +62,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, dtype=np.float32)
-        image = Image.fromarray((values / _white(image.mode, values) * 255).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray((values / white(image.mode, values) * 255).clip(0, 255).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _white(mode: str, values: np.ndarray) -> float:
+def white(mode: str, values: np.ndarray) -> float:
     """The value of white: told by the pixel type where it does, else the least usual one that holds all values."""
     if mode.startswith("I;16"):
         return 65535.0
@@ -44,5 +76,29 @@ def _white(mode: str, values: np.ndarray) -> float:
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """(width, height) after EXIF rotation, without decoding."""
-    turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
+    turned = image.getexif().get(0x0112) in TURNED
     return (image.height, image.width) if turned else (image.width, image.height)
+
+
+def images_in(folder: Path) -> Iterator[Path]:
+    """Every image at any depth, in order of the names; hidden files, such as macOS's `._` companions, are none."""
+    for path in sorted(folder.rglob("*")):
+        below = path.relative_to(folder).parts
+        if any(part.startswith(".") or part == "__MACOSX" for part in below) or not path.is_file():
+            continue
+        if is_image_name(path) or _is_image(path):
+            yield path
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether the suffix is one of an image's."""
+    return Image.registered_extensions().get(path.suffix.lower()) in FORMATS
+
+
+def _is_image(path: Path) -> bool:
+    """Told by the content, where the name does not say."""
+    try:
+        with Image.open(path, formats=BY_CONTENT):
+            return True
+    except BROKEN:
+        return False

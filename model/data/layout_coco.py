@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from model.data.paths import FORMS, common_end, find_image, readings, walk
 from model.data.tree import SPLITS, Data, Tree, parent, split_of
@@ -20,7 +19,7 @@ FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 # Names by which tools call the annotations of boxes, best first; what else COCO's folder holds comes last.
 PREFERRED = ("_annotations.coco", "instances", "annotations", "labels", "result", "annotation")
 OURS = ("annotations.json", "_annotations.coco.json", "instances_")
-OWN = re.compile(r"(^|/)(train|val)_split_\d+\.json$")  # written by model/data/check.py
+OWN = re.compile(r"(^|/)(train|val|test)_split_\d+\.json$")  # written by model/data/check.py
 OTHER_TASKS = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
 
 
@@ -212,20 +211,3 @@ def bases(name: str, places: dict[str, list[str]]) -> Iterable[str]:
             yield "/".join(file[: len(file) - same])
         if anywhere and places.get(wanted[-1]):
             return
-
-
-def without_placeholder(document: dict[str, Any]) -> dict[str, Any]:
-    """A COCO document without the category 0 that Roboflow puts above all classes: it has no boxes, and the others name
-    it, or themselves, as what they belong to."""
-    rows = document["categories"]
-    if len(rows) < 2 or not all(isinstance(row, dict) for row in rows):
-        return document
-    first, *others = sorted(rows, key=lambda row: row.get("id") != 0)
-    above = {first.get("name"), "none"}
-    marked = first.get("id") == 0 and first.get("supercategory") in ("none", "", None)
-    if not marked or not all(
-        row.get("supercategory") in (above - {"none"}) | {row.get("name")} for row in others
-    ):
-        return document
-    used = any(isinstance(a, dict) and a.get("category_id") == 0 for a in document["annotations"])
-    return document if used else document | {"categories": [row for row in rows if row is not first]}

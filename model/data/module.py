@@ -14,7 +14,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from model.coco_metrics import check_class_ids
-from model.data.coco import CocoData, load_sources
+from model.data.classes import outside_ids
+from model.data.coco import CocoData, Options, load_sources
 from model.data.images import open_rgb
 from model.data.transforms import EvalTransform, TrainTransform, batch_images, canvas, exact_size
 from model.distributed import place
@@ -57,7 +58,7 @@ class DetectionDataset(Dataset[tuple[torch.Tensor, dict[str, Any]]]):
         if index in self._kept:
             self._kept.move_to_end(index)
             return self._kept[index]
-        image = open_rgb(self.data.file(index))
+        image = open_rgb(self.data.file(index), self.transform.max_pixels)
         size = image.width * image.height * 3
         if size <= CACHE_BYTES:
             self._kept[index] = image
@@ -156,15 +157,27 @@ class DataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if hasattr(self, "train_data"):
             return
-        dataset = self.spec["dataset"]
-        self.train_data = load_sources(dataset["train_data_sources"], dataset["dataset_type"])
-        self.val_data = load_sources(dataset["val_data_sources"], dataset["dataset_type"])
+        dataset, options, kind = (
+            self.spec["dataset"],
+            Options.of(self.spec),
+            self.spec["dataset"]["dataset_type"],
+        )
+        self.train_data = load_sources(dataset["train_data_sources"], kind, options)
         self.classes = self.train_data.categories
-        check_class_ids(self.val_data, dataset["eval_class_ids"])
-        top = int(self.train_data.labels.max(initial=0))
+        self.val_data = load_sources(
+            dataset["val_data_sources"], kind, options, self.classes, dataset["eval_class_ids"]
+        )
+        for line in dict.fromkeys((*self.train_data.notes, *self.val_data.notes)) if place()[0] == 0 else ():
+            print(f"data: {line}")
+        _check_something_is_left(self.train_data, None, "train on")
+        _check_something_is_left(self.val_data, dataset["eval_class_ids"], "validate with")
+        top = int(np.max(self.train_data.labels))
         if top >= dataset["num_classes"]:
+            what = (
+                "category id" if outside_ids(self.classes)[top] == top else "label of the renumbered classes"
+            )
             raise UserError(
-                f"dataset.num_classes must be above the largest category id {top}, but got {dataset['num_classes']}"
+                f"dataset.num_classes must be above the largest {what} {top}, but got {dataset['num_classes']}"
             )
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -211,6 +224,16 @@ class DataModule(pl.LightningDataModule):
         return bool(self.spec["dataset"]["augmentation"]["fixed_padding"]) and not exact_size(
             self.spec, "train"
         )
+
+
+def _check_something_is_left(data: CocoData, class_ids: Sequence[int] | None, purpose: str) -> None:
+    """Raise `UserError` when no object of the classes that count is left."""
+    labels = check_class_ids(data, class_ids)
+    plain = data.labels[~data.crowd]
+    if not (np.isin(plain, labels).any() if labels else len(plain)):
+        crowds = f": {int(data.crowd.sum())} boxes are crowds (iscrowd 1)" if data.crowd.any() else ""
+        named = f" of dataset.eval_class_ids {list(class_ids or [])}" if labels else ""
+        raise UserError(f"no box{named} to {purpose}{crowds}")
 
 
 class Collate:

@@ -17,10 +17,9 @@ import numpy as np
 from PIL import ImageDraw
 
 from model.data import check
-from model.data.coco import read_json
+from model.data.classes import outside_ids
+from model.data.coco import Options, load_sources
 from model.data.images import open_rgb
-from model.data.paths import find_images
-from model.data.sources import stage
 from model.data.tree import SPLITS, counted
 from model.errors import UserError
 from model.spec import get
@@ -58,7 +57,9 @@ def write(spec: Mapping[str, Any], data_dir: str | None, target: Path, work_dir:
     found = check.inspect(spec, data_dir, work_dir=work_dir)
     names = {c["id"]: str(c["name"]) for c in found["facts"].get("classes", [])}
     splits = (
-        [] if found["problems"] else [s for s in (read(found["fill"], n) for n in SPLITS) if s is not None]
+        []
+        if found["problems"]
+        else [s for s in (read(found["fill"], n, Options.of(spec)) for n in SPLITS) if s is not None]
     )
     warnings = [*found["warnings"], *advice(splits, names, spec)]
     parts = [
@@ -80,29 +81,19 @@ def write(spec: Mapping[str, Any], data_dir: str | None, target: Path, work_dir:
     return [*found["problems"], *warnings]
 
 
-def read(fill: Mapping[str, Any], name: str) -> Split | None:
-    """The split that the leaves of `check.inspect` name."""
+def read(fill: Mapping[str, Any], name: str, options: Options) -> Split | None:
+    """The split that the leaves of `check.inspect` name, as training reads it."""
     sources = fill.get(f"dataset.{name}_data_sources") or []
-    if name == "test" and "dataset.test_data_sources.json_file" in fill:
+    if name == "test" and fill.get("dataset.test_data_sources.json_file"):
         sources = [{key: fill[f"dataset.test_data_sources.{key}"] for key in ("json_file", "image_dir")}]
-    paths: list[Path] = []
-    boxes, owner, labels, sizes = [], [], [], []
-    for source in sources:
-        document = read_json(source["json_file"])
-        rows = document["images"]
-        at = {row["id"]: len(paths) + n for n, row in enumerate(rows)}
-        paths += find_images(stage(source["image_dir"]), [row["file_name"] for row in rows])
-        sizes += [(row.get("width") or 1, row.get("height") or 1) for row in rows]
-        for a in document["annotations"]:
-            if a["image_id"] in at and "bbox" in a:
-                boxes.append(a["bbox"])
-                owner.append(at[a["image_id"]])
-                labels.append(a["category_id"])
-    if not paths:
+    if not sources:
         return None
+    data = load_sources(sources, options=options)
+    ids = outside_ids(data.categories)
     return Split(
-        name, paths, np.array(boxes, float).reshape(-1, 4), np.array(owner, int), np.array(labels),
-        np.array(sizes, float).reshape(-1, 2),
+        name, [data.file(n) for n in range(len(data))], np.asarray(data.boxes_xywh_px),
+        np.repeat(np.arange(len(data)), np.diff(data.starts)), np.array([ids[i] for i in data.labels.tolist()]),
+        data.sizes[:, ::-1].astype(float),
     )  # fmt: skip
 
 

@@ -8,7 +8,8 @@ beside this one), but that a crop begins and ends at a whole pixel of the origin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+
+from model.parameters import default_of
 
 LSJ_RANGE = (0.1, 2.0)  # large-scale jitter (arXiv:2012.07177)
 MIN_SIDE_PX = 1e-3  # a box that a crop leaves no side of is dropped, as published; the rest is rounding
@@ -45,6 +48,7 @@ class TrainTransform:
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self.augment = spec["dataset"]["augmentation"]
+        self.max_pixels = max_pixels(spec)
         self.exact = exact_size(spec, "train")
         self.normalise = Normalise(spec)
 
@@ -101,6 +105,7 @@ class EvalTransform:
 
     def __init__(self, spec: Mapping[str, Any], size: tuple[int, int] | None = None) -> None:
         self.augment, self.exact = spec["dataset"]["augmentation"], size
+        self.max_pixels = max_pixels(spec)
         self.normalise = Normalise(spec)
 
     def __call__(
@@ -160,6 +165,18 @@ def visible(boxes_xyxy_px: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarr
         inside = np.stack([1 - inside[:, 2], inside[:, 1], 1 - inside[:, 0], inside[:, 3]], axis=1)
     cxcywh = np.concatenate([(inside[:, :2] + inside[:, 2:]) / 2, inside[:, 2:] - inside[:, :2]], axis=1)
     return cxcywh.astype(np.float32), keep
+
+
+def usual_size(spec: Mapping[str, Any], sizes: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """(H, W) px at which most images of these (H, W) are validated; the first of several that are as many."""
+    transform = EvalTransform(spec, exact_size(spec, "train"))
+    counts = Counter(transform.size(int(h), int(w)) for h, w in sizes)
+    return max(counts, key=lambda size: counts[size]) if counts else None
+
+
+def max_pixels(spec: Mapping[str, Any]) -> int:
+    """The largest image that is opened."""
+    return int(spec["dataset"].get("max_image_pixels", default_of("dataset.max_image_pixels")))
 
 
 def exact_size(spec: Mapping[str, Any], action: str) -> tuple[int, int] | None:

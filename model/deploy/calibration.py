@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from model.data.images import SUFFIXES
+from model.data.images import images_in
 from model.errors import UserError
 
 SEED = 0  # of the choice of images
@@ -47,7 +47,7 @@ def drawn(
     fewer, unless all will do (`at_most`), and when there is none."""
     from model.data.sources import stage
 
-    paths = sorted(p for f in folders for p in stage(f).rglob("*") if p.suffix.lower() in SUFFIXES)
+    paths = sorted(p for f in folders for p in images_in(stage(f)))
     if len(paths) < (1 if at_most else count):
         raise UserError(
             f"calibration needs {count} images, but {', '.join(map(str, folders))} hold {len(paths)}"
@@ -61,9 +61,9 @@ def load_image(
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """(pixels [3, H, W] float32 as evaluation sees them, (H, W) of the original). Raises `UserError`."""
     from model.data.images import open_rgb
-    from model.data.transforms import EvalTransform
+    from model.data.transforms import EvalTransform, max_pixels
 
-    image = open_rgb(path)
+    image = open_rgb(path, max_pixels(spec))
     nothing = {"boxes_xyxy_px": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64)}
     pixels, _ = EvalTransform(spec, size)(image, nothing)
     return pixels.numpy(), (image.height, image.width)

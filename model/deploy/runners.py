@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from model import checkpoint as ckpt
+from model.data.transforms import exact_size
 from model.deploy.card import ENGINES, Card, check, completed, of_checkpoint, of_texts
 from model.errors import UserError
 from model.parameters import MANDATORY
@@ -20,6 +21,7 @@ class Runner(ABC):
     """`size` is the (H, W) that the file fixes, None when any will do; `card`: what the file says of itself."""
 
     size: tuple[int, int] | None = None
+    validated: tuple[int, int] | None = None  # (H, W) of every image when it was scored; None: aspect kept
     card: Card = Card()
 
     @property
@@ -41,6 +43,7 @@ class TorchRunner(Runner):
     def __init__(self, path: str, spec: Mapping[str, Any], device: torch.device | None = None) -> None:
         self.detector, checkpoint = ckpt.build_from(path, spec)
         self.card = of_checkpoint(checkpoint, path)
+        self.validated = exact_size(checkpoint["spec"], "train")
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.detector.to(self.device)
 
@@ -109,13 +112,12 @@ def _runner_of(path: str, spec: Mapping[str, Any], action: str) -> Runner:
 
 
 def input_size(runner: Runner, spec: Mapping[str, Any], action: str) -> tuple[int, int] | None:
-    """(H, W) that images are resized to: what the file fixes, which the spec may not contradict, else the spec's."""
-    from model.data.transforms import exact_size
-
+    """(H, W) that images are resized to: what the file fixes, which the spec may not contradict, else the spec's, else
+    the size at which the model was validated; None: short sides of dataset.augmentation.test_random_resize."""
     asked = exact_size(spec, action)
     if runner.size and asked and asked != runner.size:
         raise UserError(
             f"{action}.input_height and input_width must be {runner.size[0]} and {runner.size[1]}, the size of the "
             f"file's input, but got {asked[0]} and {asked[1]}"
         )
-    return runner.size or asked
+    return runner.size or asked or runner.validated

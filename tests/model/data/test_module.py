@@ -84,8 +84,8 @@ def test_annotations_are_parsed_once_and_anew_when_the_file_changes(
 
     monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
     calls: list[Any] = []
-    parse = coco._parse
-    monkeypatch.setattr(coco, "_parse", lambda *a: calls.append(a) or parse(*a))
+    parse = coco.read_part
+    monkeypatch.setattr(coco, "read_part", lambda *a: calls.append(a) or parse(*a))
     for _ in range(3):
         load_sources([source_of(own_demo)])
     assert len(calls) == 1

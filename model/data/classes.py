@@ -1,0 +1,128 @@
+"""What the category ids of several sources mean together, and the labels that the detector knows them by.
+
+A label is the category id itself while ids are ordinary: whole numbers from 0 of which the largest is below 1,000 or
+below twice the number of classes. Other ids (hashes, database keys, texts) are numbered 0, 1, ... in rising order;
+such classes carry the id of the files as "category_id" beside their label, and results are written with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from model.data.documents import Document
+from model.data.problems import Problems, shown
+
+ORDINARY = 1000
+
+
+def outside_id(category: Mapping[str, Any]) -> Any:
+    """The id that the files give a class {"id": label, "name"[, "category_id"]}."""
+    return category.get("category_id", category["id"])
+
+
+def outside_ids(categories: Sequence[Mapping[str, Any]]) -> dict[int, Any]:
+    """{label: id of the files}."""
+    return {int(c["id"]): outside_id(c) for c in categories}
+
+
+def are_ordinary(ids: Sequence[Any]) -> bool:
+    """Whether ids can be labels as they are."""
+    whole = all(type(i) is int and i >= 0 for i in ids)
+    return whole and max(ids, default=0) < max(ORDINARY, 2 * len(ids))
+
+
+def labelled(names: Mapping[Any, str]) -> list[dict[str, Any]]:
+    """{category id: name} as classes [{"id": label, "name"[, "category_id"]}], by label."""
+    if are_ordinary(list(names)):
+        return [{"id": i, "name": names[i]} for i in sorted(names)]
+    ordered = sorted(names, key=lambda i: (isinstance(i, str), i))
+    return [{"id": n, "name": names[i], "category_id": i} for n, i in enumerate(ordered)]
+
+
+@dataclass
+class Table:
+    """{category id: name} of a training set (or of a checkpoint), and where each was read."""
+
+    by_name_allowed: bool = False
+    names: dict[Any, str] = field(default_factory=dict)
+    ids: dict[str, Any] = field(default_factory=dict)
+    origin: dict[Any, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, classes: Sequence[Mapping[str, Any]], where: str, by_name: bool = False) -> Table:
+        """What a checkpoint or a training set has settled."""
+        table = cls(by_name)
+        for category in classes:
+            table._add(outside_id(category), str(category["name"]), where)
+        return table
+
+    def classes(self) -> list[dict[str, Any]]:
+        return labelled(self.names)
+
+    def read(
+        self, document: Document, problems: Problems, grow: bool, counted: Sequence[Any] = ()
+    ) -> list[Any]:
+        """For each category of the document the id in this table, None for one that is left out. With `grow` new
+        classes are added; else one that has boxes is a problem, unless `counted` (ids that count) does without."""
+        used = set(document.category.tolist())
+        listed = {c["name"]: c["id"] for n, c in enumerate(document.categories) if n in used}
+        found: list[Any] = []
+        for n, category in enumerate(document.categories):
+            i, name, boxes = category["id"], category["name"], n in used
+            if not boxes and listed.get(name, i) != i:  # a placeholder beside the class itself
+                problems.note(
+                    f"{document.where}: category {shown(i)} ({name}) has no boxes and the name of another; left out"
+                )
+                found.append(None)
+                continue
+            found.append(self._match(i, name, boxes, document.where, problems, grow, counted))
+        return found
+
+    def _match(
+        self, i: Any, name: str, boxes: bool, where: str, problems: Problems, grow: bool,
+        counted: Sequence[Any],
+    ) -> Any:  # fmt: skip
+        if self.names.get(i) == name:
+            return i
+        if name in self.ids and self.by_name_allowed:
+            return self.ids[name]
+        if name in self.ids:
+            if not boxes and i not in self.names:
+                return None
+            problems.add("class", f"{self._both(i, name, where)}; {BY_NAME}")
+        elif i in self.names and not self.by_name_allowed:
+            problems.add("class", f"{self._both(i, name, where)}; {BY_NAME}")
+        elif grow:
+            return self._add(i if i not in self.names else self._free(), name, where)
+        elif boxes and not (counted and i not in counted):
+            known = ", ".join(f"{shown(k)} {v}" for k, v in list(self.names.items())[:20])
+            problems.add(
+                "class",
+                f"{where}: category {shown(i)} ({name}) is not in the training set, which has {known}",
+            )
+        elif boxes:
+            problems.note(
+                f"{where}: category {shown(i)} ({name}) is unknown and does not count; its boxes are left out"
+            )
+        return None
+
+    def _both(self, i: Any, name: str, where: str) -> str:
+        """The contradiction, with both files, ids and names."""
+        here = f"category {shown(i)} is {name} in {where}"
+        if i in self.names:
+            return f"{here}, but {self.names[i]} in {self.origin[i]}"
+        other = self.ids[name]
+        return f"{here}, but {name} is category {shown(other)} in {self.origin[other]}"
+
+    def _add(self, i: Any, name: str, where: str) -> Any:
+        self.names[i], self.origin[i] = name, where
+        self.ids.setdefault(name, i)
+        return i
+
+    def _free(self) -> int:
+        return max((i for i in self.names if isinstance(i, int)), default=-1) + 1
+
+
+BY_NAME = "set dataset.match_classes_by_name=true if the names are right"

@@ -1,0 +1,468 @@
+"""One COCO annotation file, every field's type checked, as columns.
+
+The file is parsed into slots, not dicts, and what the detector does not read (masks, licences, captions) is passed over
+without being built; masks are read in a second pass where boxes are missing. `read` is the only reader: the check
+before a run, training and evaluation all come through it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Struct
+
+from model.data.problems import Problems, listed, shown
+from model.data.sources import stage_file
+from model.errors import UserError
+
+MAX_BYTES = 8 << 30  # LVIS and Objects365 have about one GiB
+SECTIONS = ("images", "annotations", "categories")
+
+
+class ImageRow(Struct, gc=False):
+    id: Any = UNSET
+    file_name: Any = UNSET
+    width: Any = UNSET
+    height: Any = UNSET
+
+
+class AnnotationRow(Struct, gc=False):
+    id: Any = UNSET
+    image_id: Any = UNSET
+    category_id: Any = UNSET
+    bbox: Any = UNSET
+    area: Any = UNSET
+    iscrowd: Any = UNSET
+
+
+class CategoryRow(Struct, gc=False):
+    id: Any = UNSET
+    name: Any = UNSET
+    supercategory: Any = UNSET
+
+
+class Rows(Struct):
+    images: list[ImageRow]
+    annotations: list[AnnotationRow]
+    categories: list[CategoryRow]
+
+
+class MaskRow(Struct, gc=False):
+    segmentation: Any = UNSET
+
+
+class Masks(Struct):
+    annotations: list[MaskRow]
+
+
+@dataclass(frozen=True)
+class Document:
+    """N images and T boxes, the boxes in the order of their images."""
+
+    where: str  # the file
+    image_ids: list[Any]  # [N] int, float or str, as in the file
+    file_names: list[str]
+    sizes: np.ndarray  # [N, 2] int64, (H, W) px; 0 where the file says none
+    owner: np.ndarray  # [T] int64, index of the image, rising
+    category: np.ndarray  # [T] int64, index into categories
+    boxes_xywh_px: np.ndarray  # [T, 4] float64
+    areas: np.ndarray  # [T] float64, px^2
+    crowd: np.ndarray  # [T] bool
+    annotation_ids: list[Any]  # [T], for messages
+    categories: list[dict[str, Any]]  # [{"id", "name"}], in the order of the file
+    mended: dict[str, int]  # what was put right -> how often
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def box(self, n: int) -> str:
+        """Box n by the ids of the file."""
+        image = int(self.owner[n])
+        ids = f"annotation {shown(self.annotation_ids[n])} of image {shown(self.image_ids[image])}"
+        return f"{ids} ({self.file_names[image]})"
+
+    def with_boxes(self, keep: np.ndarray) -> Document:
+        """Only the boxes where `keep` [T] is True."""
+        if keep.all():
+            return self
+        arrays = ("owner", "category", "boxes_xywh_px", "areas", "crowd")
+        ids = [self.annotation_ids[n] for n in np.flatnonzero(keep)]
+        return replace(self, annotation_ids=ids, **{name: getattr(self, name)[keep] for name in arrays})
+
+    def with_images(self, keep: np.ndarray) -> Document:
+        """Only the images where `keep` [N] is True, and their boxes."""
+        if keep.all():
+            return self
+        rows, number = np.flatnonzero(keep), np.cumsum(keep) - 1
+        kept = self.with_boxes(keep[self.owner])
+        return replace(
+            kept,
+            image_ids=[self.image_ids[n] for n in rows],
+            file_names=[self.file_names[n] for n in rows],
+            sizes=self.sizes[keep],
+            owner=number[kept.owner],
+        )
+
+    def counted(self, what: str, times: int) -> Document:
+        """The same, with `times` more of one mending."""
+        more = {what: self.mended.get(what, 0) + int(times)} if times else {}
+        return replace(self, mended=self.mended | more)
+
+    def write(self, path: Path) -> None:
+        """As a COCO file, whole or not at all."""
+        ids = [c["id"] for c in self.categories]
+        images = [
+            {"id": i, "file_name": name, "height": int(h), "width": int(w)}
+            for i, name, (h, w) in zip(self.image_ids, self.file_names, self.sizes, strict=True)
+        ]
+        columns = zip(self.owner, self.category, self.boxes_xywh_px, self.areas, self.crowd, strict=True)
+        annotations = [
+            {
+                "id": n + 1, "image_id": self.image_ids[owner], "category_id": ids[category],
+                "bbox": box.tolist(), "area": float(area), "iscrowd": int(crowd),
+            }
+            for n, (owner, category, box, area, crowd) in enumerate(columns)
+        ]  # fmt: skip
+        document = {"images": images, "annotations": annotations, "categories": self.categories}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(json.dumps(document))
+        partial.replace(path)
+
+
+def read(path: str | Path, problems: Problems) -> Document | None:
+    """The document of a file or URL; None when it has problems, which are then named by file, row and id.
+
+    Raises `UserError` when there is no such file, it is no JSON, or no COCO document.
+    """
+    path = stage_file(path)
+    rows = decode(path, Rows)
+    reader = _Reader(str(path), problems)
+    try:
+        return reader.document(rows, lambda: decode(path, Masks).annotations)
+    except _Wrong:
+        return None
+
+
+def as_it_is(path: str | Path) -> dict[str, Any]:
+    """The file's content with every field that it has, after `read` found nothing wrong with it. Raises `UserError`."""
+    problems = Problems()
+    read(path, problems)
+    problems.refuse()
+    document = decode(stage_file(path), dict[str, Any])
+    none = placeholder(msgspec.convert(document, Rows))
+    rows = document["categories"]
+    return document | {"categories": [row for row in rows if none is None or row["id"] != none]}
+
+
+def placeholder(rows: Rows) -> Any:
+    """The id of the category 0 that Roboflow puts above all classes, None when there is none: it has no boxes, and the
+    others name it, or themselves, as what they belong to."""
+    first = next((row for row in rows.categories if row.id == 0), None)
+    others = [row for row in rows.categories if row is not first]
+    if first is None or not others or first.supercategory not in ("none", "", None, UNSET):
+        return None
+    if not all(row.supercategory in (first.name, row.name) for row in others):
+        return None
+    return None if any(row.category_id == 0 for row in rows.annotations) else 0
+
+
+# ---- from bytes to rows -----------------------------------------------------------------------------------------
+
+
+def decode(path: Path, kind: Any) -> Any:
+    """The JSON file as `kind`. A byte order mark is no damage; depth and size are bounded. Raises `UserError`."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(
+                f"{path}: {path.stat().st_size} bytes are more than the {MAX_BYTES} that are read"
+            )
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such annotation file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    try:
+        encoding = json.detect_encoding(raw[:4])
+        data = raw if encoding == "utf-8" else raw.decode(encoding).encode("utf-8")
+        return _parsed(data, kind)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path}: {_misshapen(str(error))}") from None
+    except RecursionError:
+        raise UserError(f"{path}: not valid JSON (nested too deeply)") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); is the file whole?") from None
+
+
+def _parsed(data: bytes, kind: Any) -> Any:
+    """Strictly and fast; Python's own reader takes NaN and says line and column of what is wrong."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.convert(json.loads(data), kind)
+
+
+def _misshapen(text: str) -> str:
+    """msgspec's message in our words."""
+    missing = re.search(r"missing required field `(\w+)`", text)
+    wrong = re.search(r"Expected `(\w+)`, got `(\w+)`(?: - at `\$\.?(.*?)`)?$", text)
+    section = missing.group(1) if missing else wrong.group(3) if wrong else None
+    if section in SECTIONS:
+        return f"a COCO file must have a list '{section}'"
+    if wrong:
+        wanted, got, where = wrong.groups()
+        return f"{where or 'a COCO file'} must be an {wanted}, but got {got}"
+    return f"not a COCO file ({text})"
+
+
+# ---- from rows to columns ---------------------------------------------------------------------------------------
+
+
+class _Wrong(Exception):
+    """What follows cannot be read: the problems are in the report."""
+
+
+ID = ("an integer, a number or a text", {int, float, str})
+NUMBER = ("a number", {int, float})
+TEXT = ("a text", {str})
+LIST = ("four numbers", {list})
+GONE = type(UNSET)
+
+
+@dataclass
+class _Reader:
+    where: str
+    problems: Problems
+
+    def document(self, rows: Rows, masks: Callable[[], list[MaskRow]]) -> Document:
+        sections = {name: getattr(rows, name) for name in SECTIONS}
+        for section, keys in (("images", ("id", "file_name")), ("categories", ("id", "name"))):
+            for key in keys:
+                self.column(section, sections[section], key, *(ID if key == "id" else TEXT))
+        for key in ("image_id", "category_id"):
+            self.column("annotations", rows.annotations, key, *ID)
+        sizes = self.sizes(rows.images)
+        boxes, from_masks = self.boxes(rows.annotations, masks)
+        areas, crowd = self.areas(rows.annotations, boxes), self.crowd(rows.annotations)
+        self.stop()
+        images, doubles = self.unique("images", rows.images)
+        categories, double_categories = self.unique("categories", rows.categories)
+        categories.pop(placeholder(rows), None)
+        self.names("images", rows.images, "file_name", "the name of a file")
+        self.names("categories", rows.categories, "name", "a text that can be written")
+        self.stop()
+        owner = self.index("annotations", rows.annotations, "image_id", images)
+        category = self.index("annotations", rows.annotations, "category_id", categories)
+        self.stop()
+        order = np.argsort(owner, kind="stable")
+        kept_images = [rows.images[n] for n in images.values()]
+        kept = [rows.categories[n] for n in categories.values()]
+        owner, category = _renumbered(owner, images), _renumbered(category, categories)
+        found = Document(
+            where=self.where,
+            image_ids=[_whole(row.id) for row in kept_images],
+            file_names=[row.file_name for row in kept_images],
+            sizes=sizes[list(images.values())].reshape(-1, 2),
+            owner=owner[order],
+            category=category[order],
+            boxes_xywh_px=boxes[order],
+            areas=areas[order],
+            crowd=crowd[order],
+            annotation_ids=[rows.annotations[n].id for n in order],
+            categories=[{"id": _whole(row.id), "name": row.name.strip()} for row in kept],
+            mended={},
+        )
+        counts = {
+            "images listed twice dropped": doubles,
+            "categories listed twice dropped": double_categories,
+            "boxes made of masks": from_masks,
+        }
+        for what, times in counts.items():
+            found = found.counted(what, times)
+        return found
+
+    def stop(self) -> None:
+        if self.problems:
+            raise _Wrong
+
+    def say(self, section: str, n: int, row: Any, key: str, must: str) -> None:
+        value = getattr(row, key)
+        if value is UNSET:
+            self.problems.add(f"keys {section}", f"{self.where}: {section}[{n}] lacks {key}")
+        else:
+            name = f"{section}[{n}]" + (
+                f" (id {shown(row.id)})" if row.id is not UNSET and key != "id" else ""
+            )
+            self.problems.add(
+                f"type {key}", f"{self.where}: {name}: {key} must be {must}, but got {shown(value)}"
+            )
+
+    def column(self, section: str, rows: Sequence[Any], key: str, must: str, types: set[type]) -> None:
+        """Say which rows' `key` is not of these types; a float must be finite."""
+        if set(map(type, (getattr(row, key) for row in rows))) <= types - {float}:
+            return
+        for n, row in enumerate(rows):
+            value = getattr(row, key)
+            if type(value) not in types or (type(value) is float and not math.isfinite(value)):
+                self.say(section, n, row, key, must)
+
+    def unique(self, section: str, rows: Sequence[Any]) -> tuple[dict[Any, int], int]:
+        """({id: row}, how many rows are there a second time). The same id for another thing is a problem."""
+        first: dict[Any, int] = {}
+        doubles = 0
+        for n, row in enumerate(rows):
+            if row.id not in first:
+                first[row.id] = n
+            elif row == rows[first[row.id]]:
+                doubles += 1
+            else:
+                text = f"{section} id {shown(row.id)} is there twice, and differs: {section}[{first[row.id]}] and [{n}]"
+                self.problems.add(f"duplicate {section}", f"{self.where}: {text}")
+        return first, doubles
+
+    def index(self, section: str, rows: Sequence[Any], key: str, known: dict[Any, int]) -> np.ndarray:
+        """[T] int64: the row that each id names."""
+        found = np.fromiter((known.get(getattr(row, key), -1) for row in rows), np.int64, len(rows))
+        as_text = {str(value): value for value in known} if (found < 0).any() else {}
+        for n in np.flatnonzero(found < 0).tolist():
+            value, what = getattr(rows[n], key), f"annotation {shown(rows[n].id)}"
+            hint = (
+                f"; {shown(as_text[str(value)])} is there, of another type" if str(value) in as_text else ""
+            )
+            if key == "image_id":
+                text = f"{what} belongs to image {shown(value)}, which is not there{hint}"
+            else:
+                ids = listed(sorted(known, key=str), 20)
+                text = f"{what} has the unknown category id {shown(value)}; known: [{ids}]{hint}"
+            self.problems.add(key, f"{self.where}: {text}")
+        return found
+
+    def names(self, section: str, rows: Sequence[Any], key: str, must: str) -> None:
+        for n, row in enumerate(rows):
+            name = getattr(row, key)
+            if not name.strip() or "\0" in name or not _encodable(name):
+                self.say(section, n, row, key, must)
+
+    def sizes(self, rows: Sequence[ImageRow]) -> np.ndarray:
+        """[N, 2] int64 (H, W); 0 where one is missing, null, 0 or -1, as tools write that do not know it."""
+        found = np.zeros((len(rows), 2), np.int64)
+        for column, key in enumerate(("height", "width")):
+            values = [getattr(row, key) for row in rows]
+            if (
+                set(map(type, values)) <= {int}
+                and max(values, default=0) < 1 << 31
+                and min(values, default=1) > 0
+            ):
+                found[:, column] = values
+                continue
+            for n, value in enumerate(values):
+                if value is UNSET or value is None or (type(value) is int and value in (0, -1)):
+                    continue
+                if type(value) not in (int, float) or not 0 < value < 1 << 31 or value != int(value):
+                    self.say("images", n, rows[n], key, "a positive integer")
+                else:
+                    found[n, column] = int(value)
+        found[(found == 0).any(axis=1)] = 0
+        return found
+
+    def boxes(
+        self, rows: Sequence[AnnotationRow], masks: Callable[[], list[MaskRow]]
+    ) -> tuple[np.ndarray, int]:
+        """([T, 4] float64, how many are a mask's extent)."""
+        boxes = [row.bbox for row in rows]
+        none = [n for n, box in enumerate(boxes) if box is UNSET or box is None]
+        if none:
+            from model.data.masks import extent
+
+            found = masks()
+            for n in none:
+                box = extent(found[n].segmentation)
+                if box is None:
+                    self.say("annotations", n, rows[n], "bbox", "given where there is no mask")
+                boxes[n] = box or [0.0, 0.0, 1.0, 1.0]
+        kinds = set(map(type, boxes)) <= {list} and set(map(len, boxes)) <= {4}
+        if kinds and set(map(type, chain.from_iterable(boxes))) <= {int, float}:
+            try:
+                flat = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)).reshape(-1, 4)
+                if np.isfinite(flat).all():
+                    return flat, len(none)
+            except OverflowError:
+                pass
+        for n, box in enumerate(boxes):
+            if wrong := box_problem(box):
+                self.problems.add("box", f"{self.where}: annotation {shown(rows[n].id)}: {wrong}")
+        return np.zeros((len(boxes), 4)), 0
+
+    def areas(self, rows: Sequence[AnnotationRow], boxes: np.ndarray) -> np.ndarray:
+        """[T] float64; the box's own where the file gives none."""
+        values = [row.area for row in rows]
+        if set(map(type, values)) <= {int, float}:
+            areas = _floats(values)
+        else:
+            for n, value in enumerate(values):
+                if type(value) not in (int, float, GONE, type(None)):
+                    self.say("annotations", n, rows[n], "area", "a number from 0")
+            known = [type(value) in (int, float) for value in values]
+            given = _floats([value if k else 0 for value, k in zip(values, known, strict=True)])
+            areas = np.where(known, given, boxes[:, 2] * boxes[:, 3]) if len(rows) else np.zeros(0)
+        for n in np.flatnonzero(~(np.isfinite(areas) & (areas >= 0))).tolist():
+            if type(values[n]) in (int, float):
+                self.say("annotations", n, rows[n], "area", "a number from 0")
+        return areas
+
+    def crowd(self, rows: Sequence[AnnotationRow]) -> np.ndarray:
+        """[T] bool. A text would be true whatever it says."""
+        values = [row.iscrowd for row in rows]
+        if not (set(map(type, values)) <= {int, bool, float, GONE} and set(values) <= {0, 1, UNSET}):
+            for n, value in enumerate(values):
+                if type(value) not in (int, bool, float, GONE) or value not in (0, 1, UNSET):
+                    self.say("annotations", n, rows[n], "iscrowd", "0, 1, true or false")
+        return np.array([value is not UNSET and bool(value) for value in values], dtype=bool)
+
+
+def box_problem(box: Any) -> str | None:
+    """Why a value is no COCO box [x, y, w, h] of finite numbers, or None."""
+    if type(box) is not list or len(box) != 4 or not set(map(type, box)) <= {int, float}:
+        return f"bbox must be four numbers: a box is [x, y, w, h] in px, but got {shown(box)}"
+    if not all(abs(value) < 1e300 for value in box):  # NaN compares with nothing
+        return f"a box must be finite, but got {shown(box)}"
+    return None
+
+
+def _floats(values: Iterable[int | float]) -> np.ndarray:
+    """[T] float64; infinite where an integer is too large for one."""
+    values = list(values)
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError:
+        return np.array([v if abs(v) < 1e300 else math.inf for v in values], dtype=np.float64)
+
+
+def _renumbered(index: np.ndarray, kept: dict[Any, int]) -> np.ndarray:
+    """Row numbers of the file as numbers among the rows that were kept."""
+    rows = np.fromiter(kept.values(), np.int64, len(kept))
+    return np.searchsorted(rows, index) if len(rows) else index
+
+
+def _whole(value: Any) -> Any:
+    """1.0, as some tools write ids, is 1."""
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+def _encodable(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""Images that stand in two splits: exact copies by their pixels, near copies by their likeness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from model.data.coco import Part
+from model.data.problems import Problems, listed
+
+ORDER = ("train", "val", "test")
+NAMES = {"train": "training", "val": "validation", "test": "test"}
+ALIKE_BITS = 8  # of 128: another size, another compression; other frames differ by more
+PLAIN_BITS = 6  # an image whose likeness has fewer set or unset bits is too plain to tell
+AT_ONCE = 1 << 22
+
+
+def leave_out_copies(
+    parts: Mapping[str, list[Part]], strict: bool, allowed: bool, problems: Problems
+) -> dict[str, list[Part]]:
+    """The splits without validation images that are training images, and test images that are either; each counted
+    and named. With `allowed` they stay; with `strict` they are a problem."""
+    seen: dict[str, tuple[str, str]] = {}
+    found: dict[str, list[Part]] = {}
+    for split in ORDER:
+        copies = {}
+        found[split] = []
+        for part in parts.get(split, []):
+            keep = np.ones(len(part.paths), bool)
+            for n, look in enumerate(part.looks):
+                if look.digest in seen:
+                    copies[str(part.paths[n])] = seen[look.digest]
+                    keep[n] = False
+            found[split].append(part if allowed or strict else part.with_images(keep))
+        _say(split, copies, strict, allowed, problems)
+        for part in found[split]:
+            for path, look in zip(part.paths, part.looks, strict=True):
+                seen.setdefault(look.digest, (split, str(path)))
+    return found
+
+
+def _say(
+    split: str, copies: Mapping[str, tuple[str, str]], strict: bool, allowed: bool, problems: Problems
+) -> None:
+    if not copies:
+        return
+    named = listed(
+        [f"{path} is also {NAMES[other]} image {twin}" for path, (other, twin) in copies.items()], 3
+    )
+    count = f"{len(copies)} {NAMES[split]} image{'s' if len(copies) > 1 else ''}"
+    if strict:
+        problems.add("leak", f"{count} stand in another split, which dataset.strict refuses: {named}")
+    elif allowed:
+        problems.note(f"{count} stand in another split and are kept (dataset.allow_leaks): {named}")
+    else:
+        problems.note(f"{count} left out, because they stand in another split: {named}")
+
+
+def note_near_copies(parts: Mapping[str, Sequence[Part]], problems: Problems) -> None:
+    """Say how many images of a later split look like one of an earlier split: resized, compressed anew, the next
+    frame. They stay."""
+    for n, split in enumerate(ORDER[1:], 1):
+        for other in ORDER[:n]:
+            here, there = _likenesses(parts.get(split, [])), _likenesses(parts.get(other, []))
+            if pairs := _alike(here[1], there[1]):
+                a, b = pairs[0]
+                text = f"look like {NAMES[other]} images (the first: {here[0][a]}, {there[0][b]})"
+                problems.note(
+                    f"{len(pairs)} {NAMES[split]} images {text}; scores on them say little. They stay"
+                )
+
+
+def _likenesses(parts: Sequence[Part]) -> tuple[list[str], np.ndarray]:
+    """(paths, [N, 2] uint64) of the images that are not too plain."""
+    paths, bits = [], []
+    for part in parts:
+        for path, look in zip(part.paths, part.looks, strict=True):
+            value = int(look.likeness or "0", 16)
+            if PLAIN_BITS <= value.bit_count() <= 128 - PLAIN_BITS:
+                paths.append(str(path))
+                bits.append((value >> 64, value & (1 << 64) - 1))
+    return paths, np.array(bits, dtype=np.uint64).reshape(-1, 2)
+
+
+def _alike(here: np.ndarray, there: np.ndarray) -> list[tuple[int, int]]:
+    """(row of `here`, the first row of `there` that differs in few bits) of every row that has one."""
+    pairs: list[tuple[int, int]] = []
+    step = max(1, AT_ONCE // max(1, len(there)))
+    for start in range(0, len(here) if len(there) else 0, step):
+        apart = np.bitwise_count(here[start : start + step, None] ^ there[None]).sum(axis=2)
+        rows = np.flatnonzero((apart <= ALIKE_BITS).any(axis=1))
+        pairs += [(start + int(row), int(np.argmax(apart[row] <= ALIKE_BITS))) for row in rows]
+    return pairs

@@ -1,0 +1,180 @@
+"""Every image file of a dataset looked at once: its size, whether it can be read, and what it shows.
+
+Results are kept in the cache by path, size and time of the file, so that the next plan of the same data is quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from model.data.images import BROKEN, MAX_PIXELS, TURNED, opened, to_rgb, white
+from model.data.sources import cache_dir
+from model.errors import UserError
+
+CACHE_FORMAT = 1
+PROGRESS_FROM = 1000  # images
+SIDE = 9  # of the thumbnail whose neighbours are compared
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one image file is. Sizes are (W, H) px; `digest` and `likeness` are empty where it was not decoded."""
+
+    stored: tuple[int, int] = (0, 0)
+    turned: bool = False  # by EXIF, so that width and height of the upright image are exchanged
+    problem: str = ""
+    digest: str = ""  # SHA-256 of the upright RGB pixels
+    likeness: str = ""  # 128 bits in hex that near copies share, most of them
+    brightest: float = 0.0  # value over white, of greys of more than 8 bits
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.stored[::-1] if self.turned else self.stored
+
+
+def look(path: Path, decode: bool = True, max_pixels: int = MAX_PIXELS) -> Look:
+    """Look at one file. Without `decode` only as far as damage can be told."""
+    try:
+        with opened(path, max_pixels) as file:
+            stored = file.size
+            # Pillow decodes a PNG to find an EXIF block behind its pixels; few have one there.
+            lazy = not decode and file.format == "PNG" and "exif" not in file.info
+            turned = not lazy and file.getexif().get(0x0112) in TURNED
+            if not decode and _seems_whole(file, path):
+                return Look(stored, turned)
+            pixels = to_rgb(file)
+            return Look(stored, turned, "", _digest(pixels), _likeness(pixels), _white_of(file))
+    except UserError as error:
+        return Look(problem=str(error))
+    except BROKEN as error:
+        return Look(problem=f"{path} cannot be read as an image ({error})")
+
+
+def look_at(paths: Sequence[Path], decode: bool = True, max_pixels: int = MAX_PIXELS) -> list[Look]:
+    """A look at each file, in parallel; what the cache knows of unchanged files is not looked at again."""
+    known = _Known(paths)
+    missing = [n for n, found in enumerate(known.looks) if found is None or (decode and not _seen(found))]
+    threads = min(32, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool, _progress(len(missing)) as advance:
+        looks = pool.map(lambda n: look(paths[n], decode, max_pixels), missing)
+        for n, found in zip(missing, looks, strict=True):
+            known.looks[n] = found
+            advance()
+    if missing:
+        known.save()
+    return [found or Look() for found in known.looks]
+
+
+def _seen(found: Look) -> bool:
+    return bool(found.digest)
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """A bar on stderr for what takes more than a moment."""
+    if total < PROGRESS_FROM:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("looking at the images", total=total)
+        yield lambda: bar.advance(task)
+
+
+class _Known:
+    """The cache's looks at these files: one JSON file for each folder of images."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths, self.stamps = paths, [_stamp(path) for path in paths]
+        self.files: dict[str, dict[str, Any]] = {}
+        self.looks = [self._find(path, stamp) for path, stamp in zip(paths, self.stamps, strict=True)]
+
+    def _find(self, path: Path, stamp: list[int] | None) -> Look | None:
+        kept = self._of_folder(path).get(path.name)
+        if stamp is None or not kept or kept[0] != stamp:
+            return None
+        stored, *rest = kept[1]
+        return Look((int(stored[0]), int(stored[1])), *rest)
+
+    def _of_folder(self, path: Path) -> dict[str, Any]:
+        folder = str(path.parent)
+        if folder not in self.files:
+            try:
+                self.files[folder] = dict(json.loads(_cache_file(folder).read_text()))
+            except (OSError, ValueError, TypeError):
+                self.files[folder] = {}
+        return self.files[folder]
+
+    def save(self) -> None:
+        """Damage is not kept: the next look is at a file that was mended."""
+        for path, stamp, found in zip(self.paths, self.stamps, self.looks, strict=True):
+            if stamp and found and not found.problem:
+                self._of_folder(path)[path.name] = [stamp, astuple(found)]
+        for folder, entries in self.files.items():
+            target = _cache_file(folder)
+            partial = target.with_suffix(f".{os.getpid()}.partial")
+            with contextlib.suppress(OSError):  # a full or read-only disk: it is looked at again
+                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                partial.write_text(json.dumps(entries))
+                partial.replace(target)
+
+
+def _cache_file(folder: str) -> Path:
+    name = hashlib.sha256(f"{CACHE_FORMAT} {folder}".encode(errors="surrogateescape")).hexdigest()[:32]
+    return cache_dir() / "looks" / f"{name}.json"
+
+
+def _stamp(path: Path) -> list[int] | None:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return [found.st_size, found.st_mtime_ns, found.st_ino]
+
+
+def _seems_whole(file: Any, path: Path) -> bool:
+    """Whether a file is whole by what its format tells without decoding; False where it does not tell."""
+    if file.format == "PNG":
+        file.verify()  # checksums
+        return True
+    if file.format != "JPEG":
+        return False
+    with path.open("rb") as raw:
+        raw.seek(max(0, path.stat().st_size - 4096))
+        return b"\xff\xd9" in raw.read()
+
+
+def _digest(image: Image.Image) -> str:
+    found = hashlib.sha256(f"{image.width}x{image.height}".encode())
+    found.update(image.tobytes())
+    return found.hexdigest()
+
+
+def _likeness(image: Image.Image) -> str:
+    """Whether each pixel of a small grey copy is darker than its neighbour, across and down (a difference hash)."""
+    small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    grey = np.asarray(small, dtype=np.int16)
+    across, down = grey[:-1, :-1] < grey[:-1, 1:], grey[:-1, :-1] < grey[1:, :-1]
+    return np.packbits(np.concatenate([across.ravel(), down.ravel()])).tobytes().hex()
+
+
+def _white_of(image: Image.Image) -> float:
+    """0.0 for 8-bit images."""
+    if not image.mode.startswith(("I", "F")):
+        return 0.0
+    values = np.asarray(image, dtype=np.float32)
+    top = float(np.max(values)) if values.size else 0.0
+    return top / white(image.mode, values)

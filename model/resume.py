@@ -1,0 +1,70 @@
+"""Going on from a checkpoint with another spec: what is taken from the spec, and what cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model.checkpoint import check_spec
+from model.data.classes import outside_ids
+from model.errors import UserError
+from model.parameters import default_of
+from model.spec import get
+
+# The optimizer's state is kept by parameter group, and an average of the weights is there or not.
+FIXED = (
+    "train.optim.optimizer", "train.freeze", "model.train_backbone", "model.backbone_names",
+    "model.linear_proj_names",
+)  # fmt: skip
+TAKEN = (
+    "train.optim.lr", "train.optim.lr_backbone", "train.optim.lr_linear_proj_mult", "train.optim.weight_decay",
+    "train.optim.momentum", "train.optim.lr_scheduler", "train.optim.lr_steps", "train.optim.lr_decay",
+    "train.optim.lr_step_size", "train.optim.warmup_steps",
+)  # fmt: skip
+
+
+def check(
+    checkpoint: Mapping[str, Any], spec: Mapping[str, Any], classes: Sequence[Mapping[str, Any]], where: str
+) -> None:
+    """Raise `UserError` when the checkpoint cannot go on under this spec with these classes."""
+    check_spec(checkpoint, spec, where)
+    recorded = checkpoint["spec"]
+    wrong = [line for name in FIXED if (line := _difference(recorded, spec, name))]
+    if bool(_leaf(recorded, "train.ema_decay")) != bool(_leaf(spec, "train.ema_decay")):
+        wrong.append(_difference(recorded, spec, "train.ema_decay") or "")
+    if wrong:
+        lines = "\n".join(f"  {line}" for line in wrong)
+        advice = "start from its weights by train.pretrained_model_path instead"
+        raise UserError(f"{where} cannot be gone on from with other settings of these; {advice}:\n{lines}")
+    before, now = (
+        {outside_ids([c])[c["id"]]: c["name"] for c in of} for of in (checkpoint["classes"], classes)
+    )
+    if before != now:
+        raise UserError(f"{where} was trained on other classes: {before}, but the data have {now}")
+
+
+def new_rates(checkpoint: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
+    """The optimizer's settings that change with this resume, as `leaf: before -> now`."""
+    return [line for name in TAKEN if (line := _difference(checkpoint["spec"], spec, name))]
+
+
+def take_rates(
+    optimizer: Any, schedule: Any, groups: Sequence[Mapping[str, Any]], optim: Mapping[str, Any]
+) -> None:
+    """Give a restored optimizer the spec's rates, where the schedule stands; restoring brought the checkpoint's."""
+    factor = schedule.lr_lambdas[0](schedule.last_epoch)
+    schedule.base_lrs = [group["lr"] for group in groups]
+    for group, base in zip(optimizer.param_groups, schedule.base_lrs, strict=True):
+        group |= {"initial_lr": base, "lr": base * factor, "weight_decay": optim["weight_decay"]}
+        if "momentum" in group:
+            group["momentum"] = optim["momentum"]
+    schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> str | None:
+    a, b = _leaf(before, name), _leaf(now, name)
+    return None if a == b else f"{name}: {a!r} -> {b!r}"
+
+
+def _leaf(spec: Mapping[str, Any], name: str) -> Any:
+    return get(spec, name, default_of(name))

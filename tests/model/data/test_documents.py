@@ -1,0 +1,334 @@
+"""Annotation files of every damage: a clear error or a counted mending, never a traceback, never another number than
+a plain reader finds."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from model.data.coco import Options, joined, read_part
+from model.data.masks import extent
+from model.data.mending import Rules
+from model.data.problems import Problems
+from model.errors import UserError
+from tests.model.data.plain_reader import Refused, parsed, read_plain
+
+SIZES = {"a.png": (40, 30), "b.png": (24, 24), "c.png": (30, 40)}
+
+
+def whole() -> dict[str, Any]:
+    """Three images, three classes, 24 boxes; ids of several types."""
+    random = np.random.default_rng(5)
+    images = [
+        {"id": i, "file_name": name, "width": w, "height": h, "licence": 1}
+        for i, (name, (w, h)) in zip((7, 3, 12), SIZES.items(), strict=True)
+    ]
+    annotations = []
+    for n in range(24):
+        x, y, w, h = (round(float(v), 2) for v in random.uniform(1, 11, 4))
+        corners = [x, y, x + w, y, x + w, y + h]
+        annotations.append(
+            {
+                "id": n + 1, "image_id": (7, 3, 12)[n % 3], "category_id": n % 2 + 1, "bbox": [x, y, w, h],
+                "area": round(w * h, 2), "iscrowd": int(n == 4), "segmentation": [corners], "score": None,
+            }
+        )  # fmt: skip
+    categories = [{"id": i, "name": name} for i, name in ((1, "red"), (2, "blue"), (3, "unused"))]
+    return {"info": {"year": 2024}, "images": images, "annotations": annotations, "categories": categories}
+
+
+VALUES: list[Any] = [
+    None, True, False, 0, 1, 2, 3, 7, -1, -5, 0.0, 1.0, 1.5, 39.5, 1e9, float("nan"), float("inf"), 10**30, 10**400,
+    "", "0", "1", "red", "blue", "a.png", "../a.png", "\ud800", "a\0b", "x" * 5000, "100000-deep", "1e400", [], {},
+    [1], [[]], [1, 2, 3], [1, 2, 3, 4], [-4, 2, 9, 9], [50, 50, 4, 4], [1, 1, 0, 4], ["1", 2, 3, 4], {"a": 1},
+    [[1, 1, 5, 1, 5, 6]], {"size": [30, 40], "counts": [5, 3]},
+]  # fmt: skip
+OPERATIONS = ("set", "delete", "repeat", "insert", "copy", "move")
+RAW = ("none", "none", "none", "none", "bom", "utf-16", "cut", "byte")
+Mutation = tuple[int, str, int]
+mutations = st.tuples(st.integers(0, 10**6), st.sampled_from(OPERATIONS), st.integers(0, len(VALUES) - 1))
+
+
+def places(node: Any) -> list[tuple[Any, Any]]:
+    """(container, key) of everything in a document."""
+    found = []
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in list(items):
+        found += [(node, key), *places(value)]
+    return found
+
+
+def mutate(document: dict[str, Any], mutation: Mutation) -> None:
+    where, operation, value = mutation
+    spots = places(document)
+    container, key = spots[where % len(spots)]
+    new = copy.deepcopy(VALUES[value])
+    if operation == "delete":
+        del container[key]
+    elif operation in ("repeat", "insert") and isinstance(container, list):
+        container.insert(key, copy.deepcopy(container[key]) if operation == "repeat" else new)
+    elif operation in ("copy", "move"):
+        other, name = spots[(where * 7 + value) % len(spots)]
+        container[key] = copy.deepcopy(other[name])
+    else:
+        container[key] = new
+
+
+def write(path: Path, document: Any, raw: str, place: int) -> None:
+    text = json.dumps(document)
+    text = text.replace('"100000-deep"', "[" * 100_000 + "]" * 100_000).replace('"1e400"', "1e400")
+    data = text.encode()
+    if raw == "bom":
+        data = b"\xef\xbb\xbf" + data
+    elif raw == "utf-16":
+        data = text.encode("utf-16")
+    elif raw == "cut":
+        data = data[: place % len(data)]
+    elif raw == "byte":
+        data = bytearray(data)
+        data[place % len(data)] = 255
+    path.write_bytes(bytes(data))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    for name, size in SIZES.items():
+        Image.new("RGB", size).save(folder / name)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+def ours(path: Path, images: Path, **rules: Any) -> tuple[list[Any] | None, Problems]:
+    """The boxes as the plain reader gives them, None when refused, and what was said."""
+    problems = Problems()
+    try:
+        part = read_part(
+            {"json_file": str(path), "image_dir": str(images)}, Options(Rules(**rules)), problems
+        )
+        if part is None or problems:
+            return None, problems
+        data = joined([part], False, problems)
+    except UserError as error:
+        problems.add("error", str(error))
+    if problems:
+        return None, problems
+    document = part.document
+    names = {c["id"]: c["name"] for c in data.categories}
+    owner = np.repeat(np.arange(len(data)), np.diff(data.starts))
+    columns = zip(owner, data.labels, data.boxes_xywh_px, data.areas, data.crowd, strict=True)
+    boxes = [
+        (document.image_ids[image], names[label], tuple(box.tolist()), float(area), bool(crowd))
+        for image, label, box, area, crowd in columns
+    ]
+    return boxes, problems
+
+
+def plain(path: Path) -> list[Any] | None:
+    """The plain reader's boxes, None when it refuses."""
+    try:
+        return list(read_plain(path, SIZES, Rules().mended_share))
+    except Refused:
+        return None
+
+
+def agrees(path: Path, images: Path) -> None:
+    found, problems = ours(path, images)
+    wanted = plain(path)
+    assert found == wanted, problems.lines()
+    if wanted is not None:
+        boxes = len(parsed(path)["annotations"])
+        assert len(wanted) == boxes or problems.notes, "boxes were left out without a word"
+    for line in problems.lines():
+        assert str(path) in line or "more of this kind" in line
+        assert len(line) < 1500
+        line.encode()  # can be printed
+
+
+def check_mutated(images: Path, changes: list[Mutation], raw: str, place: int) -> None:
+    document = whole()
+    for change in changes:
+        mutate(document, change)
+    path = images / "mutated.json"
+    write(path, document, raw, place)
+    agrees(path, images)
+
+
+CASES = {
+    "changes": st.lists(mutations, max_size=3),
+    "raw": st.sampled_from(RAW),
+    "place": st.integers(0, 10**6),
+}
+HEALTHY = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+@given(**CASES)
+@settings(max_examples=200, deadline=None, suppress_health_check=HEALTHY)
+def test_mutated_files(images: Path, changes: list[Mutation], raw: str, place: int) -> None:
+    check_mutated(images, changes, raw, place)
+
+
+@pytest.mark.slow
+@given(**CASES)
+@settings(max_examples=2000, deadline=None, suppress_health_check=HEALTHY)
+def test_2000_mutated_files(images: Path, changes: list[Mutation], raw: str, place: int) -> None:
+    check_mutated(images, changes, raw, place)
+
+
+@pytest.mark.parametrize("raw", ["none", "bom", "utf-16"])
+def test_a_whole_file_is_read_number_by_number(images: Path, raw: str) -> None:
+    write(images / "whole.json", whole(), raw, 0)
+    found, problems = ours(images / "whole.json", images)
+    assert found is not None
+    assert len(found) == 24
+    assert problems.notes == []
+    agrees(images / "whole.json", images)
+
+
+def changed(images: Path, change: Any, **rules: Any) -> tuple[list[Any] | None, str]:
+    document = whole()
+    change(document)
+    path = images / "changed.json"
+    path.write_text(json.dumps(document))
+    found, problems = ours(path, images, **rules)
+    return found, "\n".join(problems.notes + problems.lines())
+
+
+def each_box(**values: Any) -> Any:
+    def change(document: dict[str, Any]) -> None:
+        for annotation in document["annotations"]:
+            annotation.update(values)
+
+    return change
+
+
+def one_box(*boxes: list[float]) -> Any:
+    def change(document: dict[str, Any]) -> None:
+        for annotation, box in zip(document["annotations"], boxes, strict=False):
+            annotation["bbox"] = box
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("box", "left", "line"),
+    [
+        ([5, 5, 0, 4], None, "1 empty boxes left out, the first: annotation 1 of image 7 (a.png)"),
+        ([5, 5, -3, 4], None, "1 empty boxes left out"),
+        ([41, 5, 3, 4], None, "1 boxes outside their image left out"),
+        ([-3.2, 5, 10, 4], (0.0, 5.0, 6.8, 4.0), "1 boxes beyond the border clipped"),
+        ([30, 20, 12, 4], (30.0, 20.0, 10.0, 4.0), "1 boxes beyond the border clipped"),
+        ([30, 20, 10.9, 4], (30.0, 20.0, 10.9, 4.0), ""),
+    ],
+)
+def test_a_box_that_is_mended_is_counted_and_strict_refuses_it(
+    images: Path, box: list[float], left: Any, line: str
+) -> None:
+    found, said = changed(images, one_box(box))
+    assert found is not None
+    assert line in said
+    assert len(found) == 24 - (left is None)
+    if left:
+        assert found[0][2] == pytest.approx(left)
+    if line:
+        found, said = changed(images, one_box(box), strict=True)
+        assert found is None
+        assert "dataset.strict allows none" in said
+
+
+def test_more_than_a_twentieth_of_mended_boxes_is_refused_with_a_way_out(images: Path) -> None:
+    bad = one_box([5, 5, 0, 4], [6, 5, 0, 4], [-3, 5, 9, 4])
+    found, said = changed(images, bad)
+    assert found is None
+    assert "2 empty boxes left out" in said
+    assert "1 boxes beyond the border clipped" in said
+    assert "set dataset.mended_share=0.13" in said
+    found, said = changed(images, bad, mended_share=0.13)
+    assert found is not None
+    assert len(found) == 22
+
+
+def test_rows_that_are_there_twice_are_dropped_and_counted(images: Path) -> None:
+    def twice(document: dict[str, Any]) -> None:
+        document["annotations"].append(document["annotations"][0] | {"id": 99})
+        document["images"].append(document["images"][1])
+
+    found, said = changed(images, twice)
+    assert found is not None
+    assert len(found) == 24
+    assert "1 boxes that are there twice dropped, the first: annotation 99" in said
+    assert "1 images listed twice dropped" in said
+
+
+def test_boxes_come_from_masks_where_only_masks_are_there(images: Path) -> None:
+    def drop(document: dict[str, Any]) -> None:
+        for annotation in document["annotations"]:
+            del annotation["bbox"]
+
+    found, said = changed(images, drop)
+    assert "24 boxes made of masks" in said
+    plain, _ = changed(images, lambda d: None)
+    assert found is not None
+    assert plain is not None
+    assert np.allclose([b[2] for b in found], [b[2] for b in plain])
+
+
+@pytest.mark.parametrize("value", [None, 0, -1, "absent"])
+def test_missing_sizes_are_read_from_the_files(images: Path, value: Any) -> None:
+    def unsized(document: dict[str, Any]) -> None:
+        for image in document["images"]:
+            image.update(width=value, height=value) if value != "absent" else (
+                image.pop("width"),
+                image.pop("height"),
+            )
+
+    found, said = changed(images, unsized)
+    assert found is not None
+    assert len(found) == 24
+    assert "3 image sizes read from the files" in said
+
+
+def test_ids_of_images_are_of_any_type_and_given_back(images: Path) -> None:
+    def named(document: dict[str, Any]) -> None:
+        for row in document["images"]:
+            row["id"] = f"frame {row['id']}"
+        for row in document["annotations"]:
+            row["image_id"] = f"frame {row['image_id']}"
+
+    document = whole()
+    named(document)
+    path = images / "named.json"
+    path.write_text(json.dumps(document))
+    problems = Problems()
+    part = read_part({"json_file": str(path), "image_dir": str(images)}, Options(Rules()), problems)
+    assert part is not None
+    data = joined([part], False, problems)
+    assert data.image_ids.tolist() == [1, 2, 3]
+    assert data.outside_image_ids() == {1: "frame 7", 2: "frame 3", 3: "frame 12"}
+
+
+def test_extents_are_those_of_pycocotools() -> None:
+    mask = pytest.importorskip("pycocotools.mask")
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        h, w = (int(v) for v in random.integers(1, 12, 2))
+        pixels = np.asfortranarray((random.random((h, w)) < random.random()).astype(np.uint8))
+        packed = mask.encode(pixels)
+        wanted = mask.toBbox(packed).tolist() if pixels.any() else None
+        assert extent({"size": [h, w], "counts": packed["counts"].decode()}) == wanted
+        flat = pixels.ravel(order="F")
+        ends = np.flatnonzero(np.diff(np.concatenate([[0], flat, [2]])))
+        runs = np.diff(np.concatenate([[0], ends]))
+        assert extent({"size": [h, w], "counts": runs.tolist()}) == wanted
