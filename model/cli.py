@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Train, evaluate and deploy a Deformable DETR.",
     epilog="Example: deformable_detr train -e spec.yaml train.num_epochs=12 results_dir=results/a",
 )
+RUNS = ("inference", "evaluate")  # what may be started from a model file alone
 PURPOSE = {
     "train": "Train one spec.",
     "evaluate": "Score a checkpoint, ONNX file or engine on the test set.",
@@ -33,20 +34,56 @@ PURPOSE = {
 
 def _add_action(action: str) -> None:
     def command(
-        spec: Path = typer.Option(..., "-e", "--experiment", help="Spec file (YAML)."),
-        overrides: list[str] = typer.Argument(
-            None, metavar="KEY=VALUE ...", help="Leaves that replace the file's."
+        spec: Path = typer.Option(None, "-e", "--experiment", help="Spec file (YAML)."),
+        checkpoint: str = typer.Option(
+            None, help="Model file to run; an .onnx file needs no spec.", hidden=action not in RUNS
+        ),
+        words: list[str] = typer.Argument(
+            None,
+            metavar="KEY=VALUE ..." if action != "inference" else "[IMAGE_OR_FOLDER | KEY=VALUE] ...",
+            help="Leaves that replace the file's."
+            if action != "inference"
+            else "Images, and leaves to replace.",
         ),
     ) -> None:
-        from model.spec import load
+        from model.spec import load, resolve
 
-        resolved = load(action, spec, parse_overrides(overrides or []))
+        overrides = given(action, words or [], checkpoint)
+        if spec is None and checkpoint is None:
+            raise UserError(f"deformable_detr {action} needs a spec file: -e SPEC.yaml")
+        resolved = (
+            load(action, spec, overrides) if spec else resolve(action, nested(overrides), "command line")
+        )
         import_module(f"model.actions.{action}").run(resolved)
 
     epilog = (
         f"Example: deformable_detr {action} -e references/spec_template_{action}.yaml results_dir=results/a"
     )
     app.command(action, help=PURPOSE[action], epilog=epilog)(command)
+
+
+def given(action: str, words: list[str], checkpoint: str | None = None) -> dict[str, Any]:
+    """The leaves {dotted name: value} that a command line sets; words of inference that are no KEY=VALUE, or that
+    name something on disk, are images. Raises `UserError` for what is neither."""
+    images = [w for w in words if action == "inference" and ("=" not in w or Path(w).exists())]
+    leaves = parse_overrides([w for w in words if w not in images])
+    if images:
+        leaves["dataset.infer_data_sources.image_dir"] = images
+    if checkpoint and action not in RUNS:
+        raise UserError(f"deformable_detr {action} has no --checkpoint; it is for {' and '.join(RUNS)}")
+    if checkpoint:
+        leaves[f"{action}.checkpoint"] = checkpoint
+    return leaves
+
+
+def nested(leaves: dict[str, Any]) -> dict[str, Any]:
+    """`{"a.b": 1}` -> {"a": {"b": 1}}."""
+    from model.spec import put
+
+    document: dict[str, Any] = {}
+    for name, value in leaves.items():
+        put(document, name, value)
+    return document
 
 
 for _action in ACTIONS:

@@ -73,7 +73,8 @@ def resolve(action: str, partial: Mapping[str, Any], where: str = "spec") -> Spe
     spec = default_spec(action)
     recipe = RECIPES[given.get("train.recipe", "default")]
     for name, value in {**recipe, **card.leaves(action, given), **given}.items():
-        put(spec, name, copy.deepcopy(value))
+        parts = params[name].default if isinstance(value, dict) else None
+        put(spec, name, copy.deepcopy({**parts, **value} if parts else value))
     broken = [] if runs_a_finished_graph(action, spec) else broken_rules(spec)
     if problems := [f"{where}: {line}" for line in broken]:
         raise UserError("\n".join(problems))
