@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Train, evaluate and deploy a Deformable DETR.",
     epilog="Example: deformable_detr train -e spec.yaml train.num_epochs=12 results_dir=results/a",
 )
+RUNS = ("inference", "evaluate")  # what may be started from a model file alone
 PURPOSE = {
     "train": "Train one spec.",
     "evaluate": "Score a checkpoint, ONNX file or engine on the test set.",
@@ -34,18 +35,25 @@ PURPOSE = {
 def _add_action(action: str) -> None:
     def command(
         spec: Path = typer.Option(
-            None,
-            "-e",
-            "--experiment",
-            help="Spec file (YAML); without: defaults, and what a checkpoint says.",
+            None, "-e", "--experiment", help="Spec file (YAML); default: what a model file says."
         ),
-        overrides: list[str] = typer.Argument(
-            None, metavar="KEY=VALUE ...", help="Leaves that replace the file's."
+        checkpoint: str = typer.Option(
+            None, help="Model file to run; an .onnx file needs no spec.", hidden=action not in RUNS
+        ),
+        words: list[str] = typer.Argument(
+            None,
+            metavar="KEY=VALUE ..." if action != "inference" else "[IMAGE_OR_FOLDER | KEY=VALUE] ...",
+            help="Leaves that replace the file's."
+            if action != "inference"
+            else "Images, and leaves to replace.",
         ),
     ) -> None:
         from model.spec import load
 
-        resolved = load(action, spec, parse_overrides(overrides or []))
+        overrides = given(action, words or [], checkpoint)
+        if spec is None and checkpoint is None and not overrides:
+            raise UserError(f"deformable_detr {action} needs a spec file: -e SPEC.yaml, or KEY=VALUE leaves")
+        resolved = load(action, spec, overrides)
         if action == "train":
             _fetch_start(resolved)
         import_module(f"model.actions.{action}").run(resolved)
@@ -63,6 +71,20 @@ def _fetch_start(spec: dict[str, Any]) -> None:
 
     for name, value in start.fetch(spec).items():
         put(spec, name, value)
+
+
+def given(action: str, words: list[str], checkpoint: str | None = None) -> dict[str, Any]:
+    """The leaves {dotted name: value} that a command line sets; words of inference that are no KEY=VALUE, or that
+    name something on disk, are images. Raises `UserError` for what is neither."""
+    images = [w for w in words if action == "inference" and ("=" not in w or Path(w).exists())]
+    leaves = parse_overrides([w for w in words if w not in images])
+    if images:
+        leaves["dataset.infer_data_sources.image_dir"] = images
+    if checkpoint and action not in RUNS:
+        raise UserError(f"deformable_detr {action} has no --checkpoint; it is for {' and '.join(RUNS)}")
+    if checkpoint:
+        leaves[f"{action}.checkpoint"] = checkpoint
+    return leaves
 
 
 for _action in ACTIONS:

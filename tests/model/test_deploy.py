@@ -148,7 +148,8 @@ def test_prepared_graphs_run_and_stay_near(each: tuple[Path, dict[str, Any]], de
 def test_too_few_calibration_images(made: tuple[Path, dict[str, Any]], demo: Path) -> None:
     spec = spec_of("gen_trt_engine", made[0], gen_trt_engine__tensorrt__data_type="INT8")
     put(spec, "gen_trt_engine.tensorrt.calibration.cal_image_dir", [str(demo / "val" / "images")])
-    put(spec, "gen_trt_engine.tensorrt.calibration.cal_batches", 40)
+    calibration = spec["gen_trt_engine"]["tensorrt"]["calibration"]
+    calibration |= {"cal_batches": 20, "cal_batch_size": 2}
     with pytest.raises(UserError, match="needs 40 images"):
         gen_trt_engine.prepare(spec, made[0] / "model.onnx", made[0] / "model.engine")
 
@@ -181,6 +182,35 @@ def test_the_cache_keeps_ranges_while_nothing_changes(
     with pytest.raises(UserError, match="no calibration cache of this program"):
         prepared("e.engine")
     assert (tmp_path / "theirs.cache").read_text().startswith("TRT")
+
+
+@pytest.mark.parametrize("kind", ["FP16", "INT8"])
+def test_layers_precision_acts(
+    made: tuple[Path, dict[str, Any]],
+    demo: Path,
+    tmp_path: Path,
+    kind: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spec = spec_of("gen_trt_engine", made[0], gen_trt_engine__tensorrt__data_type=kind)
+    tensorrt = spec["gen_trt_engine"]["tensorrt"]
+    tensorrt["calibration"]["cal_image_dir"] = [str(demo / "train" / "images")]
+    sizes = []
+    for layers_precision in ([], ["backbone*:fp32"], ["*:fp32"]):
+        tensorrt["layers_precision"] = layers_precision
+        if kind == "INT8" and layers_precision == ["*:fp32"]:
+            with pytest.raises(UserError, match="no layer to quantize"):
+                gen_trt_engine.prepare(spec, made[0] / "model.onnx", tmp_path / "m.engine")
+            continue
+        prepared = gen_trt_engine.prepare(spec, made[0] / "model.onnx", tmp_path / "m.engine")
+        sizes.append(prepared.stat().st_size)
+    assert sizes == sorted(set(sizes))  # more and more of it stays large
+    tensorrt |= {"layers_precision": ["nothing*:fp32"]}
+    with pytest.raises(UserError, match="no node of the graph matches 'nothing"):
+        gen_trt_engine.prepare(spec, made[0] / "model.onnx", tmp_path / "m.engine")
+    tensorrt |= {"layers_precision": ["*:fp32"], "data_type": "FP32"}
+    gen_trt_engine.prepare(spec, made[0] / "model.onnx", tmp_path / "m.engine")
+    assert "layers_precision has no effect: FP32 has nothing to keep" in capsys.readouterr().out
 
 
 def test_batch_profile_must_ascend(made: tuple[Path, dict[str, Any]]) -> None:

@@ -181,3 +181,15 @@ def test_options_of_the_backend_act(made: tuple[Path, dict[str, Any]], demo: Pat
         spec_for(made, demo, tmp_path / "b", backend_kwargs={"per_channel": False}, **few)
     )
     assert max(quantizers(plain["file"]).values()) > max(quantizers(one_scale["file"]).values()) == 1
+
+
+def test_the_device_acts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stand-in: ONNX Runtime with a GPU."""
+    import onnxruntime
+
+    assert quantize.providers(device="cpu") == ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        assert quantize.providers(device="cuda") == ["CPUExecutionProvider"]
+        assert "the CPU calibrates" in capsys.readouterr().out
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert quantize.providers(device="cuda:1")[0] == ("CUDAExecutionProvider", {"device_id": 1})

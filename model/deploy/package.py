@@ -1,0 +1,187 @@
+"""What makes a folder with a trained detector a product: a program of few needs, and a page that tells what it is."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from model import checkpoint as ckpt
+from model.deploy import card
+from model.deploy.card import Card
+from model.errors import UserError
+
+SHOWN_IMAGES, TILE_PX = 4, 320
+KEPT = (
+    "spec",
+    "classes",
+    "metrics",
+    "epoch",
+    "global_step",
+)  # of a checkpoint, beside the detector's weights
+FILES = {
+    "model.onnx": "the detector, for ONNX Runtime, TensorRT and others; it says in its metadata what it is",
+    "infer.py": "detects objects in images; needs numpy, Pillow and onnxruntime alone",
+    "model.pth": "the weights, for `deformable_detr` and further training",
+    "train.yaml": "trains it again",
+    "nvdsinfer_config.yaml": "settings of NVIDIA DeepStream's nvinfer, with labels.txt and its own ONNX file",
+    "provenance.json": "which trial it is of, with versions and digests",
+}
+PAGE = """\
+# Object detector
+
+A Deformable DETR for $count classes: $names.
+
+$picture
+| figure | value |
+|---|---|
+$rows
+
+## Use
+
+```
+pip install numpy pillow onnxruntime
+python infer.py IMAGE ...
+```
+
+prints a line for each object: file, class, score, left, top, right, bottom in px. From Python:
+
+```python
+from infer import Detector, upright_rgb
+
+detector = Detector("model.onnx")
+for name, score, (left, top, right, bottom) in detector(upright_rgb("image.jpg")):
+    print(name, score)
+```
+
+With detr-automl installed, from any folder:
+
+```
+deformable_detr inference --checkpoint model.onnx IMAGE_OR_FOLDER ...
+```
+
+## The model file
+
+- Input `inputs` [B, 3, $size] float32: RGB, the whole image resized to this height and width without keeping its
+  aspect, (value / 255 - $mean) / $std.
+- Output `pred_logits` [B, Q, K]: the sigmoid is the score of class id 0 to K-1. `pred_boxes` [B, Q, 4]: centre x and y,
+  width and height, 0-1 of the image. Scores of $threshold and more are objects; overlaps need not be suppressed.
+
+## Files
+
+$files
+"""
+
+
+def write(
+    folder: str | Path, figures: Mapping[str, Any] | None = None, images: Sequence[str | Path] = ()
+) -> list[Path]:
+    """Write infer.py, README.md and, when there are images, example.jpg into a folder that holds `model.onnx`.
+
+    figures: {name: value} shown in the page's table, after what the files say; images: of what is drawn, else the
+    first of the test or validation set that evaluate.yaml names. Returns what was written. Raises `UserError`
+    without model.onnx.
+    """
+    folder, figures = Path(folder), dict(figures or {})
+    model = folder / "model.onnx"
+    if not model.is_file():
+        raise UserError(f"{model} does not exist; run deformable_detr export first")
+    own = card.read(model)
+    shutil.copyfile(Path(__file__).with_name("infer.py"), folder / "infer.py")
+    written = [folder / "infer.py"]
+    if example := _draw(folder, [Path(i) for i in images] or _known_images(folder)):
+        written.append(example)
+    page = folder / "README.md"
+    page.write_text(_page(folder, own, _figures(folder, own) | figures, bool(example)))
+    return [*written, page]
+
+
+def weights(source: str | Path, target: str | Path, key: str = "") -> None:
+    """Copy a checkpoint without what only training on needs: optimizer, schedules, and the raw weights beside their
+    moving average. Encrypted stays encrypted. Raises `UserError` for what is no checkpoint of ours."""
+    import torch
+
+    from model.encryption import encrypt, is_encrypted
+
+    whole = ckpt.load(source, key)
+    slim = {name: whole[name] for name in KEPT if name in whole}
+    slim["state_dict"] = {f"{ckpt.PREFIX}{name}": value for name, value in whole["state_dict"].items()}
+    data = io.BytesIO()
+    torch.save(slim, data)
+    temporary = Path(f"{target}.{os.getpid()}.tmp")
+    temporary.write_bytes(encrypt(data.getvalue(), key) if is_encrypted(source) else data.getvalue())
+    temporary.replace(target)
+
+
+def _figures(folder: Path, own: Card) -> dict[str, Any]:
+    """What the model's card and the folder's evaluation tell."""
+    found = {f"{name} (validation)": v for name, v in own.trained.get("metrics", {}).items() if "mAP" in name}
+    scored = folder / "evaluate" / "metrics.json"
+    if scored.is_file():
+        metrics = json.loads(scored.read_text())
+        found |= {f"{name} (test)": metrics[name] for name in ("test_mAP", "test_mAP50") if name in metrics}
+    found["score threshold"] = 0.5 if own.threshold is None else own.threshold
+    return found
+
+
+def _page(folder: Path, own: Card, figures: Mapping[str, Any], pictured: bool) -> str:
+    rows = [f"| {name} | {f'{v:.4g}' if isinstance(v, float) else v} |" for name, v in figures.items()]
+    files = [f"- `{name}`: {what}" for name, what in FILES.items() if (folder / name).exists()]
+    return Template(PAGE).substitute(
+        count=len(own.classes),
+        names=", ".join(f"{c['id']} {c['name']}" for c in own.classes),
+        picture="![Detections](example.jpg)\n" if pictured else "",
+        rows="\n".join(rows),
+        size=", ".join(map(str, own.size or ("H", "W"))),
+        mean=own.mean,
+        std=own.std,
+        threshold=f"{figures['score threshold']:.3g}",
+        files="\n".join(files),
+    )
+
+
+def _known_images(folder: Path) -> list[Path]:
+    """The first images of the test set, else of the validation set, of `evaluate.yaml`; none where they are gone."""
+    from model.data.images import SUFFIXES
+
+    path = folder / "evaluate.yaml"
+    dataset = (yaml.safe_load(path.read_text()) or {}).get("dataset", {}) if path.is_file() else {}
+    sources = [dataset.get("test_data_sources") or {}, *(dataset.get("val_data_sources") or [])]
+    for source in sources:
+        root = Path(source.get("image_dir") or "/nowhere")
+        if root.is_dir():
+            images = (p for p in sorted(root.rglob("*")) if p.suffix.lower() in SUFFIXES)
+            if found := [p for p, _ in zip(images, range(SHOWN_IMAGES), strict=False)]:
+                return found
+    return []
+
+
+def _draw(folder: Path, images: Sequence[Path]) -> Path | None:
+    """`example.jpg`: the images side by side with what is found in them."""
+    from PIL import Image
+
+    from model.actions.inference import draw, own_colour
+    from model.deploy.infer import Detector, upright_rgb
+
+    if not images:
+        return None
+    detector, tiles = Detector(str(folder / "model.onnx")), []
+    for path in images[:SHOWN_IMAGES]:
+        image = upright_rgb(path)
+        for name, score, box in detector(image):
+            draw(image, f"{name} {score:.2f}", box, own_colour(name), max(2, image.width // 300))
+        tiles.append(image.resize((round(TILE_PX * image.width / image.height), TILE_PX)))
+    sheet = Image.new("RGB", (sum(t.width for t in tiles), TILE_PX))
+    left = 0
+    for tile in tiles:
+        sheet.paste(tile, (left, 0))
+        left += tile.width
+    sheet.save(folder / "example.jpg", quality=90)
+    return folder / "example.jpg"
