@@ -214,6 +214,12 @@ class ModelBundle:
         return {str(source): str(target) for source, target in (self.skill.get("copies") or {}).items()}
 
     @property
+    def figures(self) -> dict[str, str]:
+        """`figures: {name in a record of metrics.jsonl: leaf of an action}`: what the epoch that scored measured, set where
+        the action's template has the leaf, and kept in provenance."""
+        return {str(name): str(leaf) for name, leaf in (self.skill.get("figures") or {}).items()}
+
+    @property
     def named_files(self) -> dict[str, str]:
         """`files: {leaf or role: file}`: the file in `best/` that a leaf, or every leaf with a role, names. A leaf wins
         over its role; null leaves it as the template has it."""

@@ -51,9 +51,10 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
     winner = chosen.best
     checkpoint = _copied(chosen.checkpoint, run.best) if chosen.checkpoint else None
     trained = spec.load(run.trial(winner.number) / "spec.yaml")
-    write_specs(plan.bundle, trained, checkpoint, run.best)
+    figures = _figures(plan, run, winner)
+    write_specs(plan.bundle, trained, checkpoint, run.best, figures)
     write_yaml(run.best / "train.yaml", _for_retraining(plan, trained, run.best))
-    _write_provenance(plan, winner, checkpoint, run)
+    _write_provenance(plan, winner, checkpoint, run, figures)
     default = default_result(study)
     results = []
     for stage, name, folder in _stages(plan, trials, winner, default):
@@ -75,13 +76,25 @@ def default_result(study: Study) -> Best | None:
 
 
 def write_specs(
-    bundle: ModelBundle, trained: Mapping[str, Any], checkpoint: Path | None, folder: Path
-) -> None:
-    """`<folder>/<action>.yaml` for every action but train, from its template, the winner's leaves and the files
-    that pass from action to action."""
+    bundle: ModelBundle, trained: Mapping[str, Any], checkpoint: Path | None, folder: Path,
+    figures: Mapping[str, float] | None = None,
+) -> None:  # fmt: skip
+    """`<folder>/<action>.yaml` for every action but train, from its template, the winner's leaves, the files that pass
+    from action to action, and what its best epoch measured."""
     for action in bundle.actions:
-        if action != "train":
-            write_yaml(folder / f"{action}.yaml", action_spec(bundle, action, trained, checkpoint, folder))
+        if action == "train":
+            continue
+        full = action_spec(bundle, action, trained, checkpoint, folder)
+        for name, value in (figures or {}).items():
+            if spec.get(full, bundle.figures[name], spec.MISSING) is not spec.MISSING:
+                spec.put(full, bundle.figures[name], value)
+        write_yaml(folder / f"{action}.yaml", full)
+
+
+def _figures(plan: Plan, run: RunDir, winner: Best) -> dict[str, float]:
+    """What the bundle wants of the record of the epoch that scored."""
+    record = next((r for r in run.records(winner.number) if r["epoch"] == winner.epoch), {})
+    return {n: record[n] for n in plan.bundle.figures if isinstance(record.get(n), (int, float))}
 
 
 def action_spec(
@@ -154,7 +167,9 @@ def _for_retraining(plan: Plan, trained: Mapping[str, Any], folder: Path) -> dic
     return full
 
 
-def _write_provenance(plan: Plan, winner: Best, checkpoint: Path | None, run: RunDir) -> None:
+def _write_provenance(
+    plan: Plan, winner: Best, checkpoint: Path | None, run: RunDir, figures: Mapping[str, float]
+) -> None:
     write_json(
         run.best / "provenance.json",
         {
@@ -165,6 +180,7 @@ def _write_provenance(plan: Plan, winner: Best, checkpoint: Path | None, run: Ru
             "direction": plan.metric.direction,
             "value": winner.value,
             "epoch": winner.epoch,
+            "figures": dict(figures),
             "params": winner.params,
             "checkpoint": str(checkpoint) if checkpoint else None,
             "checkpoint_sha256": sha256(checkpoint) if checkpoint else None,

@@ -185,7 +185,8 @@ def _said(source: _Source, wanted: Mapping[str, torch.Tensor]) -> list[str]:
         if 0 < ours < theirs:
             lines.append(f"the first {ours} of {theirs} {part} layers are taken")
         elif 0 < theirs < ours:
-            lines.append(f"{part} layer {theirs} is copied to layers {theirs + 1} to {ours}")
+            more = f"layers {theirs + 1} to {ours}" if ours > theirs + 1 else f"layer {ours}"
+            lines.append(f"{part} layer {theirs} is copied to {more}")
     for name in _QUERIES:
         old, value = source.found.get(name), wanted.get(name)
         if old is not None and value is not None and old.shape[1:] == value.shape[1:]:

@@ -44,8 +44,8 @@ class FrozenNorm(FrozenBatchNorm2d):
 
 
 def norm_of(spec: Mapping[str, Any]) -> str:
-    """`model.backbone_norm` with `auto` decided: frozen statistics make sense only for pretrained weights. A `train.start`
-    that is still `auto` loads nothing (`model/start.py` settles it before a training)."""
+    """`model.backbone_norm` with `auto` decided: frozen statistics make sense only for pretrained weights. A
+    `train.start` that is still `auto` loads nothing (`model/start.py` settles it before a training)."""
     norm, train = spec["model"]["backbone_norm"], spec["train"]
     if norm != "auto":
         return str(norm)

@@ -135,9 +135,10 @@ def _metric_of(folder: Path) -> tuple[str, bool]:
     """(what the run was searched by, whether more is better); a training's own is val_mAP."""
     for place in (folder, folder.parent.parent):
         if (place / "run.json").is_file():
-            asked = json.loads((place / "run.json").read_text()).get("request", {}).get("metric") or "val_mAP"
-            name, _, direction = str(asked).partition(":")
-            return name, direction != "minimize" and "loss" not in name
+            document = json.loads((place / "run.json").read_text())
+            earlier = {"name": document.get("request", {}).get("metric") or "val_mAP", "maximize": True}
+            metric = document.get("metric") or earlier
+            return str(metric["name"]), bool(metric["maximize"])
     return "val_mAP", True
 
 

@@ -3,6 +3,7 @@ long training takes. No torch."""
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from model import start
 from model.data import check
 from model.parameters import RECIPES, of_action
-from model.spec import check_leaves, get, leaves, nest, resolve
+from model.spec import check_leaves, get, leaves, nest, put, resolve
 
 # GFLOP of one forward pass at 640x640, of which training makes three. Counted from the layers' shapes.
 BACKBONE_GFLOP = {"resnet_18": 30, "resnet_34": 60, "resnet_50": 67, "resnet_101": 128}
@@ -21,9 +22,7 @@ GPU_GFLOPS = 20_000.0  # sustained in fp32/TF32 training on a data-centre GPU; a
 STEP_OVERHEAD_S = 0.05
 
 STARTING_POINTS = ("train.pretrained_model_path", "train.resume_training_checkpoint_path")
-SCRATCH_BACKBONE = (
-    0.5  # of train.optim.lr, where the backbone starts from nothing (studies/bccd_from_scratch)
-)
+SCRATCH_BACKBONE = 0.5  # of train.optim.lr, for a backbone from nothing (studies/bccd_from_scratch)
 
 
 def inspect(spec: Mapping[str, Any], data_dir: str | None, work_dir: Path) -> dict[str, Any]:
@@ -41,9 +40,7 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None, work_dir: Path) -> di
     if begin.kind in start.NAMED:
         fill["train.start"] = begin.kind
     if begin.kind == "coco" and chosen != get(spec, "train.recipe"):
-        fill["model.mixed_selection"] = (
-            False  # the published decoder's contents come from the encoder's boxes
-        )
+        fill["model.mixed_selection"] = False  # the published contents come from the encoder's boxes
     if begin.kind == "scratch":
         fill["train.optim.lr_backbone"] = SCRATCH_BACKBONE * float(get(spec, "train.optim.lr"))
     found["warnings"] += [begin.warning] if begin.warning else []
@@ -68,9 +65,11 @@ def completed(partial: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with(spec: Mapping[str, Any], fill: Mapping[str, Any]) -> dict[str, Any]:
     """A full spec with those leaves that are at their defaults filled in."""
-    given = {p.name: get(spec, p.name, p.default) for p in of_action("train")}
-    untouched = {p.name for p in of_action("train") if given[p.name] == p.default}
-    return resolve("train", nest(given | {n: v for n, v in fill.items() if n in untouched}))
+    full, defaults = copy.deepcopy(dict(spec)), {p.name: p.default for p in of_action("train")}
+    for name, value in fill.items():
+        if get(full, name) == defaults[name]:
+            put(full, name, value)
+    return full
 
 
 def estimate(spec: Mapping[str, Any], facts: Mapping[str, Any], gpus: int) -> dict[str, Any]:

@@ -106,15 +106,13 @@ def _published(kind: str, spec: Mapping[str, Any], network: bool) -> Start:
             return Start(kind, f"{words}, {path}", file, path)
     first = files[0]
     try:
-        size = hub.size_of(first) if network else _not_asked(first)
+        if not network:
+            raise Unreachable(f"a training fetches nothing itself; they are at {first.where}")
+        size = hub.size_of(first)
     except Unreachable as error:
         raise Unreachable(_not_here(kind, words, first, spec, str(error))) from None
     text = f"{words}, {first.where} ({hub.megabytes(size)} to fetch before the first training)"
     return Start(kind, text, first, None, size)
-
-
-def _not_asked(file: PublishedFile) -> None:
-    raise Unreachable(f"a training fetches nothing itself; they are at {file.where}")
 
 
 def _not_here(kind: str, words: str, file: PublishedFile, spec: Mapping[str, Any], reason: str) -> str:
@@ -165,7 +163,7 @@ def _imagenet_files(backbone: str) -> list[PublishedFile]:
         repo, _, revision = card.hf_hub_id.partition("@")
         names = (card.hf_hub_filename,) if card.hf_hub_filename else HubFile.names
         files.append(HubFile(repo, revision or "main", names))
-    return [*files, *([WebFile(card.url)] if card.url else [])]
+    return [*files, *([WebFile(str(card.url))] if card.url else [])]
 
 
 def _own(text: str, network: bool) -> Start:
@@ -179,8 +177,8 @@ def _own(text: str, network: bool) -> Start:
         return Start("file", f"weights at {text}", text)
     folder = cache_dir() / "weights" / hashlib.sha256(text.encode()).hexdigest()[:16]
     file = WebFile(text, str(folder))
-    if path := hub.cached(file):
-        return Start("file", f"weights of {file.where}, {path}", file, path)
+    if kept := hub.cached(file):
+        return Start("file", f"weights of {file.where}, {kept}", file, kept)
     if not network:
         raise Unreachable(f"train.start: {file.where} is not on this machine")
     try:
@@ -221,11 +219,11 @@ def fetch(
     if start.kind in ("resume", "given"):
         return {}
     path = _fetched(start, say)
-    if path is None or folder is None:
-        local = start.kind == "file" and start.path is not None and isinstance(start.file, str)
-        own = str(Path(start.file).resolve()) if local else get(spec, "train.start")
-        return {"train.start": own if start.kind == "file" else start.kind}
-    return {"train.start": str(_copied(path, Path(folder)))}
+    if path is not None and folder is not None:
+        return {"train.start": str(_copied(path, Path(folder)))}
+    if isinstance(start.file, str) and start.path is not None:
+        return {"train.start": str(start.path.resolve())}  # trials may run elsewhere
+    return {"train.start": get(spec, "train.start") if start.kind == "file" else start.kind}
 
 
 def fetch_named(

@@ -42,7 +42,7 @@ class Hub:
         commit = revision if len(revision) == 40 else COMMIT
         return self.files.get(f"{repo}/{name}"), commit
 
-    def _handler(hub) -> type[BaseHTTPRequestHandler]:  # noqa: N805
+    def _handler(hub) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 

@@ -1,0 +1,169 @@
+"""A checkpoint says the rest: evaluate, inference and export without a spec file, and the best one in a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model import checkpoint as ckpt
+from model.actions import evaluate, inference, train
+from model.build import build_model
+from model.cli import guarded, parse_overrides
+from model.errors import UserError
+from model.spec import get, load, resolve
+from tests.conftest import TINY, with_data
+
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:pytorch_lightning", "ignore::Warning:torch")
+CLASSES = [{"id": 1, "name": "circle"}, {"id": 2, "name": "square"}, {"id": 3, "name": "triangle"}]
+
+
+def checkpoint_of(path: Path, data: Path, metrics: dict[str, Any] | None = None) -> Path:
+    torch.manual_seed(0)
+    partial = with_data(json.loads(json.dumps(TINY)), data)
+    detector = build_model(partial)
+    for parameter in detector.parameters():
+        if parameter.dim() > 1 and parameter.abs().sum() == 0:
+            torch.nn.init.normal_(parameter, std=0.2)
+    state = {f"model.{k}": v for k, v in detector.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {"state_dict": state, "spec": resolve("train", partial), "classes": CLASSES}
+    torch.save(document | {"metrics": metrics or {}}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    return checkpoint_of(folder / "model.pth", demo, {"val_threshold": 0.25})
+
+
+@pytest.mark.parametrize("action", ["evaluate", "inference", "export"])
+def test_the_spec_of_a_checkpoint_fills_what_is_not_said(action: str, made: Path) -> None:
+    spec = load(action, None, {f"{action}.checkpoint": str(made), "model.num_select": 7})
+    assert spec["model"] | {"num_select": 7} == resolve("train", TINY)["model"] | {"num_select": 7}
+    assert spec["model"]["num_select"] == 7  # what a person says goes before
+    assert spec["dataset"]["num_classes"] == 4
+    assert spec[action]["input_height"] == 64
+    ckpt.build_from(made, spec)
+
+
+def test_a_leaf_that_contradicts_the_checkpoint_is_still_refused(made: Path) -> None:
+    spec = load("evaluate", None, {"evaluate.checkpoint": str(made), "model.enc_layers": 3})
+    with pytest.raises(UserError, match="model.enc_layers: 1, 3"):
+        ckpt.build_from(made, spec)
+
+
+def test_evaluate_without_a_spec_file(made: Path, demo: Path, tmp_path: Path) -> None:
+    pairs = parse_overrides([f"evaluate.checkpoint={made}", f"results_dir={tmp_path}"])
+    metrics = evaluate.run(load("evaluate", None, pairs))  # on the test set that the training named
+    assert metrics["test_mAP"] >= 0
+    assert metrics["val_threshold"] == 0.25
+    assert {"threshold", "precision", "recall", "f1"} <= set(metrics) & set(metrics["per_class"][0])
+    written = json.loads((tmp_path / "evaluate" / "metrics.json").read_text())
+    assert written == metrics
+    if metrics["f1"] is not None:
+        assert metrics["f1"] >= metrics["val_threshold_f1"]
+
+
+def test_inference_on_a_folder_named_without_brackets(
+    made: Path, demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = demo / "test" / "images"
+    pairs = [f"inference.checkpoint={made}", f"results_dir={tmp_path}"]
+    pairs.append(f"dataset.infer_data_sources.image_dir={images}")
+    found = inference.run(load("inference", None, parse_overrides(pairs)))
+    assert found["images"] == 4
+    assert "at least 0.250 (best F1 on validation) in 4 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("asked", "known", "words"),
+    [
+        (None, 0.9999, "0 objects with a score of at least 1.000 (best F1 on validation)"),
+        (0.9999, 0.1, "0 objects with a score of at least 1.000 (inference.conf_threshold)"),
+        (None, None, "with a score of at least 0.500 (the model file knows none of its own)"),
+    ],
+)
+def test_the_threshold_and_its_source_are_named(
+    asked: float | None, known: float | None, words: str, demo: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = checkpoint_of(tmp_path / "m.pth", demo, {} if known is None else {"val_threshold": known})
+    leaves = {
+        "inference.checkpoint": str(path), "inference.conf_threshold": asked, "results_dir": str(tmp_path),
+        "dataset.infer_data_sources.image_dir": str(demo / "test" / "images"),
+    }  # fmt: skip
+    found = inference.run(load("inference", None, leaves))
+    said = capsys.readouterr().out
+    assert words in said
+    assert ("the highest score is" in said) == (found["detections"] == 0)
+
+
+def test_a_wrong_checkpoint_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for value, message in ((tmp_path / "no.pth", "no such checkpoint"), (tmp_path, "holds no checkpoint")):
+        code = guarded(lambda value=value: load("evaluate", None, {"evaluate.checkpoint": str(value)}))
+        assert code == 2
+        assert message in capsys.readouterr().err
+
+
+# ---- the best one in a folder ---------------------------------------------------------------------------------
+
+
+def trial(folder: Path, scores: list[float | None], gone: tuple[int, ...] = ()) -> None:
+    folder.mkdir(parents=True)
+    lines = []
+    for epoch, score in enumerate(scores):
+        name = f"model_epoch_{epoch:03d}_step_00001.pth"
+        if epoch not in gone:
+            (folder / name).write_bytes(b"")
+        metric = {} if score is None else {"val_mAP": score, "val_loss": 1 - score}
+        lines.append(json.dumps({"epoch": epoch, "checkpoint": name} | metric))
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + '\n{"epoch": 9, "val_mAP": 1.0, "checkpo')
+
+
+def test_the_best_epoch_of_a_training_or_a_trial(tmp_path: Path) -> None:
+    trial(tmp_path / "train", [0.1, 0.5, None, 0.5, 0.3])
+    for folder in (tmp_path / "train", tmp_path):
+        path, said = ckpt.best_in(folder)
+        assert path.name == "model_epoch_001_step_00001.pth"  # of equals the first
+        assert said == "epoch 2, val_mAP 0.5000"
+    trial(tmp_path / "other", [0.1, 0.5, 0.4], gone=(1,))
+    path, said = ckpt.best_in(tmp_path / "other")
+    assert path.name == "model_epoch_002_step_00001.pth"
+    assert "0.5000 was reached, but its checkpoint is gone" in said
+
+
+def test_the_best_trial_of_a_run_by_the_run_s_own_metric(tmp_path: Path) -> None:
+    trial(tmp_path / "trials" / "0000", [0.2, 0.4])
+    trial(tmp_path / "trials" / "0001", [0.6, 0.3])
+    assert ckpt.best_in(tmp_path)[0].parent.name == "0001"
+    (tmp_path / "run.json").write_text(json.dumps({"metric": {"name": "val_loss", "maximize": False}}))
+    path, said = ckpt.best_in(tmp_path)
+    assert (path.parent.name, path.name) == ("0001", "model_epoch_000_step_00001.pth")
+    assert "val_loss 0.4000" in said
+    assert ckpt.best_in(tmp_path / "trials" / "0000")[0].name == "model_epoch_001_step_00001.pth"
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "model.pth").write_bytes(b"")
+    for folder in (tmp_path, tmp_path / "best"):
+        assert ckpt.best_in(folder) == (tmp_path / "best" / "model.pth", "the winner of the run")
+
+
+def test_a_training_s_folder_in_place_of_its_checkpoint(
+    demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole way: train, find the threshold at validation, evaluate the folder."""
+    partial = with_data(json.loads(json.dumps(TINY)), demo)
+    partial["train"] |= {"results_dir": str(tmp_path / "run"), "start": "scratch"}
+    train.run(resolve("train", partial))
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    best = max(records, key=lambda r: (r["val_mAP"], -r["epoch"]))
+    leaves = {"evaluate.checkpoint": str(tmp_path / "run"), "results_dir": str(tmp_path)}
+    spec = load("evaluate", None, leaves)
+    assert get(spec, "evaluate.checkpoint") == str(tmp_path / "run" / best["checkpoint"])
+    assert f"(epoch {best['epoch'] + 1}, val_mAP {best['val_mAP']:.4f})" in capsys.readouterr().out
+    assert ckpt.threshold_of(ckpt.load(get(spec, "evaluate.checkpoint"))) == best.get("val_threshold")
+    assert evaluate.run(spec)["test_mAP"] >= 0
