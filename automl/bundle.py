@@ -215,8 +215,8 @@ class ModelBundle:
 
     @property
     def figures(self) -> dict[str, str]:
-        """`figures: {name in a record of metrics.jsonl: leaf of an action}`: what the epoch that scored measured, set where
-        the action's template has the leaf, and kept in provenance."""
+        """`figures: {name in a record of metrics.jsonl: leaf of an action}`: what the epoch that scored measured, set
+        where the action's template has the leaf, and kept in provenance."""
         return {str(name): str(leaf) for name, leaf in (self.skill.get("figures") or {}).items()}
 
     @property

@@ -53,7 +53,7 @@ def _parse(option: str, text: str, own: Mapping[str, Maker], group: str) -> tupl
 
 
 def _value(where: str, text: str, default: Any) -> Any:
-    """The text as what the option's default is: true or false, a whole number from 0, a number, else as YAML reads it."""
+    """The text as what the default is: true or false, a whole number from 0, a number; else as YAML has it."""
     value = yaml.safe_load(text)
     kind: Any = type(default) if isinstance(default, (bool, int, float)) else object
     right = type(value) is kind or kind is object or (kind is float and type(value) is int)

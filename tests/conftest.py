@@ -10,11 +10,11 @@ NOWHERE = os.path.join(os.path.dirname(__file__), "no", "such", "cache")
 os.environ.update(HF_HUB_OFFLINE="1", HF_HOME=NOWHERE, TORCH_HOME=NOWHERE)
 os.environ.pop("HF_HUB_CACHE", None)
 
-import json
-from pathlib import Path
-from typing import Any
+import json  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
-import pytest
+import pytest  # noqa: E402
 
 
 @pytest.fixture(scope="session")

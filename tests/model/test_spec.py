@@ -151,6 +151,6 @@ def test_any_document_is_resolved_or_refused_with_a_user_error(document) -> None
 
 def test_a_mapping_given_in_part_keeps_the_rest() -> None:
     for leaf in ("infer_data_sources", "test_data_sources", "quant_calibration_data_sources"):
-        default = default_spec("inference")["dataset"][leaf]
-        given = resolve("inference", {"dataset": {leaf: {"image_dir": "x"}}})["dataset"][leaf]
+        default = spec.default_spec("inference")["dataset"][leaf]
+        given = spec.resolve("inference", {"dataset": {leaf: {"image_dir": "x"}}})["dataset"][leaf]
         assert given == default | {"image_dir": "x"}
