@@ -111,7 +111,7 @@ class ModelBundle:
         command = self.skill["actions"][action].get("command")
         if not command:
             raise UserError(f"{self.name}: actions.{action} has no command")
-        words = shlex.split(str(command))
+        words = shlex.split(str(command).replace("\\\n", " "))
         for name, value in values.items():
             words = [word.replace(name, value) for word in words]
         return tuple(words)

@@ -3,6 +3,7 @@ references/trial_contract.md."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ KINDS: dict[type, tuple[str, str]] = {
     list: ("a list", "finite carries packages"),
     str: ("text", "network_arch epochs_key batch_key samples checkpoint_glob next gpu_spec_key"),
 }  # fmt: skip
+INNER: dict[str, tuple[type, str]] = {
+    "spec_params": (dict, "a mapping"), "stages": (dict, "a mapping"), "cpu_when": (list, "a list"),
+    "copies": (str, "text"), "files": (str, "text"), "options": (str, "text"), "spec_shorthand_keys": (str, "text"),
+}  # fmt: skip
 
 
 def load(root: Path) -> dict[str, Any]:
@@ -22,7 +27,7 @@ def load(root: Path) -> dict[str, Any]:
     path = root / "references" / "skill_info.yaml"
     if not path.is_file():
         raise UserError(f"{path}: a model folder must have it")
-    skill = spec.load(path)
+    skill = {key: value for key, value in spec.load(path).items() if value is not None}
     if problems := [*_kinds(skill), *_actions(skill)]:
         raise UserError("\n".join(f"{path}: {problem}" for problem in problems))
     return skill
@@ -33,15 +38,23 @@ def _kinds(skill: dict[str, Any]) -> list[str]:
         f"{name} must be {wanted}, but got {skill[name]!r}"
         for kind, (wanted, names) in KINDS.items()
         for name in names.split()
-        if skill.get(name) is not None and not isinstance(skill[name], kind)
+        if name in skill and not isinstance(skill[name], kind)
     ]
-    metrics = skill.get("metrics")
-    for name, way in (metrics if isinstance(metrics, dict) else {}).items():
-        if way not in DIRECTIONS:
+    for name, (kind, wanted) in INNER.items():
+        for key, value in _mapping(skill, name).items():
+            if value is not None and not isinstance(value, kind):
+                problems.append(f"{name}.{key} must be {wanted}, but got {value!r}")
+    for name, way in _mapping(skill, "metrics").items():
+        if way not in tuple(DIRECTIONS):
             problems.append(
                 f"metrics.{name} must be maximize or minimize, but got {way!r}{did_you_mean(str(way), DIRECTIONS)}"
             )
     return problems
+
+
+def _mapping(skill: dict[str, Any], name: str) -> dict[str, Any]:
+    value = skill.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def _actions(skill: dict[str, Any]) -> list[str]:
@@ -53,13 +66,20 @@ def _actions(skill: dict[str, Any]) -> list[str]:
         for name, action in actions.items()
         if not isinstance(action, dict)
     ]
-    entries, stages = skill.get("entry_points"), skill.get("stages")
-    told = isinstance(entries, dict) and entries.get("train")
+    told = _mapping(skill, "entry_points").get("train")
     if not problems and not told and not actions["train"].get("command"):
         problems.append("actions.train.command must be given, or entry_points.train")
-    for name, stage in (stages if isinstance(stages, dict) else {}).items():
+    for name, action in actions.items() if not problems else ():
+        try:
+            words = shlex.split(str(action.get("command") or "x").replace("\\\n", " "))
+        except ValueError as error:
+            words, problems = ["x"], [*problems, f"actions.{name}.command: {error}"]
+        if not words:
+            problems.append(f"actions.{name}.command must name a program")
+    for name, stage in _mapping(skill, "stages").items():
         if name not in actions:
             problems.append(f"stages: '{name}' is no action{did_you_mean(str(name), actions)}")
-        elif not isinstance(stage or {}, dict):
-            problems.append(f"stages.{name} must be a mapping, but got {stage!r}")
+        for part in ("needs", "shows"):
+            if isinstance(stage, dict) and not isinstance(stage.get(part, []), list):
+                problems.append(f"stages.{name}.{part} must be a list, but got {stage[part]!r}")
     return problems

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +280,78 @@ def test_a_public_schema_becomes_a_model_that_can_be_planned(tmp_path: Path, nam
 
     shown = read_space(None, str(root), None, None, None)
     assert [p.name for p in plan.space.parameters] == [p.name for p in shown.parameters] != []
+
+
+def lines_of(root: Path) -> int:
+    return sum(path.read_text().count("\n") for path in root.glob("trials/*/metrics.jsonl"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("moment", range(20))
+def test_the_example_killed_at_any_moment_is_taken_up_and_ends_every_trial_once(
+    tmp_path: Path, moment: int
+) -> None:
+    """Killed -9 after so many lines of all trials (0: at once), resumed: 3 trials, each COMPLETE with epochs 0 to 8."""
+    words = [
+        sys.executable,
+        "-m",
+        "automl.cli",
+        "run",
+        "--model",
+        str(EXAMPLE),
+        "--trials",
+        "3",
+        "--executor",
+        "local",
+    ]
+    root = tmp_path / "run"
+    with (tmp_path / "log").open("w") as log:
+        driver = subprocess.Popen(
+            [*words, "--scheduler", "none", "--results-dir", str(root)], stdout=log, stderr=log, cwd=ROOT
+        )
+        while (not (root / "run.json").exists() or lines_of(root) < moment) and driver.poll() is None:
+            time.sleep(0.01)
+        driver.kill()
+        driver.wait()
+    loop.resume(root, {}, Progress(quiet=True))
+    study = Study.reading(open_storage(None, root), json.loads((root / "run.json").read_text())["study"])
+    assert [trial.state.name for trial in study.trials()] == ["COMPLETE"] * 3
+    assert [sorted(curve) for curve in study.curves()] == [list(range(9))] * 3
+    for number in range(3):
+        text = (root / "trials" / f"{number:04d}" / "metrics.jsonl").read_text()
+        assert [json.loads(line)["epoch"] for line in text.splitlines()] == list(range(9))
+
+
+NUMBERS = ["1e-4", "1E-4", "1.e-4", "0.0001", ".0001", "+1e-4", "100e-6"]
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_a_number_is_read_alike_wherever_it_stands(tmp_path: Path, text: str) -> None:
+    """In a spec file, --set, --fix, search:, and the detector's own -e file and overrides."""
+    from model import cli as detector
+    from model.spec import load
+
+    model = shell_trainer(tmp_path / "model")
+    schema = model / "schemas" / "train.schema.json"
+    schema.write_text(schema.read_text().replace('"minimum": 0.01', '"minimum": 1e-6'))
+    asked = {"model": str(model), "executor": "local"}
+    file = tmp_path / "spec.yaml"
+    file.write_text(f"fit: {{lr: {text}}}\n")
+    bound = tmp_path / "search.yaml"
+    bound.write_text(f"search: {{fit.lr: {{valid_min: {text}, valid_max: 0.5}}}}\n")
+    own = tmp_path / "own.yaml"
+    own.write_text(f"train: {{optim: {{lr: {text}}}}}\n")
+
+    def plan(**more: Any) -> Any:
+        return prepare(RunRequest(**asked, **more), tmp_path / "work")  # type: ignore[arg-type]
+
+    read = [
+        plan(spec_file=str(file)).spec["fit"]["lr"],
+        plan(sets=(f"fit.lr={text}",)).spec["fit"]["lr"],
+        plan(spec_file=str(bound)).space.parameters[0].record()["low"],
+        dict(plan(fix=(f"fit.lr={text}",), tune=("fit.rounds=2,3",)).space.fixed)["fit.lr"],
+        load("train", own)["train"]["optim"]["lr"],
+        load("train", own, detector.parse_overrides([f"train.optim.lr={text}"]))["train"]["optim"]["lr"],
+    ]
+    assert read == [0.0001] * 6

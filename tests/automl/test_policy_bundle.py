@@ -1,11 +1,17 @@
+import contextlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from automl import bundle, policy
+from automl import bundle, policy, skill
 from automl.errors import PolicyError, UserError
+from automl.plan import prepare
+from automl.request import RunRequest
 
 
 def make_model(root: Path, **skill: object) -> Path:
@@ -79,3 +85,25 @@ def test_on_but_not_runnable_says_why_and_off_still_works(tmp_path: Path, damage
     with pytest.raises(PolicyError, match="AutoML is enabled but not runnable"):
         policy.resolve(toy, None, None)
     assert policy.resolve(toy, "off", None) is False
+
+
+ODD = st.sampled_from(
+    [None, 3, 0, True, "x", "'", "", [], {}, [1], ["a"], {"a": 1}, {"a": "b"}, {"a": None}, {"train": [1]}]
+)
+KEYS = sorted({name for _, names in skill.KINDS.values() for name in names.split()} | {"actions"})
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(KEYS), ODD, max_size=3), ODD)
+def test_a_skill_info_of_any_shape_is_taken_or_refused_in_words(
+    tmp_path: Path, odd: dict[str, object], train: object
+) -> None:
+    root = tmp_path / "m"
+    shutil.rmtree(root, ignore_errors=True)
+    actions = {"train": train if isinstance(train, dict) else {"command": train}}
+    make_model(root, **{"actions": actions, **odd})
+    with contextlib.suppress(UserError):
+        plan = prepare(RunRequest(model=str(root), policy="off"), tmp_path / "work")
+        assert plan.bundle.metrics
+        assert plan.bundle.next_command(root)
+        assert isinstance(plan.bundle.stages, tuple)
