@@ -48,10 +48,15 @@ def find_machine(
         return _cores(request), []
     if wanted > len(gpus):
         raise UserError(f"{gpu_key(model)} is {wanted:g}, but this run may use {len(gpus)} GPU(s)")
-    notes = [f"{model.skill['gpu_ids_key']} keeps this run to {len(gpus)} of {len(visible)} GPUs"]
+    fewer = len(gpus) < len(visible)
+    notes = (
+        [f"{model.skill['gpu_ids_key']} keeps this run to {len(gpus)} of {len(visible)} GPUs"]
+        if fewer
+        else []
+    )
     at_a_time = request.concurrency or int(len(gpus) * _on_one(wanted) if wanted < 1 else len(gpus) // wanted)
     cpus = request.cpus_per_trial or max(1, cores() // at_a_time)
-    return Machine(gpus, wanted, cpus, at_a_time), notes if len(gpus) < len(visible) else []
+    return Machine(gpus, wanted, cpus, at_a_time), notes
 
 
 def gpu_key(model: ModelBundle) -> str:

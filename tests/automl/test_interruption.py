@@ -40,6 +40,7 @@ def write_toy(root: Path) -> Path:
     info = {
         "network_arch": "toy",
         "automl_enabled": True,
+        "metrics": {"val_mAP": "maximize"},
         "actions": {"train": {"command": f"{sys.executable} {root}/trainer.py {{config_path}}"}},
         "spec_params": {"train": {"train.resume": "resume_model", "results_dir": "output_dir"}},
     }

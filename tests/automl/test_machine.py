@@ -40,6 +40,13 @@ def test_trials_get_the_gpus_that_this_process_was_given(
     assert (machine.gpus, machine.gpus_per_trial, machine.concurrency) == (("4", "5"), 1, 2)
 
 
+def test_a_model_that_names_no_keys_gets_whole_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    make_model(tmp_path / "plain")
+    machine, notes = find_machine(RunRequest(), {"lr": 1}, {}, bundle.resolve(str(tmp_path / "plain")))
+    assert (machine.gpus, machine.gpus_per_trial, notes) == (("4", "5"), 1, [])
+
+
 @pytest.mark.parametrize("visible", ["", "-1", "-1,0"])
 def test_no_visible_gpu_means_the_cpu(
     model: bundle.ModelBundle, monkeypatch: pytest.MonkeyPatch, visible: str

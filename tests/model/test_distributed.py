@@ -19,8 +19,9 @@ from model.spec import put, resolve
 RUN = "import sys; from importlib import import_module; import_module(sys.argv[1]).main(sys.argv[2])"
 
 
-def run(action: str, path: Path, ranks: int = 1) -> None:
-    """An action in `ranks` processes, with the environment that torchrun would give them."""
+def run(action: str, path: Path, ranks: int = 1, nodes: bool = False) -> None:
+    """An action in `ranks` processes, with the environment that torchrun would give them, or that orchestrators give
+    the one process of a machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -29,6 +30,8 @@ def run(action: str, path: Path, ranks: int = 1) -> None:
         {"RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
         for r in range(ranks)
     ]
+    if nodes:
+        places = [{"NODE_RANK": str(r), "WORLD_SIZE": str(ranks)} for r in range(ranks)]
     running = [
         subprocess.Popen(
             [sys.executable, "-c", RUN, f"model.actions.{action}", str(path)],
@@ -98,6 +101,60 @@ def test_the_weights_are_those_of_one_process(trained: tuple[Path, Path]) -> Non
     assert a.keys() == b.keys()
     for name, value in a.items():
         assert torch.allclose(value.float(), b[name].float(), atol=5e-4), name
+
+
+def test_one_process_a_machine_trains_as_one_process_with_the_summed_batch(
+    trained: tuple[Path, Path], tiny: dict[str, Any], demo: Path, tmp_path: Path
+) -> None:
+    path = train_spec(tiny, demo, tmp_path / "nodes", 2)
+    spec = yaml.safe_load(path.read_text())
+    put(spec, "train.num_nodes", 2)
+    path.write_text(yaml.safe_dump(spec))
+    run("train", path, 2, nodes=True)
+    for a, b in zip(records(trained[0]), records(tmp_path / "nodes"), strict=True):
+        assert b["step"] == a["step"]
+        assert b["train_loss"] == pytest.approx(a["train_loss"], rel=1e-3)
+        assert b["val_loss"] == pytest.approx(a["val_loss"], rel=1e-3)
+    told = [
+        line["status"] for line in map(json.loads, (tmp_path / "nodes/status.json").read_text().splitlines())
+    ]
+    assert (told.count("STARTED"), told.count("SUCCESS")) == (1, 1)
+
+
+ORCHESTRATED = {"WORLD_SIZE": "2", "NODE_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "changes", "message"),
+    [
+        (2, {"NODE_RANK": None}, "the environment has no NODE_RANK"),
+        (2, {"MASTER_ADDR": None, "MASTER_PORT": ""}, "the environment has no MASTER_ADDR, MASTER_PORT"),
+        (2, {"NODE_RANK": "2"}, "NODE_RANK is below it"),
+        (3, {}, "train.num_nodes is 3 and train.num_gpus 1, but the environment says WORLD_SIZE=2"),
+        (1, {}, "train.num_nodes is 1 and train.num_gpus 1, but the environment says WORLD_SIZE=2"),
+    ],
+)
+def test_machines_that_contradict_the_spec_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, nodes: int, changes: dict[str, str | None], message: str
+) -> None:
+    from model.distributed import start_ranks
+
+    for name, value in {**ORCHESTRATED, **changes}.items():
+        monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match=message):
+        start_ranks({"train": {"num_nodes": nodes, "num_gpus": 1}}, "train")
+
+
+def test_several_gpus_on_several_machines_are_started_by_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    from model.distributed import torchrun
+
+    for name, value in ORCHESTRATED.items():
+        monkeypatch.setenv(name, value)
+    words = torchrun("train", Path("spec.yaml"), [0, 1], ("2", "1"))
+    assert words[3:9] == [
+        "--nnodes=2", "--node-rank=1", "--rdzv-backend=static", "--master-addr=127.0.0.1", "--master-port=29500",
+        "--nproc-per-node=2",
+    ]  # fmt: skip
 
 
 @pytest.mark.slow
