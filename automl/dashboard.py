@@ -55,7 +55,9 @@ def guarded(app: App, port: int, write: bool) -> App:
             return _refuse(start_response, f"open it as http://{HOST}:{port}/")
         if environ["REQUEST_METHOD"] not in LOOKING:
             if not write:
-                return _refuse(start_response, "this dashboard is for looking; automl dashboard --write may change")
+                return _refuse(
+                    start_response, "this dashboard is for looking; automl dashboard --write may change"
+                )
             if environ.get("HTTP_ORIGIN", "").lower() != f"http://{host}":
                 return _refuse(start_response, "only its own pages may change anything")
         return app(environ, start_response)

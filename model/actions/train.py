@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from model.encryption import passphrase
 from model.errors import ModelError, UserError
 from model.spec import Spec, load, notes, require
 from model.status import Status
@@ -122,7 +123,9 @@ def build_trainer(spec: Spec, callbacks: list[Any]) -> Any:
         enable_progress_bar=False,
         use_distributed_sampler=False,
         callbacks=callbacks,
-        plugins=[EncryptedCheckpoints(spec["encryption_key"])] if spec["encryption_key"] else None,
+        plugins=[EncryptedCheckpoints(spec["encryption_key"])]
+        if passphrase(spec["encryption_key"])
+        else None,
         default_root_dir=str(folder_of(spec)),
     )
 

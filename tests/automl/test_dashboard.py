@@ -32,8 +32,16 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture(params=["read-only", "--write"])
 def served(request: pytest.FixtureRequest, run: Path) -> Iterator[tuple[str, int, str]]:
     """(mode, port, the line that was printed)."""
-    words = ["dashboard", str(run), "--port", "0", *([request.param] if request.param.startswith("--") else [])]
-    process = subprocess.Popen([sys.executable, "-m", "automl.cli", *words], stdout=subprocess.PIPE, text=True)
+    words = [
+        "dashboard",
+        str(run),
+        "--port",
+        "0",
+        *([request.param] if request.param.startswith("--") else []),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "automl.cli", *words], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     line = process.stdout.readline()
     yield request.param, int(re.findall(r":(\d+)/", line)[0]), line
@@ -60,10 +68,23 @@ def test_who_is_answered_and_what_may_change(served: tuple[str, int, str], run: 
         status, text = ask(port, "GET", "/api/studies", host)
         assert (status, json.loads(text)["study_summaries"][0]["study_name"]) == (200, "tiny")
     assert ask(port, "GET", "/dashboard/studies/1")[0] == 200
-    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1", f"127.0.0.1.evil.example:{port}", f"localhost:{port + 1}", "0.0.0.0"):
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        "127.0.0.1",
+        f"127.0.0.1.evil.example:{port}",
+        f"localhost:{port + 1}",
+        "0.0.0.0",
+    ):
         assert ask(port, "GET", "/api/studies", host)[0] == 403
         assert ask(port, "DELETE", "/api/studies/1", host, Origin=f"http://{host}")[0] == 403
-    for origin in (None, "null", "http://evil.example", f"http://localhost:{port}", f"https://127.0.0.1:{port}"):
+    for origin in (
+        None,
+        "null",
+        "http://evil.example",
+        f"http://localhost:{port}",
+        f"https://127.0.0.1:{port}",
+    ):
         headers = {"Origin": origin} if origin else {}
         assert ask(port, "DELETE", "/api/studies/1", **headers)[0] == 403
         assert ask(port, "POST", "/api/studies", **headers)[0] == 403
@@ -71,4 +92,6 @@ def test_who_is_answered_and_what_may_change(served: tuple[str, int, str], run: 
     assert names == ["tiny"]
     status, _ = ask(port, "DELETE", "/api/studies/1", Origin=f"http://127.0.0.1:{port}")
     assert status == (204 if mode == "--write" else 403)
-    assert [s.study_name for s in open_storage(None, run).get_all_studies()] == ([] if mode == "--write" else names)
+    assert [s.study_name for s in open_storage(None, run).get_all_studies()] == (
+        [] if mode == "--write" else names
+    )

@@ -48,7 +48,9 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+def said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
     """(exit code, everything printed) of `automl` with these words."""
 
     def call(*words: object) -> tuple[int, str]:
@@ -141,7 +143,10 @@ DATABASES: dict[str, Callable[[Path], object]] = {
     "cut in its head": lambda path: path.write_bytes(path.read_bytes()[:60]),
     "text": lambda path: path.write_bytes(b"not a database at all, " * 500),
     "overwritten": overwrite,
-    "another database": lambda path: (path.unlink(), sqlite3.connect(path).execute("create table a (b)").connection.close()),
+    "another database": lambda path: (
+        path.unlink(),
+        sqlite3.connect(path).execute("create table a (b)").connection.close(),
+    ),
 }
 
 
@@ -170,7 +175,9 @@ def test_a_lost_database_is_made_again_from_the_trials_folders(run: Path, said: 
     assert "made again from the folders of 3 trials" in text
     after = trials_of(run)
     assert len(after) == len(before)
-    assert [a for a, b in zip(after, before, strict=True) if b[0] == "COMPLETE"] == [b for b in before if b[0] == "COMPLETE"]
+    assert [a for a, b in zip(after, before, strict=True) if b[0] == "COMPLETE"] == [
+        b for b in before if b[0] == "COMPLETE"
+    ]
 
 
 def test_resume_of_a_damaged_database_begins_nothing_anew(run: Path, said: Any) -> None:
@@ -235,7 +242,9 @@ def test_a_read_only_folder_can_be_looked_at(wal: str, finished: Path, disk: Any
 
 def test_a_new_run_in_a_read_only_place(finished: Path, disk: Any, said: Any) -> None:
     folder = disk("size=1m", "ro")
-    code, text = said("run", "--model", finished / "toy", "--executor", "local", "--results-dir", folder / "run")
+    code, text = said(
+        "run", "--model", finished / "toy", "--executor", "local", "--results-dir", folder / "run"
+    )
     assert code == 2
     assert text.splitlines()[-1].startswith("error: ")
     assert "read-only file system" in text
@@ -284,7 +293,18 @@ def test_a_study_deleted_during_a_run_is_told_in_one_line_and_resumed(how: str, 
     import optuna
 
     root, model = tmp_path / "run", toy(tmp_path / "toy", epochs=3, pause_s=0.2)
-    words = ["--model", model, "--executor", "local", "--trials", 6, "--stages", "none", "--results-dir", root]
+    words = [
+        "--model",
+        model,
+        "--executor",
+        "local",
+        "--trials",
+        6,
+        "--stages",
+        "none",
+        "--results-dir",
+        root,
+    ]
     driver = subprocess.Popen(
         [*AUTOML, "run", *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
