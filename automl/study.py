@@ -149,8 +149,8 @@ class Study:
     # ---- trials begin ---------------------------------------------------------------------------------------
 
     def ask(self, given: Mapping[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        """The next trial's number and params: those `given`, else the default, the other fixed ones, then what a sampler
-        seeded from (study seed, number) proposes. It is written whole, RUNNING, or not at all."""
+        """The next trial's number and params: those `given`, else the default, the other fixed ones, then what a
+        sampler seeded from (study seed, number) proposes. It is written whole, RUNNING, or not at all."""
         number = len(self._trials)
         proposal = self._propose(number, given)
         trial_id = self._write(self.storage.create_new_trial, self._id, template_trial=proposal.trial)

@@ -204,7 +204,7 @@ class DetectorModule(pl.LightningModule):
             self.val_metrics |= {"val_threshold": point.threshold, "val_f1": point.f1}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        recorded = self.spec | {"encryption_key": ""}
+        recorded = dict(self.spec) | {"encryption_key": ""}
         checkpoint |= {"spec": recorded, "classes": self.classes, "metrics": dict(self.val_metrics)}
         # A checkpoint written at an epoch's end counts that epoch as not completed, and Lightning, going on from it,
         # hands the sampler the old epoch's number: the next epoch would see the same order and augmentations again.
