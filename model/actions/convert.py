@@ -17,7 +17,7 @@ from PIL import Image
 
 from model.actions.export_dataset import link
 from model.data.convert_kitti import UNLABELLED, find_sequences, read_objects
-from model.data.images import BROKEN, SUFFIXES, upright_size
+from model.data.images import BROKEN, READ_SUFFIXES, upright_size
 from model.data.sources import stage
 from model.errors import UserError
 from safe_documents import DocumentError, read_yaml
@@ -79,7 +79,7 @@ def read_frames(root: Path, image_dir: str = "", label_dir: str = "") -> list[Fr
     frames, problems = [], []
     for folder, images, labels in find_sequences(root, image_dir, label_dir):
         sequence = folder.relative_to(root).as_posix() if folder != root else ""
-        paths = sorted(p for p in images.iterdir() if p.suffix.lower() in SUFFIXES)
+        paths = sorted(p for p in images.iterdir() if p.suffix.lower() in READ_SUFFIXES)
         stems = Counter(path.stem for path in paths)
         problems += [f"{images}: {n} images are called {stem}" for stem, n in sorted(stems.items()) if n > 1]
         stray = sorted({p.stem for p in labels.glob("*.txt")} - set(stems))
@@ -95,7 +95,7 @@ def read_frames(root: Path, image_dir: str = "", label_dir: str = "") -> list[Fr
         more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise UserError("\n".join(problems[:SHOWN] + more))
     if not frames:
-        raise UserError(f"{root}: the image folders hold no images ({', '.join(SUFFIXES)})")
+        raise UserError(f"{root}: the image folders hold no images")
     return frames
 
 

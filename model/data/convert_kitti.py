@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from model.data.images import SUFFIXES
+from model.data.images import READ_SUFFIXES
 from model.data.label_files import Box, LabelFiles, Parsed, without_unlabelled
 from model.data.paths import is_hidden
 from model.data.tree import Tree, split_of
@@ -38,7 +38,7 @@ def find(tree: Tree) -> LabelFiles | None:
     for folder, images, labels in sequences:
         split = split_of(f"{folder.relative_to(tree.root).as_posix()}/.") or ""
         for image in sorted(
-            p for p in images.iterdir() if p.suffix.lower() in SUFFIXES and not is_hidden(p.name)
+            p for p in images.iterdir() if p.suffix.lower() in READ_SUFFIXES and not is_hidden(p.name)
         ):
             label = labels / f"{image.stem}.txt"
             found.setdefault(split, []).append((image, label if label.is_file() else None))

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from model.data.images import SUFFIXES
+from model.data.images import READ_SUFFIXES
 from model.data.label_files import LabelFiles, Parsed, lines_of, refuse, without_unlabelled
 from model.data.paths import Resolver, walk
 from model.data.tree import Tree, parent, split_of
@@ -223,7 +223,7 @@ def _below(folder: Path) -> list[Path]:
         folder / below / name
         for below, names in walk(folder)
         for name in names
-        if name.lower().endswith(SUFFIXES)
+        if name.lower().endswith(READ_SUFFIXES)
     ]
 
 

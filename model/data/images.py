@@ -32,6 +32,7 @@ TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 Image.MAX_IMAGE_PIXELS = None  # `opened` has a limit of its own, which a spec can raise
 Image.init()
 FORMATS = tuple(name for name in Image.ID if name not in NO_PICTURES)
+READ_SUFFIXES = tuple(sorted(s for s, name in Image.registered_extensions().items() if name in FORMATS))
 
 
 def opened(path: Path, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS) -> Any:
@@ -92,7 +93,7 @@ def images_in(folder: Path) -> Iterator[Path]:
 
 def is_image_name(path: Path) -> bool:
     """Whether the suffix is one of an image's."""
-    return Image.registered_extensions().get(path.suffix.lower()) in FORMATS
+    return path.suffix.lower() in READ_SUFFIXES
 
 
 def _is_image(path: Path) -> bool:

@@ -7,6 +7,7 @@ import mmap
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from model.data.paths import FORMS, common_end, find_image, readings, walk
@@ -14,6 +15,7 @@ from model.data.tree import SPLITS, Data, Tree, parent, split_of
 from model.errors import UserError
 
 SECTIONS = ("images", "annotations", "categories")
+LOOKED_AT = 20_000  # file names
 SAMPLED = 200  # file names of a document that decide where its images lie
 FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 # Names by which tools call the annotations of boxes, best first; what else COCO's folder holds comes last.
@@ -121,16 +123,25 @@ def sniff(path: Path) -> tuple[set[str], tuple[str, ...]]:
     """(which of COCO's sections a JSON file has, some of its file names), without parsing it."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            head = {name for name in SECTIONS if re.search(rb'"%s"\s*:\s*\[' % name.encode(), text)}
+            head = {name for name in SECTIONS if _has_list(text, name.encode())}
             if not head >= {"images"}:
                 return head, ()
             if text.find(b'"segments_info"') >= 0:
                 return head - {"annotations"}, ()  # panoptic: no boxes of single objects
-            quoted = [match[1] for match in FILE_NAME.finditer(text)]
+            quoted = [match[1] for match in islice(FILE_NAME.finditer(text), LOOKED_AT)]
     except (OSError, ValueError):  # ValueError: an empty file
         return set(), ()
     step = max(1, len(quoted) // SAMPLED)
     return head, tuple(filter(None, map(_text, quoted[::step])))
+
+
+def _has_list(text: mmap.mmap, name: bytes) -> bool:
+    """Whether `"name": [` stands in a text; found by plain search, which is ten times as fast."""
+    at = -1
+    while (at := text.find(b'"%s"' % name, at + 1)) >= 0:
+        if re.match(rb"\s*:\s*\[", text[at + len(name) + 2 : at + len(name) + 40]):
+            return True
+    return False
 
 
 def _text(quoted: bytes) -> str:

@@ -50,14 +50,22 @@ def find_image(folder: Path, name: str) -> Path:
 
 
 def find_images(folder: Path, names: Sequence[str]) -> list[Path]:
-    """`find_image` of many names. A file that several names would share is only that of the name that says it best."""
-    found = [find_image(folder, name) for name in names]
-    claims: dict[Path, set[str]] = {}
+    """`find_image` of many names, fast. A file that several names would share is only that of the name that says it
+    exactly."""
+    resolver = Resolver(folder)
+    found = [resolver.locate(name) or _nowhere(folder, name) for name in names]
+    guessed: dict[Path, set[str]] = {}
     for name, path in zip(names, found, strict=True):
-        claims.setdefault(path, set()).add(name)
-    for n, (name, path) in enumerate(zip(names, found, strict=True)):
-        if len(claims[path]) > 1 and path != folder / name:
-            found[n] = _nowhere(folder, name)
+        if name not in resolver.known and path != folder / name:
+            guessed.setdefault(path, set()).add(name)
+    taken = {path for path, by in guessed.items() if len(by) > 1}
+    if guessed:
+        taken |= guessed.keys() & {folder / name for name in names if name in resolver.known}
+    if taken:
+        found = [
+            _nowhere(folder, name) if path in taken and name not in resolver.known else path
+            for name, path in zip(names, found, strict=True)
+        ]
     return found
 
 
@@ -103,6 +111,7 @@ class Resolver:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files = [f"{below}/{name}" if below else name for below, names in walk(folder) for name in names]
+        self.known = set(self.files)
         self._by_last: dict[int, dict[str, list[Parts]]] = {}  # of a form, once it is needed
 
     def ending_in(self, form: int, last: str) -> list[Parts]:
@@ -113,6 +122,13 @@ class Resolver:
                 parts = tuple(file.split("/"))
                 index.setdefault(FORMS[form](parts[-1]), []).append(parts)
         return self._by_last[form].get(last, [])
+
+    def locate(self, name: str) -> Path | None:
+        """As `find_image`, but asks the disk only for names that lead out of the folder or to hidden files."""
+        if name in self.known:
+            return self.folder / name
+        outside = name.startswith("/") or any(part.startswith(".") for part in name.split("/"))
+        return (_direct(self.folder, name) if outside else None) or self.find(name)
 
     def find(self, name: str) -> Path | None:
         """The only file that the name can mean, or None."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from model.data.images import SUFFIXES
+from model.data.images import READ_SUFFIXES
 from model.data.paths import FORMS, walk
 from model.data.sources import is_archive
 
@@ -66,12 +66,14 @@ class Tree:
 
     @cached_property
     def images(self) -> list[str]:
-        return list(self.files(*SUFFIXES))
+        return list(self.files(*READ_SUFFIXES))
 
     @cached_property
     def image_folders(self) -> dict[str, int]:
         """Folders that hold images themselves, with how many."""
-        counts = {f: sum(n.lower().endswith(SUFFIXES) for n in names) for f, names in self.folders.items()}
+        counts = {
+            f: sum(n.lower().endswith(READ_SUFFIXES) for n in names) for f, names in self.folders.items()
+        }
         return {folder: count for folder, count in counts.items() if count}
 
     def archives(self, folder: str) -> list[str]:

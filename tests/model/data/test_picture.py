@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model.data.coco import Options
 from model.data.picture import advice, read, trained_sides, training_scale, write
 from model.spec import default_spec, put
 
@@ -66,7 +67,7 @@ def test_problems_are_on_the_page_and_markup_is_text(own_demo: Path, tmp_path: P
 def test_objects_are_measured_at_the_training_size(
     leaves: dict[str, Any], side: tuple[float, float], demo: Path
 ) -> None:
-    split = read(train_of(demo), "train")
+    split = read(train_of(demo), "train", Options.of(spec_of()))
     assert split
     one = replace(
         split,
@@ -79,11 +80,12 @@ def test_objects_are_measured_at_the_training_size(
 
 
 def test_small_and_rare_objects_are_named(demo: Path) -> None:
-    split = read(train_of(demo), "train")
+    split = read(train_of(demo), "train", Options.of(spec_of()))
     assert split
-    split.boxes_xywh_px[:3, 2:] = 1
+    boxes = np.array(split.boxes_xywh_px)
+    boxes[:3, 2:] = 1
     lines = advice(
-        [split],
+        [replace(split, boxes_xywh_px=boxes)],
         {1: "circle", 2: "square", 3: "triangle"},
         spec_of(train__input_width=128, train__input_height=128),
     )
