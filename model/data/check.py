@@ -34,8 +34,8 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
     Returns {"fill": {dotted leaf: value that the data determine}, "replace": {dotted leaf: value that holds whoever
     set it}, "facts": {"train" | "val" | "test": {"images", "boxes"}, "classes": [{"id", "name", "train_boxes"}],
     "layout": in words}, "problems": [...], "warnings": [...]}. Without a validation set a seeded fifth of the training
-    images becomes one. Splits that are not what their files say, for copies were left out or the training set was parted, are written to
-    `work_dir` as COCO files, which "fill" and "replace" name.
+    images becomes one. Splits that are not what their files say, for copies were left out or the training set was
+    parted, are written to `work_dir` as COCO files, which "fill" and "replace" name.
     """
     data, problems = find_data(spec, data_dir), Problems()
     sources, problems.notes = data.sources, list(data.notes)
