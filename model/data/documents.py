@@ -12,7 +12,8 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, repeat
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -265,7 +266,7 @@ class _Reader:
         owner = self.index("annotations", rows.annotations, "image_id", images)
         category = self.index("annotations", rows.annotations, "category_id", categories)
         self.stop()
-        order = np.argsort(owner, kind="stable")
+        order, ids = np.argsort(owner, kind="stable"), _column(rows.annotations, "id")
         kept_images = [rows.images[n] for n in images.values()]
         kept = [rows.categories[n] for n in categories.values()]
         owner, category = _renumbered(owner, images), _renumbered(category, categories)
@@ -279,7 +280,7 @@ class _Reader:
             boxes_xywh_px=boxes[order],
             areas=areas[order],
             crowd=crowd[order],
-            annotation_ids=[rows.annotations[n].id for n in order],
+            annotation_ids=[ids[n] for n in order.tolist()],
             categories=[{"id": _whole(row.id), "name": row.name.strip()} for row in kept],
             mended={},
         )
@@ -310,10 +311,10 @@ class _Reader:
 
     def column(self, section: str, rows: Sequence[Any], key: str, must: str, types: set[type]) -> None:
         """Say which rows' `key` is not of these types; a float must be finite."""
-        if set(map(type, (getattr(row, key) for row in rows))) <= types - {float}:
+        values = _column(rows, key)
+        if set(map(type, values)) <= types - {float}:
             return
-        for n, row in enumerate(rows):
-            value = getattr(row, key)
+        for n, (row, value) in enumerate(zip(rows, values, strict=True)):
             if type(value) not in types or (type(value) is float and not math.isfinite(value)):
                 self.say(section, n, row, key, must)
 
@@ -333,7 +334,7 @@ class _Reader:
 
     def index(self, section: str, rows: Sequence[Any], key: str, known: dict[Any, int]) -> np.ndarray:
         """[T] int64: the row that each id names."""
-        found = np.fromiter((known.get(getattr(row, key), -1) for row in rows), np.int64, len(rows))
+        found = np.fromiter(map(known.get, _column(rows, key), repeat(-1)), np.int64, len(rows))
         as_text = {str(value): value for value in known} if (found < 0).any() else {}
         for n in np.flatnonzero(found < 0).tolist():
             value, what = getattr(rows[n], key), f"annotation {shown(rows[n].id)}"
@@ -358,12 +359,9 @@ class _Reader:
         """[N, 2] int64 (H, W); 0 where one is missing, null, 0 or -1, as tools write that do not know it."""
         found = np.zeros((len(rows), 2), np.int64)
         for column, key in enumerate(("height", "width")):
-            values = [getattr(row, key) for row in rows]
-            if (
-                set(map(type, values)) <= {int}
-                and max(values, default=0) < 1 << 31
-                and min(values, default=1) > 0
-            ):
+            values = _column(rows, key)
+            whole = set(map(type, values)) <= {int}
+            if whole and 0 < min(values, default=1) <= max(values, default=1) < 1 << 31:
                 found[:, column] = values
                 continue
             for n, value in enumerate(values):
@@ -380,7 +378,7 @@ class _Reader:
         self, rows: Sequence[AnnotationRow], masks: Callable[[], list[MaskRow]]
     ) -> tuple[np.ndarray, int]:
         """([T, 4] float64, how many are a mask's extent)."""
-        boxes = [row.bbox for row in rows]
+        boxes = _column(rows, "bbox")
         none = [n for n, box in enumerate(boxes) if box is UNSET or box is None]
         if none:
             from model.data.masks import extent
@@ -406,7 +404,7 @@ class _Reader:
 
     def areas(self, rows: Sequence[AnnotationRow], boxes: np.ndarray) -> np.ndarray:
         """[T] float64; the box's own where the file gives none."""
-        values = [row.area for row in rows]
+        values = _column(rows, "area")
         if set(map(type, values)) <= {int, float}:
             areas = _floats(values)
         else:
@@ -423,12 +421,13 @@ class _Reader:
 
     def crowd(self, rows: Sequence[AnnotationRow]) -> np.ndarray:
         """[T] bool. A text would be true whatever it says."""
-        values = [row.iscrowd for row in rows]
+        values = _column(rows, "iscrowd")
         if not (set(map(type, values)) <= {int, bool, float, GONE} and set(values) <= {0, 1, UNSET}):
             for n, value in enumerate(values):
                 if type(value) not in (int, bool, float, GONE) or value not in (0, 1, UNSET):
                     self.say("annotations", n, rows[n], "iscrowd", "0, 1, true or false")
-        return np.array([value is not UNSET and bool(value) for value in values], dtype=bool)
+            return np.zeros(len(values), bool)
+        return np.fromiter(map({0: False, 1: True, UNSET: False}.__getitem__, values), bool, len(values))
 
 
 def box_problem(box: Any) -> str | None:
@@ -438,6 +437,10 @@ def box_problem(box: Any) -> str | None:
     if not all(abs(value) < 1e300 for value in box):  # NaN compares with nothing
         return f"a box must be finite, but got {shown(box)}"
     return None
+
+
+def _column(rows: Sequence[Any], key: str) -> list[Any]:
+    return list(map(attrgetter(key), rows))
 
 
 def _floats(values: Iterable[int | float]) -> np.ndarray:

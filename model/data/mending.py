@@ -133,7 +133,8 @@ def _may_repeat(rows: np.ndarray) -> bool:
     for column, factor in zip(rows.T, factors, strict=True):
         hashes = (hashes ^ column.view(np.uint64)) * factor
         hashes ^= hashes >> np.uint64(29)
-    return len(np.unique(hashes)) < len(hashes)
+    hashes.sort()
+    return bool((hashes[1:] == hashes[:-1]).any())
 
 
 STEPS = {
