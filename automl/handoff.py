@@ -6,6 +6,7 @@ network than the one that was trained; and every spec points at the checkpoint t
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -51,7 +52,7 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
     winner = chosen.best
     checkpoint = _copied(chosen.checkpoint, run.best) if chosen.checkpoint else None
     trained = spec.load(run.trial(winner.number) / "spec.yaml")
-    figures = _figures(plan, run, winner)
+    figures = _figures(trials, winner)
     write_specs(plan.bundle, trained, checkpoint, run.best, figures)
     write_yaml(run.best / "train.yaml", _for_retraining(plan, trained, run.best))
     _write_provenance(plan, winner, checkpoint, run, figures)
@@ -91,10 +92,11 @@ def write_specs(
         write_yaml(folder / f"{action}.yaml", full)
 
 
-def _figures(plan: Plan, run: RunDir, winner: Best) -> dict[str, float]:
+def _figures(trials: Trials, winner: Best) -> dict[str, float]:
     """What the bundle wants of the record of the epoch that scored."""
-    record = next((r for r in run.records(winner.number) if r["epoch"] == winner.epoch), {})
-    return {n: record[n] for n in plan.bundle.figures if isinstance(record.get(n), (int, float))}
+    scored = [r for r in trials.records(winner.number)[0] if r.epoch == winner.epoch]
+    found = {name: scored[-1].values.get(name) for name in trials.plan.bundle.figures} if scored else {}
+    return {name: float(v) for name, v in found.items() if isinstance(v, (int, float)) and math.isfinite(v)}
 
 
 def action_spec(
