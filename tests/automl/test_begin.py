@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import yaml
 
 from automl import loop, spec
 from automl.errors import UserError
-from automl.plan import prepare
+from automl.plan import fetch, prepare
 from automl.progress import Progress
 from automl.request import RunRequest
 from tests.automl.test_foreign_trainers import searched, shell_trainer
@@ -46,19 +47,24 @@ def beginner(root: Path, begin: str = "auto") -> Path:
     return model
 
 
-@pytest.mark.parametrize("address", [None, "auto"])
-def test_it_is_fetched_once_before_the_first_trial(tmp_path: Path, address: str | None) -> None:
+def test_it_is_fetched_once_before_the_first_trial(tmp_path: Path) -> None:
     model = beginner(tmp_path / "model")
     plan = prepare(RunRequest(model=str(model)), tmp_path / "work")
     assert plan.start == "from auto"
     counted = Path(f"{tmp_path}/model/beginnings.py.count")
     assert not counted.exists()  # a plan fetches nothing
-    searched(model, tmp_path / "run", trials=3, ray_address=address)
+    searched(model, tmp_path / "run", trials=3)
     assert counted.read_text() == "x"
-    wanted = str(tmp_path / "run") if address else "None"
     for number in range(3):
         trial = spec.load(tmp_path / "run" / "trials" / f"{number:04d}" / "spec.yaml")
-        assert trial["fit"]["begin"] == wanted
+        assert trial["fit"]["begin"] == "None"  # no folder, for there is one machine
+
+
+def test_on_a_cluster_it_goes_where_all_machines_see_it(tmp_path: Path) -> None:
+    plan = prepare(RunRequest(model=str(beginner(tmp_path / "model"))), tmp_path / "work")
+    plan.request = replace(plan.request, ray_address="auto")
+    fetch(plan, tmp_path / "run", print)
+    assert plan.spec["fit"]["begin"] == str(tmp_path / "run")
 
 
 def test_what_cannot_be_fetched_ends_the_run_before_it_begins(tmp_path: Path) -> None:
