@@ -111,7 +111,7 @@ def weights(source: str | Path, target: str | Path, key: str = "") -> None:
     from model.encryption import encrypt, is_encrypted
 
     whole = ckpt.load(source, key)
-    slim = {name: whole[name] for name in KEPT if name in whole}
+    slim = {name: value for name, value in whole.items() if name not in TRAINING_ONLY}
     slim["state_dict"] = {f"{ckpt.PREFIX}{name}": value for name, value in whole["state_dict"].items()}
     data = io.BytesIO()
     torch.save(slim, data)
