@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,8 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
     if chosen is None:
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
     winner = chosen.best
-    checkpoint = _copied(chosen.checkpoint, run.best) if chosen.checkpoint else None
+    slim = plan.bundle.call("package_weights")
+    checkpoint = _copied(chosen.checkpoint, run.best, slim) if chosen.checkpoint else None
     trained = spec.load(run.trial(winner.number) / "spec.yaml")
     figures = _figures(plan, trials, winner)
     write_specs(plan.bundle, trained, checkpoint, run.best, figures)
@@ -60,6 +61,7 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
     for stage, name, folder in _stages(plan, trials, winner, default):
         progress.note(f"{name} ...")
         results.append(run_stage(plan.bundle, stage, name, folder / f"{stage.name}.yaml", plan.machine.gpus))
+    _package(plan, run.best, {f"{plan.metric.name} of trial {winner.number}": winner.value}, progress)
     following = plan.bundle.next_command(run.best) if checkpoint else f"ls {shlex.quote(str(run.best))}"
     outcome = Outcome(
         run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
@@ -144,9 +146,21 @@ def _stages(plan: Plan, trials: Trials, winner: Best, default: Best | None) -> l
     return found
 
 
-def _copied(source: Path, folder: Path) -> Path:
+def _package(plan: Plan, folder: Path, figures: dict[str, Any], progress: Progress) -> None:
+    """What the model adds for whoever is given the folder. Its failure is told; the winner is there all the same."""
+    write = plan.bundle.call("package")
+    if write is None:
+        return
+    try:
+        write(folder, figures)
+    except Exception as error:
+        progress.note(f"package: {error}")
+
+
+def _copied(source: Path, folder: Path, slim: Callable[[Path, Path], Any] | None = None) -> Path:
     """Copy a checkpoint into `folder` as `model` with its own suffix, a folder with all that is in it, so that the
-    copy is whole or as it was before."""
+    copy is whole or as it was before. `slim(source, target)` copies without what training alone needs; the whole is
+    taken where it cannot."""
     target = folder / f"model{source.suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{target.name}.{os.getpid()}.tmp"
@@ -154,10 +168,18 @@ def _copied(source: Path, folder: Path) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(source, temporary)
         shutil.rmtree(target, ignore_errors=True)
-    else:
+    elif slim is None or not _slimmed(slim, source, temporary):
         shutil.copyfile(source, temporary)
     temporary.replace(target)
     return target
+
+
+def _slimmed(slim: Callable[[Path, Path], Any], source: Path, target: Path) -> bool:
+    try:
+        slim(source, target)
+    except Exception:  # foreign code, or a checkpoint under a key that is not given here
+        return False
+    return target.is_file()
 
 
 def _for_retraining(plan: Plan, trained: Mapping[str, Any], folder: Path) -> dict[str, Any]:

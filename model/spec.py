@@ -200,6 +200,8 @@ def notes(spec: Mapping[str, Any], section: str = "") -> list[str]:
                 found.append(
                     f"{param.name} is {value!r}, but has no effect while {other} is {get(spec, other)!r}"
                 )
+    if section:
+        return found
     optim, epochs = get(spec, "train.optim", {}), get(spec, "train.num_epochs", 0)
     if optim.get("lr_scheduler") == "MultiStep" and all(drop >= epochs for drop in optim["lr_steps"]):
         found.append(

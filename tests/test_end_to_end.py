@@ -94,6 +94,26 @@ def test_stages_ran_or_say_why_not(finished: tuple[Path, str]) -> None:
     )
 
 
+def test_the_folder_copied_elsewhere_finds_objects(finished: tuple[Path, str], tmp_path: Path) -> None:
+    import shutil
+
+    run, _ = finished
+    best = tmp_path / "product"
+    best.mkdir()
+    for name in ("model.onnx", "infer.py"):
+        shutil.copy(run / "best" / name, best)
+    page = (run / "best" / "README.md").read_text()
+    assert "| val_mAP of trial" in page
+    assert "| test_mAP (test) |" in page
+    assert (run / "best" / "example.jpg").is_file()
+    whole = max(p.stat().st_size for p in (run / "trials").glob("*/model_epoch_*.pth"))
+    assert (run / "best" / "model.pth").stat().st_size < 0.6 * whole  # no optimizer
+    image = next((run.parent / "data" / "test" / "images").iterdir())
+    command = [sys.executable, "infer.py", str(image), "--threshold", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=best, check=True)
+    assert len(done.stdout.splitlines()) > 10
+
+
 def test_provenance_names_the_checkpoint_that_scored(finished: tuple[Path, str]) -> None:
     import hashlib
 

@@ -129,13 +129,15 @@ def _timing_cache(config: Any, path: str) -> Any:
 class TrtRunner(Runner):
     """Runs an engine of TensorRT or TensorRT-RTX, whichever built it, on torch's CUDA tensors."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, device: torch.device | None = None) -> None:
         if not Path(path).is_file():
             raise UserError(f"{path}: no such engine")
         self.card, builder = read(path), builder_of(path)
         trt, missing = available(builder, running=True)
         if missing:
             raise NotRunnable(f"{path}: running an engine needs {missing}")
+        if device is not None:
+            torch.cuda.set_device(device)
         self.engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(
             Path(path).read_bytes()
         )

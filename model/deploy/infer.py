@@ -25,7 +25,8 @@ def upright_rgb(path):
 
 class Detector:
     def __init__(self, model):
-        self.session = onnxruntime.InferenceSession(model, providers=onnxruntime.get_available_providers())
+        known = [p for p in onnxruntime.get_available_providers() if p.startswith(("CUDA", "CPU"))]
+        self.session = onnxruntime.InferenceSession(model, providers=known)
         self.card = self.session.get_modelmeta().custom_metadata_map
         self.names = {c["id"]: c["name"] for c in json.loads(self.card["classes"])}
         self.mean, self.std, self.most = (self._entry(k) for k in ("input_mean", "input_std", "num_select"))

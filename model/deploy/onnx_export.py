@@ -153,7 +153,8 @@ def _exported(lean: LeanDetector, example: torch.Tensor, dynamic: bool, opset: i
     shapes = {"inputs": {0: torch.export.Dim("batch", min=1, max=256)}} if dynamic else None
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its fused operator has no ONNX form
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for name in ("torch.onnx", "onnxscript"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")

@@ -19,13 +19,8 @@ from model.deploy.card import Card
 from model.errors import UserError
 
 SHOWN_IMAGES, TILE_PX = 4, 320
-KEPT = (
-    "spec",
-    "classes",
-    "metrics",
-    "epoch",
-    "global_step",
-)  # of a checkpoint, beside the detector's weights
+# Entries of a checkpoint that only going on with its training needs.
+TRAINING_ONLY = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "MixedPrecision")
 FILES = {
     "model.onnx": "the detector, for ONNX Runtime, TensorRT and others; it says in its metadata what it is",
     "infer.py": "detects objects in images; needs numpy, Pillow and onnxruntime alone",
@@ -111,7 +106,7 @@ def weights(source: str | Path, target: str | Path, key: str = "") -> None:
     from model.encryption import encrypt, is_encrypted
 
     whole = ckpt.load(source, key)
-    slim = {name: whole[name] for name in KEPT if name in whole}
+    slim = {name: value for name, value in whole.items() if name not in TRAINING_ONLY}
     slim["state_dict"] = {f"{ckpt.PREFIX}{name}": value for name, value in whole["state_dict"].items()}
     data = io.BytesIO()
     torch.save(slim, data)

@@ -54,13 +54,15 @@ class TorchRunner(Runner):
 
 
 class OrtRunner(Runner):
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, device: torch.device | None = None) -> None:
         import onnxruntime
 
         if not Path(path).is_file():
             raise UserError(f"{path}: no such ONNX file")
-        available = onnxruntime.get_available_providers()
-        wanted = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in available]
+        wanted: list[Any] = ["CPUExecutionProvider"]
+        if "CUDAExecutionProvider" in onnxruntime.get_available_providers() and device != torch.device("cpu"):
+            index = device.index if device is not None else 0
+            wanted.insert(0, ("CUDAExecutionProvider", {"device_id": index or 0}))
         try:
             self.session = onnxruntime.InferenceSession(path, providers=wanted)
         except Exception as error:
@@ -100,14 +102,15 @@ def open_runner(spec: Mapping[str, Any], action: str) -> Runner:
 def _runner_of(path: str, spec: Mapping[str, Any], action: str) -> Runner:
     from model.distributed import device
 
+    where = device(spec[action], action)
     if spec[action]["trt_engine"] or path.endswith(ENGINES):
         from model.deploy.engine import TrtRunner
 
-        return TrtRunner(path)
+        return TrtRunner(path, where)
     if path.endswith(".onnx"):
-        return OrtRunner(path)
+        return OrtRunner(path, where)
     if path.endswith(".pth"):
-        return TorchRunner(path, spec, device(spec[action], action))
+        return TorchRunner(path, spec, where)
     raise UserError(f"{action}.checkpoint must be a .pth or .onnx file or an .engine, but got {path}")
 
 

@@ -165,7 +165,7 @@ def test_weights_without_what_training_alone_needs(tmp_path: Path, key: str) -> 
 
     averaged = {"w": torch.ones(3)}
     state = {"model.w": torch.zeros(3), "ema.module.w": averaged["w"], "criterion.x": torch.zeros(1)}
-    whole = {"state_dict": state, "spec": {"a": 1}, "classes": CLASSES, "metrics": {"val_mAP": 0.5}, "epoch": 3,
+    whole = {"state_dict": state, "spec": {"a": 1}, "classes": CLASSES, "metrics": {"val_mAP": 0.5}, "epoch": 3, "of_later": 1,
              "optimizer_states": [torch.zeros(100_000)]}  # fmt: skip
     torch.save(whole, tmp_path / "a.pth")
     if key:
@@ -175,6 +175,6 @@ def test_weights_without_what_training_alone_needs(tmp_path: Path, key: str) -> 
     before, after = (ckpt.load(tmp_path / name, key) for name in ("a.pth", "b.pth"))
     assert torch.equal(after["state_dict"]["w"], averaged["w"])
     assert {k: v for k, v in after.items() if k != "state_dict"} == {
-        k: before[k] for k in ("spec", "classes", "metrics", "epoch")
+        k: before[k] for k in ("spec", "classes", "metrics", "epoch", "of_later")
     }
     assert (tmp_path / "b.pth").stat().st_size < 0.1 * (tmp_path / "a.pth").stat().st_size

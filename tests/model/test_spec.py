@@ -16,7 +16,9 @@ SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "facts" / "defo
 # Where our table departs from TAO's on purpose.
 DEPARTURES = {
     "model.backbone": "enum",  # more ResNets
-    "quantize.backend": "enum",  # onnxruntime
+    "quantize.backend": "enum default",  # onnxruntime, which a plain install has
+    "quantize.mode": "default",
+    "quantize.algorithm": "enum",  # percentile
     "train.precision": "enum",  # bf16
     "train.optim.lr_scheduler": "enum",  # Cosine
     "quantize.backend_kwargs": "default",
