@@ -7,16 +7,13 @@ winning, and `sources` remembers who set each leaf, so that facts of the data ne
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from automl.documents import load_yaml
-from automl.errors import SpaceError, SpecError, did_you_mean
-
-if TYPE_CHECKING:
-    from automl.space.schema import Schema
+from automl.errors import SpecError
 
 ENGINE_KEYS = ("automl_policy", "search", "try")  # keys of a spec file that are the engine's, not the model's
 TEMPLATE = "template"
@@ -48,14 +45,25 @@ class SourcedSpec:
         return taken
 
 
-def get(spec: Mapping[str, Any], name: str, default: Any = None) -> Any:
-    """The leaf `a.b.c` of a nested mapping, or `default`."""
+def get(spec: Mapping[str, Any] | None, name: str, default: Any = None) -> Any:
+    """The leaf `a.b.c` of a nested mapping, or `default`; `key[1]` is also the second element of the list `key`."""
     node: Any = spec
     for key in name.split("."):
-        if not isinstance(node, Mapping) or key not in node:
+        if isinstance(node, Mapping) and key in node:
+            node = node[key]
+        elif isinstance(node, Mapping) and (element := _element(node, key)):
+            node = element[0][element[1]]
+        else:
             return default
-        node = node[key]
     return node
+
+
+def _element(node: Mapping[str, Any], key: str) -> tuple[list[Any], int] | None:
+    """(the list `key`, 1) for `key[1]`, where there is such an element."""
+    base, _, index = key.partition("[")
+    listed, at = node.get(base), index[:-1]
+    inside = isinstance(listed, list) and at.isdigit() and int(at) < len(listed)
+    return (listed, int(at)) if inside and isinstance(listed, list) else None
 
 
 def get_each(spec: Mapping[str, Any], name: str) -> Any:
@@ -68,20 +76,27 @@ def get_each(spec: Mapping[str, Any], name: str) -> Any:
 
 
 def put(spec: dict[str, Any], name: str, value: Any) -> None:
-    """Set the leaf `a.b.c` in place, making the levels above it."""
+    """Set the leaf `a.b.c` in place, making the levels above it; `key[1]` of a list that is there is its element."""
     *above, last = name.split(".")
     for key in above:
         spec = spec.setdefault(key, {})
         if not isinstance(spec, dict):
             raise SpecError(f"{name}: '{key}' is a value, not a section")
-    spec[last] = value
+    element = None if last in spec else _element(spec, last)
+    if element:
+        element[0][element[1]] = value
+    else:
+        spec[last] = value
 
 
-def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of every leaf; an empty mapping is a leaf, a list is one whole."""
+def leaves(
+    node: Mapping[str, Any], prefix: str = "", known: Container[str] = ()
+) -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every leaf; an empty mapping is a leaf, and so is one of the `known`; a list is one
+    whole."""
     for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and value and f"{prefix}{key}" not in known:
+            yield from leaves(value, f"{prefix}{key}.", known)
         else:
             yield f"{prefix}{key}", value
 
@@ -137,51 +152,18 @@ def validate(
     """Check a spec against a train schema in either dialect. Raises `SpecError` with every violation of what somebody
     set, its source, and a near name for a key that neither the schema nor the template has; what is wrong with the
     template's own values is returned as notes."""
-    from automl.space.schema import Schema
-    from automl.space.space import flat
+    from automl.space.schema import problems as wrong_in
 
-    read, extra = Schema(schema), dict(leaves(template or {}))
-    problems, notes = [], []
-    for name, value in flat(spec, read):
-        wrong = _problem(read, name, value, name in extra)
+    extra, problems, notes = dict(leaves(template or {})), [], []
+    for name, wrong in wrong_in(spec, schema, extra):
         source = _source_of(name, sources)
-        if wrong and source == TEMPLATE:
+        if source == TEMPLATE:
             notes.append(f"the template contradicts the schema: {wrong}")
-        elif wrong:
+        else:
             problems.append(f"{source}: {wrong}")
     if problems:
         raise SpecError("\n".join(sorted(dict.fromkeys(problems))))
     return notes
-
-
-def _problem(schema: Schema, name: str, value: Any, in_template: bool) -> str | None:
-    """What is wrong with one leaf, or None."""
-    if name not in schema:
-        if name in schema.sections:
-            return f"{name} must be a section, but got {value!r}" if value not in (None, {}) else None
-        return None if in_template else _unknown(schema, name)
-    try:
-        wrong = schema.leaf(name).problem(value)
-    except SpaceError:  # a leaf whose schema contradicts itself: compiling tells, if it is searched
-        return None
-    has_default, default = schema.default(name)
-    if wrong is None or (has_default and default == value) or value == MANDATORY:
-        return None
-    return f"{name} {wrong}"
-
-
-def _unknown(schema: Schema, name: str) -> str | None:
-    """An unknown key, told at the level at which it leaves the schema; None where the schema allows more keys."""
-    keys = name.split(".")
-    node = schema.resolver.section(schema.document, "the schema")
-    for depth, key in enumerate(keys):
-        if key not in node.get("properties", {}):
-            if node.get("additionalProperties", False) not in (False, None):
-                return None
-            at = ".".join(keys[: depth + 1])
-            return f"unknown key '{at}'{did_you_mean(key, node.get('properties', {}))}"
-        node = schema.resolver.section(node["properties"][key], ".".join(keys[: depth + 1]))
-    return None
 
 
 def _source_of(name: str, sources: Mapping[str, str]) -> str:

@@ -10,13 +10,46 @@ import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from statistics import NormalDist
 from typing import Any
 
-from automl.space.scale import COMPLEMENT, LINEAR, LOG, place, spread
+from automl.space.domain import twelve
 
+LINEAR, LOG, COMPLEMENT = "linear", "log", "log(1 - x)"
 PRIOR_SD = 0.2  # of a prior around the default, in units of the range
 PRIOR_WEIGHT = 0.5  # of the default among the options of a choice
+
+
+def place(value: float, low: float, high: float, scale: str, whole: bool) -> float:
+    """Position of a value in [low, high], 0 to 1; an integer's is the middle of its share of the range."""
+    if whole:
+        if scale == LOG:
+            return math.log((value + 0.5) / low) / math.log((high + 1) / low)
+        return (value - low + 0.5) / (high - low + 1)
+    if high <= low:
+        return 0.5
+    if scale == LOG:
+        return math.log(value / low) / math.log(high / low)
+    if scale == COMPLEMENT:
+        return math.log((1 - low) / (1 - value)) / math.log((1 - low) / (1 - high))
+    return (value - low) / (high - low)
+
+
+def spread(u: float, low: float, high: float, scale: str, whole: bool) -> float:
+    """The value at position `u` (0 to 1) of [low, high]; floats keep 12 significant digits."""
+    if whole:
+        value = low * ((high + 1) / low) ** u if scale == LOG else low + u * (high - low + 1)
+        return int(min(max(math.floor(value), low), high))
+    if high <= low:
+        return low
+    if scale == LOG:
+        value = low * (high / low) ** u
+    elif scale == COMPLEMENT:
+        value = 1 - (1 - low) * ((1 - high) / (1 - low)) ** u
+    else:
+        value = low + u * (high - low)
+    return min(max(twelve(value), low), high)
 
 
 @dataclass(frozen=True)
@@ -41,21 +74,15 @@ class Axis:
 
     @cached_property
     def _cumulative(self) -> tuple[float, ...]:
-        shares = self.weights or (1 / self.count,) * self.count
-        total, sums = 0.0, []
-        for share in shares:
-            total += share
-            sums.append(total)
-        return tuple(sums)
+        return tuple(accumulate(self.weights))
 
     def from_unit(self, u: float) -> Any:
         """Position -> raw value."""
         u = min(max(u, 0.0), 1.0)
         if self.kind == "fraction":
             return u
-        if self.kind == "option" and self.weights:
-            last = max(i for i, w in enumerate(self.weights) if w > 0)
-            return next((i for i, s in enumerate(self._cumulative) if u < s), last)
+        if self.weights:
+            return _weighed(u, self._cumulative, self.weights)
         if self.kind in ("index", "option"):
             return min(int(u * self.count), self.count - 1)
         return spread(u, self.low, self.high, self.scale, self.kind == "whole")
@@ -64,7 +91,7 @@ class Axis:
         """Raw value -> position; the middle of its share for what is counted."""
         if self.kind == "fraction":
             return float(raw)
-        if self.kind == "option" and self.weights:
+        if self.weights:
             return self._cumulative[raw] - self.weights[raw] / 2
         if self.kind in ("index", "option"):
             return (raw + 0.5) / self.count
@@ -87,8 +114,7 @@ class Axis:
         if self.kind == "index":
             return (int(stored) - self.start) // self.step
         if self.kind == "real":
-            value = 1.0 - stored if self.scale == COMPLEMENT else stored
-            return min(max(float(f"{value:.12g}"), self.low), self.high)
+            return min(max(twelve(1.0 - stored if self.scale == COMPLEMENT else stored), self.low), self.high)
         return stored
 
     def suggest(self, trial: Any) -> Any:
@@ -124,32 +150,35 @@ class Axis:
         """The prior centred on a raw value, the default's."""
         if self.kind != "option":
             return Prior(mean=min(max(self.to_unit(raw), 0.0), 1.0), sd=PRIOR_SD)
-        if self.weights:
-            return Prior(weights=self.weights)
         rest = (1 - PRIOR_WEIGHT) / max(1, self.count - 1)
-        return Prior(weights=tuple(PRIOR_WEIGHT if i == raw else rest for i in range(self.count)))
+        return Prior(self.weights or tuple(PRIOR_WEIGHT if i == raw else rest for i in range(self.count)))
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Where good values of an axis are expected: a normal on the position, cut to [0, 1], or weights of options."""
+    """Where good values of an axis are expected: weights of its options, or a normal on the position, cut to [0, 1]."""
 
+    weights: tuple[float, ...] = ()
     mean: float | None = None
     sd: float | None = None
-    weights: tuple[float, ...] = ()
 
     def position(self, u: float, axis: Axis) -> float:
         """A uniform draw in [0, 1] -> a position drawn from the prior."""
         if self.mean is None or self.sd is None:
-            total = 0.0
-            for i, weight in enumerate(self.weights):
-                total += weight
-                if u < total and weight > 0:
-                    return axis.to_unit(i)
-            return axis.to_unit(max(i for i, w in enumerate(self.weights) if w > 0))
+            return axis.to_unit(_weighed(u, tuple(accumulate(self.weights)), self.weights))
         normal = NormalDist(self.mean, self.sd)
         below, above = normal.cdf(0.0), normal.cdf(1.0)
         return min(max(normal.inv_cdf(min(max(below + u * (above - below), 1e-12), 1 - 1e-12)), 0.0), 1.0)
+
+
+def _weighed(u: float, cumulative: tuple[float, ...], weights: tuple[float, ...]) -> int:
+    """The index that a uniform draw in [0, 1] falls on; never one without weight."""
+    found = (
+        i
+        for i, (total, weight) in enumerate(zip(cumulative, weights, strict=True))
+        if u < total and weight > 0
+    )
+    return next(found, max(i for i, weight in enumerate(weights) if weight > 0))
 
 
 def label(value: Any) -> Any:

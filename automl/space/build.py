@@ -1,147 +1,140 @@
-"""Drafts -> parameters, in the order in which they are drawn, each with a valid default."""
+"""The last step: drafts -> parameters, in the order in which they are drawn, each with a valid default."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from automl.errors import SpaceError
-from automl.space import relations
-from automl.space.activity import Condition
+from automl.space.choose import Asked
 from automl.space.codecs import Codec, ListOf, Number
-from automl.space.compilation import Compilation, value_of
-from automl.space.domain import is_number
+from automl.space.domain import UPPER, is_number
+from automl.space.drafts import Made
 from automl.space.leaf import Leaf, same
-from automl.space.links import Link
-from automl.space.parameter import Parameter
-from automl.space.relations import Draft
+from automl.space.parameter import Condition, Parameter
+from automl.space.relations import Draft, Link, in_order, make_room
 from automl.space.words import short
 
 
-def build_parameters(
-    work: Compilation, names: list[str], moving: list[Link], conditions: Mapping[str, tuple[Condition, ...]]
-) -> tuple[Parameter, ...]:
-    moving = [m for m in moving if m.left in work.drafts and any(n in work.drafts for n in m.relation.names)]
-    needs: dict[str, list[str]] = {n: [c.name for c in conditions[n]] for n in names}
-    for name, drafts in work.elements.items():
-        needs[name] = [*needs.get(name, ()), *(d.name for d in drafts)]
-        needs |= {d.name: [] for d in drafts}
-    for link in moving:
-        needs.setdefault(link.left, []).extend(link.relation.names)
-    for link in work.links:  # an order without a relation still shows a cycle
-        if link.left in needs and link not in moving:
-            needs[link.left].extend(n for n in link.relation.names if n in needs)
-    order = relations.in_order(sorted(needs), needs)
-    relations.propagate(work.drafts, moving, order, work.base)
-    built, drawn = [], {n: work.base.get(n) for n in referenced(work)}
-    for name in order:
-        if name in names:
-            built.append(parameter(work, name, conditions[name], drawn))
-    return tuple(built)
+@dataclass(frozen=True)
+class Parts:
+    """What is built from: conditions of every searched parameter, the numbers among them with their ranges, what is
+    no number, the relations between searched ones, and all relations."""
+
+    conditions: Mapping[str, tuple[Condition, ...]]
+    drafts: Mapping[str, Draft]
+    rest: Mapping[str, Made]
+    moving: Sequence[Link]
+    links: Sequence[Link]
 
 
-def parameter(
-    work: Compilation, name: str, conditions: tuple[Condition, ...], drawn: dict[str, Any]
-) -> Parameter:
-    leaf = work.schema.leaf(name)
-    if name in work.elements:
-        codec: Codec = ListOf(tuple(number(work, d, drawn) for d in work.elements[name]))
-        kind = "list"
-    elif name in work.drafts:
-        codec = number(work, work.drafts[name], drawn)
-        work.why[name] = work.drafts[name].range.why
-        kind = "int" if codec.whole else "float"
-    else:
-        codec = work.codecs[name]
-        kind = leaf.kind if leaf.kind != "text" else "choice"
-    active = all(c.holds(drawn) for c in conditions)
-    default = default_of(work, leaf, codec, drawn)
-    if active:
-        drawn[name] = default
-    raws = codec.encode(default, dict(drawn))
-    priors = tuple(axis.prior(raw) for axis, raw in zip(codec.axes, raws, strict=True))
-    return Parameter(name, leaf.path, kind, default, codec, conditions, priors, work.why[name])
+def build(asked: Asked, base: Mapping[str, Any], parts: Parts) -> tuple[tuple[Parameter, ...], list[str]]:
+    """(parameters in order, notes on defaults that are not in the space). Raises `SpaceError` where a relation cannot
+    hold for every draw."""
+    lists = [made for name, made in parts.rest.items() if name in parts.conditions]
+    drafts = {**parts.drafts, **{d.name: d for made in lists for d in made.elements}}
+    moving = [*parts.moving, *(link for made in lists for link in made.links)]
+    moving = [m for m in moving if m.left in drafts and any(n in drafts for n in m.relation.names)]
+    order = _order(parts, moving)
+    drafts = dict(make_room(drafts, moving, order, base))
+    built: list[Parameter] = []
+    notes: list[str] = []
+    drawn = dict(base)
+    for name in (n for n in order if n in parts.conditions):
+        leaf, conditions = asked.schema.leaf(name), parts.conditions[name]
+        kind, codec, why = _codec(leaf, parts.rest.get(name), drafts, moving, base, drawn)
+        default, said = _default(asked, leaf, codec, drafts, drawn)
+        notes += said
+        if all(condition.holds(drawn) for condition in conditions):
+            drawn[name] = default
+        raws = codec.encode(default, dict(drawn))
+        priors = tuple(axis.prior(raw) for axis, raw in zip(codec.axes, raws, strict=True))
+        built.append(Parameter(name, leaf.path, kind, default, codec, conditions, priors, why))
+    return tuple(built), notes
 
 
-def number(work: Compilation, draft: Draft, drawn: Mapping[str, Any]) -> Number:
-    found, links = draft.range, tuple(draft.relations)
-    share = None
-    if found.moves and found.low > 0 and any(r.op in relations.UPPER for r in links):
-        tops = [
-            r.right(dict(drawn))
-            for r in links
-            if r.op in relations.UPPER and all(is_number(drawn.get(n)) for n in r.names)
-        ]
+def _order(parts: Parts, moving: Sequence[Link]) -> list[str]:
+    """Every parameter and element after those whose values it looks at."""
+    needs = {name: [c.name for c in found] for name, found in parts.conditions.items()}
+    for name, made in parts.rest.items():
+        if name in needs:
+            needs[name] += [d.name for d in made.elements]
+            needs |= {d.name: [] for d in made.elements}
+    for link in [*moving, *parts.links]:  # an order without a relation still shows a cycle
+        if link.left in needs:
+            needs[link.left] += [n for n in link.relation.names if n in needs]
+    return in_order(sorted(needs), needs)
+
+
+def _codec(
+    leaf: Leaf, made: Made | None, drafts: Mapping[str, Draft], moving: Sequence[Link], base: Mapping[str, Any],
+    drawn: dict[str, Any],
+) -> tuple[str, Codec, str]:  # fmt: skip
+    """(kind, codec, why it is searched so)."""
+    if made and made.codec:
+        return leaf.kind if leaf.kind != "text" else "choice", made.codec, made.why
+    names = [d.name for d in made.elements] if made else [leaf.name]
+    found = [_number(drafts, name, moving, base, drawn) for name in names]
+    if made:
+        return "list", ListOf(tuple(found)), made.why
+    return "int" if found[0].whole else "float", found[0], drafts[leaf.name].range.why
+
+
+def _number(
+    drafts: Mapping[str, Draft],
+    name: str,
+    moving: Sequence[Link],
+    base: Mapping[str, Any],
+    drawn: dict[str, Any],
+) -> Number:
+    draft, found = drafts[name], drafts[name].range
+    relations = tuple(link.relation for link in moving if link.left == name)
+    uppers, share = [r for r in relations if r.op in UPPER], None
+    if found.moves and found.low > 0 and uppers:
+        tops = [r.right(drawn) for r in uppers if all(is_number(drawn.get(n)) for n in r.names)]
         share = min(1.0, found.low / max(min([found.high, *tops]), 1))
-    codec = Number(
-        draft.name,
-        draft.domain.whole,
-        found.low,
-        found.high,
-        found.scale,
-        draft.domain,
-        found.grid,
-        links,
-        share,
-    )
-    return replace(codec, hull=hull(work, codec))
+    ends = (found.low, found.high, found.scale)
+    codec = Number(name, draft.domain.whole, *ends, draft.domain, found.grid, relations, share)
+    return replace(codec, hull=_hull(codec, drafts, base))
 
 
-def hull(work: Compilation, codec: Number) -> tuple[float, float]:
+def _hull(codec: Number, drafts: Mapping[str, Draft], base: Mapping[str, Any]) -> tuple[float, float]:
     """(lowest, highest) value over all that its relations look at."""
     if codec.grid or not codec.relations:
         return (codec.grid[0], codec.grid[-1]) if codec.grid else (codec.low, codec.high)
-    names = {n for r in codec.relations for n in r.names}
-    hulls = {n: work.drafts[n].hull if n in work.drafts else (work.base[n],) * 2 for n in names}
+    names = {n for relation in codec.relations for n in relation.names}
+    hulls = {n: drafts[n].hull if n in drafts else (base[n],) * 2 for n in names}
     corners = [codec.allowed({n: hull[side] for n, hull in hulls.items()}) for side in (0, 1)]
     return min(low for low, _ in corners), max(high for _, high in corners)
 
 
-def default_of(work: Compilation, leaf: Leaf, codec: Codec, drawn: dict[str, Any]) -> Any:
-    """The base value where the space has it; otherwise the nearest, with a note."""
-    name, value = leaf.name, value_of(work, leaf)
-    if value is not None:
-        try:
-            codec.encode(value, dict(drawn))
-            wrong = leaf.problem(value)
-        except SpaceError as error:
-            wrong = leaf.problem(value) or str(error)
-        if wrong is None:
-            return value
-        if name in work.given and leaf.problem(value) and not same(value, leaf.default):
-            raise SpaceError(f"{name} {leaf.problem(value)} (the spec's value)")
-    usable = value if value is not None and not isinstance(value, (dict, bool)) else None
-    if isinstance(codec, Number):
-        start = usable if is_number(usable) else work.drafts[name].default
-        used = codec.nearest(start, dict(drawn))
+def _default(
+    asked: Asked, leaf: Leaf, codec: Codec, drafts: Mapping[str, Draft], drawn: dict[str, Any]
+) -> tuple[Any, list[str]]:
+    """(the base value where the space has it, otherwise the nearest; what to say about it)."""
+    name, value = leaf.name, leaf.typed(drawn.get(leaf.name))
+    if value is None:
+        what = "its default is null" if name in asked.base else "it has no default"
     else:
-        used = codec.nearest(usable, dict(drawn))
-    what = (
-        ("its default is null" if name in work.base else "it has no default")
-        if value is None
-        else f"the default {short(value)} is not in the space: it {wrong}"
-    )
-    work.notes.append(f"{name}: {what}; {short(used)} is used instead")
-    return used
+        wrong = leaf.problem(value)
+        if wrong and name in asked.given and not same(value, leaf.default):
+            raise SpaceError(f"{name} {wrong} (the spec's value)")
+        wrong = wrong or _refused(codec, value, drawn)
+        if wrong is None:
+            return value, []
+        what = f"the default {short(value)} is not in the space: it {wrong}"
+    start = value if not isinstance(value, (dict, bool)) else None
+    if isinstance(codec, Number) and not is_number(start):
+        start = drafts[name].start
+    used = codec.nearest(start, dict(drawn))
+    return used, [f"{name}: {what}; {short(used)} is used instead"]
 
 
-def context_of(work: Compilation, parameters: tuple[Parameter, ...]) -> tuple[tuple[str, Any], ...]:
-    looked = {n for p in parameters for n in p.looks_at}
-    return tuple((n, work.base[n]) for n in sorted(looked) if n in work.base)
-
-
-def validated(work: Compilation, searched: list[str]) -> tuple[tuple[str, relations.Relation], ...]:
-    """The relations that a configuration must keep: those the schema states, and those read into a searched one."""
-    kept = [k for k in work.links if k.relation.op != "after" and (k.said or k.left in searched or k.why)]
-    return tuple((k.left, k.relation) for k in kept)
-
-
-def looked_at(work: Compilation) -> dict[str, Any]:
-    return {n: work.base[n] for n in referenced(work) if is_number(work.base[n])}
-
-
-def referenced(work: Compilation) -> list[str]:
-    """Names whose values conditions and relations look at."""
-    names = [n for link in work.links for n in (link.left, *link.relation.names)]
-    return list(dict.fromkeys(n for n in names if n in work.base))
+def _refused(codec: Codec, value: Any, drawn: dict[str, Any]) -> str | None:
+    """Why a codec does not have a value."""
+    try:
+        codec.encode(value, dict(drawn))
+    except SpaceError as error:
+        return str(error)
+    return None

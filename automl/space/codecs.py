@@ -6,25 +6,30 @@ Relations to other parameters hold because the range itself moves; nothing is dr
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from automl.errors import SpaceError
-from automl.space.axes import Axis, label
-from automl.space.conditions import Relation
-from automl.space.domain import Domain, is_number
+from automl.space.axes import LINEAR, LOG, Axis, label, place, spread
+from automl.space.domain import LOWER, UPPER, Domain, Relation, is_number
 from automl.space.leaf import same
-from automl.space.scale import LINEAR, LOG, OPEN_SHARE, place, spread
+from automl.space.ranges import OPEN_SHARE
 from automl.space.words import short
 
 
 class Codec:
-    """The interface. `axes` are what is searched; `raws` go with them one by one."""
+    """The interface. `axes` are what is searched; `raws` go with them one by one. `choices` are the values that can be
+    listed, `relations` those to other parameters, `text` is what a person reads."""
 
     axes: tuple[Axis, ...]
+    choices: tuple[Any, ...] = ()
+    relations: tuple[Relation, ...] = ()
+    text: str
 
     def decode(self, raws: Sequence[Any], drawn: dict[str, Any]) -> Any:
         raise NotImplementedError
@@ -54,23 +59,32 @@ class Number(Codec):
     share: float | None = None
     hull: tuple[float, float] = (-math.inf, math.inf)  # lowest and highest value, whatever the others are
 
+    @property
+    def choices(self) -> tuple[Any, ...]:  # type: ignore[override]
+        return self.grid
+
+    @property
+    def text(self) -> str:  # type: ignore[override]
+        if len(self.grid) > 8:
+            return f"{short(self.grid[0])} .. {short(self.grid[-1])}, {len(self.grid)} values"
+        return ", ".join(map(short, self.grid)) or f"{short(self.hull[0])} .. {short(self.hull[1])}"
+
     @cached_property
     def axes(self) -> tuple[Axis, ...]:  # type: ignore[override]
         if self.relations:
             return (Axis(f"{self.name} (fraction)", "fraction"),)
-        if self.grid:
-            steps = {b - a for a, b in zip(self.grid, self.grid[1:], strict=False)}
-            if self.whole and len(steps) == 1:
-                start, step = int(self.grid[0]), int(next(iter(steps)))
-                return (Axis(self.name, "index", 0, len(self.grid) - 1, start=start, step=step),)
-            return (Axis(f"{self.name} (index)", "index", 0, len(self.grid) - 1),)
-        return (Axis(self.name, "whole" if self.whole else "real", self.low, self.high, self.scale),)
+        if not self.grid:
+            return (Axis(self.name, "whole" if self.whole else "real", self.low, self.high, self.scale),)
+        last, steps = len(self.grid) - 1, {b - a for a, b in pairwise(self.grid)}
+        if self.whole and len(steps) == 1:
+            return (Axis(self.name, "index", 0, last, start=int(self.grid[0]), step=int(steps.pop())),)
+        return (Axis(f"{self.name} (index)", "index", 0, last),)
 
     def decode(self, raws: Sequence[Any], drawn: dict[str, Any]) -> Any:
         if not self.relations:
             value = self.grid[raws[0]] if self.grid else raws[0]
         elif self.grid:
-            allowed = self.allowed_steps(drawn)
+            allowed = self._steps(drawn)
             value = allowed[min(int(raws[0] * len(allowed)), len(allowed) - 1)]
         else:
             low, high = self.allowed(drawn)
@@ -81,12 +95,12 @@ class Number(Codec):
         if not is_number(value) or (self.whole and value != int(value)):
             raise SpaceError(f"must be {'an integer' if self.whole else 'a number'}, but got {value!r}")
         if self.grid:
-            allowed = self.allowed_steps(drawn) if self.relations else self.grid
+            allowed = self._steps(drawn)
             if value not in allowed:
                 raise SpaceError(f"must be one of {', '.join(map(short, allowed))}, but got {short(value)}")
             index = allowed.index(value)
             return [(index + 0.5) / len(allowed) if self.relations else index]
-        low, high = self.allowed(drawn) if self.relations else (self.low, self.high)
+        low, high = self.allowed(drawn)
         if not low <= value <= high or self._clear(value, drawn) != value:
             raise SpaceError(
                 f"must be in the search range [{short(low)}, {short(high)}], but got {short(value)}"
@@ -97,9 +111,8 @@ class Number(Codec):
 
     def nearest(self, value: Any, drawn: dict[str, Any]) -> Any:
         if self.grid:
-            allowed = self.allowed_steps(drawn) if self.relations else self.grid
-            return min(allowed, key=lambda v: (abs(v - value), v))
-        low, high = self.allowed(drawn) if self.relations else (self.low, self.high)
+            return min(self._steps(drawn), key=lambda v: (abs(v - value), v))
+        low, high = self.allowed(drawn)
         value = min(max(value, low), high)
         return self._clear(round(value) if self.whole else float(value), drawn)
 
@@ -108,20 +121,23 @@ class Number(Codec):
 
     def allowed(self, drawn: dict[str, Any]) -> tuple[float, float]:
         """(low, high) given the parameters that the relations name."""
-        low, high, upper = self.low, self.high, False
+        low, high, limited = self.low, self.high, False
         for relation in self.relations:
             right = relation.right(drawn)
-            if relation.op in (">", ">=", "=="):
+            if relation.op in LOWER:
                 low = max(low, self._beyond(right, relation.op == ">", self.high))
-            if relation.op in ("<", "<=", "=="):
+            if relation.op in UPPER:
                 end = self._short_of(right, relation.op == "<", low)
-                upper = upper or (relation.op != "==" and end < high)
+                limited = limited or (relation.op != "==" and end < high)
                 high = min(high, end)
-        if upper and self.share is not None and high > 0:
-            low = max(self.domain.low, min(self.low, high * self.share)) if low == self.low else low
+        if limited and self.share is not None and high > 0 and low == self.low:
+            low = max(self.domain.low, min(self.low, high * self.share))
             low = math.ceil(low) if self.whole else low
-        if low > high:
-            low = self._last_resort(high)
+        if (
+            low > high
+        ):  # the upper end came below the search range: from the domain's own low end, if that is below
+            valid = self.domain.nearest(self.domain.low) if math.isfinite(self.domain.low) else None
+            low = high if valid is None or valid > high else valid
         return low, high
 
     def _beyond(self, right: float, strict: bool, top: float) -> float:
@@ -132,45 +148,32 @@ class Number(Codec):
     def _short_of(self, right: float, strict: bool, bottom: float) -> float:
         if self.whole:
             return math.ceil(right) - 1 if strict else math.floor(right)
-        bottom = (
-            bottom
-            if bottom < right
-            else min(self.domain.low, right - 1)
-            if math.isfinite(self.domain.low)
-            else right - 1
-        )
+        if bottom >= right:
+            bottom = min(self.domain.low, right - 1) if math.isfinite(self.domain.low) else right - 1
         return right - OPEN_SHARE * (right - bottom) if strict else right
 
-    def _last_resort(self, high: float) -> float:
-        """A low end for a range whose upper end came below the search range: the domain's own, else the upper end."""
-        valid = self.domain.nearest(self.domain.low) if math.isfinite(self.domain.low) else None
-        if valid is None or valid > high:
-            return high
-        return valid
-
-    def allowed_steps(self, drawn: dict[str, Any]) -> tuple[float, ...]:
+    def _steps(self, drawn: dict[str, Any]) -> tuple[float, ...]:
         """The values of `grid` for which every relation holds."""
-        kept = tuple(v for v in self.grid if all(r.holds(v, drawn) for r in self.relations))
+        kept = tuple(v for v in self.grid if self._related(v, drawn)) if self.relations else self.grid
         if not kept:
-            raise SpaceError(
-                f"{self.name}: no value is left that is {' and '.join(map(str, self.relations))}"
-            )
+            text = " and ".join(map(str, self.relations))
+            raise SpaceError(f"{self.name}: no value is left that is {text}")
         return kept
+
+    def _related(self, value: float, drawn: dict[str, Any]) -> bool:
+        return all(relation.holds(value, drawn) for relation in self.relations)
 
     def _clear(self, value: Any, drawn: dict[str, Any]) -> Any:
         """The value, moved off a single number that is excluded (`!=`) to its neighbour."""
         avoid = [*self.domain.excluded, *(r.right(drawn) for r in self.relations if r.op == "!=")]
         if value not in avoid:
             return value
-        low, high = self.allowed(drawn) if self.relations and not self.grid else (self.low, self.high)
         if self.grid:
             near = sorted(self.grid, key=lambda v: (abs(v - value), v))
-            return next(
-                (v for v in near if v not in avoid and all(r.holds(v, drawn) for r in self.relations)), value
-            )
+            return next((v for v in near if v not in avoid and self._related(v, drawn)), value)
+        low, high = self.allowed(drawn)
         unit = 1 if self.whole else (high - low) * 1e-6 or 1e-9
-        reach = range(1, len(avoid) + 2)
-        options = [value + sign * k * unit for k in reach for sign in (1, -1)]
+        options = [value + sign * k * unit for k in range(1, len(avoid) + 2) for sign in (1, -1)]
         return next((v for v in options if low <= v <= high and v not in avoid), value)
 
 
@@ -183,6 +186,16 @@ class Options(Codec):
     ordered: bool = False
     weights: tuple[float, ...] = ()
 
+    @property
+    def choices(self) -> tuple[Any, ...]:  # type: ignore[override]
+        return self.values
+
+    @property
+    def text(self) -> str:  # type: ignore[override]
+        if self.ordered and len(self.values) > 3:
+            return f"{short(self.values[0])} .. {short(self.values[-1])}, {len(self.values)} steps"
+        return ", ".join(map(short, self.values))
+
     @cached_property
     def axes(self) -> tuple[Axis, ...]:  # type: ignore[override]
         if self.ordered:
@@ -190,8 +203,7 @@ class Options(Codec):
         return (Axis(self.name, "option", labels=tuple(map(label, self.values)), weights=self.weights),)
 
     def decode(self, raws: Sequence[Any], drawn: dict[str, Any]) -> Any:
-        value = self.values[raws[0]]
-        return list(value) if isinstance(value, (list, tuple)) else value
+        return _as_list(self.values[raws[0]])
 
     def encode(self, value: Any, drawn: dict[str, Any]) -> list[Any]:
         for i, option in enumerate(self.values):
@@ -202,15 +214,13 @@ class Options(Codec):
     def nearest(self, value: Any, drawn: dict[str, Any]) -> Any:
         if is_number(value) and all(is_number(v) for v in self.values):
             return min(self.values, key=lambda v: (abs(v - value), v))
-        import difflib
-
         named = {str(v): v for v in self.values}
         near = difflib.get_close_matches(str(value), list(named), n=1, cutoff=0.5)
-        return self.decode([self.values.index(named[near[0]]) if near else 0], drawn)
+        return _as_list(named[near[0]] if near else self.values[0])
 
 
 def _as_list(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return list(value) if isinstance(value, (list, tuple)) else value
 
 
 @dataclass(frozen=True)
@@ -219,16 +229,18 @@ class ListOf(Codec):
 
     elements: tuple[Number, ...]
 
+    @property
+    def text(self) -> str:  # type: ignore[override]
+        return "[" + ", ".join(f"{short(e.hull[0])} .. {short(e.hull[1])}" for e in self.elements) + "]"
+
     @cached_property
     def axes(self) -> tuple[Axis, ...]:  # type: ignore[override]
         return tuple(axis for element in self.elements for axis in element.axes)
 
     def decode(self, raws: Sequence[Any], drawn: dict[str, Any]) -> Any:
-        values = []
         for element, raw in zip(self.elements, raws, strict=True):
             drawn[element.name] = element.decode([raw], drawn)
-            values.append(drawn[element.name])
-        return values
+        return [drawn[element.name] for element in self.elements]
 
     def encode(self, value: Any, drawn: dict[str, Any]) -> list[Any]:
         if not isinstance(value, (list, tuple)) or len(value) != len(self.elements):
@@ -244,12 +256,10 @@ class ListOf(Codec):
 
     def nearest(self, value: Any, drawn: dict[str, Any]) -> Any:
         given = list(value) if isinstance(value, (list, tuple)) else []
-        values: list[Any] = []
         for i, element in enumerate(self.elements):
             start = given[i] if i < len(given) and is_number(given[i]) else element.low
-            values.append(element.nearest(start, drawn))
-            drawn[element.name] = values[-1]
-        return values
+            drawn[element.name] = element.nearest(start, drawn)
+        return [drawn[element.name] for element in self.elements]
 
 
 @dataclass(frozen=True)
@@ -262,6 +272,14 @@ class Subset(Codec):
     min_items: int = 0
     max_items: int | None = None
 
+    @property
+    def choices(self) -> tuple[Any, ...]:  # type: ignore[override]
+        return self.options
+
+    @property
+    def text(self) -> str:  # type: ignore[override]
+        return f"subset of {{{', '.join(map(short, self.options))}}}"
+
     @cached_property
     def axes(self) -> tuple[Axis, ...]:  # type: ignore[override]
         return tuple(Axis(f"{self.name}[{label(o)}]", "option", labels=(False, True)) for o in self.options)
@@ -269,24 +287,16 @@ class Subset(Codec):
     def decode(self, raws: Sequence[Any], drawn: dict[str, Any]) -> Any:
         chosen = {i for i, raw in enumerate(raws) if raw}
         usual = [i for i, o in enumerate(self.options) if o in self.default]
-        for i in [*usual, *range(len(self.options))]:
-            if len(chosen) >= self.min_items:
-                break
-            chosen.add(i)
-        picked = [o for i, o in enumerate(self.options) if i in chosen]
-        picked = picked if self.max_items is None else picked[: self.max_items]
-        return list(self.default) if self._is_default(picked) else picked
-
-    def _is_default(self, picked: list[Any]) -> bool:
-        return len(picked) == len(self.default) and all(o in self.default for o in picked)
+        missing = [i for i in dict.fromkeys([*usual, *range(len(self.options))]) if i not in chosen]
+        chosen |= set(missing[: max(0, self.min_items - len(chosen))])
+        picked = [o for i, o in enumerate(self.options) if i in chosen][: self.max_items]
+        is_default = len(picked) == len(self.default) and all(o in self.default for o in picked)
+        return list(self.default) if is_default else picked
 
     def encode(self, value: Any, drawn: dict[str, Any]) -> list[Any]:
         known = isinstance(value, (list, tuple)) and all(any(same(v, o) for o in self.options) for v in value)
-        if (
-            not known
-            or len(value) < self.min_items
-            or (self.max_items is not None and len(value) > self.max_items)
-        ):
+        most = len(self.options) if self.max_items is None else self.max_items
+        if not known or not self.min_items <= len(value) <= most:
             raise SpaceError(f"must be a subset of {', '.join(map(short, self.options))}, but got {value!r}")
         raws = [int(any(same(o, v) for v in value)) for o in self.options]
         if self.decode(raws, drawn) != list(value):

@@ -1,28 +1,35 @@
-"""From a train schema, a base spec and requests to a `SearchSpace`, in five steps, each in a file of its own.
+"""From a train schema, a base spec and requests to a `SearchSpace`, in six steps, each a function of the one before.
 
-1  base        every leaf's value: the spec's, else the schema's default           (compilation.py)
-2  candidates  the leaves that are flagged or asked for, less what cannot matter   (candidates.py, activity.py)
-3  drafts      what each may be                                                    (drafts.py, lists.py)
-4  ranges      where to look, relations with a fixed side kept                     (ranges.py, scale.py, relations.py)
-5  build       codecs, relations between searched parameters kept by construction  (build.py, codecs.py)
+1  ask       every leaf's value: the request's, else the spec's, else the schema's default   (choose.py)
+2  choose    the leaves that are flagged or asked for, less what cannot matter               (choose.py, names.py)
+3  draft     what each may be                                                                (drafts.py)
+4  settle    relations with a fixed side narrow domains; what has one value becomes fixed    (relations.py)
+5  range     where to look, on which scale, with room for what moves                         (ranges.py, relations.py)
+6  build     parameters in the order in which they are drawn, each with a valid default      (build.py, codecs.py)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from automl.errors import SpaceError
-from automl.space import links
-from automl.space.build import build_parameters, context_of, looked_at, validated
-from automl.space.candidates import explain_disagreements, find_candidates, keep_active
-from automl.space.compilation import Compilation, base_values, check_fixed, note_unknown
-from automl.space.drafts import add_draft
+from automl.errors import SpaceError, did_you_mean
+from automl.space.axes import LOG
+from automl.space.build import Parts, build
+from automl.space.choose import Asked, Chosen, ask, choose, disagreements
+from automl.space.domain import is_number
+from automl.space.drafts import Made, NotSearchable, as_wished, draft
 from automl.space.leaf import Leaf
-from automl.space.ranges import set_ranges
+from automl.space.ranges import Range, search_range, typical
+from automl.space.relations import Draft, Link, broken, gather, head_counts, narrow, numbers
 from automl.space.schema import Schema
 from automl.space.space import SearchSpace
-from automl.space.tuning import read_wishes
+from automl.space.tuning import Wish, read_wishes
+from automl.space.words import short
+from automl.spec import leaves
+
+NOTHING = "nothing is searched: no leaf is flagged automl_enabled and can matter; --tune NAME adds one"
 
 
 def compile_space(
@@ -43,50 +50,143 @@ def compile_space(
     """
     try:
         read = Schema(schema)
-        wishes = read_wishes(read, tune, fix, search)
-        base, given = base_values(read, spec, wishes)
-        return _compiled(Compilation(read, spec, wishes, limits or {}, base, given))
+        asked = ask(read, spec, read_wishes(read, tune, fix, search), limits or {})
+        return _compiled(asked, choose(asked))
     except RecursionError:
         raise SpaceError("the schema refers to itself without end, or is nested too deeply") from None
 
 
-def _compiled(work: Compilation) -> SearchSpace:
-    candidates = find_candidates(work)
-    conditions = keep_active(work, candidates)
-    work.links = links.gather(work.schema, work.base, work.notes, candidates)
-    check_fixed(work, candidates)
-    work.searched = candidates
-    for name in candidates:
-        add_draft(work, name, conditions[name])
-    moving = set_ranges(work, candidates)
-    searched = [n for n in candidates if n not in work.left_out]
-    parameters = build_parameters(work, searched, moving, conditions)
-    explain_disagreements(work)
-    note_unknown(work)
-    if not parameters:
-        work.notes.append(
-            "nothing is searched: no leaf is flagged automl_enabled and can matter; --tune NAME adds one"
-        )
+def _compiled(asked: Asked, chosen: Chosen) -> SearchSpace:
+    links, link_notes = gather(asked.schema, asked.base, chosen.conditions)
+    base = numbers(asked.base, links, asked.spec)
+    notes = [*chosen.notes, *link_notes, *_broken(asked, links, base, chosen)]
+    drafts, rest, unfit = _drafted(asked, chosen, links, base)
+    settled = settle(asked, drafts, links, base)
+    left_out = {**chosen.left_out, **unfit, **settled.left_out}
+    ranged = {name: with_range(asked, found) for name, found in settled.drafts.items()}
+    conditions = {name: found for name, found in chosen.conditions.items() if name not in left_out}
+    parts = Parts(conditions, ranged, rest, settled.moving, links)
+    parameters, default_notes = build(asked, settled.base, parts)
+    notes += [*settled.notes, *default_notes, *disagreements(asked.schema), *_unknown(asked)]
+    related = dict.fromkeys(n for link in links for n in link.names if is_number(settled.base.get(n)))
+    looked_at = {n for p in parameters for n in p.looks_at if n in settled.base}
     return SearchSpace(
         parameters,
-        left_out=tuple(sorted(work.left_out.items())),
-        notes=tuple(dict.fromkeys(work.notes)),
-        fixed=_fixed(work),
-        context=context_of(work, parameters),
-        leaves=tuple(leaf for name in work.schema if (leaf := _readable(work.schema, name))),
-        relations=validated(work, searched),
-        base=tuple(sorted(looked_at(work).items())),
+        left_out=tuple(sorted(left_out.items())),
+        notes=tuple(dict.fromkeys([*notes, *([] if parameters else [NOTHING])])),
+        fixed=_fixed(asked),
+        context=tuple((n, settled.base[n]) for n in sorted(looked_at)),
+        leaves=asked.schema.readable(),
+        relations=tuple((k.left, k.relation) for k in links if k.binds(conditions)),
+        base=tuple((n, settled.base[n]) for n in sorted(related)),
     )
 
 
-def _fixed(work: Compilation) -> tuple[tuple[str, Any], ...]:
+def _broken(asked: Asked, links: Sequence[Link], base: Mapping[str, Any], chosen: Chosen) -> Iterator[str]:
+    """Relations between leaves that are not searched that do not hold; an error where somebody set one of them."""
+    for link, text in broken(links, base, chosen.conditions):
+        if any((w := asked.wishes.get(n)) and w.fixed and w.has_value for n in link.names):
+            raise SpaceError(f"{link.left}: {text}")
+        yield text
+
+
+def _unknown(asked: Asked) -> Iterator[str]:
+    """The spec's names that the schema does not have; relations may still use their values."""
+    schema = asked.schema
+    for name, _ in leaves(asked.spec, known=schema):
+        if not (name in schema or name in schema.sections or any(n.startswith(f"{name}[") for n in schema)):
+            yield f"the spec's {name} is not in the schema{did_you_mean(name, schema)}"
+
+
+def _fixed(asked: Asked) -> tuple[tuple[str, Any], ...]:
     """The leaves that a request fixes, with their values."""
-    fixed = [(n, w) for n, w in sorted(work.wishes.items()) if w.fixed and (w.has_value or n in work.base)]
-    return tuple((n, w.value if w.has_value else work.base[n]) for n, w in fixed)
+    fixed = [(n, w) for n, w in sorted(asked.wishes.items()) if w.fixed and (w.has_value or n in asked.base)]
+    return tuple((n, w.value if w.has_value else asked.value(asked.schema.leaf(n))) for n, w in fixed)
 
 
-def _readable(schema: Schema, name: str) -> Leaf | None:
-    try:
-        return schema.leaf(name)
-    except SpaceError:
-        return None  # a broken leaf that nobody searches
+def _drafted(
+    asked: Asked, chosen: Chosen, links: Sequence[Link], base: Mapping[str, Any]
+) -> tuple[dict[str, Draft], dict[str, Made], dict[str, str]]:
+    """(numbers, what is none, why others cannot be searched)."""
+    drafts: dict[str, Draft] = {}
+    rest: dict[str, Made] = {}
+    unfit: dict[str, str] = {}
+    for name in chosen.conditions:
+        try:
+            found = draft(asked, asked.schema.leaf(name), chosen.conditions, links, base)
+        except NotSearchable as reason:
+            if name in asked.wishes:
+                raise asked.wishes[name].error(f"{name} cannot be searched: {reason}") from None
+            unfit[name] = str(reason)
+            continue
+        if isinstance(found, Draft):
+            drafts[name] = found
+        else:
+            rest[name] = found
+    return drafts, rest, unfit
+
+
+@dataclass(frozen=True)
+class Settled:
+    """`moving` are the relations between numbers that are searched, `base` the values of everything else."""
+
+    drafts: Mapping[str, Draft]
+    moving: Sequence[Link]
+    base: Mapping[str, Any]
+    left_out: Mapping[str, str]
+    notes: Sequence[str]
+
+
+def settle(
+    asked: Asked, drafts: Mapping[str, Draft], links: Sequence[Link], base: Mapping[str, Any]
+) -> Settled:
+    """Domains narrowed by what is fixed. A number with a single value, the base's, is fixed too, and narrows others.
+    Raises `SpaceError` where a relation cannot hold."""
+    found, moving, notes = narrow(drafts, links, base)
+    for name, number in found.items():
+        only = number.only
+        if only is None or only != asked.value(asked.schema.leaf(name)):
+            continue  # another value than the spec's: every draw must say it
+        reason = f"{short(only)} is the only valid value"
+        if name in asked.wishes:
+            raise asked.wishes[name].error(f"{name} cannot be searched: {reason}")
+        others = {n: d for n, d in found.items() if n != name}
+        again = settle(asked, others, links, {**base, name: only})
+        return replace(again, left_out={name: reason, **again.left_out}, notes=[*notes, *again.notes])
+    return Settled(found, moving, base, {}, notes)
+
+
+def with_range(asked: Asked, number: Draft) -> Draft:
+    """The number with where to look for it: a person's range, or what its name, default and bounds suggest."""
+    leaf, wish = asked.schema.leaf(number.name), asked.wishes.get(number.name)
+    domain, value = number.domain, asked.value(leaf)
+    if number.values:
+        grid = tuple(v for v in number.values if domain.problem(v) is None)
+        if not grid:
+            raise SpaceError(f"{number.name}: none of {list(number.values)} is {domain}")
+        start = min(grid, key=lambda v: (abs(v - value), v)) if is_number(value) else grid[len(grid) // 2]
+        why = "the values asked for" if wish and wish.options else "all its values, in order"
+        number = replace(number, start=start, range=Range.of(grid, why=why))
+    else:
+        number = _ranged(
+            asked, number, leaf, wish, value if is_number(value) else typical(number.name, domain)
+        )
+    found, start = number.range, number.start
+    if (len(found.grid) == 1 or (not found.grid and found.low >= found.high)) and start != value:
+        return replace(number, range=replace(found, grid=(start,)))
+    return number
+
+
+def _ranged(asked: Asked, number: Draft, leaf: Leaf, wish: Wish | None, value: float) -> Draft:
+    name, domain = number.name, number.domain
+    start = domain.nearest(value)
+    if start is None:
+        raise SpaceError(f"{name}: no number is {domain}")
+    heads = head_counts(name, asked.base, domain)
+    if len(heads) > 1 and not (wish and wish.narrows):
+        return replace(number, start=start, range=Range.of(heads, LOG, "divisors of hidden_dim"))
+    on_end = value in (domain.low, domain.high) and not domain.stepped
+    around = value if on_end else start
+    found = search_range(name, domain, around, dict(leaf.hint), leaf.default, asked.epochs)
+    number = replace(number, start=start, range=found)
+    return as_wished(number, wish) if wish and (wish.narrows or wish.log is not None) else number

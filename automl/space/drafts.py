@@ -1,156 +1,250 @@
-"""What each searched parameter may be: the valid numbers, options or lists, before it is said where to look."""
+"""What each searched parameter may be, before it is said where to look: valid numbers, options, lists."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from automl.errors import SpaceError
-from automl.space import links, lists, relations
-from automl.space.activity import Condition
-from automl.space.codecs import Options, Subset
-from automl.space.compilation import Compilation, value_of
-from automl.space.domain import Domain, is_number
+from automl.space.axes import LINEAR, LOG
+from automl.space.choose import Asked
+from automl.space.codecs import Codec, Options, Subset
+from automl.space.domain import Domain, Relation, is_number
 from automl.space.leaf import Leaf, coerced
-from automl.space.links import Link
-from automl.space.lists import NotSearchable
-from automl.space.relations import Draft
-from automl.space.scale import Range
+from automl.space.names import is_steps
+from automl.space.ranges import Range, closed, rescaled, search_range
+from automl.space.relations import Draft, Link, divided_by_heads
 from automl.space.tuning import Wish
 from automl.space.words import short
 
+MOST_AXES = 4  # a longer list moves as a whole
+SIZE = 8  # integers from here on are taken for sizes, which move together
 _EXCLUSIVE = ("all", "none")  # an option like "all-linear" stands alone, so it is no part of a subset
 
 
-def add_draft(work: Compilation, name: str, conditions: tuple[Condition, ...]) -> None:
-    leaf, wish = work.schema.leaf(name), work.wishes.get(name)
-    try:
-        if leaf.kind == "list":
-            draft_list(work, leaf, wish)
-        elif leaf.kind == "subset" and not (wish and wish.options):
-            draft_subset(work, leaf)
-        else:
-            draft_scalar(work, leaf, wish, bool(conditions))
-    except NotSearchable as reason:
-        if wish:
-            raise SpaceError(f"{wish.source}: {name} cannot be searched: {reason}") from None
-        work.left_out[name] = str(reason)
+class NotSearchable(Exception):
+    """A parameter that has no search space, and why."""
 
 
-def draft_scalar(work: Compilation, leaf: Leaf, wish: Wish | None, conditional: bool) -> None:
-    values = (wish.options if wish else ()) or leaf.choices
+@dataclass(frozen=True)
+class Made:
+    """What is no number: a codec, or the drafts of a list's elements and the relations between them."""
+
+    why: str
+    codec: Codec | None = None
+    elements: tuple[Draft, ...] = ()
+    links: tuple[Link, ...] = ()
+
+
+def draft(
+    asked: Asked, leaf: Leaf, searched: Mapping[str, Any], links: Sequence[Link], base: Mapping[str, Any]
+) -> Draft | Made:
+    """`searched` are the conditions of every searched parameter. Raises `NotSearchable` with the reason."""
+    wish = asked.wishes.get(leaf.name)
+    if leaf.kind == "list":
+        return _list(asked, leaf, wish, searched)
+    if leaf.kind == "subset" and not (wish and wish.options):
+        return _subset(asked, leaf)
+    values = (wish.options if wish else ()) or leaf.choices or ((False, True) if leaf.kind == "bool" else ())
     weights = (wish.weights if wish else ()) or (leaf.weights if values == leaf.choices else ())
-    if leaf.kind == "bool" and not values:
-        values = (False, True)
-    numeric = bool(values) and all(is_number(v) for v in values)
-    if values and (weights or not numeric or (leaf.kind == "choice" and not related(work, leaf.name))):
-        ordered = leaf.kind == "ordered" and not weights
-        if weights:  # an option without weight is valid, but not searched
-            values, weights = zip(*((v, w) for v, w in zip(values, weights, strict=True) if w), strict=True)
-        work.codecs[leaf.name] = Options(leaf.name, tuple(values), ordered, weights)
-        work.why[leaf.name] = (
-            "the values asked for"
-            if wish and wish.options
-            else "both"
-            if leaf.kind == "bool"
-            else "all its options"
-        )
-        return
+    related = any(leaf.name in link.names for link in links)
+    if values and (weights or not all(map(is_number, values)) or (leaf.kind == "choice" and not related)):
+        return _options(leaf, wish, values, weights)
+    domain = _domain(asked, leaf, values, searched)
+    off = base.get(leaf.name) if searched[leaf.name] else None
+    return Draft(leaf.name, domain, tuple(sorted(values)), off if is_number(off) else None)
+
+
+def _options(leaf: Leaf, wish: Wish | None, values: tuple[Any, ...], weights: tuple[float, ...]) -> Made:
+    why = "both" if leaf.kind == "bool" else "all its options"
+    if weights:  # an option without weight is valid, but not searched
+        values, weights = zip(*((v, w) for v, w in zip(values, weights, strict=True) if w), strict=True)
+    codec = Options(leaf.name, tuple(values), leaf.kind == "ordered" and not weights, weights)
+    return Made("the values asked for" if wish and wish.options else why, codec)
+
+
+def _domain(asked: Asked, leaf: Leaf, values: tuple[Any, ...], searched: Mapping[str, Any]) -> Domain:
+    """The schema's bounds, or those of `values`, under the data's limit and the heads that must divide it."""
+    domain, limit = leaf.domain, asked.limits.get(leaf.name)
     if values:
-        domain, values = enum_domain(work, leaf, values)
-    elif leaf.domain is None:
+        domain = domain or Domain(all(isinstance(v, int) for v in values), min(values), max(values))
+    if domain is None:
         raise NotSearchable("its schema does not say what it may be")
-    else:
-        domain = leaf.domain
-    domain = within_limit(work, leaf.name, domain)
-    domain = links.divisible(leaf.name, work.schema, work.base, domain, set(work.searched))
-    if values and len([v for v in values if domain.problem(v) is None]) < 1:
-        raise SpaceError(f"{leaf.name}: none of {list(values)} is {domain}")
-    draft = Draft(leaf.name, domain, 0.0, conditional=conditional, base=work.base.get(leaf.name))
-    if values:
-        draft.range, draft.own_grid = Range(0, 0, grid=tuple(sorted(values))), True
-    work.drafts[leaf.name] = draft
-
-
-def related(work: Compilation, name: str) -> bool:
-    return any(name in (link.left, *link.relation.names) for link in work.links)
-
-
-def enum_domain(work: Compilation, leaf: Leaf, values: tuple[Any, ...]) -> tuple[Domain, tuple[Any, ...]]:
-    whole = all(isinstance(v, int) for v in values)
-    return leaf.domain or Domain(whole, min(values), max(values)), values
-
-
-def within_limit(work: Compilation, name: str, domain: Domain) -> Domain:
-    limit = work.limits.get(name)
-    if limit is None:
-        return domain
-    narrowed = domain.narrowed(high=float(limit))
+    narrowed = domain if limit is None else domain.narrowed(high=float(limit))
     if narrowed.empty:
-        raise SpaceError(f"{name}: must be {domain}, but at most {short(limit)} is possible here")
+        raise SpaceError(f"{leaf.name}: must be {domain}, but at most {short(limit)} is possible here")
+    narrowed = divided_by_heads(leaf.name, asked.schema, asked.base, narrowed, searched)
+    if values and all(narrowed.problem(v) for v in values):
+        raise SpaceError(f"{leaf.name}: none of {list(values)} is {narrowed}")
     return narrowed
 
 
-def draft_subset(work: Compilation, leaf: Leaf) -> None:
-    default = value_of(work, leaf)
+def _subset(asked: Asked, leaf: Leaf) -> Made:
+    default = asked.value(leaf)
     chosen = tuple(default) if isinstance(default, (list, tuple)) else ()
     options = tuple(
         o for o in leaf.choices
         if o in chosen or not (isinstance(o, str) and o.lower().replace("_", "-").split("-")[0] in _EXCLUSIVE)
     )  # fmt: skip
-    known = tuple(o for o in chosen if o in options)
     if not options or leaf.min_items > len(options):
         raise NotSearchable("it has no options")
-    work.codecs[leaf.name] = Subset(leaf.name, options, known, leaf.min_items, leaf.max_items)
-    work.why[leaf.name] = "any subset" + (" but the empty one" if leaf.min_items else "")
+    known = tuple(o for o in chosen if o in options)
+    why = "any subset" + (" but the empty one" if leaf.min_items else "")
+    return Made(why, Subset(leaf.name, options, known, leaf.min_items, leaf.max_items))
 
 
-def draft_list(work: Compilation, leaf: Leaf, wish: Wish | None) -> None:
-    name = leaf.name
+def _list(asked: Asked, leaf: Leaf, wish: Wish | None, searched: Mapping[str, Any]) -> Made:
     if wish and wish.options:
-        work.codecs[name] = Options(name, wish.options, False, wish.weights)
-        work.why[name] = "the lists asked for"
-        return
-    default = value_of(work, leaf)
+        return Made("the lists asked for", Options(leaf.name, wish.options, False, wish.weights))
+    default = asked.value(leaf)
     if not isinstance(default, (list, tuple)):
         raise NotSearchable("it has no default list to start from")
-    default = list(default)
     if leaf.items and leaf.items.choices:
         if not leaf.unique and len(set(map(str, default))) < len(default):
             raise NotSearchable("a list of options with repetitions is not modelled")
-        work.codecs[name] = Subset(name, leaf.items.choices, tuple(default), leaf.min_items, leaf.max_items)
-        work.why[name] = "any subset of what its elements may be"
-        return
-    draft_numbers(work, leaf, wish, default)
-
-
-def draft_numbers(work: Compilation, leaf: Leaf, wish: Wish | None, default: list[Any]) -> None:
-    name, whole = leaf.name, lists.element_type(leaf, default)
+        codec = Subset(leaf.name, leaf.items.choices, tuple(default), leaf.min_items, leaf.max_items)
+        return Made("any subset of what its elements may be", codec)
+    named = next((n for i in range(len(default)) if (n := f"{leaf.name}[{i}]") in asked.schema), None)
+    if named:
+        raise NotSearchable(f"its elements are parameters of their own, such as {named}")
+    whole = _whole_elements(leaf, default)
     default = [coerced(e, "int" if whole else "float") for e in default]
     narrowed = wish is not None and wish.narrows
-    steps = whole and lists.is_steps(name) and not narrowed
-    sizes = len(default) > lists.MOST_AXES or (whole and len(default) > 1 and min(default) >= lists.SIZE)
-    if sizes and not steps and not narrowed:
-        family = lists.moving_lists(leaf, default, whole)
-        if len(family) < 2:
-            raise NotSearchable("its bounds leave no room around the default")
-        work.codecs[name] = Options(name, family, ordered=True)
-        work.why[name] = "all elements move together, half to twice the default"
-        return
-    moving = work.epochs_name if steps and work.epochs_name in work.searched else None
-    epochs = work.epochs
-    drafts = (
-        lists.step_drafts(leaf, default, epochs, moving)
-        if steps
-        else lists.element_drafts(leaf, default, whole, wish)
-    )
-    links = lists.order_links(name, drafts, default)
-    if leaf.unique and len(drafts) > 1 and len(links) < len(drafts) - 1:
+    if whole and is_steps(leaf.name) and not narrowed:
+        moving = asked.epochs_name if asked.epochs_name in searched else None
+        return _elements(leaf, default, _step_drafts(leaf, default, asked.epochs, moving), moving)
+    sizes = len(default) > MOST_AXES or (whole and len(default) > 1 and min(default) >= SIZE)
+    if sizes and not narrowed:
+        return _family(leaf, default, whole)
+    return _elements(leaf, default, _element_drafts(leaf, default, whole, wish), None)
+
+
+def _whole_elements(leaf: Leaf, default: Sequence[Any]) -> bool:
+    """Whether the elements are integers."""
+    if not default:
+        raise NotSearchable("an empty list tells neither its length nor its elements")
+    if not all(map(is_number, default)):
+        raise NotSearchable("a list of anything but numbers needs options to choose from")
+    if leaf.items and leaf.items.kind in ("int", "float"):
+        return leaf.items.kind == "int"
+    return all(isinstance(e, int) for e in default)
+
+
+def _family(leaf: Leaf, default: list[Any], whole: bool) -> Made:
+    """The default list made larger and smaller as a whole, ascending, the default among them.
+
+    Integers with a common divisor shift by it (480, 512, ... by 32); others are scaled by 0.5 to 2.
+    """
+    step = math.gcd(*(int(e) for e in default)) if whole else 0
+    if step > 1:
+        down, up = int(min(default)) // (2 * step), int(max(default)) // (2 * step)
+        stride = max(1, math.ceil((down + up) / 32))
+        shifts = [k * stride for k in range(-(down // stride), up // stride + 1)]
+        lists: list[list[float]] = [[int(e) + k * step for e in default] for k in shifts]
+    else:
+        factors = [2 ** (k / 4) for k in range(-4, 5)]
+        lists = [[round(e * f) if whole else float(f"{e * f:.6g}") for e in default] for f in factors]
+        lists[4] = list(default)
+    kept = tuple(v for i, v in enumerate(lists) if leaf.problem(v) is None and v not in lists[:i])
+    if len(kept) < 2:
+        raise NotSearchable("its bounds leave no room around the default")
+    why = "all elements move together, half to twice the default"
+    return Made(why, Options(leaf.name, kept, ordered=True))
+
+
+def _elements(leaf: Leaf, default: list[Any], drafts: list[Draft], moving: str | None) -> Made:
+    """The drafts as a list that keeps the default's order; `moving` is a searched length that they stay inside."""
+    pairs = list(pairwise(default))
+    op = ">" if all(a < b for a, b in pairs) else "<" if all(a > b for a, b in pairs) else ""
+    links = []
+    for before, after in pairwise(drafts) if op else ():
+        apart = before.range.high < after.range.low if op == ">" else before.range.low > after.range.high
+        links += (
+            []
+            if apart
+            else [Link(after.name, Relation(op, (before.name,)), why=f"{leaf.name} keeps its order")]
+        )
+    if leaf.unique and len(links) < len(drafts) - 1:
         raise NotSearchable("its elements must differ and have no order to keep")
-    if moving:
-        links += [
-            Link(d.name, relations.Relation("<", (moving,)), False, "inside the training") for d in drafts
-        ]
-    work.elements[name] = drafts
-    work.list_links = [*work.list_links, *links]
+    links += [Link(d.name, Relation("<", (moving,)), why="inside the training") for d in drafts if moving]
     order = "; they keep their order" if links and len(drafts) > 1 else ""
-    work.why[name] = f"each element: {drafts[0].range.why}{order}"
+    return Made(f"each element: {drafts[0].range.why}{order}", None, tuple(drafts), tuple(links))
+
+
+def _step_drafts(leaf: Leaf, default: list[int], epochs: int | None, moving: str | None) -> list[Draft]:
+    """One draft per step. The values are the epochs inside the training, and the default's steps where they lie
+    beyond it, which mean "never". With `moving`, the name of a searched number of epochs, the range follows it."""
+    if epochs is None:
+        raise NotSearchable("the length of the training is not known")
+    inside = range(max(1, epochs // 10), epochs)
+    if len(inside) < len(default):
+        raise NotSearchable(f"a training of {epochs} epochs has no room for {len(default)} steps")
+    never = tuple(v for v in default if v >= epochs)
+    why = f"a tenth of the {epochs} epochs to the last"
+    why += "; beyond them means never" if never and not moving else ""
+    drafts = []
+    for i, value in enumerate(default):
+        domain = leaf.item_domain(i) or Domain(True, 1)
+        grid = tuple(v for v in [*inside, *never] if domain.problem(v) is None)
+        if len(grid) < len(default) + 1:
+            raise NotSearchable("its bounds leave no room in the training")
+        found, values = Range.of(grid, why=why), grid
+        if moving:
+            found, values = replace(found, high=max(inside[-1], *default), grid=()), ()
+        drafts.append(Draft(f"{leaf.name}[{i}]", domain, values, None, value, found))
+    return drafts
+
+
+def _element_drafts(leaf: Leaf, default: list[Any], whole: bool, wish: Wish | None) -> list[Draft]:
+    """One draft per element, each around its default."""
+    drafts = []
+    for i, value in enumerate(default):
+        domain = leaf.item_domain(i) or Domain(whole)
+        low, high = (_end(wish.low, i, default), _end(wish.high, i, default)) if wish else (None, None)
+        for end in (low, high):
+            if wish and end is not None and not domain.low <= end <= domain.high:
+                raise wish.error(f"{leaf.name} must be {domain}, but got {short(end)}")
+        if wish and low is not None and high is not None and low > high:
+            raise wish.error(f"low must be <= high, but got {short(low)} and {short(high)}")
+        start = domain.nearest(coerced(value, "int" if whole else "float"))
+        if start is None:
+            raise NotSearchable(f"no number is {domain}")
+        name = f"{leaf.name}[{i}]"
+        number = Draft(name, domain, (), None, start, search_range(name, domain, start))
+        drafts.append(
+            as_wished(number, replace(wish, low=low, high=high)) if wish and wish.narrows else number
+        )
+    return drafts
+
+
+def as_wished(number: Draft, wish: Wish) -> Draft:
+    """The number in the range and on the scale that a person asked for; what is not said stays."""
+    domain, found = number.domain, number.range
+    low = found.low if wish.low is None else wish.low
+    high = found.high if wish.high is None else wish.high
+    if wish.low is not None and wish.high is None:
+        high = max(high, domain.high if math.isfinite(domain.high) else low * 10)
+    if wish.high is not None and wish.low is None:
+        low = min(low, domain.low if math.isfinite(domain.low) else high / 10)
+    asked = domain.narrowed(low, high)
+    if asked.empty:
+        raise wish.error(f"{number.name} must be {domain}, and nothing in [{short(low)}, {short(high)}] is")
+    log = wish.log if wish.log is not None else found.scale == LOG or (low > 0 and high >= 100 * low)
+    found = closed(
+        rescaled(Range(low, high, LINEAR, f"as asked: {wish.source}"), log and high > 0, asked), asked
+    )
+    if domain.stepped:
+        found = replace(found, grid=asked.steps(found.low, found.high))
+        if not found.grid:
+            raise wish.error(f"no number in the range is {domain}")
+    start = asked.nearest(number.start) or asked.nearest(low) or low
+    return replace(number, domain=asked, start=start, range=found)
+
+
+def _end(end: Any, index: int, default: Sequence[Any]) -> Any:
+    if isinstance(end, list) and len(end) != len(default):
+        raise SpaceError(f"the range must have {len(default)} elements, but got {end!r}")
+    return end[index] if isinstance(end, list) else end

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from automl.errors import SpaceError
-from automl.space.conditions import MathCond
-from automl.space.domain import Domain, is_number
+from automl.space.domain import Clauses, Domain, is_number
 from automl.space.words import as_number, short
+
+_TYPES: dict[str, tuple[type, str]] = {
+    "bool": (bool, "true or false"), "text": (str, "text"), "mapping": (Mapping, "a mapping"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,11 @@ class Leaf:
     kind: str
     word: str = ""  # the schema's own word for the type
     default: Any = None
-    has_default: bool = False
     nullable: bool = False
     domain: Domain | None = None
     choices: tuple[Any, ...] = ()
     weights: tuple[float, ...] = ()
-    cond: MathCond = field(default_factory=MathCond)
+    cond: Clauses = ()
     depends_on: tuple[tuple[str | None, str], ...] = ()
     hint: tuple[tuple[str, Any], ...] = ()  # our own search hint: low, high, log
     active_when: tuple[tuple[str, tuple[Any, ...]], ...] = ()
@@ -53,43 +55,38 @@ class Leaf:
         if value is None and self.nullable:
             return None
         own = self._own_problem(value)
-        if own and any(branch.problem(value) is None for branch in self.branches):
-            return None
-        return own
+        return None if own and any(branch.problem(value) is None for branch in self.branches) else own
 
     def _own_problem(self, value: Any) -> str | None:
-        if self.kind == "subset":
-            return self._list_problem(value, self.choices)
-        if self.kind == "list":
-            return self._list_problem(value, ())
+        if self.kind in ("subset", "list"):
+            return self._list_problem(value) or self._element_problem(value)
         if self.choices:
-            if any(same(value, choice) for choice in self.choices):
-                return None
-            return f"must be one of {', '.join(map(short, self.choices))}, but got {value!r}"
+            return _not_among(value, self.choices)
         if self.domain:
             return self.domain.problem(value)
-        wanted = {"bool": bool, "text": str, "mapping": Mapping}.get(self.kind)
-        if wanted and not isinstance(value, wanted):
-            names = {"bool": "true or false", "text": "text", "mapping": "a mapping"}
-            return f"must be {names[self.kind]}, but got {value!r}"
+        wanted, noun = _TYPES.get(self.kind, (object, ""))
+        if not isinstance(value, wanted):
+            return f"must be {noun}, but got {value!r}"
         if self.pattern and isinstance(value, str) and not _matches(self.pattern, value):
             return f"must match {self.pattern}, but got {value!r}"
         return None
 
-    def _list_problem(self, value: Any, options: tuple[Any, ...]) -> str | None:
+    def _list_problem(self, value: Any) -> str | None:
         if not isinstance(value, (list, tuple)):
             return f"must be a list, but got {value!r}"
         if len(value) < self.min_items or (self.max_items is not None and len(value) > self.max_items):
             most = "" if self.max_items is None else f" and at most {self.max_items}"
             return f"must have at least {self.min_items}{most} elements, but got {value!r}"
-        repeated = any(same(a, b) for i, a in enumerate(value) for b in value[:i])
-        if repeated and (self.unique or options):
+        distinct = self.unique or (self.kind == "subset" and self.choices)
+        if distinct and any(same(a, b) for i, a in enumerate(value) for b in value[:i]):
             return f"must not repeat an element, but got {value!r}"
+        return None
+
+    def _element_problem(self, value: Sequence[Any]) -> str | None:
         for i, element in enumerate(value):
-            if options and not any(same(element, option) for option in options):
-                return f"[{i}] must be one of {', '.join(map(short, options))}, but got {element!r}"
             domain = self.item_domain(i)
-            wrong = self.items.problem(element) if self.items else None
+            wrong = _not_among(element, self.choices) if self.kind == "subset" and self.choices else None
+            wrong = wrong or (self.items.problem(element) if self.items else None)
             wrong = wrong or (domain.problem(element) if domain and is_number(element) else None)
             if wrong:
                 return f"[{i}] {wrong}"
@@ -100,6 +97,12 @@ class Leaf:
         if self.bounds_by_item:
             return self.bounds_by_item[min(index, len(self.bounds_by_item) - 1)]
         return self.items.domain if self.items else None
+
+
+def _not_among(value: Any, choices: tuple[Any, ...]) -> str | None:
+    if any(same(value, choice) for choice in choices):
+        return None
+    return f"must be one of {', '.join(map(short, choices))}, but got {value!r}"
 
 
 def same(a: Any, b: Any) -> bool:
@@ -118,20 +121,26 @@ def coerced(value: Any, kind: str, choices: Sequence[Any] = ()) -> Any:
     """A value in a parameter's own type where that loses nothing; otherwise the value as it is."""
     if value is None or any(same(value, choice) for choice in choices):
         return value
+    plain = str(value).strip().lower()
     if choices and kind in ("choice", "ordered"):
-        return next((c for c in choices if str(c).strip().lower() == str(value).strip().lower()), value)
-    if kind == "bool" and isinstance(value, str) and value.strip().lower() in ("true", "false"):
-        return value.strip().lower() == "true"
-    if kind in ("int", "float") and isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return value
-    if kind == "int" and isinstance(value, float) and is_number(value) and value == int(value):
-        return int(value)
-    if kind == "float" and is_number(value):
-        return float(value)
+        return next((c for c in choices if str(c).strip().lower() == plain), value)
+    if kind == "bool" and isinstance(value, str):
+        return {"true": True, "false": False}.get(plain, value)
+    if kind in ("int", "float"):
+        return _as_number(value, kind)
     return list(value) if isinstance(value, tuple) else value
+
+
+def _as_number(value: Any, kind: str) -> Any:
+    try:
+        value = float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+    if not is_number(value):
+        return list(value) if isinstance(value, tuple) else value
+    if kind == "float":
+        return float(value)
+    return int(value) if value == int(value) else value
 
 
 def checked_weights(raw: Any, count: int, where: str) -> tuple[float, ...]:

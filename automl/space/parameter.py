@@ -6,12 +6,27 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from automl.space.activity import Condition
-from automl.space.axes import Axis, Prior
-from automl.space.codecs import Codec, ListOf, Number, Options, Subset
-from automl.space.conditions import Relation
-from automl.space.scale import LINEAR, LOG
+from automl.space.axes import LINEAR, LOG, Axis, Prior
+from automl.space.codecs import Codec, ListOf, Number
+from automl.space.domain import Relation
+from automl.space.leaf import same
 from automl.space.words import short
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The parameter matters only while `name` has one of `values`."""
+
+    name: str
+    values: tuple[Any, ...]
+
+    def holds(self, drawn: Mapping[str, Any]) -> bool:
+        value = drawn.get(self.name)
+        return any(same(value, v) for v in self.values)
+
+    def __str__(self) -> str:
+        values = " or ".join("null" if v is None else short(v) for v in self.values)
+        return f"{self.name} is {values}"
 
 
 @dataclass(frozen=True)
@@ -52,50 +67,31 @@ class Parameter:
     @property
     def choices(self) -> tuple[Any, ...]:
         """The values it takes, when they can be listed."""
-        if isinstance(self.codec, Options):
-            return self.codec.values
-        if isinstance(self.codec, Subset):
-            return self.codec.options
-        return self.codec.grid if isinstance(self.codec, Number) else ()
+        return self.codec.choices
 
     @property
     def relations(self) -> tuple[Relation, ...]:
-        return self.codec.relations if isinstance(self.codec, Number) else ()
+        return self.codec.relations
 
     @property
     def looks_at(self) -> tuple[str, ...]:
         """Other names whose values decide whether it matters or how far it reaches."""
-        relations = list(self.relations)
-        if isinstance(self.codec, ListOf):
-            relations += [r for element in self.codec.elements for r in element.relations]
-        own = {element.name for element in self.codec.elements} if isinstance(self.codec, ListOf) else set()
+        parts = self.codec.elements if isinstance(self.codec, ListOf) else ()
+        relations = [*self.relations, *(r for part in parts for r in part.relations)]
         names = [c.name for c in self.conditions] + [n for r in relations for n in r.names]
-        return tuple(n for n in dict.fromkeys(names) if n not in own)
+        return tuple(n for n in dict.fromkeys(names) if n not in {part.name for part in parts})
 
     @property
     def condition(self) -> str:
         """Relations and conditions in words; "" for none."""
-        parts = [str(r) for r in self.relations]
-        parts += [f"only while {c}" for c in self.conditions]
-        return "; ".join(parts)
+        return "; ".join([*map(str, self.relations), *(f"only while {c}" for c in self.conditions)])
 
     def active(self, drawn: Mapping[str, Any]) -> bool:
         return all(condition.holds(drawn) for condition in self.conditions)
 
     def range_text(self) -> str:
         """What it is searched in, as a person writes it."""
-        codec = self.codec
-        if isinstance(codec, Subset):
-            return f"subset of {{{', '.join(map(short, codec.options))}}}"
-        if isinstance(codec, Options) and codec.ordered and len(codec.values) > 3:
-            return f"{short(codec.values[0])} .. {short(codec.values[-1])}, {len(codec.values)} steps"
-        if isinstance(codec, Number) and len(codec.grid) > 8:
-            return f"{short(codec.grid[0])} .. {short(codec.grid[-1])}, {len(codec.grid)} values"
-        if self.choices:
-            return ", ".join(map(short, self.choices))
-        if isinstance(codec, ListOf):
-            return "[" + ", ".join(f"{short(e.hull[0])} .. {short(e.hull[1])}" for e in codec.elements) + "]"
-        return f"{short(self.low)} .. {short(self.high)}"
+        return self.codec.text
 
     def essence(self) -> list[Any]:
         """Everything that decides what is drawn, as plain data."""

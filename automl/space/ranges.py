@@ -1,119 +1,270 @@
-"""Where to look for each number: narrowed by fixed sides of relations, then a person's range or scale.py's."""
+"""Where to look for a number, and on which scale.
+
+The bounds of a schema say what is valid, which is rarely where to search: a learning rate valid on (0, 1] is looked
+for around 2e-4, in logarithmic steps. Decided in this order: the schema's own search hint, the role that the
+parameter's name tells, the default and how many decades lie around it. The default ends up in the middle 90 % of
+the range unless the domain itself puts it at an end.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
-from automl.errors import SpaceError
-from automl.space import links, relations
-from automl.space.compilation import Compilation, numbers_of_base, value_of
-from automl.space.domain import is_number
-from automl.space.leaf import Leaf
-from automl.space.links import Link
-from automl.space.relations import Draft
-from automl.space.scale import LINEAR, LOG, Range, closed, rescaled, search_range, typical
-from automl.space.tuning import Wish
-from automl.space.words import short
+from automl.space.axes import COMPLEMENT, LINEAR, LOG, place
+from automl.space.domain import Domain, is_number, twelve
+from automl.space.names import Role, role_of
 
-
-def set_ranges(work: Compilation, candidates: list[str]) -> list[Link]:
-    """Ranges for every draft; returns the relations between searched parameters."""
-    moving = relations.narrow(work.drafts, work.links, numbers_of_base(work), work.notes)
-    waiting = [n for n in candidates if n in work.drafts]
-    while waiting:
-        name = waiting.pop(0)
-        draft = work.drafts[name]
-        draft.default = start_of(work, draft)
-        only = set_range(work, draft)
-        if only:
-            wish = work.wishes.get(name)
-            if wish:
-                raise SpaceError(f"{wish.source}: {name} cannot be searched: {only}")
-            work.left_out[name] = only
-            moving = freeze(work, name, moving)
-            waiting = [n for n in candidates if n in work.drafts]  # what is fixed now has narrowed others
-    for drafts in work.elements.values():
-        work.drafts |= {d.name: d for d in drafts}
-    return moving + work.list_links
+_BENT: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {  # there and back
+    LINEAR: (float, float),
+    LOG: (math.log, math.exp),
+    COMPLEMENT: (lambda x: -math.log(1 - x), lambda x: 1 - math.exp(-x)),
+}
+EDGE = 0.05  # the default lies at least this far from either end, as a share of the range
+OPEN_SHARE = 1e-3  # an open end is left by this share of the range
+VALID = "linear over what is valid"
 
 
-def freeze(work: Compilation, name: str, moving: list[Link]) -> list[Link]:
-    """A draft with a single value becomes a fixed side of its relations."""
-    frozen = work.drafts.pop(name)
-    work.base[name] = frozen.default
-    touched = [link for link in moving if name in (link.left, *link.relation.names)]
-    rest = [link for link in moving if link not in touched]
-    return rest + relations.narrow(work.drafts, touched, numbers_of_base(work), work.notes)
+@dataclass(frozen=True)
+class Range:
+    """What is searched: [low, high] on a scale, or the values of `grid`, ascending. `why` says how it came about."""
+
+    low: float
+    high: float
+    scale: str = LINEAR
+    why: str = ""
+    grid: tuple[float, ...] = ()
+    moves: bool = False  # the lower end moves with an upper end that another parameter sets
+
+    @classmethod
+    def of(cls, grid: tuple[float, ...], scale: str = LINEAR, why: str = "") -> Range:
+        """The range that is these values."""
+        return cls(grid[0], grid[-1], scale, why, grid)
 
 
-def start_of(work: Compilation, draft: Draft) -> float:
-    """A valid number to search around: the default, or the nearest to it."""
-    leaf = work.schema.leaf(draft.name)
-    value = value_of(work, leaf)
-    if draft.own_grid:
-        grid = tuple(v for v in draft.range.grid if draft.domain.problem(v) is None)
-        if not grid:
-            raise SpaceError(f"{draft.name}: none of {list(draft.range.grid)} is {draft.domain}")
-        draft.range = Range(grid[0], grid[-1], grid=grid)
-        return min(grid, key=lambda v: (abs(v - value), v)) if is_number(value) else grid[len(grid) // 2]
-    value = value if is_number(value) else typical(draft.name, draft.domain)
-    start = draft.domain.nearest(value)
-    if start is None:
-        raise SpaceError(f"{draft.name}: no number is {draft.domain}")
-    on_end = value in (draft.domain.low, draft.domain.high)
-    draft.around = value if on_end and not draft.domain.stepped else start
-    return start
+def typical(name: str, domain: Domain) -> float:
+    """A number to look around where the schema gives no default: what its role is usually set to, or the middle."""
+    low, high, usual = domain.low, domain.high, role_of(name).usual
+    if usual is not None and not domain.whole:
+        return usual
+    if domain.bounded:
+        return (low + high) / 2
+    if math.isfinite(low):
+        return max(2 * low, low + 1)
+    return high - 1 if math.isfinite(high) else 1.0
 
 
-def set_range(work: Compilation, draft: Draft) -> str | None:
-    """Set the draft's range; returns the reason when it holds a single value."""
-    leaf, wish = work.schema.leaf(draft.name), work.wishes.get(draft.name)
-    if draft.own_grid:
-        why = "the values asked for" if wish and wish.options else "all its values, in order"
-        draft.range = replace(draft.range, why=why)
+def search_range(
+    name: str,
+    domain: Domain,
+    default: float,
+    hint: dict[str, Any] | None = None,
+    schema_default: Any = None,
+    epochs: int | None = None,
+) -> Range:
+    """The range to search for a number of `domain` around `default`, which must be in it.
+
+    `hint` is the schema's {low, high, log}, written for `schema_default`; `epochs` the length of the training.
+    """
+    role, hint = role_of(name), hint or {}
+    hinted = hint.get("low") is not None or hint.get("high") is not None
+    if role.word == "batch" and domain.whole and not domain.stepped and not hinted:
+        found = _batch(domain, int(default))
+        return found if len(found.grid) > 1 or domain.single else search_range("", domain, default)
+    if domain.stepped and not hinted:
+        return _stepped(domain, default)
+    if hinted:
+        found = closed(_hinted(domain, default, hint, schema_default), domain)
     else:
-        draft.range = range_of(work, draft, leaf, wish)
-    found = draft.range
-    count = len(found.grid) if found.grid else 2 if found.low < found.high else 1
-    if count == 1 and draft.default != value_of(
-        work, leaf
-    ):  # not what the spec says, so every draw must say it
-        draft.range, count = replace(found, grid=(draft.default,)), 2
-    return None if count > 1 else f"{short(draft.default)} is the only valid value"
-
-
-def range_of(work: Compilation, draft: Draft, leaf: Leaf, wish: Wish | None) -> Range:
-    heads = links.head_counts(draft.name, work.schema, work.base, draft.domain)
-    if len(heads) > 1 and not (wish and wish.narrows):
-        return Range(heads[0], heads[-1], LOG, "divisors of hidden_dim", heads)
-    hint = dict(leaf.hint)
-    found = search_range(draft.name, draft.domain, draft.around, hint, leaf.default, work.epochs)
-    if wish is None or (not wish.narrows and wish.log is None):
-        return found
-    return asked(work, draft, found, wish)
-
-
-def asked(work: Compilation, draft: Draft, found: Range, wish: Wish) -> Range:
-    domain = draft.domain
-    low = found.low if wish.low is None else wish.low
-    high = found.high if wish.high is None else wish.high
-    if wish.low is not None and wish.high is None:
-        high = max(high, domain.high if math.isfinite(domain.high) else low * 10)
-    if wish.high is not None and wish.low is None:
-        low = min(low, domain.low if math.isfinite(domain.low) else high / 10)
-    asked = domain.narrowed(low, high)
-    if asked.empty:
-        raise SpaceError(
-            f"{wish.source}: {draft.name} must be {domain}, and nothing in [{short(low)}, {short(high)}] is"
-        )
-    draft.domain = asked
-    draft.default = asked.nearest(draft.default) or asked.nearest(low) or low
-    log = wish.log if wish.log is not None else found.scale == LOG or (low > 0 and high >= 100 * low)
-    asked_range = rescaled(Range(low, high, LINEAR, f"as asked: {wish.source}"), log and high > 0, asked)
-    asked_range = replace(closed(asked_range, asked), why=asked_range.why)
+        found = _whole(role, domain, default, epochs) if domain.whole else _real(role, domain, default)
+        found = found if hint.get("log") is None else rescaled(found, bool(hint["log"]), domain)
+        found = centred(closed(found, domain), domain, default)
+        if domain.whole and found.low == found.high:  # a training of one epoch leaves no room for a warm-up
+            found = closed(replace(found, low=found.low - 1, high=found.high + 1), domain)
     if domain.stepped:
-        asked_range = replace(asked_range, grid=asked.steps(asked_range.low, asked_range.high))
-        if not asked_range.grid:
-            raise SpaceError(f"{wish.source}: no number in the range is {domain}")
-    return asked_range
+        grid = domain.steps(found.low, found.high)
+        return replace(found, grid=grid) if len(grid) > 1 else _stepped(domain, default)
+    return found
+
+
+def _hinted(domain: Domain, default: float, hint: dict[str, Any], schema_default: Any) -> Range:
+    """The hint. A logarithmic one moves with a spec whose value is not the schema's default."""
+    log, why, moved = bool(hint.get("log")), "the schema's search hint", 1.0
+    low = domain.low if hint.get("low") is None else hint["low"]
+    high = domain.high if hint.get("high") is None else hint["high"]
+    if log and is_number(schema_default) and schema_default * default > 0:
+        moved = default / schema_default
+    if moved != 1.0:
+        low, high, why = low * moved, high * moved, why + ", moved to the spec's value"
+    if not math.isfinite(low) or low < domain.low:
+        low = domain.low if math.isfinite(domain.low) else default
+    if not math.isfinite(high) or high > domain.high:
+        high = domain.high if math.isfinite(domain.high) else default
+    low, high = min(low, default), max(high, default)
+    return Range(low, high, LOG if log and high > 0 else LINEAR, why)
+
+
+def _real(role: Role, domain: Domain, default: float) -> Range:
+    low, high, word = domain.low, domain.high, role.word
+    unit = word in ("share", "dropout", "momentum")
+    if unit and 0 <= default <= 1:
+        low, high = max(low, 0.0), min(high, 1.0)  # what the word means, where the schema leaves it open
+    near_one = default >= 0.5 if word == "momentum" else word == "factor" and default >= 0.7
+    if near_one and high <= 1.0 and default < 1.0:
+        rest = 1.0 - default
+        why = f"{role.noun}: what is left to 1 counts, so log(1 - x)"
+        return Range(max(low, 1 - min(0.5, 10 * rest)), min(high, 1 - rest / 10), COMPLEMENT, why)
+    if word == "dropout" and math.isfinite(low):
+        return Range(low, min(high, max(0.5, 2 * default)), LINEAR, f"{role.noun}: linear from {low:g}")
+    if unit and math.isfinite(low) and math.isfinite(high):
+        return Range(low, high, LINEAR, f"{role.noun}: {VALID}")
+    if default > 0 and role.factor:
+        why = f"{role.noun}: log, {role.factor:g} times either way"
+        return Range(default / role.factor, default * role.factor, LOG, why)
+    if default == 0 and low == 0 and role.top:
+        return Range(0.0, min(high, role.top), LINEAR, f"{role.noun} that is off by default: linear from 0")
+    return _unnamed(low, high, default)
+
+
+def _unnamed(low: float, high: float, default: float) -> Range:
+    """A number whose name tells nothing: its default and bounds decide."""
+    if math.isfinite(low) and math.isfinite(high):
+        position = (default - low) / (high - low) if high > low else 0.5
+        if position >= EDGE or default <= low or low < 0:
+            return Range(low, high, LINEAR, VALID)
+        decades = math.log10(high / default)
+        why = f"{decades:.1f} decades above the default: log, 10 times either way"
+        return Range(default / 10, default * 10, LOG, why)
+    if default > 0 and low >= 0:
+        return Range(default / 10, default * 10, LOG, "no upper end: log, 10 times either way of the default")
+    if default > 0 and low == -math.inf and high == math.inf:
+        return Range(default / 4, default * 4, LOG, "no bounds: log, 4 times either way of the default")
+    reach = abs(default) or 1.0
+    reach = min(reach, default - low) if low < default and math.isfinite(low) else reach
+    ends = max(low, default - reach), min(high, default + reach)
+    return Range(*ends, LINEAR, "an open end: linear around the default")
+
+
+def _whole(role: Role, domain: Domain, default: float, epochs: int | None) -> Range:
+    low, high, d = domain.low, domain.high, int(default)
+    if role.word == "warmup":
+        top = min(high, max(d, (epochs or 10) // 2))
+        return Range(max(low, 0), top, LINEAR, "warm-up: up to half the training")
+    if role.word == "step size" and epochs:
+        bottom, top = max(low, 1, min(d, epochs) // 10), min(high, max(d, epochs))
+        return Range(min(bottom, d), top, _log_if_wide(bottom, top), "a tenth of the training to all of it")
+    if domain.bounded and (d <= 0 or low < 0):
+        return Range(low, high, LINEAR, VALID)
+    if domain.bounded and high <= 8 * d and (d - low + 0.5) / (high - low + 1) >= EDGE:
+        bottom = max(low, d // 4)
+        why = VALID if bottom == low else "linear from a quarter of the default"
+        return Range(bottom, high, LINEAR, why, moves=bottom != low)
+    if d <= 0:
+        bottom = low if math.isfinite(low) else d - 4
+        return Range(bottom, min(high, d + 4), LINEAR, "no upper end: a few steps around the default")
+    if domain.bounded:
+        bottom, top = max(low, d // 10, 1), min(high, d * 10)
+        why = "wide bounds: 10 times either way of the default"
+    else:
+        bottom, top = max(low, d // 2, 0 if low == 0 and d < 2 else 1), min(high, max(2 * d, d + 2))
+        why = "an open end: half to twice the default"
+    return Range(bottom, top, _log_if_wide(bottom, top), why)
+
+
+def _log_if_wide(low: float, high: float) -> str:
+    return LOG if low >= 1 and high >= 8 * low else LINEAR
+
+
+def _batch(domain: Domain, default: int) -> Range:
+    """A quarter of the default to twice it, in doublings."""
+    near: list[float] = [default, default + 1, default + 2]
+    if default > 0:
+        near = [max(1, default // 4), max(1, default // 2), default, default * 2]
+        near += [4] if default == 1 else []
+        near += [end for end in (domain.low, domain.high) if default / 4 < end < default * 2]
+    grid = tuple(sorted({int(v) for v in near if domain.problem(int(v)) is None}))
+    return Range.of(grid, LOG, "a batch size: doublings from a quarter of the default to twice it")
+
+
+def _stepped(domain: Domain, default: float) -> Range:
+    """Powers: three steps either way. Multiples: half to twice the default, at most 64 of them."""
+    if domain.power:
+        reach = max(domain.power, 1 / domain.power) ** 3
+        grid = domain.steps(default / reach, default * reach)
+        why = f"powers of {domain.power:g}, three steps either way"
+        return Range.of(grid or (default,), LOG if grid else LINEAR, why if grid else "")
+    step = domain.multiple or 1.0
+    reach = max(abs(default), 4 * step)
+    stride = step * math.ceil(1.5 * max(abs(default) / step, 4.0) / 63)
+    inside = replace(domain, low=max(domain.low, default - reach / 2), high=min(domain.high, default + reach))
+    near = [x for k in range(-32, 64) if math.isfinite(x := default + k * stride)]
+    grid = tuple(
+        sorted({v for x in near if inside.problem(v := round(x) if domain.whole else twelve(x)) is None})
+    )
+    return Range.of(grid, why=f"multiples of {stride:g} around the default") if grid else Range.of((default,))
+
+
+def closed(found: Range, domain: Domain) -> Range:
+    """The range inside the domain, with open ends left by a hair and a logarithm kept off zero."""
+    low, high = max(found.low, domain.low), min(found.high, domain.high)
+    if domain.whole:
+        ends = Domain(True, math.ceil(low), math.floor(high), excluded=domain.excluded).tidy()
+        return replace(found, low=ends.low, high=ends.high, scale=LINEAR if ends.low < 1 else found.scale)
+    if found.scale == LOG and low <= 0:
+        low = high * 1e-4
+    if found.scale == COMPLEMENT and high >= 1:
+        high = 1 - (1 - low) * 1e-4
+    hair = OPEN_SHARE * (high - low)
+    low = twelve(low + hair if domain.low_open and low <= domain.low else low)
+    high = twelve(high - hair if domain.high_open and high >= domain.high else high)
+    log_of_nothing = found.scale == LOG and low < sys.float_info.min  # subnormal: no ratio can be taken
+    return replace(found, low=low, high=high, scale=LINEAR if log_of_nothing else found.scale)
+
+
+def centred(found: Range, domain: Domain, default: float) -> Range:
+    """The range moved until the default is in its middle 90 %, unless the domain's end is what the default sits on.
+
+    The near end moves out as far as the domain goes; if that is not far enough, the far end moves in.
+    """
+    at_end = default in (domain.low, domain.high) or found.low == found.high
+    if at_end or not found.low <= default <= found.high:
+        return found
+    if _share(default, found) < EDGE:
+        found = _with_ends(found, domain, default, low=0.1)
+        return found if _share(default, found) >= EDGE else _with_ends(found, domain, default, high=0.1)
+    if _share(default, found) > 1 - EDGE:
+        found = _with_ends(found, domain, default, high=0.9)
+        return found if _share(default, found) <= 1 - EDGE else _with_ends(found, domain, default, low=0.9)
+    return found
+
+
+def _share(value: float, found: Range) -> float:
+    """Where a value lies between the two ends, 0 to 1, on the range's scale."""
+    return place(value, found.low, found.high, found.scale, whole=False)
+
+
+def _with_ends(
+    found: Range, domain: Domain, default: float, low: float | None = None, high: float | None = None
+) -> Range:
+    """The range with one end moved such that the default lies at the share `low` or `high`."""
+    there, back = _BENT[found.scale]
+    at, left, right = there(default), there(found.low), there(found.high)
+    if low is not None:
+        moved = replace(found, low=back(at - (right - at) * low / (1 - low)))
+    else:
+        moved = replace(found, high=back(at + (at - left) * (1 - (high or 0.5)) / (high or 0.5)))
+    if domain.whole:
+        moved = replace(moved, low=math.floor(moved.low), high=math.ceil(moved.high))
+    moved = closed(moved, domain)
+    return moved if moved.low < moved.high else found
+
+
+def rescaled(found: Range, log: bool, domain: Domain) -> Range:
+    """The range on the scale that a person asked for."""
+    if not log:
+        return replace(found, scale=LINEAR)
+    low = (1 if domain.whole else found.high * 1e-4) if found.low <= 0 else found.low
+    return replace(found, low=low, scale=LOG)

@@ -1,302 +1,362 @@
 """Relations between parameters are made to hold by construction.
 
 A relation with a fixed side narrows the other side's domain. One between two searched parameters stays in the later
-one's codec, whose range moves; here the hulls are set so that this range is never empty. Of two parameters that
-bound a third from both sides, each keeps to its side of the third's default.
+one's codec, whose range moves; here the ranges are set so that it is never empty. Of two parameters that bound a
+third from both sides, each keeps to its side of the third's default.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from automl.errors import SpaceError
-from automl.space.conditions import FLIPPED, Relation
-from automl.space.domain import Domain, is_number
-from automl.space.links import Link
-from automl.space.scale import COMPLEMENT, LINEAR, Range, closed
+from automl.space.axes import COMPLEMENT, LINEAR
+from automl.space.domain import FLIPPED, LOWER, UPPER, Domain, Relation, is_number
+from automl.space.leaf import Leaf, coerced
+from automl.space.names import CLASSES, HEADS, QUERIES, SELECTED, WIDTH
+from automl.space.ranges import Range, closed
+from automl.space.schema import Schema
 from automl.space.words import short
+from automl.spec import MISSING, get
 
-LOWER, UPPER = (">", ">=", "=="), ("<", "<=", "==")
+Values = Mapping[str, Any]
+NOWHERE = Range(0, 0)
 
 
-@dataclass
+@dataclass(frozen=True)
+class Link:
+    """`left` stands in a relation; `said` tells that the schema wrote an operator, not that we read one into it."""
+
+    left: str
+    relation: Relation
+    said: bool = False
+    why: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.left, *self.relation.names)
+
+    def binds(self, searched: Collection[str]) -> bool:
+        """Whether a configuration must keep it: it is stated, known of names, or read into a searched parameter."""
+        return self.relation.op != "after" and (self.said or bool(self.why) or self.left in searched)
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.relation}"
+
+
+@dataclass(frozen=True)
 class Draft:
-    """A number (or one element of a list) on its way to a codec."""
+    """A number, or an element of a list of numbers, on its way to a codec. `values` are the only ones it takes, those
+    of an enum or a person's; `start` is a valid one to search around, `off` what it is while it does not matter."""
 
     name: str
     domain: Domain
-    default: float  # a valid start
-    range: Range = field(default_factory=lambda: Range(0, 0))
-    own_grid: bool = False  # the grid is an enum or a person's values: it can shrink, not grow
-    conditional: bool = False
-    base: Any = None  # the value while inactive
-    around: float = (
-        0.0  # where to look: the default as written, moved no further than onto an end of the domain
-    )
-    relations: list[Relation] = field(default_factory=list)
+    values: tuple[float, ...] = ()
+    off: float | None = None
+    start: float = 0.0
+    range: Range = NOWHERE
 
     @property
-    def hull(self) -> tuple[float, float]:
-        """(lowest, highest) value that the others may meet."""
-        low, high = self.searched
-        if self.conditional and is_number(self.base):
-            return min(low, self.base), max(high, self.base)
-        return low, high
+    def only(self) -> float | None:
+        """The one value that it can have; None when there are more."""
+        if self.values:
+            valid = [v for v in self.values if self.domain.problem(v) is None]
+            return valid[0] if len(valid) == 1 else None
+        return self.domain.nearest(self.domain.low) if self.domain.single else None
 
     @property
-    def searched(self) -> tuple[float, float]:
-        """(lowest, highest) value while active."""
+    def ends(self) -> tuple[float, float]:
+        """(lowest, highest) value while it matters."""
         return (
             (self.range.grid[0], self.range.grid[-1])
             if self.range.grid
             else (self.range.low, self.range.high)
         )
 
-    def cut(self, link: Link, low: float = -math.inf, high: float = math.inf, strict: bool = False) -> None:
-        """Narrow the domain and the range to one side of a value. Raises `SpaceError` when nothing is left."""
-        domain = self.domain.narrowed(low, high, strict and low > -math.inf, strict and high < math.inf)
-        found = self.range
-        grid = tuple(v for v in found.grid if domain.problem(v) is None)
-        left, right = max(found.low, domain.low), min(found.high, domain.high)
-        if not self.domain.whole and strict:
-            hair = 1e-3 * (right - left)
-            left, right = (left + hair if left == low else left), (right - hair if right == high else right)
-        if domain.empty or left > right or (found.grid and not grid):
+    @property
+    def hull(self) -> tuple[float, float]:
+        """(lowest, highest) value that the others may meet."""
+        low, high = self.ends
+        return (low, high) if self.off is None else (min(low, self.off), max(high, self.off))
+
+
+Drafts = Mapping[str, Draft]
+
+
+def gather(schema: Schema, base: Values, searched: Collection[str]) -> tuple[list[Link], list[str]]:
+    """(every relation that the schema states or that a known name implies, notes)."""
+    links: list[Link] = []
+    notes: list[str] = []
+    for name in schema:
+        node = schema.nodes[name]
+        if node.get("depends_on") or "depends_on" in str(node.get("math_cond", "")) or name in searched:
+            try:
+                links += stated(schema.leaf(name), base, name in searched, notes)
+            except SpaceError as error:
+                if name in searched:
+                    raise
+                notes.append(f"{error}; the parameter is not searched, so its relations are not kept")
+    links += selection(schema, base)
+    return list({(link.left, link.relation): link for link in reversed(links)}.values())[::-1], notes
+
+
+def stated(leaf: Leaf, base: Values, searched: bool, notes: list[str]) -> Iterator[Link]:
+    """The schema's own; a depends_on without any operator is "at most" where the defaults keep to that."""
+    targets = [target for _, target in leaf.depends_on]
+    conds = [(op, operand) for op, operand in leaf.cond if isinstance(operand, str)]
+    for op, operand in conds:
+        if operand == "depends_on" and not targets:
             raise SpaceError(
-                f"{link.left}: {link} cannot hold: {self.name} is searched in "
-                f"[{short(found.low)}, {short(found.high)}] and would have to be {domain}"
+                f"{leaf.name}: math_cond '{op} depends_on' needs a depends_on that names a parameter"
             )
-        self.domain = domain
-        self.range = replace(
-            found, low=grid[0] if grid else left, high=grid[-1] if grid else right, grid=grid
-        )
+        for target in targets if operand == "depends_on" else [operand]:
+            yield Link(leaf.name, Relation(op, (target,)), said=True)
+    for sign, target in leaf.depends_on:
+        ours, theirs = base.get(leaf.name), base.get(target)
+        if sign:
+            yield Link(leaf.name, Relation(sign, (target,)), said=True)
+        elif not conds and is_number(ours) and is_number(theirs) and ours <= theirs:
+            yield Link(leaf.name, Relation("<=", (target,)), why="depends_on without an operator")
+        elif not conds and searched:
+            notes.append(f"{leaf.name}: depends_on {target} has no operator and implies none that we know")
+            yield Link(leaf.name, Relation("after", (target,)))
 
 
-def narrow(
-    drafts: Mapping[str, Draft], links: Sequence[Link], base: Mapping[str, Any], notes: list[str]
-) -> list[Link]:
-    """Put relations with a fixed side into the domains; returns those between searched parameters.
+def selection(schema: Schema, base: Values) -> Iterator[Link]:
+    """Models with queries pick `num_select` of num_queries * num_classes scores, from at most num_queries queries."""
+    counts = [n for n in schema if n.rsplit(".", 1)[-1] == CLASSES]
+    classes = min(counts, key=lambda n: (n != f"dataset.{CLASSES}", n), default="")
+    count = base.get(classes)
+    for name in schema:
+        queries = ".".join((*schema.paths[name][:-1], QUERIES))
+        if schema.paths[name][-1] == SELECTED and queries in schema:
+            yield Link(name, Relation("<=", (queries,)), why="a query is selected at most once")
+            if is_number(count) and count >= 1:  # of one class all may be selected
+                fewer = Relation("<" if count > 1 else "<=", (queries, classes))
+                yield Link(name, fewer, why="fewer than there are scores")
+
+
+def head_counts(name: str, base: Values, domain: Domain) -> tuple[int, ...]:
+    """The valid numbers of attention heads that divide the width beside them; () when `name` is none."""
+    above, _, last = name.rpartition(".")
+    width, count = _count(base.get(f"{above}.{WIDTH}".lstrip("."))), _count(base.get(name))
+    if last not in HEADS or not (width and count) or width % count:
+        return ()
+    return tuple(
+        n for n in range(max(1, count // 4), count * 4 + 1) if width % n == 0 and domain.problem(n) is None
+    )
+
+
+def divided_by_heads(
+    name: str, schema: Schema, base: Values, domain: Domain, searched: Collection[str]
+) -> Domain:
+    """A width's domain such that every number of attention heads beside it divides it."""
+    above, _, last = name.rpartition(".")
+    heads = next((n for word in HEADS if (n := f"{above}.{word}".lstrip(".")) in schema), "")
+    counts = head_counts(heads, base, Domain(True, 1))
+    if last != WIDTH or not counts or domain.power:
+        return domain
+    return domain.where("/", float(math.lcm(*counts) if heads in searched else base[heads]))
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def numbers(base: Values, links: Sequence[Link], spec: Values) -> dict[str, Any]:
+    """The base's values, numbers written as text read as numbers, and the spec's for names the schema lacks."""
+    values = dict(base)
+    for name in (name for link in links for name in link.names):
+        found = values.get(name, get(spec, name, MISSING))
+        if found is not MISSING:
+            values[name] = found if is_number(found) or name not in base else coerced(found, "float")
+    return values
+
+
+def broken(links: Sequence[Link], values: Values, searched: Collection[str]) -> Iterator[tuple[Link, str]]:
+    """The relations none of whose sides is searched that do not hold."""
+    for link in links:
+        known = all(is_number(values.get(n)) and n not in searched for n in link.names)
+        if known and not link.relation.holds(values[link.left], dict(values)):
+            yield link, f"{link} does not hold: {', '.join(f'{n} is {short(values[n])}' for n in link.names)}"
+
+
+def narrow(drafts: Drafts, links: Sequence[Link], base: Values) -> tuple[Drafts, list[Link], list[str]]:
+    """(drafts with the relations that have a fixed side in their domains, the relations between searched ones, notes).
 
     Raises `SpaceError` when a relation names nothing, or cannot hold.
     """
-    moving = []
+    found, moving, notes = dict(drafts), [], []
     for link in links:
-        names = link.relation.names
-        free = [n for n in names if n in drafts]
-        if link.relation.op == "after" or not _known(link, drafts, base, notes):
+        left, free = found.get(link.left), [n for n in link.relation.names if n in found]
+        if link.relation.op == "after" or not (left or free):
             continue
-        if link.left in drafts and free:
-            if drafts[link.left].conditional:
-                _narrow_targets(link, drafts, base, free)
-            _check_equality(link, drafts, links)
+        unknown = next((n for n in link.names if n not in found and not is_number(base.get(n))), None)
+        if unknown is not None:
+            what = f"{unknown} is {short(base[unknown])}, not a number" if unknown in base else (
+                f"neither the schema nor the spec has {unknown}")  # fmt: skip
+            notes.append(f"{link}: {what}, so the relation says nothing")
+            continue
+        if left and not free:
+            right = math.prod(base[n] for n in link.relation.names)
+            found[link.left] = _where(left, link, link.relation.op, right)
+            continue
+        value = left.off if left else base[link.left]
+        value = left.only if left and link.relation.op == "!=" and left.only is not None else value
+        for name in [] if value is None else free:
+            found[name] = _give_way(found[name], link, value or 0, found, base)
+        if left:
+            _check_equality(link, found, links)
             moving.append(link)
-        elif link.left in drafts:
-            right = math.prod(base[n] for n in names)
-            _apply(drafts[link.left], link, link.relation.op, right)
-        elif free:
-            _narrow_targets(link, drafts, base, free)
-    return moving
+    return found, moving, notes
 
 
-def _check_equality(link: Link, drafts: Mapping[str, Draft], links: Sequence[Link]) -> None:
+def _where(draft: Draft, link: Link, op: str, right: float) -> Draft:
+    domain = draft.domain.where(op, right)
+    if domain.empty:
+        would = f"{draft.name} would have to be {op} {short(right)} and {draft.domain}"
+        raise SpaceError(f"{link.left}: {link} cannot hold: {would}")
+    return replace(draft, domain=domain)
+
+
+def _give_way(target: Draft, link: Link, value: float, drafts: Drafts, base: Values) -> Draft:
+    """The left side is `value` (or is that while it does not matter): one factor of the right side makes room."""
+    others: float = 1.0
+    for name in link.relation.names:
+        if name != target.name:
+            domain = drafts[name].domain if name in drafts else Domain(False, base[name], base[name])
+            others *= domain.low if link.relation.op in UPPER else domain.high
+    if others <= 0 or not math.isfinite(others):
+        free = ", ".join(n for n in link.relation.names if n in drafts)
+        raise SpaceError(f"{link.left}: {link} cannot be kept for every draw: fix one of {free}")
+    return _where(target, link, FLIPPED[link.relation.op], value / others if others != 1 else value)
+
+
+def _check_equality(link: Link, drafts: Drafts, links: Sequence[Link]) -> None:
     """Of two searched parameters that must be equal, the left one follows, so it must be free to."""
     if link.relation.op != "==":
         return
     left, right = drafts[link.left], drafts[link.relation.names[0]]
-    others = [k for k in links if k is not link and link.left in (k.left, *k.relation.names)]
+    others = [k for k in links if k is not link and link.left in k.names]
     alike = left.domain.whole == right.domain.whole and not (left.domain.stepped or left.domain.excluded)
-    if others or not alike or left.own_grid or len(link.relation.names) > 1:
+    if others or not alike or left.values or len(link.relation.names) > 1:
         raise SpaceError(f"{link.left}: {link} cannot be kept for every draw: fix one of the two")
 
 
-def _known(link: Link, drafts: Mapping[str, Draft], base: Mapping[str, Any], notes: list[str]) -> bool:
-    """Whether both sides have numbers; a stated relation that names nothing is an error."""
-    touched = link.left in drafts or any(n in drafts for n in link.relation.names)
-    for name in (link.left, *link.relation.names):
-        if name in drafts or is_number(base.get(name)):
-            continue
-        if not touched:
-            return False
-        if name not in base:
-            notes.append(f"{link}: neither the schema nor the spec has {name}, so the relation says nothing")
-            return False
-        notes.append(f"{link}: {name} is {short(base.get(name))}, not a number, so the relation says nothing")
-        return False
-    return True
-
-
-def _narrow_targets(
-    link: Link, drafts: Mapping[str, Draft], base: Mapping[str, Any], free: list[str]
-) -> None:
-    """The left side has one value (or has it while inactive): each searched factor of the right side makes room."""
-    value = base.get(link.left)
-    if not is_number(value):
-        return
-    for name in free:
-        others = 1.0
-        for other in link.relation.names:
-            if other != name:
-                domain = drafts[other].domain if other in drafts else None
-                others *= (
-                    base[other]
-                    if domain is None
-                    else domain.low
-                    if link.relation.op in UPPER
-                    else domain.high
-                )
-        if others <= 0 or not math.isfinite(others):
-            raise SpaceError(
-                f"{link.left}: {link} cannot be kept for every draw: fix one of {', '.join(free)}"
-            )
-        edge = value / others
-        _apply(drafts[name], link, FLIPPED[link.relation.op], edge if others != 1 else value)
-
-
-def _apply(draft: Draft, link: Link, op: str, right: float) -> None:
-    domain = draft.domain
-    if op == "!=":
-        domain = replace(domain, excluded=(*domain.excluded, right)).tidy()
-    else:
-        low = right if op in LOWER else -math.inf
-        high = right if op in UPPER else math.inf
-        domain = domain.narrowed(low, high, op == ">", op == "<")
-    if domain.empty:
-        raise SpaceError(
-            f"{link.left}: {link} cannot hold: {draft.name} would have to be {op} {short(right)} and {draft.domain}"
-        )
-    draft.domain = domain
-
-
-def propagate(
-    drafts: Mapping[str, Draft], moving: Iterable[Link], order: list[str], base: Mapping[str, Any]
-) -> None:
-    """Set the hulls of searched parameters so that a moving range is never empty.
+def make_room(drafts: Drafts, moving: Sequence[Link], order: Sequence[str], base: Values) -> Drafts:
+    """The drafts with ranges such that none that moves is ever empty.
 
     First each reaches out for those it looks at, the least dependent first, because reaching out moves the ends that
     the next one must clear; then what could not be reached is cut back, the most dependent first.
     """
-    by_left: dict[str, list[Link]] = {}
-    for link in moving:
-        by_left.setdefault(link.left, []).append(link)
-        drafts[link.left].relations.append(link.relation)
-    related = [(drafts[name], _sides(by_left[name])) for name in order if name in by_left]
-    for x, (lower, upper) in related:
-        for link, above in [(link, True) for link in lower] + [(link, False) for link in upper]:
-            if lower == upper or not (lower and upper):
-                _stretch(
-                    x, _extreme(link, drafts, base, highest=above), link.relation.op in (">", "<"), above
-                )
-    for x, (lower, upper) in reversed(related):
-        pivot = x.default if lower and upper and lower != upper else None
-        for link, above in [(link, True) for link in lower] + [(link, False) for link in upper]:
-            _clear(x, link, drafts, base, above, pivot)
+    found = dict(drafts)
+    related = [(n, [k for k in moving if k.left == n]) for n in order]
+    sides = [(n, [k for k in links if k.relation.op in LOWER], [k for k in links if k.relation.op in UPPER])
+             for n, links in related if links]  # fmt: skip
+    for name, lower, upper in sides:
+        if lower == upper or not (lower and upper):  # an equality is both, and alone moves along
+            for link, above in [(k, True) for k in lower] + [(k, False) for k in upper]:
+                furthest = _extreme(link, found, base, above)
+                found[name] = _stretch(found[name], furthest, link.relation.op in (">", "<"), above)
+    for name, lower, upper in reversed(sides):
+        pivot = found[name].start if lower and upper and lower != upper else None
+        for link, above in [(k, True) for k in lower] + [(k, False) for k in upper]:
+            limit = _reach(found[name], above) if pivot is None else pivot
+            furthest, strict = _extreme(link, found, base, above), link.relation.op in (">", "<")
+            if (furthest > limit if above else furthest < limit) or (strict and furthest == limit):
+                target = _cut_back(link, found, base, limit, strict, above)
+                found[target.name] = target
+    return found
 
 
-def _sides(links: list[Link]) -> tuple[list[Link], list[Link]]:
-    """(those that bound from below, those that bound from above); an equality is both, and alone moves x along."""
-    return [k for k in links if k.relation.op in LOWER], [k for k in links if k.relation.op in UPPER]
+def _extreme(link: Link, drafts: Drafts, base: Values, highest: bool) -> float:
+    """The highest or lowest value of the right side."""
+    ends = [drafts[n].hull if n in drafts else (base[n], base[n]) for n in link.relation.names]
+    return math.prod((end[highest] for end in ends), start=1.0)
 
 
-def _clear(
-    x: Draft,
-    link: Link,
-    drafts: Mapping[str, Draft],
-    base: Mapping[str, Any],
-    above: bool,
-    pivot: float | None,
-) -> None:
-    """Cut the right side back to where x reaches beyond it, or to x's default when x is bounded from both sides."""
-    furthest = _extreme(link, drafts, base, highest=above)
-    strict = link.relation.op in (">", "<")
-    top = x.searched[1] if above else x.searched[0]
-    limit = pivot if pivot is not None else _reach(x, top, above)
-    beyond = furthest > limit if above else furthest < limit
-    if beyond or (strict and furthest == limit):
-        _cut_back(link, drafts, base, limit, strict, above)
-
-
-def _stretch(x: Draft, furthest: float, strict: bool, above: bool) -> None:
+def _stretch(x: Draft, furthest: float, strict: bool, above: bool) -> Draft:
     """Widen x's search range towards `furthest`, as far as its domain allows."""
     found, domain = x.range, x.domain
-    room = abs(found.high - found.low) / 4
+    room = max(abs(found.high - found.low) / 4, 1 if domain.whole or not above else 0)
+    if x.values:
+        return x
     if above:
-        wanted = furthest + max(room, 1 if domain.whole else 0)
-        if found.high < wanted and not x.own_grid:
-            high = min(wanted, domain.high, 1 - 1e-6 if found.scale == COMPLEMENT else math.inf)
-            x.range = closed(replace(found, high=math.floor(high) if domain.whole else high), domain)
-    elif found.low > furthest or (strict and found.low >= furthest):
-        if not x.own_grid and math.isfinite(domain.low):
-            low = domain.low + (1e-3 * max(furthest - domain.low, 0.0) if domain.low_open else 0)
+        if found.high >= furthest + room:
+            return x
+        high = min(furthest + room, domain.high, 1 - 1e-6 if found.scale == COMPLEMENT else math.inf)
+        wider = closed(replace(found, high=math.floor(high) if domain.whole else high), domain)
+    else:
+        if not (found.low > furthest or (strict and found.low >= furthest)):
+            return x
+        low = furthest - room
+        if math.isfinite(domain.low):
+            hair = 1e-3 * max(furthest - domain.low, 0.0) if domain.low_open else 0
             low = (
-                found.low if domain.low_open and low == domain.low else low
+                domain.low + hair if hair or not domain.low_open else found.low
             )  # no room: the other side gives way
-            x.range = replace(found, low=low, scale=LINEAR if low <= 0 else found.scale)
-        elif not x.own_grid:
-            low = furthest - max(room, 1)
-            x.range = replace(found, low=math.floor(low) if domain.whole else low, scale=LINEAR)
-    if x.range is not found and found.grid:
-        grid = domain.steps(x.range.low, x.range.high)
-        x.range = replace(x.range, grid=tuple(sorted({*grid, *found.grid})))
+        low = math.floor(low) if domain.whole else low
+        keeps = low > 0 and math.isfinite(domain.low)
+        wider = replace(found, low=low, scale=found.scale if keeps else LINEAR)
+    grid = sorted({*domain.steps(wider.low, wider.high), *found.grid}) if found.grid else ()
+    return replace(x, range=replace(wider, grid=tuple(grid)))
 
 
-def _reach(x: Draft, top: float, above: bool) -> float:
+def _reach(x: Draft, above: bool) -> float:
     """The last value of the right side at which a strict relation still leaves x some room."""
-    if x.domain.whole or x.range.grid:
-        return top
-    span = 1e-2 * (x.range.high - x.range.low)
+    top = x.ends[1] if above else x.ends[0]
+    span = 0 if x.domain.whole or x.range.grid else 1e-2 * (x.range.high - x.range.low)
     return top - span if above else top + span
 
 
-def _extreme(link: Link, drafts: Mapping[str, Draft], base: Mapping[str, Any], highest: bool) -> float:
-    result = 1.0
-    for name in link.relation.names:
-        low, high = drafts[name].hull if name in drafts else (base[name], base[name])
-        result *= high if highest else low
-    return result
-
-
-def _cut_back(
-    link: Link, drafts: Mapping[str, Draft], base: Mapping[str, Any], limit: float, strict: bool, above: bool
-) -> None:
+def _cut_back(link: Link, drafts: Drafts, base: Values, limit: float, strict: bool, above: bool) -> Draft:
+    """The right side's searched factor, cut to where x can still follow."""
     free = [n for n in link.relation.names if n in drafts]
     others = math.prod(base[n] for n in link.relation.names if n not in drafts)
     if len(free) > 1 or others <= 0:
         raise SpaceError(f"{link.left}: {link} cannot be kept for every draw: fix one of {', '.join(free)}")
-    edge = limit / others if others != 1 else limit
-    target = drafts[free[0]]
-    if target.conditional and is_number(target.base):
-        fits = target.base <= edge if above else target.base >= edge
-        if not fits or (strict and target.base == edge):
-            raise SpaceError(f"{link.left}: {link} cannot hold while {target.name} is {short(target.base)}")
-    if above:
-        target.cut(link, high=edge, strict=strict)
-    else:
-        target.cut(link, low=edge, strict=strict)
+    edge, target = limit / others if others != 1 else limit, drafts[free[0]]
+    off = target.off
+    if off is not None and ((off > edge if above else off < edge) or (strict and off == edge)):
+        raise SpaceError(f"{link.left}: {link} cannot hold while {target.name} is {short(off)}")
+    low, high = (-math.inf, edge) if above else (edge, math.inf)
+    return cut(target, link, low, high, strict)
+
+
+def cut(draft: Draft, link: Link, low: float, high: float, strict: bool) -> Draft:
+    """The draft on one side of a value. Raises `SpaceError` when nothing is left."""
+    domain = draft.domain.narrowed(low, high, strict and low > -math.inf, strict and high < math.inf)
+    found = draft.range
+    grid = tuple(v for v in found.grid if domain.problem(v) is None)
+    left, right = max(found.low, domain.low), min(found.high, domain.high)
+    hair = 1e-3 * (right - left) if strict and not domain.whole else 0
+    left, right = left + hair if left == low else left, right - hair if right == high else right
+    if domain.empty or left > right or (found.grid and not grid):
+        inside = f"[{short(found.low)}, {short(found.high)}]"
+        what = f"{draft.name} is searched in {inside} and would have to be {domain}"
+        raise SpaceError(f"{link.left}: {link} cannot hold: {what}")
+    left, right = (grid[0], grid[-1]) if grid else (left, right)
+    return replace(draft, domain=domain, range=replace(found, low=left, high=right, grid=grid))
 
 
 def in_order(names: Iterable[str], needs: Mapping[str, Iterable[str]]) -> list[str]:
     """Those that others look at come first, otherwise as given. Raises `SpaceError` showing a cycle."""
-    names = list(names)
-    known, done, order = set(names), set(), []
-    for start in names:
-        stack: list[tuple[str, list[str]]] = [(start, sorted(n for n in needs.get(start, ()) if n in known))]
-        if start in done:
-            continue
-        while stack:
-            name, waiting = stack[-1]
-            trail = [n for n, _ in stack]
-            if not waiting:
-                stack.pop()
-                done.add(name)
-                order.append(name)
-                continue
-            following = waiting.pop(0)
-            if following in trail:
-                cycle = [*trail[trail.index(following) :], following]
-                raise SpaceError(f"{cycle[0]}: depends_on goes round in a circle: {' -> '.join(cycle)}")
-            if following not in done:
-                stack.append((following, sorted(n for n in needs.get(following, ()) if n in known)))
-    return order
+    known, order = set(names), dict[str, None]()
+    trail: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in trail:
+            cycle = [*trail[trail.index(name) :], name]
+            raise SpaceError(f"{cycle[0]}: depends_on goes round in a circle: {' -> '.join(cycle)}")
+        if name not in order:
+            trail.append(name)
+            for other in sorted(n for n in needs.get(name, ()) if n in known):
+                visit(other)
+            order[trail.pop()] = None
+
+    for name in names:
+        visit(name)
+    return list(order)

@@ -10,17 +10,17 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from automl.errors import SpaceError, did_you_mean
-from automl.space.conditions import Relation
-from automl.space.domain import is_number
+from automl.space.domain import Relation, is_number
 from automl.space.leaf import Leaf
 from automl.space.parameter import Parameter
 from automl.space.words import short
+from automl.spec import leaves, put
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class SearchSpace:
         """Every violation of a configuration, flat or nested, searched or not: unknown names, values that the schema
         forbids, relations that do not hold with the base spec under it. Empty when it is valid."""
         known = {leaf.name: leaf for leaf in self.leaves}
-        given = dict(flat(params, known))
+        given = {n: v for n, v in leaves(params, known=known) if v != {} or n in known}
         problems = []
         for name, value in given.items():
             if name not in known:
@@ -169,41 +169,9 @@ class SearchSpace:
     def apply(self, spec: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         """A new full spec: `spec` with the fixed leaves and `params` in it; `spec` is left as it is."""
         full = copy.deepcopy(dict(spec))
-        paths = {leaf.name: leaf.path for leaf in self.leaves}
         for name, value in [*self.fixed, *params.items()]:
-            _put(full, paths.get(name, tuple(name.split("."))), copy.deepcopy(value))
+            put(full, name, copy.deepcopy(value))
         return full
-
-
-def flat(node: Mapping[str, Any], known: Container[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of a configuration that may be nested; a mapping goes on unless it is a known leaf."""
-    for key, value in node.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and name not in known:
-            yield from flat(value, known, f"{name}.")
-        else:
-            yield name, value
-
-
-def _put(spec: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    """Set a leaf of a nested spec in place. `key[1]` is the second element of the list `key` where there is one."""
-    node: Any = spec
-    for key in path[:-1]:
-        node = node.setdefault(key, {})
-        if not isinstance(node, dict):
-            raise SpaceError(f"{'.'.join(path)}: '{key}' is a value in the spec, not a section")
-    last = path[-1]
-    base, _, index = last.partition("[")
-    listed = node.get(base)
-    if (
-        last not in node
-        and index[:-1].isdigit()
-        and isinstance(listed, list)
-        and int(index[:-1]) < len(listed)
-    ):
-        listed[int(index[:-1])] = value
-    else:
-        node[last] = value
 
 
 def to_record(space: SearchSpace) -> dict[str, Any]:

@@ -14,7 +14,7 @@ search:                        {dotted or nested name: entry}
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -26,6 +26,7 @@ from automl.space.schema import Schema
 from automl.space.words import as_bool, as_number, short
 
 ENTRY_KEYS = ("valid_min", "valid_max", "valid_options", "option_weights", "log")
+_SCALES = {"": None, "log": True, "linear": False, "lin": False}
 _UNSET = object()
 
 
@@ -50,6 +51,9 @@ class Wish:
     def narrows(self) -> bool:
         return self.low is not None or self.high is not None or bool(self.options)
 
+    def error(self, text: str) -> SpaceError:
+        return SpaceError(f"{self.source}: {text}")
+
 
 def read_wishes(
     schema: Schema,
@@ -59,12 +63,10 @@ def read_wishes(
 ) -> dict[str, Wish]:
     """Every request by parameter; the command line wins over the block. Raises `SpaceError` for a name the schema
     does not have, a value outside the schema, or a parameter both tuned and fixed."""
-    wishes: dict[str, Wish] = {}
-    for name, wish in _block_wishes(schema, search):
-        wishes[name] = wish
+    wishes = dict(_block_wishes(schema, search))
     tuned = dict(_tune_wish(schema, text) for text in _texts(tune, "--tune"))
     if isinstance(fix, Mapping):
-        fixed = dict(_fix_value_wish(schema, name, value) for name, value in fix.items())
+        fixed = dict(_fixed_wish(schema, name, value, f"--fix {name}") for name, value in fix.items())
     else:
         fixed = dict(_fix_wish(schema, text) for text in _texts(fix, "--fix"))
     clash = sorted(set(tuned) & set(fixed))
@@ -79,92 +81,66 @@ def _texts(texts: Sequence[str], what: str) -> list[str]:
     return list(texts)
 
 
-def _known(schema: Schema, name: str, source: str) -> str:
-    name = name.strip()
-    if name in schema:
-        return name
-    if name in schema.sections:
-        raise SpaceError(f"{source}: '{name}' is a section, name one of its parameters")
-    same_last = [n for n in schema if n.rsplit(".", 1)[-1] == name]
-    hint = f"; did you mean '{same_last[0]}'?" if len(same_last) == 1 else did_you_mean(name, schema)
-    raise SpaceError(f"{source}: the schema has no parameter '{name}'{hint}")
-
-
 def _tune_wish(schema: Schema, text: str) -> tuple[str, Wish]:
     source = f"--tune {text}"
     name, sign, right = text.partition("=")
-    name = _known(schema, name, source)
+    name = schema.known(name, source)
     leaf = schema.leaf(name)
     if not sign:
         return name, Wish(source)
     parts = [part.strip() for part in right.split(":")]
     if len(parts) in (2, 3) and all(_is_numeric(part) for part in parts[:2]):
-        return name, _range_wish(leaf, parts, source)
+        scale = parts[2].lower() if len(parts) == 3 else ""
+        if scale not in _SCALES:
+            raise SpaceError(f"{source}: the scale must be log or linear, but got '{parts[2]}'")
+        return name, _range_wish(leaf, [float(parts[0]), float(parts[1])], _SCALES[scale], source)
     if any(mark in right for mark in "[{,") or leaf.kind in ("bool", "choice", "text"):
-        return name, _options_wish(leaf, _yaml_list(right, source), source)
+        return name, _options_wish(
+            leaf, _yaml(f"[{right}]", right, source, "values must be YAML, separated by commas"), source
+        )
     raise SpaceError(f"{source}: must be NAME, NAME=low:high[:log] or NAME=a,b,c (--fix sets one value)")
 
 
 def _is_numeric(text: str) -> bool:
     try:
-        float(text)
+        return float(text) is not None
     except ValueError:
         return False
-    return True
 
 
-def _range_wish(leaf: Leaf, parts: list[str], source: str) -> Wish:
-    scale = parts[2].lower() if len(parts) == 3 else ""
-    if scale not in ("", "log", "linear", "lin"):
-        raise SpaceError(f"{source}: the scale must be log or linear, but got '{parts[2]}'")
-    low, high = float(parts[0]), float(parts[1])
-    log = None if not scale else scale == "log"
-    return checked(leaf, Wish(source, low=low, high=high, log=log))
-
-
-def checked(leaf: Leaf, wish: Wish) -> Wish:
-    """The wish with its ends in the leaf's type. Raises `SpaceError` when it leaves the schema."""
-    if leaf.kind not in ("int", "float", "list", "ordered"):
-        raise SpaceError(f"{wish.source}: {leaf.name} is of type {leaf.word or leaf.kind}, it has no range")
-    if leaf.kind == "list":
-        return wish
-    ends: list[float | None] = []
-    for end in (wish.low, wish.high):
-        if end is None:
-            ends.append(None)
-            continue
-        if not is_number(end):
-            raise SpaceError(f"{wish.source}: an end of the range must be a finite number, but got {end!r}")
-        end = coerced(end, leaf.kind)
-        _inside(leaf, end, wish.source)
-        ends.append(end)
-    low, high = ends
-    if low is not None and high is not None and low >= high:
-        raise SpaceError(f"{wish.source}: low must be < high, but got {short(low)} and {short(high)}")
-    if wish.log and low is not None and low <= 0:
-        raise SpaceError(f"{wish.source}: a log scale needs low > 0, but got {short(low)}")
-    return replace(wish, low=low, high=high)
-
-
-def _inside(leaf: Leaf, end: float, source: str) -> None:
-    """An end may be any number between the schema's bounds; steps and open ends are kept when drawing."""
-    domain = leaf.domain
-    if domain is None:
-        return
-    if domain.whole and end != int(end):
-        raise SpaceError(f"{source}: {leaf.name} must be {domain}, but got {end!r}")
-    if not domain.low <= end <= domain.high:
-        raise SpaceError(f"{source}: {leaf.name} must be {domain}, but got {short(end)}")
-
-
-def _yaml_list(text: str, source: str) -> list[Any]:
+def _yaml(text: str, written: str, source: str, must: str) -> Any:
     try:
-        values = yaml.safe_load(f"[{text}]")
+        return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise SpaceError(
-            f"{source}: the values must be YAML, separated by commas, but got '{text}'"
-        ) from None
-    return list(values or [])
+        raise SpaceError(f"{source}: the {must}, but got '{written}'") from None
+
+
+def _range_wish(leaf: Leaf, ends: list[Any], log: bool | None, source: str) -> Wish:
+    """A range with its ends in the leaf's type. Raises `SpaceError` when it leaves the schema."""
+    if leaf.kind not in ("int", "float", "list", "ordered"):
+        raise SpaceError(f"{source}: {leaf.name} is of type {leaf.word or leaf.kind}, it has no range")
+    if leaf.kind == "list":
+        return Wish(source, low=ends[0], high=ends[1], log=log)
+    low, high = (_inside(leaf, end, source) for end in ends)
+    if low is not None and high is not None and low >= high:
+        raise SpaceError(f"{source}: low must be < high, but got {short(low)} and {short(high)}")
+    if log and low is not None and low <= 0:
+        raise SpaceError(f"{source}: a log scale needs low > 0, but got {short(low)}")
+    return Wish(source, low=low, high=high, log=log)
+
+
+def _inside(leaf: Leaf, end: Any, source: str) -> float | None:
+    """An end may be any number between the schema's bounds; steps and open ends are kept when drawing."""
+    if end is None:
+        return None
+    if not is_number(end):
+        raise SpaceError(f"{source}: an end of the range must be a finite number, but got {end!r}")
+    end, domain = coerced(end, leaf.kind), leaf.domain
+    if domain and domain.whole and end != int(end):
+        raise SpaceError(f"{source}: {leaf.name} must be {domain}, but got {end!r}")
+    if domain and not domain.low <= end <= domain.high:
+        raise SpaceError(f"{source}: {leaf.name} must be {domain}, but got {short(end)}")
+    return end
 
 
 def _options_wish(leaf: Leaf, raw: Any, source: str, weights: Any = None) -> Wish:
@@ -172,54 +148,42 @@ def _options_wish(leaf: Leaf, raw: Any, source: str, weights: Any = None) -> Wis
         raise SpaceError(f"{source}: the options must be a list of values, but got {raw!r}")
     options: list[Any] = []
     for value in raw:
-        value = _typed(leaf, value)
-        wrong = leaf.problem(value)
-        if wrong:
-            raise SpaceError(f"{source}: {leaf.name} {wrong}")
+        value = _valid(leaf, value, source)
         if value in options:
             raise SpaceError(f"{source}: {value!r} is there twice")
         options.append(value)
     if len(options) < 2:
-        raise SpaceError(
-            f"{source}: a search needs two values or more (--fix {leaf.name}={short(options[0])} sets one)"
-        )
+        hint = f"--fix {leaf.name}={short(options[0])} sets one"
+        raise SpaceError(f"{source}: a search needs two values or more ({hint})")
     shares = () if weights is None else checked_weights(weights, len(options), source)
     return Wish(source, options=tuple(options), weights=shares)
 
 
-def _typed(leaf: Leaf, value: Any) -> Any:
-    """YAML's reading of a value in the leaf's type: text stays text ("1e-4" of a float is a number)."""
+def _valid(leaf: Leaf, value: Any, source: str) -> Any:
+    """YAML's reading of a value in the leaf's type: text stays text, "1e-4" of a float is a number."""
     if leaf.kind in ("text", "choice") and not isinstance(value, (str, bool)) and value is not None:
-        as_text = str(value)
-        return as_text if leaf.problem(value) and leaf.problem(as_text) is None else value
-    return leaf.typed(value)
+        value = str(value) if leaf.problem(value) and leaf.problem(str(value)) is None else value
+    else:
+        value = leaf.typed(value)
+    wrong = leaf.problem(value)
+    if wrong:
+        raise SpaceError(f"{source}: {leaf.name} {wrong}")
+    return value
 
 
 def _fix_wish(schema: Schema, text: str) -> tuple[str, Wish]:
     source = f"--fix {text}"
     name, sign, right = text.partition("=")
-    name = _known(schema, name, source)
     if not sign:
-        return name, Wish(source, fixed=True)
-    try:
-        value = yaml.safe_load(right) if right else ""
-    except yaml.YAMLError:
-        raise SpaceError(f"{source}: the value must be YAML, but got '{right}'") from None
+        return schema.known(name, source), Wish(source, fixed=True)
+    schema.known(name, source)
+    value = _yaml(right, right, source, "value must be YAML") if right else ""
     return _fixed_wish(schema, name, value, source)
 
 
-def _fix_value_wish(schema: Schema, name: str, value: Any) -> tuple[str, Wish]:
-    source = f"--fix {name}"
-    return _fixed_wish(schema, _known(schema, name, source), value, source)
-
-
 def _fixed_wish(schema: Schema, name: str, value: Any, source: str) -> tuple[str, Wish]:
-    leaf = schema.leaf(name)
-    value = _typed(leaf, value)
-    wrong = leaf.problem(value)
-    if wrong:
-        raise SpaceError(f"{source}: {name} {wrong}")
-    return name, Wish(source, fixed=True, value=value)
+    name = schema.known(name, source)
+    return name, Wish(source, fixed=True, value=_valid(schema.leaf(name), value, source))
 
 
 def _block_wishes(schema: Schema, block: Mapping[str, Any] | None) -> Iterator[tuple[str, Wish]]:
@@ -229,42 +193,35 @@ def _block_wishes(schema: Schema, block: Mapping[str, Any] | None) -> Iterator[t
         raise SpaceError(f"search: must be a mapping of parameters, but got {block!r}")
     for name, entry in _entries(block, ""):
         source = f"search: {name}"
-        name = _known(schema, name, source)
+        name = schema.known(name, source)
         yield name, _entry_wish(schema.leaf(name), entry, source)
 
 
 def _entries(block: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     """(dotted name, entry); a mapping none of whose keys is an entry's is a section."""
     for key, value in block.items():
-        name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value and not any(k in ENTRY_KEYS for k in value):
-            yield from _entries(value, f"{name}.")
+            yield from _entries(value, f"{prefix}{key}.")
         else:
-            yield name, value
+            yield f"{prefix}{key}", value
 
 
 def _entry_wish(leaf: Leaf, entry: Any, source: str) -> Wish:
-    if entry is None or entry is True or entry == {}:
-        return Wish(source)
-    if entry is False:
-        return Wish(source, fixed=True)
+    if entry is None or isinstance(entry, bool) or entry == {}:
+        return Wish(source, fixed=entry is False)
     if not isinstance(entry, Mapping):
-        raise SpaceError(
-            f"{source} must be a mapping of {', '.join(ENTRY_KEYS)}, or true or false, but got {entry!r}"
-        )
+        keys = ", ".join(ENTRY_KEYS)
+        raise SpaceError(f"{source} must be a mapping of {keys}, or true or false, but got {entry!r}")
     for key in entry:
         if key not in ENTRY_KEYS:
             raise SpaceError(f"{source}: unknown key '{key}'{did_you_mean(str(key), ENTRY_KEYS)}")
-    log = as_bool(entry.get("log"), source, "log")
+    log, weights = as_bool(entry.get("log"), source, "log"), entry.get("option_weights")
     if entry.get("valid_options") is not None:
-        return _options_wish(leaf, entry["valid_options"], source, entry.get("option_weights"))
-    weights = entry.get("option_weights")
+        return _options_wish(leaf, entry["valid_options"], source, weights)
     if weights is not None:
         return Wish(source, weights=checked_weights(weights, len(leaf.choices), source))
     ends = [_end(entry.get(key), source, key) for key in ("valid_min", "valid_max")]
-    if ends == [None, None] and log is None:
-        return Wish(source)
-    return checked(leaf, Wish(source, low=ends[0], high=ends[1], log=log))
+    return Wish(source) if ends == [None, None] and log is None else _range_wish(leaf, ends, log, source)
 
 
 def _end(raw: Any, source: str, key: str) -> Any:
