@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from automl import secret_leaves, spec
 from automl.bundle import ModelBundle, Stage
 from automl.errors import AutoMLError
+from automl.machine import visible_gpus
 from automl.metric import Metric
 from automl.provenance import sha256, versions
 from automl.rundir import RunDir, write_json, write_yaml
-from automl.stages import StageResult, run_stage
+from automl.stages import StageResult, run_package, run_stage
 from automl.study import Best, Study
 from automl.trials import Trials, choose_winner
 
@@ -57,11 +58,7 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
     write_yaml(run.best / "train.yaml", _for_retraining(plan, trained, run.best))
     _write_provenance(plan, winner, checkpoint, run, figures)
     default = default_result(study)
-    results = []
-    for stage, name, folder in _stages(plan, trials, winner, default):
-        progress.note(f"{name} ...")
-        results.append(run_stage(plan.bundle, stage, name, folder / f"{stage.name}.yaml", plan.machine.gpus))
-    _package(plan, run.best, {f"{plan.metric.name} of trial {winner.number}": winner.value}, progress)
+    results = _run_stages(plan, _stages(plan, trials, winner, default), run.best, progress)
     following = plan.bundle.next_command(run.best) if checkpoint else f"ls {shlex.quote(str(run.best))}"
     outcome = Outcome(
         run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
@@ -69,6 +66,19 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
     )  # fmt: skip
     write_json(run.root / "outcome.json", asdict(outcome))
     return outcome
+
+
+def _run_stages(
+    plan: Plan, stages: list[tuple[Stage, str, Path]], best: Path, progress: Progress
+) -> list[StageResult]:
+    gpus = plan.machine.gpus or (visible_gpus() if plan.machine.gpus_per_trial else ())
+    results = []
+    for stage, name, folder in stages:
+        progress.note(f"{name} ...")
+        results.append(run_stage(plan.bundle, stage, name, folder / f"{stage.name}.yaml", gpus))
+    if any(result.ok for result in results) and (packed := run_package(plan.bundle, best)):
+        results.append(packed)
+    return results
 
 
 def default_result(study: Study) -> Best | None:
@@ -144,17 +154,6 @@ def _stages(plan: Plan, trials: Trials, winner: Best, default: Best | None) -> l
             write_yaml(folder / f"{stage.name}.yaml", full)
             found.append((stage, f"{stage.name}_of_default", folder))
     return found
-
-
-def _package(plan: Plan, folder: Path, figures: dict[str, Any], progress: Progress) -> None:
-    """What the model adds for whoever is given the folder. Its failure is told; the winner is there all the same."""
-    write = plan.bundle.call("package")
-    if write is None:
-        return
-    try:
-        write(folder, figures)
-    except Exception as error:
-        progress.note(f"package: {error}")
 
 
 def _copied(source: Path, folder: Path, slim: Callable[[Path, Path], Any] | None = None) -> Path:

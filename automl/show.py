@@ -246,7 +246,9 @@ def _stopped(console: Console) -> None:
 def _stage_text(stage: StageResult) -> str:
     if figures := stage.figures():
         return figures
-    return stage.message if stage.ok else f"{stage.message}\n      later: {stage.command}"
+    if stage.ok or not stage.command:
+        return stage.message
+    return f"{stage.message}\n      later: {stage.command}"
 
 
 def _read(root: Path) -> tuple[dict[str, Any], Study | None]:

@@ -57,31 +57,53 @@ def run_stage(
     folder = spec_path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     log, began_at = folder / "log.txt", size_of(folder / "log.txt")
-    ended = _run(bundle, stage.name, spec_path, folder, gpus)
+    ended = _run(bundle, folder, gpus, str(spec_path), command=bundle.command(stage.name, str(spec_path)))
     last = last_line(log, began_at).removeprefix("error: ")
     if ended.code == NOT_RUNNABLE:
         return StageResult(name, False, f"not run: {last}", shown)
     if ended.code != 0:
         return StageResult(name, False, f"failed ({ended.reason}); log: {log}", shown, failed=True)
-    metrics = json.loads(figures.read_text()) if figures.exists() else {}
-    return StageResult(name, True, last or "done", shown, metrics, stage.shows)
+    return StageResult(name, True, last or "done", shown, _read(figures), stage.shows)
 
 
-def _run(bundle: ModelBundle, action: str, spec_path: Path, folder: Path, gpus: Sequence[int | str]) -> Exit:
+def run_package(bundle: ModelBundle, best: Path) -> StageResult | None:
+    """Let the model make a product of the folder `best` (`entry_points.package`, called with it): what a person who has
+    nothing but that folder needs. None when the model has no such entry; exit code 2 says that something it needs was
+    not made."""
+    entry = bundle.entry("package")
+    if entry is None:
+        return None
+    folder = best / "package"
+    folder.mkdir(parents=True, exist_ok=True)
+    log, began_at = folder / "log.txt", size_of(folder / "log.txt")
+    ended = _run(bundle, folder, (), str(best), entry=entry)
+    last = last_line(log, began_at)
+    if ended.code in (2, NOT_RUNNABLE):
+        return StageResult("package", False, f"not run: {last}", "")
+    if ended.code != 0:
+        return StageResult("package", False, f"failed ({ended.reason}); log: {log}", "", failed=True)
+    return StageResult("package", True, last or "done", "")
+
+
+def _run(bundle: ModelBundle, folder: Path, gpus: Sequence[int | str], argument: str, **what: Any) -> Exit:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with start_fork_server(()) as server:
         server.wait_ready()
         job = TrialJob(
-            number=0,
-            trial_dir=str(folder),
-            spec_path=str(spec_path),
-            command=bundle.command(action, str(spec_path)),
-            num_gpus=len(gpus),
-            cpus=cores,
-            env=bundle.trial_env(str(folder)),
-        )
+            number=0, trial_dir=str(folder), spec_path=argument, num_gpus=len(gpus), cpus=cores,
+            env=bundle.trial_env(str(folder)), **what,
+        )  # fmt: skip
         trial = TrialProcess(job, server, gpus)
         while True:
             for event in trial.poll(1.0):
                 if isinstance(event, Exit):
                     return event
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """An action's metrics.json; empty when it wrote none that can be read."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -131,6 +131,26 @@ def test_a_stage_that_breaks_is_a_failure_and_the_rest_is_there(tmp_path: Path) 
     assert (tmp_path / "run" / "best" / "provenance.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("body", "ok", "failed", "message"),
+    [
+        ("open(os.path.join(folder, 'page'), 'w').write('made'); print('wrote a page')", True, False, "wrote a page"),
+        ("error = Exception('net.bin is missing'); error.exit_code = 2; raise error", False, False, "not run: net.bin is missing"),
+        ("raise ValueError('broke')", False, True, "ValueError: broke"),
+    ],
+)  # fmt: skip
+def test_the_folder_of_the_winner_is_made_a_product_by_the_model(
+    tmp_path: Path, body: str, ok: bool, failed: bool, message: str
+) -> None:
+    model = shell_trainer(tmp_path / "model", entry_points={"package": "product:make"})
+    (model / "product.py").write_text(f"import os\ndef make(folder):\n    {body}\n")
+    outcome, _ = searched(model, tmp_path / "run", trials=1)
+    packed = outcome.stages[-1]
+    assert (packed.name, packed.ok, packed.failed) == ("package", ok, failed)
+    assert message in packed.message
+    assert (tmp_path / "run" / "best" / "page").exists() == ok
+
+
 def test_what_never_reports_the_metric_says_what_it_reports(tmp_path: Path) -> None:
     model = shell_trainer(tmp_path / "model", metrics={"val_x": "maximize"})
     with pytest.raises(Exception, match="it reported no 'val_x'; its lines have checkpoint, epoch, score"):

@@ -71,7 +71,12 @@ def test_skill_info_names_only_what_exists() -> None:
     assert list(info["actions"]) == ["train", "quantize", "evaluate", "export", "gen_trt_engine", "inference"]
     for roles in info["spec_params"].values():
         assert set(roles) <= names
-    assert set(info["spec_shorthand_keys"].values()) <= names
+    assert set(info["spec_shorthand_keys"].values()) | set(info["options"].values()) <= names
+    assert {info["epochs_key"], info["batch_key"], info["gpu_spec_key"], *info["cpu_when"]} <= names
+    assert all(key in names or "_file" in key for key in info["files"] if "." in key)
+    assert {need for stage in info["stages"].values() for need in stage.get("needs", ())} <= {
+        f"{n}.json_file" for n in names
+    }
     for target in info["entry_points"].values():
         for entry in target if isinstance(target, list) else [target]:
             module, _, _ = entry.partition(":")
