@@ -12,7 +12,7 @@ from automl.errors import UserError, did_you_mean
 from automl.metric import DIRECTIONS
 
 KINDS: dict[type, tuple[str, str]] = {
-    dict: ("a mapping", "metrics copies files stages options entry_points spec_params spec_shorthand_keys cpu_when"),
+    dict: ("a mapping", "metrics figures copies files stages options entry_points spec_params spec_shorthand_keys cpu_when"),
     list: ("a list", "finite carries packages"),
     str: ("text", "network_arch epochs_key batch_key samples checkpoint_glob next gpu_spec_key"),
 }  # fmt: skip
@@ -30,6 +30,12 @@ def load(root: Path) -> dict[str, Any]:
     skill = {key: value for key, value in spec.load(path).items() if value is not None}
     if problems := [*_kinds(skill), *_actions(skill)]:
         raise UserError("\n".join(f"{path}: {problem}" for problem in problems))
+    for name in INNER.keys() - {
+        "files",
+        "stages",
+    }:  # null says something there; elsewhere it is as good as nothing
+        if name in skill:
+            skill[name] = {key: value for key, value in skill[name].items() if value is not None}
     return skill
 
 

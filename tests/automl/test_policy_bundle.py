@@ -93,7 +93,7 @@ ODD = st.sampled_from(
 KEYS = sorted({name for _, names in skill.KINDS.values() for name in names.split()} | {"actions"})
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(KEYS), ODD, max_size=3), ODD)
 def test_a_skill_info_of_any_shape_is_taken_or_refused_in_words(
     tmp_path: Path, odd: dict[str, object], train: object
