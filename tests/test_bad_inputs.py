@@ -107,7 +107,8 @@ def test_a_mistake_is_one_message_and_exit_code_2(
         (["resume", "{tmp}"], "not a run folder"),
         (["report", "{tmp}/none"], "not a run folder"),
         (["dashboard", "{tmp}"], "not a run folder"),
-        (["run", "--data", "{tmp}/none", "--executor", "slurm"], "no such folder"),
+        (["run", "--data", "{tmp}/none"], "no such folder"),
+        (["run", "--data", "{tmp}/none", "--executor", "slurm"], "--executor must be ray or local"),
     ],
 )
 def test_run_folders_that_are_none(
