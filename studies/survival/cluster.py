@@ -104,8 +104,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def trials(folder: Path) -> dict[str, Any]:
-    """What the trials' own files say: how many are whole, epochs told twice, restarted; how many trials each GPU had on
-    average between its first and its last (1: always in use), and how many there were at once."""
+    """What the trials' own files say: how many are whole, epochs told twice, restarted; how many trials each GPU had, and
+    on average while there were trials to start (1: always in use), and how many there were at once."""
     spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
     whole = twice = restarted = 0
     for trial in sorted((folder / "run/trials").glob("*")):
@@ -117,15 +117,26 @@ def trials(folder: Path) -> dict[str, Any]:
         for a, b in itertools.pairwise(times):
             if a["what"] == "start" and b["what"] == "end":
                 spans[a["gpu"]].append((a["at"], b["at"]))
+    begins = min((a for found in spans.values() for a, _ in found), default=0.0)
+    last_begin = max((a for found in spans.values() for a, _ in found), default=1.0)
     used = {
-        gpu: round(sum(b - a for a, b in found) / (max(b for _, b in found) - min(a for a, _ in found)), 3)
+        gpu: round(sum(max(0.0, min(b, last_begin) - a) for a, b in found) / (last_begin - begins), 3)
         for gpu, found in sorted(spans.items())
     }
-    moments = [moment for found in spans.values() for moment, _ in found]
-    at_once = max(
-        (sum(a <= moment < b for found in spans.values() for a, b in found) for moment in moments), default=0
-    )
-    return {"whole": whole, "epochs_twice": twice, "restarted": restarted, "used": used, "at_once": at_once}
+    counts = {gpu: len(found) for gpu, found in sorted(spans.items())}
+    timeline = {
+        gpu: [(round(a - begins, 2), round(b - begins, 2)) for a, b in found]
+        for gpu, found in sorted(spans.items())
+    }
+    print(timeline, file=sys.stderr)
+    return {
+        "whole": whole,
+        "epochs_twice": twice,
+        "restarted": restarted,
+        "trials_on": counts,
+        "used": used,
+        "at_once": at_once,
+    }
 
 
 class TwoMachines:
