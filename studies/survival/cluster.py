@@ -13,6 +13,7 @@ import random
 import shlex
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
-EPOCHS, EPOCH_S = 4, 4.0
+EPOCHS, EPOCH_S = 4, 10.0
 TRAINER = """
     import json, os, pathlib, sys, time, yaml
     spec = yaml.safe_load(open(sys.argv[1]))
@@ -117,25 +118,24 @@ def trials(folder: Path) -> dict[str, Any]:
         for a, b in itertools.pairwise(times):
             if a["what"] == "start" and b["what"] == "end":
                 spans[a["gpu"]].append((a["at"], b["at"]))
-    begins = min((a for found in spans.values() for a, _ in found), default=0.0)
-    last_begin = max((a for found in spans.values() for a, _ in found), default=1.0)
+    everything = [span for found in spans.values() for span in found]
+    begins, last_begin = (
+        min((a for a, _ in everything), default=0.0),
+        max((a for a, _ in everything), default=1.0),
+    )
     used = {
         gpu: round(sum(max(0.0, min(b, last_begin) - a) for a, b in found) / (last_begin - begins), 3)
         for gpu, found in sorted(spans.items())
     }
-    counts = {gpu: len(found) for gpu, found in sorted(spans.items())}
-    timeline = {
-        gpu: [(round(a - begins, 2), round(b - begins, 2)) for a, b in found]
-        for gpu, found in sorted(spans.items())
-    }
-    print(timeline, file=sys.stderr)
+    gaps = [b[0] - a[1] for found in spans.values() for a, b in itertools.pairwise(sorted(found))]
     return {
         "whole": whole,
         "epochs_twice": twice,
         "restarted": restarted,
-        "trials_on": counts,
+        "trials_on": {gpu: len(found) for gpu, found in sorted(spans.items())},
         "used": used,
-        "at_once": at_once,
+        "between_two_s": round(statistics.median(gaps), 2) if gaps else None,
+        "at_once": max((sum(a <= moment < b for a, b in everything) for moment, _ in everything), default=0),
     }
 
 
@@ -171,7 +171,7 @@ def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
     }
 
 
-def spread(folder: Path, count: int = 24) -> dict[str, Any]:
+def spread(folder: Path, count: int = 20) -> dict[str, Any]:
     """Trials on both machines: the share of time that each GPU is in use, by the trials' own times."""
     machines = TwoMachines()
     try:
