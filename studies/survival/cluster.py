@@ -105,8 +105,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def trials(folder: Path) -> dict[str, Any]:
-    """What the trials' own files say: how many are whole, epochs told twice, restarted; how many trials each GPU had, and
-    on average while there were trials to start (1: always in use), and how many there were at once."""
+    """What the trials' own files say: how many are whole, epochs told twice, restarted; how many trials each GPU
+    had, and on average while there were trials to start (1: always in use), and how many there were at once."""
     spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
     whole = twice = restarted = 0
     for trial in sorted((folder / "run/trials").glob("*")):
