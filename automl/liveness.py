@@ -1,7 +1,8 @@
 """Whether a trial still does something, by the files it writes, and what it says of itself meanwhile.
 
 A trainer that can say so writes a JSON object of numbers to `heartbeat` in its folder, whole (a new file, renamed),
-every few seconds while it gets on: {"epoch": 3, "step": 1200, "loss": 0.61, "eta_s": 840}. Any name will do.
+every few seconds while it gets on: {"epoch": 3, "step": 40, "steps": 120, "loss": 0.61, "images_per_s": 8.1,
+"eta_s": 840}. Any name will do.
 """
 
 from __future__ import annotations

@@ -36,8 +36,9 @@ def find_machine(
     Raises `UserError` for a training on several machines, GPUs that are not there, shares that cannot be.
     """
     _check_nodes(base, model)
-    if request.cpus_per_trial is not None and request.cpus_per_trial <= 0:
-        raise UserError(f"--cpus-per-trial must be above 0, but got {request.cpus_per_trial:g}")
+    cpus = request.cpus_per_trial
+    if cpus is not None and not (0 < cpus < 1 or (cpus > 0 and cpus % 1 == 0)):
+        raise UserError(f"--cpus-per-trial must be a whole number or a share below 1, but got {cpus:g}")
     wanted = 0 if model.wants_cpu(base) else _gpus_per_trial(request, base, model)
     ids = _ids(base, sources, model, wanted)
     if request.ray_address:
@@ -55,7 +56,7 @@ def find_machine(
         else []
     )
     at_a_time = request.concurrency or int(len(gpus) * _on_one(wanted) if wanted < 1 else len(gpus) // wanted)
-    cpus = request.cpus_per_trial or max(1, cores() // at_a_time)
+    cpus = request.cpus_per_trial or _share_of_cores(at_a_time)
     return Machine(gpus, wanted, cpus, at_a_time), notes
 
 
@@ -73,7 +74,12 @@ def _cores(request: RunRequest) -> Machine:
     """Trials on CPUs: one with all cores, unless it is said otherwise."""
     asked = request.cpus_per_trial
     at_a_time = request.concurrency or (max(1, int(cores() / asked)) if asked else 1)
-    return Machine((), 0, asked or max(1, cores() // at_a_time), at_a_time)
+    return Machine((), 0, asked or _share_of_cores(at_a_time), at_a_time)
+
+
+def _share_of_cores(at_a_time: int) -> float:
+    """Whole cores, as Ray wants them, where there is one for each."""
+    return cores() // at_a_time or cores() / at_a_time
 
 
 def _on_one(share: float) -> int:

@@ -18,10 +18,10 @@ BEAT_S = 5.0  # between two beats at least
 
 
 class Heartbeat(pl.Callback):
-    """Writes {"epoch", "step", "batch", "batches", "validating", "loss", "images_s", "eta_s", "memory_mb"}: the epoch
-    and its batches (of training, or of validation when `validating` is 1) from 0, optimizer steps, the last batch's
-    loss, images a second since the last beat, seconds left of the training, the most memory taken so far (of the GPU,
-    or of the process on a CPU). It beats only when a batch is done: a training that hangs falls silent."""
+    """Writes {"epoch", "step", "steps", "loss", "images_per_s", "memory_mb", "eta_s", "validating"}: the epoch from 0,
+    optimizer steps done and of the whole training, the last batch's loss, images a second since the last beat, the most
+    memory taken so far (of the GPU, or of the process on a CPU), seconds left of the training, and during a validation
+    the share of it that is done (0-1). It beats only when a batch is done: a training that hangs falls silent."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.path, self.clock = folder / "heartbeat", clock
@@ -30,14 +30,14 @@ class Heartbeat(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._began_at, self._began_with = self.clock(), trainer.current_epoch * self._batches(trainer)
-        self._write(trainer, 0, self._batches(trainer), None)
+        self._write(trainer, 0)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._images += len(batch[0])
         if self._due():
-            self._write(trainer, batch_idx + 1, self._batches(trainer), outputs["loss"])
+            self._write(trainer, batch_idx + 1, loss=float(outputs["loss"]))
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
@@ -45,7 +45,8 @@ class Heartbeat(pl.Callback):
     ) -> None:  # fmt: skip
         self._images += len(batch[0])
         if self._due():
-            self._write(trainer, batch_idx + 1, int(sum(trainer.num_val_batches)), None, validating=True)
+            share = (batch_idx + 1) / sum(trainer.num_val_batches)
+            self._write(trainer, self._batches(trainer), validating=round(share, 3))
 
     def _due(self) -> bool:
         return self.clock() - self._beat_at >= BEAT_S
@@ -55,13 +56,9 @@ class Heartbeat(pl.Callback):
         return int(trainer.num_training_batches)
 
     def _write(
-        self,
-        trainer: pl.Trainer,
-        batch: int,
-        batches: int,
-        loss: torch.Tensor | None,
-        validating: bool = False,
+        self, trainer: pl.Trainer, batch: int, loss: float | None = None, validating: float | None = None
     ) -> None:
+        """`batch`: of the epoch's training batches, so many are done."""
         now, images = self.clock(), self._images
         pause_s, self._beat_at, self._images = now - self._beat_at, now, 0
         if not trainer.is_global_zero:
@@ -69,22 +66,24 @@ class Heartbeat(pl.Callback):
         reading = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
-            "batch": batch,
-            "batches": batches,
-            "validating": int(validating),
-            "loss": None if loss is None else float(loss),
-            "images_s": round(images / pause_s, 2) if images else None,
-            "eta_s": self._eta_s(trainer, self._batches(trainer) if validating else batch, now),
+            "steps": self._whole(trainer) // trainer.accumulate_grad_batches,
+            "loss": loss,
+            "images_per_s": round(images / pause_s, 2) if images else None,
             "memory_mb": round(_memory_bytes() / 2**20),
+            "eta_s": self._eta_s(trainer, batch, now),
+            "validating": validating,
         }
         temporary = self.path.with_name(f".heartbeat.{os.getpid()}")
         with contextlib.suppress(OSError):  # on a full disk the next checkpoint will say so
             temporary.write_text(json.dumps(reading))
             temporary.replace(self.path)
 
+    def _whole(self, trainer: pl.Trainer) -> int:
+        return (trainer.max_epochs or 0) * self._batches(trainer)
+
     def _eta_s(self, trainer: pl.Trainer, batch: int, now: float) -> float | None:
         """By the pace since the start, validations included."""
-        whole = (trainer.max_epochs or 0) * self._batches(trainer)
+        whole = self._whole(trainer)
         done = min(whole, trainer.current_epoch * self._batches(trainer) + batch)
         since = done - self._began_with
         return round((now - self._began_at) / since * (whole - done), 1) if since > 0 else None

@@ -13,6 +13,7 @@ import random
 import shlex
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
-EPOCHS, EPOCH_S = 4, 4.0
+EPOCHS, EPOCH_S = 4, 10.0
 TRAINER = """
     import json, os, pathlib, sys, time, yaml
     spec = yaml.safe_load(open(sys.argv[1]))
@@ -104,8 +105,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def trials(folder: Path) -> dict[str, Any]:
-    """What the trials' own files say: how many are whole, epochs told twice, restarted; how many trials each GPU had on
-    average between its first and its last (1: always in use), and how many there were at once."""
+    """What the trials' own files say: how many are whole, epochs told twice, restarted; how many trials each GPU
+    had, and on average while there were trials to start (1: always in use), and how many there were at once."""
     spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
     whole = twice = restarted = 0
     for trial in sorted((folder / "run/trials").glob("*")):
@@ -117,15 +118,25 @@ def trials(folder: Path) -> dict[str, Any]:
         for a, b in itertools.pairwise(times):
             if a["what"] == "start" and b["what"] == "end":
                 spans[a["gpu"]].append((a["at"], b["at"]))
+    everything = [span for found in spans.values() for span in found]
+    begins, last_begin = (
+        min((a for a, _ in everything), default=0.0),
+        max((a for a, _ in everything), default=1.0),
+    )
     used = {
-        gpu: round(sum(b - a for a, b in found) / (max(b for _, b in found) - min(a for a, _ in found)), 3)
+        gpu: round(sum(max(0.0, min(b, last_begin) - a) for a, b in found) / (last_begin - begins), 3)
         for gpu, found in sorted(spans.items())
     }
-    moments = [moment for found in spans.values() for moment, _ in found]
-    at_once = max(
-        (sum(a <= moment < b for found in spans.values() for a, b in found) for moment in moments), default=0
-    )
-    return {"whole": whole, "epochs_twice": twice, "restarted": restarted, "used": used, "at_once": at_once}
+    gaps = [b[0] - a[1] for found in spans.values() for a, b in itertools.pairwise(sorted(found))]
+    return {
+        "whole": whole,
+        "epochs_twice": twice,
+        "restarted": restarted,
+        "trials_on": {gpu: len(found) for gpu, found in sorted(spans.items())},
+        "used": used,
+        "between_two_s": round(statistics.median(gaps), 2) if gaps else None,
+        "at_once": max((sum(a <= moment < b for a, b in everything) for moment, _ in everything), default=0),
+    }
 
 
 class TwoMachines:
@@ -160,7 +171,7 @@ def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
     }
 
 
-def spread(folder: Path, count: int = 24) -> dict[str, Any]:
+def spread(folder: Path, count: int = 20) -> dict[str, Any]:
     """Trials on both machines: the share of time that each GPU is in use, by the trials' own times."""
     machines = TwoMachines()
     try:

@@ -109,7 +109,9 @@ def test_a_run_kept_to_some_gpus_says_so(model: bundle.ModelBundle, monkeypatch:
         ({}, {"gpus_per_trial": 0}, "below 1, but got 0"),
         ({}, {"gpus_per_trial": float("nan")}, "below 1, but got nan"),
         ({"num_gpus": 2}, {"gpus_per_trial": 0.5}, "does not go with train.num_gpus=2"),
-        ({}, {"cpus_per_trial": 0}, "--cpus-per-trial must be above 0"),
+        ({}, {"cpus_per_trial": 0}, "--cpus-per-trial must be a whole number"),
+        ({}, {"cpus_per_trial": 1.5}, "a share below 1, but got 1.5"),
+        ({}, {"cpus_per_trial": float("inf")}, "a share below 1, but got inf"),
         ({"gpu_ids": [1]}, {"ray_address": "auto"}, "names GPUs of one machine"),
     ],
 )  # fmt: skip
@@ -130,6 +132,7 @@ def test_cores_of_a_trial_on_cpus(model: bundle.ModelBundle, monkeypatch: pytest
     assert find(model, {}, cpus_per_trial=1).concurrency == cores()
     assert find(model, {}, cpus_per_trial=10_000).concurrency == 1
     assert find(model, {}, cpus_per_trial=0.5, concurrency=3).concurrency == 3
+    assert find(model, {}, concurrency=2 * cores()).cpus_per_trial == 0.5
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("off", None), ("2h", 7200.0), ("90", 90.0)])

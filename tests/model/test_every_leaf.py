@@ -323,7 +323,11 @@ def test_checkpoints_every_so_many_steps(tmp_path: Path, monkeypatch: pytest.Mon
         )
         for step in range(1, 6):
             recorder.on_train_batch_end(
-                SimpleNamespace(global_step=step, is_global_zero=True), None, None, None, step
+                SimpleNamespace(global_step=step, is_global_zero=True, accumulate_grad_batches=1),
+                None,
+                None,
+                None,
+                step,
             )
         assert saved == wanted
 

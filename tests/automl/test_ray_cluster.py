@@ -1,0 +1,91 @@
+"""What a cluster's machines hold and see. The tests marked slow start two raylets on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from automl.errors import UserError
+from automl.executors.base import TrialJob
+from automl.executors.ray_cluster import _places, connected, gpus_of, missing
+from automl.executors.ray_tune import RayTuneExecutor
+from tests.contracts.test_executors import Told, make_job
+
+
+@pytest.mark.parametrize(
+    ("has", "needs", "places"),
+    [
+        ({"CPU": 4.0}, {"cpus": 1}, 4),
+        ({"CPU": 4.0}, {"cpus": 3}, 1),
+        ({"CPU": 1.0}, {"cpus": 0.1}, 10),
+        ({"CPU": 4.0}, {"num_gpus": 1}, 0),
+        ({"CPU": 16.0, "GPU": 4.0}, {"num_gpus": 1}, 4),
+        ({"CPU": 16.0, "GPU": 4.0}, {"num_gpus": 3}, 1),
+        ({"CPU": 16.0, "GPU": 4.0}, {"num_gpus": 0.25}, 16),
+        ({"CPU": 16.0, "GPU": 4.0}, {"num_gpus": 0.3}, 12),  # a share never spans two
+        ({"CPU": 16.0, "GPU": 1.0}, {"num_gpus": 1 / 3}, 3),
+        ({"CPU": 2.0, "GPU": 4.0}, {"num_gpus": 1}, 2),
+        ({}, {}, 0),
+    ],
+)
+def test_jobs_that_a_machine_holds(has: dict[str, float], needs: dict[str, float], places: int) -> None:
+    assert _places(has, TrialJob(0, "d", "s", entry="m:f", **needs)) == places  # type: ignore[arg-type]
+
+
+def test_of_a_missing_folder_the_folder_alone_is_told(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    paths = [str(tmp_path), str(gone), str(gone / "a"), str(gone / "b/c"), str(tmp_path / "gone2")]
+    assert missing(paths) == [str(gone), str(tmp_path / "gone2")]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Two machines with a core each and no GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        from ray.cluster_utils import Cluster
+
+        options = {"num_cpus": 1, "num_gpus": 0, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=options)
+        cluster.add_node(num_cpus=1, num_gpus=0)
+        cluster.wait_for_nodes()
+        yield str(cluster.address)
+        cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_a_cluster_of_cpus_runs_as_many_trials_as_its_machines_hold(address: str, tmp_path: Path) -> None:
+    assert gpus_of(address) == 0
+    driver = Told([make_job(tmp_path, i, {"epochs": 2, "epoch_s": 2.0}) for i in range(4)])
+    executor = RayTuneExecutor(address=address, files=(str(tmp_path), [str(tmp_path / "0000/spec.json")]))
+    try:
+        executor.run(driver)
+    finally:
+        executor.close()
+    assert driver.most_open == 2
+    assert [exit.finished for (exit,) in driver.exits.values()] == [True] * 4
+    assert list(tmp_path.glob(".seen-*")) == []
+
+
+@pytest.mark.slow
+def test_files_that_a_machine_does_not_see_are_told_before_the_first_trial(
+    address: str, tmp_path: Path
+) -> None:
+    driver = Told([make_job(tmp_path, 0, {"epochs": 1})])
+    executor = RayTuneExecutor(address=address, files=(str(tmp_path), [str(tmp_path / "data")]))
+    try:
+        with pytest.raises(UserError, match=f"does not see {tmp_path / 'data'}"):
+            executor.run(driver)
+    finally:
+        executor.close()
+    assert driver.folders == {}
+
+
+@pytest.mark.slow
+def test_no_cluster_is_a_mistake() -> None:
+    with pytest.raises(UserError, match="--ray-address 127.0.0.1:9: no Ray cluster can be used there"):
+        with connected("127.0.0.1:9", "", None):
+            pass

@@ -1,0 +1,78 @@
+"""What an action leaves in status.json when it fails."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.errors import UserError
+from model.parameters import ACTIONS
+from model.spec import default_spec, put
+from model.status import Status, failure_told, results_folder
+
+
+def last(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "status.json").read_text().splitlines()[-1])
+
+
+def spec_of(action: str, root: Path) -> dict[str, Any]:
+    spec = default_spec(action)
+    put(spec, "results_dir", str(root))
+    return spec
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_action_that_cannot_begin_says_so(action: str, tmp_path: Path) -> None:
+    """Nothing is given: no data, no checkpoint."""
+    spec = spec_of(action, tmp_path)
+    with pytest.raises(UserError) as caught:
+        import_module(f"model.actions.{action}").run(spec)
+    found = last(results_folder(spec, action))
+    assert (found["status"], found["verbosity"]) == ("FAILURE", "ERROR")
+    assert found["message"] == f"UserError: {caught.value}"
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(
+    "error", [UserError("a mistake"), ZeroDivisionError("a bug"), KeyboardInterrupt(), SystemExit(3)]
+)
+def test_whatever_ends_an_action_is_told(action: str, error: BaseException, tmp_path: Path) -> None:
+    @failure_told(action)
+    def run(spec: dict[str, Any]) -> None:
+        Status(results_folder(spec, action), "x").write("STARTED", "Starting.")
+        raise error
+
+    spec = spec_of(action, tmp_path)
+    with pytest.raises(type(error)) as caught:
+        run(spec)
+    assert caught.value is error
+    assert last(results_folder(spec, action))["message"] == f"{type(error).__name__}: {error}"
+
+
+def test_a_folder_that_cannot_be_written_to_does_not_hide_the_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    @failure_told("train")
+    def run(spec: dict[str, Any]) -> None:
+        raise UserError("a mistake")
+
+    with pytest.raises(UserError, match="a mistake"):
+        run(spec_of("train", tmp_path / "file"))
+
+
+def test_an_engines_status_lies_beside_it(tmp_path: Path) -> None:
+    spec = spec_of("gen_trt_engine", tmp_path / "results")
+    put(spec, "gen_trt_engine.trt_engine", str(tmp_path / "engines/a.engine"))
+    assert results_folder(spec, "gen_trt_engine") == tmp_path / "engines"
+
+
+def test_one_of_several_processes_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for rank in ("1", "0", ""):
+        monkeypatch.setenv("RANK", rank)
+        Status(tmp_path).write("RUNNING", f"rank {rank}")
+    found = [json.loads(line)["message"] for line in (tmp_path / "status.json").read_text().splitlines()]
+    assert found == ["rank 0", "rank "]
