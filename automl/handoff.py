@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import spec
+from automl import secret_leaves, spec
 from automl.bundle import ModelBundle, Stage
 from automl.errors import AutoMLError
 from automl.metric import Metric
@@ -117,6 +117,7 @@ def action_spec(
     for key, file in bundle.named_files.items():
         if spec.get(full, key, spec.MISSING) is not spec.MISSING:
             spec.put(full, key, str(folder / file))
+    secret_leaves.carry(bundle, action, trained, full)
     for source, target in bundle.copies.items():
         name, value = target.replace("{action}", action), spec.get_each(trained, source)
         if value not in (None, "", []) and spec.get(full, name, spec.MISSING) is not spec.MISSING:

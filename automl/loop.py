@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import earlier, handoff, rebuilt, recorded
+from automl import earlier, handoff, rebuilt, recorded, secret_leaves
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, UserError
 from automl.executors.base import Executor
@@ -51,6 +51,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
         with RunLock(root), interruptible(root):
             if plan.request.warm_start:
                 earlier.bring(Path(plan.request.warm_start), root, plan.metric)
+            secret_leaves.put_away(plan, root)
             folder.write_run(recorded.describe(plan, root, f"{root.name}-{secrets.token_hex(4)}"))
             return _search(plan, folder, progress)
 
@@ -63,6 +64,7 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
         for warning in plan.warnings:
             progress.note(f"note: {warning}")
         fetch(plan, folder.root, progress.note)
+        secret_leaves.put_away(plan, folder.root)
         folder.write_run(recorded.describe(plan, folder.root, folder.read_run()["study"]))
         return _search(plan, folder, progress)
 

@@ -20,6 +20,7 @@ from automl.metric import Metric
 from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.space import SearchSpace, compile_space
+from automl.secret_leaves import hidden_sets
 from automl.spec import SourcedSpec
 
 
@@ -174,13 +175,13 @@ def foresee(model: ModelBundle, request: RunRequest, full: Mapping[str, Any], se
 
 
 def _absolute(request: RunRequest, model: ModelBundle) -> RunRequest:
-    """The same wherever it is resumed from."""
-    paths = {"model": model.reference}
+    """The same wherever it is resumed from, and without secrets."""
+    paths: dict[str, Any] = {"model": model.reference, "sets": hidden_sets(request.sets, model)}
     for name in ("data", "spec_file", "warm_start"):
         given = getattr(request, name)
         if given and Path(given).exists():
             paths[name] = str(Path(given).resolve())
-    return replace(request, **paths)  # type: ignore[arg-type]
+    return replace(request, **paths)
 
 
 def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[str, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import metric, spec
+from automl import metric, secret_leaves, spec
 from automl.errors import UserError
 from automl.machine import find_machine
 from automl.plan import Plan, check_spec, compile_for, merge
@@ -112,6 +112,9 @@ def _differences(
         return [f"{request.spec_file} is no longer there or readable; the run goes on as recorded"]
     for key in spec.ENGINE_KEYS:
         current.pop(key, None)
+    for name in secret_leaves.names(model, "train"):
+        if spec.get(current, name) is not None:
+            spec.put(current, name, spec.get(base, name))
     lines = [
         f"{name} is {value!r} there, {spec.get(base, name)!r} here"
         for name, value in spec.leaves(current)

@@ -16,8 +16,27 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from model.errors import UserError
 
+ENVIRONMENT = "DETR_ENCRYPTION_KEY"
+REFERENCE = "@"
 MAGIC = b"detr-automl aes-gcm 1\n"
 SALT, TAG, PIECE = 16, 16, 64 << 20
+
+
+def passphrase(key: str) -> str:
+    """What an `encryption_key` means: for `@FILE` what is in that file, for nothing what the environment variable
+    DETR_ENCRYPTION_KEY holds, else itself. Raises `UserError` when the file cannot be read or is empty."""
+    if not key.startswith(REFERENCE):
+        return key or os.environ.get(ENVIRONMENT, "")
+    path = Path(key.removeprefix(REFERENCE)).expanduser()
+    try:
+        secret = path.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"encryption_key: {path} must be a readable file that holds the passphrase ({error})"
+        ) from None
+    if not secret:
+        raise UserError(f"encryption_key: {path} must hold the passphrase, but is empty")
+    return secret
 
 
 def is_encrypted(path: str | Path) -> bool:
@@ -26,23 +45,24 @@ def is_encrypted(path: str | Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def encrypt(data: bytes, passphrase: str) -> bytes:
-    """The whole file that holds `data`."""
+def encrypt(data: bytes, key: str) -> bytes:
+    """The whole file that holds `data`; `key` as in `passphrase`."""
     salt = os.urandom(SALT)
-    cipher = _cipher(passphrase, salt)
+    cipher = _cipher(passphrase(key), salt)
     pieces = [data[start : start + PIECE] for start in range(0, max(1, len(data)), PIECE)]
     last = len(pieces) - 1
     sealed = [cipher.encrypt(_nonce(i), piece, _place(i == last)) for i, piece in enumerate(pieces)]
     return b"".join([MAGIC, salt, *sealed])
 
 
-def decrypt(path: str | Path, passphrase: str) -> bytes:
+def decrypt(path: str | Path, key: str) -> bytes:
     """What `encrypt` was given. Raises `UserError` without or with another passphrase, or when the file was changed."""
-    if not passphrase:
+    secret = passphrase(key)
+    if not secret:
         raise UserError(f"{path}: is encrypted; give its encryption_key")
     whole = Path(path).read_bytes()
     start = len(MAGIC) + SALT
-    cipher = _cipher(passphrase, whole[len(MAGIC) : start])
+    cipher = _cipher(secret, whole[len(MAGIC) : start])
     body = memoryview(whole)[start:]
     pieces = [body[at : at + PIECE + TAG] for at in range(0, max(1, len(body)), PIECE + TAG)]
     last = len(pieces) - 1
@@ -55,8 +75,8 @@ def decrypt(path: str | Path, passphrase: str) -> bytes:
     return b"".join(opened)
 
 
-def _cipher(passphrase: str, salt: bytes) -> AESGCM:
-    return AESGCM(Scrypt(salt=salt, length=32, n=2**14, r=8, p=1).derive(passphrase.encode()))
+def _cipher(secret: str, salt: bytes) -> AESGCM:
+    return AESGCM(Scrypt(salt=salt, length=32, n=2**14, r=8, p=1).derive(secret.encode()))
 
 
 def _nonce(number: int) -> bytes:

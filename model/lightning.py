@@ -213,7 +213,8 @@ class DetectorModule(pl.LightningModule):
             self.val_metrics |= {"val_threshold": point.threshold, "val_f1": point.f1}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint |= {"spec": dict(self.spec), "classes": self.classes, "metrics": dict(self.val_metrics)}
+        recorded = dict(self.spec) | {"encryption_key": ""}
+        checkpoint |= {"spec": recorded, "classes": self.classes, "metrics": dict(self.val_metrics)}
         size = usual_size(self.spec, self.val_data.sizes) if self.val_data is not None else None
         checkpoint["validated_size"] = list(size) if size else None  # what an export takes for its graph
         # A checkpoint written at an epoch's end counts that epoch as not completed, and Lightning, going on from it,

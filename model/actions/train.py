@@ -9,6 +9,7 @@ from typing import Any
 
 import model.checkpoint as ckpt
 from model.distributed import LAUNCH, gpu_ids, launched, start_ranks
+from model.encryption import passphrase
 from model.errors import OutOfMemory, UserError
 from model.spec import Spec, load, notes, require
 from model.status import Status, failure_told, results_folder
@@ -158,7 +159,9 @@ def build_trainer(spec: Spec, callbacks: list[Any], parts: int = 1, batches: int
         enable_progress_bar=False,
         use_distributed_sampler=False,
         callbacks=callbacks,
-        plugins=[EncryptedCheckpoints(spec["encryption_key"])] if spec["encryption_key"] else None,
+        plugins=[EncryptedCheckpoints(spec["encryption_key"])]
+        if passphrase(spec["encryption_key"])
+        else None,
         default_root_dir=str(results_folder(spec, "train")),
     )
 

@@ -46,6 +46,25 @@ def test_a_changed_cut_or_lengthened_file_is_refused(tmp_path: Path, monkeypatch
             encryption.decrypt(path, "secret")
 
 
+def test_where_a_passphrase_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, sealed = tmp_path / "key", tmp_path / "sealed"
+    file.write_text("@secret\n")
+    sealed.write_bytes(encryption.encrypt(b"data", f"@{file}"))
+    assert encryption.decrypt(sealed, f"@{file}") == b"data"
+    monkeypatch.setenv("DETR_ENCRYPTION_KEY", "@secret")
+    assert encryption.decrypt(sealed, "") == b"data"
+    for content, message in (
+        (None, "must be a readable file"),
+        ("\n", "is empty"),
+        ("other", "not the one it was written with"),
+    ):
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_text(content)
+        with pytest.raises(UserError, match=message):
+            encryption.decrypt(sealed, f"@{file}")
+
+
 def test_an_encrypted_training_is_resumed_evaluated_and_built_upon(
     tiny: dict[str, Any], demo: Path, tmp_path: Path
 ) -> None:
@@ -56,6 +75,7 @@ def test_an_encrypted_training_is_resumed_evaluated_and_built_upon(
     with pytest.raises(UserError, match="is encrypted; give its encryption_key"):
         ckpt.load(path)
     saved = ckpt.load(path, "secret")
+    assert saved["spec"]["encryption_key"] == ""
     detector = build_model(tiny)
     assert weights.load(detector, path, "secret") == []
     assert torch.equal(detector.query_embed.weight, saved["state_dict"]["query_embed.weight"])

@@ -1,0 +1,132 @@
+"""Secret leaves: what a run leaves behind on disk and on the terminal shows none, and later actions still have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from automl import bundle, handoff, loop, secret_leaves, spec
+from automl.errors import UserError
+from automl.plan import prepare
+from automl.progress import Progress
+from automl.request import RunRequest
+from tests.automl.toy import toy
+
+SECRET = "s3cret phrase"
+SAYS = {"secrets": {"reference": "@{path}", "environment": "TOY_KEY"}}
+
+
+def model(root: Path, **says: Any) -> Path:
+    """The toy model, with a secret leaf `phrase`."""
+    toy(root, epochs=1)
+    for name, text in (
+        ("schemas/train.schema.json", '"properties": {"phrase": {"type": "string", "default": ""}, '),
+        ("references/spec_template_train.yaml", None),
+        ("references/skill_info.yaml", None),
+    ):
+        path = root / name
+        if text:
+            path.write_text(path.read_text().replace('"properties": {', text, 1))
+    template = root / "references" / "spec_template_train.yaml"
+    template.write_text(template.read_text() + "\nphrase: ''\n")
+    info = root / "references" / "skill_info.yaml"
+    skill = yaml.safe_load(info.read_text()) | says
+    skill["spec_params"]["train"]["phrase"] = "key"
+    skill["spec_params"]["later"] = {"phrase": "key"}
+    skill["actions"]["later"] = {"command": "true {config_path}"}
+    info.write_text(yaml.safe_dump(skill))
+    (root / "references" / "spec_template_later.yaml").write_text("phrase: ''\n")
+    return root
+
+
+def request(folder: Path, **more: Any) -> RunRequest:
+    return RunRequest(model=str(folder), executor="local", stages=(), trials=2, **more)
+
+
+def given(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The request's part that brings the secret."""
+    if how == "set":
+        return {"sets": (f"phrase={SECRET}",)}
+    if how == "environment":
+        monkeypatch.setenv("TOY_KEY", SECRET)
+        return {}
+    (tmp_path / "private").write_text(SECRET + "\n")
+    if how == "reference":
+        return {"sets": (f"phrase='@{tmp_path / 'private'}'",)}
+    (tmp_path / "my.yaml").write_text(f"phrase: {SECRET}\n")
+    return {"spec_file": str(tmp_path / "my.yaml")}
+
+
+def holding(root: Path) -> list[str]:
+    return sorted(
+        str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and SECRET.encode() in p.read_bytes()
+    )
+
+
+@pytest.mark.parametrize("how", ["set", "environment", "reference", "file"])
+def test_a_secret_lies_in_one_private_file(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = request(model(tmp_path / "toy", **SAYS), **given(how, tmp_path, monkeypatch))
+    root = tmp_path / "run"
+    loop.run(asked, root, Progress())
+    monkeypatch.delenv("TOY_KEY", raising=False)
+    loop.resume(root, {"trials": 3}, Progress())
+    assert holding(root) == ["secrets/phrase"]
+    kept = root / "secrets" / "phrase"
+    assert kept.stat().st_mode & 0o077 == 0
+    assert kept.parent.stat().st_mode & 0o077 == 0
+    assert kept.read_text() == SECRET
+    for name in ("trials/0000/spec.yaml", "trials/0002/spec.yaml", "best/train.yaml", "best/later.yaml"):
+        assert spec.load(root / name)["phrase"] == f"@{kept}"
+    printed = capsys.readouterr()
+    assert SECRET not in printed.out + printed.err
+
+
+def test_a_moved_run_finds_its_secret(tmp_path: Path) -> None:
+    loop.run(
+        request(model(tmp_path / "toy", **SAYS), sets=(f"phrase={SECRET}",)),
+        tmp_path / "a",
+        Progress(quiet=True),
+    )
+    (tmp_path / "a").rename(tmp_path / "b")
+    loop.resume(tmp_path / "b", {"trials": 3}, Progress(quiet=True))
+    assert (
+        spec.load(tmp_path / "b" / "trials" / "0002" / "spec.yaml")["phrase"]
+        == f"@{tmp_path}/b/secrets/phrase"
+    )
+    assert holding(tmp_path / "b") == ["secrets/phrase"]
+
+
+def test_what_a_plan_shows(tmp_path: Path) -> None:
+    plan = prepare(request(model(tmp_path / "toy", **SAYS), sets=(f"phrase={SECRET}", "lr=0.2")), tmp_path)
+    assert plan.request.sets == ("phrase=***", "lr=0.2")
+
+
+@pytest.mark.parametrize("content", [None, "", "\n"])
+def test_a_reference_to_nothing_is_refused(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "private").write_text(content)
+    asked = request(model(tmp_path / "toy", **SAYS), sets=(f"phrase='@{tmp_path / 'private'}'",))
+    with pytest.raises(UserError, match="phrase"):
+        loop.run(asked, tmp_path / "run", Progress(quiet=True))
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_model_that_takes_its_secrets_in_specs_alone_has_a_closed_folder(tmp_path: Path) -> None:
+    loop.run(
+        request(model(tmp_path / "toy"), sets=(f"phrase={SECRET}",)), tmp_path / "run", Progress(quiet=True)
+    )
+    assert spec.load(tmp_path / "run" / "best" / "later.yaml")["phrase"] == SECRET
+    assert (tmp_path / "run").stat().st_mode & 0o077 == 0
+
+
+def test_the_detector_says_how_it_takes_its_key(tmp_path: Path) -> None:
+    detector = bundle.resolve("deformable_detr")
+    for action in detector.actions:
+        assert secret_leaves.names(detector, action) == ["encryption_key"]
+        full = handoff.action_spec(detector, action, {"encryption_key": "@/x/y"}, None, tmp_path)
+        assert full["encryption_key"] == "@/x/y"
