@@ -19,8 +19,8 @@ from automl.machine import Machine, find_machine
 from automl.metric import Metric
 from automl.request import RunRequest
 from automl.rundir import RunDir
-from automl.space import SearchSpace, compile_space
 from automl.secret_leaves import hidden_sets
+from automl.space import SearchSpace, compile_space
 from automl.spec import SourcedSpec
 
 

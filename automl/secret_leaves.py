@@ -1,4 +1,4 @@
-"""Leaves of a spec that are secret (role `key` in skill_info's spec_params): kept out of run.json, specs, logs and reports.
+"""Leaves of a spec that are secret (role `key` in skill_info's spec_params): kept out of run.json, specs and logs.
 
 A model that can take a secret from a file says so in skill_info:
 
@@ -11,9 +11,9 @@ specs, the run folder is closed to others.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-import os
 from typing import TYPE_CHECKING, Any
 
 from automl import spec

@@ -1,0 +1,122 @@
+"""The storage on a real PostgreSQL server: drivers that start together, secrets, what is told when it is not there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from optuna.exceptions import StorageInternalError
+
+from automl import loop
+from automl.errors import StorageError, UserError
+from automl.progress import Progress
+from automl.request import RunRequest
+from automl.rundir import RunDir
+from automl.storage import load_study, open_storage, read_storage
+from tests.automl import postgresql
+from tests.automl.toy import toy
+
+pytest.importorskip("psycopg")
+pytestmark = pytest.mark.skipif(postgresql.binaries() is None, reason="needs PostgreSQL's server programs")
+OPEN = """
+import sys
+from pathlib import Path
+from automl.storage import open_storage
+from automl.study import Study
+from tests.automl.fakes import TinySpace
+number, url = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.readline()
+study = Study(open_storage(url, Path("unused")), f"study {number}", TinySpace(), "random", 0)
+for _ in range(3):
+    study.tell(study.ask()[0], "FAIL", "only asked")
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgresql.server() as url:
+        yield url
+
+
+def test_drivers_that_start_together_on_an_empty_database_all_start(server: str) -> None:
+    url = postgresql.make_database(server, "together")
+    drivers = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN, str(number), url], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(6)
+    ]  # fmt: skip
+    for driver in drivers:
+        assert driver.stdout is not None
+        driver.stdout.readline()
+    ended = []
+    for driver in drivers:
+        assert driver.stdin is not None
+        driver.stdin.write("\n")
+        driver.stdin.flush()
+    for driver in drivers:
+        ended.append(driver.communicate(timeout=200)[1])
+    assert [d.returncode for d in drivers] == [0] * len(drivers), ended
+    storage = open_storage(url, Path("unused"))
+    studies = {s.study_name: len(storage.get_all_trials(s._study_id)) for s in storage.get_all_studies()}
+    assert studies == {f"study {number}": 3 for number in range(6)}
+
+
+def test_a_run_there_is_resumed_looked_at_and_shows_no_password(server: str, tmp_path: Path) -> None:
+    url, root = postgresql.make_database(server, "run"), tmp_path / "run"
+    request = RunRequest(model=str(toy(tmp_path / "toy")), executor="local", stages=(), trials=2, storage=url)
+    loop.run(request, root, Progress(quiet=True))
+    loop.resume(root, {"trials": 3}, Progress(quiet=True))
+    study = load_study(RunDir(root).read_run(), root)
+    assert study is not None
+    assert len(study.trials()) == 3
+    assert not (root / "study.db").exists()
+    secret = (postgresql.PASSWORD.encode(), url.split(":")[2].split("@")[0].encode())
+    holding = [p.name for p in root.rglob("*") if p.is_file() and any(s in p.read_bytes() for s in secret)]
+    assert holding == ["storage_url"]
+    with pytest.raises(StorageInternalError) as caught:
+        read_storage(url, root).set_study_user_attr(study._id, "a", 1)
+    assert "read-only transaction" in str(caught.value.__cause__)
+
+
+def test_an_empty_database_to_look_at_stays_empty(server: str) -> None:
+    import psycopg
+
+    url = postgresql.make_database(server, "empty")
+    assert read_storage(url, Path("unused")).get_all_studies() == []
+    with psycopg.connect(url) as connection:
+        assert connection.execute("select count(*) from pg_tables where schemaname = 'public'").fetchone() == (0,)
+
+
+def test_what_does_not_open_is_told_in_one_line_before_anything_is_written(server: str, tmp_path: Path) -> None:
+    model = toy(tmp_path / "toy")
+    for url, words in (
+        (server + "nowhere", '"nowhere" does not exist'),
+        (server.replace("%2540@", "@") + "postgres", "password authentication failed"),
+        ("postgresql://automl:s3cret@127.0.0.1:9/x", "refused"),
+    ):
+        with pytest.raises(UserError, match=words) as caught:
+            loop.run(RunRequest(model=str(model), executor="local", storage=url), tmp_path / "run", Progress(quiet=True))
+        assert "\n" not in str(caught.value)
+        assert "s3cret" not in str(caught.value)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_server_that_goes_away_is_told_in_one_line(tmp_path: Path) -> None:
+    from automl.faults import told_of
+    from automl.study import Study
+    from tests.automl.fakes import TinySpace
+
+    with postgresql.server() as server:
+        url = server + "postgres"
+        study = Study(open_storage(url, tmp_path), "one", TinySpace(), "random", 0)
+        study.ask()
+    with pytest.raises(StorageError, match="automl resume") as caught, told_of(tmp_path, url):
+        study.report(0, 0, 0.5)
+    assert "\n" not in str(caught.value)
+    assert postgresql.PASSWORD not in str(caught.value)
