@@ -68,7 +68,9 @@ def start(*words: str) -> subprocess.Popen[str]:
 def many_studies(server: str) -> dict[str, Any]:
     url, begun = postgresql.make_database(server, "studies"), time.monotonic()
     failed = ended([start("-c", ONE_STUDY, url, str(number)) for number in range(STUDIES)])
-    return {"failed": failed, "seconds": round(time.monotonic() - begun, 1)} | lost(url, STUDIES, TRIALS, EPOCHS)
+    return {"failed": failed, "seconds": round(time.monotonic() - begun, 1)} | lost(
+        url, STUDIES, TRIALS, EPOCHS
+    )
 
 
 def many_drivers(server: str) -> dict[str, Any]:
@@ -79,7 +81,9 @@ def many_drivers(server: str) -> dict[str, Any]:
         words += ["--stages", "none", "--trials", str(TRIALS_OF_A_DRIVER), "--storage", url, "--results-dir"]
         failed = ended([start(*words, f"{folder}/run{number}") for number in range(DRIVERS)])
         seconds = round(time.monotonic() - begun, 1)
-        winners = sum(Path(folder, f"run{number}", "best", "model.ckpt").exists() for number in range(DRIVERS))
+        winners = sum(
+            Path(folder, f"run{number}", "best", "model.ckpt").exists() for number in range(DRIVERS)
+        )
     found = lost(url, DRIVERS, TRIALS_OF_A_DRIVER, EPOCHS)
     return {"failed": failed, "seconds": seconds, "winners": winners, "of_winners": DRIVERS} | found
 

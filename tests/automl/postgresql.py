@@ -17,7 +17,9 @@ PASSWORD = "pa/ss#wo?rd%40"
 
 def binaries() -> str | None:
     """The folder of Debian's server programs (not on PATH there), or of those on PATH; None without."""
-    found = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda p: int(Path(p).parent.name.split(".")[0]))
+    found = sorted(
+        glob.glob("/usr/lib/postgresql/*/bin"), key=lambda p: int(Path(p).parent.name.split(".")[0])
+    )
     on_path = shutil.which("initdb")
     return found[-1] if found else str(Path(on_path).resolve().parent) if on_path else None
 
@@ -30,7 +32,20 @@ def server(max_connections: int = 200) -> Iterator[str]:
     assert programs is not None
     Path(folder, "password").write_text(PASSWORD)
     as_postgres = _as_postgres(folder)
-    _call(as_postgres, programs, "initdb", "-D", f"{folder}/data", "-U", "automl", "-A", "scram-sha-256", "--pwfile", f"{folder}/password", "-N")
+    _call(
+        as_postgres,
+        programs,
+        "initdb",
+        "-D",
+        f"{folder}/data",
+        "-U",
+        "automl",
+        "-A",
+        "scram-sha-256",
+        "--pwfile",
+        f"{folder}/password",
+        "-N",
+    )
     options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off -c max_connections={max_connections}"
     control = [programs, "pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log"]
     try:
@@ -62,7 +77,12 @@ def _as_postgres(folder: str) -> list[str]:
 def _call(before: list[str], programs: str, name: str, *words: str) -> None:
     with tempfile.TemporaryFile() as out:  # no pipe: the server would keep it open
         done = subprocess.run(
-            [*before, f"{programs}/{name}", *words], stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=120, cwd="/"
+            [*before, f"{programs}/{name}", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            timeout=120,
+            cwd="/",
         )
         out.seek(0)
         if done.returncode and "stop" not in words:

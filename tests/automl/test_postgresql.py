@@ -90,10 +90,14 @@ def test_an_empty_database_to_look_at_stays_empty(server: str) -> None:
     url = postgresql.make_database(server, "empty")
     assert read_storage(url, Path("unused")).get_all_studies() == []
     with psycopg.connect(url) as connection:
-        assert connection.execute("select count(*) from pg_tables where schemaname = 'public'").fetchone() == (0,)
+        assert connection.execute(
+            "select count(*) from pg_tables where schemaname = 'public'"
+        ).fetchone() == (0,)
 
 
-def test_what_does_not_open_is_told_in_one_line_before_anything_is_written(server: str, tmp_path: Path) -> None:
+def test_what_does_not_open_is_told_in_one_line_before_anything_is_written(
+    server: str, tmp_path: Path
+) -> None:
     model = toy(tmp_path / "toy")
     for url, words in (
         (server + "nowhere", '"nowhere" does not exist'),
@@ -101,7 +105,11 @@ def test_what_does_not_open_is_told_in_one_line_before_anything_is_written(serve
         ("postgresql://automl:s3cret@127.0.0.1:9/x", "refused"),
     ):
         with pytest.raises(UserError, match=words) as caught:
-            loop.run(RunRequest(model=str(model), executor="local", storage=url), tmp_path / "run", Progress(quiet=True))
+            loop.run(
+                RunRequest(model=str(model), executor="local", storage=url),
+                tmp_path / "run",
+                Progress(quiet=True),
+            )
         assert "\n" not in str(caught.value)
         assert "s3cret" not in str(caught.value)
         assert not (tmp_path / "run").exists()

@@ -53,7 +53,9 @@ def bounded(seeds: range, each: Callable[[int], None]) -> None:
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10) - before < MOST_MIB
 
 
-@pytest.mark.parametrize("seeds", [range(25), pytest.param(range(1000), marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize(
+    "seeds", [range(25), pytest.param(range(1000), marks=pytest.mark.slow)], ids=["few", "many"]
+)
 def test_damaged_specs(seeds: range, tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
     partial = with_data(tiny, demo)
     whole, path = model_spec.resolve("train", partial), tmp_path / "spec.yaml"
@@ -80,7 +82,9 @@ def damage_run(root: Path, seed: int) -> None:
         data = victim.read_bytes()
         at = draw.randrange(len(data) + 1)
         noise = draw.randbytes(draw.randint(1, 64))
-        victim.write_bytes(draw.choice([b"", data[:at], data[:at] + noise + data[at + len(noise) :], noise + data]))
+        victim.write_bytes(
+            draw.choice([b"", data[:at], data[:at] + noise + data[at + len(noise) :], noise + data])
+        )
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +95,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "run"
 
 
-@pytest.mark.parametrize("seeds", [range(25), pytest.param(range(1000), marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize(
+    "seeds", [range(25), pytest.param(range(1000), marks=pytest.mark.slow)], ids=["few", "many"]
+)
 def test_damaged_run_folders(seeds: range, finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
 
