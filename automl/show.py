@@ -58,6 +58,8 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     say(console, f"    {', '.join(stages) or 'its specs and provenance'}", "After")
     command = shlex.join(["automl", "run", *what.request.words()])
     say(console, f"\nNothing was trained. Next: {command}")
+    if what.request.data and what.bundle.entry("picture"):
+        say(console, f"A page about the data: {shlex.join(['automl', 'data', what.request.data])}")
 
 
 def _budget(what: Plan) -> str:

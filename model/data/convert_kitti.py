@@ -29,9 +29,8 @@ def find(tree: Tree) -> LabelFiles | None:
         sequences = find_sequences(tree.root, "", "")
     except UserError:
         return None
-    first = next(
-        (p for _, _, labels in sequences for p in sorted(labels.glob("*.txt")) if p.stat().st_size), None
-    )
+    files = (p for _, _, labels in sequences for p in sorted(labels.glob("*.txt")) if not is_hidden(p.name))
+    first = next((path for path in files if path.stat().st_size), None)
     if first is None or not _is_kitti(first):
         return None
     found: dict[str, list[tuple[Path, Path | None]]] = {}

@@ -202,7 +202,10 @@ def whats_there(tree: Tree) -> str:
     foreign = sorted({*tree.files(*FOREIGN), *tree.files(".json", ".xml")})
     has = sorted({*tree.folders[""], *_below(tree, "")})
     text = f"it has {', '.join(has[:8]) or 'nothing'}"
-    return text + (f", of annotations {', '.join(foreign[:3])}" if foreign else "")
+    text += f", of annotations {', '.join(foreign[:3])}" if foreign else ""
+    return text + (
+        "; of several archives the one with the annotations must be unpacked" if tree.archives("") else ""
+    )
 
 
 def _below(tree: Tree, folder: str) -> set[str]:

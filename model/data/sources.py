@@ -131,7 +131,8 @@ def _unpack(path: Path, folder: Path) -> None:
                 _check_size(path, [info.file_size for info in infos], folder)
                 for info in infos:
                     _check_name(path, info.filename)
-                archive.extractall(folder)
+                    info.filename = info.filename.replace("\\", "/")  # as some programs of Windows write it
+                    archive.extract(info, folder)
         else:
             with tarfile.open(path) as archive:
                 members = archive.getmembers()

@@ -6,10 +6,12 @@ import json
 import shutil
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -106,6 +108,26 @@ def test_an_archive_is_told_by_its_content(tmp_path: Path, pictures: tuple[Path,
         in_place(str(tmp_path / "text"))
 
 
+def test_a_zip_with_the_separators_of_windows(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("ours", tmp_path / "data", pictures)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for path in root.rglob("*.*"):
+            name = str(path.relative_to(tmp_path)).replace("/", "\\")
+            archive.writestr(zipfile.ZipInfo(name), path.read_bytes())
+    assert_same(in_place(str(tmp_path / "x.zip")), pictures[1])
+
+
+def test_of_several_archives_one_must_be_unpacked(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    """COCO as it is downloaded: images of a split in an archive, annotations in another."""
+    written("standard", tmp_path / "whole", pictures)
+    for folder in ("train2017", "val2017", "test2017", "annotations"):
+        shutil.make_archive(str(tmp_path / "data" / folder), "zip", tmp_path / "whole", folder)
+    with pytest.raises(UserError, match="the one with the annotations must be unpacked"):
+        in_place(str(tmp_path / "data"))
+    shutil.unpack_archive(tmp_path / "data/annotations.zip", tmp_path / "data")
+    assert_same(in_place(str(tmp_path / "data")), pictures[1])
+
+
 def test_a_single_file_is_given_by_its_path(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     root = written("one file", tmp_path / "data", pictures)
     put(root / "other.json", writers.coco(pictures[1]["val"]))
@@ -174,6 +196,68 @@ def test_a_dataset_at_a_web_address(
     with pytest.raises(UserError, match="cannot be listed") as caught:
         in_place(f"{url}/gone.zip?key=SECRET")
     assert "SECRET" not in str(caught.value)
+
+
+def further(root: Path, pictures: tuple[Path, Drawn]) -> dict[str, bool]:
+    """More ways to lie on a disk, each in a folder of `root`; whether it keeps the splits."""
+    images, drawn = pictures
+    move = partial(writers.move, images)
+    for split, listed in drawn.items():
+        for name, place in (
+            ("beside", f"{split}.json"), ("one images", f"annotations/{split}.json"), ("named", f"labels/{split}.json")
+        ):  # fmt: skip
+            said = (lambda p, s=split: f"data/{s}/{p.name}") if name == "named" else (lambda p: p.name)
+            put(root / name / place, writers.coco(listed, said))
+        put(
+            root / f"other machine/{split}/annotations.json",
+            writers.coco(listed, lambda p, s=split: f"D:\\me\\{s}\\{p.name}"),
+        )
+        put(
+            root / f"urls/{split}/annotations.json",
+            writers.coco(listed, lambda p: f"https://h/b/{quote(p.name)}?s=1"),
+        )
+        for picture in listed:
+            put(root / f"flat yolo/{split}/{picture.stem}.txt", writers.yolo_lines(picture))
+            put(root / f"cfg yolo/labels/{split}/{picture.stem}.txt", writers.yolo_lines(picture))
+            put(root / f"studio yolo/labels/{picture.stem}.txt", writers.yolo_lines(picture))
+            put(root / f"kaggle voc/annotations/{picture.stem}.xml", writers.voc_xml(picture))
+        put(root / f"cvat voc/ImageSets/Main/{split.title()}.txt", "".join(f'"{p.name}"\n' for p in listed))
+        for picture in listed:
+            put(root / f"cvat voc/Annotations/{picture.stem}.xml", writers.voc_xml(picture))
+    for name, place in (
+        ("beside", "{split}"), ("one images", "images"), ("named", "data/{split}"), ("other machine", "{split}/images"),
+        ("urls", "{split}/images"), ("flat yolo", "{split}"), ("cfg yolo", "images/{split}"), ("studio yolo", "images"),
+        ("kaggle voc", "images"), ("cvat voc", "JPEGImages"), ("cvat parts", "images/default/{split}"), ("nested", "a b/{split}"),
+    ):  # fmt: skip
+        move(root / name, drawn, place)
+    every = writers.every(drawn)
+    put(root / "nested/all.json", writers.coco(every))
+    put(
+        root / "cvat parts/annotations/instances_default.json",
+        writers.coco(every, lambda p: f"{p.stem.split('_')[0].split()[0]}/{p.name}"),
+    )
+    put(root / "flat yolo/classes.txt", "red car\nblue\n")
+    put(root / "studio yolo/classes.txt", "red car\nblue\n")
+    put(root / "studio yolo/notes.json", {"categories": []})
+    put(
+        root / "cfg yolo/cfg/data.yaml",
+        "path: ..\ntrain: images/train\nval: images/val\ntest: images/test\nnames: [red car, blue]\n",
+    )
+    whole = {"studio yolo", "kaggle voc", "cvat parts", "nested"}
+    return {folder.name: folder.name not in whole for folder in sorted(root.iterdir())}
+
+
+def test_further_ways_to_lie_on_a_disk(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    for name, splits in further(tmp_path / "further", pictures).items():
+        assert_same(in_place(str(tmp_path / "further" / name)), pictures[1], splits)
+
+
+def test_companions_of_macos_are_no_data(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    for name in ("Roboflow", "YOLO", "VOC", "KITTI"):
+        root = written(name, tmp_path / name, pictures)
+        for path in [p for p in root.rglob("*") if p.is_file()]:
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2")
+        assert_same(in_place(str(root)), pictures[1])
 
 
 # ---- what is there and not read is named --------------------------------------------------------------------------

@@ -1,0 +1,61 @@
+"""`automl plan --json` and `automl data`, as a person types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from automl import cli
+
+SMALL = ["--preset", "small", "--set", "dataset.batch_size=2"]
+
+
+def run(*words: str) -> int:
+    return cli.guarded(lambda: cli.app(list(words), standalone_mode=False))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def plan_of(data: Path, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
+    assert run("plan", "--json", "--data", str(data), *SMALL, *more) == 0
+    return dict(json.loads(capsys.readouterr().out))
+
+
+def test_the_whole_plan_as_json(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = plan_of(demo, capsys, "--trials", "7", "--show", "3")
+    assert plan["data"]["layout"] == "COCO by split, 3 splits"
+    assert [plan["data"][s]["images"] for s in ("train", "val", "test")] == [12, 4, 4]
+    document = json.loads((demo / "train/annotations.json").read_text())
+    assert plan["data"]["train"]["boxes"] == len(document["annotations"])
+    assert [c["name"] for c in plan["data"]["classes"]] == [c["name"] for c in document["categories"]]
+    assert plan["filled"]["dataset.val_data_sources"][0]["json_file"] == str(demo / "val/annotations.json")
+    assert plan["budget"]["trials"] == 7
+    assert len(plan["configurations"]) == 3
+    assert {p["name"] for p in plan["space"]["parameters"]} == set(plan["configurations"][0])
+    assert plan["spec"]["dataset"]["num_classes"] == 4
+
+
+def test_a_plan_without_a_search_has_no_space(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = plan_of(demo, capsys, "--automl-policy", "off")
+    assert (plan["searching"], plan["space"], plan["configurations"]) == (False, None, [])
+
+
+def test_the_plan_names_the_layout_and_the_page(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("plan", "--data", str(demo), *SMALL, "--automl-policy", "off") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "data: COCO by split, 3 splits" in out
+    assert f"automl data {demo}" in out
+
+
+def test_the_page_about_a_dataset(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("data", str(demo), *SMALL, "--out", str(tmp_path / "page.html")) == 0
+    assert "COCO by split, 3 splits" in (tmp_path / "page.html").read_text()
+    assert run("data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "none.html")) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert not (tmp_path / "none.html").exists()
