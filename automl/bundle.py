@@ -287,14 +287,19 @@ class ModelBundle:
 
     def set_pairs(self, words: Sequence[str], known: Iterable[str]) -> list[str]:
         """Command-line words that the engine does not know as `KEY=VALUE`, by `options: {name: leaf}`: `--name` sets
-        the leaf to true, `--no-name` to false, `--name=VALUE` to a value. Raises `UserError` for any other word."""
+        the leaf to true, `--no-name` to false, `--name VALUE` and `--name=VALUE` to a value. Raises `UserError` for any
+        other word."""
         own = {f"--{name}": str(leaf) for name, leaf in (self.skill.get("options") or {}).items()}
-        pairs = []
-        for word in words:
+        pairs: list[str] = []
+        left = list(words)
+        while left:
+            word = left.pop(0)
             flag, sign, value = word.partition("=")
             positive = flag.replace("--no-", "--", 1)
             if flag in own:
-                pairs.append(f"{own[flag]}={value if sign else 'true'}")
+                if not sign:
+                    value = left.pop(0) if left and not left[0].startswith("-") else "true"
+                pairs.append(f"{own[flag]}={value}")
             elif positive in own and not sign:
                 pairs.append(f"{own[positive]}=false")
             elif word.startswith("-"):

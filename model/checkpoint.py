@@ -79,7 +79,8 @@ def check_spec(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], where: st
 
 def complete(action: str, partial: Mapping[str, Any]) -> Spec:
     """A partial spec with the `model.*` and `dataset.*` leaves, and the input size, of the checkpoint that it names,
-    under what it says itself. A folder in place of the checkpoint becomes the best one in it, which is printed."""
+    under what it says itself. A folder in place of the checkpoint becomes the best one in it, which is printed. Raises
+    `UserError` for a folder without one and a file that is no checkpoint of ours."""
     full = copy.deepcopy(dict(partial))
     key = f"{action}.checkpoint"
     text = get(partial, key)
@@ -89,8 +90,8 @@ def complete(action: str, partial: Mapping[str, Any]) -> Spec:
         path, what = best_in(Path(text))
         print(f"{key}: {text} -> {path} ({what})")
         put(full, key, str(path))
-    if not str(get(full, key)).endswith(".pth"):
-        return full
+    if Path(str(get(full, key))).suffix != ".pth" or not Path(str(get(full, key))).is_file():
+        return full  # what is missing is left to the action to tell
     recorded = load(get(full, key), get(partial, "encryption_key", "") or "")["spec"]
     params = {p.name: p for p in of_action(action)}
     given = dict(leaves(partial, params))

@@ -232,19 +232,29 @@ def _head(url: str) -> int | None:
 
 
 def _ask(url: str) -> int | Unreachable | None:
-    request = urllib.request.Request(url, method="HEAD")
+    """By HEAD; by GET, of which only the headers are read, where the server wants no HEAD (signed addresses)."""
+    found = _headers(url, "HEAD")
+    if isinstance(found, urllib.error.HTTPError) and found.code in (403, 405, 501):
+        found = _headers(url, "GET")
+    if isinstance(found, urllib.error.HTTPError):
+        kind = _NoSuchFile if found.code in (401, 403, 404, 410) else Unreachable
+        return kind(f"{url.partition('?')[0]}: {found.code} {found.reason}")
+    if isinstance(found, Exception):
+        reason = _first_line(getattr(found, "reason", found))
+        return Unreachable(f"{urlparse(url).netloc} is out of reach: {reason}")
+    return found
+
+
+def _headers(url: str, method: str) -> int | Exception | None:
+    request = urllib.request.Request(url, method=method)
     for name, value in _authorization(url).items():
         request.add_unredirected_header(name, value)
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             length = answer.headers.get("X-Linked-Size") or answer.headers.get("Content-Length")
             return int(length) if length else None
-    except urllib.error.HTTPError as error:
-        kind = _NoSuchFile if error.code in (401, 403, 404, 410) else Unreachable
-        return kind(f"{url.partition('?')[0]}: {error.code} {error.reason}")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        return Unreachable(f"{urlparse(url).netloc} is out of reach: {_first_line(reason)}")
+    except (OSError, ValueError) as error:  # HTTPError is an OSError
+        return error
 
 
 def _authorization(url: str) -> dict[str, str]:

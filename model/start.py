@@ -11,8 +11,9 @@ import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
 
 from model import hub
 from model.errors import UserError
@@ -175,6 +176,8 @@ def _own(text: str, network: bool) -> Start:
         return Start("file", f"weights in {path}", str(path), path)
     if not text.startswith(("http://", "https://")):
         return Start("file", f"weights at {text}", text)
+    if not PurePosixPath(urlparse(text).path).name:
+        raise UserError(f"train.start: {text.partition('?')[0]} must end in a file's name")
     folder = cache_dir() / "weights" / hashlib.sha256(text.encode()).hexdigest()[:16]
     file = WebFile(text, str(folder))
     if kept := hub.cached(file):
@@ -305,7 +308,7 @@ def load(
         return [f"start: {start.text}"]
     lines = [f"start: {start.text}"]
     if start.kind == "imagenet":
-        _load_imagenet(detector, spec["model"]["backbone"], path, start.file)
+        _load_imagenet(detector, spec["model"]["backbone"], path)
         return [*lines, "all but the backbone starts anew"]
     found, names = weights.read_named(path, spec["encryption_key"])
     if not weights.is_detector(found):
@@ -339,25 +342,24 @@ def _load_backbone(detector: nn.Module, backbone: str, found: Mapping[str, Any])
     weights.load_backbone(detector.get_submodule("backbone.0.body"), found, classifier_names(backbone))
 
 
-def _load_imagenet(detector: nn.Module, backbone: str, path: Path, file: Any) -> None:
+def _load_imagenet(detector: nn.Module, backbone: str, path: Path) -> None:
     """timm knows how its older files are to be read, so it reads them into its own classifier first."""
+    from model import gcvit, weights
+
+    found = weights.read(path)
     if backbone in RESNETS:
-        from model import weights
-
-        return _load_backbone(detector, backbone, weights.read(path))
+        return _load_backbone(detector, backbone, found)
     import timm
-
-    from model import gcvit
 
     size = gcvit.size_name(backbone)
     name = size.replace("gc_vit_", "gcvit_") if size else backbone.removeprefix("timm/")
-    source = {"file": str(path), "hf_hub_id": None, "url": ""}
     try:
-        found = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=source).state_dict()
-    except Exception as error:  # of torch, of safetensors, of timm's own reading
+        made = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": found})
+    except Exception as error:  # of torch, of timm's own reading
         raise UserError(
             f"{path}: timm cannot read it as {name} ({str(error).splitlines()[0][:200]})"
         ) from None
+    found = made.state_dict()
     if size:
         found = gcvit.from_timm(detector.get_submodule("backbone.0.body").state_dict(), found)
     _load_backbone(detector, backbone, found)

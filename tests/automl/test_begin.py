@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from automl import loop, spec
+from automl import bundle, loop, spec
 from automl.errors import UserError
 from automl.plan import fetch, prepare
 from automl.progress import Progress
@@ -92,3 +92,20 @@ def test_fetch_without_anything_to_fetch(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["fetch", "weights", "--model", str(model)])
     assert isinstance(result.exception, UserError)
     assert "has nothing to fetch" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "pairs"),
+    [
+        (["--begin", "here"], ["fit.begin=here"]),
+        (["--begin=here", "--strict"], ["fit.begin=here", "fit.strict=true"]),
+        (["--strict", "--begin", "a/b.pth"], ["fit.strict=true", "fit.begin=a/b.pth"]),
+        (["--no-strict"], ["fit.strict=false"]),
+    ],
+)
+def test_options_of_the_model_s_own_take_values(words: list[str], pairs: list[str], tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "model", options={"begin": "fit.begin", "strict": "fit.strict"})
+    assert bundle.resolve(str(model)).set_pairs(words, []) == pairs
+    for wrong in (["here"], ["--begin", "a", "b"], ["--begn", "a"]):
+        with pytest.raises(UserError):
+            bundle.resolve(str(model)).set_pairs(wrong, [])

@@ -50,7 +50,10 @@ class Hub:
                 pass
 
             def do_HEAD(self) -> None:
-                self.answer(body=False)
+                if "only_get" in self.path:
+                    self.send_error(403)
+                else:
+                    self.answer(body=False)
 
             def do_GET(self) -> None:
                 self.answer(body=True)

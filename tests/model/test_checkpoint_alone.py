@@ -103,10 +103,20 @@ def test_the_threshold_and_its_source_are_named(
     assert ("the highest score is" in said) == (found["detections"] == 0)
 
 
-def test_a_wrong_checkpoint_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for value, message in ((tmp_path / "no.pth", "no such checkpoint"), (tmp_path, "holds no checkpoint")):
-        code = guarded(lambda value=value: load("evaluate", None, {"evaluate.checkpoint": str(value)}))
-        assert code == 2
+def test_a_wrong_checkpoint_is_one_message(
+    demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "foreign.pth").write_bytes(b"no checkpoint")
+    cases = {
+        "no.pth": "no such checkpoint",
+        "": "holds no checkpoint",
+        "foreign.pth": "not a readable checkpoint",
+    }
+    test = {"image_dir": str(demo / "test" / "images"), "json_file": str(demo / "test" / "annotations.json")}
+    for name, message in cases.items():
+        leaves = {"evaluate.checkpoint": str(tmp_path / name), "dataset.test_data_sources": test}
+        leaves |= {"dataset.eval_class_ids": [1], "results_dir": str(tmp_path / "results")}
+        assert guarded(lambda leaves=leaves: evaluate.run(load("evaluate", None, leaves))) == 2
         assert message in capsys.readouterr().err
 
 

@@ -255,6 +255,7 @@ CHANGES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 # leaf -> the test that sees its effect where more than a value has to be changed
 ELSEWHERE = {
     "model.pretrained_backbone_path": ("test_weights.py", "test_a_torchvision_classifier_fills_the_backbone"),
+    "train.start": ("test_start.py", "test_a_training_from_a_checkpoint_of_another_shape"),
     "train.pretrained_model_path": ("test_every_leaf.py", "test_a_training_starts_from_other_weights"),
     "train.resume_training_checkpoint_path": ("test_train.py", "test_a_resumed_training_goes_on_where_it_stopped"),
     "train.checkpoint_interval": ("test_train.py", "test_intervals"),
