@@ -51,7 +51,7 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
     winner = chosen.best
     slim = plan.bundle.call("package_weights")
-    checkpoint = _copied(chosen.checkpoint, run.best, slim) if chosen.checkpoint else None
+    checkpoint = _copied(chosen.checkpoint, run.best, slim, progress.note) if chosen.checkpoint else None
     trained = spec.load(run.trial(winner.number) / "spec.yaml")
     figures = _figures(plan, trials, winner)
     write_specs(plan.bundle, trained, checkpoint, run.best, figures)
@@ -156,10 +156,12 @@ def _stages(plan: Plan, trials: Trials, winner: Best, default: Best | None) -> l
     return found
 
 
-def _copied(source: Path, folder: Path, slim: Callable[[Path, Path], Any] | None = None) -> Path:
+def _copied(
+    source: Path, folder: Path, slim: Callable[[Path, Path], Any] | None = None, say: Callable[[str], Any] = print
+) -> Path:  # fmt: skip
     """Copy a checkpoint into `folder` as `model` with its own suffix, a folder with all that is in it, so that the
     copy is whole or as it was before. `slim(source, target)` copies without what training alone needs; the whole is
-    taken where it cannot."""
+    taken, and that is told, where it cannot."""
     target = folder / f"model{source.suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{target.name}.{os.getpid()}.tmp"
@@ -167,16 +169,19 @@ def _copied(source: Path, folder: Path, slim: Callable[[Path, Path], Any] | None
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(source, temporary)
         shutil.rmtree(target, ignore_errors=True)
-    elif slim is None or not _slimmed(slim, source, temporary):
+    elif slim is None or not _slimmed(slim, source, temporary, say):
         shutil.copyfile(source, temporary)
     temporary.replace(target)
     return target
 
 
-def _slimmed(slim: Callable[[Path, Path], Any], source: Path, target: Path) -> bool:
+def _slimmed(
+    slim: Callable[[Path, Path], Any], source: Path, target: Path, say: Callable[[str], Any]
+) -> bool:
     try:
         slim(source, target)
-    except Exception:  # foreign code, or a checkpoint under a key that is not given here
+    except Exception as error:  # such as a checkpoint under a key that is not given here
+        say(f"package_weights: {error}; the whole checkpoint is handed over")
         return False
     return target.is_file()
 

@@ -141,7 +141,7 @@ def test_from_any_folder_by_the_file_alone(
     assert done.exit_code == 0, done.output
     found = sorted(p.name for p in Path("results/inference/labels").iterdir())
     assert found == ["0.txt", "1.txt", "2.txt"]
-    assert "150 objects in 3 images" in done.output
+    assert "150 objects with a score of at least 0.000" in done.output
 
 
 def test_words_of_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
