@@ -50,6 +50,8 @@ def build(asked: Asked, base: Mapping[str, Any], parts: Parts) -> tuple[tuple[Pa
             drawn[name] = default
         raws = codec.encode(default, dict(drawn))
         priors = tuple(axis.prior(raw) for axis, raw in zip(codec.axes, raws, strict=True))
+        wish = asked.wishes.get(name)
+        why = f"{wish.why}; {why}" if wish and wish.recommended else why
         built.append(Parameter(name, leaf.path, kind, default, codec, conditions, priors, why))
     return tuple(built), notes
 

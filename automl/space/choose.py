@@ -31,6 +31,12 @@ class Asked:
     limits: Mapping[str, float]
     base: Mapping[str, Any]
     given: frozenset[str]
+    group: str = "tao"  # one of tuning.GROUPS
+
+    def insists(self, name: str) -> Wish | None:
+        """A person's request for the parameter: what stands in its way is then an error."""
+        wish = self.wishes.get(name)
+        return None if wish is None or wish.recommended else wish
 
     def value(self, leaf: Leaf) -> Any:
         """The base value in the leaf's own type."""
@@ -41,6 +47,21 @@ class Asked:
         """The parameter that holds the length of the training in epochs."""
         training = [n for n in sorted(self.schema) if n.split(".")[0] == "train" or "." not in n]
         return next((n for word in names.EPOCHS for n in training if n.rsplit(".", 1)[-1] == word), None)
+
+    @cached_property
+    def choosers(self) -> dict[str, list[str]]:
+        """Value of an enum -> the parameters that may have it, for values that name a section."""
+        sections = {key for name in self.schema.sections for key in name.split(".")} - {
+            "train",
+            *names.ACTIONS,
+        }
+        found: dict[str, list[str]] = {}
+        for name, node in self.schema.nodes.items():
+            enum = node.get("enum")
+            for value in enum if isinstance(enum, list) else ():
+                if isinstance(value, str) and value in sections and not names.SCORING.match(value):
+                    found.setdefault(value, []).append(name)
+        return found
 
     @property
     def epochs(self) -> int | None:
@@ -58,7 +79,9 @@ class Chosen:
     notes: tuple[str, ...]
 
 
-def ask(schema: Schema, spec: Any, wishes: Mapping[str, Wish], limits: Mapping[str, float]) -> Asked:
+def ask(
+    schema: Schema, spec: Any, wishes: Mapping[str, Wish], limits: Mapping[str, float], group: str
+) -> Asked:
     """The base configuration under the requests."""
     if spec is not None and not isinstance(spec, Mapping):
         raise SpaceError(f"a spec must be a mapping, but got {type(spec).__name__}")
@@ -73,18 +96,21 @@ def ask(schema: Schema, spec: Any, wishes: Mapping[str, Wish], limits: Mapping[s
             given.add(name)
         elif schema.default(name)[0]:
             base[name] = schema.default(name)[1]
-    return Asked(schema, spec or {}, wishes, limits, base, frozenset(given))
+    wishes = {
+        n: w.around(schema.leaf(n).typed(base.get(n))) if w.recommended else w for n, w in wishes.items()
+    }
+    return Asked(schema, spec or {}, wishes, limits, base, frozenset(given), group)
 
 
 def choose(asked: Asked) -> Chosen:
     """Raises `SpaceError` for a parameter that was asked for and cannot be searched."""
     left_out, kept, schema = {}, [], asked.schema
     for name in (n for n in sorted(schema) if wanted(asked, n)):
-        wish = asked.wishes.get(name)
+        wish = asked.insists(name)
         if wish and wish.fixed:
             left_out[name] = f"fixed at {short(asked.base.get(name))} ({wish.source})"
             continue
-        reason = (None if wish else why_never(name, schema)) or no_space(asked, name)
+        reason = (None if wish else why_never(asked, name)) or no_space(asked, name)
         if reason and wish:
             raise wish.error(f"{name} cannot be searched: {reason}")
         if reason:
@@ -96,18 +122,39 @@ def choose(asked: Asked) -> Chosen:
 
 
 def wanted(asked: Asked, name: str) -> bool:
-    """Flagged, or listed without a flag of its own, or asked for."""
+    """Asked for or recommended, or of the group: flagged, or listed without a flag of its own; or not flagged off."""
     flag, listed = asked.schema.flag(name), asked.schema.listed
-    by_list = flag is None and name in listed[LISTED] and name not in listed[UNLISTED]
-    return name in asked.wishes or flag is True or by_list
+    if name in asked.wishes or asked.group == "recommended":
+        return name in asked.wishes
+    by_list = name in listed[LISTED] and name not in listed[UNLISTED]
+    return flag is True or (flag is None and (by_list or (asked.group == "all" and searchable(asked, name))))
 
 
-def why_never(name: str, schema: Schema) -> str | None:
+def searchable(asked: Asked, name: str) -> bool:
+    """Whether a leaf that nobody names is a number, a choice or a list of numbers, as its schema reads."""
+    try:
+        leaf = asked.schema.leaf(name)
+    except SpaceError:
+        return False
+    value = asked.value(leaf)
+    numbers = leaf.kind == "list" and isinstance(value, list) and value and all(map(is_number, value))
+    return bool(numbers) or leaf.kind in ("int", "float", "bool", "choice", "ordered", "subset")
+
+
+def why_never(asked: Asked, name: str) -> str | None:
     """The reason a parameter is not searched unless asked for by name, whatever the spec; or None."""
+    schema = asked.schema
     path, own = schema.paths[name], schema.action or "train"
+    if asked.group != "tao" and schema.leaf(name).nullable and asked.base.get(name) is None:
+        return "it is off (null)"
+    apart = {why for pattern, why in names.APART.items() for part in path if pattern.search(part)}
+    if asked.group == "all" and apart and not schema.flag(name):
+        return sorted(apart)[0]
     if names.SPEED.search(path[-1]):
         return "it changes speed, not results"
     top = path[0] if len(path) > 1 else ""
+    if path[-1] in names.EPOCHS and top in ("", "train"):
+        return names.LENGTH
     mine = own == top or own.endswith(f"_{top}")
     if (
         top in names.ACTIONS
@@ -161,7 +208,7 @@ def keep_active(
     inert: dict[str, str] = {}
     while True:
         verdicts = {n: judge(asked, rules[n], kept) for n in kept if n not in inert}
-        found = {n: v for n, v in verdicts.items() if isinstance(v, str) and n not in asked.wishes}
+        found = {n: v for n, v in verdicts.items() if isinstance(v, str) and not asked.insists(n)}
         if not found:
             break
         inert |= found
@@ -202,6 +249,7 @@ def conditions_of(asked: Asked, leaf: Leaf) -> Iterator[Condition]:
         return
     *above, last = leaf.path
     yield from (Condition(name, (True,)) for name in switches(asked.schema, leaf))
+    yield from branches(asked, leaf)
     for use in names.USES:
         if last in use.names:
             yield from used_by(asked, leaf, use)
@@ -227,6 +275,16 @@ def switches(schema: Schema, leaf: Leaf) -> Iterator[str]:
             and str(schema.nodes[name].get("type")) in ("bool", "boolean")
         ):
             yield name
+
+
+def branches(asked: Asked, leaf: Leaf) -> Iterator[Condition]:
+    """A section named like a value of an enum above it matters while the enum has that value: `task: segment` beside
+    `segment.` and `classify.`."""
+    for depth, part in enumerate(leaf.path[:-1]):
+        for name in asked.choosers.get(part, ()):
+            section = asked.schema.paths[name][:-1]
+            if len(section) <= depth and section == leaf.path[: len(section)]:
+                yield Condition(name, (part,))
 
 
 def used_by(asked: Asked, leaf: Leaf, use: names.Use) -> list[Condition]:

@@ -25,7 +25,7 @@ from automl.space.ranges import Range, search_range, typical
 from automl.space.relations import Draft, Link, broken, gather, head_counts, narrow, numbers
 from automl.space.schema import Schema
 from automl.space.space import SearchSpace
-from automl.space.tuning import Wish, read_wishes
+from automl.space.tuning import GROUPS, Wish, read_wishes
 from automl.space.words import short
 from automl.spec import leaves
 
@@ -40,17 +40,26 @@ def compile_space(
     fix: Sequence[str] | Mapping[str, Any] = (),
     search: Mapping[str, Any] | None = None,
     limits: Mapping[str, float] | None = None,
+    group: str = "tao",
+    recommended: Mapping[str, Any] | None = None,
 ) -> SearchSpace:
     """The search space of a train schema, in TAO's dialect or standard JSON Schema, around a base spec.
 
     The spec's values (the schema's defaults where it has none) are the default configuration and decide what
     matters. `tune`, `fix` and `search` narrow and widen it (see tuning.py; `fix` may also be {dotted name: value}),
-    always inside the schema; `limits` are upper bounds that the data set, {dotted name: number}. Raises `SpaceError`
-    naming the parameter.
+    always inside the schema; `limits` are upper bounds that the data set, {dotted name: number}. `group` says what is
+    searched unless it is named: "tao", what the schema flags; "recommended", the entries of `recommended`, which are
+    the model's ({dotted name: reason, or {why: reason, valid_min: ...}}); "all", every leaf that can have a range and
+    is not flagged off. Raises `SpaceError` naming the parameter.
     """
+    if group not in GROUPS:
+        raise SpaceError(f"no space '{group}' (there are {', '.join(GROUPS)}){did_you_mean(group, GROUPS)}")
+    if group == "recommended" and not recommended:
+        raise SpaceError("this model recommends no search space; 'tao' is what its schema flags")
     try:
         read = Schema(schema)
-        asked = ask(read, spec, read_wishes(read, tune, fix, search), limits or {})
+        ours = recommended if group == "recommended" else None
+        asked = ask(read, spec, read_wishes(read, tune, fix, search, ours), limits or {}, group)
         return _compiled(asked, choose(asked))
     except RecursionError:
         raise SpaceError("the schema refers to itself without end, or is nested too deeply") from None
@@ -115,8 +124,8 @@ def _drafted(
         try:
             found = draft(asked, asked.schema.leaf(name), chosen.conditions, links, base)
         except NotSearchable as reason:
-            if name in asked.wishes:
-                raise asked.wishes[name].error(f"{name} cannot be searched: {reason}") from None
+            if wish := asked.insists(name):
+                raise wish.error(f"{name} cannot be searched: {reason}") from None
             unfit[name] = str(reason)
             continue
         if isinstance(found, Draft):
@@ -148,8 +157,8 @@ def settle(
         if only is None or only != asked.value(asked.schema.leaf(name)):
             continue  # another value than the spec's: every draw must say it
         reason = f"{short(only)} is the only valid value"
-        if name in asked.wishes:
-            raise asked.wishes[name].error(f"{name} cannot be searched: {reason}")
+        if wish := asked.insists(name):
+            raise wish.error(f"{name} cannot be searched: {reason}")
         others = {n: d for n, d in found.items() if n != name}
         again = settle(asked, others, links, {**base, name: only})
         return replace(again, left_out={name: reason, **again.left_out}, notes=[*notes, *again.notes])
@@ -165,7 +174,7 @@ def with_range(asked: Asked, number: Draft) -> Draft:
         if not grid:
             raise SpaceError(f"{number.name}: none of {list(number.values)} is {domain}")
         start = min(grid, key=lambda v: (abs(v - value), v)) if is_number(value) else grid[len(grid) // 2]
-        why = "the values asked for" if wish and wish.options else "all its values, in order"
+        why = wish.said_options if wish and wish.options else "all its values, in order"
         number = replace(number, start=start, range=Range.of(grid, why=why))
     else:
         number = _ranged(

@@ -63,7 +63,7 @@ def _options(leaf: Leaf, wish: Wish | None, values: tuple[Any, ...], weights: tu
     if weights:  # an option without weight is valid, but not searched
         values, weights = zip(*((v, w) for v, w in zip(values, weights, strict=True) if w), strict=True)
     codec = Options(leaf.name, tuple(values), leaf.kind == "ordered" and not weights, weights)
-    return Made("the values asked for" if wish and wish.options else why, codec)
+    return Made(wish.said_options if wish and wish.options else why, codec)
 
 
 def _domain(asked: Asked, leaf: Leaf, values: tuple[Any, ...], searched: Mapping[str, Any]) -> Domain:
@@ -233,9 +233,7 @@ def as_wished(number: Draft, wish: Wish) -> Draft:
     if asked.empty:
         raise wish.error(f"{number.name} must be {domain}, and nothing in [{short(low)}, {short(high)}] is")
     log = wish.log if wish.log is not None else found.scale == LOG or (low > 0 and high >= 100 * low)
-    found = closed(
-        rescaled(Range(low, high, LINEAR, f"as asked: {wish.source}"), log and high > 0, asked), asked
-    )
+    found = closed(rescaled(Range(low, high, LINEAR, wish.said), log and high > 0, asked), asked)
     if domain.stepped:
         found = replace(found, grid=asked.steps(found.low, found.high))
         if not found.grid:

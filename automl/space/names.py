@@ -38,6 +38,7 @@ ROLES = (
     Role("coefficient", "a weight or coefficient", 5.0, None, 1.0, re.compile(
         r"_coeff?$|_coefficient$|_weight$|(^|_)lambda($|_)|loss_weight|(^|_)cost(_|$)|(^|_)alpha$|temperature")),
     Role("batch", pattern=re.compile(r"batch")),
+    Role("layers", pattern=re.compile(r"(^|_)n?layers$|(^|_)depth$")),
     Role("warmup", pattern=re.compile(r"warm_?up.*epoch|epoch.*warm_?up")),
     Role("step size", pattern=re.compile(r"lr_step_size|^step_size$|decay_epochs?$|lr_drop$")),
 )  # fmt: skip
@@ -74,6 +75,14 @@ def is_steps(name: str) -> bool:
     return bool(_STEPS.search(name.rsplit(".", 1)[-1].lower()))
 
 
+LENGTH = "it is the length of the training, which the budget of the search spends"
+APART = {  # what --space all leaves alone too: a part of a name -> why
+    re.compile(r"^num_classes$|class_ids$"): "the data say it",
+    re.compile(r"(^|_)seed$"): "it is luck, not a setting",
+    re.compile(r"_interval$|_unit$|^verbose$|^wandb$|_dry_run$|^monitor|^clearml$"): "it changes what is written",
+    re.compile(r"^num_gpus$|^gpu_ids$|^num_nodes$|^accelerator$|_strategy$|^cudnn$|^precision$|^fp8$|checkpoint|"
+               r"^dataset_type$"): "it changes speed and memory",
+}  # fmt: skip
 ACTIONS = ("evaluate", "inference", "export", "gen_trt_engine", "quantize", "distill", "prune", "retrain",
            "dataset_convert", "convert", "calibrate", "visualize", "auto_label", "deploy")  # fmt: skip
 SPEED = re.compile(r"(^|_)(num_)?workers?(_per_\w+)?$|^prefetch_factor$|_prefetch_factor$|^pin_memory$")

@@ -158,19 +158,20 @@ def _whole(role: Role, domain: Domain, default: float, epochs: int | None) -> Ra
         return Range(min(bottom, d), top, _log_if_wide(bottom, top), "a tenth of the training to all of it")
     if domain.bounded and (d <= 0 or low < 0):
         return Range(low, high, LINEAR, VALID)
-    if domain.bounded and high <= 8 * d and (d - low + 0.5) / (high - low + 1) >= EDGE:
+    layers = role.word == "layers" and d > 0
+    if domain.bounded and not layers and high <= 8 * d and (d - low + 0.5) / (high - low + 1) >= EDGE:
         bottom = max(low, d // 4)
         why = VALID if bottom == low else "linear from a quarter of the default"
         return Range(bottom, high, LINEAR, why, moves=bottom != low)
     if d <= 0:
         bottom = low if math.isfinite(low) else d - 4
         return Range(bottom, min(high, d + 4), LINEAR, "no upper end: a few steps around the default")
-    if domain.bounded:
+    if domain.bounded and not layers:
         bottom, top = max(low, d // 10, 1), min(high, d * 10)
         why = "wide bounds: 10 times either way of the default"
     else:
         bottom, top = max(low, d // 2, 0 if low == 0 and d < 2 else 1), min(high, max(2 * d, d + 2))
-        why = "an open end: half to twice the default"
+        why = f"{'layers' if domain.bounded else 'an open end'}: half to twice the default"
     return Range(bottom, top, _log_if_wide(bottom, top), why)
 
 

@@ -14,7 +14,7 @@ search:                        {dotted or nested name: entry}
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -25,6 +25,11 @@ from automl.space.leaf import Leaf, checked_weights, coerced
 from automl.space.schema import Schema
 from automl.space.words import as_bool, as_number, short
 
+GROUPS = (
+    "tao",
+    "recommended",
+    "all",
+)  # what is searched unless named: what the schema flags, the model's own choice...
 ENTRY_KEYS = ("valid_min", "valid_max", "valid_options", "option_weights", "log")
 _SCALES = {"": None, "log": True, "linear": False, "lin": False}
 _UNSET = object()
@@ -42,6 +47,20 @@ class Wish:
     log: bool | None = None
     options: tuple[Any, ...] = ()
     weights: tuple[float, ...] = ()
+    why: str = ""  # the model's reason, of one that nobody asked for but the model recommends
+
+    @property
+    def recommended(self) -> bool:
+        return bool(self.why)
+
+    @property
+    def said(self) -> str:
+        """Why its range is what it is."""
+        return "as recommended" if self.recommended else f"as asked: {self.source}"
+
+    @property
+    def said_options(self) -> str:
+        return f"the values {'recommended' if self.recommended else 'asked for'}"
 
     @property
     def has_value(self) -> bool:
@@ -50,6 +69,17 @@ class Wish:
     @property
     def narrows(self) -> bool:
         return self.low is not None or self.high is not None or bool(self.options)
+
+    def around(self, value: Any) -> Wish:
+        """A recommendation that has a value of the base configuration, which is always searched."""
+        if not self.recommended:
+            return self
+        if self.options:
+            return replace(self, options=self.options if value in self.options else (*self.options, value))
+        if not is_number(value) or isinstance(self.low, list) or isinstance(self.high, list):
+            return self
+        low = None if self.low is None else min(self.low, value)
+        return replace(self, low=low, high=None if self.high is None else max(self.high, value))
 
     def error(self, text: str) -> SpaceError:
         return SpaceError(f"{self.source}: {text}")
@@ -60,10 +90,11 @@ def read_wishes(
     tune: Sequence[str],
     fix: Sequence[str] | Mapping[str, Any],
     search: Mapping[str, Any] | None,
+    recommended: Mapping[str, Any] | None = None,
 ) -> dict[str, Wish]:
-    """Every request by parameter; the command line wins over the block. Raises `SpaceError` for a name the schema
-    does not have, a value outside the schema, or a parameter both tuned and fixed."""
-    wishes = dict(_block_wishes(schema, search))
+    """Every request by parameter; the command line wins over the block, and that over what the model recommends. Raises
+    `SpaceError` for a name the schema does not have, a value outside it, or a parameter both tuned and fixed."""
+    wishes = {**dict(_recommended(schema, recommended or {})), **dict(_block_wishes(schema, search))}
     tuned = dict(_tune_wish(schema, text) for text in _texts(tune, "--tune"))
     if isinstance(fix, Mapping):
         fixed = dict(_fixed_wish(schema, name, value, f"--fix {name}") for name, value in fix.items())
@@ -195,6 +226,17 @@ def _block_wishes(schema: Schema, block: Mapping[str, Any] | None) -> Iterator[t
         source = f"search: {name}"
         name = schema.known(name, source)
         yield name, _entry_wish(schema.leaf(name), entry, source)
+
+
+def _recommended(schema: Schema, entries: Mapping[str, Any]) -> Iterator[tuple[str, Wish]]:
+    """{name: reason}, or {name: {why: reason, and the keys of an entry of `search:`}}."""
+    for name, entry in entries.items():
+        source = f"recommended: {name}"
+        why = entry.get("why") if isinstance(entry, Mapping) else entry
+        if not isinstance(why, str) or not why:
+            raise SpaceError(f"{source}: must be a reason, or a mapping with `why`, but got {entry!r}")
+        keys = {k: v for k, v in entry.items() if k != "why"} if isinstance(entry, Mapping) else {}
+        yield name, replace(_entry_wish(schema.leaf(schema.known(name, source)), keys, source), why=why)
 
 
 def _entries(block: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
