@@ -3,8 +3,8 @@
     python studies/survival/asks.py [--url postgresql://...]
 
 A study of the demo's search space (16 parameters) is filled through the engine's own `Study`, with curves of nine
-epochs; at each size 30 trials are asked for, reported and told, and the medians are written to asks.json. Default sampler and
-scheduler, SQLite in a run folder unless a URL is given.
+epochs; at each size 30 trials are asked for, reported and told, and the medians are written to asks.json. Default
+sampler and scheduler, SQLite in a run folder unless a URL is given.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Kill a search with SIGKILL, over and over, and go on: is any trial lost, run twice, or changed?
 
     python studies/survival/kills.py --kind random --kills 50      # the driver, at random moments
-    python studies/survival/kills.py --kind event --kills 50       # just before its n-th commit, rename, unlink or fsync
+    python studies/survival/kills.py --kind event --kills 50       # before its n-th commit, rename, unlink or fsync
     python studies/survival/kills.py --kind trial --kills 10       # a trial's process
     python studies/survival/kills.py --kind random --executor ray --kills 10
     python studies/survival/kills.py --kind random --model deformable_detr --kills 4
 
 Each row: a run is started, killed, and resumed until it ends (killed again on the way when `--again`), then held
-against the same run without a kill: the same trials with the same values, every epoch once, a winner in best/. Appends to
-kills.jsonl; the exit code is the number of rows that are not right.
+against the same run without a kill: the same trials with the same values, every epoch once, a winner in best/. Appends
+to kills.jsonl; the exit code is the number of rows that are not right.
 """
 
 from __future__ import annotations
