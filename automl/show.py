@@ -113,9 +113,9 @@ def _space(console: Console, what: Plan, configurations: int) -> None:
     table = Table(title="\nFirst configurations", title_justify="left", box=None, header_style="bold")
     drawn = first_configurations(what, configurations)
     names = list(dict.fromkeys([*what.space.default, *(name for params in drawn for name in params)]))
-    table.add_column("parameter", no_wrap=True)  # a name cut short could be another's
+    table.add_column("parameter", overflow="fold")  # nothing is cut short: it could be another's
     for number in range(len(drawn)):
-        table.add_column("default" if number == 0 else f"trial {number}", justify="right")
+        table.add_column("default" if number == 0 else f"trial {number}", justify="right", overflow="fold")
     for name in names:
         table.add_row(Text(name), *(Text(short(params.get(name, "-"))) for params in drawn))
     console.print(table)
