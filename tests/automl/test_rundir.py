@@ -97,7 +97,7 @@ def test_what_is_no_url_is_refused_and_shown_to_nobody(url: str) -> None:
 def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("psycopg", "psycopg2"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=r"pip install 'detr-automl\[postgresql\]'"):
+    with pytest.raises(UserError, match=r"pip install 'psycopg\[binary\]'"):
         parse("postgresql://ann@h/db")
     with pytest.raises(UserError, match="'foo' is no database"):
         parse("foo://ann@h/db")
