@@ -24,6 +24,8 @@ from model.errors import UserError
 KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt", "labels.txt")
 OVERSHOOT = 0.01  # how far outside 0..1 rounding may take a coordinate
+MOST = 100_000  # classes
+MAX_BYTES = 1 << 20  # of a data.yaml
 DEEPEST = 3  # folders down to which a configuration is looked for
 
 
@@ -127,20 +129,45 @@ def _config(tree: Tree, file: Path | None) -> Config | None:
 def _read_yaml(path: Path) -> Config | None:
     """A data.yaml, or None for a file that is none. Every scalar stays text: `names: [yes, no]` are names."""
     try:
+        if path.stat().st_size > MAX_BYTES:
+            return None
         document = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (
+        OSError,
+        UnicodeDecodeError,
+        yaml.YAMLError,
+        RecursionError,
+        TypeError,
+    ):  # TypeError: a key that is a list
         return None
     if not isinstance(document, dict) or not ("names" in document or "nc" in document):
         return None
+    _refuse_nesting(path, document)
     entries = {split: _entries(document, keys) for split, keys in KEYS.items()}
     shape = document.get("kpt_shape")
-    keypoints = math.prod(int(n) for n in shape) if isinstance(shape, list) else 0
+    digits = isinstance(shape, list) and all(n.isdigit() for n in shape)
+    keypoints = math.prod(map(int, shape)) if digits and shape else 0
     named = document.get("path") or ""
     base = path.parent / named.replace("\\", "/")
     return Config(
         path, base if named and base.is_dir() else None, _names(path, document),
         {split: listed for split, listed in entries.items() if listed}, keypoints,
     )  # fmt: skip
+
+
+def _refuse_nesting(path: Path, document: Mapping[str, Any]) -> None:
+    """Raise `UserError` where text, or a list or mapping of text, is expected and something else stands."""
+    flat = {"names", "kpt_shape", *(key for keys in KEYS.values() for key in keys)}
+    for key in flat & document.keys():
+        value = document[key]
+        inner = (
+            [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+        )
+        if any(not isinstance(v, str) for v in inner) or (isinstance(value, dict) and key != "names"):
+            raise UserError(f"{path}: {key} must be text or a list of texts, but holds lists or mappings")
+    for key in {"path", "nc"} & document.keys():
+        if not isinstance(document[key], str):
+            raise UserError(f"{path}: {key} must be one value, but is a {type(document[key]).__name__}")
 
 
 def _entries(document: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
@@ -156,7 +183,7 @@ def _names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
         elif isinstance(names, list):
             found = {number: str(name) for number, name in enumerate(names)}
         else:
-            found = {number: f"class_{number}" for number in range(int(count or 0))}
+            found = {number: f"class_{number}" for number in range(min(int(count or 0), MOST))}
         if count is not None and len(found) != int(count):
             raise UserError(f"{path}: nc is {count}, but there are {len(found)} names")
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tarfile
@@ -14,6 +15,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from model.data import label_files
 from model.data.check import inspect
@@ -423,12 +426,45 @@ def test_broken_label_lines(
             "train and val lead to the same place",
         ),
         ("train: images/train\nval: labels\nnames: [a, b]\n", "val names no images"),
+        ("train: images/train\nnames: [a, [b]]\n", "names must be text or a list of texts"),
+        ("train: {a: b}\nnames: [a, b]\n", "train must be text or a list of texts"),
+        ("path: [a]\ntrain: images/train\nnames: [a, b]\n", "path must be one value, but is a list"),
+        ("train: images/train\nnc: [2]\n", "nc must be one value"),
+        ("train: images/train\nnc: many\n", "names must be a list"),
         ("train: images/train\nnames: {a: b}\n", "names must be a list, or a mapping of numbers"),
     ],
 )
 def test_broken_configurations(text: str, message: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     with pytest.raises(UserError, match=message):
         in_place(str(yolo_with(tmp_path / "data", pictures, text)))
+
+
+BITS = st.recursive(
+    st.sampled_from(
+        ["", "~", "images/train", "\\\\", "0", "-1", "1e99", "/", "..", "a\0b", "é", "labels", "x.txt"]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["0", "1", "a"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    document=st.dictionaries(
+        st.sampled_from(["path", "train", "val", "test", "names", "nc", "kpt_shape"]), BITS
+    )
+)
+def test_any_configuration_is_read_or_refused(document: dict[str, object], yolo_folder: Path) -> None:
+    put(yolo_folder / "data.yaml", json.dumps(document))
+    with contextlib.suppress(UserError):
+        assert in_place(str(yolo_folder)).sources["train"]
+
+
+@pytest.fixture
+def yolo_folder(tmp_path: Path, pictures: tuple[Path, Drawn]) -> Path:
+    return written("YOLO", tmp_path / "data", pictures)
 
 
 def test_no_labels_for_a_split(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
