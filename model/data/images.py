@@ -26,7 +26,7 @@ BROKEN = (
 MAX_PIXELS = int(default_of("dataset.max_image_pixels"))
 # Documents and drawings that Pillow would hand to other programs.
 NO_PICTURES = ("EPS", "PDF", "WMF", "FPX", "MPEG", "GRIB", "HDF5", "BUFR", "FITS", "STUB")
-BY_CONTENT = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "JPEG2000", "MPO")  # what a name need not tell
+BY_CONTENT = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "JPEG2000")  # what a name need not tell
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 Image.MAX_IMAGE_PIXELS = None  # `opened` has a limit of its own, which a spec can raise
