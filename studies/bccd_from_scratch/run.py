@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from automl import records
 from automl.rundir import RunDir
 from studies.machine import describe
 
@@ -72,7 +73,8 @@ def plain_run(data: str, settings: dict[str, Any], epochs: int, folder: Path, st
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
-    return RunDir(folder).records(0)
+    found, _ = records.read(RunDir(folder).trial(0) / "metrics.jsonl")
+    return [dict(record.values) for record in found]
 
 
 def fitting_epochs(data: str, settings: dict[str, Any], seconds: float, folder: Path) -> int:
@@ -118,7 +120,9 @@ def main(
     work: Path,
 ) -> dict[str, Any]:
     settings: dict[str, Any] = {"train.seed": seed}
-    if backbone:
+    if not backbone:
+        settings["train.start"] = "scratch"
+    else:
         settings |= {
             "model.backbone": "timm/tf_efficientnet_lite0",
             "model.pretrained_backbone_path": backbone,
