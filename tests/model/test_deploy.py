@@ -285,10 +285,10 @@ def test_inference_writes_pictures_and_labels(
 def test_inference_class_names_come_from_the_classmap(
     made: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    (tmp_path / "classes.txt").write_text("one\ntwo\n")
+    (tmp_path / "classes.txt").write_text("one\ntwo\nthree\n")
     spec = spec_of("inference", made[0])
     put(spec, "dataset.infer_data_sources.classmap", str(tmp_path / "classes.txt"))
-    assert inference.class_names(spec, CLASSES) == {1: "one", 2: "two"}
+    assert inference.class_names(spec, CLASSES) == {1: "one", 2: "two", 3: "three"}
     put(spec, "dataset.infer_data_sources.classmap", str(tmp_path / "none.txt"))
     with pytest.raises(UserError, match="does not exist"):
         inference.class_names(spec, CLASSES)

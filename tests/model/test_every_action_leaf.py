@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from model.actions import evaluate, export, gen_trt_engine
+from model.deploy import card
 from model.deploy import engine as engines
 from model.errors import UserError
 from model.parameters import ACTIONS, of_action
@@ -33,6 +35,7 @@ SEEN = {
     "evaluate.batch_size": (EVALUATE, "test_neighbours_in_a_batch_change_no_detection"),
     "evaluate.results_dir": (OWN, "test_folders_act"),
     **{f"evaluate.{leaf}": (EVALUATE, "test_leaves_of_evaluate_act") for leaf in ("conf_threshold", "input_height", "input_width")},
+    **{f"evaluate.{leaf}": (OWN, "test_the_split_and_a_file_beside_act") for leaf in ("split", "beside")},
     "inference.batch_size": (EVALUATE, "test_a_batch_changes_no_label_file"),
     "inference.results_dir": (DEPLOY, "test_inference_writes_pictures_and_labels"),
     **{f"inference.{leaf}": (EVALUATE, "test_leaves_of_inference_act") for leaf in ("conf_threshold", "input_height", "input_width", "color_map", "outline_width")},
@@ -108,11 +111,32 @@ def test_devices_of_evaluate_and_inference_act(monkeypatch: pytest.MonkeyPatch) 
             distributed.start_ranks({action: spec[action] | {"num_nodes": 2}}, action)
 
 
-def test_folders_act(made: tuple[Path, dict[str, Any]], demo: Path, tmp_path: Path) -> None:
+def scored(made: tuple[Path, dict[str, Any]], demo: Path, folder: Path, **leaves: Any) -> dict[str, Any]:
+    """Metrics of the exported network, as one of the demo's classes."""
+    graph = onnx.load(made[0] / "model.onnx")
+    classes = [{"id": i + 1, "name": name} for i, name in enumerate(("circle", "square", "triangle"))]
+    card.write_into(graph, replace(card.read(made[0] / "model.onnx"), classes=classes))
+    onnx.save(graph, folder / "named.onnx")
     partial = with_data(json.loads(json.dumps({k: v for k, v in TINY.items() if k != "train"})), demo)
-    partial["evaluate"] = {"checkpoint": str(made[0] / "model.onnx"), "results_dir": str(tmp_path / "scores")}
+    partial["evaluate"] = {"checkpoint": str(folder / "named.onnx"), "results_dir": str(folder / "scores")}
+    partial["evaluate"] |= leaves
     evaluate.run(resolve("evaluate", partial))
-    assert (tmp_path / "scores" / "metrics.json").is_file()
+    return dict(json.loads((folder / "scores" / "metrics.json").read_text()))
+
+
+def test_the_split_and_a_file_beside_act(
+    made: tuple[Path, dict[str, Any]], demo: Path, tmp_path: Path
+) -> None:
+    plain = scored(made, demo, tmp_path)
+    assert "test_mAP" in plain
+    assert "beside" not in plain
+    other = scored(made, demo, tmp_path, split="val", beside=str(tmp_path / "named.onnx"))
+    assert "test_mAP" not in other
+    assert other["difference"] == 0
+
+
+def test_folders_act(made: tuple[Path, dict[str, Any]], demo: Path, tmp_path: Path) -> None:
+    assert scored(made, demo, tmp_path)  # read from evaluate's results_dir
     spec = spec_of("gen_trt_engine", made[0], gen_trt_engine__results_dir=str(tmp_path / "engine"))
     if engines.available("tensorrt")[1]:
         with pytest.raises(UserError if torch.cuda.is_available() else Exception, match="this machine lacks"):
