@@ -13,14 +13,14 @@ from automl.space.domain import UPPER, is_number
 from automl.space.drafts import Made
 from automl.space.leaf import Leaf, same
 from automl.space.parameter import Condition, Parameter
-from automl.space.relations import Draft, Link, in_order, make_room
+from automl.space.relations import Draft, Link, in_order
 from automl.space.words import short
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What is built from: conditions of every searched parameter, the numbers among them with their ranges, what is
-    no number, the relations between searched ones, and all relations."""
+    """What is built from: conditions of every searched parameter, the numbers among them and in lists with their
+    ranges, what is no number, the relations between searched ones, and all that the schema has."""
 
     conditions: Mapping[str, tuple[Condition, ...]]
     drafts: Mapping[str, Draft]
@@ -32,16 +32,11 @@ class Parts:
 def build(asked: Asked, base: Mapping[str, Any], parts: Parts) -> tuple[tuple[Parameter, ...], list[str]]:
     """(parameters in order, notes on defaults that are not in the space). Raises `SpaceError` where a relation cannot
     hold for every draw."""
-    lists = [made for name, made in parts.rest.items() if name in parts.conditions]
-    drafts = {**parts.drafts, **{d.name: d for made in lists for d in made.elements}}
-    moving = [*parts.moving, *(link for made in lists for link in made.links)]
-    moving = [m for m in moving if m.left in drafts and any(n in drafts for n in m.relation.names)]
-    order = _order(parts, moving)
-    drafts = dict(make_room(drafts, moving, order, base))
+    drafts, moving = parts.drafts, parts.moving
     built: list[Parameter] = []
     notes: list[str] = []
     drawn = dict(base)
-    for name in (n for n in order if n in parts.conditions):
+    for name in (n for n in _order(parts, moving) if n in parts.conditions):
         leaf, conditions = asked.schema.leaf(name), parts.conditions[name]
         kind, codec, why = _codec(leaf, parts.rest.get(name), drafts, moving, base, drawn)
         default, said = _default(asked, leaf, codec, drafts, drawn)
@@ -97,7 +92,10 @@ def _number(
         tops = [r.right(drawn) for r in uppers if all(is_number(drawn.get(n)) for n in r.names)]
         share = min(1.0, found.low / max(min([found.high, *tops]), 1))
     ends = (found.low, found.high, found.scale)
-    codec = Number(name, draft.domain.whole, *ends, draft.domain, found.grid, relations, share)
+    domain = (
+        draft.domain if relations else draft.wide or draft.domain
+    )  # what moves must not leave the room it has
+    codec = Number(name, draft.domain.whole, *ends, domain, found.grid, relations, share)
     return replace(codec, hull=_hull(codec, drafts, base))
 
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from automl.errors import SpaceError
-from automl.space.axes import LINEAR, LOG, Axis, label, place, spread
+from automl.space.axes import COMPLEMENT, LINEAR, LOG, Axis, label, place, spread
 from automl.space.domain import LOWER, UPPER, Domain, Relation, is_number
 from automl.space.leaf import same
 from automl.space.ranges import OPEN_SHARE
@@ -88,7 +88,7 @@ class Number(Codec):
             value = allowed[min(int(raws[0] * len(allowed)), len(allowed) - 1)]
         else:
             low, high = self.allowed(drawn)
-            value = spread(raws[0], low, high, self._scale(low), self.whole)
+            value = spread(raws[0], low, high, self._scale(low, high), self.whole)
         return self._clear(value, drawn) if self.domain.excluded or self.relations else value
 
     def encode(self, value: Any, drawn: dict[str, Any]) -> list[Any]:
@@ -107,7 +107,7 @@ class Number(Codec):
             )
         if not self.relations:
             return [int(value) if self.whole else float(value)]
-        return [min(max(place(value, low, high, self._scale(low), self.whole), 0.0), 1.0)]
+        return [min(max(place(value, low, high, self._scale(low, high), self.whole), 0.0), 1.0)]
 
     def nearest(self, value: Any, drawn: dict[str, Any]) -> Any:
         if self.grid:
@@ -116,56 +116,73 @@ class Number(Codec):
         value = min(max(value, low), high)
         return self._clear(round(value) if self.whole else float(value), drawn)
 
-    def _scale(self, low: float) -> str:
-        return self.scale if self.scale != LOG or low > 0 else LINEAR
+    def _scale(self, low: float, high: float) -> str:
+        bent = (self.scale == LOG and low <= 0) or (self.scale == COMPLEMENT and high >= 1)
+        return LINEAR if bent else self.scale
 
     def allowed(self, drawn: dict[str, Any]) -> tuple[float, float]:
-        """(low, high) given the parameters that the relations name."""
+        """(low, high) given the parameters that the relations name: the part of the search range that they leave, else
+        the part of the domain next to it."""
         low, high, limited = self.low, self.high, False
-        for relation in self.relations:
+        for relation in self._live(drawn):
             right = relation.right(drawn)
+            if relation.op == "==":  # always alone, and in the domain
+                return (round(right), round(right)) if self.whole else (right, right)
             if relation.op in LOWER:
-                low = max(low, self._beyond(right, relation.op == ">", self.high))
+                low = max(low, self._beyond(right, relation.op == ">"))
             if relation.op in UPPER:
                 end = self._short_of(right, relation.op == "<", low)
-                limited = limited or (relation.op != "==" and end < high)
+                limited = limited or end < high
                 high = min(high, end)
         if limited and self.share is not None and high > 0 and low == self.low:
             low = max(self.domain.low, min(self.low, high * self.share))
             low = math.ceil(low) if self.whole else low
-        if (
-            low > high
-        ):  # the upper end came below the search range: from the domain's own low end, if that is below
+        if low > self.high >= high:
+            high = max(low, self._short_of(self.domain.high, self.domain.high_open, low))
+            high = min(high, low + max(self.high - self.low, 1) / 4 if not self.whole else low + 1)
+        elif low > high:
             valid = self.domain.nearest(self.domain.low) if math.isfinite(self.domain.low) else None
             low = high if valid is None or valid > high else valid
         return low, high
 
-    def _beyond(self, right: float, strict: bool, top: float) -> float:
+    def _beyond(self, right: float, strict: bool) -> float:
         if self.whole:
             return math.floor(right) + 1 if strict else math.ceil(right)
+        top = self.high if right < self.high else min(self.domain.high, right + 1)
         return right + OPEN_SHARE * (top - right) if strict else right
 
     def _short_of(self, right: float, strict: bool, bottom: float) -> float:
         if self.whole:
-            return math.ceil(right) - 1 if strict else math.floor(right)
+            return math.ceil(right) - 1 if strict and math.isfinite(right) else right // 1
         if bottom >= right:
-            bottom = min(self.domain.low, right - 1) if math.isfinite(self.domain.low) else right - 1
-        return right - OPEN_SHARE * (right - bottom) if strict else right
+            bottom = (
+                self.domain.low if math.isfinite(self.domain.low) and self.domain.low < right else right - 1
+            )
+        return right - OPEN_SHARE * (right - bottom) if strict and math.isfinite(right) else right
 
     def _steps(self, drawn: dict[str, Any]) -> tuple[float, ...]:
-        """The values of `grid` for which every relation holds."""
+        """The values of `grid` for which every relation holds, else the next one of the domain."""
         kept = tuple(v for v in self.grid if self._related(v, drawn)) if self.relations else self.grid
-        if not kept:
+        if kept:
+            return kept
+        edge = self.allowed(drawn)[0]
+        reach = 2 * abs(edge) + 2 * (self.domain.multiple or self.domain.power or 1)
+        near = [v for v in self.domain.steps(edge - reach, edge + reach) if self._related(v, drawn)]
+        if not near:
             text = " and ".join(map(str, self.relations))
             raise SpaceError(f"{self.name}: no value is left that is {text}")
-        return kept
+        return (min(near, key=lambda v: (abs(v - edge), v)),)
 
     def _related(self, value: float, drawn: dict[str, Any]) -> bool:
-        return all(relation.holds(value, drawn) for relation in self.relations)
+        return all(relation.holds(value, drawn) for relation in self._live(drawn))
+
+    def _live(self, drawn: dict[str, Any]) -> list[Relation]:
+        """The relations to what has a value; what does not matter and has no default has none."""
+        return [r for r in self.relations if all(drawn.get(n) is not None for n in r.names)]
 
     def _clear(self, value: Any, drawn: dict[str, Any]) -> Any:
         """The value, moved off a single number that is excluded (`!=`) to its neighbour."""
-        avoid = [*self.domain.excluded, *(r.right(drawn) for r in self.relations if r.op == "!=")]
+        avoid = [*self.domain.excluded, *(r.right(drawn) for r in self._live(drawn) if r.op == "!=")]
         if value not in avoid:
             return value
         if self.grid:

@@ -19,9 +19,9 @@ from automl.space.axes import LOG
 from automl.space.build import Parts, build
 from automl.space.choose import Asked, Chosen, ask, choose, disagreements
 from automl.space.domain import is_number
-from automl.space.drafts import Made, NotSearchable, as_wished, draft
+from automl.space.drafts import Made, NotSearchable, as_wished, draft, start_of
 from automl.space.leaf import Leaf
-from automl.space.ranges import Range, search_range, typical
+from automl.space.ranges import Range, closed, search_range
 from automl.space.relations import Draft, Link, broken, gather, head_counts, narrow, numbers
 from automl.space.schema import Schema
 from automl.space.space import SearchSpace
@@ -70,9 +70,11 @@ def _compiled(asked: Asked, chosen: Chosen) -> SearchSpace:
     base = numbers(asked.base, links, asked.spec)
     notes = [*chosen.notes, *link_notes, *_broken(asked, links, base, chosen)]
     drafts, rest, unfit = _drafted(asked, chosen, links, base)
-    settled = settle(asked, drafts, links, base)
+    elements = {d.name: d for made in rest.values() for d in made.elements}
+    inner = [link for made in rest.values() for link in made.links]
+    settled = settle(asked, {**drafts, **elements}, [*links, *inner], base)
     left_out = {**chosen.left_out, **unfit, **settled.left_out}
-    ranged = {name: with_range(asked, found) for name, found in settled.drafts.items()}
+    ranged = {n: clipped(d) if n in elements else with_range(asked, d) for n, d in settled.drafts.items()}
     conditions = {name: found for name, found in chosen.conditions.items() if name not in left_out}
     parts = Parts(conditions, ranged, rest, settled.moving, links)
     parameters, default_notes = build(asked, settled.base, parts)
@@ -154,7 +156,7 @@ def settle(
     found, moving, notes = narrow(drafts, links, base)
     for name, number in found.items():
         only = number.only
-        if only is None or only != asked.value(asked.schema.leaf(name)):
+        if only is None or name not in asked.schema or only != asked.value(asked.schema.leaf(name)):
             continue  # another value than the spec's: every draw must say it
         reason = f"{short(only)} is the only valid value"
         if wish := asked.insists(name):
@@ -165,37 +167,38 @@ def settle(
     return Settled(found, moving, base, {}, notes)
 
 
+def clipped(element: Draft) -> Draft:
+    """A list's element with its range inside what its domain has become."""
+    grid = tuple(v for v in element.range.grid if element.domain.problem(v) is None)
+    if element.range.grid:
+        return replace(element, range=Range.of(grid, element.range.scale, element.range.why))
+    return replace(element, range=closed(element.range, element.domain))
+
+
 def with_range(asked: Asked, number: Draft) -> Draft:
     """The number with where to look for it: a person's range, or what its name, default and bounds suggest."""
     leaf, wish = asked.schema.leaf(number.name), asked.wishes.get(number.name)
     domain, value = number.domain, asked.value(leaf)
+    number = replace(number, start=start_of(number, value))
     if number.values:
         grid = tuple(v for v in number.values if domain.problem(v) is None)
-        if not grid:
-            raise SpaceError(f"{number.name}: none of {list(number.values)} is {domain}")
-        start = min(grid, key=lambda v: (abs(v - value), v)) if is_number(value) else grid[len(grid) // 2]
         why = wish.said_options if wish and wish.options else "all its values, in order"
-        number = replace(number, start=start, range=Range.of(grid, why=why))
+        number = replace(number, range=Range.of(grid, why=why))
     else:
-        number = _ranged(
-            asked, number, leaf, wish, value if is_number(value) else typical(number.name, domain)
-        )
+        number = _ranged(asked, number, leaf, wish, value)
     found, start = number.range, number.start
     if (len(found.grid) == 1 or (not found.grid and found.low >= found.high)) and start != value:
         return replace(number, range=replace(found, grid=(start,)))
     return number
 
 
-def _ranged(asked: Asked, number: Draft, leaf: Leaf, wish: Wish | None, value: float) -> Draft:
-    name, domain = number.name, number.domain
-    start = domain.nearest(value)
-    if start is None:
-        raise SpaceError(f"{name}: no number is {domain}")
+def _ranged(asked: Asked, number: Draft, leaf: Leaf, wish: Wish | None, value: Any) -> Draft:
+    name, domain, start = number.name, number.domain, number.start
     heads = head_counts(name, asked.base, domain)
     if len(heads) > 1 and not (wish and wish.narrows):
-        return replace(number, start=start, range=Range.of(heads, LOG, "divisors of hidden_dim"))
+        return replace(number, range=Range.of(heads, LOG, "divisors of hidden_dim"))
     on_end = value in (domain.low, domain.high) and not domain.stepped
     around = value if on_end else start
     found = search_range(name, domain, around, dict(leaf.hint), leaf.default, asked.epochs)
-    number = replace(number, start=start, range=found)
+    number = replace(number, range=found)
     return as_wished(number, wish) if wish and (wish.narrows or wish.log is not None) else number

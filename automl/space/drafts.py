@@ -14,8 +14,8 @@ from automl.space.choose import Asked
 from automl.space.codecs import Codec, Options, Subset
 from automl.space.domain import Domain, Relation, is_number
 from automl.space.leaf import Leaf, coerced
-from automl.space.names import is_steps
-from automl.space.ranges import Range, closed, rescaled, search_range
+from automl.space.names import is_steps, role_of
+from automl.space.ranges import Range, closed, rescaled, search_range, typical
 from automl.space.relations import Draft, Link, divided_by_heads
 from automl.space.tuning import Wish
 from automl.space.words import short
@@ -53,9 +53,21 @@ def draft(
     related = any(leaf.name in link.names for link in links)
     if values and (weights or not all(map(is_number, values)) or (leaf.kind == "choice" and not related)):
         return _options(leaf, wish, values, weights)
-    domain = _domain(asked, leaf, values, searched)
+    domain = _wished(_domain(asked, leaf, values, searched), leaf.name, wish)
     off = base.get(leaf.name) if searched[leaf.name] else None
-    return Draft(leaf.name, domain, tuple(sorted(values)), off if is_number(off) else None)
+    found = Draft(leaf.name, domain, tuple(sorted(values)), off if is_number(off) else None)
+    return replace(found, start=start_of(found, asked.value(leaf)))
+
+
+def start_of(number: Draft, value: Any) -> float:
+    """A valid number to search around: the base's value, or the nearest to it."""
+    if number.values:
+        grid = [v for v in number.values if number.domain.problem(v) is None]
+        return min(grid, key=lambda v: (abs(v - value), v)) if is_number(value) else grid[len(grid) // 2]
+    start = number.domain.nearest(value if is_number(value) else typical(number.name, number.domain))
+    if start is None:
+        raise SpaceError(f"{number.name}: no number is {number.domain}")
+    return start
 
 
 def _options(leaf: Leaf, wish: Wish | None, values: tuple[Any, ...], weights: tuple[float, ...]) -> Made:
@@ -80,6 +92,16 @@ def _domain(asked: Asked, leaf: Leaf, values: tuple[Any, ...], searched: Mapping
     if values and all(narrowed.problem(v) for v in values):
         raise SpaceError(f"{leaf.name}: none of {list(values)} is {narrowed}")
     return narrowed
+
+
+def _wished(domain: Domain, name: str, wish: Wish | None) -> Domain:
+    """The domain between the ends that are asked for."""
+    if wish is None or (wish.low is None and wish.high is None):
+        return domain
+    low, high = -math.inf if wish.low is None else wish.low, math.inf if wish.high is None else wish.high
+    if (found := domain.narrowed(low, high)).empty:
+        raise wish.error(f"{name} must be {domain}, and nothing in [{short(low)}, {short(high)}] is")
+    return found
 
 
 def _subset(asked: Asked, leaf: Leaf) -> Made:
@@ -169,9 +191,17 @@ def _elements(leaf: Leaf, default: list[Any], drafts: list[Draft], moving: str |
         )
     if leaf.unique and len(links) < len(drafts) - 1:
         raise NotSearchable("its elements must differ and have no order to keep")
+    if links:  # who is pushed along stays within what the word means
+        drafts = [replace(d, domain=_meant(d)) for d in drafts]
     links += [Link(d.name, Relation("<", (moving,)), why="inside the training") for d in drafts if moving]
     order = "; they keep their order" if links and len(drafts) > 1 else ""
     return Made(f"each element: {drafts[0].range.why}{order}", None, tuple(drafts), tuple(links))
+
+
+def _meant(element: Draft) -> Domain:
+    """A share's domain ends at 0 and 1, also where the schema leaves that open."""
+    is_share = role_of(element.name).share and 0 <= element.start <= 1 and not element.domain.whole
+    return element.domain.narrowed(0.0, 1.0) if is_share else element.domain
 
 
 def _step_drafts(leaf: Leaf, default: list[int], epochs: int | None, moving: str | None) -> list[Draft]:
@@ -229,17 +259,13 @@ def as_wished(number: Draft, wish: Wish) -> Draft:
         high = max(high, domain.high if math.isfinite(domain.high) else low * 10)
     if wish.high is not None and wish.low is None:
         low = min(low, domain.low if math.isfinite(domain.low) else high / 10)
-    asked = domain.narrowed(low, high)
-    if asked.empty:
-        raise wish.error(f"{number.name} must be {domain}, and nothing in [{short(low)}, {short(high)}] is")
     log = wish.log if wish.log is not None else found.scale == LOG or (low > 0 and high >= 100 * low)
-    found = closed(rescaled(Range(low, high, LINEAR, wish.said), log and high > 0, asked), asked)
+    found = closed(rescaled(Range(low, high, LINEAR, wish.said), log and high > 0, domain), domain)
     if domain.stepped:
-        found = replace(found, grid=asked.steps(found.low, found.high))
+        found = replace(found, grid=domain.steps(found.low, found.high))
         if not found.grid:
             raise wish.error(f"no number in the range is {domain}")
-    start = asked.nearest(number.start) or asked.nearest(low) or low
-    return replace(number, domain=asked, start=start, range=found)
+    return replace(number, range=found)
 
 
 def _end(end: Any, index: int, default: Sequence[Any]) -> Any:

@@ -22,6 +22,11 @@ class Role:
     top: float | None = None
     pattern: re.Pattern[str] = re.compile("$^")
 
+    @property
+    def share(self) -> bool:
+        """Whether it is a share of 1."""
+        return self.word in ("share", "dropout", "momentum")
+
 
 ROLES = (
     Role("lr", "a learning rate", 10.0, 1e-3, 1e-3),

@@ -109,8 +109,7 @@ def _hinted(domain: Domain, default: float, hint: dict[str, Any], schema_default
 
 def _real(role: Role, domain: Domain, default: float) -> Range:
     low, high, word = domain.low, domain.high, role.word
-    unit = word in ("share", "dropout", "momentum")
-    if unit and 0 <= default <= 1:
+    if role.share and 0 <= default <= 1:
         low, high = max(low, 0.0), min(high, 1.0)  # what the word means, where the schema leaves it open
     near_one = default >= 0.5 if word == "momentum" else word == "factor" and default >= 0.7
     if near_one and high <= 1.0 and default < 1.0:
@@ -119,7 +118,7 @@ def _real(role: Role, domain: Domain, default: float) -> Range:
         return Range(max(low, 1 - min(0.5, 10 * rest)), min(high, 1 - rest / 10), COMPLEMENT, why)
     if word == "dropout" and math.isfinite(low):
         return Range(low, min(high, max(0.5, 2 * default)), LINEAR, f"{role.noun}: linear from {low:g}")
-    if unit and math.isfinite(low) and math.isfinite(high):
+    if role.share and math.isfinite(low) and math.isfinite(high):
         return Range(low, high, LINEAR, f"{role.noun}: {VALID}")
     if default > 0 and role.factor:
         why = f"{role.noun}: log, {role.factor:g} times either way"

@@ -1,7 +1,7 @@
 """Relations between parameters are made to hold by construction.
 
 A relation with a fixed side narrows the other side's domain. One between two searched parameters stays in the later
-one's codec, whose range moves; here the ranges are set so that it is never empty. Of two parameters that bound a
+one's codec, whose range moves; here domains are narrowed so that it is never empty. Of two parameters that bound a
 third from both sides, each keeps to its side of the third's default.
 """
 
@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from automl.errors import SpaceError
-from automl.space.axes import COMPLEMENT, LINEAR
 from automl.space.domain import FLIPPED, LOWER, UPPER, Domain, Relation, is_number
 from automl.space.leaf import Leaf, coerced
 from automl.space.names import CLASSES, HEADS, QUERIES, SELECTED, WIDTH
-from automl.space.ranges import Range, closed
+from automl.space.ranges import Range
 from automl.space.schema import Schema
 from automl.space.words import short
 from automl.spec import MISSING, get
@@ -58,6 +57,7 @@ class Draft:
     off: float | None = None
     start: float = 0.0
     range: Range = NOWHERE
+    wide: Domain | None = None  # the domain before it made room for others
 
     @property
     def only(self) -> float | None:
@@ -66,6 +66,17 @@ class Draft:
             valid = [v for v in self.values if self.domain.problem(v) is None]
             return valid[0] if len(valid) == 1 else None
         return self.domain.nearest(self.domain.low) if self.domain.single else None
+
+    def far(self, above: bool) -> tuple[float, bool]:
+        """(its highest or lowest valid number, whether that end is open)."""
+        domain = self.domain
+        if self.values:
+            valid = [v for v in self.values if domain.problem(v) is None]
+            return (max(valid), False) if above else (min(valid), False)
+        end, is_open = (domain.high, domain.high_open) if above else (domain.low, domain.low_open)
+        if domain.stepped and math.isfinite(end):
+            end = domain.nearest(end) or 0.0
+        return end, is_open and not domain.stepped
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -185,9 +196,10 @@ def broken(links: Sequence[Link], values: Values, searched: Collection[str]) -> 
 
 
 def narrow(drafts: Drafts, links: Sequence[Link], base: Values) -> tuple[Drafts, list[Link], list[str]]:
-    """(drafts with the relations that have a fixed side in their domains, the relations between searched ones, notes).
+    """(drafts with the relations in their domains, the relations between searched ones, notes).
 
-    Raises `SpaceError` when a relation names nothing, or cannot hold.
+    One rule: a side that is searched is narrowed until the other, fixed or searched, can always follow. Raises
+    `SpaceError` when a relation names nothing, or cannot hold.
     """
     found, moving, notes = dict(drafts), [], []
     for link in links:
@@ -196,43 +208,66 @@ def narrow(drafts: Drafts, links: Sequence[Link], base: Values) -> tuple[Drafts,
             continue
         unknown = next((n for n in link.names if n not in found and not is_number(base.get(n))), None)
         if unknown is not None:
-            what = f"{unknown} is {short(base[unknown])}, not a number" if unknown in base else (
-                f"neither the schema nor the spec has {unknown}")  # fmt: skip
+            absent = f"neither the schema nor the spec has {unknown}"
+            what = f"{unknown} is {short(base[unknown])}, not a number" if unknown in base else absent
             notes.append(f"{link}: {what}, so the relation says nothing")
             continue
         if left and not free:
             right = math.prod(base[n] for n in link.relation.names)
             found[link.left] = _where(left, link, link.relation.op, right)
             continue
-        value = left.off if left else base[link.left]
-        value = left.only if left and link.relation.op == "!=" and left.only is not None else value
-        for name in [] if value is None else free:
-            found[name] = _give_way(found[name], link, value or 0, found, base)
+        fixed = base[link.left] if left is None else left.only if link.relation.op == "!=" else left.off
+        if fixed is not None:
+            _give_way(found, link, link.relation.op, fixed, base)
         if left:
             _check_equality(link, found, links)
             moving.append(link)
+    found = {name: replace(draft, wide=draft.domain) for name, draft in found.items()}
+    for name in reversed(in_order(found, {link.left: link.relation.names for link in moving})):
+        _leave_room(found, [link for link in moving if link.left == name], base)
     return found, moving, notes
 
 
 def _where(draft: Draft, link: Link, op: str, right: float) -> Draft:
     domain = draft.domain.where(op, right)
-    if domain.empty:
+    if domain.empty or (draft.values and all(map(domain.problem, draft.values))):
         would = f"{draft.name} would have to be {op} {short(right)} and {draft.domain}"
         raise SpaceError(f"{link.left}: {link} cannot hold: {would}")
     return replace(draft, domain=domain)
 
 
-def _give_way(target: Draft, link: Link, value: float, drafts: Drafts, base: Values) -> Draft:
-    """The left side is `value` (or is that while it does not matter): one factor of the right side makes room."""
-    others: float = 1.0
-    for name in link.relation.names:
-        if name != target.name:
-            domain = drafts[name].domain if name in drafts else Domain(False, base[name], base[name])
-            others *= domain.low if link.relation.op in UPPER else domain.high
-    if others <= 0 or not math.isfinite(others):
-        free = ", ".join(n for n in link.relation.names if n in drafts)
-        raise SpaceError(f"{link.left}: {link} cannot be kept for every draw: fix one of {free}")
-    return _where(target, link, FLIPPED[link.relation.op], value / others if others != 1 else value)
+def _leave_room(drafts: dict[str, Draft], links: Sequence[Link], base: Values) -> None:
+    """Narrow what the left side looks at to where it has a value for all of it; between two that bound it from both
+    sides lies its start."""
+    lower, upper = ([k for k in links if k.relation.op in ops] for ops in (LOWER, UPPER))
+    for op, link in [(">=", k) for k in lower] + [("<=", k) for k in upper]:
+        x = drafts[link.left]
+        far, is_open = (x.start, False) if lower and upper and lower != upper else x.far(op == ">=")
+        strict = is_open or link.relation.op in (">", "<")
+        if math.isfinite(far):
+            _give_way(drafts, link, op[0] if strict else op, far, base)
+            for name in (n for n in link.relation.names if n in drafts):
+                off = drafts[name].off
+                if off is not None and drafts[name].domain.narrowed(off, off).empty:
+                    raise SpaceError(f"{link.left}: {link} cannot hold while {name} is {short(off)}")
+
+
+def _give_way(drafts: dict[str, Draft], link: Link, op: str, value: float, base: Values) -> None:
+    """The left side is `value`: each searched factor of the right side makes room for `value op right`."""
+    ends = {
+        n: (drafts[n].domain.low, drafts[n].domain.high) if n in drafts else (base[n],) * 2
+        for n in link.names[1:]
+    }
+    for name in (n for n in link.names[1:] if n in drafts):
+        factors = [end[op in LOWER] for n, end in ends.items() if n != name]
+        others = math.prod(factors, start=1.0)
+        if op != "!=" and Relation(op, ("x",)).holds(value, {"x": others * ends[name][op in LOWER]}):
+            continue
+        if others <= 0 or not math.isfinite(others):
+            free = ", ".join(n for n in link.names[1:] if n in drafts)
+            raise SpaceError(f"{link.left}: {link} cannot be kept for every draw: fix one of {free}")
+        drafts[name] = _where(drafts[name], link, FLIPPED[op], value / others if others != 1 else value)
+        ends[name] = drafts[name].domain.low, drafts[name].domain.high
 
 
 def _check_equality(link: Link, drafts: Drafts, links: Sequence[Link]) -> None:
@@ -244,102 +279,6 @@ def _check_equality(link: Link, drafts: Drafts, links: Sequence[Link]) -> None:
     alike = left.domain.whole == right.domain.whole and not (left.domain.stepped or left.domain.excluded)
     if others or not alike or left.values or len(link.relation.names) > 1:
         raise SpaceError(f"{link.left}: {link} cannot be kept for every draw: fix one of the two")
-
-
-def make_room(drafts: Drafts, moving: Sequence[Link], order: Sequence[str], base: Values) -> Drafts:
-    """The drafts with ranges such that none that moves is ever empty.
-
-    First each reaches out for those it looks at, the least dependent first, because reaching out moves the ends that
-    the next one must clear; then what could not be reached is cut back, the most dependent first.
-    """
-    found = dict(drafts)
-    related = [(n, [k for k in moving if k.left == n]) for n in order]
-    sides = [(n, [k for k in links if k.relation.op in LOWER], [k for k in links if k.relation.op in UPPER])
-             for n, links in related if links]  # fmt: skip
-    for name, lower, upper in sides:
-        if lower == upper or not (lower and upper):  # an equality is both, and alone moves along
-            for link, above in [(k, True) for k in lower] + [(k, False) for k in upper]:
-                furthest = _extreme(link, found, base, above)
-                found[name] = _stretch(found[name], furthest, link.relation.op in (">", "<"), above)
-    for name, lower, upper in reversed(sides):
-        pivot = found[name].start if lower and upper and lower != upper else None
-        for link, above in [(k, True) for k in lower] + [(k, False) for k in upper]:
-            limit = _reach(found[name], above) if pivot is None else pivot
-            furthest, strict = _extreme(link, found, base, above), link.relation.op in (">", "<")
-            if (furthest > limit if above else furthest < limit) or (strict and furthest == limit):
-                target = _cut_back(link, found, base, limit, strict, above)
-                found[target.name] = target
-    return found
-
-
-def _extreme(link: Link, drafts: Drafts, base: Values, highest: bool) -> float:
-    """The highest or lowest value of the right side."""
-    ends = [drafts[n].hull if n in drafts else (base[n], base[n]) for n in link.relation.names]
-    return math.prod((end[highest] for end in ends), start=1.0)
-
-
-def _stretch(x: Draft, furthest: float, strict: bool, above: bool) -> Draft:
-    """Widen x's search range towards `furthest`, as far as its domain allows."""
-    found, domain = x.range, x.domain
-    room = max(abs(found.high - found.low) / 4, 1 if domain.whole or not above else 0)
-    if x.values:
-        return x
-    if above:
-        if found.high >= furthest + room:
-            return x
-        high = min(furthest + room, domain.high, 1 - 1e-6 if found.scale == COMPLEMENT else math.inf)
-        wider = closed(replace(found, high=math.floor(high) if domain.whole else high), domain)
-    else:
-        if not (found.low > furthest or (strict and found.low >= furthest)):
-            return x
-        low = furthest - room
-        if math.isfinite(domain.low):
-            hair = 1e-3 * max(furthest - domain.low, 0.0) if domain.low_open else 0
-            low = (
-                domain.low + hair if hair or not domain.low_open else found.low
-            )  # no room: the other side gives way
-        low = math.floor(low) if domain.whole else low
-        keeps = low > 0 and math.isfinite(domain.low)
-        wider = replace(found, low=low, scale=found.scale if keeps else LINEAR)
-    grid = sorted({*domain.steps(wider.low, wider.high), *found.grid}) if found.grid else ()
-    return replace(x, range=replace(wider, grid=tuple(grid)))
-
-
-def _reach(x: Draft, above: bool) -> float:
-    """The last value of the right side at which a strict relation still leaves x some room."""
-    top = x.ends[1] if above else x.ends[0]
-    span = 0 if x.domain.whole or x.range.grid else 1e-2 * (x.range.high - x.range.low)
-    return top - span if above else top + span
-
-
-def _cut_back(link: Link, drafts: Drafts, base: Values, limit: float, strict: bool, above: bool) -> Draft:
-    """The right side's searched factor, cut to where x can still follow."""
-    free = [n for n in link.relation.names if n in drafts]
-    others = math.prod(base[n] for n in link.relation.names if n not in drafts)
-    if len(free) > 1 or others <= 0:
-        raise SpaceError(f"{link.left}: {link} cannot be kept for every draw: fix one of {', '.join(free)}")
-    edge, target = limit / others if others != 1 else limit, drafts[free[0]]
-    off = target.off
-    if off is not None and ((off > edge if above else off < edge) or (strict and off == edge)):
-        raise SpaceError(f"{link.left}: {link} cannot hold while {target.name} is {short(off)}")
-    low, high = (-math.inf, edge) if above else (edge, math.inf)
-    return cut(target, link, low, high, strict)
-
-
-def cut(draft: Draft, link: Link, low: float, high: float, strict: bool) -> Draft:
-    """The draft on one side of a value. Raises `SpaceError` when nothing is left."""
-    domain = draft.domain.narrowed(low, high, strict and low > -math.inf, strict and high < math.inf)
-    found = draft.range
-    grid = tuple(v for v in found.grid if domain.problem(v) is None)
-    left, right = max(found.low, domain.low), min(found.high, domain.high)
-    hair = 1e-3 * (right - left) if strict and not domain.whole else 0
-    left, right = left + hair if left == low else left, right - hair if right == high else right
-    if domain.empty or left > right or (found.grid and not grid):
-        inside = f"[{short(found.low)}, {short(found.high)}]"
-        what = f"{draft.name} is searched in {inside} and would have to be {domain}"
-        raise SpaceError(f"{link.left}: {link} cannot hold: {what}")
-    left, right = (grid[0], grid[-1]) if grid else (left, right)
-    return replace(draft, domain=domain, range=replace(found, low=left, high=right, grid=grid))
 
 
 def in_order(names: Iterable[str], needs: Mapping[str, Iterable[str]]) -> list[str]:

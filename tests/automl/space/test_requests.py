@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from automl.cli import main
 from automl.errors import SpaceError
-from automl.space import Parameter, SearchSpace, compile_space
+from automl.space import Parameter, SearchSpace, compile_space, problems
 from automl.space.cli import app, print_space
 from tests.automl.space.zoo import DINO, MODELS, STANDARD, document, leaf, nested, pick, real, whole
 
@@ -106,7 +106,7 @@ def test_steps_follow_a_searched_length() -> None:
 @pytest.mark.parametrize("last", ["decay_step_list", "lr_steps"])
 def test_steps_follow_a_searched_length_whatever_their_names(last: str) -> None:
     leaves = {f"train.{last}": leaf("list", [4], on=True), "train.num_epochs": whole(10, 6, 24)}
-    for params in compile_space(document(leaves)).sample(300, seed=4):
+    for params in compile_space(document(leaves), tune=["train.num_epochs"]).sample(300, seed=4):
         assert params[f"train.{last}"][0] < params["train.num_epochs"]
 
 
@@ -230,3 +230,23 @@ def test_check_prints_every_violation(
         "dropouts",
     ]
     assert "did you mean 'dropout'?" in lines[2]
+
+
+def test_the_parameter_of_the_docstring() -> None:
+    node = {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 0.01,
+        "default": 0.0002,
+        "automl_enabled": True,
+    }
+    schema = {"properties": {"train": {"properties": {"optim": {"properties": {"lr": node}}}}}}
+    space = compile_space(schema)
+    (p,) = space.parameters
+    assert (p.low, p.high, p.scale, p.why) == (2e-5, 2e-3, "log", "a learning rate: log, 10 times either way")
+    assert space.encode({"train.optim.lr": 0.0002}) == pytest.approx([0.5])
+    assert "FloatDistribution(high=0.002, log=True, low=2e-05" in repr(space.distributions["train.optim.lr"])
+    wrong = dict(problems({"train": {"optim": {"lr": 5, "lrr": 1}}, "trian": {"x": 1}}, schema))
+    assert wrong["train.optim.lr"] == "train.optim.lr must be a number in (0, 0.01], but got 5"
+    assert wrong["train.optim.lrr"] == "unknown key 'train.optim.lrr'; did you mean 'lr'?"
+    assert wrong["trian.x"] == "unknown key 'trian'; did you mean 'train'?"
