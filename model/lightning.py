@@ -265,6 +265,12 @@ class EpochRecorder(pl.Callback):
         self.last: Path | None = None
         self.recorded = -1  # epoch
 
+    def successor(self) -> EpochRecorder:
+        """A recorder for a new network that goes on where this one stands; Lightning ties a callback to its network."""
+        new = EpochRecorder(self.folder, self.spec)
+        new.started, new.last, new.recorded = self.started, self.last, self.recorded
+        return new
+
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.current_epoch + 1 == self.spec["train"]["num_epochs"]:
             trainer.check_val_every_n_epoch = 1  # the last epoch is validated whatever the interval

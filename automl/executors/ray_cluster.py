@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from automl.interruption import SIGNALS, handlers_kept
 OBJECT_STORE_BYTES = 80 << 20  # only small dictionaries pass through Ray
 PROBE_S = 120.0  # for a machine to start a process and look
 _TOKEN = secrets.token_hex(32)  # one per process, since Ray keeps what it has read
-_UNREACHABLE = (ConnectionError, ValueError, RuntimeError, TimeoutError)  # of ray.init, by what is wrong
+KNOCK_S = 10.0  # for a connection to be accepted
+_UNREACHABLE = (OSError, ValueError, RuntimeError)  # of ray.init, by what is wrong
 
 
 @contextlib.contextmanager
@@ -66,13 +68,21 @@ def _begin(address: str | None, folder: str, gpus: Sequence[int | str] | None) -
         )
         return
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except _UNREACHABLE as error:
+    except (*_UNREACHABLE, ray.exceptions.RayError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
             f"--ray-address {address}: no Ray cluster can be used there ({reason}); start one on this machine by "
             "ray start --head, or leave the address out (RAY_ADDRESS too)"
         ) from None
+
+
+def _knock(address: str) -> None:
+    """Raises `OSError` at once where Ray would try for minutes: nobody listens at host:port."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), KNOCK_S).close()
 
 
 def gpus_of(address: str) -> int:

@@ -68,6 +68,7 @@ def _fit(spec: Spec, folder: Path, status: Status) -> dict[str, Any]:
                 raise
             detail = str(error).partition("\n")[0]
         # Out of the except block the error's frames are gone, and with them the batch and the network.
+        recorder = recorder.successor()
         more = memory.more_parts(batch, parts) if not launched() else None
         if more is None:
             raise OutOfMemory(memory.advice(spec, detail))

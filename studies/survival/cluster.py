@@ -134,6 +134,10 @@ def trials(folder: Path) -> dict[str, Any]:
         "restarted": restarted,
         "trials_on": {gpu: len(found) for gpu, found in sorted(spans.items())},
         "used": used,
+        "spans_s": {
+            gpu: [[round(a - begins, 1), round(b - begins, 1)] for a, b in sorted(found)]
+            for gpu, found in sorted(spans.items())
+        },
         "between_two_s": round(statistics.median(gaps), 2) if gaps else None,
         "at_once": max((sum(a <= moment < b for a, b in everything) for moment, _ in everything), default=0),
     }

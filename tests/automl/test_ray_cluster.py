@@ -84,8 +84,8 @@ def test_files_that_a_machine_does_not_see_are_told_before_the_first_trial(
     assert driver.folders == {}
 
 
-@pytest.mark.slow
-def test_no_cluster_is_a_mistake() -> None:
-    with pytest.raises(UserError, match="--ray-address 127.0.0.1:9: no Ray cluster can be used there"):
-        with connected("127.0.0.1:9", "", None):
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "no-such-host.invalid:6379", "127.0.0.1:99999"])
+def test_no_cluster_is_a_mistake(address: str) -> None:
+    with pytest.raises(UserError, match=f"--ray-address {address}: no Ray cluster can be used there"):
+        with connected(address, "", None):
             pass

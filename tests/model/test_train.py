@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -181,20 +182,33 @@ def test_bf16_trains_on_a_cpu_and_fp16_says_that_it_cannot(
             )
 
 
-def limited(monkeypatch: pytest.MonkeyPatch, images: int, where: str, after: int = 0) -> None:
+def limited(monkeypatch: pytest.MonkeyPatch, images: int, where: str, after: int = 0) -> list[bool]:
     """A machine that has no room for more images at a time, from the call `after` on: no GPU here can be filled up, so
-    torch's error is raised where the network's own would be."""
+    torch's error is raised where the network's own would be. Returns a list that gets, for each network for which there
+    was no room, whether it was still there when its memory had been given back."""
+    from model import memory
     from model.lightning import DetectorModule
 
-    whole, calls = getattr(DetectorModule, where), []
+    whole, free = getattr(DetectorModule, where), memory.free
+    calls: list[int] = []
+    failed: list[weakref.ref[Any]] = []
+    left: list[bool] = []
+
+    def look() -> None:
+        free()
+        left.extend(network() is not None for network in failed)
+
+    monkeypatch.setattr(memory, "free", look)
 
     def step(self: DetectorModule, batch: Any, index: int) -> Any:
         calls.append(index)
         if len(batch[0]) > images and len(calls) > after:
+            failed.append(weakref.ref(self))
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore words")
         return whole(self, batch, index)
 
     monkeypatch.setattr(DetectorModule, where, step)
+    return left
 
 
 @pytest.mark.parametrize(
@@ -206,8 +220,9 @@ def test_out_of_memory_goes_on_with_parts_of_a_batch(
 ) -> None:
     """From the last checkpoint on; each epoch is told once, and as many steps are taken as without."""
     train.run(spec_of(tiny, demo, tmp_path / "roomy", train__ema_decay=0.5))
-    limited(monkeypatch, 2, where, after)
+    left = limited(monkeypatch, 2, where, after)
     train.run(spec_of(tiny, demo, tmp_path / "short", train__ema_decay=0.5))
+    assert left == [False]
     roomy, short = (lines(tmp_path / name / "metrics.jsonl") for name in ("roomy", "short"))
     assert (
         [(r["epoch"], r["step"]) for r in short]
