@@ -143,27 +143,32 @@ def searchable(asked: Asked, name: str) -> bool:
 
 def why_never(asked: Asked, name: str) -> str | None:
     """The reason a parameter is not searched unless asked for by name, whatever the spec; or None."""
-    schema = asked.schema
-    path, own = schema.paths[name], schema.action or "train"
-    if asked.group != "tao" and schema.leaf(name).nullable and asked.base.get(name) is None:
-        return "it is off (null)"
-    apart = {why for pattern, why in names.APART.items() for part in path if pattern.search(part)}
-    if asked.group == "all" and apart and not schema.flag(name):
-        return sorted(apart)[0]
+    path, own = asked.schema.paths[name], asked.schema.action or "train"
     if names.SPEED.search(path[-1]):
         return "it changes speed, not results"
-    top = path[0] if len(path) > 1 else ""
-    if path[-1] in names.EPOCHS and top in ("", "train"):
+    if path[-1] in names.EPOCHS and path[0] in (path[-1], "train"):
         return names.LENGTH
-    mine = own == top or own.endswith(f"_{top}")
-    if (
-        top in names.ACTIONS
-        and not mine
-        and (schema.action or "train" in {p[0] for p in schema.paths.values()})
-    ):
-        return f"it belongs to the action {top}"
+    if len(path) > 1 and _of_another_action(asked.schema, path[0], own):
+        return f"it belongs to the action {path[0]}"
     scoring = next((part for part in path if names.SCORING.match(part) and part != own), None)
-    return scoring and f"'{scoring}' is not training: it changes how trials are scored, if anything"
+    if scoring:
+        return f"'{scoring}' is not training: it changes how trials are scored, if anything"
+    return _apart(asked, name)
+
+
+def _of_another_action(schema: Schema, top: str, own: str) -> bool:
+    known = schema.action or any(path[0] == "train" for path in schema.paths.values())
+    return top in names.ACTIONS and top != own and not own.endswith(f"_{top}") and bool(known)
+
+
+def _apart(asked: Asked, name: str) -> str | None:
+    """Why a parameter that nobody flagged is left alone by a group of ours."""
+    if asked.group == "tao":
+        return None
+    if asked.schema.leaf(name).nullable and asked.base.get(name) is None:
+        return "it is off (null)"
+    parts = () if asked.group == "recommended" or asked.schema.flag(name) else asked.schema.paths[name]
+    return next((why for pattern, why in names.APART.items() if any(map(pattern.search, parts))), None)
 
 
 def no_space(asked: Asked, name: str) -> str | None:
@@ -302,17 +307,25 @@ def used_by(asked: Asked, leaf: Leaf, use: names.Use) -> list[Condition]:
 def disagreements(schema: Schema) -> Iterator[str]:
     """Where the schema's flags and its lists of names contradict each other."""
     default, disabled = sorted(schema.listed[LISTED]), sorted(schema.listed[UNLISTED])
-    flags = {name: schema.flag(name) for name in schema}
-    unlisted = [n for n in flags if flags[n] and n not in default] if default else []
-    off = [n for n in default if flags.get(n) is False]
-    absent = [n for n in default if n not in flags and n not in schema.sections]
-    for found, what, verdict in (
-        (unlisted, f"flagged but not in {LISTED}", "the flag wins: searched"),
-        (off, f"in {LISTED} but flagged false", "the flag wins: not searched"),
-        ([n for n in disabled if flags.get(n)], f"in {UNLISTED} but flagged true", "the flag wins: searched"),
-        ([n for n in default if n in flags and flags[n] is None], f"in {LISTED} without a flag", "searched"),
-        (absent, f"in {LISTED} but not in the schema", "ignored"),
-    ):  # fmt: skip
-        if found:
-            shown = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
-            yield f"{what} ({verdict}): {shown}"
+    flags: dict[str, bool | str | None] = {**dict.fromkeys(schema.sections, "section")}
+    flags |= {name: schema.flag(name) for name in schema}
+    said = [(name, flags.get(name, "absent")) for name in default]
+    unlisted = [n for n in schema if flags[n] and n not in default] if default else []
+    wins = "the flag wins: searched"
+    yield from _said(unlisted, f"flagged but not in {LISTED} ({wins})")
+    yield from _said(
+        [n for n, flag in said if flag is False],
+        f"in {LISTED} but flagged false (the flag wins: not searched)",
+    )
+    yield from _said(
+        [n for n in disabled if flags.get(n) is True], f"in {UNLISTED} but flagged true ({wins})"
+    )
+    yield from _said([n for n, flag in said if flag is None], f"in {LISTED} without a flag (searched)")
+    yield from _said(
+        [n for n, flag in said if flag == "absent"], f"in {LISTED} but not in the schema (ignored)"
+    )
+
+
+def _said(found: list[str], what: str) -> Iterator[str]:
+    if found:
+        yield f"{what}: {', '.join(found[:4])}" + (f" and {len(found) - 4} more" if len(found) > 4 else "")

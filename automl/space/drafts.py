@@ -43,13 +43,13 @@ def draft(
     asked: Asked, leaf: Leaf, searched: Mapping[str, Any], links: Sequence[Link], base: Mapping[str, Any]
 ) -> Draft | Made:
     """`searched` are the conditions of every searched parameter. Raises `NotSearchable` with the reason."""
-    wish = asked.wishes.get(leaf.name)
+    wish = asked.wishes.get(leaf.name, Wish(""))
     if leaf.kind == "list":
         return _list(asked, leaf, wish, searched)
-    if leaf.kind == "subset" and not (wish and wish.options):
+    if leaf.kind == "subset" and not wish.options:
         return _subset(asked, leaf)
-    values = (wish.options if wish else ()) or leaf.choices or ((False, True) if leaf.kind == "bool" else ())
-    weights = (wish.weights if wish else ()) or (leaf.weights if values == leaf.choices else ())
+    values = wish.options or leaf.choices or ((False, True) if leaf.kind == "bool" else ())
+    weights = wish.weights or (leaf.weights if values == leaf.choices else ())
     related = any(leaf.name in link.names for link in links)
     if values and (weights or not all(map(is_number, values)) or (leaf.kind == "choice" and not related)):
         return _options(leaf, wish, values, weights)
@@ -70,12 +70,12 @@ def start_of(number: Draft, value: Any) -> float:
     return start
 
 
-def _options(leaf: Leaf, wish: Wish | None, values: tuple[Any, ...], weights: tuple[float, ...]) -> Made:
+def _options(leaf: Leaf, wish: Wish, values: tuple[Any, ...], weights: tuple[float, ...]) -> Made:
     why = "both" if leaf.kind == "bool" else "all its options"
     if weights:  # an option without weight is valid, but not searched
         values, weights = zip(*((v, w) for v, w in zip(values, weights, strict=True) if w), strict=True)
     codec = Options(leaf.name, tuple(values), leaf.kind == "ordered" and not weights, weights)
-    return Made(wish.said_options if wish and wish.options else why, codec)
+    return Made(wish.said_options if wish.options else why, codec)
 
 
 def _domain(asked: Asked, leaf: Leaf, values: tuple[Any, ...], searched: Mapping[str, Any]) -> Domain:
@@ -94,9 +94,9 @@ def _domain(asked: Asked, leaf: Leaf, values: tuple[Any, ...], searched: Mapping
     return narrowed
 
 
-def _wished(domain: Domain, name: str, wish: Wish | None) -> Domain:
+def _wished(domain: Domain, name: str, wish: Wish) -> Domain:
     """The domain between the ends that are asked for."""
-    if wish is None or (wish.low is None and wish.high is None):
+    if wish.low is None and wish.high is None:
         return domain
     low, high = -math.inf if wish.low is None else wish.low, math.inf if wish.high is None else wish.high
     if (found := domain.narrowed(low, high)).empty:
@@ -118,8 +118,8 @@ def _subset(asked: Asked, leaf: Leaf) -> Made:
     return Made(why, Subset(leaf.name, options, known, leaf.min_items, leaf.max_items))
 
 
-def _list(asked: Asked, leaf: Leaf, wish: Wish | None, searched: Mapping[str, Any]) -> Made:
-    if wish and wish.options:
+def _list(asked: Asked, leaf: Leaf, wish: Wish, searched: Mapping[str, Any]) -> Made:
+    if wish.options:
         return Made("the lists asked for", Options(leaf.name, wish.options, False, wish.weights))
     default = asked.value(leaf)
     if not isinstance(default, (list, tuple)):
@@ -129,17 +129,21 @@ def _list(asked: Asked, leaf: Leaf, wish: Wish | None, searched: Mapping[str, An
             raise NotSearchable("a list of options with repetitions is not modelled")
         codec = Subset(leaf.name, leaf.items.choices, tuple(default), leaf.min_items, leaf.max_items)
         return Made("any subset of what its elements may be", codec)
+    return _numbers(asked, leaf, list(default), wish, searched)
+
+
+def _numbers(asked: Asked, leaf: Leaf, default: list[Any], wish: Wish, searched: Mapping[str, Any]) -> Made:
     named = next((n for i in range(len(default)) if (n := f"{leaf.name}[{i}]") in asked.schema), None)
     if named:
         raise NotSearchable(f"its elements are parameters of their own, such as {named}")
     whole = _whole_elements(leaf, default)
     default = [coerced(e, "int" if whole else "float") for e in default]
-    narrowed = wish is not None and wish.narrows
-    if whole and is_steps(leaf.name) and not narrowed:
+    if wish.narrows:
+        return _elements(leaf, default, _element_drafts(leaf, default, whole, wish), None)
+    if whole and is_steps(leaf.name):
         moving = asked.epochs_name if asked.epochs_name in searched else None
         return _elements(leaf, default, _step_drafts(leaf, default, asked.epochs, moving), moving)
-    sizes = len(default) > MOST_AXES or (whole and len(default) > 1 and min(default) >= SIZE)
-    if sizes and not narrowed:
+    if len(default) > MOST_AXES or (whole and len(default) > 1 and min(default) >= SIZE):
         return _family(leaf, default, whole)
     return _elements(leaf, default, _element_drafts(leaf, default, whole, wish), None)
 
@@ -179,16 +183,7 @@ def _family(leaf: Leaf, default: list[Any], whole: bool) -> Made:
 
 def _elements(leaf: Leaf, default: list[Any], drafts: list[Draft], moving: str | None) -> Made:
     """The drafts as a list that keeps the default's order; `moving` is a searched length that they stay inside."""
-    pairs = list(pairwise(default))
-    op = ">" if all(a < b for a, b in pairs) else "<" if all(a > b for a, b in pairs) else ""
-    links = []
-    for before, after in pairwise(drafts) if op else ():
-        apart = before.range.high < after.range.low if op == ">" else before.range.low > after.range.high
-        links += (
-            []
-            if apart
-            else [Link(after.name, Relation(op, (before.name,)), why=f"{leaf.name} keeps its order")]
-        )
+    links = _order(leaf.name, default, drafts)
     if leaf.unique and len(links) < len(drafts) - 1:
         raise NotSearchable("its elements must differ and have no order to keep")
     if links:  # who is pushed along stays within what the word means
@@ -196,6 +191,20 @@ def _elements(leaf: Leaf, default: list[Any], drafts: list[Draft], moving: str |
     links += [Link(d.name, Relation("<", (moving,)), why="inside the training") for d in drafts if moving]
     order = "; they keep their order" if links and len(drafts) > 1 else ""
     return Made(f"each element: {drafts[0].range.why}{order}", None, tuple(drafts), tuple(links))
+
+
+def _order(name: str, default: list[Any], drafts: list[Draft]) -> list[Link]:
+    """The default's own order as relations between neighbours whose ranges overlap."""
+    rising = all(a < b for a, b in pairwise(default))
+    if not rising and not all(a > b for a, b in pairwise(default)):
+        return []
+    links = []
+    for before, after in pairwise(drafts):
+        low, high = (before, after) if rising else (after, before)
+        if low.range.high >= high.range.low:
+            relation = Relation(">" if rising else "<", (before.name,))
+            links.append(Link(after.name, relation, why=f"{name} keeps its order"))
+    return links
 
 
 def _meant(element: Draft) -> Domain:
@@ -228,25 +237,23 @@ def _step_drafts(leaf: Leaf, default: list[int], epochs: int | None, moving: str
     return drafts
 
 
-def _element_drafts(leaf: Leaf, default: list[Any], whole: bool, wish: Wish | None) -> list[Draft]:
+def _element_drafts(leaf: Leaf, default: list[Any], whole: bool, wish: Wish) -> list[Draft]:
     """One draft per element, each around its default."""
     drafts = []
     for i, value in enumerate(default):
         domain = leaf.item_domain(i) or Domain(whole)
-        low, high = (_end(wish.low, i, default), _end(wish.high, i, default)) if wish else (None, None)
+        low, high = (_end(wish.low, i, default), _end(wish.high, i, default))
         for end in (low, high):
-            if wish and end is not None and not domain.low <= end <= domain.high:
+            if end is not None and not domain.low <= end <= domain.high:
                 raise wish.error(f"{leaf.name} must be {domain}, but got {short(end)}")
-        if wish and low is not None and high is not None and low > high:
+        if low is not None and high is not None and low > high:
             raise wish.error(f"low must be <= high, but got {short(low)} and {short(high)}")
         start = domain.nearest(coerced(value, "int" if whole else "float"))
         if start is None:
             raise NotSearchable(f"no number is {domain}")
         name = f"{leaf.name}[{i}]"
         number = Draft(name, domain, (), None, start, search_range(name, domain, start))
-        drafts.append(
-            as_wished(number, replace(wish, low=low, high=high)) if wish and wish.narrows else number
-        )
+        drafts.append(as_wished(number, replace(wish, low=low, high=high)) if wish.narrows else number)
     return drafts
 
 

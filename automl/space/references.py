@@ -54,8 +54,9 @@ def branches(root: Node, node: Node, where: str) -> list[Node]:
     key = next((k for k in ("anyOf", "oneOf") if k in node), None)
     if key is None:
         kinds = node.get("type")
-        named = [k for k in kinds if k != "null"] or ["null"] if isinstance(kinds, (list, tuple)) else []
-        return [{**node, "type": kind} for kind in named] or [node]
+        if not isinstance(kinds, (list, tuple)):
+            return [node]
+        return [{**node, "type": kind} for kind in [k for k in kinds if k != "null"] or ["null"]]
     outer = {k: v for k, v in node.items() if k != key}
     parts = [flat(root, part, where) for part in _parts(node[key], where, key)]
     parts = [part for part in parts if part.get("type") != "null"]

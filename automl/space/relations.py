@@ -67,6 +67,10 @@ class Draft:
             return valid[0] if len(valid) == 1 else None
         return self.domain.nearest(self.domain.low) if self.domain.single else None
 
+    def fixed_for(self, op: str) -> float | None:
+        """What the others must heed already: the value while it does not matter, and an only value that is shunned."""
+        return self.only if op == "!=" and self.only is not None else self.off
+
     def far(self, above: bool) -> tuple[float, bool]:
         """(its highest or lowest valid number, whether that end is open)."""
         domain = self.domain
@@ -74,9 +78,11 @@ class Draft:
             valid = [v for v in self.values if domain.problem(v) is None]
             return (max(valid), False) if above else (min(valid), False)
         end, is_open = (domain.high, domain.high_open) if above else (domain.low, domain.low_open)
-        if domain.stepped and math.isfinite(end):
+        if domain.power and not above:
+            end = domain.steps(-math.inf, self.start, limit=1)[0]
+        elif domain.stepped and math.isfinite(end):
             end = domain.nearest(end) or 0.0
-        return end, is_open and not domain.stepped
+        return end, (is_open or end in domain.excluded) and not domain.stepped
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -120,18 +126,16 @@ def stated(leaf: Leaf, base: Values, searched: bool, notes: list[str]) -> Iterat
     conds = [(op, operand) for op, operand in leaf.cond if isinstance(operand, str)]
     for op, operand in conds:
         if operand == "depends_on" and not targets:
-            raise SpaceError(
-                f"{leaf.name}: math_cond '{op} depends_on' needs a depends_on that names a parameter"
-            )
+            what = f"math_cond '{op} depends_on' needs a depends_on that names a parameter"
+            raise SpaceError(f"{leaf.name}: {what}")
         for target in targets if operand == "depends_on" else [operand]:
             yield Link(leaf.name, Relation(op, (target,)), said=True)
-    for sign, target in leaf.depends_on:
+    yield from (Link(leaf.name, Relation(op, (n,)), said=True) for op, n in leaf.depends_on if op)
+    for target in [] if conds else [target for op, target in leaf.depends_on if not op]:
         ours, theirs = base.get(leaf.name), base.get(target)
-        if sign:
-            yield Link(leaf.name, Relation(sign, (target,)), said=True)
-        elif not conds and is_number(ours) and is_number(theirs) and ours <= theirs:
+        if is_number(ours) and is_number(theirs) and ours <= theirs:
             yield Link(leaf.name, Relation("<=", (target,)), why="depends_on without an operator")
-        elif not conds and searched:
+        elif searched:
             notes.append(f"{leaf.name}: depends_on {target} has no operator and implies none that we know")
             yield Link(leaf.name, Relation("after", (target,)))
 
@@ -206,26 +210,33 @@ def narrow(drafts: Drafts, links: Sequence[Link], base: Values) -> tuple[Drafts,
         left, free = found.get(link.left), [n for n in link.relation.names if n in found]
         if link.relation.op == "after" or not (left or free):
             continue
-        unknown = next((n for n in link.names if n not in found and not is_number(base.get(n))), None)
-        if unknown is not None:
-            absent = f"neither the schema nor the spec has {unknown}"
-            what = f"{unknown} is {short(base[unknown])}, not a number" if unknown in base else absent
-            notes.append(f"{link}: {what}, so the relation says nothing")
-            continue
-        if left and not free:
+        said = _says_nothing(link, found, base)
+        if said:
+            notes.append(said)
+        elif left and not free:
             right = math.prod(base[n] for n in link.relation.names)
             found[link.left] = _where(left, link, link.relation.op, right)
-            continue
-        fixed = base[link.left] if left is None else left.only if link.relation.op == "!=" else left.off
-        if fixed is not None:
-            _give_way(found, link, link.relation.op, fixed, base)
-        if left:
-            _check_equality(link, found, links)
-            moving.append(link)
+        else:
+            fixed = left.fixed_for(link.relation.op) if left else base[link.left]
+            if fixed is not None:
+                _give_way(found, link, link.relation.op, fixed, base)
+            if left:
+                _check_equality(link, found, links)
+                moving.append(link)
     found = {name: replace(draft, wide=draft.domain) for name, draft in found.items()}
     for name in reversed(in_order(found, {link.left: link.relation.names for link in moving})):
         _leave_room(found, [link for link in moving if link.left == name], base)
     return found, moving, notes
+
+
+def _says_nothing(link: Link, drafts: Drafts, base: Values) -> str | None:
+    """The note on a relation one of whose sides has no number."""
+    unknown = next((n for n in link.names if n not in drafts and not is_number(base.get(n))), None)
+    if unknown is None:
+        return None
+    absent = f"neither the schema nor the spec has {unknown}"
+    what = f"{unknown} is {short(base[unknown])}, not a number" if unknown in base else absent
+    return f"{link}: {what}, so the relation says nothing"
 
 
 def _where(draft: Draft, link: Link, op: str, right: float) -> Draft:
