@@ -29,7 +29,7 @@ def serve(root: Path, port: int, write: bool = False) -> None:
     from optuna_dashboard import wsgi
 
     document = RunDir(root).read_run()
-    storage = (open_storage if write else read_storage)(document["request"]["storage"], root)
+    storage = (open_storage if write else read_storage)(document["request"].get("storage"), root)
     if port and _taken(port):
         raise UserError(f"port {port} is taken on {HOST}; choose another with --port, or 0 for any")
 

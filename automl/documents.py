@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from automl.errors import SpecError
-from safe_documents import DocumentError, read_json, read_yaml
+from safe_documents import MAX_BYTES, DocumentError, read_json, read_yaml
 
 
 def load_yaml(source: Path | str, where: str = "") -> Any:
@@ -22,7 +22,7 @@ def load_yaml(source: Path | str, where: str = "") -> Any:
         raise SpecError(f"{where or source}: cannot be read: {error.strerror}") from None
 
 
-def load_json(path: Path, max_bytes: int) -> Any:
+def load_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     """The value of a JSON file of at most `max_bytes`. Raises `SpecError`; `FileNotFoundError` passes."""
     try:
         return read_json(path, max_bytes)

@@ -5,12 +5,12 @@ They are copied into the new run's folder once, so that it can be resumed withou
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl.documents import load_json
 from automl.errors import SpaceError, UserError
 from automl.metric import Metric, of_run
 from automl.rundir import RunDir, write_json
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from automl.space import SearchSpace
 
 FILE = "warm_start.json"
+LARGEST = 256 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def bring(earlier: Path, root: Path, metric: Metric) -> None:
     if (theirs := of_run(document)) != metric:
         raise UserError(f"--warm-start {earlier}: that run was judged by {theirs}, this one is by {metric}")
     try:
-        study = Study.reading(read_storage(document["request"]["storage"], earlier), document["study"])
+        study = Study.reading(read_storage(document["request"].get("storage"), earlier), document["study"])
     except KeyError:
         raise UserError(f"--warm-start {earlier}: its study is no longer in its database") from None
     ended = [t for t in study.trials() if t.state.name in ("COMPLETE", "PRUNED") and t.intermediate_values]
@@ -63,11 +64,18 @@ def lessons(root: Path, space: SearchSpace) -> Lessons:
     """What `bring` has copied, as far as it fits the space."""
     if not (root / FILE).exists():
         return Lessons()
-    document = json.loads((root / FILE).read_text())
-    made = [translated for row in document["trials"] if (translated := _translated(row, space)) is not None]
-    best = document["best"]
-    again = (best,) if best is not None and _drawn(best, space) is not None else ()
-    return Lessons(tuple(made), again, len(document["trials"]))
+    document = load_json(root / FILE, LARGEST)
+    try:
+        made = [
+            translated for row in document["trials"] if (translated := _translated(row, space)) is not None
+        ]
+        best = document["best"]
+        again = (best,) if best is not None and _drawn(best, space) is not None else ()
+        return Lessons(tuple(made), again, len(document["trials"]))
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise UserError(
+            f"{root / FILE}: is damaged; put a copy of it back, or delete it to go on without"
+        ) from None
 
 
 def _drawn(params: Mapping[str, Any], space: SearchSpace) -> dict[str, Any] | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl import metric as metrics
 from automl import spec
+from automl.documents import load_json
 from automl.errors import UserError
 from automl.metric import Metric
 from automl.progress import short
@@ -74,11 +74,17 @@ def _stage_rows(root: Path) -> list[tuple[str, str]]:
     path = root / "outcome.json"
     if not path.exists():
         return []
-    rows = []
-    for stage in json.loads(path.read_text())["stages"]:
-        figures = shown_figures(stage["metrics"], stage.get("shows", ()))
-        rows.append((stage["name"], figures or stage["message"]))
-    return rows
+    document = load_json(path)
+    try:
+        return [
+            (
+                str(stage["name"]),
+                shown_figures(stage["metrics"], stage.get("shows", ())) or str(stage["message"]),
+            )
+            for stage in document["stages"]
+        ]
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: is damaged; automl resume {root} writes it again") from None
 
 
 def _figures(study: optuna.Study, metric: str) -> list[str]:

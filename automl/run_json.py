@@ -20,7 +20,10 @@ PARTS: dict[str, type] = {  # those of this version's format; a run of an earlie
     "sources": dict, "filled": dict, "facts": dict, "facts.train": dict, "facts.val": dict, "facts.test": dict,
     "facts.classes": list, "versions": dict,
 }  # fmt: skip
-NEEDED = ("study", "request", "spec", "searching", "space_digest")
+NEEDED = ("study", "request", "spec", "searching", "space_digest", "model")
+NULLABLE = ("engine_keys", "model_reference")
+ABSENT = object()
+METRIC = {"name", "maximize"}
 WORDS = {
     int: "a whole number",
     float: "a number",
@@ -54,9 +57,11 @@ def check_parts(path: Path, document: Mapping[str, Any]) -> None:
     for name, kind in PARTS.items():
         node: Any = document
         for key in name.split("."):
-            node = node.get(key) if isinstance(node, Mapping) else None
-        if (node is not None and type(node) is not kind) or (node is None and name in NEEDED):
+            node = node.get(key, ABSENT) if isinstance(node, Mapping) else ABSENT
+        if node is not ABSENT and type(node) is not kind and not (node is None and name in NULLABLE):
             raise _damaged(path, name, WORDS[kind], node)
+    if "metric" in document and set(document["metric"]) != METRIC:
+        raise _damaged(path, "metric", "a mapping of name and maximize", document["metric"])
 
 
 def check_request(path: Path, request: Mapping[str, Any]) -> None:

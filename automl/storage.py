@@ -55,7 +55,7 @@ def load_study(document: dict[str, Any], run_root: Path) -> Study | None:
     """
     from automl.study import Study
 
-    url, name = document["request"]["storage"], document["study"]
+    url, name = document["request"].get("storage"), document["study"]
     with faults.told_of(run_root, url):
         try:
             return Study.reading(read_storage(url, run_root), name)

@@ -23,7 +23,14 @@ Ask = Callable[..., tuple[int, str]]
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     RunDir(tmp_path).write_run(
-        {"study": "tiny", "spec": {}, "searching": True, "space_digest": "", "request": {"storage": None}}
+        {
+            "study": "tiny",
+            "spec": {},
+            "searching": True,
+            "space_digest": "",
+            "model": "toy",
+            "request": {"storage": None},
+        }
     )
     Study(open_storage(None, tmp_path), "tiny", TinySpace(), "random", 0).ask()
     return tmp_path

@@ -48,7 +48,7 @@ def test_seeds_are_fixed_for_ever() -> None:
     assert all(0 <= derive(1, n, "x") < 2**31 for n in range(100))
 
 
-RECORDED = {"study": "one", "spec": {}, "searching": True, "space_digest": "x"}
+RECORDED = {"study": "one", "spec": {}, "searching": True, "space_digest": "x", "model": "toy"}
 URLS = [
     "postgresql://ann:{}@127.0.0.1:5432/db?sslmode=require",
     "postgresql://127.0.0.1/db?user=ann&password={}",
