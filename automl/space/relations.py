@@ -285,7 +285,9 @@ def _give_way(drafts: dict[str, Draft], link: Link, op: str, value: float, base:
     for name in (n for n in link.names[1:] if n in drafts):
         factors = [end[op in LOWER] for n, end in ends.items() if n != name]
         others = math.prod(factors, start=1.0)
-        if op != "!=" and Relation(op, ("x",)).holds(value, {"x": others * ends[name][op in LOWER]}):
+        if op not in ("!=", "==") and Relation(op, ("x",)).holds(
+            value, {"x": others * ends[name][op in LOWER]}
+        ):
             continue
         if others <= 0 or not math.isfinite(others):
             free = ", ".join(n for n in link.names[1:] if n in drafts)
