@@ -201,7 +201,7 @@ def _ranged(asked: Asked, number: Draft, leaf: Leaf, wish: Wish | None, value: A
     heads = head_counts(name, asked.base, domain)
     if len(heads) > 1 and not (wish and wish.narrows):
         return replace(number, range=Range.of(heads, LOG, "divisors of hidden_dim"))
-    on_end = value in (domain.low, domain.high) and not domain.stepped
+    on_end = is_number(value) and value in (domain.low, domain.high) and not domain.stepped
     around = value if on_end else start
     found = search_range(name, domain, around, dict(leaf.hint), leaf.default, asked.epochs)
     number = replace(number, range=found)
