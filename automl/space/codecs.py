@@ -141,8 +141,8 @@ class Number(Codec):
             high = max(low, self._short_of(self.domain.high, self.domain.high_open, low))
             high = min(high, low + max(self.high - self.low, 1) / 4 if not self.whole else low + 1)
         elif low > high:
-            valid = self.domain.nearest(self.domain.low) if math.isfinite(self.domain.low) else None
-            low = high if valid is None or valid > high else valid
+            bottom = self.domain.nearest(self.domain.low) if math.isfinite(self.domain.low) else None
+            low = high - len(self.domain.excluded) if bottom is None else min(high, bottom)
         return low, high
 
     def _beyond(self, right: float, strict: bool) -> float:

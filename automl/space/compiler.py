@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,9 +66,9 @@ def compile_space(
 
 
 def _compiled(asked: Asked, chosen: Chosen) -> SearchSpace:
-    links, link_notes = gather(asked.schema, asked.base, chosen.conditions)
+    links, notes = gather(asked.schema, asked.base, chosen.conditions)
     base = numbers(asked.base, links, asked.spec)
-    notes = [*chosen.notes, *link_notes, *_broken(asked, links, base, chosen)]
+    notes = [*chosen.notes, *notes, *_broken(asked, links, base, chosen)]
     drafts, rest, unfit = _drafted(asked, chosen, links, base)
     elements = {d.name: d for made in rest.values() for d in made.elements}
     inner = [link for made in rest.values() for link in made.links]
@@ -76,21 +76,25 @@ def _compiled(asked: Asked, chosen: Chosen) -> SearchSpace:
     left_out = {**chosen.left_out, **unfit, **settled.left_out}
     ranged = {n: clipped(d) if n in elements else with_range(asked, d) for n, d in settled.drafts.items()}
     conditions = {name: found for name, found in chosen.conditions.items() if name not in left_out}
-    parts = Parts(conditions, ranged, rest, settled.moving, links)
-    parameters, default_notes = build(asked, settled.base, parts)
-    notes += [*settled.notes, *default_notes, *disagreements(asked.schema), *_unknown(asked)]
-    related = dict.fromkeys(n for link in links for n in link.names if is_number(settled.base.get(n)))
-    looked_at = {n for p in parameters for n in p.looks_at if n in settled.base}
+    parameters, said = build(asked, settled.base, Parts(conditions, ranged, rest, settled.moving, links))
+    notes += [*settled.notes, *said, *disagreements(asked.schema), *_unknown(asked)]
     return SearchSpace(
         parameters,
         left_out=tuple(sorted(left_out.items())),
-        notes=tuple(dict.fromkeys([*notes, *([] if parameters else [NOTHING])])),
+        notes=tuple(dict.fromkeys(notes if parameters else [*notes, NOTHING])),
         fixed=_fixed(asked),
-        context=tuple((n, settled.base[n]) for n in sorted(looked_at)),
+        context=_values(settled.base, (n for p in parameters for n in p.looks_at)),
         leaves=asked.schema.readable(),
         relations=tuple((k.left, k.relation) for k in links if k.binds(conditions)),
-        base=tuple((n, settled.base[n]) for n in sorted(related)),
+        base=tuple(
+            nv for nv in _values(settled.base, (n for k in links for n in k.names)) if is_number(nv[1])
+        ),
     )
+
+
+def _values(base: Mapping[str, Any], names: Iterable[str]) -> tuple[tuple[str, Any], ...]:
+    """The names with their values, those that have one, in order."""
+    return tuple((n, base[n]) for n in sorted(set(names)) if n in base)
 
 
 def _broken(asked: Asked, links: Sequence[Link], base: Mapping[str, Any], chosen: Chosen) -> Iterator[str]:
@@ -197,7 +201,7 @@ def _ranged(asked: Asked, number: Draft, leaf: Leaf, wish: Wish | None, value: A
     heads = head_counts(name, asked.base, domain)
     if len(heads) > 1 and not (wish and wish.narrows):
         return replace(number, range=Range.of(heads, LOG, "divisors of hidden_dim"))
-    on_end = value in (domain.low, domain.high) and not domain.stepped
+    on_end = is_number(value) and value in (domain.low, domain.high) and not domain.stepped
     around = value if on_end else start
     found = search_range(name, domain, around, dict(leaf.hint), leaf.default, asked.epochs)
     number = replace(number, range=found)

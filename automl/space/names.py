@@ -23,6 +23,11 @@ class Role:
     pattern: re.Pattern[str] = re.compile("$^")
 
     @property
+    def near_one(self) -> float:
+        """From this default on, what is left to 1 is what counts."""
+        return {"momentum": 0.5, "factor": 0.7}.get(self.word, 2.0)
+
+    @property
     def share(self) -> bool:
         """Whether it is a share of 1."""
         return self.word in ("share", "dropout", "momentum")

@@ -108,15 +108,14 @@ def _hinted(domain: Domain, default: float, hint: dict[str, Any], schema_default
 
 
 def _real(role: Role, domain: Domain, default: float) -> Range:
-    low, high, word = domain.low, domain.high, role.word
+    low, high = domain.low, domain.high
     if role.share and 0 <= default <= 1:
         low, high = max(low, 0.0), min(high, 1.0)  # what the word means, where the schema leaves it open
-    near_one = default >= 0.5 if word == "momentum" else word == "factor" and default >= 0.7
-    if near_one and high <= 1.0 and default < 1.0:
+    if high <= 1.0 and role.near_one <= default < 1.0:
         rest = 1.0 - default
         why = f"{role.noun}: what is left to 1 counts, so log(1 - x)"
         return Range(max(low, 1 - min(0.5, 10 * rest)), min(high, 1 - rest / 10), COMPLEMENT, why)
-    if word == "dropout" and math.isfinite(low):
+    if role.word == "dropout" and math.isfinite(low):
         return Range(low, min(high, max(0.5, 2 * default)), LINEAR, f"{role.noun}: linear from {low:g}")
     if role.share and math.isfinite(low) and math.isfinite(high):
         return Range(low, high, LINEAR, f"{role.noun}: {VALID}")
@@ -157,21 +156,23 @@ def _whole(role: Role, domain: Domain, default: float, epochs: int | None) -> Ra
         return Range(min(bottom, d), top, _log_if_wide(bottom, top), "a tenth of the training to all of it")
     if domain.bounded and (d <= 0 or low < 0):
         return Range(low, high, LINEAR, VALID)
-    layers = role.word == "layers" and d > 0
-    if domain.bounded and not layers and high <= 8 * d and (d - low + 0.5) / (high - low + 1) >= EDGE:
-        bottom = max(low, d // 4)
-        why = VALID if bottom == low else "linear from a quarter of the default"
-        return Range(bottom, high, LINEAR, why, moves=bottom != low)
     if d <= 0:
         bottom = low if math.isfinite(low) else d - 4
         return Range(bottom, min(high, d + 4), LINEAR, "no upper end: a few steps around the default")
-    if domain.bounded and not layers:
-        bottom, top = max(low, d // 10, 1), min(high, d * 10)
-        why = "wide bounds: 10 times either way of the default"
-    else:
-        bottom, top = max(low, d // 2, 0 if low == 0 and d < 2 else 1), min(high, max(2 * d, d + 2))
-        why = f"{'layers' if domain.bounded else 'an open end'}: half to twice the default"
+    if domain.bounded and role.word != "layers":
+        return _within_bounds(low, high, d)
+    bottom, top = max(low, d // 2, 0 if low == 0 and d < 2 else 1), min(high, max(2 * d, d + 2))
+    why = f"{'layers' if domain.bounded else 'an open end'}: half to twice the default"
     return Range(bottom, top, _log_if_wide(bottom, top), why)
+
+
+def _within_bounds(low: float, high: float, d: int) -> Range:
+    if high <= 8 * d and (d - low + 0.5) / (high - low + 1) >= EDGE:
+        bottom = max(low, d // 4)
+        why = VALID if bottom == low else "linear from a quarter of the default"
+        return Range(bottom, high, LINEAR, why, moves=bottom != low)
+    bottom, top = max(low, d // 10, 1), min(high, d * 10)
+    return Range(bottom, top, _log_if_wide(bottom, top), "wide bounds: 10 times either way of the default")
 
 
 def _log_if_wide(low: float, high: float) -> str:

@@ -144,13 +144,8 @@ class _Reader:
 
     def domain(self, node: Node, whole: bool) -> Domain:
         """Bounds, multipleOf and the numeric part of math_cond. Raises `SpaceError` when nothing is left."""
-        low, high = (as_number(node.get(key), self.name, key) for key in ("minimum", "maximum"))
-        domain = Domain(whole)
-        for key, sign, bound in (("exclusiveMinimum", ">", low), ("exclusiveMaximum", "<", high)):
-            is_open = node.get(key) is True  # draft 4 wrote a boolean beside minimum
-            end = None if isinstance(node.get(key), bool) else as_number(node.get(key), self.name, key)
-            domain = domain if bound is None else domain.where(sign if is_open else sign + "=", bound)
-            domain = domain if end is None else domain.where(sign, end)
+        domain = self._between(node, Domain(whole), ">", "minimum", "exclusiveMinimum")
+        domain = self._between(node, domain, "<", "maximum", "exclusiveMaximum")
         multiple = as_number(node.get("multipleOf"), self.name, "multipleOf")
         if multiple is not None and not (is_number(multiple) and multiple > 0):
             raise SpaceError(
@@ -161,10 +156,16 @@ class _Reader:
         for op, operand in parse_math_cond(node.get("math_cond"), self.name):
             domain = domain if isinstance(operand, str) else domain.where(op, operand)
         if domain.empty:
-            keys = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "math_cond")
-            text = ", ".join(f"{k} {node[k]!r}" for k in keys if node.get(k) is not None)
+            text = ", ".join(f"{k} {node[k]!r}" for k in _ITEM_BOUNDS if node.get(k) is not None)
             raise SpaceError(f"{self.name}: no {'integer' if whole else 'number'} satisfies {text}")
         return domain
+
+    def _between(self, node: Node, domain: Domain, sign: str, key: str, exclusive: str) -> Domain:
+        bound, raw = as_number(node.get(key), self.name, key), node.get(exclusive)
+        end = None if isinstance(raw, bool) else as_number(raw, self.name, exclusive)
+        if bound is not None:  # draft 4 wrote a boolean beside minimum
+            domain = domain.where(sign if raw is True else sign + "=", bound)
+        return domain if end is None else domain.where(sign, end)
 
     def _items(self, node: Node, default: Any) -> Leaf | None:
         """What the elements must be: the schema's `items`, else what the default's elements and the bounds show."""

@@ -53,16 +53,20 @@ def branches(root: Node, node: Node, where: str) -> list[Node]:
     """The non-null alternatives of anyOf, oneOf or a list of types, each with the node's own keys in it."""
     key = next((k for k in ("anyOf", "oneOf") if k in node), None)
     if key is None:
-        kinds = node.get("type")
-        if not isinstance(kinds, (list, tuple)):
-            return [node]
-        return [{**node, "type": kind} for kind in [k for k in kinds if k != "null"] or ["null"]]
+        return _of_types(node)
     outer = {k: v for k, v in node.items() if k != key}
     parts = [flat(root, part, where) for part in _parts(node[key], where, key)]
     parts = [part for part in parts if part.get("type") != "null"]
     if parts and all("const" in part for part in parts):
         return [{**outer, "enum": [part["const"] for part in parts]}]
     return [b for part in parts for b in branches(root, both(part, outer, where), where)] or [outer]
+
+
+def _of_types(node: Node) -> list[Node]:
+    kinds = node.get("type")
+    if not isinstance(kinds, (list, tuple)):
+        return [node]
+    return [{**node, "type": kind} for kind in [k for k in kinds if k != "null"] or ["null"]]
 
 
 def type_of(node: Node, where: str) -> tuple[str, bool]:

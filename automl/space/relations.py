@@ -130,14 +130,20 @@ def stated(leaf: Leaf, base: Values, searched: bool, notes: list[str]) -> Iterat
             raise SpaceError(f"{leaf.name}: {what}")
         for target in targets if operand == "depends_on" else [operand]:
             yield Link(leaf.name, Relation(op, (target,)), said=True)
-    yield from (Link(leaf.name, Relation(op, (n,)), said=True) for op, n in leaf.depends_on if op)
-    for target in [] if conds else [target for op, target in leaf.depends_on if not op]:
-        ours, theirs = base.get(leaf.name), base.get(target)
-        if is_number(ours) and is_number(theirs) and ours <= theirs:
-            yield Link(leaf.name, Relation("<=", (target,)), why="depends_on without an operator")
-        elif searched:
-            notes.append(f"{leaf.name}: depends_on {target} has no operator and implies none that we know")
-            yield Link(leaf.name, Relation("after", (target,)))
+    for sign, target in leaf.depends_on:
+        if sign:
+            yield Link(leaf.name, Relation(sign, (target,)), said=True)
+        elif not conds:
+            yield from _implied(leaf.name, target, base, searched, notes)
+
+
+def _implied(name: str, target: str, base: Values, searched: bool, notes: list[str]) -> Iterator[Link]:
+    ours, theirs = base.get(name), base.get(target)
+    if is_number(ours) and is_number(theirs) and ours <= theirs:
+        yield Link(name, Relation("<=", (target,)), why="depends_on without an operator")
+    elif searched:
+        notes.append(f"{name}: depends_on {target} has no operator and implies none that we know")
+        yield Link(name, Relation("after", (target,)))
 
 
 def selection(schema: Schema, base: Values) -> Iterator[Link]:
@@ -213,20 +219,27 @@ def narrow(drafts: Drafts, links: Sequence[Link], base: Values) -> tuple[Drafts,
         said = _says_nothing(link, found, base)
         if said:
             notes.append(said)
-        elif left and not free:
-            right = math.prod(base[n] for n in link.relation.names)
-            found[link.left] = _where(left, link, link.relation.op, right)
-        else:
-            fixed = left.fixed_for(link.relation.op) if left else base[link.left]
-            if fixed is not None:
-                _give_way(found, link, link.relation.op, fixed, base)
-            if left:
-                _check_equality(link, found, links)
-                moving.append(link)
+            continue
+        _fixed_side(found, link, free, base)
+        if left and free:
+            _check_equality(link, found, links)
+            moving.append(link)
     found = {name: replace(draft, wide=draft.domain) for name, draft in found.items()}
     for name in reversed(in_order(found, {link.left: link.relation.names for link in moving})):
         _leave_room(found, [link for link in moving if link.left == name], base)
     return found, moving, notes
+
+
+def _fixed_side(drafts: dict[str, Draft], link: Link, free: Sequence[str], base: Values) -> None:
+    """Narrow one side to what the other is, where it is fixed, or is while it does not matter."""
+    left = drafts.get(link.left)
+    if left and not free:
+        right = math.prod(base[n] for n in link.relation.names)
+        drafts[link.left] = _where(left, link, link.relation.op, right)
+        return
+    fixed = left.fixed_for(link.relation.op) if left else base[link.left]
+    if fixed is not None:
+        _give_way(drafts, link, link.relation.op, fixed, base)
 
 
 def _says_nothing(link: Link, drafts: Drafts, base: Values) -> str | None:
@@ -272,7 +285,9 @@ def _give_way(drafts: dict[str, Draft], link: Link, op: str, value: float, base:
     for name in (n for n in link.names[1:] if n in drafts):
         factors = [end[op in LOWER] for n, end in ends.items() if n != name]
         others = math.prod(factors, start=1.0)
-        if op != "!=" and Relation(op, ("x",)).holds(value, {"x": others * ends[name][op in LOWER]}):
+        if op not in ("!=", "==") and Relation(op, ("x",)).holds(
+            value, {"x": others * ends[name][op in LOWER]}
+        ):
             continue
         if others <= 0 or not math.isfinite(others):
             free = ", ".join(n for n in link.names[1:] if n in drafts)

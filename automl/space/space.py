@@ -150,13 +150,7 @@ class SearchSpace:
         forbids, relations that do not hold with the base spec under it. Empty when it is valid."""
         known = {leaf.name: leaf for leaf in self.leaves}
         given = {n: v for n, v in leaves(params, known=known) if v != {} or n in known}
-        problems = []
-        for name, value in given.items():
-            if name not in known:
-                problems.append(f"{name} is not in the schema{did_you_mean(name, known)}")
-                continue
-            wrong = known[name].problem(value)
-            problems += [f"{name} {wrong}"] if wrong else []
+        problems = [text for name, value in given.items() if (text := _problem(known, name, value))]
         values = {**dict(self.base), **{n: v for n, v in given.items() if is_number(v)}}
         for left, relation in self.relations:
             names = (left, *relation.names)
@@ -172,6 +166,13 @@ class SearchSpace:
         for name, value in [*self.fixed, *params.items()]:
             put(full, name, copy.deepcopy(value))
         return full
+
+
+def _problem(known: Mapping[str, Leaf], name: str, value: Any) -> str | None:
+    if name not in known:
+        return f"{name} is not in the schema{did_you_mean(name, known)}"
+    wrong = known[name].problem(value)
+    return wrong and f"{name} {wrong}"
 
 
 def to_record(space: SearchSpace) -> dict[str, Any]:

@@ -221,3 +221,38 @@ def paths(node: dict[str, Any], prefix: str = "") -> list[str]:
 
 def test_the_built_in_schema_is_among_them() -> None:
     assert DOCUMENTS["our own"] == bundle.resolve("deformable_detr").schema("train")
+
+
+X: dict[str, Any] = {"automl_enabled": True, "depends_on": "train.y"}
+Y: dict[str, Any] = {"automl_enabled": True}
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ({"type": "integer", "maximum": 12, "default": 12, "minimum": 1, "math_cond": "/ 8 != depends_on"}, {"type": "number", "minimum": 0.5, "default": 76, "math_cond": "^ 2"}),
+        ({"type": "int", "maximum": 167, "default": 5, "math_cond": "^ 2 < depends_on"}, {"type": "number", "default": 53.0, "math_cond": ">= 1"}),
+        ({"type": "number", "minimum": 0.0, "default": 0.5, "math_cond": "!= 0 <= depends_on"}, {"type": "float", "minimum": 0.0, "maximum": 4.0, "default": 4.0}),
+        ({"type": "integer", "default": 6, "math_cond": "!= 0 < depends_on"}, {"type": "int", "maximum": 254, "default": 2, "math_cond": "^ 2"}),
+        ({"type": "number", "default": 0.005, "math_cond": "== depends_on"}, {"type": "number", "maximum": 60.0, "default": 1e-8, "math_cond": "/ 2"}),
+        ({"type": "float", "maximum": 0.7, "default": 0.5, "math_cond": "> 0.0 < depends_on"}, {"type": "float", "default": 4e-7}),
+        ({"type": "float", "default": 0.66, "minimum": 0, "maximum": 1, "math_cond": "> depends_on"}, {"type": "float", "default": 0.99, "minimum": 0, "maximum": 1}),
+        ({"type": "int", "default": 6, "minimum": 1, "maximum": 10, "math_cond": ">= depends_on"}, {"type": "int", "default": 100, "minimum": 1, "maximum": 1000}),
+    ],
+)  # fmt: skip
+def test_a_range_that_moves_is_never_empty(x: dict[str, Any], y: dict[str, Any]) -> None:
+    document = {"properties": {"train": {"properties": {"x": {**X, **x}, "y": {**Y, **y}}}}}
+    space = compile_space(document)
+    base = {"train.x": x["default"], "train.y": y["default"]}
+    ends = [space.decode([a, b][: space.dimensions]) for a in (0, 1) for b in (0, 1)]
+    for params in [*space.sample(300, seed=10), *ends]:
+        assert violations(document, params, {**base, **dict(space.base)}) == []
+
+
+@pytest.mark.parametrize("default", [[0.486, 0.66], [0.9, 0.95], [0.2, 0.9, 0.99]])
+def test_shares_that_push_each_other_stay_shares(default: list[float]) -> None:
+    betas = {"type": "list", "default": default, "automl_enabled": True}
+    space = compile_space({"properties": {"train": {"properties": {"betas": betas}}}})
+    for params in space.sample(500, seed=11):
+        assert 0 <= params["train.betas"][0] < params["train.betas"][-1] < 1
+        assert params["train.betas"] == sorted(params["train.betas"])
