@@ -267,7 +267,7 @@ def main(wanted: list[str]) -> None:
         else:
             results[name] = [
                 in_folder(signals, executor, number, seed)
-                for executor, seeds in (("local", 6), ("ray", 6))
+                for executor, seeds in (("local", 4), ("ray", 3))
                 for number in (signal.SIGTERM, signal.SIGINT)
                 for seed in range(seeds)
             ]
