@@ -127,7 +127,9 @@ def trials(folder: Path) -> dict[str, Any]:
         gpu: round(sum(max(0.0, min(b, last_begin) - a) for a, b in found) / (last_begin - begins), 3)
         for gpu, found in sorted(spans.items())
     }
-    gaps = [b[0] - a[1] for found in spans.values() for a, b in itertools.pairwise(sorted(found))]
+    gaps = [
+        b[0] - a[1] for found in spans.values() for a, b in itertools.pairwise(sorted(found)) if b[0] > a[1]
+    ]
     return {
         "whole": whole,
         "epochs_twice": twice,
@@ -267,7 +269,7 @@ def main(wanted: list[str]) -> None:
         else:
             results[name] = [
                 in_folder(signals, executor, number, seed)
-                for executor, seeds in (("local", 6), ("ray", 6))
+                for executor, seeds in (("local", 4), ("ray", 3))
                 for number in (signal.SIGTERM, signal.SIGINT)
                 for seed in range(seeds)
             ]

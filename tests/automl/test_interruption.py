@@ -52,7 +52,7 @@ def write_toy(root: Path) -> Path:
     leaves = {
         "num_epochs": {"type": "integer", "default": 3, "minimum": 1},
         "epoch_s": {"type": "number", "default": 0.3},
-        "lr": {"type": "number", "default": 0.1, "minimum": 1e-4, "maximum": 1.0},
+        "lr": {"type": "number", "default": 0.1, "minimum": 1e-4, "maximum": 1.0, "automl_enabled": True},
         "resume": {"type": "string", "default": ""},
     }
     schema = {
