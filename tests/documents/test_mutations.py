@@ -29,6 +29,7 @@ from tests.automl.toy import toy
 from tests.conftest import with_data
 from tests.documents.mutations import damaged_text, mutated_yaml, with_odd_value
 
+MANY = (pytest.mark.slow, pytest.mark.timeout(3600))
 LONGEST_S = 60.0  # of one reading, on a busy machine
 MOST_MIB = 1500  # that the process may grow by
 
@@ -53,9 +54,7 @@ def bounded(seeds: range, each: Callable[[int], None]) -> None:
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10) - before < MOST_MIB
 
 
-@pytest.mark.parametrize(
-    "seeds", [range(25), pytest.param(range(1000), marks=pytest.mark.slow)], ids=["few", "many"]
-)
+@pytest.mark.parametrize("seeds", [range(25), pytest.param(range(1000), marks=MANY)], ids=["few", "many"])
 def test_damaged_specs(seeds: range, tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
     partial = with_data(tiny, demo)
     whole, path = model_spec.resolve("train", partial), tmp_path / "spec.yaml"
@@ -95,9 +94,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "run"
 
 
-@pytest.mark.parametrize(
-    "seeds", [range(25), pytest.param(range(1000), marks=pytest.mark.slow)], ids=["few", "many"]
-)
+@pytest.mark.parametrize("seeds", [range(25), pytest.param(range(1000), marks=MANY)], ids=["few", "many"])
 def test_damaged_run_folders(seeds: range, finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
 
