@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -61,3 +62,18 @@ def handlers_kept(numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def handlers_held(numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
+    """Nobody replaces the handlers of these signals inside, not even for a moment."""
+    replace = signal.signal
+
+    def unless_held(number: int, handler: Any) -> Any:
+        return signal.getsignal(number) if number in numbers else replace(number, handler)
+
+    signal.signal = unless_held  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        signal.signal = replace

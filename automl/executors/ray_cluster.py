@@ -14,7 +14,7 @@ from typing import Any
 
 from automl.errors import AutoMLError, UserError
 from automl.executors.base import ROUNDING, TrialJob
-from automl.interruption import SIGNALS, handlers_kept
+from automl.interruption import SIGNALS, handlers_held
 
 OBJECT_STORE_BYTES = 80 << 20  # only small dictionaries pass through Ray
 PROBE_S = 120.0  # for a machine to start a process and look
@@ -33,12 +33,12 @@ def connected(address: str | None, folder: str, gpus: Sequence[int | str] | None
         if ray.is_initialized():
             yield
             return
-        with handlers_kept(SIGNALS):  # Ray's own for SIGTERM ends in std::terminate
+        with handlers_held(SIGNALS):  # Ray's own for SIGTERM ends in std::terminate, or in silence
             _begin(address, folder, gpus)
-        try:
-            yield
-        finally:
-            ray.shutdown()
+            try:
+                yield
+            finally:
+                ray.shutdown()
 
 
 def _environment_of(address: str | None, gpus: Sequence[int | str] | None) -> dict[str, str]:

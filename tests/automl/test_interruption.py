@@ -152,3 +152,19 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, start: Start) -> None:
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 143
     assert err == "stopped at once; go on with: automl resume r\n"
+
+
+def test_nobody_takes_a_handler_that_is_held() -> None:
+    from automl.interruption import handlers_held
+
+    mine = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    other = signal.getsignal(signal.SIGUSR2)
+    try:
+        with handlers_held((signal.SIGTERM,)):
+            assert signal.signal(signal.SIGTERM, signal.SIG_IGN) == signal.SIG_DFL
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, mine)
+        signal.signal(signal.SIGUSR2, other)
