@@ -32,12 +32,20 @@ TRIAL_DIR = "AUTOML_TRIAL_DIR"  # environment variable: the folder a trainer wri
 @dataclass(frozen=True)
 class Stage:
     """An action that may run on the winner. `needs`: leaves without which it is left out; `shows`: figures of its
-    metrics.json that a person wants to see; `default_too`: it also runs on the default configuration, to compare."""
+    metrics.json that a person wants to see; `default_too`: it also runs on the default configuration, to compare.
+    With `sets` (leaf, value; `{best}` is the winner's folder) it is another run of an `action`, in a folder of its own,
+    `after` a stage that went well, and asked for with that one."""
 
     name: str
     needs: tuple[str, ...] = ()
     shows: tuple[str, ...] = ()
     default_too: bool = False
+    action: str = ""
+    after: str = ""
+    sets: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "action", self.action or self.name)
 
 
 @dataclass(frozen=True)
@@ -233,8 +241,8 @@ class ModelBundle:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """`stages: {ACTION: {needs, shows, default_too}}`: what runs on the winner when nothing else is asked for, in
-        this order. Fall-back: nothing."""
+        """`stages: {NAME: {needs, shows, default_too, action, after, sets}}`: what runs on the winner when nothing else
+        is asked for, in this order. Fall-back: nothing."""
         found = self.skill.get("stages") or {}
         return tuple(
             Stage(
@@ -242,6 +250,9 @@ class ModelBundle:
                 tuple(given.get("needs", ())),
                 tuple(given.get("shows", ())),
                 bool(given.get("default_too")),
+                str(given.get("action") or ""),
+                str(given.get("after") or ""),
+                tuple((str(leaf), str(value)) for leaf, value in (given.get("sets") or {}).items()),
             )
             for name, given in ((str(n), g or {}) for n, g in found.items())
         )
@@ -258,7 +269,8 @@ class ModelBundle:
                     f"--stages must be of {', '.join(known) or 'none, as the model has no later actions'}, but got "
                     f"'{name}'{did_you_mean(name, known)}"
                 )
-        return tuple(own.get(name, Stage(name)) for name in names)
+        asked = [own.get(name, Stage(name)) for name in names]
+        return (*asked, *(stage for stage in own.values() if stage.sets and stage.after in names))
 
     def next_command(self, best: Path) -> str:
         """`next`: what a person would do with the winner, `{best}` being its folder. Fall-back: look at it."""

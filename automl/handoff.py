@@ -72,10 +72,12 @@ def _run_stages(
     plan: Plan, stages: list[tuple[Stage, str, Path]], best: Path, progress: Progress
 ) -> list[StageResult]:
     gpus = plan.machine.gpus or (visible_gpus() if plan.machine.gpus_per_trial else ())
-    results = []
+    results: list[StageResult] = []
     for stage, name, folder in stages:
+        if stage.after and not any(result.ok for result in results if result.name == stage.after):
+            continue
         progress.note(f"{name} ...")
-        results.append(run_stage(plan.bundle, stage, name, folder / f"{stage.name}.yaml", gpus))
+        results.append(run_stage(plan.bundle, stage, name, folder / f"{stage.action}.yaml", gpus))
     if any(result.ok for result in results) and (packed := run_package(plan.bundle, best)):
         results.append(packed)
     return results
@@ -144,6 +146,9 @@ def _stages(plan: Plan, trials: Trials, winner: Best, default: Best | None) -> l
     for stage in plan.stages:
         if not all(spec.get(plan.spec, key) for key in stage.needs):
             continue
+        if stage.sets:
+            found.append((stage, stage.name, _set_up(plan, trials, winner, stage)))
+            continue
         found.append((stage, stage.name, best))
         if not stage.default_too or default is None or default.number == winner.number:
             continue
@@ -154,6 +159,18 @@ def _stages(plan: Plan, trials: Trials, winner: Best, default: Best | None) -> l
             write_yaml(folder / f"{stage.name}.yaml", full)
             found.append((stage, f"{stage.name}_of_default", folder))
     return found
+
+
+def _set_up(plan: Plan, trials: Trials, winner: Best, stage: Stage) -> Path:
+    """Write the spec of another run of an action on the winner; returns its folder."""
+    best = trials.run.best
+    folder = best / stage.name
+    trained = spec.load(trials.run.trial(winner.number) / "spec.yaml")
+    full = action_spec(plan.bundle, stage.action, trained, None, folder)
+    for leaf, value in stage.sets:
+        spec.put(full, leaf, value.replace("{best}", str(best)))
+    write_yaml(folder / f"{stage.action}.yaml", full)
+    return folder
 
 
 def _copied(

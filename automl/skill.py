@@ -86,8 +86,11 @@ def _actions(skill: dict[str, Any]) -> list[str]:
         if not words:
             problems.append(f"actions.{name}.command must name a program")
     for name, stage in _mapping(skill, "stages").items():
-        if name not in actions:
-            problems.append(f"stages: '{name}' is no action{did_you_mean(str(name), actions)}")
+        action = stage.get("action", name) if isinstance(stage, dict) else name
+        if action not in actions:
+            problems.append(f"stages: '{action}' is no action{did_you_mean(str(action), actions)}")
+        if isinstance(stage, dict) and not isinstance(stage.get("sets", {}), dict):
+            problems.append(f"stages.{name}.sets must be a mapping, but got {stage['sets']!r}")
         for part in ("needs", "shows"):
             if isinstance(stage, dict) and not isinstance(stage.get(part, []), list):
                 problems.append(f"stages.{name}.{part} must be a list, but got {stage[part]!r}")

@@ -47,17 +47,17 @@ def run_stage(
 ) -> StageResult:
     """Run one action on a spec file. What it prints goes to `<name>/log.txt` beside it; its figures are read from the
     action's metrics.json."""
-    shown = shlex.join(bundle.command_words(stage.name, str(spec_path)))
+    shown = shlex.join(bundle.command_words(stage.action, str(spec_path)))
     full = spec.load(spec_path)
-    parent = bundle.spec_key(stage.name, "parent_model")
+    parent = bundle.spec_key(stage.action, "parent_model")
     if parent and not bundle.is_settled(parent) and spec.get(full, parent) in (None, "", spec.MANDATORY):
         return StageResult(name, False, "not run: the trainer wrote no checkpoint", shown)
-    figures = bundle.results_file(stage.name, full)
+    figures = bundle.results_file(stage.action, full)
     figures.unlink(missing_ok=True)  # of an earlier time
     folder = spec_path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     log, began_at = folder / "log.txt", size_of(folder / "log.txt")
-    ended = _run(bundle, folder, gpus, str(spec_path), command=bundle.command(stage.name, str(spec_path)))
+    ended = _run(bundle, folder, gpus, str(spec_path), command=bundle.command(stage.action, str(spec_path)))
     last = last_line(log, began_at).removeprefix("error: ")
     if ended.code == NOT_RUNNABLE:
         return StageResult(name, False, f"not run: {last}", shown)
