@@ -147,6 +147,7 @@ class SearchDriver:
         handled = self.trials.handled.setdefault(number, [])
         try:
             record = records.parse(line)
+            self.trials.check_place(number, record)
             value = record.number(self.plan.metric.name)
             handled.append(record)
             return self._judge(number, record, value, tidy)

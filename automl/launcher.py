@@ -297,6 +297,8 @@ class TrialProcess:
         try:
             while records := self._metrics.read():
                 events.extend(records)
+            if ended is not None and ended.finished:
+                events.extend(self._metrics.rest())
         except ValueError as error:
             broken = f"{self._metrics.path} is broken: {error}"
             self._end(broken, signal.SIGTERM, GRACE_S)

@@ -74,7 +74,8 @@ def decode(line: bytes) -> dict[str, Any]:
 
 
 def whole_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file that may still be written; a last one without its newline is left out."""
+    """The lines of a file that may still be written; a last one without its newline is left out. Blank lines count, and
+    say nothing."""
     try:
         with open(path, "rb") as file:
             yield from (line for line in file if line.endswith(b"\n"))
@@ -86,6 +87,8 @@ def read(path: Path) -> tuple[list[Record], str | None]:
     """(the records up to the first broken line, what is wrong with that line or None)."""
     found: list[Record] = []
     for number, line in enumerate(whole_lines(path), 1):
+        if not line.strip():
+            continue
         try:
             found.append(parse(decode(line)))
         except BrokenRecord as error:

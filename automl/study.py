@@ -83,7 +83,7 @@ class Study:
         self._elapsed_s = float(storage.get_study_user_attrs(self._id).get("elapsed_s", 0.0))
         self._reached: dict[int, dict[int, float]] = {}
         self._furthest: dict[int, tuple[int, float]] = {}  # number -> (last epoch, best up to there)
-        self._leaders: list[tuple[bool, float, int]] = []  # of those that ended, best first: see `rank`
+        self._leaders: list[tuple[int, float, int]] = []  # of those that ended, best first: see `rank`
         self._paused: dict[int, int] = {}
         self.epochs_reported = 0
         for trial in self._trials:
@@ -126,9 +126,10 @@ class Study:
         top = [entry for entry in self._leaders[:count] if entry[0] == self._leaders[0][0]]
         return [self.result(number) for _, _, number in top]
 
-    def rank(self, best: Best) -> tuple[bool, float, int]:
-        """Sorts results best first."""
-        return not best.complete, -self.sign * best.value, best.number
+    def rank(self, best: Best) -> tuple[int, float, int]:
+        """Sorts results best first: COMPLETE, then what was stopped or runs, then what failed."""
+        failed = self.frozen(best.number).state.name == "FAIL"
+        return 0 if best.complete else 1 + failed, -self.sign * best.value, best.number
 
     def result(self, number: int, among: Collection[int] | None = None) -> Best:
         """How a trial that has reported did: at the epoch it was told with, else at its best (of the epochs
@@ -191,12 +192,17 @@ class Study:
     # ---- trials go on -----------------------------------------------------------------------------------------
 
     def report(self, number: int, epoch: int, value: float) -> None:
-        """Store one epoch's metric; an epoch that is there already stays as it is."""
+        """Store one epoch's metric; of an epoch that is run again the last value, since its checkpoint is of that."""
         trial = self.frozen(number)
-        if epoch not in trial.intermediate_values and math.isfinite(value):
-            self._write(self.storage.set_trial_intermediate_value, trial._trial_id, epoch, value)
-            trial.intermediate_values[epoch] = value
+        before = trial.intermediate_values.get(epoch)
+        if not math.isfinite(value) or value == before:
+            return
+        self._write(self.storage.set_trial_intermediate_value, trial._trial_id, epoch, value)
+        trial.intermediate_values[epoch] = value
+        if before is None:
             self._count(number, epoch, value)
+        else:
+            self._recount(trial)
 
     def decide(self, number: int, epoch: int, scheduler: Scheduler, num_epochs: int) -> Verdict | None:
         """What the scheduler says of a trial after this epoch; None to go on."""
@@ -276,6 +282,15 @@ class Study:
                 self._paused[trial.number] = int(trial.user_attrs["paused"])
         elif trial.intermediate_values:
             bisect.insort(self._leaders, self.rank(self.result(trial.number)))
+
+    def _recount(self, trial: FrozenTrial) -> None:
+        """Count a trial's curve anew."""
+        self._furthest.pop(trial.number, None)
+        for there in self._reached.values():
+            there.pop(trial.number, None)
+        self.epochs_reported -= len(trial.intermediate_values)
+        for epoch in sorted(trial.intermediate_values):
+            self._count(trial.number, epoch, trial.intermediate_values[epoch])
 
     def _count(self, number: int, epoch: int, value: float) -> None:
         """Keep `_reached`: a trial that skipped epochs has got past them with what it had."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class MetricsTail:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    records.append(decode(line))
+                    records += [decode(line)] if line.strip() else []
                 except BrokenRecord as error:
                     if records:
                         break  # these first
@@ -50,6 +51,19 @@ class MetricsTail:
                 self._offset += len(line)
                 self._lines += 1
         return records
+
+    def rest(self) -> list[dict[str, Any]]:
+        """Once the trial has ended well: a last line that lacks only its end, which is then written."""
+        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
+            file.seek(self._offset)
+            left = file.read()
+            if left.strip() and b"\n" not in left:
+                record = decode(left)
+                with open(self.path, "ab") as whole:
+                    whole.write(b"\n")
+                self._offset += len(left) + 1
+                return [record]
+        return []
 
 
 def last_line(path: Path, start: int = 0) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from automl import records, spec
 from automl.executors.base import TrialJob
 from automl.plan import check_spec
-from automl.records import Record
+from automl.records import BrokenRecord, Record
 from automl.rundir import RunDir, write_text, write_yaml
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ class Trials:
         job = self.job(number, params)
         folder, metrics = self.run.trial(number), self.run.trial(number) / "metrics.jsonl"
         found, _ = records.read(metrics)
-        while found and self.checkpoint(number, found[-1]) is None:
-            found.pop()
+        while found and (not self.plan.bundle.can_resume or self.checkpoint(number, found[-1]) is None):
+            found.pop()  # what follows is run again; without a way to go on, all of it
         self.handled[number] = list(found)
         if metrics.exists():
             write_text(metrics, "".join(json.dumps(dict(record.values)) + "\n" for record in found))
@@ -108,16 +109,27 @@ class Trials:
         path = self.run.trial(number) / record.checkpoint if record.checkpoint else None
         return path if path is not None and path.exists() else None
 
-    def checkpoint_of(self, number: int, epoch: int) -> Path | None:
-        """The checkpoint of a trial's epoch, if it is still there; of an epoch that ran twice, the last one's."""
-        named = [r for r in self.records(number)[0] if r.epoch == epoch]
-        return next((path for r in reversed(named) if (path := self.checkpoint(number, r))), None)
+    def check_place(self, number: int, record: Record) -> None:
+        """Raises `BrokenRecord` for a checkpoint outside the trial's folder: nothing else is the trial's."""
+        folder = os.path.abspath(self.run.trial(number))
+        path = os.path.abspath(os.path.join(folder, record.checkpoint or "inside"))
+        if not path.startswith(folder + os.sep):
+            raise BrokenRecord(f"checkpoint must lie in the trial's folder, but got '{record.checkpoint}'")
 
-    def scoring(self, number: int) -> set[int] | None:
-        """The epochs that can be handed over: those with a checkpoint, on disk or dropped for a better one. None when
-        the trainer names none at all: then any epoch can win, and none be handed over."""
-        named = {r.epoch for r in self.handled.get(number) or self.records(number)[0] if r.checkpoint}
-        return named or None
+    def checkpoint_of(self, number: int, epoch: int) -> Path | None:
+        """The checkpoint of a trial's epoch, if it is still there and no later epoch was written over it."""
+        record = next((r for r in _owners(self.records(number)[0]) if r.epoch == epoch), None)
+        return self.checkpoint(number, record) if record else None
+
+    def scoring(self, number: int) -> set[int]:
+        """The epochs that count: of a trainer that names checkpoints those with one of their own, on disk or dropped
+        for a better one; else all that its records hold (not what an attempt before a start from nothing reported)."""
+        found = self.handled.get(number) or self.records(number)[0]
+        return {r.epoch for r in _owners(found)} or {r.epoch for r in found}
+
+    def names_checkpoints(self, number: int) -> bool:
+        """Whether any record of the trial names a checkpoint."""
+        return bool(_owners(self.records(number)[0]))
 
     def newest_loose(self, number: int) -> Path | None:
         """The newest file or folder in a trial's folder that looks like a checkpoint."""
@@ -143,7 +155,8 @@ class Trials:
             path = self.checkpoint_of(number, best) if best is not None else None
             if best is not None and path is None:
                 continue  # nothing would be left of a trial that may have to be handed over
-            self._drop(number, self._all(number) - {path.name if path else ""})
+            folder = self.run.trial(number)
+            self._drop(number, {name for name in self._all(number) if folder / name != path})
             if best is None:
                 self._holding.discard(number)
 
@@ -188,6 +201,12 @@ class Trials:
                 link.unlink(missing_ok=True)
 
 
+def _owners(found: list[Record]) -> list[Record]:
+    """The records whose checkpoint no later one has taken the name of: what a file holds is its last epoch's."""
+    last = {r.checkpoint: r for r in found if r.checkpoint}
+    return [r for r in found if r.checkpoint and last[r.checkpoint] is r]
+
+
 @dataclass(frozen=True)
 class Winner:
     """What is handed over. `checkpoint` is None of a trainer that writes none; `warning` says why it is not the
@@ -206,7 +225,7 @@ def choose_winner(study: Study, trials: Trials) -> Winner | None:
         return None
     first = ranked[0]
     path = trials.checkpoint_of(first.number, first.epoch)
-    if path is not None or not any(trials.scoring(best.number) for best in ranked):
+    if path is not None or not any(trials.names_checkpoints(best.number) for best in ranked):
         return Winner(first, path)
     gone = f"the checkpoint of trial {first.number}, epoch {first.epoch + 1} ({first.value:.4f}) is gone"
     for best in _with_checkpoints(study, trials, ranked):
@@ -225,7 +244,8 @@ def _with_checkpoints(study: Study, trials: Trials, ranked: list[Best]) -> list[
     found = []
     for best in ranked:
         curve = study.frozen(best.number).intermediate_values
-        there = {r.epoch for r in trials.records(best.number)[0] if trials.checkpoint(best.number, r)}
+        owners = _owners(trials.records(best.number)[0])
+        there = {r.epoch for r in owners if trials.checkpoint(best.number, r)}
         if among := there & set(curve):
             found.append(study.result(best.number, among))
     return sorted(found, key=study.rank)

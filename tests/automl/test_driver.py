@@ -407,8 +407,11 @@ def test_nothing_outside_a_trial_s_folder_is_deleted(tmp_path: Path) -> None:
     driver = driver_of(bench)
     outside = tmp_path / "precious.pth"
     outside.write_text("mine")
-    for epoch, name in enumerate([str(outside), "../../../precious.pth", "a.pth", "b.pth"]):
-        (bench.run.trial(0) / Path(name).name).write_text("weights")
+    link = bench.run.trial(0) / "linked.pth"
+    link.symlink_to(outside)
+    for epoch, name in enumerate(["linked.pth", "a.pth", "b.pth"]):
+        if name != "linked.pth":
+            (bench.run.trial(0) / name).write_text("weights")
         driver.on_record(0, {"epoch": epoch, "val_mAP": 0.1 * epoch, "checkpoint": name})
     driver.on_exit(0, Exit(2, "exit code 2"))
     assert outside.read_text() == "mine"
@@ -539,3 +542,79 @@ def test_a_trainer_whose_length_nobody_knows_runs_to_its_end(tmp_path: Path) -> 
     bench.plan.bundle.skill.pop("epochs_key")
     bench.drive()
     assert bench.states() == ["COMPLETE"] * 8
+
+
+# ---- what strangers' trainers do -----------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_that_every_epoch_writes_over_scores_as_what_it_holds(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    driver = driver_of(bench)
+    values = [0.1, 0.2, 0.3, 0.9, 0.5, 0.4, 0.3, 0.35, 0.25]
+    for epoch, value in enumerate(values):
+        (bench.run.trial(0) / "last.pth").write_text(str(value))
+        driver.on_record(0, {"epoch": epoch, "val_mAP": value, "checkpoint": "last.pth"})
+        with (bench.run.trial(0) / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"epoch": epoch, "val_mAP": value, "checkpoint": "last.pth"}) + "\n")
+    driver.on_exit(0, Exit(0, "finished"))
+    winner = choose_winner(driver.study, driver.trials)
+    assert winner is not None
+    assert winner.checkpoint is not None
+    assert float(winner.checkpoint.read_text()) == winner.best.value == driver.study.frozen(0).value == 0.25
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_a_trainer_that_cannot_go_on_is_scored_by_its_last_attempt(tmp_path: Path, checkpoints: bool) -> None:
+    bench = Bench(tmp_path, trials=1)
+    bench.plan.bundle.skill["spec_params"] = {"train": {"results_dir": "output_dir"}}
+    attempts = 0
+
+    def curves(job: TrialJob) -> list[Any]:
+        nonlocal attempts
+        attempts += 1
+        lines: list[Any] = [
+            {"epoch": e, "val_mAP": 1.0 / attempts + 0.01 * e, "elapsed_s": 1.0 * (e + 1)}
+            | ({"checkpoint": f"{e}.pth"} if checkpoints else {})
+            for e in range(5 if attempts == 1 else EPOCHS)
+        ]
+        if checkpoints:
+            for line in lines:
+                (bench.run.trial(0) / line["checkpoint"]).write_text(str(line["val_mAP"]))
+        with (bench.run.trial(0) / "metrics.jsonl").open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+        return [*lines, Exit(1, "exit code 1")] if attempts == 1 else lines
+
+    driver = bench.drive(curves)
+    assert attempts == 2
+    assert bench.states() == ["COMPLETE"]
+    assert driver.study.frozen(0).value == pytest.approx(0.5 + 0.01 * (EPOCHS - 1))
+    winner = choose_winner(driver.study, driver.trials)
+    assert winner is not None
+    if checkpoints:
+        assert winner.checkpoint is not None
+        assert float(winner.checkpoint.read_text()) == winner.best.value
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../0001/model.pth", "a/../../x.pth", "."])
+def test_a_checkpoint_elsewhere_is_never_handed_over(tmp_path: Path, name: str) -> None:
+    bench = Bench(tmp_path)
+    driver = driver_of(bench)
+    assert driver.on_record(0, {"epoch": 0, "val_mAP": 0.5, "checkpoint": name}) is Decision.STOP
+    driver.on_exit(0, Exit(None, "stopped"))
+    assert bench.states() == ["FAIL"]
+    assert "must lie in the trial's folder" in driver.study.frozen(0).user_attrs["reason"]
+
+
+def test_checkpoints_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    driver = driver_of(bench)
+    folder = bench.run.trial(0) / "weights"
+    folder.mkdir()
+    for epoch in range(EPOCHS):
+        (folder / f"{epoch}.pth").write_text("weights")
+        line = {"epoch": epoch, "val_mAP": 0.9 if epoch == 3 else 0.1, "checkpoint": f"weights/{epoch}.pth"}
+        with (bench.run.trial(0) / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        driver.on_record(0, line)
+    driver.on_exit(0, Exit(0, "finished"))
+    assert [path.name for path in folder.iterdir()] == ["3.pth"]

@@ -112,3 +112,27 @@ def test_a_last_line_without_its_end_is_not_read(tmp_path: Path) -> None:
     path.write_text('{"epoch": 0}\n{"epoch": 1}\n{"epo')
     assert [r.epoch for r in records.read(path)[0]] == [0, 1]
     assert records.read(tmp_path / "none") == ([], None)
+
+
+def test_blank_lines_say_nothing_and_count(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("")
+    tail = MetricsTail(path)
+    path.write_text('{"epoch": 0}\n\n   \r\n{"epoch": 1}\nno\n')
+    found, problem = records.read(path)
+    assert [r.epoch for r in found] == [0, 1]
+    assert str(problem).startswith("line 5: ")
+    assert [d["epoch"] for d in tail.read()] == [0, 1]
+    with pytest.raises(BrokenRecord, match="line 5"):
+        tail.read()
+
+
+def test_after_a_good_end_a_last_line_may_lack_its_newline(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    tail = MetricsTail(path)
+    assert tail.rest() == []
+    path.write_text('{"epoch": 0}\n{"epoch": 1}')
+    assert tail.read() == [{"epoch": 0}]
+    assert tail.rest() == [{"epoch": 1}]
+    assert tail.rest() == []
+    assert [r.epoch for r in records.read(path)[0]] == [0, 1]

@@ -64,12 +64,24 @@ def test_a_trial_ends_once(study: Study) -> None:
     assert study.frozen(number).user_attrs["reason"] == "first"
 
 
-def test_reports_are_idempotent_and_not_finite_ones_are_dropped(study: Study) -> None:
+def test_an_epoch_that_is_run_again_has_its_last_value_and_not_finite_ones_are_dropped(study: Study) -> None:
     number, _ = study.ask()
-    study.report(number, 0, 0.2)
-    study.report(number, 0, 0.9)
-    study.report(number, 1, float("nan"))
-    assert study.frozen(number).intermediate_values == {0: 0.2}
+    for epoch, value in ((0, 0.2), (1, 0.7), (0, 0.2), (1, 0.3), (2, float("nan"))):
+        study.report(number, epoch, value)
+    assert study.frozen(number).intermediate_values == {0: 0.2, 1: 0.3}
+    assert again(study).frozen(number).intermediate_values == {0: 0.2, 1: 0.3}
+    assert study.view().reached == again(study).view().reached == {0: {0: 0.2}, 1: {0: 0.3}}
+    assert study.epochs_reported == 2
+
+
+def test_what_failed_comes_after_what_was_stopped(study: Study) -> None:
+    for value, state in ((0.9, "FAIL"), (0.2, "PRUNED")):
+        number, _ = study.ask()
+        study.report(number, 0, value)
+        study.tell(number, state, "")
+    best = study.best()
+    assert best is not None
+    assert best.number == 1
 
 
 def test_best_prefers_complete_then_value_then_lower_number(study: Study) -> None:
