@@ -66,14 +66,17 @@ def handlers_kept(numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def handlers_held(numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
-    """Nobody replaces the handlers of these signals inside, not even for a moment."""
+    """Nobody replaces the handlers of these signals inside: who tries in Python sets them anew, and who did so in C, as
+    Ray's core for SIGTERM does, loses at the next such call, or at the end."""
     replace = signal.signal
 
     def unless_held(number: int, handler: Any) -> Any:
-        return signal.getsignal(number) if number in numbers else replace(number, handler)
+        return replace(number, signal.getsignal(number) if number in numbers else handler)
 
     signal.signal = unless_held  # type: ignore[assignment]
     try:
         yield
     finally:
         signal.signal = replace
+        for number in numbers:
+            replace(number, signal.getsignal(number))

@@ -35,10 +35,10 @@ def connected(address: str | None, folder: str, gpus: Sequence[int | str] | None
             return
         with handlers_held(SIGNALS):  # Ray's own for SIGTERM ends in std::terminate, or in silence
             _begin(address, folder, gpus)
-            try:
-                yield
-            finally:
-                ray.shutdown()
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _environment_of(address: str | None, gpus: Sequence[int | str] | None) -> dict[str, str]:
