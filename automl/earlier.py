@@ -36,16 +36,20 @@ class Lessons:
     of: int = 0  # finished trials of the earlier run
 
 
-def bring(earlier: Path, root: Path, metric: Metric) -> None:
-    """Copy the finished trials of the run `earlier` to the new run's folder. Raises `UserError` when that run is not
-    there or was judged by another metric."""
+def check(earlier: Path, metric: Metric) -> Study:
+    """The study of an earlier run. Raises `UserError` when that run is not there or was judged by another metric."""
     document = RunDir(earlier.resolve()).read_run()
     if (theirs := of_run(document)) != metric:
         raise UserError(f"--warm-start {earlier}: that run was judged by {theirs}, this one is by {metric}")
     try:
-        study = Study.reading(read_storage(document["request"].get("storage"), earlier), document["study"])
+        return Study.reading(read_storage(document["request"].get("storage"), earlier), document["study"])
     except KeyError:
         raise UserError(f"--warm-start {earlier}: its study is no longer in its database") from None
+
+
+def bring(earlier: Path, root: Path, metric: Metric) -> None:
+    """Copy the finished trials of the run `earlier` to the new run's folder."""
+    study = check(earlier, metric)
     ended = [t for t in study.trials() if t.state.name in ("COMPLETE", "PRUNED") and t.intermediate_values]
     top = study.best()
     rows = [

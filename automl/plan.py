@@ -12,7 +12,7 @@ from typing import Any
 
 from automl import bundle as bundles
 from automl import metric as metrics
-from automl import policy, samplers, schedulers, spec
+from automl import earlier, policy, samplers, schedulers, spec
 from automl.bundle import ModelBundle, Stage
 from automl.errors import PolicyError, SpaceError, UserError
 from automl.machine import Machine, find_machine
@@ -22,6 +22,7 @@ from automl.rundir import RunDir
 from automl.secret_leaves import hidden_sets
 from automl.space import SearchSpace, compile_space
 from automl.spec import SourcedSpec
+from automl.storage import read_storage
 
 
 @dataclass
@@ -70,6 +71,7 @@ def _prepare(request: RunRequest, work_dir: Path) -> Plan:
         raise UserError(
             f"{request.results_dir} already holds a run; go on with it by: automl resume {request.results_dir}"
         )
+    _check_places(request, metric)
     samplers.check(request.sampler)
     schedulers.check(request.scheduler)
     merged, engine_keys = merge(request, model)
@@ -96,6 +98,20 @@ def _prepare(request: RunRequest, work_dir: Path) -> Plan:
         _absolute(request, model), model, searching, merged.spec, merged.sources, filled, facts, notes, space,
         machine, metric, stages, hours, begins, engine_keys,
     )  # fmt: skip
+
+
+def _check_places(request: RunRequest, metric: Metric) -> None:
+    """Raises `UserError` for an earlier run, a database or a run folder that `run` could not use."""
+    if request.warm_start:
+        earlier.check(Path(request.warm_start), metric)
+    if request.storage:
+        read_storage(request.storage, Path(request.results_dir or "."))
+    if request.results_dir:
+        folder = Path(request.results_dir).absolute()
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            what = "is a file" if there.is_file() else "cannot be written to"
+            raise UserError(f"--results-dir {request.results_dir}: {there} {what}; name another folder")
 
 
 def fetch(what: Plan, folder: Path, say: Callable[[str], None]) -> None:

@@ -257,3 +257,28 @@ def test_resume_announces_its_own_epochs_alone() -> None:
     assert "trial 0 goes on from epoch 4: default configuration (lr 0.1)" in printed
     progress.ended(0, "COMPLETE", "finished")
     assert "best 0.3000" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        ({"warm_start": "nowhere"}, "not a run folder"),
+        ({"storage": "foo://x"}, "no database that is known"),
+        ({"results_dir": "a_file"}, "is a file"),
+        ({"results_dir": "a_file/below"}, "is a file"),
+    ],
+    ids=str,
+)
+def test_plan_refuses_places_that_run_could_not_use(
+    places: dict[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from automl.errors import UserError
+    from automl.plan import prepare
+    from automl.request import RunRequest
+
+    monkeypatch.chdir(tmp_path)
+    Path("a_file").write_text("")
+    toy = Path(__file__).resolve().parents[2] / "examples" / "numpy_net"
+    with pytest.raises(UserError, match=message):
+        prepare(RunRequest(model=str(toy), **places), tmp_path / "work")  # type: ignore[arg-type]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a_file"]
