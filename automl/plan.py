@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import metric as metrics
 from automl import earlier, policy, samplers, schedulers, spec
+from automl import metric as metrics
 from automl.bundle import ModelBundle, Stage
 from automl.errors import PolicyError, SpaceError, UserError
 from automl.machine import Machine, find_machine
