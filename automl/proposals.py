@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from automl.space import SearchSpace
 
-BEST = 100  # finished trials that a sampler sees: so many of the best ...
-LATEST = 100  # ... and of the latest
+BEST = 60  # finished trials that a sampler sees: so many of the best ...
+LATEST = 60  # ... and of the latest
 FIXED = "fixed_params"  # Optuna's own system attribute of an enqueued trial
 
 
