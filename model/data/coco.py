@@ -20,7 +20,7 @@ from model.data.classes import Table
 from model.data.documents import Document, read
 from model.data.documents import as_it_is as read_json  # noqa: F401
 from model.data.images import MAX_PIXELS
-from model.data.looks import Look, look_at
+from model.data.looks import Look, look_at, stamp
 from model.data.mending import Rules, mend
 from model.data.paths import explain, find_images
 from model.data.problems import Problems, shown
@@ -28,7 +28,7 @@ from model.data.sources import cache_dir, digest, once, stage, stage_file
 from model.errors import UserError
 from model.spec import get
 
-CACHE_FORMAT = 2  # of the arrays on disk; another number, another place
+CACHE_FORMAT = 3  # of the arrays on disk; another number, another place
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,8 @@ def load_sources(
     counted: Sequence[Any] | None = None,
 ) -> CocoData:
     """Several sources as one dataset, images in the files' order; image ids that clash are numbered anew from 1.
-    Data that are seen for the first time are checked, and refused when damaged (`UserError`).
+    Data that are seen for the first time, or whose annotations or images have changed since, are checked, and refused
+    when damaged (`UserError`).
 
     `kind` is a dataset.dataset_type: serialized arrays are mapped from the cache, those of default lie in the memory
     of each process. `classes`: those of the training set or checkpoint, which the sources must agree with and whose
@@ -207,7 +208,7 @@ def load_sources(
         problems.refuse()
         _write(replace(data, notes=tuple(problems.notes)), partial)
 
-    return _read(once(target, make), shared=kind == "serialized")
+    return _read(once(target, make, _images_as_they_were), shared=kind == "serialized")
 
 
 def joined(
@@ -269,7 +270,22 @@ ARRAYS = tuple(field.name for field in fields(CocoData) if field.name not in ("c
 def _write(data: CocoData, folder: Path) -> None:
     for name in ARRAYS:
         np.save(folder / f"{name}.npy", getattr(data, name), allow_pickle=False)
+    np.save(folder / "stamps.npy", _stamps(data.files), allow_pickle=False)
     (folder / "categories.json").write_text(json.dumps([data.categories, data.notes]))
+
+
+def _stamps(files: np.ndarray) -> np.ndarray:
+    """[N, 3] uint64, what tells that a file is another one; 0 where there is none."""
+    return np.array([stamp(file) or (0, 0, 0) for file in files.tolist()], np.uint64).reshape(-1, 3)
+
+
+def _images_as_they_were(folder: Path) -> bool:
+    """Whether every image file is still the one that was looked at."""
+    try:
+        files, stamps = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("files", "stamps"))
+    except OSError:  # another process is writing it anew
+        return False
+    return np.array_equal(_stamps(files), stamps)
 
 
 def _read(folder: Path, shared: bool) -> CocoData:
