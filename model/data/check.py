@@ -13,7 +13,7 @@ import numpy as np
 from model.data.classes import Table
 from model.data.coco import Options, Part, read_part
 from model.data.layouts import find_data
-from model.data.leaks import leave_out_copies, note_near_copies
+from model.data.leaks import leave_out_copies, note_near_copies, note_versions
 from model.data.problems import Problems, listed
 from model.data.sources import is_url, stage
 from model.data.splits import groups_of, held_out
@@ -124,6 +124,7 @@ def _settled(parts: Parts, spec: Mapping[str, Any], problems: Problems) -> tuple
                 f"every test image stands in another split, so nothing is scored on them: {OTHER_IMAGES}"
             )
     note_near_copies(clean, problems)
+    note_versions(clean, problems)
     return clean, changed
 
 

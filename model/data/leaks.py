@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from model.data.coco import Part
 from model.data.problems import Problems, listed
+from model.data.splits import photo
 
 ORDER = ("train", "val", "test")
 NAMES = {"train": "training", "val": "validation", "test": "test"}
@@ -69,6 +71,28 @@ def note_near_copies(parts: Mapping[str, Sequence[Part]], problems: Problems) ->
                 problems.note(
                     f"{len(pairs)} {NAMES[split]} images {text}; scores on them say little. They stay"
                 )
+
+
+def note_versions(parts: Mapping[str, Sequence[Part]], problems: Problems) -> None:
+    """Say how many images of a later split are versions of a photo, by Roboflow's names, of an earlier one. They
+    stay."""
+    photos = {split: _photos(parts.get(split, [])) for split in ORDER}
+    for n, split in enumerate(ORDER[1:], 1):
+        for other in ORDER[:n]:
+            if shared := [name for name in photos[split] if name in photos[other]]:
+                count = sum(len(photos[split][name]) for name in shared)
+                first = f"the first: {photos[split][shared[0]][0]}, {photos[other][shared[0]][0]}"
+                text = f"{count} {NAMES[split]} images are versions (.rf.) of {len(shared)} {NAMES[other]} photos"
+                problems.note(f"{text} ({first}); scores on them say little. They stay")
+
+
+def _photos(parts: Sequence[Part]) -> dict[str, list[Path]]:
+    """{photo: its versions}."""
+    found: dict[str, list[Path]] = {}
+    for path in (path for part in parts for path in part.paths):
+        if name := photo(path):
+            found.setdefault(name, []).append(path)
+    return found
 
 
 def _likenesses(parts: Sequence[Part]) -> tuple[list[str], np.ndarray]:

@@ -115,6 +115,27 @@ def test_a_test_set_of_training_images_is_no_test_set(own_demo: Path) -> None:
     assert found["replace"]["dataset.test_data_sources.json_file"] == ""
 
 
+@pytest.mark.parametrize(("split", "other"), [("val", "train"), ("test", "train"), ("test", "val")])
+def test_versions_of_a_photo_in_two_splits_are_counted_and_stay(
+    own_demo: Path, split: str, other: str
+) -> None:
+    def version(of: str, n: int, name: str) -> None:
+        rows = json.loads((own_demo / of / "annotations.json").read_text())["images"]
+        folder = own_demo / of / "images"
+        (folder / rows[n]["file_name"]).rename(folder / name)
+        edit(own_demo, of, lambda d: d["images"][n].update(file_name=name))
+
+    version(other, 0, "cat_jpg.rf.0a1b.png")
+    version(split, 0, "cat_jpg.rf.77ff.png")
+    version(split, 1, "cat_jpg.rf.88ff.png")
+    version(split, 2, "dog_jpg.rf.88ff.png")
+    found = looked_at(own_demo)
+    names = {"train": "training", "val": "validation", "test": "test"}
+    assert f"2 {names[split]} images are versions (.rf.) of 1 {names[other]} photos" in said(found)
+    assert found["problems"] == []
+    assert found["facts"][split]["images"] == len(list((own_demo / split / "images").iterdir()))
+
+
 def test_near_copies_are_noted_and_stay(own_demo: Path) -> None:
     random = np.random.default_rng(0)
     for split, n in (("train", 12), ("val", 4), ("test", 4)):  # pictures that are nowhere plain
