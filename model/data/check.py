@@ -13,7 +13,7 @@ import numpy as np
 from model.data.classes import Table
 from model.data.coco import Options, Part, read_part
 from model.data.layouts import find_data
-from model.data.leaks import leave_out_copies, note_near_copies, note_versions
+from model.data.leaks import leave_out_copies, note_copies_within, note_near_copies, note_versions
 from model.data.problems import Problems, listed
 from model.data.sources import is_url, stage
 from model.data.splits import groups_of, held_out
@@ -125,6 +125,7 @@ def _settled(parts: Parts, spec: Mapping[str, Any], problems: Problems) -> tuple
             )
     note_near_copies(clean, problems)
     note_versions(clean, problems)
+    note_copies_within(clean, problems)
     return clean, changed
 
 

@@ -28,6 +28,7 @@ from model.data.sources import cache_dir, digest, once, stage, stage_file
 from model.errors import UserError
 from model.spec import get
 
+COLUMNS = ("category", "boxes_xywh_px", "areas", "crowd")  # of a document's boxes, beside their owner
 CACHE_FORMAT = 3  # of the arrays on disk; another number, another place
 
 
@@ -131,7 +132,25 @@ def read_part(
             problems.add(problem[0], f"{document.where}: image {shown(document.image_ids[n])}: {problem[1]}")
     if problems:
         return None
-    return Part(mend(_with_sizes(document, looks), options.rules, problems), paths, looks)
+    part = _one_row_a_file(Part(_with_sizes(document, looks), paths, looks))
+    return replace(part, document=mend(part.document, options.rules, problems))
+
+
+def _one_row_a_file(part: Part) -> Part:
+    """Rows of the same file as one, the first, with the boxes of all: each alone would call the others' objects
+    background."""
+    first = {path: n for n, path in reversed(list(enumerate(part.paths)))}
+    row = np.array([first[path] for path in part.paths], np.int64)
+    keep = row == np.arange(len(row))
+    if keep.all():
+        return part
+    document, owner = part.document, row[part.document.owner]
+    order = np.argsort(owner, kind="stable")
+    columns = {name: getattr(document, name)[order] for name in COLUMNS}
+    ids = [document.annotation_ids[n] for n in order.tolist()]
+    merged = replace(document, owner=owner[order], annotation_ids=ids, **columns)
+    merged = merged.counted("image rows of a file that has another row merged with it", (~keep).sum())
+    return replace(part, document=merged).with_images(keep)
 
 
 def _file_problem(

@@ -1,9 +1,11 @@
-"""Images that stand in two splits: exact copies by their pixels, near copies by their likeness."""
+"""Images that are there twice, in two splits or one: exact copies by their pixels, near copies by their likeness,
+versions by their names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,6 +73,34 @@ def note_near_copies(parts: Mapping[str, Sequence[Part]], problems: Problems) ->
                 problems.note(
                     f"{len(pairs)} {NAMES[split]} images {text}; scores on them say little. They stay"
                 )
+
+
+def note_copies_within(parts: Mapping[str, Sequence[Part]], problems: Problems) -> None:
+    """Say how many images of a split are exact copies of another one of it, and how many of these differ in their
+    boxes. They stay."""
+    for split in ORDER:
+        seen: dict[str, tuple[Path, list[Any]]] = {}
+        copies, differ = [], []
+        for part in parts.get(split, []):
+            for n, (path, look) in enumerate(zip(part.paths, part.looks, strict=True)):
+                if look.digest and look.digest not in seen:
+                    seen[look.digest] = (path, _boxes(part, n))
+                elif look.digest:
+                    twin, boxes = seen[look.digest]
+                    copies.append(f"{path} of {twin}")
+                    differ += copies[-1:] if boxes != _boxes(part, n) else []
+        if copies:
+            text = f"{len(copies)} {NAMES[split]} images are exact copies of another one"
+            unlike = f"; {len(differ)} of them with other boxes or classes" if differ else ""
+            problems.note(f"{text}{unlike} (the first: {(differ or copies)[0]}). They stay")
+
+
+def _boxes(part: Part, n: int) -> list[Any]:
+    """Image n's boxes to a pixel with their classes, in no order."""
+    document = part.document
+    start, end = np.searchsorted(document.owner, [n, n + 1]).tolist()
+    names = [document.categories[c]["name"] for c in document.category[start:end].tolist()]
+    return sorted(zip(names, document.boxes_xywh_px[start:end].round().tolist(), strict=True))
 
 
 def note_versions(parts: Mapping[str, Sequence[Part]], problems: Problems) -> None:

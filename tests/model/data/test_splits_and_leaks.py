@@ -136,6 +136,54 @@ def test_versions_of_a_photo_in_two_splits_are_counted_and_stay(
     assert found["facts"][split]["images"] == len(list((own_demo / split / "images").iterdir()))
 
 
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("change", ["none", "class", "box", "gone"])
+def test_copies_within_a_split_are_counted_and_contradictions_told(
+    own_demo: Path, split: str, change: str
+) -> None:
+    copy_image(own_demo, f"{split}/0001.png", f"{split}/0002.png")
+
+    def relabel(document: dict[str, Any]) -> None:
+        first, second = (image["id"] for image in document["images"][:2])
+        kept = [a for a in document["annotations"] if a["image_id"] != second]
+        copies = [a | {"id": a["id"] + 1000, "image_id": second} for a in kept if a["image_id"] == first]
+        if change == "class":
+            copies[0]["category_id"] = copies[0]["category_id"] % 3 + 1
+        if change == "box":
+            copies[0]["bbox"] = [1, 2, 30, 31]
+        document["annotations"] = kept + copies[change == "gone" :][::-1]
+
+    edit(own_demo, split, relabel)
+    found = looked_at(own_demo)
+    assert "images are exact copies of another one" in said(found)
+    assert ("1 of them with other boxes or classes" in said(found)) == (change != "none")
+    assert found["problems"] == []
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_rows_of_one_file_are_merged(own_demo: Path, sized: bool) -> None:
+    before = looked_at(own_demo)["facts"]["val"]
+
+    def share(document: dict[str, Any]) -> None:
+        row = dict(document["images"][1])
+        if not sized:
+            row |= {"width": 0, "height": 0}
+        document["images"].append(row | {"id": 77})
+        own = [a for a in document["annotations"] if a["image_id"] == row["id"]]
+        own[0]["image_id"] = 77  # one of its boxes in the other row
+        document["annotations"].append(own[-1] | {"id": 999, "image_id": 77})  # and one in both
+
+    edit(own_demo, "val", share)
+    found = looked_at(own_demo, dataset__mended_share=0.5)
+    assert found["problems"] == []
+    assert found["facts"]["val"] == before
+    assert "1 image rows of a file that has another row merged with it" in said(found)
+    assert "1 boxes that are there twice dropped" in said(found)
+    data = load_sources(found["fill"]["dataset.val_data_sources"])
+    assert (len(data), len(data.labels)) == (before["images"], before["boxes"])
+    assert "dataset.strict allows none" in said(looked_at(own_demo, dataset__strict=True))
+
+
 def test_near_copies_are_noted_and_stay(own_demo: Path) -> None:
     random = np.random.default_rng(0)
     for split, n in (("train", 12), ("val", 4), ("test", 4)):  # pictures that are nowhere plain
