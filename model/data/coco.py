@@ -120,11 +120,6 @@ def read_part(
     document, folder = read(source["json_file"], problems), stage(source["image_dir"])
     if document is None:
         return None
-    where = source["json_file"]
-    if not len(document):
-        problems.add("empty", f"{where}: it has no images")
-    if not len(document.category):
-        problems.add("empty", f"{where}: it has no boxes")
     paths = find_images(folder, document.file_names)
     looks = look_at(paths, decode, options.max_pixels)
     for n, (path, found) in enumerate(zip(paths, looks, strict=True)):
@@ -224,6 +219,9 @@ def load_sources(
         parts = [read_part(source, options, problems) for source in listed]
         problems.refuse()
         data = joined([p for p in parts if p], options.by_name, problems, classes, counted or ())
+        if not len(data.labels):
+            what = "boxes" if len(data) else "images"
+            problems.add("empty", f"{', '.join(s['json_file'] for s in listed)}: it has no {what}")
         problems.refuse()
         _write(replace(data, notes=tuple(problems.notes)), partial)
 

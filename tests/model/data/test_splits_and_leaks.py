@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections import Counter
@@ -182,6 +183,51 @@ def test_rows_of_one_file_are_merged(own_demo: Path, sized: bool) -> None:
     data = load_sources(found["fill"]["dataset.val_data_sources"])
     assert (len(data), len(data.labels)) == (before["images"], before["boxes"])
     assert "dataset.strict allows none" in said(looked_at(own_demo, dataset__strict=True))
+
+
+EMPTY = {
+    "images": lambda d: d.update(images=[], annotations=[]),
+    "boxes": lambda d: d.update(annotations=[]),
+    "crowds": lambda d: [a.update(iscrowd=1) for a in d["annotations"]],
+}
+
+
+@pytest.mark.parametrize("what", EMPTY)
+def test_a_test_set_without_boxes_is_left_out(own_demo: Path, what: str) -> None:
+    edit(own_demo, "test", EMPTY[what])
+    found = looked_at(own_demo)
+    assert found["problems"] == []
+    assert "the test set is left out" in said(found)
+    assert found["replace"]["dataset.test_data_sources.json_file"] == ""
+    assert found["facts"]["val"]["images"] == 4
+
+
+@pytest.mark.parametrize(("what", "reason"), [
+    ("images", "it has no images to validate on"), ("boxes", "it has no boxes to validate on"),
+    ("crowds", "no box to score the val images with"),
+])  # fmt: skip
+def test_a_validation_set_without_boxes_is_refused(own_demo: Path, what: str, reason: str) -> None:
+    edit(own_demo, "val", EMPTY[what])
+    assert reason in "\n".join(looked_at(own_demo)["problems"])
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("what", EMPTY)
+def test_one_of_several_sources_may_be_empty(own_demo: Path, split: str, what: str) -> None:
+    sources = {
+        s: {"image_dir": str(own_demo / s / "images"), "json_file": str(own_demo / s / "annotations.json")}
+        for s in ("train", "val", "test")
+    }
+    edit(own_demo, "test", EMPTY[what])
+    both = {f"dataset__{s}_data_sources": [sources[s]] for s in ("train", "val")}
+    both[f"dataset__{split}_data_sources"].append(sources["test"])
+    found = looked_at(own_demo, **both)
+    assert found["problems"] == []
+    named = found["fill"][f"dataset.{split}_data_sources"]
+    data = load_sources(named)
+    assert len(data) == found["facts"][split]["images"]
+    with pytest.raises(UserError, match="it has no") if what != "crowds" else contextlib.nullcontext():
+        load_sources(named[1:])
 
 
 def test_near_copies_are_noted_and_stay(own_demo: Path) -> None:
