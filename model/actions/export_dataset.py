@@ -9,12 +9,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from model.data.coco import read_json
 from model.data.layouts import in_place
+from model.data.looks import look_at
 from model.data.paths import explain, find_images
 from model.data.sources import stage
+from model.data.splits import groups_of, held_out
 from model.data.tree import SPLITS
 from model.errors import UserError
 
@@ -23,8 +23,8 @@ Document = dict[str, Any]
 
 def write(source: str, target: Path, val_share: float = 0.2, seed: int = 0) -> dict[str, Any]:
     """Write `target`; images are linked where the disk can, else copied. Where `source` has no validation set,
-    `val_share` of its training images, drawn by `seed`, become one. Returns {"splits": {split: images}, "classes":
-    {name: id}, "layout", "notes"}. Raises `UserError`; then nothing is written."""
+    `val_share` of its training images, drawn by `seed` with copies together, become one. Returns {"splits": {split:
+    images}, "classes": {name: id}, "layout", "notes"}. Raises `UserError`; then nothing is written."""
     if target.exists() and any(target.iterdir()):
         raise UserError(f"{target} is not empty; give a new folder")
     data = in_place(source)
@@ -35,7 +35,7 @@ def write(source: str, target: Path, val_share: float = 0.2, seed: int = 0) -> d
     documents = {split: parts[0] for split, parts in found.items() if parts}
     if "val" not in documents and val_share:
         document, folder = documents["train"]
-        left, held = hold_out(document, val_share, seed)
+        left, held = hold_out(document, folder, val_share, seed)
         documents |= {"train": (left, folder), "val": (held, folder)}
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
@@ -55,18 +55,26 @@ def write(source: str, target: Path, val_share: float = 0.2, seed: int = 0) -> d
     }
 
 
-def hold_out(document: Document, share: float, seed: int) -> tuple[Document, Document]:
-    """(what is left, what is held out) of a COCO document, by image. Raises `UserError` for fewer than two images."""
-    images = document["images"]
-    if len(images) < 2:
-        raise UserError(f"a split needs two images, but there is {len(images)}; --val-share 0 makes none")
-    order = np.random.default_rng(seed).permutation(len(images))
-    count = min(len(images) - 1, max(1, round(share * len(images))))
-    held = {images[i]["id"] for i in order[:count]}
+def hold_out(document: Document, images: Path, share: float, seed: int) -> tuple[Document, Document]:
+    """(what is left, what is held out) of a COCO document, by image; copies and versions of one photo stay together,
+    as where a run draws its own validation set. Raises `UserError` where there are fewer than two such groups."""
+    rows = document["images"]
+    paths = find_images(images, [row["file_name"] for row in rows])
+    shown: dict[Any, set[int]] = {row["id"]: set() for row in rows}
+    number = {row["id"]: n for n, row in enumerate(document["categories"])}
+    for row in document["annotations"]:
+        if not row.get("iscrowd"):
+            shown[row["image_id"]].add(number[row["category_id"]])
+    groups = groups_of(paths, [found.digest for found in look_at(paths)])
+    if len(set(groups)) < 2:
+        text = f"a split needs two images that are not versions of one, but there is {len(set(groups))}"
+        raise UserError(f"{text}; --val-share 0 makes none")
+    mask = held_out([frozenset(shown[row["id"]]) for row in rows], groups, seed, share)
+    held = {row["id"] for row, inside in zip(rows, mask, strict=True) if inside}
     return tuple(  # type: ignore[return-value]
         document
         | {
-            "images": [i for i in images if (i["id"] in held) == inside],
+            "images": [i for i in rows if (i["id"] in held) == inside],
             "annotations": [a for a in document["annotations"] if (a["image_id"] in held) == inside],
         }
         for inside in (False, True)

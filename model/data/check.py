@@ -13,7 +13,7 @@ import numpy as np
 from model.data.classes import Table
 from model.data.coco import Options, Part, read_part
 from model.data.layouts import find_data
-from model.data.leaks import leave_out_copies, note_near_copies
+from model.data.leaks import leave_out_copies, note_copies_within, note_near_copies, note_versions
 from model.data.problems import Problems, listed
 from model.data.sources import is_url, stage
 from model.data.splits import groups_of, held_out
@@ -45,7 +45,11 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
     if not problems:
         table = _classes(parts, spec, problems)
     if not problems:
+        parts, unscored = _without_an_empty_test(parts, problems)
+        _refuse_empty(parts, problems)
+    if not problems:
         parts, changed = _settled(parts, spec, problems)
+        changed |= unscored
         _check_what_is_left(parts, spec, problems)
         if not problems:
             sources = _written(sources, parts, changed, work_dir)
@@ -100,6 +104,29 @@ def _classes(parts: Parts, spec: Mapping[str, Any], problems: Problems) -> Table
     return table
 
 
+def _without_an_empty_test(parts: Parts, problems: Problems) -> tuple[Parts, set[str]]:
+    """(the splits, without test images where no box is there to score them, which splits that changed)."""
+    test = parts["test"]
+    if not test or any((~part.document.crowd).any() for part in test):
+        return parts, set()
+    files = ", ".join(part.document.where for part in test)
+    what = "boxes" if any(len(part.document) for part in test) else "images"
+    problems.note(f"{files}: it has no {what} to score; the test set is left out")
+    return parts | {"test": [p.with_images(np.zeros(len(p.paths), bool)) for p in test]}, {"test"}
+
+
+def _refuse_empty(parts: Parts, problems: Problems) -> None:
+    """One of several sources may be empty, the training and the validation set may not."""
+    for split in ("train", "val"):
+        documents = [part.document for part in parts[split]]
+        if documents and not any(len(d.category) for d in documents):
+            files = ", ".join(d.where for d in documents)
+            what = "boxes" if any(len(d) for d in documents) else "images"
+            advice = "give others, or none, and a part of the training images validates"
+            way_out = f" to validate on; {advice}" if split == "val" else ""
+            problems.add("empty", f"{files}: it has no {what}{way_out}")
+
+
 def _counts_are_chosen(spec: Mapping[str, Any]) -> bool:
     from model.parameters import default_of
 
@@ -124,6 +151,8 @@ def _settled(parts: Parts, spec: Mapping[str, Any], problems: Problems) -> tuple
                 f"every test image stands in another split, so nothing is scored on them: {OTHER_IMAGES}"
             )
     note_near_copies(clean, problems)
+    note_versions(clean, problems)
+    note_copies_within(clean, problems)
     return clean, changed
 
 

@@ -20,7 +20,7 @@ from model.data.classes import Table
 from model.data.documents import Document, read
 from model.data.documents import as_it_is as read_json  # noqa: F401
 from model.data.images import MAX_PIXELS
-from model.data.looks import Look, look_at
+from model.data.looks import Look, look_at, stamp
 from model.data.mending import Rules, mend
 from model.data.paths import explain, find_images
 from model.data.problems import Problems, shown
@@ -28,7 +28,8 @@ from model.data.sources import cache_dir, digest, once, stage, stage_file
 from model.errors import UserError
 from model.spec import get
 
-CACHE_FORMAT = 2  # of the arrays on disk; another number, another place
+COLUMNS = ("category", "boxes_xywh_px", "areas", "crowd")  # of a document's boxes, beside their owner
+CACHE_FORMAT = 3  # of the arrays on disk; another number, another place
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,6 @@ def read_part(
     document, folder = read(source["json_file"], problems), stage(source["image_dir"])
     if document is None:
         return None
-    where = source["json_file"]
-    if not len(document):
-        problems.add("empty", f"{where}: it has no images")
-    if not len(document.category):
-        problems.add("empty", f"{where}: it has no boxes")
     paths = find_images(folder, document.file_names)
     looks = look_at(paths, decode, options.max_pixels)
     for n, (path, found) in enumerate(zip(paths, looks, strict=True)):
@@ -131,7 +127,25 @@ def read_part(
             problems.add(problem[0], f"{document.where}: image {shown(document.image_ids[n])}: {problem[1]}")
     if problems:
         return None
-    return Part(mend(_with_sizes(document, looks), options.rules, problems), paths, looks)
+    part = _one_row_a_file(Part(_with_sizes(document, looks), paths, looks))
+    return replace(part, document=mend(part.document, options.rules, problems))
+
+
+def _one_row_a_file(part: Part) -> Part:
+    """Rows of the same file as one, the first, with the boxes of all: each alone would call the others' objects
+    background."""
+    first = {path: n for n, path in reversed(list(enumerate(part.paths)))}
+    row = np.array([first[path] for path in part.paths], np.int64)
+    keep = row == np.arange(len(row))
+    if keep.all():
+        return part
+    document, owner = part.document, row[part.document.owner]
+    order = np.argsort(owner, kind="stable")
+    columns = {name: getattr(document, name)[order] for name in COLUMNS}
+    ids = [document.annotation_ids[n] for n in order.tolist()]
+    merged = replace(document, owner=owner[order], annotation_ids=ids, **columns)
+    merged = merged.counted("image rows of a file that has another row merged with it", (~keep).sum())
+    return replace(part, document=merged).with_images(keep)
 
 
 def _file_problem(
@@ -180,7 +194,8 @@ def load_sources(
     counted: Sequence[Any] | None = None,
 ) -> CocoData:
     """Several sources as one dataset, images in the files' order; image ids that clash are numbered anew from 1.
-    Data that are seen for the first time are checked, and refused when damaged (`UserError`).
+    Data that are seen for the first time, or whose annotations or images have changed since, are checked, and refused
+    when damaged (`UserError`).
 
     `kind` is a dataset.dataset_type: serialized arrays are mapped from the cache, those of default lie in the memory
     of each process. `classes`: those of the training set or checkpoint, which the sources must agree with and whose
@@ -204,10 +219,13 @@ def load_sources(
         parts = [read_part(source, options, problems) for source in listed]
         problems.refuse()
         data = joined([p for p in parts if p], options.by_name, problems, classes, counted or ())
+        if not len(data.labels):
+            what = "boxes" if len(data) else "images"
+            problems.add("empty", f"{', '.join(s['json_file'] for s in listed)}: it has no {what}")
         problems.refuse()
         _write(replace(data, notes=tuple(problems.notes)), partial)
 
-    return _read(once(target, make), shared=kind == "serialized")
+    return _read(once(target, make, _images_as_they_were), shared=kind == "serialized")
 
 
 def joined(
@@ -269,7 +287,22 @@ ARRAYS = tuple(field.name for field in fields(CocoData) if field.name not in ("c
 def _write(data: CocoData, folder: Path) -> None:
     for name in ARRAYS:
         np.save(folder / f"{name}.npy", getattr(data, name), allow_pickle=False)
+    np.save(folder / "stamps.npy", _stamps(data.files), allow_pickle=False)
     (folder / "categories.json").write_text(json.dumps([data.categories, data.notes]))
+
+
+def _stamps(files: np.ndarray) -> np.ndarray:
+    """[N, 3] uint64, what tells that a file is another one; 0 where there is none."""
+    return np.array([stamp(file) or (0, 0, 0) for file in files.tolist()], np.uint64).reshape(-1, 3)
+
+
+def _images_as_they_were(folder: Path) -> bool:
+    """Whether every image file is still the one that was looked at."""
+    try:
+        files, stamps = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("files", "stamps"))
+    except OSError:  # another process is writing it anew
+        return False
+    return np.array_equal(_stamps(files), stamps)
 
 
 def _read(folder: Path, shared: bool) -> CocoData:

@@ -379,7 +379,7 @@ class _Reader:
     ) -> tuple[np.ndarray, int]:
         """([T, 4] float64, how many are a mask's extent)."""
         boxes = _column(rows, "bbox")
-        none = [n for n, box in enumerate(boxes) if box is UNSET or box is None]
+        none = [n for n, box in enumerate(boxes) if box is UNSET or box is None or box == []]
         if none:
             from model.data.masks import extent
 
@@ -420,14 +420,16 @@ class _Reader:
         return areas
 
     def crowd(self, rows: Sequence[AnnotationRow]) -> np.ndarray:
-        """[T] bool. A text would be true whatever it says."""
+        """[T] bool; null is no crowd. A text would be true whatever it says."""
         values = _column(rows, "iscrowd")
-        if not (set(map(type, values)) <= {int, bool, float, GONE} and set(values) <= {0, 1, UNSET}):
+        known = {0: False, 1: True, UNSET: False, None: False}
+        types = {int, bool, float, GONE, type(None)}
+        if not (set(map(type, values)) <= types and set(values) <= known.keys()):
             for n, value in enumerate(values):
-                if type(value) not in (int, bool, float, GONE) or value not in (0, 1, UNSET):
+                if type(value) not in types or value not in known:
                     self.say("annotations", n, rows[n], "iscrowd", "0, 1, true or false")
             return np.zeros(len(values), bool)
-        return np.fromiter(map({0: False, 1: True, UNSET: False}.__getitem__, values), bool, len(values))
+        return np.fromiter(map(known.__getitem__, values), bool, len(values))
 
 
 def box_problem(box: Any) -> str | None:

@@ -1,13 +1,17 @@
-"""Images that stand in two splits: exact copies by their pixels, near copies by their likeness."""
+"""Images that are there twice, in two splits or one: exact copies by their pixels, near copies by their likeness,
+versions by their names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from model.data.coco import Part
 from model.data.problems import Problems, listed
+from model.data.splits import photo
 
 ORDER = ("train", "val", "test")
 NAMES = {"train": "training", "val": "validation", "test": "test"}
@@ -69,6 +73,56 @@ def note_near_copies(parts: Mapping[str, Sequence[Part]], problems: Problems) ->
                 problems.note(
                     f"{len(pairs)} {NAMES[split]} images {text}; scores on them say little. They stay"
                 )
+
+
+def note_copies_within(parts: Mapping[str, Sequence[Part]], problems: Problems) -> None:
+    """Say how many images of a split are exact copies of another one of it, and how many of these differ in their
+    boxes. They stay."""
+    for split in ORDER:
+        seen: dict[str, tuple[Path, list[Any]]] = {}
+        copies, differ = [], []
+        for part in parts.get(split, []):
+            for n, (path, look) in enumerate(zip(part.paths, part.looks, strict=True)):
+                if look.digest and look.digest not in seen:
+                    seen[look.digest] = (path, _boxes(part, n))
+                elif look.digest:
+                    twin, boxes = seen[look.digest]
+                    copies.append(f"{path} of {twin}")
+                    differ += copies[-1:] if boxes != _boxes(part, n) else []
+        if copies:
+            text = f"{len(copies)} {NAMES[split]} images are exact copies of another one"
+            unlike = f"; {len(differ)} of them with other boxes or classes" if differ else ""
+            problems.note(f"{text}{unlike} (the first: {(differ or copies)[0]}). They stay")
+
+
+def _boxes(part: Part, n: int) -> list[Any]:
+    """Image n's boxes to a pixel with their classes, in no order."""
+    document = part.document
+    start, end = np.searchsorted(document.owner, [n, n + 1]).tolist()
+    names = [document.categories[c]["name"] for c in document.category[start:end].tolist()]
+    return sorted(zip(names, document.boxes_xywh_px[start:end].round().tolist(), strict=True))
+
+
+def note_versions(parts: Mapping[str, Sequence[Part]], problems: Problems) -> None:
+    """Say how many images of a later split are versions of a photo, by Roboflow's names, of an earlier one. They
+    stay."""
+    photos = {split: _photos(parts.get(split, [])) for split in ORDER}
+    for n, split in enumerate(ORDER[1:], 1):
+        for other in ORDER[:n]:
+            if shared := [name for name in photos[split] if name in photos[other]]:
+                count = sum(len(photos[split][name]) for name in shared)
+                first = f"the first: {photos[split][shared[0]][0]}, {photos[other][shared[0]][0]}"
+                text = f"{count} {NAMES[split]} images are versions (.rf.) of {len(shared)} {NAMES[other]} photos"
+                problems.note(f"{text} ({first}); scores on them say little. They stay")
+
+
+def _photos(parts: Sequence[Part]) -> dict[str, list[Path]]:
+    """{photo: its versions}."""
+    found: dict[str, list[Path]] = {}
+    for path in (path for part in parts for path in part.paths):
+        if name := photo(path):
+            found.setdefault(name, []).append(path)
+    return found
 
 
 def _likenesses(parts: Sequence[Part]) -> tuple[list[str], np.ndarray]:

@@ -98,13 +98,13 @@ class _Known:
     """The cache's looks at these files: one JSON file for each folder of images."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths, self.stamps = paths, [_stamp(path) for path in paths]
+        self.paths, self.stamps = paths, [stamp(path) for path in paths]
         self.files: dict[str, dict[str, Any]] = {}
-        self.looks = [self._find(path, stamp) for path, stamp in zip(paths, self.stamps, strict=True)]
+        self.looks = [self._find(path, of_file) for path, of_file in zip(paths, self.stamps, strict=True)]
 
-    def _find(self, path: Path, stamp: list[int] | None) -> Look | None:
+    def _find(self, path: Path, of_file: list[int] | None) -> Look | None:
         kept = self._of_folder(path).get(path.name)
-        if stamp is None or not kept or kept[0] != stamp:
+        if of_file is None or not kept or kept[0] != of_file:
             return None
         stored, *rest = kept[1]
         return Look((int(stored[0]), int(stored[1])), *rest)
@@ -120,9 +120,9 @@ class _Known:
 
     def save(self) -> None:
         """Damage is not kept: the next look is at a file that was mended."""
-        for path, stamp, found in zip(self.paths, self.stamps, self.looks, strict=True):
-            if stamp and found and not found.problem:
-                self._of_folder(path)[path.name] = [stamp, astuple(found)]
+        for path, of_file, found in zip(self.paths, self.stamps, self.looks, strict=True):
+            if of_file and found and not found.problem:
+                self._of_folder(path)[path.name] = [of_file, astuple(found)]
         for folder, entries in self.files.items():
             target = _cache_file(folder)
             partial = target.with_suffix(f".{os.getpid()}.partial")
@@ -137,9 +137,10 @@ def _cache_file(folder: str) -> Path:
     return cache_dir() / "looks" / f"{name}.json"
 
 
-def _stamp(path: Path) -> list[int] | None:
+def stamp(path: Path | bytes) -> list[int] | None:
+    """[bytes, nanoseconds of the last change, inode] of a file, None where there is none."""
     try:
-        found = path.stat()
+        found = os.stat(path)
     except (OSError, ValueError):
         return None
     return [found.st_size, found.st_mtime_ns, found.st_ino]

@@ -1,7 +1,7 @@
 """What is put right in a COCO document, each kind counted, and how much of it is too much.
 
-Boxes without extent are left out, boxes beyond their image's border are cut to it, boxes that are there twice are
-dropped. Nothing else is changed: a file without such boxes is read number by number.
+Boxes without extent (a side below 0.01 px) are left out, boxes beyond their image's border are cut to it, boxes that
+are there twice are dropped. Nothing else is changed: a file without such boxes is read number by number.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from model.parameters import default_of
 from model.spec import get
 
 DERIVED = ("boxes made of masks", "image sizes read from the files")  # what was missing, not wrong
+TINY_PX = 0.01  # a box with a side below is empty: what a slip of the mouse or rounding leaves
 TOLERANCE_PX = 1.0  # a box may stick out of its image by rounding, and stays as it is
 
 
@@ -38,6 +39,11 @@ class Rules:
 def mend(document: Document, rules: Rules, problems: Problems) -> Document:
     """The document with its boxes in order; all its sizes must be known. Says in `problems` what was done, or
     refuses."""
+    if _are_shares(document):
+        text = "boxes look like shares of the image, pixels are wanted: all lie within [0, 1]"
+        first = f"{document.box(0)}: {document.boxes_xywh_px[0].tolist()}"
+        problems.add("shares", f"{document.where}: {text}, the first: {first}")
+        return document
     found, first = document, {}
     for kind, step in STEPS.items():
         before = found
@@ -47,6 +53,13 @@ def mend(document: Document, rules: Rules, problems: Problems) -> Document:
             found = found.counted(kind, len(which))
     _report(document, found, first, rules, problems)
     return found
+
+
+def _are_shares(document: Document) -> bool:
+    """Whether no box reaches beyond the first pixel of an image that has more."""
+    boxes = document.boxes_xywh_px
+    drawn = boxes[(boxes[:, 2:] > 0).all(axis=1)]
+    return len(drawn) > 0 and float(np.abs(drawn).max()) <= 1.0 < float(document.sizes.min())
 
 
 def _report(
@@ -79,7 +92,7 @@ def _share(total: int, boxes: int) -> float:
 
 
 def _empty(document: Document) -> tuple[Document, np.ndarray]:
-    empty = (document.boxes_xywh_px[:, 2:] <= 0).any(axis=1)
+    empty = (document.boxes_xywh_px[:, 2:] < TINY_PX).any(axis=1)
     return document.with_boxes(~empty), np.flatnonzero(empty)
 
 

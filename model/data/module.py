@@ -97,7 +97,7 @@ class TrainSampler(Sampler[int]):
         if self.kind == "non_uniform_sampler":
             return random.permutation(np.arange(self.rank, len(self.data), self.world))[: len(self)]
         if self.kind == "uniform_sampler":
-            weights = 1.0 / np.bincount(self.data.source)[self.data.source]
+            weights = 1.0 / np.bincount(self.data.source).clip(1)[self.data.source]
             order = random.choice(len(self.data), len(self.data), p=weights / weights.sum())
         else:
             order = random.permutation(len(self.data))

@@ -89,18 +89,25 @@ def stage_file(source: str | Path) -> Path:
     return fetch(str(source)) if is_url(source) else Path(source)
 
 
-def once(target: Path, make: Callable[[Path], None]) -> Path:
-    """The folder `target`, made by `make` unless it is there: by one process while others wait, whole or not at
-    all."""
-    if not target.is_dir():
+def once(
+    target: Path, make: Callable[[Path], None], holds: Callable[[Path], bool] = lambda folder: True
+) -> Path:
+    """The folder `target`, made by `make` unless it is there and still `holds`: by one process while others wait,
+    whole or not at all."""
+
+    def good() -> bool:
+        return target.is_dir() and holds(target)
+
+    if not good():
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with FileLock(f"{target}.lock"):
-            if not target.is_dir():
+            if not good():
                 partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(mode=0o700)
                 try:
                     make(partial)
+                    shutil.rmtree(target, ignore_errors=True)
                     partial.rename(target)
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)

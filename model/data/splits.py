@@ -62,6 +62,12 @@ def _drawn(order: np.ndarray, sizes: np.ndarray, shown: dict[int, set[int]], sha
     return state == 1
 
 
+def photo(path: Path) -> str:
+    """The name that Roboflow's versions of one photo share, "" where the file is none of them."""
+    stem = VERSION.sub("", path.stem)
+    return stem if stem != path.stem else ""
+
+
 def groups_of(paths: Sequence[Path], digests: Sequence[str]) -> list[int]:
     """[N] numbers, equal for images of the same content and for versions of one photo, chains of these included."""
     above = list(range(len(paths)))
@@ -74,9 +80,8 @@ def groups_of(paths: Sequence[Path], digests: Sequence[str]) -> list[int]:
 
     first: dict[tuple[str, str], int] = {}
     for n, (path, digest) in enumerate(zip(paths, digests, strict=True)):
-        stem = VERSION.sub("", path.stem)
         keys = [("content", digest)] if digest else []
-        keys += [("photo", stem)] if stem != path.stem else []
+        keys += [("photo", name)] if (name := photo(path)) else []
         for key in keys:
             above[top(n)] = top(first.setdefault(key, n))
     return [top(n) for n in range(len(paths))]

@@ -28,8 +28,6 @@ def read_plain(path: Path, sizes_px: dict[str, tuple[int, int]], share: float) -
         sections[name] = rows
     images = unique(sections["images"], ("id", "file_name", "width", "height"))
     categories = unique(sections["categories"], ("id", "name"))
-    if not images or not sections["annotations"]:
-        raise Refused("empty")
     names = {i: text(row.get("name")).strip() for i, row in categories.items()}
     sizes = {i: image_size(row, sizes_px) for i, row in images.items()}
     order = {i: n for n, i in enumerate(images)}
@@ -108,12 +106,12 @@ def one_box(row: dict[str, Any], order: dict[Any, int], names: dict[Any, str]) -
     if image not in order or category not in names:
         raise Refused("unknown id")
     box = row.get("bbox")
-    if box is None:
+    if box is None or box == []:
         box = polygon_box(row.get("segmentation"))
     if not isinstance(box, list) or len(box) != 4:
         raise Refused("box")
     x, y, w, h = (number(v) for v in box)
-    crowd = row.get("iscrowd", 0)
+    crowd = 0 if row.get("iscrowd") is None else row["iscrowd"]
     if not isinstance(crowd, (int, float)) or crowd not in (0, 1):
         raise Refused("iscrowd")
     area = row.get("area")
@@ -146,10 +144,13 @@ def mended(boxes: list[Box], sizes: dict[Any, tuple[int, int]], share: float) ->
     kept: list[Box] = []
     seen: set[Any] = set()
     changed = 0
+    drawn = [box for _, _, box, _, _ in boxes if box[2] > 0 and box[3] > 0]
+    if drawn and all(abs(value) <= 1 for box in drawn for value in box):
+        raise Refused("shares")
     for image, name, (x, y, w, h), area, crowd in boxes:
         width, height = sizes[image]
         left, top, right, bottom = max(x, 0.0), max(y, 0.0), min(x + w, width), min(y + h, height)
-        if w <= 0 or h <= 0 or right - left <= 0 or bottom - top <= 0:
+        if w < 0.01 or h < 0.01 or right - left <= 0 or bottom - top <= 0:
             changed += 1
             continue
         if x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1:

@@ -227,6 +227,10 @@ def one_box(*boxes: list[float]) -> Any:
     [
         ([5, 5, 0, 4], None, "1 empty boxes left out, the first: annotation 1 of image 7 (a.png)"),
         ([5, 5, -3, 4], None, "1 empty boxes left out"),
+        ([5, 5, 0.009, 4], None, "1 empty boxes left out"),
+        ([0.5, 0.5, 0.001, 0.001], None, "1 empty boxes left out"),
+        ([5, 5, 0.5, 0.01], (5.0, 5.0, 0.5, 0.01), ""),
+        ([0.2, 0.2, 0.5, 0.5], (0.2, 0.2, 0.5, 0.5), ""),
         ([41, 5, 3, 4], None, "1 boxes outside their image left out"),
         ([-3.2, 5, 10, 4], (0.0, 5.0, 6.8, 4.0), "1 boxes beyond the border clipped"),
         ([30, 20, 12, 4], (30.0, 20.0, 10.0, 4.0), "1 boxes beyond the border clipped"),
@@ -272,10 +276,13 @@ def test_rows_that_are_there_twice_are_dropped_and_counted(images: Path) -> None
     assert "1 images listed twice dropped" in said
 
 
-def test_boxes_come_from_masks_where_only_masks_are_there(images: Path) -> None:
+@pytest.mark.parametrize("none", ["absent", None, []])
+def test_boxes_come_from_masks_where_only_masks_are_there(images: Path, none: Any) -> None:
     def drop(document: dict[str, Any]) -> None:
         for annotation in document["annotations"]:
-            del annotation["bbox"]
+            annotation["bbox"] = none
+            if none == "absent":
+                del annotation["bbox"]
 
     found, said = changed(images, drop)
     assert "24 boxes made of masks" in said
@@ -283,6 +290,36 @@ def test_boxes_come_from_masks_where_only_masks_are_there(images: Path) -> None:
     assert found is not None
     assert plain is not None
     assert np.allclose([b[2] for b in found], [b[2] for b in plain])
+
+
+def as_shares(box: list[float], w: float, h: float, form: str) -> list[float]:
+    x, y, width, height = box[0] / w, box[1] / h, box[2] / w, box[3] / h
+    return {"xywh": [x, y, width, height], "xyxy": [x, y, x + width, y + height], "whole": [0, 0, 1, 1]}[form]
+
+
+@pytest.mark.parametrize("form", ["xywh", "xyxy", "whole"])
+@pytest.mark.parametrize("size", [True, False])
+def test_boxes_as_shares_of_the_image_are_refused(images: Path, form: str, size: bool) -> None:
+    def share(document: dict[str, Any]) -> None:
+        sizes = {i["id"]: (i["width"], i["height"]) for i in document["images"]}
+        for annotation in document["annotations"]:
+            annotation["bbox"] = as_shares(annotation["bbox"], *sizes[annotation["image_id"]], form)
+            annotation.pop("area")
+        for image in () if size else document["images"]:
+            del image["width"], image["height"]
+        document["annotations"][5]["bbox"] = [0, 0, 0, 0]
+
+    found, said = changed(images, share, mended_share=1.0)
+    assert found is None
+    assert "boxes look like shares of the image, pixels are wanted" in said
+    assert "the first: annotation 1 of image 7 (a.png)" in said
+
+
+def test_a_crowd_of_null_is_none(images: Path) -> None:
+    found, said = changed(images, each_box(iscrowd=None))
+    assert found is not None
+    assert not any(box[4] for box in found)
+    assert "iscrowd" not in said
 
 
 @pytest.mark.parametrize("value", [None, 0, -1, "absent"])

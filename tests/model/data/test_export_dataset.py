@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from model.actions.export_dataset import write
 from model.cli import app, guarded
@@ -47,6 +49,36 @@ def test_a_validation_set_is_drawn_where_there_is_none(tmp_path: Path, pictures:
     a, b, c = (seen(in_place(str(tmp_path / name))) for name in "abc")
     assert a == b != c
     assert not set(a["train"]) & set(a["val"])
+
+
+@pytest.mark.parametrize("kind", ["copies", "versions"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_no_copy_of_a_training_image_validates(kind: str, seed: int, tmp_path: Path) -> None:
+    images, rows = tmp_path / "data/images", []
+    images.mkdir(parents=True)
+    for n in range(18):
+        photo, version = n // 3, n % 3
+        name = f"{photo}{version}.png" if kind == "copies" else f"{photo}_png.rf.{n:x}.png"
+        shade = (40 * photo, 9, 9) if kind == "copies" else (40 * photo, 9 * version, 9)
+        Image.new("RGB", (8, 6), shade).save(images / name, compress_level=version)
+        rows.append({"id": n, "file_name": name, "width": 8, "height": 6})
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 1, 3, 3]} for n in range(18)]
+    document = {"images": rows, "annotations": boxes, "categories": [{"id": 1, "name": "red"}]}
+    put(tmp_path / "data/boxes.json", json.dumps(document))
+    assert write(str(tmp_path / "data"), tmp_path / "new", 0.34, seed)["splits"] == {"train": 12, "val": 6}
+    train, val = (
+        {
+            row["id"] // 3
+            for row in json.loads((tmp_path / "new" / split / "annotations.json").read_text())["images"]
+        }
+        for split in ("train", "val")
+    )
+    assert not train & val
+    for row in rows[3:]:
+        (images / row["file_name"]).unlink()
+    put(tmp_path / "data/boxes.json", json.dumps(document | {"images": rows[:3], "annotations": boxes[:3]}))
+    with pytest.raises(UserError, match="two images that are not versions of one, but there is 1"):
+        write(str(tmp_path / "data"), tmp_path / "one")
 
 
 def test_pictures_of_one_name_stay_apart(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from model.data.coco import CocoData, load_sources
 from model.data.module import Collate, DataModule, DetectionDataset, EvalBatches, TrainSampler
@@ -95,6 +96,42 @@ def test_annotations_are_parsed_once_and_anew_when_the_file_changes(
     path.write_text(json.dumps(document))
     assert len(load_sources([source_of(own_demo)]).labels) == len(document["annotations"])
     assert len(calls) == 2
+
+
+def shrink(image: Path) -> None:
+    Image.open(image).resize((32, 32)).save(image)
+
+
+CHANGES = {
+    "another size": (shrink, "0002.png is 32x32 px, the annotations say 64x64"),
+    "renamed": (lambda image: image.rename(image.with_name("other.png")), "0002.png is not in"),
+    "removed": (Path.unlink, "0002.png is not in"),
+    "damaged": (lambda image: image.write_bytes(b"x"), "0002.png cannot be read"),
+    "found elsewhere": (lambda image: image.rename(image.with_name("0002.PNG")), None),
+    "other pixels": (lambda image: Image.new("RGB", (64, 64)).save(image), None),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_images_are_looked_at_anew_when_they_change(
+    name: str, own_demo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
+    change, message = CHANGES[name]
+    before = load_sources([source_of(own_demo)])
+    image = own_demo / "train" / "images" / "0002.png"
+    kept = image.read_bytes()
+    change(image)
+    for _ in range(2):
+        if message:
+            with pytest.raises(UserError, match=message):
+                load_sources([source_of(own_demo)])
+        else:
+            after = load_sources([source_of(own_demo)])
+            assert all(after.file(n).is_file() for n in range(len(after)))
+            assert (after.boxes_xywh_px == before.boxes_xywh_px).all()  # the old arrays can still be read
+    image.write_bytes(kept)
+    assert len(load_sources([source_of(own_demo)])) == len(before)
 
 
 def test_a_corrupt_image_is_named_before_a_training_starts(
