@@ -42,14 +42,14 @@ class Config:
 
 def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     """The YOLO dataset in a folder, or None. Raises `UserError` for one that is there and cannot be read."""
-    config = _config(tree, file)
+    config, gone = _config(tree, file), ()
     if config is None or not config.entries:
         images, names = _by_folder(tree), config.names if config else _named(tree)
         if not images:
             return None
         layout = "YOLO"
     else:
-        images, names = {split: _images(config, tree, split) for split in config.entries}, config.names
+        (images, gone), names = _configured(config), config.names
         layout = f"YOLO ({config.path.name})"
     if not names:
         raise UserError(
@@ -58,7 +58,9 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     splits, notes = without_unlabelled({s: [(i, _label(i)) for i in paths] for s, paths in images.items()})
     keypoints = config.keypoints if config else 0
     ids = {number + 1: name for number, name in names.items()}
-    return LabelFiles(layout, splits, ids, lambda path, size: parse(path, size, names, keypoints), notes)
+    return LabelFiles(
+        layout, splits, ids, lambda path, size: parse(path, size, names, keypoints), gone + notes
+    )
 
 
 def parse(path: Path, size: tuple[int, int], names: Mapping[int, str], keypoints: int = 0) -> Parsed:
@@ -212,16 +214,26 @@ def _name_lines(path: Path) -> dict[int, str]:
     return dict(enumerate(lines))
 
 
-def _images(config: Config, tree: Tree, split: str) -> list[Path]:
+def _configured(config: Config) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
+    """(the images of every split that is there, a note on each that is not: tools name splits they did not write).
+    Raises `UserError` where the images for training are not there."""
+    images, notes = {}, []
+    for split, entries in config.entries.items():
+        if split == "train" or any(_found(config, entry) for entry in entries):
+            images[split] = _images(config, split)
+        else:
+            notes.append(f"{config.path}: {split} names {', '.join(entries)}, which is not there: not read")
+    return images, tuple(notes)
+
+
+def _images(config: Config, split: str) -> list[Path]:
     """The images that the configuration names for a split, in order. Raises `UserError` for a place that is not
     there, and where two splits that are called differently turn out to be one."""
     places = [(_place(config, entry), entry) for entry in config.entries[split]]
     for other, entries in config.entries.items():
         for entry in entries if other != split else ():
-            if any(place == _place(config, entry) and own != entry for place, own in places):
-                raise UserError(
-                    f"{config.path}: {split} and {other} lead to the same place, {_place(config, entry)}"
-                )
+            if any(place == _found(config, entry) and own != entry for place, own in places):
+                raise UserError(f"{config.path}: {split} and {other} lead to the same place, {places[0][0]}")
     found: dict[Path, None] = {}
     for place, _ in places:
         for image in _listed(config, place) if place.is_file() else _below(place):
@@ -232,6 +244,14 @@ def _images(config: Config, tree: Tree, split: str) -> list[Path]:
 
 
 def _place(config: Config, entry: str) -> Path:
+    """As `_found`. Raises `UserError` where it is nowhere."""
+    if (place := _found(config, entry)) is None:
+        home = config.base or config.path.parent
+        raise UserError(f"{config.path}: {entry} is neither in {home} nor anywhere else")
+    return place
+
+
+def _found(config: Config, entry: str) -> Path | None:
     """The folder or list that an entry names: below `path:`, beside the file, or as another machine called it."""
     home, plain = config.path.parent, entry.replace("\\", "/")
     parts = [p for p in plain.split("/") if p not in ("", ".", "..")]
@@ -239,10 +259,8 @@ def _place(config: Config, entry: str) -> Path:
     if plain.startswith("../"):
         tries.append(home.joinpath(*parts))  # Roboflow's ../train/images lies beside its data.yaml
     tries += [home / plain, *(home.joinpath(*parts[n:]) for n in range(len(parts)))]
-    for place in tries:
-        if place.exists():
-            return place.resolve() if ".." in place.parts else place
-    raise UserError(f"{config.path}: {entry} is neither in {config.base or home} nor anywhere else")
+    place = next((place for place in tries if place.exists()), None)
+    return place.resolve() if place and ".." in place.parts else place
 
 
 def _below(folder: Path) -> list[Path]:

@@ -439,6 +439,23 @@ def test_broken_configurations(text: str, message: str, tmp_path: Path, pictures
         in_place(str(yolo_with(tmp_path / "data", pictures, text)))
 
 
+@pytest.mark.parametrize("name", ["YOLO", "YOLO of Roboflow", "YOLO of CVAT"])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_split_that_is_named_and_not_there_is_a_note(
+    split: str, name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    """Roboflow names a test set in every data.yaml."""
+    root = written(name, tmp_path / "data", pictures)
+    for path in [root / "valid" if split == "val" else root / split, *root.rglob(f"*{split}*")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.exists():
+            path.unlink()
+    data = in_place(str(root))
+    assert any(f"{split} names" in note and "which is not there" in note for note in data.notes)
+    assert_same(data, {s: listed for s, listed in pictures[1].items() if s != split})
+
+
 BITS = st.recursive(
     st.sampled_from(
         ["", "~", "images/train", "\\\\", "0", "-1", "1e99", "/", "..", "a\0b", "é", "labels", "x.txt"]
