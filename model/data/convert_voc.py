@@ -12,14 +12,14 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from pathlib import Path
 
-from model.data.label_files import LabelFiles, Parsed, lines_of, refuse, without_unlabelled
+from model.data.image_sets import lists_of
+from model.data.label_files import LabelFiles, Parsed, refuse, without_unlabelled
 from model.data.paths import Resolver, common_end
-from model.data.tree import WORDS, Tree, counted, parent, split_of
+from model.data.tree import Tree, counted, parent, split_of
 from model.errors import UserError
 
 FROM_ONE = ("voc", "roboflow")  # in source/database
 MASKS = "segmentation"  # folders of masks: SegmentationClass, SegmentationObject
-LISTS = {"default", *(word for words in WORDS.values() for word in words)}
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -31,7 +31,7 @@ def find(tree: Tree) -> LabelFiles | None:
     pairs = _pairs(tree, labels)
     folders = {parent(image) for image in pairs}
     pairs |= {image: None for image in _photos(tree) if parent(image) in folders and image not in pairs}
-    lists = _lists(tree)
+    lists = lists_of(tree, "imagesets/main")
     by_split = _by_list(pairs, lists) if lists else _by_folder(pairs)
     listed = {image for images in by_split.values() for image in images}
     left = sum(label is not None and image not in listed for image, label in pairs.items())
@@ -157,36 +157,6 @@ def _nearest(label: str, images: Iterable[str]) -> list[str]:
 
     scores = {image: shared(image) for image in images}
     return [image for image, score in scores.items() if score == max(scores.values())]
-
-
-def _lists(tree: Tree) -> dict[str, list[tuple[str, str]]]:
-    """{split: [(folder of the ImageSets, name)]} of the lists of ImageSets/Main; trainval counts where train is
-    missing."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    whole: list[tuple[str, str]] = []
-    for path in tree.files(".txt"):
-        folder, _, file = path.rpartition("/")
-        stem = file[:-4].casefold()
-        if not f"/{folder.casefold()}".endswith("/imagesets/main") or stem not in LISTS:
-            continue
-        home = parent(parent(folder))
-        names = [(home, name) for line in lines_of(tree.path(path)) if (name := _name(line))]
-        if stem == "trainval":
-            whole += names
-        else:
-            found.setdefault(split_of(stem) or "train", []).extend(names)
-    if whole and "train" not in found:
-        held = set(found.get("val", ()))
-        found["train"] = [name for name in whole if name not in held]
-    return {split: names for split, names in found.items() if names}
-
-
-def _name(line: str) -> str:
-    """The name in a line of a list: quoted, or before a flag of -1, 0 or 1, or the whole line."""
-    if line.startswith('"'):
-        return line[1:].partition('"')[0]
-    name, _, flag = line.rpartition(" ")
-    return name.strip() if flag in ("-1", "0", "1") and name else line
 
 
 def _by_list(pairs: dict[str, str | None], lists: dict[str, list[tuple[str, str]]]) -> dict[str, list[str]]:

@@ -42,7 +42,8 @@ class Config:
 
 def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     """The YOLO dataset in a folder, or None. Raises `UserError` for one that is there and cannot be read."""
-    config, gone = _config(tree, file), ()
+    gone: tuple[str, ...] = ()
+    config = _config(tree, file)
     if config is None or not config.entries:
         images, names = _by_folder(tree), config.names if config else _named(tree)
         if not images:

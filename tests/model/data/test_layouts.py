@@ -546,6 +546,39 @@ def test_unlabelled_kitti_images_are_named(tmp_path: Path, pictures: tuple[Path,
     assert any("image_2: not read, no annotations belong to its 2 images" in note for note in data.notes)
 
 
+def test_kitti_by_lists(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    """As readers of KITTI lay it out: one folder for train and val, lists that part them; the names of testing/ are
+    those of training/ again."""
+    root, (folder, drawn) = tmp_path / "data", pictures
+    writers.kitti(tmp_path / "by folder", folder, drawn)
+    for split in ("train", "val"):
+        shutil.copytree(tmp_path / "by folder" / split, root / "training", dirs_exist_ok=True)
+        put(root / f"ImageSets/{split}.txt", "".join(f"{p.stem}\n" for p in drawn[split]))
+    shutil.copytree(tmp_path / "by folder/train/image_2", root / "testing/image_2")
+    put(root / "ImageSets/test.txt", "".join(f"{p.stem}\n" for p in drawn["train"]))
+    wanted = {split: drawn[split] for split in ("train", "val")}
+    data = in_place(str(root))
+    assert_same(data, wanted)
+    assert any("names 6 images for test, none is there with labels" in note for note in data.notes)
+    shutil.rmtree(root / "testing")
+    put(root / "ImageSets/test.txt", "000000\n")
+    assert any("names 1 image for test, none is there" in n for n in in_place(str(root)).notes)
+    (root / "ImageSets/train.txt").rename(root / "ImageSets/trainval.txt")
+    assert_same(in_place(str(root)), wanted)
+    put(root / "ImageSets/train.txt", "gone\n")
+    with pytest.raises(UserError, match="train names gone, of which there is no image"):
+        in_place(str(root))
+
+
+def test_kitti_of_fiftyone(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("KITTI", tmp_path / "data", pictures)
+    for split in pictures[1]:
+        (root / split / "image_2").rename(root / split / "data")
+        (root / split / "label_2").rename(root / split / "labels")
+    assert_same(in_place(str(root)), pictures[1])
+    assert_same(in_place(str(root / "train")), {"train": pictures[1]["train"]})
+
+
 # ---- converted once -----------------------------------------------------------------------------------------------
 
 
