@@ -14,9 +14,17 @@ from pathlib import Path
 
 from model.data.image_sets import lists_of
 from model.data.images import READ_SUFFIXES
-from model.data.label_files import Box, LabelFiles, Parsed, refuse, without_unlabelled
+from model.data.label_files import (
+    Box,
+    LabelFiles,
+    Parsed,
+    by_folders,
+    refuse,
+    refuse_orphans,
+    without_unlabelled,
+)
 from model.data.paths import is_hidden
-from model.data.tree import Tree, counted, split_of
+from model.data.tree import Tree, counted, parent, split_of
 from model.errors import UserError
 
 IMAGE_DIRS = ("image_2", "images", "image", "data")  # data: of FiftyOne
@@ -39,9 +47,10 @@ def find(tree: Tree) -> LabelFiles | None:
     first = next((path for path in files if path.stat().st_size), None)
     if first is None or not _is_kitti(first):
         return None
-    found = _by_folder(tree, sequences)
+    folders = _by_folder(tree, sequences)
     lists = lists_of(tree, "imagesets")
-    found, notes = _by_list(found, lists) if lists else _of_no_split(found)
+    found, notes = _by_list(folders, lists) if lists else _of_no_split(tree, folders)
+    refuse_orphans(found, (image for pairs in folders.values() for image, _ in pairs))
     splits, more = without_unlabelled(found)
     return LabelFiles("KITTI", splits, {}, parse, notes + more)
 
@@ -58,15 +67,16 @@ def _by_folder(tree: Tree, sequences: Sequence[tuple[Path, Path, Path]]) -> Pair
     return found
 
 
-def _of_no_split(found: Pairs) -> tuple[Pairs, tuple[str, ...]]:
-    """Images in folders of no split are for training where no others are."""
-    if "" in found and "train" not in found:
-        found["train"] = found.pop("")
-    left = found.pop("", [])
-    if not left:
-        return found, ()
-    note = f"KITTI: {len(left)} images in folders of no split, such as {left[0][0].parent}, not used"
-    return found, (note,)
+def _of_no_split(tree: Tree, folders: Pairs) -> tuple[Pairs, tuple[str, ...]]:
+    pairs = {
+        image.relative_to(tree.root).as_posix(): (image, label)
+        for listed in folders.values()
+        for image, label in listed
+    }
+    found, notes = by_folders({image: (parent(parent(image)),) for image in pairs})
+    return {split: [pairs[i] for i in images] for split, images in found.items()}, tuple(
+        f"KITTI: {n}" for n in notes
+    )
 
 
 def _by_list(folders: Pairs, lists: Mapping[str, Sequence[tuple[str, str]]]) -> tuple[Pairs, tuple[str, ...]]:

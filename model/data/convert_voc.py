@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from model.data.image_sets import lists_of
-from model.data.label_files import LabelFiles, Parsed, refuse, without_unlabelled
+from model.data.label_files import LabelFiles, Parsed, by_folders, refuse, without_unlabelled
 from model.data.paths import Resolver, common_end
-from model.data.tree import Tree, counted, parent, split_of
+from model.data.tree import Tree, counted, parent
 from model.errors import UserError
 
 FROM_ONE = ("voc", "roboflow")  # in source/database
@@ -32,13 +32,18 @@ def find(tree: Tree) -> LabelFiles | None:
     folders = {parent(image) for image in pairs}
     pairs |= {image: None for image in _photos(tree) if parent(image) in folders and image not in pairs}
     lists = lists_of(tree, "imagesets/main")
-    by_split = _by_list(pairs, lists) if lists else _by_folder(pairs)
+    if lists:
+        by_split, told = _by_list(pairs, lists), ()
+    else:
+        by_split, told = by_folders({i: (parent(i), parent(label or "")) for i, label in pairs.items()})
+        if not by_split.get("train"):
+            raise UserError("Pascal VOC labels, but none of them is for training")
     listed = {image for images in by_split.values() for image in images}
     left = sum(label is not None and image not in listed for image, label in pairs.items())
     notes = (
         (f"Pascal VOC: {counted(left, 'image')} with labels in no list of ImageSets, not used",)
-        if left
-        else ()
+        if left and lists
+        else tuple(f"Pascal VOC: {note}" for note in told)
     )
     found = {
         split: [(tree.path(i), tree.path(label) if (label := pairs[i]) else None) for i in images]
@@ -178,17 +183,4 @@ def _by_list(pairs: dict[str, str | None], lists: dict[str, list[tuple[str, str]
                     f"{home or '.'}/ImageSets/Main: {split} names {name}, of which there is no image"
                 )
     refuse(missing)
-    return found
-
-
-def _by_folder(pairs: dict[str, str | None]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for image, label in pairs.items():
-        where = split_of(f"{parent(image)}/.") or split_of(f"{parent(label or '')}/.") or ""
-        found.setdefault(where, []).append(image)
-    if "" in found and "train" not in found:
-        found["train"] = found[""]
-    found.pop("", None)
-    if "train" not in found:
-        raise UserError("Pascal VOC labels, but none of them is for training")
     return found

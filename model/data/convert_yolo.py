@@ -16,9 +16,17 @@ from typing import Any
 import yaml
 
 from model.data.images import READ_SUFFIXES
-from model.data.label_files import LabelFiles, Parsed, lines_of, refuse, without_unlabelled
+from model.data.label_files import (
+    LabelFiles,
+    Parsed,
+    by_folders,
+    lines_of,
+    refuse,
+    refuse_orphans,
+    without_unlabelled,
+)
 from model.data.paths import Resolver, walk
-from model.data.tree import Tree, parent, split_of
+from model.data.tree import Tree, parent
 from model.errors import UserError
 
 KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -45,7 +53,7 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     gone: tuple[str, ...] = ()
     config = _config(tree, file)
     if config is None or not config.entries:
-        images, names = _by_folder(tree), config.names if config else _named(tree)
+        (images, gone), names = _by_folder(tree), config.names if config else _named(tree)
         if not images:
             return None
         layout = "YOLO"
@@ -56,7 +64,9 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
         raise UserError(
             f"{tree.root}: YOLO labels without names: data.yaml or classes.txt must name the classes"
         )
-    splits, notes = without_unlabelled({s: [(i, _label(i)) for i in paths] for s, paths in images.items()})
+    pairs = {split: [(image, _label(image)) for image in paths] for split, paths in images.items()}
+    refuse_orphans(pairs, map(tree.path, tree.images))
+    splits, notes = without_unlabelled(pairs)
     keypoints = config.keypoints if config else 0
     ids = {number + 1: name for number, name in names.items()}
     return LabelFiles(
@@ -301,23 +311,24 @@ def _named(tree: Tree) -> dict[int, str]:
     return {}
 
 
-def _by_folder(tree: Tree) -> dict[str, list[Path]]:
+def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
     """Images of every folder whose labels lie in the folder's twin, by split; all are for training where no path names
     one."""
-    found: dict[str, list[Path]] = {}
+    places: dict[str, tuple[str]] = {}
     for path in tree.images:
         parts = path.split("/")[:-1]
         if "images" not in (p.lower() for p in parts) and not any(
             n.lower().endswith(".txt") and n.lower() not in NAME_FILES for n in tree.folders[parent(path)]
         ):
             continue
-        found.setdefault(split_of("/".join([*parts, "."])) or "", []).append(tree.path(path))
-    loose = found.pop("", [])
-    if loose and "train" not in found:
-        found["train"] = loose
+        places[path] = (parent(path),)
+    by_split, notes = by_folders(places)
+    found = {split: [tree.path(path) for path in paths] for split, paths in by_split.items()}
     labels = (label for path in found.get("train", ()) if (label := _label(path)) is not None)
     filled = next((fields for label in labels if (fields := label.read_bytes().split())), [])
-    return found if filled and all(map(_is_number, filled)) else {}
+    if not filled or not all(map(_is_number, filled)):
+        return {}, ()
+    return found, tuple(f"YOLO: {note}" for note in notes)
 
 
 def _is_number(text: bytes) -> bool:

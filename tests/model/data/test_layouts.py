@@ -543,7 +543,9 @@ def test_unlabelled_kitti_images_are_named(tmp_path: Path, pictures: tuple[Path,
     shutil.rmtree(root / "test/label_2")
     data = in_place(str(root))
     assert "KITTI: 9 DontCare regions left out" in data.notes
-    assert any("image_2: not read, no annotations belong to its 2 images" in note for note in data.notes)
+    assert any(
+        "image_2: not read, no split and labels are known of its 2 images" in note for note in data.notes
+    )
 
 
 def test_kitti_by_lists(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
@@ -577,6 +579,69 @@ def test_kitti_of_fiftyone(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None
         (root / split / "label_2").rename(root / split / "labels")
     assert_same(in_place(str(root)), pictures[1])
     assert_same(in_place(str(root / "train")), {"train": pictures[1]["train"]})
+
+
+# ---- labels and images that do not fit each other -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["YOLO", "YOLO of Roboflow", "YOLO of CVAT", "VOC", "VOC by folder", "KITTI"]
+)
+def test_labels_without_their_image_are_refused(
+    name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written(name, tmp_path / "data", pictures)
+    for path in root.rglob("train_0.png"):
+        path.unlink()
+    for path in root.rglob("train.txt"):
+        path.write_text("".join(line for line in path.open() if "train_0" not in line))
+    with pytest.raises(UserError, match=r"train_0\.(txt|xml): its image is not there"):
+        in_place(str(root))
+
+
+@pytest.mark.parametrize("name", ["YOLO", "KITTI"])
+def test_other_texts_beside_the_labels_are_no_labels(
+    name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written(name, tmp_path / "data", pictures)
+    folder = next(root.rglob("train_0.txt")).parent
+    for other, text in (
+        ("classes.txt", "red car\nblue\n"),
+        ("README.txt", "made in 2024 by us\n"),
+        ("empty.txt", ""),
+    ):
+        put(folder / other, text)
+    assert_same(in_place(str(root)), pictures[1])
+
+
+@pytest.mark.parametrize("name", ["YOLO", "YOLO of Roboflow", "KITTI"])
+def test_two_images_that_would_share_a_label_file_are_refused(
+    name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written(name, tmp_path / "data", pictures)
+    image = next(root.rglob("train_0.png"))
+    shutil.copy(pictures[0] / "train_3.png", image.with_suffix(".bmp"))
+    with pytest.raises(UserError, match=r"train_0\.txt: may belong to any of .*train_0\.bmp, .*train_0\.png"):
+        in_place(str(root))
+
+
+@pytest.mark.parametrize("format", ["yolo", "voc", "kitti"])
+def test_a_class_that_is_called_train_is_no_split(
+    format: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root, every = tmp_path / "data", writers.every(pictures[1])
+    groups = {"train": every[::3], "bus": every[1::3], "car": every[2::3]}
+    if format == "kitti":
+        writers.kitti(root, pictures[0], groups)
+    elif format == "voc":
+        writers.voc_by_folder(root, pictures[0], groups)
+    else:
+        writers.yolo(root, pictures[0], groups)
+        put(root / "data.yaml", "names: [red car, blue]\n")
+    data = in_place(str(root))
+    assert_same(data, pictures[1], splits=False)
+    assert [n for n in data.notes if "taken for a class" in n and "bus" in n and "car" in n]
+    assert not any("not read" in note for note in data.notes)
 
 
 # ---- converted once -----------------------------------------------------------------------------------------------
