@@ -73,7 +73,10 @@ def _of_no_split(tree: Tree, folders: Pairs) -> tuple[Pairs, tuple[str, ...]]:
         for listed in folders.values()
         for image, label in listed
     }
-    found, notes = by_folders({image: (parent(parent(image)),) for image in pairs})
+    found, notes = by_folders(
+        {image: (parent(parent(image)),) for image in pairs},
+        {image for image, (_, label) in pairs.items() if label},
+    )
     return {split: [pairs[i] for i in images] for split, images in found.items()}, tuple(
         f"KITTI: {n}" for n in notes
     )

@@ -8,6 +8,7 @@ Category ids count from 1 in alphabetical order of the names.
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,20 +32,10 @@ def find(tree: Tree) -> LabelFiles | None:
     pairs = _pairs(tree, labels)
     folders = {parent(image) for image in pairs}
     pairs |= {image: None for image in _photos(tree) if parent(image) in folders and image not in pairs}
-    lists = lists_of(tree, "imagesets/main")
-    if lists:
-        by_split, told = _by_list(pairs, lists), ()
-    else:
-        by_split, told = by_folders({i: (parent(i), parent(label or "")) for i, label in pairs.items()})
-        if not by_split.get("train"):
-            raise UserError("Pascal VOC labels, but none of them is for training")
-    listed = {image for images in by_split.values() for image in images}
-    left = sum(label is not None and image not in listed for image, label in pairs.items())
-    notes = (
-        (f"Pascal VOC: {counted(left, 'image')} with labels in no list of ImageSets, not used",)
-        if left and lists
-        else tuple(f"Pascal VOC: {note}" for note in told)
+    by_split, told = (
+        _by_list(pairs, lists) if (lists := lists_of(tree, "imagesets/main")) else _by_folder(pairs)
     )
+    notes = tuple(f"Pascal VOC: {note}" for note in told)
     found = {
         split: [(tree.path(i), tree.path(label) if (label := pairs[i]) else None) for i in images]
         for split, images in by_split.items()
@@ -95,7 +86,7 @@ def _size(root: ET.Element) -> tuple[int, int] | None:
 
 def _root(path: Path) -> ET.Element:
     text = path.read_bytes()
-    if b"<!ENTITY" in text or b"<!DOCTYPE" in text:
+    if b"<!ENTITY" in text or (b"<!DOCTYPE" in text and not re.search(rb"<!DOCTYPE\s+annotation\s*>", text)):
         raise ValueError(" labels need no document type, and one can do harm")
     try:
         return ET.fromstring(text)
@@ -164,7 +155,9 @@ def _nearest(label: str, images: Iterable[str]) -> list[str]:
     return [image for image, score in scores.items() if score == max(scores.values())]
 
 
-def _by_list(pairs: dict[str, str | None], lists: dict[str, list[tuple[str, str]]]) -> dict[str, list[str]]:
+def _by_list(
+    pairs: dict[str, str | None], lists: dict[str, list[tuple[str, str]]]
+) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     """Images by the split whose list names them. Raises `UserError` for names without an image."""
     by_stem: dict[str, list[str]] = {}
     for image in pairs:
@@ -183,4 +176,15 @@ def _by_list(pairs: dict[str, str | None], lists: dict[str, list[tuple[str, str]
                     f"{home or '.'}/ImageSets/Main: {split} names {name}, of which there is no image"
                 )
     refuse(missing)
-    return found
+    listed = {image for images in found.values() for image in images}
+    left = sum(label is not None and image not in listed for image, label in pairs.items())
+    notes = [f"{counted(left, 'image')} with labels in no list of ImageSets, not used"] if left else []
+    return found, tuple(notes)
+
+
+def _by_folder(pairs: dict[str, str | None]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    folders = {image: (parent(image), parent(label or "")) for image, label in pairs.items()}
+    found, notes = by_folders(folders, {image for image, label in pairs.items() if label})
+    if "train" not in found:
+        raise UserError("Pascal VOC labels, but none of them is for training")
+    return found, notes

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,8 +145,10 @@ def _document(
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def by_folders(places: Mapping[str, Iterable[str]]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
-    """({split: its images}, what a person should know) of labelled images and the folders that may name their split.
+def by_folders(
+    places: Mapping[str, Iterable[str]], labelled: Collection[str]
+) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """({split: its images}, what a person should know) of images and the folders that may name their split.
     Those of no split are for training where there are no others. A lone train/ beside folders like it that name no
     split, such as bus/ and car/, is no split either: all are for training."""
     found: dict[str, list[str]] = {}
@@ -156,13 +158,14 @@ def by_folders(places: Mapping[str, Iterable[str]]) -> tuple[dict[str, list[str]
     if not loose or "train" not in found:
         return (found | {"train": loose} if loose else found), ()
     home = next((home for image in found["train"] if (home := _home(image)) is not None), "/")
-    beside = sorted(
-        {f"{home}{image.removeprefix(home).split('/')[0]}" for image in loose if _is_in(image, home)}
-    )
+    known = [image for image in loose if image in labelled]
+    beside = sorted({f"{home}{i.removeprefix(home).split('/')[0]}" for i in known if _is_in(i, home)})
     if beside and set(found) == {"train"}:
         note = f"the folder train is taken for a class, not for a split, as {', '.join(beside[:SHOWN])} beside it hold "
         return {"train": [*found["train"], *loose]}, (f"{note}labelled images too: all are for training",)
-    return found, (f"{counted(len(loose), 'image')} in folders of no split, such as {loose[0]}, not used",)
+    if not known:
+        return found, ()
+    return found, (f"{counted(len(known), 'image')} in folders of no split, such as {known[0]}, not used",)
 
 
 def _home(image: str) -> str | None:

@@ -11,15 +11,17 @@ from itertools import islice
 from pathlib import Path
 
 from model.data.paths import FORMS, common_end, find_image, readings, walk
-from model.data.tree import SPLITS, Data, Tree, parent, split_of
+from model.data.tree import SPLITS, WORDS, Data, Tree, parent, split_of
 from model.errors import UserError
 
 SECTIONS = ("images", "annotations", "categories")
 LOOKED_AT = 20_000  # file names
 SAMPLED = 200  # file names of a document that decide where its images lie
 FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
-# Names by which tools call the annotations of boxes, best first; what else COCO's folder holds comes last.
+# Names by which tools call the annotations of boxes, best first; then the split alone, as in val.json. Other names
+# (train_old.json, annotations_predicted_val.json) come behind these, and what else COCO's folder holds comes last.
 PREFERRED = ("_annotations.coco", "instances", "annotations", "labels", "result", "annotation")
+PLAIN = {"default", *(word for words in WORDS.values() for word in words)}  # what may stand behind it
 OURS = ("annotations.json", "_annotations.coco.json", "instances_")
 OWN = re.compile(r"(^|/)(train|val|test)_split_\d+\.json$")  # written by model/data/check.py
 OTHER_TASKS = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
@@ -37,8 +39,10 @@ class Document:
     def rank(self) -> int:
         stem = self.path.rsplit("/", 1)[-1].casefold().removesuffix(".json")
         if stem.startswith(OTHER_TASKS):
-            return len(PREFERRED) + 1
-        return next((n for n, start in enumerate(PREFERRED) if stem.startswith(start)), len(PREFERRED))
+            return len(PREFERRED) + 2
+        start = next((n for n, start in enumerate(PREFERRED) if stem.startswith(start)), len(PREFERRED))
+        rest = re.findall("[a-z]+", stem.removeprefix((*PREFERRED, "")[start]))
+        return start if set(rest) <= PLAIN else len(PREFERRED) + 1
 
 
 def find(tree: Tree) -> Data | None:

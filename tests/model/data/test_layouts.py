@@ -324,6 +324,30 @@ def test_sources_of_the_spec_win_over_the_folder(tmp_path: Path, pictures: tuple
     assert data.sources["train"][0]["json_file"] == str(root / "train/annotations.json")
 
 
+@pytest.mark.parametrize(
+    ("exact", "other"),
+    [
+        ("val.json", "annotations_predicted_val.json"), ("val.json", "instances_val_old.json"),
+        ("annotations_val.json", "instances_val_v2_backup.json"), ("instances_val2017.json", "instances_mini_val2017.json"),
+        ("labels_valid.json", "annotations_val copy.json"), ("Validation.json", "instances_val (1).bak.json"),
+    ],
+)  # fmt: skip
+def test_exact_names_win_and_others_are_not_guessed(
+    exact: str, other: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = tmp_path / "data"
+    writers.move(pictures[0], root, pictures[1], "images")
+    for split, listed in pictures[1].items():
+        put(root / f"annotations/{exact if split == 'val' else f'{split}.json'}", writers.coco(listed))
+    put(root / f"annotations/{other}", writers.coco(pictures[1]["train"]))
+    data = in_place(str(root))
+    assert_same(data, pictures[1])
+    assert any(f"{other}: not read" in note for note in data.notes)
+    (root / "annotations" / exact).rename(root / "annotations/my_val_final.json")
+    with pytest.raises(UserError, match="2 annotation files may be for val"):
+        in_place(str(root))
+
+
 # ---- YOLO ---------------------------------------------------------------------------------------------------------
 
 
@@ -538,6 +562,13 @@ def test_broken_xml(old: str, new: str, message: str, tmp_path: Path, pictures: 
         in_place(str(root))
 
 
+def test_a_document_type_without_entities_does_no_harm(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("VOC by folder", tmp_path / "data", pictures)
+    for label in root.rglob("*.xml"):
+        label.write_text(f'<?xml version="1.0"?>\n<!DOCTYPE annotation>\n{label.read_text()}')
+    assert_same(in_place(str(root)), pictures[1])
+
+
 def test_unlabelled_kitti_images_are_named(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     root = written("KITTI", tmp_path / "data", pictures)
     shutil.rmtree(root / "test/label_2")
@@ -642,6 +673,18 @@ def test_a_class_that_is_called_train_is_no_split(
     assert_same(data, pictures[1], splits=False)
     assert [n for n in data.notes if "taken for a class" in n and "bus" in n and "car" in n]
     assert not any("not read" in note for note in data.notes)
+
+
+def test_unlabelled_images_beside_train_are_no_class(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("YOLO", tmp_path / "data", pictures)
+    put(root / "data.yaml", "names: [red car, blue]\n")
+    for split in ("val", "test"):
+        shutil.rmtree(root / "images" / split)
+        shutil.rmtree(root / "labels" / split)
+    writers.move(pictures[0], root, {"x": pictures[1]["val"]}, "images/extra")
+    data = in_place(str(root))
+    assert_same(data, {"train": pictures[1]["train"]})
+    assert any("extra: not read" in note for note in data.notes)
 
 
 # ---- converted once -----------------------------------------------------------------------------------------------
