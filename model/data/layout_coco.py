@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from model.data.folder_split import parted
 from model.data.paths import FORMS, common_end, find_image, readings, walk
 from model.data.tree import SPLITS, WORDS, Data, Tree, parent, split_of
 from model.errors import UserError
@@ -62,6 +63,9 @@ def find(tree: Tree) -> Data | None:
     if not chosen:
         return None
     sources = {split: [source(tree, chosen[split])] if split in chosen else [] for split in SPLITS}
+    if set(chosen) == {"train"} and chosen["train"].split is None:
+        sources, told = parted(sources["train"][0])
+        notes += told
     if len(chosen) > 1 and "train" in chosen and chosen["train"].split is None:
         notes.append(f"{chosen['train'].path}: taken for training, as no name says so of another")
     for left in (d for d in found if d not in chosen.values()):
@@ -80,7 +84,8 @@ def one_file(path: Path) -> Data:
         document = Document(path.relative_to(root).as_posix(), None, names)
         if best_folder(tree, document) is not None:
             break
-    return Data({"train": [source(tree, document)], "val": [], "test": []}, f"COCO file {path.name}")
+    sources, notes = parted(source(tree, document))
+    return Data(sources, f"COCO file {path.name}", tuple(notes))
 
 
 def choose(found: Sequence[Document], root: Path) -> dict[str, Document]:

@@ -246,7 +246,7 @@ def further(root: Path, pictures: tuple[Path, Drawn]) -> dict[str, bool]:
         root / "cfg yolo/cfg/data.yaml",
         "path: ..\ntrain: images/train\nval: images/val\ntest: images/test\nnames: [red car, blue]\n",
     )
-    whole = {"studio yolo", "kaggle voc", "cvat parts", "nested"}
+    whole = {"studio yolo", "kaggle voc"}
     return {folder.name: folder.name not in whole for folder in sorted(root.iterdir())}
 
 
@@ -346,6 +346,28 @@ def test_exact_names_win_and_others_are_not_guessed(
     (root / "annotations" / exact).rename(root / "annotations/my_val_final.json")
     with pytest.raises(UserError, match="2 annotation files may be for val"):
         in_place(str(root))
+
+
+@pytest.mark.parametrize("place", ["images/{split}", "{split}", "a/{split}2017", "{split}/images"])
+def test_one_file_is_parted_by_the_folders_of_its_images(
+    place: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root, (folder, drawn) = tmp_path / "data", pictures
+    writers.move(folder, root, drawn, place)
+    put(root / "annotations.json", writers.coco(writers.every(drawn)))
+    for where in (root, root / "annotations.json"):
+        data = in_place(str(where))
+        assert_same(data, drawn)
+        assert any(
+            "parted by the folders of its images: 6 images for train, 3 images for val, 2 images for test"
+            in n
+            for n in data.notes
+        )
+    (root / "elsewhere").mkdir()
+    next(root.rglob("val_1.png")).rename(root / "elsewhere/val_1.png")
+    data = in_place(str(root))
+    assert_same(data, drawn, splits=False)
+    assert any("folders of train and val and test: 1 image in none of these" in note for note in data.notes)
 
 
 # ---- YOLO ---------------------------------------------------------------------------------------------------------
