@@ -1,24 +1,38 @@
 """KITTI labels: a text file an image, a line an object.
 
-A line has 15 fields: type, truncated, occluded, alpha, left, top, right, bottom (px), three sizes, three places and a
-rotation in space; a 16th, a score, is what detectors add. DontCare marks regions without labels, which are left out.
+ImageSets/{train,val,test,trainval}.txt say the splits, else the folders' names. A line has 15 fields: type, truncated,
+occluded, alpha, left, top, right, bottom (px), three sizes, three places and a rotation in space; a 16th, a score, is
+what detectors add. DontCare marks regions without labels, which are left out.
 Category ids count from 1 in alphabetical order of the types.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from model.data.image_sets import lists_of
 from model.data.images import READ_SUFFIXES
-from model.data.label_files import Box, LabelFiles, Parsed, without_unlabelled
+from model.data.label_files import (
+    Box,
+    LabelFiles,
+    Parsed,
+    by_folders,
+    refuse,
+    refuse_orphans,
+    without_unlabelled,
+)
 from model.data.paths import is_hidden
-from model.data.tree import Tree, split_of
+from model.data.tree import Tree, counted, parent, split_of
 from model.errors import UserError
 
-IMAGE_DIRS = ("image_2", "images", "image")
+IMAGE_DIRS = ("image_2", "images", "image", "data")  # data: of FiftyOne
 LABEL_DIRS = ("label_2", "labels", "label")
 UNLABELLED = "DontCare"
+
+Pair = tuple[Path, Path | None]  # an image, its label file
+Pairs = dict[str, list[Pair]]  # split -> its images
 
 
 def find(tree: Tree) -> LabelFiles | None:
@@ -33,7 +47,16 @@ def find(tree: Tree) -> LabelFiles | None:
     first = next((path for path in files if path.stat().st_size), None)
     if first is None or not _is_kitti(first):
         return None
-    found: dict[str, list[tuple[Path, Path | None]]] = {}
+    folders = _by_folder(tree, sequences)
+    lists = lists_of(tree, "imagesets")
+    found, notes = _by_list(folders, lists) if lists else _of_no_split(tree, folders)
+    refuse_orphans(found, (image for pairs in folders.values() for image, _ in pairs))
+    splits, more = without_unlabelled(found)
+    return LabelFiles("KITTI", splits, {}, parse, notes + more)
+
+
+def _by_folder(tree: Tree, sequences: Sequence[tuple[Path, Path, Path]]) -> Pairs:
+    found: Pairs = {}
     for folder, images, labels in sequences:
         split = split_of(f"{folder.relative_to(tree.root).as_posix()}/.") or ""
         for image in sorted(
@@ -41,16 +64,58 @@ def find(tree: Tree) -> LabelFiles | None:
         ):
             label = labels / f"{image.stem}.txt"
             found.setdefault(split, []).append((image, label if label.is_file() else None))
-    if "" in found and "train" not in found:
-        found["train"] = found.pop("")
-    left = found.pop("", [])
-    splits, notes = without_unlabelled(found)
-    more = (
-        (f"KITTI: {len(left)} images in folders of no split, such as {left[0][0].parent}, not used",)
-        if left
-        else ()
+    return found
+
+
+def _of_no_split(tree: Tree, folders: Pairs) -> tuple[Pairs, tuple[str, ...]]:
+    pairs = {
+        image.relative_to(tree.root).as_posix(): (image, label)
+        for listed in folders.values()
+        for image, label in listed
+    }
+    found, notes = by_folders(
+        {image: (parent(parent(image)),) for image in pairs},
+        {image for image, (_, label) in pairs.items() if label},
     )
-    return LabelFiles("KITTI", splits, {}, parse, notes + more)
+    return {split: [pairs[i] for i in images] for split, images in found.items()}, tuple(
+        f"KITTI: {n}" for n in notes
+    )
+
+
+def _by_list(folders: Pairs, lists: Mapping[str, Sequence[tuple[str, str]]]) -> tuple[Pairs, tuple[str, ...]]:
+    """Images by the split whose list names them. Raises `UserError` for names without an image, but for a test set
+    that is not there at all."""
+    known: dict[bool, dict[str, list[Pair]]] = {True: {}, False: {}}  # whether in a folder for testing
+    for split, pairs in folders.items():
+        for pair in pairs:
+            known[split == "test"].setdefault(pair[0].stem, []).append(pair)
+    wanted = {split: list(dict.fromkeys(name for _, name in names)) for split, names in lists.items()}
+    others = {name for split, names in wanted.items() if split != "test" for name in names}
+    found: Pairs = {}
+    problems, notes = [], []
+    for split, names in wanted.items():
+        # testing/ has the names of training/ again.
+        apart = split == "test" and bool(known[True] or others & set(names))
+        near = {name: known[apart].get(name, []) for name in names}
+        if split == "test" and not any(near.values()):
+            notes.append(
+                f"KITTI: ImageSets names {counted(len(names), 'image')} for test, none is there with labels"
+            )
+            continue
+        found[split] = [pairs[0] for pairs in near.values() if len(pairs) == 1]
+        problems += [
+            f"ImageSets: {split} names {name}, of which there {'are several images' if pairs else 'is no image'}"
+            for name, pairs in near.items()
+            if len(pairs) != 1
+        ]
+    refuse(problems)
+    listed = {image for pairs in found.values() for image, _ in pairs}
+    left = sum(
+        label is not None and image not in listed for pairs in folders.values() for image, label in pairs
+    )
+    if left:
+        notes.append(f"KITTI: {counted(left, 'image')} with labels in no list of ImageSets, not used")
+    return {split: pairs for split, pairs in found.items() if pairs}, tuple(notes)
 
 
 def parse(path: Path, size: tuple[int, int]) -> Parsed:

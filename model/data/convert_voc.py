@@ -8,18 +8,19 @@ Category ids count from 1 in alphabetical order of the names.
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from pathlib import Path
 
-from model.data.label_files import LabelFiles, Parsed, lines_of, refuse, without_unlabelled
+from model.data.image_sets import lists_of
+from model.data.label_files import LabelFiles, Parsed, by_folders, refuse, without_unlabelled
 from model.data.paths import Resolver, common_end
-from model.data.tree import WORDS, Tree, counted, parent, split_of
+from model.data.tree import Tree, counted, parent
 from model.errors import UserError
 
 FROM_ONE = ("voc", "roboflow")  # in source/database
 MASKS = "segmentation"  # folders of masks: SegmentationClass, SegmentationObject
-LISTS = {"default", *(word for words in WORDS.values() for word in words)}
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -31,15 +32,10 @@ def find(tree: Tree) -> LabelFiles | None:
     pairs = _pairs(tree, labels)
     folders = {parent(image) for image in pairs}
     pairs |= {image: None for image in _photos(tree) if parent(image) in folders and image not in pairs}
-    lists = _lists(tree)
-    by_split = _by_list(pairs, lists) if lists else _by_folder(pairs)
-    listed = {image for images in by_split.values() for image in images}
-    left = sum(label is not None and image not in listed for image, label in pairs.items())
-    notes = (
-        (f"Pascal VOC: {counted(left, 'image')} with labels in no list of ImageSets, not used",)
-        if left
-        else ()
+    by_split, told = (
+        _by_list(pairs, lists) if (lists := lists_of(tree, "imagesets/main")) else _by_folder(pairs)
     )
+    notes = tuple(f"Pascal VOC: {note}" for note in told)
     found = {
         split: [(tree.path(i), tree.path(label) if (label := pairs[i]) else None) for i in images]
         for split, images in by_split.items()
@@ -90,7 +86,7 @@ def _size(root: ET.Element) -> tuple[int, int] | None:
 
 def _root(path: Path) -> ET.Element:
     text = path.read_bytes()
-    if b"<!ENTITY" in text or b"<!DOCTYPE" in text:
+    if b"<!ENTITY" in text or (b"<!DOCTYPE" in text and not re.search(rb"<!DOCTYPE\s+annotation\s*>", text)):
         raise ValueError(" labels need no document type, and one can do harm")
     try:
         return ET.fromstring(text)
@@ -159,37 +155,9 @@ def _nearest(label: str, images: Iterable[str]) -> list[str]:
     return [image for image, score in scores.items() if score == max(scores.values())]
 
 
-def _lists(tree: Tree) -> dict[str, list[tuple[str, str]]]:
-    """{split: [(folder of the ImageSets, name)]} of the lists of ImageSets/Main; trainval counts where train is
-    missing."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    whole: list[tuple[str, str]] = []
-    for path in tree.files(".txt"):
-        folder, _, file = path.rpartition("/")
-        stem = file[:-4].casefold()
-        if not f"/{folder.casefold()}".endswith("/imagesets/main") or stem not in LISTS:
-            continue
-        home = parent(parent(folder))
-        names = [(home, name) for line in lines_of(tree.path(path)) if (name := _name(line))]
-        if stem == "trainval":
-            whole += names
-        else:
-            found.setdefault(split_of(stem) or "train", []).extend(names)
-    if whole and "train" not in found:
-        held = set(found.get("val", ()))
-        found["train"] = [name for name in whole if name not in held]
-    return {split: names for split, names in found.items() if names}
-
-
-def _name(line: str) -> str:
-    """The name in a line of a list: quoted, or before a flag of -1, 0 or 1, or the whole line."""
-    if line.startswith('"'):
-        return line[1:].partition('"')[0]
-    name, _, flag = line.rpartition(" ")
-    return name.strip() if flag in ("-1", "0", "1") and name else line
-
-
-def _by_list(pairs: dict[str, str | None], lists: dict[str, list[tuple[str, str]]]) -> dict[str, list[str]]:
+def _by_list(
+    pairs: dict[str, str | None], lists: dict[str, list[tuple[str, str]]]
+) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     """Images by the split whose list names them. Raises `UserError` for names without an image."""
     by_stem: dict[str, list[str]] = {}
     for image in pairs:
@@ -208,17 +176,15 @@ def _by_list(pairs: dict[str, str | None], lists: dict[str, list[tuple[str, str]
                     f"{home or '.'}/ImageSets/Main: {split} names {name}, of which there is no image"
                 )
     refuse(missing)
-    return found
+    listed = {image for images in found.values() for image in images}
+    left = sum(label is not None and image not in listed for image, label in pairs.items())
+    notes = [f"{counted(left, 'image')} with labels in no list of ImageSets, not used"] if left else []
+    return found, tuple(notes)
 
 
-def _by_folder(pairs: dict[str, str | None]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for image, label in pairs.items():
-        where = split_of(f"{parent(image)}/.") or split_of(f"{parent(label or '')}/.") or ""
-        found.setdefault(where, []).append(image)
-    if "" in found and "train" not in found:
-        found["train"] = found[""]
-    found.pop("", None)
+def _by_folder(pairs: dict[str, str | None]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    folders = {image: (parent(image), parent(label or "")) for image, label in pairs.items()}
+    found, notes = by_folders(folders, {image for image, label in pairs.items() if label})
     if "train" not in found:
         raise UserError("Pascal VOC labels, but none of them is for training")
-    return found
+    return found, notes

@@ -16,9 +16,17 @@ from typing import Any
 import yaml
 
 from model.data.images import READ_SUFFIXES
-from model.data.label_files import LabelFiles, Parsed, lines_of, refuse, without_unlabelled
+from model.data.label_files import (
+    LabelFiles,
+    Parsed,
+    by_folders,
+    lines_of,
+    refuse,
+    refuse_orphans,
+    without_unlabelled,
+)
 from model.data.paths import Resolver, walk
-from model.data.tree import Tree, parent, split_of
+from model.data.tree import Tree, parent
 from model.errors import UserError
 
 KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -42,23 +50,28 @@ class Config:
 
 def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     """The YOLO dataset in a folder, or None. Raises `UserError` for one that is there and cannot be read."""
+    gone: tuple[str, ...] = ()
     config = _config(tree, file)
     if config is None or not config.entries:
-        images, names = _by_folder(tree), config.names if config else _named(tree)
+        (images, gone), names = _by_folder(tree), config.names if config else _named(tree)
         if not images:
             return None
         layout = "YOLO"
     else:
-        images, names = {split: _images(config, tree, split) for split in config.entries}, config.names
+        (images, gone), names = _configured(config), config.names
         layout = f"YOLO ({config.path.name})"
     if not names:
         raise UserError(
             f"{tree.root}: YOLO labels without names: data.yaml or classes.txt must name the classes"
         )
-    splits, notes = without_unlabelled({s: [(i, _label(i)) for i in paths] for s, paths in images.items()})
+    pairs = {split: [(image, _label(image)) for image in paths] for split, paths in images.items()}
+    refuse_orphans(pairs, map(tree.path, tree.images))
+    splits, notes = without_unlabelled(pairs)
     keypoints = config.keypoints if config else 0
     ids = {number + 1: name for number, name in names.items()}
-    return LabelFiles(layout, splits, ids, lambda path, size: parse(path, size, names, keypoints), notes)
+    return LabelFiles(
+        layout, splits, ids, lambda path, size: parse(path, size, names, keypoints), gone + notes
+    )
 
 
 def parse(path: Path, size: tuple[int, int], names: Mapping[int, str], keypoints: int = 0) -> Parsed:
@@ -212,16 +225,26 @@ def _name_lines(path: Path) -> dict[int, str]:
     return dict(enumerate(lines))
 
 
-def _images(config: Config, tree: Tree, split: str) -> list[Path]:
+def _configured(config: Config) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
+    """(the images of every split that is there, a note on each that is not: tools name splits they did not write).
+    Raises `UserError` where the images for training are not there."""
+    images, notes = {}, []
+    for split, entries in config.entries.items():
+        if split == "train" or any(_found(config, entry) for entry in entries):
+            images[split] = _images(config, split)
+        else:
+            notes.append(f"{config.path}: {split} names {', '.join(entries)}, which is not there: not read")
+    return images, tuple(notes)
+
+
+def _images(config: Config, split: str) -> list[Path]:
     """The images that the configuration names for a split, in order. Raises `UserError` for a place that is not
     there, and where two splits that are called differently turn out to be one."""
     places = [(_place(config, entry), entry) for entry in config.entries[split]]
     for other, entries in config.entries.items():
         for entry in entries if other != split else ():
-            if any(place == _place(config, entry) and own != entry for place, own in places):
-                raise UserError(
-                    f"{config.path}: {split} and {other} lead to the same place, {_place(config, entry)}"
-                )
+            if any(place == _found(config, entry) and own != entry for place, own in places):
+                raise UserError(f"{config.path}: {split} and {other} lead to the same place, {places[0][0]}")
     found: dict[Path, None] = {}
     for place, _ in places:
         for image in _listed(config, place) if place.is_file() else _below(place):
@@ -232,6 +255,14 @@ def _images(config: Config, tree: Tree, split: str) -> list[Path]:
 
 
 def _place(config: Config, entry: str) -> Path:
+    """As `_found`. Raises `UserError` where it is nowhere."""
+    if (place := _found(config, entry)) is None:
+        home = config.base or config.path.parent
+        raise UserError(f"{config.path}: {entry} is neither in {home} nor anywhere else")
+    return place
+
+
+def _found(config: Config, entry: str) -> Path | None:
     """The folder or list that an entry names: below `path:`, beside the file, or as another machine called it."""
     home, plain = config.path.parent, entry.replace("\\", "/")
     parts = [p for p in plain.split("/") if p not in ("", ".", "..")]
@@ -239,10 +270,8 @@ def _place(config: Config, entry: str) -> Path:
     if plain.startswith("../"):
         tries.append(home.joinpath(*parts))  # Roboflow's ../train/images lies beside its data.yaml
     tries += [home / plain, *(home.joinpath(*parts[n:]) for n in range(len(parts)))]
-    for place in tries:
-        if place.exists():
-            return place.resolve() if ".." in place.parts else place
-    raise UserError(f"{config.path}: {entry} is neither in {config.base or home} nor anywhere else")
+    place = next((place for place in tries if place.exists()), None)
+    return place.resolve() if place and ".." in place.parts else place
 
 
 def _below(folder: Path) -> list[Path]:
@@ -282,23 +311,24 @@ def _named(tree: Tree) -> dict[int, str]:
     return {}
 
 
-def _by_folder(tree: Tree) -> dict[str, list[Path]]:
+def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
     """Images of every folder whose labels lie in the folder's twin, by split; all are for training where no path names
     one."""
-    found: dict[str, list[Path]] = {}
+    places: dict[str, tuple[str]] = {}
     for path in tree.images:
         parts = path.split("/")[:-1]
         if "images" not in (p.lower() for p in parts) and not any(
             n.lower().endswith(".txt") and n.lower() not in NAME_FILES for n in tree.folders[parent(path)]
         ):
             continue
-        found.setdefault(split_of("/".join([*parts, "."])) or "", []).append(tree.path(path))
-    loose = found.pop("", [])
-    if loose and "train" not in found:
-        found["train"] = loose
+        places[path] = (parent(path),)
+    by_split, notes = by_folders(places, {path for path in places if _label(tree.path(path))})
+    found = {split: [tree.path(path) for path in paths] for split, paths in by_split.items()}
     labels = (label for path in found.get("train", ()) if (label := _label(path)) is not None)
     filled = next((fields for label in labels if (fields := label.read_bytes().split())), [])
-    return found if filled and all(map(_is_number, filled)) else {}
+    if not filled or not all(map(_is_number, filled)):
+        return {}, ()
+    return found, tuple(f"YOLO: {note}" for note in notes)
 
 
 def _is_number(text: bytes) -> bool:

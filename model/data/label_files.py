@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from PIL import Image
 
 from model.data.images import BROKEN, upright_size
 from model.data.sources import cache_dir, once
-from model.data.tree import SPLITS, Data, counted
+from model.data.tree import SPLITS, Data, counted, split_of
 from model.errors import UserError
 
 FORMAT = 1  # of the files written; another number, another place
@@ -55,6 +55,7 @@ class LabelFiles:
 
 def to_coco(found: LabelFiles) -> Data:
     """The same data as COCO files in the cache, written once. Raises `UserError` with every broken label at once."""
+    refuse_shared(found)
     target = once(cache_dir() / "converted" / _key(found), lambda partial: _write(found, partial))
     told = json.loads((target / "data.json").read_text())
     sources = {
@@ -144,6 +145,41 @@ def _document(
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
+def by_folders(
+    places: Mapping[str, Iterable[str]], labelled: Collection[str]
+) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """({split: its images}, what a person should know) of images and the folders that may name their split.
+    Those of no split are for training where there are no others. A lone train/ beside folders like it that name no
+    split, such as bus/ and car/, is no split either: all are for training."""
+    found: dict[str, list[str]] = {}
+    for image, folders in places.items():
+        found.setdefault(next(filter(None, (split_of(f"{f}/.") for f in folders)), ""), []).append(image)
+    loose = found.pop("", [])
+    if not loose or "train" not in found:
+        return (found | {"train": loose} if loose else found), ()
+    home = next((home for image in found["train"] if (home := _home(image)) is not None), "/")
+    known = [image for image in loose if image in labelled]
+    beside = sorted({f"{home}{i.removeprefix(home).split('/')[0]}" for i in known if _is_in(i, home)})
+    if beside and set(found) == {"train"}:
+        note = f"the folder train is taken for a class, not for a split, as {', '.join(beside[:SHOWN])} beside it hold "
+        return {"train": [*found["train"], *loose]}, (f"{note}labelled images too: all are for training",)
+    if not known:
+        return found, ()
+    return found, (f"{counted(len(known), 'image')} in folders of no split, such as {known[0]}, not used",)
+
+
+def _home(image: str) -> str | None:
+    """The folder, with a slash behind it, in which the folder lies that names an image's split."""
+    parts = image.split("/")[:-1]
+    at = next((n for n in reversed(range(len(parts))) if split_of(f"{parts[n]}/.")), None)
+    return None if at is None else "".join(f"{part}/" for part in parts[:at])
+
+
+def _is_in(image: str, home: str) -> bool:
+    """Whether an image lies in a folder of a folder."""
+    return image.startswith(home) and "/" in image.removeprefix(home)
+
+
 def lines_of(path: Path) -> list[str]:
     """The lines of a text file, without blanks around them. Raises `UserError` where it is none."""
     try:
@@ -158,6 +194,49 @@ def refuse(problems: list[str]) -> None:
     if lines:
         more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
         raise UserError("\n".join(lines[:SHOWN] + more))
+
+
+def refuse_shared(found: LabelFiles) -> None:
+    """Raise `UserError` where several images (x.jpg and x.png) would take one label file: only one can be meant."""
+    by_label: dict[Path, set[Path]] = {}
+    for pairs in found.splits.values():
+        for image, label in pairs:
+            if label is not None:
+                by_label.setdefault(label, set()).add(image)
+    refuse(
+        [
+            f"{label}: may belong to any of {', '.join(sorted(map(str, images)))}; keep one, or rename the others"
+            for label, images in by_label.items()
+            if len(images) > 1 and len({image.resolve() for image in images}) > 1
+        ]
+    )
+
+
+def refuse_orphans(splits: Mapping[str, list[tuple[Path, Path | None]]], others: Iterable[Path] = ()) -> None:
+    """Raise `UserError` for label files that hold something, beside those of the splits, and have no image: neither in
+    the splits nor of `others`, images that are there and not used."""
+    used = {label for pairs in splits.values() for _, label in pairs if label is not None}
+    spare = {image.stem for image in others}
+    problems = [
+        f"{label}: its image is not there"
+        for folder in sorted({label.parent for label in used})
+        for label in sorted(folder.iterdir())
+        if label.suffix.lower() == ".txt"
+        and not label.name.startswith(".")
+        and label not in used
+        and label.stem not in spare
+        and _holds_labels(label)
+    ]
+    refuse(problems)
+
+
+def _holds_labels(path: Path) -> bool:
+    """Whether a text file's first line looks like labels: numbers behind the first field, at least 4."""
+    try:
+        first = path.read_text(encoding="utf-8-sig").strip().partition("\n")[0].split()
+        return len([float(field) for field in first[-4:]]) == 4 and len(first) > 4
+    except (OSError, ValueError):
+        return False
 
 
 def unlabelled(splits: Mapping[str, list[tuple[Path, Path | None]]]) -> list[str]:

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from model.data.folder_split import parted
 from model.data.paths import FORMS, common_end, find_image, readings, walk
-from model.data.tree import SPLITS, Data, Tree, parent, split_of
+from model.data.tree import SPLITS, WORDS, Data, Tree, parent, split_of
 from model.errors import UserError
 
 SECTIONS = ("images", "annotations", "categories")
 LOOKED_AT = 20_000  # file names
 SAMPLED = 200  # file names of a document that decide where its images lie
 FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
-# Names by which tools call the annotations of boxes, best first; what else COCO's folder holds comes last.
+# Names by which tools call the annotations of boxes, best first; then the split alone, as in val.json. Other names
+# (train_old.json, annotations_predicted_val.json) come behind these, and what else COCO's folder holds comes last.
 PREFERRED = ("_annotations.coco", "instances", "annotations", "labels", "result", "annotation")
+PLAIN = {"default", *(word for words in WORDS.values() for word in words)}  # what may stand behind it
 OURS = ("annotations.json", "_annotations.coco.json", "instances_")
 OWN = re.compile(r"(^|/)(train|val|test)_split_\d+\.json$")  # written by model/data/check.py
 OTHER_TASKS = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
@@ -37,8 +40,10 @@ class Document:
     def rank(self) -> int:
         stem = self.path.rsplit("/", 1)[-1].casefold().removesuffix(".json")
         if stem.startswith(OTHER_TASKS):
-            return len(PREFERRED) + 1
-        return next((n for n, start in enumerate(PREFERRED) if stem.startswith(start)), len(PREFERRED))
+            return len(PREFERRED) + 2
+        start = next((n for n, start in enumerate(PREFERRED) if stem.startswith(start)), len(PREFERRED))
+        rest = re.findall("[a-z]+", stem.removeprefix((*PREFERRED, "")[start]))
+        return start if set(rest) <= PLAIN else len(PREFERRED) + 1
 
 
 def find(tree: Tree) -> Data | None:
@@ -58,6 +63,9 @@ def find(tree: Tree) -> Data | None:
     if not chosen:
         return None
     sources = {split: [source(tree, chosen[split])] if split in chosen else [] for split in SPLITS}
+    if set(chosen) == {"train"} and chosen["train"].split is None:
+        sources, told = parted(sources["train"][0])
+        notes += told
     if len(chosen) > 1 and "train" in chosen and chosen["train"].split is None:
         notes.append(f"{chosen['train'].path}: taken for training, as no name says so of another")
     for left in (d for d in found if d not in chosen.values()):
@@ -76,7 +84,8 @@ def one_file(path: Path) -> Data:
         document = Document(path.relative_to(root).as_posix(), None, names)
         if best_folder(tree, document) is not None:
             break
-    return Data({"train": [source(tree, document)], "val": [], "test": []}, f"COCO file {path.name}")
+    sources, notes = parted(source(tree, document))
+    return Data(sources, f"COCO file {path.name}", tuple(notes))
 
 
 def choose(found: Sequence[Document], root: Path) -> dict[str, Document]:

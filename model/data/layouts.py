@@ -181,7 +181,12 @@ def unread_folders(tree: Tree, found: Data) -> Iterator[str]:
     left = [f for f in left if not any(m in f.casefold() for m in ("segmentation", "annotat", "mask"))]
     for folder in left[:SHOWN]:
         images = counted(tree.image_folders[folder], "image")
-        yield f"{tree.path(folder)}: not read, no annotations belong to its {images}"
+        why = (
+            "no annotations belong to its"
+            if "COCO" in found.layout
+            else "no split and labels are known of its"
+        )
+        yield f"{tree.path(folder)}: not read, {why} {images}"
     if len(left) > SHOWN:
         yield f"... and {len(left) - SHOWN} more folders of images that are not read"
     labels = (

@@ -246,7 +246,7 @@ def further(root: Path, pictures: tuple[Path, Drawn]) -> dict[str, bool]:
         root / "cfg yolo/cfg/data.yaml",
         "path: ..\ntrain: images/train\nval: images/val\ntest: images/test\nnames: [red car, blue]\n",
     )
-    whole = {"studio yolo", "kaggle voc", "cvat parts", "nested"}
+    whole = {"studio yolo", "kaggle voc"}
     return {folder.name: folder.name not in whole for folder in sorted(root.iterdir())}
 
 
@@ -322,6 +322,52 @@ def test_sources_of_the_spec_win_over_the_folder(tmp_path: Path, pictures: tuple
     data = find_data(spec, str(root))
     assert data.sources["val"] == named
     assert data.sources["train"][0]["json_file"] == str(root / "train/annotations.json")
+
+
+@pytest.mark.parametrize(
+    ("exact", "other"),
+    [
+        ("val.json", "annotations_predicted_val.json"), ("val.json", "instances_val_old.json"),
+        ("annotations_val.json", "instances_val_v2_backup.json"), ("instances_val2017.json", "instances_mini_val2017.json"),
+        ("labels_valid.json", "annotations_val copy.json"), ("Validation.json", "instances_val (1).bak.json"),
+    ],
+)  # fmt: skip
+def test_exact_names_win_and_others_are_not_guessed(
+    exact: str, other: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = tmp_path / "data"
+    writers.move(pictures[0], root, pictures[1], "images")
+    for split, listed in pictures[1].items():
+        put(root / f"annotations/{exact if split == 'val' else f'{split}.json'}", writers.coco(listed))
+    put(root / f"annotations/{other}", writers.coco(pictures[1]["train"]))
+    data = in_place(str(root))
+    assert_same(data, pictures[1])
+    assert any(f"{other}: not read" in note for note in data.notes)
+    (root / "annotations" / exact).rename(root / "annotations/my_val_final.json")
+    with pytest.raises(UserError, match="2 annotation files may be for val"):
+        in_place(str(root))
+
+
+@pytest.mark.parametrize("place", ["images/{split}", "{split}", "a/{split}2017", "{split}/images"])
+def test_one_file_is_parted_by_the_folders_of_its_images(
+    place: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root, (folder, drawn) = tmp_path / "data", pictures
+    writers.move(folder, root, drawn, place)
+    put(root / "annotations.json", writers.coco(writers.every(drawn)))
+    for where in (root, root / "annotations.json"):
+        data = in_place(str(where))
+        assert_same(data, drawn)
+        assert any(
+            "parted by the folders of its images: 6 images for train, 3 images for val, 2 images for test"
+            in n
+            for n in data.notes
+        )
+    (root / "elsewhere").mkdir()
+    next(root.rglob("val_1.png")).rename(root / "elsewhere/val_1.png")
+    data = in_place(str(root))
+    assert_same(data, drawn, splits=False)
+    assert any("folders of train and val and test: 1 image in none of these" in note for note in data.notes)
 
 
 # ---- YOLO ---------------------------------------------------------------------------------------------------------
@@ -439,6 +485,23 @@ def test_broken_configurations(text: str, message: str, tmp_path: Path, pictures
         in_place(str(yolo_with(tmp_path / "data", pictures, text)))
 
 
+@pytest.mark.parametrize("name", ["YOLO", "YOLO of Roboflow", "YOLO of CVAT"])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_split_that_is_named_and_not_there_is_a_note(
+    split: str, name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    """Roboflow names a test set in every data.yaml."""
+    root = written(name, tmp_path / "data", pictures)
+    for path in [root / "valid" if split == "val" else root / split, *root.rglob(f"*{split}*")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.exists():
+            path.unlink()
+    data = in_place(str(root))
+    assert any(f"{split} names" in note and "which is not there" in note for note in data.notes)
+    assert_same(data, {s: listed for s, listed in pictures[1].items() if s != split})
+
+
 BITS = st.recursive(
     st.sampled_from(
         ["", "~", "images/train", "\\\\", "0", "-1", "1e99", "/", "..", "a\0b", "é", "labels", "x.txt"]
@@ -521,12 +584,129 @@ def test_broken_xml(old: str, new: str, message: str, tmp_path: Path, pictures: 
         in_place(str(root))
 
 
+def test_a_document_type_without_entities_does_no_harm(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("VOC by folder", tmp_path / "data", pictures)
+    for label in root.rglob("*.xml"):
+        label.write_text(f'<?xml version="1.0"?>\n<!DOCTYPE annotation>\n{label.read_text()}')
+    assert_same(in_place(str(root)), pictures[1])
+
+
 def test_unlabelled_kitti_images_are_named(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     root = written("KITTI", tmp_path / "data", pictures)
     shutil.rmtree(root / "test/label_2")
     data = in_place(str(root))
     assert "KITTI: 9 DontCare regions left out" in data.notes
-    assert any("image_2: not read, no annotations belong to its 2 images" in note for note in data.notes)
+    assert any(
+        "image_2: not read, no split and labels are known of its 2 images" in note for note in data.notes
+    )
+
+
+def test_kitti_by_lists(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    """As readers of KITTI lay it out: one folder for train and val, lists that part them; the names of testing/ are
+    those of training/ again."""
+    root, (folder, drawn) = tmp_path / "data", pictures
+    writers.kitti(tmp_path / "by folder", folder, drawn)
+    for split in ("train", "val"):
+        shutil.copytree(tmp_path / "by folder" / split, root / "training", dirs_exist_ok=True)
+        put(root / f"ImageSets/{split}.txt", "".join(f"{p.stem}\n" for p in drawn[split]))
+    shutil.copytree(tmp_path / "by folder/train/image_2", root / "testing/image_2")
+    put(root / "ImageSets/test.txt", "".join(f"{p.stem}\n" for p in drawn["train"]))
+    wanted = {split: drawn[split] for split in ("train", "val")}
+    data = in_place(str(root))
+    assert_same(data, wanted)
+    assert any("names 6 images for test, none is there with labels" in note for note in data.notes)
+    shutil.rmtree(root / "testing")
+    put(root / "ImageSets/test.txt", "000000\n")
+    assert any("names 1 image for test, none is there" in n for n in in_place(str(root)).notes)
+    (root / "ImageSets/train.txt").rename(root / "ImageSets/trainval.txt")
+    assert_same(in_place(str(root)), wanted)
+    put(root / "ImageSets/train.txt", "gone\n")
+    with pytest.raises(UserError, match="train names gone, of which there is no image"):
+        in_place(str(root))
+
+
+def test_kitti_of_fiftyone(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("KITTI", tmp_path / "data", pictures)
+    for split in pictures[1]:
+        (root / split / "image_2").rename(root / split / "data")
+        (root / split / "label_2").rename(root / split / "labels")
+    assert_same(in_place(str(root)), pictures[1])
+    assert_same(in_place(str(root / "train")), {"train": pictures[1]["train"]})
+
+
+# ---- labels and images that do not fit each other -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["YOLO", "YOLO of Roboflow", "YOLO of CVAT", "VOC", "VOC by folder", "KITTI"]
+)
+def test_labels_without_their_image_are_refused(
+    name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written(name, tmp_path / "data", pictures)
+    for path in root.rglob("train_0.png"):
+        path.unlink()
+    for path in root.rglob("train.txt"):
+        path.write_text("".join(line for line in path.open() if "train_0" not in line))
+    with pytest.raises(UserError, match=r"train_0\.(txt|xml): its image is not there"):
+        in_place(str(root))
+
+
+@pytest.mark.parametrize("name", ["YOLO", "KITTI"])
+def test_other_texts_beside_the_labels_are_no_labels(
+    name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written(name, tmp_path / "data", pictures)
+    folder = next(root.rglob("train_0.txt")).parent
+    for other, text in (
+        ("classes.txt", "red car\nblue\n"),
+        ("README.txt", "made in 2024 by us\n"),
+        ("empty.txt", ""),
+    ):
+        put(folder / other, text)
+    assert_same(in_place(str(root)), pictures[1])
+
+
+@pytest.mark.parametrize("name", ["YOLO", "YOLO of Roboflow", "KITTI"])
+def test_two_images_that_would_share_a_label_file_are_refused(
+    name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written(name, tmp_path / "data", pictures)
+    image = next(root.rglob("train_0.png"))
+    shutil.copy(pictures[0] / "train_3.png", image.with_suffix(".bmp"))
+    with pytest.raises(UserError, match=r"train_0\.txt: may belong to any of .*train_0\.bmp, .*train_0\.png"):
+        in_place(str(root))
+
+
+@pytest.mark.parametrize("format", ["yolo", "voc", "kitti"])
+def test_a_class_that_is_called_train_is_no_split(
+    format: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root, every = tmp_path / "data", writers.every(pictures[1])
+    groups = {"train": every[::3], "bus": every[1::3], "car": every[2::3]}
+    if format == "kitti":
+        writers.kitti(root, pictures[0], groups)
+    elif format == "voc":
+        writers.voc_by_folder(root, pictures[0], groups)
+    else:
+        writers.yolo(root, pictures[0], groups)
+        put(root / "data.yaml", "names: [red car, blue]\n")
+    data = in_place(str(root))
+    assert_same(data, pictures[1], splits=False)
+    assert [n for n in data.notes if "taken for a class" in n and "bus" in n and "car" in n]
+    assert not any("not read" in note for note in data.notes)
+
+
+def test_unlabelled_images_beside_train_are_no_class(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("YOLO", tmp_path / "data", pictures)
+    put(root / "data.yaml", "names: [red car, blue]\n")
+    for split in ("val", "test"):
+        shutil.rmtree(root / "images" / split)
+        shutil.rmtree(root / "labels" / split)
+    writers.move(pictures[0], root, {"x": pictures[1]["val"]}, "images/extra")
+    data = in_place(str(root))
+    assert_same(data, {"train": pictures[1]["train"]})
+    assert any("extra: not read" in note for note in data.notes)
 
 
 # ---- converted once -----------------------------------------------------------------------------------------------
