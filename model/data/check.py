@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from model.data.classes import Table
+from model.data.classes import Table, look_alikes
 from model.data.coco import Options, Part, read_part
 from model.data.layouts import find_data
 from model.data.leaks import leave_out_copies, note_copies_within, note_near_copies, note_versions
+from model.data.looks import Look
 from model.data.problems import Problems, listed
 from model.data.sources import is_url, stage
 from model.data.splits import groups_of, held_out
@@ -101,6 +102,8 @@ def _classes(parts: Parts, spec: Mapping[str, Any], problems: Problems) -> Table
     for split in SPLITS:
         for part in parts[split]:
             table.read(part.document, problems, split == "train", counted or ())
+    if alike := look_alikes(table.names.values()):
+        problems.note(f"classes that look like one stay apart: {listed(alike)}")
     return table
 
 
@@ -202,6 +205,8 @@ def _check_what_is_left(parts: Parts, spec: Mapping[str, Any], problems: Problem
         if parts[split]:
             _check_boxes(split, parts[split], spec, problems)
     _note_dim_images(parts, problems)
+    _note_gaps(parts, problems)
+    _note_orientations(parts, problems)
     _note_unseen_classes(parts["train"], problems)
 
 
@@ -229,6 +234,37 @@ def _note_dim_images(parts: Parts, problems: Problems) -> None:
                 f"{len(deep)} {split} images of 16 bits use at most {max(deep):.1%} of their range and look almost "
                 "black; scale them to the full range"
             )
+
+
+def _note_gaps(parts: Parts, problems: Problems) -> None:
+    """Pixels of floats that are no numbers."""
+    if found := [(path, look) for path, look in _looks(parts).items() if look.gaps]:
+        path, look = found[0]
+        first = f"the first: {path}, {look.gaps} of {look.stored[0] * look.stored[1]} pixels"
+        problems.note(f"{len(found)} images hold NaN or infinite pixels, read as black and white ({first})")
+
+
+def _note_orientations(parts: Parts, problems: Problems) -> None:
+    """Turned by EXIF without another size: nothing tells whether the boxes are those of the upright image."""
+    if found := [
+        (path, look)
+        for path, look in _looks(parts).items()
+        if look.orientation > 1 and look.size == look.stored
+    ]:
+        path, look = found[0]
+        problems.note(
+            f"{len(found)} images have an EXIF orientation that leaves the size as it is (the first: {path}, "
+            f"orientation {look.orientation}); their boxes are taken as those of the upright image, as viewers show it"
+        )
+
+
+def _looks(parts: Parts) -> dict[Path, Look]:
+    return {
+        path: look
+        for split in SPLITS
+        for part in parts[split]
+        for path, look in zip(part.paths, part.looks, strict=True)
+    }
 
 
 def _note_unseen_classes(train: Sequence[Part], problems: Problems) -> None:

@@ -7,7 +7,8 @@ such classes carry the id of the files as "category_id" beside their label, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,25 @@ def labelled(names: Mapping[Any, str]) -> list[dict[str, Any]]:
         return [{"id": i, "name": names[i]} for i in sorted(names)]
     ordered = sorted(names, key=lambda i: (isinstance(i, str), i))
     return [{"id": n, "name": names[i], "category_id": i} for n, i in enumerate(ordered)]
+
+
+def unlike(a: str, b: str) -> str:
+    """How two names differ that look the same, to be put behind a message; "" where they do not look so."""
+    if a == b or _looks_like(a) != _looks_like(b):
+        return ""
+    forms = [unicodedata.normalize("NFKC", name) for name in (a, b)]
+    what = "case" if forms[0] != forms[1] else "Unicode form"
+    return f"; {a!a} and {b!a} differ in {what} alone"
+
+
+def look_alikes(names: Iterable[str]) -> list[str]:
+    """ "'red' and 'RED' differ in case alone" of names that a reader may take for one."""
+    first: dict[str, str] = {}
+    return [text[2:] for name in names if (text := unlike(first.setdefault(_looks_like(name), name), name))]
+
+
+def _looks_like(name: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 @dataclass
@@ -100,7 +120,8 @@ class Table:
             known = ", ".join(f"{shown(k)} {v}" for k, v in list(self.names.items())[:20])
             problems.add(
                 "class",
-                f"{where}: category {shown(i)} ({name}) is not in the training set, which has {known}",
+                f"{where}: category {shown(i)} ({name}) is not in the training set, which has {known}"
+                + next((text for other in self.names.values() if (text := unlike(name, other))), ""),
             )
         elif boxes:
             problems.note(
@@ -112,7 +133,7 @@ class Table:
         """The contradiction, with both files, ids and names."""
         here = f"category {shown(i)} is {name} in {where}"
         if i in self.names:
-            return f"{here}, but {self.names[i]} in {self.origin[i]}"
+            return f"{here}, but {self.names[i]} in {self.origin[i]}{unlike(name, self.names[i])}"
         other = self.ids[name]
         return f"{here}, but {name} is category {shown(other)} in {self.origin[other]}"
 

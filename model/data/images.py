@@ -59,19 +59,22 @@ def open_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB with EXIF rotation applied; greys of more than 8 bits are scaled, not cut off."""
+    """RGB with EXIF rotation applied; greys of more than 8 bits are scaled, not cut off; NaN is black."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, dtype=np.float32)
-        image = Image.fromarray((values / white(image.mode, values) * 255).clip(0, 255).astype(np.uint8))
+        top = white(image.mode, values)
+        shares = np.nan_to_num(values, nan=0.0).clip(0, top) / top
+        image = Image.fromarray((shares * 255).clip(0, 255).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def white(mode: str, values: np.ndarray) -> float:
-    """The value of white: told by the pixel type where it does, else the least usual one that holds all values."""
+    """The value of white: told by the pixel type where it does, else the least usual one that holds all finite
+    values."""
     if mode.startswith("I;16"):
         return 65535.0
-    top = float(values.max(initial=0.0))
+    top = float(values.max(initial=0.0, where=np.isfinite(values)))
     return next((white for white in (1.0, 255.0, 65535.0) if top <= white), top)
 
 

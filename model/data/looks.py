@@ -22,7 +22,7 @@ from model.data.images import BROKEN, MAX_PIXELS, TURNED, opened, to_rgb, white
 from model.data.sources import cache_dir
 from model.errors import UserError
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 PROGRESS_FROM = 1000  # images
 SIDE = 9  # of the thumbnail whose neighbours are compared
 
@@ -37,6 +37,8 @@ class Look:
     digest: str = ""  # SHA-256 of the upright RGB pixels
     likeness: str = ""  # 128 bits in hex that near copies share, most of them
     brightest: float = 0.0  # value over white, of greys of more than 8 bits
+    gaps: int = 0  # pixels that are no finite number
+    orientation: int = 1  # EXIF's, 1 is upright
 
     @property
     def size(self) -> tuple[int, int]:
@@ -50,11 +52,20 @@ def look(path: Path, decode: bool = True, max_pixels: int = MAX_PIXELS) -> Look:
             stored = file.size
             # Pillow decodes a PNG to find an EXIF block behind its pixels; few have one there.
             lazy = not decode and file.format == "PNG" and "exif" not in file.info
-            turned = not lazy and file.getexif().get(0x0112) in TURNED
+            orientation = 1 if lazy else _orientation(file)
+            turned = orientation in TURNED
             if not decode and _seems_whole(file, path):
-                return Look(stored, turned)
+                return Look(stored, turned, orientation=orientation)
             pixels = to_rgb(file)
-            return Look(stored, turned, "", _digest(pixels), _likeness(pixels), _white_of(file))
+            return Look(
+                stored,
+                turned,
+                "",
+                _digest(pixels),
+                _likeness(pixels),
+                *_range_of(file),
+                orientation=orientation,
+            )
     except UserError as error:
         return Look(problem=str(error))
     except BROKEN as error:
@@ -172,10 +183,17 @@ def _likeness(image: Image.Image) -> str:
     return np.packbits(np.concatenate([across.ravel(), down.ravel()])).tobytes().hex()
 
 
-def _white_of(image: Image.Image) -> float:
-    """0.0 for 8-bit images."""
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, 1 to 8; 1 where there is none or it is no such number."""
+    found = image.getexif().get(0x0112)
+    return next((n for n in range(1, 9) if n == found), 1)
+
+
+def _range_of(image: Image.Image) -> tuple[float, int]:
+    """(the brightest finite value over white, how many pixels are not finite); (0.0, 0) for 8-bit images."""
     if not image.mode.startswith(("I", "F")):
-        return 0.0
+        return 0.0, 0
     values = np.asarray(image, dtype=np.float32)
-    top = float(np.max(values)) if values.size else 0.0
-    return top / white(image.mode, values)
+    finite = values[np.isfinite(values)]
+    top = float(np.max(finite)) if finite.size else 0.0
+    return top / white(image.mode, values), values.size - finite.size

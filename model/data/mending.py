@@ -41,8 +41,8 @@ def mend(document: Document, rules: Rules, problems: Problems) -> Document:
     refuses."""
     if _are_shares(document):
         text = "boxes look like shares of the image, pixels are wanted: all lie within [0, 1]"
-        first = f"{document.box(0)}: {document.boxes_xywh_px[0].tolist()}"
-        problems.add("shares", f"{document.where}: {text}, the first: {first}")
+        shown = f"{document.box(0)}: {document.boxes_xywh_px[0].tolist()}"
+        problems.add("shares", f"{document.where}: {text}, the first: {shown}")
         return document
     found, first = document, {}
     for kind, step in STEPS.items():

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from model.data.images import open_rgb, upright_size
+from model.data.looks import look
 from model.errors import UserError
 
 PIXELS = np.arange(2 * 3, dtype=np.uint8).reshape(2, 3) * 40  # H 2, W 3
@@ -31,6 +32,26 @@ def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
         assert (found == PIXELS[..., None]).all()
     dark = np.full((2, 3), 300, dtype=np.uint16)  # scaled by the type's white, not by its own brightest pixel
     assert np.asarray(open_rgb(save(tmp_path, Image.fromarray(dark)))).max() == 1
+
+
+@pytest.mark.parametrize("gap", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("top", [1.0, 255.0, 65535.0, 1e6])
+def test_floats_that_are_no_numbers_leave_the_others(tmp_path: Path, gap: float, top: float) -> None:
+    values = np.array([[0.0, 0.5], [1.0, 0.25]], dtype=np.float32) * top
+    whole = np.asarray(open_rgb(save(tmp_path, Image.fromarray(values), "x.tif")))
+    values[0, 0] = gap
+    path = save(tmp_path, Image.fromarray(values), "gap.tif")
+    found = np.asarray(open_rgb(path))
+    assert (found[0, 0] == (255 if gap == np.inf else 0)).all()
+    assert (found[..., 0].ravel()[1:] == whole[..., 0].ravel()[1:]).all()
+    assert look(path).gaps == 1
+    assert look(path).brightest == pytest.approx(1.0)
+
+
+def test_an_image_of_no_numbers_is_black(tmp_path: Path) -> None:
+    path = save(tmp_path, Image.fromarray(np.full((2, 3), np.nan, np.float32)), "x.tif")
+    assert not np.asarray(open_rgb(path)).any()
+    assert (look(path).gaps, look(path).brightest) == (6, 0.0)
 
 
 def test_palette_transparency_and_cmyk(tmp_path: Path) -> None:

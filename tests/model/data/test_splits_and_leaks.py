@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 from collections import Counter
@@ -114,120 +113,6 @@ def test_a_test_set_of_training_images_is_no_test_set(own_demo: Path) -> None:
     assert found["problems"] == []
     assert "nothing is scored on them" in said(found)
     assert found["replace"]["dataset.test_data_sources.json_file"] == ""
-
-
-@pytest.mark.parametrize(("split", "other"), [("val", "train"), ("test", "train"), ("test", "val")])
-def test_versions_of_a_photo_in_two_splits_are_counted_and_stay(
-    own_demo: Path, split: str, other: str
-) -> None:
-    def version(of: str, n: int, name: str) -> None:
-        rows = json.loads((own_demo / of / "annotations.json").read_text())["images"]
-        folder = own_demo / of / "images"
-        (folder / rows[n]["file_name"]).rename(folder / name)
-        edit(own_demo, of, lambda d: d["images"][n].update(file_name=name))
-
-    version(other, 0, "cat_jpg.rf.0a1b.png")
-    version(split, 0, "cat_jpg.rf.77ff.png")
-    version(split, 1, "cat_jpg.rf.88ff.png")
-    version(split, 2, "dog_jpg.rf.88ff.png")
-    found = looked_at(own_demo)
-    names = {"train": "training", "val": "validation", "test": "test"}
-    assert f"2 {names[split]} images are versions (.rf.) of 1 {names[other]} photos" in said(found)
-    assert found["problems"] == []
-    assert found["facts"][split]["images"] == len(list((own_demo / split / "images").iterdir()))
-
-
-@pytest.mark.parametrize("split", ["train", "val", "test"])
-@pytest.mark.parametrize("change", ["none", "class", "box", "gone"])
-def test_copies_within_a_split_are_counted_and_contradictions_told(
-    own_demo: Path, split: str, change: str
-) -> None:
-    copy_image(own_demo, f"{split}/0001.png", f"{split}/0002.png")
-
-    def relabel(document: dict[str, Any]) -> None:
-        first, second = (image["id"] for image in document["images"][:2])
-        kept = [a for a in document["annotations"] if a["image_id"] != second]
-        copies = [a | {"id": a["id"] + 1000, "image_id": second} for a in kept if a["image_id"] == first]
-        if change == "class":
-            copies[0]["category_id"] = copies[0]["category_id"] % 3 + 1
-        if change == "box":
-            copies[0]["bbox"] = [1, 2, 30, 31]
-        document["annotations"] = kept + copies[change == "gone" :][::-1]
-
-    edit(own_demo, split, relabel)
-    found = looked_at(own_demo)
-    assert "images are exact copies of another one" in said(found)
-    assert ("1 of them with other boxes or classes" in said(found)) == (change != "none")
-    assert found["problems"] == []
-
-
-@pytest.mark.parametrize("sized", [True, False])
-def test_rows_of_one_file_are_merged(own_demo: Path, sized: bool) -> None:
-    before = looked_at(own_demo)["facts"]["val"]
-
-    def share(document: dict[str, Any]) -> None:
-        row = dict(document["images"][1])
-        if not sized:
-            row |= {"width": 0, "height": 0}
-        document["images"].append(row | {"id": 77})
-        own = [a for a in document["annotations"] if a["image_id"] == row["id"]]
-        own[0]["image_id"] = 77  # one of its boxes in the other row
-        document["annotations"].append(own[-1] | {"id": 999, "image_id": 77})  # and one in both
-
-    edit(own_demo, "val", share)
-    found = looked_at(own_demo, dataset__mended_share=0.5)
-    assert found["problems"] == []
-    assert found["facts"]["val"] == before
-    assert "1 image rows of a file that has another row merged with it" in said(found)
-    assert "1 boxes that are there twice dropped" in said(found)
-    data = load_sources(found["fill"]["dataset.val_data_sources"])
-    assert (len(data), len(data.labels)) == (before["images"], before["boxes"])
-    assert "dataset.strict allows none" in said(looked_at(own_demo, dataset__strict=True))
-
-
-EMPTY = {
-    "images": lambda d: d.update(images=[], annotations=[]),
-    "boxes": lambda d: d.update(annotations=[]),
-    "crowds": lambda d: [a.update(iscrowd=1) for a in d["annotations"]],
-}
-
-
-@pytest.mark.parametrize("what", EMPTY)
-def test_a_test_set_without_boxes_is_left_out(own_demo: Path, what: str) -> None:
-    edit(own_demo, "test", EMPTY[what])
-    found = looked_at(own_demo)
-    assert found["problems"] == []
-    assert "the test set is left out" in said(found)
-    assert found["replace"]["dataset.test_data_sources.json_file"] == ""
-    assert found["facts"]["val"]["images"] == 4
-
-
-@pytest.mark.parametrize(("what", "reason"), [
-    ("images", "it has no images to validate on"), ("boxes", "it has no boxes to validate on"),
-    ("crowds", "no box to score the val images with"),
-])  # fmt: skip
-def test_a_validation_set_without_boxes_is_refused(own_demo: Path, what: str, reason: str) -> None:
-    edit(own_demo, "val", EMPTY[what])
-    assert reason in "\n".join(looked_at(own_demo)["problems"])
-
-
-@pytest.mark.parametrize("split", ["train", "val"])
-@pytest.mark.parametrize("what", EMPTY)
-def test_one_of_several_sources_may_be_empty(own_demo: Path, split: str, what: str) -> None:
-    sources = {
-        s: {"image_dir": str(own_demo / s / "images"), "json_file": str(own_demo / s / "annotations.json")}
-        for s in ("train", "val", "test")
-    }
-    edit(own_demo, "test", EMPTY[what])
-    both = {f"dataset__{s}_data_sources": [sources[s]] for s in ("train", "val")}
-    both[f"dataset__{split}_data_sources"].append(sources["test"])
-    found = looked_at(own_demo, **both)
-    assert found["problems"] == []
-    named = found["fill"][f"dataset.{split}_data_sources"]
-    data = load_sources(named)
-    assert len(data) == found["facts"][split]["images"]
-    with pytest.raises(UserError, match="it has no") if what != "crowds" else contextlib.nullcontext():
-        load_sources(named[1:])
 
 
 def test_near_copies_are_noted_and_stay(own_demo: Path) -> None:
