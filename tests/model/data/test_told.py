@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from model.data.coco import load_sources
+from model.data.module import TrainSampler
 from model.errors import UserError
 from tests.model.data.test_check import edit
 from tests.model.data.test_splits_and_leaks import copy_image, looked_at, said
@@ -132,6 +133,8 @@ def test_one_of_several_sources_may_be_empty(own_demo: Path, split: str, what: s
     named = found["fill"][f"dataset.{split}_data_sources"]
     data = load_sources(named)
     assert len(data) == found["facts"][split]["images"]
+    both_ends = load_sources([*named, named[0]])  # the empty one in the middle
+    assert len(list(TrainSampler(both_ends, "uniform_sampler", 1, 0, 1, lambda: 0))) == len(both_ends)
     with pytest.raises(UserError, match="it has no") if what != "crowds" else contextlib.nullcontext():
         load_sources(named[1:])
 
