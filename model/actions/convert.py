@@ -105,7 +105,7 @@ def read_labels(path: Path) -> list[tuple[str, tuple[float, float, float, float]
     if not path.is_file():
         raise UserError(f"{path}: no such label file; an image without objects needs an empty one")
     try:
-        return read_objects(path)
+        return [(kind, box) for _, kind, box in read_objects(path)]
     except ValueError as error:
         raise UserError("\n".join(f"{path}:{line}" for line in str(error).splitlines())) from None
 

@@ -120,10 +120,11 @@ def _by_list(folders: Pairs, lists: Mapping[str, Sequence[tuple[str, str]]]) -> 
 
 def parse(path: Path, size: tuple[int, int]) -> Parsed:
     """One label file. Raises `ValueError` naming every broken line."""
-    objects = list(read_objects(path))
-    left = sum(kind == UNLABELLED for kind, _ in objects)
+    objects = read_objects(path)
+    left = sum(kind == UNLABELLED for _, kind, _ in objects)
     remarks = {f"{UNLABELLED} regions left out": left} if left else {}
-    return Parsed([(kind, box) for kind, box in objects if kind != UNLABELLED], None, remarks)
+    kept = [(number, (kind, box)) for number, kind, box in objects if kind != UNLABELLED]
+    return Parsed([named for _, named in kept], None, remarks, [f":{number}" for number, _ in kept])
 
 
 def _is_kitti(path: Path) -> bool:
@@ -148,15 +149,15 @@ def find_sequences(root: Path, image_dir: str, label_dir: str) -> list[tuple[Pat
     return found
 
 
-def read_objects(path: Path) -> list[tuple[str, Box]]:
-    """(type, box) of every line. Raises `ValueError` naming every broken line."""
+def read_objects(path: Path) -> list[tuple[int, str, Box]]:
+    """(line, type, box) of every line. Raises `ValueError` naming every broken line."""
     objects, problems = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         fields = line.split()
         if not fields:
             continue
         try:
-            objects.append(_object(fields))
+            objects.append((number, *_object(fields)))
         except ValueError as error:
             problems.append(f"{number}: {error}")
     if problems:

@@ -49,7 +49,7 @@ def parse(path: Path, size: tuple[int, int]) -> Parsed:
     root = _root(path)
     database = (root.findtext("source/database") or "").casefold()
     first = 1 if any(word in database for word in FROM_ONE) else 0
-    objects, problems, difficult = [], [], 0
+    objects, places, problems, difficult = [], [], [], 0
     for number, node in enumerate(root.findall("object"), 1):
         name = (node.findtext("name") or "").strip()
         try:
@@ -57,13 +57,14 @@ def parse(path: Path, size: tuple[int, int]) -> Parsed:
                 raise ValueError("it has no name")
             left, top, right, bottom = _corners(node.find("bndbox"))
             objects.append((name, (left - first, top - first, right, bottom)))
+            places.append(f": object {number}")
             difficult += (node.findtext("difficult") or "").strip() == "1"
         except ValueError as error:
             problems.append(f" object {number} ({name or '?'}): {error}")
     if problems:
         raise ValueError("\n".join(problems))
     remarks = {"objects marked difficult are kept like the others": difficult} if difficult else {}
-    return Parsed(list(objects), _size(root), remarks)
+    return Parsed(list(objects), _size(root), remarks, places)
 
 
 def _corners(box: ET.Element | None) -> tuple[float, float, float, float]:

@@ -34,6 +34,7 @@ NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes
 OVERSHOOT = 0.01  # how far outside 0..1 rounding may take a coordinate
 MOST = 100_000  # classes
 MAX_BYTES = 1 << 20  # of a data.yaml
+TWINS = ("labels", "Labels", "LABELS")  # of images/
 DEEPEST = 3  # folders down to which a configuration is looked for
 
 
@@ -76,17 +77,18 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
 
 def parse(path: Path, size: tuple[int, int], names: Mapping[int, str], keypoints: int = 0) -> Parsed:
     """One label file. Raises `ValueError` naming every broken line."""
-    objects, problems = [], []
+    objects, problems, places = [], [], []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         fields = line.split()
         if fields:
             try:
                 objects.append(_object(fields, size, names, keypoints))
+                places.append(f":{number}")
             except ValueError as error:
                 problems.append(f"{number}: {error}")
     if problems:
         raise ValueError("\n".join(problems))
-    return Parsed(objects)
+    return Parsed(objects, places=places)
 
 
 def _object(
@@ -156,7 +158,8 @@ def _read_yaml(path: Path) -> Config | None:
     if not isinstance(document, dict) or not ("names" in document or "nc" in document):
         return None
     _refuse_nesting(path, document)
-    entries = {split: _entries(document, keys) for split, keys in KEYS.items()}
+    lower = {str(key).lower(): value for key, value in document.items()}
+    entries = {split: _entries(lower | document, keys) for split, keys in KEYS.items()}
     shape = document.get("kpt_shape")
     digits = isinstance(shape, list) and all(n.isdigit() for n in shape)
     keypoints = math.prod(map(int, shape)) if digits and shape else 0
@@ -171,7 +174,7 @@ def _read_yaml(path: Path) -> Config | None:
 def _refuse_nesting(path: Path, document: Mapping[str, Any]) -> None:
     """Raise `UserError` where text, or a list or mapping of text, is expected and something else stands."""
     flat = {"names", "kpt_shape", *(key for keys in KEYS.values() for key in keys)}
-    for key in flat & document.keys():
+    for key in [key for key in document if isinstance(key, str) and key.lower() in flat]:
         value = document[key]
         inner = (
             [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
@@ -207,7 +210,7 @@ def _names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
 def _read_darknet(tree: Tree, below: str) -> Config:
     path = tree.path(below)
     pairs = [line.split("=", 1) for line in lines_of(path) if "=" in line]
-    document = {key.strip(): value.strip() for key, value in pairs}
+    document = {key.strip().lower(): value.strip() for key, value in pairs}  # CVAT writes Validation
     entries = {split: _entries(document, keys) for split, keys in KEYS.items()}
     names = Resolver(tree.root).find(document.get("names", "obj.names"))
     if names is None:
@@ -288,7 +291,7 @@ def _listed(config: Config, path: Path) -> list[Path]:
     homes = [path.parent, *([config.base] if config.base else []), config.path.parent]
     resolver, images, problems = Resolver(config.path.parent), [], []
     for number, name in enumerate(lines_of(path), 1):
-        if name:
+        if name and not name.startswith("#"):
             direct = next((home / name for home in homes if (home / name).is_file()), None)
             image = direct or resolver.find(name)
             if image is None:
@@ -343,9 +346,8 @@ def _label(image: Path) -> Path | None:
     """The label file of an image: in labels/ where the path says images/, else beside it."""
     parts = list(image.parent.parts)
     at = next((n for n in reversed(range(len(parts))) if parts[n].lower() == "images"), None)
-    tries = []
+    folders = [image.parent]
     if at is not None:
-        twin = {"images": "labels", "Images": "Labels", "IMAGES": "LABELS"}.get(parts[at], "labels")
-        tries.append(Path(*parts[:at], twin, *parts[at + 1 :], image.stem + ".txt"))
-    tries.append(image.with_name(image.stem + ".txt"))
+        folders = [Path(*parts[:at], twin, *parts[at + 1 :]) for twin in TWINS] + folders
+    tries = (folder / f"{image.stem}{suffix}" for folder in folders for suffix in (".txt", ".TXT"))
     return next((path for path in tries if path.is_file()), None)

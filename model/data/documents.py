@@ -43,6 +43,11 @@ class AnnotationRow(Struct, gc=False):
     bbox: Any = UNSET
     area: Any = UNSET
     iscrowd: Any = UNSET
+    label_file: Any = UNSET  # and line, of a box that model/data/label_files.py wrote
+
+
+class Place(str):
+    """Where a box stands, instead of its id."""
 
 
 class CategoryRow(Struct, gc=False):
@@ -78,7 +83,7 @@ class Document:
     boxes_xywh_px: np.ndarray  # [T, 4] float64
     areas: np.ndarray  # [T] float64, px^2
     crowd: np.ndarray  # [T] bool
-    annotation_ids: list[Any]  # [T], for messages
+    annotation_ids: list[Any]  # [T], or a Place, for messages
     categories: list[dict[str, Any]]  # [{"id", "name"}], in the order of the file
     mended: dict[str, int]  # what was put right -> how often
 
@@ -86,7 +91,9 @@ class Document:
         return len(self.image_ids)
 
     def box(self, n: int) -> str:
-        """Box n by the ids of the file."""
+        """Box n by the ids of the file, or by its label file."""
+        if isinstance(self.annotation_ids[n], Place):
+            return str(self.annotation_ids[n])
         image = int(self.owner[n])
         ids = f"annotation {shown(self.annotation_ids[n])} of image {shown(self.image_ids[image])}"
         return f"{ids} ({self.file_names[image]})"
@@ -266,7 +273,7 @@ class _Reader:
         owner = self.index("annotations", rows.annotations, "image_id", images)
         category = self.index("annotations", rows.annotations, "category_id", categories)
         self.stop()
-        order, ids = np.argsort(owner, kind="stable"), _column(rows.annotations, "id")
+        order, ids = np.argsort(owner, kind="stable"), list(map(_id, rows.annotations))
         kept_images = [rows.images[n] for n in images.values()]
         kept = [rows.categories[n] for n in categories.values()]
         owner, category = _renumbered(owner, images), _renumbered(category, categories)
@@ -439,6 +446,10 @@ def box_problem(box: Any) -> str | None:
     if not all(abs(value) < 1e300 for value in box):  # NaN compares with nothing
         return f"a box must be finite, but got {shown(box)}"
     return None
+
+
+def _id(row: AnnotationRow) -> Any:
+    return Place(row.label_file) if type(row.label_file) is str else row.id
 
 
 def _column(rows: Sequence[Any], key: str) -> list[Any]:

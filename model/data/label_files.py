@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from model.data.sources import cache_dir, once
 from model.data.tree import SPLITS, Data, counted, split_of
 from model.errors import UserError
 
-FORMAT = 1  # of the files written; another number, another place
+FORMAT = 2  # of the files written; another number, another place
 THREADS = 8
 SHOWN = 5
 
@@ -38,6 +38,7 @@ class Parsed:
     objects: list[tuple[int | str, Box]]
     size: tuple[int, int] | None = None  # (W, H) px
     remarks: Mapping[str, int] = field(default_factory=dict)
+    places: Sequence[str] = ()  # where each object stands in the file, such as ":3"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def _read(found: LabelFiles, image: Path, label: Path | None) -> tuple[Parsed | 
         parsed = found.parse(label, size) if label else Parsed([])
     except (OSError, ValueError) as error:
         return None, "\n".join(f"{label}:{line}" for line in str(error).splitlines())
-    return Parsed(parsed.objects, parsed.size or size, parsed.remarks), ""
+    places = [f"{label}{place}" for place in parsed.places]
+    return Parsed(parsed.objects, parsed.size or size, parsed.remarks, places), ""
 
 
 def _numbered(names: Iterable[int | str]) -> dict[int, str]:
@@ -134,12 +136,13 @@ def _document(
         assert parsed.size
         name = image.relative_to(root).as_posix()
         images.append({"id": number, "file_name": name, "width": parsed.size[0], "height": parsed.size[1]})
-        for key, (left, top, right, bottom) in parsed.objects:
+        for place, (key, (left, top, right, bottom)) in zip(parsed.places, parsed.objects, strict=True):
             w, h = right - left, bottom - top
             category = key if isinstance(key, int) else ids[key]
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": number, "category_id": category,
-                 "bbox": [left, top, w, h], "area": w * h, "iscrowd": 0}
+                 "bbox": [left, top, w, h], "area": w * h, "iscrowd": 0,
+                 "label_file": place}
             )  # fmt: skip
     categories = [{"id": number, "name": name} for number, name in sorted(names.items())]
     return {"images": images, "annotations": annotations, "categories": categories}

@@ -26,7 +26,7 @@ from model.data.tree import Data, split_of
 from model.errors import UserError
 from model.spec import default_spec
 from tests.model.data import drawn as writers
-from tests.model.data.drawn import LAYOUTS, Drawn, draw, put, seen
+from tests.model.data.drawn import LAYOUTS, Drawn, Picture, draw, put, seen
 
 
 @pytest.fixture(scope="module")
@@ -707,6 +707,49 @@ def test_unlabelled_images_beside_train_are_no_class(tmp_path: Path, pictures: t
     data = in_place(str(root))
     assert_same(data, {"train": pictures[1]["train"]})
     assert any("extra: not read" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("format", "where"),
+    [("YOLO", "train_0.txt:2"), ("VOC", "train_0.xml: object 2"), ("KITTI", "train_0.txt:2")],
+)
+def test_mended_boxes_are_told_by_their_label_file(
+    format: str, where: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    folder, drawn = pictures
+    first = drawn["train"][0]
+    wide = Picture(first.stem, (first.boxes[0], ("blue", 70.0, 10.0, 20.0, 9.0)))
+    LAYOUTS[format][0](tmp_path / "data", folder, drawn | {"train": [wide, *drawn["train"][1:]]})
+    spec = default_spec("train")
+    spec["dataset"].update(batch_size=2, mended_share=1.0)
+    found = inspect(spec, str(tmp_path / "data"), work_dir=tmp_path / "work")
+    assert any("1 boxes beyond the border clipped" in n and n.endswith(where) for n in found["warnings"]), (
+        found
+    )
+
+
+@pytest.mark.parametrize("labels", ["labels", "Labels", "LABELS"])
+@pytest.mark.parametrize("suffix", [".txt", ".TXT"])
+def test_yolo_labels_in_any_case(
+    labels: str, suffix: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written("YOLO", tmp_path / "data", pictures)
+    for path in (root / "labels").rglob("*.txt"):
+        path.rename(path.with_suffix(suffix))
+    (root / "labels").rename(root / "renamed")
+    (root / "renamed").rename(root / labels)
+    assert_same(in_place(str(root)), pictures[1])
+
+
+def test_lists_with_remarks_and_subsets_of_cvat(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("YOLO of CVAT", tmp_path / "data", pictures)
+    text = (root / "obj.data").read_text()
+    put(root / "obj.data", text.replace("train =", "Train =").replace("val =", "Validation ="))
+    put(root / "val.txt", f"# my list\n{(root / 'val.txt').read_text()}")
+    assert_same(in_place(str(root)), pictures[1])
+    (root / "obj.data").unlink()
+    put(root / "data.yaml", "Train: train.txt\nValidation: val.txt\nTest: test.txt\nnames: [red car, blue]\n")
+    assert_same(in_place(str(root)), pictures[1])
 
 
 # ---- converted once -----------------------------------------------------------------------------------------------
