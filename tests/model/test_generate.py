@@ -74,9 +74,11 @@ def test_skill_info_names_only_what_exists() -> None:
     assert set(info["spec_shorthand_keys"].values()) | set(info["options"].values()) <= names
     assert {info["epochs_key"], info["batch_key"], info["gpu_spec_key"], *info["cpu_when"]} <= names
     assert all(key in names or "_file" in key for key in info["files"] if "." in key)
-    assert {need for stage in info["stages"].values() for need in stage.get("needs", ())} <= {
-        f"{n}.json_file" for n in names
-    }
+    stages = info["stages"].values()
+    files = {f"{n}.json_file" for n in names}
+    assert {need for stage in stages for need in stage.get("needs", ())} <= files | names
+    assert {leaf for stage in stages for leaf in stage.get("sets", ())} <= names
+    assert {stage.get("action", name) for name, stage in info["stages"].items()} <= set(info["actions"])
     for target in info["entry_points"].values():
         for entry in target if isinstance(target, list) else [target]:
             module, _, _ = entry.partition(":")

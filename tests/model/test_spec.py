@@ -24,8 +24,11 @@ DEPARTURES = {
     "quantize.backend_kwargs": "default",
     "inference.color_map": "default",
     "train.clip_grad_norm": "minimum math_cond",  # 0 means no clipping
-    "export.input_height": "default",  # 640x640
+    "export.input_height": "default",  # null: the size that the validation had
     "export.input_width": "default",
+    "inference.input_height": "default",
+    "inference.input_width": "default",
+    "inference.conf_threshold": "default",  # null: the model file's own
 }
 
 
