@@ -103,7 +103,7 @@ def test_the_folder_copied_elsewhere_finds_objects(finished: tuple[Path, str], t
     for name in ("model.onnx", "infer.py"):
         shutil.copy(run / "best" / name, best)
     page = (run / "best" / "README.md").read_text()
-    assert "| val_mAP of trial" in page
+    assert "| val_mAP (validation) |" in page
     assert "| test_mAP (test) |" in page
     assert (run / "best" / "example.jpg").is_file()
     whole = max(p.stat().st_size for p in (run / "trials").glob("*/model_epoch_*.pth"))
@@ -150,9 +150,9 @@ def test_dashboard_serves_the_run_on_loopback(finished: tuple[Path, str]) -> Non
         assert server.stdout is not None
         address = server.stdout.readline().split()[1]
         assert address.startswith("http://127.0.0.1:")
-        studies = json.loads(
-            urllib.request.urlopen(address.replace("/dashboard/", "/api/studies"), timeout=20).read()
-        )
+        assert address.endswith("/dashboard/studies/1")  # the run's own study
+        host = address.partition("/dashboard/")[0]
+        studies = json.loads(urllib.request.urlopen(f"{host}/api/studies", timeout=20).read())
         assert [s["study_name"] for s in studies["study_summaries"]] == [
             json.loads((finished[0] / "run.json").read_text())["study"]
         ]

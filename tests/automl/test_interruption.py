@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-PATIENCE_S = 90.0
+PATIENCE_S = 140
 TRAINER = """
     import json, pathlib, signal, sys, time, yaml
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
