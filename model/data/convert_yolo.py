@@ -8,8 +8,9 @@ labels/. Category ids are the classes' numbers + 1.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class Config:
     names: dict[int, str]
     entries: dict[str, list[str]]  # split -> folders or lists
     keypoints: int = 0  # values behind the box in a label of a pose
+    within: Path | None = None  # the dataset's folder, where one was given: `../` does not lead out of it
 
 
 def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
@@ -136,7 +138,7 @@ def _config(tree: Tree, file: Path | None) -> Config | None:
                 raise UserError(
                     f"{tree.root}: {first[0]} and {path} both describe a YOLO dataset; give one to --data"
                 )
-        return first[1]
+        return replace(first[1], within=tree.root)
     darknet = [p for p in tree.files(".data") if p.count("/") < DEEPEST]
     return _read_darknet(tree, darknet[0]) if darknet else None
 
@@ -273,6 +275,11 @@ def _found(config: Config, entry: str) -> Path | None:
     if plain.startswith("../"):
         tries.append(home.joinpath(*parts))  # Roboflow's ../train/images lies beside its data.yaml
     tries += [home / plain, *(home.joinpath(*parts[n:]) for n in range(len(parts)))]
+    if config.within is not None and config.base is None and plain.startswith("../"):
+        top = os.path.abspath(
+            config.within
+        )  # a neighbour of the dataset that happens to be called test is not its test
+        tries = [p for p in tries if os.path.abspath(p).startswith(top + os.sep)]
     place = next((place for place in tries if place.exists()), None)
     return place.resolve() if place and ".." in place.parts else place
 

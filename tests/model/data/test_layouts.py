@@ -502,6 +502,17 @@ def test_a_split_that_is_named_and_not_there_is_a_note(
     assert_same(data, {s: listed for s, listed in pictures[1].items() if s != split})
 
 
+def test_a_neighbour_of_the_dataset_is_not_its_test_set(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    """Roboflow's `test: ../test/images`, without a test set, beside another dataset's folder of that name."""
+    text = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnames: [red car, blue]\n"
+    root = written("YOLO of Roboflow", tmp_path / "data", pictures)
+    (root / "data.yaml").write_text(text)
+    shutil.move(root / "test", tmp_path / "test")
+    data = in_place(str(root))
+    assert any("test names" in note and "which is not there" in note for note in data.notes)
+    assert_same(data, {s: listed for s, listed in pictures[1].items() if s != "test"})
+
+
 BITS = st.recursive(
     st.sampled_from(
         ["", "~", "images/train", "\\\\", "0", "-1", "1e99", "/", "..", "a\0b", "é", "labels", "x.txt"]
