@@ -92,13 +92,13 @@ def _share(total: int, boxes: int) -> float:
 
 
 def _empty(document: Document) -> tuple[Document, np.ndarray]:
-    empty = (document.boxes_xywh_px[:, 2:] < TINY_PX).any(axis=1)
+    empty = np.asarray((document.boxes_xywh_px[:, 2:] < TINY_PX).any(axis=1))
     return document.with_boxes(~empty), np.flatnonzero(empty)
 
 
 def _outside(document: Document) -> tuple[Document, np.ndarray]:
     cut = _cut(document)
-    gone = (cut[:, 2:] <= 0).any(axis=1)
+    gone = np.asarray((cut[:, 2:] <= 0).any(axis=1))
     return document.with_boxes(~gone), np.flatnonzero(gone)
 
 
