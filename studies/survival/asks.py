@@ -96,6 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", help="database; default: SQLite in a new folder")
     parser.add_argument("--out", type=Path, default=HERE / "asks.json")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     args = parser.parse_args()
     model = bundle.resolve("deformable_detr")
     request = RunRequest(model="deformable_detr", preset="demo")
@@ -103,7 +104,7 @@ def main() -> None:
     space = compile_for(model, base, request, {}, {}, True)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for size in SIZES:
+        for size in args.sizes:
             study = Study(open_storage(args.url, Path(folder)), "asks", space, "tpe", 0)
             fill(study, space, size)
             began = time.perf_counter()
