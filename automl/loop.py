@@ -88,6 +88,7 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
         progress.end()
         if driver is not None:
             driver.study.set_elapsed_s(driver.elapsed_s(), now=True)
+            driver.study.close()
     if study.best() is None:
         raise AutoMLError("no trial got through an epoch:\n" + "\n".join(driver.failures))
     return handoff.hand_over(plan, study, folder, progress)

@@ -250,6 +250,13 @@ class Study:
             self._elapsed_s = round(seconds, 3)
             self._write(self.storage.set_study_user_attr, self._id, "elapsed_s", self._elapsed_s)
 
+    def close(self) -> None:
+        """Let go of the database's connections (opened again when needed): the last one writes SQLite's log into its
+        file, which then is whole by itself."""
+        if hasattr(self.storage, "engine"):
+            self.storage.remove_session()
+            self.storage.engine.dispose()
+
     # ---- writing ------------------------------------------------------------------------------------------------
 
     def _set(self, trial: FrozenTrial, name: str, value: Any) -> None:
