@@ -53,8 +53,9 @@ class MetricsTail:
         return records
 
     def rest(self) -> list[dict[str, Any]]:
-        """Once the trial has ended well: a last line that lacks only its end, which is then written."""
-        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
+        """Once the trial has ended well: a last line that lacks only its end, which is then written; one that lacks more
+        is left."""
+        with contextlib.suppress(FileNotFoundError, BrokenRecord), open(self.path, "rb") as file:
             file.seek(self._offset)
             left = file.read()
             if left.strip() and b"\n" not in left:

@@ -136,3 +136,7 @@ def test_after_a_good_end_a_last_line_may_lack_its_newline(tmp_path: Path) -> No
     assert tail.rest() == [{"epoch": 1}]
     assert tail.rest() == []
     assert [r.epoch for r in records.read(path)[0]] == [0, 1]
+    with path.open("a") as file:
+        file.write('{"epoch": ')
+    assert tail.rest() == []
+    assert records.read(path)[1] is None
