@@ -53,8 +53,8 @@ class MetricsTail:
         return records
 
     def rest(self) -> list[dict[str, Any]]:
-        """Once the trial has ended well: a last line that lacks only its end, which is then written; one that lacks more
-        is left."""
+        """Once the trial has ended well: a last line that lacks only its end, which is then written; one that lacks
+        more is left."""
         with contextlib.suppress(FileNotFoundError, BrokenRecord), open(self.path, "rb") as file:
             file.seek(self._offset)
             left = file.read()
