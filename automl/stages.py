@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from automl import spec
 from automl.bundle import ModelBundle, Stage
 from automl.executors.base import Exit, TrialJob
 from automl.launcher import TrialProcess, start_fork_server
+from automl.machine import cores
 from automl.tail import last_line, size_of
 
 NOT_RUNNABLE = 3  # exit code of an action whose machine lacks something
@@ -86,11 +86,10 @@ def run_package(bundle: ModelBundle, best: Path) -> StageResult | None:
 
 
 def _run(bundle: ModelBundle, folder: Path, gpus: Sequence[int | str], argument: str, **what: Any) -> Exit:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with start_fork_server(()) as server:
         server.wait_ready()
         job = TrialJob(
-            number=0, trial_dir=str(folder), spec_path=argument, num_gpus=len(gpus), cpus=cores,
+            number=0, trial_dir=str(folder), spec_path=argument, num_gpus=len(gpus), cpus=cores(),
             env=bundle.trial_env(str(folder)), **what,
         )  # fmt: skip
         trial = TrialProcess(job, server, gpus)
