@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,11 @@ def connected(address: str | None, folder: str, gpus: Sequence[int | str] | None
     """Be connected to the cluster at `address`, or to one of this machine alone, with `gpus`, that ends with it and
     keeps its files in `folder`. Raises `UserError` when no cluster is there."""
     with environment(_environment_of(address, gpus)):
-        import ray  # reads the environment
+        import ray
+        from ray._private import ray_constants
 
+        # Read from the environment when Ray is imported, which may be long ago.
+        ray_constants.ENABLE_RAY_CLUSTER = address is not None and sys.platform == "linux"
         if ray.is_initialized():
             yield
             return

@@ -5,6 +5,7 @@ Each executor runs all SCENARIOS once, two at a time; the tests look at what the
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -190,6 +191,8 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """All scenarios, run by one executor, two at a time."""
     root = tmp_path_factory.mktemp(request.param)
     with pytest.MonkeyPatch.context() as patch:
+        if request.param == "ray":
+            importlib.import_module("ray")  # as a program that uses Ray itself did, without our environment
         patch.setenv("HOME", str(root))
         before = dict(os.environ)
         driver = Told(
