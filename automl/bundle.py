@@ -285,6 +285,12 @@ class ModelBundle:
         key = self.skill.get("batch_key")
         return {str(key): float(count)} if key and isinstance(count, (int, float)) and count > 0 else {}
 
+    @property
+    def recommended(self) -> dict[str, Any]:
+        """`recommended: {leaf: reason}`, or `{leaf: {why: reason, valid_min: ...}}`: what that `--space` searches.
+        Fall-back: nothing, and then it is refused."""
+        return dict(self.skill.get("recommended") or {})
+
     def wants_cpu(self, spec: Mapping[str, Any]) -> bool:
         """`cpu_when: {leaf: [values]}`: the spec asks for a training without GPUs."""
         return any(

@@ -48,7 +48,7 @@ class StudyGone(AutoMLError):
     pass
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` for the nearest known word, or an empty string."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+def did_you_mean(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """`"; did you mean 'x'?"` for the nearest known word, or an empty string when none is as like as that (0 to 1)."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=likeness)
     return f"; did you mean '{near[0]}'?" if near else ""

@@ -15,6 +15,7 @@ from automl import earlier, policy, samplers, schedulers, spec
 from automl import metric as metrics
 from automl.bundle import ModelBundle, Stage
 from automl.errors import PolicyError, SpaceError, UserError
+from automl.foresight import foresee
 from automl.machine import Machine, find_machine
 from automl.metric import Metric
 from automl.request import RunRequest
@@ -133,7 +134,7 @@ def compile_for(
         return SearchSpace(())
     return compile_space(
         model.schema("train"), base, tune=request.tune, fix=request.fix, search=engine_keys.get("search"),
-        limits=model.limits(facts),
+        limits=model.limits(facts), group=request.space, recommended=model.recommended,
     )  # fmt: skip
 
 
@@ -162,34 +163,6 @@ def _must_search(space: SearchSpace, model: ModelBundle) -> None:
         )
 
 
-def foresee(model: ModelBundle, request: RunRequest, full: Mapping[str, Any], searching: bool) -> list[str]:
-    """What a person should know of the model before it is searched, not after."""
-    found = []
-    if searching and not model.skill.get("metrics") and request.metric is None:
-        found.append(
-            f"{model.name} declares no metrics: {bundles.NO_METRIC.name} is minimised; another: --metric NAME:maximize"
-        )
-    if searching and model.epochs(full) is None:
-        found.append(
-            f"{model.name} says nowhere how many epochs a training has (epochs_key): no trial is stopped early"
-        )
-    if not model.can_resume:
-        found.append(
-            f"{model.name} has no leaf with the role resume_model: a trial that is cut off starts anew"
-        )
-    if not model.checkpoint_glob and not model.can_resume:
-        found.append(
-            "the winner's checkpoint is handed over if its records name one; else its specs and provenance alone, "
-            "and later actions that need one are not run"
-        )
-    program = "" if model.entry("train") else model.command_words("train", "spec.yaml")[0]
-    if program and not bundles.find_program(program):
-        found.append(
-            f"the command of train, '{program}', is not on this machine's PATH: trials here will fail"
-        )
-    return found
-
-
 def _absolute(request: RunRequest, model: ModelBundle) -> RunRequest:
     """The same wherever it is resumed from, and without secrets."""
     paths: dict[str, Any] = {"model": model.reference, "sets": hidden_sets(request.sets, model)}
@@ -197,6 +170,8 @@ def _absolute(request: RunRequest, model: ModelBundle) -> RunRequest:
         given = getattr(request, name)
         if given and Path(given).exists():
             paths[name] = str(Path(given).resolve())
+    if request.results_dir:
+        paths["results_dir"] = os.path.abspath(request.results_dir)
     return replace(request, **paths)
 
 

@@ -96,6 +96,10 @@ class RunRequest:
         (), "--tune", SEARCH, "NAME, NAME=low:high[:log] or NAME=a,b,c; repeatable.", kind=list
     )
     fix: tuple[str, ...] = option((), "--fix", SEARCH, "NAME=VALUE: do not search it; repeatable.", kind=list)
+    space: str = option(
+        "tao", "--space", SEARCH, "What is searched unless named: tao (what the schema flags), recommended, all.",
+        choices=("tao", "recommended", "all"),
+    )  # fmt: skip
     trials: int | None = option(
         None, "--trials", BUDGET, f"Trials to start ({DEFAULT_TRIALS} when no budget is given).", kind=int, low=1
     )  # fmt: skip

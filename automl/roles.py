@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-import yaml
-
+from automl.documents import load_yaml
 from automl.errors import UserError, did_you_mean
 
 Maker = Callable[..., Any]
@@ -54,7 +53,7 @@ def _parse(option: str, text: str, own: Mapping[str, Maker], group: str) -> tupl
 
 def _value(where: str, text: str, default: Any) -> Any:
     """The text as what the default is: true or false, a whole number from 0, a number; else as YAML has it."""
-    value = yaml.safe_load(text)
+    value = load_yaml(text, where)
     kind: Any = type(default) if isinstance(default, (bool, int, float)) else object
     right = type(value) is kind or kind is object or (kind is float and type(value) is int)
     if not right or (kind is int and value < 0):

@@ -23,6 +23,12 @@ INNER: dict[str, tuple[type, str]] = {
     "spec_params": (dict, "a mapping"), "stages": (dict, "a mapping"), "cpu_when": (list, "a list"),
     "copies": (str, "text"), "files": (str, "text"), "options": (str, "text"), "spec_shorthand_keys": (str, "text"),
 }  # fmt: skip
+KEYS = {*" ".join(names for _, names in KINDS.values()).split(), *"""
+    actions automl_enabled data_format automl_default_parameters automl_disabled_parameters gpu_ids_key nodes_key
+    recommended secrets""".split()}  # fmt: skip
+PURPOSES = """preload train inspect_data picture check_spec demo_data estimate describe_start fetch fetch_named package
+    package_weights""".split()  # fmt: skip
+ROLES = ("output_dir", "resume_model", "parent_model")
 
 
 def load(root: Path) -> dict[str, Any]:

@@ -32,29 +32,36 @@ SPEC = typer.Option(
 )
 TUNE = typer.Option(None, "--tune", help="NAME, NAME=low:high[:log] or NAME=a,b,c; repeatable.")
 FIX = typer.Option(None, "--fix", help="NAME=VALUE: do not search it; repeatable.")
+SPACE = typer.Option(
+    "tao", "--space", help="tao (what the schema flags), recommended (by the model), or all."
+)
 
 
 def read_space(
-    schema: str | None, model: str | None, spec: str | None, tune: list[str] | None, fix: list[str] | None
-) -> SearchSpace:
+    schema: str | None, model: str | None, spec: str | None, tune: list[str] | None, fix: list[str] | None,
+    group: str = "tao",
+) -> SearchSpace:  # fmt: skip
     """The space that the options describe. Raises `UserError` naming the file."""
     from automl import spec as specs
     from automl.space import compile_space, load_schema
 
     if bool(schema) == bool(model):
         raise UserError("give --schema FILE or --model NAME, one of the two")
+    recommended: Mapping[str, Any] = {}
     if schema:
         document, source = load_schema(schema), schema
     else:
         from automl import bundle
 
-        document, source = bundle.resolve(str(model)).schema("train"), f"model {model}"
+        found = bundle.resolve(str(model))
+        document, source, recommended = found.schema("train"), f"model {model}", found.recommended
     base = specs.load(Path(spec)) if spec else {}
     engine_keys = {key: base.pop(key) for key in specs.ENGINE_KEYS if key in base}
     try:
         return compile_space(
-            document, base or None, tune=tune or (), fix=fix or (), search=engine_keys.get("search")
-        )
+            document, base or None, tune=tune or (), fix=fix or (), search=engine_keys.get("search"),
+            group=group, recommended=recommended,
+        )  # fmt: skip
     except UserError as error:
         raise type(error)(f"{source}: {error}") from None
 
@@ -108,19 +115,20 @@ def show(
     spec: str = SPEC,
     tune: list[str] = TUNE,
     fix: list[str] = FIX,
+    space: str = SPACE,
     as_json: bool = typer.Option(False, "--json", help="As one JSON object."),
 ) -> None:
     """Show what is searched, where, on which scale and why; what is left out, and why."""
-    space = read_space(schema, model, spec, tune, fix)
+    found = read_space(schema, model, spec, tune, fix, space)
     if as_json:
         from automl.space import to_record
 
-        print(json.dumps(to_record(space), indent=1, default=str))
+        print(json.dumps(to_record(found), indent=1, default=str))
         return
     from rich.console import Console
 
     console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200)
-    print_space(console, space)
+    print_space(console, found)
 
 
 @app.command(epilog="Example: automl space sample --schema train.schema.json -n 100 --seed 7")
@@ -130,12 +138,13 @@ def sample(
     spec: str = SPEC,
     tune: list[str] = TUNE,
     fix: list[str] = FIX,
+    space: str = SPACE,
     count: int = typer.Option(1, "-n", "--count", min=0, help="How many configurations."),
     seed: int = typer.Option(0, "--seed", min=0, help="The same seed draws the same."),
     prior: bool = typer.Option(False, "--prior", help="Draw around the default instead of uniformly."),
 ) -> None:
     """Draw configurations: one JSON object of {dotted name: value} per line."""
-    for params in read_space(schema, model, spec, tune, fix).sample(count, seed, prior):
+    for params in read_space(schema, model, spec, tune, fix, space).sample(count, seed, prior):
         print(json.dumps(params))
 
 
@@ -147,10 +156,11 @@ def check(
     spec: str = SPEC,
     tune: list[str] = TUNE,
     fix: list[str] = FIX,
+    space: str = SPACE,
 ) -> None:
     """Check a configuration; every violation is printed, and then the exit code is 2."""
-    space = read_space(schema, model, spec, tune, fix)
-    problems = space.validate(_read_config(config))
+    found = read_space(schema, model, spec, tune, fix, space)
+    problems = found.validate(_read_config(config))
     for problem in problems:
         print(f"{config}: {problem}", file=sys.stderr)
     if problems:

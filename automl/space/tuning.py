@@ -17,9 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
-from automl.errors import SpaceError, did_you_mean
+from automl.documents import load_yaml
+from automl.errors import SpaceError, SpecError, did_you_mean
 from automl.space.domain import is_number
 from automl.space.leaf import Leaf, checked_weights, coerced
 from automl.space.schema import Schema
@@ -141,8 +140,8 @@ def _is_numeric(text: str) -> bool:
 
 def _yaml(text: str, written: str, source: str, must: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return load_yaml(text, source)
+    except SpecError:
         raise SpaceError(f"{source}: the {must}, but got '{written}'") from None
 
 

@@ -375,3 +375,33 @@ def test_a_number_is_read_alike_wherever_it_stands(tmp_path: Path, text: str) ->
         load("train", own, detector.parse_overrides([f"train.optim.lr={text}"]))["train"]["optim"]["lr"],
     ]
     assert read == [0.0001] * 6
+
+
+def foreseen(model: Path, root: Path) -> str:
+    return "\n".join(prepare(RunRequest(model=str(model)), root / "run").warnings)
+
+
+@pytest.mark.parametrize(
+    ("skill", "told"),
+    [
+        ({"metrcis": {"score": "maximize"}}, "'metrcis' is not read; did you mean 'metrics'?"),
+        ({"checkpoint_globs": "net_*"}, "'checkpoint_globs' is not read; did you mean 'checkpoint_glob'?"),
+        ({"entry_points": {"inspect_dta": "hooks:inspect"}}, "entry_points: 'inspect_dta' is not read; did you mean"),
+        ({"spec_params": {"train": {"fit.go_on": "resume_modle"}}}, "role 'resume_modle' is not read; did you mean"),
+        ({"epochs_key": "fit.round"}, "epochs_key fit.round is no leaf of the spec; did you mean 'fit.rounds'?"),
+        ({"actions": {"train": {"command": "sh {model_dir}/tran.sh {config_path}"}}}, "tran.sh, which is not there"),
+        ({"actions": {"train": {"command": "sh {model_dir}/train.sh {confg_path}"}}}, "did you mean 'config_path'?"),
+        ({"actions": {"train": {"command": "no-such-program {config_path}"}}}, "is not on this machine's PATH"),
+    ],
+)  # fmt: skip
+def test_slips_in_a_model_folder_are_told_before_the_search(
+    tmp_path: Path, skill: dict[str, Any], told: str
+) -> None:
+    model = shell_trainer(tmp_path / "model", stages=None, **skill)
+    assert told in foreseen(model, tmp_path)
+
+
+def test_what_only_the_dialect_knows_is_no_slip(tmp_path: Path) -> None:
+    known = {"api_params": {}, "upload": [], "license": "x", "container_type": "pytorch"}
+    model = shell_trainer(tmp_path / "model", **known)
+    assert foreseen(model, tmp_path) == ""

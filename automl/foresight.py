@@ -1,0 +1,83 @@
+"""What a person should know of a model folder before it is searched, not after."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from automl import bundle as bundles
+from automl import skill, spec
+from automl.bundle import ModelBundle
+from automl.errors import did_you_mean
+from automl.request import RunRequest
+
+PLACEHOLDERS = ("config_path", "model_dir", "output_dir")
+
+
+def foresee(model: ModelBundle, request: RunRequest, full: Mapping[str, Any], searching: bool) -> list[str]:
+    """One line for each."""
+    found = [*_unread(model), *_of_command(model)]
+    if searching and not model.skill.get("metrics") and request.metric is None:
+        found.append(
+            f"{model.name} declares no metrics: {bundles.NO_METRIC.name} is minimised; another: --metric NAME:maximize"
+        )
+    if model.epochs_key and spec.get(full, model.epochs_key, spec.MISSING) is spec.MISSING:
+        names = [name for name, _ in spec.leaves(full)]
+        found.append(
+            f"{_where(model)}: epochs_key {model.epochs_key} is no leaf of the spec"
+            f"{did_you_mean(model.epochs_key, names)}; no trial is stopped early"
+        )
+    elif searching and model.epochs(full) is None:
+        found.append(
+            f"{model.name} says nowhere how many epochs a training has (epochs_key): no trial is stopped early"
+        )
+    if not model.can_resume:
+        found.append(
+            f"{model.name} has no leaf with the role resume_model: a trial that is cut off starts anew"
+        )
+    if not model.checkpoint_glob and not model.can_resume:
+        found.append(
+            "the winner's checkpoint is handed over if its records name one; else its specs and provenance alone, "
+            "and later actions that need one are not run"
+        )
+    return found
+
+
+def _where(model: ModelBundle) -> str:
+    return str(model.root / "references" / "skill_info.yaml")
+
+
+def _unread(model: ModelBundle) -> Iterator[str]:
+    """Words of skill_info.yaml that look like one that is read. Others may be there: the dialect has more of them."""
+    roles = {
+        role
+        for of_action in model.skill.get("spec_params", {}).values()
+        for role in (of_action or {}).values()
+    }
+    for kind, words, known in (
+        ("", model.skill, skill.KEYS),
+        ("entry_points: ", model.skill.get("entry_points", {}), skill.PURPOSES),
+        ("spec_params: role ", roles, {*skill.ROLES, *model.named_files}),
+    ):
+        for word in words:
+            if word not in known and (hint := did_you_mean(str(word), known, 0.8)):
+                yield f"{_where(model)}: {kind}'{word}' is not read{hint}"
+
+
+def _of_command(model: ModelBundle) -> Iterator[str]:
+    """What of the training's command line this machine cannot follow."""
+    if model.entry("train"):
+        return
+    program, *words = model.command_words("train", "spec.yaml")
+    if not bundles.find_program(program):
+        yield f"the command of train, '{program}', is not on this machine's PATH: trials here will fail"
+    for word in words:
+        if word.startswith(str(model.root)) and not Path(word).exists():
+            yield f"the command of train names {word}, which is not there: trials here will fail"
+        for name in re.findall(r"(?<!\$)\{(\w+)\}", word):
+            yield (
+                f"{_where(model)}: the command of train has {{{name}}}, but filled in are "
+                f"{', '.join(f'{{{n}}}' for n in PLACEHOLDERS)}{did_you_mean(name, PLACEHOLDERS)}"
+            )
