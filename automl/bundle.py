@@ -287,15 +287,13 @@ class ModelBundle:
 
     @property
     def recommended(self) -> dict[str, Any]:
-        """`recommended: {leaf: reason}`, or `{leaf: {why: reason, valid_min: ...}}`: what that `--space` searches.
-        Fall-back: nothing, and then it is refused."""
+        """`recommended: {leaf: reason or entry of search:}`: what that `--space` searches. Fall-back: it is refused."""
         return dict(self.skill.get("recommended") or {})
 
     def wants_cpu(self, spec: Mapping[str, Any]) -> bool:
         """`cpu_when: {leaf: [values]}`: the spec asks for a training without GPUs."""
-        return any(
-            specs.get(spec, key) in values for key, values in (self.skill.get("cpu_when") or {}).items()
-        )
+        when = self.skill.get("cpu_when") or {}
+        return any(specs.get(spec, key) in values for key, values in when.items())
 
     def gpus(self, spec: Mapping[str, Any]) -> int:
         """GPUs of one training, by `gpu_spec_key`. Fall-back: 1."""
