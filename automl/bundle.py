@@ -374,11 +374,6 @@ def find_program(name: str) -> str | None:
     return str(beside) if beside.is_file() else shutil.which(name)
 
 
-def installed() -> list[str]:
-    """Names of the installed models."""
-    return sorted(point.name for point in entry_points(group=GROUP))
-
-
 def resolve(model: str | None) -> ModelBundle:
     """Find a model by installed name or by folder; None: the only one installed. Raises `UserError` with the known
     names."""
