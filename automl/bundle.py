@@ -42,6 +42,7 @@ class Stage:
     default_too: bool = False
     action: str = ""
     after: str = ""
+    report: str = ""  # a file beside its metrics.json that the report shows
     sets: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -241,8 +242,8 @@ class ModelBundle:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """`stages: {NAME: {needs, shows, default_too, action, after, sets}}`: what runs on the winner when nothing else
-        is asked for, in this order. Fall-back: nothing."""
+        """`stages: {NAME: {needs, shows, default_too, action, after, report, sets}}`: what runs on the winner when
+        nothing else is asked for, in this order. Fall-back: nothing."""
         found = self.skill.get("stages") or {}
         return tuple(
             Stage(
@@ -252,6 +253,7 @@ class ModelBundle:
                 bool(given.get("default_too")),
                 str(given.get("action") or ""),
                 str(given.get("after") or ""),
+                str(given.get("report") or ""),
                 tuple((str(leaf), str(value)) for leaf, value in (given.get("sets") or {}).items()),
             )
             for name, given in ((str(n), g or {}) for n, g in found.items())

@@ -37,8 +37,9 @@ class SearchDriver:
         run: RunDir,
         progress: Progress,
         clock: Callable[[], float] = time.monotonic,
+        after: Callable[[], Any] = lambda: None,  # called when a trial has got on or ended
     ) -> None:
-        self.plan, self.study, self.progress, self.clock = plan, study, progress, clock
+        self.plan, self.study, self.progress, self.clock, self.after = plan, study, progress, clock, after
         self.trials = Trials(plan, run)
         self.scheduler = schedulers.make(plan.request.scheduler if plan.searching else "none")
         self.pending: deque[TrialJob] = deque()
@@ -80,6 +81,7 @@ class SearchDriver:
     def on_record(self, number: int, record: dict[str, Any]) -> Decision:
         verdict = self._taken(number, record)
         self.study.set_elapsed_s(self.elapsed_s())
+        self.after()
         if verdict is None:
             return Decision.CONTINUE
         self.verdicts[number] = verdict
@@ -107,6 +109,7 @@ class SearchDriver:
         else:
             state, reason = "FAIL", exit.reason
         self._end(number, state, reason)
+        self.after()
 
     # ---- the steps ------------------------------------------------------------------------------------------
 

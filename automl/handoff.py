@@ -41,6 +41,7 @@ class Outcome:
     checkpoint: str | None = None  # the copy in best/; None: the trainer wrote none
     next: str = ""  # the command a person would run now
     warning: str | None = None  # why it is not the best trial at its best epoch
+    report: Path | None = None  # the page about the run
 
 
 def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
@@ -59,6 +60,8 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
     _write_provenance(plan, winner, checkpoint, run, figures)
     default = default_result(study)
     results = _run_stages(plan, _stages(plan, trials, winner, default), run.best, progress)
+    for result in results:
+        result.report = os.path.relpath(result.report, run.root) if result.report else ""
     following = plan.bundle.next_command(run.best) if checkpoint else f"ls {shlex.quote(str(run.best))}"
     outcome = Outcome(
         run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,

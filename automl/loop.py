@@ -29,6 +29,7 @@ from automl.executors.base import Executor
 from automl.faults import told_of
 from automl.interruption import interruptible
 from automl.plan import Plan, fetch, prepare
+from automl.report.keeper import Keeper
 from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.storage import RunLock, open_storage, read_storage
@@ -74,7 +75,9 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
     driver: SearchDriver | None = None
     try:
         study = open_study(plan, folder, progress)
-        driver = SearchDriver(plan, study, folder, progress)
+        keeper = Keeper(plan, folder.root, study, progress.note)
+        keeper.describe_data()
+        driver = SearchDriver(plan, study, folder, progress, after=keeper.refresh)
         progress.begin(plan, study)
         if count := rebuilt.rebuild(plan, study, driver.trials):
             progress.note(
@@ -89,9 +92,12 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
         if driver is not None:
             driver.study.set_elapsed_s(driver.elapsed_s(), now=True)
             driver.study.close()
+            keeper.finish()
     if study.best() is None:
         raise AutoMLError("no trial got through an epoch:\n" + "\n".join(driver.failures))
-    return handoff.hand_over(plan, study, folder, progress)
+    outcome = handoff.hand_over(plan, study, folder, progress)
+    outcome.report = keeper.finish()
+    return outcome
 
 
 def open_study(plan: Plan, folder: RunDir, progress: Progress) -> Study:

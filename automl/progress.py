@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from automl import spec
 from automl.metric import Metric
 
 if TYPE_CHECKING:
@@ -46,18 +47,20 @@ class Progress:
         self.rows: dict[int, Row] = {}
         self.live: Live | None = None
         self.metric = Metric("metric")
+        self.base: Mapping[str, Any] = {}  # the default configuration's spec
         self.told: dict[int, int] = {}  # trial -> its last epoch that an earlier driver has told
         self.started_at = time.monotonic()
         self.epochs_seen = 0
 
     def begin(self, plan: Plan, study: Study) -> None:
-        self.metric, self.request = plan.metric, plan.request
+        self.metric, self.request, self.base = plan.metric, plan.request, plan.spec
         self.started_at = time.monotonic()
         for trial in study.trials():
             curve = trial.intermediate_values
             last = max(curve, default=-1)
             best = self.metric.best(curve.values())
             row = Row(trial.number, None, last + 1, curve.get(last), best)
+            row.params = self._told(trial.user_attrs.get("params", {}))
             if trial.state.is_finished():
                 row.state, row.reason = trial.state.name, str(trial.user_attrs.get("reason", ""))
             self.told[trial.number] = last
@@ -74,12 +77,17 @@ class Progress:
     def started(
         self, number: int, params: Mapping[str, Any], num_epochs: int | None, from_epoch: int = 0
     ) -> None:
-        text = ", ".join(f"{name.rsplit('.', 1)[-1]} {short(value)}" for name, value in params.items())
+        text = self._told(params)
         row = self.rows.setdefault(number, Row(number, num_epochs))
         row.num_epochs, row.params, row.state, row.reason = num_epochs, text, "RUNNING", ""
         what = f"goes on from epoch {from_epoch + 1}" if from_epoch else "starts"
         shown = f"default configuration ({text})" if number == 0 and text else text or "the spec as it is"
         self._say(f"trial {number} {what}: {shown}")
+
+    def _told(self, params: Mapping[str, Any]) -> str:
+        """What differs from the default configuration first."""
+        rows = sorted(params.items(), key=lambda row: spec.get(self.base, row[0]) == row[1])
+        return ", ".join(f"{name.rsplit('.', 1)[-1]} {short(value)}" for name, value in rows)
 
     def epoch(self, number: int, epoch: int, value: float) -> None:
         row = self.rows.setdefault(number, Row(number, None))
@@ -131,7 +139,7 @@ class Progress:
                 _of(row.epoch, row.num_epochs),
                 _figure(row.value),
                 _figure(row.best),
-                Text(row.reason or "  ".join(filter(None, (row.beat, row.params)))),
+                Text(_last_column(row)),
             )
         return Group(table, Text(self._footer(top), style="dim"))
 
@@ -185,6 +193,12 @@ def clock(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def _last_column(row: Row) -> str:
+    """Where a trial stands or why it failed, then its parameters; its state says whether it has ended."""
+    told = row.reason if row.state == "FAIL" else row.beat
+    return "  ".join(filter(None, (told, row.params or row.reason)))
 
 
 def _of(epoch: int, num_epochs: int | None) -> str:

@@ -246,7 +246,7 @@ def test_resume_announces_its_own_epochs_alone() -> None:
         state=SimpleNamespace(name="RUNNING", is_finished=lambda: False),
         user_attrs={},
     )
-    plan: Any = SimpleNamespace(metric=Metric("loss", maximize=False), request=RunRequest())
+    plan: Any = SimpleNamespace(metric=Metric("loss", maximize=False), request=RunRequest(), spec={})
     progress.begin(plan, SimpleNamespace(trials=lambda: [trial]))  # type: ignore[arg-type]
     for epoch, value in enumerate([0.5, 0.4, 0.3]):
         progress.epoch(0, epoch, value)
