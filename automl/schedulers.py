@@ -7,7 +7,7 @@ is a class here, or in any package under the entry point group `automl.scheduler
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -72,8 +72,8 @@ class Scheduler:
         """The paused trial that goes on now; None for a new configuration instead."""
         return None
 
-    def winner(self, view: View) -> int | None:
-        """The COMPLETE trial that is handed over, at the end of a search; None: the one with the best value."""
+    def winner(self, view: View, among: Collection[int]) -> int | None:
+        """Which of these COMPLETE trials is handed over, at the end of a search; None: the one with the best value."""
         return None
 
 

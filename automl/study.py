@@ -5,7 +5,7 @@ What is in the storage is read once, when the study is opened; from then on its 
 every write, so that no decision waits for a database, however many trials there are.
 
 User attributes of a trial: `params` (the real values by dotted name), `reason` (why it ended), `best_epoch`,
-`retries`, `paused` (the epoch after which it waits; -1 when it goes on). Of the study: `elapsed_s` (wall time over all
+`retries`, `paused` (the epoch after which it waits; -1 when it goes on), `waited` (the last such epoch). Of the study: `elapsed_s` (wall time over all
 drivers), `winner` (the trial that the scheduler names at the end, and the epochs reported by then).
 """
 
@@ -110,6 +110,10 @@ class Study:
     def paused(self) -> dict[int, int]:
         """Number -> the epoch after which the trial waits."""
         return dict(self._paused)
+
+    def epochs_of(self, number: int) -> int:
+        """How many epochs a trial has been trained, by the last it has reported."""
+        return self._furthest.get(number, (-1, 0.0))[0] + 1
 
     def view(self) -> View:
         """What a scheduler is shown."""
@@ -239,6 +243,8 @@ class Study:
     def set_paused(self, number: int, epoch: int) -> None:
         """Note that the trial waits after this epoch; -1: it goes on."""
         self._set(self.frozen(number), "paused", epoch)
+        if epoch >= 0:
+            self._set(self.frozen(number), "waited", epoch)
         self._place(self.frozen(number))
 
     def count_retry(self, number: int) -> int:

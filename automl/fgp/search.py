@@ -8,7 +8,7 @@ process comes to the same ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +69,6 @@ class Model:
             self.runs[cut[0]] = curves.shortened(self.runs[cut[0]], cut[1])
         self.valued = [run for run in self.runs if run.epochs and not run.failed]
         self.rungs = curves.rungs(self.valued, self.epochs)
-        if self.valued:
-            self._condition()
 
     @classmethod
     def of(cls, view: View) -> Model:
@@ -78,7 +76,7 @@ class Model:
         expected to."""
         key = view.version, len(view.trials), view.budget
         if view.memo.get("model", (None,))[0] != key:
-            view.memo["model"] = key, cls(view)._believing()
+            view.memo["model"] = key, cls(view).condition()._believing()
         made: Model = view.memo["model"][1]
         return made
 
@@ -87,7 +85,10 @@ class Model:
         """Whether there is anything to go by."""
         return bool(self.valued)
 
-    def _condition(self) -> None:
+    def condition(self) -> Model:
+        """Give the process its rows, where there are any."""
+        if not self.valued:
+            return self
         theirs: list[Run] = []
         if self.view.earlier:
             runs = [
@@ -104,6 +105,7 @@ class Model:
             self.fitted = count, gp.fit(_of_most_weight(rows), self.cube.squared, self.fitted[1]).round(4)
         self.posterior = Posterior(rows, self.cube.squared, self.fitted[1])
         self.incumbent = self._incumbent()
+        return self
 
     def _incumbent(self) -> float:
         """The posterior mean of the best of what was observed, at most the best observed value."""
@@ -212,8 +214,7 @@ class FreezeThaw(Scheduler):
         curve = view.trials[number].intermediate_values
         before = max((e for e in curve if e < epoch), default=-1) + 1
         view = view.of_length(num_epochs)
-        runs = view.reached.get(epoch, {})
-        if len(runs) < 1 or not _worth_pausing(view, number, epoch + 1, num_epochs):
+        if epoch not in view.reached or not _worth_pausing(view, number, epoch + 1, num_epochs):
             return None
         model = Model(view, (number, epoch + 1), fresh=False)
         if not any(before < rung <= epoch + 1 for rung in model.rungs) or len(model.valued) < 2:
@@ -221,7 +222,7 @@ class FreezeThaw(Scheduler):
         mine = view.text(view.reached[epoch][number])
         if 0 < number <= len(SETTINGS.first) and epoch + 1 <= model.rungs[0]:
             return Verdict("pause", f"{mine} at epoch {epoch + 1}: one of the first draws waits there")
-        chance = model.chance(model.runs[number])
+        chance = model.condition().chance(model.runs[number])
         if chance >= SETTINGS.hopeless:
             return None
         return Verdict("pause", f"{mine} at epoch {epoch + 1} has a chance of {chance:.0%} to become the best")
@@ -236,14 +237,14 @@ class FreezeThaw(Scheduler):
             return None
         rate = model.gain_an_epoch(waiting)
         best = int(rate.argmax())
-        if not budget.new or budget.free < model.epochs:
+        if not budget.new or not budget.whole:
             return waiting[best].number if rate[best] > SETTINGS.worthless else None
         new = model.propose(seeds.derive(view.seed, len(view.trials), "sampler"))
         return waiting[best].number if rate[best] > new.gain / model.epochs else None
 
-    def winner(self, view: View) -> int | None:
-        model = Model(view, fresh=False)
-        whole = [run for run in model.valued if run.complete]
+    def winner(self, view: View, among: Collection[int]) -> int | None:
+        model = Model(view, fresh=False).condition()
+        whole = [run for run in model.valued if run.number in among]
         if not whole:
             return None
         mean, _ = model.at_end(whole)
@@ -288,8 +289,8 @@ class FreezeThawSampler(BaseSampler):
 def _worth_pausing(view: View, number: int, done: int, num_epochs: int) -> bool:
     """Whether another training could use the epochs that a pause would set free."""
     freed = view.budget.free + num_epochs - done
-    others = [num_epochs - epoch - 1 for other, epoch in view.paused.items() if other != number]
-    return min(others + ([num_epochs] if view.budget.new else []), default=math.inf) <= freed
+    needed = (num_epochs - epoch - 1 for other, epoch in view.paused.items() if other != number)
+    return view.budget.new or min(needed, default=math.inf) <= freed
 
 
 def _improvement(mean: Array, sd: Array, best: float) -> Array:
