@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from automl.study import Study
 
-FAILED_SHARE = 9  # a failed trial counts as at least so large a part (1 / 9) of a training, or searches would not end
+FAILED_SHARE = (
+    9  # a failed trial counts as at least so large a part (1 / 9) of a training, or searches would not end
+)
 SLOWER = 1.05  # epochs to come may take so many times what those so far took
 
 

@@ -43,7 +43,9 @@ def _parse(option: str, text: str, own: Mapping[str, Maker], group: str) -> tupl
     maker: Maker = own[name] if name in own else others[name].load()
     options = {}
     taken = {
-        n: p.default for n, p in inspect.signature(maker).parameters.items() if n not in ("seed", "self", *OFFERED)
+        n: p.default
+        for n, p in inspect.signature(maker).parameters.items()
+        if n not in ("seed", "self", *OFFERED)
     }
     for pair in filter(None, rest.split(",")):
         key, equals, value = pair.partition("=")

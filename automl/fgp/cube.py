@@ -81,7 +81,9 @@ class Cube:
 
     def params(self, point: Array) -> dict[str, Any]:
         """(D,) -> Optuna's params, of every axis."""
-        return {axis.name: axis.to_optuna(self._raw(axis, u)) for axis, u in zip(self.axes, point, strict=True)}
+        return {
+            axis.name: axis.to_optuna(self._raw(axis, u)) for axis, u in zip(self.axes, point, strict=True)
+        }
 
     def snapped(self, points: Array) -> Array:
         """(n, D) moved to what they decode to, with nan on the axes that do not matter in them."""
@@ -161,7 +163,9 @@ class Cube:
         for i in np.flatnonzero(self.options):
             weights = np.array(self.priors[i].weights)
             anew = rng.random(count) < min(factor, MOST_CHANGED)
-            drawn[:, i] = np.where(anew, rng.choice(len(weights), count, p=weights / weights.sum()), self.centre[i])
+            drawn[:, i] = np.where(
+                anew, rng.choice(len(weights), count, p=weights / weights.sum()), self.centre[i]
+            )
         return self._reflected(drawn)
 
     def moved(self, rng: np.random.Generator, points: Array, sd: float, share: float) -> Array:
@@ -171,7 +175,9 @@ class Cube:
         changed = rng.random(points.shape) < share
         changed[np.arange(len(points)), rng.integers(0, points.shape[1], len(points))] = True
         moved = start + changed * sd * rng.standard_normal(points.shape)
-        return self._reflected(np.where(self.options, np.where(changed, self.uniform(rng, len(points)), start), moved))
+        return self._reflected(
+            np.where(self.options, np.where(changed, self.uniform(rng, len(points)), start), moved)
+        )
 
     def _reflected(self, points: Array) -> Array:
         inside = np.abs(points)

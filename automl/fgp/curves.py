@@ -24,7 +24,10 @@ ROWS_OF_TRIAL = 3
 TAIL = 2.0  # beyond so many units below the best, z grows by its logarithm alone
 GROWTH = 2.0  # from rung to rung
 FLOOR = 0.85  # a curve with more than this still to come has not left its floor
-MEASURED, ASSUMED = 2.0, 1.0  # weights of a complete trial's curve and of the shape assumed before there is one
+MEASURED, ASSUMED = (
+    2.0,
+    1.0,
+)  # weights of a complete trial's curve and of the shape assumed before there is one
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,11 @@ class Posterior:
         both, product, _, _ = _kernels(self.distance(x, self.rows.x) * self.inverse_squares)
         bent = phi[:, None] * self.rows.phi[None]
         same = trial[:, None] == self.rows.trial[None]
-        k = self.signal * both + self.shape * product * bent + same * (self.own + OWN_SHAPE * self.shape * bent)
+        k = (
+            self.signal * both
+            + self.shape * product * bent
+            + same * (self.own + OWN_SHAPE * self.shape * bent)
+        )
         return np.asarray(k + (_basis(phi) * MEAN_VARIANCE) @ _basis(self.rows.phi).T)
 
     def predict(self, x: Array, phi: Array, trial: Array | None = None) -> tuple[Array, Array]:

@@ -98,7 +98,9 @@ class Model:
             theirs = curves.chosen(curves.aligned(runs, self.valued))
         self.scale = Scale.of(self.valued)
         self.phi = curves.shape(self.valued, self.epochs)
-        rows = curves.rows([*theirs, *curves.chosen(self.runs)], self.scale, self.phi, self.rungs[0] if self.rungs else 1)
+        rows = curves.rows(
+            [*theirs, *curves.chosen(self.runs)], self.scale, self.phi, self.rungs[0] if self.rungs else 1
+        )
         self.fitted = _fitted(self.view.trials, len(self.cube.axes))
         count = len(self.runs)
         if self.fresh and count >= 3 and (count <= FIT_EACH or count >= FIT_GROWTH * self.fitted[0]):
@@ -130,7 +132,9 @@ class Model:
                 np.array([run.x for run in running]), np.zeros(len(running)),
                 np.array([run.number for run in running]), mean,
             )  # fmt: skip
-            self.posterior = Posterior(self.posterior.rows.plus(more), self.cube.squared, self.posterior.theta)
+            self.posterior = Posterior(
+                self.posterior.rows.plus(more), self.cube.squared, self.posterior.theta
+            )
         return self
 
     # ---- the next configuration ---------------------------------------------------------------------------------
@@ -225,14 +229,20 @@ class FreezeThaw(Scheduler):
         chance = model.condition().chance(model.runs[number])
         if chance >= SETTINGS.hopeless:
             return None
-        return Verdict("pause", f"{mine} at epoch {epoch + 1} has a chance of {chance:.0%} to become the best")
+        return Verdict(
+            "pause", f"{mine} at epoch {epoch + 1} has a chance of {chance:.0%} to become the best"
+        )
 
     def promote(self, view: View) -> int | None:
         budget = view.budget
         model = Model.of(view) if view.paused else None
         if model is None or not model.knows or (budget.new and len(view.trials) <= len(SETTINGS.first)):
             return None
-        waiting = [run for run in model.valued if run.number in view.paused and 0 < model.epochs - run.epochs <= budget.free]
+        waiting = [
+            run
+            for run in model.valued
+            if run.number in view.paused and 0 < model.epochs - run.epochs <= budget.free
+        ]
         if not waiting:
             return None
         rate = model.gain_an_epoch(waiting)

@@ -26,7 +26,20 @@ from studies.space_scale.run import Objective
 HERE = Path(__file__).resolve().parent
 BESIDE = [above / "shared" / "data" / "lcbench" for above in HERE.parents]
 LCBENCH = Path(os.environ.get("LCBENCH") or next((path for path in BESIDE if path.exists()), BESIDE[2]))
-TUNED = ("3945", "34539", "126026", "146212", "167149", "167161", "167184", "168329", "168335", "168908", "189862", "189909")
+TUNED = (
+    "3945",
+    "34539",
+    "126026",
+    "146212",
+    "167149",
+    "167161",
+    "167184",
+    "168329",
+    "168335",
+    "168908",
+    "189862",
+    "189909",
+)
 HELD_OUT = (
     "7593", "126025", "126029", "167104", "167152", "167168", "167181", "167185", "167190", "167200", "167201",
     "168330", "168331", "168868", "168910", "189354", "189865", "189866", "189873", "189905", "189906", "189908",
@@ -48,7 +61,8 @@ def lcbench_space(default: str) -> SearchSpace:
     """LCBench's own ranges round one of the defaults."""
     at = DEFAULTS[default]
     properties = {
-        name: leaf("int" if isinstance(value, int) else "float", value, *_ends(name)) for name, value in at.items()
+        name: leaf("int" if isinstance(value, int) else "float", value, *_ends(name))
+        for name, value in at.items()
     }
     return compile_space({"type": "object", "properties": properties}, dict(at), tune=RANGES)
 

@@ -59,7 +59,9 @@ class Played:
         events: list[tuple[float, int, int]] = []
         while True:
             while len(events) < self.workers and (number := self._next()) is not None:
-                heapq.heappush(events, (self.now if events else getattr(self, "now", 0.0), number, self._epoch(number)))
+                heapq.heappush(
+                    events, (self.now if events else getattr(self, "now", 0.0), number, self._epoch(number))
+                )
             if not events:
                 break
             self.now, number, epoch = heapq.heappop(events)
@@ -156,7 +158,9 @@ def objectives(arguments: argparse.Namespace) -> Iterator[tuple[int, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--on", choices=("lcbench", "detector"), default="lcbench")
     parser.add_argument("--tasks", choices=("tuned", "held-out"), default="tuned")
     parser.add_argument("--most", type=int, default=99, help="tasks")
@@ -177,7 +181,9 @@ def main() -> None:
             for arm in arguments.arms.split(","):
                 for trainings in budgets:
                     found = row(arm, objective, arguments.workers, trainings, seed)
-                    file.write(json.dumps({**found, "default": arguments.default, "tasks": arguments.tasks}) + "\n")
+                    file.write(
+                        json.dumps({**found, "default": arguments.default, "tasks": arguments.tasks}) + "\n"
+                    )
                     file.flush()
 
 

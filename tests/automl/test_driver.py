@@ -145,7 +145,9 @@ def test_a_budget_of_time_begins_nothing_that_cannot_end_and_counts_over_drivers
 
 @pytest.mark.parametrize("scheduler", ["fgp", "asha", "halving", "none"])
 @pytest.mark.parametrize("at_a_time", [1, 4])
-def test_a_budget_of_trainings_is_spent_and_cuts_nothing(tmp_path: Path, scheduler: str, at_a_time: int) -> None:
+def test_a_budget_of_trainings_is_spent_and_cuts_nothing(
+    tmp_path: Path, scheduler: str, at_a_time: int
+) -> None:
     bench = Bench(tmp_path, trials=None, trainings=6, scheduler=scheduler, at_a_time=at_a_time)
     driver = bench.drive()
     assert 5 * EPOCHS < driver.study.epochs_reported <= 6 * EPOCHS
@@ -164,7 +166,9 @@ def test_what_stopping_saves_of_the_trials_goes_to_paused_ones(tmp_path: Path) -
     assert resumed or driver.study.epochs_reported == 8 * EPOCHS
 
 
-def test_a_paused_trial_that_lost_its_checkpoint_does_not_wait_at_the_same_place_again(tmp_path: Path) -> None:
+def test_a_paused_trial_that_lost_its_checkpoint_does_not_wait_at_the_same_place_again(
+    tmp_path: Path,
+) -> None:
     bench = Bench(tmp_path, trials=8, scheduler="fgp")
     bench.drive()  # nothing is on disk: each promoted trial starts from nothing
     assert max(sum(job.number == n for job in bench.jobs) for n in range(8)) <= 4
