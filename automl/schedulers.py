@@ -45,7 +45,7 @@ class View:
     seed: int = 0
     sign: float = 1.0
     earlier: Sequence[FrozenTrial] = ()
-    budget: Budget = Budget()
+    budget: Budget = field(default_factory=Budget)
     version: int = 0
     memo: MutableMapping[Any, Any] = field(default_factory=dict)
 

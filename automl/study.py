@@ -5,8 +5,9 @@ What is in the storage is read once, when the study is opened; from then on its 
 every write, so that no decision waits for a database, however many trials there are.
 
 User attributes of a trial: `params` (the real values by dotted name), `reason` (why it ended), `best_epoch`,
-`retries`, `paused` (the epoch after which it waits; -1 when it goes on), `waited` (the last such epoch). Of the study: `elapsed_s` (wall time over all
-drivers), `winner` (the trial that the scheduler names at the end, and the epochs reported by then).
+`retries`, `paused` (the epoch after which it waits; -1 when it goes on), `waited` (the last such epoch). Of the study:
+`elapsed_s` (wall time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs
+reported by then).
 """
 
 from __future__ import annotations

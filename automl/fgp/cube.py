@@ -146,7 +146,7 @@ class Cube:
         """(n,) whether a point is as good as one of the others."""
         if not len(others):
             return np.zeros(len(points), bool)
-        apart = self.squared(points, others) > NEAR * NEAR
+        apart = np.asarray(self.squared(points, others) > NEAR * NEAR)
         return np.asarray(~apart.any(0).all(1))
 
     # ---- drawing --------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ class Cube:
         """(n, D) copies with about `share` of the axes, at least one, moved by normal steps; an option is drawn anew,
         and what did not matter starts from the default."""
         start = np.where(np.isnan(points), self.centre, points)
-        changed = rng.random(points.shape) < share
+        changed = np.asarray(rng.random(points.shape) < share)
         changed[np.arange(len(points)), rng.integers(0, points.shape[1], len(points))] = True
         moved = start + changed * sd * rng.standard_normal(points.shape)
         return self._reflected(

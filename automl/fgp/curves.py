@@ -99,7 +99,7 @@ def rungs(runs: Sequence[Run], epochs: int) -> list[int]:
     left their floor."""
     first = max(2, round(epochs / 9))
     if whole := _falls(runs, epochs):
-        mean = sum(whole) / len(whole)
+        mean = np.mean(whole, axis=0)
         while first < epochs // 2 and mean[first - 1] > FLOOR:
             first += 1
     found = [first]

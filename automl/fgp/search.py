@@ -246,7 +246,7 @@ class FreezeThaw(Scheduler):
         if not waiting:
             return None
         rate = model.gain_an_epoch(waiting)
-        best = int(rate.argmax())
+        best = int(np.argmax(rate))
         if not budget.new or not budget.whole:
             return waiting[best].number if rate[best] > SETTINGS.worthless else None
         new = model.propose(seeds.derive(view.seed, len(view.trials), "sampler"))
@@ -258,7 +258,7 @@ class FreezeThaw(Scheduler):
         if not whole:
             return None
         mean, _ = model.at_end(whole)
-        return whole[int(mean.argmax())].number
+        return whole[int(np.argmax(mean))].number
 
 
 class FreezeThawSampler(BaseSampler):
