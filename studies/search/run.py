@@ -48,7 +48,7 @@ class Played:
         fixed = None if default_first else []
         self.study = Study(storage, "played", objective.space, sampler, seed, fixed=fixed)
         self.scheduler, self.limits = schedulers.make(scheduler), Limits(trainings=trainings)
-        self.default_first = default_first
+        self.default_first, self.now = default_first, 0.0
         self.curves: dict[int, list[float]] = {}
         self.found: list[float] = []
         self.ask_s: list[float] = []
@@ -59,9 +59,7 @@ class Played:
         events: list[tuple[float, int, int]] = []
         while True:
             while len(events) < self.workers and (number := self._next()) is not None:
-                heapq.heappush(
-                    events, (self.now if events else getattr(self, "now", 0.0), number, self._epoch(number))
-                )
+                heapq.heappush(events, (self.now, number, self.study.epochs_of(number)))
             if not events:
                 break
             self.now, number, epoch = heapq.heappop(events)
@@ -75,9 +73,6 @@ class Played:
         named = self.scheduler.winner(self.study.view(), best) if len(best) > 1 else None
         if named is not None:
             self.study.name_winner(named)
-
-    def _epoch(self, number: int) -> int:
-        return self.study.epochs_of(number)
 
     def _next(self) -> int | None:
         self.study.budget = self.limits.left(self.study, self.epochs)
