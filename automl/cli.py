@@ -31,7 +31,7 @@ RUN_DIR = typer.Argument(..., help="A run folder.")
 AS_JSON = typer.Option(False, "--json", help="Its figures as one JSON object.")
 MODEL_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}  # its own: skill_info's `options`
 OF_DATA = ("model", "spec_file", "preset", "sets")  # what decides how data are read
-RESUMABLE = ("trials", "epochs", "time_s", "patience")  # what may change when a run goes on
+RESUMABLE = ("trials", "trainings", "epochs", "time_s", "patience")  # what may change when a run goes on
 
 
 def _print_version(asked: bool) -> None:

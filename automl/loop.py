@@ -9,7 +9,7 @@
  7  report       each line of metrics.jsonl goes to the storage                          (records.py)
  8  decide       the scheduler lets the trial go on, pauses or stops it               (schedulers.py)
  9  tell         COMPLETE, PRUNED or FAIL, with the reason; back to 4 until the budget is used
-10  choose       the best COMPLETE trial, ties to the lower number
+10  choose       the COMPLETE trial that the scheduler names, else the best, ties to the lower number
 11  hand over    its whole configuration into the later actions' specs                  (handoff.py)
 12  finish       the stages asked for: score winner and default on the test set, export, build
 """
@@ -86,6 +86,7 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
         driver.adopt()
         executor.run(driver)
         driver.end_paused()
+        driver.name_winner()
     finally:
         executor.close()
         progress.end()

@@ -14,7 +14,7 @@ from typing import Any
 
 from automl.errors import UserError, did_you_mean
 
-DEFAULT_TRIALS = 20
+DEFAULT_TRAININGS = 20
 WHAT, BUDGET, SEARCH, MACHINE = "What to train", "Budget", "Search", "Machine"
 
 
@@ -101,7 +101,12 @@ class RunRequest:
         choices=("tao", "recommended", "all"),
     )  # fmt: skip
     trials: int | None = option(
-        None, "--trials", BUDGET, f"Trials to start ({DEFAULT_TRIALS} when no budget is given).", kind=int, low=1
+        None, "--trials", BUDGET, "Configurations to try; what stopping saves goes to those that may still win.",
+        kind=int, low=1,
+    )  # fmt: skip
+    trainings: int | None = option(
+        None, "--trainings", BUDGET, "The compute of so many full trainings, however many configurations that turns "
+        f"out to be ({DEFAULT_TRAININGS} when no budget is given).", kind=int, low=1,
     )  # fmt: skip
     epochs: int | None = option(
         None, "--epochs", BUDGET, "Training epochs, summed over all trials.", kind=int, low=1
@@ -154,9 +159,9 @@ class RunRequest:
     )  # fmt: skip
 
     def with_budget(self) -> RunRequest:
-        """The same, with the default number of trials when no budget was given at all."""
-        if self.trials is None and self.epochs is None and self.time_s is None:
-            return replace(self, trials=DEFAULT_TRIALS)
+        """The same, with the default number of trainings when no budget was given at all."""
+        if all(given is None for given in (self.trials, self.trainings, self.epochs, self.time_s)):
+            return replace(self, trainings=DEFAULT_TRAININGS)
         return self
 
     def absolute(self) -> RunRequest:

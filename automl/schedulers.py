@@ -7,10 +7,11 @@ is a class here, or in any package under the entry point group `automl.scheduler
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from automl.budget import Budget
 from automl.roles import build, check_name
 
 if TYPE_CHECKING:
@@ -30,14 +31,29 @@ class Verdict:
 
 @dataclass(frozen=True)
 class View:
-    """The study as a scheduler sees it. `reached[epoch][number]`: a trial's best metric up to that epoch, of those that
-    got there, turned so that higher is better; `text` gives such a value as the trainer reported it. `trials` are
-    Optuna's (values as reported, `user_attrs["params"]`); `paused`: number -> epoch."""
+    """The study as samplers and schedulers see it. `reached[epoch][number]`: a trial's best metric up to that epoch, of
+    those that got there, turned so that higher is better; `text` gives such a value as the trainer reported it.
+    `trials` are Optuna's (values as reported, `user_attrs["params"]`), `sign` times a value is better when higher;
+    `earlier` are another run's; `paused`: number -> epoch. `memo` is for what follows from the rest alone, `version`
+    differs when the rest does."""
 
     trials: Sequence[FrozenTrial]
     reached: Mapping[int, Mapping[int, float]]
     paused: Mapping[int, int] = field(default_factory=dict)
     text: Callable[[float], str] = "{:.4f}".format
+    space: Any = None
+    seed: int = 0
+    sign: float = 1.0
+    earlier: Sequence[FrozenTrial] = ()
+    budget: Budget = field(default_factory=Budget)
+    version: int = 0
+    memo: MutableMapping[Any, Any] = field(default_factory=dict)
+
+    def of_length(self, num_epochs: int) -> View:
+        """The same with the length of a full training told, where it was not."""
+        if self.budget.num_epochs:
+            return self
+        return replace(self, budget=replace(self.budget, num_epochs=num_epochs))
 
     def standing(self, number: int, epoch: int) -> tuple[float, list[float]]:
         """(the trial's best up to the epoch, the same of all others that got there)."""
@@ -54,6 +70,10 @@ class Scheduler:
 
     def promote(self, view: View) -> int | None:
         """The paused trial that goes on now; None for a new configuration instead."""
+        return None
+
+    def winner(self, view: View, among: Collection[int]) -> int | None:
+        """Which of these COMPLETE trials is handed over, at the end of a search; None: the one with the best value."""
         return None
 
 
@@ -92,6 +112,14 @@ class PausingHalving(Halving):
         return None
 
 
+def fgp() -> Scheduler:
+    """Freeze-thaw Gaussian process (fgp/): pauses what will hardly become the best, lets go on what promises more for
+    its epochs than a new configuration, and names the winner by where the model expects trials to end."""
+    from automl.fgp.search import FreezeThaw
+
+    return FreezeThaw()
+
+
 class Median(Scheduler):
     """Stop below the median of what at least three others had reached by the same epoch (Golovin et al. 2017,
     Vizier), from a third of the epochs on."""
@@ -111,6 +139,7 @@ class Median(Scheduler):
 
 
 SCHEDULERS: dict[str, Callable[..., Scheduler]] = {
+    "fgp": fgp,
     "halving": Halving,
     "asha": PausingHalving,
     "median": Median,

@@ -67,9 +67,19 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
 def _budget(what: Plan) -> str:
     request = what.request
     parts = [f"{request.trials} trials"] if request.trials else []
+    parts += [_trainings(what, request.trainings)] if request.trainings else []
     parts += [f"{request.epochs} epochs"] if request.epochs else []
     parts += [clock(request.time_s)] if request.time_s else []
     return ", ".join(parts)
+
+
+def _trainings(what: Plan, count: int) -> str:
+    """How many epochs that is, and about how many configurations: as measured in studies/search."""
+    epochs = what.bundle.epochs(what.spec)
+    if epochs is None:
+        return f"{count} trainings"
+    stretch = {"fgp": 1.3, "halving": 1.6, "asha": 1.6}.get(what.request.scheduler, 1.0)
+    return f"{count} trainings of {epochs} epochs (about {count * stretch:.0f} configurations)"
 
 
 def _data(console: Console, what: Plan) -> None:

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from automl.errors import UserError
-from automl.request import DEFAULT_TRIALS, RunRequest, parse_time
+from automl.request import DEFAULT_TRAININGS, RunRequest, parse_time
 
 
 @pytest.mark.parametrize(
@@ -26,5 +26,5 @@ def test_round_trip_through_json() -> None:
 
 
 def test_default_budget_only_without_any() -> None:
-    assert RunRequest().with_budget().trials == DEFAULT_TRIALS
+    assert RunRequest().with_budget().trainings == DEFAULT_TRAININGS
     assert RunRequest(time_s=60.0).with_budget().trials is None
