@@ -51,6 +51,11 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
     if chosen is None:
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
     winner = chosen.best
+    for (
+        file
+    ) in plan.bundle.named_files.values():  # an earlier winner's, which a stage would refuse to write over
+        if (made := run.best / file).is_file():
+            made.unlink()
     slim = plan.bundle.call("package_weights")
     checkpoint = _copied(chosen.checkpoint, run.best, slim, progress.note) if chosen.checkpoint else None
     trained = spec.load(run.trial(winner.number) / "spec.yaml")
