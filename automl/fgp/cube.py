@@ -147,7 +147,7 @@ class Cube:
         if not len(others):
             return np.zeros(len(points), bool)
         apart = np.asarray(self.squared(points, others) > NEAR * NEAR)
-        return np.asarray(~apart.any(0).all(1))
+        return np.logical_not(np.all(np.any(apart, axis=0), axis=1))
 
     # ---- drawing --------------------------------------------------------------------------------------------------
 
