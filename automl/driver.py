@@ -12,7 +12,7 @@ from automl import faults, records, schedulers
 from automl.budget import SLOWER, Limits
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record
-from automl.schedulers import Verdict
+from automl.scheduling import Verdict
 from automl.trials import Trials
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from automl.roles import build, check_name
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-    from automl.schedulers import View
+    from automl.scheduling import View
 
 
 def fgp(seed: int, view: View | None = None) -> BaseSampler:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from automl import samplers, seeds
 from automl.budget import Budget
 from automl.errors import StudyGone
-from automl.schedulers import Curve, Scheduler, Verdict, View
+from automl.scheduling import Curve, Scheduler, Verdict, View
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -21,7 +21,7 @@ from automl.fgp import curves, gp
 from automl.fgp.cube import Cube
 from automl.fgp.curves import Run, Scale
 from automl.fgp.gp import Array, Posterior, Rows
-from automl.schedulers import Scheduler, Verdict, View
+from automl.scheduling import Scheduler, Verdict, View
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
