@@ -23,7 +23,7 @@ from typing import Any
 from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco
 from model.data.label_files import LabelFiles, to_coco
 from model.data.sources import is_archive, stage_dataset, without_secrets
-from model.data.tree import SPLITS, Data, Sources, Tree, counted, parent, split_of
+from model.data.tree import SPLITS, Data, Sources, Tree, counted, given, parent, split_of
 from model.errors import UserError
 from model.spec import get
 
@@ -66,7 +66,7 @@ def find_data(spec: Mapping[str, Any], data_dir: str | None) -> Data:
 def _named(spec: Mapping[str, Any], split: str) -> list[dict[str, str]]:
     value = get(spec, f"dataset.{split}_data_sources") or []
     listed = [value] if isinstance(value, Mapping) else list(value)
-    return [dict(s) for s in listed if s.get("json_file") or s.get("image_dir")]
+    return given(listed)
 
 
 def in_place(place: str, settled: Sequence[str] = ()) -> Data:
