@@ -1,4 +1,4 @@
-"""The Optuna dashboard on a run, on this machine only: for looking, unless writing is asked for.
+"""The Optuna dashboard on a run, in real values, on this machine only: for looking, unless writing is asked for.
 
 A page from elsewhere must not get at it: by a name of its own that it lets point to 127.0.0.1 (DNS rebinding), or by
 sending requests to this address. So only loopback names are answered, and what writes must come from its own page.
@@ -28,8 +28,13 @@ def serve(root: Path, port: int, write: bool = False) -> None:
 
     from optuna_dashboard import wsgi
 
+    from automl.real_values import RealValues
+
+    root = root.resolve()
     document = RunDir(root).read_run()
-    storage = (open_storage if write else read_storage)(document["request"].get("storage"), root)
+    stored = (open_storage if write else read_storage)(document["request"].get("storage"), root)
+    storage = RealValues(stored, document, root, notes=not write)
+    app = wsgi(storage, storage.attachments)
     if port and _taken(port):
         raise UserError(f"port {port} is taken on {HOST}; choose another with --port, or 0 for any")
 
@@ -37,8 +42,8 @@ def serve(root: Path, port: int, write: bool = False) -> None:
         def log_message(self, format: str, *args: object) -> None:
             """No line per request."""
 
-    with make_server(HOST, port, wsgi(storage), handler_class=Quiet) as server:
-        server.set_app(guarded(wsgi(storage), server.server_port, write))
+    with make_server(HOST, port, app, handler_class=Quiet) as server:
+        server.set_app(guarded(app, server.server_port, write))
         address = f"http://{HOST}:{server.server_port}/dashboard{_page(storage, document['study'])}"
         rights = "" if write else "read-only; "
         print(f"dashboard: {address}   ({rights}Ctrl-C ends it)", flush=True)
@@ -58,6 +63,8 @@ def guarded(app: App, port: int, write: bool) -> App:
                 return _refuse(
                     start_response, "this dashboard is for looking; automl dashboard --write may change"
                 )
+            if environ["PATH_INFO"].rstrip("/").endswith("/rename"):
+                return _refuse(start_response, "a run goes by its study's name, which stays as it is")
             if environ.get("HTTP_ORIGIN", "").lower() != f"http://{host}":
                 return _refuse(start_response, "only its own pages may change anything")
         return app(environ, start_response)

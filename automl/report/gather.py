@@ -107,12 +107,12 @@ def _trial(root: Path, study: Study, trial: FrozenTrial) -> TrialFacts:
     return TrialFacts(
         trial.number, state, str(trial.user_attrs.get("reason", "")), dict(trial.user_attrs.get("params", {})),
         [(epoch + 1, value) for epoch, value in sorted(trial.intermediate_values.items())],
-        best.epoch + 1 if best else None, best.value if best else None, _columns(found),
+        best.epoch + 1 if best else None, best.value if best else None, columns_of(found),
         _seconds(found) or _between(trial),
     )  # fmt: skip
 
 
-def _columns(found: Sequence[records.Record]) -> dict[str, list[tuple[int, float]]]:
+def columns_of(found: Sequence[records.Record]) -> dict[str, list[tuple[int, float]]]:
     """{name: (epoch from 1, value)} of every number in the records."""
     columns: dict[str, list[tuple[int, float]]] = {}
     for record in found:

@@ -270,14 +270,14 @@ def picture(
             if n == 0
             else f'<use href="#{name}"/>'
         )
-        inside = "".join(_rect(rect, marks) for rect in panel.get("rects", ()))
+        inside = "".join(marked(rect, marks) for rect in panel.get("rects", ()))
         drawing = svg(width, height, [source if data_uri else "", inside], str(panel.get("title", "")))
         title = f"<span>{escape(str(panel['title']))}</span>" if panel.get("title") else ""
         parts.append(f'<div class="panel">{drawing}{title}</div>')
     return "".join(parts)
 
 
-def _rect(rect: dict[str, Any], marks: Sequence[dict[str, Any]]) -> str:
+def marked(rect: dict[str, Any], marks: Sequence[dict[str, Any]]) -> str:
     mark = marks[int(rect["mark"])] if 0 <= int(rect.get("mark", -1)) < len(marks) else {}
     style = f"c-{mark.get('colour', 'blue')}" + (" dashed" if mark.get("dashed") else "")
     x, y, w, h = (float(rect[key]) for key in ("x", "y", "w", "h"))

@@ -29,7 +29,7 @@ def run(tmp_path: Path) -> Path:
             "searching": True,
             "space_digest": "",
             "model": "toy",
-            "request": {"storage": None},
+            "request": {"storage": None, "metric": "score"},
         }
     )
     Study(open_storage(None, tmp_path), "tiny", TinySpace(), "random", 0).ask()
@@ -95,6 +95,10 @@ def test_who_is_answered_and_what_may_change(served: tuple[str, int, str], run: 
         headers = {"Origin": origin} if origin else {}
         assert ask(port, "DELETE", "/api/studies/1", **headers)[0] == 403
         assert ask(port, "POST", "/api/studies", **headers)[0] == 403
+    own = {"Origin": f"http://127.0.0.1:{port}"}
+    assert (
+        ask(port, "POST", "/api/studies/1/rename", **own)[0] == 403
+    )  # it would copy what is shown over what is stored
     names = [study.study_name for study in open_storage(None, run).get_all_studies()]
     assert names == ["tiny"]
     status, _ = ask(port, "DELETE", "/api/studies/1", Origin=f"http://127.0.0.1:{port}")
