@@ -25,7 +25,7 @@ from automl.errors import UserError, did_you_mean
 from automl.metric import DIRECTIONS, Metric
 from automl.skill import Stage
 
-__all__ = ["ModelBundle", "Stage", "find_program", "installed", "resolve"]
+__all__ = ["ModelBundle", "Stage", "find_program", "resolve"]
 GROUP = "automl.models"
 NO_METRIC = Metric("val_loss", maximize=False)  # of a model that declares none
 TRIAL_DIR = "AUTOML_TRIAL_DIR"  # environment variable: the folder a trainer writes to
@@ -278,11 +278,14 @@ class ModelBundle:
         value = specs.get(spec, str(key), 1) if key else 1
         return value if isinstance(value, int) and value >= 1 else 1
 
-    def set_pairs(self, words: Sequence[str], known: Iterable[str]) -> list[str]:
+    def set_pairs(
+        self, words: Sequence[str], known: Iterable[str], options: Mapping[str, Any] | None = None
+    ) -> list[str]:
         """Command-line words that the engine does not know as `KEY=VALUE`, by `options: {name: leaf}`: `--name` sets
         the leaf to true, `--no-name` to false, `--name VALUE` and `--name=VALUE` to a value. Raises `UserError` for any
         other word."""
-        own = {f"--{name}": str(leaf) for name, leaf in (self.skill.get("options") or {}).items()}
+        found = (self.skill.get("options") or {}) if options is None else options
+        own = {f"--{name}": str(leaf) for name, leaf in found.items()}
         pairs: list[str] = []
         left = list(words)
         while left:

@@ -16,7 +16,7 @@ from automl.metric import DIRECTIONS
 KINDS: dict[type, tuple[str, str]] = {
     dict: (
         "a mapping",
-        "metrics figures copies files stages options entry_points spec_params spec_shorthand_keys cpu_when",
+        "deploy metrics figures copies files stages options entry_points spec_params spec_shorthand_keys cpu_when",
     ),
     list: ("a list", "finite carries packages"),
     str: ("text", "network_arch epochs_key batch_key samples checkpoint_glob next here gpu_spec_key"),

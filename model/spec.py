@@ -30,7 +30,12 @@ ARCHITECTURE = tuple(
     "model.enc_n_points model.dec_n_points model.num_queries model.with_box_refine model.two_stage model.mixed_selection model.tao_compat".split()
 )
 HERE = "${here}"  # in a spec file: the folder that it lies in
-FROM_CHECKPOINT = ("evaluate", "inference", "export")  # actions for which a checkpoint of ours says the rest
+FROM_CHECKPOINT = (
+    "evaluate",
+    "inference",
+    "export",
+    "deploy",
+)  # actions for which a checkpoint of ours says the rest
 
 
 def get(spec: Mapping[str, Any], name: str, default: Any = None) -> Any:

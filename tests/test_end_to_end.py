@@ -15,6 +15,7 @@ import optuna
 import pytest
 import yaml
 
+from model.spec import read
 from tests.conftest import TINY
 
 AUTOML = [sys.executable, "-m", "automl.cli"]
@@ -63,7 +64,7 @@ def test_every_trial_ended_and_the_winner_is_handed_over(finished: tuple[Path, s
     assert len(states(run)) == 3
     assert set(states(run)) <= {"COMPLETE", "PRUNED"}
     assert {p.name for p in (run / "best").glob("*.yaml")} == {
-        f"{a}.yaml" for a in ("train", "evaluate", "inference", "export", "quantize", "gen_trt_engine")
+        f"{a}.yaml" for a in ("train", "evaluate", "inference", "export", "quantize", "gen_trt_engine", "deploy")
     }  # fmt: skip
     assert "Winner" in printed
     assert "next    deformable_detr inference" in printed
@@ -73,8 +74,8 @@ def test_the_winner_s_whole_architecture_and_data_travel(finished: tuple[Path, s
     run, _ = finished
     provenance = json.loads((run / "best" / "provenance.json").read_text())
     trained = yaml.safe_load((run / "trials" / f"{provenance['trial']:04d}" / "spec.yaml").read_text())
-    for action in ("evaluate", "inference", "export", "quantize", "gen_trt_engine"):
-        spec = yaml.safe_load((run / "best" / f"{action}.yaml").read_text())
+    for action in ("evaluate", "inference", "export", "quantize", "gen_trt_engine", "deploy"):
+        spec = read(run / "best" / f"{action}.yaml")
         assert spec["model"] == trained["model"]
         assert spec["dataset"] == trained["dataset"]
     assert yaml.safe_load((run / "best" / "export.yaml").read_text())["export"]["input_height"] == 64
