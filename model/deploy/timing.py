@@ -38,8 +38,10 @@ def measure(
     taken: dict[Any, list[tuple[float, float]]] = {key: [] for key in runners}
     for number in range(rounds):
         say(f"timing round {number + 1} of {rounds}, {len(runners)} points")
-        for key, opened in runners.items():
-            runner = opened()
+        keys = list(runners)
+        for at in np.random.default_rng(number).permutation(len(keys)):  # no two points are neighbours always
+            key = keys[at]
+            runner = runners[key]()
             time.sleep(PAUSE_S)
             turn = [_once(runner, images[i % len(images)], spec) for i in range(WARM_UP + runs)]
             taken[key] += turn[WARM_UP:]
