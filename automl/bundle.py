@@ -23,31 +23,13 @@ from automl import skill
 from automl import spec as specs
 from automl.errors import UserError, did_you_mean
 from automl.metric import DIRECTIONS, Metric
+from automl.skill import Stage
 
+__all__ = ["ModelBundle", "Stage", "find_program", "resolve"]
 GROUP = "automl.models"
 NO_METRIC = Metric("val_loss", maximize=False)  # of a model that declares none
 PLACEHOLDERS = ("config_path", "model_dir", "output_dir")  # filled in, in braces, in an action's command
 TRIAL_DIR = "AUTOML_TRIAL_DIR"  # environment variable: the folder a trainer writes to
-
-
-@dataclass(frozen=True)
-class Stage:
-    """An action that may run on the winner. `needs`: leaves without which it is left out; `shows`: figures of its
-    metrics.json that a person wants to see; `default_too`: it also runs on the default configuration, to compare.
-    With `sets` (leaf, value; `{best}` is the winner's folder) it is another run of an `action`, in a folder of its own,
-    `after` a stage that went well, and asked for with that one."""
-
-    name: str
-    needs: tuple[str, ...] = ()
-    shows: tuple[str, ...] = ()
-    default_too: bool = False
-    action: str = ""
-    after: str = ""
-    report: str = ""  # a file beside its metrics.json that the report shows
-    sets: tuple[tuple[str, str], ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "action", self.action or self.name)
 
 
 @dataclass(frozen=True)
@@ -238,23 +220,16 @@ class ModelBundle:
         return key in (self.skill.get("files") or {})
 
     @property
+    def here(self) -> str:
+        """`here`: the word that stands for a spec file's own folder, which the model's actions know. Fall-back "":
+        specs that are handed over hold absolute paths."""
+        return str(self.skill.get("here") or "")
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
         """`stages: {NAME: {needs, shows, default_too, action, after, report, sets}}`: what runs on the winner when
         nothing else is asked for, in this order. Fall-back: nothing."""
-        found = self.skill.get("stages") or {}
-        return tuple(
-            Stage(
-                name,
-                tuple(given.get("needs", ())),
-                tuple(given.get("shows", ())),
-                bool(given.get("default_too")),
-                str(given.get("action") or ""),
-                str(given.get("after") or ""),
-                str(given.get("report") or ""),
-                tuple((str(leaf), str(value)) for leaf, value in (given.get("sets") or {}).items()),
-            )
-            for name, given in ((str(n), g or {}) for n, g in found.items())
-        )
+        return skill.stages(self.skill)
 
     def stages_of(self, names: tuple[str, ...] | None) -> tuple[Stage, ...]:
         """The stages asked for; None: the model's own. Raises `UserError` for an action it does not have."""
@@ -300,11 +275,14 @@ class ModelBundle:
         value = specs.get(spec, str(key), 1) if key else 1
         return value if isinstance(value, int) and value >= 1 else 1
 
-    def set_pairs(self, words: Sequence[str], known: Iterable[str]) -> list[str]:
+    def set_pairs(
+        self, words: Sequence[str], known: Iterable[str], options: Mapping[str, Any] | None = None
+    ) -> list[str]:
         """Command-line words that the engine does not know as `KEY=VALUE`, by `options: {name: leaf}`: `--name` sets
         the leaf to true, `--no-name` to false, `--name VALUE` and `--name=VALUE` to a value. Raises `UserError` for any
         other word."""
-        own = {f"--{name}": str(leaf) for name, leaf in (self.skill.get("options") or {}).items()}
+        found = (self.skill.get("options") or {}) if options is None else options
+        own = {f"--{name}": str(leaf) for name, leaf in found.items()}
         pairs: list[str] = []
         left = list(words)
         while left:

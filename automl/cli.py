@@ -1,4 +1,4 @@
-"""`automl run | plan | fetch | resume | status | best | report | dashboard | space`: parses, then calls one function."""
+"""`automl run | plan | fetch | resume | status | best | deploy | report | dashboard | space`: parses, then calls one function."""
 
 from __future__ import annotations
 
@@ -219,6 +219,19 @@ def dashboard(
     from automl import dashboard as dashboards
 
     dashboards.serve(run_dir, port, write)
+
+
+@app.command(
+    epilog="Example: automl deploy results/model/20260101-120000 --max-latency 15ms",
+    context_settings=MODEL_OPTIONS,
+)
+def deploy(context: typer.Context, run_dir: Path = RUN_DIR) -> None:
+    """Make of the winner what fits a device; the options are the model's (such as --target, --max-latency)."""
+    from automl import deploy as deploying
+
+    known = {flag for parameter in context.command.params for flag in parameter.opts}
+    if code := deploying.run(run_dir, context.args, known):
+        raise typer.Exit(code)
 
 
 def make_request(context: typer.Context, given: dict[str, Any]) -> RunRequest:

@@ -9,19 +9,19 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import secret_leaves, spec
+from automl import portable, secret_leaves, spec
 from automl.bundle import ModelBundle, Stage
 from automl.errors import AutoMLError
 from automl.machine import visible_gpus
 from automl.metric import Metric
 from automl.provenance import sha256, versions
-from automl.rundir import RunDir, write_json, write_yaml
-from automl.stages import StageResult, run_package, run_stage
+from automl.rundir import RunDir, write_json
+from automl.stages import StageResult, run_package, run_slimming, run_stage
 from automl.study import Best, Study
 from automl.trials import Trials, choose_winner
 
@@ -54,17 +54,18 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
     for (
         file
     ) in plan.bundle.named_files.values():  # an earlier winner's, which a stage would refuse to write over
-        if (made := run.best / file).is_file():
-            made.unlink()
-    slim = plan.bundle.call("package_weights")
-    checkpoint = _copied(chosen.checkpoint, run.best, slim, progress.note) if chosen.checkpoint else None
+        (run.best / file).unlink(missing_ok=True)
+    checkpoint = _copied(chosen.checkpoint, run.best) if chosen.checkpoint else None
     trained = spec.load(run.trial(winner.number) / "spec.yaml")
     figures = _figures(plan, trials, winner)
     write_specs(plan.bundle, trained, checkpoint, run.best, figures)
-    write_yaml(run.best / "train.yaml", _for_retraining(plan, trained, run.best))
+    portable.write(plan.bundle, run.best / "train.yaml", _for_retraining(plan, trained, run.best))
+    _slim(plan.bundle, checkpoint, progress)
     _write_provenance(plan, winner, checkpoint, run, figures)
     default = default_result(study)
-    results = _run_stages(plan, _stages(plan, trials, winner, default), run.best, progress)
+    stages = _stages(plan, trials, winner, default)
+    results = _run_stages(plan, stages, run.best, progress)
+    _settle(plan.bundle, stages, run.best)
     for result in results:
         result.report = os.path.relpath(result.report, run.root) if result.report else ""
     following = plan.bundle.next_command(run.best) if checkpoint else f"ls {shlex.quote(str(run.best))}"
@@ -91,6 +92,14 @@ def _run_stages(
     return results
 
 
+def _settle(bundle: ModelBundle, stages: list[tuple[Stage, str, Path]], best: Path) -> None:
+    """No spec that was handed over writes where the winner's figures are."""
+    specs = {best / f"{action}.yaml": action for action in bundle.actions if action != "train"}
+    specs |= {folder / f"{stage.action}.yaml": stage.action for stage, _, folder in stages}
+    for path, action in specs.items():
+        portable.settle(bundle, action, path)
+
+
 def default_result(study: Study) -> Best | None:
     """How the default configuration, trial 0, did."""
     trials = study.trials()
@@ -110,7 +119,7 @@ def write_specs(
         for name, value in (figures or {}).items():
             if spec.get(full, bundle.figures[name], spec.MISSING) is not spec.MISSING:
                 spec.put(full, bundle.figures[name], value)
-        write_yaml(folder / f"{action}.yaml", full)
+        portable.write(bundle, folder / f"{action}.yaml", full)
 
 
 def _figures(plan: Plan, trials: Trials, winner: Best) -> dict[str, float]:
@@ -164,7 +173,7 @@ def _stages(plan: Plan, trials: Trials, winner: Best, default: Best | None) -> l
             folder = best / "default"
             trained = spec.load(trials.run.trial(default.number) / "spec.yaml")
             full = action_spec(plan.bundle, stage.name, trained, _copied(source, folder), folder)
-            write_yaml(folder / f"{stage.name}.yaml", full)
+            portable.write(plan.bundle, folder / f"{stage.name}.yaml", full)
             found.append((stage, f"{stage.name}_of_default", folder))
     return found
 
@@ -177,16 +186,13 @@ def _set_up(plan: Plan, trials: Trials, winner: Best, stage: Stage) -> Path:
     full = action_spec(plan.bundle, stage.action, trained, None, folder)
     for leaf, value in stage.sets:
         spec.put(full, leaf, value.replace("{best}", str(best)))
-    write_yaml(folder / f"{stage.action}.yaml", full)
+    portable.write(plan.bundle, folder / f"{stage.action}.yaml", full)
     return folder
 
 
-def _copied(
-    source: Path, folder: Path, slim: Callable[[Path, Path], Any] | None = None, say: Callable[[str], Any] = print
-) -> Path:  # fmt: skip
+def _copied(source: Path, folder: Path) -> Path:
     """Copy a checkpoint into `folder` as `model` with its own suffix, a folder with all that is in it, so that the
-    copy is whole or as it was before. `slim(source, target)` copies without what training alone needs; the whole is
-    taken, and that is told, where it cannot."""
+    copy is whole or as it was before."""
     target = folder / f"model{source.suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{target.name}.{os.getpid()}.tmp"
@@ -194,21 +200,17 @@ def _copied(
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(source, temporary)
         shutil.rmtree(target, ignore_errors=True)
-    elif slim is None or not _slimmed(slim, source, temporary, say):
+    else:
         shutil.copyfile(source, temporary)
     temporary.replace(target)
     return target
 
 
-def _slimmed(
-    slim: Callable[[Path, Path], Any], source: Path, target: Path, say: Callable[[str], Any]
-) -> bool:
-    try:
-        slim(source, target)
-    except Exception as error:  # such as a checkpoint under a key that is not given here
-        say(f"package_weights: {error}; the whole checkpoint is handed over")
-        return False
-    return target.is_file()
+def _slim(bundle: ModelBundle, checkpoint: Path | None, progress: Progress) -> None:
+    """Leave out of the copy what training alone needs; where that fails it is told, and the whole is handed over."""
+    result = run_slimming(bundle, checkpoint) if checkpoint and checkpoint.is_file() else None
+    if result and not result.ok:
+        progress.note(f"package_weights: {result.message}; the whole checkpoint is handed over")
 
 
 def _for_retraining(plan: Plan, trained: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -226,7 +228,7 @@ def _write_provenance(
     write_json(
         run.best / "provenance.json",
         {
-            "run": str(run.run_json),
+            "run": os.path.relpath(run.run_json, run.best),
             "trial": winner.number,
             "complete": winner.complete,
             "metric": plan.metric.name,
@@ -235,7 +237,7 @@ def _write_provenance(
             "epoch": winner.epoch,
             "figures": dict(figures),
             "params": winner.params,
-            "checkpoint": str(checkpoint) if checkpoint else None,
+            "checkpoint": checkpoint.name if checkpoint else None,
             "checkpoint_sha256": sha256(checkpoint) if checkpoint else None,
             "changed_from_default": spec.diff(plan.spec, spec.load(run.trial(winner.number) / "spec.yaml")),
             "versions": versions(plan.bundle.packages),

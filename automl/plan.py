@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import earlier, policy, samplers, schedulers, spec
+from automl import earlier, policy, portable, samplers, schedulers, spec
 from automl import metric as metrics
 from automl.bundle import ModelBundle, Stage
 from automl.errors import PolicyError, SpaceError, UserError
@@ -187,7 +187,7 @@ def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[st
         merged.overlay(partial, path.stem)
     engine_keys: dict[str, Any] = {}
     if request.spec_file:
-        document = spec.load(Path(request.spec_file))
+        document = portable.read(model, Path(request.spec_file))
         engine_keys = {key: document.pop(key) for key in spec.ENGINE_KEYS if key in document}
         merged.overlay(document, request.spec_file)
     pairs = spec.parse_set(request.sets, model.skill.get("spec_shorthand_keys", {}))

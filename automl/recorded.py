@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import metric, secret_leaves, spec
+from automl import metric, portable, secret_leaves, spec
 from automl.errors import UserError
 from automl.machine import find_machine, hardware
 from automl.plan import Plan, check_spec, compile_for, merge
@@ -109,7 +109,7 @@ def _differences(
     if not request.spec_file:
         return []
     try:
-        current = spec.load(Path(request.spec_file))
+        current = portable.read(model, Path(request.spec_file))
     except UserError:
         return [f"{request.spec_file} is no longer there or readable; the run goes on as recorded"]
     for key in spec.ENGINE_KEYS:

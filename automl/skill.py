@@ -4,6 +4,8 @@ references/trial_contract.md."""
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,10 @@ from automl.metric import DIRECTIONS
 KINDS: dict[type, tuple[str, str]] = {
     dict: (
         "a mapping",
-        "metrics figures copies files stages options entry_points spec_params spec_shorthand_keys cpu_when",
+        "deploy metrics figures copies files stages options entry_points spec_params spec_shorthand_keys cpu_when",
     ),
     list: ("a list", "finite carries packages"),
-    str: ("text", "network_arch epochs_key batch_key samples checkpoint_glob next gpu_spec_key"),
+    str: ("text", "network_arch epochs_key batch_key samples checkpoint_glob next here gpu_spec_key"),
 }  # fmt: skip
 INNER: dict[str, tuple[type, str]] = {
     "spec_params": (dict, "a mapping"), "stages": (dict, "a mapping"), "cpu_when": (list, "a list"),
@@ -29,6 +31,44 @@ KEYS = {*" ".join(names for _, names in KINDS.values()).split(), *"""
 PURPOSES = """preload train inspect_data picture check_spec demo_data estimate describe_start describe_data
     fetch fetch_named package package_weights predict""".split()  # fmt: skip
 ROLES = ("output_dir", "resume_model", "parent_model")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An action that may run on the winner. `needs`: leaves without which it is left out; `shows`: figures of its
+    metrics.json that a person wants to see; `default_too`: it also runs on the default configuration, to compare.
+    With `sets` (leaf, value; `{best}` is the winner's folder) it is another run of an `action`, in a folder of its own,
+    `after` a stage that went well, and asked for with that one."""
+
+    name: str
+    needs: tuple[str, ...] = ()
+    shows: tuple[str, ...] = ()
+    default_too: bool = False
+    action: str = ""
+    after: str = ""
+    report: str = ""  # a file beside its metrics.json that the report shows
+    sets: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "action", self.action or self.name)
+
+
+def stages(skill: Mapping[str, Any]) -> tuple[Stage, ...]:
+    """What runs on the winner when nothing else is asked for."""
+    found = skill.get("stages") or {}
+    return tuple(
+        Stage(
+            name,
+            tuple(given.get("needs", ())),
+            tuple(given.get("shows", ())),
+            bool(given.get("default_too")),
+            str(given.get("action") or ""),
+            str(given.get("after") or ""),
+            str(given.get("report") or ""),
+            tuple((str(leaf), str(value)) for leaf, value in (given.get("sets") or {}).items()),
+        )
+        for name, given in ((str(n), g or {}) for n, g in found.items())
+    )
 
 
 def load(root: Path) -> dict[str, Any]:

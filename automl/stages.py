@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from automl import spec
+from automl import portable, spec
 from automl.bundle import ModelBundle, Stage
 from automl.executors.base import Exit, TrialJob
 from automl.launcher import TrialProcess, start_fork_server
@@ -49,7 +49,7 @@ def run_stage(
     """Run one action on a spec file. What it prints goes to `<name>/log.txt` beside it; its figures are read from the
     action's metrics.json."""
     shown = shlex.join(bundle.command_words(stage.action, str(spec_path)))
-    full = spec.load(spec_path)
+    full = portable.read(bundle, spec_path)
     parent = bundle.spec_key(stage.action, "parent_model")
     if parent and not bundle.is_settled(parent) and spec.get(full, parent) in (None, "", spec.MANDATORY):
         return StageResult(name, False, "not run: the trainer wrote no checkpoint", shown)
@@ -74,19 +74,29 @@ def run_package(bundle: ModelBundle, best: Path) -> StageResult | None:
     """Let the model make a product of the folder `best` (`entry_points.package`, called with it): what a person who has
     nothing but that folder needs. None when the model has no such entry; exit code 2 says that something it needs was
     not made."""
-    entry = bundle.entry("package")
+    return _run_entry(bundle, "package", best, str(best))
+
+
+def run_slimming(bundle: ModelBundle, checkpoint: Path) -> StageResult | None:
+    """Let the model rewrite a copied checkpoint without what training alone needs (`entry_points.package_weights`,
+    called with it). None when the model has no such entry; where it cannot, the whole one stays."""
+    return _run_entry(bundle, "package_weights", checkpoint.parent, str(checkpoint))
+
+
+def _run_entry(bundle: ModelBundle, purpose: str, best: Path, argument: str) -> StageResult | None:
+    entry = bundle.entry(purpose)
     if entry is None:
         return None
     folder = best / "package"
     folder.mkdir(parents=True, exist_ok=True)
     log, began_at = folder / "log.txt", size_of(folder / "log.txt")
-    ended = _run(bundle, folder, (), str(best), entry=entry)
+    ended = _run(bundle, folder, (), argument, entry=entry)
     last = last_line(log, began_at)
     if ended.code in (2, NOT_RUNNABLE):
-        return StageResult("package", False, f"not run: {last}", "")
+        return StageResult(purpose, False, f"not run: {last}", "")
     if ended.code != 0:
-        return StageResult("package", False, f"failed ({ended.reason}); log: {log}", "", failed=True)
-    return StageResult("package", True, last or "done", "")
+        return StageResult(purpose, False, f"failed ({ended.reason}); log: {log}", "", failed=True)
+    return StageResult(purpose, True, last or "done", "")
 
 
 def _run(bundle: ModelBundle, folder: Path, gpus: Sequence[int | str], argument: str, **what: Any) -> Exit:

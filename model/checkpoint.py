@@ -97,7 +97,7 @@ def complete(action: str, partial: Mapping[str, Any]) -> Spec:
     given = dict(leaves(partial, params))
     said = {n: v for n, v in leaves(recorded, params) if n in params and n.startswith(("model.", "dataset."))}
     for side in ("input_height", "input_width"):
-        if get(recorded, f"train.{side}"):
+        if f"{action}.{side}" in params and get(recorded, f"train.{side}"):
             said[f"{action}.{side}"] = get(recorded, f"train.{side}")
     for name, value in said.items():
         if name not in given:

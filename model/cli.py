@@ -29,6 +29,7 @@ PURPOSE = {
     "export": "Write a checkpoint as ONNX.",
     "quantize": "Shrink a checkpoint or ONNX file to 8-bit weights.",
     "gen_trt_engine": "Build a TensorRT engine from ONNX.",
+    "deploy": "Measure smaller and faster forms of a checkpoint, and export the one that fits.",
 }
 
 

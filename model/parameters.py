@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-ACTIONS = ("train", "evaluate", "inference", "export", "quantize", "gen_trt_engine")
+ACTIONS = ("train", "evaluate", "inference", "export", "quantize", "gen_trt_engine", "deploy")
 MANDATORY = "???"  # OmegaConf's mark for "must be given"
 INF = float("inf")
 
@@ -277,6 +277,28 @@ GEN_TRT_ENGINE = (
     _gen_trt_engine("tensorrt.calibration.cal_batches", "int", 1, "Calibration batches.", 1, popular=True),
 )
 
+
+def _deploy(name: str, kind: str, default: Any, doc: str, minimum: float | None = None, **rest: Any) -> Param:
+    return Param(f"deploy.{name}", kind, default, doc, minimum, actions=("deploy",), **rest)
+
+
+# An action of ours: one trained network, smaller and faster without training it again.
+DEPLOY = (
+    _deploy("checkpoint", "string", MANDATORY, "The .pth file whose operating points are measured."),
+    _deploy("results_dir", "string", "", "Where this action writes; empty: <results_dir>/deploy."),
+    _deploy("target", "categorical", "cpu", "What runs the files that are timed: ONNX Runtime on a cpu or gpu, tensorrt, openvino.", enum=("cpu", "gpu", "tensorrt", "openvino")),
+    _deploy("max_latency", "string", "", "The chosen point takes at most this long from image file to boxes, such as 15ms."),
+    _deploy("min_map", "float", None, "The chosen point has at least this mAP on validation; alone: the fastest of those.", 0.0, maximum=1.0, nullable=True),
+    _deploy("max_size", "string", "", "The chosen point's file is at most this large, such as 20MB."),
+    _deploy("dec_layers", "list", [], "Numbers of decoder layers to measure; empty: all, two thirds and a third of them.", item="int", automl=False),
+    _deploy("num_queries", "list", [], "Numbers of queries to measure; empty: all, a half and a quarter of them.", item="int", automl=False),
+    _deploy("sizes", "list", [], "Input sizes to measure, such as 640x480 (width x height); empty: as validated, and three quarters of it.", item="string", automl=False),
+    _deploy("precisions", "list", ["FP32", "FP16", "INT8"], "Number formats to measure.", item="string", automl=False),
+    _deploy("calibration_images", "int", 100, "Training images that calibrate INT8, always the same ones; fewer where there are fewer.", 1),
+    _deploy("rounds", "int", 3, "Times that every point has its turn on the clock.", 1),
+    _deploy("runs", "int", 10, "Images timed at a turn, after a few that are not.", 1),
+)
+
 # What `train.recipe` sets where a spec says nothing: departures from the defaults above, which are `default`'s.
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -304,7 +326,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 PARAMETERS: tuple[Param, ...] = (
-    *DATASET, *MODEL, *TRAIN, *QUANTIZE, *COMMON, *EVALUATE, *INFERENCE, *EXPORT, *GEN_TRT_ENGINE,
+    *DATASET, *MODEL, *TRAIN, *QUANTIZE, *COMMON, *EVALUATE, *INFERENCE, *EXPORT, *GEN_TRT_ENGINE, *DEPLOY,
 )
 # fmt: on
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,7 +29,13 @@ ARCHITECTURE = tuple(
     "model.dilation model.hidden_dim model.nheads model.enc_layers model.dec_layers model.dim_feedforward "
     "model.enc_n_points model.dec_n_points model.num_queries model.with_box_refine model.two_stage model.mixed_selection model.tao_compat".split()
 )
-FROM_CHECKPOINT = ("evaluate", "inference", "export")  # actions for which a checkpoint of ours says the rest
+HERE = "${here}"  # in a spec file: the folder that it lies in
+FROM_CHECKPOINT = (
+    "evaluate",
+    "inference",
+    "export",
+    "deploy",
+)  # actions for which a checkpoint of ours says the rest
 
 
 def get(spec: Mapping[str, Any], name: str, default: Any = None) -> Any:
@@ -97,7 +104,7 @@ def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -
 def load(action: str, path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Spec:
     """Read a YAML spec file (None: an empty one), apply `{dotted name: value}` overrides, add what the checkpoint says
     that the action is given (`model/checkpoint.py`), resolve."""
-    document = _read_document(Path(path)) if path is not None else {}
+    document = read(Path(path)) if path is not None else {}
     for name, value in (overrides or {}).items():
         put(document, name, value)
     where = "command line" if path is None else str(path)
@@ -108,9 +115,10 @@ def load(action: str, path: str | Path | None = None, overrides: Mapping[str, An
     return resolve(action, document, where)
 
 
-def _read_document(path: Path) -> Spec:
+def read(path: Path) -> Spec:
+    """The mapping in a YAML file, as it stands; `${here}` in a text is the file's folder. Raises `UserError`."""
     try:
-        document = read_yaml(Path(path))
+        document = read_yaml(path)
     except DocumentError as error:
         raise UserError(str(error)) from None
     except OSError as error:
@@ -118,7 +126,17 @@ def _read_document(path: Path) -> Spec:
     document = {} if document is None else document
     if not isinstance(document, dict):
         raise UserError(f"{path}: a spec must be a mapping, but got {type(document).__name__}")
-    return document
+    return dict(_placed(document, os.path.realpath(path.parent)))
+
+
+def _placed(node: Any, folder: str) -> Any:
+    """The document with `${here}/..` in its texts turned into an absolute path."""
+    if isinstance(node, dict):
+        return {key: _placed(value, folder) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_placed(value, folder) for value in node]
+    before, here, rest = node.partition(HERE) if isinstance(node, str) else (node, "", "")
+    return before + os.path.normpath(folder + rest) if here else node
 
 
 def nest(values: Mapping[str, Any]) -> Spec:

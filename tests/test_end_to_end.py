@@ -15,6 +15,7 @@ import optuna
 import pytest
 import yaml
 
+from model.spec import read
 from tests.conftest import TINY
 
 AUTOML = [sys.executable, "-m", "automl.cli"]
@@ -63,7 +64,7 @@ def test_every_trial_ended_and_the_winner_is_handed_over(finished: tuple[Path, s
     assert len(states(run)) == 3
     assert set(states(run)) <= {"COMPLETE", "PRUNED"}
     assert {p.name for p in (run / "best").glob("*.yaml")} == {
-        f"{a}.yaml" for a in ("train", "evaluate", "inference", "export", "quantize", "gen_trt_engine")
+        f"{a}.yaml" for a in ("train", "evaluate", "inference", "export", "quantize", "gen_trt_engine", "deploy")
     }  # fmt: skip
     assert "Winner" in printed
     assert "next    deformable_detr inference" in printed
@@ -73,8 +74,8 @@ def test_the_winner_s_whole_architecture_and_data_travel(finished: tuple[Path, s
     run, _ = finished
     provenance = json.loads((run / "best" / "provenance.json").read_text())
     trained = yaml.safe_load((run / "trials" / f"{provenance['trial']:04d}" / "spec.yaml").read_text())
-    for action in ("evaluate", "inference", "export", "quantize", "gen_trt_engine"):
-        spec = yaml.safe_load((run / "best" / f"{action}.yaml").read_text())
+    for action in ("evaluate", "inference", "export", "quantize", "gen_trt_engine", "deploy"):
+        spec = read(run / "best" / f"{action}.yaml")
         assert spec["model"] == trained["model"]
         assert spec["dataset"] == trained["dataset"]
     assert yaml.safe_load((run / "best" / "export.yaml").read_text())["export"]["input_height"] == 64
@@ -112,6 +113,37 @@ def test_the_folder_copied_elsewhere_finds_objects(finished: tuple[Path, str], t
     command = [sys.executable, "infer.py", str(image), "--threshold", "0"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=best, check=True)
     assert len(done.stdout.splitlines()) > 10
+
+
+def test_a_copy_of_the_folder_reads_and_writes_itself_alone(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    """From any folder, the data given: nothing in its specs leads back to where it came from."""
+    import shutil
+
+    run, _ = finished
+    specs = sorted((run / "best").rglob("*.yaml"))
+    assert {"train.yaml", "evaluate.yaml", "quantize.yaml"} < {p.name for p in specs}
+    for path in specs:
+        assert str(run.parent) not in path.read_text(), path
+    assert str(run.parent) not in (run / "best" / "provenance.json").read_text()
+    figures = run / "best" / "evaluate" / "metrics.json"
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in run.rglob("*")}
+    copy = shutil.copytree(run / "best", tmp_path / "elsewhere" / "copy")
+    test = run.parent / "data" / "test"
+    script = str(Path(sys.executable).parent / "deformable_detr")
+    data = [f"dataset.test_data_sources.image_dir={test / 'images'}", f"dataset.test_data_sources.json_file={test / 'annotations.json'}"]  # fmt: skip
+    for words in (
+        ["evaluate", "-e", str(copy / "evaluate.yaml"), *data],
+        ["inference", "-e", "copy/inference.yaml", str(test / "images" / "0001.png")],
+    ):
+        done = subprocess.run([script, *words], capture_output=True, text=True, cwd=copy.parent, timeout=240)
+        assert done.returncode == 0, done.stdout + done.stderr
+    again = json.loads((copy / "results" / "evaluate" / "metrics.json").read_text())
+    assert again["test_mAP"] == json.loads(figures.read_text())["test_mAP"]
+    assert (copy / "evaluate" / "metrics.json").read_text() == figures.read_text()
+    assert (copy / "results" / "inference" / "labels" / "0001.txt").is_file()
+    assert before == {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in run.rglob("*")}
 
 
 def test_provenance_names_the_checkpoint_that_scored(finished: tuple[Path, str]) -> None:

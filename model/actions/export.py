@@ -79,7 +79,7 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
         partial.unlink(missing_ok=True)
     sidecar = own.entries() | {
         "sha256": sha256(path),
-        "checkpoint": section["checkpoint"],
+        "checkpoint": Path(section["checkpoint"]).name,
         "input": {"name": "inputs", "shape": [section["batch_size"], 3, height, width], "layout": "NCHW RGB"},
         "outputs": {"pred_logits": "[B, Q, K], sigmoid gives scores", "pred_boxes": "[B, Q, 4] cxcywh 0-1"},
         **made,

@@ -43,9 +43,12 @@ class LeanDetector(nn.Module):
     position: torch.Tensor
     reference: torch.Tensor
 
-    def __init__(self, detector: DeformableDETR, height: int, width: int) -> None:
+    def __init__(self, detector: DeformableDETR, height: int, width: int, layers: Sequence[int] = ()) -> None:
+        """layers: numbers, from 1, of the decoder layers whose predictions are given, too; see `names_of`."""
         super().__init__()
         self.detector = detector.eval()
+        self.layers = (len(detector.transformer.decoder.layers), *layers)
+        self.names = [*OUTPUTS, *(n for i in layers for n in names_of(i)), *CELLS * detector.two_stage]
         with torch.no_grad():
             maps = detector.project(torch.zeros(1, 3, height, width))
         self.shapes = [(int(m.shape[2]), int(m.shape[3])) for m in maps]
@@ -65,28 +68,35 @@ class LeanDetector(nn.Module):
         for layer in detector.transformer.encoder.layers:
             x = layer(x, self.position, self.reference, self.shapes, None)
         states, references, cells = detector.query(x, self.shapes, self.ratios, None, chosen)
-        last = len(states) - 1
-        found = detector.read(last, states[last], references[last])
-        return (*(found[name] for name in OUTPUTS), *(cells.values() if cells is not None else ()))
+        each = [detector.read(i - 1, states[i - 1], references[i - 1]) for i in self.layers]
+        found = [layer[name] for layer in each for name in OUTPUTS]
+        return (*found, *(cells.values() if cells is not None else ()))
+
+
+def names_of(layer: int) -> tuple[str, str]:
+    """Tensors that hold the logits and boxes of an earlier decoder layer."""
+    return f"pred_logits_{layer}", f"pred_boxes_{layer}"
 
 
 def export(
     detector: DeformableDETR, path: Path, height: int, width: int, batch: int = -1, opset: int = 17,
-    card: Card | None = None,
+    card: Card | None = None, layers: Sequence[int] = (),
 ) -> dict[str, Any]:  # fmt: skip
-    """Write `path`, with `card` in its metadata; batch -1 is dynamic. Returns {"opset", "nodes",
-    "max_abs_logits", "max_abs_boxes"}.
+    """Write `path`, with `card` in its metadata; batch -1 is dynamic; `layers`: see `LeanDetector`. Returns {"opset",
+    "nodes", "max_abs_logits", "max_abs_boxes"}.
 
     Raises `UserError` for an opset that cannot be had, `ModelError` when the file is not equal to torch.
     """
     if not 17 <= opset <= 20:
         raise UserError(f"export.opset_version must be from 17 to 20, but got {opset}")
-    lean = LeanDetector(detector, height, width)
+    lean = LeanDetector(detector, height, width, layers)
     example = torch.randn(2 if batch < 0 else batch, 3, height, width)
     graph = _exported(lean, example, batch < 0, max(opset, EXPORTER_OPSET))
     _name_by_module(graph)
     graph = _slimmed(graph)
-    del graph.graph.output[len(OUTPUTS) :]  # the cells stay tensors of the graph, under their names
+    del graph.graph.output[
+        len(OUTPUTS) * len(lean.layers) :
+    ]  # the cells stay tensors of the graph, under their names
     if opset < EXPORTER_OPSET:
         _down_to_17(graph)
     onnx.checker.check_model(graph, full_check=True)
@@ -111,7 +121,7 @@ def compare(
     """
     import onnxruntime
 
-    names = [*OUTPUTS, *CELLS * lean.detector.two_stage]
+    names = lean.names
     session = onnxruntime.InferenceSession(_showing(path, names), providers=["CPUExecutionProvider"])
     found = []
     for batch in batches:
@@ -140,7 +150,7 @@ def _showing(path: Path, names: Sequence[str]) -> bytes:
 def _differences(got: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> torch.Tensor:
     """[2]: the largest of logits, scores of the choice among them, and of boxes; infinite for a cell chosen twice."""
     each = {name: float((got[name] - wanted[name]).abs().max()) for name in wanted if name != CELLS[2]}
-    logits, boxes = ([v for name, v in each.items() if name.endswith(kind)] for kind in ("logits", "boxes"))
+    logits, boxes = ([v for name, v in each.items() if kind in name] for kind in ("logits", "boxes"))
     if CELLS[2] in wanted:
         scores, chosen = wanted[CELLS[0]][..., 0], got[CELLS[2]]
         best = scores.topk(chosen.shape[1], dim=1).values
@@ -160,7 +170,7 @@ def _exported(lean: LeanDetector, example: torch.Tensor, dynamic: bool, opset: i
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 lean, (example,), dynamo=True, opset_version=opset, input_names=["inputs"],
-                output_names=[*OUTPUTS, *CELLS * lean.detector.two_stage], dynamic_shapes=shapes, verbose=False,
+                output_names=lean.names, dynamic_shapes=shapes, verbose=False,
             )  # fmt: skip
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)

@@ -11,12 +11,11 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import yaml
-
 from model import checkpoint as ckpt
 from model.deploy import card
 from model.deploy.card import Card
 from model.errors import UserError
+from model.spec import read
 
 SHOWN_IMAGES, TILE_PX = 4, 320
 # Entries of a checkpoint that only going on with its training needs.
@@ -98,21 +97,25 @@ def write(
     return [*written, page]
 
 
-def weights(source: str | Path, target: str | Path, key: str = "") -> None:
-    """Copy a checkpoint without what only training on needs: optimizer, schedules, and the raw weights beside their
-    moving average. Encrypted stays encrypted. Raises `UserError` for what is no checkpoint of ours."""
+def weights(path: str | Path) -> None:
+    """Rewrite a checkpoint without what only training on needs: optimizer, schedules, and the raw weights beside their
+    moving average. Encrypted, under the key that export.yaml beside it refers to, stays encrypted. Raises `UserError`
+    for what is no checkpoint of ours."""
     import torch
 
     from model.encryption import encrypt, is_encrypted
 
-    whole = ckpt.load(source, key)
+    path = Path(path)
+    beside = path.with_name("export.yaml")
+    key = (read(beside).get("encryption_key") if beside.is_file() else "") or ""
+    whole = ckpt.load(path, key)
     slim = {name: value for name, value in whole.items() if name not in TRAINING_ONLY}
     slim["state_dict"] = {f"{ckpt.PREFIX}{name}": value for name, value in whole["state_dict"].items()}
     data = io.BytesIO()
     torch.save(slim, data)
-    temporary = Path(f"{target}.{os.getpid()}.tmp")
-    temporary.write_bytes(encrypt(data.getvalue(), key) if is_encrypted(source) else data.getvalue())
-    temporary.replace(target)
+    temporary = Path(f"{path}.{os.getpid()}.tmp")
+    temporary.write_bytes(encrypt(data.getvalue(), key) if is_encrypted(path) else data.getvalue())
+    temporary.replace(path)
 
 
 def predict(folder: str | Path, images: Any) -> list[list[dict[str, Any]]]:
@@ -166,7 +169,7 @@ def _known_images(folder: Path) -> list[Path]:
     from model.data.images import SUFFIXES
 
     path = folder / "evaluate.yaml"
-    dataset = (yaml.safe_load(path.read_text()) or {}).get("dataset", {}) if path.is_file() else {}
+    dataset = read(path).get("dataset", {}) if path.is_file() else {}
     sources = [dataset.get("test_data_sources") or {}, *(dataset.get("val_data_sources") or [])]
     for source in sources:
         root = Path(source.get("image_dir") or "/nowhere")

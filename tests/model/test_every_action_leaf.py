@@ -26,7 +26,7 @@ from tests.model.deployed import spec_of
 
 HERE = Path(__file__).parent
 OWN, DEPLOY, QUANTIZE = "test_every_action_leaf.py", "test_deploy.py", "test_quantize.py"
-EVALUATE, CARD = "test_evaluate.py", "test_card.py"
+EVALUATE, CARD, POINTS = "test_evaluate.py", "test_card.py", "test_points.py"
 
 # leaf -> the test that sees its effect
 SEEN = {
@@ -62,6 +62,8 @@ SEEN = {
     "gen_trt_engine.tensorrt.calibration.cal_cache_file": (DEPLOY, "test_the_cache_keeps_ranges_while_nothing_changes"),
     "gen_trt_engine.tensorrt.calibration.cal_batch_size": (DEPLOY, "test_too_few_calibration_images"),
     "gen_trt_engine.tensorrt.calibration.cal_batches": (DEPLOY, "test_too_few_calibration_images"),
+    **{f"deploy.{leaf}": (POINTS, "test_leaves_of_deploy_act") for leaf in ("checkpoint", "results_dir", "target", "dec_layers", "num_queries", "sizes", "precisions")},
+    **{f"deploy.{leaf}": (POINTS, "test_what_was_measured_is_not_measured_again") for leaf in ("max_latency", "min_map", "max_size", "calibration_images", "rounds", "runs")},
 }  # fmt: skip
 
 

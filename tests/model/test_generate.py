@@ -68,7 +68,15 @@ def test_annotations_are_tao_s() -> None:
 def test_skill_info_names_only_what_exists() -> None:
     info = yaml.safe_load((bundle_dir() / "references" / "skill_info.yaml").read_text())
     names = {p.name for p in PARAMETERS}
-    assert list(info["actions"]) == ["train", "quantize", "evaluate", "export", "gen_trt_engine", "inference"]
+    assert list(info["actions"]) == [
+        "train",
+        "quantize",
+        "evaluate",
+        "export",
+        "gen_trt_engine",
+        "inference",
+        "deploy",
+    ]
     for roles in info["spec_params"].values():
         assert set(roles) <= names
     assert set(info["spec_shorthand_keys"].values()) | set(info["options"].values()) <= names

@@ -1,0 +1,127 @@
+"""Operating points of one trained network: what each costs and brings, which are worth having, which one is meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from model.errors import UserError
+
+WITHIN = 0.01  # mAP below the whole network's that the point chosen without any wish may cost
+UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "kb": 1e-3, "mb": 1.0, "gb": 1e3}
+
+
+@dataclass(frozen=True)
+class Form:
+    """A smaller form of a network: decoder layers, queries, input (H, W) px, number format."""
+
+    layers: int
+    queries: int
+    height: int
+    width: int
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.layers} layers, {self.queries} queries, {self.width}x{self.height}, {self.precision}"
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a form measured. mAP on validation and on test (None: there is none), the score `threshold` with the best F1
+    on validation; ms an image, batch 1: the median from image file to boxes and of the network alone, and the tenth
+    and ninetieth hundredths of the former; the file's bytes."""
+
+    form: Form
+    val_mAP: float
+    test_mAP: float | None
+    threshold: float | None
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+    network_ms: float
+    bytes: int
+
+    def row(self) -> dict[str, Any]:
+        """As plain values, the form's beside the others."""
+        values = asdict(self)
+        return values.pop("form") | values
+
+    @staticmethod
+    def of(row: Mapping[str, Any]) -> Point:
+        """The reverse."""
+        own = {name: row[name] for name in Form.__dataclass_fields__}
+        return Point(Form(**own), **{n: row[n] for n in Point.__dataclass_fields__ if n != "form"})
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Limits: None where nothing is asked."""
+
+    latency_ms: float | None = None
+    mAP: float | None = None
+    megabytes: float | None = None
+
+    @staticmethod
+    def of(section: Mapping[str, Any]) -> Wish:
+        """Of the leaves of `deploy`. Raises `UserError`."""
+        latency = amount(section["max_latency"], "deploy.max_latency", ("us", "ms", "s"))
+        size = amount(section["max_size"], "deploy.max_size", ("kb", "mb", "gb"))
+        return Wish(latency, section["min_map"], size)
+
+    def fits(self, point: Point) -> bool:
+        return (
+            (self.latency_ms is None or point.latency_ms <= self.latency_ms)
+            and (self.mAP is None or point.val_mAP >= self.mAP)
+            and (self.megabytes is None or point.bytes <= self.megabytes * 1e6)
+        )
+
+
+def amount(text: str, leaf: str, units: Sequence[str]) -> float | None:
+    """`15ms` -> 15.0, `0.5s` -> 500.0, `1GB` -> 1000.0; the unit must be told. None for nothing. Raises `UserError`."""
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]+)", text.strip())
+    if not match or match[2].lower() not in units or float(match[1]) <= 0:
+        raise UserError(f"{leaf} must be a number above 0 with {' or '.join(units)}, but got '{text}'")
+    return float(match[1]) * UNITS[match[2].lower()]
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """Those that no other beats: fastest first, each with a higher mAP than all that are as fast."""
+    found: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.latency_ms, -p.val_mAP)):
+        if not found or point.val_mAP > found[-1].val_mAP:
+            found.append(point)
+    return found
+
+
+def ranked(points: Sequence[Point], wish: Wish) -> list[Point]:
+    """Those that fit, the one that is meant first: the most accurate within a latency or size, the fastest for a mAP
+    alone; without a wish the fastest within WITHIN of the most accurate. Raises `UserError` when none fits, saying how
+    near they come."""
+    fitting = [p for p in points if wish.fits(p)]
+    if not fitting:
+        raise UserError(_nearest(points, wish))
+    if wish.latency_ms is not None or wish.megabytes is not None:
+        return sorted(fitting, key=lambda p: (-p.val_mAP, p.latency_ms))
+    if wish.mAP is None:
+        top = max(p.val_mAP for p in fitting)
+        fitting = [p for p in fitting if p.val_mAP >= top - WITHIN]
+    return sorted(fitting, key=lambda p: (p.latency_ms, -p.val_mAP))
+
+
+def _nearest(points: Sequence[Point], wish: Wish) -> str:
+    asked = [
+        f"a latency of at most {wish.latency_ms:g} ms" if wish.latency_ms is not None else "",
+        f"a mAP of at least {wish.mAP:g}" if wish.mAP is not None else "",
+        f"a file of at most {wish.megabytes:g} MB" if wish.megabytes is not None else "",
+    ]
+    fastest, best = min(points, key=lambda p: p.latency_ms), max(points, key=lambda p: p.val_mAP)
+    small = min(points, key=lambda p: p.bytes)
+    return (
+        f"none of {len(points)} points has {' and '.join(filter(None, asked))}: the fastest takes "
+        f"{fastest.latency_ms:.1f} ms, the best has a mAP of {best.val_mAP:.3f}, the smallest "
+        f"{small.bytes / 1e6:.1f} MB"
+    )

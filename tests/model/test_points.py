@@ -1,0 +1,202 @@
+"""Operating points: forms of one network, which are worth having, which is meant, and the file that is exported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.actions import deploy
+from model.deploy import card, shrink, timing
+from model.deploy.points import Form, Point, Wish, amount, front, ranked
+from model.deploy.runners import OrtRunner
+from model.errors import ModelError, NotRunnable, UserError
+from model.spec import load
+from tests.conftest import TINY, with_data
+from tests.model.deployed import lively
+
+NAMES = [{"id": i + 1, "name": name} for i, name in enumerate(("circle", "square", "triangle"))]
+
+
+def point(latency: float, mAP: float, size: int = 1_000_000) -> Point:
+    return Point(Form(1, 1, 32, 32, "FP32"), mAP, None, 0.5, latency, latency, latency, latency, size)
+
+
+points = st.lists(
+    st.builds(point, st.floats(0.1, 99), st.floats(0, 1), st.integers(1, 10**8)), min_size=1, max_size=30
+)
+
+
+@given(points)
+def test_no_point_beats_one_of_the_front_and_each_other_is_beaten(found: list[Point]) -> None:
+    best = front(found)
+
+    def beats(a: Point, b: Point) -> bool:
+        return a.latency_ms <= b.latency_ms and a.val_mAP >= b.val_mAP and a != b
+
+    for each in best:
+        assert not any(beats(a, each) and not beats(each, a) for a in found)
+    for each in found:
+        assert each in best or any(beats(a, each) for a in best)
+
+
+@given(points, st.floats(0.1, 99), st.floats(0, 1), st.floats(0.01, 100))
+def test_what_is_chosen_fits_and_is_the_best_that_does(
+    found: list[Point], latency: float, mAP: float, size: float
+) -> None:
+    for wish in (Wish(latency), Wish(mAP=mAP), Wish(megabytes=size), Wish(latency, mAP, size)):
+        fitting = [p for p in found if wish.fits(p)]
+        if not fitting:
+            with pytest.raises(UserError, match=f"none of {len(found)} points has"):
+                ranked(found, wish)
+            continue
+        first = ranked(found, wish)[0]
+        assert first in fitting
+        if wish.latency_ms or wish.megabytes:
+            assert first.val_mAP == max(p.val_mAP for p in fitting)
+        else:
+            assert first.latency_ms == min(p.latency_ms for p in fitting)
+
+
+def test_without_a_wish_the_fastest_of_nearly_the_same_quality() -> None:
+    found = [point(9, 0.5), point(5, 0.495), point(1, 0.4)]
+    assert ranked(found, Wish())[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("15ms", 15), ("0.5s", 500), ("800us", 0.8), ("1.5 ms", 1.5), ("", None)]
+)
+def test_latencies(text: str, value: float | None) -> None:
+    assert amount(text, "deploy.max_latency", ("us", "ms", "s")) == value
+
+
+@pytest.mark.parametrize("text", ["15", "ms", "-3ms", "0ms", "20MB", "fast", "1e3ms"])
+def test_latencies_that_are_none(text: str) -> None:
+    with pytest.raises(UserError, match="must be a number above 0 with us or ms or s"):
+        amount(text, "deploy.max_latency", ("us", "ms", "s"))
+
+
+def test_a_row_is_the_whole_point() -> None:
+    assert Point.of(json.loads(json.dumps(point(1.5, 0.25).row()))) == point(1.5, 0.25)
+
+
+def test_fewer_two_stage_queries_are_the_best_ones(tiny: dict[str, Any]) -> None:
+    tiny["model"] |= {"two_stage": True, "mixed_selection": True, "return_interm_indices": [0, 1]}
+    detector, images = lively(tiny), torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        all_of_them = detector(images)["enc_outputs"]["chosen"]
+        few = shrink.with_queries(detector, 10, None)(images)
+    assert torch.equal(few["enc_outputs"]["chosen"], all_of_them[:, :10])
+    assert few["pred_logits"].shape == (2, 10, 4)
+    assert detector.num_queries == 100  # the network itself stays
+
+
+@pytest.fixture(scope="module")
+def deployed(made: tuple[Path, dict[str, Any]], demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(folder, spec, result) of a small exploration of the untrained network."""
+    folder = tmp_path_factory.mktemp("points")
+    checkpoint = torch.load(made[0] / "model.pth", weights_only=True)
+    data = with_data(json.loads(json.dumps(TINY)), demo)["dataset"]
+    checkpoint["spec"]["dataset"] |= {k: data[k] for k in ("train_data_sources", "val_data_sources", "test_data_sources")}  # fmt: skip
+    torch.save(checkpoint | {"classes": NAMES, "validated_size": [64, 64]}, folder / "net.pth")
+    leaves = {
+        "deploy.checkpoint": str(folder / "net.pth"), "deploy.results_dir": str(folder / "out"),
+        "deploy.target": "cpu", "deploy.dec_layers": [2, 1], "deploy.num_queries": [100, 30],
+        "deploy.sizes": ["96x64"], "deploy.precisions": ["FP32", "FP16", "INT8"],
+        "deploy.calibration_images": 3, "deploy.rounds": 1, "deploy.runs": 2, "deploy.max_size": "900MB",
+    }  # fmt: skip
+    spec = load("deploy", None, leaves)
+    return folder, spec, deploy.run(spec)
+
+
+def test_leaves_of_deploy_act(deployed: Any) -> None:
+    """checkpoint, results_dir, target, dec_layers, num_queries, sizes, precisions: every combination, measured; the
+    most accurate is exported."""
+    folder = deployed[0]
+    rows = json.loads((folder / "out" / "points.json").read_text())
+    assert len(rows["points"]) == 12
+    forms = {(r["layers"], r["queries"], r["height"], r["width"], r["precision"]) for r in rows["points"]}
+    assert forms == {(a, b, 64, 96, c) for a in (2, 1) for b in (100, 30) for c in ("FP32", "FP16", "INT8")}
+    assert all(r["latency_ms"] > r["network_ms"] > 0 and r["test_mAP"] is not None for r in rows["points"])
+    by = {(r["layers"], r["queries"], r["precision"]): r for r in rows["points"]}
+    assert by[2, 100, "INT8"]["bytes"] < 0.5 * by[2, 100, "FP32"]["bytes"]
+    assert by[1, 100, "FP32"]["bytes"] < by[2, 100, "FP32"]["bytes"]
+    chosen = rows["chosen"]
+    assert chosen["val_mAP"] == max(r["val_mAP"] for r in rows["points"])
+    own = card.read(folder / "out" / "model.onnx")
+    assert (own.size, own.classes, own.threshold) == ((64, 96), NAMES, chosen["threshold"])
+    outputs = OrtRunner(str(folder / "out" / "model.onnx")).infer(torch.zeros(1, 3, 64, 96), torch.zeros(0))
+    assert outputs["pred_logits"].shape == (1, chosen["queries"], 4)
+    page = (folder / "out" / "README.md").read_text()
+    assert page.count("\n| ") == 13
+    assert "chosen" in page
+    assert (folder / "out" / "points.svg").read_text().count("<title>") == 12
+
+
+def test_what_was_measured_is_not_measured_again(
+    deployed: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """max_latency, min_map and max_size choose anew; calibration_images, rounds and runs act on what is measured."""
+    _, spec, result = deployed
+    monkeypatch.setattr(deploy, "_measured", lambda *_: pytest.fail("measured again"))
+    taken: list[Any] = []
+    measure = timing.measure
+    monkeypatch.setattr(timing, "measure", lambda *a: taken.append(a[3:5]) or measure(*a))
+    wish = {"max_latency": "1000s", "min_map": 0.0, "max_size": "", "rounds": 2, "runs": 1}
+    again = deploy.run(spec | {"deploy": spec["deploy"] | wish})
+    assert again["points"] == result["points"]
+    assert taken == [(2, 1)]
+    assert "as measured before" in capsys.readouterr().out
+    for leaf, value, message in (
+        ("max_latency", "1us", "at most 0.001 ms"), ("min_map", 1.0, "a mAP of at least 1"), ("max_size", "1kb", "at most 0.001 MB"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            deploy.run(spec | {"deploy": spec["deploy"] | {leaf: value}})
+    with pytest.raises(pytest.fail.Exception, match="measured again"):
+        deploy.run(spec | {"deploy": spec["deploy"] | {"calibration_images": 2}})
+
+
+def test_a_latency_that_does_not_hold_is_not_handed_over(
+    deployed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, spec, _ = deployed
+    before = (folder / "out" / "model.onnx").read_bytes()
+    monkeypatch.setattr(
+        timing, "measure", lambda keys, *_: dict.fromkeys(keys, timing.Times(1e7, 1e7, 1e7, 1e7))
+    )
+    with pytest.raises(ModelError, match="no point holds its latency"):
+        deploy.run(spec | {"deploy": spec["deploy"] | {"max_latency": "1000s"}})
+    assert (folder / "out" / "model.onnx").read_bytes() == before
+    assert not (folder / "out" / ".model.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("leaf", "value", "message"),
+    [
+        ("dec_layers", [3], "dec_layers must be from 1 to 2"),
+        ("num_queries", [0], "num_queries must be from 1 to 100"),
+        ("sizes", ["64"], "WIDTHxHEIGHT"),
+        ("precisions", ["FP8"], "must be of FP32, FP16, INT8"),
+        ("max_latency", "15", "max_latency must be a number"),
+    ],
+)
+def test_refusals(deployed: Any, leaf: str, value: Any, message: str) -> None:
+    spec = deployed[1]
+    with pytest.raises(UserError, match=message):
+        deploy.run(spec | {"deploy": spec["deploy"] | {leaf: value}})
+
+
+@pytest.mark.parametrize("target", ["gpu", "tensorrt", "openvino"])
+def test_targets_that_are_not_here(deployed: Any, target: str) -> None:
+    from model.deploy import targets
+
+    spec = deployed[1]
+    if targets._missing(target) is None:
+        pytest.skip(f"{target} is here")
+    with pytest.raises(NotRunnable, match=f"deploy.target {target} needs"):
+        deploy.run(spec | {"deploy": spec["deploy"] | {"target": target}})
