@@ -172,7 +172,7 @@ class SearchDriver:
         num_epochs, request = self.num_epochs[number], self.plan.request
         if num_epochs is not None and epoch + 1 >= num_epochs:
             return None
-        if request.epochs and self.study.epochs_reported >= request.epochs:
+        if request.total_epochs and self.study.epochs_reported >= request.total_epochs:
             return "PRUNED", "the budget of epochs was used up"
         if number == DEFAULT or num_epochs is None:  # all else is compared with the default, run to its end
             return None
@@ -226,7 +226,7 @@ class SearchDriver:
         request = self.plan.request
         return (
             self._hopeless()
-            or (request.epochs is not None and self.study.epochs_reported >= request.epochs)
+            or (request.total_epochs is not None and self.study.epochs_reported >= request.total_epochs)
             or self._patience_over()
             or self.deadline_passed()
         )

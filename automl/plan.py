@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import earlier, policy, samplers, schedulers, spec
+from automl import earlier, forecast, policy, samplers, schedulers, spec
 from automl import metric as metrics
 from automl.bundle import ModelBundle, Stage
 from automl.errors import PolicyError, SpaceError, UserError
@@ -57,15 +57,15 @@ def prepare(request: RunRequest, work_dir: Path) -> Plan:
     `work_dir`, which a refusal leaves as it was. Raises `UserError` listing every problem of spec and data."""
     fresh = not work_dir.exists()
     try:
-        return _prepare(request.with_budget(), work_dir)
+        return _prepare(request, work_dir)
     except BaseException:
         if fresh:
             shutil.rmtree(work_dir, ignore_errors=True)
         raise
 
 
-def _prepare(request: RunRequest, work_dir: Path) -> Plan:
-    model = bundles.resolve(request.model)
+def _prepare(asked: RunRequest, work_dir: Path) -> Plan:
+    model, request = bundles.resolve(asked.model), asked
     metric = metrics.parse(request.metric, model.metrics)
     stages = model.stages_of(request.stages)
     if request.results_dir and RunDir(Path(request.results_dir)).run_json.exists():
@@ -77,6 +77,8 @@ def _prepare(request: RunRequest, work_dir: Path) -> Plan:
     schedulers.check(request.scheduler)
     merged, engine_keys = merge(request, model)
     searching = policy.resolve(model, request.policy, engine_keys.get("automl_policy"))
+    asked.check_epochs(searching)
+    request = asked.with_budget() if searching else asked
     # Without a search a missing or broken schema is no obstacle: the model's own check still holds.
     schema = None if not searching and policy.not_runnable(model) else model.schema("train")
     notes = spec.validate(merged.spec, schema, merged.sources, model.template("train")) if schema else []
@@ -95,10 +97,12 @@ def _prepare(request: RunRequest, work_dir: Path) -> Plan:
     describe = model.call("describe_start")
     begins = describe(merged.spec)["text"] if describe else ""
     notes += [*warnings, *of_machine, *foresee(model, request, merged.spec, searching)]
-    return Plan(
+    plan = Plan(
         _absolute(request, model), model, searching, merged.spec, merged.sources, filled, facts, notes, space,
         machine, metric, stages, hours, begins, engine_keys,
     )  # fmt: skip
+    plan.warnings.extend(forecast.warnings(plan))
+    return plan
 
 
 def _check_places(request: RunRequest, metric: Metric) -> None:
@@ -191,8 +195,23 @@ def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[st
         engine_keys = {key: document.pop(key) for key in spec.ENGINE_KEYS if key in document}
         merged.overlay(document, request.spec_file)
     pairs = spec.parse_set(request.sets, model.skill.get("spec_shorthand_keys", {}))
+    if request.epochs is not None:
+        merged.overlay(spec.nest(_length(request.epochs, pairs, model)), "--epochs")
     merged.overlay(spec.nest(pairs), "--set")
     return merged, engine_keys
+
+
+def _length(epochs: int, pairs: Mapping[str, Any], model: ModelBundle) -> dict[str, int]:
+    """{leaf: epochs of each training}. Raises `UserError` when the model has no such leaf, or `--set` says another."""
+    key = model.epochs_key
+    if key is None:
+        raise UserError(
+            f"--epochs {epochs}: {model.name} says nowhere which leaf holds the epochs of a training (epochs_key); set it "
+            "by --set KEY=VALUE"
+        )
+    if pairs.get(key, epochs) != epochs:
+        raise UserError(f"--epochs {epochs} and --set {key}={pairs[key]} contradict each other; give one of them")
+    return {key: epochs}
 
 
 def check_spec(model: ModelBundle, full: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ def document(what: Plan, configurations: int) -> dict[str, Any]:
         "notes": what.warnings,
         "filled": what.filled,
         "machine": asdict(what.machine),
-        "budget": {"trials": request.trials, "epochs": request.epochs, "time_s": request.time_s},
+        "budget": {"trials": request.trials, "total_epochs": request.total_epochs, "time_s": request.time_s},
         "search": {"sampler": request.sampler, "scheduler": request.scheduler, "metric": what.metric.name},
         "space": to_record(what.space) if what.searching else None,
         "configurations": first_configurations(what, configurations) if what.searching else [],

@@ -48,6 +48,8 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     """The plan of a run that exists, with `changes` to its request. Raises `UserError` when the model is no longer
     there, its schema makes another search space, or a file that the run needs is gone."""
     document = _moved(folder.read_run(), folder.root)
+    if changes.get("executor") == "local":
+        changes = {"ray_address": None, **changes}
     request = replace(RunRequest.from_json(document["request"]), **changes)
     model = bundles.resolve(document.get("model_reference") or request.model)
     base, facts = document["spec"], document.get("facts", {})

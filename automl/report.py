@@ -15,7 +15,7 @@ from automl.metric import Metric
 from automl.progress import short
 from automl.rundir import RunDir, write_text
 from automl.stages import shown_figures
-from automl.storage import load_study
+from automl.storage import is_running, load_study
 
 if TYPE_CHECKING:
     import optuna
@@ -45,7 +45,7 @@ def write(root: Path) -> Path:
         _summary(root, document, study, metric),
         *_figures(study.study, metric.name),
         "<h2>Trials</h2>",
-        _trials(study, metric),
+        _trials(study, metric, is_running(root)),
     ]
     path = root / "report.html"
     head = f"<!doctype html><meta charset=utf-8><title>{html.escape(root.name)}</title><style>{STYLE}</style>"
@@ -121,7 +121,7 @@ def _figures(study: optuna.Study, metric: str) -> list[str]:
     return parts
 
 
-def _trials(study: Study, metric: Metric) -> str:
+def _trials(study: Study, metric: Metric, running: bool) -> str:
     rows = []
     for trial in study.trials():
         curve = trial.intermediate_values
@@ -129,7 +129,7 @@ def _trials(study: Study, metric: Metric) -> str:
         params = ", ".join(
             f"{k.rsplit('.', 1)[-1]} {short(v)}" for k, v in trial.user_attrs.get("params", {}).items()
         )
-        state = trial.state.name
+        state = study.state(trial.number, running)
         rows.append(
             [
                 str(trial.number),

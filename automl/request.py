@@ -104,7 +104,10 @@ class RunRequest:
         None, "--trials", BUDGET, f"Trials to start ({DEFAULT_TRIALS} when no budget is given).", kind=int, low=1
     )  # fmt: skip
     epochs: int | None = option(
-        None, "--epochs", BUDGET, "Training epochs, summed over all trials.", kind=int, low=1
+        None, "--epochs", WHAT, "Epochs of each training; default: as the spec says.", kind=int, low=1
+    )
+    total_epochs: int | None = option(
+        None, "--total-epochs", BUDGET, "Training epochs, summed over all trials.", kind=int, low=1
     )
     time_s: float | None = option(
         None, "--time", BUDGET, "Wall time of the search: 90s, 30m, 2h, 1h30m; the stages after it are not counted.",
@@ -153,11 +156,24 @@ class RunRequest:
         read=parse_stages, write=lambda names: ",".join(names) or "none",
     )  # fmt: skip
 
+    @property
+    def has_budget(self) -> bool:
+        """Something says when the search ends."""
+        return any(given is not None for given in (self.trials, self.total_epochs, self.time_s))
+
     def with_budget(self) -> RunRequest:
         """The same, with the default number of trials when no budget was given at all."""
-        if self.trials is None and self.epochs is None and self.time_s is None:
-            return replace(self, trials=DEFAULT_TRIALS)
-        return self
+        return self if self.has_budget else replace(self, trials=DEFAULT_TRIALS)
+
+    def check_epochs(self, searching: bool) -> None:
+        """Raises `UserError` for a search with `--epochs` alone, which was once the option of a budget."""
+        if self.epochs is None or self.has_budget or not searching:
+            return
+        raise UserError(
+            f"--epochs {self.epochs} is how long each training is, and leaves open when the search ends: add --trials N "
+            f"or --time 12h to search (--trials {DEFAULT_TRIALS} is the default without it); {self.epochs} epochs in "
+            f"all trainings together are --total-epochs {self.epochs}"
+        )
 
     def absolute(self) -> RunRequest:
         """The same with the paths that were given made absolute, for a resume from another folder."""

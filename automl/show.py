@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from automl import metric as metrics
-from automl import spec
+from automl import forecast, spec
 from automl.errors import UserError
-from automl.progress import STATE_STYLE, clock, short
+from automl.progress import STATE_STYLE, short
 from automl.rundir import RunDir
 from automl.storage import is_running, load_study
 
@@ -48,26 +48,18 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
         request = what.request
         say(
             console,
-            f"   {_budget(what)}; {request.sampler}, {request.scheduler}; best by {what.metric}",
+            f"   {forecast.budget_text(request)}; {request.sampler}, {request.scheduler}; best by {what.metric}",
             "Budget",
         )
         _space(console, what, configurations)
-    if what.estimate:
-        _estimate(console, what)
+    if expected := forecast.of(what):
+        say(console, f"     {forecast.text(what, expected)}", "Time")
     stages = [s.name for s in what.stages if all(spec.get(what.spec, key) for key in s.needs)]
     say(console, f"    {', '.join(stages) or 'its specs and provenance'}", "After")
     command = shlex.join(["automl", "run", *what.request.words()])
     say(console, f"\nNothing was trained. Next: {command}")
     if what.request.data and what.bundle.entry("picture"):
         say(console, f"A page about the data: {shlex.join(['automl', 'data', what.request.data])}")
-
-
-def _budget(what: Plan) -> str:
-    request = what.request
-    parts = [f"{request.trials} trials"] if request.trials else []
-    parts += [f"{request.epochs} epochs"] if request.epochs else []
-    parts += [clock(request.time_s)] if request.time_s else []
-    return ", ".join(parts)
 
 
 def _data(console: Console, what: Plan) -> None:
@@ -138,28 +130,18 @@ def first_configurations(what: Plan, count: int) -> list[dict[str, Any]]:
     return [study.ask()[1] for _ in range(count)]
 
 
-def _estimate(console: Console, what: Plan) -> None:
-    seconds = what.estimate["epoch_s"]
-    per_trial = seconds * (what.bundle.epochs(what.spec) or 1)
-    text = f"about {clock(seconds)} an epoch, {clock(per_trial)} a full trial"
-    if what.searching and what.request.trials:
-        share = what.estimate.get("share", 0.45) if what.request.scheduler == "halving" else 1.0
-        total = per_trial * (1 + (what.request.trials - 1) * share) / max(1, what.machine.concurrency)
-        text += f", {clock(total)} for {what.request.trials} trials"
-    say(console, f"     {text} ({what.estimate['basis']})", "Time")
-
-
 def status(console: Console, root: Path) -> None:
     """The trials of a run, read from its storage; safe while it runs."""
     document, study = _read(root)
     metric = metrics.of_run(document)
     table = Table(box=None, header_style="bold")
+    running = is_running(root)  # a trial that nobody runs waits to be resumed
     for name in ("trial", "state", "epochs", metric.name, "at epoch", "why"):
         table.add_column(Text(name), justify="left" if name in ("state", "why") else "right")
     for trial in study.trials() if study else []:
         curve = trial.intermediate_values
         done = study.result(trial.number) if study and curve else None
-        state = "PAUSED" if study and trial.number in study.paused() else trial.state.name
+        state = study.state(trial.number, running) if study else ""
         table.add_row(
             str(trial.number),
             Text(state, STATE_STYLE.get(state, "")),
@@ -172,7 +154,7 @@ def status(console: Console, root: Path) -> None:
     going_on = shlex.join(["automl", "resume", str(root)])
     say(
         console,
-        "a driver is running it" if is_running(root) else f"no driver is running it; to go on: {going_on}",
+        "a driver is running it" if running else f"no driver is running it; to go on: {going_on}",
     )
 
 

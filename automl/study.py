@@ -106,6 +106,14 @@ class Study:
         """Number -> the epoch after which the trial waits."""
         return dict(self._paused)
 
+    def state(self, number: int, running: bool = True) -> str:
+        """A trial's state in a person's words: PAUSED by the scheduler; WAITING for a driver where none is `running`;
+        else Optuna's."""
+        name = self._trials[number].state.name
+        if name != "RUNNING":
+            return str(name)
+        return "PAUSED" if number in self._paused else "RUNNING" if running else "WAITING"
+
     def view(self) -> View:
         """What a scheduler is shown."""
         return View(self._trials, self._reached, self._paused, lambda value: f"{self.sign * value:.4f}")
