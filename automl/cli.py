@@ -30,7 +30,14 @@ app = typer.Typer(
 RUN_DIR = typer.Argument(..., help="A run folder.")
 MODEL_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}  # its own: skill_info's `options`
 OF_DATA = ("model", "spec_file", "preset", "sets")  # what decides how data are read
-RESUMABLE = ("trials", "total_epochs", "time_s", "patience", "executor", "concurrency")  # what may change then
+RESUMABLE = (
+    "trials",
+    "total_epochs",
+    "time_s",
+    "patience",
+    "executor",
+    "concurrency",
+)  # what may change then
 
 
 def _print_version(asked: bool) -> None:

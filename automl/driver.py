@@ -93,7 +93,7 @@ class SearchDriver:
         if number in self.verdicts:
             state, reason = self.verdicts.pop(number)
         elif exit.code == 0:
-            state, reason = "COMPLETE", "finished"
+            state, reason = "COMPLETE", self._finished(number)
         elif exit.stopped:
             state, reason = "PRUNED", "the time budget was used up"
         elif exit.code != 2 and faults.is_full(self.trials.run.root):
@@ -198,6 +198,18 @@ class SearchDriver:
         if state == "FAIL":
             log = self.trials.run.trial(number) / "log.txt"
             self.failures.append(f"trial {number}: {reason}; log: {log}")
+
+    def _finished(self, number: int) -> str:
+        """How a training that ended well ended."""
+        done, wanted = (
+            max(self.study.frozen(number).intermediate_values, default=-1) + 1,
+            self.num_epochs[number],
+        )
+        return (
+            f"finished by itself after {done} of {wanted} epochs"
+            if wanted and 0 < done < wanted
+            else "finished"
+        )
 
     def _no_metric(self, number: int, metric: str) -> str:
         """Why a training that ended well has no value: what its lines hold instead."""

@@ -56,7 +56,9 @@ def of(plan: Plan) -> Forecast | None:
     if not estimate or not estimate.get("epoch_s"):
         return None
     epochs, at_a_time = plan.bundle.epochs(plan.spec) or 1, max(1, plan.machine.concurrency)
-    return Forecast(float(estimate["epoch_s"]), epochs, share(plan.request), at_a_time, str(estimate["basis"]))
+    return Forecast(
+        float(estimate["epoch_s"]), epochs, share(plan.request), at_a_time, str(estimate["basis"])
+    )
 
 
 def share(request: RunRequest) -> float:
@@ -90,7 +92,9 @@ def warnings(plan: Plan) -> list[str]:
     request, epochs, found = plan.request, plan.bundle.epochs(plan.spec), of(plan)
     said = []
     if plan.searching and request.trials == 1:
-        said.append("--trials 1 trains the default configuration and nothing else; --automl-policy off does the same")
+        said.append(
+            "--trials 1 trains the default configuration and nothing else; --automl-policy off does the same"
+        )
     if plan.searching and request.total_epochs and epochs and request.total_epochs <= epochs:
         what = "is one training" if request.total_epochs == epochs else "is less than one training"
         said.append(
@@ -105,11 +109,15 @@ def _too_long(plan: Plan, found: Forecast) -> list[str]:
     limit_s, said = plan.request.time_s, []
     if limit_s and found.epoch_s > limit_s:
         said.append(
-            f"one epoch takes about {clock(found.epoch_s)}, and --time is {write_time(limit_s)}: the run may end before "
-            "anything is scored"
+            f"one epoch takes about {clock(found.epoch_s)}, and --time is {write_time(limit_s)}: the run may end "
+            "before anything is scored"
         )
     elif limit_s and found.training_s > limit_s:
-        rest = "only the default configuration is trained, and not to its end" if plan.searching else "it is cut off"
+        rest = (
+            "only the default configuration is trained, and not to its end"
+            if plan.searching
+            else "it is cut off"
+        )
         said.append(
             f"one training takes about {clock(found.training_s)}, and --time is {write_time(limit_s)}: {rest}; "
             f"--epochs {max(1, int(limit_s / found.epoch_s))} would fit"

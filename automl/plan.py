@@ -42,6 +42,7 @@ class Plan:
     stages: tuple[Stage, ...] = ()  # what runs on the winner
     estimate: dict[str, Any] = field(default_factory=dict)
     start: str = ""  # what trainings begin with, in the model's words
+    reasons: dict[str, str] = field(default_factory=dict)  # why leaves that the model settled are as they are
     engine_keys: dict[str, Any] = field(
         default_factory=dict
     )  # `search`, `try`: the spec file's words to the engine
@@ -86,20 +87,21 @@ def _prepare(asked: RunRequest, work_dir: Path) -> Plan:
     for _, node, key in model.inputs("train", merged.spec):
         if Path(node[key]).exists():
             node[key] = os.path.abspath(node[key])  # a resumed run may be started elsewhere
+    machine, of_machine = find_machine(request, merged.spec, merged.sources, model)
+    settled, reasons, more = _settle(request, model, merged, facts, machine, searching)
     check_spec(model, merged.spec)
     space = compile_for(model, merged.spec, request, engine_keys, facts, searching)
     if searching:
         _must_search(space, model)
     check_tries(engine_keys.get("try"), space)
-    machine, of_machine = find_machine(request, merged.spec, merged.sources, model)
     estimate = model.call("estimate")
     hours = estimate(merged.spec, facts, machine.gpus_per_trial) if estimate else {}
     describe = model.call("describe_start")
     begins = describe(merged.spec)["text"] if describe else ""
-    notes += [*warnings, *of_machine, *foresee(model, request, merged.spec, searching)]
+    notes += [*warnings, *more, *of_machine, *foresee(model, request, merged.spec, searching)]
     plan = Plan(
-        _absolute(request, model), model, searching, merged.spec, merged.sources, filled, facts, notes, space,
-        machine, metric, stages, hours, begins, engine_keys,
+        _absolute(request, model), model, searching, merged.spec, merged.sources, filled | settled, facts, notes,
+        space, machine, metric, stages, hours, begins, reasons, engine_keys,
     )  # fmt: skip
     plan.warnings.extend(forecast.warnings(plan))
     return plan
@@ -206,12 +208,36 @@ def _length(epochs: int, pairs: Mapping[str, Any], model: ModelBundle) -> dict[s
     key = model.epochs_key
     if key is None:
         raise UserError(
-            f"--epochs {epochs}: {model.name} says nowhere which leaf holds the epochs of a training (epochs_key); set it "
-            "by --set KEY=VALUE"
+            f"--epochs {epochs}: {model.name} says nowhere which leaf holds the epochs of a training (epochs_key); set "
+            "it by --set KEY=VALUE"
         )
     if pairs.get(key, epochs) != epochs:
-        raise UserError(f"--epochs {epochs} and --set {key}={pairs[key]} contradict each other; give one of them")
+        raise UserError(
+            f"--epochs {epochs} and --set {key}={pairs[key]} contradict each other; give one of them"
+        )
     return {key: epochs}
+
+
+def _settle(
+    request: RunRequest, model: ModelBundle, merged: SourcedSpec, facts: Mapping[str, Any], machine: Machine,
+    searching: bool,
+) -> tuple[dict[str, Any], dict[str, str], list[str]]:  # fmt: skip
+    """(leaves that the model settled by data and machine, why, warnings), the merged spec completed in place; what a
+    person or a preset set stays."""
+    fit = model.call("settings")
+    if fit is None:
+        return {}, {}, []
+    on = {
+        "gpus": machine.gpus_per_trial, "cpus": machine.cpus_per_trial, "time_s": request.time_s,
+        "searching": searching, "here": not request.ray_address,
+    }  # fmt: skip
+    found = fit(merged.spec, facts, on, dict(merged.sources))
+    settled = merged.fill(found["fill"], "settings")
+    return (
+        settled,
+        {name: found["reasons"][name] for name in settled if name in found["reasons"]},
+        found["warnings"],
+    )
 
 
 def check_spec(model: ModelBundle, full: Mapping[str, Any]) -> None:

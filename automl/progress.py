@@ -24,7 +24,14 @@ ROWS = 12
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 FEW = 3  # ended trials, from which on their usual length is known
 BEAT_S = 10.0  # between two lines about one trial's progress within an epoch
-STATE_STYLE = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "PAUSED": "yellow", "WAITING": "yellow", "FAIL": "red"}
+STATE_STYLE = {
+    "RUNNING": "cyan",
+    "COMPLETE": "green",
+    "PRUNED": "yellow",
+    "PAUSED": "yellow",
+    "WAITING": "yellow",
+    "FAIL": "red",
+}
 
 
 @dataclass

@@ -170,9 +170,9 @@ class RunRequest:
         if self.epochs is None or self.has_budget or not searching:
             return
         raise UserError(
-            f"--epochs {self.epochs} is how long each training is, and leaves open when the search ends: add --trials N "
-            f"or --time 12h to search (--trials {DEFAULT_TRIALS} is the default without it); {self.epochs} epochs in "
-            f"all trainings together are --total-epochs {self.epochs}"
+            f"--epochs {self.epochs} is how long each training is, and leaves open when the search ends: add "
+            f"--trials N or --time 12h ({DEFAULT_TRIALS} trials is the default without --epochs); {self.epochs} epochs "
+            f"in all trainings together are --total-epochs {self.epochs}"
         )
 
     def absolute(self) -> RunRequest:

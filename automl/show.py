@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automl import metric as metrics
 from automl import forecast, spec
+from automl import metric as metrics
 from automl.errors import UserError
 from automl.progress import STATE_STYLE, short
 from automl.rundir import RunDir
@@ -40,6 +40,7 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     )
     at_a_time = machine.concurrency or "as many as the cluster holds"
     say(console, f"  {on}, {at_a_time} trial(s) at a time", "\nMachine")
+    _settings(console, what)
     if what.start:
         say(console, f"    {what.start}", "Start")
     if not what.searching:
@@ -77,10 +78,21 @@ def _data(console: Console, what: Plan) -> None:
         if name not in parts and fact not in (None, "", [], {}):
             say(console, f"{'data' if name == 'layout' else name}: {_fact_text(fact)}")
     for name, value in what.filled.items():
-        if not (isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value)):
+        if what.sources.get(name) == "data" and not (
+            isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value)
+        ):
             say(console, f"filled in: {name} = {value}")
     for warning in what.warnings:
         say(console, f" {warning}", "note:", "yellow")
+
+
+def _settings(console: Console, what: Plan) -> None:
+    """What the model settled by data and machine, each with its reason."""
+    if not what.reasons:
+        return
+    say(console, " settled for these data and this machine; your own values win", "\nSettings")
+    for name, why in what.reasons.items():
+        say(console, f" = {short(spec.get(what.spec, name))}: {why}", f"  {name}", "")
 
 
 def _is_counts(fact: Any) -> bool:
@@ -90,6 +102,8 @@ def _is_counts(fact: Any) -> bool:
 
 
 def _fact_text(fact: Any) -> str:
+    if isinstance(fact, Mapping):
+        return ", ".join(f"{name} {value}" for name, value in fact.items())
     if isinstance(fact, list):
         return ", ".join(
             " ".join(map(str, entry.values())) if isinstance(entry, Mapping) else str(entry) for entry in fact

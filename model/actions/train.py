@@ -93,6 +93,7 @@ def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: i
     from model.data.module import DataModule
     from model.heartbeat import Heartbeat
     from model.lightning import DetectorModule, freeze
+    from model.patience import Patience
 
     train = spec["train"]
     pl.seed_everything(train["seed"] if train["seed"] >= 0 else None, workers=True, verbose=False)
@@ -110,7 +111,7 @@ def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: i
     freeze(module.model, train["freeze"])
     if train["verbose"]:
         print(module.model)
-    callbacks = [] if train["is_dry_run"] else [recorder, Heartbeat(folder)]
+    callbacks = [] if train["is_dry_run"] else [recorder, Heartbeat(folder), Patience(folder, spec)]
     trainer = build_trainer(spec, callbacks, parts, data.steps_per_epoch() // parts * parts)
     if resume:
         recorded = ckpt.load(resume, spec["encryption_key"])

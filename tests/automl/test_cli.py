@@ -40,7 +40,9 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "seed": st.integers(0, 2**31),
     "gpus_per_trial": st.none() | st.floats(0.01, 1),
     "cpus_per_trial": st.none() | st.floats(0.01, 64),
-    **dict.fromkeys(("trials", "epochs", "total_epochs", "patience", "concurrency"), st.none() | st.integers(1, 10**6)),
+    **dict.fromkeys(
+        ("trials", "epochs", "total_epochs", "patience", "concurrency"), st.none() | st.integers(1, 10**6)
+    ),
     **dict.fromkeys(("sampler", "scheduler"), TEXT),
 }
 
