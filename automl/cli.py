@@ -190,11 +190,23 @@ def status(run_dir: Path = RUN_DIR) -> None:
 
 
 @app.command(epilog="Example: automl best results/model/20260101-120000")
-def best(run_dir: Path = RUN_DIR) -> None:
+def best(
+    run_dir: Path = RUN_DIR,
+    export: bool = typer.Option(
+        False, "--export", help="Hand it over, ready to deploy, also while the run goes on."
+    ),
+) -> None:
     """The winner of a run so far: its metric, what it changed, its files."""
     from automl import show
 
-    show.best(_console(), run_dir)
+    console = _console()
+    if not export:
+        show.best(console, run_dir)
+        return
+    from automl import so_far
+    from automl.progress import Progress
+
+    _finish(console, so_far.export(run_dir, Progress(console)))
 
 
 @app.command(epilog="Example: automl report results/model/20260101-120000")

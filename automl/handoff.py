@@ -41,15 +41,26 @@ class Outcome:
     checkpoint: str | None = None  # the copy in best/; None: the trainer wrote none
     next: str = ""  # the command a person would run now
     warning: str | None = None  # why it is not the best trial at its best epoch
+    folder: str = "best"  # below root
 
 
 def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
     """Write `best/` and run the stages asked for; a stage that fails is reported and the others go on."""
+    outcome = hand_over_to(plan, study, run, progress)
+    write_json(run.root / "outcome.json", asdict(outcome))
+    return outcome
+
+
+def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
+    """The same, into the folder that `run` names, and nothing is written elsewhere."""
     trials = Trials(plan, run)
     chosen = choose_winner(study, trials)
     if chosen is None:
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
     winner = chosen.best
+    for file in plan.bundle.named_files.values():  # of an earlier winner
+        if (made := run.best / file).is_file():
+            made.unlink()
     slim = plan.bundle.call("package_weights")
     checkpoint = _copied(chosen.checkpoint, run.best, slim, progress.note) if chosen.checkpoint else None
     trained = spec.load(run.trial(winner.number) / "spec.yaml")
@@ -60,12 +71,10 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
     default = default_result(study)
     results = _run_stages(plan, _stages(plan, trials, winner, default), run.best, progress)
     following = plan.bundle.next_command(run.best) if checkpoint else f"ls {shlex.quote(str(run.best))}"
-    outcome = Outcome(
+    return Outcome(
         run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
-        following, chosen.warning,
+        following, chosen.warning, run.handed_over,
     )  # fmt: skip
-    write_json(run.root / "outcome.json", asdict(outcome))
-    return outcome
 
 
 def _run_stages(

@@ -3,6 +3,7 @@ machine. `automl plan` shows it, `automl run` runs it; both come through `prepar
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -103,8 +104,33 @@ def _prepare(asked: RunRequest, work_dir: Path) -> Plan:
         _absolute(request, model), model, searching, merged.spec, merged.sources, filled | settled, facts, notes,
         space, machine, metric, stages, hours, begins, reasons, engine_keys,
     )  # fmt: skip
-    plan.warnings.extend(forecast.warnings(plan))
+    plan.warnings.extend([*forecast.warnings(plan), *_smaller(plan)])
     return plan
+
+
+def _smaller(plan: Plan) -> list[str]:
+    """On a CPU, the model's preset for one (`cpu_preset`), where the run would take more than a day."""
+    name, expected = plan.bundle.skill.get("cpu_preset"), forecast.of(plan)
+    if (
+        not name
+        or expected is None
+        or plan.machine.gpus_per_trial
+        or plan.request.preset
+        or plan.request.demo
+    ):
+        return []
+    total_s, smaller = expected.total_s(plan.request, plan.searching), copy.deepcopy(plan.spec)
+    if max(total_s, expected.training_s) <= forecast.DAY_S:
+        return []
+    for leaf, value in spec.leaves(plan.bundle.preset(str(name))[0]):
+        spec.put(smaller, leaf, value)
+    estimate = plan.bundle.call("estimate")
+    epoch_s = float(estimate(smaller, plan.facts, 0)["epoch_s"]) if estimate else expected.epoch_s
+    then = replace(expected, epoch_s=epoch_s, epochs=plan.bundle.epochs(smaller) or 1)
+    return [
+        f"on this CPU one training takes about {forecast.clock(expected.training_s)} and the run "
+        f"{forecast.clock(total_s)}; --preset {name} would take {forecast.clock(then.training_s)} a training"
+    ]
 
 
 def _check_places(request: RunRequest, metric: Metric) -> None:

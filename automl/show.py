@@ -192,6 +192,8 @@ def best(console: Console, root: Path) -> None:
     say(console, f"checkpoint: {_checkpoint_text(RunDir(root), top)}")
     if RunDir(root).best.is_dir():
         say(console, f"files: {RunDir(root).best}")
+    else:
+        say(console, f"to have it now: {shlex.join(['automl', 'best', str(root), '--export'])}")
 
 
 def _checkpoint_text(run: RunDir, top: Best) -> str:
@@ -209,7 +211,7 @@ def _checkpoint_text(run: RunDir, top: Best) -> str:
 def outcome(console: Console, result: Outcome) -> None:
     """The end of a run: winner, gain over the default, what each stage brought, the next command."""
     top, default, metric = result.winner, result.default, result.metric
-    head = "Winner" if result.searched else "Trained"
+    head = "Trained" if not result.searched else "Winner" if result.folder == "best" else "Best so far"
     say(console, f"  trial {top.number}, {metric.name} {top.value:.4f} at epoch {top.epoch + 1}", f"\n{head}")
     if not top.complete:
         _stopped(console)
@@ -233,7 +235,7 @@ def outcome(console: Console, result: Outcome) -> None:
             ("done", "green") if stage.ok else ("FAIL", "red") if stage.failed else ("left", "yellow")
         )
         say(console, f"  {stage.name}: {_stage_text(stage)}", mark, style)
-    say(console, f"files   {result.root / 'best'}")
+    say(console, f"files   {result.root / result.folder}")
     say(console, f"next    {result.next}")
 
 

@@ -374,7 +374,7 @@ def test_the_engine_trains_dino_s_additions_unless_something_forbids_it(
         put(spec, leaf, str(tmp_path / value))
         (tmp_path / value).write_bytes(b"")
     filled = fitted(spec, own_demo, tmp_path / "work")["fill"]
-    assert filled["train.recipe"] == chosen
+    assert filled.get("train.recipe", get(spec, "train.recipe")) == chosen
     assert filled.get("model.two_stage", False) == (chosen == "dino")
     assert not get(default_spec("train"), "model.two_stage")  # the other commands' default
 
