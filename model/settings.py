@@ -126,8 +126,8 @@ def fit(
 
 
 def given_by(spec: Mapping[str, Any]) -> dict[str, str]:
-    """The leaves of a full train spec that differ from the defaults, as `sources` of `fit`."""
-    return {p.name: "spec" for p in of_action("train") if get(spec, p.name) != p.default}
+    """The leaves of a full train spec that differ from the defaults, as `sources` of `fit`: set one by one."""
+    return {p.name: "--set" for p in of_action("train") if get(spec, p.name) != p.default}
 
 
 def _is_settled(spec: Mapping[str, Any], sources: Mapping[str, str]) -> bool:
