@@ -26,6 +26,7 @@ from automl.metric import DIRECTIONS, Metric
 
 GROUP = "automl.models"
 NO_METRIC = Metric("val_loss", maximize=False)  # of a model that declares none
+PLACEHOLDERS = ("config_path", "model_dir", "output_dir")  # filled in, in braces, in an action's command
 TRIAL_DIR = "AUTOML_TRIAL_DIR"  # environment variable: the folder a trainer writes to
 
 
@@ -42,6 +43,7 @@ class Stage:
     default_too: bool = False
     action: str = ""
     after: str = ""
+    report: str = ""  # a file beside its metrics.json that the report shows
     sets: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -111,17 +113,13 @@ class ModelBundle:
 
     def command_words(self, action: str, spec_path: str) -> tuple[str, ...]:
         """The same as a person would type it."""
-        values = {
-            "{config_path}": spec_path,
-            "{model_dir}": str(self.root),
-            "{output_dir}": os.path.dirname(spec_path),
-        }
+        values = dict(zip(PLACEHOLDERS, (spec_path, str(self.root), os.path.dirname(spec_path)), strict=True))
         command = self.skill["actions"][action].get("command")
         if not command:
             raise UserError(f"{self.name}: actions.{action} has no command")
         words = shlex.split(str(command).replace("\\\n", " "))
         for name, value in values.items():
-            words = [word.replace(name, value) for word in words]
+            words = [word.replace(f"{{{name}}}", value) for word in words]
         return tuple(words)
 
     def trial_env(self, trial_dir: str) -> tuple[tuple[str, str], ...]:
@@ -241,8 +239,8 @@ class ModelBundle:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """`stages: {NAME: {needs, shows, default_too, action, after, sets}}`: what runs on the winner when nothing else
-        is asked for, in this order. Fall-back: nothing."""
+        """`stages: {NAME: {needs, shows, default_too, action, after, report, sets}}`: what runs on the winner when
+        nothing else is asked for, in this order. Fall-back: nothing."""
         found = self.skill.get("stages") or {}
         return tuple(
             Stage(
@@ -252,6 +250,7 @@ class ModelBundle:
                 bool(given.get("default_too")),
                 str(given.get("action") or ""),
                 str(given.get("after") or ""),
+                str(given.get("report") or ""),
                 tuple((str(leaf), str(value)) for leaf, value in (given.get("sets") or {}).items()),
             )
             for name, given in ((str(n), g or {}) for n, g in found.items())

@@ -28,16 +28,18 @@ app = typer.Typer(
 )
 
 RUN_DIR = typer.Argument(..., help="A run folder.")
+AS_JSON = typer.Option(False, "--json", help="Its figures as one JSON object.")
 MODEL_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}  # its own: skill_info's `options`
 OF_DATA = ("model", "spec_file", "preset", "sets")  # what decides how data are read
 RESUMABLE = (
     "trials",
+    "trainings",
     "total_epochs",
     "time_s",
     "patience",
     "executor",
     "concurrency",
-)  # what may change then
+)  # may change then
 
 
 def _print_version(asked: bool) -> None:
@@ -182,23 +184,30 @@ app.command(epilog="Example: automl resume results/model/20260101-120000 --trial
 
 
 @app.command(epilog="Example: automl status results/model/20260101-120000")
-def status(run_dir: Path = RUN_DIR) -> None:
+def status(run_dir: Path = RUN_DIR, as_json: bool = AS_JSON) -> None:
     """Every trial of a run: state, epochs, best metric, why it ended."""
-    from automl import show
+    from automl import run_figures, show
 
-    show.status(_console(), run_dir)
+    if as_json:
+        print(run_figures.text(run_figures.status(run_dir)))
+    else:
+        show.status(_console(), run_dir)
 
 
 @app.command(epilog="Example: automl best results/model/20260101-120000")
 def best(
     run_dir: Path = RUN_DIR,
+    as_json: bool = AS_JSON,
     export: bool = typer.Option(
         False, "--export", help="Hand it over, ready to deploy, also while the run goes on."
     ),
 ) -> None:
     """The winner of a run so far: its metric, what it changed, its files."""
-    from automl import show
+    from automl import run_figures, show
 
+    if as_json:
+        print(run_figures.text(run_figures.best(run_dir)))
+        return
     console = _console()
     if not export:
         show.best(console, run_dir)
@@ -210,11 +219,15 @@ def best(
 
 
 @app.command(epilog="Example: automl report results/model/20260101-120000")
-def report(run_dir: Path = RUN_DIR) -> None:
-    """Write report.html: curves, importances, every trial."""
+def report(run_dir: Path = RUN_DIR, as_json: bool = AS_JSON) -> None:
+    """Write report.html: what was gained, pictures, every trial, what mattered."""
     from automl import report as reports
+    from automl import run_figures
 
-    print(f"wrote {reports.write(run_dir)}")
+    if as_json:
+        print(run_figures.text(reports.figures(run_dir)))
+    else:
+        print(f"wrote {reports.write(run_dir)}")
 
 
 @app.command(epilog="Example: automl dashboard results/model/20260101-120000 --port 8080")

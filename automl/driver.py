@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from automl import faults, records, schedulers
+from automl.budget import SLOWER, Limits
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record
-from automl.schedulers import Verdict
+from automl.scheduling import Verdict
 from automl.trials import Trials
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_STARTS = 2  # a crashed trial is started once more, from its last checkpoint
 HOPELESS = 3  # so many failures before any trial has got through an epoch end the run
-KEPT_TRIALS = 3  # checkpoints are kept of so many best COMPLETE trials, and of the default
+KEPT_TRIALS = 5  # checkpoints are kept of so many best COMPLETE trials, and of the default
 BROKEN = "metrics.jsonl is broken"  # the launcher's words
 DEFAULT = 0  # the number of the default configuration's trial
 
@@ -37,10 +38,13 @@ class SearchDriver:
         run: RunDir,
         progress: Progress,
         clock: Callable[[], float] = time.monotonic,
+        after: Callable[[], Any] = lambda: None,  # called when a trial has got on or ended
     ) -> None:
-        self.plan, self.study, self.progress, self.clock = plan, study, progress, clock
+        self.plan, self.study, self.progress, self.clock, self.after = plan, study, progress, clock, after
         self.trials = Trials(plan, run)
         self.scheduler = schedulers.make(plan.request.scheduler if plan.searching else "none")
+        self.limits = Limits(plan.request.trials, plan.request.trainings, plan.request.total_epochs)
+        self.full_epochs = plan.bundle.epochs(plan.spec)
         self.pending: deque[TrialJob] = deque()
         self.verdicts: dict[int, tuple[str, str]] = {}  # trials told to stop: (state, reason)
         self.num_epochs: dict[int, int | None] = {}
@@ -57,7 +61,7 @@ class SearchDriver:
             return self.pending.popleft()
         if self._ended():
             return None
-        paused = self.scheduler.promote(self.study.view())
+        paused = self._promoted()
         if paused is not None:
             self.study.set_paused(paused, -1)
             return self._resumed(paused)
@@ -71,7 +75,9 @@ class SearchDriver:
             return False
         if self._ended():
             return True
-        return self._all_asked() and self.scheduler.promote(self.study.view()) is None
+        if self.plan.searching and self._running():
+            return False  # what is saved on it may be spent on another
+        return self._all_asked() and self._promoted() is None
 
     def deadline_passed(self) -> bool:
         limit = self.plan.request.time_s
@@ -80,6 +86,7 @@ class SearchDriver:
     def on_record(self, number: int, record: dict[str, Any]) -> Decision:
         verdict = self._taken(number, record)
         self.study.set_elapsed_s(self.elapsed_s())
+        self.after()
         if verdict is None:
             return Decision.CONTINUE
         self.verdicts[number] = verdict
@@ -107,6 +114,7 @@ class SearchDriver:
         else:
             state, reason = "FAIL", exit.reason
         self._end(number, state, reason)
+        self.after()
 
     # ---- the steps ------------------------------------------------------------------------------------------
 
@@ -126,6 +134,13 @@ class SearchDriver:
         """At the end of a search: what still waits is told with its best epoch."""
         for number, epoch in self.study.paused().items():
             self._end(number, "PRUNED", f"paused after epoch {epoch + 1}, and the budget was used up")
+
+    def name_winner(self) -> None:
+        """At the end of a search: let the scheduler say which of the trials whose checkpoints are kept has won."""
+        best = [result.number for result in self.study.leaders(KEPT_TRIALS) if result.complete]
+        self._count_budget()
+        if len(best) > 1 and (number := self.scheduler.winner(self.study.view(), best)) is not None:
+            self.study.name_winner(number)
 
     def elapsed_s(self) -> float:
         """Seconds of search, over all drivers of the run."""
@@ -176,10 +191,15 @@ class SearchDriver:
             return "PRUNED", "the budget of epochs was used up"
         if number == DEFAULT or num_epochs is None:  # all else is compared with the default, run to its end
             return None
+        self._count_budget()
         verdict: Verdict | None = self.study.decide(number, epoch, self.scheduler, num_epochs)
         if verdict is None:
             return None
-        return ("PAUSED" if verdict.action == "pause" else "PRUNED"), verdict.reason
+        if verdict.action == "pause" and self.plan.bundle.can_resume:
+            # One that had to start from nothing comes by again: it does not wait twice at the same place.
+            waited = self.study.frozen(number).user_attrs.get("waited", -1)
+            return ("PAUSED", verdict.reason) if epoch > waited else None
+        return "PRUNED", verdict.reason
 
     def _end(self, number: int, state: str, reason: str) -> None:
         if state == "PAUSED":
@@ -243,12 +263,37 @@ class SearchDriver:
             or self.deadline_passed()
         )
 
+    def _promoted(self) -> int | None:
+        """The paused trial that goes on now, when what is left of the budget brings it to its end."""
+        self._count_budget()
+        number = self.scheduler.promote(self.study.view())
+        if number is None or self.full_epochs is None:
+            return number
+        left = (self.num_epochs.get(number) or self.full_epochs) - self.study.epochs_of(number)
+        return number if left <= self.study.budget.free else None
+
     def _all_asked(self) -> bool:
         """No new configuration may be asked for."""
-        asked = len(self.study.trials())
         if not self.plan.searching:
-            return asked >= 1
-        return self.plan.request.trials is not None and asked >= self.plan.request.trials
+            return len(self.study.trials()) >= 1
+        self._count_budget()
+        return not self.study.budget.new
+
+    def _count_budget(self) -> None:
+        self.study.budget = self.limits.left(self.study, self.full_epochs, self._time_in_epochs())
+
+    def _time_in_epochs(self) -> float | None:
+        """How many epochs one training can still be given, by the pace so far; None while nobody knows."""
+        limit, done = self.plan.request.time_s, self.study.epochs_reported
+        if limit is None or done < (self.full_epochs or 1):
+            return None
+        at_a_time = max(1, self.plan.machine.concurrency, self._running())
+        epoch_s = SLOWER * self.elapsed_s() * at_a_time / done
+        return max(0.0, limit - self.elapsed_s()) / max(epoch_s, 1e-9)
+
+    def _running(self) -> int:
+        paused = self.study.paused()
+        return sum(not t.state.is_finished() and t.number not in paused for t in self.study.trials())
 
     def _patience_over(self) -> bool:
         """So many trials in a row have ended without a new best."""

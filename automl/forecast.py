@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from automl.plan import Plan
 
 DAY_S = 86400.0
-HALVED = 0.45  # of its epochs, where a scheduler stops the worse trials early
+# Of a training's epochs, what a trial takes on average where the worse ones are stopped early: as measured in
+# studies/search.
+SHARES = {"halving": 1 / 1.6, "asha": 1 / 1.6, "fgp": 1 / 1.3}
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Forecast:
         if not searching:
             return min([self.training_s, *ends])
         ends += [self.trials_s(request.trials)] if request.trials else []
+        ends += [self.training_s * request.trainings / self.at_a_time] if request.trainings else []
         ends += [self.epoch_s * request.total_epochs / self.at_a_time] if request.total_epochs else []
         return min(ends, default=self.training_s)
 
@@ -62,8 +65,9 @@ def of(plan: Plan) -> Forecast | None:
 
 
 def share(request: RunRequest) -> float:
-    """Of a training's epochs, what a trial after the first takes on average."""
-    return HALVED if request.scheduler.partition(":")[0] in ("halving", "asha") else 1.0
+    """Of a training's epochs, what a later trial takes on average; `fgp` spends what it saves of `--trials`."""
+    name = request.scheduler.partition(":")[0]
+    return 1.0 if name == "fgp" and request.trials else SHARES.get(name, 1.0)
 
 
 def text(plan: Plan, found: Forecast) -> str:
@@ -72,7 +76,7 @@ def text(plan: Plan, found: Forecast) -> str:
     said = f"about {clock(found.epoch_s)} an epoch, {clock(found.training_s)} a training of {found.epochs} epochs"
     if plan.searching:
         total = found.total_s(request, True)
-        held = f", which holds about {found.trials_in(total)} trials" if not request.trials else ""
+        held = "" if request.trials else f", which holds about {found.trials_in(total)} configurations"
         said += f", {clock(total)} for {budget_text(request)}{held}"
     elif request.time_s and request.time_s < found.training_s:
         said += f", cut off after {clock(request.time_s)}"
@@ -82,6 +86,7 @@ def text(plan: Plan, found: Forecast) -> str:
 def budget_text(request: RunRequest) -> str:
     """What ends the search, whichever comes first."""
     parts = [f"{request.trials} trials"] if request.trials else []
+    parts += [f"{request.trainings} trainings"] if request.trainings else []
     parts += [f"{request.total_epochs} epochs in all"] if request.total_epochs else []
     parts += [clock(request.time_s)] if request.time_s else []
     return ", ".join(parts)
@@ -90,11 +95,11 @@ def budget_text(request: RunRequest) -> str:
 def warnings(plan: Plan) -> list[str]:
     """What the budget is too small for, said before anything trains."""
     request, epochs, found = plan.request, plan.bundle.epochs(plan.spec), of(plan)
-    said = []
-    if plan.searching and request.trials == 1:
-        said.append(
-            "--trials 1 trains the default configuration and nothing else; --automl-policy off does the same"
-        )
+    said = [
+        f"{option} 1 trains the default configuration and nothing else; --automl-policy off does the same"
+        for option, count in (("--trials", request.trials), ("--trainings", request.trainings))
+        if plan.searching and count == 1
+    ]
     if plan.searching and request.total_epochs and epochs and request.total_epochs <= epochs:
         what = "is one training" if request.total_epochs == epochs else "is less than one training"
         said.append(

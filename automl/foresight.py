@@ -13,8 +13,6 @@ from automl.bundle import ModelBundle
 from automl.errors import did_you_mean
 from automl.request import RunRequest
 
-PLACEHOLDERS = ("config_path", "model_dir", "output_dir")
-
 
 def foresee(model: ModelBundle, request: RunRequest, full: Mapping[str, Any], searching: bool) -> list[str]:
     """One line for each."""
@@ -79,5 +77,5 @@ def _of_command(model: ModelBundle) -> Iterator[str]:
         for name in re.findall(r"(?<!\$)\{(\w+)\}", word):
             yield (
                 f"{_where(model)}: the command of train has {{{name}}}, but filled in are "
-                f"{', '.join(f'{{{n}}}' for n in PLACEHOLDERS)}{did_you_mean(name, PLACEHOLDERS)}"
+                f"{', '.join(f'{{{n}}}' for n in bundles.PLACEHOLDERS)}{did_you_mean(name, bundles.PLACEHOLDERS)}"
             )

@@ -41,6 +41,7 @@ class Outcome:
     checkpoint: str | None = None  # the copy in best/; None: the trainer wrote none
     next: str = ""  # the command a person would run now
     warning: str | None = None  # why it is not the best trial at its best epoch
+    report: Path | None = None  # the page about the run
     folder: str = "best"  # below root
 
 
@@ -58,7 +59,7 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     if chosen is None:
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
     winner = chosen.best
-    for file in plan.bundle.named_files.values():  # of an earlier winner
+    for file in plan.bundle.named_files.values():  # an earlier winner's, which a stage would not write over
         if (made := run.best / file).is_file():
             made.unlink()
     slim = plan.bundle.call("package_weights")
@@ -70,10 +71,12 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     _write_provenance(plan, winner, checkpoint, run, figures)
     default = default_result(study)
     results = _run_stages(plan, _stages(plan, trials, winner, default), run.best, progress)
+    for result in results:
+        result.report = os.path.relpath(result.report, run.root) if result.report else ""
     following = plan.bundle.next_command(run.best) if checkpoint else f"ls {shlex.quote(str(run.best))}"
     return Outcome(
         run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
-        following, chosen.warning, run.handed_over,
+        following, chosen.warning, folder=run.handed_over,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@
  7  report       each line of metrics.jsonl goes to the storage                          (records.py)
  8  decide       the scheduler lets the trial go on, pauses or stops it               (schedulers.py)
  9  tell         COMPLETE, PRUNED or FAIL, with the reason; back to 4 until the budget is used
-10  choose       the best COMPLETE trial, ties to the lower number
+10  choose       the COMPLETE trial that the scheduler names, else the best, ties to the lower number
 11  hand over    its whole configuration into the later actions' specs                  (handoff.py)
 12  finish       the stages asked for: score winner and default on the test set, export, build
 """
@@ -29,6 +29,7 @@ from automl.executors.base import Executor
 from automl.faults import told_of
 from automl.interruption import interruptible
 from automl.plan import Plan, fetch, prepare
+from automl.report.keeper import Keeper
 from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.storage import RunLock, open_storage, read_storage
@@ -85,7 +86,9 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
     driver: SearchDriver | None = None
     try:
         study = open_study(plan, folder, progress)
-        driver = SearchDriver(plan, study, folder, progress)
+        keeper = Keeper(plan, folder.root, study, progress.note)
+        keeper.describe_data()
+        driver = SearchDriver(plan, study, folder, progress, after=keeper.refresh)
         progress.begin(plan, study)
         if count := rebuilt.rebuild(plan, study, driver.trials):
             progress.note(
@@ -94,15 +97,19 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
         driver.adopt()
         executor.run(driver)
         driver.end_paused()
+        driver.name_winner()
     finally:
         executor.close()
         progress.end()
         if driver is not None:
             driver.study.set_elapsed_s(driver.elapsed_s(), now=True)
             driver.study.close()
+            keeper.finish()
     if study.best() is None:
         raise AutoMLError("no trial got through an epoch:\n" + "\n".join(driver.failures))
-    return handoff.hand_over(plan, study, folder, progress)
+    outcome = handoff.hand_over(plan, study, folder, progress)
+    outcome.report = keeper.finish()
+    return outcome
 
 
 def open_study(plan: Plan, folder: RunDir, progress: Progress) -> Study:

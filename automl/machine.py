@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from automl import spec
@@ -167,3 +169,33 @@ def visible_gpus() -> tuple[int | str, ...]:
     except (OSError, subprocess.TimeoutExpired):
         return ()
     return tuple(range(listing.stdout.count("GPU "))) if listing.returncode == 0 else ()
+
+
+def hardware() -> dict[str, str]:
+    """What this machine is, in words: system, processor, cores, memory, GPUs."""
+    found = {
+        "system": platform.platform(terse=True),
+        "processor": f"{_processor()}, {cores()} cores",
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
+    }
+    if names := _gpu_names():
+        found["GPUs"] = ", ".join(names)
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _gpu_names() -> list[str]:
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        listing = subprocess.run(query, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return listing.stdout.splitlines() if listing.returncode == 0 else []

@@ -30,7 +30,12 @@ def document(what: Plan, configurations: int) -> dict[str, Any]:
         "filled": what.filled,
         "reasons": what.reasons,
         "machine": asdict(what.machine),
-        "budget": {"trials": request.trials, "total_epochs": request.total_epochs, "time_s": request.time_s},
+        "budget": {
+            "trials": request.trials,
+            "trainings": request.trainings,
+            "total_epochs": request.total_epochs,
+            "time_s": request.time_s,
+        },
         "search": {"sampler": request.sampler, "scheduler": request.scheduler, "metric": what.metric.name},
         "space": to_record(what.space) if what.searching else None,
         "configurations": first_configurations(what, configurations) if what.searching else [],

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from automl import spec
 from automl.forecast import clock, share
 from automl.metric import Metric
 from automl.request import RunRequest
@@ -57,6 +58,7 @@ class Progress:
         self.rows: dict[int, Row] = {}
         self.live: Live | None = None
         self.metric = Metric("metric")
+        self.base: Mapping[str, Any] = {}  # the default configuration's spec
         self.told: dict[int, int] = {}  # trial -> its last epoch that an earlier driver has told
         self.started_at, self.used_before_s = time.monotonic(), 0.0
         self.request = RunRequest()
@@ -66,7 +68,7 @@ class Progress:
         self.epochs_seen = 0  # over all drivers of the run
 
     def begin(self, plan: Plan, study: Study) -> None:
-        self.metric, self.request = plan.metric, plan.request
+        self.metric, self.request, self.base = plan.metric, plan.request, plan.spec
         self.trials = plan.request.trials if plan.searching else 1
         self.num_epochs, self.share = plan.bundle.epochs(plan.spec), share(plan.request)
         self.started_at, self.used_before_s = time.monotonic(), study.elapsed_s()
@@ -76,6 +78,7 @@ class Progress:
             last = max(curve, default=-1)
             best = self.metric.best(curve.values())
             row = Row(trial.number, None, last + 1, curve.get(last), best)
+            row.params = self._told(trial.user_attrs.get("params", {}))
             if trial.state.is_finished():
                 row.state, row.reason = trial.state.name, str(trial.user_attrs.get("reason", ""))
             self.told[trial.number] = last
@@ -92,12 +95,17 @@ class Progress:
     def started(
         self, number: int, params: Mapping[str, Any], num_epochs: int | None, from_epoch: int = 0
     ) -> None:
-        text = ", ".join(f"{name.rsplit('.', 1)[-1]} {short(value)}" for name, value in params.items())
+        text = self._told(params)
         row = self.rows.setdefault(number, Row(number, num_epochs))
         row.num_epochs, row.params, row.state, row.reason = num_epochs, text, "RUNNING", ""
         what = f"goes on from epoch {from_epoch + 1}" if from_epoch else "starts"
         shown = f"default configuration ({text})" if number == 0 and text else text or "the spec as it is"
         self._say(f"trial {number} {what}: {shown}")
+
+    def _told(self, params: Mapping[str, Any]) -> str:
+        """What differs from the default configuration first."""
+        rows = sorted(params.items(), key=lambda row: spec.get(self.base, row[0]) == row[1])
+        return ", ".join(f"{name.rsplit('.', 1)[-1]} {short(value)}" for name, value in rows)
 
     def epoch(self, number: int, epoch: int, value: float) -> None:
         row = self.rows.setdefault(number, Row(number, None))
@@ -149,7 +157,7 @@ class Progress:
                 _of(row.epoch, row.num_epochs),
                 _figure(row.value),
                 _figure(row.best),
-                Text(row.reason or "  ".join(filter(None, (row.beat, row.params)))),
+                Text(_last_column(row)),
             )
         return Group(table, Text(self._footer(top), style="dim"))
 
@@ -172,6 +180,8 @@ class Progress:
             guesses.append(self.request.time_s - used)
         if self.request.total_epochs and pace:
             guesses.append(pace * (self.request.total_epochs - self.epochs_seen))
+        if self.request.trainings and self.num_epochs and pace:
+            guesses.append(pace * (self.request.trainings * self.num_epochs - self.epochs_seen))
         if self.trials and self.num_epochs and pace:
             guesses.append(pace * self._epochs_left(self.trials, self.num_epochs))
         return max(0.0, min(guesses)) if guesses else None
@@ -205,6 +215,12 @@ def beat_text(reading: Mapping[str, float]) -> str:
 def short(value: Any) -> str:
     """A value in as few characters as tell it: 0.00021, 3e-05, AdamW."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _last_column(row: Row) -> str:
+    """Where a trial stands or why it failed, then its parameters; its state says whether it has ended."""
+    told = row.reason if row.state == "FAIL" else row.beat
+    return "  ".join(filter(None, (told, row.params or row.reason)))
 
 
 def _of(epoch: int, num_epochs: int | None) -> str:

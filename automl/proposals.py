@@ -29,7 +29,8 @@ FIXED = "fixed_params"  # Optuna's own system attribute of an enqueued trial
 
 @dataclass(frozen=True)
 class Proposal:
-    """`params`: {dotted name: value}; `trial`: Optuna's, RUNNING, with the same in Optuna's terms."""
+    """`params`: {dotted name: value}; `trial`: Optuna's, RUNNING, with the same in Optuna's terms, and what the sampler
+    has noted in its system attributes."""
 
     params: dict[str, Any]
     trial: FrozenTrial
@@ -75,6 +76,7 @@ def propose(
             params=drawn.params,
             distributions=drawn.distributions,
             user_attrs={"params": params},
+            system_attrs={name: value for name, value in drawn.system_attrs.items() if name != FIXED},
         ),
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 from automl import bundle as bundles
 from automl import metric, secret_leaves, spec
 from automl.errors import UserError
-from automl.machine import find_machine
+from automl.machine import find_machine, hardware
 from automl.plan import Plan, check_spec, compile_for, merge
 from automl.provenance import versions
 from automl.request import RunRequest
@@ -42,6 +42,8 @@ def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
         "facts": plan.facts,
         "space_digest": plan.space.digest,
         "versions": versions(plan.bundle.packages),
+        "machine": hardware(),
+        "space": [parameter.record() for parameter in plan.space.parameters],
     }
 
 

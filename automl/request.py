@@ -14,7 +14,7 @@ from typing import Any
 
 from automl.errors import UserError, did_you_mean
 
-DEFAULT_TRIALS = 20
+DEFAULT_TRAININGS = 20
 WHAT, BUDGET, SEARCH, MACHINE = "What to train", "Budget", "Search", "Machine"
 
 
@@ -101,7 +101,12 @@ class RunRequest:
         choices=("tao", "recommended", "all"),
     )  # fmt: skip
     trials: int | None = option(
-        None, "--trials", BUDGET, f"Trials to start ({DEFAULT_TRIALS} when no budget is given).", kind=int, low=1
+        None, "--trials", BUDGET, "Configurations to try; what stopping saves goes to those that may still win.",
+        kind=int, low=1,
+    )  # fmt: skip
+    trainings: int | None = option(
+        None, "--trainings", BUDGET, "The compute of so many full trainings, however many configurations that turns "
+        f"out to be ({DEFAULT_TRAININGS} when no budget is given).", kind=int, low=1,
     )  # fmt: skip
     epochs: int | None = option(
         None, "--epochs", WHAT, "Epochs of each training; default: as the spec says.", kind=int, low=1
@@ -159,11 +164,12 @@ class RunRequest:
     @property
     def has_budget(self) -> bool:
         """Something says when the search ends."""
-        return any(given is not None for given in (self.trials, self.total_epochs, self.time_s))
+        given = (self.trials, self.trainings, self.total_epochs, self.time_s)
+        return any(each is not None for each in given)
 
     def with_budget(self) -> RunRequest:
-        """The same, with the default number of trials when no budget was given at all."""
-        return self if self.has_budget else replace(self, trials=DEFAULT_TRIALS)
+        """The same, with the default number of trainings when no budget was given at all."""
+        return self if self.has_budget else replace(self, trainings=DEFAULT_TRAININGS)
 
     def check_epochs(self, searching: bool) -> None:
         """Raises `UserError` for a search with `--epochs` alone, which was once the option of a budget."""
@@ -171,8 +177,8 @@ class RunRequest:
             return
         raise UserError(
             f"--epochs {self.epochs} is how long each training is, and leaves open when the search ends: add "
-            f"--trials N or --time 12h ({DEFAULT_TRIALS} trials is the default without --epochs); {self.epochs} epochs "
-            f"in all trainings together are --total-epochs {self.epochs}"
+            f"--trainings N or --time 12h ({DEFAULT_TRAININGS} trainings is the default without --epochs); "
+            f"{self.epochs} epochs in all trainings together are --total-epochs {self.epochs}"
         )
 
     def absolute(self) -> RunRequest:

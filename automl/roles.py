@@ -12,12 +12,15 @@ from automl.documents import load_yaml
 from automl.errors import UserError, did_you_mean
 
 Maker = Callable[..., Any]
+OFFERED = ("view",)  # given to a maker that takes it
 
 
 def build(option: str, text: str, own: Mapping[str, Maker], group: str, **context: Any) -> Any:
     """Call the maker that `text` names with its options and `context`. Raises `UserError` for an unknown name, an
     unknown option or a value the maker refuses."""
     maker, options = _parse(option, text, own, group)
+    taken = inspect.signature(maker).parameters
+    context = {name: value for name, value in context.items() if name in taken or name not in OFFERED}
     try:
         return maker(**context, **options)
     except (TypeError, ValueError) as error:
@@ -40,7 +43,9 @@ def _parse(option: str, text: str, own: Mapping[str, Maker], group: str) -> tupl
     maker: Maker = own[name] if name in own else others[name].load()
     options = {}
     taken = {
-        n: p.default for n, p in inspect.signature(maker).parameters.items() if n not in ("seed", "self")
+        n: p.default
+        for n, p in inspect.signature(maker).parameters.items()
+        if n not in ("seed", "self", *OFFERED)
     }
     for pair in filter(None, rest.split(",")):
         key, equals, value = pair.partition("=")

@@ -18,7 +18,7 @@ PARTS: dict[str, type] = {  # those of this version's format; a run of an earlie
     "root": str, "model_reference": str, "metric": dict, "metric.name": str, "metric.maximize": bool,
     "engine_keys": dict, "reasons": dict,
     "sources": dict, "filled": dict, "facts": dict, "facts.train": dict, "facts.val": dict, "facts.test": dict,
-    "facts.classes": list, "versions": dict,
+    "facts.classes": list, "versions": dict, "machine": dict,
 }  # fmt: skip
 NEEDED = ("study", "request", "spec", "searching", "space_digest", "model")
 NULLABLE = ("engine_keys", "model_reference")

@@ -7,54 +7,13 @@ is a class here, or in any package under the entry point group `automl.scheduler
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from automl.roles import build, check_name
+from automl.scheduling import Scheduler, Verdict, View
 
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
-Curve = Mapping[int, float]  # 0-based epoch -> metric
 ETA = 3
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`action`: stop (the trial ends) or pause (it may be promoted later from its checkpoint)."""
-
-    action: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class View:
-    """The study as a scheduler sees it. `reached[epoch][number]`: a trial's best metric up to that epoch, of those that
-    got there, turned so that higher is better; `text` gives such a value as the trainer reported it. `trials` are
-    Optuna's (values as reported, `user_attrs["params"]`); `paused`: number -> epoch."""
-
-    trials: Sequence[FrozenTrial]
-    reached: Mapping[int, Mapping[int, float]]
-    paused: Mapping[int, int] = field(default_factory=dict)
-    text: Callable[[float], str] = "{:.4f}".format
-
-    def standing(self, number: int, epoch: int) -> tuple[float, list[float]]:
-        """(the trial's best up to the epoch, the same of all others that got there)."""
-        there = self.reached.get(epoch, {})
-        return there.get(number, -math.inf), [value for other, value in there.items() if other != number]
-
-
-class Scheduler:
-    """Lets every trial run to its end."""
-
-    def decide(self, view: View, number: int, epoch: int, num_epochs: int) -> Verdict | None:
-        """After a trial's epoch (0-based; never its last, never of the default configuration): None to go on."""
-        return None
-
-    def promote(self, view: View) -> int | None:
-        """The paused trial that goes on now; None for a new configuration instead."""
-        return None
 
 
 class Halving(Scheduler):
@@ -92,6 +51,14 @@ class PausingHalving(Halving):
         return None
 
 
+def fgp() -> Scheduler:
+    """Freeze-thaw Gaussian process (fgp/): pauses what will hardly become the best, lets go on what promises more for
+    its epochs than a new configuration, and names the winner by where the model expects trials to end."""
+    from automl.fgp.search import FreezeThaw
+
+    return FreezeThaw()
+
+
 class Median(Scheduler):
     """Stop below the median of what at least three others had reached by the same epoch (Golovin et al. 2017,
     Vizier), from a third of the epochs on."""
@@ -111,6 +78,7 @@ class Median(Scheduler):
 
 
 SCHEDULERS: dict[str, Callable[..., Scheduler]] = {
+    "fgp": fgp,
     "halving": Halving,
     "asha": PausingHalving,
     "median": Median,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from automl import forecast, spec
 from automl import metric as metrics
+from automl.comparison import compare
 from automl.errors import UserError
 from automl.progress import STATE_STYLE, short
 from automl.rundir import RunDir
@@ -198,14 +200,19 @@ def best(console: Console, root: Path) -> None:
 
 def _checkpoint_text(run: RunDir, top: Best) -> str:
     """Where the checkpoint that scored is."""
+    path = checkpoint_of(run, top)
+    if path is None:
+        return "none, the trainer names none"
+    return str(path) if path.exists() else f"{path} (no longer there)"
+
+
+def checkpoint_of(run: RunDir, top: Best) -> Path | None:
+    """The checkpoint that the record of the best epoch names, there or not."""
     from automl import records
 
     found, _ = records.read(run.trial(top.number) / "metrics.jsonl")
     named = [r.checkpoint for r in found if r.epoch == top.epoch and r.checkpoint]
-    if not named:
-        return "none, the trainer names none"
-    path = run.trial(top.number) / named[-1]
-    return str(path) if path.exists() else f"{path} (no longer there)"
+    return run.trial(top.number) / named[-1] if named else None
 
 
 def outcome(console: Console, result: Outcome) -> None:
@@ -221,6 +228,8 @@ def outcome(console: Console, result: Outcome) -> None:
         part = "" if default.complete else " (stopped early)"
         gain = f"{top.value - default.value:+.4f}" + ("" if metric.maximize else ", lower is better")
         say(console, f"default{part} {default.value:.4f}, gain {gain}")
+        for figure in compare([asdict(stage) for stage in result.stages], result.root):
+            say(console, figure.words(), "  ")
     elif default and result.searched:
         say(console, "the default configuration won: nothing better was found")
     if result.checkpoint is None:
@@ -236,6 +245,8 @@ def outcome(console: Console, result: Outcome) -> None:
         )
         say(console, f"  {stage.name}: {_stage_text(stage)}", mark, style)
     say(console, f"files   {result.root / result.folder}")
+    if result.report:
+        say(console, f"report  {result.report}")
     say(console, f"next    {result.next}")
 
 

@@ -28,6 +28,7 @@ class StageResult:
     metrics: dict[str, Any] = field(default_factory=dict)
     shows: tuple[str, ...] = ()  # names of the metrics that a person wants to see
     failed: bool = False  # it ran and broke; not ok and not failed: it could not run here
+    report: str = ""  # the file it wrote for the report
 
     def figures(self) -> str:
         """The metrics that a person wants to see."""
@@ -53,7 +54,8 @@ def run_stage(
     if parent and not bundle.is_settled(parent) and spec.get(full, parent) in (None, "", spec.MANDATORY):
         return StageResult(name, False, "not run: the trainer wrote no checkpoint", shown)
     figures = bundle.results_file(stage.action, full)
-    figures.unlink(missing_ok=True)  # of an earlier time
+    for old in (figures, figures.parent / (stage.report or figures.name)):
+        old.unlink(missing_ok=True)  # of an earlier time
     folder = spec_path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     log, began_at = folder / "log.txt", size_of(folder / "log.txt")
@@ -63,7 +65,9 @@ def run_stage(
         return StageResult(name, False, f"not run: {last}", shown)
     if ended.code != 0:
         return StageResult(name, False, f"failed ({ended.reason}); log: {log}", shown, failed=True)
-    return StageResult(name, True, last or "done", shown, _read(figures), stage.shows)
+    told = figures.parent / stage.report if stage.report else None
+    report = str(told) if told is not None and told.is_file() else ""
+    return StageResult(name, True, last or "done", shown, _read(figures), stage.shows, report=report)
 
 
 def run_package(bundle: ModelBundle, best: Path) -> StageResult | None:

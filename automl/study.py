@@ -5,8 +5,9 @@ What is in the storage is read once, when the study is opened; from then on its 
 every write, so that no decision waits for a database, however many trials there are.
 
 User attributes of a trial: `params` (the real values by dotted name), `reason` (why it ended), `best_epoch`,
-`retries`, `paused` (the epoch after which it waits; -1 when it goes on). Of the study: `elapsed_s` (wall time over all
-drivers).
+`retries`, `paused` (the epoch after which it waits; -1 when it goes on), `waited` (the last such epoch). Of the study:
+`elapsed_s` (wall time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs
+reported by then).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from automl import samplers, seeds
+from automl.budget import Budget
 from automl.errors import StudyGone
-from automl.schedulers import Curve, Scheduler, Verdict, View
+from automl.scheduling import Curve, Scheduler, Verdict, View
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -85,6 +87,10 @@ class Study:
         self._furthest: dict[int, tuple[int, float]] = {}  # number -> (last epoch, best up to there)
         self._leaders: list[tuple[int, float, int]] = []  # of those that ended, best first: see `rank`
         self._paused: dict[int, int] = {}
+        self.budget = Budget()  # what may still be spent, as the driver says
+        self.version = 0  # of everything but the running time
+        self.memo: dict[Any, Any] = {}
+        self._winner = tuple(storage.get_study_user_attrs(self._id).get("winner", ()))
         self.epochs_reported = 0
         for trial in self._trials:
             for epoch in sorted(trial.intermediate_values):
@@ -114,20 +120,46 @@ class Study:
             return str(name)
         return "PAUSED" if number in self._paused else "RUNNING" if running else "WAITING"
 
+    def epochs_of(self, number: int) -> int:
+        """How many epochs a trial has been trained, by the last it has reported."""
+        return self._furthest.get(number, (-1, 0.0))[0] + 1
+
     def view(self) -> View:
         """What a scheduler is shown."""
-        return View(self._trials, self._reached, self._paused, lambda value: f"{self.sign * value:.4f}")
+        return self._view(self._trials)
+
+    def _view(self, trials: Sequence[FrozenTrial]) -> View:
+        return View(
+            trials, self._reached, self._paused, lambda value: f"{self.sign * value:.4f}", self.space, self.seed,
+            self.sign, self.earlier, self.budget, self.version, self.memo,
+        )  # fmt: skip
 
     def best(self) -> Best | None:
-        """The best COMPLETE trial, ties to the lower number; without one the best that was stopped; or None."""
+        """The winner, when one was named; else the best COMPLETE trial, ties to the lower number; without one the best
+        that was stopped; or None."""
+        if (named := self.named_winner()) is not None:
+            return self.result(named)
         if self._leaders and not self._leaders[0][0]:
             return self.result(self._leaders[0][2])
         return next(iter(self.ranked()), None)
 
     def ranked(self) -> list[Best]:
-        """Every trial with a metric, best first: COMPLETE ones before those that were stopped or still run."""
+        """Every trial with a metric, best first: the named winner, COMPLETE ones, those that were stopped or still
+        run."""
         found = [self.result(t.number) for t in self._trials if t.intermediate_values]
-        return sorted(found, key=self.rank)
+        named = self.named_winner()
+        return sorted(found, key=lambda best: (best.number != named, self.rank(best)))
+
+    def named_winner(self) -> int | None:
+        """The trial that `name_winner` was told, while nothing has been reported since."""
+        if len(self._winner) == 2 and self._winner[1] == self.epochs_reported:
+            return int(self._winner[0])
+        return None
+
+    def name_winner(self, number: int) -> None:
+        """Keep what the scheduler says of who won."""
+        self._winner = (number, self.epochs_reported)
+        self._write(self.storage.set_study_user_attr, self._id, "winner", list(self._winner))
 
     def leaders(self, count: int) -> list[Best]:
         """The best `count` of the trials that ended: of the COMPLETE ones, or without one of those stopped."""
@@ -181,7 +213,8 @@ class Study:
     def _propose(self, number: int, given: Mapping[str, Any] | None = None) -> Any:
         from automl.proposals import propose
 
-        sampler = samplers.make(self.sampler, seeds.derive(self.seed, number, "sampler"))
+        view = self._view(self._trials[:number])
+        sampler = samplers.make(self.sampler, seeds.derive(self.seed, number, "sampler"), view)
         given = self.fixed[number] if given is None and number < len(self.fixed) else given
         fixed = None if given is None else self.space.enqueue_params(given)
         history = [*self.earlier, *self._trials[:number]]
@@ -219,6 +252,8 @@ class Study:
     def set_paused(self, number: int, epoch: int) -> None:
         """Note that the trial waits after this epoch; -1: it goes on."""
         self._set(self.frozen(number), "paused", epoch)
+        if epoch >= 0:
+            self._set(self.frozen(number), "waited", epoch)
         self._place(self.frozen(number))
 
     def count_retry(self, number: int) -> int:
@@ -273,6 +308,7 @@ class Study:
 
     def _write(self, write: Any, *args: Any, **kwargs: Any) -> Any:
         """Write to the storage; a study that somebody has deleted there is told as such."""
+        self.version += args[1:2] != ("elapsed_s",)
         try:
             return write(*args, **kwargs)
         except Exception as error:
@@ -300,6 +336,7 @@ class Study:
 
     def _recount(self, trial: FrozenTrial) -> None:
         """Count a trial's curve anew."""
+        self.memo.clear()
         self._furthest.pop(trial.number, None)
         for there in self._reached.values():
             there.pop(trial.number, None)

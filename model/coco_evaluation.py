@@ -46,6 +46,18 @@ class Ranked:
 
 
 @dataclass(frozen=True)
+class Matches:
+    """N detections of objects of every area, a class after the other, each by falling score; G objects that count."""
+
+    image: np.ndarray  # [N]
+    label: np.ndarray  # [N]
+    hits: np.ndarray  # [T, N] bool
+    counted: np.ndarray  # [T, N] bool, false for what matches something ignored
+    object_image: np.ndarray  # [G]
+    object_label: np.ndarray  # [G]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """T IoU thresholds, R recall thresholds, K classes, A areas, M detection limits; -1 where a class has no
     object of that area."""
@@ -53,6 +65,7 @@ class Evaluation:
     precision: np.ndarray  # [T, R, K, A], at the largest detection limit
     recall: np.ndarray  # [T, K, A, M]
     ranked: Ranked  # at the lowest IoU threshold, objects of every area
+    matches: Matches
 
 
 def evaluate(
@@ -83,7 +96,11 @@ def evaluate(
             recall[:, label, area, m] = (own & (rank[rows] < limit)).sum(1) / count
         precision[:, :, label, area] = _precision(own, counted[area, :, rows], count)
     ranked = _ranked(scores[order], found.label[order], hits[0, 0], counted[0, 0], objects[:, 0])
-    return Evaluation(precision, recall, ranked)
+    counting = truth.take(~no_object[0])
+    matches = Matches(
+        found.image[order], found.label[order], hits[0], counted[0], counting.image, counting.label
+    )
+    return Evaluation(precision, recall, ranked, matches)
 
 
 def _ranked(

@@ -136,7 +136,9 @@ def test_status_best_and_report_read_the_run(finished: tuple[Path, str]) -> None
     assert "val_mAP" in automl("best", str(run))
     automl("report", str(run))
     page = (run / "report.html").read_text()
-    assert "Learning curves" in page
+    assert "over epochs</h3>" in page
+    assert "Confusion matrix" in page
+    assert "Objects by class" in page
     assert "<script src=" not in page  # it must open without a network
 
 

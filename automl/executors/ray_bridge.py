@@ -29,7 +29,10 @@ T = TypeVar("T")
 
 
 class TrialActor(tune.Trainable):
-    """Runs on the trial's machine and passes on what `TrialProcess` sees. Used again for the next trial."""
+    """Runs on the trial's machine and passes on what `TrialProcess` sees. Used again for the next trial.
+
+    The trial begins with the first `step`: Tune may set up a second actor for it, and takes one of the two.
+    """
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -37,25 +40,29 @@ class TrialActor(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self._server = ForkServer(config["server"])
-        self._begin(config["job"])
+        self._job: TrialJob = config["job"]
+        self._trial: TrialProcess | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._trial.close()
-        self._begin(new_config["job"])
+        self.cleanup()
+        self._job, self._trial = new_config["job"], None
         return True
 
     def step(self) -> dict[str, Any]:
-        return {"events": self._trial.poll(STEP_S)}
+        return {"events": self._begun().poll(STEP_S)}
 
     def end(self, reason: str) -> None:
         """Called by the bridge, beside Tune; the next `step` brings the exit."""
-        self._trial.kill(reason)
+        self._begun().kill(reason)
 
     def cleanup(self) -> None:
-        self._trial.close()
+        if self._trial is not None:
+            self._trial.close()
 
-    def _begin(self, job: TrialJob) -> None:
-        self._trial = TrialProcess(job, self._server, ray.get_gpu_ids())
+    def _begun(self) -> TrialProcess:
+        if self._trial is None:
+            self._trial = TrialProcess(self._job, self._server, ray.get_gpu_ids())
+        return self._trial
 
 
 class Bridge:

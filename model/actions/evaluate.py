@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model import operating_point
+from model import operating_point, review
 from model.coco_evaluation import RECALL_THRESHOLDS, Evaluation
 from model.coco_metrics import NAMES, CocoMetrics, summarise, summarise_classes
 from model.data.classes import outside_ids
@@ -33,8 +33,9 @@ def main(spec_path: str) -> None:
 
 @failure_told("evaluate")
 def run(spec: Spec) -> dict[str, Any]:
-    """Writes results.json (COCO results), metrics.json, per_class.csv and precision_recall.html to
-    `<results_dir>/evaluate`; in several processes the first one does, and each scores a part of the images.
+    """Writes results.json (COCO results), metrics.json, per_class.csv, precision_recall.html, and report.json with
+    pictures (model/review.py) to `<results_dir>/evaluate`; in several processes the first one does, and each scores a
+    part of the images.
 
     Returns the metrics: test_mAP, test_mAP50 (val_... for evaluate.split val), COCO's twelve numbers; with
     evaluate.beside "beside" {"file", "mAP"} and "difference"; threshold, precision, recall, f1 of the score with
@@ -162,6 +163,7 @@ def _write(
         writer.writeheader()
         writer.writerows(result["per_class"])
     _draw_precision_recall(evaluation, [names[i] for i in categories], folder / "precision_recall.html")
+    review.write(metrics, evaluation, result, split, folder)
     return result
 
 

@@ -8,7 +8,7 @@ import html
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Split:
     owner: np.ndarray  # [T] index of the box's image
     labels: np.ndarray  # [T] category ids
     sizes: np.ndarray  # [N, 2] (W, H) px
+    names: Mapping[Any, str] = field(default_factory=dict)  # category id -> name
 
 
 def write(spec: Mapping[str, Any], data_dir: str | None, target: Path, work_dir: Path) -> list[str]:
@@ -93,7 +94,7 @@ def read(fill: Mapping[str, Any], name: str, options: Options) -> Split | None:
     return Split(
         name, [data.file(n) for n in range(len(data))], np.asarray(data.boxes_xywh_px),
         np.repeat(np.arange(len(data)), np.diff(data.starts)), np.array([ids[i] for i in data.labels.tolist()]),
-        data.sizes[:, ::-1].astype(float),
+        data.sizes[:, ::-1].astype(float), {ids[int(c["id"])]: str(c["name"]) for c in data.categories},
     )  # fmt: skip
 
 

@@ -115,6 +115,25 @@ def weights(source: str | Path, target: str | Path, key: str = "") -> None:
     temporary.replace(target)
 
 
+def predict(folder: str | Path, images: Any) -> list[list[dict[str, Any]]]:
+    """[{"name", "score", "box_xyxy_px"}], best first, of each image: paths or Pillow images, one or several, by the
+    `model.onnx` of a folder. Raises `UserError` when that was not exported."""
+    from PIL import Image
+
+    from model.deploy.infer import Detector, upright_rgb
+
+    file = Path(folder) / "model.onnx"
+    if not file.is_file():
+        raise UserError(f"{file} does not exist; run deformable_detr export first")
+    listed = [images] if isinstance(images, str | Path | Image.Image) else list(images)
+    detector = Detector(str(file))
+    pictures = [i.convert("RGB") if isinstance(i, Image.Image) else upright_rgb(i) for i in listed]
+    return [
+        [{"name": n, "score": float(s), "box_xyxy_px": tuple(map(float, b))} for n, s, b in detector(picture)]
+        for picture in pictures
+    ]
+
+
 def _figures(folder: Path, own: Card) -> dict[str, Any]:
     """What the model's card and the folder's evaluation tell."""
     found = {f"{name} (validation)": v for name, v in own.trained.get("metrics", {}).items() if "mAP" in name}

@@ -35,13 +35,15 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "fix": st.lists(TEXT).map(tuple),
     "stages": st.none() | st.lists(st.sampled_from(["evaluate", "export", "ship"]), unique=True).map(tuple),
     "executor": st.sampled_from(["ray", "local"]),
+    "space": st.sampled_from(["tao", "recommended", "all"]),
     "time_s": st.none() | st.floats(0.001, 1e9) | st.integers(1, 10**7).map(float),
     "silence_timeout_s": st.none() | st.floats(0.001, 1e9),
     "seed": st.integers(0, 2**31),
     "gpus_per_trial": st.none() | st.floats(0.01, 1),
     "cpus_per_trial": st.none() | st.floats(0.01, 64),
     **dict.fromkeys(
-        ("trials", "epochs", "total_epochs", "patience", "concurrency"), st.none() | st.integers(1, 10**6)
+        ("trials", "trainings", "epochs", "total_epochs", "patience", "concurrency"),
+        st.none() | st.integers(1, 10**6),
     ),
     **dict.fromkeys(("sampler", "scheduler"), TEXT),
 }

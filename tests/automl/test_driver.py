@@ -129,14 +129,68 @@ def test_budget_of_epochs(tmp_path: Path) -> None:
     assert sum(len(c) for c in driver.study.curves()) == 20
 
 
-def test_budget_of_time_stops_what_runs_and_counts_over_drivers(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, trials=None, time_s=150.0)
+@pytest.mark.parametrize("at_a_time", [1, 3])
+def test_a_budget_of_time_begins_nothing_that_cannot_end_and_counts_over_drivers(
+    tmp_path: Path, at_a_time: int
+) -> None:
+    """A training takes 90 s."""
+    bench = Bench(tmp_path, trials=None, time_s=400.0, scheduler="none", at_a_time=at_a_time)
     driver = bench.drive()
-    assert driver.study.elapsed_s() == pytest.approx(150, abs=11)
-    assert "RUNNING" not in bench.states()
+    assert 270 <= driver.study.elapsed_s() <= 400
+    assert set(bench.states()) == {"COMPLETE"}
     asked = len(bench.states())
     bench.drive()
     assert len(bench.states()) == asked
+
+
+@pytest.mark.parametrize("scheduler", ["fgp", "asha", "halving", "none"])
+@pytest.mark.parametrize("at_a_time", [1, 4])
+def test_a_budget_of_trainings_is_spent_and_cuts_nothing(
+    tmp_path: Path, scheduler: str, at_a_time: int
+) -> None:
+    bench = Bench(tmp_path, trials=None, trainings=6, scheduler=scheduler, at_a_time=at_a_time)
+    driver = bench.drive()
+    assert 5 * EPOCHS < driver.study.epochs_reported <= 6 * EPOCHS
+    assert len(bench.states()) >= 6
+    driver.end_paused()
+    reasons = [str(t.user_attrs["reason"]) for t in driver.study.trials() if t.state.name == "PRUNED"]
+    assert not [reason for reason in reasons if reason.startswith("the budget")]
+
+
+def test_what_stopping_saves_of_the_trials_goes_to_paused_ones(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=8, scheduler="fgp")
+    driver = bench.drive(lambda job: bench.written(bench.curve(job), job))
+    assert len(bench.states()) == 8
+    assert driver.study.epochs_reported <= 8 * EPOCHS
+    resumed = [job for job in bench.jobs if job.spec_path.endswith("resume.yaml")]
+    assert resumed or driver.study.epochs_reported == 8 * EPOCHS
+
+
+def test_a_paused_trial_that_lost_its_checkpoint_does_not_wait_at_the_same_place_again(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path, trials=8, scheduler="fgp")
+    bench.drive()  # nothing is on disk: each promoted trial starts from nothing
+    assert max(sum(job.number == n for job in bench.jobs) for n in range(8)) <= 4
+
+
+def test_a_model_that_cannot_resume_stops_what_would_wait(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=8, scheduler="fgp")
+    del bench.plan.bundle.skill["spec_params"]["train"]["train.resume"]
+    driver = bench.drive()
+    assert "PRUNED" in bench.states()
+    assert not driver.study.paused()
+    assert len(bench.jobs) == 8
+
+
+def test_trials_that_fail_use_up_a_budget_of_trainings(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=None, trainings=4, scheduler="none")
+
+    def failing(job: TrialJob) -> list[Any]:
+        return bench.curve(job) if job.number == 0 else [Exit(2, "exit code 2")]
+
+    bench.drive(failing)
+    assert bench.states() == ["COMPLETE"] + ["FAIL"] * 19
 
 
 def test_a_crash_is_started_once_more_from_its_checkpoint(tmp_path: Path) -> None:

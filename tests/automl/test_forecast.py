@@ -20,7 +20,7 @@ from automl.rundir import RunDir
 from tests.automl.toy import toy
 
 FORECASTS = st.builds(
-    Forecast, st.floats(0.01, 1e5), st.integers(1, 200), st.sampled_from([0.45, 1.0]), st.integers(1, 8), st.just("")
+    Forecast, st.floats(0.01, 1e5), st.integers(1, 200), st.sampled_from([0.625, 1.0]), st.integers(1, 8), st.just("")
 )  # fmt: skip
 
 
@@ -41,16 +41,24 @@ def test_more_trials_take_longer_and_one_takes_a_training(found: Forecast, count
 
 @given(FORECASTS, st.integers(1, 400), st.integers(1, 9999), st.floats(1, 1e7))
 def test_the_first_budget_used_up_ends_it(found: Forecast, trials: int, epochs: int, time_s: float) -> None:
-    each: list[dict[str, Any]] = [{"trials": trials}, {"total_epochs": epochs}, {"time_s": time_s}]
+    each: list[dict[str, Any]] = [
+        {"trials": trials},
+        {"trainings": trials},
+        {"total_epochs": epochs},
+        {"time_s": time_s},
+    ]
     alone = [found.total_s(RunRequest(**one), True) for one in each]
-    assert found.total_s(RunRequest(trials=trials, total_epochs=epochs, time_s=time_s), True) == min(alone)
+    assert found.total_s(
+        RunRequest(trials=trials, trainings=trials, total_epochs=epochs, time_s=time_s), True
+    ) == min(alone)
 
 
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
         ({"trials": 20}, []),
-        ({"trials": 1}, ["nothing else"]),
+        ({"trials": 1}, ["--trials 1", "nothing else"]),
+        ({"trainings": 1}, ["--trainings 1", "nothing else"]),
         ({"total_epochs": 9}, ["less than one training", "not to its end"]),
         ({"total_epochs": 10}, ["is one training"]),
         ({"total_epochs": 11}, []),
@@ -69,9 +77,11 @@ def test_what_a_budget_is_too_small_for(asked: dict[str, Any], words: list[str])
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"trials": 3}, "19m00s for 3 trials"),
+        ({"trials": 3}, "22m30s for 3 trials"),
+        ({"trials": 3, "scheduler": "fgp"}, "30m00s for 3 trials"),
+        ({"trainings": 3}, "30m00s for 3 trainings, which holds about 4 configurations"),
         ({"total_epochs": 30}, "30m00s for 30 epochs in all, which holds about"),
-        ({"time_s": 3600.0}, "1h00m for 1h00m, which holds about 12 trials"),
+        ({"time_s": 3600.0}, "1h00m for 1h00m, which holds about 9 configurations"),
         ({"policy": "off"}, "10m00s a training of 10 epochs"),
     ],
 )
@@ -90,8 +100,9 @@ def test_without_an_estimate_nothing_is_said_of_time() -> None:
 @pytest.mark.parametrize(
     ("request_", "left"),
     [
-        (RunRequest(trials=2), 10 * (10 + 0.45 * 20)),  # the default and one that is stopped early
+        (RunRequest(trials=2), 10 * (10 + 0.625 * 20)),  # the default and one that is stopped early
         (RunRequest(total_epochs=30), 10 * 20),
+        (RunRequest(trainings=2), 10 * 30),
         (RunRequest(time_s=150.0), 50),
     ],
 )

@@ -405,3 +405,11 @@ def test_what_only_the_dialect_knows_is_no_slip(tmp_path: Path) -> None:
     known = {"api_params": {}, "upload": [], "license": "x", "container_type": "pytorch"}
     model = shell_trainer(tmp_path / "model", **known)
     assert foreseen(model, tmp_path) == ""
+
+
+def test_a_new_winner_is_handed_over_without_the_files_of_the_one_before(tmp_path: Path) -> None:
+    model, root = shell_trainer(tmp_path / "model"), tmp_path / "run"
+    searched(model, root)
+    (root / "best" / "net.bin").write_text("of the first winner")
+    loop.resume(root, {"trials": 6}, Progress(quiet=True))
+    assert not (root / "best" / "net.bin").exists()

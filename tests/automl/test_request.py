@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from automl.errors import UserError
-from automl.request import DEFAULT_TRIALS, RunRequest, parse_time
+from automl.request import DEFAULT_TRAININGS, RunRequest, parse_time
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_round_trip_through_json() -> None:
 
 
 def test_default_budget_only_without_any() -> None:
-    assert RunRequest().with_budget().trials == DEFAULT_TRIALS
+    assert RunRequest().with_budget().trainings == DEFAULT_TRAININGS
     assert RunRequest(time_s=60.0).with_budget().trials is None
 
 
@@ -35,7 +35,7 @@ def test_epochs_alone_say_nothing_about_the_budget() -> None:
     with pytest.raises(UserError, match="--total-epochs 600"):
         RunRequest(epochs=600).check_epochs(searching=True)
     RunRequest(epochs=600).check_epochs(searching=False)
-    for budget in ({"trials": 3}, {"time_s": 60.0}, {"total_epochs": 7}):
+    for budget in ({"trials": 3}, {"trainings": 3}, {"time_s": 60.0}, {"total_epochs": 7}):
         RunRequest(epochs=600, **budget).check_epochs(searching=True)  # type: ignore[arg-type]
 
 

@@ -47,8 +47,8 @@ SCHEMA: dict[str, Any] = {
 }
 BASE = {"train": {"lr": 1e-3, "depth": 3, "kind": "a", "drop": 0.1}}
 SPACE = compile_space(SCHEMA, BASE)
-SAMPLERS = ["tpe:n_startup_trials=3", "gp:n_startup_trials=3", "random"]
-SCHEDULERS = ["halving", "asha", "median", "none"]
+SAMPLERS = ["fgp", "tpe:n_startup_trials=3", "gp:n_startup_trials=3", "random"]
+SCHEDULERS = ["fgp", "halving", "asha", "median", "none"]
 EPOCHS = 9
 
 

@@ -1,0 +1,76 @@
+"""What a search may still spend, counted in epochs of training.
+
+A running trial is given all the epochs to its end beforehand, and gives back what a pause or a stop saves: so nothing
+is begun that cannot end.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from automl.study import Study
+
+FAILED_SHARE = (
+    9  # a failed trial counts as at least so large a part (1 / 9) of a training, or searches would not end
+)
+SLOWER = 1.05  # epochs to come may take so many times what those so far took
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`free`: epochs that nobody has been promised (inf: not limited); what goes on must need no more. `new`: a new
+    configuration may be asked for; `whole`: and could run to its end. `num_epochs`: of a full training; None where
+    nobody knows."""
+
+    free: float = math.inf
+    new: bool = True
+    whole: bool = True
+    num_epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What was asked for. `trials`: configurations, each with the epochs of a full training, of which those that are
+    saved go to paused ones; `trainings`: epochs of so many full trainings, and nothing that cannot end is begun;
+    `epochs`: so many, the last training cut short where they end."""
+
+    trials: int | None = None
+    trainings: int | None = None
+    epochs: int | None = None
+
+    def left(self, study: Study, num_epochs: int | None, seconds: float | None = None) -> Budget:
+        """`seconds` are what is left of the time, in units of an epoch's; None: not limited or not known yet."""
+        asked, whole = len(study.trials()), num_epochs or math.inf
+        if num_epochs is None:
+            most = min((n for n in (self.trials, self.trainings) if n is not None), default=math.inf)
+            return Budget(new=asked < most)
+        spent = _spent(study, num_epochs)
+        free, new = math.inf, True
+        if self.trials is not None:
+            new = asked < self.trials
+            free = num_epochs * min(self.trials, max(asked, 1)) - spent if asked else 0.0
+        ends = True
+        for total in (self.trainings and self.trainings * num_epochs, self.epochs, seconds):
+            if total is not None:
+                rest = total if total is seconds else total - spent
+                free, ends = min(free, rest), ends and rest >= whole
+        if self.trainings is not None or seconds is not None:
+            new = new and (ends or not asked)
+        return Budget(free, new, ends, num_epochs)
+
+
+def _spent(study: Study, num_epochs: int) -> float:
+    """Epochs trained and promised."""
+    spent, paused = 0, study.paused()
+    for trial in study.trials():
+        done = study.epochs_of(trial.number)
+        if trial.state.name == "FAIL":
+            spent += max(done, math.ceil(num_epochs / FAILED_SHARE))
+        elif trial.state.is_finished() or trial.number in paused:
+            spent += done
+        else:
+            spent += max(done, num_epochs)
+    return spent

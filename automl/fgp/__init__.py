@@ -1,0 +1,10 @@
+"""The search's own model: one freeze-thaw Gaussian process that proposes, pauses, resumes and names the winner.
+
+    cube.py     Optuna's parameters <-> coordinates, distances between configurations
+    curves.py   the study's trials as rows of the model: scale, shape of a curve, rungs
+    gp.py       y(x, e) = f(x) + c - (g(x) + h) phi(e) + noise: fit and posterior
+    search.py   what the model says: the next configuration, whom to pause, who goes on, who won
+
+It keeps nothing: all it knows is the study's, so a killed driver's successor goes on with the same trials. Imports
+numpy, scipy and optuna; import it late.
+"""

@@ -1,0 +1,223 @@
+"""Configurations as coordinates: numbers in [0, 1] on their own scale, the index of an option, nan where an axis does
+not matter.
+
+Numbers are as far apart as they lie on their scale, two different options at distance 1. An axis that matters only
+sometimes lies on an arc of one radian whose middle is "does not matter", at distance 1 from all of it (Swersky et al.
+2014, arXiv:1409.4011), so that the distance stays one of a Euclidean space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from automl.fgp.gp import Array
+from automl.space.axes import LINEAR, LOG, PRIOR_SD, Axis, Prior
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+NEAR = 0.02  # two configurations closer than this on every axis are the same
+MOST_CHANGED = 0.85  # chance that an option is drawn anew, at most
+
+
+@dataclass(frozen=True)
+class Cube:
+    """`space` tells which axes matter; None: all do. `conditional`: some axes matter only sometimes."""
+
+    axes: tuple[Axis, ...]
+    priors: tuple[Prior, ...]
+    space: Any = None
+    conditional: bool = False
+    _active: dict[tuple[Any, ...], Array] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, space: Any, trials: Sequence[FrozenTrial]) -> Cube:
+        """The axes of a space, and those that only the trials know, around what the first trial with them had."""
+        parameters = tuple(getattr(space, "parameters", ()))
+        axes = [axis for p in parameters for axis in p.axes]
+        priors = [prior for p in parameters for prior in p.priors]
+        known = {axis.name for axis in axes}
+        for trial in trials:
+            for name, distribution in trial.distributions.items():
+                if name not in known:
+                    known.add(name)
+                    axes.append(_axis(name, distribution))
+                    priors.append(axes[-1].prior(axes[-1].from_optuna(trial.params[name])))
+        ruled = any(p.conditions for p in parameters)
+        partly = any(len(trial.params) < len(axes) for trial in trials)
+        return cls(tuple(axes), tuple(priors), space if ruled else None, ruled or partly)
+
+    @property
+    def distributions(self) -> dict[str, Any]:
+        """Optuna's names -> distributions."""
+        return {axis.name: axis.distribution() for axis in self.axes}
+
+    @cached_property
+    def options(self) -> Array:
+        """(D,) whether an axis has options without order."""
+        return np.array([axis.kind == "option" for axis in self.axes], bool)
+
+    @cached_property
+    def centre(self) -> Array:
+        """(D,) the default's position; of options the likeliest."""
+        return np.array(
+            [float(np.argmax(p.weights)) if p.mean is None else p.mean for p in self.priors], float
+        )
+
+    @cached_property
+    def spread(self) -> Array:
+        return np.array([PRIOR_SD if p.sd is None else p.sd for p in self.priors], float)
+
+    # ---- from and to Optuna -----------------------------------------------------------------------------------
+
+    def point(self, params: Mapping[str, Any]) -> Array:
+        """Optuna's params -> (D,)."""
+        return np.array([_place(axis, params.get(axis.name, _MISSING)) for axis in self.axes], float)
+
+    def params(self, point: Array) -> dict[str, Any]:
+        """(D,) -> Optuna's params, of every axis."""
+        return {
+            axis.name: axis.to_optuna(self._raw(axis, u)) for axis, u in zip(self.axes, point, strict=True)
+        }
+
+    def snapped(self, points: Array) -> Array:
+        """(n, D) moved to what they decode to, with nan on the axes that do not matter in them."""
+        rows = [
+            [u if a.kind in ("option", "fraction", "real") else a.to_unit(a.from_unit(u)) for a, u in pairs]
+            for pairs in (zip(self.axes, row, strict=True) for row in points.tolist())
+        ]
+        return self.where_active(np.array(rows, float).reshape(points.shape))
+
+    def where_active(self, points: Array) -> Array:
+        """(n, D) with nan on the axes that do not matter in them."""
+        if self.space is None:
+            return points
+        masks = [self._mask(row) for row in points]
+        return np.where(np.array(masks, bool).reshape(points.shape), points, np.nan)
+
+    @cached_property
+    def _owners(self) -> list[str]:
+        """The parameter of each of the space's axes, which come first."""
+        return [p.name for p in self.space.parameters for _ in p.axes]
+
+    @cached_property
+    def _parents(self) -> list[int]:
+        """The axes of what conditions look at."""
+        names = {c.name for p in self.space.parameters for c in p.conditions}
+        return [i for i, owner in enumerate(self._owners) if owner in names]
+
+    def _mask(self, point: Array) -> Array:
+        """(D,) which axes matter; found once for each state of what conditions look at."""
+        key = tuple(self._raw(self.axes[i], point[i]) for i in self._parents)
+        if key not in self._active:
+            pairs = list(zip(self.axes, point, strict=True))[: len(self._owners)]
+            drawn = self.space.decode([axis.to_unit(self._raw(axis, u)) for axis, u in pairs])
+            mask = [name in drawn for name in self._owners]
+            self._active[key] = np.array(mask + [True] * (len(self.axes) - len(mask)), bool)
+        return self._active[key]
+
+    @staticmethod
+    def _raw(axis: Axis, u: float) -> Any:
+        if axis.kind == "option":
+            return 0 if u != u else min(max(int(u), 0), axis.count - 1)
+        return axis.from_unit(0.5 if u != u else float(u))
+
+    # ---- geometry -----------------------------------------------------------------------------------------------
+
+    def squared(self, a: Array, b: Array) -> Array:
+        """(n, D), (m, D) -> (D, n, m) squared distances on each axis."""
+        off = a.T[:, :, None] - b.T[:, None, :]
+        found = off * off
+        if (options := self.options).any():
+            found[options] = off[options] != 0
+        if self.conditional:
+            arc = [i for i in range(len(self.axes)) if not options[i]]
+            found[arc] = 2 - 2 * np.cos(off[arc])
+            idle_a, idle_b = np.isnan(a).T[:, :, None], np.isnan(b).T[:, None, :]
+            found = np.where(idle_a & idle_b, 0.0, np.where(idle_a | idle_b, 1.0, found))
+        return np.asarray(found)
+
+    def tried(self, points: Array, others: Array) -> Array:
+        """(n,) whether a point is as good as one of the others."""
+        if not len(others):
+            return np.zeros(len(points), bool)
+        apart = np.asarray(self.squared(points, others) > NEAR * NEAR)
+        return np.logical_not(np.all(np.any(apart, axis=0), axis=1))
+
+    # ---- drawing --------------------------------------------------------------------------------------------------
+
+    def uniform(self, rng: np.random.Generator, count: int) -> Array:
+        """(count, D)"""
+        drawn = rng.random((count, len(self.axes)))
+        counts = np.array([a.count if a.kind == "option" else 1 for a in self.axes])
+        return np.where(self.options, np.floor(drawn * counts), drawn)
+
+    def near_default(self, rng: np.random.Generator, count: int, factor: float) -> Array:
+        """(count, D) from the prior, its spread times `factor`."""
+        drawn = self.centre + factor * self.spread * rng.standard_normal((count, len(self.axes)))
+        for i in np.flatnonzero(self.options):
+            weights = np.array(self.priors[i].weights)
+            anew = rng.random(count) < min(factor, MOST_CHANGED)
+            drawn[:, i] = np.where(
+                anew, rng.choice(len(weights), count, p=weights / weights.sum()), self.centre[i]
+            )
+        return self._reflected(drawn)
+
+    def moved(self, rng: np.random.Generator, points: Array, sd: float, share: float) -> Array:
+        """(n, D) copies with about `share` of the axes, at least one, moved by normal steps; an option is drawn anew,
+        and what did not matter starts from the default."""
+        start = np.where(np.isnan(points), self.centre, points)
+        changed = np.asarray(rng.random(points.shape) < share)
+        changed[np.arange(len(points)), rng.integers(0, points.shape[1], len(points))] = True
+        moved = start + changed * sd * rng.standard_normal(points.shape)
+        return self._reflected(
+            np.where(self.options, np.where(changed, self.uniform(rng, len(points)), start), moved)
+        )
+
+    def _reflected(self, points: Array) -> Array:
+        inside = np.abs(points)
+        inside = np.clip(np.where(inside > 1, 2 - inside, inside), 0, 1)
+        return np.where(self.options, points, inside)
+
+    def surprise(self, points: Array) -> Array:
+        """(n,) how much less likely than the default, in nats, the prior holds a point to be."""
+        off = np.nan_to_num((points - self.centre) / self.spread)
+        cost = 0.5 * np.where(self.options, 0.0, off * off).sum(1)
+        for i in np.flatnonzero(self.options):
+            weights = np.array(self.priors[i].weights)
+            index = np.nan_to_num(points[:, i], nan=self.centre[i]).astype(int)
+            cost += np.log(weights.max()) - np.log(np.maximum(weights[index], 1e-12))
+        return np.asarray(cost)
+
+
+_MISSING = object()
+
+
+def _place(axis: Axis, stored: Any) -> float:
+    """The coordinate of what Optuna stores; nan for what is not there or is no value of the axis."""
+    if stored is _MISSING:
+        return np.nan
+    try:
+        raw = axis.from_optuna(stored)
+    except ValueError:
+        return np.nan
+    return float(raw) if axis.kind == "option" else min(max(axis.to_unit(raw), 0.0), 1.0)
+
+
+def _axis(name: str, distribution: Any) -> Axis:
+    """An axis from Optuna's distribution alone."""
+    kind = type(distribution).__name__
+    if kind == "CategoricalDistribution":
+        return Axis(name, "option", labels=tuple(distribution.choices))
+    scale = LOG if distribution.log else LINEAR
+    if kind == "FloatDistribution":
+        return Axis(name, "real", distribution.low, distribution.high, scale)
+    if distribution.step == 1:
+        return Axis(name, "whole", distribution.low, distribution.high, scale)
+    last = (distribution.high - distribution.low) // distribution.step
+    return Axis(name, "index", 0, last, start=distribution.low, step=distribution.step)

@@ -1,0 +1,175 @@
+"""The study's trials as rows of the model: which epochs of which trials, on which scale, and the shape of a curve.
+
+Everything here is turned so that higher is better. A curve is the best so far: a trainer's checkpoint is that of its
+best epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from automl.fgp.cube import Cube
+from automl.fgp.gp import Array, Rows
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+BEST = NEWEST = 25  # trials that are rows, of many
+FAILED_ROWS = 10  # the newest failed ones
+ROWS_OF_TRIAL = 3
+TAIL = 2.0  # beyond so many units below the best, z grows by its logarithm alone
+GROWTH = 2.0  # from rung to rung
+FLOOR = 0.85  # a curve with more than this still to come has not left its floor
+MEASURED, ASSUMED = (
+    2.0,
+    1.0,
+)  # weights of a complete trial's curve and of the shape assumed before there is one
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trial. `x` (D,); `best` (n,) its best so far after each epoch; `running`: not ended, not paused."""
+
+    number: int
+    x: Array
+    best: Array
+    failed: bool = False
+    running: bool = False
+    complete: bool = False
+
+    @property
+    def epochs(self) -> int:
+        return len(self.best)
+
+    @property
+    def top(self) -> float:
+        return float(self.best[-1])
+
+
+def run_of(trial: FrozenTrial, number: int, cube: Cube, sign: float, epochs: int, paused: bool) -> Run:
+    state = trial.state.name
+    curve = {min(e, epochs - 1): sign * v for e, v in sorted(trial.intermediate_values.items())}
+    best = np.full(max(curve) + 1 if curve else 0, -np.inf)
+    for epoch, value in curve.items():
+        best[epoch] = value
+    if len(best):  # epochs without a metric have what came before, the first ones what comes first
+        best = np.maximum.accumulate(best)
+        best[np.isinf(best)] = best[np.isfinite(best)][0]
+    return Run(
+        number, cube.point(trial.params), best, state == "FAIL",
+        state in ("RUNNING", "WAITING") and not paused, state == "COMPLETE",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scale:
+    """z = (y - best) / unit, bent below `TAIL`: the unit is how far the better half of the trials lies apart."""
+
+    best: float
+    unit: float
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> Scale:
+        last = np.sort([run.top for run in runs])[::-1]
+        rise = max(run.top - float(run.best[0]) for run in runs)
+        best, middle = float(last[0]), float(np.median(last[: max(2, len(last) // 2)]))
+        return cls(best, max(best - middle, 0.25 * rise, 1e-3 * abs(best), 1e-9))
+
+    def z(self, values: Array) -> Array:
+        z = (values - self.best) / self.unit
+        return np.where(z < -TAIL, -TAIL - np.log1p(np.maximum(-z - TAIL, 0)), z)
+
+
+def shape(runs: Sequence[Run], epochs: int) -> Array:
+    """phi (epochs,): the share of a curve's rise that is still to come after each epoch."""
+    if epochs < 2:
+        return np.zeros(epochs)
+    e = np.arange(1, epochs + 1) ** -0.5
+    whole = _falls(runs, epochs)
+    assumed = ASSUMED * (e - e[-1]) / (1 - e[-1])
+    return np.asarray((assumed + MEASURED * sum(whole)) / (ASSUMED + MEASURED * len(whole)))
+
+
+def rungs(runs: Sequence[Run], epochs: int) -> list[int]:
+    """After how many epochs a trial may be paused: from a ninth of all, or from where the curves that are whole have
+    left their floor."""
+    first = max(2, round(epochs / 9))
+    if whole := _falls(runs, epochs):
+        mean = np.mean(whole, axis=0)
+        while first < epochs // 2 and mean[first - 1] > FLOOR:
+            first += 1
+    found = [first]
+    while found[-1] * GROWTH < epochs:
+        found.append(max(found[-1] + 1, round(found[-1] * GROWTH)))
+    return [epoch for epoch in found if epoch < epochs]
+
+
+def _falls(runs: Sequence[Run], epochs: int) -> list[Array]:
+    """Of each trial that ran to its end, the share of its rise still to come, (epochs,)."""
+    whole = [run for run in runs if run.epochs >= epochs and run.top - run.best[0] > 1e-9]
+    return [(run.top - run.best) / (run.top - run.best[0]) for run in whole]
+
+
+def rows(runs: Sequence[Run], scale: Scale, phi: Array, first_rung: int) -> Rows:
+    """Of each trial its last epoch and up to two before it, of failed ones one at the end, as bad as the worst."""
+    epochs = len(phi)
+    marks = sorted({max(1, epochs // 9), max(1, epochs // 3), epochs, first_rung})
+    found: list[tuple[Array, float, int, float]] = []
+    for run in runs:
+        if run.failed:
+            continue
+        for epoch in [*[m for m in marks if m < run.epochs][1 - ROWS_OF_TRIAL :], run.epochs]:
+            found.append((run.x, float(phi[epoch - 1]), run.number, float(run.best[epoch - 1])))
+    values = scale.z(np.array([row[3] for row in found]))
+    bad = min(float(values.min()), -TAIL)
+    failed = [(run.x, 0.0, run.number, bad) for run in runs if run.failed]
+    every = [row[:3] for row in found] + [row[:3] for row in failed]
+    return Rows(
+        np.array([row[0] for row in every]), np.array([row[1] for row in every]),
+        np.array([row[2] for row in every]), np.r_[values, [row[3] for row in failed]],
+    )  # fmt: skip
+
+
+def chosen(runs: Sequence[Run]) -> list[Run]:
+    """The trials that become rows: the best and the newest, in the order of `runs`."""
+    valued = [run for run in runs if run.epochs and not run.failed]
+    failed = [run.number for run in runs if run.failed][-FAILED_ROWS:]
+    if len(valued) > BEST + NEWEST:
+        best = sorted(valued, key=lambda run: -run.top)[:BEST]
+        valued = [*best, *valued[-NEWEST:]]
+    kept = {run.number for run in valued} | set(failed)
+    return [run for run in runs if run.number in kept]
+
+
+def all_runs(
+    trials: Sequence[FrozenTrial], paused: Mapping[int, int], cube: Cube, sign: float, epochs: int,
+    memo: MutableMapping[Any, Any],
+) -> list[Run]:  # fmt: skip
+    """Every trial as a `Run`; those that have not changed are taken from `memo`."""
+    found = []
+    for trial in trials:
+        state = (len(trial.intermediate_values), trial.state, trial.number in paused, len(cube.axes), epochs)
+        before = memo.get(("run", trial.number))
+        if before is None or before[0] != state:
+            before = state, run_of(trial, trial.number, cube, sign, epochs, trial.number in paused)
+            memo["run", trial.number] = before
+        found.append(before[1])
+    return found
+
+
+def aligned(earlier: Sequence[Run], own: Sequence[Run]) -> list[Run]:
+    """Another run's trials with their best moved to where ours is: what they tell is which configurations are better,
+    not how good. Their numbers become negative."""
+    theirs = [run for run in earlier if run.epochs and not run.failed]
+    ours = [run.top for run in own if run.epochs and not run.failed]
+    shift = max(ours) - max(run.top for run in theirs) if ours and theirs else 0.0
+    return [Run(-1 - i, run.x, run.best + shift) for i, run in enumerate(theirs)]
+
+
+def shortened(run: Run, epochs: int) -> Run:
+    """A run as it was after so many epochs."""
+    return replace(run, best=run.best[:epochs], complete=False)

@@ -1,0 +1,167 @@
+"""A Gaussian process over learning curves (freeze-thaw: Swersky, Snoek, Adams 2014, arXiv:1406.3896).
+
+    y(x, e) = f(x) + c_i - (g(x) + h_i) phi(e) + noise
+
+f is where a configuration ends, g how far it still has to go after its first epoch, c_i and h_i what is a trial's own.
+phi falls from 1 at the first epoch to 0 at the last. f is half a product kernel and half a sum over the axes, which
+shows main effects after few trials; its mean is -0.5 and that of g 1, in units of `curves.Scale`.
+
+Hyper-parameters `theta`: (D + 4,), the logarithms of one length an axis, then of the variances of f, g, c and noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.optimize import minimize
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Distance = Callable[[Array, Array], Array]  # (n, D), (m, D) -> (D, n, m) squared
+
+SQRT5 = math.sqrt(5.0)
+LENGTH, SIGNAL, SHAPE, OWN, NOISE = 0.7, 0.6, 0.15, 0.02, 0.004  # medians of the priors
+LENGTH_SPREAD, SPREAD = 0.7, 1.0  # of the logarithms
+ADDITIVE = 0.5  # share of f that is a sum over axes
+OWN_SHAPE = 0.25  # variance of h_i in units of that of g
+MEAN = np.array([-0.5, 1.0])
+MEAN_VARIANCE = np.array([1.0, 0.5])
+JITTER = 1e-6
+MOST_STEPS = 25  # of the fit
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Observations: `x` (N, D), `phi` (N,) in [0, 1], `trial` (N,) whole numbers, `z` (N,) scaled metric."""
+
+    x: Array
+    phi: Array
+    trial: Array
+    z: Array
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def take(self, chosen: Array) -> Rows:
+        return Rows(self.x[chosen], self.phi[chosen], self.trial[chosen], self.z[chosen])
+
+    def plus(self, other: Rows) -> Rows:
+        pairs = ((self.x, other.x), (self.phi, other.phi), (self.trial, other.trial), (self.z, other.z))
+        return Rows(*(np.concatenate(pair) for pair in pairs))
+
+
+def prior(axes: int) -> tuple[Array, Array]:
+    """(means, standard deviations) of theta."""
+    medians = np.array([LENGTH] * axes + [SIGNAL, SHAPE, OWN, NOISE])
+    return np.log(medians), np.array([LENGTH_SPREAD] * axes + [SPREAD] * 4)
+
+
+def fit(rows: Rows, distance: Distance, start: Array) -> Array:
+    """The theta of highest posterior density near `start`; `start` itself where the numbers fail."""
+    squared = distance(rows.x, rows.x)
+    mean, spread = prior(len(squared))
+    found = minimize(
+        _loss, start, args=(rows, squared), jac=True, method="L-BFGS-B",
+        bounds=list(zip(mean - 3 * spread, mean + 3 * spread, strict=True)),
+        options={"maxfun": MOST_STEPS, "maxiter": MOST_STEPS},
+    )  # fmt: skip
+    return found.x if np.isfinite(found.fun) and found.fun < FAILED else start
+
+
+FAILED = 1e9
+
+
+def _basis(phi: Array) -> Array:
+    return np.stack([np.ones_like(phi), -phi], 1)
+
+
+def _kernels(scaled: Array) -> tuple[Array, Array, Array, Array]:
+    """(of f, of g, and what their gradients need: Matern's slope, the sum's parts) for (D, n, m) scaled squares."""
+    r2 = scaled.sum(0)
+    r = np.sqrt(r2)
+    decay = np.exp(-SQRT5 * r)
+    product = (1 + SQRT5 * r + 5 / 3 * r2) * decay
+    parts = 1 / (1 + 0.5 * scaled)
+    both = (1 - ADDITIVE) * product + ADDITIVE * parts.mean(0)
+    return both, product, 5 / 3 * (1 + SQRT5 * r) * decay, parts
+
+
+def _loss(theta: Array, rows: Rows, squared: Array) -> tuple[float, Array]:
+    """Negative log posterior of theta and its gradient."""
+    axes, n = len(squared), len(rows)
+    signal, shape, own, noise = np.exp(theta[axes:])
+    scaled = squared * np.exp(-2 * theta[:axes])[:, None, None]
+    both, product, slope, parts = _kernels(scaled)
+    bent = rows.phi[:, None] * rows.phi[None]
+    same = (rows.trial[:, None] == rows.trial[None]).astype(float)
+    basis = _basis(rows.phi)
+    k = signal * both + shape * product * bent + same * (own + OWN_SHAPE * shape * bent)
+    k[np.diag_indices(n)] += noise + JITTER
+    k += (basis * MEAN_VARIANCE) @ basis.T
+    try:
+        lower = np.linalg.cholesky(k)
+    except np.linalg.LinAlgError:
+        return FAILED * 10, np.zeros_like(theta)
+    residual = rows.z - basis @ MEAN
+    inverse = solve_triangular(lower, np.eye(n), lower=True, check_finite=False)
+    inverse = inverse.T @ inverse
+    weights = inverse @ residual
+    mean, spread = prior(axes)
+    off = (theta - mean) / spread
+    loss = 0.5 * residual @ weights + np.log(np.diag(lower)).sum() + 0.5 * off @ off
+    pull = 0.5 * (inverse - np.outer(weights, weights))
+    gradient = np.empty_like(theta)
+    of_product = pull * slope * (signal * (1 - ADDITIVE) + shape * bent)
+    gradient[:axes] = np.tensordot(scaled, of_product, ([1, 2], [0, 1]))
+    gradient[:axes] += np.einsum("dij,ij->d", parts * parts * scaled, pull * (signal * ADDITIVE / axes))
+    gradient[axes] = signal * (pull * both).sum()
+    gradient[axes + 1] = shape * (pull * bent * (product + OWN_SHAPE * same)).sum()
+    gradient[axes + 2] = own * (pull * same).sum()
+    gradient[axes + 3] = noise * np.trace(pull)
+    return float(loss), gradient + off / spread
+
+
+class Posterior:
+    """The process with fixed theta, given rows. Raises `numpy.linalg.LinAlgError` for rows that contradict it."""
+
+    def __init__(self, rows: Rows, distance: Distance, theta: Array) -> None:
+        self.rows, self.distance, self.theta = rows, distance, theta
+        axes = rows.x.shape[1]
+        self.signal, self.shape, self.own, self.noise = np.exp(theta[axes:])
+        self.inverse_squares = np.exp(-2 * theta[:axes])[:, None, None]
+        k = self._between(rows.x, rows.phi, rows.trial)
+        k[np.diag_indices(len(rows))] += self.noise + JITTER
+        self.lower = np.linalg.cholesky(k)
+        residual = rows.z - _basis(rows.phi) @ MEAN
+        self.weights = solve_triangular(self.lower, residual, lower=True, check_finite=False)
+
+    def _between(self, x: Array, phi: Array, trial: Array) -> Array:
+        both, product, _, _ = _kernels(self.distance(x, self.rows.x) * self.inverse_squares)
+        bent = phi[:, None] * self.rows.phi[None]
+        same = trial[:, None] == self.rows.trial[None]
+        k = (
+            self.signal * both
+            + self.shape * product * bent
+            + same * (self.own + OWN_SHAPE * self.shape * bent)
+        )
+        return np.asarray(k + (_basis(phi) * MEAN_VARIANCE) @ _basis(self.rows.phi).T)
+
+    def predict(self, x: Array, phi: Array, trial: Array | None = None) -> tuple[Array, Array]:
+        """(mean, standard deviation), each (n,), without noise. `trial` says whose own part is known; None asks for
+        new configurations' f and g alone."""
+        known = trial is not None
+        cross = self._between(x, phi, trial if trial is not None else np.full(len(x), NOBODY))
+        half = solve_triangular(self.lower, cross.T, lower=True, check_finite=False)
+        basis = _basis(phi)
+        variance = self.signal + self.shape * phi**2 + ((basis * MEAN_VARIANCE) * basis).sum(1)
+        if known:
+            variance = variance + self.own + OWN_SHAPE * self.shape * phi**2
+        variance = variance - (half * half).sum(0)
+        return basis @ MEAN + half.T @ self.weights, np.sqrt(np.maximum(variance, 1e-8))
+
+
+NOBODY = -(2**40)  # a trial that no row is of

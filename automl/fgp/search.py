@@ -1,0 +1,331 @@
+"""What the model says of a study: the next configuration, whom to pause, who goes on, who won.
+
+The sampler and the scheduler of this name ask the same `Model`. Its hyper-parameters are fitted when a configuration is
+asked for and kept with that trial (Optuna's system attributes), so decisions between two asks are cheap and every
+process comes to the same ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.samplers import BaseSampler, RandomSampler
+from scipy.special import ndtr
+
+from automl import seeds
+from automl.fgp import curves, gp
+from automl.fgp.cube import Cube
+from automl.fgp.curves import Run, Scale
+from automl.fgp.gp import Array, Posterior, Rows
+from automl.scheduling import Scheduler, Verdict, View
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+FITTED = "automl.fgp"  # the system attribute: [trials at the last fit, theta]
+MOST_FIT_ROWS = 70
+FIT_EACH, FIT_GROWTH = 12, 1.12  # every trial up to so many, then when their number has grown so much
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`first`: spreads of the first draws, in units of the prior's, 0 for uniform ones. `belief`: the prior counts as
+    belief / n trials (Hvarfner et al. 2022, piBO, arXiv:2204.11051). `hopeless`: a trial with less chance to become
+    the best is paused."""
+
+    first: tuple[float, ...] = (0.7, 0.0, 0.7, 0.0)
+    belief: float = 0.0
+    hopeless: float = 0.1
+    worthless: float = 1e-6  # expected gain an epoch, in units of the scale, below which nobody goes on
+
+
+SETTINGS = Settings()
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """`gain`: expected improvement at the end of its training, in units of the scale; nan for the first draws."""
+
+    point: Array
+    gain: float
+
+
+class Model:
+    """The posterior of one state of a study. `fresh`: fit anew where that is due."""
+
+    def __init__(self, view: View, cut: tuple[int, int] | None = None, fresh: bool = True) -> None:
+        self.view, self.fresh = view, fresh
+        self._proposed: dict[int, Proposal] = {}
+        self.cube = Cube.of(view.space, [*view.trials, *view.earlier])
+        self.epochs = view.budget.num_epochs or _longest(view)
+        self.runs = curves.all_runs(view.trials, view.paused, self.cube, view.sign, self.epochs, view.memo)
+        if cut is not None:  # decide as if a trial's later epochs were not there
+            self.runs[cut[0]] = curves.shortened(self.runs[cut[0]], cut[1])
+        self.valued = [run for run in self.runs if run.epochs and not run.failed]
+        self.rungs = curves.rungs(self.valued, self.epochs)
+
+    @classmethod
+    def of(cls, view: View) -> Model:
+        """What a promotion and an ask go by, made once for both: running trials are taken to end where they are
+        expected to."""
+        key = view.version, len(view.trials), view.budget
+        if view.memo.get("model", (None,))[0] != key:
+            view.memo["model"] = key, cls(view).condition()._believing()
+        made: Model = view.memo["model"][1]
+        return made
+
+    @property
+    def knows(self) -> bool:
+        """Whether there is anything to go by."""
+        return bool(self.valued)
+
+    def condition(self) -> Model:
+        """Give the process its rows, where there are any."""
+        if not self.valued:
+            return self
+        theirs: list[Run] = []
+        if self.view.earlier:
+            runs = [
+                curves.run_of(trial, -1 - i, self.cube, self.view.sign, self.epochs, False)
+                for i, trial in enumerate(self.view.earlier)
+            ]
+            theirs = curves.chosen(curves.aligned(runs, self.valued))
+        self.scale = Scale.of(self.valued)
+        self.phi = curves.shape(self.valued, self.epochs)
+        rows = curves.rows(
+            [*theirs, *curves.chosen(self.runs)], self.scale, self.phi, self.rungs[0] if self.rungs else 1
+        )
+        self.fitted = _fitted(self.view.trials, len(self.cube.axes))
+        count = len(self.runs)
+        if self.fresh and count >= 3 and (count <= FIT_EACH or count >= FIT_GROWTH * self.fitted[0]):
+            self.fitted = count, gp.fit(_of_most_weight(rows), self.cube.squared, self.fitted[1]).round(4)
+        self.posterior = Posterior(rows, self.cube.squared, self.fitted[1])
+        self.incumbent = self._incumbent()
+        return self
+
+    def _incumbent(self) -> float:
+        """The posterior mean of the best of what was observed, at most the best observed value."""
+        top = sorted(self.valued, key=lambda run: -run.top)[:5]
+        mean, _ = self.at(top, np.array([self.phi[run.epochs - 1] for run in top]))
+        return min(0.0, float(mean.max()))
+
+    def at(self, runs: Sequence[Run], phi: Array) -> tuple[Array, Array]:
+        """(mean, sd) of trials where so much of their curves is still to come."""
+        return self.posterior.predict(
+            np.array([run.x for run in runs]), phi, np.array([run.number for run in runs])
+        )
+
+    def at_end(self, runs: Sequence[Run]) -> tuple[Array, Array]:
+        return self.at(runs, np.zeros(len(runs)))
+
+    def _believing(self) -> Model:
+        running = [run for run in self.runs if run.running and run.epochs < self.epochs]
+        if running and self.knows:
+            mean, _ = self.at_end(running)
+            more = Rows(
+                np.array([run.x for run in running]), np.zeros(len(running)),
+                np.array([run.number for run in running]), mean,
+            )  # fmt: skip
+            self.posterior = Posterior(
+                self.posterior.rows.plus(more), self.cube.squared, self.posterior.theta
+            )
+        return self
+
+    # ---- the next configuration ---------------------------------------------------------------------------------
+
+    def propose(self, seed: int) -> Proposal:
+        """The next configuration."""
+        if seed not in self._proposed:
+            self._proposed[seed] = self._propose(seed)
+        return self._proposed[seed]
+
+    def _propose(self, seed: int) -> Proposal:
+        rng, number = np.random.default_rng(seed), len(self.runs)
+        tried = np.array([run.x for run in self.runs]).reshape(-1, len(self.cube.axes))
+        if not self.knows or number <= len(SETTINGS.first):
+            return Proposal(self._first(rng, number, tried), math.nan)
+        points = self._candidates(rng)
+        score = self._score(points)
+        best = np.argsort(-score)[:25]
+        points, score = points[best], score[best]
+        top, their = points[:4].copy(), score[:4].copy()
+        for sd in (0.08, 0.04, 0.02):
+            near = self.cube.where_active(self.cube.moved(rng, np.repeat(top, 20, 0), sd, 0.4))
+            found = self._score(near).reshape(len(top), 20)
+            better, which = found.max(1) > their, found.argmax(1)
+            top[better] = near.reshape(len(top), 20, -1)[np.arange(len(top)), which][better]
+            their = np.maximum(their, found.max(1))
+        points, score = np.concatenate([top, points]), np.r_[their, score]
+        order = np.argsort(-score, kind="stable")
+        points, score = self.cube.snapped(points[order]), score[order]
+        free = np.flatnonzero(~self.cube.tried(points, tried))
+        chosen = points[free[0]] if len(free) else self._first(rng, number, tried)
+        return Proposal(chosen, float(self.gain(chosen[None])[0]))
+
+    def _first(self, rng: np.random.Generator, number: int, tried: Array) -> Array:
+        """A draw round the default or over the whole space, that nobody tried."""
+        spread = SETTINGS.first[(number - 1) % len(SETTINGS.first)]
+        for _ in range(50):
+            drawn = self.cube.near_default(rng, 1, spread) if spread else self.cube.uniform(rng, 1)
+            drawn = self.cube.snapped(drawn)
+            if not self.cube.tried(drawn, tried)[0]:
+                break
+            spread = 0.0
+        return np.asarray(drawn[0])
+
+    def _candidates(self, rng: np.random.Generator) -> Array:
+        drawn = [self.cube.near_default(rng, n, f) for f, n in ((0.25, 25), (0.5, 40), (1.0, 40), (1.7, 20))]
+        drawn.append(self.cube.uniform(rng, 50))
+        top = sorted(self.valued, key=lambda run: -run.top)[:60]
+        mean, _ = self.at_end(top)
+        for j in np.argsort(-mean, kind="stable")[:3]:
+            for sd, share in ((0.05, 1.0), (0.12, 1.0), (0.05, 0.3), (0.2, 0.3)):
+                drawn.append(self.cube.moved(rng, np.repeat(top[j].x[None], 12, 0), sd, share))
+        return self.cube.where_active(np.concatenate(drawn))
+
+    def gain(self, points: Array) -> Array:
+        """(n,) expected improvement of new configurations, (n, D), over the incumbent at the end of their trainings."""
+        return _improvement(*self.posterior.predict(points, np.zeros(len(points))), self.incumbent)
+
+    def _score(self, points: Array) -> Array:
+        score = np.log(np.maximum(self.gain(points), 1e-300))
+        return np.asarray(score - SETTINGS.belief / max(1, len(self.runs)) * self.cube.surprise(points))
+
+    # ---- those that wait, and the end ------------------------------------------------------------------------------
+
+    def gain_an_epoch(self, runs: Sequence[Run]) -> Array:
+        """(n,) expected improvement of trials that go on to their end, for each epoch they still need."""
+        left = np.array([max(1, self.epochs - run.epochs) for run in runs])
+        return _improvement(*self.at_end(runs), self.incumbent) / left
+
+    def chance(self, run: Run) -> float:
+        """That a trial ends above the incumbent."""
+        mean, sd = self.at_end([run])
+        return float(ndtr((mean[0] - self.incumbent) / sd[0]))
+
+
+class FreezeThaw(Scheduler):
+    """Pauses a trial that will hardly become the best, at epochs grace * 2^j, and lets the paused one go on that
+    promises more for its epochs than a new configuration."""
+
+    def decide(self, view: View, number: int, epoch: int, num_epochs: int) -> Verdict | None:
+        curve = view.trials[number].intermediate_values
+        before = max((e for e in curve if e < epoch), default=-1) + 1
+        view = view.of_length(num_epochs)
+        if epoch not in view.reached or not _worth_pausing(view, number, epoch + 1, num_epochs):
+            return None
+        model = Model(view, (number, epoch + 1), fresh=False)
+        if not any(before < rung <= epoch + 1 for rung in model.rungs) or len(model.valued) < 2:
+            return None
+        mine = view.text(view.reached[epoch][number])
+        if 0 < number <= len(SETTINGS.first) and epoch + 1 <= model.rungs[0]:
+            return Verdict("pause", f"{mine} at epoch {epoch + 1}: one of the first draws waits there")
+        chance = model.condition().chance(model.runs[number])
+        if chance >= SETTINGS.hopeless:
+            return None
+        return Verdict(
+            "pause", f"{mine} at epoch {epoch + 1} has a chance of {chance:.0%} to become the best"
+        )
+
+    def promote(self, view: View) -> int | None:
+        budget = view.budget
+        model = Model.of(view) if view.paused else None
+        if model is None or not model.knows or (budget.new and len(view.trials) <= len(SETTINGS.first)):
+            return None
+        waiting = [
+            run
+            for run in model.valued
+            if run.number in view.paused and 0 < model.epochs - run.epochs <= budget.free
+        ]
+        if not waiting:
+            return None
+        rate = model.gain_an_epoch(waiting)
+        best = int(np.argmax(rate))
+        if not budget.new or not budget.whole:
+            return waiting[best].number if rate[best] > SETTINGS.worthless else None
+        new = model.propose(seeds.derive(view.seed, len(view.trials), "sampler"))
+        return waiting[best].number if rate[best] > new.gain / model.epochs else None
+
+    def winner(self, view: View, among: Collection[int]) -> int | None:
+        model = Model(view, fresh=False).condition()
+        whole = [run for run in model.valued if run.number in among]
+        if not whole:
+            return None
+        mean, _ = model.at_end(whole)
+        return whole[int(np.argmax(mean))].number
+
+
+class FreezeThawSampler(BaseSampler):
+    """Also of use to a plain Optuna study: what it needs is then taken from that."""
+
+    def __init__(self, seed: int, view: View | None = None) -> None:
+        self.seed, self.view = seed, view
+        self.independent = RandomSampler(seed=seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        view = self._view(study, trial)
+        return Cube.of(view.space, [*view.trials, *view.earlier]).distributions
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if not search_space or not trial.number:
+            return {}
+        model = Model.of(self._view(study, trial))
+        proposal = model.propose(self.seed)
+        if model.knows:
+            count, theta = model.fitted
+            study._storage.set_trial_system_attr(trial._trial_id, FITTED, [count, theta.tolist()])
+        return model.cube.params(proposal.point)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self.independent.sample_independent(study, trial, param_name, param_distribution)
+
+    def _view(self, study: Study, trial: FrozenTrial) -> View:
+        if self.view is not None:
+            return self.view
+        trials = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+        return View(trials, {}, sign=1.0 if study.direction.name == "MAXIMIZE" else -1.0)
+
+
+def _worth_pausing(view: View, number: int, done: int, num_epochs: int) -> bool:
+    """Whether another training could use the epochs that a pause would set free."""
+    freed = view.budget.free + num_epochs - done
+    needed = (num_epochs - epoch - 1 for other, epoch in view.paused.items() if other != number)
+    return view.budget.new or min(needed, default=math.inf) <= freed
+
+
+def _improvement(mean: Array, sd: Array, best: float) -> Array:
+    z = (mean - best) / sd
+    return np.asarray(sd * (z * ndtr(z) + np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)))
+
+
+def _longest(view: View) -> int:
+    """Where nobody says how many epochs a training has: the most that any has had."""
+    return max((max(t.intermediate_values) + 1 for t in view.trials if t.intermediate_values), default=1)
+
+
+def _fitted(trials: Sequence[FrozenTrial], axes: int) -> tuple[int, Array]:
+    """(trials at the last fit, theta) as kept with the newest trial that has it; the prior's before."""
+    for trial in reversed(trials):
+        count, theta = trial.system_attrs.get(FITTED, (0, ()))
+        if len(theta) == axes + 4:
+            return int(count), np.array(theta, float)
+    return 0, gp.prior(axes)[0]
+
+
+def _of_most_weight(rows: Rows) -> Rows:
+    """At most `MOST_FIT_ROWS`: the last of each trial first, the best of those first."""
+    if len(rows) <= MOST_FIT_ROWS:
+        return rows
+    last = np.r_[rows.trial[1:] != rows.trial[:-1], True]
+    weight = rows.z + 10 * last + 1e-6 * np.arange(len(rows))
+    return rows.take(np.sort(np.argsort(-weight, kind="stable")[:MOST_FIT_ROWS]))

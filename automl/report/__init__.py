@@ -1,0 +1,112 @@
+"""report.html: one file a person opens in a browser, with no network: what was gained, pictures, curves, what mattered,
+the data, and how to run it again. What is of the model comes from documents that its stages write (parts.py)."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl.report import mattered, parts, search, svg, verdict
+from automl.report.gather import DATA_FOLDER, Facts, facts_of
+from automl.request import RunRequest
+from automl.rundir import write_text
+from automl.space.words import short
+from safe_documents import dump_yaml
+
+if TYPE_CHECKING:
+    from automl.study import Study
+
+__all__ = ["DATA_FOLDER", "figures", "write"]
+
+HERE = Path(__file__).parent
+
+
+def write(root: Path, study: Study | None = None, running: bool | None = None) -> Path:
+    """Write `<run>/report.html`; returns its path. Safe while the run goes on; a driver gives its own
+    `study`, and whether it is still `running`. Raises `UserError` for a run that has no trials yet."""
+    path = root / "report.html"
+    write_text(path, page(facts_of(root, study, running)))
+    return path
+
+
+def page(facts: Facts) -> str:
+    """The report as one HTML document that makes no request."""
+    from jinja2 import Environment, FileSystemLoader
+
+    judged = what_mattered(facts)
+    found = [share for share in judged.shares if share.found]
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html.j2").render(
+        facts=facts, svg=svg, verdict=verdict, search=search, changed=_changed(facts), command=_command(facts),
+        mattered=judged, bars=[(s.name.rsplit(".", 1)[-1], round(s.share, 3)) for s in found],
+        intervals=[(s.low, s.high) for s in found], finished=sum(t.finished for t in facts.trials),
+        used={search.style(facts, t) for t in facts.trials}, material=_drawn(facts),
+        spec_text=dump_yaml(facts.document["spec"]),
+        style=(HERE / "page.css").read_text(), script=(HERE / "page.js").read_text(), fact_rows=_fact_rows(facts),
+        others=[s for s in facts.stages if not str(s["name"]).endswith("_of_default")],
+    )  # fmt: skip
+
+
+def figures(root: Path) -> dict[str, Any]:
+    """Everything that the report counts, as plain data: the verdict, winner and default, every trial with its curve
+    (epochs from 1), the comparisons with their intervals, what mattered."""
+    facts = facts_of(root)
+    return {
+        "run": str(root), "running": facts.running, "metric": asdict(facts.metric), "winner": facts.winner,
+        "verdict": verdict.sentences(facts), "comparisons": [asdict(c) | {"gain": c.gain} for c in facts.comparisons],
+        "trials": [asdict(t) for t in facts.trials], "elapsed_s": facts.elapsed_s, "stages": facts.stages,
+        "mattered": asdict(what_mattered(facts)),
+    }  # fmt: skip
+
+
+def what_mattered(facts: Facts) -> mattered.Mattered:
+    """Judged on the trials that ran to their end."""
+    finished = [t for t in facts.trials if t.finished and t.value is not None]
+    columns = {name: [t.params.get(name) for t in finished] for name in facts.names}
+    log = {name: search.axis_of(facts, name)[0].log for name in facts.names}
+    return mattered.judge(columns, [t.value for t in finished if t.value is not None], log)
+
+
+def _changed(facts: Facts) -> list[tuple[str, str, str]]:
+    """(parameter, default, winner) of what the winner changed."""
+    top = facts.trial(facts.winner)
+    if top is None:
+        return []
+    rows = [(name, facts.base(name), value) for name, value in top.params.items()]
+    return [
+        (name, short(before), short(search.rounded(after))) for name, before, after in rows if before != after
+    ]
+
+
+def _drawn(facts: Facts) -> dict[str, list[tuple[str, str, str]]]:
+    """{"result": ..., "data": ...}: (title, words, HTML) of the model's documents."""
+    pictures, found = itertools.count(), {"result": [], "data": []}  # type: ignore[var-annotated]
+    for document, folder in facts.material:
+        place = "data" if folder.name == DATA_FOLDER else "result"
+        html = parts.section(document, folder, pictures)
+        found[place].append((str(document.get("section", "")), str(document.get("intro", "")), html))
+    return found
+
+
+def _command(facts: Facts) -> str:
+    """What asks for the same run again, as a person types it."""
+    return shlex.join(["automl", "run", *RunRequest.from_json(facts.document["request"]).words()])
+
+
+def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
+    """What the run stands on: versions, machine, date, data."""
+    document = facts.document
+    rows: list[tuple[str, Any]] = [("model", document["model"]), ("run folder", facts.root)]
+    if facts.started:
+        rows.append(("started", f"{facts.started:%Y-%m-%d %H:%M}"))
+    rows += [(str(k), v) for k, v in (document.get("machine") or {}).items()]
+    rows += [(name, version) for name, version in document.get("versions", {}).items()]
+    for described, _ in facts.material:
+        known = described.get("facts")
+        rows += [(str(k), v) for k, v in known.items()] if isinstance(known, dict) else []
+    return [(name, str(value)) for name, value in rows if value not in (None, "", [], {})]

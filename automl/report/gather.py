@@ -1,0 +1,178 @@
+"""What a report shows of a run, read from run.json, the study, the trials' folders and outcome.json; writes nothing."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl import metric as metrics
+from automl import records, run_json, spec
+from automl.comparison import OF_DEFAULT, Comparison, compare, document_of
+from automl.documents import load_json
+from automl.errors import SpecError, UserError
+from automl.metric import Metric
+from automl.rundir import RunDir
+from automl.storage import is_running, load_study
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from automl.study import Best, Study
+
+DEFAULT = 0
+DATA_FOLDER = "data_report"  # in the run folder: what the model tells of its data
+
+
+@dataclass(frozen=True)
+class TrialFacts:
+    """One trial. Epochs count from 1; `params` are real values; `columns` are the other numbers of its records, by
+    name; `seconds` is the training time of its records, or the time between its start and end."""
+
+    number: int
+    state: str
+    reason: str
+    params: dict[str, Any]
+    curve: list[tuple[int, float]]
+    best_epoch: int | None
+    value: float | None
+    columns: dict[str, list[tuple[int, float]]]
+    seconds: float
+
+    @property
+    def finished(self) -> bool:
+        return self.state == "COMPLETE" and self.value is not None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run. `space`: records of the searched parameters by name; `stages`: of outcome.json; `material`: documents of
+    the model, each with the folder that its pictures lie in."""
+
+    root: Path
+    document: dict[str, Any]
+    metric: Metric
+    trials: list[TrialFacts]
+    winner: int | None
+    complete: bool  # the winner ran to its end
+    running: bool
+    elapsed_s: float
+    space: dict[str, dict[str, Any]]
+    stages: list[dict[str, Any]]
+    comparisons: list[Comparison]
+    material: list[tuple[dict[str, Any], Path]] = field(default_factory=list)
+    started: datetime | None = None
+
+    def trial(self, number: int | None) -> TrialFacts | None:
+        return next((t for t in self.trials if t.number == number), None)
+
+    @property
+    def names(self) -> list[str]:
+        """The parameters that trials had, in the order of the search space."""
+        found = dict.fromkeys(self.space)
+        return list(found | dict.fromkeys(name for t in self.trials for name in t.params))
+
+    def base(self, name: str) -> Any:
+        """The default configuration's value of a parameter."""
+        return spec.get(self.document["spec"], name)
+
+
+def facts_of(root: Path, study: Study | None = None, running: bool | None = None) -> Facts:
+    """A driver gives its own `study` and whether it is `running`; else both are found out. Raises `UserError` for
+    what is no run, and one that has no trials yet."""
+    document = RunDir(root).read_run()
+    study, running = study or load_study(document, root), is_running(root) if running is None else running
+    if study is None:
+        raise UserError(f"{root}: it has no trials yet; see automl status {root}")
+    document = run_json.read(RunDir(root).run_json)  # without the secrets that `read_run` puts back
+    top = study.best()
+    stages = _stages(root)
+    started = [t.datetime_start for t in study.trials() if t.datetime_start]
+    return Facts(
+        root, document, metrics.of_run(document), [_trial(root, study, t, running) for t in study.trials()],
+        top.number if top else None, bool(top and top.complete), running,
+        study.elapsed_s(),
+        _space(document), stages, compare(stages, root), _material(root, stages), min(started, default=None),
+    )  # fmt: skip
+
+
+def _trial(root: Path, study: Study, trial: FrozenTrial, running: bool) -> TrialFacts:
+    found, _ = records.read(RunDir(root).trial(trial.number) / "metrics.jsonl")
+    best: Best | None = study.result(trial.number) if trial.intermediate_values else None
+    return TrialFacts(
+        trial.number, study.state(trial.number, running), str(trial.user_attrs.get("reason", "")),
+        dict(trial.user_attrs.get("params", {})),
+        [(epoch + 1, value) for epoch, value in sorted(trial.intermediate_values.items())],
+        best.epoch + 1 if best else None, best.value if best else None, _columns(found),
+        _seconds(found) or _between(trial),
+    )  # fmt: skip
+
+
+def _columns(found: Sequence[records.Record]) -> dict[str, list[tuple[int, float]]]:
+    """{name: (epoch from 1, value)} of every number in the records."""
+    columns: dict[str, list[tuple[int, float]]] = {}
+    for record in found:
+        for name, value in record.values.items():
+            plain = isinstance(value, int | float) and not isinstance(value, bool)
+            if name != "epoch" and plain and math.isfinite(value):
+                columns.setdefault(str(name), []).append((record.epoch + 1, float(value)))
+    return columns
+
+
+def _seconds(found: Sequence[records.Record]) -> float:
+    """The training time that `elapsed_s` tells; it begins anew where a trial was started again."""
+    times = [v for r in found if isinstance(v := r.values.get("elapsed_s"), int | float) and math.isfinite(v)]
+    steps = (b - a if b >= a else b for a, b in itertools.pairwise([0.0, *times]))
+    return float(sum(steps))
+
+
+def _between(trial: FrozenTrial) -> float:
+    if trial.datetime_start is None or trial.datetime_complete is None:
+        return 0.0
+    return (trial.datetime_complete - trial.datetime_start).total_seconds()
+
+
+def _space(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    found = document.get("space")
+    rows = found if isinstance(found, list) else []
+    return {str(row["name"]): row for row in rows if isinstance(row, dict) and "name" in row}
+
+
+def _stages(root: Path) -> list[dict[str, Any]]:
+    """The stages of outcome.json; none while there is none."""
+    path = root / "outcome.json"
+    try:
+        document = load_json(path)
+    except FileNotFoundError:
+        return []
+    stages = document.get("stages") if isinstance(document, dict) else None
+    if not isinstance(stages, list) or not all(_is_stage(stage) for stage in stages):
+        raise UserError(f"{path}: is damaged; automl resume {root} writes it again")
+    return stages
+
+
+def _is_stage(stage: Any) -> bool:
+    """It has the parts that are read here, each of its kind."""
+    if not isinstance(stage, dict):
+        return False
+    kinds = {"name": str, "message": str, "metrics": dict, "shows": list, "report": str}
+    needed = {"name", "message", "metrics"}
+    return needed <= stage.keys() and all(isinstance(stage[k], t) for k, t in kinds.items() if k in stage)
+
+
+def _material(root: Path, stages: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, Any], Path]]:
+    """What the stages left of the winner, the first of each section, and what the model tells of its data."""
+    found = []
+    for stage in stages:
+        if not str(stage["name"]).endswith(OF_DEFAULT) and (document := document_of(stage, root)):
+            found.append((document, (root / str(stage["report"])).parent))
+            break
+    try:
+        data = load_json(root / DATA_FOLDER / "report.json")
+    except (OSError, SpecError):
+        data = None
+    return [*found, *([(data, root / DATA_FOLDER)] if isinstance(data, dict) else [])]

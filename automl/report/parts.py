@@ -1,0 +1,135 @@
+"""The model's own documents as HTML: parts of a few kinds, of which the engine knows only the kind.
+
+A part that is not what its kind asks for is left out with a line that says so: what a model wrote never breaks a report.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from automl.report import svg
+
+MAX_PICTURE_BYTES = 1 << 20
+KINDS_OF_FILE = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
+STYLES = ("s1", "s2", "s3", "s4", "s5", "s6")
+Counter = Iterator[int]
+
+
+def section(document: Mapping[str, Any], folder: Path, pictures: Counter | None = None) -> str:
+    """The parts of a document, whose pictures lie in `folder`."""
+    pictures = pictures or itertools.count()
+    parts = document.get("parts")
+    return "".join(part(each, folder, pictures) for each in parts) if isinstance(parts, list) else ""
+
+
+def part(each: Any, folder: Path, pictures: Counter) -> str:
+    kind = each.get("kind") if isinstance(each, dict) else None
+    draw = DRAWERS.get(str(kind))
+    if draw is None:
+        return f"<p class=dim>A part of the kind {escape(str(kind))} is not known to this version.</p>"
+    try:
+        body = draw(each, folder, pictures)
+        title, note = escape(str(each.get("title", ""))), escape(str(each.get("note") or ""))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        return f"<p class=dim>Left out, as it is damaged: {escape(str(each.get('title', kind)))} ({escape(str(error))})</p>"
+    size = "whole" if kind in ("pictures", "table") else "half"
+    return f"<section class='part {size}'><h3>{title}</h3>{body}" + (
+        f"<p class=dim>{note}</p></section>" if note else "</section>"
+    )
+
+
+def table(columns: Any, rows: Any, classes: str = "") -> str:
+    """A table that sorts by a click on a column's head, and scrolls by itself where it is wide."""
+    head = "".join(f"<th><button type=button>{escape(str(name))}</button></th>" for name in columns)
+    body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
+    return f"<div class=scroll><table class='sortable {classes}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "<td class=dim data-v=''>–</td>"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"<td class=n data-v='{value!r}'>{svg.number(value)}</td>"
+    return f"<td>{escape(str(value))}</td>"
+
+
+def _table(each: Mapping[str, Any], folder: Path, pictures: Counter) -> str:
+    return table(each["columns"], each["rows"])
+
+
+def _list(each: Mapping[str, Any], folder: Path, pictures: Counter) -> str:
+    return f"<ul>{''.join(f'<li>{escape(str(item))}</li>' for item in each['items'])}</ul>"
+
+
+def _bars(each: Mapping[str, Any], folder: Path, pictures: Counter) -> str:
+    return svg.bars([(str(name), value) for name, value in each["rows"]])
+
+
+def _lines(each: Mapping[str, Any], folder: Path, pictures: Counter) -> str:
+    drawn = [
+        svg.Line(str(s["name"]), list(zip(s["x"], s["y"], strict=True)), f"line {STYLES[n % len(STYLES)]}")
+        for n, s in enumerate(each["series"])
+    ]
+    xs, ys = ([p[k] for line in drawn for p in line.points] for k in (0, 1))
+    bounds = each.get("range")
+    x = svg.Axis(str(each.get("x", "")), xs)
+    y = svg.Axis(str(each.get("y", "")), ys, (bounds[0], bounds[1]) if bounds else None)
+    marks = [(float(m["x"]), str(m["name"])) for m in each.get("marks", ())]
+    return svg.lines(x, y, drawn, marks=marks) + legend([(line.name, line.style) for line in drawn])
+
+
+def legend(rows: list[tuple[str, str]]) -> str:
+    """Names beside a stroke in their style."""
+    items = "".join(
+        f'<li><svg viewBox="0 0 26 10" class=key><path class="{style}" d="M1 5H25"/></svg>{escape(name)}</li>'
+        for name, style in rows
+    )
+    return f"<ul class=legend>{items}</ul>"
+
+
+def _matrix(each: Mapping[str, Any], folder: Path, pictures: Counter) -> str:
+    drawn = svg.matrix(
+        list(map(str, each["rows"])), list(map(str, each["columns"])), each["values"], str(each.get("row_title", "")),
+        str(each.get("column_title", "")),
+    )  # fmt: skip
+    words = f"{escape(str(each.get('row_title', '')))} ↓ &nbsp; {escape(str(each.get('column_title', '')))} →"
+    return f"<p class=dim>{words}</p>{drawn}"
+
+
+def _pictures(each: Mapping[str, Any], folder: Path, pictures: Counter) -> str:
+    marks = each.get("marks") or each.get("legend") or []
+    rows = [
+        (str(mark["name"]), f"c-{mark['colour']}" + (" dashed" if mark.get("dashed") else ""))
+        for mark in each.get("legend", ())
+    ]
+    figures = "".join(_figure(picture, folder, marks, next(pictures)) for picture in each["pictures"])
+    return (legend(rows) if rows else "") + f"<div class=pictures>{figures}</div>"
+
+
+def _figure(picture: Mapping[str, Any], folder: Path, marks: Any, number: int) -> str:
+    uri = embedded(folder, str(picture["file"])) if picture.get("file") else ""
+    drawn = svg.picture(
+        uri, float(picture["width"]), float(picture["height"]), picture["panels"], marks, number
+    )
+    return f"<figure><div class='panels p{len(picture['panels'])}'>{drawn}</div><figcaption>{escape(str(picture.get('caption', '')))}</figcaption></figure>"
+
+
+def embedded(folder: Path, name: str) -> str:
+    """A picture of the folder as a data URI; "" for one that is not there, lies elsewhere or is too large."""
+    path = (folder / name).resolve()
+    kind = KINDS_OF_FILE.get(path.suffix.lower())
+    if kind is None or not path.is_relative_to(folder.resolve()) or not path.is_file():
+        return ""
+    if path.stat().st_size > MAX_PICTURE_BYTES:
+        return ""
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+DRAWERS: dict[str, Callable[[Mapping[str, Any], Path, Counter], str]] = {
+    "table": _table, "list": _list, "bars": _bars, "lines": _lines, "matrix": _matrix, "pictures": _pictures,
+}  # fmt: skip

@@ -1,0 +1,304 @@
+"""Charts as SVG text, in colours that the page's style gives, so that they follow light and dark. Text from elsewhere is
+escaped here. Widths are of a drawing that scales with its column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+W, H = 520, 280  # of a chart
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 40
+MOST_POINTS = 120  # of a line; more are thinned out
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart; `style` is a class of the page's style, `key` marks what belongs to one trial."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    style: str = "line"
+    key: int | None = None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values -> drawing units from `start` to `end`; log for what is positive."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high, at = (math.log(v) if self.log else v for v in (self.low, self.high, value))
+        share = (at - low) / (high - low) if high > low else 0.5
+        return round(self.start + share * (self.end - self.start), 1)
+
+    def ticks(self) -> list[float]:
+        if self.high <= self.low:
+            return [self.low]
+        if self.log:
+            powers = range(
+                math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1
+            )
+            found = [10.0**p for p in powers]
+            return found if len(found) > 1 else [self.low, self.high]
+        step = _step((self.high - self.low) / 4)
+        first = math.ceil(self.low / step - 1e-9)
+        return [n * step for n in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def _step(rough: float) -> float:
+    """1, 2 or 5 times a power of ten, at least `rough`."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(power * n for n in (1, 2, 5, 10) if power * n >= rough * 0.999)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How one axis of a chart is scaled: `values` decide its ends unless `bounds` does; `names` are of a scale of words,
+    at 0, 1, 2..."""
+
+    title: str
+    values: Sequence[float] = ()
+    bounds: tuple[float, float] | None = None
+    log: bool = False
+    names: Sequence[str] = field(default_factory=tuple)
+    whole: bool = False
+
+    def scale(self, start: float, end: float) -> Scale:
+        if self.names:
+            return Scale(-0.5, len(self.names) - 0.5, start, end)
+        low, high = self.bounds or (min(self.values, default=0.0), max(self.values, default=1.0))
+        if low == high:
+            low, high = (low / 2, high * 2) if self.log else (low - 0.5, high + 0.5)
+        return Scale(low, high, start, end, self.log)
+
+    def ticks(self, scale: Scale) -> list[tuple[float, str]]:
+        if self.names:
+            return [(n, name) for n, name in enumerate(self.names)]
+        found = scale.ticks()
+        return [(v, number(v)) for v in found if not self.whole or float(v).is_integer()]
+
+
+def number(value: Any) -> str:
+    """A value in few characters; numbers that differ in their first four digits stay apart."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def chart(x: Axis, y: Axis, body: list[str], height: int = H, frame: str = "") -> str:
+    """Axes with ticks and titles around a body that `scales` has placed; `frame` holds what lies over it."""
+    sx, sy = scales(x, y, height)
+    parts = []
+    for value, name in y.ticks(sy):
+        at = sy(value)
+        parts.append(f'<path class="grid" d="M{LEFT} {at}H{W - RIGHT}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{at + 4}" text-anchor="end">{_cut(name, 8)}</text>')
+    for value, name in _spaced(x.ticks(sx), sx):
+        at = sx(value)
+        parts.append(f'<path class="tick" d="M{at} {height - BOTTOM}v4"/>')
+        parts.append(
+            f'<text x="{at}" y="{height - BOTTOM + 17}" text-anchor="middle">{_cut(name, 12)}</text>'
+        )
+    parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{height - BOTTOM}H{W - RIGHT}"/>')
+    parts.append(
+        f'<text class="title" x="{(LEFT + W - RIGHT) / 2}" y="{height - 5}" text-anchor="middle">{escape(x.title)}</text>'
+    )
+    return svg(W, height, [*parts, *body, frame], f"{y.title} over {x.title}")
+
+
+def scales(x: Axis, y: Axis, height: int = H) -> tuple[Scale, Scale]:
+    return x.scale(LEFT, W - RIGHT), y.scale(height - BOTTOM, TOP)
+
+
+def svg(width: float, height: float, parts: Sequence[str], label: str) -> str:
+    return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+
+
+def lines(
+    x: Axis, y: Axis, drawn: Sequence[Line], height: int = H, marks: Sequence[tuple[float, str]] = ()
+) -> str:
+    """Lines over a common x; `marks` are named upright lines."""
+    sx, sy = scales(x, y, height)
+    body = [line(each, sx, sy) for each in drawn]
+    for at, name in marks:
+        place, side = sx(at), "end" if sx(at) > W / 2 else "start"
+        body.append(f'<path class="mark" d="M{place} {TOP}V{height - BOTTOM}"/>')
+        body.append(
+            f'<text class="title" x="{place + (-5 if side == "end" else 5)}" y="{TOP + 11}" text-anchor="{side}">{escape(name)}</text>'
+        )
+    return chart(x, y, body, height)
+
+
+def line(each: Line, sx: Scale, sy: Scale) -> str:
+    """A line; one of a single point is a dot."""
+    points = thinned(each.points)
+    key = "" if each.key is None else f' data-t="{each.key}"'
+    title = f"<title>{escape(each.name)}</title>" if each.name else ""
+    if len(points) == 1:
+        x, y = points[0]
+        return f'<circle class="{each.style} dot" cx="{sx(x)}" cy="{sy(y)}" r="3"{key}>{title}</circle>'
+    path = "L".join(f"{sx(x):g} {sy(y):g}" for x, y in points)
+    return f'<path class="{each.style}" d="M{path}"{key}>{title}</path>' if points else ""
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most MOST_POINTS of them, the last one among them."""
+    step = max(1, math.ceil(len(points) / MOST_POINTS))
+    kept = list(points[::step])
+    return kept if not points or kept[-1] == points[-1] else [*kept, points[-1]]
+
+
+@dataclass(frozen=True)
+class Dot:
+    x: float
+    y: float
+    name: str
+    style: str = "dot"
+    key: int | None = None
+
+
+def dots(x: Axis, y: Axis, drawn: Sequence[Dot], height: int = H) -> str:
+    sx, sy = scales(x, y, height)
+    body = [
+        f'<circle class="{d.style}" cx="{sx(d.x)}" cy="{sy(d.y)}" r="{5 if "winner" in d.style or "default" in d.style else 3.5}"'
+        f"{'' if d.key is None else f' data-t={d.key!r}'}><title>{escape(d.name)}</title></circle>"
+        for d in drawn
+    ]
+    return chart(x, y, body, height)
+
+
+def bars(rows: Sequence[tuple[str, float]], intervals: Sequence[tuple[float, float]] = ()) -> str:
+    """Horizontal bars with their values; `intervals` are thin lines over them, one each."""
+    top = max([*(value for _, value in rows), *(high for _, high in intervals), 1e-12])
+    names, parts = 170, []
+    for n, (name, value) in enumerate(rows):
+        y, length = 24 * n + 4, (W - names - 62) * max(value, 0) / top
+        end = length
+        parts.append(f'<text x="{names - 8}" y="{y + 13}" text-anchor="end">{_cut(name, 26)}</text>')
+        parts.append(f'<rect class="bar" x="{names}" y="{y + 2}" width="{length:.1f}" height="14"/>')
+        if intervals:
+            low, high = ((W - names - 62) * max(v, 0) / top for v in intervals[n])
+            end = max(length, high)
+            parts.append(f'<path class="whisker" d="M{names + low:.1f} {y + 9}H{names + high:.1f}"/>')
+        parts.append(f'<text x="{names + end + 6:.1f}" y="{y + 13}">{number(value)}</text>')
+    return svg(W, 24 * len(rows) + 8, parts, "bars")
+
+
+def matrix(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float]],
+    row_title: str,
+    column_title: str,
+) -> str:
+    """A table of counts, the darker the larger its share of the row."""
+    cell = max(22, min(64, (W - 130) // max(1, len(columns))))
+    left, head, parts = 126, 84, []
+    for n, name in enumerate(columns):
+        x = left + cell * (n + 0.5)
+        turn = f'text-anchor="start" transform="rotate(-40 {x:g} {head - 8})"'
+        parts.append(f'<text x="{x:g}" y="{head - 8}" {turn}>{_cut(name, 13)}</text>')
+    for m, (name, row) in enumerate(zip(rows, values, strict=True)):
+        y, total = head + cell * m, sum(row) or 1
+        parts.append(
+            f'<text x="{left - 8}" y="{y + cell / 2 + 4:g}" text-anchor="end">{_cut(name, 16)}</text>'
+        )
+        for n, value in enumerate(row):
+            share = value / total
+            style = "cell strong" if share > 0.55 else "cell"
+            parts.append(
+                f'<rect class="heat" x="{left + cell * n}" y="{y}" width="{cell - 2}" height="{cell - 2}" '
+                f'fill-opacity="{share:.2f}"><title>{escape(f"{row_title} {name}, {column_title} {columns[n]}: {value}")}</title></rect>'
+                f'<text class="{style}" x="{left + cell * n + cell / 2 - 1:g}" y="{y + cell / 2 + 3:g}" text-anchor="middle">{value if value else ""}</text>'
+            )
+    width = max(W, left + cell * len(columns) + 60)
+    return svg(width, head + cell * len(rows) + 6, parts, f"{row_title} by {column_title}")
+
+
+def parallel(axes: Sequence[Axis], drawn: Sequence[tuple[Sequence[float | None], str, str, int]]) -> str:
+    """Parallel coordinates: a line for each trial (values, one an axis, None where it has none; name; style; key)."""
+    gap = max(84, min(150, 1000 // max(1, len(axes) - 1)))
+    width, height = gap * (len(axes) - 1) + 120, 330
+    placed = [(60 + gap * n, axis, axis.scale(height - 46, 26)) for n, axis in enumerate(axes)]
+    parts = []
+    for values, name, style, key in drawn:
+        runs: list[list[str]] = [[]]
+        for value, (x, _, scale) in zip(values, placed, strict=True):
+            if value is None:
+                runs.append([])
+            else:
+                runs[-1].append(f"{x:g} {scale(value):g}")
+        path = "".join("M" + "L".join(run) for run in runs if run)
+        parts.append(f'<path class="{style}" d="{path}" data-t="{key}"><title>{escape(name)}</title></path>')
+    for n, (x, axis, scale) in enumerate(placed):
+        parts.append(f'<path class="axis" d="M{x} 26V{height - 46}"/>')
+        ends = axis.ticks(scale)
+        ends = ends if axis.names else [(scale.high, number(scale.high)), (scale.low, number(scale.low))]
+        parts += [
+            f'<text class="halo" x="{x + 4}" y="{scale(v) + 4:g}">{_cut(text, 9)}</text>' for v, text in ends
+        ]
+        y = height - (24 if n % 2 == 0 else 8)
+        parts.append(
+            f'<text class="title" x="{x}" y="{y}" text-anchor="middle">{_cut(axis.title, 22)}</text>'
+        )
+    return f'<div class="wide" style="--w:{width}px">{svg(width, height, parts, "every trial over its parameters")}</div>'
+
+
+def picture(
+    data_uri: str,
+    width: float,
+    height: float,
+    panels: Sequence[dict[str, Any]],
+    marks: Sequence[dict[str, Any]],
+    number_: int,
+) -> str:
+    """An image once in the file, shown in each panel with its rectangles over it."""
+    name, parts = f"i{number_}", []
+    for n, panel in enumerate(panels):
+        source = (
+            f'<image id="{name}" href="{data_uri}" width="{width:g}" height="{height:g}"/>'
+            if n == 0
+            else f'<use href="#{name}"/>'
+        )
+        inside = "".join(_rect(rect, marks) for rect in panel.get("rects", ()))
+        drawing = svg(width, height, [source if data_uri else "", inside], str(panel.get("title", "")))
+        title = f"<span>{escape(str(panel['title']))}</span>" if panel.get("title") else ""
+        parts.append(f'<div class="panel">{drawing}{title}</div>')
+    return "".join(parts)
+
+
+def _rect(rect: dict[str, Any], marks: Sequence[dict[str, Any]]) -> str:
+    mark = marks[int(rect["mark"])] if 0 <= int(rect.get("mark", -1)) < len(marks) else {}
+    style = f"c-{mark.get('colour', 'blue')}" + (" dashed" if mark.get("dashed") else "")
+    x, y, w, h = (float(rect[key]) for key in ("x", "y", "w", "h"))
+    text = escape(str(rect.get("text", "")))
+    title = f"{text}: {escape(str(mark.get('name', '')))}"
+    label = f'<text class="{style}" x="{x + 2:g}" y="{max(y - 3, 9):g}">{text}</text>'
+    return f'<rect class="{style}" x="{x:g}" y="{y:g}" width="{w:g}" height="{h:g}"><title>{title}</title></rect>{label}'
+
+
+def _spaced(ticks: list[tuple[float, str]], scale: Scale) -> list[tuple[float, str]]:
+    """Those whose text has room beside its neighbours'."""
+    kept: list[tuple[float, str]] = []
+    for value, name in ticks:
+        room = 7 * (min(len(name), 12) + 1)
+        if not kept or scale(value) - scale(kept[-1][0]) >= room:
+            kept.append((value, name))
+    return kept
+
+
+def _cut(text: str, length: int) -> str:
+    """Escaped, with an ellipsis and the whole as a title where it is too long."""
+    if len(text) <= length:
+        return escape(text)
+    return f"{escape(text[: length - 1])}…<title>{escape(text)}</title>"

@@ -1,0 +1,75 @@
+"""What a search brought, in plain words: for the report, the closing lines and `Outcome`."""
+
+from __future__ import annotations
+
+from automl.forecast import clock
+from automl.report.gather import DEFAULT, Facts
+from automl.report.search import style
+
+
+def sentences(facts: Facts) -> list[str]:
+    """What was gained, what the other figures say of it, and how far to believe it."""
+    top, default = facts.trial(facts.winner), facts.trial(DEFAULT)
+    if top is None or top.value is None:
+        return ["No trial has a metric yet."]
+    metric, searched = facts.metric, facts.document["searching"]
+    found = f"{metric.name} {top.value:.4f} at epoch {top.best_epoch}"
+    if not searched:
+        return [f"One plain training, without a search: {found}."]
+    lines = [_gain(facts, found)]
+    if not facts.complete:
+        lines.append("No trial has run to its end; this is the best of those stopped or still running.")
+    lines += [f"{c.words()}." for c in facts.comparisons]
+    if default is not None and top.number != DEFAULT and default.value is not None:
+        lines.append(_flatters(facts))
+    return lines
+
+
+def _gain(facts: Facts, found: str) -> str:
+    top, default = facts.trial(facts.winner), facts.trial(DEFAULT)
+    others = sum(t.finished for t in facts.trials)
+    if top is not None and top.number == DEFAULT:
+        return f"Nothing was gained: the default configuration is the best of {others} finished trials, with {found}."
+    text = f"Trial {facts.winner} is the best of {others} finished trials, with {found}"
+    if default is None or default.value is None or top is None or top.value is None:
+        return f"{text}."
+    gain = facts.metric.gain(top.value, default.value)
+    over = f"the default configuration ({default.value:.4f} at epoch {default.best_epoch})"
+    return f"{text}: {gain:.4f} better than {over}."
+
+
+def _flatters(facts: Facts) -> str:
+    epochs = sum(len(t.curve) for t in facts.trials)
+    text = (
+        f"The best of {epochs} epochs in {len(facts.trials)} trials, picked by the figure that is told here, flatters "
+        f"{facts.metric.name} of the winner"
+    )
+    if facts.comparisons:
+        return f"{text}; the search has not seen what {', '.join(c.name for c in facts.comparisons)} were measured on."
+    return f"{text}; no figure here is of data that the search has not seen."
+
+
+def standing(facts: Facts) -> str:
+    """Whether it goes on, and what it has taken."""
+    states = [t.state for t in facts.trials]
+    counted = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
+    word = "Running" if facts.running else "Ended"
+    return f"{word}; {len(states)} trials ({counted}), {clock(facts.elapsed_s)} of search."
+
+
+def table(facts: Facts) -> tuple[list[str], list[list[str | float | None]]]:
+    """(columns, rows) of winner and default: the metric, then every figure that both have."""
+    columns = ["", "trial", facts.metric.name, "at epoch", *(c.name for c in facts.comparisons)]
+    rows: list[list[str | float | None]] = []
+    for word, number, figures in (
+        ("winner", facts.winner, [c.winner for c in facts.comparisons]),
+        ("default", DEFAULT, [c.default for c in facts.comparisons]),
+    ):
+        trial = facts.trial(number)
+        if (
+            trial is not None
+            and trial.value is not None
+            and (word == "winner" or style(facts, trial) == "default")
+        ):
+            rows.append([word, trial.number, trial.value, trial.best_epoch, *figures])
+    return columns, rows

@@ -1,0 +1,68 @@
+"""`automl status | best --json`: what they show as plain data. Epochs count from 1; what is not finite is null."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from automl import metric as metrics
+from automl import spec
+from automl.errors import UserError
+from automl.rundir import RunDir
+from automl.show import checkpoint_of
+from automl.storage import is_running, load_study
+
+
+def text(document: Mapping[str, Any]) -> str:
+    """As strict JSON, indented."""
+    return json.dumps(_plain(document), indent=1, default=str, allow_nan=False)
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_plain(value) for value in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
+
+
+def status(root: Path) -> dict[str, Any]:
+    """{"run", "running", "metric", "trials"}; a run that has not begun has no trials."""
+    from automl.report.gather import facts_of
+
+    document = RunDir(root).read_run()
+    begun = load_study(document, root) is not None
+    trials = facts_of(root).trials if begun else []
+    return {
+        "run": str(root),
+        "running": is_running(root),
+        "metric": asdict(metrics.of_run(document)),
+        "trials": [asdict(trial) for trial in trials],
+    }
+
+
+def best(root: Path) -> dict[str, Any]:
+    """{"trial", "value", "epoch", "complete", "params", "changed", "checkpoint", "files"}. Raises `UserError` while no
+    trial has a metric."""
+    document = RunDir(root).read_run()
+    study = load_study(document, root)
+    top = study.best() if study else None
+    if top is None:
+        raise UserError(f"{root}: no trial has a metric yet; see automl status {root}")
+    checkpoint, folder = checkpoint_of(RunDir(root), top), RunDir(root).best
+    return {
+        "trial": top.number,
+        "default": top.number == 0 and document["searching"],
+        "metric": metrics.of_run(document).name,
+        "value": top.value,
+        "epoch": top.epoch + 1,
+        "complete": top.complete,
+        "params": top.params,
+        "changed": {n: v for n, v in top.params.items() if spec.get(document["spec"], n) != v},
+        "checkpoint": str(checkpoint) if checkpoint and checkpoint.exists() else None,
+        "files": str(folder) if folder.is_dir() else None,
+    }

@@ -1,0 +1,155 @@
+"""A search from Python: `from automl import tune; outcome = tune("DIR", time="2h")`."""
+
+from __future__ import annotations
+
+import sys
+import time as clock
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl import spec as specs
+from automl.errors import UserError
+from automl.request import RunRequest, parse_time
+
+if TYPE_CHECKING:
+    from automl.comparison import Comparison
+    from automl.handoff import Outcome
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search brought."""
+
+    root: Path  # the run folder
+    outcome: Outcome = field(repr=False)
+
+    @property
+    def value(self) -> float:
+        """The winner's metric, as its trainer reported it."""
+        return self.outcome.winner.value
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What was searched, as the winner has it: {dotted name: value}."""
+        return dict(self.outcome.winner.params)
+
+    @property
+    def gain(self) -> float | None:
+        """How much better the winner's metric is than the default configuration's; 0 when that won, None when it has
+        none. It is of the figure that the search picked by: see `comparisons`."""
+        default = self.outcome.default
+        return None if default is None else self.outcome.metric.gain(self.value, default.value)
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """The winner's and the default's figures of the stages after the search, with intervals where there are."""
+        from dataclasses import asdict
+
+        from automl.comparison import compare
+
+        return compare([asdict(stage) for stage in self.outcome.stages], self.root)
+
+    @property
+    def best_spec(self) -> dict[str, Any]:
+        """The whole train spec of the winner."""
+        return specs.load(self.root / "best" / "train.yaml")
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The winner's checkpoint; None when its trainer wrote none."""
+        return Path(self.outcome.checkpoint) if self.outcome.checkpoint else None
+
+    @property
+    def report(self) -> Path:
+        """The page about the run."""
+        return self.outcome.report or self.root / "report.html"
+
+    @property
+    def trials(self) -> Any:
+        """A row for each trial: number, state, value, epoch (from 1), seconds, reason and its parameters; a pandas
+        DataFrame where pandas is installed, else a list of mappings."""
+        from automl.report.gather import facts_of
+
+        rows = [
+            {"number": t.number, "state": t.state, "value": t.value, "epoch": t.best_epoch, "seconds": t.seconds,
+             "reason": t.reason, **t.params}
+            for t in facts_of(self.root).trials
+        ]  # fmt: skip
+        try:
+            import pandas
+        except ImportError:
+            return rows
+        return pandas.DataFrame(rows)
+
+    def predict(self, inputs: Any) -> Any:
+        """What the winner says of one or several inputs, in the model's own form (`entry_points.predict`). Raises
+        `UserError` for a model that has no such entry."""
+        from automl import bundle, run_json
+
+        reference = run_json.read(self.root / "run.json")["model_reference"]
+        model = bundle.resolve(reference)
+        call = model.call("predict")
+        if call is None:
+            raise UserError(
+                f"{model.name} predicts nothing by itself (its skill_info has no entry_points.predict)"
+            )
+        return call(self.root / "best", inputs)
+
+
+def tune(
+    data: str | Path | None = None,
+    *,
+    model: str | None = None,
+    time: str | float | None = None,
+    trainings: int | None = None,
+    trials: int | None = None,
+    epochs: int | None = None,
+    preset: str | None = None,
+    spec: str | Path | None = None,
+    sets: Sequence[str] = (),
+    metric: str | None = None,
+    results_dir: str | Path | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Tuned:
+    """Search for the best model of a dataset, and hand it over; the same as `automl run`.
+
+    data: the dataset, as the model reads it.
+    model: an installed name or a model folder; None: the one that is installed.
+    time, trainings, trials: the budget ("2h", "30m" or seconds, full trainings, configurations); the first one used up
+        ends the search; without any, 20 trainings.
+    epochs: of each training; None: as the spec says.
+    preset, spec, sets: named settings, a spec file, and `KEY=VALUE` pairs, the later winning.
+    metric: what is made better; None: the model's first.
+    results_dir: the run folder; None: results/<model>/<time>.
+    quiet: show nothing while it runs; else a table, or a line an event where there is no terminal.
+    options: every other field of `automl.request.RunRequest`: sampler, scheduler, seed, executor, storage, stages...
+
+    Returns a `Tuned`. Raises `automl.errors.UserError` for what cannot be run, before anything is written. A call that
+    was cut off goes on by `automl resume` on its run folder.
+    """
+    from automl import bundle, loop
+    from automl.progress import Progress
+
+    known = set(RunRequest.__dataclass_fields__)
+    if unknown := sorted(set(options) - known):
+        from automl.errors import did_you_mean
+
+        raise UserError(f"tune has no option '{unknown[0]}'{did_you_mean(unknown[0], known)}")
+    request = RunRequest(
+        model=model, data=None if data is None else str(data), time_s=_seconds(time), trainings=trainings,
+        trials=trials, epochs=epochs, preset=preset, spec_file=None if spec is None else str(spec), sets=tuple(sets),
+        metric=metric, results_dir=None if results_dir is None else str(results_dir), **options,
+    )  # fmt: skip
+    name = Path(bundle.resolve(model).name).name
+    root = Path(request.results_dir or Path("results") / name / clock.strftime("%Y%m%d-%H%M%S")).resolve()
+    if not quiet:
+        print(f"run folder: {root}", file=sys.stderr)
+    return Tuned(root, loop.run(request, root, Progress(quiet=quiet)))
+
+
+def _seconds(time: str | float | None) -> float | None:
+    """A budget of time in seconds. Raises `UserError` for what is none."""
+    return None if time is None else parse_time(str(time), "time")

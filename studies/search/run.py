@@ -1,0 +1,186 @@
+"""Searches against each other on the same work. One line of JSON a search, appended to rows.jsonl.
+
+    OMP_NUM_THREADS=1 nice python -m studies.search.run --on lcbench --tasks held-out --seeds 12 \
+        [--arms fgp,tpe+halving,gp,random] [--default good|poor|bad] [--workers 1] [--trainings 30]
+
+A search is played by the engine's own Study, samplers, schedulers and budgets on a virtual clock, as the driver and
+ReplayExecutor would; only folders and files are left out. What is reported at a budget below the last is what the same
+search had found by then; `--each` searches anew for each budget, which then is spent to its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from automl import schedulers
+from automl.budget import Limits
+from automl.driver import DEFAULT, KEPT_TRIALS
+from automl.study import Study
+from studies import machine
+from studies.search.objectives import HELD_OUT, TUNED, Detector, LCBench
+
+HERE = Path(__file__).resolve().parent
+BUDGETS = (5, 8, 10, 20, 30)
+ARMS = {  # sampler, scheduler, whether the default comes first
+    "fgp": ("fgp", "fgp", True),
+    "tpe+halving": ("tpe", "halving", True),
+    "random+asha": ("random", "asha", True),
+    "gp": ("gp", "none", True),
+    "random": ("random", "none", False),
+}
+
+
+class Played:
+    """One search. `found` holds, after so many epochs of all trials, the best value observed."""
+
+    def __init__(self, arm: str, objective: Any, workers: int, trainings: int, seed: int) -> None:
+        sampler, scheduler, default_first = ARMS[arm]
+        self.objective, self.workers, self.epochs = objective, workers, objective.epochs
+        storage = optuna.storages.InMemoryStorage()
+        fixed = None if default_first else []
+        self.study = Study(storage, "played", objective.space, sampler, seed, fixed=fixed)
+        self.scheduler, self.limits = schedulers.make(scheduler), Limits(trainings=trainings)
+        self.default_first, self.now = default_first, 0.0
+        self.curves: dict[int, list[float]] = {}
+        self.found: list[float] = []
+        self.ask_s: list[float] = []
+        self.decide_s: list[float] = []
+        self._play()
+
+    def _play(self) -> None:
+        events: list[tuple[float, int, int]] = []
+        while True:
+            while len(events) < self.workers and (number := self._next()) is not None:
+                heapq.heappush(events, (self.now, number, self.study.epochs_of(number)))
+            if not events:
+                break
+            self.now, number, epoch = heapq.heappop(events)
+            self.now += 1.0
+            self._report(number, epoch)
+            if not self._over(number, epoch):
+                heapq.heappush(events, (self.now, number, epoch + 1))
+        for number, _ in self.study.paused().items():
+            self.study.tell(number, "PRUNED", "the end")
+        best = [b.number for b in self.study.leaders(KEPT_TRIALS) if b.complete]
+        named = self.scheduler.winner(self.study.view(), best) if len(best) > 1 else None
+        if named is not None:
+            self.study.name_winner(named)
+
+    def _next(self) -> int | None:
+        self.study.budget = self.limits.left(self.study, self.epochs)
+        before = time.process_time()
+        number = self.scheduler.promote(self.study.view())
+        if number is not None:
+            left = self.epochs - self.study.epochs_of(number)
+            if left <= self.study.budget.free:
+                self.study.set_paused(number, -1)
+                self.ask_s.append(time.process_time() - before)
+                return number
+        if not self.study.budget.new:
+            return None
+        number, params = self.study.ask()
+        self.ask_s.append(time.process_time() - before)
+        self.curves[number] = self.objective.curve({**self.objective.space.default, **params}, number)
+        return number
+
+    def _report(self, number: int, epoch: int) -> None:
+        value = self.curves[number][epoch]
+        self.study.report(number, epoch, value)
+        self.found.append(max([value, *self.found[-1:]]))
+
+    def _over(self, number: int, epoch: int) -> bool:
+        if epoch + 1 >= self.epochs:
+            self.study.tell(number, "COMPLETE", "")
+            return True
+        if number == DEFAULT and self.default_first:
+            return False
+        self.study.budget = self.limits.left(self.study, self.epochs)
+        before = time.process_time()
+        verdict = self.study.decide(number, epoch, self.scheduler, self.epochs)
+        self.decide_s.append(time.process_time() - before)
+        if verdict is None:
+            return False
+        if verdict.action == "pause":
+            self.study.set_paused(number, epoch)
+        else:
+            self.study.tell(number, "PRUNED", verdict.reason)
+        return True
+
+    def observed(self, trainings: int) -> float:
+        """The best value seen within the epochs of so many trainings."""
+        return self.found[min(trainings * self.epochs, len(self.found)) - 1]
+
+    def winner(self) -> float:
+        """The true value at its end of the trial that would be handed over."""
+        best = self.study.best()
+        assert best is not None
+        return float(self.objective.true({**self.objective.space.default, **best.params}))
+
+
+def row(arm: str, objective: Any, workers: int, trainings: int, seed: int) -> dict[str, Any]:
+    """One search as it is kept: regrets (or the part of the way still to go) at each budget, its winner's, times."""
+    played = Played(arm, objective, workers, trainings, seed)
+    asks = sorted(played.ask_s)
+    states = [t.state.name for t in played.study.trials()]
+    return {
+        "arm": arm, "objective": objective.name, "workers": workers, "trainings": trainings, "seed": seed,
+        "loss_at": {n: round(objective.loss(played.observed(n)), 4) for n in BUDGETS if n <= trainings},
+        "loss_of_winner": round(objective.loss(played.winner()), 4),
+        "configurations": len(states), "complete": states.count("COMPLETE"),
+        "epochs": played.study.epochs_reported, "winner": played.study.best().number,
+        "ask_ms": [round(1e3 * asks[int(q * (len(asks) - 1))], 1) for q in (0.5, 0.9, 1.0)],
+        "decide_ms_mean": round(1e3 * sum(played.decide_s) / max(1, len(played.decide_s)), 2),
+    }  # fmt: skip
+
+
+def objectives(arguments: argparse.Namespace) -> Iterator[tuple[int, Any]]:
+    if arguments.on == "lcbench":
+        tasks = {"tuned": TUNED, "held-out": HELD_OUT}[arguments.tasks][: arguments.most]
+        for seed in range(arguments.seeds):
+            for task in tasks:
+                yield seed, LCBench(task, arguments.default)
+    else:
+        for seed in range(arguments.seeds):
+            yield seed, Detector(seed, {"good": 0.0, "poor": 0.25, "bad": 0.5}[arguments.default])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--on", choices=("lcbench", "detector"), default="lcbench")
+    parser.add_argument("--tasks", choices=("tuned", "held-out"), default="tuned")
+    parser.add_argument("--most", type=int, default=99, help="tasks")
+    parser.add_argument("--default", choices=("good", "poor", "bad"), default="good")
+    parser.add_argument("--arms", default="fgp,tpe+halving,random")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--trainings", type=int, default=30)
+    parser.add_argument("--each", action="store_true")
+    parser.add_argument("--out", type=Path, default=HERE / "rows.jsonl")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    budgets = [n for n in BUDGETS if n <= arguments.trainings] if arguments.each else [arguments.trainings]
+    about = machine.describe()
+    with arguments.out.open("a") as file:
+        file.write(json.dumps({"machine": about, "default": arguments.default}) + "\n")
+        for seed, objective in objectives(arguments):
+            for arm in arguments.arms.split(","):
+                for trainings in budgets:
+                    found = row(arm, objective, arguments.workers, trainings, seed)
+                    file.write(
+                        json.dumps({**found, "default": arguments.default, "tasks": arguments.tasks}) + "\n"
+                    )
+                    file.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+"""The report: what it says, that it says no more than is known, and how it looks in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from automl import report
+from automl.comparison import Comparison, compare
+from automl.errors import UserError
+from automl.report import gather, mattered, parts, svg, verdict
+from automl.report.keeper import Keeper
+from tests.automl import known
+
+MATERIAL: dict[str, Any] = {
+    "section": "Findings on test",
+    "intro": "At a score of <b>.3</b>.",
+    "resamples": {
+        "of": "40 images",
+        "draws": "a",
+        "values": {"test_score": [0.5 + n / 1000 for n in range(100)]},
+    },
+    "parts": [
+        {"kind": "bars", "title": "Kinds", "rows": [["right", 3], ["wrong <x>", 1]]},
+        {"kind": "table", "title": "Each class", "columns": ["class", "n"], "rows": [["a", 3], ["b", None]]},
+        {
+            "kind": "lines",
+            "title": "Lines",
+            "x": "score",
+            "series": [{"name": "P", "x": [0, 1], "y": [0.2, 0.8]}],
+        },
+        {
+            "kind": "matrix",
+            "title": "Confused",
+            "rows": ["a", "b"],
+            "columns": ["a", "b"],
+            "values": [[3, 1], [0, 2]],
+        },
+        {"kind": "list", "title": "Notes", "items": ["one", "two"]},
+        {
+            "kind": "pictures",
+            "title": "Worst",
+            "legend": [
+                {"name": "right", "colour": "green"},
+                {"name": "missed", "colour": "red", "dashed": True},
+            ],
+            "pictures": [
+                {
+                    "file": "one.png",
+                    "width": 60,
+                    "height": 40,
+                    "caption": "one.png",
+                    "panels": [
+                        {
+                            "title": "truth",
+                            "rects": [{"x": 1, "y": 2, "w": 9, "h": 9, "text": "a", "mark": 1}],
+                        },
+                        {"title": "found", "rects": []},
+                    ],
+                }
+            ],
+        },
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """25 trials, of which most are stopped, with what stages leave."""
+    from PIL import Image
+
+    root = known.searched(tmp_path_factory.mktemp("known"), trials=25, seed=0)
+    stages = []
+    for name, shift in (("evaluate", 0.03), ("evaluate_of_default", 0.0)):
+        folder = root / "best" / name
+        folder.mkdir(parents=True)
+        Image.new("RGB", (60, 40), (80, 120, 90)).save(folder / "one.png")
+        values = {"test_score": [0.5 + shift + 0.0001 * (n % 7) * (shift > 0) for n in range(100)]}
+        document = MATERIAL | {"resamples": MATERIAL["resamples"] | {"values": values}}
+        (folder / "report.json").write_text(json.dumps(document))
+        stages.append(
+            {
+                "name": name, "ok": True, "message": "done", "command": "x", "failed": False, "shows": ["test_score"],
+                "metrics": {"test_score": 0.5 + shift}, "report": f"best/{name}/report.json",
+            }
+        )  # fmt: skip
+    (root / "outcome.json").write_text(json.dumps({"stages": stages}))
+    return root
+
+
+def test_what_it_says(run: Path) -> None:
+    page = report.write(run).read_text()
+    facts = gather.facts_of(run)
+    for title in ("Result", "Pictures", "Search", "What mattered", "Data", "Again"):
+        assert f"<h2>{title}</h2>" in page
+    assert f"Trial {facts.winner} is the best of" in page
+    assert (
+        "test_score +0.0300 (0.5000 to 0.5300), 95 % of 100 resamplings of 40 images +0.0300 to +0.0306"
+        in page
+    )
+    assert "automl run --model" in page
+    assert "epoch 0" not in page  # epochs count from 1
+    assert "wrong &lt;x&gt;" in page
+    assert "At a score of &lt;b&gt;.3" in page
+    assert "data:image/png;base64," in page
+    assert len(page) < 3_000_000
+
+
+def test_real_values_stand_on_the_axes(run: Path) -> None:
+    """The batch sizes themselves, not their places in a list."""
+    axis, placed = report.search.axis_of(gather.facts_of(run), "batch")
+    assert set(placed.values()) <= {1.0, 2.0, 4.0, 8.0, 16.0}
+    assert placed[0] == 4.0
+    assert not axis.names
+
+
+def test_nothing_is_ranked_from_few_trials(run: Path) -> None:
+    found = report.what_mattered(gather.facts_of(run))
+    assert not found.shares
+    assert re.match(r"Not ranked: \d+ trials have finished, for 1\d parameters", found.why_not)
+    assert found.why_not in report.page(gather.facts_of(run))
+
+
+def objective(seed: int, trials: int = 60) -> tuple[dict[str, list[Any]], list[float]]:
+    """Draws from the whole of the known space, and their values."""
+    random = np.random.default_rng(seed)
+    columns: dict[str, list[Any]] = {
+        "rate": (10 ** random.uniform(-5, -2, trials)).tolist(),
+        "batch": random.choice([1, 2, 4, 8, 16], trials).tolist(),
+        "decay": (10 ** random.uniform(-6, -2, trials)).tolist(),
+        "schedule": random.choice(["step", "cosine", "flat"], trials).tolist(),
+        **{f"idle {n}": random.uniform(0, 1, trials).tolist() for n in range(8)},
+    }
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return columns, [known.quality(row, seed * 1000 + n) for n, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_has_an_effect_is_found_in_its_order_and_nothing_else(seed: int) -> None:
+    columns, values = objective(seed)
+    found = mattered.judge(columns, values, {"rate": True, "decay": True, "batch": True})
+    assert tuple(share.name for share in found.shares if share.found) == known.TRUTH
+    assert all(share.low <= share.share <= share.high for share in found.shares)
+
+
+def test_chance_is_hardly_ever_told_as_an_effect() -> None:
+    told = 0
+    for seed in range(12):
+        columns, _ = objective(seed)
+        values = np.random.default_rng(100 + seed).normal(size=60).tolist()
+        told += any(share.found for share in mattered.judge(columns, values, {}).shares)
+    assert told <= 2
+
+
+def test_a_parameter_that_only_some_trials_have(run: Path) -> None:
+    columns, values = objective(0)
+    columns["idle 0"] = [v if n % 3 else None for n, v in enumerate(columns["idle 0"])]
+    found = mattered.judge(columns, values, {"rate": True, "decay": True, "batch": True})
+    assert next(share for share in found.shares if share.name == "idle 0").found is False
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({}, {}),
+        ({"draws": "a", "values": {"f": [0.5] * 50}}, {"draws": "b", "values": {"f": [0.4] * 50}}),
+        ({"draws": "a", "values": {"f": [0.5] * 50}}, {"draws": "a", "values": {"f": [0.4] * 49}}),
+        ({"draws": "a", "values": {"f": [0.5] * 5}}, {"draws": "a", "values": {"f": [0.4] * 5}}),
+        ({"draws": "a", "values": {"f": "x"}}, {"draws": "a", "values": {"f": [0.4] * 50}}),
+        ({"draws": "a", "values": [1]}, {"draws": "a", "values": None}),
+        ("x", [1]),
+    ],
+)
+def test_what_was_not_drawn_alike_has_no_interval(ours: Any, theirs: Any, tmp_path: Path) -> None:
+    stages = []
+    for name, resamples in (("s", ours), ("s_of_default", theirs)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"resamples": resamples}))
+        stages.append(
+            {"name": name, "ok": True, "shows": ["f"], "metrics": {"f": 0.5}, "report": f"{name}.json"}
+        )
+    (found,) = compare(stages, tmp_path)
+    assert found.low is None
+
+
+def test_an_interval_across_nought_may_be_chance() -> None:
+    assert Comparison("f", 0.5, 0.4, -0.1, 0.2, 100, "9 images").words().endswith("this may be chance")
+    assert Comparison("f", 0.3, 0.4, -0.2, -0.1, 100, "9 images").words().endswith("worse than the default")
+    assert Comparison("f", 0.5, 0.4, 0.05, 0.2, 100, "9 images").words().endswith("+0.0500 to +0.2000")
+
+
+DAMAGED = [
+    None, 1, "x", [], {}, {"kind": "bars"}, {"kind": "bars", "rows": [["a"]]}, {"kind": "lines", "series": [{"name": "a"}]},
+    {"kind": "matrix", "rows": ["a"], "columns": ["a"], "values": []}, {"kind": "pictures", "pictures": [{"panels": [1]}]},
+    {"kind": "table", "columns": 5}, {"kind": "no such kind"}, {"kind": "bars", "rows": [["a", "b"]]},
+    {"kind": "pictures", "pictures": [{"width": 9, "height": 9, "panels": [{"rects": [{"x": "left"}]}]}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", DAMAGED, ids=lambda part: json.dumps(part)[:40])
+def test_what_a_model_wrote_wrongly_breaks_nothing(part: Any, tmp_path: Path) -> None:
+    html = parts.section({"parts": [part, {"kind": "list", "title": "after", "items": ["kept"]}]}, tmp_path)
+    assert "kept" in html
+    assert "class=dim" in html
+
+
+@pytest.mark.parametrize("name", ["../outside.png", "/etc/hostname", "page.svg", "none.png", "big.png"])
+def test_only_pictures_of_the_folder_itself_are_shown(name: str, tmp_path: Path) -> None:
+    (tmp_path / "outside.png").write_bytes(b"x")
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    (folder / "page.svg").write_text("<svg/>")
+    (folder / "big.png").write_bytes(b"0" * (parts.MAX_PICTURE_BYTES + 1))
+    assert parts.embedded(folder, name) == ""
+
+
+def test_a_search_that_gained_nothing_says_so(tmp_path: Path) -> None:
+    root = known.searched(tmp_path, trials=1)
+    assert verdict.sentences(gather.facts_of(root))[0].startswith(
+        "Nothing was gained: the default configuration is the best"
+    )
+
+
+def test_a_run_without_trials_is_told(run: Path, tmp_path: Path) -> None:
+    shutil.copyfile(run / "run.json", tmp_path / "run.json")
+    with pytest.raises(UserError, match="no trials yet"):
+        report.write(tmp_path)
+
+
+def test_a_report_that_cannot_be_written_ends_nothing(run: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    now = [0.0]
+    keeper = Keeper(None, tmp_path / "none", None, said.append, lambda: now[0])  # type: ignore[arg-type]
+    for _ in range(3):
+        keeper.refresh()
+        now[0] += 1000
+    assert len(said) == 1
+    assert said[0].startswith("note: report.html was not written: ")
+
+
+def test_refreshes_are_rare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    written: list[float] = []
+    now = [0.0]
+
+    def write(root: Path, study: Any, running: bool) -> Path:
+        now[0] += 2.0  # it takes 2 s
+        written.append(now[0])
+        return root
+
+    monkeypatch.setattr(report, "write", write)
+    keeper = Keeper(None, tmp_path, None, print, lambda: now[0])  # type: ignore[arg-type]
+    while now[0] < 620:
+        keeper.refresh()
+        now[0] += 1.0
+    assert len(written) == 10  # one in 62 s
+
+
+@pytest.mark.parametrize("values", [[1.0, 1.0], [0.001, 1000.0], [-5.0, 5.0], [3.0], [0.0, 1e-9]])
+def test_ticks_lie_within_the_axis(values: list[float]) -> None:
+    for log in (False, min(values) > 0):
+        axis = svg.Axis("x", values, log=log)
+        scale = axis.scale(0, 100)
+        assert axis.ticks(scale)
+        assert all(-0.2 <= scale(value) <= 100.2 for value, _ in axis.ticks(scale))
+
+
+def test_the_figures_as_data(run: Path) -> None:
+    found = json.loads(json.dumps(report.figures(run)))
+    assert len(found["trials"]) == 25
+    assert found["trials"][0]["curve"][0][0] == 1
+    assert found["comparisons"][0]["gain"] == pytest.approx(0.03)
+
+
+# ---- in a browser -----------------------------------------------------------------------------------------------
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_in_a_browser_nothing_overflows_and_nothing_is_requested(run: Path, tmp_path: Path) -> None:
+    """At 420 px: the page is measured by a script that is put into it, and what it fetched is read from the net log."""
+    page = report.write(run).read_text()
+    measure = (
+        "<script>document.title=JSON.stringify([document.documentElement.scrollWidth,innerWidth,"
+        "[...document.querySelectorAll('body *')].filter(e=>!e.closest('.scroll,.wide')"
+        "&&e.getBoundingClientRect().right>innerWidth+1).map(e=>e.tagName+'.'+e.className).slice(0,5),"
+        "[...document.querySelectorAll('h2')].map(e=>e.textContent),"
+        "performance.getEntriesByType('resource').map(e=>e.name).filter(n=>!n.startsWith('data:'))])</script>"
+    )
+    # A frame of 420 px: a headless window may be no narrower than 500.
+    (tmp_path / "page.html").write_text(page.replace("</body>", f"{measure}</body>"))
+    frame = (
+        "<iframe id=f style='width:420px;height:3000px;border:0' src=page.html></iframe><script>f.onload=()=>"
+        "document.body.textContent=f.contentDocument.title</script>"
+    )
+    (tmp_path / "frame.html").write_text(frame)
+    command = [
+        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+        "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000",
+        "--dump-dom", f"file://{tmp_path / 'frame.html'}",
+    ]  # fmt: skip
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    text = re.sub(r"<[^>]+>", "", shown).replace("&amp;", "&")
+    wide, window, overflowing, titles, requests = json.loads(text[text.index("[") :])
+    assert (window, overflowing, requests) == (420, [], [])
+    assert wide <= 420
+    assert titles == ["Result", "Pictures", "Search", "What mattered", "Data", "Again"]
+    assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//", page)
+    assert "default-src 'none'" in page
