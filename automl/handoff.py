@@ -73,7 +73,9 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     results = _run_stages(plan, _stages(plan, trials, winner, default), run.best, progress)
     for result in results:
         result.report = os.path.relpath(result.report, run.root) if result.report else ""
-    following = plan.bundle.next_command(run.best) if checkpoint else f"ls {shlex.quote(str(run.best))}"
+    following = (
+        plan.bundle.next_command(run.best, trained) if checkpoint else f"ls {shlex.quote(str(run.best))}"
+    )
     return Outcome(
         run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
         following, chosen.warning, folder=run.handed_over,
@@ -89,8 +91,10 @@ def _run_stages(
         if stage.after and not any(result.ok for result in results if result.name == stage.after):
             continue
         progress.note(f"{name} ...")
-        results.append(run_stage(plan.bundle, stage, name, folder / f"{stage.action}.yaml", gpus))
-    if any(result.ok for result in results) and (packed := run_package(plan.bundle, best)):
+        results.append(
+            run_stage(plan.bundle, stage, name, folder / f"{stage.action}.yaml", gpus, progress.note)
+        )
+    if any(result.ok for result in results) and (packed := run_package(plan.bundle, best, progress.note)):
         results.append(packed)
     return results
 
