@@ -13,7 +13,7 @@ from automl.budget import SLOWER, Limits
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record
 from automl.scheduling import Verdict
-from automl.trials import Trials
+from automl.trials import DEFAULT, Trials
 
 if TYPE_CHECKING:
     from automl.plan import Plan
@@ -25,7 +25,6 @@ MAX_STARTS = 2  # a crashed trial is started once more, from its last checkpoint
 HOPELESS = 3  # so many failures before any trial has got through an epoch end the run
 KEPT_TRIALS = 5  # checkpoints are kept of so many best COMPLETE trials, and of the default
 BROKEN = "metrics.jsonl is broken"  # the launcher's words
-DEFAULT = 0  # the number of the default configuration's trial
 
 
 class SearchDriver:

@@ -14,20 +14,34 @@ from typing import Any
 from automl import spec
 from automl.bundle import ModelBundle
 from automl.errors import UserError
-from automl.request import RunRequest
+from automl.request import AUTO, RunRequest
 
 ROUNDING = 1e-6  # of shares
+MOST_ON_ONE = 8  # trials on a GPU, where their number is measured
+CORES_EACH = 2  # for a trial's loaders, then
+GROWTH = 1.5  # other configurations may take so many times the memory of the first
+CONTEXT_MB = 700  # of a GPU's memory that a process takes beside its tensors
 
 
 @dataclass(frozen=True)
 class Machine:
     """What trials run on. `gpus`: as CUDA_VISIBLE_DEVICES names them; `gpus_per_trial` is 0 on a machine without, and
-    below 1 where several trials share one. `concurrency` 0: as many as the cluster holds."""
+    below 1 where several trials share one. `concurrency` 0: as many as the cluster holds. `measured`: each takes a
+    whole GPU until the first trial's memory is known, then the share that follows from it (`share_of`)."""
 
     gpus: tuple[int | str, ...]
     gpus_per_trial: float
     cpus_per_trial: float
     concurrency: int
+    measured: bool = False
+
+
+def share_of(reading: Mapping[str, float]) -> float:
+    """Of a GPU, for a trial that says it takes `memory_mb` of the GPU's `memory_total_mb`; 1 where it says neither."""
+    taken, total = reading.get("memory_mb", 0.0), reading.get("memory_total_mb", 0.0)
+    if not (taken > 0 and total > 0):
+        return 1.0
+    return 1.0 / min(MOST_ON_ONE, max(1, int(total / (GROWTH * taken + CONTEXT_MB))))
 
 
 def find_machine(
@@ -57,9 +71,12 @@ def find_machine(
         if fewer
         else []
     )
-    at_a_time = request.concurrency or int(len(gpus) * _on_one(wanted) if wanted < 1 else len(gpus) // wanted)
+    most, measured = _at_a_time(len(gpus), wanted), request.gpus_per_trial == AUTO
+    if measured:
+        most = min(MOST_ON_ONE * len(gpus), max(len(gpus), cores() // CORES_EACH))
+    at_a_time = request.concurrency or most
     cpus = request.cpus_per_trial or _share_of_cores(at_a_time)
-    return Machine(gpus, wanted, cpus, at_a_time), notes
+    return Machine(gpus, wanted, cpus, at_a_time, measured), notes
 
 
 def gpu_key(model: ModelBundle) -> str:
@@ -84,9 +101,9 @@ def _share_of_cores(at_a_time: int) -> float:
     return cores() // at_a_time or cores() / at_a_time
 
 
-def _on_one(share: float) -> int:
-    """Trials on one GPU."""
-    return int(1 / share + ROUNDING)
+def _at_a_time(gpus: int, each: float) -> int:
+    """Trials on so many GPUs."""
+    return gpus * int(1 / each + ROUNDING) if each < 1 else int(gpus // each)
 
 
 def _cluster(request: RunRequest, wanted: float, ids: list[Any] | None, model: ModelBundle) -> Machine:
@@ -101,7 +118,8 @@ def _cluster(request: RunRequest, wanted: float, ids: list[Any] | None, model: M
         )
     if wanted and not gpus_of(request.ray_address):
         wanted = 0
-    return Machine((), wanted, request.cpus_per_trial or 1, request.concurrency or 0)
+    measured = bool(wanted) and request.gpus_per_trial == AUTO
+    return Machine((), wanted, request.cpus_per_trial or 1, request.concurrency or 0, measured)
 
 
 def _check_nodes(base: Mapping[str, Any], model: ModelBundle) -> None:
@@ -120,6 +138,10 @@ def _gpus_per_trial(request: RunRequest, base: Mapping[str, Any], model: ModelBu
     in_spec = spec.get(base, key)
     wanted = in_spec if isinstance(in_spec, int) and in_spec > 0 else 1
     if share is None or share == wanted:
+        return wanted
+    if share == AUTO and wanted != 1:
+        raise UserError(f"--gpus-per-trial {AUTO} does not go with {key}={wanted}; set that to 1")
+    if isinstance(share, str):
         return wanted
     if not (math.isfinite(share) and 0 < share < 1):
         raise UserError(

@@ -15,6 +15,7 @@ from typing import Any
 from automl.errors import UserError, did_you_mean
 
 DEFAULT_TRAININGS = 20
+AUTO = "auto"  # of --gpus-per-trial
 WHAT, BUDGET, SEARCH, MACHINE = "What to train", "Budget", "Search", "Machine"
 
 
@@ -57,6 +58,16 @@ def parse_time(text: str, option: str = "--time") -> float:
     if seconds <= 0:
         raise UserError(f"{option} must be above 0, but got '{text}'")
     return seconds
+
+
+def parse_share(text: str) -> float | str:
+    """A number, or "auto". Raises `UserError` else."""
+    if text == AUTO:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"--gpus-per-trial must be a number or {AUTO}, but got '{text}'") from None
 
 
 def write_time(seconds: float) -> str:
@@ -137,9 +148,9 @@ class RunRequest:
     concurrency: int | None = option(
         None, "--concurrency", MACHINE, "Trials at a time; default: what the GPUs allow, 1 on a CPU.", kind=int, low=1
     )  # fmt: skip
-    gpus_per_trial: float | None = option(
-        None, "--gpus-per-trial", MACHINE, "A share of a GPU, e.g. 0.25 for four on each; default: as the spec says.",
-        kind=float,
+    gpus_per_trial: float | str | None = option(
+        None, "--gpus-per-trial", MACHINE, "A share of a GPU, e.g. 0.25 for four on each; auto: by the memory that the "
+        "first trial takes; default: as the spec says.", read=parse_share,
     )  # fmt: skip
     cpus_per_trial: float | None = option(
         None, "--cpus-per-trial", MACHINE, "Cores of a trial; default: the machine's shared out, 1 on a cluster.",

@@ -37,10 +37,10 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     """Data, machine, space, the first configurations, and about how long it takes."""
     _data(console, what)
     machine = what.machine
-    on = (
-        f"{len(machine.gpus)} GPU(s), {machine.gpus_per_trial:g} a trial" if machine.gpus_per_trial else "CPU"
-    )
+    share = "by the first trial's memory" if machine.measured else f"{machine.gpus_per_trial:g} a trial"
+    on = f"{len(machine.gpus)} GPU(s), {share}" if machine.gpus_per_trial else "CPU"
     at_a_time = machine.concurrency or "as many as the cluster holds"
+    at_a_time = f"at most {at_a_time}" if machine.measured and machine.concurrency else at_a_time
     say(console, f"  {on}, {at_a_time} trial(s) at a time", "\nMachine")
     _settings(console, what)
     if what.start:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from automl import records, spec
 from automl.executors.base import TrialJob
+from automl.liveness import read_beat
+from automl.machine import share_of
 from automl.plan import check_spec
 from automl.records import BrokenRecord, Record
 from automl.rundir import RunDir, write_text, write_yaml
@@ -25,6 +27,8 @@ from automl.rundir import RunDir, write_text, write_yaml
 if TYPE_CHECKING:
     from automl.plan import Plan
     from automl.study import Best, Study
+
+DEFAULT = 0  # the number of the default configuration's trial
 
 
 class Trials:
@@ -46,7 +50,7 @@ class Trials:
         check_spec(self.plan.bundle, full)
         path = self.run.trial(number) / "spec.yaml"
         write_yaml(path, full)
-        machine, entry = self.plan.machine, self.plan.bundle.entry("train")
+        machine, entry, gpus = self.plan.machine, self.plan.bundle.entry("train"), self._gpus()
         per_gpu = self.plan.bundle.launch("train") == "per_gpu"
         return TrialJob(
             number=number,
@@ -54,12 +58,21 @@ class Trials:
             spec_path=str(path),
             entry=entry or "",
             command=() if entry else self.plan.bundle.command("train", str(path)),
-            num_gpus=machine.gpus_per_trial,
+            num_gpus=gpus,
             cpus=machine.cpus_per_trial,
-            ranks=max(1, int(machine.gpus_per_trial)) if per_gpu else 1,
+            ranks=max(1, int(gpus)) if per_gpu else 1,
             silence_timeout_s=self.plan.request.silence_timeout_s,
             env=self.plan.bundle.trial_env(str(path.parent)),
         )
+
+    def _gpus(self) -> float:
+        """How many GPUs the next trial gets, or its share of one."""
+        machine = self.plan.machine
+        if (
+            not machine.measured or not self.records(DEFAULT)[0]
+        ):  # a whole epoch, with its validation, takes the most
+            return machine.gpus_per_trial
+        return share_of(read_beat(self.run.trial(DEFAULT) / "heartbeat") or {})
 
     def resumed(self, number: int, params: Mapping[str, Any]) -> TrialJob:
         """The job of a trial that goes on from its last whole checkpoint; epochs after it are run again."""

@@ -25,10 +25,11 @@ FORMS = {
 
 
 class Heartbeat(pl.Callback):
-    """Writes {"epoch", "step", "steps", "loss", "images_per_s", "memory_mb", "eta_s", "validating"}: the epoch from 0,
-    optimizer steps done and of the whole training, the last batch's loss, images a second since the last beat, the most
-    memory taken so far (of the GPU, or of the process on a CPU), seconds left of the training, and during a validation
-    the share of it that is done (0-1). It beats only when a batch is done: a training that hangs falls silent."""
+    """Writes {"epoch", "step", "steps", "loss", "images_per_s", "memory_mb", "memory_total_mb", "eta_s", "validating"}:
+    the epoch from 0, optimizer steps done and of the whole training, the last batch's loss, images a second since the
+    last beat, the most memory taken so far (of the GPU, with all it has; or of the process on a CPU), seconds left of
+    the training, and during a validation the share of it that is done (0-1). It beats only when a batch is done: a
+    training that hangs falls silent."""
 
     def __init__(self, folder: Path, label: str = "", clock: Callable[[], float] = time.monotonic) -> None:
         self.status = Status(folder, label)
@@ -77,7 +78,7 @@ class Heartbeat(pl.Callback):
             "steps": self._whole(trainer) // trainer.accumulate_grad_batches,
             "loss": loss,
             "images_per_s": round(images / pause_s, 2) if images else None,
-            "memory_mb": round(_memory_bytes() / 2**20),
+            **_memory(),
             "eta_s": self._eta_s(trainer, batch, now),
             "validating": validating,
         }
@@ -109,7 +110,9 @@ def text(reading: Mapping[str, Any], epochs: int) -> str:
     return ", ".join(words)
 
 
-def _memory_bytes() -> int:
+def _memory() -> dict[str, int]:
+    """The most taken so far and, of a GPU, all that it has."""
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        return {"memory_mb": torch.cuda.max_memory_reserved() >> 20, "memory_total_mb": total >> 20}
+    return {"memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}

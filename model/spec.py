@@ -263,19 +263,23 @@ def _has_type(param: Param, value: Any) -> bool:
     if not isinstance(value, _TYPES[param.type]) or (isinstance(value, bool) and param.type != "bool"):
         return False
     if isinstance(value, list) and param.item == "source":
-        return all(isinstance(v, dict) and set(v) == set(SOURCE) and _texts(v) for v in value)
+        return all(isinstance(v, dict) and set(v) == set(SOURCE) and _texts(v, SOURCE) for v in value)
     if isinstance(value, list) and param.item:
         return all(
             isinstance(v, _ITEMS[param.item]) and not isinstance(v, bool) and _finite(v) for v in value
         )
     if isinstance(value, dict) and param.default:
-        return set(value) <= set(param.default) and _texts(value)
+        return set(value) <= set(param.default) and _texts(value, param.default)
     return _finite(value)
 
 
-def _texts(source: Mapping[str, Any]) -> bool:
-    """Whether every value is text, a list of text where a source may have several, or null for none."""
-    values = [v for value in source.values() for v in (value if isinstance(value, list) else [value])]
+def _texts(source: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
+    """Whether every value is text, a list of text where the default has one, or null for none."""
+    values = [
+        v
+        for key, value in source.items()
+        for v in (value if isinstance(value, list) and isinstance(default[key], list) else [value])
+    ]
     return all(v is None or isinstance(v, str) for v in values)
 
 
@@ -294,6 +298,8 @@ def _wanted(param: Param) -> str:
     text = words.get(param.type, f"a {param.type}")
     if param.type.startswith("list"):
         text = f"a list of {param.item or 'value'}s"
+    if param.item == "source":
+        text += f", each a mapping of {' and '.join(SOURCE)} to a path"
     if param.type == "collection" and param.default:
         text = f"a mapping with the keys {', '.join(param.default)}"
     if param.minimum is not None or param.maximum not in (None, float("inf")):

@@ -25,6 +25,7 @@ from model.data.mending import Rules, mend
 from model.data.paths import explain, find_images
 from model.data.problems import Problems, shown
 from model.data.sources import cache_dir, digest, once, stage, stage_file
+from model.data.tree import given
 from model.errors import UserError
 from model.spec import get
 
@@ -202,9 +203,9 @@ def load_sources(
     labels are taken; `counted`: the category ids that count, all when empty.
     """
     options = options or Options(Rules())
-    listed = [dict(s) for s in sources if s.get("json_file")]
+    listed = given(sources)
     if not listed:
-        raise UserError("no data source has a json_file")
+        raise UserError("no data source is given")
     found = [(stage_file(s["json_file"]), stage(s["image_dir"])) for s in listed]
     for path, _ in found:
         if not path.is_file():

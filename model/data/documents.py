@@ -34,6 +34,7 @@ class ImageRow(Struct, gc=False):
     file_name: Any = UNSET
     width: Any = UNSET
     height: Any = UNSET
+    coco_url: Any = UNSET
 
 
 class AnnotationRow(Struct, gc=False):
@@ -169,7 +170,14 @@ def as_it_is(path: str | Path) -> dict[str, Any]:
     document = decode(stage_file(path), dict[str, Any])
     none = placeholder(msgspec.convert(document, Rows))
     rows = document["categories"]
-    return document | {"categories": [row for row in rows if none is None or row["id"] != none]}
+    images = [
+        row if "file_name" in row else row | {"file_name": name_by_url(row["coco_url"])}
+        for row in document["images"]
+    ]
+    return document | {
+        "images": images,
+        "categories": [row for row in rows if none is None or row["id"] != none],
+    }
 
 
 def placeholder(rows: Rows) -> Any:
@@ -255,6 +263,7 @@ class _Reader:
 
     def document(self, rows: Rows, masks: Callable[[], list[MaskRow]]) -> Document:
         sections = {name: getattr(rows, name) for name in SECTIONS}
+        _name_by_url(rows.images)
         for section, keys in (("images", ("id", "file_name")), ("categories", ("id", "name"))):
             for key in keys:
                 self.column(section, sections[section], key, *(ID if key == "id" else TEXT))
@@ -446,6 +455,18 @@ def box_problem(box: Any) -> str | None:
     if not all(abs(value) < 1e300 for value in box):  # NaN compares with nothing
         return f"a box must be finite, but got {shown(box)}"
     return None
+
+
+def name_by_url(url: str) -> str:
+    """Folder and file of an image's address."""
+    return "/".join(url.split("/")[-2:])
+
+
+def _name_by_url(images: Sequence[ImageRow]) -> None:
+    """LVIS names files by the address of their image alone: train2017/000000391895.jpg."""
+    for row in images:
+        if row.file_name is UNSET and isinstance(row.coco_url, str):
+            row.file_name = name_by_url(row.coco_url)
 
 
 def _id(row: AnnotationRow) -> Any:

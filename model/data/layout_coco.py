@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from model.data.documents import name_by_url
 from model.data.folder_split import parted
 from model.data.paths import FORMS, common_end, find_image, readings, walk
 from model.data.tree import SPLITS, WORDS, Data, Tree, parent, split_of
@@ -19,6 +20,7 @@ SECTIONS = ("images", "annotations", "categories")
 LOOKED_AT = 20_000  # file names
 SAMPLED = 200  # file names of a document that decide where its images lie
 FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
+COCO_URL = re.compile(rb'"coco_url"\s*:\s*("[^"\\]*")')  # of documents that name files in no other way
 # Names by which tools call the annotations of boxes, best first; then the split alone, as in val.json. Other names
 # (train_old.json, annotations_predicted_val.json) come behind these, and what else COCO's folder holds comes last.
 PREFERRED = ("_annotations.coco", "instances", "annotations", "labels", "result", "annotation")
@@ -138,10 +140,11 @@ def sniff(path: Path) -> tuple[set[str], tuple[str, ...]]:
             if text.find(b'"segments_info"') >= 0:
                 return head - {"annotations"}, ()  # panoptic: no boxes of single objects
             quoted = [match[1] for match in islice(FILE_NAME.finditer(text), LOOKED_AT)]
+            urls = [] if quoted else [match[1] for match in islice(COCO_URL.finditer(text), LOOKED_AT)]
     except (OSError, ValueError):  # ValueError: an empty file
         return set(), ()
     step = max(1, len(quoted) // SAMPLED)
-    return head, tuple(filter(None, map(_text, quoted[::step])))
+    return head, (*filter(None, map(_text, quoted[::step])), *map(name_by_url, map(_text, urls[:SAMPLED])))
 
 
 def _has_list(text: mmap.mmap, name: bytes) -> bool:

@@ -9,8 +9,8 @@
     KITTI             image_2/, label_2/ (convert_kitti.py)
     one file          of COCO, its images near it; or a data.yaml
 
-YOLO, VOC and KITTI become COCO files in the cache; images stay where they are. Any of these may lie in an archive or at
-a URL. What is there and not read is named.
+YOLO, VOC and KITTI become COCO files in the cache; images stay where they are. Any of these may lie in an archive, in
+several side by side, or at a URL. What is there and not read is named.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco
+from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco, packed
 from model.data.label_files import LabelFiles, to_coco
 from model.data.sources import is_archive, stage_dataset, without_secrets
-from model.data.tree import SPLITS, Data, Sources, Tree, counted, parent, split_of
+from model.data.tree import SPLITS, Data, Sources, Tree, counted, given, parent, split_of
 from model.errors import UserError
 from model.spec import get
 
@@ -66,7 +66,7 @@ def find_data(spec: Mapping[str, Any], data_dir: str | None) -> Data:
 def _named(spec: Mapping[str, Any], split: str) -> list[dict[str, str]]:
     value = get(spec, f"dataset.{split}_data_sources") or []
     listed = [value] if isinstance(value, Mapping) else list(value)
-    return [dict(s) for s in listed if s.get("json_file") or s.get("image_dir")]
+    return given(listed)
 
 
 def in_place(place: str, settled: Sequence[str] = ()) -> Data:
@@ -78,7 +78,12 @@ def in_place(place: str, settled: Sequence[str] = ()) -> Data:
     tree = Tree.read(path)
     if inner := _only_archive(tree):
         return in_place(str(inner), settled)
+    if zipped := packed.zipped_documents(tree):
+        tree = Tree.read(packed.laid_out(tree, zipped))
     found = read(tree, "train" not in settled)
+    if found is None and (inside := packed.archives(tree)):
+        tree = Tree.read(packed.laid_out(tree, inside))
+        found = read(tree, "train" not in settled)
     if found is None:
         _refuse_halves(tree, Data({split: [] for split in SPLITS}), ("val",))
         raise UserError(f"no training data: {without_secrets(place)} must hold {WANTED}; {whats_there(tree)}")
@@ -208,9 +213,7 @@ def whats_there(tree: Tree) -> str:
     has = sorted({*tree.folders[""], *_below(tree, "")})
     text = f"it has {', '.join(has[:8]) or 'nothing'}"
     text += f", of annotations {', '.join(foreign[:3])}" if foreign else ""
-    return text + (
-        "; of several archives the one with the annotations must be unpacked" if tree.archives("") else ""
-    )
+    return text
 
 
 def _below(tree: Tree, folder: str) -> set[str]:

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from model.errors import NotRunnable, UserError
 
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
 THREADS = 8
 SINGLE = (".json", ".yaml", ".yml")  # files that describe a dataset
 MAX_FILES = 5_000_000

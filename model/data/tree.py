@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from model.data.images import READ_SUFFIXES
 from model.data.paths import FORMS, walk
 from model.data.sources import is_archive
+from model.errors import UserError
 
 SPLITS = ("train", "val", "test")
 WORDS = {
@@ -19,6 +20,18 @@ WORDS = {
     "test": {"test", "testing"},
 }
 Sources = dict[str, list[dict[str, str]]]
+
+
+def given(sources: Iterable[Mapping[str, str | None]]) -> list[dict[str, str]]:
+    """The sources that name something; null means "". Raises `UserError` for images without their annotations."""
+    found = [{key: path or "" for key, path in source.items()} for source in sources]
+    found = [source for source in found if any(source.values())]
+    for source in found:
+        if not source.get("json_file"):
+            raise UserError(
+                f"a data source needs a json_file, but that of image_dir {source['image_dir']} is empty"
+            )
+    return found
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "time_s": st.none() | st.floats(0.001, 1e9) | st.integers(1, 10**7).map(float),
     "silence_timeout_s": st.none() | st.floats(0.001, 1e9),
     "seed": st.integers(0, 2**31),
-    "gpus_per_trial": st.none() | st.floats(0.01, 1),
+    "gpus_per_trial": st.none() | st.floats(0.01, 1) | st.just("auto"),
     "cpus_per_trial": st.none() | st.floats(0.01, 64),
     **dict.fromkeys(
         ("trials", "trainings", "epochs", "total_epochs", "patience", "concurrency"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from automl import bundle, loop
+from automl import bundle, foresight, loop, skill
 from automl.errors import UserError
 from automl.handoff import Outcome
 from automl.plan import prepare
@@ -375,6 +376,18 @@ def test_a_number_is_read_alike_wherever_it_stands(tmp_path: Path, text: str) ->
         load("train", own, detector.parse_overrides([f"train.optim.lr={text}"]))["train"]["optim"]["lr"],
     ]
     assert read == [0.0001] * 6
+
+
+def test_every_entry_point_that_is_asked_for_is_known() -> None:
+    engine = Path(skill.__file__).parent
+    asked = {
+        name
+        for path in engine.rglob("*.py")
+        for name in re.findall(r"\.(?:call|entry)\(\s*\"(\w+)\"", path.read_text())
+    }
+    assert len(asked) > 10
+    assert asked <= set(skill.PURPOSES)
+    assert list(foresight._unread(bundle.resolve("deformable_detr"))) == []
 
 
 def foreseen(model: Path, root: Path) -> str:

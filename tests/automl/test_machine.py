@@ -9,10 +9,14 @@ import pytest
 
 from automl import bundle
 from automl.errors import UserError
-from automl.machine import cores, find_machine
+from automl.machine import cores, find_machine, share_of
+from automl.plan import prepare
 from automl.request import RunRequest, parse_silence
+from automl.rundir import RunDir
 from automl.spec import TEMPLATE
+from automl.trials import Trials
 from tests.automl.test_policy_bundle import make_model
+from tests.automl.toy import toy
 
 KEYS = {"gpu_spec_key": "train.num_gpus", "gpu_ids_key": "train.gpu_ids", "nodes_key": "train.num_nodes"}
 
@@ -45,6 +49,37 @@ def test_a_model_that_names_no_keys_gets_whole_gpus(tmp_path: Path, monkeypatch:
     make_model(tmp_path / "plain")
     machine, notes = find_machine(RunRequest(), {"lr": 1}, {}, bundle.resolve(str(tmp_path / "plain")))
     assert (machine.gpus, machine.gpus_per_trial, notes) == (("4", "5"), 1, [])
+
+
+@pytest.mark.parametrize(
+    ("reading", "trials"),
+    [
+        ({}, 1),
+        ({"memory_mb": 3000.0}, 1),
+        ({"memory_mb": 0.0, "memory_total_mb": 24000.0}, 1),
+        ({"memory_mb": 3000.0, "memory_total_mb": 24000.0}, 4),  # 24000 / (1.5 * 3000 + 700)
+        ({"memory_mb": 20000.0, "memory_total_mb": 24000.0}, 1),
+        ({"memory_mb": 10.0, "memory_total_mb": 80000.0}, 8),
+    ],
+)
+def test_a_share_follows_from_memory(reading: dict[str, float], trials: int) -> None:
+    assert share_of(reading) == 1 / trials
+
+
+def test_trials_share_gpus_once_the_first_has_told_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    request = RunRequest(model=str(toy(tmp_path / "toy")), executor="local", trials=4, gpus_per_trial="auto")
+    plan = prepare(request, tmp_path / "work")
+    assert plan.machine.measured
+    trials = Trials(plan, RunDir(tmp_path / "run"))
+    assert trials.job(0, plan.space.default).num_gpus == 1
+    folder = tmp_path / "run" / "trials" / "0000"
+    (folder / "heartbeat").write_text('{"memory_mb": 3000, "memory_total_mb": 24000}')
+    assert trials.job(1, plan.space.default).num_gpus == 1
+    (folder / "metrics.jsonl").write_text('{"epoch": 0, "score": 0.5}\n')
+    assert trials.job(1, plan.space.default).num_gpus == 0.25
 
 
 @pytest.mark.parametrize("visible", ["", "-1", "-1,0"])
@@ -109,6 +144,7 @@ def test_a_run_kept_to_some_gpus_says_so(model: bundle.ModelBundle, monkeypatch:
         ({}, {"gpus_per_trial": 0}, "below 1, but got 0"),
         ({}, {"gpus_per_trial": float("nan")}, "below 1, but got nan"),
         ({"num_gpus": 2}, {"gpus_per_trial": 0.5}, "does not go with train.num_gpus=2"),
+        ({"num_gpus": 2}, {"gpus_per_trial": "auto"}, "does not go with train.num_gpus=2"),
         ({}, {"cpus_per_trial": 0}, "--cpus-per-trial must be a whole number"),
         ({}, {"cpus_per_trial": 1.5}, "a share below 1, but got 1.5"),
         ({}, {"cpus_per_trial": float("inf")}, "a share below 1, but got inf"),

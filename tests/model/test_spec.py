@@ -83,6 +83,8 @@ def test_defaults_are_not_shared_between_specs() -> None:
         ({"train": {"optim": {"lr": True}}}, "train.optim.lr must be a number"),
         ({"dataset": {"batch_size": 2.5}}, r"dataset.batch_size must be an integer in [1, inf), but got 2.5"),
         ({"dataset": {"train_data_sources": [{"img": 1}]}}, "dataset.train_data_sources must be a list of sources"),
+        ({"dataset": {"train_data_sources": [{"image_dir": ["a"], "json_file": "b"}]}}, "each a mapping of image_dir and json_file to a path"),
+        ({"dataset": {"test_data_sources": {"image_dir": "a", "json_file": ["b"]}}}, "must be a mapping with the keys image_dir, json_file"),
         ({"dataset": {"test_data_sources": {"imge_dir": ""}}}, "must be a mapping with the keys image_dir, json_file"),
         ({"model": {"backbone": "resnet_51"}}, "model.backbone must be one of"),
         ({"export": {"checkpoint": "x"}}, "export.checkpoint belongs to export, not to train"),

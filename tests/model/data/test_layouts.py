@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import shutil
 import tarfile
@@ -120,15 +121,52 @@ def test_a_zip_with_the_separators_of_windows(tmp_path: Path, pictures: tuple[Pa
     assert_same(in_place(str(tmp_path / "x.zip")), pictures[1])
 
 
-def test_of_several_archives_one_must_be_unpacked(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+@pytest.mark.parametrize("kind", ["zip", "xztar", "bztar"])
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_several_archives_side_by_side(
+    kind: str, wrapped: bool, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
     """COCO as it is downloaded: images of a split in an archive, annotations in another."""
     written("standard", tmp_path / "whole", pictures)
     for folder in ("train2017", "val2017", "test2017", "annotations"):
-        shutil.make_archive(str(tmp_path / "data" / folder), "zip", tmp_path / "whole", folder)
-    with pytest.raises(UserError, match="the one with the annotations must be unpacked"):
-        in_place(str(tmp_path / "data"))
-    shutil.unpack_archive(tmp_path / "data/annotations.zip", tmp_path / "data")
+        base = (tmp_path / "whole", folder) if wrapped else (tmp_path / "whole" / folder,)
+        shutil.make_archive(str(tmp_path / "data" / folder), kind, *base)
     assert_same(in_place(str(tmp_path / "data")), pictures[1])
+    assert_same(in_place(str(tmp_path / "data")), pictures[1])  # from the cache
+    shutil.copytree(tmp_path / "whole/annotations", tmp_path / "data/annotations")
+    assert_same(in_place(str(tmp_path / "data")), pictures[1])
+
+
+def test_two_exports_in_archives_are_not_mixed(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    written("ours", tmp_path / "whole", pictures)
+    for name in ("v1", "v2"):
+        shutil.make_archive(str(tmp_path / "data" / name), "zip", tmp_path / "whole", "train")
+    with pytest.raises(UserError, match="v1.zip and v2.zip both hold train/annotations.json"):
+        in_place(str(tmp_path / "data"))
+
+
+def test_annotations_in_gzip(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("ours", tmp_path / "data", pictures)
+    for path in list(root.rglob("annotations.json")):
+        path.with_name("annotations.json.gz").write_bytes(gzip.compress(path.read_bytes()))
+    (root / "train/annotations.json.gz").write_bytes(b"not read, for it is there without")
+    (root / "val/annotations.json").unlink()
+    assert_same(in_place(str(root)), pictures[1])
+    (root / "val/annotations.json.gz").write_bytes(gzip.compress(b"{}" * 1000)[:-20])
+    with pytest.raises(UserError, match=r"val/annotations.json.gz: cannot be unpacked"):
+        in_place(str(root))
+
+
+def test_images_named_by_their_address_alone(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    """As in LVIS."""
+    root = written("standard", tmp_path / "data", pictures)
+    for path in (root / "annotations").glob("*.json"):
+        document = json.loads(path.read_text())
+        for image in document["images"]:
+            folder = path.stem.removeprefix("instances_")
+            image["coco_url"] = f"http://images.cocodataset.org/{folder}/{image.pop('file_name')}"
+        path.write_text(json.dumps(document))
+    assert_same(in_place(str(root)), pictures[1])
 
 
 def test_a_single_file_is_given_by_its_path(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
