@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -246,9 +247,17 @@ class ModelBundle:
         asked = [own.get(name, Stage(name)) for name in names]
         return (*asked, *(stage for stage in own.values() if stage.sets and stage.after in names))
 
-    def next_command(self, best: Path) -> str:
-        """`next`: what a person would do with the winner, `{best}` being its folder. Fall-back: look at it."""
-        return str(self.skill.get("next") or "ls {best}").replace("{best}", shlex.quote(str(best)))
+    def next_command(self, best: Path, trained: Mapping[str, Any]) -> str:
+        """`next`: what a person would do with the winner. `{best}` is its folder, `{LEAF|WORD}` that leaf of its train
+        spec, or the word where it is not set. Fall-back: look at the folder."""
+
+        def value(found: re.Match[str]) -> str:
+            given = specs.get(trained, found[1])
+            return shlex.quote(given) if isinstance(given, str) and given else found[2]
+
+        command = str(self.skill.get("next") or "ls {best}").replace("{best}", shlex.quote(str(best)))
+        program, *rest = re.sub(r"\{([\w.]+)\|(\S*?)\}", value, command).split(" ")
+        return " ".join([typed(program), *rest])
 
     # ---- what it wants of the engine ------------------------------------------------------------------------------
 
@@ -349,6 +358,14 @@ def find_program(name: str) -> str | None:
     """The program beside this Python, or on PATH; None when it is neither."""
     beside = Path(sys.executable).parent / name
     return str(beside) if beside.is_file() else shutil.which(name)
+
+
+def typed(name: str) -> str:
+    """A program as a person must type it here: the one beside this Python by its path, unless PATH finds it."""
+    found, by_name = find_program(name), shutil.which(name)
+    if found is None or (by_name and os.path.samefile(found, by_name)):
+        return name
+    return shlex.quote(os.path.relpath(found) if Path(found).is_relative_to(Path.cwd()) else found)
 
 
 def resolve(model: str | None) -> ModelBundle:

@@ -31,7 +31,15 @@ RUN_DIR = typer.Argument(..., help="A run folder.")
 AS_JSON = typer.Option(False, "--json", help="Its figures as one JSON object.")
 MODEL_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}  # its own: skill_info's `options`
 OF_DATA = ("model", "spec_file", "preset", "sets")  # what decides how data are read
-RESUMABLE = ("trials", "trainings", "epochs", "time_s", "patience")  # what may change when a run goes on
+RESUMABLE = (
+    "trials",
+    "trainings",
+    "total_epochs",
+    "time_s",
+    "patience",
+    "executor",
+    "concurrency",
+)  # may change then
 
 
 def _print_version(asked: bool) -> None:
@@ -187,14 +195,27 @@ def status(run_dir: Path = RUN_DIR, as_json: bool = AS_JSON) -> None:
 
 
 @app.command(epilog="Example: automl best results/model/20260101-120000")
-def best(run_dir: Path = RUN_DIR, as_json: bool = AS_JSON) -> None:
+def best(
+    run_dir: Path = RUN_DIR,
+    as_json: bool = AS_JSON,
+    export: bool = typer.Option(
+        False, "--export", help="Hand it over, ready to deploy, also while the run goes on."
+    ),
+) -> None:
     """The winner of a run so far: its metric, what it changed, its files."""
     from automl import run_figures, show
 
     if as_json:
         print(run_figures.text(run_figures.best(run_dir)))
-    else:
-        show.best(_console(), run_dir)
+        return
+    console = _console()
+    if not export:
+        show.best(console, run_dir)
+        return
+    from automl import so_far
+    from automl.progress import Progress
+
+    _finish(console, so_far.export(run_dir, Progress(console)))
 
 
 @app.command(epilog="Example: automl report results/model/20260101-120000")

@@ -42,7 +42,7 @@ class SearchDriver:
         self.plan, self.study, self.progress, self.clock, self.after = plan, study, progress, clock, after
         self.trials = Trials(plan, run)
         self.scheduler = schedulers.make(plan.request.scheduler if plan.searching else "none")
-        self.limits = Limits(plan.request.trials, plan.request.trainings, plan.request.epochs)
+        self.limits = Limits(plan.request.trials, plan.request.trainings, plan.request.total_epochs)
         self.full_epochs = plan.bundle.epochs(plan.spec)
         self.pending: deque[TrialJob] = deque()
         self.verdicts: dict[int, tuple[str, str]] = {}  # trials told to stop: (state, reason)
@@ -99,7 +99,7 @@ class SearchDriver:
         if number in self.verdicts:
             state, reason = self.verdicts.pop(number)
         elif exit.code == 0:
-            state, reason = "COMPLETE", "finished"
+            state, reason = "COMPLETE", self._finished(number)
         elif exit.stopped:
             state, reason = "PRUNED", "the time budget was used up"
         elif exit.code != 2 and faults.is_full(self.trials.run.root):
@@ -186,7 +186,7 @@ class SearchDriver:
         num_epochs, request = self.num_epochs[number], self.plan.request
         if num_epochs is not None and epoch + 1 >= num_epochs:
             return None
-        if request.epochs and self.study.epochs_reported >= request.epochs:
+        if request.total_epochs and self.study.epochs_reported >= request.total_epochs:
             return "PRUNED", "the budget of epochs was used up"
         if number == DEFAULT or num_epochs is None:  # all else is compared with the default, run to its end
             return None
@@ -218,6 +218,18 @@ class SearchDriver:
             log = self.trials.run.trial(number) / "log.txt"
             self.failures.append(f"trial {number}: {reason}; log: {log}")
 
+    def _finished(self, number: int) -> str:
+        """How a training that ended well ended."""
+        done, wanted = (
+            max(self.study.frozen(number).intermediate_values, default=-1) + 1,
+            self.num_epochs[number],
+        )
+        return (
+            f"finished by itself after {done} of {wanted} epochs"
+            if wanted and 0 < done < wanted
+            else "finished"
+        )
+
     def _no_metric(self, number: int, metric: str) -> str:
         """Why a training that ended well has no value: what its lines hold instead."""
         found = self.trials.handled.get(number) or self.trials.records(number)[0]
@@ -245,7 +257,7 @@ class SearchDriver:
         request = self.plan.request
         return (
             self._hopeless()
-            or (request.epochs is not None and self.study.epochs_reported >= request.epochs)
+            or (request.total_epochs is not None and self.study.epochs_reported >= request.total_epochs)
             or self._patience_over()
             or self.deadline_passed()
         )

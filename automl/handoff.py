@@ -42,19 +42,25 @@ class Outcome:
     next: str = ""  # the command a person would run now
     warning: str | None = None  # why it is not the best trial at its best epoch
     report: Path | None = None  # the page about the run
+    folder: str = "best"  # below root
 
 
 def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
     """Write `best/` and run the stages asked for; a stage that fails is reported and the others go on."""
+    outcome = hand_over_to(plan, study, run, progress)
+    write_json(run.root / "outcome.json", asdict(outcome))
+    return outcome
+
+
+def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
+    """The same, into the folder that `run` names, and nothing is written elsewhere."""
     trials = Trials(plan, run)
     chosen = choose_winner(study, trials)
     if chosen is None:
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
     winner = chosen.best
-    for (
-        file
-    ) in plan.bundle.named_files.values():  # an earlier winner's, which a stage would refuse to write over
-        (run.best / file).unlink(missing_ok=True)
+    for file in plan.bundle.named_files.values():
+        (run.best / file).unlink(missing_ok=True)  # an earlier winner's, which a stage would not write over
     checkpoint = _copied(chosen.checkpoint, run.best) if chosen.checkpoint else None
     trained = spec.load(run.trial(winner.number) / "spec.yaml")
     figures = _figures(plan, trials, winner)
@@ -68,13 +74,13 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
     _settle(plan.bundle, stages, run.best)
     for result in results:
         result.report = os.path.relpath(result.report, run.root) if result.report else ""
-    following = plan.bundle.next_command(run.best) if checkpoint else f"ls {shlex.quote(str(run.best))}"
-    outcome = Outcome(
+    following = (
+        plan.bundle.next_command(run.best, trained) if checkpoint else f"ls {shlex.quote(str(run.best))}"
+    )
+    return Outcome(
         run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
-        following, chosen.warning,
+        following, chosen.warning, folder=run.handed_over,
     )  # fmt: skip
-    write_json(run.root / "outcome.json", asdict(outcome))
-    return outcome
 
 
 def _run_stages(
@@ -86,8 +92,10 @@ def _run_stages(
         if stage.after and not any(result.ok for result in results if result.name == stage.after):
             continue
         progress.note(f"{name} ...")
-        results.append(run_stage(plan.bundle, stage, name, folder / f"{stage.action}.yaml", gpus))
-    if any(result.ok for result in results) and (packed := run_package(plan.bundle, best)):
+        results.append(
+            run_stage(plan.bundle, stage, name, folder / f"{stage.action}.yaml", gpus, progress.note)
+        )
+    if any(result.ok for result in results) and (packed := run_package(plan.bundle, best, progress.note)):
         results.append(packed)
     return results
 
@@ -208,7 +216,7 @@ def _copied(source: Path, folder: Path) -> Path:
 
 def _slim(bundle: ModelBundle, checkpoint: Path | None, progress: Progress) -> None:
     """Leave out of the copy what training alone needs; where that fails it is told, and the whole is handed over."""
-    result = run_slimming(bundle, checkpoint) if checkpoint and checkpoint.is_file() else None
+    result = run_slimming(bundle, checkpoint, progress.note) if checkpoint and checkpoint.is_file() else None
     if result and not result.ok:
         progress.note(f"package_weights: {result.message}; the whole checkpoint is handed over")
 

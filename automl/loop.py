@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import earlier, handoff, rebuilt, recorded, secret_leaves
+from automl import earlier, forecast, handoff, rebuilt, recorded, secret_leaves
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, UserError
 from automl.executors.base import Executor
@@ -48,6 +48,8 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
     with told_of(root, request.storage):
         read_storage(request.storage, root)  # it must answer before anything is written
         plan = prepare(request, root)
+        for line in announced(plan):
+            progress.note(line)
         fetch(plan, root, progress.note)
         with RunLock(root), interruptible(root):
             if plan.request.warm_start:
@@ -55,6 +57,15 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
             secret_leaves.put_away(plan, root)
             folder.write_run(recorded.describe(plan, root, f"{root.name}-{secrets.token_hex(4)}"))
             return _search(plan, folder, progress)
+
+
+def announced(plan: Plan) -> list[str]:
+    """What a person should know before the first trial: notes, where training starts, and about how long it takes."""
+    lines = [f"note: {warning}" for warning in plan.warnings]
+    lines += [f"start: {plan.start}"] if plan.start else []
+    if expected := forecast.of(plan):
+        lines.append(f"time: {forecast.text(plan, expected)}")
+    return lines
 
 
 def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.Outcome:

@@ -3,6 +3,7 @@ machine. `automl plan` shows it, `automl run` runs it; both come through `prepar
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import earlier, policy, portable, samplers, schedulers, spec
+from automl import earlier, forecast, policy, portable, samplers, schedulers, spec
 from automl import metric as metrics
 from automl.bundle import ModelBundle, Stage
 from automl.errors import PolicyError, SpaceError, UserError
@@ -42,6 +43,7 @@ class Plan:
     stages: tuple[Stage, ...] = ()  # what runs on the winner
     estimate: dict[str, Any] = field(default_factory=dict)
     start: str = ""  # what trainings begin with, in the model's words
+    reasons: dict[str, str] = field(default_factory=dict)  # why leaves that the model settled are as they are
     engine_keys: dict[str, Any] = field(
         default_factory=dict
     )  # `search`, `try`: the spec file's words to the engine
@@ -57,15 +59,15 @@ def prepare(request: RunRequest, work_dir: Path) -> Plan:
     `work_dir`, which a refusal leaves as it was. Raises `UserError` listing every problem of spec and data."""
     fresh = not work_dir.exists()
     try:
-        return _prepare(request.with_budget(), work_dir)
+        return _prepare(request, work_dir)
     except BaseException:
         if fresh:
             shutil.rmtree(work_dir, ignore_errors=True)
         raise
 
 
-def _prepare(request: RunRequest, work_dir: Path) -> Plan:
-    model = bundles.resolve(request.model)
+def _prepare(asked: RunRequest, work_dir: Path) -> Plan:
+    model, request = bundles.resolve(asked.model), asked
     metric = metrics.parse(request.metric, model.metrics)
     stages = model.stages_of(request.stages)
     if request.results_dir and RunDir(Path(request.results_dir)).run_json.exists():
@@ -77,6 +79,8 @@ def _prepare(request: RunRequest, work_dir: Path) -> Plan:
     schedulers.check(request.scheduler)
     merged, engine_keys = merge(request, model)
     searching = policy.resolve(model, request.policy, engine_keys.get("automl_policy"))
+    asked.check_epochs(searching)
+    request = asked.with_budget() if searching else asked
     # Without a search a missing or broken schema is no obstacle: the model's own check still holds.
     schema = None if not searching and policy.not_runnable(model) else model.schema("train")
     notes = spec.validate(merged.spec, schema, merged.sources, model.template("train")) if schema else []
@@ -84,21 +88,49 @@ def _prepare(request: RunRequest, work_dir: Path) -> Plan:
     for _, node, key in model.inputs("train", merged.spec):
         if Path(node[key]).exists():
             node[key] = os.path.abspath(node[key])  # a resumed run may be started elsewhere
+    machine, of_machine = find_machine(request, merged.spec, merged.sources, model)
+    settled, reasons, more = _settle(request, model, merged, facts, machine, searching)
     check_spec(model, merged.spec)
     space = compile_for(model, merged.spec, request, engine_keys, facts, searching)
     if searching:
         _must_search(space, model)
     check_tries(engine_keys.get("try"), space)
-    machine, of_machine = find_machine(request, merged.spec, merged.sources, model)
     estimate = model.call("estimate")
     hours = estimate(merged.spec, facts, machine.gpus_per_trial) if estimate else {}
     describe = model.call("describe_start")
     begins = describe(merged.spec)["text"] if describe else ""
-    notes += [*warnings, *of_machine, *foresee(model, request, merged.spec, searching)]
-    return Plan(
-        _absolute(request, model), model, searching, merged.spec, merged.sources, filled, facts, notes, space,
-        machine, metric, stages, hours, begins, engine_keys,
+    notes += [*warnings, *more, *of_machine, *foresee(model, request, merged.spec, searching)]
+    plan = Plan(
+        _absolute(request, model), model, searching, merged.spec, merged.sources, filled | settled, facts, notes,
+        space, machine, metric, stages, hours, begins, reasons, engine_keys,
     )  # fmt: skip
+    plan.warnings.extend([*forecast.warnings(plan), *_smaller(plan)])
+    return plan
+
+
+def _smaller(plan: Plan) -> list[str]:
+    """On a CPU, the model's preset for one (`cpu_preset`), where the run would take more than a day."""
+    name, expected = plan.bundle.skill.get("cpu_preset"), forecast.of(plan)
+    if (
+        not name
+        or expected is None
+        or plan.machine.gpus_per_trial
+        or plan.request.preset
+        or plan.request.demo
+    ):
+        return []
+    total_s, smaller = expected.total_s(plan.request, plan.searching), copy.deepcopy(plan.spec)
+    if max(total_s, expected.training_s) <= forecast.DAY_S:
+        return []
+    for leaf, value in spec.leaves(plan.bundle.preset(str(name))[0]):
+        spec.put(smaller, leaf, value)
+    estimate = plan.bundle.call("estimate")
+    epoch_s = float(estimate(smaller, plan.facts, 0)["epoch_s"]) if estimate else expected.epoch_s
+    then = replace(expected, epoch_s=epoch_s, epochs=plan.bundle.epochs(smaller) or 1)
+    return [
+        f"on this CPU one training takes about {forecast.clock(expected.training_s)} and the run "
+        f"{forecast.clock(total_s)}; --preset {name} would take {forecast.clock(then.training_s)} a training"
+    ]
 
 
 def _check_places(request: RunRequest, metric: Metric) -> None:
@@ -191,8 +223,47 @@ def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[st
         engine_keys = {key: document.pop(key) for key in spec.ENGINE_KEYS if key in document}
         merged.overlay(document, request.spec_file)
     pairs = spec.parse_set(request.sets, model.skill.get("spec_shorthand_keys", {}))
+    if request.epochs is not None:
+        merged.overlay(spec.nest(_length(request.epochs, pairs, model)), "--epochs")
     merged.overlay(spec.nest(pairs), "--set")
     return merged, engine_keys
+
+
+def _length(epochs: int, pairs: Mapping[str, Any], model: ModelBundle) -> dict[str, int]:
+    """{leaf: epochs of each training}. Raises `UserError` when the model has no such leaf, or `--set` says another."""
+    key = model.epochs_key
+    if key is None:
+        raise UserError(
+            f"--epochs {epochs}: {model.name} says nowhere which leaf holds the epochs of a training (epochs_key); set "
+            "it by --set KEY=VALUE"
+        )
+    if pairs.get(key, epochs) != epochs:
+        raise UserError(
+            f"--epochs {epochs} and --set {key}={pairs[key]} contradict each other; give one of them"
+        )
+    return {key: epochs}
+
+
+def _settle(
+    request: RunRequest, model: ModelBundle, merged: SourcedSpec, facts: Mapping[str, Any], machine: Machine,
+    searching: bool,
+) -> tuple[dict[str, Any], dict[str, str], list[str]]:  # fmt: skip
+    """(leaves that the model settled by data and machine, why, warnings), the merged spec completed in place; what a
+    person or a preset set stays."""
+    fit = model.call("settings")
+    if fit is None:
+        return {}, {}, []
+    on = {
+        "gpus": machine.gpus_per_trial, "cpus": machine.cpus_per_trial, "time_s": request.time_s,
+        "searching": searching, "here": not request.ray_address,
+    }  # fmt: skip
+    found = fit(merged.spec, facts, on, dict(merged.sources))
+    settled = merged.fill(found["fill"], "settings")
+    return (
+        settled,
+        {name: found["reasons"][name] for name in settled if name in found["reasons"]},
+        found["warnings"],
+    )
 
 
 def check_spec(model: ModelBundle, full: Mapping[str, Any]) -> None:

@@ -28,11 +28,12 @@ def document(what: Plan, configurations: int) -> dict[str, Any]:
         "data": what.facts,
         "notes": what.warnings,
         "filled": what.filled,
+        "reasons": what.reasons,
         "machine": asdict(what.machine),
         "budget": {
             "trials": request.trials,
             "trainings": request.trainings,
-            "epochs": request.epochs,
+            "total_epochs": request.total_epochs,
             "time_s": request.time_s,
         },
         "search": {"sampler": request.sampler, "scheduler": request.scheduler, "metric": what.metric.name},

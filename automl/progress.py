@@ -13,15 +13,26 @@ from rich.table import Table
 from rich.text import Text
 
 from automl import spec
+from automl.forecast import clock, share
 from automl.metric import Metric
+from automl.request import RunRequest
 
 if TYPE_CHECKING:
     from automl.plan import Plan
     from automl.study import Study
 
 ROWS = 12
+ENDED = ("COMPLETE", "PRUNED", "FAIL")
+FEW = 3  # ended trials, from which on their usual length is known
 BEAT_S = 10.0  # between two lines about one trial's progress within an epoch
-STATE_STYLE = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "PAUSED": "yellow", "FAIL": "red"}
+STATE_STYLE = {
+    "RUNNING": "cyan",
+    "COMPLETE": "green",
+    "PRUNED": "yellow",
+    "PAUSED": "yellow",
+    "WAITING": "yellow",
+    "FAIL": "red",
+}
 
 
 @dataclass
@@ -49,12 +60,19 @@ class Progress:
         self.metric = Metric("metric")
         self.base: Mapping[str, Any] = {}  # the default configuration's spec
         self.told: dict[int, int] = {}  # trial -> its last epoch that an earlier driver has told
-        self.started_at = time.monotonic()
-        self.epochs_seen = 0
+        self.started_at, self.used_before_s = time.monotonic(), 0.0
+        self.request = RunRequest()
+        self.trials: int | None = None  # that the budget holds
+        self.num_epochs: int | None = None  # of a training
+        self.share = 1.0  # of them that a later trial takes
+        self.epochs_seen = 0  # over all drivers of the run
 
     def begin(self, plan: Plan, study: Study) -> None:
         self.metric, self.request, self.base = plan.metric, plan.request, plan.spec
-        self.started_at = time.monotonic()
+        self.trials = plan.request.trials if plan.searching else 1
+        self.num_epochs, self.share = plan.bundle.epochs(plan.spec), share(plan.request)
+        self.started_at, self.used_before_s = time.monotonic(), study.elapsed_s()
+        self.epochs_seen = study.epochs_reported
         for trial in study.trials():
             curve = trial.intermediate_values
             last = max(curve, default=-1)
@@ -144,23 +162,37 @@ class Progress:
         return Group(table, Text(self._footer(top), style="dim"))
 
     def _footer(self, top: float | None) -> str:
-        used = time.monotonic() - self.started_at
-        ended = sum(row.state != "RUNNING" for row in self.rows.values())
-        budget = f"{ended} of {self.request.trials} trials" if self.request.trials else f"{ended} trials"
-        eta = self._eta_s(used, ended)
+        used = self._used_s()
+        ended = sum(row.state not in ("RUNNING", "PAUSED") for row in self.rows.values())
+        budget = f"{ended} of {self.trials} trials" if self.trials else f"{ended} trials"
+        eta = self.eta_s(used)
         left = f", about {clock(eta)} left" if eta is not None else ""
         return f"best {self.metric.name} {_figure(top)}   {budget}, {clock(used)} gone{left}"
 
-    def _eta_s(self, used: float, ended: int) -> float | None:
-        """Seconds left by the budget that will end first, going by the pace so far."""
-        guesses = []
+    def _used_s(self) -> float:
+        """Seconds of search, over all drivers of the run."""
+        return self.used_before_s + time.monotonic() - self.started_at
+
+    def eta_s(self, used: float) -> float | None:
+        """Seconds left by the budget that will end first, going by the pace of all drivers so far."""
+        guesses, pace = [], used / self.epochs_seen if self.epochs_seen else None
         if self.request.time_s:
             guesses.append(self.request.time_s - used)
-        if self.request.trials and ended:
-            guesses.append(used / ended * (self.request.trials - ended))
-        if self.request.epochs and self.epochs_seen:
-            guesses.append(used / self.epochs_seen * (self.request.epochs - self.epochs_seen))
+        if self.request.total_epochs and pace:
+            guesses.append(pace * (self.request.total_epochs - self.epochs_seen))
+        if self.request.trainings and self.num_epochs and pace:
+            guesses.append(pace * (self.request.trainings * self.num_epochs - self.epochs_seen))
+        if self.trials and self.num_epochs and pace:
+            guesses.append(pace * self._epochs_left(self.trials, self.num_epochs))
         return max(0.0, min(guesses)) if guesses else None
+
+    def _epochs_left(self, trials: int, num_epochs: int) -> float:
+        """Epochs until so many trials have ended, the later ones as long as those before on average."""
+        after = [row.epoch for row in self.rows.values() if row.number and row.state in ENDED]
+        usual = sum(after) / len(after) if len(after) >= FEW else self.share * num_epochs
+        running = [row for row in self.rows.values() if row.state not in ENDED]
+        left = sum(max(0.0, (usual if row.number else num_epochs) - row.epoch) for row in running)
+        return left + max(0, trials - len(self.rows)) * usual
 
 
 def beat_text(reading: Mapping[str, float]) -> str:
@@ -183,16 +215,6 @@ def beat_text(reading: Mapping[str, float]) -> str:
 def short(value: Any) -> str:
     """A value in as few characters as tell it: 0.00021, 3e-05, AdamW."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 45s, 3m10s or 2h05m."""
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 def _last_column(row: Row) -> str:

@@ -38,6 +38,7 @@ def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
         "engine_keys": plan.engine_keys,
         "sources": {k: v for k, v in plan.sources.items() if v != spec.TEMPLATE},
         "filled": plan.filled,
+        "reasons": plan.reasons,
         "facts": plan.facts,
         "space_digest": plan.space.digest,
         "versions": versions(plan.bundle.packages),
@@ -50,6 +51,8 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     """The plan of a run that exists, with `changes` to its request. Raises `UserError` when the model is no longer
     there, its schema makes another search space, or a file that the run needs is gone."""
     document = _moved(folder.read_run(), folder.root)
+    if changes.get("executor") == "local":
+        changes = {"ray_address": None, **changes}
     request = replace(RunRequest.from_json(document["request"]), **changes)
     model = bundles.resolve(document.get("model_reference") or request.model)
     base, facts = document["spec"], document.get("facts", {})
@@ -68,7 +71,8 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     machine, notes = find_machine(request, base, document.get("sources", {}), model)
     plan = Plan(
         request, model, searching, base, document.get("sources", {}), document.get("filled", {}), facts, notes, space,
-        machine, metric.of_run(document), model.stages_of(request.stages), {}, "", engine_keys,
+        machine, metric.of_run(document), model.stages_of(request.stages), {}, "",
+        document.get("reasons", {}), engine_keys,
     )  # fmt: skip
     plan.warnings.extend(_differences(request, model, base, document.get("sources", {})))
     return plan

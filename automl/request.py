@@ -120,7 +120,10 @@ class RunRequest:
         f"out to be ({DEFAULT_TRAININGS} when no budget is given).", kind=int, low=1,
     )  # fmt: skip
     epochs: int | None = option(
-        None, "--epochs", BUDGET, "Training epochs, summed over all trials.", kind=int, low=1
+        None, "--epochs", WHAT, "Epochs of each training; default: as the spec says.", kind=int, low=1
+    )
+    total_epochs: int | None = option(
+        None, "--total-epochs", BUDGET, "Training epochs, summed over all trials.", kind=int, low=1
     )
     time_s: float | None = option(
         None, "--time", BUDGET, "Wall time of the search: 90s, 30m, 2h, 1h30m; the stages after it are not counted.",
@@ -169,11 +172,25 @@ class RunRequest:
         read=parse_stages, write=lambda names: ",".join(names) or "none",
     )  # fmt: skip
 
+    @property
+    def has_budget(self) -> bool:
+        """Something says when the search ends."""
+        given = (self.trials, self.trainings, self.total_epochs, self.time_s)
+        return any(each is not None for each in given)
+
     def with_budget(self) -> RunRequest:
         """The same, with the default number of trainings when no budget was given at all."""
-        if all(given is None for given in (self.trials, self.trainings, self.epochs, self.time_s)):
-            return replace(self, trainings=DEFAULT_TRAININGS)
-        return self
+        return self if self.has_budget else replace(self, trainings=DEFAULT_TRAININGS)
+
+    def check_epochs(self, searching: bool) -> None:
+        """Raises `UserError` for a search with `--epochs` alone, which was once the option of a budget."""
+        if self.epochs is None or self.has_budget or not searching:
+            return
+        raise UserError(
+            f"--epochs {self.epochs} is how long each training is, and leaves open when the search ends: add "
+            f"--trainings N or --time 12h ({DEFAULT_TRAININGS} trainings is the default without --epochs); "
+            f"{self.epochs} epochs in all trainings together are --total-epochs {self.epochs}"
+        )
 
     def absolute(self) -> RunRequest:
         """The same with the paths that were given made absolute, for a resume from another folder."""

@@ -11,12 +11,12 @@ from typing import Any
 from automl.documents import load_json
 from automl.errors import UserError
 
-FORMAT = 1
+FORMAT = 2  # 1: request.epochs was the budget, now request.total_epochs
 MAX_BYTES = 64 << 20
 PARTS: dict[str, type] = {  # those of this version's format; a run of an earlier one may lack the optional ones
     "format": int, "study": str, "request": dict, "model": str, "searching": bool, "spec": dict, "space_digest": str,
     "root": str, "model_reference": str, "metric": dict, "metric.name": str, "metric.maximize": bool,
-    "engine_keys": dict,
+    "engine_keys": dict, "reasons": dict,
     "sources": dict, "filled": dict, "facts": dict, "facts.train": dict, "facts.val": dict, "facts.test": dict,
     "facts.classes": list, "versions": dict, "machine": dict,
 }  # fmt: skip
@@ -46,6 +46,8 @@ def read(path: Path) -> dict[str, Any]:
     if type(later) is int and later > FORMAT:
         raise UserError(f"{path}: format {later} is newer than this version's {FORMAT}")
     check_parts(path, document)
+    if later in (0, 1) and "epochs" in document["request"]:
+        document["request"]["total_epochs"] = document["request"].pop("epochs")
     check_request(path, document["request"])
     return document
 

@@ -6,6 +6,7 @@ run.lock              held by the driver while it lives
 study.db              the Optuna storage (unless a URL was given)
 trials/0007/          spec.yaml, metrics.jsonl, status.json, log.txt, model_epoch_*.pth, dd_model_latest.pth
 best/                 the winner's specs for every action, provenance.json, what the stages wrote
+so_far/0007_epoch_12/ the same of the best there was when `automl best --export` was asked, while the run went on
 report.html
 """
 
@@ -47,7 +48,10 @@ def write_yaml(path: Path, document: Any) -> None:
 
 @dataclass(frozen=True)
 class RunDir:
+    """`handed_over`: the folder, below `root`, that what is handed over goes to."""
+
     root: Path
+    handed_over: str = "best"
 
     @property
     def run_json(self) -> Path:
@@ -59,7 +63,7 @@ class RunDir:
 
     @property
     def best(self) -> Path:
-        return self.root / "best"
+        return self.root / self.handed_over
 
     def trial(self, number: int) -> Path:
         return self.root / "trials" / f"{number:04d}"

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from automl import forecast, spec
 from automl import metric as metrics
-from automl import spec
 from automl.comparison import compare
 from automl.errors import UserError
-from automl.progress import STATE_STYLE, clock, short
+from automl.progress import STATE_STYLE, short
 from automl.rundir import RunDir
 from automl.storage import is_running, load_study
 
@@ -42,6 +42,7 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     at_a_time = machine.concurrency or "as many as the cluster holds"
     at_a_time = f"at most {at_a_time}" if machine.measured and machine.concurrency else at_a_time
     say(console, f"  {on}, {at_a_time} trial(s) at a time", "\nMachine")
+    _settings(console, what)
     if what.start:
         say(console, f"    {what.start}", "Start")
     if not what.searching:
@@ -50,36 +51,18 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
         request = what.request
         say(
             console,
-            f"   {_budget(what)}; {request.sampler}, {request.scheduler}; best by {what.metric}",
+            f"   {forecast.budget_text(request)}; {request.sampler}, {request.scheduler}; best by {what.metric}",
             "Budget",
         )
         _space(console, what, configurations)
-    if what.estimate:
-        _estimate(console, what)
+    if expected := forecast.of(what):
+        say(console, f"     {forecast.text(what, expected)}", "Time")
     stages = [s.name for s in what.stages if all(spec.get(what.spec, key) for key in s.needs)]
     say(console, f"    {', '.join(stages) or 'its specs and provenance'}", "After")
     command = shlex.join(["automl", "run", *what.request.words()])
     say(console, f"\nNothing was trained. Next: {command}")
     if what.request.data and what.bundle.entry("picture"):
         say(console, f"A page about the data: {shlex.join(['automl', 'data', what.request.data])}")
-
-
-def _budget(what: Plan) -> str:
-    request = what.request
-    parts = [f"{request.trials} trials"] if request.trials else []
-    parts += [_trainings(what, request.trainings)] if request.trainings else []
-    parts += [f"{request.epochs} epochs"] if request.epochs else []
-    parts += [clock(request.time_s)] if request.time_s else []
-    return ", ".join(parts)
-
-
-def _trainings(what: Plan, count: int) -> str:
-    """How many epochs that is, and about how many configurations: as measured in studies/search."""
-    epochs = what.bundle.epochs(what.spec)
-    if epochs is None:
-        return f"{count} trainings"
-    stretch = {"fgp": 1.3, "halving": 1.6, "asha": 1.6}.get(what.request.scheduler, 1.0)
-    return f"{count} trainings of {epochs} epochs (about {count * stretch:.0f} configurations)"
 
 
 def _data(console: Console, what: Plan) -> None:
@@ -97,10 +80,21 @@ def _data(console: Console, what: Plan) -> None:
         if name not in parts and fact not in (None, "", [], {}):
             say(console, f"{'data' if name == 'layout' else name}: {_fact_text(fact)}")
     for name, value in what.filled.items():
-        if not (isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value)):
+        if what.sources.get(name) == "data" and not (
+            isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value)
+        ):
             say(console, f"filled in: {name} = {value}")
     for warning in what.warnings:
         say(console, f" {warning}", "note:", "yellow")
+
+
+def _settings(console: Console, what: Plan) -> None:
+    """What the model settled by data and machine, each with its reason."""
+    if not what.reasons:
+        return
+    say(console, " settled for these data and this machine; your own values win", "\nSettings")
+    for name, why in what.reasons.items():
+        say(console, f" = {short(spec.get(what.spec, name))}: {why}", f"  {name}", "")
 
 
 def _is_counts(fact: Any) -> bool:
@@ -110,6 +104,8 @@ def _is_counts(fact: Any) -> bool:
 
 
 def _fact_text(fact: Any) -> str:
+    if isinstance(fact, Mapping):
+        return ", ".join(f"{name} {value}" for name, value in fact.items())
     if isinstance(fact, list):
         return ", ".join(
             " ".join(map(str, entry.values())) if isinstance(entry, Mapping) else str(entry) for entry in fact
@@ -150,28 +146,18 @@ def first_configurations(what: Plan, count: int) -> list[dict[str, Any]]:
     return [study.ask()[1] for _ in range(count)]
 
 
-def _estimate(console: Console, what: Plan) -> None:
-    seconds = what.estimate["epoch_s"]
-    per_trial = seconds * (what.bundle.epochs(what.spec) or 1)
-    text = f"about {clock(seconds)} an epoch, {clock(per_trial)} a full trial"
-    if what.searching and what.request.trials:
-        share = what.estimate.get("share", 0.45) if what.request.scheduler == "halving" else 1.0
-        total = per_trial * (1 + (what.request.trials - 1) * share) / max(1, what.machine.concurrency)
-        text += f", {clock(total)} for {what.request.trials} trials"
-    say(console, f"     {text} ({what.estimate['basis']})", "Time")
-
-
 def status(console: Console, root: Path) -> None:
     """The trials of a run, read from its storage; safe while it runs."""
     document, study = _read(root)
     metric = metrics.of_run(document)
     table = Table(box=None, header_style="bold")
+    running = is_running(root)  # a trial that nobody runs waits to be resumed
     for name in ("trial", "state", "epochs", metric.name, "at epoch", "why"):
         table.add_column(Text(name), justify="left" if name in ("state", "why") else "right")
     for trial in study.trials() if study else []:
         curve = trial.intermediate_values
         done = study.result(trial.number) if study and curve else None
-        state = "PAUSED" if study and trial.number in study.paused() else trial.state.name
+        state = study.state(trial.number, running) if study else ""
         table.add_row(
             str(trial.number),
             Text(state, STATE_STYLE.get(state, "")),
@@ -184,7 +170,7 @@ def status(console: Console, root: Path) -> None:
     going_on = shlex.join(["automl", "resume", str(root)])
     say(
         console,
-        "a driver is running it" if is_running(root) else f"no driver is running it; to go on: {going_on}",
+        "a driver is running it" if running else f"no driver is running it; to go on: {going_on}",
     )
 
 
@@ -208,6 +194,8 @@ def best(console: Console, root: Path) -> None:
     say(console, f"checkpoint: {_checkpoint_text(RunDir(root), top)}")
     if RunDir(root).best.is_dir():
         say(console, f"files: {RunDir(root).best}")
+    else:
+        say(console, f"to have it now: {shlex.join(['automl', 'best', str(root), '--export'])}")
 
 
 def _checkpoint_text(run: RunDir, top: Best) -> str:
@@ -230,7 +218,7 @@ def checkpoint_of(run: RunDir, top: Best) -> Path | None:
 def outcome(console: Console, result: Outcome) -> None:
     """The end of a run: winner, gain over the default, what each stage brought, the next command."""
     top, default, metric = result.winner, result.default, result.metric
-    head = "Winner" if result.searched else "Trained"
+    head = "Trained" if not result.searched else "Winner" if result.folder == "best" else "Best so far"
     say(console, f"  trial {top.number}, {metric.name} {top.value:.4f} at epoch {top.epoch + 1}", f"\n{head}")
     if not top.complete:
         _stopped(console)
@@ -256,7 +244,7 @@ def outcome(console: Console, result: Outcome) -> None:
             ("done", "green") if stage.ok else ("FAIL", "red") if stage.failed else ("left", "yellow")
         )
         say(console, f"  {stage.name}: {_stage_text(stage)}", mark, style)
-    say(console, f"files   {result.root / 'best'}")
+    say(console, f"files   {result.root / result.folder}")
     if result.report:
         say(console, f"report  {result.report}")
     say(console, f"next    {result.next}")

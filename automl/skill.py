@@ -19,7 +19,7 @@ KINDS: dict[type, tuple[str, str]] = {
         "deploy metrics figures copies files stages options entry_points spec_params spec_shorthand_keys cpu_when",
     ),
     list: ("a list", "finite carries packages"),
-    str: ("text", "network_arch epochs_key batch_key samples checkpoint_glob next here gpu_spec_key"),
+    str: ("text", "network_arch epochs_key batch_key samples checkpoint_glob next here gpu_spec_key cpu_preset"),
 }  # fmt: skip
 INNER: dict[str, tuple[type, str]] = {
     "spec_params": (dict, "a mapping"), "stages": (dict, "a mapping"), "cpu_when": (list, "a list"),
@@ -28,7 +28,7 @@ INNER: dict[str, tuple[type, str]] = {
 KEYS = {*" ".join(names for _, names in KINDS.values()).split(), *"""
     actions automl_enabled data_format automl_default_parameters automl_disabled_parameters gpu_ids_key nodes_key
     recommended secrets""".split()}  # fmt: skip
-PURPOSES = """preload train inspect_data picture check_spec demo_data estimate describe_start describe_data
+PURPOSES = """preload train inspect_data picture settings check_spec demo_data estimate describe_start describe_data
     fetch fetch_named package package_weights predict""".split()  # fmt: skip
 ROLES = ("output_dir", "resume_model", "parent_model")
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from automl import portable, spec
-from automl.bundle import ModelBundle, Stage
+from automl.bundle import ModelBundle, Stage, typed
 from automl.executors.base import Exit, TrialJob
 from automl.launcher import TrialProcess, start_fork_server
 from automl.machine import cores
 from automl.tail import last_line, size_of
 
+TELL_S = 10.0  # between two lines about an action that runs
 NOT_RUNNABLE = 3  # exit code of an action whose machine lacks something
 
 
@@ -44,11 +46,17 @@ def shown_figures(metrics: Mapping[str, Any], shows: Sequence[str]) -> str:
 
 
 def run_stage(
-    bundle: ModelBundle, stage: Stage, name: str, spec_path: Path, gpus: Sequence[int | str] = ()
+    bundle: ModelBundle,
+    stage: Stage,
+    name: str,
+    spec_path: Path,
+    gpus: Sequence[int | str] = (),
+    say: Callable[[str], Any] = lambda text: None,
 ) -> StageResult:
-    """Run one action on a spec file. What it prints goes to `<name>/log.txt` beside it; its figures are read from the
-    action's metrics.json."""
-    shown = shlex.join(bundle.command_words(stage.action, str(spec_path)))
+    """Run one action on a spec file, and `say` every ten seconds that it goes on. What it prints goes to
+    `<name>/log.txt` beside it; its figures are read from the action's metrics.json."""
+    program, *words = bundle.command_words(stage.action, str(spec_path))
+    shown = f"{typed(program)} {shlex.join(words)}"
     full = portable.read(bundle, spec_path)
     parent = bundle.spec_key(stage.action, "parent_model")
     if parent and not bundle.is_settled(parent) and spec.get(full, parent) in (None, "", spec.MANDATORY):
@@ -59,7 +67,10 @@ def run_stage(
     folder = spec_path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     log, began_at = folder / "log.txt", size_of(folder / "log.txt")
-    ended = _run(bundle, folder, gpus, str(spec_path), command=bundle.command(stage.action, str(spec_path)))
+    tell = _teller(name, log, began_at, say)
+    ended = _run(
+        bundle, folder, gpus, tell, str(spec_path), command=bundle.command(stage.action, str(spec_path))
+    )
     last = last_line(log, began_at).removeprefix("error: ")
     if ended.code == NOT_RUNNABLE:
         return StageResult(name, False, f"not run: {last}", shown)
@@ -70,27 +81,33 @@ def run_stage(
     return StageResult(name, True, last or "done", shown, _read(figures), stage.shows, report=report)
 
 
-def run_package(bundle: ModelBundle, best: Path) -> StageResult | None:
+def run_package(
+    bundle: ModelBundle, best: Path, say: Callable[[str], Any] = lambda text: None
+) -> StageResult | None:
     """Let the model make a product of the folder `best` (`entry_points.package`, called with it): what a person who has
     nothing but that folder needs. None when the model has no such entry; exit code 2 says that something it needs was
     not made."""
-    return _run_entry(bundle, "package", best, str(best))
+    return _run_entry(bundle, "package", best, str(best), say)
 
 
-def run_slimming(bundle: ModelBundle, checkpoint: Path) -> StageResult | None:
+def run_slimming(
+    bundle: ModelBundle, checkpoint: Path, say: Callable[[str], Any] = lambda text: None
+) -> StageResult | None:
     """Let the model rewrite a copied checkpoint without what training alone needs (`entry_points.package_weights`,
     called with it). None when the model has no such entry; where it cannot, the whole one stays."""
-    return _run_entry(bundle, "package_weights", checkpoint.parent, str(checkpoint))
+    return _run_entry(bundle, "package_weights", checkpoint.parent, str(checkpoint), say)
 
 
-def _run_entry(bundle: ModelBundle, purpose: str, best: Path, argument: str) -> StageResult | None:
+def _run_entry(
+    bundle: ModelBundle, purpose: str, best: Path, argument: str, say: Callable[[str], Any]
+) -> StageResult | None:
     entry = bundle.entry(purpose)
     if entry is None:
         return None
     folder = best / "package"
     folder.mkdir(parents=True, exist_ok=True)
     log, began_at = folder / "log.txt", size_of(folder / "log.txt")
-    ended = _run(bundle, folder, (), argument, entry=entry)
+    ended = _run(bundle, folder, (), _teller(purpose, log, began_at, say), argument, entry=entry)
     last = last_line(log, began_at)
     if ended.code in (2, NOT_RUNNABLE):
         return StageResult(purpose, False, f"not run: {last}", "")
@@ -99,7 +116,24 @@ def _run_entry(bundle: ModelBundle, purpose: str, best: Path, argument: str) -> 
     return StageResult(purpose, True, last or "done", "")
 
 
-def _run(bundle: ModelBundle, folder: Path, gpus: Sequence[int | str], argument: str, **what: Any) -> Exit:
+def _teller(name: str, log: Path, began_at: int, say: Callable[[str], Any]) -> Callable[[], None]:
+    """What to call again and again while an action runs."""
+    began, told_at, told = time.monotonic(), time.monotonic(), ""
+
+    def tell() -> None:
+        nonlocal told_at, told
+        if (now := time.monotonic()) - told_at >= TELL_S:
+            last = last_line(log, began_at)
+            fresh = "" if last == told or last.endswith("so far") else f"; {last}"
+            told_at, told = now, last
+            say(f"{name}: {now - began:.0f} s so far{fresh}")
+
+    return tell
+
+
+def _run(
+    bundle: ModelBundle, folder: Path, gpus: Sequence[int | str], tell: Callable[[], None], argument: str, **what: Any
+) -> Exit:  # fmt: skip
     with start_fork_server(()) as server:
         server.wait_ready()
         job = TrialJob(
@@ -108,6 +142,7 @@ def _run(bundle: ModelBundle, folder: Path, gpus: Sequence[int | str], argument:
         )  # fmt: skip
         trial = TrialProcess(job, server, gpus)
         while True:
+            tell()
             for event in trial.poll(1.0):
                 if isinstance(event, Exit):
                     return event

@@ -112,6 +112,14 @@ class Study:
         """Number -> the epoch after which the trial waits."""
         return dict(self._paused)
 
+    def state(self, number: int, running: bool = True) -> str:
+        """A trial's state in a person's words: PAUSED by the scheduler; WAITING for a driver where none is `running`;
+        else Optuna's."""
+        name = self._trials[number].state.name
+        if name != "RUNNING":
+            return str(name)
+        return "PAUSED" if number in self._paused else "RUNNING" if running else "WAITING"
+
     def epochs_of(self, number: int) -> int:
         """How many epochs a trial has been trained, by the last it has reported."""
         return self._furthest.get(number, (-1, 0.0))[0] + 1

@@ -103,6 +103,7 @@ def tune(
     *,
     model: str | None = None,
     time: str | float | None = None,
+    trainings: int | None = None,
     trials: int | None = None,
     epochs: int | None = None,
     preset: str | None = None,
@@ -117,8 +118,9 @@ def tune(
 
     data: the dataset, as the model reads it.
     model: an installed name or a model folder; None: the one that is installed.
-    time, trials, epochs: the budget ("2h", "30m" or seconds); the first one used up ends the search; without any, 20
-        trials.
+    time, trainings, trials: the budget ("2h", "30m" or seconds, full trainings, configurations); the first one used up
+        ends the search; without any, 20 trainings.
+    epochs: of each training; None: as the spec says.
     preset, spec, sets: named settings, a spec file, and `KEY=VALUE` pairs, the later winning.
     metric: what is made better; None: the model's first.
     results_dir: the run folder; None: results/<model>/<time>.
@@ -137,9 +139,9 @@ def tune(
 
         raise UserError(f"tune has no option '{unknown[0]}'{did_you_mean(unknown[0], known)}")
     request = RunRequest(
-        model=model, data=None if data is None else str(data), time_s=_seconds(time), trials=trials, epochs=epochs,
-        preset=preset, spec_file=None if spec is None else str(spec), sets=tuple(sets), metric=metric,
-        results_dir=None if results_dir is None else str(results_dir), **options,
+        model=model, data=None if data is None else str(data), time_s=_seconds(time), trainings=trainings,
+        trials=trials, epochs=epochs, preset=preset, spec_file=None if spec is None else str(spec), sets=tuple(sets),
+        metric=metric, results_dir=None if results_dir is None else str(results_dir), **options,
     )  # fmt: skip
     name = Path(bundle.resolve(model).name).name
     root = Path(request.results_dir or Path("results") / name / clock.strftime("%Y%m%d-%H%M%S")).resolve()

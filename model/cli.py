@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import typer
 
 from model.errors import ModelError, UserError
 from model.parameters import ACTIONS
+from model.told import told
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +24,7 @@ app = typer.Typer(
     epilog="Example: deformable_detr train -e spec.yaml train.num_epochs=12 results_dir=results/a",
 )
 RUNS = ("inference", "evaluate")  # what may be started from a model file alone
+WHOLE = ("export", "quantize", "gen_trt_engine")  # actions without parts that could be counted
 PURPOSE = {
     "train": "Train one spec.",
     "evaluate": "Score a checkpoint, ONNX file or engine on the test set.",
@@ -57,7 +60,8 @@ def _add_action(action: str) -> None:
         resolved = load(action, spec, overrides)
         if action == "train":
             _fetch_start(resolved)
-        import_module(f"model.actions.{action}").run(resolved)
+        with told(action) if action in WHOLE else nullcontext():
+            import_module(f"model.actions.{action}").run(resolved)
 
     epilog = (
         f"Example: deformable_detr {action} -e references/spec_template_{action}.yaml results_dir=results/a"

@@ -1,18 +1,14 @@
-"""What the engine asks the model before a run: the facts of the data, the leaves they determine, and about how
-long training takes. No torch."""
+"""What the engine asks the model before a run: the facts of the data, and about how long training takes. No torch."""
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model import start
 from model.data import check
-from model.parameters import RECIPES, of_action
-from model.spec import check_leaves, get, leaves, nest, put, resolve
+from model.spec import check_leaves, get
 
 # GFLOP of one forward pass at 640x640, of which training makes three. Counted from the layers' shapes.
 BACKBONE_GFLOP = {"resnet_18": 30, "resnet_34": 60, "resnet_50": 67, "resnet_101": 128}
@@ -21,55 +17,11 @@ CPU_GFLOPS_PER_CORE = 25.0  # sustained in training, measured on one Zen 4 core
 GPU_GFLOPS = 20_000.0  # sustained in fp32/TF32 training on a data-centre GPU; an estimate
 STEP_OVERHEAD_S = 0.05
 
-STARTING_POINTS = ("train.pretrained_model_path", "train.resume_training_checkpoint_path")
-SCRATCH_BACKBONE = 0.5  # of train.optim.lr, for a backbone from nothing (studies/bccd_from_scratch)
-
 
 def inspect(spec: Mapping[str, Any], data_dir: str | None, work_dir: Path) -> dict[str, Any]:
-    """`model.data.check.inspect`, and what the start, the recipe and the number of epochs determine: the learning-rate
-    drop is at about 80 % of the epochs unless the recipe names them. Raises `UserError` when a leaf is not valid by
-    itself."""
+    """`model.data.check.inspect`; raises `UserError` when a leaf is not valid by itself."""
     check_leaves("train", spec)
-    found = check.inspect(spec, data_dir, work_dir=work_dir)
-    if found["problems"]:
-        return found
-    fill, chosen = found["fill"], recipe(spec)
-    begin = start.settle(_with(spec, RECIPES[chosen]))
-    fill["train.optim.lr_steps"] = [max(1, round(0.8 * int(get(spec, "train.num_epochs"))))]
-    fill |= {"train.recipe": chosen, **RECIPES[chosen]}
-    if begin.kind in start.NAMED:
-        fill["train.start"] = begin.kind
-    if begin.kind == "coco" and chosen != get(spec, "train.recipe"):
-        fill["model.mixed_selection"] = False  # the published contents come from the encoder's boxes
-    if begin.kind == "scratch":
-        fill["train.optim.lr_backbone"] = SCRATCH_BACKBONE * float(get(spec, "train.optim.lr"))
-    found["warnings"] += [begin.warning] if begin.warning else []
-    return found
-
-
-def recipe(spec: Mapping[str, Any]) -> str:
-    """The spec's `train.recipe`, or the engine's choice: dino, whose two stages need box refinement, and which weights
-    trained otherwise do not fit."""
-    chosen = str(get(spec, "train.recipe", "default"))
-    given = any(get(spec, name) for name in STARTING_POINTS)
-    return "dino" if chosen == "default" and not given and get(spec, "model.with_box_refine") else chosen
-
-
-def completed(partial: Mapping[str, Any]) -> dict[str, Any]:
-    """The full train spec of a partial one, with the engine's recipe."""
-    chosen = {"train.recipe": recipe(resolve("train", partial))}
-    return resolve(
-        "train", nest({**chosen, **dict(leaves(partial, {p.name: p for p in of_action("train")}))})
-    )
-
-
-def _with(spec: Mapping[str, Any], fill: Mapping[str, Any]) -> dict[str, Any]:
-    """A full spec with those leaves that are at their defaults filled in."""
-    full, defaults = copy.deepcopy(dict(spec)), {p.name: p.default for p in of_action("train")}
-    for name, value in fill.items():
-        if get(full, name) == defaults[name]:
-            put(full, name, value)
-    return full
+    return check.inspect(spec, data_dir, work_dir=work_dir)
 
 
 def estimate(spec: Mapping[str, Any], facts: Mapping[str, Any], gpus: int) -> dict[str, Any]:

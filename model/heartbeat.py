@@ -1,4 +1,5 @@
-"""A training's sign of life: the file `heartbeat` in its folder, rewritten every few seconds while it gets on."""
+"""A training's sign of life: the file `heartbeat` in its folder, rewritten every few seconds while it gets on, and the
+same as a line on stdout and in status.json."""
 
 from __future__ import annotations
 
@@ -7,14 +8,20 @@ import json
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
+from model.status import Status
+
 BEAT_S = 5.0  # between two beats at least
+FORMS = {
+    "validating": "validation {:.0%}", "loss": "loss {:.3f}", "images_per_s": "{:.3g} images/s", "memory_mb": "{} MB",
+    "eta_s": "{:.0f} s left",
+}  # fmt: skip
 
 
 class Heartbeat(pl.Callback):
@@ -24,7 +31,8 @@ class Heartbeat(pl.Callback):
     the training, and during a validation the share of it that is done (0-1). It beats only when a batch is done: a
     training that hangs falls silent."""
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, folder: Path, label: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        self.status = Status(folder, label)
         self.path, self.clock = folder / "heartbeat", clock
         self._began_at, self._began_with = clock(), 0  # batches that were done then
         self._beat_at, self._images = -BEAT_S, 0
@@ -78,6 +86,9 @@ class Heartbeat(pl.Callback):
         with contextlib.suppress(OSError):  # on a full disk the next checkpoint will say so
             temporary.write_text(json.dumps(reading))
             temporary.replace(self.path)
+            line = text(reading, trainer.max_epochs or 0)
+            print(line, flush=True)
+            self.status.write("RUNNING", line, None, epoch=reading["epoch"], step=reading["step"])
 
     def _whole(self, trainer: pl.Trainer) -> int:
         return (trainer.max_epochs or 0) * self._batches(trainer)
@@ -88,6 +99,15 @@ class Heartbeat(pl.Callback):
         done = min(whole, trainer.current_epoch * self._batches(trainer) + batch)
         since = done - self._began_with
         return round((now - self._began_at) / since * (whole - done), 1) if since > 0 else None
+
+
+def text(reading: Mapping[str, Any], epochs: int) -> str:
+    """A reading as a line: `epoch 3 of 12, step 40 of 240, loss 1.234, 8.1 images/s, 2310 MB, 130 s left`."""
+    words = [f"epoch {reading['epoch'] + 1} of {epochs}", f"step {reading['step']} of {reading['steps']}"]
+    for name, form in FORMS.items():
+        if reading[name] is not None:
+            words.append(form.format(reading[name]))
+    return ", ".join(words)
 
 
 def _memory() -> dict[str, int]:

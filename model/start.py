@@ -237,7 +237,7 @@ def fetch_named(
 ) -> str:
     """Fetch `coco` or `imagenet` weights for a (partial) train spec; `engine`: as `automl run` completes it. Returns
     where they are."""
-    from model.facts import completed
+    from model.settings import completed
 
     if what not in ("coco", "imagenet"):
         raise UserError(f"fetch: must be coco or imagenet, but got '{what}'")

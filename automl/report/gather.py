@@ -85,7 +85,7 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
     """A driver gives its own `study` and whether it is `running`; else both are found out. Raises `UserError` for
     what is no run, and one that has no trials yet."""
     document = RunDir(root).read_run()
-    study = study or load_study(document, root)
+    study, running = study or load_study(document, root), is_running(root) if running is None else running
     if study is None:
         raise UserError(f"{root}: it has no trials yet; see automl status {root}")
     document = run_json.read(RunDir(root).run_json)  # without the secrets that `read_run` puts back
@@ -93,19 +93,19 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
     stages = _stages(root)
     started = [t.datetime_start for t in study.trials() if t.datetime_start]
     return Facts(
-        root, document, metrics.of_run(document), [_trial(root, study, t) for t in study.trials()],
-        top.number if top else None, bool(top and top.complete), is_running(root) if running is None else running,
+        root, document, metrics.of_run(document), [_trial(root, study, t, running) for t in study.trials()],
+        top.number if top else None, bool(top and top.complete), running,
         study.elapsed_s(),
         _space(document), stages, compare(stages, root), _material(root, stages), min(started, default=None),
     )  # fmt: skip
 
 
-def _trial(root: Path, study: Study, trial: FrozenTrial) -> TrialFacts:
+def _trial(root: Path, study: Study, trial: FrozenTrial, running: bool) -> TrialFacts:
     found, _ = records.read(RunDir(root).trial(trial.number) / "metrics.jsonl")
     best: Best | None = study.result(trial.number) if trial.intermediate_values else None
-    state = "PAUSED" if trial.number in study.paused() else trial.state.name
     return TrialFacts(
-        trial.number, state, str(trial.user_attrs.get("reason", "")), dict(trial.user_attrs.get("params", {})),
+        trial.number, study.state(trial.number, running), str(trial.user_attrs.get("reason", "")),
+        dict(trial.user_attrs.get("params", {})),
         [(epoch + 1, value) for epoch, value in sorted(trial.intermediate_values.items())],
         best.epoch + 1 if best else None, best.value if best else None, columns_of(found),
         _seconds(found) or _between(trial),

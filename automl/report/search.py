@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from automl.progress import clock
+from automl.forecast import clock
 from automl.report import svg
 from automl.report.gather import DEFAULT, Facts, TrialFacts
 from automl.report.svg import Axis, Dot, Line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from automl.progress import clock
+from automl.forecast import clock
 from automl.report.gather import DEFAULT, Facts
 from automl.report.search import style
 

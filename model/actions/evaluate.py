@@ -112,19 +112,18 @@ def predictions(
     spec: Mapping[str, Any], runner: Runner, data: CocoData, rank: int = 0, world: int = 1
 ) -> list[dict[str, Any]]:
     """This rank's images, each once, with their detections at or above `evaluate.conf_threshold`."""
-    from rich.progress import track
-
     from model.data.module import eval_loader
     from model.data.transforms import EvalTransform
     from model.deploy.runners import input_size
     from model.postprocess import postprocess
+    from model.told import counted
 
     section = spec["evaluate"]
     transform = EvalTransform(spec, input_size(runner, spec, "evaluate"))
     size = section["batch_size"] if section["batch_size"] > 0 else spec["dataset"]["batch_size"]
     loader = eval_loader(data, transform, size, spec["dataset"]["workers"], rank=rank, world=world)
     found = []
-    for images, mask, targets in track(loader, "evaluate", len(loader), transient=True, disable=rank > 0):
+    for images, mask, targets in counted(loader, "evaluate", len(loader), quiet=rank > 0):
         if targets[0]["epoch"]:  # a repeat, see EvalBatches
             continue
         outputs = runner.infer(images, mask)

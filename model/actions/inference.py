@@ -31,11 +31,10 @@ def run(spec: Spec) -> dict[str, Any]:
     Returns {"images", "detections", "folder"}. Raises `UserError` when there is no image that can be read, and
     `ModelError` at the end when some could not: the others have their results then.
     """
-    from rich.progress import track
-
     from model.data.transforms import max_pixels
     from model.deploy.runners import open_runner
     from model.distributed import gather, group, start_ranks
+    from model.told import counted
 
     section, most = spec["inference"], max_pixels(spec)
     folder = results_folder(spec, "inference")
@@ -52,7 +51,7 @@ def run(spec: Spec) -> dict[str, Any]:
         limit, source = threshold(section["conf_threshold"], runner.threshold)
         found = detect(spec, runner, [picture.path for picture in pictures], limit, rank, world)
         total = len(range(rank, len(pictures), world))
-        for index, objects, best in track(found, "inference", total, transient=True, disable=rank > 0):
+        for index, objects, best in counted(found, "inference", total, quiet=rank > 0):
             if isinstance(objects, str):
                 unread.append(objects)
                 continue

@@ -41,6 +41,13 @@ def run(spec: Spec) -> dict[str, Any]:
         print(f"warning: {line}")
         status.write("RUNNING", f"Warning: {line}")
     result = _fit(spec, folder, status)
+    if result["checkpoint"] and int(os.environ.get("RANK") or 0) == 0:
+        figures = ", ".join(
+            f"{name} {result[name]:.4f}" for name in ("val_mAP", "val_mAP50") if name in result
+        )
+        print(
+            f"{figures or 'trained'}; checkpoint: {result['checkpoint']}; each epoch: {folder}/metrics.jsonl"
+        )
     status.write(
         "SUCCESS", "Train finished successfully.", {k: v for k, v in result.items() if k != "checkpoint"}
     )
@@ -93,6 +100,7 @@ def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: i
     from model.data.module import DataModule
     from model.heartbeat import Heartbeat
     from model.lightning import DetectorModule, freeze
+    from model.patience import Patience
 
     train = spec["train"]
     pl.seed_everything(train["seed"] if train["seed"] >= 0 else None, workers=True, verbose=False)
@@ -110,7 +118,11 @@ def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: i
     freeze(module.model, train["freeze"])
     if train["verbose"]:
         print(module.model)
-    callbacks = [] if train["is_dry_run"] else [recorder, Heartbeat(folder)]
+    callbacks = (
+        []
+        if train["is_dry_run"]
+        else [recorder, Heartbeat(folder, spec["model_name"]), Patience(folder, spec)]
+    )
     trainer = build_trainer(spec, callbacks, parts, data.steps_per_epoch() // parts * parts)
     if resume:
         recorded = ckpt.load(resume, spec["encryption_key"])

@@ -329,10 +329,39 @@ def _facts(parts: Parts, table: Table) -> dict[str, Any]:
         if parts[split]:
             images = sum(len(part.paths) for part in parts[split])
             facts[split] = {"images": images, "boxes": sum(len(p.document.category) for p in parts[split])}
+    if sizes := _sizes(parts["train"]):
+        facts["sizes"] = sizes
     counts = _box_counts(parts["train"])
     ordered = sorted(table.names.items(), key=lambda item: (isinstance(item[0], str), item[0]))
     facts["classes"] = [{"id": i, "name": name, "train_boxes": counts[i]} for i, name in ordered]
     return facts
+
+
+def _sizes(parts: Sequence[Part]) -> dict[str, Any]:
+    """Of the training set: "image", its usual size in words; "usual" [H, W] px of most images and their share "alike";
+    "short_px", the median short side; "small_box" and "box", the tenth and the fiftieth percentile of the root of a
+    box's area over its image's short side. Empty where sizes or boxes are unknown."""
+    sizes = np.concatenate([part.document.sizes for part in parts])
+    shares = [_box_shares(part) for part in parts]
+    known, boxes = sizes[(sizes > 0).all(axis=1)], np.concatenate(shares)
+    if not len(known) or not len(boxes):
+        return {}
+    values, counts = np.unique(known, axis=0, return_counts=True)
+    height, width = (int(v) for v in values[np.argmax(counts)])
+    small, middle = np.percentile(boxes, [10, 50])
+    return {
+        "image": f"{width}x{height}", "usual": [height, width], "alike": round(float(np.max(counts) / len(sizes)), 3),
+        "short_px": float(np.median(known.min(axis=1))), "small_box": round(float(small), 4),
+        "box": round(float(middle), 4),
+    }  # fmt: skip
+
+
+def _box_shares(part: Part) -> np.ndarray:
+    """[T'] of the boxes of a part whose images' sizes are known: side over the image's short side, 0-1."""
+    document = part.document
+    short = document.sizes.min(axis=1)[document.owner]
+    usable = (short > 0) & ~document.crowd
+    return np.asarray(np.sqrt(document.boxes_xywh_px[usable, 2:].prod(axis=1)) / short[usable])
 
 
 def _absolute(source: Mapping[str, str]) -> dict[str, str]:

@@ -42,7 +42,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "gpus_per_trial": st.none() | st.floats(0.01, 1) | st.just("auto"),
     "cpus_per_trial": st.none() | st.floats(0.01, 64),
     **dict.fromkeys(
-        ("trials", "trainings", "epochs", "patience", "concurrency"), st.none() | st.integers(1, 10**6)
+        ("trials", "trainings", "epochs", "total_epochs", "patience", "concurrency"),
+        st.none() | st.integers(1, 10**6),
     ),
     **dict.fromkeys(("sampler", "scheduler"), TEXT),
 }
@@ -249,8 +250,12 @@ def test_resume_announces_its_own_epochs_alone() -> None:
         state=SimpleNamespace(name="RUNNING", is_finished=lambda: False),
         user_attrs={},
     )
-    plan: Any = SimpleNamespace(metric=Metric("loss", maximize=False), request=RunRequest(), spec={})
-    progress.begin(plan, SimpleNamespace(trials=lambda: [trial]))  # type: ignore[arg-type]
+    plan: Any = SimpleNamespace(
+        metric=Metric("loss", maximize=False), request=RunRequest(), searching=True, spec={},
+        bundle=SimpleNamespace(epochs=lambda spec: 5),
+    )  # fmt: skip
+    study: Any = SimpleNamespace(trials=lambda: [trial], elapsed_s=lambda: 20.0, epochs_reported=2)
+    progress.begin(plan, study)
     for epoch, value in enumerate([0.5, 0.4, 0.3]):
         progress.epoch(0, epoch, value)
     progress.started(0, {"lr": 0.1}, 5, from_epoch=3)

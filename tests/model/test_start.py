@@ -17,13 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from model import adapt, checkpoint, facts, hub, start, weights
+from model import adapt, checkpoint, hub, start, weights
 from model.actions import train
 from model.backbone import norm_of
 from model.build import build_criterion, build_model
 from model.errors import UserError
 from model.spec import default_spec, get, put, resolve
 from tests.conftest import TINY, with_data
+from tests.model.fitted import fitted
 from tests.model.loopback import Hub
 
 transformers = pytest.importorskip("transformers")
@@ -368,14 +369,14 @@ def test_auto_without_a_network_trains_from_scratch_and_says_how_not_to(
     own_demo: Path, tmp_path: Path
 ) -> None:
     spec = default_spec("train")
-    found = facts.inspect(spec, str(own_demo), tmp_path)
+    found = fitted(spec, own_demo, tmp_path)
     assert found["fill"]["train.start"] == "scratch"
     assert found["fill"]["train.optim.lr_backbone"] == 1e-4
     (warning,) = [w for w in found["warnings"] if "random weights" in w]
     assert "automl fetch coco" in warning
     assert "train.start=PATH" in warning
     put(spec, "train.start", "scratch")
-    assert not [w for w in facts.inspect(spec, str(own_demo), tmp_path)["warnings"] if "random" in w]
+    assert not [w for w in fitted(spec, own_demo, tmp_path)["warnings"] if "random" in w]
 
 
 def test_a_run_from_coco_takes_all_that_is_published(own_demo: Path, tmp_path: Path, online: Hub) -> None:
@@ -383,8 +384,9 @@ def test_a_run_from_coco_takes_all_that_is_published(own_demo: Path, tmp_path: P
     spec = default_spec("train")
     for name, value in SMALL.items():
         put(spec, f"model.{name}", value)
-    fill = facts.inspect(spec, str(own_demo), tmp_path)["fill"]
-    assert (fill["train.start"], fill["train.recipe"], fill["model.two_stage"]) == ("coco", "dino", True)
+    fill = fitted(spec, own_demo, tmp_path)["fill"]
+    assert (fill["train.start"], fill["train.recipe"]) == ("coco", "dino")
+    assert fill.get("model.two_stage", get(spec, "model.two_stage")) is True
     assert fill["model.mixed_selection"] is False
     assert "train.optim.lr_backbone" not in fill
     for name, value in fill.items():
@@ -419,7 +421,7 @@ def test_what_is_not_there_is_refused_before_anything_starts(
     spec = default_spec("train")
     put(spec, "train.start", text)
     with pytest.raises(UserError, match=message):
-        facts.inspect(spec, str(own_demo), tmp_path)
+        fitted(spec, own_demo, tmp_path)
 
 
 def test_a_start_that_is_no_word_and_no_path_is_refused() -> None:

@@ -1,0 +1,142 @@
+"""How long a run takes, from the seconds of an epoch: what its budget buys, and what it is too small for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from automl.request import RunRequest, write_time
+
+if TYPE_CHECKING:
+    from automl.plan import Plan
+
+DAY_S = 86400.0
+# Of a training's epochs, what a trial takes on average where the worse ones are stopped early: as measured in
+# studies/search.
+SHARES = {"halving": 1 / 1.6, "asha": 1 / 1.6, "fgp": 1 / 1.3}
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """`epoch_s`: seconds of an epoch, guessed as `basis` says; `epochs` of one training; `share` of them that a trial
+    after the first takes on average; `at_a_time` trials run side by side."""
+
+    epoch_s: float
+    epochs: int
+    share: float
+    at_a_time: int
+    basis: str
+
+    @property
+    def training_s(self) -> float:
+        """Seconds of one training, run to its end."""
+        return self.epoch_s * self.epochs
+
+    def trials_s(self, count: int) -> float:
+        """Seconds of a search of so many trials."""
+        after = self.training_s * self.share * (count - 1) / self.at_a_time
+        return max(self.training_s, self.training_s / self.at_a_time + after)
+
+    def total_s(self, request: RunRequest, searching: bool) -> float:
+        """Seconds until the first budget is used up; of one training where nothing is searched."""
+        ends = [request.time_s] if request.time_s else []
+        if not searching:
+            return min([self.training_s, *ends])
+        ends += [self.trials_s(request.trials)] if request.trials else []
+        ends += [self.training_s * request.trainings / self.at_a_time] if request.trainings else []
+        ends += [self.epoch_s * request.total_epochs / self.at_a_time] if request.total_epochs else []
+        return min(ends, default=self.training_s)
+
+    def trials_in(self, seconds: float) -> int:
+        """About how many trials a search gets through in a time."""
+        rest = max(0.0, seconds - self.training_s) * self.at_a_time
+        return round((seconds >= self.training_s) + rest / (self.training_s * self.share))
+
+
+def of(plan: Plan) -> Forecast | None:
+    """The forecast of a plan; None where the model gives no estimate."""
+    estimate = plan.estimate
+    if not estimate or not estimate.get("epoch_s"):
+        return None
+    epochs, at_a_time = plan.bundle.epochs(plan.spec) or 1, max(1, plan.machine.concurrency)
+    return Forecast(
+        float(estimate["epoch_s"]), epochs, share(plan.request), at_a_time, str(estimate["basis"])
+    )
+
+
+def share(request: RunRequest) -> float:
+    """Of a training's epochs, what a later trial takes on average; `fgp` spends what it saves of `--trials`."""
+    name = request.scheduler.partition(":")[0]
+    return 1.0 if name == "fgp" and request.trials else SHARES.get(name, 1.0)
+
+
+def text(plan: Plan, found: Forecast) -> str:
+    """An epoch, a training and the whole of the budget, in words."""
+    request = plan.request
+    said = f"about {clock(found.epoch_s)} an epoch, {clock(found.training_s)} a training of {found.epochs} epochs"
+    if plan.searching:
+        total = found.total_s(request, True)
+        held = "" if request.trials else f", which holds about {found.trials_in(total)} configurations"
+        said += f", {clock(total)} for {budget_text(request)}{held}"
+    elif request.time_s and request.time_s < found.training_s:
+        said += f", cut off after {clock(request.time_s)}"
+    return f"{said} ({found.basis})"
+
+
+def budget_text(request: RunRequest) -> str:
+    """What ends the search, whichever comes first."""
+    parts = [f"{request.trials} trials"] if request.trials else []
+    parts += [f"{request.trainings} trainings"] if request.trainings else []
+    parts += [f"{request.total_epochs} epochs in all"] if request.total_epochs else []
+    parts += [clock(request.time_s)] if request.time_s else []
+    return ", ".join(parts)
+
+
+def warnings(plan: Plan) -> list[str]:
+    """What the budget is too small for, said before anything trains."""
+    request, epochs, found = plan.request, plan.bundle.epochs(plan.spec), of(plan)
+    said = [
+        f"{option} 1 trains the default configuration and nothing else; --automl-policy off does the same"
+        for option, count in (("--trials", request.trials), ("--trainings", request.trainings))
+        if plan.searching and count == 1
+    ]
+    if plan.searching and request.total_epochs and epochs and request.total_epochs <= epochs:
+        what = "is one training" if request.total_epochs == epochs else "is less than one training"
+        said.append(
+            f"--total-epochs {request.total_epochs} {what} of {epochs} epochs: only the default configuration is "
+            f"trained{'' if request.total_epochs == epochs else ', and not to its end'}; --epochs N makes trainings "
+            "shorter"
+        )
+    return said + (_too_long(plan, found) if found else [])
+
+
+def _too_long(plan: Plan, found: Forecast) -> list[str]:
+    limit_s, said = plan.request.time_s, []
+    if limit_s and found.epoch_s > limit_s:
+        said.append(
+            f"one epoch takes about {clock(found.epoch_s)}, and --time is {write_time(limit_s)}: the run may end "
+            "before anything is scored"
+        )
+    elif limit_s and found.training_s > limit_s:
+        rest = (
+            "only the default configuration is trained, and not to its end"
+            if plan.searching
+            else "it is cut off"
+        )
+        said.append(
+            f"one training takes about {clock(found.training_s)}, and --time is {write_time(limit_s)}: {rest}; "
+            f"--epochs {max(1, int(limit_s / found.epoch_s))} would fit"
+        )
+    return said
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 45s, 3m10s, 2h05m or 9d04h."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 4 * 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

@@ -1,0 +1,78 @@
+"""A training that no longer improves ends: decided from its records alone, so that a resume changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from model.status import Status
+
+Lines = Sequence[Mapping[str, Any]]
+
+
+class Patience(pl.Callback):
+    """Ends a training when `is_over`; all its processes by the first one's word. It comes after the recorder."""
+
+    def __init__(self, folder: Path, spec: Mapping[str, Any]) -> None:
+        self.folder, self.spec = folder, spec
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.current_epoch:  # a resume of one that was over
+            self._end_when_over(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.current_epoch + 1 < self.spec["train"]["num_epochs"]:
+            self._end_when_over(trainer)
+
+    def _end_when_over(self, trainer: pl.Trainer) -> None:
+        patience = self.spec["train"]["patience"]
+        over = patience > 0 and trainer.is_global_zero and is_over(self.spec, records(self.folder))
+        if patience and trainer.strategy.broadcast(over):
+            trainer.should_stop = True
+            line = f"No new best in {patience} epochs: the training ends here (train.patience)."
+            if trainer.is_global_zero:
+                print(line)
+                Status(self.folder, self.spec["model_name"]).write("RUNNING", line)
+
+
+def records(folder: Path) -> Lines:
+    """The lines of metrics.jsonl that belong together: the last ones of rising epochs."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    lines = [json.loads(text) for text in path.read_text().splitlines() if text.strip()]
+    starts = [n for n in range(1, len(lines)) if lines[n]["epoch"] <= lines[n - 1]["epoch"]]
+    return lines[starts[-1] if starts else 0 :]
+
+
+def is_over(spec: Mapping[str, Any], lines: Lines) -> bool:
+    """Whether a training of a full spec has nothing new to bring, and the last of its epochs has a checkpoint."""
+    if not lines or not lines[-1]["checkpoint"]:
+        return False
+    done = int(lines[-1]["epoch"]) + 1
+    drops = [epoch for epoch in _drops(spec["train"]["optim"], done) if epoch < done]
+    return bool(done - max([_newest_best(lines) + 1, *drops]) >= spec["train"]["patience"])
+
+
+def _drops(optim: Mapping[str, Any], done: int) -> Sequence[int]:
+    """The epochs, from 0, that begin with lower rates."""
+    if optim["lr_scheduler"] == "MultiStep":
+        return list(optim["lr_steps"])
+    return (
+        range(optim["lr_step_size"], done, optim["lr_step_size"]) if optim["lr_scheduler"] == "StepLR" else ()
+    )
+
+
+def _newest_best(lines: Lines) -> int:
+    """The last epoch that brought a better val_mAP or val_loss than all before it; else the one before the first."""
+    newest, best = int(lines[0]["epoch"]) - 1, {"val_mAP": float("-inf"), "val_loss": float("-inf")}
+    for line in lines:
+        for name, sign in (("val_mAP", 1), ("val_loss", -1)):
+            value = line.get(name)
+            if value is not None and sign * value > best[name]:
+                best[name], newest = sign * value, int(line["epoch"])
+    return newest

@@ -1,0 +1,54 @@
+"""That something goes on, said at least every ten seconds: a bar in a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+EVERY_S = 10.0
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """While the block runs, how long it has taken so far; for work without parts that could be counted."""
+    began, over, out = time.monotonic(), threading.Event(), sys.stdout  # which the block may turn elsewhere
+
+    def speak() -> None:
+        while not over.wait(EVERY_S):
+            print(f"{what}: {time.monotonic() - began:.0f} s so far", file=out, flush=True)
+
+    speaker = threading.Thread(target=speak, daemon=True)
+    speaker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        speaker.join()
+
+
+def counted(
+    items: Iterable[T],
+    what: str,
+    total: int,
+    quiet: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[T]:
+    """The items, and how many of them are done; no thread, since loaders fork while it runs."""
+    from rich.console import Console
+    from rich.progress import track
+
+    if quiet or (console := Console()).is_terminal:
+        yield from items if quiet else track(items, what, total, console=console, transient=True)
+        return
+    began = told_at = clock()
+    for done, item in enumerate(items, 1):
+        yield item
+        if (now := clock()) - told_at >= EVERY_S and done < total:
+            told_at = now
+            left = (now - began) / done * (total - done)
+            print(f"{what}: {done} of {total}, about {left:.0f} s left", flush=True)

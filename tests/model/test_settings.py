@@ -1,0 +1,215 @@
+"""Settings that fit: whatever data and machine are like they can be trained with, each has its reason, and what a person
+set stays."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from automl.plan import prepare
+from automl.request import RunRequest
+from model import settings as fitting
+from model.facts import estimate
+from model.parameters import of_action
+from model.spec import default_spec, get, put, resolve
+
+NAMES = [p.name for p in of_action("train")]
+MACHINES = st.fixed_dictionaries(
+    {
+        "gpus": st.sampled_from([0, 0.25, 1, 2]),
+        "cpus": st.sampled_from([0.5, 1, 2, 16, 96]),
+        "time_s": st.none() | st.floats(1, 1e6),
+        "searching": st.booleans(),
+        "here": st.just(False),
+    }
+)
+FACTS = st.builds(
+    lambda images, height, width, alike, box: {
+        "train": {"images": images},
+        "sizes": {
+            "image": "", "usual": [height, width], "alike": alike, "short_px": float(min(height, width)),
+            "small_box": box, "box": box,
+        },
+    },
+    st.integers(1, 10**6), st.integers(16, 9000), st.integers(16, 9000), st.floats(0.01, 1), st.floats(1e-4, 1),
+)  # fmt: skip
+
+
+def base(**leaves: Any) -> dict[str, Any]:
+    spec = default_spec("train")
+    put(spec, "train.start", "scratch")
+    for name, value in leaves.items():
+        put(spec, name.replace("__", "."), value)
+    return spec
+
+
+def settled(spec: dict[str, Any], fill: dict[str, Any]) -> dict[str, Any]:
+    full = copy.deepcopy(spec)
+    for name, value in fill.items():
+        put(full, name, value)
+    return full
+
+
+@settings(max_examples=150, deadline=None)
+@given(FACTS, MACHINES, st.sets(st.sampled_from(NAMES), max_size=8))
+def test_whatever_is_settled_can_be_trained_and_is_nobody_s_own(
+    facts: dict[str, Any], machine: dict[str, Any], own: set[str]
+) -> None:
+    spec = base()
+    found = fitting.fit(spec, facts, machine, dict.fromkeys(own, "--set"))
+    assert not own & set(found["fill"])
+    assert set(found["reasons"]) <= set(found["fill"])
+    if not own:
+        full = resolve("train", settled(spec, found["fill"]))
+        augmentation = full["dataset"]["augmentation"]
+        assert max(augmentation["scales"]) == augmentation["test_random_resize"] <= 800
+        assert full["train"]["patience"] <= full["train"]["num_epochs"] == max(6, full["train"]["num_epochs"])
+        assert full["train"]["optim"]["lr_steps"][0] <= full["train"]["num_epochs"]
+
+
+@given(FACTS, st.booleans())
+def test_smaller_boxes_never_get_smaller_images(facts: dict[str, Any], gpu: bool) -> None:
+    sizes = facts["sizes"]
+    smaller = sizes | {"small_box": sizes["small_box"] / 2}
+    assert fitting.short_side_px(smaller, gpu)[0] >= fitting.short_side_px(sizes, gpu)[0]
+
+
+def test_fewer_images_get_more_epochs_and_a_better_start_fewer() -> None:
+    def epochs(images: int, start: str = "scratch") -> int:
+        chosen = fitting.Chosen(base(), frozenset())
+        return fitting._epochs(chosen, {"train": {"images": images}}, fitting.Machine(), start)[0]
+
+    counts = [epochs(n) for n in (20, 200, 2000, 20000)]
+    assert counts == sorted(counts, reverse=True)
+    assert epochs(500, "coco") < epochs(500, "imagenet") < epochs(500)
+
+
+def test_a_short_time_makes_trainings_shorter_and_a_plain_one_longer_than_a_search_s() -> None:
+    facts = {"train": {"images": 500}}
+
+    def epochs(**machine: Any) -> int:
+        return fitting._epochs(
+            fitting.Chosen(base(), frozenset()), facts, fitting.Machine(**machine), "scratch"
+        )[0]
+
+    time_s = 40 * float(estimate(base(), facts, 0)["epoch_s"])  # of forty epochs
+    assert (
+        epochs(time_s=time_s)
+        < epochs(time_s=time_s, searching=False)
+        < epochs(time_s=99 * time_s)
+        == epochs()
+    )
+    assert epochs(time_s=1.0) == fitting.HURRIED_EPOCHS
+
+
+SMI = "#!/bin/sh\necho '{}'\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "precision", "batch", "checkpointing"),
+    [
+        ("9.0, 81559", "bf16", 4, False),
+        ("8.6, 8192", "bf16", 4, True),
+        ("7.5, 15360", "fp32", 4, True),
+        ("6.1, 4096", "fp32", 1, True),
+        ("no devices were found", "fp32", 4, True),
+        ("[N/A], [N/A]", "fp32", 4, True),
+    ],
+)
+def test_the_gpu_decides_on_numbers_and_batch(
+    answer: str,
+    precision: str,
+    batch: int,
+    checkpointing: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(SMI.format(answer))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    sizes = {"usual": [480, 640], "alike": 0.2, "short_px": 480.0, "small_box": 0.02, "box": 0.1, "image": ""}
+    fill = fitting.fit(base(), {"train": {"images": 100}, "sizes": sizes}, {"gpus": 1, "cpus": 8}, {})["fill"]
+    full = settled(base(), fill)
+    assert full["dataset"]["augmentation"]["test_random_resize"] == 800
+    assert full["train"]["precision"] == precision
+    assert full["dataset"]["batch_size"] == batch
+    assert full["train"]["activation_checkpoint"] == checkpointing
+
+
+def test_one_image_that_was_given_a_size_leaves_the_others_alone() -> None:
+    facts = {
+        "train": {"images": 9},
+        "sizes": {"usual": [9, 9], "alike": 1.0, "short_px": 9.0, "small_box": 0.5},
+    }
+    spec = base(train__input_height=64, train__input_width=64)
+    fill = fitting.fit(spec, facts, {}, fitting.given_by(spec))["fill"]
+    assert not [name for name in fill if "augmentation" in name or "input" in name]
+
+
+def test_a_cpu_that_is_short_of_time_takes_the_small_network() -> None:
+    facts = {"train": {"images": 200}, "val": {"images": 40}}
+    found = fitting.fit(base(), facts, {"time_s": 1200.0}, {})
+    assert found["fill"]["model.backbone"] == "resnet_18"
+    assert "--time" in found["reasons"]["model.backbone"]
+    for other in ({"time_s": None}, {"time_s": 1200.0, "gpus": 1, "here": False}):
+        assert "model.backbone" not in fitting.fit(base(), facts, other, {})["fill"]
+    own = fitting.fit(
+        base(model__backbone="resnet_50"), facts, {"time_s": 1200.0}, {"model.backbone": "--set"}
+    )
+    assert "model.enc_layers" not in own["fill"]
+
+
+NVIDIA = """
+dataset: {num_classes: 4, batch_size: 4, workers: 8}
+model:
+  backbone: resnet_18
+  train_backbone: true
+  num_feature_levels: 4
+  dec_layers: 6
+  enc_layers: 6
+  num_queries: 300
+  with_box_refine: true
+  dropout_ratio: 0.3
+train:
+  num_epochs: 10
+  optim: {lr: 0.0002, lr_backbone: 0.00002, lr_steps: [8], momentum: 0.9}
+"""
+
+
+def test_a_file_that_describes_its_network_is_trained_as_it_is(own_demo: Path, tmp_path: Path) -> None:
+    """As `deformable_detr train` would, but for where the data are."""
+    path = tmp_path / "tao.yaml"
+    path.write_text(NVIDIA)
+    plan = prepare(
+        RunRequest(data=str(own_demo), spec_file=str(path), sets=("train.start=scratch",)), tmp_path / "w"
+    )
+    plain = resolve("train", {**_read(path), "train": _read(path)["train"] | {"start": "scratch"}})
+    differ = [name for name in NAMES if get(plan.spec, name) != get(plain, name)]
+    assert [name for name in differ if not name.startswith("dataset.") or "augmentation" in name] == []
+    assert {name.split(".")[1] for name in differ} <= {
+        "train_data_sources", "val_data_sources", "test_data_sources", "num_classes", "eval_class_ids",
+    }  # fmt: skip
+    assert "train.recipe=dino" in plan.reasons["train.recipe"]
+
+
+@pytest.mark.parametrize("words", [{"preset": "small"}, {"sets": ("model.num_queries=100",)}, {}])
+def test_presets_and_single_leaves_take_the_recipe_that_learns_fastest(
+    words: dict[str, Any], own_demo: Path, tmp_path: Path
+) -> None:
+    plan = prepare(RunRequest(data=str(own_demo), **words), tmp_path / "w")
+    assert get(plan.spec, "train.recipe") == "dino"
+    assert plan.sources["train.recipe"] == "settings"
+    if words.get("preset"):
+        assert get(plan.spec, "train.input_height") == 240
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from automl.spec import load
+
+    return load(path)
