@@ -33,7 +33,7 @@ def spec_file(folder: Path, **train: Any) -> Path:
     return path
 
 
-def automl(*words: str, timeout_s: float = 240) -> str:
+def automl(*words: str, timeout_s: float = 280) -> str:
     done = subprocess.run([*AUTOML, *words], capture_output=True, text=True, timeout=timeout_s)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -141,7 +141,7 @@ def test_a_copy_of_the_folder_reads_and_writes_itself_alone(
         ["evaluate", "-e", str(copy / "evaluate.yaml"), *data],
         ["inference", "-e", "copy/inference.yaml", str(test / "images" / "0001.png")],
     ):
-        done = subprocess.run([script, *words], capture_output=True, text=True, cwd=copy.parent, timeout=240)
+        done = subprocess.run([script, *words], capture_output=True, text=True, cwd=copy.parent, timeout=280)
         assert done.returncode == 0, done.stdout + done.stderr
     again = json.loads((copy / "results" / "evaluate" / "metrics.json").read_text())
     assert again["test_mAP"] == json.loads(figures.read_text())["test_mAP"]
