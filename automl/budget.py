@@ -62,15 +62,9 @@ class Limits:
         return Budget(free, new, ends, num_epochs)
 
 
-def _spent(study: Study, num_epochs: int) -> float:
+def _spent(study: Study, num_epochs: int) -> int:
     """Epochs trained and promised."""
-    spent, paused = 0, study.paused()
-    for trial in study.trials():
-        done = study.epochs_of(trial.number)
-        if trial.state.name == "FAIL":
-            spent += max(done, math.ceil(num_epochs / FAILED_SHARE))
-        elif trial.state.is_finished() or trial.number in paused:
-            spent += done
-        else:
-            spent += max(done, num_epochs)
-    return spent
+    least = math.ceil(num_epochs / FAILED_SHARE)
+    promised = sum(max(0, num_epochs - study.epochs_of(number)) for number in study.going)
+    failed = sum(count * max(0, least - done) for done, count in study.failed_after.items())
+    return study.epochs_trained + promised + failed

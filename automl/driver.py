@@ -291,8 +291,7 @@ class SearchDriver:
         return max(0.0, limit - self.elapsed_s()) / max(epoch_s, 1e-9)
 
     def _running(self) -> int:
-        paused = self.study.paused()
-        return sum(not t.state.is_finished() and t.number not in paused for t in self.study.trials())
+        return len(self.study.going)
 
     def _patience_over(self) -> bool:
         """So many trials in a row have ended without a new best."""

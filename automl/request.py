@@ -135,10 +135,13 @@ class RunRequest:
     warm_start: str | None = option(
         None, "--warm-start", SEARCH, "An earlier run: its trials teach the sampler, its winner is tried second."
     )  # fmt: skip
-    sampler: str = option("tpe", "--sampler", SEARCH, "What proposes: tpe, gp, random or an installed one.")
+    sampler: str = option(
+        "fgp", "--sampler", SEARCH, "What proposes: fgp (a model of whole curves), tpe, gp, random or an installed one."
+    )  # fmt: skip
     scheduler: str = option(
-        "halving", "--scheduler", SEARCH, "What stops trials early: halving, asha (pauses), median or none."
-    )
+        "fgp", "--scheduler", SEARCH,
+        "What ends or pauses trials early: fgp and asha (pause), halving, median (stop) or none.",
+    )  # fmt: skip
     executor: str = option(
         "ray", "--executor", MACHINE, "ray, or local (this machine, no Ray).", choices=("ray", "local")
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,9 @@ class Study:
         self._furthest: dict[int, tuple[int, float]] = {}  # number -> (last epoch, best up to there)
         self._leaders: list[tuple[int, float, int]] = []  # of those that ended, best first: see `rank`
         self._paused: dict[int, int] = {}
+        self.going: set[int] = set()  # the trials that neither ended nor wait
+        self.failed_after: Counter[int] = Counter()  # epochs -> how many trials failed after so many
+        self.epochs_trained = 0  # the sum of `epochs_of`
         self.budget = Budget()  # what may still be spent, as the driver says
         self.version = 0  # of everything but the running time
         self.memo: dict[Any, Any] = {}
@@ -196,6 +200,7 @@ class Study:
         proposal = self._propose(number, given)
         trial_id = self._write(self.storage.create_new_trial, self._id, template_trial=proposal.trial)
         self._trials.append(self.storage.get_trial(trial_id))
+        self._place(self._trials[number])
         return number, proposal.params
 
     def adopt(self) -> list[tuple[int, dict[str, Any]]]:
@@ -326,17 +331,23 @@ class Study:
             return False
 
     def _place(self, trial: FrozenTrial) -> None:
-        """Keep `_leaders` and `_paused`."""
+        """Keep who goes on, waits, failed and leads; called once of a trial that ended."""
         self._paused.pop(trial.number, None)
+        self.going.discard(trial.number)
         if not trial.state.is_finished():
             if trial.user_attrs.get("paused", -1) >= 0:
                 self._paused[trial.number] = int(trial.user_attrs["paused"])
-        elif trial.intermediate_values:
+            else:
+                self.going.add(trial.number)
+            return
+        self.failed_after[self.epochs_of(trial.number)] += trial.state.name == "FAIL"
+        if trial.intermediate_values:
             bisect.insort(self._leaders, self.rank(self.result(trial.number)))
 
     def _recount(self, trial: FrozenTrial) -> None:
         """Count a trial's curve anew."""
         self.memo.clear()
+        self.epochs_trained -= self.epochs_of(trial.number)
         self._furthest.pop(trial.number, None)
         for there in self._reached.values():
             there.pop(trial.number, None)
@@ -350,6 +361,7 @@ class Study:
         for passed in range(max(last + 1, epoch - LONGEST_SKIP), epoch):
             self._reached.setdefault(passed, {})[number] = best
         best = max(best, self.sign * value)
+        self.epochs_trained += max(last, epoch) + 1 - self.epochs_of(number)
         self._furthest[number] = (max(last, epoch), best)
         self._reached.setdefault(epoch, {})[number] = best
         self.epochs_reported += 1

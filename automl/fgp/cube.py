@@ -52,7 +52,12 @@ class Cube:
         partly = any(len(trial.params) < len(axes) for trial in trials)
         return cls(tuple(axes), tuple(priors), space if ruled else None, ruled or partly)
 
-    @property
+    def holds(self, trial: FrozenTrial) -> bool:
+        """Whether a trial's parameters are all axes, and may be missing where they are."""
+        known = self.distributions.keys() >= trial.distributions.keys()
+        return known and (self.conditional or len(trial.params) == len(self.axes))
+
+    @cached_property
     def distributions(self) -> dict[str, Any]:
         """Optuna's names -> distributions."""
         return {axis.name: axis.distribution() for axis in self.axes}

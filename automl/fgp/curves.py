@@ -7,7 +7,8 @@ best epoch.
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 BEST = NEWEST = 25  # trials that are rows, of many
+SHAPING = 100  # the newest whole curves that say how a curve rises
 FAILED_ROWS = 10  # the newest failed ones
 ROWS_OF_TRIAL = 3
 TAIL = 2.0  # beyond so many units below the best, z grows by its logarithm alone
@@ -45,9 +47,14 @@ class Run:
     def epochs(self) -> int:
         return len(self.best)
 
-    @property
+    @cached_property
     def top(self) -> float:
         return float(self.best[-1])
+
+    @cached_property
+    def rise(self) -> float:
+        """From the first epoch on."""
+        return self.top - float(self.best[0])
 
 
 def run_of(trial: FrozenTrial, number: int, cube: Cube, sign: float, epochs: int, paused: bool) -> Run:
@@ -75,7 +82,7 @@ class Scale:
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Scale:
         last = np.sort([run.top for run in runs])[::-1]
-        rise = max(run.top - float(run.best[0]) for run in runs)
+        rise = max(run.rise for run in runs)
         best, middle = float(last[0]), float(np.median(last[: max(2, len(last) // 2)]))
         return cls(best, max(best - middle, 0.25 * rise, 1e-3 * abs(best), 1e-9))
 
@@ -110,8 +117,8 @@ def rungs(runs: Sequence[Run], epochs: int) -> list[int]:
 
 def _falls(runs: Sequence[Run], epochs: int) -> list[Array]:
     """Of each trial that ran to its end, the share of its rise still to come, (epochs,)."""
-    whole = [run for run in runs if run.epochs >= epochs and run.top - run.best[0] > 1e-9]
-    return [(run.top - run.best) / (run.top - run.best[0]) for run in whole]
+    whole = [run for run in runs if run.epochs >= epochs and run.rise > 1e-9][-SHAPING:]
+    return [(run.top - run.best) / run.rise for run in whole]
 
 
 def rows(runs: Sequence[Run], scale: Scale, phi: Array, first_rung: int) -> Rows:
@@ -145,20 +152,33 @@ def chosen(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.number in kept]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What `all_runs` keeps. `open`: place -> state of the trials that had not ended."""
+
+    key: tuple[int, int]
+    runs: list[Run] = field(default_factory=list)
+    open: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+
+
 def all_runs(
     trials: Sequence[FrozenTrial], paused: Mapping[int, int], cube: Cube, sign: float, epochs: int,
     memo: MutableMapping[Any, Any],
 ) -> list[Run]:  # fmt: skip
-    """Every trial as a `Run`; those that have not changed are taken from `memo`."""
-    found = []
-    for trial in trials:
-        state = (len(trial.intermediate_values), trial.state, trial.number in paused, len(cube.axes), epochs)
-        before = memo.get(("run", trial.number))
-        if before is None or before[0] != state:
-            before = state, run_of(trial, trial.number, cube, sign, epochs, trial.number in paused)
-            memo["run", trial.number] = before
-        found.append(before[1])
-    return found
+    """Every trial as a `Run`. Those that had ended when last looked at are not looked at again."""
+    seen: Seen | None = memo.get("runs")
+    if seen is None or seen.key != (len(cube.axes), epochs) or len(seen.runs) > len(trials):
+        seen = memo["runs"] = Seen((len(cube.axes), epochs))
+    for place in [*seen.open, *range(len(seen.runs), len(trials))]:
+        trial = trials[place]
+        state = len(trial.intermediate_values), trial.state, trial.number in paused
+        if seen.open.get(place) != state:
+            seen.open[place] = state
+            run = run_of(trial, trial.number, cube, sign, epochs, trial.number in paused)
+            seen.runs[place : place + 1] = [run]
+        if trial.state.is_finished():
+            del seen.open[place]
+    return list(seen.runs)
 
 
 def aligned(earlier: Sequence[Run], own: Sequence[Run]) -> list[Run]:

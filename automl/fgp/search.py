@@ -62,7 +62,7 @@ class Model:
     def __init__(self, view: View, cut: tuple[int, int] | None = None, fresh: bool = True) -> None:
         self.view, self.fresh = view, fresh
         self._proposed: dict[int, Proposal] = {}
-        self.cube = Cube.of(view.space, [*view.trials, *view.earlier])
+        self.cube = _cube(view)
         self.epochs = view.budget.num_epochs or _longest(view)
         self.runs = curves.all_runs(view.trials, view.paused, self.cube, view.sign, self.epochs, view.memo)
         if cut is not None:  # decide as if a trial's later epochs were not there
@@ -163,9 +163,11 @@ class Model:
             their = np.maximum(their, found.max(1))
         points, score = np.concatenate([top, points]), np.r_[their, score]
         order = np.argsort(-score, kind="stable")
-        points, score = self.cube.snapped(points[order]), score[order]
-        free = np.flatnonzero(~self.cube.tried(points, tried))
-        chosen = points[free[0]] if len(free) else self._first(rng, number, tried)
+        points = self.cube.snapped(points[order])
+        free = (point for point in points if not self.cube.tried(point[None], tried)[0])
+        chosen = next(free, None)
+        if chosen is None:
+            chosen = self._first(rng, number, tried)
         return Proposal(chosen, float(self.gain(chosen[None])[0]))
 
     def _first(self, rng: np.random.Generator, number: int, tried: Array) -> Array:
@@ -255,7 +257,9 @@ class FreezeThaw(Scheduler):
     def winner(self, view: View, among: Collection[int]) -> int | None:
         model = Model(view, fresh=False).condition()
         whole = [run for run in model.valued if run.number in among]
-        if not whole:
+        if (
+            len({run.top for run in whole}) < 2
+        ):  # equal ones: the model knows no better than the lowest number
             return None
         mean, _ = model.at_end(whole)
         return whole[int(np.argmax(mean))].number
@@ -269,8 +273,7 @@ class FreezeThawSampler(BaseSampler):
         self.independent = RandomSampler(seed=seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        view = self._view(study, trial)
-        return Cube.of(view.space, [*view.trials, *view.earlier]).distributions
+        return _cube(self._view(study, trial)).distributions
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -294,6 +297,15 @@ class FreezeThawSampler(BaseSampler):
             return self.view
         trials = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
         return View(trials, {}, sign=1.0 if study.direction.name == "MAXIMIZE" else -1.0)
+
+
+def _cube(view: View) -> Cube:
+    """The coordinates of a study; only trials that are new are looked at."""
+    count, cube = view.memo.get("cube", (0, None))
+    if cube is None or count > len(view.trials) or not all(map(cube.holds, view.trials[count:])):
+        cube = Cube.of(view.space, [*view.trials, *view.earlier])
+    view.memo["cube"] = len(view.trials), cube
+    return cube
 
 
 def _worth_pausing(view: View, number: int, done: int, num_epochs: int) -> bool:

@@ -40,7 +40,7 @@ class Bench:
         machine = Machine((), 0, 1, request.pop("at_a_time", 1))
         self.metric = request.pop("judged_by", Metric("val_mAP"))
         self.plan = Plan(
-            RunRequest(**{"trials": 6, "metric": self.metric.name, **request}), bundle.resolve(str(root / "toy")),
+            RunRequest(**{"trials": 6, "metric": self.metric.name, "scheduler": "halving", **request}), bundle.resolve(str(root / "toy")),
             True, spec, {}, {}, {}, [], TinySpace(), machine, self.metric,
         )  # fmt: skip
         self.run = RunDir(root / "run")

@@ -1,8 +1,12 @@
 from pathlib import Path
+from random import Random
 
 import pytest
+from optuna.storages import InMemoryStorage
 
 from automl.errors import StudyGone, UserError
+from automl.fgp.cube import Cube
+from automl.fgp.curves import all_runs
 from automl.schedulers import Halving
 from automl.storage import open_storage
 from automl.study import Study
@@ -271,3 +275,27 @@ def test_bad_database_url_is_a_user_error_without_the_password() -> None:
     with pytest.raises(UserError) as caught:
         open_storage("postgresql://me:secret@127.0.0.1:1/none", Path("unused"))
     assert "secret" not in str(caught.value)
+
+
+def test_what_is_counted_on_the_way_is_what_a_restart_counts() -> None:
+    study, random = Study(InMemoryStorage(), "tiny", TinySpace(), "tpe", 0), Random(1)
+
+    def runs(of: Study) -> list[str]:
+        cube = Cube.of(of.space, of.trials())
+        return [repr(run) for run in all_runs(of.trials(), of.paused(), cube, 1.0, 9, of.memo)]
+
+    for _ in range(12):
+        study.ask()
+    while open_trials := sorted(study.going | study.paused().keys()):
+        number, did = random.choice(open_trials), random.random()
+        if did < 0.7:
+            study.report(number, random.randrange(9), random.random())
+        elif did < 0.9:
+            study.set_paused(number, random.choice([-1, 2]))
+        else:
+            study.tell(number, random.choice(["COMPLETE", "PRUNED", "FAIL"]), "")
+        assert runs(study) == runs(again(study))
+    counted = [(s.going, +s.failed_after, s.epochs_trained, s.paused()) for s in (study, again(study))]
+    assert counted[0] == counted[1]
+    assert study.epochs_trained == sum(study.epochs_of(number) for number in range(12))
+    assert sum(study.failed_after.values()) == sum(t.state.name == "FAIL" for t in study.trials())

@@ -164,6 +164,15 @@ class TestScheduler:
         assert [v and v.action for v in up] == [v and v.action for v in down]
         assert all("-0.2500" in v.reason for v in down if v)
 
+    def test_of_equal_trials_none_is_named_the_winner(self, tmp_path: Path, scheduler: str) -> None:
+        study = opened(tmp_path, "random")
+        for number in range(5):
+            study.ask()
+            for epoch in range(EPOCHS):
+                study.report(number, epoch, 0.0)
+            study.tell(number, "COMPLETE", "")
+        assert schedulers.make(scheduler).winner(study.view(), range(5)) is None
+
     def test_promotes_only_what_is_paused(self, tmp_path: Path, scheduler: str) -> None:
         study = self.curves(tmp_path)
         member = schedulers.make(scheduler)
