@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import earlier, policy, samplers, schedulers, spec
+from automl import earlier, policy, samplers, schedulers, spec, trackers
 from automl import metric as metrics
 from automl.bundle import ModelBundle, Stage
 from automl.errors import PolicyError, SpaceError, UserError
@@ -75,6 +75,7 @@ def _prepare(request: RunRequest, work_dir: Path) -> Plan:
     _check_places(request, metric)
     samplers.check(request.sampler)
     schedulers.check(request.scheduler)
+    trackers.check(request.log)
     merged, engine_keys = merge(request, model)
     searching = policy.resolve(model, request.policy, engine_keys.get("automl_policy"))
     # Without a search a missing or broken schema is no obstacle: the model's own check still holds.

@@ -117,8 +117,8 @@ def tune(
 
     data: the dataset, as the model reads it.
     model: an installed name or a model folder; None: the one that is installed.
-    time, trials, epochs: the budget ("2h", "30m" or seconds); the first one used up ends the search; without any, 20
-        trials.
+    time, trials, epochs: the budget ("2h", "30m" or seconds); the first one used up ends the search; without any,
+        the compute of 20 full trainings.
     preset, spec, sets: named settings, a spec file, and `KEY=VALUE` pairs, the later winning.
     metric: what is made better; None: the model's first.
     results_dir: the run folder; None: results/<model>/<time>.
