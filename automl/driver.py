@@ -13,6 +13,7 @@ from automl.budget import SLOWER, Limits
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record
 from automl.scheduling import Verdict
+from automl.trackers import Tracking
 from automl.trials import DEFAULT, Trials
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ class SearchDriver:
         progress: Progress,
         clock: Callable[[], float] = time.monotonic,
         after: Callable[[], Any] = lambda: None,  # called when a trial has got on or ended
+        tracking: Tracking | None = None,
     ) -> None:
         self.plan, self.study, self.progress, self.clock, self.after = plan, study, progress, clock, after
+        self.tracking = tracking or Tracking(("none",), run, study.name, plan.metric.name, progress.note)
         self.trials = Trials(plan, run)
         self.scheduler = schedulers.make(plan.request.scheduler if plan.searching else "none")
         self.limits = Limits(plan.request.trials, plan.request.trainings, plan.request.total_epochs)
@@ -164,6 +167,7 @@ class SearchDriver:
             self.trials.check_place(number, record)
             value = record.number(self.plan.metric.name)
             handled.append(record)
+            self.tracking.record(number, record.epoch, record.values)
             return self._judge(number, record, value, tidy)
         except BrokenRecord as error:
             return "FAIL", f"metrics.jsonl line {len(handled) + 1}: {error}"
@@ -205,6 +209,7 @@ class SearchDriver:
             epoch = max(self.study.frozen(number).intermediate_values)
             self.study.set_paused(number, epoch)
             self.progress.ended(number, state, reason)
+            self.tracking.ended(number, state, reason)
             return
         metric = self.plan.metric.name
         if state == "COMPLETE" and not self.study.frozen(number).intermediate_values:
@@ -212,6 +217,8 @@ class SearchDriver:
         self.study.tell(number, state, reason, self.trials.scoring(number))
         state = self.study.frozen(number).state.name
         self.progress.ended(number, state, reason)
+        scored = self.study.result(number) if self.study.frozen(number).intermediate_values else None
+        self.tracking.ended(number, state, reason, scored)
         self.trials.let_go(number)
         self._drop_all_but_the_best()
         if state == "FAIL":

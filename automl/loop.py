@@ -34,6 +34,7 @@ from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.storage import RunLock, open_storage, read_storage
 from automl.study import Study
+from automl.trackers import Tracking
 
 if TYPE_CHECKING:
     from automl.progress import Progress
@@ -88,7 +89,8 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
         study = open_study(plan, folder, progress)
         keeper = Keeper(plan, folder.root, study, progress.note)
         keeper.describe_data()
-        driver = SearchDriver(plan, study, folder, progress, after=keeper.refresh)
+        tracking = Tracking(plan.request.log, folder, study.name, plan.metric.name, progress.note)
+        driver = SearchDriver(plan, study, folder, progress, after=keeper.refresh, tracking=tracking)
         progress.begin(plan, study)
         if count := rebuilt.rebuild(plan, study, driver.trials):
             progress.note(
@@ -104,11 +106,13 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
         if driver is not None:
             driver.study.set_elapsed_s(driver.elapsed_s(), now=True)
             driver.study.close()
+            driver.tracking.close()
             keeper.finish()
     if study.best() is None:
         raise AutoMLError("no trial got through an epoch:\n" + "\n".join(driver.failures))
     outcome = handoff.hand_over(plan, study, folder, progress)
     outcome.report = keeper.finish()
+    tracking.finish(outcome.winner.number, outcome.report)
     return outcome
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import earlier, forecast, policy, portable, samplers, schedulers, spec
+from automl import earlier, forecast, policy, portable, samplers, schedulers, spec, trackers
 from automl import metric as metrics
 from automl.bundle import ModelBundle, Stage
 from automl.errors import PolicyError, SpaceError, UserError
@@ -77,6 +77,7 @@ def _prepare(asked: RunRequest, work_dir: Path) -> Plan:
     _check_places(request, metric)
     samplers.check(request.sampler)
     schedulers.check(request.scheduler)
+    trackers.check(request.log)
     merged, engine_keys = merge(request, model)
     searching = policy.resolve(model, request.policy, engine_keys.get("automl_policy"))
     asked.check_epochs(searching)

@@ -170,6 +170,10 @@ class RunRequest:
     results_dir: str | None = option(
         None, "--results-dir", MACHINE, "The run folder; default: results/<model>/<time>."
     )
+    log: tuple[str, ...] = option(
+        (), "--log", MACHINE, "Experiment tracker with a run for each trial: tensorboard, wandb or mlflow; repeatable; "
+        "none: none; default: TensorBoard's files, where it is installed.", kind=list,
+    )  # fmt: skip
     stages: tuple[str, ...] | None = option(
         None, "--stages", MACHINE, "Actions to run on the winner, with commas; none: none; default: the model's.",
         read=parse_stages, write=lambda names: ",".join(names) or "none",

@@ -34,6 +34,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "tune": st.lists(TEXT).map(tuple),
     "fix": st.lists(TEXT).map(tuple),
     "stages": st.none() | st.lists(st.sampled_from(["evaluate", "export", "ship"]), unique=True).map(tuple),
+    "log": st.lists(st.sampled_from(["tensorboard", "wandb", "mlflow"]), unique=True).map(tuple),
     "executor": st.sampled_from(["ray", "local"]),
     "space": st.sampled_from(["tao", "recommended", "all"]),
     "time_s": st.none() | st.floats(0.001, 1e9) | st.integers(1, 10**7).map(float),

@@ -1,0 +1,211 @@
+"""Experiment trackers: a run of theirs for each trial, fed from the trials' records.
+
+`--log tensorboard|wandb|mlflow`. Only the driver's side speaks to them, in one thread beside it: a tracker that is slow
+keeps no trial waiting, and one that fails is named once and left alone from then on. Which epochs they have is kept in
+`trials/0007/tracked.json`, so that a resumed run repeats none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl import spec
+from automl.documents import load_json
+from automl.errors import SpecError, UserError, did_you_mean
+from automl.rundir import RunDir, write_json
+
+if TYPE_CHECKING:
+    from automl.study import Best
+
+MODULES = {
+    "tensorboard": "tensorboardX",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
+}  # name -> the package it needs
+STATE = "tracked.json"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a tracker is told of a trial. `study` groups the trials of a run; `params` are the searched values, `spec`
+    all of the configuration."""
+
+    study: str
+    number: int
+    folder: Path
+    params: Mapping[str, Any]
+    spec: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"trial {self.number}" + (" (default)" if self.number == 0 and self.params else "")
+
+
+class Run:
+    """A tracker's run of one trial. `id` is what it goes on by; None: it needs none."""
+
+    id: str | None = None
+
+    def log(self, epoch: int, values: Mapping[str, float]) -> None:
+        """The numbers of one epoch, counted from 1."""
+        raise NotImplementedError
+
+    def end(self, state: str, reason: str, figures: Mapping[str, float]) -> None:
+        """`state`: COMPLETE, PRUNED, FAIL or PAUSED (it may be opened again)."""
+        raise NotImplementedError
+
+    def mark(self, won: bool, report: Path | None) -> None:
+        """The search is over and this trial has won, or no longer has; `report` is the run's page. Ends it."""
+        raise NotImplementedError
+
+
+def names_of(given: tuple[str, ...]) -> tuple[str, ...]:
+    """The trackers that `--log` asks for; unasked TensorBoard's files, which stay here, where it is installed."""
+    if not given:
+        return ("tensorboard",) if find_spec("tensorboard") and find_spec("tensorboardX") else ()
+    return tuple(name for name in dict.fromkeys(given) if name != "none")
+
+
+def check(given: tuple[str, ...]) -> None:
+    """Raises `UserError` for a tracker that is not known, not installed, or could not be reached."""
+    for name in names_of(given):
+        if name not in MODULES:
+            known = [*MODULES, "none"]
+            raise UserError(
+                f"--log must be {' or '.join(known)}, but got '{name}'{did_you_mean(name, known)}"
+            )
+        if find_spec(MODULES[name]) is None:
+            raise UserError(f"--log {name} needs a package: pip install 'detr-automl[{name}]'")
+        if given:
+            _module(name).check()
+
+
+def _module(name: str) -> Any:
+    return import_module(f"automl.trackers.{name}_runs")
+
+
+class Tracking:
+    """The trackers of a run. Every call returns at once."""
+
+    def __init__(
+        self, given: tuple[str, ...], folder: RunDir, study: str, metric: str, say: Callable[[str], None]
+    ) -> None:
+        self.folder, self.study, self.metric, self.say = folder, study, metric, say
+        self.names = list(names_of(given))
+        self.open: dict[tuple[str, int], Run] = {}
+        self.queue: ThreadPoolExecutor | None = None
+
+    def record(self, number: int, epoch: int, values: Mapping[str, Any]) -> None:
+        """One line of a trial's metrics.jsonl; `epoch` counts from 0, as there."""
+        plain = {str(k): float(v) for k, v in values.items() if k != "epoch" and _is_figure(v)}
+        self._each(lambda name: self._log(name, number, epoch + 1, plain))
+
+    def ended(self, number: int, state: str, reason: str, best: Best | None = None) -> None:
+        """A trial ended or was paused; `best` is what it scored."""
+        figures = {f"best {self.metric}": best.value, "best epoch": best.epoch + 1.0} if best else {}
+        self._each(lambda name: self._end(name, number, state, reason, figures))
+
+    def finish(self, winner: int, report: Path | None) -> None:
+        """Mark the winner and wait until everything is written."""
+        self._each(lambda name: self._crown(name, winner, report))
+        self.close()
+
+    def close(self) -> None:
+        """Let go of what is open, after all that was told; a run that goes on opens it again."""
+        self._each(self._let_go)
+        if self.queue is not None:
+            self.queue.shutdown(wait=True)
+            self.queue = None
+
+    # ---- in the thread --------------------------------------------------------------------------------------
+
+    def _each(self, act: Callable[[str], None]) -> None:
+        if self.names:
+            self.queue = self.queue or ThreadPoolExecutor(1, "trackers")
+            self.queue.submit(self._safely, act)
+
+    def _safely(self, act: Callable[[str], None]) -> None:
+        for name in list(self.names):
+            try:
+                act(name)
+            except Exception as error:  # the tracker's own trouble, of which no trial depends
+                self.names.remove(name)
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                self.say(f"note: {name} was told no more: {reason}")
+
+    def _log(self, name: str, number: int, epoch: int, values: Mapping[str, float]) -> None:
+        state = self._state(number)
+        if epoch <= state.get(name, {}).get("epoch", 0):
+            return
+        run = self._run(name, number)
+        run.log(epoch, values)
+        self._keep(number, name, state.get(name, {}) | {"id": run.id, "epoch": epoch})
+
+    def _end(self, name: str, number: int, state: str, reason: str, figures: Mapping[str, float]) -> None:
+        known = self._state(number).get(name, {})
+        if known.get("state") == state or (state == "PAUSED" and (name, number) not in self.open):
+            return
+        run = self._run(name, number)
+        run.end(state, reason, figures)
+        self.open.pop((name, number), None)
+        self._keep(number, name, known | {"id": run.id, "state": state})
+
+    def _crown(self, name: str, winner: int, report: Path | None) -> None:
+        """Of a run that went on, the winner of before is none any more."""
+        folders = (self.folder.root / "trials").glob(f"[0-9]*/{STATE}")
+        marked = {
+            n for n in (int(path.parent.name) for path in folders) if self._state(n).get(name, {}).get("won")
+        }
+        for number in [*sorted(marked - {winner}), winner]:
+            run, known = self._run(name, number), self._state(number).get(name, {})
+            run.mark(number == winner, report if number == winner else None)
+            self.open.pop((name, number), None)
+            self._keep(number, name, known | {"id": run.id, "won": number == winner})
+
+    def _let_go(self, name: str) -> None:
+        for each, number in list(self.open):
+            if each == name:
+                self._end(name, number, "PAUSED", "", {})
+
+    def _run(self, name: str, number: int) -> Run:
+        if (name, number) not in self.open:
+            folder = self.folder.trial(number)
+            full = spec.load(folder / "spec.yaml")
+            trial = Trial(self.study, number, folder, self._params(number), full)
+            known = self._state(number).get(name, {}).get("id")
+            self.open[name, number] = _module(name).open_run(trial, known, self.folder.root)
+        return self.open[name, number]
+
+    def _params(self, number: int) -> Mapping[str, Any]:
+        rows = self.folder.read_run().get("space") or []
+        full = spec.load(self.folder.trial(number) / "spec.yaml")
+        return {str(row["name"]): spec.get(full, str(row["name"])) for row in rows}
+
+    def _state(self, number: int) -> dict[str, Any]:
+        try:
+            found = load_json(self.folder.trial(number) / STATE)
+        except (OSError, SpecError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _keep(self, number: int, name: str, state: Mapping[str, Any]) -> None:
+        write_json(self.folder.trial(number) / STATE, self._state(number) | {name: dict(state)})
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def flat(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration by dotted names; lists as text."""
+    return {
+        name: value if isinstance(value, int | float | str | bool) else str(value)
+        for name, value in spec.leaves(node)
+    }
