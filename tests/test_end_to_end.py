@@ -20,6 +20,7 @@ from model.spec import read
 from tests.conftest import TINY
 
 AUTOML = [sys.executable, "-m", "automl.cli"]
+pytestmark = pytest.mark.timeout(1000)  # of whole runs and their stages, on a busy machine
 
 
 def spec_file(folder: Path, **train: Any) -> Path:
@@ -33,7 +34,7 @@ def spec_file(folder: Path, **train: Any) -> Path:
     return path
 
 
-def automl(*words: str, timeout_s: float = 280) -> str:
+def automl(*words: str, timeout_s: float = 900) -> str:
     done = subprocess.run([*AUTOML, *words], capture_output=True, text=True, timeout=timeout_s)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -141,7 +142,7 @@ def test_a_copy_of_the_folder_reads_and_writes_itself_alone(
         ["evaluate", "-e", str(copy / "evaluate.yaml"), *data],
         ["inference", "-e", "copy/inference.yaml", str(test / "images" / "0001.png")],
     ):
-        done = subprocess.run([script, *words], capture_output=True, text=True, cwd=copy.parent, timeout=280)
+        done = subprocess.run([script, *words], capture_output=True, text=True, cwd=copy.parent, timeout=900)
         assert done.returncode == 0, done.stdout + done.stderr
     again = json.loads((copy / "results" / "evaluate" / "metrics.json").read_text())
     assert again["test_mAP"] == json.loads(figures.read_text())["test_mAP"]
