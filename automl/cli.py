@@ -32,6 +32,7 @@ AS_JSON = typer.Option(False, "--json", help="Its figures as one JSON object.")
 MODEL_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}  # its own: skill_info's `options`
 OF_DATA = ("model", "spec_file", "preset", "sets")  # what decides how data are read
 RESUMABLE = (
+    "model",
     "trials",
     "trainings",
     "total_epochs",

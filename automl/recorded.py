@@ -54,7 +54,7 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     if changes.get("executor") == "local":
         changes = {"ray_address": None, **changes}
     request = replace(RunRequest.from_json(document["request"]), **changes)
-    model = bundles.resolve(document.get("model_reference") or request.model)
+    model = _model(changes.get("model"), document.get("model_reference") or request.model, folder.root)
     base, facts = document["spec"], document.get("facts", {})
     engine_keys = document.get("engine_keys")
     if engine_keys is None:  # written before they were recorded
@@ -76,6 +76,15 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     )  # fmt: skip
     plan.warnings.extend(_differences(request, model, base, document.get("sources", {})))
     return plan
+
+
+def _model(moved_to: str | None, recorded: str | None, root: Path) -> bundles.ModelBundle:
+    """The run's model, or what has taken its place."""
+    if moved_to or not recorded or not Path(recorded).is_absolute() or Path(recorded).exists():
+        return bundles.resolve(moved_to or recorded)
+    raise UserError(
+        f"{recorded}: the model's folder is not there; where it is now: automl resume {root} --model FOLDER"
+    )
 
 
 def _moved(document: dict[str, Any], root: Path) -> dict[str, Any]:

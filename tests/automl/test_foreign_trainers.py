@@ -426,3 +426,15 @@ def test_a_new_winner_is_handed_over_without_the_files_of_the_one_before(tmp_pat
     (root / "best" / "net.bin").write_text("of the first winner")
     loop.resume(root, {"trials": 6}, Progress(quiet=True))
     assert not (root / "best" / "net.bin").exists()
+
+
+def test_a_run_goes_on_with_a_model_folder_that_has_moved(tmp_path: Path) -> None:
+    model, root = shell_trainer(tmp_path / "model", stages=None), tmp_path / "run"
+    loop.run(RunRequest(model=str(model), executor="local", trials=2), root, Progress(quiet=True))
+    moved = tmp_path / "elsewhere"
+    model.rename(moved)
+    with pytest.raises(UserError, match=rf"{model}: the model's folder is not there.*--model FOLDER"):
+        loop.resume(root, {"trials": 3}, Progress(quiet=True))
+    loop.resume(root, {"trials": 3, "model": str(moved)}, Progress(quiet=True))
+    assert json.loads((root / "run.json").read_text())["model_reference"] == str(moved)
+    loop.resume(root, {"trials": 4}, Progress(quiet=True))
