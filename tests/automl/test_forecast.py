@@ -77,11 +77,11 @@ def test_what_a_budget_is_too_small_for(asked: dict[str, Any], words: list[str])
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"trials": 3}, "22m30s for 3 trials"),
-        ({"trials": 3, "scheduler": "fgp"}, "30m00s for 3 trials"),
+        ({"trials": 3, "scheduler": "halving"}, "22m30s for 3 trials"),
+        ({"trials": 3}, "30m00s for 3 trials"),
         ({"trainings": 3}, "30m00s for 3 trainings, which holds about 4 configurations"),
         ({"total_epochs": 30}, "30m00s for 30 epochs in all, which holds about"),
-        ({"time_s": 3600.0}, "1h00m for 1h00m, which holds about 9 configurations"),
+        ({"time_s": 3600.0, "scheduler": "halving"}, "1h00m for 1h00m, which holds about 9 configurations"),
         ({"policy": "off"}, "10m00s a training of 10 epochs"),
     ],
 )
@@ -100,7 +100,7 @@ def test_without_an_estimate_nothing_is_said_of_time() -> None:
 @pytest.mark.parametrize(
     ("request_", "left"),
     [
-        (RunRequest(trials=2), 10 * (10 + 0.625 * 20)),  # the default and one that is stopped early
+        (RunRequest(trials=2, scheduler="halving"), 10 * (10 + 0.625 * 20)),  # the default and one that is stopped early
         (RunRequest(total_epochs=30), 10 * 20),
         (RunRequest(trainings=2), 10 * 30),
         (RunRequest(time_s=150.0), 50),
