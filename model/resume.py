@@ -27,6 +27,12 @@ def check(
     checkpoint: Mapping[str, Any], spec: Mapping[str, Any], classes: Sequence[Mapping[str, Any]], where: str
 ) -> None:
     """Raise `UserError` when the checkpoint cannot go on under this spec with these classes."""
+    if not checkpoint.get("optimizer_states"):
+        raise UserError(
+            f"{where} holds the weights alone, without what a training needs to go on; start a new one from them by "
+            f"train.pretrained_model_path={where}, or go on from a checkpoint of the training's own folder "
+            "(model_epoch_*.pth)"
+        )
     check_spec(checkpoint, spec, where)
     recorded = checkpoint["spec"]
     wrong = [line for name in FIXED if (line := _difference(recorded, spec, name))]

@@ -73,7 +73,7 @@ CLASSES = [{"id": 1, "name": "circle"}, {"id": 2, "name": "square"}]
     ],
 )
 def test_what_an_optimizer_s_state_does_not_fit_is_refused(leaf: str, value: Any, message: str) -> None:
-    recorded = {"spec": resolve("train", TINY), "classes": CLASSES}
+    recorded = {"spec": resolve("train", TINY), "classes": CLASSES, "optimizer_states": [{}]}
     partial = json.loads(json.dumps(TINY))
     resume.check(recorded, resolve("train", partial), CLASSES, "a.pth")
     put(partial, leaf, value)
@@ -83,7 +83,14 @@ def test_what_an_optimizer_s_state_does_not_fit_is_refused(leaf: str, value: Any
 
 
 def test_other_classes_are_refused() -> None:
-    recorded = {"spec": resolve("train", TINY), "classes": CLASSES}
+    recorded = {"spec": resolve("train", TINY), "classes": CLASSES, "optimizer_states": [{}]}
     swapped = [{"id": 1, "name": "square"}, {"id": 2, "name": "circle"}]
     with pytest.raises(UserError, match="was trained on other classes"):
         resume.check(recorded, resolve("train", TINY), swapped, "a.pth")
+
+
+def test_weights_alone_are_no_training_to_go_on_with() -> None:
+    """As they lie in best/."""
+    recorded = {"spec": resolve("train", TINY), "classes": CLASSES}
+    with pytest.raises(UserError, match="train.pretrained_model_path=best/model.pth"):
+        resume.check(recorded, resolve("train", TINY), CLASSES, "best/model.pth")
