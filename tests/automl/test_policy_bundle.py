@@ -8,7 +8,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from automl import bundle, policy, skill
+from automl import bundle, policy, programs, skill
 from automl.errors import PolicyError, UserError
 from automl.plan import prepare
 from automl.request import RunRequest
@@ -136,9 +136,9 @@ def test_a_program_is_told_as_this_shell_finds_it(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("sys.executable", str(own / "python"))
     monkeypatch.setenv("PATH", str(other))
     monkeypatch.chdir(tmp_path)
-    assert bundle.typed("deploy") == "venv/bin/deploy"
+    assert programs.typed("deploy") == "venv/bin/deploy"
     monkeypatch.chdir(other)
-    assert bundle.typed("deploy") == str(own / "deploy")
+    assert programs.typed("deploy") == str(own / "deploy")
     monkeypatch.setenv("PATH", str(own))
-    assert bundle.typed("deploy") == "deploy"
-    assert bundle.typed("not-there") == "not-there"
+    assert programs.typed("deploy") == "deploy"
+    assert programs.typed("not-there") == "not-there"
