@@ -19,7 +19,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 setup: $(VENV)/.installed
 
 demo: $(VENV)/.installed
-	$(BIN)/automl run --model deformable_detr --demo --trials 8
+	$(BIN)/automl run --model deformable_detr --demo --trials 6
 
 test: $(VENV)/.installed-dev check
 	$(BIN)/pytest
