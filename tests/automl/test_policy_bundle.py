@@ -8,7 +8,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from automl import bundle, policy, programs, skill
+from automl import bundle, policy, programs, skill, stages
 from automl.errors import PolicyError, UserError
 from automl.plan import prepare
 from automl.request import RunRequest
@@ -142,3 +142,21 @@ def test_a_program_is_told_as_this_shell_finds_it(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PATH", str(own))
     assert programs.typed("deploy") == "deploy"
     assert programs.typed("not-there") == "not-there"
+
+
+def test_a_stage_says_that_it_goes_on_and_what_is_new_in_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "TELL_S", 0.0)
+    log, said = tmp_path / "log.txt", []
+    tell = stages._teller("ship", log, 0, said.append)
+    tell()
+    for text in ("step 1\n", "", "ship: 10 s so far\n", "step 2\n"):
+        with log.open("a") as file:
+            file.write(text)
+        tell()
+    assert [line.partition(" so far")[2] for line in said] == ["", "; step 1", "", "", "; step 2"]
+    assert all(line.startswith("ship: 0 s so far") for line in said)
+    monkeypatch.setattr(stages, "TELL_S", 3600.0)
+    tell()
+    assert len(said) == 5
