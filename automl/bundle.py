@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from automl import skill
 from automl import spec as specs
 from automl.errors import UserError, did_you_mean
 from automl.metric import DIRECTIONS, Metric
+from automl.programs import find_program, typed
 from automl.skill import Stage
 
 __all__ = ["ModelBundle", "Stage", "find_program", "resolve"]
@@ -352,20 +352,6 @@ class ModelBundle:
             where = self.root / "references" / "skill_info.yaml"
             raise UserError(f"{where}: entry_points.{purpose} {target} cannot be imported: {error}") from None
         return function
-
-
-def find_program(name: str) -> str | None:
-    """The program beside this Python, or on PATH; None when it is neither."""
-    beside = Path(sys.executable).parent / name
-    return str(beside) if beside.is_file() else shutil.which(name)
-
-
-def typed(name: str) -> str:
-    """A program as a person must type it here: the one beside this Python by its path, unless PATH finds it."""
-    found, by_name = find_program(name), shutil.which(name)
-    if found is None or (by_name and os.path.samefile(found, by_name)):
-        return name
-    return shlex.quote(os.path.relpath(found) if Path(found).is_relative_to(Path.cwd()) else found)
 
 
 def resolve(model: str | None) -> ModelBundle:

@@ -11,6 +11,7 @@ from automl import bundle as bundles
 from automl import skill, spec
 from automl.bundle import ModelBundle
 from automl.errors import did_you_mean
+from automl.programs import find_program
 from automl.request import RunRequest
 
 
@@ -69,7 +70,7 @@ def _of_command(model: ModelBundle) -> Iterator[str]:
     if model.entry("train"):
         return
     program, *words = model.command_words("train", "spec.yaml")
-    if not bundles.find_program(program):
+    if not find_program(program):
         yield f"the command of train, '{program}', is not on this machine's PATH: trials here will fail"
     for word in words:
         if word.startswith(str(model.root)) and not Path(word).exists():

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from automl import portable, spec
-from automl.bundle import ModelBundle, Stage, typed
+from automl.bundle import ModelBundle, Stage
 from automl.executors.base import Exit, TrialJob
 from automl.launcher import TrialProcess, start_fork_server
 from automl.machine import cores
+from automl.programs import typed
 from automl.tail import last_line, size_of
 
 TELL_S = 10.0  # between two lines about an action that runs

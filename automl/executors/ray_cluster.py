@@ -61,25 +61,34 @@ def _begin(address: str | None, folder: str, gpus: Sequence[int | str] | None) -
     import ray
 
     if address is None:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            num_gpus=None if gpus is None else len(gpus),
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=folder,
-        )
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                num_gpus=None if gpus is None else len(gpus),
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=folder,
+            )
+        except Exception as error:  # Ray raises it bare, where an overloaded machine is too slow for it
+            raise AutoMLError(
+                f"Ray did not start on this machine ({_reason(error)}); automl resume RUN tries again, and with "
+                "--executor local goes on without Ray"
+            ) from None
         return
     try:
         _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (*_UNREACHABLE, ray.exceptions.RayError) as error:
-        reason = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"--ray-address {address}: no Ray cluster can be used there ({reason}); start one on this machine by "
-            "ray start --head, or leave the address out (RAY_ADDRESS too)"
+            f"--ray-address {address}: no Ray cluster can be used there ({_reason(error)}); start one on this machine "
+            "by ray start --head, or leave the address out (RAY_ADDRESS too)"
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _knock(address: str) -> None:

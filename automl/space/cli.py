@@ -26,7 +26,9 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 SCHEMA = typer.Option(
     None, "--schema", help="A train schema (JSON), in TAO's dialect or standard JSON Schema."
 )
-MODEL = typer.Option(None, "--model", help="Installed name, or a model folder; in place of --schema.")
+MODEL = typer.Option(
+    None, "--model", help="Installed name, or a model folder; default: the one that is installed."
+)
 SPEC = typer.Option(
     None, "--spec", "-e", help="Spec file (YAML), whole or in part; `search:` narrows the space."
 )
@@ -45,16 +47,16 @@ def read_space(
     from automl import spec as specs
     from automl.space import compile_space, load_schema
 
-    if bool(schema) == bool(model):
-        raise UserError("give --schema FILE or --model NAME, one of the two")
+    if schema and model:
+        raise UserError("give --schema FILE or --model NAME, not both")
     recommended: Mapping[str, Any] = {}
     if schema:
         document, source = load_schema(schema), schema
     else:
         from automl import bundle
 
-        found = bundle.resolve(str(model))
-        document, source, recommended = found.schema("train"), f"model {model}", found.recommended
+        found = bundle.resolve(model)
+        document, source, recommended = found.schema("train"), f"model {found.name}", found.recommended
     base = specs.load(Path(spec)) if spec else {}
     engine_keys = {key: base.pop(key) for key in specs.ENGINE_KEYS if key in base}
     try:

@@ -291,3 +291,12 @@ def test_plan_refuses_places_that_run_could_not_use(
     with pytest.raises(UserError, match=message):
         prepare(RunRequest(model=str(toy), **places), tmp_path / "work")  # type: ignore[arg-type]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a_file"]
+
+
+def test_the_space_of_the_installed_model_is_shown_as_plan_has_it() -> None:
+    from automl.space.cli import read_space
+
+    named, alone = (read_space(None, model, None, None, None) for model in ("deformable_detr", None))
+    assert named.digest == alone.digest
+    with pytest.raises(UserError, match="not both"):
+        read_space("schema.json", "deformable_detr", None, None, None)

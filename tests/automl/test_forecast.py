@@ -100,7 +100,10 @@ def test_without_an_estimate_nothing_is_said_of_time() -> None:
 @pytest.mark.parametrize(
     ("request_", "left"),
     [
-        (RunRequest(trials=2, scheduler="halving"), 10 * (10 + 0.625 * 20)),  # the default and one that is stopped early
+        (
+            RunRequest(trials=2, scheduler="halving"),
+            10 * (10 + 0.625 * 20),
+        ),  # the default and one that is stopped early
         (RunRequest(total_epochs=30), 10 * 20),
         (RunRequest(trainings=2), 10 * 30),
         (RunRequest(time_s=150.0), 50),

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from automl import bundle, policy, skill
+from automl import bundle, policy, programs, skill, stages
 from automl.errors import PolicyError, UserError
 from automl.plan import prepare
 from automl.request import RunRequest
@@ -136,9 +136,27 @@ def test_a_program_is_told_as_this_shell_finds_it(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("sys.executable", str(own / "python"))
     monkeypatch.setenv("PATH", str(other))
     monkeypatch.chdir(tmp_path)
-    assert bundle.typed("deploy") == "venv/bin/deploy"
+    assert programs.typed("deploy") == "venv/bin/deploy"
     monkeypatch.chdir(other)
-    assert bundle.typed("deploy") == str(own / "deploy")
+    assert programs.typed("deploy") == str(own / "deploy")
     monkeypatch.setenv("PATH", str(own))
-    assert bundle.typed("deploy") == "deploy"
-    assert bundle.typed("not-there") == "not-there"
+    assert programs.typed("deploy") == "deploy"
+    assert programs.typed("not-there") == "not-there"
+
+
+def test_a_stage_says_that_it_goes_on_and_what_is_new_in_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "TELL_S", 0.0)
+    log, said = tmp_path / "log.txt", []
+    tell = stages._teller("ship", log, 0, said.append)
+    tell()
+    for text in ("step 1\n", "", "ship: 10 s so far\n", "step 2\n"):
+        with log.open("a") as file:
+            file.write(text)
+        tell()
+    assert [line.partition(" so far")[2] for line in said] == ["", "; step 1", "", "", "; step 2"]
+    assert all(line.startswith("ship: 0 s so far") for line in said)
+    monkeypatch.setattr(stages, "TELL_S", 3600.0)
+    tell()
+    assert len(said) == 5

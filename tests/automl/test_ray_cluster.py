@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from automl.errors import UserError
+from automl.errors import AutoMLError, UserError
 from automl.executors.base import TrialJob
 from automl.executors.ray_cluster import _places, connected, gpus_of, missing
 from automl.executors.ray_tune import RayTuneExecutor
@@ -89,3 +89,17 @@ def test_no_cluster_is_a_mistake(address: str) -> None:
     with pytest.raises(UserError, match=f"--ray-address {address}: no Ray cluster can be used there"):
         with connected(address, "", None):
             pass
+
+
+def test_a_ray_that_does_not_start_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def slow(**options: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore of it.")
+
+    monkeypatch.setattr(ray, "init", slow)
+    with (
+        pytest.raises(AutoMLError, match=r"did not start .*timed out during startup\.\); .*--executor local"),
+        connected(None, str(tmp_path), None),
+    ):
+        pass

@@ -286,8 +286,9 @@ def test_out_of_memory_is_told_from_other_errors(error: Exception, wanted: bool)
 
 
 def test_a_heartbeat_says_where_a_training_stands(
-    tiny: dict[str, Any], demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tiny: dict[str, Any], demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     from model import heartbeat
 
     monkeypatch.setattr(heartbeat, "BEAT_S", 0.0)
@@ -313,6 +314,14 @@ def test_a_heartbeat_says_where_a_training_stands(
     assert etas[0] is None
     assert etas[-1] == 0
     assert beats[-1]["memory_mb"] > 50
+    printed = capsys.readouterr().out
+    told = [
+        line["message"] for line in lines(tmp_path / "status.json") if "step" in line and "kpi" not in line
+    ]
+    assert told == [line for line in printed.splitlines() if line.startswith("epoch ")]
+    assert len(told) == len(beats)
+    assert told[0].startswith("epoch 1 of 2, step 0 of 6, ")
+    assert f"checkpoint: {tmp_path / 'dd_model_latest.pth'}" in printed
 
 
 def test_a_heart_that_cannot_beat_does_not_end_a_training(
