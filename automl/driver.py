@@ -63,10 +63,10 @@ class SearchDriver:
             return self.pending.popleft()
         if self._ended():
             return None
-        paused = self._promoted()
-        if paused is not None:
+        while (paused := self._promoted()) is not None:
             self.study.set_paused(paused, -1)
-            return self._resumed(paused)
+            if (job := self._going_on(paused)) is not None:
+                return job
         if self._all_asked():
             return None
         number, params = self.study.ask()
@@ -122,15 +122,9 @@ class SearchDriver:
 
     def adopt(self) -> None:
         """Bring trials of a dead driver up to date with their folders, and put what is unfinished in line."""
-        for number, params in self.study.adopt():
-            verdict, last = self._caught_up(number, params)
-            epochs = self.num_epochs[number]
-            if verdict is None and epochs is not None and last + 1 >= epochs:
-                verdict = "COMPLETE", "finished"
-            if verdict is None:
-                self.pending.append(self._resumed(number))
-            else:
-                self._end(number, *verdict)
+        for number, _ in self.study.adopt():
+            if (job := self._going_on(number)) is not None:
+                self.pending.append(job)
 
     def end_paused(self) -> None:
         """At the end of a search: what still waits is told with its best epoch."""
@@ -148,9 +142,23 @@ class SearchDriver:
         """Seconds of search, over all drivers of the run."""
         return self.used_before_s + self.clock() - self.started_at
 
-    def _caught_up(self, number: int, params: Mapping[str, Any]) -> tuple[tuple[str, str] | None, int]:
+    def _going_on(self, number: int) -> TrialJob | None:
+        """What a trial still has to do, or None: it ended or waits by what its folder already holds. A process that was
+        to pause, or whose driver died, may have written more lines than were handled."""
+        verdict, last = self._caught_up(number)
+        epochs = self.num_epochs[number]
+        if verdict is None and epochs is not None and last + 1 >= epochs:
+            verdict = "COMPLETE", "finished"
+        if verdict is None:
+            return self._resumed(number)
+        self._end(number, *verdict)
+        return None
+
+    def _caught_up(self, number: int) -> tuple[tuple[str, str] | None, int]:
         """Handle what a trial's folder holds: (verdict or None, its last epoch or -1)."""
+        params = self.study.frozen(number).user_attrs["params"]
         self.num_epochs[number] = self.trials.num_epochs(number, params)
+        self.trials.handled.pop(number, None)
         found, broken = self.trials.records(number)
         verdict = None
         for record in found:

@@ -29,8 +29,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TOY = ROOT / "examples" / "numpy_net"
-TRIALS = 6
-EPOCHS = 5
+TRIALS = 8
+EPOCHS = 6
 
 
 def command(args: argparse.Namespace, run: Path, resume: bool = False, at_event: int = 0) -> list[str]:
@@ -45,7 +45,7 @@ def command(args: argparse.Namespace, run: Path, resume: bool = False, at_event:
     words = ["run", "--results-dir", str(run), "--executor", args.executor, "--seed", "3"]
     if args.model == "numpy_net":
         words += ["--model", str(TOY), "--set", f"epochs={EPOCHS}", "--trials", str(TRIALS)]
-        return [*program, *words, "--sampler", "tpe:n_startup_trials=3"]
+        return [*program, *words, "--sampler", args.sampler, "--scheduler", args.scheduler]
     detector = ["--trials", "3", "--set", "num_epochs=2", "--stages", "none"]
     return [*program, *words, "--model", args.model, "--demo", *detector]
 
@@ -162,6 +162,8 @@ def main() -> int:
     parser.add_argument("--kind", choices=("random", "event", "trial"), default="random")
     parser.add_argument("--executor", choices=("local", "ray"), default="local")
     parser.add_argument("--model", default="numpy_net")
+    parser.add_argument("--sampler", default="fgp", help="of the small trainer's searches, as the next")
+    parser.add_argument("--scheduler", default="fgp")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--again", type=int, default=1, help="lives that are killed before one may end")
     parser.add_argument("--events", type=int, default=400, help="the n of the n-th event is drawn below this")
@@ -179,7 +181,8 @@ def main() -> int:
     for n in range(args.kills):
         row = one(args, n, expected, lasted_s, work)
         bad += not row["right"]
-        row = {"kind": args.kind, "executor": args.executor, "model": args.model} | row
+        asked = {name: getattr(args, name) for name in ("kind", "executor", "model", "sampler", "scheduler")}
+        row = asked | row
         with args.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)

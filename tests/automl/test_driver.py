@@ -162,8 +162,29 @@ def test_what_stopping_saves_of_the_trials_goes_to_paused_ones(tmp_path: Path) -
     driver = bench.drive(lambda job: bench.written(bench.curve(job), job))
     assert len(bench.states()) == 8
     assert driver.study.epochs_reported <= 8 * EPOCHS
-    resumed = [job for job in bench.jobs if job.spec_path.endswith("resume.yaml")]
-    assert resumed or driver.study.epochs_reported == 8 * EPOCHS
+    waited = [t for t in driver.study.trials() if "waited" in t.user_attrs]
+    went_on = [t.number for t in waited if max(t.intermediate_values) > t.user_attrs["waited"]]
+    assert went_on or driver.study.epochs_reported == 8 * EPOCHS
+
+
+@pytest.mark.parametrize("scheduler", ["fgp", "asha"])
+def test_what_a_trainer_wrote_before_its_pause_took_hold_is_counted_when_it_goes_on(
+    tmp_path: Path, scheduler: str
+) -> None:
+    """All lines are on disk at once: a trainer much faster than the driver. It is as if it had been slow."""
+    fast = Bench(tmp_path / "fast", trials=8, scheduler=scheduler)
+    fast.drive(lambda job: fast.written(fast.curve(job), job))
+    curves = [t.intermediate_values for t in fast.study().trials() if t.state.name == "COMPLETE"]
+    assert {len(curve) for curve in curves} == {EPOCHS}
+    slow = Bench(tmp_path / "slow", trials=8, scheduler=scheduler)
+
+    class InTime(SearchDriver):
+        def on_record(self, number: int, record: dict[str, Any]) -> Decision:
+            slow.written([record], TrialJob(number, str(slow.run.trial(number)), "", entry="a:b"))
+            return super().on_record(number, record)
+
+    ReplayExecutor(slow.curve).run(InTime(slow.plan, slow.study(), slow.run, Progress(quiet=True)))
+    assert fast.study().curves() == slow.study().curves()
 
 
 def test_a_paused_trial_that_lost_its_checkpoint_does_not_wait_at_the_same_place_again(
