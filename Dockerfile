@@ -8,6 +8,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /
 
 ARG TORCH_INDEX=https://pypi.org/simple
 WORKDIR /opt/detr-automl
+# pyproject.toml bounds the versions.
 COPY pyproject.toml README.md LICENSE ./
 COPY automl automl
 COPY model model
@@ -15,11 +16,12 @@ COPY safe_documents safe_documents
 COPY schemas schemas
 COPY references references
 COPY csrc csrc
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir --index-url "$TORCH_INDEX" --extra-index-url https://pypi.org/simple torch torchvision \
     && pip install --no-cache-dir .
 
-RUN useradd --create-home automl
-USER automl
+RUN useradd --create-home --uid 1000 automl
+USER 1000
 WORKDIR /home/automl
 ENTRYPOINT ["automl"]
 CMD ["--help"]

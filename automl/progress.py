@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ROWS = 12
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 FEW = 3  # ended trials, from which on their usual length is known
+BEATS = 6  # trials whose progress within the epoch is shown below the table
+BAR = 8  # characters of its bar
 BEAT_S = 10.0  # between two lines about one trial's progress within an epoch
 STATE_STYLE = {
     "RUNNING": "cyan",
@@ -45,7 +47,7 @@ class Row:
     state: str = "RUNNING"
     reason: str = ""
     params: str = ""
-    beat: str = ""  # where it stands within the epoch
+    beat: Mapping[str, float] = field(default_factory=dict)  # where it stands within the epoch
     told_at: float = 0.0  # when a line last spoke of it
 
 
@@ -78,7 +80,7 @@ class Progress:
             last = max(curve, default=-1)
             best = self.metric.best(curve.values())
             row = Row(trial.number, None, last + 1, curve.get(last), best)
-            row.params = self._told(trial.user_attrs.get("params", {}))
+            row.params = self._row_text(trial.number, trial.user_attrs.get("params", {}))
             if trial.state.is_finished():
                 row.state, row.reason = trial.state.name, str(trial.user_attrs.get("reason", ""))
             self.told[trial.number] = last
@@ -97,10 +99,14 @@ class Progress:
     ) -> None:
         text = self._told(params)
         row = self.rows.setdefault(number, Row(number, num_epochs))
-        row.num_epochs, row.params, row.state, row.reason = num_epochs, text, "RUNNING", ""
+        row.num_epochs, row.state, row.reason = num_epochs, "RUNNING", ""
+        row.params = self._row_text(number, params)
         what = f"goes on from epoch {from_epoch + 1}" if from_epoch else "starts"
         shown = f"default configuration ({text})" if number == 0 and text else text or "the spec as it is"
         self._say(f"trial {number} {what}: {shown}")
+
+    def _row_text(self, number: int, params: Mapping[str, Any]) -> str:
+        return f"default: {self._told(params)}" if number == 0 and params else self._told(params)
 
     def _told(self, params: Mapping[str, Any]) -> str:
         """What differs from the default configuration first."""
@@ -109,7 +115,7 @@ class Progress:
 
     def epoch(self, number: int, epoch: int, value: float) -> None:
         row = self.rows.setdefault(number, Row(number, None))
-        row.epoch, row.value, row.beat = epoch + 1, value, ""
+        row.epoch, row.value, row.beat = epoch + 1, value, {}
         if row.best is None or self.metric.better(value, row.best):
             row.best = value
         if epoch <= self.told.get(number, -1):
@@ -120,14 +126,14 @@ class Progress:
     def beat(self, number: int, reading: Mapping[str, float]) -> None:
         """Where a trial stands within its epoch, as its trainer names the numbers."""
         row = self.rows.setdefault(number, Row(number, None))
-        row.beat = beat_text(reading)
+        row.beat = dict(reading)
         if time.monotonic() - row.told_at >= BEAT_S:
             row.told_at = time.monotonic()
-            self._say(f"trial {number} {row.beat}")
+            self._say(f"trial {number} {beat_text(reading)}")
 
     def ended(self, number: int, state: str, reason: str) -> None:
         row = self.rows.setdefault(number, Row(number, None))
-        row.state, row.reason, row.beat = state, reason, ""
+        row.state, row.reason, row.beat = state, reason, {}
         best = f", best {row.best:.4f}" if row.best is not None else ""
         self._say(f"trial {number} {state}{best}: {reason}")
 
@@ -159,7 +165,17 @@ class Progress:
                 _figure(row.best),
                 Text(_last_column(row)),
             )
-        return Group(table, Text(self._footer(top), style="dim"))
+        beats = [self._within(row) for row in rows if row.beat and row.state == "RUNNING"]
+        return Group(table, *beats[:BEATS], Text(self._footer(top), style="dim"))
+
+    def _within(self, row: Row) -> Text:
+        """A line about where a trial stands within its epoch, with a bar of that."""
+        left = {name: value for name, value in row.beat.items() if name != "epoch"}
+        full, empty = ("#", ".") if self.console.options.ascii_only else ("━", "─")
+        done = round(BAR * share_of_epoch(row.beat, row.num_epochs))
+        text = Text(f"trial {row.number} ", "cyan", no_wrap=True, overflow="ellipsis")
+        text.append(full * done + empty * (BAR - done))
+        return text.append(f"  {beat_text(left)}", "default")
 
     def _footer(self, top: float | None) -> str:
         used = self._used_s()
@@ -195,8 +211,15 @@ class Progress:
         return left + max(0, trials - len(self.rows)) * usual
 
 
+def share_of_epoch(beat: Mapping[str, float], num_epochs: int | None) -> float:
+    """How much of its epoch a trial has trained, 0 to 1: `step` of `steps` counts over all epochs."""
+    done = beat.get("step", 0.0) / beat["steps"] if beat.get("steps") else 0.0
+    inside = done * (num_epochs or 1) - (beat.get("epoch", 0.0) if num_epochs else 0.0)
+    return min(1.0, max(0.0, inside))
+
+
 def beat_text(reading: Mapping[str, float]) -> str:
-    """A heartbeat's numbers in a line: `epoch 3  step 40/120  loss 1.23  8.1 images/s  2m10s left`."""
+    """A heartbeat's numbers in a line: `epoch 3  step 40/120  loss 1.23  8.1 images/s  868 MB  2m10s left`."""
     left = dict(reading)
     words = []
     if "epoch" in left:
@@ -205,11 +228,16 @@ def beat_text(reading: Mapping[str, float]) -> str:
         of = f"/{left.pop('steps'):.0f}" if "steps" in left else ""
         words.append(f"step {left.pop('step'):.0f}{of}")
     eta = left.pop("eta_s", None)
-    words += [
-        f"{value:.3g} {name[:-6]}/s" if name.endswith("_per_s") else f"{name} {value:.3g}"
-        for name, value in left.items()
-    ]
+    words += [_reading(name, value) for name, value in left.items()]
     return "  ".join([*words, *([f"{clock(eta)} left"] if eta is not None else [])])
+
+
+def _reading(name: str, value: float) -> str:
+    if name.endswith("_per_s"):
+        return f"{value:.3g} {name[:-6]}/s"
+    if name.endswith("_mb"):
+        return f"{value:.0f} MB" if value < 10_000 else f"{value / 1024:.3g} GB"
+    return f"validating {value:.0%}" if name == "validating" else f"{name} {value:.3g}"
 
 
 def short(value: Any) -> str:
@@ -218,9 +246,9 @@ def short(value: Any) -> str:
 
 
 def _last_column(row: Row) -> str:
-    """Where a trial stands or why it failed, then its parameters; its state says whether it has ended."""
-    told = row.reason if row.state == "FAIL" else row.beat
-    return "  ".join(filter(None, (told, row.params or row.reason)))
+    """Why a trial failed, then its parameters; its state says whether it has ended."""
+    failed = row.reason if row.state == "FAIL" else ""
+    return "  ".join(filter(None, (failed, row.params or row.reason)))
 
 
 def _of(epoch: int, num_epochs: int | None) -> str:

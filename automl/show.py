@@ -118,7 +118,13 @@ def _space(console: Console, what: Plan, configurations: int) -> None:
 
     console.print()
     print_space(console, what.space)
-    table = Table(title="\nFirst configurations", title_justify="left", box=None, header_style="bold")
+    table = Table(
+        title="\nFirst configurations",
+        title_justify="left",
+        box=None,
+        header_style="bold",
+        padding=(0, 1, 0, 0),
+    )
     drawn = first_configurations(what, configurations)
     names = list(dict.fromkeys([*what.space.default, *(name for params in drawn for name in params)]))
     table.add_column("parameter", overflow="fold")  # nothing is cut short: it could be another's

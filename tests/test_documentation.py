@@ -256,3 +256,10 @@ def test_every_option_leaf_and_message_has_its_line() -> None:
     )
     assert all(f"`{p.name}`" in made["reference/parameters.md"] for p in PARAMETERS)
     assert "nobody is logged in; run wandb login" in made["reference/messages.md"]
+
+
+def test_the_dockerfile_copies_what_there_is() -> None:
+    lines = [
+        line.split() for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("COPY ")
+    ]
+    assert all((ROOT / name).exists() for words in lines for name in words[1:-1])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from automl.forecast import clock
 from automl.report.gather import DEFAULT, Facts
 from automl.report.search import style
@@ -73,3 +76,10 @@ def table(facts: Facts) -> tuple[list[str], list[list[str | float | None]]]:
         ):
             rows.append([word, trial.number, trial.value, trial.best_epoch, *figures])
     return columns, rows
+
+
+def told(stage: Mapping[str, Any]) -> str:
+    """What a stage says, without the word for how it ended, which stands before it."""
+    message = str(stage["message"])
+    word = next((w for w in ("done", "failed", "not run") if message.startswith(w)), "")
+    return message[len(word) :].lstrip(" :,;")

@@ -29,6 +29,7 @@ MODULES = {
     "wandb": "wandb",
     "mlflow": "mlflow",
 }  # name -> the package it needs
+PACKAGES = {"tensorboard": "tensorboardX tensorboard", "wandb": "wandb", "mlflow": "mlflow-skinny"}  # on PyPI
 STATE = "tracked.json"
 
 
@@ -82,7 +83,7 @@ def check(given: tuple[str, ...]) -> None:
                 f"--log must be {' or '.join(known)}, but got '{name}'{did_you_mean(name, known)}"
             )
         if find_spec(MODULES[name]) is None:
-            raise UserError(f"--log {name} needs a package: pip install 'detr-automl[{name}]'")
+            raise UserError(f"--log {name} needs a package: pip install {PACKAGES[name]}")
         if given:
             _module(name).check()
 

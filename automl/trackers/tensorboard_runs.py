@@ -18,7 +18,10 @@ class TensorBoardRun(Run):
         from tensorboardX import SummaryWriter
 
         self.trial = trial
-        self.writer = SummaryWriter(str(trial.folder / "tensorboard"))
+        folder = trial.folder / "tensorboard"
+        # A file's name has the second; one opened in the same second would write over it.
+        count = len(list(folder.glob("events*")))
+        self.writer = SummaryWriter(str(folder), filename_suffix=f".{count}")
 
     def begin(self) -> None:
         self.writer.add_text("spec", f"```\n{dump_yaml(dict(self.trial.spec))}\n```", 0)

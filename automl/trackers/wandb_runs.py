@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from automl.errors import UserError
 from automl.trackers import Run, Trial
 
-PROJECT = "detr-automl"
+PROJECT = "automl"
 
 
 def check() -> None:

@@ -18,7 +18,7 @@ from automl import cli, show
 from automl.errors import UserError
 from automl.handoff import Outcome
 from automl.metric import Metric
-from automl.progress import Progress
+from automl.progress import Progress, beat_text, share_of_epoch
 from automl.request import RunRequest, options, parse_time, write_time
 from automl.stages import StageResult
 from automl.study import Best
@@ -191,6 +191,59 @@ def test_foreign_text_is_printed_as_it_is(odd: str) -> None:
 def progress_table(progress: Progress) -> Any:
     progress.request = RunRequest()  # type: ignore[attr-defined]
     return progress._render()
+
+
+BEAT = {
+    "epoch": 2.0,
+    "step": 130.0,
+    "steps": 450.0,
+    "loss": 17.68,
+    "images_per_s": 3.18,
+    "memory_mb": 868.0,
+    "eta_s": 687.0,
+}
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_the_live_table_fits_and_keeps_parameters(width: int) -> None:
+    out = io.StringIO()
+    progress = Progress(Console(file=out, width=width))
+    progress.base = {"train": {"lr": 0.1, "depth": 3}}
+    for number in range(3):
+        progress.started(number, {"train.depth": 3, "train.lr": 0.2}, 9)
+        progress.beat(number, BEAT)
+    progress.ended(1, "PRUNED", "rank 3 of 3")
+    out.truncate(0)
+    out.seek(0)
+    progress.console.print(progress_table(progress))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert sum("lr 0.2" in line for line in lines) >= 2
+    if width >= 80:
+        assert sum("lr 0.2, depth 3" in line for line in lines) == 3
+    within = [line for line in lines if "step 130/450" in line]
+    assert [line.split()[:3] for line in within] == [["trial", "0", "━━━━━───"], ["trial", "2", "━━━━━───"]]
+    if width >= 80:
+        assert "loss 17.7  3.18 images/s  868 MB  11m27s left" in within[0]
+
+
+@pytest.mark.parametrize(
+    ("beat", "epochs", "share"),
+    [
+        ({}, 9, 0.0),
+        (BEAT, 9, 0.6),
+        (BEAT, None, 130 / 450),
+        ({"step": 5.0}, 9, 0.0),
+        (BEAT | {"step": 999.0}, 9, 1.0),
+    ],
+)
+def test_the_share_of_an_epoch(beat: dict[str, float], epochs: int | None, share: float) -> None:
+    assert share_of_epoch(beat, epochs) == pytest.approx(share)
+
+
+def test_a_beat_in_words() -> None:
+    text = beat_text({"epoch": 0, "step": 7, "memory_mb": 20480, "validating": 0.4})
+    assert text == "epoch 1  step 7  20 GB  validating 40%"
 
 
 @pytest.mark.parametrize("odd", ODD[:3])

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
+import threading
 from pathlib import Path
 from typing import Any
+from wsgiref.simple_server import make_server
 
 import pytest
 
@@ -143,3 +148,30 @@ def test_ranges_hold_all_that_was_run(
     assert type(made).__name__ == kind
     seen = made.choices if kind.startswith("C") else (made.low, made.high, made.log)  # type: ignore[attr-defined]
     assert tuple(seen) == ends
+
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_browser_shows_them(run: tuple[Path, Study], tmp_path: Path) -> None:
+    from optuna_dashboard import wsgi
+
+    root, study = run
+    shown = view(root)
+    app: Any = wsgi(shown, shown.attachments)
+    with make_server("127.0.0.1", 0, app) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = [
+            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+            f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom",
+            f"http://127.0.0.1:{server.server_port}/dashboard/studies/1/trials?numbers=3",
+        ]  # fmt: skip
+        page = subprocess.run(command, capture_output=True, text=True, timeout=200).stdout
+        server.shutdown()
+    text = re.sub(r"<[^>]+>", " ", page)
+    for name, value in study.frozen(3).user_attrs["params"].items():
+        assert re.search(rf"\b{name} +{re.escape(str(value))}", text), name
+    assert "curves.svg" in text
+    assert "(fraction)" not in text
+    assert "(index)" not in text

@@ -143,7 +143,7 @@ def test_a_slow_tracker_keeps_nobody_waiting(
     ("names", "message"),
     [
         (("wandbb",), "--log must be .*, but got 'wandbb'; did you mean 'wandb'"),
-        (("none", "mlflow"), r"pip install 'detr-automl\[mlflow\]'"),
+        (("none", "mlflow"), "--log mlflow needs a package: pip install mlflow-skinny"),
         (("wandb",), "nobody is logged in; run wandb login, or set WANDB_MODE=offline"),
     ],
 )
@@ -193,6 +193,20 @@ def test_tensorboard_has_each_trial_s_curve(tmp_path: Path) -> None:
         assert curve == told
         assert "spec/text_summary" in log.Tags()["tensors"]
         assert ("winner/text_summary" in log.Tags()["tensors"]) == (number == found.outcome.winner.number)
+
+
+def test_tensorboard_loses_nothing_when_a_trial_goes_on_at_once(folder: RunDir) -> None:
+    pytest.importorskip("tensorboardX")
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for epoch in range(4):
+        again = tracking(folder, "tensorboard")
+        again.record(1, epoch, {"score": float(epoch)})
+        again.close()
+    log = event_accumulator.EventAccumulator(str(folder.trial(1) / "tensorboard"))
+    log.Reload()
+    assert [(event.step, event.value) for event in log.Scalars("score")] == [
+        (n + 1, float(n)) for n in range(4)
+    ]
 
 
 def test_mlflow_has_runs_of_one_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
