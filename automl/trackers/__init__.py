@@ -147,7 +147,8 @@ class Tracking:
             return
         run = self._run(name, number)
         run.log(epoch, values)
-        self._keep(number, name, state.get(name, {}) | {"id": run.id, "epoch": epoch})
+        going_on = {key: value for key, value in state.get(name, {}).items() if key != "state"}
+        self._keep(number, name, going_on | {"id": run.id, "epoch": epoch})
 
     def _end(self, name: str, number: int, state: str, reason: str, figures: Mapping[str, float]) -> None:
         known = self._state(number).get(name, {})

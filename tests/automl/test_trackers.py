@@ -81,6 +81,17 @@ def test_every_epoch_is_told_once_over_drivers(kept: Any, folder: RunDir) -> Non
         )
     first.close()
     assert kept.told == [(0, 1, {"score": 0.0}), (0, 2, {"score": 0.1}), (0, "PAUSED", "", {})]
+    for again in range(2):
+        paused = tracking(folder, "kept")
+        paused.record(1, again, {"score": 1.0})
+        paused.close()
+    assert [row for row in kept.told if row[0] == 1] == [
+        (1, 1, {"score": 1.0}),
+        (1, "PAUSED", "", {}),
+        (1, 2, {"score": 1.0}),
+        (1, "PAUSED", "", {}),
+    ]
+    del kept.told[3:], kept.opened[1:]
     second = tracking(folder, "kept")
     for epoch in range(3):
         second.record(0, epoch, {"score": 0.1 * epoch})
