@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -263,3 +265,21 @@ def test_the_dockerfile_copies_what_there_is() -> None:
         line.split() for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("COPY ")
     ]
     assert all((ROOT / name).exists() for words in lines for name in words[1:-1])
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells, one after the other, as a program of their own."""
+    cells = json.loads((ROOT / "examples" / "search.ipynb").read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "examples", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("0 ")
+
+
+def test_the_notebook_has_been_executed() -> None:
+    cells = json.loads((ROOT / "examples" / "search.ipynb").read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert all(output["output_type"] != "error" for cell in code for output in cell["outputs"])
