@@ -233,6 +233,8 @@ def _for_retraining(plan: Plan, trained: Mapping[str, Any], folder: Path) -> dic
 def _write_provenance(
     plan: Plan, winner: Best, checkpoint: Path | None, run: RunDir, figures: Mapping[str, float]
 ) -> None:
+    changed = spec.diff(plan.spec, spec.load(run.trial(winner.number) / "spec.yaml"))
+    folders = plan.bundle.output_keys("train")  # a trial's own, and nowhere else
     write_json(
         run.best / "provenance.json",
         {
@@ -247,7 +249,7 @@ def _write_provenance(
             "params": winner.params,
             "checkpoint": checkpoint.name if checkpoint else None,
             "checkpoint_sha256": sha256(checkpoint) if checkpoint else None,
-            "changed_from_default": spec.diff(plan.spec, spec.load(run.trial(winner.number) / "spec.yaml")),
+            "changed_from_default": [change for change in changed if change[0] not in folders],
             "versions": versions(plan.bundle.packages),
         },
     )
