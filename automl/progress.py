@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ROWS = 12
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 FEW = 3  # ended trials, from which on their usual length is known
-BEAT_S = 10.0  # between two lines about one trial's progress within an epoch
+BEAT_S = 5.0  # between two lines about one trial's progress within an epoch
 STATE_STYLE = {
     "RUNNING": "cyan",
     "COMPLETE": "green",
