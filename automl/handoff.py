@@ -59,6 +59,7 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     if chosen is None:
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
     winner = chosen.best
+    progress.note(f"handing over trial {winner.number} ...")
     for file in plan.bundle.named_files.values():
         (run.best / file).unlink(missing_ok=True)  # an earlier winner's, which a stage would not write over
     checkpoint = _copied(chosen.checkpoint, run.best) if chosen.checkpoint else None

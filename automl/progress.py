@@ -26,7 +26,7 @@ ENDED = ("COMPLETE", "PRUNED", "FAIL")
 FEW = 3  # ended trials, from which on their usual length is known
 BEATS = 6  # trials whose progress within the epoch is shown below the table
 BAR = 8  # characters of its bar
-BEAT_S = 10.0  # between two lines about one trial's progress within an epoch
+BEAT_S = 5.0  # between two lines about one trial's progress within an epoch
 STATE_STYLE = {
     "RUNNING": "cyan",
     "COMPLETE": "green",

@@ -18,7 +18,7 @@ from automl.machine import cores
 from automl.programs import typed
 from automl.tail import last_line, size_of
 
-TELL_S = 10.0  # between two lines about an action that runs
+TELL_S = 8.0  # between two lines about an action that runs
 NOT_RUNNABLE = 3  # exit code of an action whose machine lacks something
 
 

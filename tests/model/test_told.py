@@ -13,7 +13,7 @@ from model import told
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0.01, 30), min_size=1, max_size=30))
-def test_a_line_after_every_item_that_ends_later_than_ten_seconds_after_the_last(took: list[float]) -> None:
+def test_a_line_after_every_item_that_ends_later_than_that_after_the_last(took: list[float]) -> None:
     now, lines = [0.0], []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("builtins.print", lambda text, flush: lines.append((now[0], text)))
