@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 NEAR = 0.02  # two configurations closer than this on every axis are the same
+COUNTED = ("whole", "index")  # kinds of axes whose values are steps; nan: the axis does not matter there
 MOST_CHANGED = 0.85  # chance that an option is drawn anew, at most
 
 
@@ -93,7 +94,7 @@ class Cube:
     def snapped(self, points: Array) -> Array:
         """(n, D) moved to what they decode to, with nan on the axes that do not matter in them."""
         rows = [
-            [u if a.kind in ("option", "fraction", "real") else a.to_unit(a.from_unit(u)) for a, u in pairs]
+            [u if a.kind not in COUNTED or u != u else a.to_unit(a.from_unit(u)) for a, u in pairs]
             for pairs in (zip(self.axes, row, strict=True) for row in points.tolist())
         ]
         return self.where_active(np.array(rows, float).reshape(points.shape))
@@ -140,12 +141,21 @@ class Cube:
         found = off * off
         if (options := self.options).any():
             found[options] = off[options] != 0
-        if self.conditional:
-            arc = [i for i in range(len(self.axes)) if not options[i]]
-            found[arc] = 2 - 2 * np.cos(off[arc])
-            idle_a, idle_b = np.isnan(a).T[:, :, None], np.isnan(b).T[:, None, :]
-            found = np.where(idle_a & idle_b, 0.0, np.where(idle_a | idle_b, 1.0, found))
+        if self._bent:
+            found[self._bent] = 2 - 2 * np.cos(off[self._bent])
+        nan_a, nan_b = np.isnan(a).T, np.isnan(b).T
+        for i in np.flatnonzero(nan_a.any(1) | nan_b.any(1)):
+            one, both = nan_a[i][:, None] | nan_b[i], nan_a[i][:, None] & nan_b[i]
+            found[i] = np.where(both, 0.0, np.where(one, 1.0, found[i]))
         return np.asarray(found)
+
+    @cached_property
+    def _bent(self) -> list[int]:
+        """The axes that lie on an arc: numbers that matter only sometimes."""
+        always = set() if self.space is None else {p.name for p in self.space.parameters if not p.conditions}
+        owners = [] if self.space is None else self._owners
+        sometimes = [i >= len(owners) or owners[i] not in always for i in range(len(self.axes))]
+        return [i for i, free in enumerate(self.options) if self.conditional and sometimes[i] and not free]
 
     def tried(self, points: Array, others: Array) -> Array:
         """(n,) whether a point is as good as one of the others."""
