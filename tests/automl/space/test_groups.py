@@ -29,6 +29,20 @@ def test_what_the_model_recommends_is_valid_and_has_its_base(spec: dict[str, Any
         resolve("train", space.apply(spec, params))
 
 
+@pytest.mark.parametrize("spec", [resolve("train", base()), preset("small"), preset("demo")])
+def test_the_trainer_takes_whatever_is_drawn_of_all(spec: dict[str, Any]) -> None:
+    space = compile_space(SCHEMA, spec, group="all")
+    names = {p.name for p in space.parameters}
+    assert len(names) > 40
+    assert not names & {
+        "dataset.allow_leaks",
+        "dataset.strict",
+        "train.patience",
+    }  # they change what is measured
+    for params in space.sample(100, seed=7):
+        resolve("train", space.apply(spec, params))
+
+
 def test_each_recommended_parameter_says_why() -> None:
     space = compile_space(SCHEMA, base(), group="recommended", recommended=RECOMMENDED)
     for p in space.parameters:
