@@ -22,10 +22,10 @@ demo: $(VENV)/.installed
 	$(BIN)/automl run --model deformable_detr --demo --trainings 8
 
 test: $(VENV)/.installed-dev check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-all: $(VENV)/.installed-dev check
-	$(BIN)/pytest -m 'not gpu'
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not gpu'
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
