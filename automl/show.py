@@ -49,11 +49,8 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
         say(console, "   off: one plain training of the spec", "Policy")
     else:
         request = what.request
-        say(
-            console,
-            f"   {forecast.budget_text(request)}; {request.sampler}, {request.scheduler}; best by {what.metric}",
-            "Budget",
-        )
+        way = " and ".join(dict.fromkeys((request.sampler, request.scheduler)))  # one word where both are one
+        say(console, f"   {forecast.budget_text(request)}; by {way}; best by {what.metric}", "Budget")
         _space(console, what, configurations)
     if expected := forecast.of(what):
         say(console, f"     {forecast.text(what, expected)}", "Time")
@@ -105,6 +102,8 @@ def _is_counts(fact: Any) -> bool:
 
 def _fact_text(fact: Any) -> str:
     if isinstance(fact, Mapping):
+        if isinstance(told := fact.get("text"), str):  # the rest is for programs
+            return told
         return ", ".join(f"{name} {value}" for name, value in fact.items())
     if isinstance(fact, list):
         return ", ".join(

@@ -338,7 +338,7 @@ def _facts(parts: Parts, table: Table) -> dict[str, Any]:
 
 
 def _sizes(parts: Sequence[Part]) -> dict[str, Any]:
-    """Of the training set: "image", its usual size in words; "usual" [H, W] px of most images and their share "alike";
+    """Of the training set: "text", in words; "usual" [H, W] px of most images and their share "alike";
     "short_px", the median short side; "small_box" and "box", the tenth and the fiftieth percentile of the root of a
     box's area over its image's short side. Empty where sizes or boxes are unknown."""
     sizes = np.concatenate([part.document.sizes for part in parts])
@@ -349,8 +349,11 @@ def _sizes(parts: Sequence[Part]) -> dict[str, Any]:
     values, counts = np.unique(known, axis=0, return_counts=True)
     height, width = (int(v) for v in values[np.argmax(counts)])
     small, middle = np.percentile(boxes, [10, 50])
+    mostly = "" if len(values) == 1 else "mostly "
+    told = f"{mostly}{width}x{height} px; a box is {middle:.0%} of the short side, a tenth of them below {small:.0%}"
     return {
-        "image": f"{width}x{height}", "usual": [height, width], "alike": round(float(np.max(counts) / len(sizes)), 3),
+        "text": told,
+        "usual": [height, width], "alike": round(float(np.max(counts) / len(sizes)), 3),
         "short_px": float(np.median(known.min(axis=1))), "small_box": round(float(small), 4),
         "box": round(float(middle), 4),
     }  # fmt: skip

@@ -353,3 +353,10 @@ def test_the_space_of_the_installed_model_is_shown_as_plan_has_it() -> None:
     assert named.digest == alone.digest
     with pytest.raises(UserError, match="not both"):
         read_space("schema.json", "deformable_detr", None, None, None)
+
+
+def test_a_fact_with_words_of_its_own_is_shown_as_those() -> None:
+    from automl.show import _fact_text
+
+    assert _fact_text({"text": "mostly 640x480 px", "usual": [480, 640]}) == "mostly 640x480 px"
+    assert _fact_text({"usual": [480, 640], "text": 3}) == "usual [480, 640], text 3"

@@ -32,7 +32,7 @@ FACTS = st.builds(
     lambda images, height, width, alike, box: {
         "train": {"images": images},
         "sizes": {
-            "image": "", "usual": [height, width], "alike": alike, "short_px": float(min(height, width)),
+            "text": "", "usual": [height, width], "alike": alike, "short_px": float(min(height, width)),
             "small_box": box, "box": box,
         },
     },
@@ -133,7 +133,7 @@ def test_the_gpu_decides_on_numbers_and_batch(
     program.write_text(SMI.format(answer))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    sizes = {"usual": [480, 640], "alike": 0.2, "short_px": 480.0, "small_box": 0.02, "box": 0.1, "image": ""}
+    sizes = {"usual": [480, 640], "alike": 0.2, "short_px": 480.0, "small_box": 0.02, "box": 0.1, "text": ""}
     fill = fitting.fit(base(), {"train": {"images": 100}, "sizes": sizes}, {"gpus": 1, "cpus": 8}, {})["fill"]
     full = settled(base(), fill)
     assert full["dataset"]["augmentation"]["test_random_resize"] == 800
