@@ -68,9 +68,7 @@ class Run:
 
 
 def names_of(given: tuple[str, ...]) -> tuple[str, ...]:
-    """The trackers that `--log` asks for; unasked TensorBoard's files, which stay here, where it is installed."""
-    if not given:
-        return ("tensorboard",) if find_spec("tensorboard") and find_spec("tensorboardX") else ()
+    """The trackers that `--log` asks for; none unasked, for what they write at the end of a program is not ours."""
     return tuple(name for name in dict.fromkeys(given) if name != "none")
 
 
@@ -84,8 +82,7 @@ def check(given: tuple[str, ...]) -> None:
             )
         if find_spec(MODULES[name]) is None:
             raise UserError(f"--log {name} needs a package: pip install {PACKAGES[name]}")
-        if given:
-            _module(name).check()
+        _module(name).check()
 
 
 def _module(name: str) -> Any:

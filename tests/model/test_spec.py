@@ -16,6 +16,9 @@ SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "facts" / "defo
 # Where our table departs from TAO's on purpose.
 DEPARTURES = {
     "model.backbone": "enum",  # more ResNets
+    "wandb.enable": "default",  # a key in the environment alone uploads nothing
+    "model.num_feature_levels": "automl_enabled",  # as long as return_interm_indices
+    "model.with_box_refine": "automl_enabled",  # two_stage needs it
     "quantize.backend": "enum default",  # onnxruntime, which a plain install has
     "quantize.mode": "default",
     "quantize.algorithm": "enum",  # percentile
