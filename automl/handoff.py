@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from automl import portable, secret_leaves, spec
 from automl.bundle import ModelBundle, Stage
-from automl.errors import AutoMLError
+from automl.documents import load_json
+from automl.errors import AutoMLError, UserError
 from automl.machine import visible_gpus
 from automl.metric import Metric
 from automl.provenance import sha256, versions
@@ -60,8 +61,7 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
     winner = chosen.best
     progress.note(f"handing over trial {winner.number} ...")
-    for file in plan.bundle.named_files.values():
-        (run.best / file).unlink(missing_ok=True)  # an earlier winner's, which a stage would not write over
+    _set_aside(plan.bundle, run.best, winner)
     checkpoint = _copied(chosen.checkpoint, run.best) if chosen.checkpoint else None
     trained = spec.load(run.trial(winner.number) / "spec.yaml")
     figures = _figures(plan, trials, winner)
@@ -71,7 +71,10 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     _write_provenance(plan, winner, checkpoint, run, figures)
     default = default_result(study)
     stages = _stages(plan, trials, winner, default)
-    results = _run_stages(plan, stages, run.best, progress)
+    try:
+        results = _run_stages(plan, stages, run.best, progress)
+    finally:
+        _put_back(plan.bundle, run.best)
     _settle(plan.bundle, stages, run.best)
     for result in results:
         result.report = os.path.relpath(result.report, run.root) if result.report else ""
@@ -82,6 +85,33 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
         run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
         following, chosen.warning, folder=run.handed_over,
     )  # fmt: skip
+
+
+def _aside(bundle: ModelBundle, best: Path) -> list[tuple[Path, Path]]:
+    """(file that stages make, where it waits while they run again, for they write over none)."""
+    return [(best / file, best / f".{file}.before") for file in bundle.named_files.values()]
+
+
+def _set_aside(bundle: ModelBundle, best: Path, winner: Best) -> None:
+    """Make room for the stages' files: those of another winner are removed."""
+    try:
+        before = load_json(best / "provenance.json", 1 << 20)
+        same = (before["trial"], before["epoch"]) == (winner.number, winner.epoch)
+    except (OSError, UserError, KeyError, TypeError):
+        same = False
+    for file, kept in _aside(bundle, best):
+        if not same:
+            file.unlink(missing_ok=True)
+            kept.unlink(missing_ok=True)
+        elif file.is_file():
+            file.replace(kept)
+
+
+def _put_back(bundle: ModelBundle, best: Path) -> None:
+    """What a stage has not made again, for it failed or was cut off, stays as it was."""
+    for file, kept in _aside(bundle, best):
+        if kept.is_file():
+            kept.unlink() if file.exists() else kept.replace(file)
 
 
 def _run_stages(

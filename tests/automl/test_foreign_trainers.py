@@ -438,3 +438,12 @@ def test_a_run_goes_on_with_a_model_folder_that_has_moved(tmp_path: Path) -> Non
     loop.resume(root, {"trials": 3, "model": str(moved)}, Progress(quiet=True))
     assert json.loads((root / "run.json").read_text())["model_reference"] == str(moved)
     loop.resume(root, {"trials": 4}, Progress(quiet=True))
+
+
+def test_what_a_stage_does_not_make_again_for_the_same_winner_stays(tmp_path: Path) -> None:
+    model, root = shell_trainer(tmp_path / "model"), tmp_path / "run"
+    searched(model, root)
+    (root / "best" / "net.bin").write_text("made at length")
+    loop.resume(root, {}, Progress(quiet=True))
+    assert (root / "best" / "net.bin").read_text() == "made at length"
+    assert not list((root / "best").glob(".net.bin*"))
