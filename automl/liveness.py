@@ -8,10 +8,11 @@ every few seconds while it gets on: {"epoch": 3, "step": 40, "steps": 120, "loss
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from automl.records import is_finite
 
 WATCHED = ("metrics.jsonl", "log.txt", "status.json", "heartbeat")
 EPOCHS_OF_SILENCE = 3  # a trainer that is silent within epochs may take so many of its longest for one
@@ -85,13 +86,4 @@ def read_beat(path: Path) -> dict[str, float] | None:
         return None
     if not isinstance(content, dict):
         return None
-    return {name: float(value) for name, value in content.items() if _is_finite(value)}
-
-
-def _is_finite(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer of hundreds of digits
-        return False
+    return {name: float(value) for name, value in content.items() if is_finite(value)}

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 LARGEST_EPOCH = 2**31 - 1  # what the storage can hold
 
@@ -106,6 +106,16 @@ def _number(value: Any) -> float | None:
         return math.inf
     except ValueError:
         return None
+
+
+def is_finite(value: object) -> TypeGuard[int | float]:
+    """Whether a value of a trainer's JSON is a number to go by."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
 def _shown(value: Any) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from automl.space import SearchSpace
 
+DEFAULT = 0  # the number of the default configuration's trial
 LONGEST_SKIP = 1000  # epochs; a trainer may number them as it likes
 ELAPSED_STEP_S = 1.0  # the running time is stored when it has grown by so much
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from automl.study import Best, Study
 
-DEFAULT = 0
 DATA_FOLDER = "data_report"  # in the run folder: what the model tells of its data
 
 
@@ -117,15 +115,14 @@ def columns_of(found: Sequence[records.Record]) -> dict[str, list[tuple[int, flo
     columns: dict[str, list[tuple[int, float]]] = {}
     for record in found:
         for name, value in record.values.items():
-            plain = isinstance(value, int | float) and not isinstance(value, bool)
-            if name != "epoch" and plain and math.isfinite(value):
+            if name != "epoch" and records.is_finite(value):
                 columns.setdefault(str(name), []).append((record.epoch + 1, float(value)))
     return columns
 
 
 def _seconds(found: Sequence[records.Record]) -> float:
     """The training time that `elapsed_s` tells; it begins anew where a trial was started again."""
-    times = [v for r in found if isinstance(v := r.values.get("elapsed_s"), int | float) and math.isfinite(v)]
+    times = [v for r in found if records.is_finite(v := r.values.get("elapsed_s"))]
     steps = (b - a if b >= a else b for a, b in itertools.pairwise([0.0, *times]))
     return float(sum(steps))
 

@@ -7,7 +7,6 @@ keeps no trial waiting, and one that fails is named once and left alone from the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from automl import spec
 from automl.documents import load_json
 from automl.errors import SpecError, UserError, did_you_mean
+from automl.records import is_finite
 from automl.rundir import RunDir, write_json
+from automl.study import DEFAULT
 
 if TYPE_CHECKING:
     from automl.study import Best
@@ -46,7 +47,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        return f"trial {self.number}" + (" (default)" if self.number == 0 and self.params else "")
+        return f"trial {self.number}" + (" (default)" if self.number == DEFAULT and self.params else "")
 
 
 class Run:
@@ -102,7 +103,9 @@ class Tracking:
 
     def record(self, number: int, epoch: int, values: Mapping[str, Any]) -> None:
         """One line of a trial's metrics.jsonl; `epoch` counts from 0, as there."""
-        plain = {str(k): float(v) for k, v in values.items() if k != "epoch" and _is_figure(v)}
+        if not self.names:
+            return
+        plain = {str(k): float(v) for k, v in values.items() if k != "epoch" and is_finite(v)}
         self._each(lambda name: self._log(name, number, epoch + 1, plain))
 
     def ended(self, number: int, state: str, reason: str, best: Best | None = None) -> None:
@@ -177,14 +180,14 @@ class Tracking:
         if (name, number) not in self.open:
             folder = self.folder.trial(number)
             full = spec.load(folder / "spec.yaml")
-            trial = Trial(self.study, number, folder, self._params(number), full)
+            trial = Trial(self.study, number, folder, self._params(full), full)
             known = self._state(number).get(name, {}).get("id")
             self.open[name, number] = _module(name).open_run(trial, known, self.folder.root)
         return self.open[name, number]
 
-    def _params(self, number: int) -> Mapping[str, Any]:
+    def _params(self, full: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The searched ones of a trial's whole configuration."""
         rows = self.folder.read_run().get("space") or []
-        full = spec.load(self.folder.trial(number) / "spec.yaml")
         return {str(row["name"]): spec.get(full, str(row["name"])) for row in rows}
 
     def _state(self, number: int) -> dict[str, Any]:
@@ -196,10 +199,6 @@ class Tracking:
 
     def _keep(self, number: int, name: str, state: Mapping[str, Any]) -> None:
         write_json(self.folder.trial(number) / STATE, self._state(number) | {name: dict(state)})
-
-
-def _is_figure(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def flat(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from automl.executors.replay import ReplayExecutor
 from automl.metric import Metric
 from automl.plan import Machine, Plan
 from automl.progress import Progress
+from automl.report.gather import columns_of
 from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.storage import open_storage
@@ -493,6 +494,21 @@ def test_nothing_outside_a_trial_s_folder_is_deleted(tmp_path: Path) -> None:
 
 
 # ---- odd records, directions, pauses, budgets ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("odd", [10**400, float("inf"), True, "text", None, [1]])
+def test_whatever_else_a_line_holds_ends_nothing(tmp_path: Path, odd: Any) -> None:
+    bench = Bench(tmp_path, trials=2, scheduler="none")
+    bench.drive(
+        lambda job: [
+            line | {"also": odd} if isinstance(line, dict) else line
+            for line in bench.written(bench.curve(job), job)
+        ]
+    )
+    assert bench.states() == ["COMPLETE", "COMPLETE"]
+    found, broken = records.read(bench.run.trial(0) / "metrics.jsonl")
+    assert broken is None
+    assert "also" not in columns_of(found)
 
 
 @pytest.mark.parametrize(
