@@ -16,6 +16,7 @@ from automl.documents import load_json
 from automl.errors import SpecError
 from automl.report import drawings
 from automl.rundir import RunDir
+from automl.study import DEFAULT
 
 PREFIX = "artifacts:"  # of Optuna's system attributes that name an artifact
 TEXT, SVG, HTML = "text/plain", "image/svg+xml", "text/html"
@@ -98,7 +99,9 @@ class Attachments:
         try:
             outcome = load_json(self.root / "outcome.json")
             stages, winner = outcome["stages"], outcome["winner"]["number"]
-            mine = [s for s in stages if number == (0 if str(s["name"]).endswith(OF_DEFAULT) else winner)]
+            mine = [
+                s for s in stages if number == (DEFAULT if str(s["name"]).endswith(OF_DEFAULT) else winner)
+            ]
         except (OSError, SpecError, KeyError, TypeError):
             return
         for stage in mine:

@@ -26,7 +26,6 @@ from automl.metric import DIRECTIONS, Metric
 from automl.programs import find_program, typed
 from automl.skill import Stage
 
-__all__ = ["ModelBundle", "Stage", "find_program", "resolve"]
 GROUP = "automl.models"
 NO_METRIC = Metric("val_loss", maximize=False)  # of a model that declares none
 PLACEHOLDERS = ("config_path", "model_dir", "output_dir")  # filled in, in braces, in an action's command

@@ -13,8 +13,9 @@ from automl.budget import SLOWER, Limits
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record
 from automl.scheduling import Verdict
+from automl.study import DEFAULT
 from automl.trackers import Tracking
-from automl.trials import DEFAULT, Trials
+from automl.trials import Trials
 
 if TYPE_CHECKING:
     from automl.plan import Plan
@@ -235,15 +236,9 @@ class SearchDriver:
 
     def _finished(self, number: int) -> str:
         """How a training that ended well ended."""
-        done, wanted = (
-            max(self.study.frozen(number).intermediate_values, default=-1) + 1,
-            self.num_epochs[number],
-        )
-        return (
-            f"finished by itself after {done} of {wanted} epochs"
-            if wanted and 0 < done < wanted
-            else "finished"
-        )
+        done, wanted = self.study.epochs_of(number), self.num_epochs[number]
+        early = wanted is not None and 0 < done < wanted
+        return f"finished by itself after {done} of {wanted} epochs" if early else "finished"
 
     def _no_metric(self, number: int, metric: str) -> str:
         """Why a training that ended well has no value: what its lines hold instead."""

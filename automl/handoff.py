@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl import portable, secret_leaves, spec
-from automl.bundle import ModelBundle, Stage
+from automl.bundle import ModelBundle
+from automl.comparison import OF_DEFAULT
 from automl.documents import load_json
 from automl.errors import AutoMLError, UserError
 from automl.machine import visible_gpus
 from automl.metric import Metric
 from automl.provenance import sha256, versions
 from automl.rundir import RunDir, write_json
+from automl.skill import Stage
 from automl.stages import StageResult, run_package, run_slimming, run_stage
-from automl.study import Best, Study
+from automl.study import DEFAULT, Best, Study
 from automl.trials import Trials, choose_winner
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     write_specs(plan.bundle, trained, checkpoint, run.best, figures)
     portable.write(plan.bundle, run.best / "train.yaml", _for_retraining(plan, trained, run.best))
     _slim(plan.bundle, checkpoint, progress)
-    _write_provenance(plan, winner, checkpoint, run, figures)
+    _write_provenance(plan, winner, trained, checkpoint, run, figures)
     default = default_result(study)
     stages = _stages(plan, trials, winner, default)
     try:
@@ -142,7 +144,7 @@ def _settle(bundle: ModelBundle, stages: list[tuple[Stage, str, Path]], best: Pa
 def default_result(study: Study) -> Best | None:
     """How the default configuration, trial 0, did."""
     trials = study.trials()
-    return study.result(0) if trials and trials[0].intermediate_values else None
+    return study.result(DEFAULT) if trials and trials[DEFAULT].intermediate_values else None
 
 
 def write_specs(
@@ -213,7 +215,7 @@ def _stages(plan: Plan, trials: Trials, winner: Best, default: Best | None) -> l
             trained = spec.load(trials.run.trial(default.number) / "spec.yaml")
             full = action_spec(plan.bundle, stage.name, trained, _copied(source, folder), folder)
             portable.write(plan.bundle, folder / f"{stage.name}.yaml", full)
-            found.append((stage, f"{stage.name}_of_default", folder))
+            found.append((stage, stage.name + OF_DEFAULT, folder))
     return found
 
 
@@ -262,9 +264,10 @@ def _for_retraining(plan: Plan, trained: Mapping[str, Any], folder: Path) -> dic
 
 
 def _write_provenance(
-    plan: Plan, winner: Best, checkpoint: Path | None, run: RunDir, figures: Mapping[str, float]
-) -> None:
-    changed = spec.diff(plan.spec, spec.load(run.trial(winner.number) / "spec.yaml"))
+    plan: Plan, winner: Best, trained: Mapping[str, Any], checkpoint: Path | None, run: RunDir,
+    figures: Mapping[str, float],
+) -> None:  # fmt: skip
+    changed = spec.diff(plan.spec, trained)
     folders = plan.bundle.output_keys("train")  # a trial's own, and nowhere else
     write_json(
         run.best / "provenance.json",

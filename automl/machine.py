@@ -14,9 +14,9 @@ from typing import Any
 from automl import spec
 from automl.bundle import ModelBundle
 from automl.errors import UserError
+from automl.executors.base import trials_on
 from automl.request import AUTO, RunRequest
 
-ROUNDING = 1e-6  # of shares
 MOST_ON_ONE = 8  # trials on a GPU, where their number is measured
 CORES_EACH = 2  # for a trial's loaders, then
 GROWTH = 1.5  # other configurations may take so many times the memory of the first
@@ -71,7 +71,7 @@ def find_machine(
         if fewer
         else []
     )
-    most, measured = _at_a_time(len(gpus), wanted), request.gpus_per_trial == AUTO
+    most, measured = trials_on(len(gpus), wanted), request.gpus_per_trial == AUTO
     if measured:
         most = min(MOST_ON_ONE * len(gpus), max(len(gpus), cores() // CORES_EACH))
     at_a_time = request.concurrency or most
@@ -99,11 +99,6 @@ def _cores(request: RunRequest) -> Machine:
 def _share_of_cores(at_a_time: int) -> float:
     """Whole cores, as Ray wants them, where there is one for each."""
     return cores() // at_a_time or cores() / at_a_time
-
-
-def _at_a_time(gpus: int, each: float) -> int:
-    """Trials on so many GPUs."""
-    return gpus * int(1 / each + ROUNDING) if each < 1 else int(gpus // each)
 
 
 def _cluster(request: RunRequest, wanted: float, ids: list[Any] | None, model: ModelBundle) -> Machine:

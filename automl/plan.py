@@ -14,7 +14,7 @@ from typing import Any
 from automl import bundle as bundles
 from automl import earlier, forecast, policy, portable, samplers, schedulers, spec, trackers
 from automl import metric as metrics
-from automl.bundle import ModelBundle, Stage
+from automl.bundle import ModelBundle
 from automl.errors import PolicyError, SpaceError, UserError
 from automl.foresight import foresee
 from automl.machine import Machine, find_machine
@@ -22,6 +22,7 @@ from automl.metric import Metric
 from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.secret_leaves import hidden_sets
+from automl.skill import Stage
 from automl.space import SearchSpace, compile_space
 from automl.spec import SourcedSpec
 from automl.storage import read_storage

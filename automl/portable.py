@@ -7,12 +7,13 @@ spec file. The specs that are handed over then hold no absolute path; those of o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl import spec
 from automl.rundir import write_yaml
+from safe_documents import map_texts, placed
 
 if TYPE_CHECKING:
     from automl.bundle import ModelBundle
@@ -24,14 +25,14 @@ def write(bundle: ModelBundle, path: Path, full: Mapping[str, Any]) -> None:
     """Write a spec file, with every absolute path in it turned into one from the file's folder, if the model reads
     those."""
     folder = os.path.realpath(path.parent)
-    turned = _mapped(full, lambda text: _from(text, folder, bundle)) if bundle.here else full
+    turned = map_texts(full, lambda text: _from(text, folder, bundle)) if bundle.here else full
     write_yaml(path, turned)
 
 
 def read(bundle: ModelBundle, path: Path) -> dict[str, Any]:
     """The reverse: a spec file with absolute paths in it."""
     full, folder = spec.load(path), os.path.realpath(path.parent)
-    return dict(_mapped(full, lambda text: _at(text, folder, bundle.here))) if bundle.here else full
+    return dict(placed(full, folder, bundle.here)) if bundle.here else full
 
 
 def settle(bundle: ModelBundle, action: str, path: Path) -> None:
@@ -42,14 +43,6 @@ def settle(bundle: ModelBundle, action: str, path: Path) -> None:
         if spec.get(full, key):
             spec.put(full, key, str(path.parent / RESULTS))
     write(bundle, path, full)
-
-
-def _mapped(node: Any, turn: Callable[[str], str]) -> Any:
-    if isinstance(node, Mapping):
-        return {key: _mapped(value, turn) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_mapped(value, turn) for value in node]
-    return turn(node) if isinstance(node, str) else node
 
 
 def _from(text: str, folder: str, bundle: ModelBundle) -> str:
@@ -63,8 +56,3 @@ def _from(text: str, folder: str, bundle: ModelBundle) -> str:
     real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     relative = os.path.relpath(real, folder)
     return f"{mark}{bundle.here}" + ("" if relative == "." else f"/{relative}")
-
-
-def _at(text: str, folder: str, here: str) -> str:
-    mark, found, rest = text.partition(here)
-    return mark + os.path.normpath(folder + rest) if found else text

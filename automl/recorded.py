@@ -19,6 +19,7 @@ from automl.plan import Plan, check_spec, compile_for, merge
 from automl.provenance import versions
 from automl.request import RunRequest
 from automl.rundir import RunDir
+from safe_documents import map_texts
 
 SHOWN = 5  # differences that are spelled out
 
@@ -92,17 +93,12 @@ def _moved(document: dict[str, Any], root: Path) -> dict[str, Any]:
     before, now = document.get("root"), str(root)
     if not before or before == now:
         return document
-    return dict(_replaced(document, before.rstrip("/"), now)) | {"root": now}
+    before = before.rstrip("/")
 
+    def moved(text: str) -> str:
+        return now + text[len(before) :] if text == before or text.startswith(f"{before}/") else text
 
-def _replaced(node: Any, before: str, now: str) -> Any:
-    if isinstance(node, dict):
-        return {key: _replaced(value, before, now) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_replaced(value, before, now) for value in node]
-    if isinstance(node, str) and (node == before or node.startswith(before + "/")):
-        return now + node[len(before) :]
-    return node
+    return dict(map_texts(document, moved)) | {"root": now}
 
 
 def _check_files(model: bundles.ModelBundle, base: dict[str, Any], root: Path) -> None:

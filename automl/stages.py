@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from automl import portable, spec
-from automl.bundle import ModelBundle, Stage
+from automl.bundle import ModelBundle
 from automl.executors.base import Exit, TrialJob
 from automl.launcher import TrialProcess, start_fork_server
 from automl.machine import cores
 from automl.programs import typed
+from automl.skill import Stage
 from automl.tail import last_line, size_of
 
 TELL_S = 8.0  # between two lines about an action that runs

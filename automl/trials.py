@@ -23,12 +23,11 @@ from automl.machine import share_of
 from automl.plan import check_spec
 from automl.records import BrokenRecord, Record
 from automl.rundir import RunDir, write_text, write_yaml
+from automl.study import DEFAULT
 
 if TYPE_CHECKING:
     from automl.plan import Plan
     from automl.study import Best, Study
-
-DEFAULT = 0  # the number of the default configuration's trial
 
 
 class Trials:

@@ -218,23 +218,23 @@ def _fit_images(chosen: Chosen, sizes: Mapping[str, Any] | None, on: Machine) ->
     scale = short / PUBLISHED_SHORT
     named = "dataset.augmentation."
     chosen.take(f"{named}test_random_resize", short, why)
-    chosen.take(f"{named}random_resize_max_size", round(PUBLISHED_LONG * scale), "")
+    chosen.take(f"{named}random_resize_max_size", round(PUBLISHED_LONG * scale))
     chosen.take(f"{named}scales", sorted({max(32, round(side * scale)) for side in SCALES}), "")
-    chosen.take(f"{named}train_random_resize", [max(32, round(side * scale)) for side in (400, 500, 600)], "")
-    chosen.take(f"{named}train_random_crop_min", max(32, round(384 * scale)), "")
-    chosen.take(f"{named}train_random_crop_max", max(33, round(600 * scale)), "")
+    chosen.take(f"{named}train_random_resize", [max(32, round(side * scale)) for side in (400, 500, 600)])
+    chosen.take(f"{named}train_random_crop_min", max(32, round(384 * scale)))
+    chosen.take(f"{named}train_random_crop_max", max(33, round(600 * scale)))
     chosen.take(
         f"{named}fixed_random_crop", None, "crops as published; large-scale jitter wants long trainings"
     )
     if on.gpus:
         return
-    chosen.take(f"{named}fixed_padding", False, "")
+    chosen.take(f"{named}fixed_padding", False)
     if sizes["alike"] >= ALIKE:
         height, width = sizes["usual"]
         factor = short / min(height, width)
         why = "so that no time goes into padding: nearly all images have this shape"
         chosen.take("train.input_height", round(height * factor), why)
-        chosen.take("train.input_width", round(width * factor), "")
+        chosen.take("train.input_width", round(width * factor))
 
 
 def _loose(name: str) -> bool:

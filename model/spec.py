@@ -18,7 +18,7 @@ from typing import Any
 from model.deploy import card
 from model.errors import UserError
 from model.parameters import ACTIONS, MANDATORY, PARAMETERS, RECIPES, SOURCE, Param, of_action
-from safe_documents import DocumentError, read_yaml
+from safe_documents import DocumentError, placed, read_yaml
 
 Spec = dict[str, Any]
 
@@ -126,17 +126,7 @@ def read(path: Path) -> Spec:
     document = {} if document is None else document
     if not isinstance(document, dict):
         raise UserError(f"{path}: a spec must be a mapping, but got {type(document).__name__}")
-    return dict(_placed(document, os.path.realpath(path.parent)))
-
-
-def _placed(node: Any, folder: str) -> Any:
-    """The document with `${here}/..` in its texts turned into an absolute path."""
-    if isinstance(node, dict):
-        return {key: _placed(value, folder) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_placed(value, folder) for value in node]
-    before, here, rest = node.partition(HERE) if isinstance(node, str) else (node, "", "")
-    return before + os.path.normpath(folder + rest) if here else node
+    return dict(placed(document, os.path.realpath(path.parent), HERE))
 
 
 def nest(values: Mapping[str, Any]) -> Spec:

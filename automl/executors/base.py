@@ -20,6 +20,11 @@ OUT_OF_MEMORY_CODE = 4  # how a trainer says so; CUDA's own words in a log's las
 ROUNDING = 1e-6  # in sums of shares
 
 
+def trials_on(gpus: int, each: float) -> int:
+    """How many trials so many GPUs hold, of which each takes `each`; a share of one never spans two."""
+    return gpus * int(1 / each + ROUNDING) if each < 1 else int(gpus // each)
+
+
 class Decision(Enum):
     """What the driver wants of a trial after a record. STOP and PAUSE end its processes and it gets no more records;
     a paused trial may be handed out again later, as a job that goes on from a checkpoint."""

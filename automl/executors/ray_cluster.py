@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from automl.errors import AutoMLError, UserError
-from automl.executors.base import ROUNDING, TrialJob
+from automl.executors.base import ROUNDING, TrialJob, trials_on
 from automl.interruption import SIGNALS, handlers_held
 
 OBJECT_STORE_BYTES = 80 << 20  # only small dictionaries pass through Ray
@@ -122,13 +122,11 @@ def places(job: TrialJob) -> int:
 
 
 def _places(has: dict[str, float], job: TrialJob) -> int:
-    """On one machine. A share of a GPU never spans two."""
+    """On one machine."""
     by_cpu = int(has.get("CPU", 0) / job.cpus + ROUNDING)
     if not job.num_gpus:
         return by_cpu
-    gpus = int(has.get("GPU", 0))
-    by_gpu = gpus * int(1 / job.num_gpus + ROUNDING) if job.num_gpus < 1 else int(gpus / job.num_gpus)
-    return min(by_cpu, by_gpu)
+    return min(by_cpu, trials_on(int(has.get("GPU", 0)), job.num_gpus))
 
 
 def check_files(run: str, paths: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl.comparison import OF_DEFAULT
 from automl.report import mattered, parts, search, svg, verdict
 from automl.report.gather import DATA_FOLDER, Facts, facts_of
 from automl.request import RunRequest
@@ -48,7 +49,7 @@ def page(facts: Facts) -> str:
         used={search.style(facts, t) for t in facts.trials}, material=_drawn(facts),
         spec_text=dump_yaml(facts.document["spec"]),
         style=(HERE / "page.css").read_text(), script=(HERE / "page.js").read_text(), fact_rows=_fact_rows(facts),
-        others=[s for s in facts.stages if not str(s["name"]).endswith("_of_default")],
+        others=[s for s in facts.stages if not str(s["name"]).endswith(OF_DEFAULT)],
     )  # fmt: skip
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from automl.forecast import clock
 from automl.report import svg
-from automl.report.gather import DEFAULT, Facts, TrialFacts
+from automl.report.gather import Facts, TrialFacts
 from automl.report.svg import Axis, Dot, Line
 from automl.space.words import short
+from automl.study import DEFAULT
 
 MOST_COLUMNS = 9  # charts of further recorded numbers
 LOG_SPAN = (

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from automl.forecast import clock
-from automl.report.gather import DEFAULT, Facts
+from automl.report.gather import Facts
 from automl.report.search import style
+from automl.study import DEFAULT
 
 
 def sentences(facts: Facts) -> list[str]:

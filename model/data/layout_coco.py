@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from model.data.documents import name_by_url
+from model.data.coco_rows import name_by_url
 from model.data.folder_split import parted
 from model.data.paths import FORMS, common_end, find_image, readings, walk
 from model.data.tree import SPLITS, WORDS, Data, Tree, parent, split_of

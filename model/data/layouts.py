@@ -22,7 +22,7 @@ from typing import Any
 
 from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco, packed
 from model.data.label_files import LabelFiles, to_coco
-from model.data.sources import is_archive, stage_dataset, without_secrets
+from model.data.sources import ARCHIVES, is_archive, stage_dataset, without_secrets
 from model.data.tree import SPLITS, Data, Sources, Tree, counted, given, parent, split_of
 from model.errors import UserError
 from model.spec import get
@@ -81,7 +81,7 @@ def in_place(place: str, settled: Sequence[str] = ()) -> Data:
     if zipped := packed.zipped_documents(tree):
         tree = Tree.read(packed.laid_out(tree, zipped))
     found = read(tree, "train" not in settled)
-    if found is None and (inside := packed.archives(tree)):
+    if found is None and (inside := list(tree.files(*ARCHIVES))):
         tree = Tree.read(packed.laid_out(tree, inside))
         found = read(tree, "train" not in settled)
     if found is None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from model.data.paths import walk
-from model.data.sources import MAX_BYTES, cache_dir, digest, is_archive, once, unpacked
+from model.data.sources import MAX_BYTES, cache_dir, digest, once, unpacked
 from model.data.tree import Tree, parent
 from model.errors import UserError
 
@@ -24,10 +24,6 @@ def zipped_documents(tree: Tree) -> list[str]:
     """Annotations in gzip that are not there without it as well."""
     there = set(tree.files(".json"))
     return [path for path in tree.files(ZIPPED) if path[:-3] not in there]
-
-
-def archives(tree: Tree) -> list[str]:
-    return [path for path in tree.files("") if is_archive(path)]
 
 
 def laid_out(tree: Tree, packed: Iterable[str]) -> Path:

@@ -22,8 +22,8 @@ import optuna
 
 from automl import schedulers
 from automl.budget import Limits
-from automl.driver import DEFAULT, KEPT_TRIALS
-from automl.study import Study
+from automl.driver import KEPT_TRIALS
+from automl.study import DEFAULT, Study
 from studies import machine
 from studies.search.objectives import HELD_OUT, TUNED, Detector, LCBench
 
