@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from model.data.mending import Rules, mend
 from model.data.paths import explain, find_images
 from model.data.problems import Problems, shown
 from model.data.sources import cache_dir, digest, once, stage, stage_file
-from model.data.tree import given
+from model.data.tree import given, near_namesakes
 from model.errors import UserError
 from model.spec import get
 
@@ -126,10 +127,25 @@ def read_part(
     for n, (path, found) in enumerate(zip(paths, looks, strict=True)):
         if problem := _file_problem(document, n, path, folder, found):
             problems.add(problem[0], f"{document.where}: image {shown(document.image_ids[n])}: {problem[1]}")
+    if not problems:
+        _refuse_shared_names(document, paths, folder, problems)
     if problems:
         return None
     part = _one_row_a_file(Part(_with_sizes(document, looks), paths, looks))
     return replace(part, document=mend(part.document, options.rules, problems))
+
+
+def _refuse_shared_names(document: Document, paths: Sequence[Path], folder: Path, problems: Problems) -> None:
+    """Rows of one file where another file of that name lies near: those of two merged exports, whose boxes would all
+    lie on the picture of one."""
+    shared = [path for path, rows in Counter(paths).items() if rows > 1]
+    for path in shared:
+        if others := near_namesakes(folder, path):
+            problems.add(
+                "shared name",
+                f"{document.where}: several images are called {path.name}, and {path} and {others[0]} are: "
+                "write the folder before each file_name, as in cam0/x.jpg",
+            )
 
 
 def _one_row_a_file(part: Part) -> Part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import mmap
 import re
@@ -13,11 +14,24 @@ from pathlib import Path
 from model.data.coco_rows import name_by_url
 from model.data.folder_split import parted
 from model.data.paths import FORMS, common_end, find_image, readings, walk
-from model.data.tree import SPLITS, WORDS, Data, Tree, parent, split_of
+from model.data.tree import (
+    PLAIN_IMAGES,
+    SPLITS,
+    WORDS,
+    Data,
+    Sources,
+    Tree,
+    exact_split,
+    parent,
+    says_only,
+    split_of,
+    words_of,
+)
 from model.errors import UserError
 
 SECTIONS = ("images", "annotations", "categories")
 LOOKED_AT = 20_000  # file names
+COMPARED = 20  # pictures of two folders
 SAMPLED = 200  # file names of a document that decide where its images lie
 FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 COCO_URL = re.compile(rb'"coco_url"\s*:\s*("[^"\\]*")')  # of documents that name files in no other way
@@ -64,7 +78,11 @@ def find(tree: Tree) -> Data | None:
     chosen = choose(found, tree.root)
     if not chosen:
         return None
-    sources = {split: [source(tree, chosen[split])] if split in chosen else [] for split in SPLITS}
+    sources: Sources = {split: [] for split in SPLITS}
+    for split, document in chosen.items():
+        own, passed = source(tree, document)
+        sources[split].append(own)
+        notes += passed
     if set(chosen) == {"train"} and chosen["train"].split is None:
         sources, told = parted(sources["train"][0])
         notes += told
@@ -84,10 +102,11 @@ def one_file(path: Path) -> Data:
     for root in (path.parent, path.parent.parent):
         tree = Tree(root, dict(walk(root)))
         document = Document(path.relative_to(root).as_posix(), None, names)
-        if best_folder(tree, document) is not None:
+        if place_of(tree, document) is not None:
             break
-    sources, notes = parted(source(tree, document))
-    return Data(sources, f"COCO file {path.name}", tuple(notes))
+    whole, passed = source(tree, document)
+    sources, notes = parted(whole)
+    return Data(sources, f"COCO file {path.name}", (*notes, *passed))
 
 
 def choose(found: Sequence[Document], root: Path) -> dict[str, Document]:
@@ -163,15 +182,21 @@ def _text(quoted: bytes) -> str:
         return ""
 
 
-def source(tree: Tree, document: Document) -> dict[str, str]:
-    """{"image_dir", "json_file"} of a document: the folder in which its names are found, or an archive near it."""
-    folder, home = best_folder(tree, document), parent(document.path)
+def source(tree: Tree, document: Document) -> tuple[dict[str, str], list[str]]:
+    """({"image_dir", "json_file"} of a document, what a person should know): the folder in which its names are found,
+    or an archive near it."""
+    place, home = place_of(tree, document), parent(document.path)
+    folder = place.folder if place else None
     archives = _archives(tree, document)
     beside = bool(archives) and parent(archives[0]) == home
     if folder is None or (beside and not f"{folder}/".startswith(f"{home}/" if home else "")):
         images = f"{home}/images".lstrip("/")
         folder = archives[0] if archives else images if images in tree.folders else home
-    return {"image_dir": str(tree.path(folder)), "json_file": str(tree.path(document.path))}
+    notes = [
+        f"{document.path}: {folder or '.'} holds its images; {other or '.'} has others of the same names, not used"
+        for other in (place.others if place else ())
+    ]
+    return {"image_dir": str(tree.path(folder)), "json_file": str(tree.path(document.path))}, notes
 
 
 def _archives(tree: Tree, document: Document) -> list[str]:
@@ -187,30 +212,65 @@ def _archives(tree: Tree, document: Document) -> list[str]:
     return own or above[:1]
 
 
-def best_folder(tree: Tree, document: Document) -> str | None:
-    """The folder below which most of the sampled names are found: rather one of the document's split, near it, and
-    deep; None where no name is found."""
-    votes: dict[str, int] = {}
-    for name in document.names:
-        for base in set(bases(name, tree.by_last)):
-            votes[base] = votes.get(base, 0) + 1
-    votes = {
-        b: n for b, n in votes.items() if split_of(f"{b}/.") in (None, document.split) or not document.split
-    }
+@dataclass(frozen=True)
+class Place:
+    """Where a document's images lie, and the folders with pictures of the same names that are passed over."""
+
+    folder: str
+    others: tuple[str, ...] = ()
+
+
+def place_of(tree: Tree, document: Document) -> Place | None:
+    """The folder below which the sampled names are found; None where no name is. Of several it is the one whose name
+    says nothing but images and the document's split, nearest to it. Raises `UserError` where two of them fit alike and
+    their pictures differ: the boxes of one would lie on the pictures of the other."""
+    votes = _votes(tree, document)
     if not votes:
         return None
     home = document.path.split("/")[:-1]
 
     def merit(base: str) -> tuple[int, bool, int, int]:
         parts = base.split("/") if base else []
-        near = next(
-            (n for n, (a, b) in enumerate(zip(parts, home, strict=False)) if a != b),
-            min(len(parts), len(home)),
-        )
-        return votes[base], split_of(f"{base}/.") == document.split, near, len(parts)
+        near = common_end(tuple(reversed(parts)), tuple(reversed(home)))
+        strange = sum(not says_only(words_of(p), document.split, PLAIN_IMAGES) for p in parts[near:])
+        return -strange, split_of(f"{base}/.") == document.split, votes[base], near
 
-    best = max(sorted(votes), key=merit)
-    return best if votes[best] == len(document.names) else _common(tree, document, votes, best)
+    most = max(votes.values())
+    ranked = sorted((b for b in votes if 2 * votes[b] >= most), key=lambda b: (merit(b), b), reverse=True)
+    best = ranked[0]
+    if votes[best] < len(document.names) and (above := _common(tree, document, votes, best)) != best:
+        return Place(above)
+    others = [b for b in ranked[1:] if not _same_pictures(tree, document, best, b)]
+    for other in others:
+        if merit(other) == merit(best):
+            raise UserError(
+                f"{tree.path(document.path)}: its images may be those of {tree.path(best)} or of {tree.path(other)}, "
+                "which have the same names and differ; keep one of the folders, or name it as image_dir in "
+                f"dataset.{document.split or 'train'}_data_sources"
+            )
+    return Place(best, tuple(others))
+
+
+def _votes(tree: Tree, document: Document) -> dict[str, int]:
+    """{folder: how many of the sampled names are found below it}; those of another split only where no other is."""
+    votes: dict[str, int] = {}
+    for name in document.names:
+        for base in set(bases(name, tree.by_last)):
+            votes[base] = votes.get(base, 0) + 1
+    if not document.split:
+        return votes
+    wanted = (None, document.split)
+    own = {base: n for base, n in votes.items() if split_of(f"{base}/.") in wanted}
+    return own or {base: n for base, n in votes.items() if exact_split(f"{base}/.") in wanted}
+
+
+def _same_pictures(tree: Tree, document: Document, a: str, b: str) -> bool:
+    """Whether the files of the sampled names are the same in two folders."""
+    for name in document.names[:COMPARED]:
+        one, two = (find_image(tree.path(base), name) for base in (a, b))
+        if one.is_file() and two.is_file() and not filecmp.cmp(one, two, shallow=False):
+            return False
+    return True
 
 
 def _common(tree: Tree, document: Document, votes: Iterable[str], best: str) -> str:
@@ -228,9 +288,10 @@ def bases(name: str, places: dict[str, list[str]]) -> Iterable[str]:
     """Folders below which a name of the annotations is found."""
     for parts, anywhere in readings(name):
         wanted = tuple(FORMS[-1](p) for p in parts)
-        for place in places.get(wanted[-1], ()):
-            file = place.split("/")
-            same = common_end(wanted, tuple(FORMS[-1](p) for p in file))
-            yield "/".join(file[: len(file) - same])
+        files = [place.split("/") for place in places.get(wanted[-1], ())]
+        same = [common_end(wanted, tuple(FORMS[-1](p) for p in file)) for file in files]
+        for file, n in zip(files, same, strict=True):
+            if n == max(same):  # cam0/1.jpg is not cam1/1.jpg where there is a cam0
+                yield "/".join(file[: len(file) - n])
         if anywhere and places.get(wanted[-1]):
             return

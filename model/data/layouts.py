@@ -80,16 +80,32 @@ def in_place(place: str, settled: Sequence[str] = ()) -> Data:
         return in_place(str(inner), settled)
     if zipped := packed.zipped_documents(tree):
         tree = Tree.read(packed.laid_out(tree, zipped))
-    found = read(tree, "train" not in settled)
-    if found is None and (inside := list(tree.files(*ARCHIVES))):
-        tree = Tree.read(packed.laid_out(tree, inside))
-        found = read(tree, "train" not in settled)
+    tree, found = _read_packed(tree, "train" not in settled)
     if found is None:
         _refuse_halves(tree, Data({split: [] for split in SPLITS}), ("val",))
         raise UserError(f"no training data: {without_secrets(place)} must hold {WANTED}; {whats_there(tree)}")
     _refuse_halves(tree, found, settled)
     unread = tuple(unread_folders(tree, found))
     return _described(replace(found, notes=found.notes + unread), place)
+
+
+def _read_packed(tree: Tree, needs_train: bool) -> tuple[Tree, Data | None]:
+    """(the tree that was read, its data). Archives that no source has its images in are opened where there is nothing
+    without them, or not what their names promise: a val.zip beside train/."""
+    found = failed = None
+    try:
+        found = read(tree, needs_train)
+    except UserError as error:
+        failed = error
+    used = {s["image_dir"] for sources in (found.sources.values() if found else ()) for s in sources}
+    left = [a for a in tree.files(*ARCHIVES) if str(tree.path(a)) not in used]
+    if left and (found is None or any(split and not found.sources[split] for split in map(split_of, left))):
+        inner = Tree.read(packed.laid_out(tree, tree.files(*ARCHIVES)))
+        return inner, read(inner, needs_train)
+    if failed:
+        raise failed
+    notes = tuple(f"{tree.path(archive)}: not read" for archive in left)
+    return tree, found and replace(found, notes=found.notes + notes)
 
 
 def _of_file(path: Path) -> Data:

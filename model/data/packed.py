@@ -8,12 +8,12 @@ import hashlib
 import json
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from model.data.paths import walk
 from model.data.sources import MAX_BYTES, cache_dir, digest, once, unpacked
-from model.data.tree import Tree, parent
+from model.data.tree import Tree, parent, split_of
 from model.errors import UserError
 
 ZIPPED = ".json.gz"
@@ -37,34 +37,51 @@ def laid_out(tree: Tree, packed: Iterable[str]) -> Path:
         owner: dict[str, str] = {}
         for path in others:
             _link(folder, path, tree.path(path), path, owner)
-        for path in opened:
-            if path.lower().endswith(ZIPPED):
-                _unzip(tree.path(path), folder / path[:-3])
-                continue
-            inside = unpacked(tree.path(path))
-            for place, file in _placed(path, inside):
-                _link(folder, place, file, path, owner)
+        archives = {path: _files(unpacked(tree.path(path))) for path in opened if not _is_zipped(path)}
+        for path, own in _own_folders(archives).items():
+            for place, file in archives[path].items():
+                _link(folder, "/".join(filter(None, (parent(path), own, place))), file, path, owner)
+        for path in filter(_is_zipped, opened):
+            _unzip(tree.path(path), folder / path[:-3])
 
     return once(cache_dir() / "laid_out" / hashlib.sha256(key.encode()).hexdigest()[:32], make)
 
 
-def _placed(path: str, inside: Path) -> Iterator[tuple[str, Path]]:
-    """(where it belongs, file) of an archive's content: beside the archive, or in a folder of its name when files lie
-    in it without one."""
-    content = list(walk(inside))
-    own = (
-        path.rsplit("/", 1)[-1].partition(".")[0]
-        if any(names for below, names in content if not below)
+def _is_zipped(path: str) -> bool:
+    return path.lower().endswith(ZIPPED)
+
+
+def _files(inside: Path) -> dict[str, Path]:
+    """{path in an archive: where it lies unpacked}."""
+    return {
+        (f"{below}/{name}" if below else name): inside / below / name
+        for below, names in walk(inside)
+        for name in names
+    }
+
+
+def _own_folders(archives: Mapping[str, Mapping[str, Path]]) -> dict[str, str]:
+    """{archive: the folder of its name, "" where its content may lie beside it}. An archive has a folder of its own
+    when files lie in it without one, and when it alone tells the split: train.zip and val.zip may both hold images/."""
+    return {
+        path: path.rsplit("/", 1)[-1].partition(".")[0]
+        if any("/" not in file for file in files) or (split_of(path) and not any(map(_tells_split, files)))
         else ""
-    )
-    for below, names in content:
-        for name in names:
-            yield "/".join(part for part in (parent(path), own, below, name) if part), inside / below / name
+        for path, files in archives.items()
+    }
+
+
+def _tells_split(file: str) -> bool:
+    """Whether a folder within an archive, or an annotation file, names a split; pictures are called as it happens."""
+    return split_of(file if file.lower().endswith((".json", ".yaml")) else f"{parent(file)}/.") is not None
 
 
 def _link(folder: Path, place: str, target: Path, origin: str, owner: dict[str, str]) -> None:
     if place in owner:
-        raise UserError(f"{owner[place]} and {origin} both hold {place}: give one of them as the dataset")
+        raise UserError(
+            f"{owner[place]} and {origin} both hold {place}: give one of them as the dataset, "
+            "or unpack each into a folder of its own"
+        )
     owner[place] = origin
     (folder / place).parent.mkdir(parents=True, exist_ok=True)
     (folder / place).symlink_to(target.resolve())

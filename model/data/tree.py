@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import filecmp
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -15,10 +16,36 @@ from model.errors import UserError
 
 SPLITS = ("train", "val", "test")
 WORDS = {
-    "train": {"train", "training", "trainval", "trn"},
-    "val": {"val", "valid", "validation", "dev"},
-    "test": {"test", "testing"},
+    "train": {"train", "training", "trainval", "trn", "trainset"},
+    "val": {"val", "valid", "validation", "vld", "dev", "eval", "valset"},
+    "test": {"test", "testing", "tst", "holdout", "testset"},
 }
+# What may stand beside the word for a split, or without one, in the name of a folder that is meant for it or for all.
+PLAIN_IMAGES = {
+    "images",
+    "image",
+    "imgs",
+    "img",
+    "jpegimages",
+    "pictures",
+    "photos",
+    "data",
+    "set",
+    "split",
+    "dataset",
+}
+PLAIN = PLAIN_IMAGES | {
+    "annotations",
+    "annotation",
+    "instances",
+    "labels",
+    "label",
+    "result",
+    "coco",
+    "default",
+    "json",
+}
+WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # TrainSet is two
 Sources = dict[str, list[dict[str, str]]]
 
 
@@ -57,7 +84,7 @@ class Tree:
         root, folders = Path(root), _without_runs(dict(walk(root)))
         while not folders[""] and len(below := sorted({f.split("/")[0] for f in folders if f})) == 1:
             inner = {f.removeprefix(below[0]).lstrip("/"): names for f, names in folders.items() if f}
-            if re.sub("[^a-z]", "", below[0].casefold()) in set().union(*WORDS.values()):
+            if exact_split(f"{below[0]}/."):
                 break  # a split, not a wrapper
             root, folders = root / below[0], inner
         return cls(root, folders)
@@ -108,15 +135,56 @@ def parent(path: str) -> str:
 
 
 def split_of(path: str) -> str | None:
-    """The split that a path names, by its last part that names one: "annotations/instances_val2017.json" -> val. Of
-    train and val together it is train (VOC's trainval), of test and dev it is test (COCO's test-dev)."""
-    for part in reversed(path.split("/")):
-        stem = PurePosixPath(part).stem if part == path.rsplit("/", 1)[-1] else part
-        words = set(re.findall("[a-z]+", stem.casefold()))
-        named = [split for split in SPLITS if words & WORDS[split]]
-        if len(named) == 1 or named in (["train", "val"], ["val", "test"]):
-            return "train" if named[0] == "train" else named[-1]
+    """The split that a path names: by its last part that says nothing else ("train" of "train/test_track/x.jpg", val of
+    "annotations/instances_val2017.json"), else by its last part that names one at all. Of train and val together it is
+    train (VOC's trainval), of test and dev it is test (COCO's test-dev)."""
+    return exact_split(path) or next(filter(None, map(_named, _words_of_parts(path))), None)
+
+
+def exact_split(path: str) -> str | None:
+    """The split of the last part that names one and nothing else."""
+    named = ((words, _named(words)) for words in _words_of_parts(path))
+    return next((split for words, split in named if split and says_only(words, split)), None)
+
+
+def _words_of_parts(path: str) -> list[set[str]]:
+    """The last part first, without its suffix."""
+    parts = path.split("/")
+    parts[-1] = PurePosixPath(parts[-1]).stem
+    return [words_of(part) for part in reversed(parts)]
+
+
+def says_only(words: Set[str], split: str | None, beside: Set[str] = frozenset(PLAIN)) -> bool:
+    """Whether words name a split, or none, and nothing that tells one folder or file of it from others."""
+    also = WORDS["val"] if split in ("train", "test") else set()  # trainval, test-dev
+    return bool(words) and words <= (WORDS[split] | also | beside if split else beside)
+
+
+def words_of(part: str) -> set[str]:
+    """The words of a file's or folder's name, in lower case, without numbers."""
+    return {word.casefold() for word in WORD.findall(part)}
+
+
+def _named(words: Set[str]) -> str | None:
+    named = [split for split in SPLITS if words & WORDS[split]]
+    if len(named) == 1 or named in (["train", "val"], ["val", "test"]):
+        return "train" if named[0] == "train" else named[-1]
     return None
+
+
+def near_namesakes(folder: Path, path: Path) -> list[Path]:
+    """Other files called like `path` and not equal to it: below `folder`, or in a folder beside it that is not for
+    another split."""
+    own = split_of(f"{folder.resolve().name}/.")
+    beside = [f for f in sorted(folder.resolve().parent.iterdir()) if f.is_dir()]
+    files = [f / path.name for f in beside if split_of(f"{f.name}/.") in (None, own)]
+    files += [folder / below / path.name for below, names in walk(folder) if path.name in names]
+    found = {file.resolve(): file for file in files if file.is_file()}
+    return [
+        f
+        for real, f in found.items()
+        if real != path.resolve() and not filecmp.cmp(real, path, shallow=False)
+    ]
 
 
 def counted(number: int, thing: str) -> str:

@@ -18,11 +18,13 @@ from urllib.parse import quote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from model.data import label_files
 from model.data.check import inspect
 from model.data.coco import read_json
 from model.data.layouts import find_data, in_place
+from model.data.paths import find_images
 from model.data.tree import Data, split_of
 from model.errors import UserError
 from model.spec import default_spec
@@ -145,6 +147,37 @@ def test_two_exports_in_archives_are_not_mixed(tmp_path: Path, pictures: tuple[P
         in_place(str(tmp_path / "data"))
 
 
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("my_train", "valid", "x tst")])
+@pytest.mark.parametrize("layout", ["ours", "YOLO", "VOC by folder", "YOLO, names outside"])
+@pytest.mark.parametrize("wrapped", ["", "export"])
+@pytest.mark.parametrize("packed", [{"train", "val", "test"}, {"val", "test"}, {"train"}])
+def test_an_archive_for_each_split(
+    names: tuple[str, str, str], layout: str, wrapped: str, packed: set[str],
+    tmp_path: Path, pictures: tuple[Path, Drawn],
+) -> None:  # fmt: skip
+    """images/ and labels/ of train.zip and of val.zip are not one."""
+    whole = tmp_path / "whole"
+    if layout.startswith("YOLO"):
+        for split, listed in pictures[1].items():
+            writers.move(pictures[0], whole, {split: listed}, "{split}/images")
+            for picture in listed:
+                put(whole / split / "labels" / f"{picture.stem}.txt", writers.yolo_lines(picture))
+            outside = layout.endswith("outside")
+            put((tmp_path / "data" if outside else whole / split) / "classes.txt", "red car\nblue\n")
+    else:
+        written(layout, whole, pictures)
+    for split, name in zip(pictures[1], names, strict=True):
+        own = next(f for f in whole.iterdir() if split_of(f"{f.name}/.") == split)
+        if split in packed:
+            outer = tmp_path / "outer" / name / wrapped
+            outer.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(own, outer, dirs_exist_ok=True)
+            shutil.make_archive(str(tmp_path / "data" / name), "zip", tmp_path / "outer" / name)
+        else:
+            shutil.copytree(own, tmp_path / "data" / split)
+    assert_same(in_place(str(tmp_path / "data")), pictures[1])
+
+
 def test_annotations_in_gzip(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     root = written("ours", tmp_path / "data", pictures)
     for path in list(root.rglob("annotations.json")):
@@ -198,10 +231,72 @@ def test_every_word_for_validation_is_understood(
         ("my_test_data/train/annotations.json", "train"), ("annotations/image_info_test-dev2017.json", "test"),
         ("instances_trainval2007.json", "train"), ("Validation/x.json", "val"), ("annotations/instances_default.json", None),
         ("trainer/contest.json", None), ("evaluation.json", None), ("images/train/x.jpg", "train"),
+        ("train/images/test_track/.", "train"), ("train/dev_board/x.jpg", "train"), ("test_track/images/x.jpg", "test"),
+        ("train/annotations_val.json", "val"), ("TrainSet/x.json", "train"), ("valset/x.json", "val"), ("TESTSET/.", "test"),
+        ("01_train/.", "train"), ("eval/.", "val"), ("vld/.", "val"), ("tst/.", "test"), ("holdout/x.jpg", "test"),
     ],
 )  # fmt: skip
 def test_which_split_a_path_names(path: str, split: str | None) -> None:
     assert split_of(path) == split
+
+
+def turned(folder: Path, place: Path, listed: list[Picture]) -> None:
+    """Other pictures of the same names and sizes."""
+    place.mkdir(parents=True, exist_ok=True)
+    for picture in listed:
+        with Image.open(folder / picture.name) as image:
+            image.rotate(180).save(place / picture.name)
+
+
+# A layout, where the training set's images lie in it, and a folder beside or below with pictures of the same names.
+COPIES = [
+    ("ours", "train/images", "augmented"), ("ours", "train/images", "zz"), ("ours", "train/images", "../Thumbnails"),
+    ("ours", "train/images", "../../backup/train/images"), ("ours", "train/images", "../a depth"), ("Roboflow", "train", "preview"),
+    ("Roboflow", "train", "aug/x/y"), ("standard", "train2017", "../train2017_masks"), ("standard", "train2017", "small"),
+    ("standard", "train2017", "../depth/train2017"), ("CVAT", "images", "overlay"), ("CVAT", "images", "../a/images"),
+    ("FiftyOne", "train/data", "thumbnails"), ("FiftyOne", "train/data", "../fields/data"), ("Label Studio", "images", "../old_images"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("layout", "place", "other"), COPIES)
+@pytest.mark.parametrize("same", [False, True])
+def test_another_folder_of_the_same_names_is_passed_over(
+    layout: str, place: str, other: str, same: bool, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written(layout, tmp_path / "data", pictures)
+    listed = pictures[1]["train"]
+    if same:
+        writers.move(pictures[0], root, {"train": listed}, f"{place}/{other}")
+    else:
+        turned(pictures[0], root / place / other, listed)
+    data = in_place(str(root))
+    source = data.sources["train"][0]
+    named = [image["file_name"] for image in read_json(source["json_file"])["images"]]
+    assert {path.parent.resolve() for path in find_images(Path(source["image_dir"]), named)} == {root / place}
+    assert any("of the same names, not used" in note for note in data.notes) is not same
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [("images/cam0", "images/cam1"), ("cam0", "cam1"), (".", "images"), ("images", "data"), ("x", "images_2/y")],
+)  # fmt: skip
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_two_folders_that_fit_alike_are_refused(
+    one: str, two: str, split: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written("ours", tmp_path / "data", pictures)
+    shutil.rmtree(root / split / "images")
+    listed = pictures[1][split]
+    writers.move(pictures[0], root / split, {split: listed}, one)
+    if two != "images_2/y":
+        turned(pictures[0], root / split / two, listed)
+        with pytest.raises(
+            UserError, match="which have the same names and differ; keep one of the folders"
+        ) as caught:
+            in_place(str(root))
+        assert f"image_dir in dataset.{split}_data_sources" in str(caught.value)
+    shutil.rmtree(root / split / two, ignore_errors=True)
+    assert_same(in_place(str(root)), pictures[1])
 
 
 @pytest.fixture

@@ -92,6 +92,29 @@ def test_rows_of_one_file_are_merged(own_demo: Path, sized: bool) -> None:
     assert "dataset.strict allows none" in said(looked_at(own_demo, dataset__strict=True))
 
 
+@pytest.mark.parametrize("place", ["images/cam1", "images_2", "../old", "../train/images"])
+def test_rows_of_two_files_of_one_name_are_not_merged(own_demo: Path, place: str) -> None:
+    """As in two exports put together: images/0001.png and images/cam1/0001.png, both called 0001.png."""
+
+    def share(document: dict[str, Any]) -> None:
+        row = document["images"][1]
+        document["images"].append(row | {"id": 77})
+        next(a for a in document["annotations"] if a["image_id"] == row["id"])["image_id"] = 77
+
+    edit(own_demo, "val", share)
+    name = json.loads((own_demo / "val/annotations.json").read_text())["images"][1]["file_name"]
+    other = own_demo / "val" / place / name
+    other.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(own_demo / "val/images" / name) as image:
+        image.rotate(180).save(other)
+    problems = looked_at(own_demo, dataset__mended_share=0.5)["problems"]
+    if place.startswith("../"):  # of another split, or of no part of this one
+        assert problems == []
+    else:
+        assert len(problems) == 1
+        assert "write the folder before each file_name" in problems[0]
+
+
 EMPTY = {
     "images": lambda d: d.update(images=[], annotations=[]),
     "boxes": lambda d: d.update(annotations=[]),
