@@ -6,6 +6,7 @@ best epoch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,6 +25,9 @@ SHAPING = 100  # the newest whole curves that say how a curve rises
 FAILED_ROWS = 10  # the newest failed ones
 ROWS_OF_TRIAL = 3
 TAIL = 2.0  # beyond so many units below the best, z grows by its logarithm alone
+FINEST = 0.03  # the least of `Scale.fine`, in units
+NOISES = 8.0  # and in standard deviations of the noise from epoch to epoch: that between trainings is larger
+JUMPS = 20  # the newest whole curves that say what is noise
 GROWTH = 2.0  # from rung to rung
 FLOOR = 0.85  # a curve with more than this still to come has not left its floor
 MEASURED, ASSUMED = (
@@ -34,7 +38,8 @@ MEASURED, ASSUMED = (
 
 @dataclass(frozen=True)
 class Run:
-    """One trial. `x` (D,); `best` (n,) its best so far after each epoch; `running`: not ended, not paused."""
+    """One trial. `x` (D,); `best` (n,) its best so far after each epoch; `running`: not ended, not paused; `jump`: its
+    noise from epoch to epoch."""
 
     number: int
     x: Array
@@ -42,6 +47,7 @@ class Run:
     failed: bool = False
     running: bool = False
     complete: bool = False
+    jump: float | None = None
 
     @property
     def epochs(self) -> int:
@@ -68,27 +74,53 @@ def run_of(trial: FrozenTrial, number: int, cube: Cube, sign: float, epochs: int
         best[np.isinf(best)] = best[np.isfinite(best)][0]
     return Run(
         number, cube.point(trial.params), best, state == "FAIL",
-        state in ("RUNNING", "WAITING") and not paused, state == "COMPLETE",
+        state in ("RUNNING", "WAITING") and not paused, state == "COMPLETE", _jump(np.array(list(curve.values()))),
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Scale:
-    """z = (y - best) / unit, bent below `TAIL`: the unit is how far the better half of the trials lies apart."""
+    """z of a value: 0 at the best, -1 one `unit` below it, and beyond `TAIL` falling by the logarithm alone. The unit
+    is how far the better half of the trials lies apart; within it values are spread by the logarithm of their distance
+    to the best in units of `fine`, or the last steps of a search would be lost in what the first ones differ by. `fine`
+    is how far the best fifth lies apart, and never as small as what may be noise."""
 
     best: float
     unit: float
+    fine: float
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Scale:
         last = np.sort([run.top for run in runs])[::-1]
         rise = max(run.rise for run in runs)
-        best, middle = float(last[0]), float(np.median(last[: max(2, len(last) // 2)]))
-        return cls(best, max(best - middle, 0.25 * rise, 1e-3 * abs(best), 1e-9))
+        best, half, fifth = (
+            float(np.median(last[:n])) for n in (1, max(2, len(last) // 2), max(2, len(last) // 5))
+        )
+        unit = max(best - half, 0.25 * rise, 1e-3 * abs(best), 1e-9)
+        fine = max(best - fifth, FINEST * unit, NOISES * noise(runs), 1e-4 * abs(best))
+        return cls(best, unit, min(fine, unit))
 
     def z(self, values: Array) -> Array:
-        z = (values - self.best) / self.unit
-        return np.where(z < -TAIL, -TAIL - np.log1p(np.maximum(-z - TAIL, 0)), z)
+        below = np.maximum(self.best - values, 0)
+        near = np.log1p(below / self.fine) / math.log1p(self.unit / self.fine)
+        far = below / self.unit
+        far = np.where(far > TAIL, TAIL + np.log1p(np.maximum(far - TAIL, 0)), far)
+        return -np.asarray(np.where(below < self.unit, near, far))
+
+
+def noise(runs: Sequence[Run]) -> float:
+    """How much values jump from epoch to epoch, in the middle of the trials that ran to their end; 0 without such."""
+    jumps = [run.jump for run in runs if run.complete and run.jump is not None][-JUMPS:]
+    return float(np.median(jumps)) if jumps else 0.0
+
+
+def _jump(values: Array) -> float | None:
+    """Standard deviation of noise on the later half of a curve, by its second differences, robustly; None for curves
+    of fewer than six epochs."""
+    if len(values) < 6:
+        return None
+    bends = np.abs(np.diff(values[len(values) // 2 - 1 :], 2)) / math.sqrt(6)
+    return float(np.median(bends) / 0.6745)
 
 
 def shape(runs: Sequence[Run], epochs: int) -> Array:
