@@ -13,17 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
 
 from model.data.images import BROKEN, upright_size
 from model.data.sources import cache_dir, once
-from model.data.tree import SPLITS, Data, counted, split_of
+from model.data.tree import SPLITS, Data, Tree, counted, split_of
 from model.errors import UserError
 
-FORMAT = 2  # of the files written; another number, another place
+FORMAT = 3  # of the files written; another number, another place
 THREADS = 8
 SHOWN = 5
 
@@ -52,6 +52,7 @@ class LabelFiles:
     parse: Callable[[Path, tuple[int, int]], Parsed]  # (label file, image's (W, H) px); raises ValueError of
     # lines that begin with a line's number or a blank
     notes: tuple[str, ...] = ()
+    read_as: str = ""  # whatever else decides how a label file is read
 
 
 def to_coco(found: LabelFiles) -> Data:
@@ -70,7 +71,9 @@ def to_coco(found: LabelFiles) -> Data:
 
 def _key(found: LabelFiles) -> str:
     """Labels by content, images by place, size and time."""
-    digest = hashlib.sha256(json.dumps([FORMAT, found.layout, sorted(found.names.items())]).encode())
+    digest = hashlib.sha256(
+        json.dumps([FORMAT, found.layout, sorted(found.names.items()), found.read_as]).encode()
+    )
     for split in SPLITS:
         for image, label in found.splits.get(split, ()):
             stat = image.stat()
@@ -231,6 +234,26 @@ def refuse_orphans(splits: Mapping[str, list[tuple[Path, Path | None]]], others:
         and _holds_labels(label)
     ]
     refuse(problems)
+
+
+def lost_labels(
+    tree: Tree, splits: Mapping[str, list[tuple[Path, Path | None]]], others: Collection[str] = ()
+) -> tuple[str, ...]:
+    """A note on each folder that holds label files and no image is there for any; `others` are names of files that hold
+    something else."""
+    used = {label.parent for pairs in splits.values() for _, label in pairs if label is not None}
+    stems = {PurePosixPath(image).stem for image in tree.images}
+    lost: Counter[Path] = Counter()
+    for below in tree.files(".txt"):
+        label = tree.path(below)
+        if label.parent in used or label.name.lower() in others or label.stem in stems:
+            continue
+        lost[label.parent] += _holds_labels(label)
+    return tuple(
+        f"{folder}: {counted(count, 'label file')} without images, not read"
+        for folder, count in lost.items()
+        if count
+    )
 
 
 def _holds_labels(path: Path) -> bool:
