@@ -104,7 +104,10 @@ def _write(folder: Path, document: Document, images: Path) -> None:
             copy.parent.mkdir(parents=True, exist_ok=True)
             link(path, copy)
         rows.append(row | {"file_name": name})
-    (folder / "annotations.json").write_text(json.dumps(document | {"images": rows}))
+    whole = {key: value for key, value in document.items() if key != "read_from"}
+    annotations = [{k: v for k, v in row.items() if k != "label_file"} for row in document["annotations"]]
+    whole |= {"images": rows, "annotations": annotations}
+    (folder / "annotations.json").write_text(json.dumps(whole))
 
 
 def link(path: Path, target: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.classes import Table, look_alikes
 from model.data.coco import Options, Part, read_part
 from model.data.layouts import find_data
@@ -29,6 +30,7 @@ OTHER_IMAGES = "give other images, or set dataset.allow_leaks=true to keep them"
 Parts = dict[str, list[Part]]
 
 
+@refusing_in_own_words()
 def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: Path) -> dict[str, Any]:
     """Look at the data of a train spec, or of `data_dir` where the spec names none.
 
@@ -59,7 +61,8 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
                 k: v for k, v in found["fill"].items() if any(f".{s}_data" in k for s in changed)
             }
         found["facts"] = _facts(parts, table) | layout
-    return found | {"problems": problems.lines(), "warnings": problems.notes}
+    told = {"problems": problems.lines(), "warnings": problems.notes}
+    return found | {key: all_in_own_words(lines) for key, lines in told.items()}
 
 
 def _read(sources: Sources, options: Options, problems: Problems) -> Parts:

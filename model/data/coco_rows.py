@@ -46,6 +46,7 @@ class Rows(Struct):
     images: list[ImageRow]
     annotations: list[AnnotationRow]
     categories: list[CategoryRow]
+    read_from: Any = UNSET  # what the file was made of, where it is one of the cache or of a run
 
 
 class MaskRow(Struct, gc=False):

@@ -109,7 +109,9 @@ class Document:
             }
             for n, (owner, category, box, area, crowd) in enumerate(columns)
         ]  # fmt: skip
-        document = {"images": images, "annotations": annotations, "categories": self.categories}
+        document = {
+            "images": images, "annotations": annotations, "categories": self.categories, "read_from": self.where
+        }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
         partial.write_text(json.dumps(document))
@@ -123,7 +125,8 @@ def read(path: str | Path, problems: Problems) -> Document | None:
     """
     path = stage_file(path)
     rows = decode(path, Rows)
-    reader = _Reader(str(path), problems)
+    where = rows.read_from if type(rows.read_from) is str else str(path)
+    reader = _Reader(where, problems)
     try:
         return reader.document(rows, lambda: decode(path, Masks).annotations)
     except _Wrong:
@@ -131,11 +134,13 @@ def read(path: str | Path, problems: Problems) -> Document | None:
 
 
 def as_it_is(path: str | Path) -> dict[str, Any]:
-    """The file's content with every field that it has, after `read` found nothing wrong with it. Raises `UserError`."""
+    """The file's content with every field that it has, and "read_from", the file or what that was made of; after `read`
+    found nothing wrong with it. Raises `UserError`."""
     problems = Problems()
     read(path, problems)
     problems.refuse()
-    document = decode(stage_file(path), dict[str, Any])
+    path = stage_file(path)
+    document = {"read_from": str(path)} | decode(path, dict[str, Any])
     none = placeholder(msgspec.convert(document, Rows))
     rows = document["categories"]
     images = [

@@ -18,8 +18,8 @@ from typing import Any
 
 from PIL import Image
 
+from model.data.cache import cache_dir, once
 from model.data.images import BROKEN, upright_size
-from model.data.sources import cache_dir, once
 from model.data.tree import SPLITS, Data, Tree, counted, split_of
 from model.errors import UserError
 
@@ -97,6 +97,7 @@ def _write(found: LabelFiles, folder: Path) -> None:
             root = Path(os.path.commonpath([image.parent for image, _ in members]))
             folders[split] = str(root)
             document = _document(members, root, first, names, ids)
+            document["read_from"] = _place([label for s, _, label in pairs if s == split and label])
             first += len(members)
             (folder / f"{split}.json").write_text(json.dumps(document))
     remarks = sum((Counter(p.remarks) for p in parsed), Counter[str]())
@@ -123,6 +124,12 @@ def _read(found: LabelFiles, image: Path, label: Path | None) -> tuple[Parsed | 
         return None, "\n".join(f"{label}:{line}" for line in str(error).splitlines())
     places = [f"{label}{place}" for place in parsed.places]
     return Parsed(parsed.objects, parsed.size or size, parsed.remarks, places), ""
+
+
+def _place(labels: Sequence[Path]) -> str:
+    """The folder that a split's label files have in common, or the first of several far apart."""
+    common = Path(os.path.commonpath([label.absolute().parent for label in labels]))
+    return str(common if len(common.parts) > 2 else labels[0].parent)
 
 
 def _numbered(names: Iterable[int | str]) -> dict[int, str]:

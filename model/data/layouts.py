@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco, packed
+from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.label_files import LabelFiles, to_coco
 from model.data.sources import ARCHIVES, is_archive, stage_dataset, without_secrets
 from model.data.tree import SPLITS, Data, Sources, Tree, counted, given, parent, split_of
@@ -69,6 +70,7 @@ def _named(spec: Mapping[str, Any], split: str) -> list[dict[str, str]]:
     return given(listed)
 
 
+@refusing_in_own_words()
 def in_place(place: str, settled: Sequence[str] = ()) -> Data:
     """The data in a folder, an archive, a COCO file or a data.yaml, or at the URL of one; `settled` are splits that
     come from elsewhere. Raises `UserError` for what is not there, not a dataset, or half of one."""
@@ -146,7 +148,8 @@ def _described(found: Data, place: str) -> Data:
     splits = counted(sum(bool(s) for s in found.sources.values()), "split")
     name = without_secrets(place).rsplit("/", 1)[-1]
     inside = f" in {name}" if is_archive(name) else ""
-    return replace(found, layout=f"{found.layout}{inside}, {splits}")
+    notes = tuple(all_in_own_words(found.notes))
+    return replace(found, layout=f"{found.layout}{inside}, {splits}", notes=notes)
 
 
 def _only_archive(tree: Tree) -> Path | None:
