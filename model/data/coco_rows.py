@@ -33,6 +33,9 @@ class AnnotationRow(Struct, gc=False):
     bbox: Any = UNSET
     area: Any = UNSET
     iscrowd: Any = UNSET
+    attributes: Any = UNSET  # of CVAT, with the angle of turned boxes
+    rotation: Any = UNSET
+    angle: Any = UNSET
     label_file: Any = UNSET  # and line, of a box that model/data/label_files.py wrote
 
 
@@ -109,8 +112,10 @@ def _parsed(data: bytes, kind: Any) -> Any:
     """Strictly and fast; Python's own reader takes NaN and says line and column of what is wrong."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError:
-        raise
+    except msgspec.ValidationError as error:
+        if "out of range" not in str(error):  # 1e400, where nothing may read it
+            raise
+        return msgspec.convert(json.loads(data), kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return msgspec.convert(json.loads(data), kind)
 

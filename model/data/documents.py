@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from itertools import repeat
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from msgspec import UNSET
 
+from model.data.coco_boxes import read_boxes
+from model.data.coco_ids import Meant
 from model.data.coco_rows import (
     SECTIONS,
     AnnotationRow,
@@ -33,6 +35,7 @@ from model.data.coco_rows import (
 )
 from model.data.problems import Problems, listed, shown
 from model.data.sources import stage_file
+from model.data.turned import inside
 
 
 class Place(str):
@@ -125,8 +128,7 @@ def read(path: str | Path, problems: Problems) -> Document | None:
     """
     path = stage_file(path)
     rows = decode(path, Rows)
-    where = rows.read_from if type(rows.read_from) is str else str(path)
-    reader = _Reader(where, problems)
+    reader = _Reader(_where(path, rows), problems)
     try:
         return reader.document(rows, lambda: decode(path, Masks).annotations)
     except _Wrong:
@@ -134,23 +136,40 @@ def read(path: str | Path, problems: Problems) -> Document | None:
 
 
 def as_it_is(path: str | Path) -> dict[str, Any]:
-    """The file's content with every field that it has, and "read_from", the file or what that was made of; after `read`
-    found nothing wrong with it. Raises `UserError`."""
-    problems = Problems()
-    read(path, problems)
+    """The file's content with every field that it has, and "read_from", the file or what that was made of; ids and
+    boxes as `read` takes them, after that found nothing wrong. Raises `UserError`."""
+    path, problems = stage_file(path), Problems()
+    rows = decode(path, Rows)
+    with suppress(_Wrong):
+        _Reader(_where(path, rows), problems).document(rows, lambda: decode(path, Masks).annotations)
     problems.refuse()
-    path = stage_file(path)
     document = {"read_from": str(path)} | decode(path, dict[str, Any])
-    none = placeholder(msgspec.convert(document, Rows))
-    rows = document["categories"]
-    images = [
-        row if "file_name" in row else row | {"file_name": name_by_url(row["coco_url"])}
-        for row in document["images"]
-    ]
+    none = placeholder(rows)
     return document | {
-        "images": images,
-        "categories": [row for row in rows if none is None or row["id"] != none],
+        "images": [
+            row if "file_name" in row else row | {"file_name": name_by_url(row["coco_url"])}
+            for row in document["images"]
+        ],
+        "annotations": list(map(_settled, document["annotations"], rows.annotations)),
+        "categories": [
+            row | {"name": read.name}
+            for row, read in zip(document["categories"], rows.categories, strict=True)
+            if none is None or read.id != none
+        ],
     }
+
+
+def _where(path: Path, rows: Rows) -> str:
+    return rows.read_from if type(rows.read_from) is str else str(path)
+
+
+def _settled(row: dict[str, Any], read: AnnotationRow) -> dict[str, Any]:
+    """An annotation with the ids and the box that were read; a box that was turned is not turned again."""
+    keys = ("image_id", "category_id", "bbox")
+    changed = {key: getattr(read, key) for key in keys if row.get(key) != getattr(read, key)}
+    if "bbox" in changed and type(read.attributes) is dict:
+        changed["attributes"] = {k: v for k, v in read.attributes.items() if k != "rotation"}
+    return row | changed
 
 
 class _Wrong(Exception):
@@ -172,13 +191,17 @@ class _Reader:
     def document(self, rows: Rows, masks: Callable[[], list[MaskRow]]) -> Document:
         sections = {name: getattr(rows, name) for name in SECTIONS}
         add_names(rows.images)
+        for row in rows.categories:
+            if type(row.name) is int and abs(row.name) < 1e300:
+                row.name = str(row.name)
         for section, keys in (("images", ("id", "file_name")), ("categories", ("id", "name"))):
             for key in keys:
                 self.column(section, sections[section], key, *(ID if key == "id" else TEXT))
         for key in ("image_id", "category_id"):
             self.column("annotations", rows.annotations, key, *ID)
         sizes = self.sizes(rows.images)
-        boxes, from_masks = self.boxes(rows.annotations, masks)
+        read = read_boxes(rows.annotations, masks, self.where, self.problems)
+        boxes = read.xywh_px
         areas, crowd = self.areas(rows.annotations, boxes), self.crowd(rows.annotations)
         self.stop()
         images, doubles = self.unique("images", rows.images)
@@ -187,9 +210,16 @@ class _Reader:
         self.names("images", rows.images, "file_name", "the name of a file")
         self.names("categories", rows.categories, "name", "a text that can be written")
         self.stop()
-        owner = self.index("annotations", rows.annotations, "image_id", images)
-        category = self.index("annotations", rows.annotations, "category_id", categories)
+        owner, of_images = self.index(rows.annotations, "image_id", images)
+        names = [rows.categories[n].name.strip() for n in categories.values()]
+        category, of_categories = self.index(rows.annotations, "category_id", categories, names)
         self.stop()
+        for (
+            n
+        ) in read.turned.tolist():  # a turned box may well reach beyond the border where its object does not
+            if (size := sizes[owner[n]]).all():
+                boxes[n] = rows.annotations[n].bbox = inside(boxes[n].tolist(), (int(size[1]), int(size[0])))
+                areas[n] = min(areas[n], boxes[n, 2] * boxes[n, 3])
         order, ids = np.argsort(owner, kind="stable"), list(map(_id, rows.annotations))
         kept_images = [rows.images[n] for n in images.values()]
         kept = [rows.categories[n] for n in categories.values()]
@@ -211,7 +241,9 @@ class _Reader:
         counts = {
             "images listed twice dropped": doubles,
             "categories listed twice dropped": double_categories,
-            "boxes made of masks": from_masks,
+            **of_images,
+            **of_categories,
+            **read.counts,
         }
         for what, times in counts.items():
             found = found.counted(what, times)
@@ -256,22 +288,36 @@ class _Reader:
                 self.problems.add(f"duplicate {section}", f"{self.where}: {text}")
         return first, doubles
 
-    def index(self, section: str, rows: Sequence[Any], key: str, known: dict[Any, int]) -> np.ndarray:
-        """[T] int64: the row that each id names."""
+    def index(
+        self, rows: Sequence[AnnotationRow], key: str, known: dict[Any, int], names: Sequence[str] = ()
+    ) -> tuple[np.ndarray, dict[str, int]]:
+        """([T] int64: the row that each id names, {how ids were read that are not there as they stand: how often}).
+        `names` are those of the rows, which may stand for ids."""
         found = np.fromiter(map(known.get, _column(rows, key), repeat(-1)), np.int64, len(rows))
-        as_text = {str(value): value for value in known} if (found < 0).any() else {}
-        for n in np.flatnonzero(found < 0).tolist():
-            value, what = getattr(rows[n], key), f"annotation {shown(rows[n].id)}"
-            hint = (
-                f"; {shown(as_text[str(value)])} is there, of another type" if str(value) in as_text else ""
-            )
-            if key == "image_id":
-                text = f"{what} belongs to image {shown(value)}, which is not there{hint}"
+        lost = np.flatnonzero(found < 0).tolist()
+        meant = Meant(known, names) if lost else None
+        counts: dict[str, int] = {}
+        for n in lost:
+            value = getattr(rows[n], key)
+            ids, how = meant.ids(value) if meant else ([], "")
+            if len(ids) == 1:
+                found[n] = known[ids[0]]
+                setattr(rows[n], key, ids[0])
+                kind = f"{key.partition('_')[0]} ids {how}"
+                counts[kind] = counts.get(kind, 0) + 1
             else:
-                ids = listed(sorted(known, key=str), 20)
-                text = f"{what} has the unknown category id {shown(value)}; known: [{ids}]{hint}"
-            self.problems.add(key, f"{self.where}: {text}")
-        return found
+                self.unknown(rows[n], key, known, ids)
+        return found, counts
+
+    def unknown(self, row: AnnotationRow, key: str, known: Iterable[Any], may_be: list[Any]) -> None:
+        value, what = getattr(row, key), f"annotation {shown(row.id)}"
+        hint = f"; it may be any of {listed(list(map(shown, may_be)))}" if may_be else ""
+        if key == "image_id":
+            text = f"{what} belongs to image {shown(value)}, which is not there{hint}"
+        else:
+            ids = listed(sorted(known, key=str), 20)
+            text = f"{what} has the unknown category id {shown(value)}; known: [{ids}]{hint}"
+        self.problems.add(key, f"{self.where}: {text}")
 
     def names(self, section: str, rows: Sequence[Any], key: str, must: str) -> None:
         for n, row in enumerate(rows):
@@ -297,34 +343,6 @@ class _Reader:
                     found[n, column] = int(value)
         found[(found == 0).any(axis=1)] = 0
         return found
-
-    def boxes(
-        self, rows: Sequence[AnnotationRow], masks: Callable[[], list[MaskRow]]
-    ) -> tuple[np.ndarray, int]:
-        """([T, 4] float64, how many are a mask's extent)."""
-        boxes = _column(rows, "bbox")
-        none = [n for n, box in enumerate(boxes) if box is UNSET or box is None or box == []]
-        if none:
-            from model.data.masks import extent
-
-            found = masks()
-            for n in none:
-                box = extent(found[n].segmentation)
-                if box is None:
-                    self.say("annotations", n, rows[n], "bbox", "given where there is no mask")
-                boxes[n] = box or [0.0, 0.0, 1.0, 1.0]
-        kinds = set(map(type, boxes)) <= {list} and set(map(len, boxes)) <= {4}
-        if kinds and set(map(type, chain.from_iterable(boxes))) <= {int, float}:
-            try:
-                flat = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)).reshape(-1, 4)
-                if np.isfinite(flat).all():
-                    return flat, len(none)
-            except OverflowError:
-                pass
-        for n, box in enumerate(boxes):
-            if wrong := box_problem(box):
-                self.problems.add("box", f"{self.where}: annotation {shown(rows[n].id)}: {wrong}")
-        return np.zeros((len(boxes), 4)), 0
 
     def areas(self, rows: Sequence[AnnotationRow], boxes: np.ndarray) -> np.ndarray:
         """[T] float64; the box's own where the file gives none."""
@@ -354,15 +372,6 @@ class _Reader:
                     self.say("annotations", n, rows[n], "iscrowd", "0, 1, true or false")
             return np.zeros(len(values), bool)
         return np.fromiter(map(known.__getitem__, values), bool, len(values))
-
-
-def box_problem(box: Any) -> str | None:
-    """Why a value is no COCO box [x, y, w, h] of finite numbers, or None."""
-    if type(box) is not list or len(box) != 4 or not set(map(type, box)) <= {int, float}:
-        return f"bbox must be four numbers: a box is [x, y, w, h] in px, but got {shown(box)}"
-    if not all(abs(value) < 1e300 for value in box):  # NaN compares with nothing
-        return f"a box must be finite, but got {shown(box)}"
-    return None
 
 
 def _id(row: AnnotationRow) -> Any:
