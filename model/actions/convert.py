@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from model.actions.export_dataset import link
-from model.data.convert_kitti import UNLABELLED, find_sequences, read_objects
+from model.data.convert_kitti import find_sequences, is_unlabelled, read_objects
 from model.data.images import BROKEN, READ_SUFFIXES, upright_size
 from model.data.sources import stage
 from model.errors import UserError
@@ -52,7 +52,7 @@ def convert(
         raise UserError(f"{target} is not empty; give a new folder")
     frames = read_frames(stage(source), image_dir, label_dir)
     mapping = read_mapping(classes) if classes else None
-    types = {kind for frame in frames for kind, _ in frame.objects} - {UNLABELLED}
+    types = {kind for frame in frames for kind, _ in frame.objects if not is_unlabelled(kind)}
     names = {kind: class_of(kind, mapping) for kind in sorted(types)}
     kept = sorted({name for name in names.values() if name})
     if not kept:
@@ -70,7 +70,7 @@ def convert(
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    dropped = Counter(k for f in frames for k, _ in f.objects if k == UNLABELLED or not names[k])
+    dropped = Counter(k for f in frames for k, _ in f.objects if is_unlabelled(k) or not names[k])
     return {"train": len(train), "val": len(val), "classes": ids, "left_out": dict(sorted(dropped.items()))}
 
 
@@ -166,7 +166,7 @@ def _write(
         for kind, (left, top, right, bottom) in frame.objects:
             x, y = min(max(left, 0.0), width), min(max(top, 0.0), height)
             w, h = min(right, width) - x, min(bottom, height) - y
-            if kind != UNLABELLED and (name := names[kind]) and w > 0 and h > 0:
+            if not is_unlabelled(kind) and (name := names[kind]) and w > 0 and h > 0:
                 annotations.append(
                     {"id": len(annotations) + 1, "image_id": number, "category_id": ids[name],
                      "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0}

@@ -19,6 +19,7 @@ from model.data.label_files import (
     LabelFiles,
     Parsed,
     by_folders,
+    lost_labels,
     refuse,
     refuse_orphans,
     without_unlabelled,
@@ -52,7 +53,7 @@ def find(tree: Tree) -> LabelFiles | None:
     found, notes = _by_list(folders, lists) if lists else _of_no_split(tree, folders)
     refuse_orphans(found, (image for pairs in folders.values() for image, _ in pairs))
     splits, more = without_unlabelled(found)
-    return LabelFiles("KITTI", splits, {}, parse, notes + more)
+    return LabelFiles("KITTI", splits, {}, parse, (*notes, *more, *lost_labels(tree, found)))
 
 
 def _by_folder(tree: Tree, sequences: Sequence[tuple[Path, Path, Path]]) -> Pairs:
@@ -121,10 +122,15 @@ def _by_list(folders: Pairs, lists: Mapping[str, Sequence[tuple[str, str]]]) -> 
 def parse(path: Path, size: tuple[int, int]) -> Parsed:
     """One label file. Raises `ValueError` naming every broken line."""
     objects = read_objects(path)
-    left = sum(kind == UNLABELLED for _, kind, _ in objects)
+    left = sum(is_unlabelled(kind) for _, kind, _ in objects)
     remarks = {f"{UNLABELLED} regions left out": left} if left else {}
-    kept = [(number, (kind, box)) for number, kind, box in objects if kind != UNLABELLED]
+    kept = [(number, (kind, box)) for number, kind, box in objects if not is_unlabelled(kind)]
     return Parsed([named for _, named in kept], None, remarks, [f":{number}" for number, _ in kept])
+
+
+def is_unlabelled(kind: str) -> bool:
+    """Whether a type marks a region without labels: DontCare, in any case."""
+    return kind.casefold() == UNLABELLED.casefold()
 
 
 def _is_kitti(path: Path) -> bool:

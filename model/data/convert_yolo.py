@@ -28,6 +28,7 @@ from model.data.paths import Resolver, walk
 from model.data.tree import Tree, parent
 from model.data.yolo_config import Config, find_config
 from model.data.yolo_names import NAME_FILES, SPARE, names_of
+from model.data.yolo_poses import SAY_POSES, refuse_unsaid_poses
 from model.errors import UserError
 
 NO_LABELS = (*NAME_FILES, *SPARE)
@@ -52,6 +53,8 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     splits, notes = without_unlabelled(pairs)
     labels = [label for listed in splits.values() for _, label in listed if label is not None]
     names = names_of(tree, config, labels)
+    if config is None or config.keypoints is None:
+        refuse_unsaid_poses(tree.root if config is None else config.path, labels)
     keypoints = (config.keypoints if config else None) or 0
     notes = (
         *gone,
@@ -90,13 +93,18 @@ def _object(
     kind, *values = (float(v) for v in fields)
     if kind not in numbers:
         raise ValueError(f"class {fields[0]} has no name; there are {len(numbers)}, from {min(numbers)}")
-    if keypoints and len(values) == 4 + keypoints:
+    if keypoints and len(values) > 5:
+        if len(values) != 4 + keypoints:
+            raise ValueError(
+                f"a pose must have 4 numbers and {keypoints} by kpt_shape, but has {len(values)}"
+            )
         values = values[:4]
     box = len(values) in (4, 5)  # a fifth is the confidence that detectors write
     values = values[:4] if box else values
     if not box and (len(values) < 6 or len(values) % 2):
         raise ValueError(
             f"a label must be a class and 4 numbers, or a class and 3 or more points, but got '{' '.join(fields)}'"
+            + (f"; {SAY_POSES}" if len(values) > 6 and len(values) % 3 == 1 else "")
         )
     if not all(math.isfinite(v) and -OVERSHOOT <= v <= 1 + OVERSHOOT for v in values):
         raise ValueError(
