@@ -79,7 +79,7 @@ def read_frames(root: Path, image_dir: str = "", label_dir: str = "") -> list[Fr
     frames, problems = [], []
     for folder, images, labels in find_sequences(root, image_dir, label_dir):
         sequence = folder.relative_to(root).as_posix() if folder != root else ""
-        paths = sorted(p for p in images.iterdir() if p.suffix.lower() in READ_SUFFIXES)
+        paths = sorted(p for p in images.iterdir() if p.suffix.lower() in READ_SUFFIXES and p.is_file())
         stems = Counter(path.stem for path in paths)
         problems += [f"{images}: {n} images are called {stem}" for stem, n in sorted(stems.items()) if n > 1]
         stray = sorted({p.stem for p in labels.glob("*.txt")} - set(stems))

@@ -87,6 +87,8 @@ def add_names(images: Sequence[ImageRow]) -> None:
 def decode(path: Path, kind: Any) -> Any:
     """The JSON file as `kind`. A byte order mark is no damage; depth and size are bounded. Raises `UserError`."""
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: an annotation file must be a regular file, no folder, pipe or device")
         if path.stat().st_size > MAX_BYTES:
             raise UserError(
                 f"{path}: {path.stat().st_size} bytes are more than the {MAX_BYTES} that are read"

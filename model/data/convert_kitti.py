@@ -44,7 +44,7 @@ def find(tree: Tree) -> LabelFiles | None:
         sequences = find_sequences(tree.root, "", "")
     except UserError:
         return None
-    files = (p for _, _, labels in sequences for p in sorted(labels.glob("*.txt")) if not is_hidden(p.name))
+    files = (p for _, _, labels in sequences for p in sorted(labels.glob("*.txt")) if _is_visible(p))
     first = next((path for path in files if path.stat().st_size), None)
     if first is None or not _is_kitti(first):
         return None
@@ -56,12 +56,16 @@ def find(tree: Tree) -> LabelFiles | None:
     return LabelFiles("KITTI", splits, {}, parse, (*notes, *more, *lost_labels(tree, found)))
 
 
+def _is_visible(path: Path) -> bool:
+    return not is_hidden(path.name) and path.is_file()
+
+
 def _by_folder(tree: Tree, sequences: Sequence[tuple[Path, Path, Path]]) -> Pairs:
     found: Pairs = {}
     for folder, images, labels in sequences:
         split = split_of(f"{folder.relative_to(tree.root).as_posix()}/.") or ""
         for image in sorted(
-            p for p in images.iterdir() if p.suffix.lower() in READ_SUFFIXES and not is_hidden(p.name)
+            p for p in images.iterdir() if p.suffix.lower() in READ_SUFFIXES and _is_visible(p)
         ):
             label = labels / f"{image.stem}.txt"
             found.setdefault(split, []).append((image, label if label.is_file() else None))

@@ -16,10 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image
-
 from model.data.cache import cache_dir, once
-from model.data.images import BROKEN, upright_size
+from model.data.images import BROKEN, opened, upright_size
 from model.data.tree import SPLITS, Data, Tree, counted, split_of
 from model.errors import UserError
 
@@ -70,15 +68,22 @@ def to_coco(found: LabelFiles) -> Data:
 
 
 def _key(found: LabelFiles) -> str:
-    """Labels by content, images by place, size and time."""
+    """Labels by content, images by place, size and time. Raises `UserError` for files that cannot be read."""
     digest = hashlib.sha256(
         json.dumps([FORMAT, found.layout, sorted(found.names.items()), found.read_as]).encode()
     )
+    problems = []
     for split in SPLITS:
         for image, label in found.splits.get(split, ()):
-            stat = image.stat()
+            try:
+                stat, content = image.stat(), label.read_bytes() if label else b""
+            except OSError as error:
+                what = "leads to a file that is not there" if image.is_symlink() else error.strerror
+                problems.append(f"{error.filename or image}: {what}")
+                continue
             text = f"\0{split}\0{image.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{label}\0"
-            digest.update(text.encode(errors="surrogateescape") + (label.read_bytes() if label else b""))
+            digest.update(text.encode(errors="surrogateescape") + content)
+    refuse(problems)
     return digest.hexdigest()[:32]
 
 
@@ -114,7 +119,7 @@ def _write(found: LabelFiles, folder: Path) -> None:
 def _read(found: LabelFiles, image: Path, label: Path | None) -> tuple[Parsed | None, str]:
     """(the label file with its image's size, ""), or (None, what is wrong)."""
     try:
-        with Image.open(image) as file:
+        with opened(image) as file:
             size = upright_size(file)
     except BROKEN as error:
         return None, f"{image}: cannot be read as an image ({error})"
@@ -235,6 +240,7 @@ def refuse_orphans(splits: Mapping[str, list[tuple[Path, Path | None]]], others:
         for folder in sorted({label.parent for label in used})
         for label in sorted(folder.iterdir())
         if label.suffix.lower() == ".txt"
+        and label.is_file()
         and not label.name.startswith(".")
         and label not in used
         and label.stem not in spare

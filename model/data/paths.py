@@ -31,17 +31,42 @@ def is_hidden(name: str) -> bool:
 
 
 def walk(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """(folder below `root`, "" for itself; its file names), sorted; links are followed, each folder once."""
+    """(folder below `root`, "" for itself; its file names), sorted; links are followed, each folder once, and none to a
+    folder that it lies in. Pipes, sockets and devices are no files."""
     seen: set[tuple[int, int]] = set()
-    for folder, below, names in os.walk(root, followlinks=True):
-        stat = os.stat(folder)
+    left = [""]
+    while left:
+        below = left.pop()
+        folder = os.path.join(root, below)
+        try:
+            stat = os.stat(folder)
+            entries = [] if (stat.st_dev, stat.st_ino) in seen else sorted(os.scandir(folder), key=_name)
+        except OSError:
+            continue
         if (stat.st_dev, stat.st_ino) in seen:
-            below.clear()
             continue
         seen.add((stat.st_dev, stat.st_ino))
-        below[:] = sorted(name for name in below if not is_hidden(name))
-        path = os.path.relpath(folder, root).replace(os.sep, "/")
-        yield ("" if path == "." else path), sorted(name for name in names if not is_hidden(name))
+        entries = [entry for entry in entries if not is_hidden(entry.name)]
+        folders = [entry.name for entry in entries if entry.is_dir() and not _leads_back(entry)]
+        left += [f"{below}/{name}" if below else name for name in reversed(folders)]
+        yield below, [entry.name for entry in entries if _is_file(entry)]
+
+
+def _name(entry: os.DirEntry[str]) -> str:
+    return entry.name
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a regular file, or a link to nothing, which its reader tells."""
+    return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+
+
+def _leads_back(entry: os.DirEntry[str]) -> bool:
+    """Whether a link leads to a folder that it lies in, above the one that is walked perhaps."""
+    if not entry.is_symlink():
+        return False
+    home, target = os.path.realpath(os.path.dirname(entry.path)), os.path.realpath(entry.path)
+    return os.path.commonpath([home, target]) == target
 
 
 def find_image(folder: Path, name: str) -> Path:

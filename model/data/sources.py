@@ -65,6 +65,10 @@ def stage_dataset(source: str | Path) -> Path:
         path = Path(source)
     if not path.exists():
         raise UserError(f"{without_secrets(source)}: no such folder or file{_what_is_there(path)}")
+    if not path.is_dir() and not path.is_file():
+        raise UserError(
+            f"{without_secrets(source)}: a dataset must be a folder or a regular file, no pipe or device"
+        )
     if path.is_dir() or path.suffix.lower() in SINGLE:
         return path
     if is_archive(path) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
