@@ -31,7 +31,7 @@ from model.data.tree import given, near_namesakes
 from model.errors import UserError
 from model.spec import get
 
-COLUMNS = ("category", "boxes_xywh_px", "areas", "crowd")  # of a document's boxes, beside their owner
+COLUMNS = ("category", "boxes_xywh_px", "areas", "crowd", "rows")  # of a document's boxes, beside their owner
 CACHE_FORMAT = 3  # of the arrays on disk; another number, another place
 
 

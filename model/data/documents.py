@@ -55,6 +55,7 @@ class Document:
     boxes_xywh_px: np.ndarray  # [T, 4] float64
     areas: np.ndarray  # [T] float64, px^2
     crowd: np.ndarray  # [T] bool
+    rows: np.ndarray  # [T] int64, places in the list of annotations
     annotation_ids: list[Any]  # [T], or a Place, for messages
     categories: list[dict[str, Any]]  # [{"id", "name"}], in the order of the file
     mended: dict[str, int]  # what was put right -> how often
@@ -74,7 +75,7 @@ class Document:
         """Only the boxes where `keep` [T] is True."""
         if keep.all():
             return self
-        arrays = ("owner", "category", "boxes_xywh_px", "areas", "crowd")
+        arrays = ("owner", "category", "boxes_xywh_px", "areas", "crowd", "rows")
         ids = [self.annotation_ids[n] for n in np.flatnonzero(keep)]
         return replace(self, annotation_ids=ids, **{name: getattr(self, name)[keep] for name in arrays})
 
@@ -167,7 +168,7 @@ def _settled(row: dict[str, Any], read: AnnotationRow) -> dict[str, Any]:
     """An annotation with the ids and the box that were read; a box that was turned is not turned again."""
     keys = ("image_id", "category_id", "bbox")
     changed = {key: getattr(read, key) for key in keys if row.get(key) != getattr(read, key)}
-    if "bbox" in changed and type(read.attributes) is dict:
+    if type(read.attributes) is dict and read.attributes.get("rotation"):
         changed["attributes"] = {k: v for k, v in read.attributes.items() if k != "rotation"}
     return row | changed
 
@@ -234,6 +235,7 @@ class _Reader:
             boxes_xywh_px=boxes[order],
             areas=areas[order],
             crowd=crowd[order],
+            rows=order,
             annotation_ids=[ids[n] for n in order.tolist()],
             categories=[{"id": _whole(row.id), "name": row.name.strip()} for row in kept],
             mended={},

@@ -77,7 +77,7 @@ def test_no_copy_of_a_training_image_validates(kind: str, seed: int, tmp_path: P
     for row in rows[3:]:
         (images / row["file_name"]).unlink()
     put(tmp_path / "data/boxes.json", json.dumps(document | {"images": rows[:3], "annotations": boxes[:3]}))
-    with pytest.raises(UserError, match="two images that are not versions of one, but there is 1"):
+    with pytest.raises(UserError, match="no image can be held out for validation: all are versions of one"):
         write(str(tmp_path / "data"), tmp_path / "one")
 
 
@@ -97,9 +97,7 @@ def test_what_is_missing_is_named_and_nothing_is_written(
 ) -> None:
     source = written("ours", tmp_path / "data", pictures)
     (source / "val/images/val_0.png").rename(source / "val/images/val_00.png")
-    with pytest.raises(
-        UserError, match=r"val_0\.png is not in .*; did you mean 'val_00\.png'\? \(1 are missing\)"
-    ):
+    with pytest.raises(UserError, match=r"val_0\.png is not in .*; did you mean 'val_00\.png'\?"):
         write(str(source), tmp_path / "new")
     assert not list(tmp_path.glob("*new*"))
     (tmp_path / "new").mkdir()
