@@ -23,8 +23,8 @@ from model.data.documents import Document, read
 from model.data.documents import as_it_is as read_json  # noqa: F401
 from model.data.images import MAX_PIXELS
 from model.data.looks import Look, look_at, stamp
-from model.data.mending import Rules, mend
-from model.data.paths import explain, find_images
+from model.data.mending import OTHER_SUFFIX, Rules, mend
+from model.data.paths import explain, find_images, renamed
 from model.data.problems import Problems, shown
 from model.data.sources import digest, stage, stage_file
 from model.data.tree import given, near_namesakes
@@ -124,6 +124,7 @@ def read_part(
     if document is None:
         return None
     paths = find_images(folder, document.file_names)
+    document = document.counted(OTHER_SUFFIX, renamed(document.file_names, paths))
     looks = look_at(paths, decode, options.max_pixels)
     for n, (path, found) in enumerate(zip(paths, looks, strict=True)):
         if problem := _file_problem(document, n, path, folder, found):

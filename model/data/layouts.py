@@ -23,6 +23,7 @@ from typing import Any
 from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco, packed
 from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.label_files import LabelFiles, to_coco
+from model.data.paths import MASKS
 from model.data.sources import ARCHIVES, is_archive, stage_dataset, without_secrets
 from model.data.tree import SPLITS, Data, Sources, Tree, counted, given, parent, split_of
 from model.errors import UserError
@@ -202,7 +203,7 @@ def _covered(tree: Tree, found: Data, folder: str) -> bool:
 def unread_folders(tree: Tree, found: Data) -> Iterator[str]:
     """A line for each folder whose images no source reads, and one for annotations in formats that are not read."""
     left = [folder for folder in sorted(tree.image_folders) if not _covered(tree, found, folder)]
-    left = [f for f in left if not any(m in f.casefold() for m in ("segmentation", "annotat", "mask"))]
+    left = [f for f in left if not any(m in f.casefold() for m in MASKS)]
     for folder in left[:SHOWN]:
         images = counted(tree.image_folders[folder], "image")
         why = (

@@ -20,8 +20,9 @@ from model.data.turned import TURNED
 from model.parameters import default_of
 from model.spec import get
 
+OTHER_SUFFIX = "images named with another suffix than their files have"
 # What was missing or said in another way, not wrong.
-DERIVED = ("image sizes read from the files", FROM_MASKS, IN_QUOTES, TURNED, *READINGS)
+DERIVED = ("image sizes read from the files", OTHER_SUFFIX, FROM_MASKS, IN_QUOTES, TURNED, *READINGS)
 TINY_PX = 0.01  # a box with a side below is empty: what a slip of the mouse or rounding leaves
 TOLERANCE_PX = 1.0  # a box may stick out of its image by rounding, and stays as it is
 

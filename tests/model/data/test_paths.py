@@ -15,7 +15,7 @@ from PIL import Image
 from model.data.documents import read
 from model.data.images import open_rgb
 from model.data.layouts import in_place
-from model.data.paths import explain, find_image, find_images, walk
+from model.data.paths import explain, find_image, find_images, renamed, walk
 from model.data.problems import Problems
 from model.errors import UserError
 from tests.model.data.drawn import seen
@@ -204,3 +204,33 @@ def test_links_to_nothing_are_told_not_passed_over(yolo: Path, monkeypatch: pyte
     (yolo / "train/images/train0.png").symlink_to("/nowhere/train0.png")
     with pytest.raises(UserError, match=r"train0\.png: leads to a file that is not there"):
         in_place(str(yolo))
+
+
+@pytest.mark.parametrize(
+    ("there", "names", "wanted"),
+    [
+        (["x.png", "y.png"], ["x.jpg", "y.jpg"], ["x.png", "y.png"]),
+        (["x.jpg"], ["x.jpeg"], ["x.jpg"]),
+        (["cam1/X.png", "cam2/x.png"], ["cam1/x.jpg", "cam2/x.jpg"], ["cam1/X.png", "cam2/x.png"]),
+        (["a.v2.png"], ["images/a.v2.jpg"], ["a.v2.png"]),
+        (["a b.png"], ["https://host/a%20b.jpg?x=1"], ["a b.png"]),
+        (["x.png", "y.jpg"], ["x.jpg", "y.jpg"], [None, "y.jpg"]),  # x.jpg is missing, x.png is something else
+        (["x.png", "x.bmp"], ["x.jpg"], [None]),
+        (["a/x.png", "b/x.png"], ["x.jpg"], [None]),
+        (["cam2/x.png"], ["cam1/x.jpg"], [None]),
+        (["masks/x.png", "SegmentationClass/x.png"], ["x.jpg"], [None]),
+        (["x.png"], ["x.jpg", "x.png"], [None, "x.png"]),
+        (["x.txt"], ["x.jpg"], [None]),
+        (["x.png"], ["x.dat"], [None]),
+    ],
+)  # fmt: skip
+def test_another_suffix_is_taken_where_all_have_it(
+    there: list[str], names: list[str], wanted: list[str | None], tmp_path: Path
+) -> None:
+    folder = files(tmp_path, *there)
+    found = find_images(folder, names)
+    assert [p.relative_to(folder).as_posix() if p.is_file() else None for p in found] == wanted
+    others = [n for n, p in zip(names, found, strict=True) if p.is_file()]
+    assert renamed(others, [p for p in found if p.is_file()]) == sum(
+        w not in (None, n) for n, w in zip(names, wanted, strict=True)
+    )

@@ -62,6 +62,7 @@ READ: dict[str, tuple[Change, str]] = {
     "names for ids": (each(lambda a: a.update(category_id=NAMES[a["category_id"]])), "category ids that are names"),
     "empty boxes with polygons": (each(lambda a: a.update(segmentation=[polygon(a)], bbox=[0, 0, 0, 0])), "boxes made of masks"),
     "no boxes but polygons": (each(lambda a: a.update(segmentation=[polygon(a)]) or a.pop("bbox")), "boxes made of masks"),
+    "another suffix": (each(lambda i: i.update(file_name=i["file_name"].replace(".png", ".jpg")), "images"), "images named with another suffix"),
     "turned to where they were": (each(lambda a: a.update(attributes={"rotation": 180.0, "occluded": False})), ""),
     "not turned": (each(lambda a: a.update(attributes={"rotation": 0.0})), ""),
 }  # fmt: skip
