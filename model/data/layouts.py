@@ -22,6 +22,7 @@ from typing import Any
 
 from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco, packed
 from model.data.cache import all_in_own_words, refusing_in_own_words
+from model.data.foreign import ADVICE, how_to_export, tool_of
 from model.data.label_files import LabelFiles, to_coco
 from model.data.paths import MASKS
 from model.data.sources import ARCHIVES, is_archive, stage_dataset, without_secrets
@@ -112,6 +113,8 @@ def _read_packed(tree: Tree, needs_train: bool) -> tuple[Tree, Data | None]:
 
 
 def _of_file(path: Path) -> Data:
+    if tool := tool_of(path):
+        raise UserError(f"{path}: is {ADVICE[tool]}")
     if path.suffix.lower() == ".json":
         return layout_coco.one_file(path)
     labels = convert_yolo.find(Tree.read(path.parent), path)
@@ -174,7 +177,7 @@ def _refuse_halves(tree: Tree, found: Data, settled: Sequence[str]) -> None:
             has = ", ".join(sorted({*tree.folders[folder], *_below(tree, folder)})[:8])
             raise UserError(
                 f"{tree.path(folder)}: images for {split}, but no such annotation file as belongs to them "
-                f"({folder} has {has or 'nothing'})"
+                f"({folder} has {has or 'nothing'}){how_to_export(tree)}"
             )
 
 
@@ -233,7 +236,7 @@ def whats_there(tree: Tree) -> str:
     has = sorted({*tree.folders[""], *_below(tree, "")})
     text = f"it has {', '.join(has[:8]) or 'nothing'}"
     text += f", of annotations {', '.join(foreign[:3])}" if foreign else ""
-    return text
+    return text + how_to_export(tree)
 
 
 def _below(tree: Tree, folder: str) -> set[str]:

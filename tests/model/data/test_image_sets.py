@@ -1,4 +1,4 @@
-"""Which split the lists of ImageSets/ give an image."""
+"""Which split the lists of ImageSets/ give an image, and what KITTI's files leave out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from model.data.convert_kitti import parse as parse_kitti
 from model.data.image_sets import lists_of
 from model.data.tree import Tree
 from tests.model.data.drawn import put
@@ -44,3 +45,12 @@ def test_each_folder_for_itself(tmp_path: Path) -> None:
         "val": [("VOC2012", "c")],
         "test": [("VOC2007", "d")],
     }
+
+
+@pytest.mark.parametrize("kind", ["DontCare", "dontcare", "DONTCARE"])
+def test_regions_that_kitti_does_not_care_for(kind: str, tmp_path: Path) -> None:
+    line = "{} 0 0 0 1 1 9 9 1 1 1 1 1 1 1\n"
+    put(tmp_path / "a.txt", line.format("Car") + line.format(kind))
+    found = parse_kitti(tmp_path / "a.txt", (20, 10))
+    assert [name for name, _ in found.objects] == ["Car"]
+    assert found.remarks == {"DontCare regions left out": 1}

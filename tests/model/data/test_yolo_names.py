@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from model.data.convert_kitti import parse as parse_kitti
 from model.data.layouts import in_place
 from model.errors import UserError
 from tests.model.data.drawn import put, seen
@@ -188,12 +187,3 @@ def test_another_number_of_the_same_names_is_converted_anew(tmp_path: Path) -> N
     assert names(root)["val0"] == ["a", "b"]
     put(root / "val/classes.txt", "b\na\n")
     assert names(root)["val0"] == ["b", "a"]
-
-
-@pytest.mark.parametrize("kind", ["DontCare", "dontcare", "DONTCARE"])
-def test_regions_that_kitti_does_not_care_for(kind: str, tmp_path: Path) -> None:
-    line = "{} 0 0 0 1 1 9 9 1 1 1 1 1 1 1\n"
-    put(tmp_path / "a.txt", line.format("Car") + line.format(kind))
-    found = parse_kitti(tmp_path / "a.txt", (20, 10))
-    assert [name for name, _ in found.objects] == ["Car"]
-    assert found.remarks == {"DontCare regions left out": 1}
