@@ -71,6 +71,9 @@ def convert(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     dropped = Counter(k for f in frames for k, _ in f.objects if is_unlabelled(k) or not names[k])
+    kept_boxes = [(b, f.size) for f in frames for k, b in f.objects if not is_unlabelled(k) and names[k]]
+    if outside := sum(min(_within(box, size)[2:]) <= 0 for box, size in kept_boxes):
+        dropped["objects without extent in their image"] = outside
     return {"train": len(train), "val": len(val), "classes": ids, "left_out": dict(sorted(dropped.items()))}
 
 
@@ -163,9 +166,8 @@ def _write(
         width, height = frame.size
         number = numbers[frame.name]
         images.append({"id": number, "file_name": frame.name, "width": width, "height": height})
-        for kind, (left, top, right, bottom) in frame.objects:
-            x, y = min(max(left, 0.0), width), min(max(top, 0.0), height)
-            w, h = min(right, width) - x, min(bottom, height) - y
+        for kind, box in frame.objects:
+            x, y, w, h = _within(box, frame.size)
             if not is_unlabelled(kind) and (name := names[kind]) and w > 0 and h > 0:
                 annotations.append(
                     {"id": len(annotations) + 1, "image_id": number, "category_id": ids[name],
@@ -174,6 +176,15 @@ def _write(
     categories = [{"id": number, "name": name} for name, number in ids.items()]
     document = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "annotations.json").write_text(json.dumps(document))
+
+
+def _within(
+    box: tuple[float, float, float, float], size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """xywh px of the part of a box (xyxy px) in an image of (W, H) px; a side is 0 or less where there is none."""
+    left, top, right, bottom = box
+    x, y = min(max(left, 0.0), size[0]), min(max(top, 0.0), size[1])
+    return x, y, min(right, size[0]) - x, min(bottom, size[1]) - y
 
 
 def _read_size(path: Path) -> tuple[int, int]:

@@ -179,7 +179,8 @@ def _object(fields: list[str]) -> tuple[str, Box]:
     """(type, box); a type may have blanks, the 14 or 15 numbers behind it may not be fewer or more."""
     numbers = next((n for n, field in enumerate(reversed(fields)) if not _is_number(field)), len(fields))
     kind = " ".join(fields[: len(fields) - numbers])
-    if numbers not in (14, 15) or not kind:
+    two_lines = sum(map(_is_number, kind.split())) > 2
+    if numbers not in (14, 15) or not kind or two_lines:
         if len(fields) in (15, 16):
             raise ValueError(f"14 fields behind the type must be numbers, but got '{fields[-numbers - 1]}'")
         raise ValueError(f"a KITTI line must have 15 fields, but got {len(fields)}")
