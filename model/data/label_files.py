@@ -133,7 +133,10 @@ def _read(found: LabelFiles, image: Path, label: Path | None) -> tuple[Parsed | 
 
 def _place(labels: Sequence[Path]) -> str:
     """The folder that a split's label files have in common, or the first of several far apart."""
-    common = Path(os.path.commonpath([label.absolute().parent for label in labels]))
+    folders = list({label.parent for label in labels})
+    if len(folders) == 1:
+        return str(folders[0])
+    common = Path(os.path.commonpath([folder.absolute() for folder in folders]))
     return str(common if len(common.parts) > 2 else labels[0].parent)
 
 

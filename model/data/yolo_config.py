@@ -117,7 +117,7 @@ def _read_yaml(path: Path) -> Config | None:
     return Config(
         path, base if named and base.is_dir() else None, _names(path, document),
         {split: listed for split, listed in entries.items() if listed},
-        isinstance(document.get("names"), (dict, list)),
+        bool(document.get("names")),
         math.prod(map(int, shape)) if digits and shape else None,
     )  # fmt: skip
 
@@ -169,6 +169,8 @@ def _names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
                 raise UserError(f"{path}: names gives a number twice, such as 0 and 00; keep one")
         elif isinstance(names, list):
             found = {number: str(name) for number, name in enumerate(names)}
+        elif names:  # a file of them
+            found = _named_file(path, str(names))
         else:
             found = {number: f"class_{number}" for number in range(min(int(count or 0), MOST))}
         if count is not None and len(found) != int(count):
@@ -176,6 +178,15 @@ def _names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
     except ValueError as error:
         raise UserError(f"{path}: names must be a list, or a mapping of numbers to names ({error})") from None
     return refuse_unusable(path, found)
+
+
+def _named_file(path: Path, name: str) -> dict[int, str]:
+    file = Resolver(path.parent).locate(name)
+    if file is None or not file.is_file():
+        raise UserError(
+            f"{path}: names must be a list, a mapping of numbers to names, or a file, but got '{name}'"
+        )
+    return name_lines(file)
 
 
 def refuse_unusable(path: Path, names: Mapping[int, str]) -> dict[int, str]:

@@ -48,7 +48,9 @@ def names_of(tree: Tree, config: Config | None, labels: Iterable[Path]) -> Names
     is nearer."""
     files = _files(tree, strict=config is None)
     near = _nearest(tree, files, labels)
-    if config is not None and (config.named or not _stand_in(config, files)):
+    if config is not None and not config.names and not files:
+        raise UserError(f"{config.path}: it names no classes; give them as names: [...]")
+    if config is not None and config.names and (config.named or not _stand_in(config, files)):
         return _of_config(config, files, near)
     return _merged(files, {label: listed or _only(tree, files, label) for label, listed in near.items()})
 

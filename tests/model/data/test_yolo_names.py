@@ -162,6 +162,26 @@ def test_names_that_cannot_be_meant(file: str, text: str, message: str, tmp_path
     assert str(cache) not in str(caught.value)
 
 
+@pytest.mark.parametrize("place", ["my.names", "cfg/my.names", "/content/data/my.names"])
+def test_names_may_be_a_file(place: str, tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data")
+    put(root / "data.yaml", f"{SPLITS}nc: 2\nnames: {place}\n")
+    with pytest.raises(UserError, match="names must be a list, a mapping of numbers to names, or a file"):
+        in_place(str(root))
+    put(root / (place if place.startswith("cfg") else "my.names"), "a\nb\n")
+    assert set(map(tuple, names(root).values())) == {("a", "b")}
+
+
+@pytest.mark.parametrize("form", ["names: []\n", "names:\n", "names: {}\n", "nc: 0\n"])
+def test_no_names_at_all(form: str, tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data")
+    put(root / "data.yaml", SPLITS + form)
+    with pytest.raises(UserError, match=r"data\.yaml: it names no classes"):
+        in_place(str(root))
+    put(root / "classes.txt", "a\nb\n")
+    assert set(map(tuple, names(root).values())) == {("a", "b")}
+
+
 @pytest.mark.parametrize("form", ["names: [1, 2]\n", "names: {0: 1, 1: 2}\n"])
 def test_names_may_be_numbers(form: str, tmp_path: Path) -> None:
     root = labelled(tmp_path / "data")
