@@ -6,11 +6,10 @@ is the only reader: the check before a run, training and evaluation all come thr
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import repeat
 from operator import attrgetter
 from pathlib import Path
@@ -22,7 +21,6 @@ from msgspec import UNSET
 from model.data.coco_boxes import read_boxes
 from model.data.coco_ids import Meant
 from model.data.coco_rows import (
-    SECTIONS,
     AnnotationRow,
     ImageRow,
     MaskRow,
@@ -33,93 +31,10 @@ from model.data.coco_rows import (
     name_by_url,
     placeholder,
 )
+from model.data.document import Document, Place
 from model.data.problems import Problems, listed, shown
 from model.data.sources import stage_file
 from model.data.turned import inside
-
-
-class Place(str):
-    """Where a box stands, instead of its id."""
-
-
-@dataclass(frozen=True)
-class Document:
-    """N images and T boxes, the boxes in the order of their images."""
-
-    where: str  # the file
-    image_ids: list[Any]  # [N] int, float or str, as in the file
-    file_names: list[str]
-    sizes: np.ndarray  # [N, 2] int64, (H, W) px; 0 where the file says none
-    owner: np.ndarray  # [T] int64, index of the image, rising
-    category: np.ndarray  # [T] int64, index into categories
-    boxes_xywh_px: np.ndarray  # [T, 4] float64
-    areas: np.ndarray  # [T] float64, px^2
-    crowd: np.ndarray  # [T] bool
-    rows: np.ndarray  # [T] int64, places in the list of annotations
-    annotation_ids: list[Any]  # [T], or a Place, for messages
-    categories: list[dict[str, Any]]  # [{"id", "name"}], in the order of the file
-    mended: dict[str, int]  # what was put right -> how often
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def box(self, n: int) -> str:
-        """Box n by the ids of the file, or by its label file."""
-        if isinstance(self.annotation_ids[n], Place):
-            return str(self.annotation_ids[n])
-        image = int(self.owner[n])
-        ids = f"annotation {shown(self.annotation_ids[n])} of image {shown(self.image_ids[image])}"
-        return f"{ids} ({self.file_names[image]})"
-
-    def with_boxes(self, keep: np.ndarray) -> Document:
-        """Only the boxes where `keep` [T] is True."""
-        if keep.all():
-            return self
-        arrays = ("owner", "category", "boxes_xywh_px", "areas", "crowd", "rows")
-        ids = [self.annotation_ids[n] for n in np.flatnonzero(keep)]
-        return replace(self, annotation_ids=ids, **{name: getattr(self, name)[keep] for name in arrays})
-
-    def with_images(self, keep: np.ndarray) -> Document:
-        """Only the images where `keep` [N] is True, and their boxes."""
-        if keep.all():
-            return self
-        rows, number = np.flatnonzero(keep), np.cumsum(keep) - 1
-        kept = self.with_boxes(keep[self.owner])
-        return replace(
-            kept,
-            image_ids=[self.image_ids[n] for n in rows],
-            file_names=[self.file_names[n] for n in rows],
-            sizes=self.sizes[keep],
-            owner=number[kept.owner],
-        )
-
-    def counted(self, what: str, times: int) -> Document:
-        """The same, with `times` more of one mending."""
-        more = {what: self.mended.get(what, 0) + int(times)} if times else {}
-        return replace(self, mended=self.mended | more)
-
-    def write(self, path: Path) -> None:
-        """As a COCO file, whole or not at all."""
-        ids = [c["id"] for c in self.categories]
-        images = [
-            {"id": i, "file_name": name, "height": int(h), "width": int(w)}
-            for i, name, (h, w) in zip(self.image_ids, self.file_names, self.sizes, strict=True)
-        ]
-        columns = zip(self.owner, self.category, self.boxes_xywh_px, self.areas, self.crowd, strict=True)
-        annotations = [
-            {
-                "id": n + 1, "image_id": self.image_ids[owner], "category_id": ids[category],
-                "bbox": box.tolist(), "area": float(area), "iscrowd": int(crowd),
-            }
-            for n, (owner, category, box, area, crowd) in enumerate(columns)
-        ]  # fmt: skip
-        document = {
-            "images": images, "annotations": annotations, "categories": self.categories, "read_from": self.where
-        }  # fmt: skip
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(document))
-        partial.replace(path)
 
 
 def read(path: str | Path, problems: Problems) -> Document | None:
@@ -178,9 +93,7 @@ class _Wrong(Exception):
 
 
 ID = ("an integer, a number or a text", {int, float, str})
-NUMBER = ("a number", {int, float})
 TEXT = ("a text", {str})
-LIST = ("four numbers", {list})
 GONE = type(UNSET)
 
 
@@ -190,16 +103,7 @@ class _Reader:
     problems: Problems
 
     def document(self, rows: Rows, masks: Callable[[], list[MaskRow]]) -> Document:
-        sections = {name: getattr(rows, name) for name in SECTIONS}
-        add_names(rows.images)
-        for row in rows.categories:
-            if type(row.name) is int and abs(row.name) < 1e300:
-                row.name = str(row.name)
-        for section, keys in (("images", ("id", "file_name")), ("categories", ("id", "name"))):
-            for key in keys:
-                self.column(section, sections[section], key, *(ID if key == "id" else TEXT))
-        for key in ("image_id", "category_id"):
-            self.column("annotations", rows.annotations, key, *ID)
+        self.types(rows)
         sizes = self.sizes(rows.images)
         read = read_boxes(rows.annotations, masks, self.where, self.problems)
         boxes = read.xywh_px
@@ -215,12 +119,7 @@ class _Reader:
         names = [rows.categories[n].name.strip() for n in categories.values()]
         category, of_categories = self.index(rows.annotations, "category_id", categories, names)
         self.stop()
-        for (
-            n
-        ) in read.turned.tolist():  # a turned box may well reach beyond the border where its object does not
-            if (size := sizes[owner[n]]).all():
-                boxes[n] = rows.annotations[n].bbox = inside(boxes[n].tolist(), (int(size[1]), int(size[0])))
-                areas[n] = min(areas[n], boxes[n, 2] * boxes[n, 3])
+        self.within_images(read.turned, rows.annotations, sizes[owner], boxes, areas)
         order, ids = np.argsort(owner, kind="stable"), list(map(_id, rows.annotations))
         kept_images = [rows.images[n] for n in images.values()]
         kept = [rows.categories[n] for n in categories.values()]
@@ -250,6 +149,28 @@ class _Reader:
         for what, times in counts.items():
             found = found.counted(what, times)
         return found
+
+    def types(self, rows: Rows) -> None:
+        """Say what is not of the types that it must be; a name that is a number becomes a text."""
+        add_names(rows.images)
+        for row in rows.categories:
+            if type(row.name) is int and abs(row.name) < 1e300:
+                row.name = str(row.name)
+        for section, keys in (("images", ("id", "file_name")), ("categories", ("id", "name"))):
+            for key in keys:
+                self.column(section, getattr(rows, section), key, *(ID if key == "id" else TEXT))
+        for key in ("image_id", "category_id"):
+            self.column("annotations", rows.annotations, key, *ID)
+
+    def within_images(
+        self, turned: np.ndarray, rows: Sequence[AnnotationRow], sizes: np.ndarray, boxes: np.ndarray, areas: np.ndarray
+    ) -> None:  # fmt: skip
+        """Cut the boxes around turned boxes: they may reach beyond the border where their object does not."""
+        for n in turned.tolist():
+            height, width = sizes[n].tolist()
+            if height and width:
+                boxes[n] = rows[n].bbox = inside(boxes[n].tolist(), (width, height))
+                areas[n] = min(areas[n], boxes[n, 2] * boxes[n, 3])
 
     def stop(self) -> None:
         if self.problems:

@@ -14,7 +14,7 @@ import numpy as np
 
 from model.data.coco_boxes import FROM_MASKS, IN_QUOTES
 from model.data.coco_ids import READINGS
-from model.data.documents import Document
+from model.data.document import Document
 from model.data.problems import Problems
 from model.data.turned import TURNED
 from model.parameters import default_of
