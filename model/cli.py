@@ -135,6 +135,8 @@ def convert(
     if by_sequence or classes or image_dir or label_dir:
         from model.actions.convert import convert as run
 
+        if overrides:
+            raise UserError(f"{overrides[0]}: the leaves of a spec do not go with the options of KITTI")
         found = run(source, target, val_share, seed, by_sequence, classes, image_dir, label_dir)
         splits = {split: found[split] for split in ("train", "val")}
         notes = [f"{count} {kind} left out" for kind, count in found["left_out"].items()]

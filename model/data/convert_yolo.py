@@ -54,7 +54,7 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     labels = [label for listed in splits.values() for _, label in listed if label is not None]
     names = names_of(tree, config, labels)
     if config is None or config.keypoints is None:
-        refuse_unsaid_poses(tree.root if config is None else config.path, labels)
+        refuse_unsaid_poses(config.path if config else tree.root / "data.yaml", labels)
     keypoints = (config.keypoints if config else None) or 0
     notes = (
         *gone,

@@ -32,6 +32,8 @@ def how_to_export(tree: Tree) -> str:
 
 def tool_of(path: Path) -> str:
     """The tool, of ADVICE, in whose own format a file is, told by its beginning; "" for another."""
+    if path.suffix.lower() not in (".xml", ".json") or not path.is_file():
+        return ""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)

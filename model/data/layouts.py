@@ -25,7 +25,7 @@ from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.foreign import ADVICE, how_to_export, tool_of
 from model.data.label_files import LabelFiles, to_coco
 from model.data.paths import MASKS
-from model.data.sources import ARCHIVES, is_archive, stage_dataset, without_secrets
+from model.data.sources import ARCHIVES, is_archive, is_url, stage_dataset, without_secrets
 from model.data.tree import SPLITS, Data, Sources, Tree, counted, given, parent, split_of
 from model.errors import UserError
 from model.spec import get
@@ -76,6 +76,8 @@ def _named(spec: Mapping[str, Any], split: str) -> list[dict[str, str]]:
 def in_place(place: str, settled: Sequence[str] = ()) -> Data:
     """The data in a folder, an archive, a COCO file or a data.yaml, or at the URL of one; `settled` are splits that
     come from elsewhere. Raises `UserError` for what is not there, not a dataset, or half of one."""
+    if not is_url(place) and (tool := tool_of(Path(place))):
+        raise UserError(f"{place}: is {ADVICE[tool]}")
     path = stage_dataset(place)
     if path.is_file():
         return _described(_of_file(path), place)
@@ -113,8 +115,6 @@ def _read_packed(tree: Tree, needs_train: bool) -> tuple[Tree, Data | None]:
 
 
 def _of_file(path: Path) -> Data:
-    if tool := tool_of(path):
-        raise UserError(f"{path}: is {ADVICE[tool]}")
     if path.suffix.lower() == ".json":
         return layout_coco.one_file(path)
     labels = convert_yolo.find(Tree.read(path.parent), path)

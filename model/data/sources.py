@@ -19,7 +19,7 @@ from model.errors import NotRunnable, UserError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
 THREADS = 8
-SINGLE = (".json", ".yaml", ".yml", ".xml")  # files that describe a dataset, or are told to be another tool's
+SINGLE = (".json", ".yaml", ".yml")  # files that describe a dataset
 MAX_FILES = 5_000_000
 MAX_BYTES = 2 << 40  # unpacked
 

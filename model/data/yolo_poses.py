@@ -34,7 +34,7 @@ def refuse_unsaid_poses(place: Path, labels: Iterable[Path]) -> None:
         count = (length - 4) // size
         raise UserError(
             f"{place}: the {rows} labels may be poses of {count} points or polygons of {length // 2}; set in data.yaml "
-            f"kpt_shape: [{count}, {size}] where they are poses, kpt_shape: [0, 0] where they are polygons"
+            f"(beside names) kpt_shape: [{count}, {size}] where they are poses, [0, 0] where they are polygons"
         )
 
 

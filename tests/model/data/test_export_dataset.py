@@ -115,3 +115,27 @@ def test_the_command(
     assert "note: read as Pascal VOC, 3 splits" in out
     assert "6 train, 3 val, 2 test images" in out
     assert "classes: 1 blue, 2 red car" in out
+
+
+def test_leaves_of_a_spec_decide_what_is_mended(
+    tmp_path: Path, pictures: tuple[Path, Drawn], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = written("ours", tmp_path / "data", pictures)
+    document = json.loads((source / "train/annotations.json").read_text())
+    for row in document["annotations"][:3]:
+        row["bbox"] = [5, 5, 0, 4]
+    put(source / "train/annotations.json", document)
+
+    def run(*words: str) -> int:
+        return guarded(
+            lambda: app(["convert", str(source), str(tmp_path / "new"), *words], standalone_mode=False)
+        )
+
+    assert run() == 2
+    assert "set dataset.mended_share=0.3" in capsys.readouterr().err
+    assert run("dataset.mended_shaer=0.3") == 2
+    assert "did you mean" in capsys.readouterr().err
+    assert run("--by-sequence", "dataset.mended_share=0.3") == 2
+    assert run("dataset.mended_share=0.3") == 0
+    assert "note: " in (out := capsys.readouterr().out)
+    assert "3 empty boxes left out" in out

@@ -63,7 +63,8 @@ def test_poses_are_refused_where_nothing_says_so(
         refuse_unsaid_poses(file, [file])  # no polygon either: refused where it is read
     else:
         with pytest.raises(
-            UserError, match=r"set in data\.yaml kpt_shape: \[\d+, [23]\] where they are poses"
+            UserError,
+            match=r"set in data\.yaml \(beside names\) kpt_shape: \[\d+, [23]\] where they are poses",
         ):
             refuse_unsaid_poses(file, [file])
 
