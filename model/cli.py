@@ -127,18 +127,23 @@ def convert(
     ),
     image_dir: str = typer.Option("", help="KITTI: name of the image folders, when it is another."),
     label_dir: str = typer.Option("", help="KITTI: name of the label folders, when it is another."),
+    overrides: list[str] = typer.Argument(
+        None, metavar="KEY=VALUE ...", help="Leaves of the train spec, such as dataset.mended_share=0.2."
+    ),
 ) -> None:
     """Turn a dataset into folders of COCO files and images; automl run reads them without, too."""
     if by_sequence or classes or image_dir or label_dir:
         from model.actions.convert import convert as run
 
+        if overrides:
+            raise UserError(f"{overrides[0]}: the leaves of a spec do not go with the options of KITTI")
         found = run(source, target, val_share, seed, by_sequence, classes, image_dir, label_dir)
         splits = {split: found[split] for split in ("train", "val")}
         notes = [f"{count} {kind} left out" for kind, count in found["left_out"].items()]
     else:
         from model.actions.export_dataset import write
 
-        found = write(source, target, val_share, seed)
+        found = write(source, target, val_share, seed, parse_overrides(overrides or []))
         splits, notes = found["splits"], [f"read as {found['layout']}", *found["notes"]]
     for note in notes:
         print(f"note: {note}")

@@ -169,7 +169,8 @@ def _imagenet_files(backbone: str) -> list[PublishedFile]:
 
 def _own(text: str, network: bool) -> Start:
     """A file or URL that a person names."""
-    from model.data.sources import cache_dir, is_url
+    from model.data.cache import cache_dir
+    from model.data.sources import is_url
 
     if not is_url(text):
         path = _existing(text, "train.start")

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from model.actions.export_dataset import link
-from model.data.convert_kitti import UNLABELLED, find_sequences, read_objects
+from model.data.convert_kitti import find_sequences, is_unlabelled, read_objects
 from model.data.images import BROKEN, READ_SUFFIXES, upright_size
 from model.data.sources import stage
 from model.errors import UserError
@@ -52,7 +52,7 @@ def convert(
         raise UserError(f"{target} is not empty; give a new folder")
     frames = read_frames(stage(source), image_dir, label_dir)
     mapping = read_mapping(classes) if classes else None
-    types = {kind for frame in frames for kind, _ in frame.objects} - {UNLABELLED}
+    types = {kind for frame in frames for kind, _ in frame.objects if not is_unlabelled(kind)}
     names = {kind: class_of(kind, mapping) for kind in sorted(types)}
     kept = sorted({name for name in names.values() if name})
     if not kept:
@@ -70,7 +70,10 @@ def convert(
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    dropped = Counter(k for f in frames for k, _ in f.objects if k == UNLABELLED or not names[k])
+    dropped = Counter(k for f in frames for k, _ in f.objects if is_unlabelled(k) or not names[k])
+    kept_boxes = [(b, f.size) for f in frames for k, b in f.objects if not is_unlabelled(k) and names[k]]
+    if outside := sum(min(_within(box, size)[2:]) <= 0 for box, size in kept_boxes):
+        dropped["objects without extent in their image"] = outside
     return {"train": len(train), "val": len(val), "classes": ids, "left_out": dict(sorted(dropped.items()))}
 
 
@@ -79,7 +82,7 @@ def read_frames(root: Path, image_dir: str = "", label_dir: str = "") -> list[Fr
     frames, problems = [], []
     for folder, images, labels in find_sequences(root, image_dir, label_dir):
         sequence = folder.relative_to(root).as_posix() if folder != root else ""
-        paths = sorted(p for p in images.iterdir() if p.suffix.lower() in READ_SUFFIXES)
+        paths = sorted(p for p in images.iterdir() if p.suffix.lower() in READ_SUFFIXES and p.is_file())
         stems = Counter(path.stem for path in paths)
         problems += [f"{images}: {n} images are called {stem}" for stem, n in sorted(stems.items()) if n > 1]
         stray = sorted({p.stem for p in labels.glob("*.txt")} - set(stems))
@@ -163,10 +166,9 @@ def _write(
         width, height = frame.size
         number = numbers[frame.name]
         images.append({"id": number, "file_name": frame.name, "width": width, "height": height})
-        for kind, (left, top, right, bottom) in frame.objects:
-            x, y = min(max(left, 0.0), width), min(max(top, 0.0), height)
-            w, h = min(right, width) - x, min(bottom, height) - y
-            if kind != UNLABELLED and (name := names[kind]) and w > 0 and h > 0:
+        for kind, box in frame.objects:
+            x, y, w, h = _within(box, frame.size)
+            if not is_unlabelled(kind) and (name := names[kind]) and w > 0 and h > 0:
                 annotations.append(
                     {"id": len(annotations) + 1, "image_id": number, "category_id": ids[name],
                      "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0}
@@ -174,6 +176,15 @@ def _write(
     categories = [{"id": number, "name": name} for name, number in ids.items()]
     document = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "annotations.json").write_text(json.dumps(document))
+
+
+def _within(
+    box: tuple[float, float, float, float], size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """xywh px of the part of a box (xyxy px) in an image of (W, H) px; a side is 0 or less where there is none."""
+    left, top, right, bottom = box
+    x, y = min(max(left, 0.0), size[0]), min(max(top, 0.0), size[1])
+    return x, y, min(right, size[0]) - x, min(bottom, size[1]) - y
 
 
 def _read_size(path: Path) -> tuple[int, int]:

@@ -6,105 +6,132 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.data.coco import read_json
+from model.data.cache import all_in_own_words, refusing_in_own_words
+from model.data.check import Parts, check_boxes, settle
+from model.data.coco import Part, read_json
 from model.data.layouts import in_place
-from model.data.looks import look_at
-from model.data.paths import explain, find_images
+from model.data.problems import Problems
 from model.data.sources import stage
-from model.data.splits import groups_of, held_out
-from model.data.tree import SPLITS
+from model.data.tree import SPLITS, Sources
 from model.errors import UserError
+from model.spec import nest, resolve
 
 Document = dict[str, Any]
+LABEL_FILES = ("label_file", "read_from")  # of the cache's own documents
 
 
-def write(source: str, target: Path, val_share: float = 0.2, seed: int = 0) -> dict[str, Any]:
-    """Write `target`; images are linked where the disk can, else copied. Where `source` has no validation set,
-    `val_share` of its training images, drawn by `seed` with copies together, become one. Returns {"splits": {split:
-    images}, "classes": {name: id}, "layout", "notes"}. Raises `UserError`; then nothing is written."""
+@refusing_in_own_words()
+def write(
+    source: str,
+    target: Path,
+    val_share: float = 0.2,
+    seed: int = 0,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write `target`; images are linked where the disk can, else copied. What a run would refuse is refused, and what
+    it would mend is written mended; `overrides` are leaves of the train spec that decide on either. Where `source` has
+    no validation set, `val_share` of its training images, drawn by `seed` with copies together, become one. Returns
+    {"splits": {split: images}, "classes": {name: id}, "layout", "notes"}. Raises `UserError`; then nothing is
+    written."""
     if target.exists() and any(target.iterdir()):
         raise UserError(f"{target} is not empty; give a new folder")
+    spec = resolve("train", nest({"train.seed": seed} | dict(overrides or {})))
     data = in_place(source)
-    found = {
-        split: [(read_json(s["json_file"]), stage(s["image_dir"])) for s in data.sources[split]]
-        for split in SPLITS
-    }
-    documents = {split: parts[0] for split, parts in found.items() if parts}
-    if "val" not in documents and val_share:
-        document, folder = documents["train"]
-        left, held = hold_out(document, folder, val_share, seed)
-        documents |= {"train": (left, folder), "val": (held, folder)}
+    parts, names, notes = _as_a_run_uses_them(data.sources, spec, val_share)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        for split, (document, folder) in documents.items():
-            _write(partial / split, document, folder)
+        splits = {}
+        for split in SPLITS:
+            of_split = list(zip(data.sources[split] or data.sources["train"], parts[split], strict=False))
+            if images := sum(len(part.paths) for _, part in of_split):
+                splits[split] = images
+                _write(partial / split, of_split, names)
         if target.exists():
             target.rmdir()
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return {
-        "splits": {split: len(document["images"]) for split, (document, _) in documents.items()},
-        "classes": {c["name"]: c["id"] for c in documents["train"][0]["categories"]},
-        "layout": data.layout,
-        "notes": data.notes,
-    }
+    classes = {name: i for i, name in names.items()}
+    return {"splits": splits, "classes": classes, "layout": data.layout, "notes": [*data.notes, *notes]}
 
 
-def hold_out(document: Document, images: Path, share: float, seed: int) -> tuple[Document, Document]:
-    """(what is left, what is held out) of a COCO document, by image; copies and versions of one photo stay together,
-    as where a run draws its own validation set. Raises `UserError` where there are fewer than two such groups."""
-    rows = document["images"]
-    paths = find_images(images, [row["file_name"] for row in rows])
-    shown: dict[Any, set[int]] = {row["id"]: set() for row in rows}
-    number = {row["id"]: n for n, row in enumerate(document["categories"])}
-    for row in document["annotations"]:
-        if not row.get("iscrowd"):
-            shown[row["image_id"]].add(number[row["category_id"]])
-    groups = groups_of(paths, [found.digest for found in look_at(paths)])
-    if len(set(groups)) < 2:
-        text = f"a split needs two images that are not versions of one, but there is {len(set(groups))}"
-        raise UserError(f"{text}; --val-share 0 makes none")
-    mask = held_out([frozenset(shown[row["id"]]) for row in rows], groups, seed, share)
-    held = {row["id"] for row, inside in zip(rows, mask, strict=True) if inside}
-    return tuple(  # type: ignore[return-value]
-        document
-        | {
-            "images": [i for i in rows if (i["id"] in held) == inside],
-            "annotations": [a for a in document["annotations"] if (a["image_id"] in held) == inside],
-        }
-        for inside in (False, True)
-    )
+def _as_a_run_uses_them(
+    sources: Sources, spec: Mapping[str, Any], val_share: float
+) -> tuple[Parts, dict[Any, str], list[str]]:
+    """(the splits, {category id: name}, what was mended or left out). Raises `UserError`."""
+    problems = Problems()
+    found = settle(sources, spec, problems, val_share)
+    for split, listed in (found[0] if found else {}).items():
+        if listed:
+            check_boxes(split, listed, spec, problems)
+    problems.refuse()
+    assert found
+    parts, table, _ = found
+    return parts, table.names, all_in_own_words(problems.notes)
 
 
-def _write(folder: Path, document: Document, images: Path) -> None:
-    names = [row["file_name"] for row in document["images"]]
-    paths = find_images(images, names)
-    missing = [name for name, path in zip(names, paths, strict=True) if not path.is_file()]
-    if missing:
-        raise UserError(
-            f"{missing[0]} is not in {images}{explain(images, missing[0])} ({len(missing)} are missing)"
-        )
-    rows, taken = [], dict[str, Path]()
-    for row, path in zip(document["images"], paths, strict=True):
-        name = (
-            path.relative_to(images).as_posix()
-            if path.is_relative_to(images) and ".." not in path.parts
-            else path.name
-        )
+def _write(folder: Path, parts: Sequence[tuple[Mapping[str, str], Part]], names: Mapping[Any, str]) -> None:
+    """annotations.json and images/ of a split: what was read of each row, and whatever else stood in it."""
+    images: list[Document] = []
+    annotations: list[Document] = []
+    whole: Document = {}
+    taken: dict[str, Path] = {}
+    ids = [i for _, part in parts for i in part.document.image_ids]
+    clash = len(set(ids)) < len(ids)
+    for source, part in parts:
+        raw = read_json(source["json_file"])
+        whole = {key: value for key, value in raw.items() if key not in LABEL_FILES} | whole
+        numbers = [len(images) + n + 1 if clash else i for n, i in enumerate(part.document.image_ids)]
+        annotations += _annotations(part, raw, numbers, {name: i for i, name in names.items()})
+        images += _images(folder / "images", part, raw, numbers, stage(source["image_dir"]), taken)
+    annotation_ids = [row.get("id") for row in annotations]
+    if None in annotation_ids or len({repr(i) for i in annotation_ids}) < len(annotation_ids):
+        annotations = [row | {"id": n} for n, row in enumerate(annotations, 1)]
+    known = {row["name"]: row for row in whole["categories"]}
+    categories = [known.get(name, {}) | {"id": i, "name": name} for i, name in names.items()]
+    whole |= {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "annotations.json").write_text(json.dumps(whole))
+
+
+def _images(
+    folder: Path, part: Part, raw: Document, numbers: Sequence[Any], origin: Path, taken: dict[str, Path]
+) -> list[Document]:
+    """The rows of a part's images, each linked into `folder` under a name of its own."""
+    rows: list[Document] = []
+    first = {row["id"]: row for row in reversed(raw["images"])}
+    columns = zip(part.document.image_ids, numbers, part.paths, part.document.sizes.tolist(), strict=True)
+    for i, number, path, (height, width) in columns:
+        inside = path.is_relative_to(origin) and ".." not in path.parts
+        name = path.relative_to(origin).as_posix() if inside else path.name
         if taken.setdefault(name, path) != path:
             name = f"{len(taken)}_{path.name}"
             taken[name] = path
-        copy = folder / "images" / name
-        if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            link(path, copy)
-        rows.append(row | {"file_name": name})
-    (folder / "annotations.json").write_text(json.dumps(document | {"images": rows}))
+        if not (folder / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            link(path, folder / name)
+        rows.append(first[i] | {"id": number, "file_name": name, "width": width, "height": height})
+    return rows
+
+
+def _annotations(
+    part: Part, raw: Document, numbers: Sequence[Any], ids: Mapping[str, Any]
+) -> list[Document]:  # fmt: skip
+    """The rows of a part's boxes."""
+    document, rows = part.document, []
+    of_class = [ids.get(c["name"]) for c in document.categories]
+    for n, (at, owner, category) in enumerate(
+        zip(document.rows.tolist(), document.owner.tolist(), document.category.tolist(), strict=True)
+    ):
+        row = {key: value for key, value in raw["annotations"][at].items() if key not in LABEL_FILES}
+        read = {"bbox": document.boxes_xywh_px[n].tolist(), "area": float(document.areas[n])}
+        ids_of_row = {"image_id": numbers[owner], "category_id": of_class[category]}
+        rows.append(row | ids_of_row | read | {"iscrowd": int(document.crowd[n])})
+    return rows
 
 
 def link(path: Path, target: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.classes import Table, look_alikes
 from model.data.coco import Options, Part, read_part
 from model.data.layouts import find_data
@@ -17,7 +18,7 @@ from model.data.leaks import leave_out_copies, note_copies_within, note_near_cop
 from model.data.looks import Look
 from model.data.problems import Problems, listed
 from model.data.sources import is_url, stage
-from model.data.splits import groups_of, held_out
+from model.data.splits import VAL_SHARE, groups_of, held_out
 from model.data.tree import SPLITS, Sources
 from model.errors import UserError
 from model.spec import get
@@ -29,6 +30,7 @@ OTHER_IMAGES = "give other images, or set dataset.allow_leaks=true to keep them"
 Parts = dict[str, list[Part]]
 
 
+@refusing_in_own_words()
 def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: Path) -> dict[str, Any]:
     """Look at the data of a train spec, or of `data_dir` where the spec names none.
 
@@ -39,27 +41,40 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
     parted, are written to `work_dir` as COCO files, which "fill" and "replace" name.
     """
     data, problems = find_data(spec, data_dir), Problems()
-    sources, problems.notes = data.sources, list(data.notes)
-    parts = _read(sources, Options.of(spec), problems)
+    problems.notes = list(data.notes)
     layout = {"layout": data.layout} if data.layout else {}
     found: dict[str, Any] = {"fill": {}, "replace": {}, "facts": layout}
-    if not problems:
-        table = _classes(parts, spec, problems)
-    if not problems:
-        parts, unscored = _without_an_empty_test(parts, problems)
-        _refuse_empty(parts, problems)
-    if not problems:
-        parts, changed = _settled(parts, spec, problems)
-        changed |= unscored
+    if whole := settle(data.sources, spec, problems):
+        parts, table, changed = whole
         _check_what_is_left(parts, spec, problems)
         if not problems:
-            sources = _written(sources, parts, changed, work_dir)
+            sources = _written(data.sources, parts, changed, work_dir)
             found["fill"] = _fill(sources, parts, table)
             found["replace"] = {
                 k: v for k, v in found["fill"].items() if any(f".{s}_data" in k for s in changed)
             }
         found["facts"] = _facts(parts, table) | layout
-    return found | {"problems": problems.lines(), "warnings": problems.notes}
+    told = {"problems": problems.lines(), "warnings": problems.notes}
+    return found | {key: all_in_own_words(lines) for key, lines in told.items()}
+
+
+def settle(
+    sources: Sources, spec: Mapping[str, Any], problems: Problems, share: float = VAL_SHARE
+) -> tuple[Parts, Table, set[str]] | None:
+    """(the splits as they are used: mended, with a validation set unless `share` is 0, without copies across; their
+    classes; the splits that are not as in their files), or None where there are problems."""
+    parts = _read(sources, Options.of(spec), problems)
+    if problems:
+        return None
+    table = _classes(parts, spec, problems)
+    if problems:
+        return None
+    parts, unscored = _without_an_empty_test(parts, problems)
+    _refuse_empty(parts, problems)
+    if problems:
+        return None
+    parts, changed = _settled(parts, spec, problems, share)
+    return parts, table, changed | unscored
 
 
 def _read(sources: Sources, options: Options, problems: Problems) -> Parts:
@@ -136,12 +151,14 @@ def _counts_are_chosen(spec: Mapping[str, Any]) -> bool:
     return get(spec, "dataset.eval_class_ids") != default_of("dataset.eval_class_ids")
 
 
-def _settled(parts: Parts, spec: Mapping[str, Any], problems: Problems) -> tuple[Parts, set[str]]:
+def _settled(
+    parts: Parts, spec: Mapping[str, Any], problems: Problems, share: float
+) -> tuple[Parts, set[str]]:
     """(the splits with a validation set and without copies across, which of them are not as in their files)."""
     strict, allowed = (bool(get(spec, f"dataset.{n}", False)) for n in ("strict", "allow_leaks"))
     changed = set()
-    if not parts["val"]:
-        train, val = split_train(parts["train"], max(0, int(get(spec, "train.seed", 0))), problems)
+    if not parts["val"] and share:
+        train, val = split_train(parts["train"], max(0, int(get(spec, "train.seed", 0))), problems, share)
         parts, changed = parts | {"train": train, "val": val}, {"train", "val"}
     clean = leave_out_copies(parts, strict, allowed, problems)
     for split in ("val", "test"):
@@ -159,7 +176,9 @@ def _settled(parts: Parts, spec: Mapping[str, Any], problems: Problems) -> tuple
     return clean, changed
 
 
-def split_train(parts: Sequence[Part], seed: int, problems: Problems) -> tuple[list[Part], list[Part]]:
+def split_train(
+    parts: Sequence[Part], seed: int, problems: Problems, share: float = VAL_SHARE
+) -> tuple[list[Part], list[Part]]:
     """The training sources parted by image: (what is left to train on, what validates)."""
     paths = [path for part in parts for path in part.paths]
     digests = [look.digest for part in parts for look in part.looks]
@@ -177,7 +196,7 @@ def split_train(parts: Sequence[Part], seed: int, problems: Problems) -> tuple[l
     number = {name: n for n, name in enumerate(sorted(set().union(*shown)))}
     classes = [frozenset(number[name] for name in of_image) for of_image in shown]
     groups = groups_of(paths, digests)
-    held = held_out(classes, groups, seed)
+    held = held_out(classes, groups, seed, share)
     if not held.any():
         problems.add(
             "split", "no image can be held out for validation: all are versions of one; give a val folder"
@@ -203,14 +222,15 @@ def _check_what_is_left(parts: Parts, spec: Mapping[str, Any], problems: Problem
         problems.add("batch", f"{text} (dataset.batch_size * GPUs)")
     for split in SPLITS:
         if parts[split]:
-            _check_boxes(split, parts[split], spec, problems)
+            check_boxes(split, parts[split], spec, problems)
     _note_dim_images(parts, problems)
     _note_gaps(parts, problems)
     _note_orientations(parts, problems)
     _note_unseen_classes(parts["train"], problems)
 
 
-def _check_boxes(split: str, parts: Sequence[Part], spec: Mapping[str, Any], problems: Problems) -> None:
+def check_boxes(split: str, parts: Sequence[Part], spec: Mapping[str, Any], problems: Problems) -> None:
+    """Say where a split has no box to train on or to score, and where it has more than can be found."""
     documents = [part.document for part in parts]
     files = ", ".join(dict.fromkeys(d.where for d in documents))
     plain = sum(int((~d.crowd).sum()) for d in documents)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from model.data.documents import Document
+from model.data.document import Document
 from model.data.problems import Problems, shown
 
 ORDINARY = 1000

@@ -17,20 +17,21 @@ from typing import Any
 
 import numpy as np
 
+from model.data.cache import all_in_own_words, cache_dir, once, refusing_in_own_words
 from model.data.classes import Table
 from model.data.documents import Document, read
 from model.data.documents import as_it_is as read_json  # noqa: F401
 from model.data.images import MAX_PIXELS
 from model.data.looks import Look, look_at, stamp
-from model.data.mending import Rules, mend
-from model.data.paths import explain, find_images
+from model.data.mending import OTHER_SUFFIX, Rules, mend
+from model.data.paths import explain, find_images, renamed
 from model.data.problems import Problems, shown
-from model.data.sources import cache_dir, digest, once, stage, stage_file
+from model.data.sources import digest, stage, stage_file
 from model.data.tree import given, near_namesakes
 from model.errors import UserError
 from model.spec import get
 
-COLUMNS = ("category", "boxes_xywh_px", "areas", "crowd")  # of a document's boxes, beside their owner
+COLUMNS = ("category", "boxes_xywh_px", "areas", "crowd", "rows")  # of a document's boxes, beside their owner
 CACHE_FORMAT = 3  # of the arrays on disk; another number, another place
 
 
@@ -123,6 +124,7 @@ def read_part(
     if document is None:
         return None
     paths = find_images(folder, document.file_names)
+    document = document.counted(OTHER_SUFFIX, renamed(document.file_names, paths))
     looks = look_at(paths, decode, options.max_pixels)
     for n, (path, found) in enumerate(zip(paths, looks, strict=True)):
         if problem := _file_problem(document, n, path, folder, found):
@@ -203,6 +205,7 @@ def _with_sizes(document: Document, looks: Sequence[Look]) -> Document:
     return replace(document, sizes=sizes).counted("image sizes read from the files", len(unknown))
 
 
+@refusing_in_own_words()
 def load_sources(
     sources: Sequence[Mapping[str, str]],
     kind: str = "serialized",
@@ -240,7 +243,7 @@ def load_sources(
             what = "boxes" if len(data) else "images"
             problems.add("empty", f"{', '.join(s['json_file'] for s in listed)}: it has no {what}")
         problems.refuse()
-        _write(replace(data, notes=tuple(problems.notes)), partial)
+        _write(replace(data, notes=tuple(all_in_own_words(problems.notes))), partial)
 
     return _read(once(target, make, _images_as_they_were), shared=kind == "serialized")
 

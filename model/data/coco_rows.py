@@ -33,6 +33,9 @@ class AnnotationRow(Struct, gc=False):
     bbox: Any = UNSET
     area: Any = UNSET
     iscrowd: Any = UNSET
+    attributes: Any = UNSET  # of CVAT, with the angle of turned boxes
+    rotation: Any = UNSET
+    angle: Any = UNSET
     label_file: Any = UNSET  # and line, of a box that model/data/label_files.py wrote
 
 
@@ -46,6 +49,7 @@ class Rows(Struct):
     images: list[ImageRow]
     annotations: list[AnnotationRow]
     categories: list[CategoryRow]
+    read_from: Any = UNSET  # what the file was made of, where it is one of the cache or of a run
 
 
 class MaskRow(Struct, gc=False):
@@ -83,6 +87,8 @@ def add_names(images: Sequence[ImageRow]) -> None:
 def decode(path: Path, kind: Any) -> Any:
     """The JSON file as `kind`. A byte order mark is no damage; depth and size are bounded. Raises `UserError`."""
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: an annotation file must be a regular file, no folder, pipe or device")
         if path.stat().st_size > MAX_BYTES:
             raise UserError(
                 f"{path}: {path.stat().st_size} bytes are more than the {MAX_BYTES} that are read"
@@ -108,8 +114,10 @@ def _parsed(data: bytes, kind: Any) -> Any:
     """Strictly and fast; Python's own reader takes NaN and says line and column of what is wrong."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError:
-        raise
+    except msgspec.ValidationError as error:
+        if "out of range" not in str(error):  # 1e400, where nothing may read it
+            raise
+        return msgspec.convert(json.loads(data), kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return msgspec.convert(json.loads(data), kind)
 

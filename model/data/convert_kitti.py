@@ -19,6 +19,7 @@ from model.data.label_files import (
     LabelFiles,
     Parsed,
     by_folders,
+    lost_labels,
     refuse,
     refuse_orphans,
     without_unlabelled,
@@ -43,7 +44,7 @@ def find(tree: Tree) -> LabelFiles | None:
         sequences = find_sequences(tree.root, "", "")
     except UserError:
         return None
-    files = (p for _, _, labels in sequences for p in sorted(labels.glob("*.txt")) if not is_hidden(p.name))
+    files = (p for _, _, labels in sequences for p in sorted(labels.glob("*.txt")) if _is_visible(p))
     first = next((path for path in files if path.stat().st_size), None)
     if first is None or not _is_kitti(first):
         return None
@@ -52,7 +53,11 @@ def find(tree: Tree) -> LabelFiles | None:
     found, notes = _by_list(folders, lists) if lists else _of_no_split(tree, folders)
     refuse_orphans(found, (image for pairs in folders.values() for image, _ in pairs))
     splits, more = without_unlabelled(found)
-    return LabelFiles("KITTI", splits, {}, parse, notes + more)
+    return LabelFiles("KITTI", splits, {}, parse, (*notes, *more, *lost_labels(tree, found)))
+
+
+def _is_visible(path: Path) -> bool:
+    return not is_hidden(path.name) and path.is_file()
 
 
 def _by_folder(tree: Tree, sequences: Sequence[tuple[Path, Path, Path]]) -> Pairs:
@@ -60,7 +65,7 @@ def _by_folder(tree: Tree, sequences: Sequence[tuple[Path, Path, Path]]) -> Pair
     for folder, images, labels in sequences:
         split = split_of(f"{folder.relative_to(tree.root).as_posix()}/.") or ""
         for image in sorted(
-            p for p in images.iterdir() if p.suffix.lower() in READ_SUFFIXES and not is_hidden(p.name)
+            p for p in images.iterdir() if p.suffix.lower() in READ_SUFFIXES and _is_visible(p)
         ):
             label = labels / f"{image.stem}.txt"
             found.setdefault(split, []).append((image, label if label.is_file() else None))
@@ -121,10 +126,15 @@ def _by_list(folders: Pairs, lists: Mapping[str, Sequence[tuple[str, str]]]) -> 
 def parse(path: Path, size: tuple[int, int]) -> Parsed:
     """One label file. Raises `ValueError` naming every broken line."""
     objects = read_objects(path)
-    left = sum(kind == UNLABELLED for _, kind, _ in objects)
+    left = sum(is_unlabelled(kind) for _, kind, _ in objects)
     remarks = {f"{UNLABELLED} regions left out": left} if left else {}
-    kept = [(number, (kind, box)) for number, kind, box in objects if kind != UNLABELLED]
+    kept = [(number, (kind, box)) for number, kind, box in objects if not is_unlabelled(kind)]
     return Parsed([named for _, named in kept], None, remarks, [f":{number}" for number, _ in kept])
+
+
+def is_unlabelled(kind: str) -> bool:
+    """Whether a type marks a region without labels: DontCare, in any case."""
+    return kind.casefold() == UNLABELLED.casefold()
 
 
 def _is_kitti(path: Path) -> bool:
@@ -169,7 +179,8 @@ def _object(fields: list[str]) -> tuple[str, Box]:
     """(type, box); a type may have blanks, the 14 or 15 numbers behind it may not be fewer or more."""
     numbers = next((n for n, field in enumerate(reversed(fields)) if not _is_number(field)), len(fields))
     kind = " ".join(fields[: len(fields) - numbers])
-    if numbers not in (14, 15) or not kind:
+    two_lines = sum(map(_is_number, kind.split())) > 2
+    if numbers not in (14, 15) or not kind or two_lines:
         if len(fields) in (15, 16):
             raise ValueError(f"14 fields behind the type must be numbers, but got '{fields[-numbers - 1]}'")
         raise ValueError(f"a KITTI line must have 15 fields, but got {len(fields)}")

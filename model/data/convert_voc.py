@@ -14,9 +14,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from model.data.image_sets import lists_of
-from model.data.label_files import LabelFiles, Parsed, by_folders, refuse, without_unlabelled
+from model.data.label_files import Box, LabelFiles, Parsed, by_folders, refuse, without_unlabelled
 from model.data.paths import Resolver, common_end
 from model.data.tree import Tree, counted, parent
+from model.data.turned import TURNED, around_turned, inside
 from model.errors import UserError
 
 FROM_ONE = ("voc", "roboflow")  # in source/database
@@ -49,22 +50,43 @@ def parse(path: Path, size: tuple[int, int]) -> Parsed:
     root = _root(path)
     database = (root.findtext("source/database") or "").casefold()
     first = 1 if any(word in database for word in FROM_ONE) else 0
-    objects, places, problems, difficult = [], [], [], 0
+    objects, places, problems, difficult, turned = [], [], [], 0, 0
     for number, node in enumerate(root.findall("object"), 1):
         name = (node.findtext("name") or "").strip()
         try:
             if not name:
                 raise ValueError("it has no name")
             left, top, right, bottom = _corners(node.find("bndbox"))
-            objects.append((name, (left - first, top - first, right, bottom)))
+            box, is_turned = _upright(node, (left - first, top - first, right, bottom), _size(root) or size)
+            objects.append((name, box))
+            turned += is_turned
             places.append(f": object {number}")
             difficult += (node.findtext("difficult") or "").strip() == "1"
         except ValueError as error:
             problems.append(f" object {number} ({name or '?'}): {error}")
     if problems:
         raise ValueError("\n".join(problems))
-    remarks = {"objects marked difficult are kept like the others": difficult} if difficult else {}
+    remarks = {"objects marked difficult are kept like the others": difficult, TURNED: turned}
+    remarks = {text: count for text, count in remarks.items() if count}
     return Parsed(list(objects), _size(root), remarks, places)
+
+
+def _upright(node: ET.Element, box: Box, size: tuple[int, int]) -> tuple[Box, bool]:
+    """(the upright box around an object's, whether that is turned): CVAT gives an angle beside the box before the
+    turn."""
+    texts = [
+        a.findtext("value") for a in node.iterfind("attributes/attribute") if a.findtext("name") == "rotation"
+    ]
+    try:
+        degrees = float(texts[0] or 0) if texts else 0.0
+    except ValueError:
+        return box, False
+    if not degrees % 180 or not math.isfinite(degrees):
+        return box, False
+    left, top, right, bottom = box
+    around = around_turned((left, top, right - left, bottom - top), degrees)
+    x, y, w, h = inside(around, size)
+    return (x, y, x + w, y + h), True
 
 
 def _corners(box: ET.Element | None) -> tuple[float, float, float, float]:

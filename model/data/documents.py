@@ -6,21 +6,21 @@ is the only reader: the check before a run, training and evaluation all come thr
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import repeat
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from msgspec import UNSET
 
+from model.data.coco_boxes import read_boxes
+from model.data.coco_ids import Meant
 from model.data.coco_rows import (
-    SECTIONS,
     AnnotationRow,
     ImageRow,
     MaskRow,
@@ -31,89 +31,10 @@ from model.data.coco_rows import (
     name_by_url,
     placeholder,
 )
+from model.data.document import Document, Place
 from model.data.problems import Problems, listed, shown
 from model.data.sources import stage_file
-
-
-class Place(str):
-    """Where a box stands, instead of its id."""
-
-
-@dataclass(frozen=True)
-class Document:
-    """N images and T boxes, the boxes in the order of their images."""
-
-    where: str  # the file
-    image_ids: list[Any]  # [N] int, float or str, as in the file
-    file_names: list[str]
-    sizes: np.ndarray  # [N, 2] int64, (H, W) px; 0 where the file says none
-    owner: np.ndarray  # [T] int64, index of the image, rising
-    category: np.ndarray  # [T] int64, index into categories
-    boxes_xywh_px: np.ndarray  # [T, 4] float64
-    areas: np.ndarray  # [T] float64, px^2
-    crowd: np.ndarray  # [T] bool
-    annotation_ids: list[Any]  # [T], or a Place, for messages
-    categories: list[dict[str, Any]]  # [{"id", "name"}], in the order of the file
-    mended: dict[str, int]  # what was put right -> how often
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def box(self, n: int) -> str:
-        """Box n by the ids of the file, or by its label file."""
-        if isinstance(self.annotation_ids[n], Place):
-            return str(self.annotation_ids[n])
-        image = int(self.owner[n])
-        ids = f"annotation {shown(self.annotation_ids[n])} of image {shown(self.image_ids[image])}"
-        return f"{ids} ({self.file_names[image]})"
-
-    def with_boxes(self, keep: np.ndarray) -> Document:
-        """Only the boxes where `keep` [T] is True."""
-        if keep.all():
-            return self
-        arrays = ("owner", "category", "boxes_xywh_px", "areas", "crowd")
-        ids = [self.annotation_ids[n] for n in np.flatnonzero(keep)]
-        return replace(self, annotation_ids=ids, **{name: getattr(self, name)[keep] for name in arrays})
-
-    def with_images(self, keep: np.ndarray) -> Document:
-        """Only the images where `keep` [N] is True, and their boxes."""
-        if keep.all():
-            return self
-        rows, number = np.flatnonzero(keep), np.cumsum(keep) - 1
-        kept = self.with_boxes(keep[self.owner])
-        return replace(
-            kept,
-            image_ids=[self.image_ids[n] for n in rows],
-            file_names=[self.file_names[n] for n in rows],
-            sizes=self.sizes[keep],
-            owner=number[kept.owner],
-        )
-
-    def counted(self, what: str, times: int) -> Document:
-        """The same, with `times` more of one mending."""
-        more = {what: self.mended.get(what, 0) + int(times)} if times else {}
-        return replace(self, mended=self.mended | more)
-
-    def write(self, path: Path) -> None:
-        """As a COCO file, whole or not at all."""
-        ids = [c["id"] for c in self.categories]
-        images = [
-            {"id": i, "file_name": name, "height": int(h), "width": int(w)}
-            for i, name, (h, w) in zip(self.image_ids, self.file_names, self.sizes, strict=True)
-        ]
-        columns = zip(self.owner, self.category, self.boxes_xywh_px, self.areas, self.crowd, strict=True)
-        annotations = [
-            {
-                "id": n + 1, "image_id": self.image_ids[owner], "category_id": ids[category],
-                "bbox": box.tolist(), "area": float(area), "iscrowd": int(crowd),
-            }
-            for n, (owner, category, box, area, crowd) in enumerate(columns)
-        ]  # fmt: skip
-        document = {"images": images, "annotations": annotations, "categories": self.categories}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(document))
-        partial.replace(path)
+from model.data.turned import inside
 
 
 def read(path: str | Path, problems: Problems) -> Document | None:
@@ -123,7 +44,7 @@ def read(path: str | Path, problems: Problems) -> Document | None:
     """
     path = stage_file(path)
     rows = decode(path, Rows)
-    reader = _Reader(str(path), problems)
+    reader = _Reader(_where(path, rows), problems)
     try:
         return reader.document(rows, lambda: decode(path, Masks).annotations)
     except _Wrong:
@@ -131,21 +52,40 @@ def read(path: str | Path, problems: Problems) -> Document | None:
 
 
 def as_it_is(path: str | Path) -> dict[str, Any]:
-    """The file's content with every field that it has, after `read` found nothing wrong with it. Raises `UserError`."""
-    problems = Problems()
-    read(path, problems)
+    """The file's content with every field that it has, and "read_from", the file or what that was made of; ids and
+    boxes as `read` takes them, after that found nothing wrong. Raises `UserError`."""
+    path, problems = stage_file(path), Problems()
+    rows = decode(path, Rows)
+    with suppress(_Wrong):
+        _Reader(_where(path, rows), problems).document(rows, lambda: decode(path, Masks).annotations)
     problems.refuse()
-    document = decode(stage_file(path), dict[str, Any])
-    none = placeholder(msgspec.convert(document, Rows))
-    rows = document["categories"]
-    images = [
-        row if "file_name" in row else row | {"file_name": name_by_url(row["coco_url"])}
-        for row in document["images"]
-    ]
+    document = {"read_from": str(path)} | decode(path, dict[str, Any])
+    none = placeholder(rows)
     return document | {
-        "images": images,
-        "categories": [row for row in rows if none is None or row["id"] != none],
+        "images": [
+            row if "file_name" in row else row | {"file_name": name_by_url(row["coco_url"])}
+            for row in document["images"]
+        ],
+        "annotations": list(map(_settled, document["annotations"], rows.annotations)),
+        "categories": [
+            row | {"name": read.name}
+            for row, read in zip(document["categories"], rows.categories, strict=True)
+            if none is None or read.id != none
+        ],
     }
+
+
+def _where(path: Path, rows: Rows) -> str:
+    return rows.read_from if type(rows.read_from) is str else str(path)
+
+
+def _settled(row: dict[str, Any], read: AnnotationRow) -> dict[str, Any]:
+    """An annotation with the ids and the box that were read; a box that was turned is not turned again."""
+    keys = ("image_id", "category_id", "bbox")
+    changed = {key: getattr(read, key) for key in keys if row.get(key) != getattr(read, key)}
+    if type(read.attributes) is dict and read.attributes.get("rotation"):
+        changed["attributes"] = {k: v for k, v in read.attributes.items() if k != "rotation"}
+    return row | changed
 
 
 class _Wrong(Exception):
@@ -153,9 +93,7 @@ class _Wrong(Exception):
 
 
 ID = ("an integer, a number or a text", {int, float, str})
-NUMBER = ("a number", {int, float})
 TEXT = ("a text", {str})
-LIST = ("four numbers", {list})
 GONE = type(UNSET)
 
 
@@ -165,15 +103,10 @@ class _Reader:
     problems: Problems
 
     def document(self, rows: Rows, masks: Callable[[], list[MaskRow]]) -> Document:
-        sections = {name: getattr(rows, name) for name in SECTIONS}
-        add_names(rows.images)
-        for section, keys in (("images", ("id", "file_name")), ("categories", ("id", "name"))):
-            for key in keys:
-                self.column(section, sections[section], key, *(ID if key == "id" else TEXT))
-        for key in ("image_id", "category_id"):
-            self.column("annotations", rows.annotations, key, *ID)
+        self.types(rows)
         sizes = self.sizes(rows.images)
-        boxes, from_masks = self.boxes(rows.annotations, masks)
+        read = read_boxes(rows.annotations, masks, self.where, self.problems)
+        boxes = read.xywh_px
         areas, crowd = self.areas(rows.annotations, boxes), self.crowd(rows.annotations)
         self.stop()
         images, doubles = self.unique("images", rows.images)
@@ -182,9 +115,11 @@ class _Reader:
         self.names("images", rows.images, "file_name", "the name of a file")
         self.names("categories", rows.categories, "name", "a text that can be written")
         self.stop()
-        owner = self.index("annotations", rows.annotations, "image_id", images)
-        category = self.index("annotations", rows.annotations, "category_id", categories)
+        owner, of_images = self.index(rows.annotations, "image_id", images)
+        names = [rows.categories[n].name.strip() for n in categories.values()]
+        category, of_categories = self.index(rows.annotations, "category_id", categories, names)
         self.stop()
+        self.within_images(read.turned, rows.annotations, sizes[owner], boxes, areas)
         order, ids = np.argsort(owner, kind="stable"), list(map(_id, rows.annotations))
         kept_images = [rows.images[n] for n in images.values()]
         kept = [rows.categories[n] for n in categories.values()]
@@ -199,6 +134,7 @@ class _Reader:
             boxes_xywh_px=boxes[order],
             areas=areas[order],
             crowd=crowd[order],
+            rows=order,
             annotation_ids=[ids[n] for n in order.tolist()],
             categories=[{"id": _whole(row.id), "name": row.name.strip()} for row in kept],
             mended={},
@@ -206,11 +142,35 @@ class _Reader:
         counts = {
             "images listed twice dropped": doubles,
             "categories listed twice dropped": double_categories,
-            "boxes made of masks": from_masks,
+            **of_images,
+            **of_categories,
+            **read.counts,
         }
         for what, times in counts.items():
             found = found.counted(what, times)
         return found
+
+    def types(self, rows: Rows) -> None:
+        """Say what is not of the types that it must be; a name that is a number becomes a text."""
+        add_names(rows.images)
+        for row in rows.categories:
+            if type(row.name) is int and abs(row.name) < 1e300:
+                row.name = str(row.name)
+        for section, keys in (("images", ("id", "file_name")), ("categories", ("id", "name"))):
+            for key in keys:
+                self.column(section, getattr(rows, section), key, *(ID if key == "id" else TEXT))
+        for key in ("image_id", "category_id"):
+            self.column("annotations", rows.annotations, key, *ID)
+
+    def within_images(
+        self, turned: np.ndarray, rows: Sequence[AnnotationRow], sizes: np.ndarray, boxes: np.ndarray, areas: np.ndarray
+    ) -> None:  # fmt: skip
+        """Cut the boxes around turned boxes: they may reach beyond the border where their object does not."""
+        for n in turned.tolist():
+            height, width = sizes[n].tolist()
+            if height and width:
+                boxes[n] = rows[n].bbox = inside(boxes[n].tolist(), (width, height))
+                areas[n] = min(areas[n], boxes[n, 2] * boxes[n, 3])
 
     def stop(self) -> None:
         if self.problems:
@@ -251,22 +211,36 @@ class _Reader:
                 self.problems.add(f"duplicate {section}", f"{self.where}: {text}")
         return first, doubles
 
-    def index(self, section: str, rows: Sequence[Any], key: str, known: dict[Any, int]) -> np.ndarray:
-        """[T] int64: the row that each id names."""
+    def index(
+        self, rows: Sequence[AnnotationRow], key: str, known: dict[Any, int], names: Sequence[str] = ()
+    ) -> tuple[np.ndarray, dict[str, int]]:
+        """([T] int64: the row that each id names, {how ids were read that are not there as they stand: how often}).
+        `names` are those of the rows, which may stand for ids."""
         found = np.fromiter(map(known.get, _column(rows, key), repeat(-1)), np.int64, len(rows))
-        as_text = {str(value): value for value in known} if (found < 0).any() else {}
-        for n in np.flatnonzero(found < 0).tolist():
-            value, what = getattr(rows[n], key), f"annotation {shown(rows[n].id)}"
-            hint = (
-                f"; {shown(as_text[str(value)])} is there, of another type" if str(value) in as_text else ""
-            )
-            if key == "image_id":
-                text = f"{what} belongs to image {shown(value)}, which is not there{hint}"
+        lost = np.flatnonzero(found < 0).tolist()
+        meant = Meant(known, names) if lost else None
+        counts: dict[str, int] = {}
+        for n in lost:
+            value = getattr(rows[n], key)
+            ids, how = meant.ids(value) if meant else ([], "")
+            if len(ids) == 1:
+                found[n] = known[ids[0]]
+                setattr(rows[n], key, ids[0])
+                kind = f"{key.partition('_')[0]} ids {how}"
+                counts[kind] = counts.get(kind, 0) + 1
             else:
-                ids = listed(sorted(known, key=str), 20)
-                text = f"{what} has the unknown category id {shown(value)}; known: [{ids}]{hint}"
-            self.problems.add(key, f"{self.where}: {text}")
-        return found
+                self.unknown(rows[n], key, known, ids)
+        return found, counts
+
+    def unknown(self, row: AnnotationRow, key: str, known: Iterable[Any], may_be: list[Any]) -> None:
+        value, what = getattr(row, key), f"annotation {shown(row.id)}"
+        hint = f"; it may be any of {listed(list(map(shown, may_be)))}" if may_be else ""
+        if key == "image_id":
+            text = f"{what} belongs to image {shown(value)}, which is not there{hint}"
+        else:
+            ids = listed(sorted(known, key=str), 20)
+            text = f"{what} has the unknown category id {shown(value)}; known: [{ids}]{hint}"
+        self.problems.add(key, f"{self.where}: {text}")
 
     def names(self, section: str, rows: Sequence[Any], key: str, must: str) -> None:
         for n, row in enumerate(rows):
@@ -292,34 +266,6 @@ class _Reader:
                     found[n, column] = int(value)
         found[(found == 0).any(axis=1)] = 0
         return found
-
-    def boxes(
-        self, rows: Sequence[AnnotationRow], masks: Callable[[], list[MaskRow]]
-    ) -> tuple[np.ndarray, int]:
-        """([T, 4] float64, how many are a mask's extent)."""
-        boxes = _column(rows, "bbox")
-        none = [n for n, box in enumerate(boxes) if box is UNSET or box is None or box == []]
-        if none:
-            from model.data.masks import extent
-
-            found = masks()
-            for n in none:
-                box = extent(found[n].segmentation)
-                if box is None:
-                    self.say("annotations", n, rows[n], "bbox", "given where there is no mask")
-                boxes[n] = box or [0.0, 0.0, 1.0, 1.0]
-        kinds = set(map(type, boxes)) <= {list} and set(map(len, boxes)) <= {4}
-        if kinds and set(map(type, chain.from_iterable(boxes))) <= {int, float}:
-            try:
-                flat = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)).reshape(-1, 4)
-                if np.isfinite(flat).all():
-                    return flat, len(none)
-            except OverflowError:
-                pass
-        for n, box in enumerate(boxes):
-            if wrong := box_problem(box):
-                self.problems.add("box", f"{self.where}: annotation {shown(rows[n].id)}: {wrong}")
-        return np.zeros((len(boxes), 4)), 0
 
     def areas(self, rows: Sequence[AnnotationRow], boxes: np.ndarray) -> np.ndarray:
         """[T] float64; the box's own where the file gives none."""
@@ -349,15 +295,6 @@ class _Reader:
                     self.say("annotations", n, rows[n], "iscrowd", "0, 1, true or false")
             return np.zeros(len(values), bool)
         return np.fromiter(map(known.__getitem__, values), bool, len(values))
-
-
-def box_problem(box: Any) -> str | None:
-    """Why a value is no COCO box [x, y, w, h] of finite numbers, or None."""
-    if type(box) is not list or len(box) != 4 or not set(map(type, box)) <= {int, float}:
-        return f"bbox must be four numbers: a box is [x, y, w, h] in px, but got {shown(box)}"
-    if not all(abs(value) < 1e300 for value in box):  # NaN compares with nothing
-        return f"a box must be finite, but got {shown(box)}"
-    return None
 
 
 def _id(row: AnnotationRow) -> Any:

@@ -8,9 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from model.data.cache import cache_dir, once
 from model.data.documents import as_it_is
 from model.data.paths import find_images, walk
-from model.data.sources import cache_dir, digest, once
+from model.data.sources import digest
 from model.data.tree import SPLITS, Sources, counted, split_of
 from model.errors import UserError
 

@@ -11,24 +11,33 @@ LISTS = {"default", *(word for words in WORDS.values() for word in words)}
 
 def lists_of(tree: Tree, place: str) -> dict[str, list[tuple[str, str]]]:
     """{split: [(folder of the ImageSets, name)]} of the lists in folders that end in `place`, such as
-    "imagesets/main"; trainval counts where train is missing."""
+    "imagesets/main". Of each folder, trainval without val is train where there is no such list, and trainval without
+    train is val."""
     found: dict[str, list[tuple[str, str]]] = {}
-    whole: list[tuple[str, str]] = []
+    for home, lists in _by_home(tree, place).items():
+        whole = lists.pop("trainval", [])
+        for missing, other in (("train", "val"), ("val", "train")):
+            if whole and missing not in lists:
+                known = set(lists.get(other, ()))
+                lists[missing] = [name for name in whole if name not in known]
+        for split, names in lists.items():
+            found.setdefault(split, []).extend((home, name) for name in names)
+    return {split: names for split, names in found.items() if names}
+
+
+def _by_home(tree: Tree, place: str) -> dict[str, dict[str, list[str]]]:
+    """{folder of the ImageSets: {split or "trainval": names}}."""
+    found: dict[str, dict[str, list[str]]] = {}
     for path in tree.files(".txt"):
         folder, _, file = path.rpartition("/")
         stem = file[:-4].casefold()
         if not f"/{folder.casefold()}".endswith(f"/{place}") or stem not in LISTS:
             continue
         home = folder[: len(folder) - len(place)].rstrip("/")
-        names = [(home, name) for line in lines_of(tree.path(path)) if (name := _name(line))]
-        if stem == "trainval":
-            whole += names
-        else:
-            found.setdefault(split_of(stem) or "train", []).extend(names)
-    if whole and "train" not in found:
-        held = set(found.get("val", ()))
-        found["train"] = [name for name in whole if name not in held]
-    return {split: names for split, names in found.items() if names}
+        split = stem if stem == "trainval" else split_of(stem) or "train"
+        names = [name for line in lines_of(tree.path(path)) if (name := _name(line))]
+        found.setdefault(home, {}).setdefault(split, []).extend(names)
+    return found
 
 
 def _name(line: str) -> str:

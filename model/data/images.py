@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ READ_SUFFIXES = tuple(sorted(s for s, name in Image.registered_extensions().item
 
 def opened(path: Path, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS) -> Any:
     """Pillow's image of a file, not yet decoded. Raises one of BROKEN, `UserError` for too many pixels."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError("no regular file")  # to open a pipe may wait for ever
     file = Image.open(path, formats=formats)
     if file.width * file.height > max_pixels:
         size = f"{file.width}x{file.height}"

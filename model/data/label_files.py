@@ -13,17 +13,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image
-
-from model.data.images import BROKEN, upright_size
-from model.data.sources import cache_dir, once
-from model.data.tree import SPLITS, Data, counted, split_of
+from model.data.cache import cache_dir, once
+from model.data.images import BROKEN, opened, upright_size
+from model.data.tree import SPLITS, Data, Tree, counted, split_of
 from model.errors import UserError
 
-FORMAT = 2  # of the files written; another number, another place
+FORMAT = 3  # of the files written; another number, another place
 THREADS = 8
 SHOWN = 5
 
@@ -52,6 +50,7 @@ class LabelFiles:
     parse: Callable[[Path, tuple[int, int]], Parsed]  # (label file, image's (W, H) px); raises ValueError of
     # lines that begin with a line's number or a blank
     notes: tuple[str, ...] = ()
+    read_as: str = ""  # whatever else decides how a label file is read
 
 
 def to_coco(found: LabelFiles) -> Data:
@@ -69,13 +68,22 @@ def to_coco(found: LabelFiles) -> Data:
 
 
 def _key(found: LabelFiles) -> str:
-    """Labels by content, images by place, size and time."""
-    digest = hashlib.sha256(json.dumps([FORMAT, found.layout, sorted(found.names.items())]).encode())
+    """Labels by content, images by place, size and time. Raises `UserError` for files that cannot be read."""
+    digest = hashlib.sha256(
+        json.dumps([FORMAT, found.layout, sorted(found.names.items()), found.read_as]).encode()
+    )
+    problems = []
     for split in SPLITS:
         for image, label in found.splits.get(split, ()):
-            stat = image.stat()
+            try:
+                stat, content = image.stat(), label.read_bytes() if label else b""
+            except OSError as error:
+                what = "leads to a file that is not there" if image.is_symlink() else error.strerror
+                problems.append(f"{error.filename or image}: {what}")
+                continue
             text = f"\0{split}\0{image.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{label}\0"
-            digest.update(text.encode(errors="surrogateescape") + (label.read_bytes() if label else b""))
+            digest.update(text.encode(errors="surrogateescape") + content)
+    refuse(problems)
     return digest.hexdigest()[:32]
 
 
@@ -94,6 +102,7 @@ def _write(found: LabelFiles, folder: Path) -> None:
             root = Path(os.path.commonpath([image.parent for image, _ in members]))
             folders[split] = str(root)
             document = _document(members, root, first, names, ids)
+            document["read_from"] = _place([label for s, _, label in pairs if s == split and label])
             first += len(members)
             (folder / f"{split}.json").write_text(json.dumps(document))
     remarks = sum((Counter(p.remarks) for p in parsed), Counter[str]())
@@ -110,7 +119,7 @@ def _write(found: LabelFiles, folder: Path) -> None:
 def _read(found: LabelFiles, image: Path, label: Path | None) -> tuple[Parsed | None, str]:
     """(the label file with its image's size, ""), or (None, what is wrong)."""
     try:
-        with Image.open(image) as file:
+        with opened(image) as file:
             size = upright_size(file)
     except BROKEN as error:
         return None, f"{image}: cannot be read as an image ({error})"
@@ -120,6 +129,15 @@ def _read(found: LabelFiles, image: Path, label: Path | None) -> tuple[Parsed | 
         return None, "\n".join(f"{label}:{line}" for line in str(error).splitlines())
     places = [f"{label}{place}" for place in parsed.places]
     return Parsed(parsed.objects, parsed.size or size, parsed.remarks, places), ""
+
+
+def _place(labels: Sequence[Path]) -> str:
+    """The folder that a split's label files have in common, or the first of several far apart."""
+    folders = list({label.parent for label in labels})
+    if len(folders) == 1:
+        return str(folders[0])
+    common = Path(os.path.commonpath([folder.absolute() for folder in folders]))
+    return str(common if len(common.parts) > 2 else labels[0].parent)
 
 
 def _numbered(names: Iterable[int | str]) -> dict[int, str]:
@@ -225,12 +243,33 @@ def refuse_orphans(splits: Mapping[str, list[tuple[Path, Path | None]]], others:
         for folder in sorted({label.parent for label in used})
         for label in sorted(folder.iterdir())
         if label.suffix.lower() == ".txt"
+        and label.is_file()
         and not label.name.startswith(".")
         and label not in used
         and label.stem not in spare
         and _holds_labels(label)
     ]
     refuse(problems)
+
+
+def lost_labels(
+    tree: Tree, splits: Mapping[str, list[tuple[Path, Path | None]]], others: Collection[str] = ()
+) -> tuple[str, ...]:
+    """A note on each folder that holds label files and no image is there for any; `others` are names of files that hold
+    something else."""
+    used = {label.parent for pairs in splits.values() for _, label in pairs if label is not None}
+    stems = {PurePosixPath(image).stem for image in tree.images}
+    lost: Counter[Path] = Counter()
+    for below in tree.files(".txt"):
+        label = tree.path(below)
+        if label.parent in used or label.name.lower() in others or label.stem in stems:
+            continue
+        lost[label.parent] += _holds_labels(label)
+    return tuple(
+        f"{folder}: {counted(count, 'label file')} without images, not read"
+        for folder, count in lost.items()
+        if count
+    )
 
 
 def _holds_labels(path: Path) -> bool:

@@ -21,8 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco, packed
+from model.data.cache import all_in_own_words, refusing_in_own_words
+from model.data.foreign import ADVICE, how_to_export, tool_of
 from model.data.label_files import LabelFiles, to_coco
-from model.data.sources import ARCHIVES, is_archive, stage_dataset, without_secrets
+from model.data.paths import MASKS
+from model.data.sources import ARCHIVES, is_archive, is_url, stage_dataset, without_secrets
 from model.data.tree import SPLITS, Data, Sources, Tree, counted, given, parent, split_of
 from model.errors import UserError
 from model.spec import get
@@ -69,9 +72,12 @@ def _named(spec: Mapping[str, Any], split: str) -> list[dict[str, str]]:
     return given(listed)
 
 
+@refusing_in_own_words()
 def in_place(place: str, settled: Sequence[str] = ()) -> Data:
     """The data in a folder, an archive, a COCO file or a data.yaml, or at the URL of one; `settled` are splits that
     come from elsewhere. Raises `UserError` for what is not there, not a dataset, or half of one."""
+    if not is_url(place) and (tool := tool_of(Path(place))):
+        raise UserError(f"{place}: is {ADVICE[tool]}")
     path = stage_dataset(place)
     if path.is_file():
         return _described(_of_file(path), place)
@@ -146,7 +152,8 @@ def _described(found: Data, place: str) -> Data:
     splits = counted(sum(bool(s) for s in found.sources.values()), "split")
     name = without_secrets(place).rsplit("/", 1)[-1]
     inside = f" in {name}" if is_archive(name) else ""
-    return replace(found, layout=f"{found.layout}{inside}, {splits}")
+    notes = tuple(all_in_own_words(found.notes))
+    return replace(found, layout=f"{found.layout}{inside}, {splits}", notes=notes)
 
 
 def _only_archive(tree: Tree) -> Path | None:
@@ -170,7 +177,7 @@ def _refuse_halves(tree: Tree, found: Data, settled: Sequence[str]) -> None:
             has = ", ".join(sorted({*tree.folders[folder], *_below(tree, folder)})[:8])
             raise UserError(
                 f"{tree.path(folder)}: images for {split}, but no such annotation file as belongs to them "
-                f"({folder} has {has or 'nothing'})"
+                f"({folder} has {has or 'nothing'}){how_to_export(tree)}"
             )
 
 
@@ -199,7 +206,7 @@ def _covered(tree: Tree, found: Data, folder: str) -> bool:
 def unread_folders(tree: Tree, found: Data) -> Iterator[str]:
     """A line for each folder whose images no source reads, and one for annotations in formats that are not read."""
     left = [folder for folder in sorted(tree.image_folders) if not _covered(tree, found, folder)]
-    left = [f for f in left if not any(m in f.casefold() for m in ("segmentation", "annotat", "mask"))]
+    left = [f for f in left if not any(m in f.casefold() for m in MASKS)]
     for folder in left[:SHOWN]:
         images = counted(tree.image_folders[folder], "image")
         why = (
@@ -229,7 +236,7 @@ def whats_there(tree: Tree) -> str:
     has = sorted({*tree.folders[""], *_below(tree, "")})
     text = f"it has {', '.join(has[:8]) or 'nothing'}"
     text += f", of annotations {', '.join(foreign[:3])}" if foreign else ""
-    return text
+    return text + how_to_export(tree)
 
 
 def _below(tree: Tree, folder: str) -> set[str]:

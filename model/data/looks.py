@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from model.data.cache import cache_dir
 from model.data.images import BROKEN, MAX_PIXELS, TURNED, opened, to_rgb, white
-from model.data.sources import cache_dir
 from model.errors import UserError
 
 CACHE_FORMAT = 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,19 @@ def extent(segmentation: Any) -> list[float] | None:
     if isinstance(segmentation, dict):
         return _around_runs(segmentation.get("size"), segmentation.get("counts"))
     return None
+
+
+def is_upright(segmentation: Any) -> bool:
+    """Whether a mask is no other shape than an upright box: none, or a polygon with all points on the corners."""
+    around = extent(segmentation)
+    if around is None or not isinstance(segmentation, list):
+        return around is None
+    x, y, w, h = around
+    values = [v for part in segmentation for v in (part if isinstance(part, list) else [part])]
+    near = [
+        abs(v - a) < 1e-3 or abs(v - b) < 1e-3 for v, (a, b) in zip(values, cycle(((x, x + w), (y, y + h))))
+    ]
+    return all(near)
 
 
 def _around_polygons(polygons: list[Any]) -> list[float] | None:

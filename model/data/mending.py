@@ -12,12 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from model.data.documents import Document
+from model.data.coco_boxes import FROM_MASKS, IN_QUOTES
+from model.data.coco_ids import READINGS
+from model.data.document import Document
 from model.data.problems import Problems
+from model.data.turned import TURNED
 from model.parameters import default_of
 from model.spec import get
 
-DERIVED = ("boxes made of masks", "image sizes read from the files")  # what was missing, not wrong
+OTHER_SUFFIX = "images named with another suffix than their files have"
+# What was missing or said in another way, not wrong.
+DERIVED = ("image sizes read from the files", OTHER_SUFFIX, FROM_MASKS, IN_QUOTES, TURNED, *READINGS)
 TINY_PX = 0.01  # a box with a side below is empty: what a slip of the mouse or rounding leaves
 TOLERANCE_PX = 1.0  # a box may stick out of its image by rounding, and stays as it is
 

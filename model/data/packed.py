@@ -11,8 +11,9 @@ import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from model.data.cache import cache_dir, came_from, once
 from model.data.paths import walk
-from model.data.sources import MAX_BYTES, cache_dir, digest, once, unpacked
+from model.data.sources import MAX_BYTES, digest, unpacked
 from model.data.tree import Tree, parent, split_of
 from model.errors import UserError
 
@@ -44,7 +45,8 @@ def laid_out(tree: Tree, packed: Iterable[str]) -> Path:
         for path in filter(_is_zipped, opened):
             _unzip(tree.path(path), folder / path[:-3])
 
-    return once(cache_dir() / "laid_out" / hashlib.sha256(key.encode()).hexdigest()[:32], make)
+    target = once(cache_dir() / "laid_out" / hashlib.sha256(key.encode()).hexdigest()[:32], make)
+    return came_from(target, tree.root)
 
 
 def _is_zipped(path: str) -> bool:

@@ -13,14 +13,17 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from model.data.images import READ_SUFFIXES
 
 JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # folders that systems leave, besides hidden ones
 UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
 DRIVE = re.compile(r"^[A-Za-z]:/")
 SHOWN = 3
+MASKS = ("segmentation", "annotat", "mask")  # in the names of folders whose pictures are labels
 
 Parts = tuple[str, ...]
 
@@ -31,17 +34,42 @@ def is_hidden(name: str) -> bool:
 
 
 def walk(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """(folder below `root`, "" for itself; its file names), sorted; links are followed, each folder once."""
+    """(folder below `root`, "" for itself; its file names), sorted; links are followed, each folder once, and none to a
+    folder that it lies in. Pipes, sockets and devices are no files."""
     seen: set[tuple[int, int]] = set()
-    for folder, below, names in os.walk(root, followlinks=True):
-        stat = os.stat(folder)
+    left = [""]
+    while left:
+        below = left.pop()
+        folder = os.path.join(root, below)
+        try:
+            stat = os.stat(folder)
+            entries = [] if (stat.st_dev, stat.st_ino) in seen else sorted(os.scandir(folder), key=_name)
+        except OSError:
+            continue
         if (stat.st_dev, stat.st_ino) in seen:
-            below.clear()
             continue
         seen.add((stat.st_dev, stat.st_ino))
-        below[:] = sorted(name for name in below if not is_hidden(name))
-        path = os.path.relpath(folder, root).replace(os.sep, "/")
-        yield ("" if path == "." else path), sorted(name for name in names if not is_hidden(name))
+        entries = [entry for entry in entries if not is_hidden(entry.name)]
+        folders = [entry.name for entry in entries if entry.is_dir() and not _leads_back(entry)]
+        left += [f"{below}/{name}" if below else name for name in reversed(folders)]
+        yield below, [entry.name for entry in entries if _is_file(entry)]
+
+
+def _name(entry: os.DirEntry[str]) -> str:
+    return entry.name
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a regular file, or a link to nothing, which its reader tells."""
+    return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+
+
+def _leads_back(entry: os.DirEntry[str]) -> bool:
+    """Whether a link leads to a folder that it lies in, above the one that is walked perhaps."""
+    if not entry.is_symlink():
+        return False
+    home, target = os.path.realpath(os.path.dirname(entry.path)), os.path.realpath(entry.path)
+    return os.path.commonpath([home, target]) == target
 
 
 def find_image(folder: Path, name: str) -> Path:
@@ -51,9 +79,12 @@ def find_image(folder: Path, name: str) -> Path:
 
 def find_images(folder: Path, names: Sequence[str]) -> list[Path]:
     """`find_image` of many names, fast. A file that several names would share is only that of the name that says it
-    exactly."""
+    exactly. Where no name of a suffix is found, those are taken whose stem is that of one other image: x.jpg may have
+    become x.png."""
     resolver = Resolver(folder)
-    found = [resolver.locate(name) or _nowhere(folder, name) for name in names]
+    located = [resolver.locate(name) for name in names]
+    _take_other_suffixes(resolver, names, located)
+    found = [path or _nowhere(folder, name) for name, path in zip(names, located, strict=True)]
     guessed: dict[Path, set[str]] = {}
     for name, path in zip(names, found, strict=True):
         if name not in resolver.known and path != folder / name:
@@ -67,6 +98,35 @@ def find_images(folder: Path, names: Sequence[str]) -> list[Path]:
             for name, path in zip(names, found, strict=True)
         ]
     return found
+
+
+def _take_other_suffixes(resolver: Resolver, names: Sequence[str], located: list[Path | None]) -> None:
+    """Fill in the files of names that were not found, by suffix all of them or none: a single one is rather missing."""
+    if all(located):
+        return
+    by_suffix: dict[str, list[int]] = {}
+    for n, name in enumerate(names):
+        by_suffix.setdefault(_suffix(name), []).append(n)
+    for suffix, rows in by_suffix.items():
+        if suffix in READ_SUFFIXES and all(located[n] is None for n in rows):
+            for n in rows:
+                found = resolver.of_stem(names[n])
+                located[n] = resolver.folder.joinpath(*found[0]) if len(found) == 1 else None
+
+
+def _suffix(name: str) -> str:
+    """Of the file that a name ends in, in one case."""
+    last = next((FORMS[-1](parts[-1]) for parts, _ in readings(name)), "")
+    return os.path.splitext(last)[1]
+
+
+def renamed(names: Sequence[str], paths: Sequence[Path]) -> int:
+    """How many of the paths found for names are files with another suffix."""
+    return sum(
+        not name.endswith(path.name)
+        and all(FORMS[-1](parts[-1]) != FORMS[-1](path.name) for parts, _ in readings(name))
+        for name, path in zip(names, paths, strict=True)
+    )
 
 
 def explain(folder: Path, name: str) -> str:
@@ -149,6 +209,30 @@ class Resolver:
                     return [f for n, f in fitting if n == longest]
         return []
 
+    def of_stem(self, name: str) -> list[Parts]:
+        """Images, but no masks, that differ from a name in the suffix alone."""
+        for parts, anywhere in readings(name):
+            wanted = (*map(FORMS[-1], parts[:-1]), _stem(parts[-1]))
+            found = [
+                f
+                for f in self._by_stem.get(wanted[-1], ())
+                if anywhere
+                or common_end(wanted, (*map(FORMS[-1], f[:-1]), wanted[-1])) == min(len(f), len(wanted))
+            ]
+            if found:
+                return found
+        return []
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[Parts]]:
+        index: dict[str, list[Parts]] = {}
+        for file in self.files:
+            *folders, last = file.split("/")
+            masks = any(word in folder.casefold() for folder in folders for word in MASKS)
+            if last.lower().endswith(READ_SUFFIXES) and not masks:
+                index.setdefault(_stem(last), []).append((*folders, last))
+        return index
+
     def explain(self, name: str) -> str:
         """What to do about a name that was not found."""
         found = ["/".join(parts) for parts in self.candidates(name)]
@@ -158,6 +242,11 @@ class Resolver:
         last = name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
         near = [last] if last in lasts else difflib.get_close_matches(last, lasts, n=1, cutoff=0.7)
         return f"; did you mean '{lasts[near[0]]}'?" if near else ""
+
+
+def _stem(last: str) -> str:
+    """A file's name in one case, without its suffix."""
+    return os.path.splitext(FORMS[-1](last))[0]
 
 
 def decoded(part: str) -> str:

@@ -5,19 +5,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from filelock import FileLock
-
+from model.data.cache import cache_dir, came_from, once
 from model.errors import NotRunnable, UserError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
@@ -36,13 +33,6 @@ def is_url(path: str | Path) -> bool:
     return "://" in str(path)
 
 
-def cache_dir() -> Path:
-    """`$DETR_CACHE_DIR`, else `~/.cache/deformable_detr`; readable by its owner alone."""
-    root = Path(os.environ.get("DETR_CACHE_DIR") or Path.home() / ".cache" / "deformable_detr")
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return root
-
-
 def stage(source: str | Path) -> Path:
     """The local folder of a source: a folder, an archive, or the URL of either. An archive is unpacked under its
     content's SHA-256, by one process while others wait. Raises `UserError` when the source is missing, broken or
@@ -59,7 +49,8 @@ def stage(source: str | Path) -> Path:
 
 def unpacked(path: Path) -> Path:
     """The folder of an archive's content, unpacked once. Raises `UserError` when it is broken or unsafe."""
-    return once(cache_dir() / digest(path)[:32], lambda partial: _unpack(path, partial))
+    target = once(cache_dir() / digest(path)[:32], lambda partial: _unpack(path, partial))
+    return came_from(target, path)
 
 
 def stage_dataset(source: str | Path) -> Path:
@@ -74,6 +65,10 @@ def stage_dataset(source: str | Path) -> Path:
         path = Path(source)
     if not path.exists():
         raise UserError(f"{without_secrets(source)}: no such folder or file{_what_is_there(path)}")
+    if not path.is_dir() and not path.is_file():
+        raise UserError(
+            f"{without_secrets(source)}: a dataset must be a folder or a regular file, no pipe or device"
+        )
     if path.is_dir() or path.suffix.lower() in SINGLE:
         return path
     if is_archive(path) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
@@ -87,31 +82,6 @@ def stage_dataset(source: str | Path) -> Path:
 def stage_file(source: str | Path) -> Path:
     """A single file as a local path, fetched where it is a URL."""
     return fetch(str(source)) if is_url(source) else Path(source)
-
-
-def once(
-    target: Path, make: Callable[[Path], None], holds: Callable[[Path], bool] = lambda folder: True
-) -> Path:
-    """The folder `target`, made by `make` unless it is there and still `holds`: by one process while others wait,
-    whole or not at all."""
-
-    def good() -> bool:
-        return target.is_dir() and holds(target)
-
-    if not good():
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(f"{target}.lock"):
-            if not good():
-                partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir(mode=0o700)
-                try:
-                    make(partial)
-                    shutil.rmtree(target, ignore_errors=True)
-                    partial.rename(target)
-                finally:
-                    shutil.rmtree(partial, ignore_errors=True)
-    return target
 
 
 def digest(path: Path) -> str:
@@ -185,6 +155,7 @@ def fetch(url: str) -> Path:
     files, system = _listing(url)
     name = hashlib.sha256(json.dumps([url, files], sort_keys=True).encode()).hexdigest()[:32]
     target = once(cache_dir() / "remote" / name, lambda partial: _download(url, files, system, partial))
+    came_from(target, without_secrets(url).rstrip("/"))
     return target / _last(url) if set(files) == {""} else target
 
 

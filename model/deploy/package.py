@@ -174,7 +174,7 @@ def _known_images(folder: Path) -> list[Path]:
     for source in sources:
         root = Path(source.get("image_dir") or "/nowhere")
         if root.is_dir():
-            images = (p for p in sorted(root.rglob("*")) if p.suffix.lower() in SUFFIXES)
+            images = (p for p in sorted(root.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file())
             if found := [p for p, _ in zip(images, range(SHOWN_IMAGES), strict=False)]:
                 return found
     return []

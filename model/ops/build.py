@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock
 
 from model import bundle_dir
-from model.data.sources import cache_dir
+from model.data.cache import cache_dir
 
 FLAGS = ("-O3", "-fPIC", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden")
 # One translation unit per instruction set; only these flags differ, and the library picks at run time.

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from model.data.sources import cache_dir
+from model.data.cache import cache_dir
 
 OPTIONS = ("-std=c++17",)
 NVCC_TIMEOUT_S = 300

@@ -109,6 +109,11 @@ def test_no_validation_part_when_none_is_asked_for(kitti: Path, tmp_path: Path) 
         ("0000/label_2/000001.txt", CAR.replace("587.01", "x"), "must be numbers, but got 'x'"),
         ("0000/label_2/000001.txt", line("Car", 9, 9, 3, 12), "left <= right and top <= bottom must hold"),
         ("0000/label_2/000001.txt", line("Car", 9, 9, float("nan"), 12), "must hold"),
+        (
+            "0000/label_2/000001.txt",
+            f"{CAR} {CAR}",
+            "000001.txt:1: a KITTI line must have 15 fields, but got 30",
+        ),
         ("0000/label_2/stray.txt", CAR, "stray.txt: no image of that name"),
         ("0001/image_2/000002.png", "", "000002.png: cannot be read as an image"),
     ],
@@ -145,3 +150,13 @@ def test_refusals(kitti: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             convert(str(source), tmp_path / target, val_share=share)
         assert message in str(caught.value)
+
+
+def test_objects_that_are_left_out_are_counted(kitti: Path, tmp_path: Path) -> None:
+    label = kitti / "0000/label_2/000001.txt"
+    more = (line("Car", 5000, 9, 5010, 12), line("Car", 9, 9, 9, 12), line("dontcare", 1, 1, 5, 5))
+    label.write_text("\n".join([label.read_text(), *more]))
+    found = convert(str(kitti), tmp_path / "coco")
+    assert found["left_out"]["objects without extent in their image"] == 2
+    assert found["left_out"]["dontcare"] == 1
+    assert "dontcare" not in found["classes"]

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from model.data.coco import read_json
-from model.data.paths import find_image
+from model.data.paths import find_images
 from model.data.sources import stage
 from model.data.tree import Data
 
@@ -67,8 +67,8 @@ def seen(data: Data) -> dict[str, dict[str, list[tuple[str, float, float, float,
             document = read_json(source["json_file"])
             names = {c["id"]: c["name"] for c in document["categories"]}
             folder = stage(source["image_dir"])
-            for image in document["images"]:
-                path = find_image(folder, image["file_name"])
+            paths = find_images(folder, [image["file_name"] for image in document["images"]])
+            for image, path in zip(document["images"], paths, strict=True):
                 assert path.is_file(), path
                 boxes = [
                     (names[a["category_id"]], *a["bbox"])

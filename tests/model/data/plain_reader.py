@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections import Counter
@@ -28,11 +29,11 @@ def read_plain(path: Path, sizes_px: dict[str, tuple[int, int]], share: float) -
         sections[name] = rows
     images = unique(sections["images"], ("id", "file_name", "width", "height"))
     categories = unique(sections["categories"], ("id", "name"))
-    names = {i: text(row.get("name")).strip() for i, row in categories.items()}
+    names = {i: text(named(row.get("name"))).strip() for i, row in categories.items()}
     sizes = {i: image_size(row, sizes_px) for i, row in images.items()}
     order = {i: n for n, i in enumerate(images)}
     boxes = [one_box(row, order, names) for row in sections["annotations"]]
-    check_names(names, {row["category_id"] for row in sections["annotations"]})
+    check_names(names, {meant(row["category_id"], names, names) for row in sections["annotations"]})
     boxes.sort(key=lambda box: order[box[0]])
     return mended(boxes, sizes, share)
 
@@ -72,6 +73,10 @@ def number(value: Any) -> float:
     return float(value)
 
 
+def named(value: Any) -> Any:
+    return str(value) if type(value) is int and abs(value) < 1e300 else value
+
+
 def text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise Refused("text")
@@ -102,12 +107,15 @@ def image_size(row: dict[str, Any], sizes_px: dict[str, tuple[int, int]]) -> tup
 
 
 def one_box(row: dict[str, Any], order: dict[Any, int], names: dict[Any, str]) -> Box:
-    image, category = identity(row.get("image_id")), identity(row.get("category_id"))
-    if image not in order or category not in names:
-        raise Refused("unknown id")
-    box = row.get("bbox")
+    image = meant(identity(row.get("image_id")), order, {})
+    category = meant(identity(row.get("category_id")), names, names)
+    box = unquoted(row.get("bbox"))
     if box is None or box == []:
         box = polygon_box(row.get("segmentation"))
+    elif isinstance(box, list) and len(box) == 4 and box[2] == box[3] == 0:
+        with contextlib.suppress(Refused):
+            mask = polygon_box(row.get("segmentation"))
+            box = mask if mask[2] > 0 and mask[3] > 0 else box
     if not isinstance(box, list) or len(box) != 4:
         raise Refused("box")
     x, y, w, h = (number(v) for v in box)
@@ -119,6 +127,33 @@ def one_box(row: dict[str, Any], order: dict[Any, int], names: dict[Any, str]) -
     if row.get("area") is not None and area < 0:
         raise Refused("area")
     return (image, names[category], (x, y, w, h), area, bool(crowd))
+
+
+def meant(value: Any, known: Any, names: dict[Any, str]) -> Any:
+    """The only id that a value is, reads as, or names."""
+    if value in known:
+        return value
+    found = {i for i in known if as_text(i) == as_text(value)}
+    found |= {i for i, name in names.items() if isinstance(value, str) and name == value.strip()}
+    if len(found) != 1:
+        raise Refused("unknown id")
+    return found.pop()
+
+
+def as_text(value: Any) -> str:
+    if not isinstance(value, str) and abs(value) >= 1e15:
+        return repr(float(value)) if abs(value) < 1e300 else "too large"
+    try:
+        return str(int(value))
+    except ValueError:
+        return str(value).strip()
+
+
+def unquoted(box: Any) -> Any:
+    if isinstance(box, list) and any(isinstance(v, str) for v in box):
+        with contextlib.suppress(ValueError):
+            return [float(v) if isinstance(v, str) else v for v in box]
+    return box
 
 
 def polygon_box(mask: Any) -> list[float]:

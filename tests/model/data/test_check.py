@@ -59,7 +59,12 @@ def set_box(box: list[float]) -> Callable[[dict[str, Any]], None]:
 
 CASES: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (set_box([1, 1, 5]), "a box is [x, y, w, h] in px, but got [1, 1, 5]"),
-    (set_box(["1", "1", "5", "5"]), "a box is [x, y, w, h] in px, but got ['1', '1', '5', '5']"),
+    (set_box(["1", "1", "5", "5px"]), "a box is [x, y, w, h] in px, but got ['1', '1', '5', '5px']"),
+    (set_box([1, 1, 5, 5, 30]), "got [1, 1, 5, 5, 30]; of a turned box give the upright one around it"),
+    (
+        lambda d: d["annotations"][0].update(angle=0.5),
+        "annotation 1 has angle 0.5: whether bbox is as before or after",
+    ),
     (set_box([True, 1, 5, 5]), "a box is [x, y, w, h] in px, but got [True, 1, 5, 5]"),
     (set_box([1, 1, float("nan"), 5]), "a box must be finite"),
     (set_box([1, 1, 10**400, 5]), "a box must be finite"),
@@ -68,8 +73,10 @@ CASES: list[tuple[Callable[[dict[str, Any]], None], str]] = [
         "annotation 1 has the unknown category id 9; known: [1, 2, 3]",
     ),
     (
-        lambda d: d["annotations"][0].update(category_id="1"),
-        "unknown category id '1'; known: [1, 2, 3]; 1 is there, of another type",
+        lambda d: (
+            d["categories"].append({"id": "01", "name": "x"}) or d["annotations"][0].update(category_id="001")
+        ),
+        "unknown category id '001'; known: [01, 1, 2, 3]; it may be any of 1, '01'",
     ),
     (lambda d: d["annotations"][0].update(iscrowd="0"), "iscrowd must be 0, 1, true or false, but got '0'"),
     (lambda d: d["annotations"][0].update(iscrowd=2), "iscrowd must be 0, 1, true or false, but got 2"),
@@ -84,7 +91,7 @@ CASES: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (lambda d: d["annotations"][0].pop("bbox"), "annotations[0] lacks bbox"),
     (lambda d: d["images"][1].update(id=1), "images id 1 is there twice, and differs: images[0] and [1]"),
     (lambda d: d["categories"][1].update(id=1), "categories id 1 is there twice, and differs"),
-    (lambda d: d["categories"][0].update(name=5), "name must be a text, but got 5"),
+    (lambda d: d["categories"][0].update(name=None), "name must be a text, but got None"),
     (lambda d: d["images"][0].update(id=True), "id must be an integer, a number or a text, but got True"),
     (lambda d: d["images"][0].update(width="64"), "width must be a positive integer, but got '64'"),
     (lambda d: d["images"][0].update(width=64.5), "width must be a positive integer, but got 64.5"),

@@ -307,7 +307,7 @@ def test_boxes_as_shares_of_the_image_are_refused(images: Path, form: str, size:
             annotation.pop("area")
         for image in () if size else document["images"]:
             del image["width"], image["height"]
-        document["annotations"][5]["bbox"] = [0, 0, 0, 0]
+        document["annotations"][5] |= {"bbox": [0, 0, 0, 0], "segmentation": []}
 
     found, said = changed(images, share, mended_share=1.0)
     assert found is None

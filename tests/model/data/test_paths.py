@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from pathlib import Path
 from urllib.parse import quote
@@ -9,8 +10,15 @@ from urllib.parse import quote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from model.data.paths import explain, find_image, find_images
+from model.data.documents import read
+from model.data.images import open_rgb
+from model.data.layouts import in_place
+from model.data.paths import explain, find_image, find_images, renamed, walk
+from model.data.problems import Problems
+from model.errors import UserError
+from tests.model.data.drawn import seen
 
 NFC, NFD = unicodedata.normalize("NFC", "straße é.png"), unicodedata.normalize("NFD", "straße é.png")
 
@@ -133,3 +141,96 @@ def test_any_name_in_any_writing_is_found(
     }[way]  # fmt: skip
     found = find_image(folder, written)
     assert found.samefile(folder / name)
+
+
+@pytest.fixture
+def yolo(tmp_path: Path) -> Path:
+    for split in ("train", "val"):
+        for n in range(2):
+            image = tmp_path / "data" / split / "images" / f"{split}{n}.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (9, 9), (n, 50, 9 if split == "val" else 200)).save(image)
+            files(tmp_path / "data" / split, f"labels/{split}{n}.txt")
+            (tmp_path / "data" / split / "labels" / f"{split}{n}.txt").write_text("0 .5 .5 .5 .5\n")
+    (tmp_path / "data/data.yaml").write_text("train: train/images\nval: val/images\nnames: [a]\n")
+    return tmp_path / "data"
+
+
+PLACES = ["train/images/pipe.png", "train/images/sub/pipe.jpg", "annotations.json", "train/annotations.json",
+          "other.yaml", "classes.txt", "labels.csv", "train/labels/x.txt", "a.zip", "train/x.xml"]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_pipes_are_no_files(place: str, yolo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To open one would wait for ever."""
+    monkeypatch.setenv("DETR_CACHE_DIR", str(yolo.parent / "cache"))
+    (yolo / place).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(yolo / place)
+    found = seen(in_place(str(yolo)))
+    assert {split: sorted(of) for split, of in found.items()} == {
+        s: [f"{s}0", f"{s}1"] for s in ("train", "val")
+    }
+
+
+@pytest.mark.parametrize("name", ["x.json", "data.yaml", "x.zip", "x", "train.png"])
+def test_a_pipe_is_no_dataset_and_no_image(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match="must be a folder or a regular file"):
+        in_place(str(tmp_path / name))
+    with pytest.raises(UserError, match="cannot be read as an image"):
+        open_rgb(tmp_path / name)
+    with pytest.raises(UserError, match="must be a regular file"):
+        read(tmp_path / name, Problems())
+
+
+@pytest.mark.parametrize("target", ["train/images", "train", "."])
+@pytest.mark.parametrize("link", ["train/images/loop", "train/images/sub/loop"])
+def test_a_link_to_a_folder_that_it_lies_in_is_not_followed(
+    link: str, target: str, yolo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DETR_CACHE_DIR", str(yolo.parent / "cache"))
+    (yolo / link).parent.mkdir(exist_ok=True)
+    (yolo / link).symlink_to(yolo / target)
+    assert [below for below, _ in walk(yolo / "train/images")] == ["", *(["sub"] if "sub" in link else [])]
+    found = seen(in_place(str(yolo)))
+    assert {split: sorted(of) for split, of in found.items()} == {
+        s: [f"{s}0", f"{s}1"] for s in ("train", "val")
+    }
+
+
+def test_links_to_nothing_are_told_not_passed_over(yolo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETR_CACHE_DIR", str(yolo.parent / "cache"))
+    (yolo / "train/images/train0.png").unlink()
+    (yolo / "train/images/train0.png").symlink_to("/nowhere/train0.png")
+    with pytest.raises(UserError, match=r"train0\.png: leads to a file that is not there"):
+        in_place(str(yolo))
+
+
+@pytest.mark.parametrize(
+    ("there", "names", "wanted"),
+    [
+        (["x.png", "y.png"], ["x.jpg", "y.jpg"], ["x.png", "y.png"]),
+        (["x.jpg"], ["x.jpeg"], ["x.jpg"]),
+        (["cam1/X.png", "cam2/x.png"], ["cam1/x.jpg", "cam2/x.jpg"], ["cam1/X.png", "cam2/x.png"]),
+        (["a.v2.png"], ["images/a.v2.jpg"], ["a.v2.png"]),
+        (["a b.png"], ["https://host/a%20b.jpg?x=1"], ["a b.png"]),
+        (["x.png", "y.jpg"], ["x.jpg", "y.jpg"], [None, "y.jpg"]),  # x.jpg is missing, x.png is something else
+        (["x.png", "x.bmp"], ["x.jpg"], [None]),
+        (["a/x.png", "b/x.png"], ["x.jpg"], [None]),
+        (["cam2/x.png"], ["cam1/x.jpg"], [None]),
+        (["masks/x.png", "SegmentationClass/x.png"], ["x.jpg"], [None]),
+        (["x.png"], ["x.jpg", "x.png"], [None, "x.png"]),
+        (["x.txt"], ["x.jpg"], [None]),
+        (["x.png"], ["x.dat"], [None]),
+    ],
+)  # fmt: skip
+def test_another_suffix_is_taken_where_all_have_it(
+    there: list[str], names: list[str], wanted: list[str | None], tmp_path: Path
+) -> None:
+    folder = files(tmp_path, *there)
+    found = find_images(folder, names)
+    assert [p.relative_to(folder).as_posix() if p.is_file() else None for p in found] == wanted
+    others = [n for n, p in zip(names, found, strict=True) if p.is_file()]
+    assert renamed(others, [p for p in found if p.is_file()]) == sum(
+        w not in (None, n) for n, w in zip(names, wanted, strict=True)
+    )

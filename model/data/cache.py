@@ -1,0 +1,91 @@
+"""The private cache that all trials and runs share: what is made in it is made once, and messages name the person's own
+files, not what was made of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from filelock import FileLock
+
+from model.errors import UserError
+
+PLACE = r"/(?:[a-z_]+/)?[0-9a-f]{32}(?![0-9a-zA-Z])"  # below the cache: an archive's content, data laid out or fetched
+
+
+def cache_dir() -> Path:
+    """`$DETR_CACHE_DIR`, else `~/.cache/deformable_detr`; readable by its owner alone."""
+    root = Path(os.environ.get("DETR_CACHE_DIR") or Path.home() / ".cache" / "deformable_detr")
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return root
+
+
+def once(
+    target: Path, make: Callable[[Path], None], holds: Callable[[Path], bool] = lambda folder: True
+) -> Path:
+    """The folder `target`, made by `make` unless it is there and still `holds`: by one process while others wait,
+    whole or not at all."""
+
+    def good() -> bool:
+        return target.is_dir() and holds(target)
+
+    if not good():
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(f"{target}.lock"):
+            if not good():
+                partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(mode=0o700)
+                try:
+                    make(partial)
+                    shutil.rmtree(target, ignore_errors=True)
+                    partial.rename(target)
+                finally:
+                    shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+# ---- what messages call it ----------------------------------------------------------------------------------------
+
+
+def came_from(target: Path, origin: str | Path) -> Path:
+    """`target`, a folder of the cache, with a record of what it was made of: an archive, a folder or a URL."""
+    text = in_own_words(str(origin))
+    record = target.with_name(f"{target.name}.from")
+    with contextlib.suppress(OSError):
+        if not record.is_file() or record.read_text(errors="surrogateescape") != text:
+            partial = record.with_name(f"{record.name}.{os.getpid()}.partial")
+            partial.write_text(text, errors="surrogateescape")
+            partial.replace(record)
+    return target
+
+
+def in_own_words(text: str) -> str:
+    """A message in which the places of the cache are called by what they were made of."""
+    root = str(cache_dir())
+    return re.sub(re.escape(root) + PLACE, _origin, text) if root in text else text
+
+
+def _origin(place: re.Match[str]) -> str:
+    try:
+        return Path(f"{place[0]}.from").read_text(errors="surrogateescape")
+    except OSError:
+        return place[0]
+
+
+def all_in_own_words(texts: Iterable[str]) -> list[str]:
+    """As `in_own_words`, of each."""
+    return list(map(in_own_words, texts))
+
+
+@contextlib.contextmanager
+def refusing_in_own_words() -> Iterator[None]:
+    """Raise a `UserError` of the block, or of the decorated function, as `in_own_words`."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(in_own_words(str(error))) from None

@@ -1,0 +1,227 @@
+"""What a YOLO dataset says of itself: data.yaml, or Darknet's obj.data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from model.data.label_files import lines_of
+from model.data.paths import Resolver
+from model.data.tree import Tree
+from model.errors import UserError
+
+KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+MOST = 100_000  # classes
+MAX_BYTES = 1 << 20  # of a data.yaml
+DEEPEST = 3  # folders down to which a configuration is looked for
+
+
+@dataclass(frozen=True)
+class Config:
+    """data.yaml or obj.data."""
+
+    path: Path
+    base: Path | None  # `path:` of the file, where that is here
+    names: dict[int, str]
+    entries: dict[str, list[str]]  # split -> folders or lists
+    named: bool = True  # False where the file gives a number of classes alone, and `names` are made up
+    keypoints: int | None = (
+        None  # values behind the box in a label of a pose; None where the file does not say
+    )
+    within: Path | None = None  # the dataset's folder, where one was given: `../` does not lead out of it
+    notes: tuple[str, ...] = ()
+
+
+def find_config(tree: Tree, file: Path | None) -> Config | None:
+    """The configuration `file`, or the one that lies in a folder. Raises `UserError` where it cannot be told which."""
+    if file is not None:
+        if (given := _read_yaml(file)) is None:
+            raise UserError(f"{file}: a YOLO file must have 'names' or 'nc'")
+        return given
+    near = [p for p in tree.files(".yaml", ".yml") if p.count("/") < DEEPEST]
+    read = [(p, config) for p in near if (config := _read_yaml(tree.path(p))) is not None]
+    read.sort(key=lambda item: (not item[1].entries, item[0].count("/"), not item[0].endswith("data.yaml")))
+    if read:
+        notes = _others(tree, *read)
+        return replace(read[0][1], within=tree.root, notes=notes)
+    darknet = [p for p in tree.files(".data") if p.count("/") < DEEPEST]
+    return _read_darknet(tree, darknet[0]) if darknet else None
+
+
+def _others(tree: Tree, first: tuple[str, Config], *others: tuple[str, Config]) -> tuple[str, ...]:
+    """A note on each configuration that is not read and says otherwise. Raises `UserError` where it may be meant as
+    well as the first: it is called data.yaml too, or neither is."""
+    notes = []
+    for path, config in others:
+        known = path.endswith("data.yaml") or not first[0].endswith("data.yaml")
+        if config.entries and path.count("/") == first[0].count("/") and known and _differ(first[1], config):
+            raise UserError(
+                f"{tree.root}: {first[0]} and {path} both describe a YOLO dataset; give one to --data"
+            )
+        both = (first[1].names, config.names) if first[1].named and config.named else ({}, {})
+        if text := disagreement(*both, first[0], path):
+            notes.append(f"{path}: not read, {first[0]} is; {text}")
+    return tuple(notes)
+
+
+def _differ(a: Config, b: Config) -> bool:
+    return a.path.parent != b.path.parent or (a.names, a.entries) != (b.names, b.entries)
+
+
+def disagreement(a: Mapping[int, str], b: Mapping[int, str], where_a: object, where_b: object) -> str:
+    """ "class 0 is 'cat' in x, but 'dog' in y" of two lists of names, "" where they agree as far as both go."""
+    at = next((n for n in a if n in b and a[n] != b[n]), None)
+    return "" if at is None else f"class {at} is {a[at]!r} in {where_a}, but {b[at]!r} in {where_b}"
+
+
+# ---- data.yaml --------------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.BaseLoader):
+    """Every scalar stays text: `names: [yes, no]` are names. Keys that stand there twice are kept."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.twice: list[str] = []
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    self.twice.append(f"{key.start_mark.line + 1}: the key '{key.value}' stands there twice")
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> Config | None:
+    """A data.yaml, or None for a file that is none."""
+    loaded = _loaded(path)
+    if loaded is None:
+        return None
+    document, twice = loaded
+    if twice:
+        raise UserError("\n".join(f"{path}:{text}; keep one" for text in twice))
+    _refuse_nesting(path, document)
+    lower = {str(key).lower(): value for key, value in document.items()}
+    entries = {split: _entries(lower | document, keys) for split, keys in KEYS.items()}
+    shape = document.get("kpt_shape")
+    digits = isinstance(shape, list) and bool(shape) and all(n.isdigit() for n in shape)
+    named = document.get("path") or ""
+    base = path.parent / named.replace("\\", "/")
+    return Config(
+        path, base if named and base.is_dir() else None, _names(path, document),
+        {split: listed for split, listed in entries.items() if listed},
+        bool(document.get("names")),
+        math.prod(map(int, shape)) if digits and shape else None,
+    )  # fmt: skip
+
+
+def _loaded(path: Path) -> tuple[dict[Any, Any], list[str]] | None:
+    """(the mapping in a file that names classes or their number, keys that stand there twice), or None. Raises
+    `UserError` for a data.yaml that cannot be read."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return None
+        loader = _Loader(path.read_text(encoding="utf-8-sig"))
+        document = loader.get_single_data()
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, TypeError) as error:
+        if path.name.lower() in ("data.yaml", "data.yml"):  # TypeError: a key that is a list
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path}: cannot be read as YAML in UTF-8 ({reason})") from None
+        return None
+    if not isinstance(document, dict) or not ("names" in document or "nc" in document):
+        return None
+    return document, loader.twice
+
+
+def _refuse_nesting(path: Path, document: Mapping[str, Any]) -> None:
+    """Raise `UserError` where text, or a list or mapping of text, is expected and something else stands."""
+    flat = {"names", "kpt_shape", *(key for keys in KEYS.values() for key in keys)}
+    for key in [key for key in document if isinstance(key, str) and key.lower() in flat]:
+        value = document[key]
+        inner = (
+            [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+        )
+        if any(not isinstance(v, str) for v in inner) or (isinstance(value, dict) and key != "names"):
+            raise UserError(f"{path}: {key} must be text or a list of texts, but holds lists or mappings")
+    for key in {"path", "nc"} & document.keys():
+        if not isinstance(document[key], str):
+            raise UserError(f"{path}: {key} must be one value, but is a {type(document[key]).__name__}")
+
+
+def _entries(document: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+    value: Any = next((document[key] for key in keys if document.get(key)), [])
+    return [str(v) for v in (value if isinstance(value, list) else [value]) if v]
+
+
+def _names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
+    names, count = document.get("names"), document.get("nc")
+    try:
+        if isinstance(names, dict):
+            found = {int(key): str(name) for key, name in names.items()}
+            if len(found) < len(names):
+                raise UserError(f"{path}: names gives a number twice, such as 0 and 00; keep one")
+        elif isinstance(names, list):
+            found = {number: str(name) for number, name in enumerate(names)}
+        elif names:  # a file of them
+            found = _named_file(path, str(names))
+        else:
+            found = {number: f"class_{number}" for number in range(min(int(count or 0), MOST))}
+        if count is not None and len(found) != int(count):
+            raise UserError(f"{path}: nc is {count}, but there are {len(found)} names")
+    except ValueError as error:
+        raise UserError(f"{path}: names must be a list, or a mapping of numbers to names ({error})") from None
+    return refuse_unusable(path, found)
+
+
+def _named_file(path: Path, name: str) -> dict[int, str]:
+    file = Resolver(path.parent).locate(name)
+    if file is None or not file.is_file():
+        raise UserError(
+            f"{path}: names must be a list, a mapping of numbers to names, or a file, but got '{name}'"
+        )
+    return name_lines(file)
+
+
+def refuse_unusable(path: Path, names: Mapping[int, str]) -> dict[int, str]:
+    """The names, trimmed and in order. Raises `UserError` where one is empty or two classes have the same."""
+    found = {number: name.strip() for number, name in sorted(names.items())}
+    first: dict[str, int] = {}
+    for number, name in found.items():
+        if not name:
+            raise UserError(f"{path}: class {number} has an empty name; give it one")
+        if name in first:
+            text = f"classes {first[name]} and {number} are both called '{name}'"
+            raise UserError(f"{path}: {text}; give each a name of its own, or one number in the labels")
+        first[name] = number
+    return found
+
+
+# ---- obj.data ---------------------------------------------------------------------------------------------------
+
+
+def _read_darknet(tree: Tree, below: str) -> Config:
+    path = tree.path(below)
+    pairs = [line.split("=", 1) for line in lines_of(path) if "=" in line]
+    document = {key.strip().lower(): value.strip() for key, value in pairs}  # CVAT writes Validation
+    entries = {split: _entries(document, keys) for split, keys in KEYS.items()}
+    names = Resolver(tree.root).find(document.get("names", "obj.names"))
+    if names is None:
+        raise UserError(f"{path}: its names, {document.get('names')}, are not there")
+    return Config(
+        path, None, name_lines(names), {split: listed for split, listed in entries.items() if listed}
+    )
+
+
+def name_lines(path: Path) -> dict[int, str]:
+    """{line's number from 0: name}. Raises `UserError` as `refuse_unusable`."""
+    lines = lines_of(path)
+    while lines and not lines[-1]:
+        lines.pop()
+    return refuse_unusable(path, dict(enumerate(lines)))

@@ -1,0 +1,177 @@
+"""What the numbers in YOLO labels mean: data.yaml says it, or the classes.txt that lies nearest to the labels.
+
+Batches of one dataset often come with a classes.txt each, and number the same names differently: the labels of each
+folder are read with its own, and become one by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.data.tree import Tree, parent
+from model.data.yolo_config import DEEPEST, Config, disagreement, name_lines, refuse_unusable
+from model.errors import UserError
+
+NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "notes.json")
+SPARE = (
+    "labels.txt",
+    "predefined_classes.txt",
+)  # labelImg's list to choose from: read where there is nothing else
+CATEGORIES = "notes.json"  # of Label Studio
+MAX_BYTES = 1 << 20
+
+Numbers = Mapping[int, int]  # number in the labels -> category id
+
+
+@dataclass(frozen=True)
+class Names:
+    """The classes of a dataset, and which of them a label file means by its numbers."""
+
+    ids: dict[int, str]  # category id -> name
+    of_label: dict[Path, Numbers]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file of names."""
+
+    path: Path
+    names: dict[int, str]
+
+
+def names_of(tree: Tree, config: Config | None, labels: Iterable[Path]) -> Names:
+    """The names for these label files. Raises `UserError` where there are none, or two files disagree of which neither
+    is nearer."""
+    files = _files(tree, strict=config is None)
+    near = _nearest(tree, files, labels)
+    if config is not None and not config.names and not files:
+        raise UserError(f"{config.path}: it names no classes; give them as names: [...]")
+    if config is not None and config.names and (config.named or not _stand_in(config, files)):
+        return _of_config(config, files, near)
+    return _merged(files, {label: listed or _only(tree, files, label) for label, listed in near.items()})
+
+
+def _stand_in(config: Config, files: Mapping[str, Listed]) -> bool:
+    """Whether files name the classes of a configuration that says only how many there are."""
+    count = len(config.names)
+    for listed in files.values():
+        if len(listed.names) != count:
+            raise UserError(f"{config.path}: nc is {count}, but {listed.path} has {len(listed.names)} names")
+    return bool(files)
+
+
+def _of_config(config: Config, files: Mapping[str, Listed], near: dict[Path, Listed | None]) -> Names:
+    used = {listed.path for listed in near.values() if listed}
+    notes = []
+    if not config.named:
+        notes.append(f"{config.path}: it names no classes; they are called class_0 and so on")
+    for listed in files.values():
+        text = disagreement(config.names, listed.names, config.path, listed.path) if config.named else ""
+        if text and config.within is not None and listed.path in used:
+            raise UserError(
+                f"{text}: correct or remove the wrong one, or give {config.path} itself to --data"
+            )
+        if text:
+            notes.append(f"{listed.path}: not read; {text}")
+    numbers: Numbers = {number: number + 1 for number in config.names}
+    ids = {number + 1: name for number, name in config.names.items()}
+    return Names(ids, dict.fromkeys(near, numbers), tuple(notes))
+
+
+def _merged(files: Mapping[str, Listed], found: Mapping[Path, Listed]) -> Names:
+    """The names of all files that are used, in the order of the first; each label file by its own."""
+    used = {listed.path for listed in found.values()}
+    if not used:
+        return Names({}, {})
+    first, *others = sorted(files.values(), key=lambda listed: listed.path not in used)
+    ids = {name: number + 1 for number, name in first.names.items()}
+    notes = []
+    for listed in others:
+        text = disagreement(first.names, listed.names, first.path, listed.path)
+        if listed.path in used:
+            for name in listed.names.values():
+                ids.setdefault(name, max(ids.values()) + 1)
+            notes += [f"{text}: the labels of each folder are read with its own names"] if text else []
+        elif text:
+            notes.append(f"{listed.path}: not read; {text}")
+    numbers = {listed.path: {n: ids[name] for n, name in listed.names.items()} for listed in files.values()
+               if listed.path in used}  # fmt: skip
+    of_label: dict[Path, Numbers] = {label: numbers[listed.path] for label, listed in found.items()}
+    return Names({i: name for name, i in ids.items()}, of_label, tuple(notes))
+
+
+# ---- which file -------------------------------------------------------------------------------------------------
+
+
+def _files(tree: Tree, strict: bool) -> dict[str, Listed]:
+    """{folder: its file of names}. Raises `UserError` for two in one folder that disagree; if `strict`, also for one
+    that cannot be read."""
+    found: dict[str, Listed] = {}
+    for wanted in (*NAME_FILES, *SPARE):
+        if found and wanted in SPARE:
+            break
+        for below in (path for path in tree.files(wanted) if path.rsplit("/", 1)[-1].lower() == wanted):
+            try:
+                listed = _read(tree.path(below), wanted)
+            except UserError:
+                if strict:
+                    raise
+                continue
+            other = found.setdefault(parent(below), listed) if listed.names else listed
+            if text := disagreement(other.names, listed.names, other.path, listed.path):
+                raise UserError(f"{text}: correct or remove the wrong one")
+    return dict(sorted(found.items(), key=lambda item: (item[0].count("/"), item[0])))
+
+
+def _read(path: Path, kind: str) -> Listed:
+    return Listed(path, _categories(path) if kind == CATEGORIES else name_lines(path))
+
+
+def _categories(path: Path) -> dict[int, str]:
+    """The names in Label Studio's notes.json; none where the file is another one."""
+    try:
+        document = (
+            json.loads(path.read_text(encoding="utf-8-sig")) if path.stat().st_size <= MAX_BYTES else {}
+        )
+        found = {row["id"]: row["name"] for row in document["categories"]}
+        known = all(type(i) is int and type(name) is str for i, name in found.items())
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return refuse_unusable(path, found) if known else {}
+
+
+def _nearest(tree: Tree, files: Mapping[str, Listed], labels: Iterable[Path]) -> dict[Path, Listed | None]:
+    """{label file: the file of names in its folder or the nearest above it}."""
+    folders = {tree.path(folder): listed for folder, listed in files.items()}
+    folders |= {folder.resolve(): listed for folder, listed in folders.items()}
+    known: dict[Path, Listed | None] = {}
+    found = {}
+    for label in labels:
+        home = label.parent
+        if home not in known:
+            real = home.resolve()
+            above = (home, *home.parents, real, *real.parents)
+            known[home] = next((folders[folder] for folder in above if folder in folders), None)
+        found[label] = known[home]
+    return found
+
+
+def _only(tree: Tree, files: Mapping[str, Listed], label: Path) -> Listed:
+    """The names for labels that have none of their own. Raises `UserError` where it cannot be told which."""
+    near = [listed for folder, listed in files.items() if folder.count("/") < DEEPEST - 1] or list(
+        files.values()
+    )
+    if not near:
+        raise UserError(
+            f"{tree.root}: YOLO labels without names: data.yaml or classes.txt must name the classes"
+        )
+    for other in near[1:]:
+        if text := disagreement(near[0].names, other.names, near[0].path, other.path):
+            raise UserError(
+                f"{label}: {text}, and neither lies with it; put the right one into {label.parent}"
+            )
+    return near[0]

@@ -1,0 +1,122 @@
+"""Labels of poses are never taken for polygons in silence, and polygons never for poses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from model.data.layouts import in_place
+from model.data.yolo_poses import refuse_unsaid_poses
+from model.errors import UserError
+from tests.model.data.drawn import put, seen
+from tests.model.data.test_yolo_names import SPLITS, cache, labelled  # noqa: F401
+
+YAML = f"{SPLITS}names: [a, b]\n"
+
+
+def line(values: list[float]) -> str:
+    return "0 " + " ".join(f"{v:.6g}" for v in values)
+
+
+def pose(random: np.random.Generator, count: int, size: int) -> str:
+    """A box in the image, points in and near it; some are not there."""
+    w, h = random.uniform(0.05, 0.6, 2)
+    cx, cy = random.uniform(w / 2, 1 - w / 2), random.uniform(h / 2, 1 - h / 2)
+    values = [cx, cy, w, h]
+    for _ in range(count):
+        seen = float(random.integers(3))
+        point = (
+            [0.0, 0.0]
+            if not seen
+            else [cx + w * random.uniform(-0.5, 0.5), cy + h * random.uniform(-0.5, 0.5)]
+        )
+        values += [*point, seen][:size]
+    return line(values)
+
+
+def polygon(random: np.random.Generator, count: int) -> str:
+    """Points around a centre, anywhere in the image."""
+    centre, radius = random.uniform(0.1, 0.9, 2), random.uniform(0.03, 0.1)
+    turns = np.sort(random.uniform(0, 2 * np.pi, count))
+    points = np.stack([np.cos(turns), np.sin(turns)], axis=1) * radius + centre
+    return line(points.ravel().tolist())
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(1, 20),
+    size=st.sampled_from([2, 3]),
+    rows=st.integers(1, 80),
+)
+def test_poses_are_refused_where_nothing_says_so(
+    seed: int, count: int, size: int, rows: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    random = np.random.default_rng(seed)
+    file = tmp_path_factory.mktemp("poses") / "x.txt"
+    put(file, "\n".join(pose(random, count, size) for _ in range(rows)))
+    if (4 + count * size) % 2:
+        refuse_unsaid_poses(file, [file])  # no polygon either: refused where it is read
+    else:
+        with pytest.raises(
+            UserError,
+            match=r"set in data\.yaml \(beside names\) kpt_shape: \[\d+, [23]\] where they are poses",
+        ):
+            refuse_unsaid_poses(file, [file])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10**6), count=st.integers(3, 12), one_length=st.booleans())
+def test_polygons_are_no_poses(
+    seed: int, count: int, one_length: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    random = np.random.default_rng(seed)
+    file = tmp_path_factory.mktemp("polygons") / "x.txt"
+    lengths = [count if one_length else int(random.integers(3, 12)) for _ in range(60)]
+    put(file, "\n".join(polygon(random, length) for length in lengths))
+    refuse_unsaid_poses(file, [file])
+
+
+def test_turned_boxes_and_plain_boxes_are_no_poses(tmp_path: Path) -> None:
+    put(tmp_path / "turned.txt", "0 .4 .3 .6 .4 .5 .6 .3 .5\n" * 3)
+    put(tmp_path / "plain.txt", "0 .5 .5 .2 .2\n" * 3)
+    put(tmp_path / "mixed.txt", "0 .5 .5 .2 .2\n0 .5 .5 .2 .2 .5 .5 2 .5 .5 2\n")
+    for file in sorted(tmp_path.glob("*.txt")):
+        refuse_unsaid_poses(file, [file])
+
+
+@pytest.mark.parametrize(
+    ("row", "shape"),
+    [("0 .5 .5 .2 .4 .4 .4 1 .6 .6 1", "[2, 3]"), ("0 .5 .5 .2 .4 .45 .4 .6 .6", "[2, 2]"), ("0 .5 .5 .2 .4 .45 .4 .6 .6 .5 .5", "[3, 2]")],
+)  # fmt: skip
+def test_the_way_out_leads_out(row: str, shape: str, tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data", f"{row}\n")
+    put(root / "data.yaml", YAML)
+    with pytest.raises(UserError) as caught:
+        in_place(str(root))
+    assert f"kpt_shape: {shape} where they are poses" in str(caught.value)
+    put(root / "data.yaml", f"{YAML}kpt_shape: {shape}\n")
+    assert seen(in_place(str(root)))["train"]["train0"] == [("a", *map(pytest.approx, (8, 3, 4, 4)))]
+    put(root / "data.yaml", f"{YAML}kpt_shape: [0, 0]\n")
+    ((_, *box),) = seen(in_place(str(root)))["train"]["train0"]
+    assert box != pytest.approx((8, 3, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("shape", "row", "message"),
+    [
+        ("[2, 3]", "0 .5 .5 .2 .4 .4 .4 .6 .6", "a pose must have 4 numbers and 6 by kpt_shape, but has 8"),
+        (None, "0 .5 .5 .2 .4 .4 .4 1 .6 .6 1 .5 .5 1", "kpt_shape in data.yaml must say so"),
+    ],
+)  # fmt: skip
+def test_poses_of_another_length_are_refused(
+    shape: str | None, row: str, message: str, tmp_path: Path
+) -> None:
+    root = labelled(tmp_path / "data", f"{row}\n")
+    put(root / "data.yaml", YAML + (f"kpt_shape: {shape}\n" if shape else ""))
+    with pytest.raises(UserError, match=message):
+        in_place(str(root))
