@@ -65,4 +65,5 @@ def _is_turned_box(values: Sequence[float]) -> bool:
     if len(values) != 8:
         return False
     x, y = values[0::2], values[1::2]
-    return all(abs(v[0] + v[2] - v[1] - v[3]) < SLACK for v in (x, y))
+    area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
+    return abs(area) > 1e-6 and all(abs(v[0] + v[2] - v[1] - v[3]) < SLACK for v in (x, y))

@@ -91,7 +91,8 @@ def test_turned_boxes_and_plain_boxes_are_no_poses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("row", "shape"),
-    [("0 .5 .5 .2 .4 .4 .4 1 .6 .6 1", "[2, 3]"), ("0 .5 .5 .2 .4 .45 .4 .6 .6", "[2, 2]"), ("0 .5 .5 .2 .4 .45 .4 .6 .6 .5 .5", "[3, 2]")],
+    [("0 .5 .5 .2 .4 .4 .4 1 .6 .6 1", "[2, 3]"), ("0 .5 .5 .2 .4 .5 .5 .2 .4", "[2, 2]"),
+     ("0 .5 .5 .2 .4 .45 .4 .6 .6", "[2, 2]"), ("0 .5 .5 .2 .4 .45 .4 .6 .6 .5 .5", "[3, 2]")],
 )  # fmt: skip
 def test_the_way_out_leads_out(row: str, shape: str, tmp_path: Path) -> None:
     root = labelled(tmp_path / "data", f"{row}\n")
