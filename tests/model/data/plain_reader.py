@@ -143,6 +143,8 @@ def meant(value: Any, known: Any, names: dict[Any, str]) -> Any:
 def as_text(value: Any) -> str:
     if not isinstance(value, str) and abs(value) >= 1e15:
         return repr(float(value)) if abs(value) < 1e300 else "too large"
+    if isinstance(value, float) and value != int(value):
+        return repr(value)
     try:
         return str(int(value))
     except ValueError:

@@ -205,7 +205,7 @@ def test_explicit_sources_win_over_the_folder(demo: Path, tmp_path: Path) -> Non
                 [(d / "train" / n).write_bytes(b"") for n in ("a.zip", "b.tar")]
                 and (d / "train" / "images").rename(d / "x")
             ),
-            "several archives",
+            "a.zip: cannot be unpacked",
         ),
     ],
 )

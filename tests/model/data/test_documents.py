@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -174,6 +174,7 @@ CASES = {
 HEALTHY = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
+@example([(225, "copy", 31)], "none", 0)  # a category id of 3.35
 @given(**CASES)
 @settings(max_examples=200, deadline=None, suppress_health_check=HEALTHY)
 def test_mutated_files(images: Path, changes: list[Mutation], raw: str, place: int) -> None:
