@@ -9,6 +9,7 @@ from pathlib import Path
 from automl import bundle as bundles
 from automl import portable, spec
 from automl.errors import UserError
+from automl.recorded import moved
 from automl.rundir import RunDir
 
 
@@ -29,10 +30,10 @@ def run(root: Path, words: Sequence[str], known: Iterable[str]) -> int:
         raise UserError(
             f"{handed}: is not there; automl resume {root} hands the winner over (again) when the search is at its end"
         )
-    full = portable.read(model, handed)
+    full = moved(portable.read(model, handed), document.get("root"), root.absolute())
     for name, value in spec.parse_set(pairs, {}).items():
         spec.put(full, name, value)
     path = folder.best / action / f"{action}.yaml"
     path.parent.mkdir(exist_ok=True)
-    portable.write(model, path, full)
+    portable.write(model, path, full, folder.best)
     return subprocess.run(model.command(action, str(path))).returncode

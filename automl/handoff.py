@@ -68,7 +68,7 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     trained = spec.load(run.trial(winner.number) / "spec.yaml")
     figures = _figures(plan, trials, winner)
     write_specs(plan.bundle, trained, checkpoint, run.best, figures)
-    portable.write(plan.bundle, run.best / "train.yaml", _for_retraining(plan, trained, run.best))
+    portable.write(plan.bundle, run.best / "train.yaml", _for_retraining(plan, trained, run.best), run.best)
     _slim(plan.bundle, checkpoint, progress)
     _write_provenance(plan, winner, trained, checkpoint, run, figures)
     default = default_result(study)
@@ -138,7 +138,7 @@ def _settle(bundle: ModelBundle, stages: list[tuple[Stage, str, Path]], best: Pa
     specs = {best / f"{action}.yaml": action for action in bundle.actions if action != "train"}
     specs |= {folder / f"{stage.action}.yaml": stage.action for stage, _, folder in stages}
     for path, action in specs.items():
-        portable.settle(bundle, action, path)
+        portable.settle(bundle, action, path, best)
 
 
 def default_result(study: Study) -> Best | None:
@@ -160,7 +160,7 @@ def write_specs(
         for name, value in (figures or {}).items():
             if spec.get(full, bundle.figures[name], spec.MISSING) is not spec.MISSING:
                 spec.put(full, bundle.figures[name], value)
-        portable.write(bundle, folder / f"{action}.yaml", full)
+        portable.write(bundle, folder / f"{action}.yaml", full, folder)
 
 
 def _figures(plan: Plan, trials: Trials, winner: Best) -> dict[str, float]:
@@ -214,7 +214,7 @@ def _stages(plan: Plan, trials: Trials, winner: Best, default: Best | None) -> l
             folder = best / "default"
             trained = spec.load(trials.run.trial(default.number) / "spec.yaml")
             full = action_spec(plan.bundle, stage.name, trained, _copied(source, folder), folder)
-            portable.write(plan.bundle, folder / f"{stage.name}.yaml", full)
+            portable.write(plan.bundle, folder / f"{stage.name}.yaml", full, best)
             found.append((stage, stage.name + OF_DEFAULT, folder))
     return found
 
@@ -227,7 +227,7 @@ def _set_up(plan: Plan, trials: Trials, winner: Best, stage: Stage) -> Path:
     full = action_spec(plan.bundle, stage.action, trained, None, folder)
     for leaf, value in stage.sets:
         spec.put(full, leaf, value.replace("{best}", str(best)))
-    portable.write(plan.bundle, folder / f"{stage.action}.yaml", full)
+    portable.write(plan.bundle, folder / f"{stage.action}.yaml", full, best)
     return folder
 
 

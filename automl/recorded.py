@@ -89,16 +89,18 @@ def _model(moved_to: str | None, recorded: str | None, root: Path) -> bundles.Mo
 
 
 def _moved(document: dict[str, Any], root: Path) -> dict[str, Any]:
-    """The document with paths inside the run's folder of then turned into paths inside its folder of now."""
-    before, now = document.get("root"), str(root)
-    if not before or before == now:
-        return document
-    before = before.rstrip("/")
+    """run.json with paths inside the run's folder of then turned into paths inside its folder of now."""
+    return dict(moved(document, document.get("root"), root)) | {"root": str(root)}
 
-    def moved(text: str) -> str:
-        return now + text[len(before) :] if text == before or text.startswith(f"{before}/") else text
 
-    return dict(map_texts(document, moved)) | {"root": now}
+def moved(node: Any, before: str | None, root: Path) -> Any:
+    """The same of any document of a run whose folder was `before`; None: it is not known."""
+    old, now = (before or "").rstrip("/"), str(root)
+    if not old or old == now:
+        return node
+    return map_texts(
+        node, lambda text: now + text[len(old) :] if text == old or text.startswith(f"{old}/") else text
+    )
 
 
 def _check_files(model: bundles.ModelBundle, base: dict[str, Any], root: Path) -> None:

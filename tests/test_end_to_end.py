@@ -123,14 +123,18 @@ def test_the_folder_copied_elsewhere_finds_objects(finished: tuple[Path, str], t
 def test_a_copy_of_the_folder_reads_and_writes_itself_alone(
     finished: tuple[Path, str], tmp_path: Path
 ) -> None:
-    """From any folder, the data given: nothing in its specs leads back to where it came from."""
+    """From any folder, the data given: of its specs' paths only those of data lead out of it."""
     import shutil
 
     run, _ = finished
     specs = sorted((run / "best").rglob("*.yaml"))
     assert {"train.yaml", "evaluate.yaml", "quantize.yaml"} < {p.name for p in specs}
     for path in specs:
-        assert str(run.parent) not in path.read_text(), path
+        lines = [line for line in path.read_text().splitlines() if str(run.parent) in line]
+        assert not [line for line in lines if f"{run.parent}/data/" not in line and "_split_" not in line], (
+            path
+        )
+        assert "${here}/.." not in path.read_text() or path.parent != run / "best"
     assert str(run.parent) not in (run / "best" / "provenance.json").read_text()
     figures = run / "best" / "evaluate" / "metrics.json"
     before = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in run.rglob("*")}
@@ -146,6 +150,9 @@ def test_a_copy_of_the_folder_reads_and_writes_itself_alone(
         assert done.returncode == 0, done.stdout + done.stderr
     again = json.loads((copy / "results" / "evaluate" / "metrics.json").read_text())
     assert again["test_mAP"] == json.loads(figures.read_text())["test_mAP"]
+    assert again["scored"]["sources"] == [
+        {"image_dir": str(test / "images"), "json_file": str(test / "annotations.json")}
+    ]
     assert (copy / "evaluate" / "metrics.json").read_text() == figures.read_text()
     assert (copy / "results" / "inference" / "labels" / "0001.txt").is_file()
     assert before == {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in run.rglob("*")}

@@ -15,6 +15,7 @@ from model.coco_evaluation import RECALL_THRESHOLDS, Evaluation
 from model.coco_metrics import NAMES, CocoMetrics, summarise, summarise_classes
 from model.data.classes import outside_ids
 from model.data.coco import CocoData, Options, load_sources
+from model.data.sources import is_url
 from model.errors import UserError
 from model.operating_point import OperatingPoint
 from model.spec import Spec, load, require
@@ -23,6 +24,8 @@ from model.status import Status, failure_told, results_folder
 if TYPE_CHECKING:
     from model.deploy.runners import Runner
 
+OTHER_TEST = "dataset.test_data_sources.json_file=FILE dataset.test_data_sources.image_dir=FOLDER"
+OTHER_VAL = "dataset.val_data_sources='[{json_file: FILE, image_dir: FOLDER}]'"
 APART = 0.005  # mAP by which two files of one model may differ unsaid
 
 
@@ -41,7 +44,7 @@ def run(spec: Spec) -> dict[str, Any]:
     evaluate.beside "beside" {"file", "mAP"} and "difference"; threshold, precision, recall, f1 of the score with
     the best F1 on these images (null where nothing is found); val_threshold and the same three at it, where the model
     file knows the score that was best on validation; "per_class" [{"id", "name", "boxes", "AP", "AP50", "threshold",
-    "precision", "recall", "f1"}].
+    "precision", "recall", "f1"}]; "scored" {"split", "images", "sources"}: what data it was.
     """
     from model.deploy.runners import open_runner
     from model.distributed import gather, group, start_ranks
@@ -54,12 +57,13 @@ def run(spec: Spec) -> dict[str, Any]:
         runner = open_runner(spec, "evaluate")
         data = load_data(sources, spec, runner.classes)
         metrics = CocoMetrics(data, class_ids=spec["dataset"]["eval_class_ids"])
-        status = _begin(folder, spec, data) if rank == 0 else None
+        scored = {"split": section["split"], "images": len(data), "sources": sources}
+        status = _begin(folder, spec, data, scored) if rank == 0 else None
         metrics.update(gather(predictions(spec, runner, data, rank, world)))
         beside = _beside(spec, data, rank, world)
     if status is None:
         return {}
-    result = _write(metrics, runner.threshold, folder, section["split"], beside)
+    result = _write(metrics, runner.threshold, folder, scored, beside)
     figures = {k: v for k, v in result.items() if k.startswith(f"{section['split']}_")}
     status.write("SUCCESS", "Evaluation finished.", figures)
     _print(result, len(data), folder, section["split"])
@@ -67,14 +71,27 @@ def run(spec: Spec) -> dict[str, Any]:
 
 
 def sources_of(spec: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The sources that `evaluate.split` names. Raises `UserError` when there are none."""
+    """The sources that `evaluate.split` names. Raises `UserError` when there are none, and for paths that are not
+    there, with how other data are named."""
     if spec["evaluate"]["split"] == "test":
         require(spec, "dataset.test_data_sources.json_file", "dataset.test_data_sources.image_dir")
-        return [spec["dataset"]["test_data_sources"]]
+        return _there("dataset.test_data_sources", [spec["dataset"]["test_data_sources"]], OTHER_TEST)
     listed = [s for s in spec["dataset"]["val_data_sources"] if s.get("json_file") and s.get("image_dir")]
     if not listed:
         raise UserError("dataset.val_data_sources must be given for evaluate.split val")
-    return listed
+    return _there("dataset.val_data_sources", listed, OTHER_VAL)
+
+
+def _there(leaf: str, sources: list[dict[str, str]], other: str) -> list[dict[str, str]]:
+    found = [(key, each[key]) for each in sources for key in ("json_file", "image_dir")]
+    gone = [
+        f"{leaf}, {key}: {path} is not there"
+        for key, path in found
+        if not (is_url(path) or Path(path).exists())
+    ]
+    if gone:
+        raise UserError("\n".join([*gone, f"name the data as they are called here: {other}"]))
+    return sources
 
 
 def load_data(
@@ -85,11 +102,12 @@ def load_data(
     return load_sources(sources, spec["dataset"]["dataset_type"], Options.of(spec), recorded or None, counted)
 
 
-def _begin(folder: Path, spec: Spec, data: CocoData) -> Status:
+def _begin(folder: Path, spec: Spec, data: CocoData, scored: Mapping[str, Any]) -> Status:
     folder.mkdir(parents=True, exist_ok=True)
     status = Status(folder, spec["model_name"])
     status.write("STARTED", "Starting evaluation.")
-    for line in data.notes:
+    files = ", ".join(f"{s['json_file']} (images: {s['image_dir']})" for s in scored["sources"])
+    for line in (f"{scored['images']} images of {files}", *data.notes):
         print(f"data: {line}")
     return status
 
@@ -140,9 +158,11 @@ def predictions(
 
 
 def _write(
-    metrics: CocoMetrics, known: float | None, folder: Path, split: str, beside: dict[str, Any] | None
-) -> dict[str, Any]:
-    """`known`: the score that was best on validation, where the model file says it."""
+    metrics: CocoMetrics, known: float | None, folder: Path, scored: Mapping[str, Any],
+    beside: dict[str, Any] | None,
+) -> dict[str, Any]:  # fmt: skip
+    """`known`: the score that was best on validation, where the model file says it; `scored`: see `run`."""
+    split = scored["split"]
     evaluation, categories = metrics.evaluate(), metrics.categories()
     scores = summarise(evaluation, categories)
     names = {c["id"]: c["name"] for c in metrics.data.categories}
@@ -154,7 +174,7 @@ def _write(
     if known is not None:
         there = operating_point.at(evaluation.ranked, known)
         result |= {f"val_threshold{'_' + n if n != 'threshold' else ''}": v for n, v in _point(there).items()}
-    result["per_class"] = _per_class(metrics, evaluation, names)
+    result |= {"per_class": _per_class(metrics, evaluation, names), "scored": dict(scored)}
     (folder / "results.json").write_text(json.dumps(metrics.results()))
     (folder / "metrics.json").write_text(json.dumps(result, indent=1) + "\n")
     with (folder / "per_class.csv").open("w", newline="") as file:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from model.data.sources import is_url
 from model.errors import NotRunnable, UserError
 from model.spec import Spec, load, notes, require
 from model.status import Status, failure_told, results_folder
@@ -179,6 +180,11 @@ def _folders(spec: Spec) -> list[str]:
     if not folders and spec["quantize"]["mode"] == "static_ptq":
         raise UserError(
             "dataset.quant_calibration_data_sources.image_dir must name the images that calibrate mode static_ptq"
+        )
+    if gone := [folder for folder in folders if not is_url(folder) and not Path(folder).exists()]:
+        raise UserError(
+            f"the images that calibrate are not there: {', '.join(gone)}; name others by "
+            "dataset.quant_calibration_data_sources.image_dir=FOLDER"
         )
     return folders
 

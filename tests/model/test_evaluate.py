@@ -69,6 +69,38 @@ def test_neighbours_in_a_batch_change_no_detection(checkpoint: str, mixed: Path,
         assert same_detections(a, b, score=1e-5, box_px=96e-5)  # of images of up to 96 px: 1e-5 of the side
 
 
+@pytest.mark.parametrize("split", ["test", "val"])
+@pytest.mark.parametrize("key", ["json_file", "image_dir"])
+def test_data_that_are_not_there_are_named_with_how_to_name_others(
+    split: str, key: str, checkpoint: str, demo: Path, tmp_path: Path
+) -> None:
+    partial = with_data(json.loads(json.dumps({k: v for k, v in TINY.items() if k != "train"})), demo)
+    gone = str(tmp_path / "gone")
+    listed = partial["dataset"][f"{split}_data_sources"]
+    (listed[0] if split == "val" else listed)[key] = gone
+    partial |= {"results_dir": str(tmp_path / "out"), "evaluate": {"checkpoint": checkpoint, "split": split}}
+    said = (
+        rf"dataset\.{split}_data_sources, {key}: {gone} is not there\n.*dataset\.{split}_data_sources.*FILE"
+    )
+    with pytest.raises(UserError, match=said):
+        evaluate.run(resolve("evaluate", partial))
+    assert not (tmp_path / "out" / "evaluate" / "metrics.json").exists()
+
+
+def test_it_says_which_data_it_scored(
+    checkpoint: str, demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics, _ = scored(checkpoint, demo, tmp_path)
+    source = {
+        "image_dir": str(demo / "test" / "images"),
+        "json_file": str(demo / "test" / "annotations.json"),
+    }
+    assert metrics["scored"] == {"split": "test", "images": 4, "sources": [source]}
+    assert (
+        f"data: 4 images of {source['json_file']} (images: {source['image_dir']})" in capsys.readouterr().out
+    )
+
+
 def test_what_is_written(checkpoint: str, demo: Path, tmp_path: Path) -> None:
     metrics, results = scored(checkpoint, demo, tmp_path)
     folder = tmp_path / "evaluate"
