@@ -96,6 +96,7 @@ def complete(action: str, partial: Mapping[str, Any]) -> Spec:
     params = {p.name: p for p in of_action(action)}
     given = dict(leaves(partial, params))
     said = {n: v for n, v in leaves(recorded, params) if n in params and n.startswith(("model.", "dataset."))}
+    said = {n: v for n, v in said.items() if not params[n].dead}  # which earlier versions let pass
     for side in ("input_height", "input_width"):
         if f"{action}.{side}" in params and get(recorded, f"train.{side}"):
             said[f"{action}.{side}"] = get(recorded, f"train.{side}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import math
 import os
@@ -26,6 +27,7 @@ from model.data.transforms import usual_size
 from model.distributed import gather
 from model.encryption import encrypt
 from model.errors import UserError
+from model.parameters import default_of
 from model.postprocess import postprocess
 from model.resume import take_rates
 from model.status import Status, append_line
@@ -35,8 +37,10 @@ Batch = tuple[torch.Tensor, torch.Tensor, list[dict[str, Any]]]
 
 def parameter_groups(module: nn.Module, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The optimizer's three groups, told apart by name as published: backbone, sampling offsets and reference
-    points, the rest. Each trainable parameter is in exactly one; an empty group is left out."""
+    points, the rest. Each trainable parameter is in exactly one; an empty group is left out. Raises `UserError` for a
+    word that no parameter's name contains, unless it is a default."""
     optim, model = spec["train"]["optim"], spec["model"]
+    _check_words(module, model)
     groups: dict[str, dict[str, Any]] = {
         "transformer": {"params": [], "lr": optim["lr"]},
         "backbone": {"params": [], "lr": optim["lr_backbone"]},
@@ -52,6 +56,16 @@ def parameter_groups(module: nn.Module, spec: Mapping[str, Any]) -> list[dict[st
         else:
             groups["transformer"]["params"].append(parameter)
     return [{"name": name, **group} for name, group in groups.items() if group["params"]]
+
+
+def _check_words(module: nn.Module, model: Mapping[str, Any]) -> None:
+    names = [name for name, _ in module.named_parameters()]
+    for leaf in ("backbone_names", "linear_proj_names"):
+        for word in set(model[leaf]) - set(default_of(f"model.{leaf}")):
+            if not any(word in name for name in names):
+                near = difflib.get_close_matches(word, {part for n in names for part in n.split(".")}, n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else f"; they are called like {names[0]}"
+                raise UserError(f"model.{leaf}: no parameter's name contains '{word}'{hint}")
 
 
 def rate_factor(optim: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Callable[[int], float]:

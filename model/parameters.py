@@ -39,7 +39,7 @@ class Param:
     active_when: dict[str, list[Any]] | None = (
         None  # matters only while that other leaf has one of these values
     )
-    dead: bool = False  # accepted, but cannot act; the doc says why
+    dead: bool = False  # cannot act; the doc says why, and values other than the default are refused
     actions: tuple[str, ...] = ACTIONS
 
 
@@ -120,8 +120,8 @@ MODEL = (
     Param("model.focal_alpha", "float", 0.25, "Weight of positives in the focal loss.", math_cond="> 0.0"),
     Param("model.tao_compat", "bool", False, "Ignore the padding mask in attention, as TAO does; for weights trained there. Ours.", automl=False),
     Param("model.exact_padding", "bool", False, "Outside training, each image passes backbone and projections at its own size, so that padding a batch changes no detection; the published network's borders and group norms see the padding. Ours."),
-    Param("model.clip_max_norm", "float", 0.1, "Without effect, as in TAO, where nothing reads it: train.clip_grad_norm clips.", dead=True),
-    Param("model.dld_model_dir_path", "string", "", "Without effect, as in TAO, where nothing reads it: distillation is not offered.", dead=True),
+    Param("model.clip_max_norm", "float", 0.1, "Without effect, as in TAO, where nothing reads it, and refused when set: train.clip_grad_norm clips.", dead=True),
+    Param("model.dld_model_dir_path", "string", "", "Without effect, as in TAO, where nothing reads it, and refused when set: distillation is not offered.", dead=True),
     Param("model.backbone_names", "list", ["backbone.0"], "Parameters whose name contains one of these train at train.optim.lr_backbone.", item="string", automl=False),
     Param("model.linear_proj_names", "list", ["reference_points", "sampling_offsets"], "Parameters whose name contains one of these train at lr * train.optim.lr_linear_proj_mult.", item="string", automl=False),
 )
@@ -165,7 +165,7 @@ TRAIN = (
     Param("train.optim.lr_steps", "list_2", [40], "Epochs at which MultiStep multiplies the rates by lr_decay; unless set, about 80 % of the epochs.", item="int", automl=False, active_when={"train.optim.lr_scheduler": ["MultiStep"]}),
     Param("train.optim.lr_step_size", "int", 40, "Epochs between drops of StepLR.", 1, 10000, math_cond="> 0", automl=True, active_when={"train.optim.lr_scheduler": ["StepLR"]}),
     Param("train.optim.lr_decay", "float", 0.1, "Factor of each drop.", 0.0, 1.0, math_cond="> 0.0", automl=True, search={"low": 0.03, "high": 0.5, "log": True}, active_when={"train.optim.lr_scheduler": ["MultiStep", "StepLR"]}),
-    Param("train.optim.monitor_name", "categorical", "val_loss", "Without effect: no schedule here looks at a metric, and checkpoints are kept whatever it is.", enum=("val_loss", "train_loss"), dead=True),
+    Param("train.optim.monitor_name", "categorical", "val_loss", "Without effect, and refused when set: no schedule here looks at a metric, and checkpoints are kept whatever it is.", enum=("val_loss", "train_loss"), dead=True),
 )
 
 QUANTIZE = (
@@ -175,6 +175,7 @@ QUANTIZE = (
     Param("quantize.mode", "categorical", "static_ptq", "Weights alone, or weights and activations (needs calibration images).", enum=("static_ptq", "weight_only_ptq")),
     Param("quantize.algorithm", "categorical", "minmax", "How activation ranges are found; minmax and max are one, percentile is ours, the rest is refused.", enum=("minmax", "max", "entropy", "percentile", "awq_clip", "awq_lite", "awq_full", "rtn_dq"), active_when={"quantize.mode": ["static_ptq"]}),
     Param("quantize.calibration_images", "int", 100, "Images that calibrate, drawn from the sources, always the same ones; fewer where there are fewer. Ours.", 1),
+    Param("quantize.max_drop", "float", 0.01, "mAP on dataset.val_data_sources that quantizing may cost: the layers that move the outputs most stay in floating point until it holds; null: no limit. Ours.", 0.0, 1.0, nullable=True),
     Param("quantize.layers", "list", [], "Layers to quantize: patterns over module names, Conv2d or Linear; empty: every one but the heads.", automl=False),
     Param("quantize.skip_names", "list", [], "Module name patterns left in full precision; each must match.", item="string", automl=False),
     Param("quantize.device", "string", "cuda", "Device of the calibration: cuda, cuda:1 or cpu; the CPU where ONNX Runtime has no GPU.", active_when={"quantize.mode": ["static_ptq"]}),
@@ -185,7 +186,7 @@ COMMON = (
     Param("results_dir", "string", "", "Folder of all results."),
     Param("encryption_key", "string", "", "Passphrase that training encrypts its checkpoints with (AES-256-GCM) and the other actions read them with, or @FILE that holds it; empty: what the environment variable DETR_ENCRYPTION_KEY holds, else none. Exported files are not encrypted."),
     Param("model_name", "string", "", "A label, written into status.json."),
-    Param("wandb.enable", "bool", False, "Log to Weights & Biases when it is installed and a key is set."),
+    Param("wandb.enable", "bool", False, "Training logs to Weights & Biases when it is installed and a key is set; else it says why not."),
     Param("wandb.project", "string", "TAO Toolkit", "W&B project."),
     Param("wandb.entity", "string", "", "W&B entity."),
     Param("wandb.group", "string", "", "W&B group."),
@@ -245,9 +246,10 @@ EXPORT = (
     _export("batch_size", "int", -1, "Batch of the graph; -1: dynamic.", -1),
     _export("opset_version", "int", 17, "ONNX opset of the file, checked after writing.", 1),
     _export("format", "categorical", "onnx", "File format.", enum=("onnx", "xdl")),
-    _export("gpu_id", "int", 0, "Without effect: the graph is traced on the CPU, where ONNX Runtime's numbers are compared with torch's.", dead=True),
-    _export("on_cpu", "bool", False, "Without effect: export is on the CPU always.", dead=True),
+    _export("gpu_id", "int", 0, "Without effect, and refused when set: the graph is traced on the CPU, where ONNX Runtime's numbers are compared with torch's.", dead=True),
+    _export("on_cpu", "bool", False, "true says what always is: the export is on the CPU."),
     _export("serialize_nvdsinfer", "bool", False, "Also write DeepStream's labels.txt and nvdsinfer_config.yaml."),
+    _export("pre_post", "bool", False, "A graph that stands alone: uint8 RGB [B, H, W, 3] of any size in; boxes in px, scores and labels out. Ours."),
     _export("verbose", "bool", False, "Print the graph as text, without its weights."),
 )
 
@@ -295,6 +297,8 @@ DEPLOY = (
     _deploy("num_queries", "list", [], "Numbers of queries to measure; empty: all, a half and a quarter of them.", item="int", automl=False),
     _deploy("sizes", "list", [], "Input sizes to measure, such as 640x480 (width x height); empty: as validated, and three quarters of it.", item="string", automl=False),
     _deploy("precisions", "list", ["FP32", "FP16", "INT8"], "Number formats to measure.", item="string", automl=False),
+    _deploy("points", "int", None, "Measure at most so many of the combinations: the first, then always one that differs most; null: all.", 1, nullable=True),
+    _deploy("max_time", "string", "", "Take up no more points when, by the forecast, this time does not suffice, such as 10min; some are always measured."),
     _deploy("calibration_images", "int", 100, "Training images that calibrate INT8, always the same ones; fewer where there are fewer.", 1),
     _deploy("rounds", "int", 3, "Times that every point has its turn on the clock.", 1),
     _deploy("runs", "int", 10, "Images timed at a turn, after a few that are not.", 1),

@@ -96,6 +96,9 @@ def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -
     for name, value in given.items():
         if name in params and (wrong := check_value(params[name], value)):
             problems.append(f"{where}: {name} must be {wrong}, but got {value!r}")
+        elif name in params and params[name].dead and value != params[name].default:
+            param = params[name]
+            problems.append(f"{where}: {name} must stay {param.default!r}, but got {value!r}. {param.doc}")
     if problems:
         raise UserError("\n".join(problems))
     return given
@@ -194,15 +197,13 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
 
 
 def notes(spec: Mapping[str, Any], section: str = "") -> list[str]:
-    """What a valid spec asks for in vain: leaves (of one section, such as `export.`) that are set but cannot act, and
-    rates that never drop."""
+    """What a valid spec asks for in vain: leaves (of one section, such as `export.`) that are set but cannot act beside
+    others, and rates that never drop."""
     found = []
     for param in (p for p in PARAMETERS if p.name.startswith(section)):
         value = get(spec, param.name, param.default)
         if value == param.default:
             continue
-        if param.dead:
-            found.append(f"{param.name} is {value!r}, but has no effect: {param.doc}")
         for other, values in (param.active_when or {}).items():
             if get(spec, other, values[0]) not in values:
                 found.append(

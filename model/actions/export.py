@@ -39,6 +39,10 @@ def run(spec: Spec) -> dict[str, Any]:
         raise UserError(
             f"export.input_channel must be 3, the channels this detector sees, but got {section['input_channel']}"
         )
+    if section["pre_post"] and section["serialize_nvdsinfer"]:
+        raise UserError(
+            "export.pre_post does not go with export.serialize_nvdsinfer: DeepStream resizes by itself"
+        )
     if path.exists():
         raise UserError(f"{path} exists already; move it away or name another export.onnx_file")
     for line in notes(spec, "export."):
@@ -58,7 +62,7 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
     """Export `export.checkpoint` to `path`, which says in its metadata what it is, and a .json beside it (the same,
     sha256, opset, versions, differences to torch). Returns what the .json holds."""
     from model import checkpoint as ckpt
-    from model.deploy import card, onnx_export
+    from model.deploy import card, onnx_export, standalone
 
     section = spec["export"]
     detector, checkpoint = ckpt.build_from(section["checkpoint"], spec)
@@ -74,14 +78,15 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
         made = onnx_export.export(
             detector, partial, height, width, section["batch_size"], section["opset_version"], own
         )
+        if section["pre_post"]:
+            made |= standalone.write(partial, own)
         partial.rename(path)
     finally:
         partial.unlink(missing_ok=True)
     sidecar = own.entries() | {
         "sha256": sha256(path),
         "checkpoint": Path(section["checkpoint"]).name,
-        "input": {"name": "inputs", "shape": [section["batch_size"], 3, height, width], "layout": "NCHW RGB"},
-        "outputs": {"pred_logits": "[B, Q, K], sigmoid gives scores", "pred_boxes": "[B, Q, 4] cxcywh 0-1"},
+        **_ends(section, height, width),
         **made,
         "versions": {
             name: version(name) for name in ("torch", "onnx", "onnxruntime", "onnxscript", "onnxslim")
@@ -96,6 +101,25 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
         f"{made['max_abs_logits']:.1e} (logits), {made['max_abs_boxes']:.1e} (boxes)"
     )
     return sidecar
+
+
+def _ends(section: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
+    """What goes in and out of the graph."""
+    batch = section["batch_size"]
+    if section["pre_post"]:
+        outputs = {
+            "boxes": "[B, N, 4] xyxy px",
+            "scores": "[B, N], best first",
+            "labels": "[B, N] category ids",
+        }
+        return {
+            "input": {"name": "image", "shape": [batch, -1, -1, 3], "layout": "NHWC RGB uint8"},
+            "outputs": outputs,
+        }
+    return {
+        "input": {"name": "inputs", "shape": [batch, 3, height, width], "layout": "NCHW RGB"},
+        "outputs": {"pred_logits": "[B, Q, K], sigmoid gives scores", "pred_boxes": "[B, Q, 4] cxcywh 0-1"},
+    }
 
 
 def sha256(path: Path) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,17 @@ def main(spec_path: str) -> None:
 
 @failure_told("quantize")
 def run(spec: Spec) -> dict[str, Any]:
-    """Writes `<name>.int8.onnx` and drift.json: how far the outputs moved. Raises `UserError` for a combination that
-    does not exist, `NotRunnable` for a backend that this version lacks; both before anything is written."""
+    """Writes `<name>.int8.onnx` and drift.json: how far the outputs moved, which layers stayed in floating point so
+    that mAP fell by at most `quantize.max_drop`, and mAP before and after. Raises `UserError` for a combination that
+    does not exist, `NotRunnable` for a backend that this version lacks; both before anything is written; `ModelError`
+    for a drop that cannot be held."""
     from model.deploy import precision
     from model.deploy.calibration import drawn
     from model.deploy.runners import OrtRunner
 
     section = spec["quantize"]
     source, folders = _checked(spec), _folders(spec)
-    layers, options = layers_of(section["layers"]), _options(section)
+    layers, options, labelled = layers_of(section["layers"]), _options(section), _labelled(spec)
     folder = results_folder(spec, "quantize")
     for line in notes(spec, "quantize."):
         print(f"warning: {line}")
@@ -55,20 +58,78 @@ def run(spec: Spec) -> dict[str, Any]:
     )
     nodes = precision.chosen(precision.onnx.load(graph), layers, section["skip_names"])
     target = folder / f"{source.stem}.int8.onnx"
-    if section["mode"] == "static_ptq":
-        assert images is not None
-        precision.to_int8(
-            graph, target, images, nodes, section["algorithm"], providers(section["device"]), options
-        )
-    else:
-        precision.to_int8_weights(graph, target, nodes)
+    with tempfile.TemporaryDirectory(prefix="quantize-") as temporary:
+        make = _maker(spec, graph, images, options, Path(temporary, "ranges.json"))
+        found = _choice(spec, before, nodes, make, labelled, images, Path(temporary, "tried.int8.onnx"))
+        nodes = found.nodes if found else nodes
+        make(nodes, target)
     made = {"layers": len(nodes), "calibration_images": len(images) if images is not None else 0}
-    made |= _drift(before, OrtRunner(str(target)), images, graph, target)
+    made |= _drift(before, OrtRunner(str(target)), images, graph, target) | (found.entries() if found else {})
     (folder / "drift.json").write_text(json.dumps(made, indent=1) + "\n")
-    status.write("SUCCESS", "Quantization finished.")
+    status.write("SUCCESS", "Quantization finished.", {"mAP": found.after} if found else {})
     size = f"{made['bytes'] / 1e6:.1f} MB of {made['bytes_before'] / 1e6:.1f}"
     print(f"{made['file']}: {size}, logits moved by {made['logits_relative_l2']:.3f} (relative L2)")
+    if found:
+        kept = f"; in floating point stay {', '.join(found.kept)}" if found.kept else ""
+        print(f"mAP {found.after:.4f}, before {found.before:.4f}, on {found.images} validation images{kept}")
     return made
+
+
+def _labelled(spec: Spec) -> list[dict[str, str]]:
+    """The validation data by which `quantize.max_drop` is held; none where that is null, or, with a word, where there
+    are no data. Raises `UserError` for data that are not there."""
+    from model.actions.evaluate import sources_of
+
+    if spec["quantize"]["max_drop"] is None:
+        return []
+    if not any(s.get("json_file") and s.get("image_dir") for s in spec["dataset"]["val_data_sources"]):
+        print(
+            "quantize.max_drop is not checked: dataset.val_data_sources names no labelled images, so that what mAP "
+            "falls by is not known"
+        )
+        return []
+    return sources_of(spec | {"evaluate": {"split": "val"}})
+
+
+def _maker(
+    spec: Spec, graph: Path, images: Any, options: Mapping[str, Any], cache: Path
+) -> Callable[[Sequence[str], Path], None]:
+    """What quantizes these nodes into a file; ranges are found once."""
+    from model.deploy import precision
+
+    section = spec["quantize"]
+    if section["mode"] != "static_ptq":
+        return lambda nodes, target: precision.to_int8_weights(graph, target, nodes)
+    where = providers(section["device"])
+    return lambda nodes, target: precision.to_int8(
+        graph, target, images, nodes, section["algorithm"], where, options, cache
+    )
+
+
+def _choice(
+    spec: Spec, before: Any, nodes: list[str], make: Callable[[Sequence[str], Path], None],
+    labelled: list[dict[str, str]], images: Any, tried: Path,
+) -> Any:  # fmt: skip
+    """The `sensitivity.Choice`, None without labelled images; `tried`: a file for what is tried."""
+    from model.actions.evaluate import load_data
+    from model.deploy import scoring, sensitivity
+    from model.deploy.runners import OrtRunner
+
+    if not labelled:
+        return None
+    data = load_data(labelled, spec, before.classes)
+    batches = scoring.Batches(data, before.size, spec)
+
+    def score(some: list[str]) -> float:
+        make(some, tried)
+        return scoring.score_file(tried, batches, spec)
+
+    def moved(some: list[str]) -> float:
+        make(some, tried)
+        return float(_outputs_moved(before, OrtRunner(str(tried)), images)["logits_relative_l2"])
+
+    unharmed = scoring.score_runner(before, batches, spec)
+    return sensitivity.choose(nodes, spec["quantize"]["max_drop"], unharmed, score, moved, len(data))
 
 
 def layers_of(entries: list[Any]) -> list[str]:
@@ -190,6 +251,14 @@ def _folders(spec: Spec) -> list[str]:
 
 
 def _drift(before: Any, after: Any, images: Any, source: Path, target: Path) -> dict[str, Any]:
+    return {
+        "file": str(target),
+        "bytes": target.stat().st_size,
+        "bytes_before": source.stat().st_size,
+    } | _outputs_moved(before, after, images)
+
+
+def _outputs_moved(before: Any, after: Any, images: Any) -> dict[str, Any]:
     """How far each class's logits, in descending order, moved on a few images, or on noise without any. A two-stage
     model's queries may change places."""
     import numpy as np
@@ -203,9 +272,6 @@ def _drift(before: Any, after: Any, images: Any, source: Path, target: Path) -> 
     mask = torch.zeros(len(pixels), *size, dtype=torch.bool)
     a, b = (runner.infer(pixels, mask)["pred_logits"].sort(dim=1).values for runner in (before, after))
     return {
-        "file": str(target),
-        "bytes": target.stat().st_size,
-        "bytes_before": source.stat().st_size,
         "compared_on": "noise" if images is None else f"{len(pixels)} images",
         "logits_relative_l2": float((a - b).norm() / a.norm()),
         "max_probability_difference": float((a.sigmoid() - b.sigmoid()).abs().max()),

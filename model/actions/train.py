@@ -184,7 +184,13 @@ def wandb_logger(spec: Spec) -> Any:
     from importlib.util import find_spec
 
     settings = spec["wandb"]
-    if not (settings["enable"] and find_spec("wandb") and os.environ.get("WANDB_API_KEY")):
+    if not settings["enable"]:
+        return False
+    if not (find_spec("wandb") and os.environ.get("WANDB_API_KEY")):
+        what = (
+            "WANDB_API_KEY is not set" if find_spec("wandb") else "wandb is not installed (pip install wandb)"
+        )
+        print(f"warning: wandb.enable is true, but {what}: nothing is logged there")
         return False
     from pytorch_lightning.loggers import WandbLogger
 

@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from model.deploy.points import Point, front
+from model.deploy.points import Point, front, slower
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 420, 64, 48, 24  # px
 COLOURS = {"FP32": "#3366cc", "FP16": "#dc8a00", "INT8": "#109618"}
 
 
-def write(folder: Path, points: Sequence[Point], chosen: Point | None, target: str, machine: str) -> None:
-    """points.svg and README.md into the folder."""
+def write(
+    folder: Path,
+    points: Sequence[Point],
+    chosen: Point | None,
+    again: float | None,
+    target: str,
+    machine: str,
+) -> None:
+    """points.svg and README.md into the folder; again: ms that the chosen point took when it was measured again."""
     (folder / "points.svg").write_text(picture(points, chosen))
     head = "| layers | queries | input | format | mAP val | mAP test | latency ms | 10-90 % | network ms | MB | |\n"
     rows = [head, "|" + "---|" * 11 + "\n"]
@@ -26,7 +33,16 @@ def write(folder: Path, points: Sequence[Point], chosen: Point | None, target: s
         f"{target} ({machine}), batch 1.\nLatency: the median from image file to boxes; the front: no other point is "
         "both faster and better on validation.\n\n![mAP over latency](points.svg)\n\n"
     )
-    (folder / "README.md").write_text(text + "".join(rows))
+    (folder / "README.md").write_text(text + _chosen(chosen, again) + "".join(rows))
+
+
+def _chosen(point: Point | None, again: float | None) -> str:
+    if point is None or again is None:
+        return ""
+    return (
+        f"Chosen: {point.form}. When its file was written it was measured again, alone: **{again:.2f} ms**, "
+        f"{slower(point, again):.2f} times what the table says.\n\n"
+    )
 
 
 def _cells(point: Point) -> str:

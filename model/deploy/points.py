@@ -10,7 +10,7 @@ from typing import Any
 from model.errors import UserError
 
 WITHIN = 0.01  # mAP below the whole network's that the point chosen without any wish may cost
-UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "kb": 1e-3, "mb": 1.0, "gb": 1e3}
+UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4, "h": 3.6e6, "kb": 1e-3, "mb": 1.0, "gb": 1e3}
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,11 @@ def amount(text: str, leaf: str, units: Sequence[str]) -> float | None:
     if not match or match[2].lower() not in units or float(match[1]) <= 0:
         raise UserError(f"{leaf} must be a number above 0 with {' or '.join(units)}, but got '{text}'")
     return float(match[1]) * UNITS[match[2].lower()]
+
+
+def slower(point: Point, again_ms: float) -> float:
+    """How many times what was measured first a point took when it was measured again."""
+    return again_ms / point.latency_ms
 
 
 def front(points: Sequence[Point]) -> list[Point]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ from model.coco_metrics import CocoMetrics, summarise
 from model.data.coco import CocoData
 from model.data.module import eval_loader
 from model.data.transforms import EvalTransform
+from model.deploy.runners import OrtRunner, Runner
 from model.deploy.shrink import outputs_of
 from model.errors import UserError
 from model.postprocess import postprocess
+from model.told import counted
+
+KEPT_BYTES = 1 << 30  # of decoded images, held between two scorings
 
 
 class Layers:
@@ -41,36 +45,75 @@ class Layers:
         return found
 
 
+class Batches:
+    """All images of `data` at `size` (H, W), as (images, mask, targets): decoded once while they fit KEPT_BYTES, else
+    each time they are asked for."""
+
+    def __init__(self, data: CocoData, size: tuple[int, int], spec: Mapping[str, Any]) -> None:
+        self.data = data
+        fits = len(data) * size[0] * size[1] * 12 <= KEPT_BYTES
+        self.kept: list[Any] | None = [] if fits else None
+        dataset = spec["dataset"]
+        self.loader = eval_loader(data, EvalTransform(spec, size), dataset["batch_size"], dataset["workers"])
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.kept:
+            yield from self.kept
+            return
+        found = []
+        for images, mask, targets in self.loader:
+            if self.kept is not None:
+                found.append((images.clone(), mask.clone(), targets))  # loaders' shared memory is small
+            yield images, mask, targets
+        if self.kept is not None:
+            self.kept = found
+
+
 def score(
-    files: Mapping[Any, Path], layers: Sequence[int], size: tuple[int, int], data: CocoData,
-    spec: Mapping[str, Any],
+    files: Mapping[Any, Path], layers: Mapping[Any, Sequence[int]], batches: Batches, spec: Mapping[str, Any],
+    what: str = "scoring",
 ) -> dict[tuple[Any, int], tuple[float, float | None]]:  # fmt: skip
-    """{(file's key, layer): (mAP, the score threshold with the best F1)} on all images of `data`, at `size` (H, W).
-    Raises `UserError` for a file whose numbers are not finite."""
+    """{(file's key, layer): (mAP, the score threshold with the best F1)} on all images; layers: those wanted of each
+    file; what: how it is called while it goes on. Raises `UserError` for a file whose numbers are not finite."""
     graphs = {key: Layers(path) for key, path in files.items()}
-    wanted = [(key, layer) for key in graphs for layer in layers]
-    metrics = {each: CocoMetrics(data, class_ids=spec["dataset"]["eval_class_ids"]) for each in wanted}
-    loader = eval_loader(
-        data, EvalTransform(spec, size), spec["dataset"]["batch_size"], spec["dataset"]["workers"]
-    )
-    for images, _, targets in loader:
+    wanted = [(key, layer) for key in graphs for layer in layers[key]]
+    counted_ids = spec["dataset"]["eval_class_ids"]
+    metrics = {each: CocoMetrics(batches.data, class_ids=counted_ids) for each in wanted}
+    for images, _, targets in counted(batches, what, len(batches)):
         if targets[0]["epoch"]:  # a repeat, see EvalBatches
             continue
         for key, graph in graphs.items():
-            for layer, outputs in graph.infer(images, layers).items():
+            for layer, outputs in graph.infer(images, layers[key]).items():
                 metrics[key, layer].update(_detections(outputs, targets, spec, files[key]))
     return {each: _score(found) for each, found in metrics.items()}
+
+
+def score_file(path: Path, batches: Batches, spec: Mapping[str, Any]) -> float:
+    """mAP of a plain graph on all images, in ONNX Runtime on the CPU. Raises as `score`."""
+    return score_runner(OrtRunner(str(path), torch.device("cpu")), batches, spec, path.name)
+
+
+def score_runner(runner: Runner, batches: Batches, spec: Mapping[str, Any], what: str = "the graph") -> float:
+    """mAP on all images."""
+    metrics = CocoMetrics(batches.data, class_ids=spec["dataset"]["eval_class_ids"])
+    for images, mask, targets in counted(batches, f"scoring {what}", len(batches)):
+        if not targets[0]["epoch"]:  # else a repeat, see EvalBatches
+            metrics.update(_detections(runner.infer(images, mask), targets, spec, what))
+    return float(metrics.compute()["mAP"])
 
 
 def _detections(
     outputs: dict[str, torch.Tensor],
     targets: Sequence[Mapping[str, Any]],
     spec: Mapping[str, Any],
-    file: Path,
+    file: Path | str,
 ) -> list[dict[str, Any]]:
     if not all(bool(torch.isfinite(values).all()) for values in outputs.values()):
         raise UserError(
-            f"{file}: its outputs are not finite; leave its number format out of deploy.precisions"
+            f"{file}: its outputs are not finite; leave its number format out, or more layers in floating point"
         )
     found = postprocess(outputs, [t["orig_size"] for t in targets], spec["model"]["num_select"])
     arrays = [{name: np.asarray(values) for name, values in one.items()} for one in found]

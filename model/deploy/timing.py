@@ -15,6 +15,7 @@ import torch
 from model.deploy.calibration import load_image
 from model.deploy.runners import Runner
 from model.postprocess import postprocess
+from model.told import counted
 
 WARM_UP = 3  # images of a turn that do not count
 PAUSE_S = 0.1  # before a turn
@@ -32,20 +33,25 @@ class Times:
 
 def measure(
     runners: Mapping[Any, Callable[[], Runner]], images: Sequence[Path], spec: Mapping[str, Any], rounds: int,
-    runs: int, say: Callable[[str], Any] = print,
+    runs: int,
 ) -> dict[Any, Times]:  # fmt: skip
-    """{key: Times} of every runner, opened anew for each of its turns."""
+    """{key: Times} of every runner, opened anew for each of its turns. How many turns are done is said."""
     taken: dict[Any, list[tuple[float, float]]] = {key: [] for key in runners}
-    for number in range(rounds):
-        say(f"timing round {number + 1} of {rounds}, {len(runners)} points")
-        keys = list(runners)
-        for at in np.random.default_rng(number).permutation(len(keys)):  # no two points are neighbours always
-            key = keys[at]
-            runner = runners[key]()
-            time.sleep(PAUSE_S)
-            turn = [_once(runner, images[i % len(images)], spec) for i in range(WARM_UP + runs)]
-            taken[key] += turn[WARM_UP:]
+    keys = list(runners)
+    # No two points are neighbours always.
+    turns = [keys[i] for n in range(rounds) for i in np.random.default_rng(n).permutation(len(keys))]
+    for key in counted(turns, "timing turns", len(turns)):
+        taken[key] += turn(runners[key], images, spec, runs)
     return {key: _times(np.array(values) * 1e3) for key, values in taken.items()}
+
+
+def turn(
+    opened: Callable[[], Runner], images: Sequence[Path], spec: Mapping[str, Any], runs: int
+) -> list[tuple[float, float]]:
+    """Seconds (from file to boxes, of the network) of `runs` images after those that do not count."""
+    runner = opened()
+    time.sleep(PAUSE_S)
+    return [_once(runner, images[i % len(images)], spec) for i in range(WARM_UP + runs)][WARM_UP:]
 
 
 def _once(runner: Runner, image: Path, spec: Mapping[str, Any]) -> tuple[float, float]:

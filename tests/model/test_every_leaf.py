@@ -15,7 +15,7 @@ from torch import nn
 from model.actions import train
 from model.build import build_criterion, build_model
 from model.errors import UserError
-from model.lightning import DetectorModule, EpochRecorder, freeze
+from model.lightning import DetectorModule, EpochRecorder, freeze, parameter_groups
 from model.parameters import of_action
 from model.postprocess import postprocess
 from model.spec import get, notes, put, resolve
@@ -292,19 +292,17 @@ def test_no_leaf_is_forgotten() -> None:
         assert test in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
-def test_a_dead_leaf_says_why_and_warns_when_set() -> None:
-    dead = {p.name: p for p in of_action("train") if p.dead}
-    assert set(dead) == {"model.clip_max_norm", "model.dld_model_dir_path", "train.optim.monitor_name"}
-    values = {
-        "model.clip_max_norm": 1.0,
-        "model.dld_model_dir_path": "x",
-        "train.optim.monitor_name": "train_loss",
-    }
-    for name, param in dead.items():
-        assert param.doc.startswith("Without effect")
-        assert f"{name} is {values[name]!r}, but has no effect" in notes(spec_of({name: values[name]}))[0]
-    quiet = spec_of({"train.optim.lr_steps": [1]})
-    assert notes(quiet) == []
+def test_notes_are_silent_where_all_acts() -> None:
+    assert notes(spec_of({"train.optim.lr_steps": [1]})) == []
+
+
+@pytest.mark.parametrize("leaf", ["backbone_names", "linear_proj_names"])
+def test_a_word_that_no_parameter_has_is_refused(leaf: str) -> None:
+    spec = spec_of({f"model.{leaf}": ["backbone", "sampling_ofsets"]})
+    with pytest.raises(
+        UserError, match=rf"model\.{leaf}: no .* 'sampling_ofsets'; did you mean 'sampling_offsets'"
+    ):
+        parameter_groups(build_model(spec), spec)
 
 
 def test_notes_of_what_cannot_act_under_other_settings() -> None:

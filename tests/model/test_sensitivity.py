@@ -1,0 +1,135 @@
+"""What stays in floating point so that mAP falls by no more than is allowed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.actions import quantize
+from model.deploy import card, scoring
+from model.deploy.sensitivity import Choice, choose, group_of
+from model.errors import ModelError, UserError
+from model.spec import put
+from tests.conftest import TINY, with_data
+from tests.model.test_quantize import spec_for
+
+
+@pytest.mark.parametrize(
+    ("node", "group"),
+    [
+        ("transformer.encoder.layers.0.linear1/Gemm", "transformer.encoder.layers.0"),
+        ("backbone.body.layer1.0.conv1/Conv_2", "backbone.body.layer1"),
+        ("backbone.body.conv1/Conv", "backbone.body.conv1"),
+        ("input_proj.0.0/Conv", "input_proj.0"),
+        ("reference/MatMul", "reference"),
+        ("MatMul_3", "MatMul_3"),
+    ],
+)
+def test_groups_are_blocks(node: str, group: str) -> None:
+    assert group_of(node) == group
+
+
+def quiet(text: str) -> None:
+    pass
+
+
+@given(st.lists(st.floats(0, 0.1), min_size=1, max_size=12), st.floats(0, 0.3))
+def test_as_few_as_needed_stay_float_and_the_worst_first(costs: list[float], allowed: float) -> None:
+    """Each group has a cost in mAP and moves the outputs by as much."""
+    cost = {f"m.layers.{i}.x/Conv": c for i, c in enumerate(costs)}
+
+    def lost(nodes: list[str]) -> float:
+        return sum(cost[n] for n in nodes)
+
+    nodes = sorted(cost)
+    if 0.9 - (0.9 - min(costs)) > allowed:
+        with pytest.raises(ModelError, match="cannot be held"):
+            choose(nodes, allowed, 0.9, lambda some: 0.9 - lost(some), lost, 5, quiet)
+        return
+    found = choose(nodes, allowed, 0.9, lambda some: 0.9 - lost(some), lost, 5, quiet)
+    assert 0.9 - found.after <= allowed
+    assert sorted([*found.nodes, *(f"{k}.x/Conv" for k in found.kept)]) == nodes
+    if found.kept:
+        least = min(cost[f"{k}.x/Conv"] for k in found.kept)
+        assert all(cost[n] <= least for n in found.nodes)
+        one_less = sorted(cost.values())[: len(found.nodes) + 1]
+        assert 0.9 - (0.9 - sum(one_less)) > allowed - 1e-9
+
+
+def test_nothing_is_asked_where_the_drop_holds_at_once() -> None:
+    found = choose(["a/Conv"], 0.01, 0.5, lambda some: 0.495, lambda some: pytest.fail("asked"), 5, quiet)
+    assert found == Choice(["a/Conv"], [], 0.5, 0.495, 5, {})
+
+
+@pytest.fixture
+def labelled(made: tuple[Path, dict[str, Any]], demo: Path, tmp_path: Path) -> dict[str, Any]:
+    """A spec with validation data and a file of the demo's classes."""
+    source = tmp_path / "named.onnx"
+    graph, own = onnx.load(made[0] / "model.onnx"), card.read(made[0] / "model.onnx")
+    classes = [{"id": i + 1, "name": name} for i, name in enumerate(("circle", "square", "triangle"))]
+    card.write_into(graph, card.Card(**{**vars(own), "classes": classes}))
+    onnx.save(graph, source)
+    spec = spec_for(made, demo, tmp_path / "out", model_path=str(source))
+    put(
+        spec,
+        "dataset.val_data_sources",
+        with_data(json.loads(json.dumps(TINY)), demo)["dataset"]["val_data_sources"],
+    )
+    return spec
+
+
+def test_the_drop_that_is_allowed_decides_what_stays_float(
+    labelled: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """max_drop, with real graphs; the mAP of an untrained network is nothing, so a score by how much is quantized
+    stands in for it."""
+    floats = quantize.run(labelled)
+    assert (floats["mAP_before"], floats["scored_images"], floats["stays_float"]) == (floats["mAP"], 4, [])
+
+    def score(path: Path, *_: Any) -> float:
+        return 0.5 - 0.001 * sum(n.op_type == "DequantizeLinear" for n in onnx.load(path).graph.node)
+
+    monkeypatch.setattr(scoring, "score_file", score)
+    monkeypatch.setattr(scoring, "score_runner", lambda *_: 0.5)
+    capsys.readouterr()
+    found = quantize.run(labelled | {"quantize": labelled["quantize"] | {"max_drop": 0.05}})
+    assert 0 < found["layers"] < floats["layers"]
+    assert found["bytes"] > floats["bytes"]
+    assert found["mAP"] == score(Path(found["file"])) >= 0.45
+    graph = onnx.load(found["file"]).graph
+    maker = {name: node for node in graph.node for name in node.output}
+    rounded = {
+        n.name
+        for n in graph.node
+        if any(maker[i].op_type == "DequantizeLinear" for i in n.input if i in maker)
+    }
+    assert not {group_of(name) for name in rounded} & set(found["stays_float"])
+    moved = found["moved_alone"]
+    assert set(found["stays_float"]) == set(list(moved)[: len(found["stays_float"])])
+    assert list(moved.values()) == sorted(moved.values(), reverse=True)
+    said = capsys.readouterr().out
+    assert f"in floating point stay {', '.join(found['stays_float'])}" in said
+    with pytest.raises(ModelError, match="max_drop 0 cannot be held"):
+        quantize.run(labelled | {"quantize": labelled["quantize"] | {"max_drop": 0.0}})
+    free = quantize.run(labelled | {"quantize": labelled["quantize"] | {"max_drop": None}})
+    assert free["layers"] == floats["layers"]
+    assert "mAP" not in free
+
+
+def test_without_labelled_images_it_says_that_the_drop_is_not_known(
+    labelled: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(labelled, "dataset.val_data_sources", [])
+    put(labelled, "quantize.mode", "weight_only_ptq")
+    assert "mAP" not in quantize.run(labelled)
+    assert "quantize.max_drop is not checked" in capsys.readouterr().out
+    gone = {"json_file": "/nowhere/a.json", "image_dir": "/nowhere"}
+    put(labelled, "dataset.val_data_sources", [gone])
+    with pytest.raises(UserError, match=r"/nowhere/a\.json is not there"):
+        quantize.run(labelled)
