@@ -33,10 +33,10 @@ class Choice:
 
 
 def group_of(node: str) -> str:
-    """`transformer.encoder.layers.0.linear1/Gemm` -> `transformer.encoder.layers.0`: a module's path down to the first
-    part that is numbered."""
+    """`transformer.encoder.layers.0.linear1/Gemm` -> `transformer.encoder.layers.0`, `backbone.0.body.layer1.0.bn1`
+    -> `backbone.0.body.layer1`: a module's path down to the first part that is numbered, from the third on."""
     parts = node.split("/")[0].split(".")
-    cut = next((i for i, part in enumerate(parts) if part[-1:].isdigit()), len(parts) - 1)
+    cut = next((i for i, part in enumerate(parts) if i > 1 and part[-1:].isdigit()), len(parts) - 1)
     return ".".join(parts[: cut + 1])
 
 
