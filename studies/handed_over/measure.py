@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    results = describe()
+    results = describe() | {"packages": {name: version(name) for name in ("torch", "onnx", "onnxruntime")}}
     results["standalone"] = alone(options.run / "best", options.images)
     results["quantized"] = rounded(options.run / "best", options.rounds)
     text = json.dumps(results, indent=1)
