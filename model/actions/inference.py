@@ -49,7 +49,8 @@ def run(spec: Spec) -> dict[str, Any]:
             status.write("STARTED", "Starting inference.")
         runner = open_runner(spec, "inference")
         names, count, highest, unread = class_names(spec, runner.classes), 0, 0.0, []
-        check_coloured(colours, names)
+        if status:
+            tell_unknown(colours, names)
         limit, source = threshold(section["conf_threshold"], runner.threshold)
         found = detect(spec, runner, [picture.path for picture in pictures], limit, rank, world)
         total = len(range(rank, len(pictures), world))
@@ -216,15 +217,13 @@ def checked_colours(color_map: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return colours
 
 
-def check_coloured(colours: Mapping[str, Any], names: Mapping[int, str]) -> None:
-    """Raise `UserError` for a colour of a class that there is not; a model file that names none lets any pass."""
-    unknown = [name for name in colours if name not in names.values() and name not in map(str, names)]
-    if unknown and names:
-        near = difflib.get_close_matches(unknown[0], list(names.values()), n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise UserError(
-            f"inference.color_map: there is no class '{unknown[0]}'{hint}; there are {', '.join(names.values())}"
-        )
+def tell_unknown(colours: Mapping[str, Any], names: Mapping[int, str]) -> None:
+    """Say which colours are of no class, where the model file names any."""
+    for name in colours if names else ():
+        if name not in names.values() and name not in map(str, names):
+            near = difflib.get_close_matches(name, list(names.values()), n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names.values())}"
+            print(f"warning: inference.color_map: there is no class '{name}'; {hint}")
 
 
 def write(

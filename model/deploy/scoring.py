@@ -20,7 +20,7 @@ from model.errors import UserError
 from model.postprocess import postprocess
 from model.told import counted
 
-KEPT_BYTES = 1 << 30  # of decoded images, held between two scorings
+KEPT_BYTES = 1 << 29  # of decoded images, held between two scorings
 
 
 class Layers:

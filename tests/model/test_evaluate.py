@@ -229,3 +229,12 @@ def test_what_is_no_colour_and_no_image_is_named(checkpoint: str, demo: Path, tm
     with pytest.raises(UserError, match=r"bad\.png: cannot be read as an image"):
         inferred(checkpoint, tmp_path, [tmp_path / "bad.png"], inference__input_height=None,
                  inference__input_width=None)  # fmt: skip
+
+
+def test_a_colour_of_no_class_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    names = {1: "circle", 2: "square"}
+    inference.tell_unknown({"circle": (0, 0, 0), "2": (0, 0, 0)}, names)
+    inference.tell_unknown({"anything": (0, 0, 0)}, {})  # a file that names none
+    assert not capsys.readouterr().out
+    inference.tell_unknown({"sqare": (0, 0, 0)}, names)
+    assert "there is no class 'sqare'; did you mean 'square'?" in capsys.readouterr().out
