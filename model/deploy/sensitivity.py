@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from model.errors import ModelError
@@ -42,7 +43,7 @@ def group_of(node: str) -> str:
 
 def choose(
     nodes: Sequence[str], max_drop: float, before: float, score: Callable[[list[str]], float],
-    moved: Callable[[list[str]], float], images: int, say: Callable[[str], Any] = print,
+    moved: Callable[[list[str]], float], images: int, say: Callable[[str], Any] = partial(print, flush=True),
 ) -> Choice:  # fmt: skip
     """The nodes to quantize. before: mAP of the graph in floating point; score: that of one with these nodes
     quantized; moved: how far its outputs are from the former's.

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ class Pace:
 
 def measured(
     made: Maker, forms: Sequence[Form], data: Mapping[str, Any], limit_s: float | None = None,
-    say: Callable[[str], Any] = print,
+    say: Callable[[str], Any] = partial(print, flush=True),
 ) -> list[Point]:  # fmt: skip
     """The forms' points, in their order; fewer when `limit_s` seconds do not suffice for all, but those of one unit at
     least. data: {split: CocoData}, val among them."""
