@@ -24,6 +24,7 @@ OTHER_SUFFIX = "images named with another suffix than their files have"
 # What was missing or said in another way, not wrong.
 DERIVED = ("image sizes read from the files", OTHER_SUFFIX, FROM_MASKS, IN_QUOTES, TURNED, *READINGS)
 TINY_PX = 0.01  # a box with a side below is empty: what a slip of the mouse or rounding leaves
+MANY = 20  # boxes that say what numbers are meant
 TOLERANCE_PX = 1.0  # a box may stick out of its image by rounding, and stays as it is
 
 
@@ -49,6 +50,9 @@ def mend(document: Document, rules: Rules, problems: Problems) -> Document:
         shown = f"{document.box(0)}: {document.boxes_xywh_px[0].tolist()}"
         problems.add("shares", f"{document.where}: {text}, the first: {shown}")
         return document
+    if _may_be_percents(document):
+        text = "boxes lie within the first 100 pixels of their images: are they percents? Pixels are wanted"
+        problems.note(f"{document.where}: all {len(document.boxes_xywh_px)} {text}")
     found, first = document, {}
     for kind, step in STEPS.items():
         before = found
@@ -65,6 +69,15 @@ def _are_shares(document: Document) -> bool:
     boxes = document.boxes_xywh_px
     drawn = boxes[(boxes[:, 2:] > 0).all(axis=1)]
     return len(drawn) > 0 and float(np.abs(drawn).max()) <= 1.0 < float(document.sizes.min())
+
+
+def _may_be_percents(document: Document) -> bool:
+    """Whether all of many boxes lie within the first 100 pixels of images of at least twice that side, and fill them."""
+    boxes, sides = document.boxes_xywh_px, document.sizes[document.owner]
+    if len(boxes) < MANY or sides.min() < 200:
+        return False
+    corners = boxes[:, :2] + boxes[:, 2:]
+    return bool(boxes.min() >= 0 and corners.max() <= 100.5 and (corners.max(axis=0) > 80).all())
 
 
 def _report(

@@ -316,6 +316,25 @@ def test_boxes_as_shares_of_the_image_are_refused(images: Path, form: str, size:
     assert "the first: annotation 1 of image 7 (a.png)" in said
 
 
+@pytest.mark.parametrize("percent", [True, False])
+def test_boxes_that_may_be_percents_are_named(tmp_path: Path, percent: bool) -> None:
+    random = np.random.default_rng(1)
+    Image.fromarray(random.integers(0, 255, (300, 400, 3), np.uint8)).save(tmp_path / "a.png")
+    boxes = [[*random.uniform(0, 75, 2), *random.uniform(5, 24, 2)] for _ in range(60)]
+    if not percent:
+        boxes = [[4 * x, 3 * y, 4 * w, 3 * h] for x, y, w, h in boxes]
+    rows = [{"id": n, "image_id": 1, "category_id": 1, "bbox": box} for n, box in enumerate(boxes)]
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 400, "height": 300}],
+        "annotations": rows,
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(document))
+    found, problems = ours(tmp_path / "boxes.json", tmp_path)
+    assert found is not None
+    assert any("are they percents? Pixels are wanted" in note for note in problems.notes) is percent
+
+
 def test_a_crowd_of_null_is_none(images: Path) -> None:
     found, said = changed(images, each_box(iscrowd=None))
     assert found is not None
