@@ -72,7 +72,7 @@ def _are_shares(document: Document) -> bool:
 
 
 def _may_be_percents(document: Document) -> bool:
-    """Whether all of many boxes lie within the first 100 pixels of images of at least twice that side, and fill them."""
+    """Whether all of many boxes lie within the first 100 pixels of images at least twice as large, and fill them."""
     boxes, sides = document.boxes_xywh_px, document.sizes[document.owner]
     if len(boxes) < MANY or sides.min() < 200:
         return False
