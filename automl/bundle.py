@@ -309,6 +309,17 @@ class ModelBundle:
                 raise UserError(f"unexpected argument '{word}'; options begin with --")
         return pairs
 
+    def options_told(self, action: str = "train") -> str:
+        """The options of the model's own, a paragraph each, with the first sentence of what the schema says of them."""
+        from automl.space.schema import Schema
+
+        nodes = Schema(self.schema(action)).nodes
+        lines = [f"{self.name} also takes:"]
+        for name, leaf in (self.skill.get("options") or {}).items():
+            about = str(nodes.get(str(leaf), {}).get("description") or f"sets {leaf}")
+            lines.append(f"--{name}: {about.partition('. ')[0].removesuffix('.')}.")
+        return "\n\n".join(lines) if len(lines) > 1 else ""
+
     @property
     def packages(self) -> tuple[str, ...]:
         """`packages`: Python packages whose versions belong to a result's provenance."""

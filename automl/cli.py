@@ -6,11 +6,14 @@ import inspect
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperCommand
 
 from automl import __version__, faults
 from automl.errors import AutoMLError, UserError
@@ -160,11 +163,24 @@ _PAGE = typer.Option("data.html", "--out", help="The page to write.")
 _WEIGHTS = typer.Argument(..., help="The name of the weights.")
 
 
+class _OfModel(TyperCommand):
+    """A command that takes options of the model's own: its help names them, of the model asked for or installed."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from automl import bundle
+
+        words = [word for pair in sys.argv for word in pair.split("=", 1)]
+        named = dict(pairwise(words)).get("--model")
+        with suppress(UserError):
+            self.epilog = "\n\n".join(filter(None, (bundle.resolve(named).options_told(), self.epilog)))
+        super().format_help(ctx, formatter)
+
+
 def _add(
     epilog: str, command: Callable[..., None], *more: inspect.Parameter, only: tuple[str, ...] = ()
 ) -> None:
     """A command that takes fields of `RunRequest`, and options of the model's own."""
-    app.command(epilog=f"Example: automl {epilog}", context_settings=MODEL_OPTIONS)(
+    app.command(cls=_OfModel, epilog=f"Example: automl {epilog}", context_settings=MODEL_OPTIONS)(
         _with_options(command, _CONTEXT, *more, only=only)
     )
 

@@ -23,6 +23,7 @@ from automl.request import RunRequest, options, parse_time, write_time
 from automl.stages import StageResult
 from automl.study import Best
 from tests.automl.test_foreign_trainers import searched, shell_trainer
+from tests.automl.test_policy_bundle import make_model
 
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1).filter(
@@ -360,3 +361,26 @@ def test_a_fact_with_words_of_its_own_is_shown_as_those() -> None:
 
     assert _fact_text({"text": "mostly 640x480 px", "usual": [480, 640]}) == "mostly 640x480 px"
     assert _fact_text({"usual": [480, 640], "text": 3}) == "usual [480, 640], text 3"
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "data"])
+@pytest.mark.parametrize("form", ["--model={}", "--model {}"])
+def test_help_names_the_options_of_the_model(
+    command: str,
+    form: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = make_model(tmp_path / "toy", options={"speed": "train.lr", "odd": "train.nowhere"})
+    for words, told in (
+        ([], "--strict-data: Refuse data"), (form.format(folder).split(), "--odd: sets train.nowhere."),
+        (["--model", "nothing"], ""),
+    ):  # fmt: skip
+        monkeypatch.setattr("sys.argv", ["automl", command, *words, "--help"])
+        with pytest.raises(SystemExit) as ended:
+            cli.app()
+        said = " ".join(capsys.readouterr().out.split())
+        assert ended.value.code == 0
+        assert told in said
+        assert ("also takes" in said) is bool(told)
