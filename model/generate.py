@@ -70,7 +70,7 @@ def _bounds(param: Param) -> dict[str, Any]:
 
 def _annotations(param: Param) -> dict[str, Any]:
     values = {
-        "automl_enabled": param.automl,
+        "automl_enabled": False if param.dead else param.automl,
         "math_cond": param.math_cond,
         "depends_on": param.depends_on,
         "parent_param": True if param.parent_param else None,
@@ -103,7 +103,9 @@ def action_schema(action: str) -> dict[str, Any]:
         "$comment": NOTICE,
         "title": f"deformable_detr {action}",
         "automl_default_parameters": sorted(p.name for p in params if p.automl),
-        "automl_disabled_parameters": sorted({p.name for p in params if p.automl is False} | _levels(params)),
+        "automl_disabled_parameters": sorted(
+            {p.name for p in params if p.automl is False or p.dead} | _levels(params)
+        ),
         "popular": popular,
         "default": default_spec(action),
     }

@@ -171,7 +171,7 @@ def test_the_document_and_its_pictures(tmp_path: Path) -> None:
     metrics = random_case(tmp_path / "data", 1)
     folder = tmp_path / "evaluate"
     folder.mkdir()
-    _write(metrics, 0.4, folder, "test", None)
+    _write(metrics, 0.4, folder, {"split": "test"}, None)
     document = json.loads((folder / "report.json").read_text())
     assert {part["kind"] for part in document["parts"]} == {"bars", "lines", "table", "matrix", "pictures"}
     pictures = [p for part in document["parts"] if part["kind"] == "pictures" for p in part["pictures"]]
@@ -185,7 +185,7 @@ def test_the_document_and_its_pictures(tmp_path: Path) -> None:
 def test_a_detector_that_finds_nothing_has_a_document_too(tmp_path: Path) -> None:
     metrics = CocoMetrics(dataset(tmp_path / "data", [(1, 1, (0, 0, 20, 20), 0)]))
     (tmp_path / "out").mkdir()
-    _write(metrics, None, tmp_path / "out", "val", None)
+    _write(metrics, None, tmp_path / "out", {"split": "val"}, None)
     document = json.loads((tmp_path / "out" / "report.json").read_text())
     assert dict(document["parts"][0]["rows"])["missed objects"] == 1
     assert review.SIDE_PX == document["parts"][-1]["pictures"][0]["width"]
