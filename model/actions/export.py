@@ -95,7 +95,8 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
     path.with_suffix(".json").write_text(json.dumps(sidecar, indent=1) + "\n")
     if section["verbose"]:
         onnx_export.print_graph(path)
-    print(f"{path}: input of {width}x{height} px, {_why(section, checkpoint)}")
+    takes = "images of any size (uint8), resized inside to" if section["pre_post"] else "input of"
+    print(f"{path}: {takes} {width}x{height} px, {_why(section, checkpoint)}")
     print(
         f"{path}: opset {made['opset']}, {made['nodes']} nodes, largest difference to torch "
         f"{made['max_abs_logits']:.1e} (logits), {made['max_abs_boxes']:.1e} (boxes)"
