@@ -82,13 +82,18 @@ def _begin(address: str | None, folder: str, gpus: Sequence[int | str] | None) -
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (*_UNREACHABLE, ray.exceptions.RayError) as error:
         raise UserError(
-            f"--ray-address {address}: no Ray cluster can be used there ({_reason(error)}); start one on this machine "
-            "by ray start --head, or leave the address out (RAY_ADDRESS too)"
+            f"--ray-address {_printable(address)}: no Ray cluster can be used there ({_reason(error)}); start one on "
+            "this machine by ray start --head, or leave the address out (RAY_ADDRESS too)"
         ) from None
 
 
 def _reason(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return _printable(str(error).strip().partition("\n")[0])
+
+
+def _printable(text: str) -> str:
+    """On one line, without what no terminal shows: a damaged run.json may hold anything."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _knock(address: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,9 +85,10 @@ def test_files_that_a_machine_does_not_see_are_told_before_the_first_trial(
     assert driver.folders == {}
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "no-such-host.invalid:6379", "127.0.0.1:99999"])
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "no-such-host.invalid:6379", "127.0.0.1:99999", "a\0b"])
 def test_no_cluster_is_a_mistake(address: str) -> None:
-    with pytest.raises(UserError, match=f"--ray-address {address}: no Ray cluster can be used there"):
+    told = re.escape(address.replace("\0", "\\x00"))
+    with pytest.raises(UserError, match=f"--ray-address {told}: no Ray cluster can be used there"):
         with connected(address, "", None):
             pass
 
