@@ -8,6 +8,9 @@ ModelError           exit 1
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class ModelError(Exception):
     exit_code = 1
@@ -23,3 +26,9 @@ class NotRunnable(ModelError):
 
 class OutOfMemory(ModelError):
     exit_code = 4
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the nearest known word, or an empty string when none is like it."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""

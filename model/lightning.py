@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import math
 import os
@@ -26,7 +25,7 @@ from model.coco_metrics import CocoMetrics, summarise
 from model.data.transforms import usual_size
 from model.distributed import gather
 from model.encryption import encrypt
-from model.errors import UserError
+from model.errors import UserError, did_you_mean
 from model.parameters import default_of
 from model.postprocess import postprocess
 from model.resume import take_rates
@@ -63,8 +62,8 @@ def _check_words(module: nn.Module, model: Mapping[str, Any]) -> None:
     for leaf in ("backbone_names", "linear_proj_names"):
         for word in set(model[leaf]) - set(default_of(f"model.{leaf}")):
             if not any(word in name for name in names):
-                near = difflib.get_close_matches(word, {part for n in names for part in n.split(".")}, n=1)
-                hint = f"; did you mean '{near[0]}'?" if near else f"; they are called like {names[0]}"
+                parts = {part for name in names for part in name.split(".")}
+                hint = did_you_mean(word, parts) or f"; they are called like {names[0]}"
                 raise UserError(f"model.{leaf}: no parameter's name contains '{word}'{hint}")
 
 

@@ -7,7 +7,6 @@ combinations that cannot train. A spec that passes is the spec that runs; nothin
 from __future__ import annotations
 
 import copy
-import difflib
 import math
 import os
 import re
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from model.deploy import card
-from model.errors import UserError
+from model.errors import UserError, did_you_mean
 from model.parameters import ACTIONS, MANDATORY, PARAMETERS, RECIPES, SOURCE, Param, of_action
 from safe_documents import DocumentError, placed, read_yaml
 
@@ -257,8 +256,7 @@ def _unknown(name: str, action: str, params: Mapping[str, Param]) -> str:
     elsewhere = sorted({a for p in PARAMETERS if p.name == name for a in p.actions})
     if elsewhere:
         return f"{name} belongs to {', '.join(elsewhere)}, not to {action}"
-    near = difflib.get_close_matches(name, params, n=1, cutoff=0.6)
-    return f"unknown key '{name}'" + (f"; did you mean '{near[0]}'?" if near else "")
+    return f"unknown key '{name}'" + did_you_mean(name, params)
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

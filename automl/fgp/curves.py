@@ -39,7 +39,7 @@ MEASURED, ASSUMED = (
 @dataclass(frozen=True)
 class Run:
     """One trial. `x` (D,); `best` (n,) its best so far after each epoch; `running`: not ended, not paused; `jump`: its
-    noise from epoch to epoch."""
+    noise from epoch to epoch, where it is complete."""
 
     number: int
     x: Array
@@ -72,9 +72,10 @@ def run_of(trial: FrozenTrial, number: int, cube: Cube, sign: float, epochs: int
     if len(best):  # epochs without a metric have what came before, the first ones what comes first
         best = np.maximum.accumulate(best)
         best[np.isinf(best)] = best[np.isfinite(best)][0]
+    complete = state == "COMPLETE"
     return Run(
         number, cube.point(trial.params), best, state == "FAIL",
-        state in ("RUNNING", "WAITING") and not paused, state == "COMPLETE", _jump(np.array(list(curve.values()))),
+        state in ("RUNNING", "WAITING") and not paused, complete, _jump([*curve.values()]) if complete else None,
     )  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def noise(runs: Sequence[Run]) -> float:
     return float(np.median(jumps)) if jumps else 0.0
 
 
-def _jump(values: Array) -> float | None:
+def _jump(values: Sequence[float]) -> float | None:
     """Standard deviation of noise on the later half of a curve, by its second differences, robustly; None for curves
     of fewer than six epochs."""
     if len(values) < 6:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from model.deploy.card import IMAGE
 from model.errors import UserError
 from model.parameters import MANDATORY
 from model.spec import Spec, load, notes, require
@@ -114,7 +115,7 @@ def _ends(section: Mapping[str, Any], height: int, width: int) -> dict[str, Any]
             "labels": "[B, N] category ids",
         }
         return {
-            "input": {"name": "image", "shape": [batch, -1, -1, 3], "layout": "NHWC RGB uint8"},
+            "input": {"name": IMAGE, "shape": [batch, -1, -1, 3], "layout": "NHWC RGB uint8"},
             "outputs": outputs,
         }
     return {

@@ -101,9 +101,9 @@ def _input_shape(path: Path) -> tuple[int | None, tuple[int, int]]:
     """(batch, None when any will do; (H, W) px) of an ONNX file's input."""
     import onnx
 
-    from model.deploy.standalone import refuse
+    from model.deploy.card import refuse_standalone
 
     graph = onnx.load(path, load_external_data=False).graph
-    refuse([each.name for each in graph.input], path)
+    refuse_standalone([each.name for each in graph.input], path)
     dims = graph.input[0].type.tensor_type.shape.dim
     return int(dims[0].dim_value) or None, (int(dims[2].dim_value), int(dims[3].dim_value))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-import difflib
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from model.class_map import class_names
 from model.data.images import MAX_PIXELS, SUFFIXES
-from model.errors import ModelError, UserError
+from model.errors import ModelError, UserError, did_you_mean
 from model.spec import Spec, load
 from model.status import Status, failure_told, results_folder
 
@@ -221,9 +220,8 @@ def tell_unknown(colours: Mapping[str, Any], names: Mapping[int, str]) -> None:
     """Say which colours are of no class, where the model file names any."""
     for name in colours if names else ():
         if name not in names.values() and name not in map(str, names):
-            near = difflib.get_close_matches(name, list(names.values()), n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names.values())}"
-            print(f"warning: inference.color_map: there is no class '{name}'; {hint}")
+            hint = did_you_mean(name, names.values()) or f"; there are {', '.join(names.values())}"
+            print(f"warning: inference.color_map: there is no class '{name}'{hint}")
 
 
 def write(

@@ -19,8 +19,9 @@ import numpy as np
 
 from model.data.cache import all_in_own_words, cache_dir, once, refusing_in_own_words
 from model.data.classes import Table
-from model.data.documents import Document, read
+from model.data.document import COLUMNS, Document
 from model.data.documents import as_it_is as read_json  # noqa: F401
+from model.data.documents import read
 from model.data.images import MAX_PIXELS
 from model.data.looks import Look, look_at, stamp
 from model.data.mending import OTHER_SUFFIX, Rules, mend
@@ -31,7 +32,6 @@ from model.data.tree import given, near_namesakes
 from model.errors import UserError
 from model.spec import get
 
-COLUMNS = ("category", "boxes_xywh_px", "areas", "crowd", "rows")  # of a document's boxes, beside their owner
 CACHE_FORMAT = 3  # of the arrays on disk; another number, another place
 
 
@@ -141,13 +141,12 @@ def _refuse_shared_names(document: Document, paths: Sequence[Path], folder: Path
     """Rows of one file where another file of that name lies near: those of two merged exports, whose boxes would all
     lie on the picture of one."""
     shared = [path for path, rows in Counter(paths).items() if rows > 1]
-    for path in shared:
-        if others := near_namesakes(folder, path):
-            problems.add(
-                "shared name",
-                f"{document.where}: several images are called {path.name}, and {path} and {others[0]} are: "
-                "write the folder before each file_name, as in cam0/x.jpg",
-            )
+    for path, other in near_namesakes(folder, shared).items():
+        problems.add(
+            "shared name",
+            f"{document.where}: several images are called {path.name}, and {path} and {other} are: "
+            "write the folder before each file_name, as in cam0/x.jpg",
+        )
 
 
 def _one_row_a_file(part: Part) -> Part:

@@ -11,6 +11,8 @@ import numpy as np
 
 from model.data.problems import shown
 
+COLUMNS = ("category", "boxes_xywh_px", "areas", "crowd", "rows")  # of the boxes, beside their owner
+
 
 class Place(str):
     """Where a box stands, instead of its id."""
@@ -49,9 +51,10 @@ class Document:
         """Only the boxes where `keep` [T] is True."""
         if keep.all():
             return self
-        arrays = ("owner", "category", "boxes_xywh_px", "areas", "crowd", "rows")
         ids = [self.annotation_ids[n] for n in np.flatnonzero(keep)]
-        return replace(self, annotation_ids=ids, **{name: getattr(self, name)[keep] for name in arrays})
+        return replace(
+            self, annotation_ids=ids, **{name: getattr(self, name)[keep] for name in ("owner", *COLUMNS)}
+        )
 
     def with_images(self, keep: np.ndarray) -> Document:
         """Only the images where `keep` [N] is True, and their boxes."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from model.data.coco_rows import name_by_url
+from model.data.coco_rows import SECTIONS, name_by_url
 from model.data.folder_split import parted
 from model.data.paths import FORMS, common_end, find_image, readings, walk
 from model.data.tree import (
@@ -29,7 +29,6 @@ from model.data.tree import (
 )
 from model.errors import UserError
 
-SECTIONS = ("images", "annotations", "categories")
 LOOKED_AT = 20_000  # file names
 COMPARED = 20  # pictures of two folders
 SAMPLED = 200  # file names of a document that decide where its images lie
@@ -102,7 +101,7 @@ def one_file(path: Path) -> Data:
     for root in (path.parent, path.parent.parent):
         tree = Tree(root, dict(walk(root)))
         document = Document(path.relative_to(root).as_posix(), None, names)
-        if place_of(tree, document) is not None:
+        if images_of(tree, document) is not None:
             break
     whole, passed = source(tree, document)
     sources, notes = parted(whole)
@@ -185,8 +184,8 @@ def _text(quoted: bytes) -> str:
 def source(tree: Tree, document: Document) -> tuple[dict[str, str], list[str]]:
     """({"image_dir", "json_file"} of a document, what a person should know): the folder in which its names are found,
     or an archive near it."""
-    place, home = place_of(tree, document), parent(document.path)
-    folder = place.folder if place else None
+    found, home = images_of(tree, document), parent(document.path)
+    folder = found.path if found else None
     archives = _archives(tree, document)
     beside = bool(archives) and parent(archives[0]) == home
     if folder is None or (beside and not f"{folder}/".startswith(f"{home}/" if home else "")):
@@ -194,7 +193,7 @@ def source(tree: Tree, document: Document) -> tuple[dict[str, str], list[str]]:
         folder = archives[0] if archives else images if images in tree.folders else home
     notes = [
         f"{document.path}: {folder or '.'} holds its images; {other or '.'} has others of the same names, not used"
-        for other in (place.others if place else ())
+        for other in (found.others if found else ())
     ]
     return {"image_dir": str(tree.path(folder)), "json_file": str(tree.path(document.path))}, notes
 
@@ -213,14 +212,14 @@ def _archives(tree: Tree, document: Document) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Place:
+class ImageFolder:
     """Where a document's images lie, and the folders with pictures of the same names that are passed over."""
 
-    folder: str
+    path: str
     others: tuple[str, ...] = ()
 
 
-def place_of(tree: Tree, document: Document) -> Place | None:
+def images_of(tree: Tree, document: Document) -> ImageFolder | None:
     """The folder below which the sampled names are found; None where no name is. Of several it is the one whose name
     says nothing but images and the document's split, nearest to it. Raises `UserError` where two of them fit alike and
     their pictures differ: the boxes of one would lie on the pictures of the other."""
@@ -239,7 +238,7 @@ def place_of(tree: Tree, document: Document) -> Place | None:
     ranked = sorted((b for b in votes if 2 * votes[b] >= most), key=lambda b: (merit(b), b), reverse=True)
     best = ranked[0]
     if votes[best] < len(document.names) and (above := _common(tree, document, votes, best)) != best:
-        return Place(above)
+        return ImageFolder(above)
     others = [b for b in ranked[1:] if not _same_pictures(tree, document, best, b)]
     for other in others:
         if merit(other) == merit(best):
@@ -248,7 +247,7 @@ def place_of(tree: Tree, document: Document) -> Place | None:
                 "which have the same names and differ; keep one of the folders, or name it as image_dir in "
                 f"dataset.{document.split or 'train'}_data_sources"
             )
-    return Place(best, tuple(others))
+    return ImageFolder(best, tuple(others))
 
 
 def _votes(tree: Tree, document: Document) -> dict[str, int]:
@@ -290,8 +289,9 @@ def bases(name: str, places: dict[str, list[str]]) -> Iterable[str]:
         wanted = tuple(FORMS[-1](p) for p in parts)
         files = [place.split("/") for place in places.get(wanted[-1], ())]
         same = [common_end(wanted, tuple(FORMS[-1](p) for p in file)) for file in files]
+        longest = max(same, default=0)
         for file, n in zip(files, same, strict=True):
-            if n == max(same):  # cam0/1.jpg is not cam1/1.jpg where there is a cam0
+            if n == longest:  # cam0/1.jpg is not cam1/1.jpg where there is a cam0
                 yield "/".join(file[: len(file) - n])
         if anywhere and places.get(wanted[-1]):
             return

@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
+from operator import attrgetter
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -43,20 +44,16 @@ def walk(root: Path) -> Iterator[tuple[str, list[str]]]:
         folder = os.path.join(root, below)
         try:
             stat = os.stat(folder)
-            entries = [] if (stat.st_dev, stat.st_ino) in seen else sorted(os.scandir(folder), key=_name)
+            if (stat.st_dev, stat.st_ino) in seen:
+                continue
+            entries = sorted(os.scandir(folder), key=attrgetter("name"))
         except OSError:
-            continue
-        if (stat.st_dev, stat.st_ino) in seen:
             continue
         seen.add((stat.st_dev, stat.st_ino))
         entries = [entry for entry in entries if not is_hidden(entry.name)]
         folders = [entry.name for entry in entries if entry.is_dir() and not _leads_back(entry)]
         left += [f"{below}/{name}" if below else name for name in reversed(folders)]
         yield below, [entry.name for entry in entries if _is_file(entry)]
-
-
-def _name(entry: os.DirEntry[str]) -> str:
-    return entry.name
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -172,19 +172,24 @@ def _named(words: Set[str]) -> str | None:
     return None
 
 
-def near_namesakes(folder: Path, path: Path) -> list[Path]:
-    """Other files called like `path` and not equal to it: below `folder`, or in a folder beside it that is not for
-    another split."""
-    own = split_of(f"{folder.resolve().name}/.")
-    beside = [f for f in sorted(folder.resolve().parent.iterdir()) if f.is_dir()]
-    files = [f / path.name for f in beside if split_of(f"{f.name}/.") in (None, own)]
-    files += [folder / below / path.name for below, names in walk(folder) if path.name in names]
-    found = {file.resolve(): file for file in files if file.is_file()}
-    return [
-        f
-        for real, f in found.items()
-        if real != path.resolve() and not filecmp.cmp(real, path, shallow=False)
-    ]
+def near_namesakes(folder: Path, paths: Collection[Path]) -> dict[Path, Path]:
+    """{path: another file called like it and not equal to it}, of those paths that have one: in a folder beside
+    `folder` that is not for another split, or below it."""
+    if not paths:
+        return {}
+    real, wanted = folder.resolve(), {path.name for path in paths}
+    beside = [f for f in sorted(real.parent.iterdir()) if f.is_dir()]
+    places = [f for f in beside if split_of(f"{f.name}/.") in (None, split_of(f"{real.name}/."))]
+    files: dict[str, list[Path]] = {name: [f / name for f in places] for name in wanted}
+    for below, names in walk(folder):
+        for name in wanted.intersection(names):
+            files[name].append(folder / below / name)
+    others = {path: next((f for f in files[path.name] if _is_another(f, path)), None) for path in paths}
+    return {path: other for path, other in others.items() if other is not None}
+
+
+def _is_another(file: Path, path: Path) -> bool:
+    return file.is_file() and file.resolve() != path.resolve() and not filecmp.cmp(file, path, shallow=False)
 
 
 def counted(number: int, thing: str) -> str:

@@ -17,7 +17,7 @@ from model.errors import UserError
 
 KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 MOST = 100_000  # classes
-MAX_BYTES = 1 << 20  # of a data.yaml
+MAX_BYTES = 1 << 20  # of a file that names classes
 DEEPEST = 3  # folders down to which a configuration is looked for
 
 

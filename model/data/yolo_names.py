@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.data.tree import Tree, parent
-from model.data.yolo_config import DEEPEST, Config, disagreement, name_lines, refuse_unusable
+from model.data.yolo_config import DEEPEST, MAX_BYTES, Config, disagreement, name_lines, refuse_unusable
 from model.errors import UserError
 
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "notes.json")
@@ -21,7 +21,6 @@ SPARE = (
     "predefined_classes.txt",
 )  # labelImg's list to choose from: read where there is nothing else
 CATEGORIES = "notes.json"  # of Label Studio
-MAX_BYTES = 1 << 20
 
 Numbers = Mapping[int, int]  # number in the labels -> category id
 

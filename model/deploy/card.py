@@ -4,7 +4,7 @@ has no room for it, in `<engine>.json` beside it. Readers take classes, size, no
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from model.parameters import MANDATORY
 FORMAT = "detr-automl 1"
 LICENSE = "software: Apache-2.0; weights: none stated"
 ENGINES = (".engine", ".plan")
+IMAGE = "image"  # the only input of a graph that stands alone (standalone.py)
 
 
 @dataclass(frozen=True)
@@ -157,3 +158,12 @@ def check(card: Card, spec: Mapping[str, Any], where: str) -> None:
             raise UserError(
                 f"dataset.augmentation.{name} must be {wanted}, as {where} was trained, but got {got}"
             )
+
+
+def refuse_standalone(inputs: Sequence[str], path: Path | str) -> None:
+    """Raise `UserError` for a graph of this kind, by its inputs' names, where a plain one is wanted."""
+    if list(inputs) == [IMAGE]:
+        raise UserError(
+            f"{path}: has resize and normalisation inside (export.pre_post); a plain graph is wanted here: export "
+            "without it"
+        )

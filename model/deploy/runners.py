@@ -12,8 +12,7 @@ import torch
 
 from model import checkpoint as ckpt
 from model.data.transforms import exact_size
-from model.deploy.card import ENGINES, Card, check, completed, of_checkpoint, of_texts
-from model.deploy.standalone import refuse
+from model.deploy.card import ENGINES, Card, check, completed, of_checkpoint, of_texts, refuse_standalone
 from model.errors import UserError
 from model.parameters import MANDATORY
 
@@ -68,7 +67,7 @@ class OrtRunner(Runner):
             self.session = onnxruntime.InferenceSession(path, providers=wanted)
         except Exception as error:
             raise UserError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from None
-        refuse([each.name for each in self.session.get_inputs()], path)
+        refuse_standalone([each.name for each in self.session.get_inputs()], path)
         shape = self.session.get_inputs()[0].shape
         self.size = (int(shape[2]), int(shape[3]))
         self.batch = shape[0] if isinstance(shape[0], int) else None

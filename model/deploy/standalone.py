@@ -7,7 +7,6 @@ numbers of up to 22 bits, each rounded to bytes. ONNX's own Resize rounds nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from model.deploy.card import Card
-from model.errors import ModelError, UserError
+from model.deploy.card import IMAGE, Card
+from model.errors import ModelError
 
-IMAGE = "image"
 OUTPUTS = ("boxes", "scores", "labels")
 BITS, LARGEST = (
     22,
@@ -171,12 +169,3 @@ def _difference(plain: onnx.ModelProto, whole: onnx.ModelProto, card: Card, shap
     scores = session.run(["scores"], {IMAGE: np.repeat(image[None], batch, axis=0)})[0]
     wanted = np.sort(1 / (1 + np.exp(-logits.reshape(batch, -1))), axis=1)[:, ::-1]
     return float(np.abs(scores - wanted[:, : scores.shape[1]]).max())
-
-
-def refuse(inputs: Sequence[str], path: Path | str) -> None:
-    """Raise `UserError` for a graph of this kind, by its inputs' names, where a plain one is wanted."""
-    if list(inputs) == [IMAGE]:
-        raise UserError(
-            f"{path}: has resize and normalisation inside (export.pre_post); a plain graph is wanted here: export "
-            "without it"
-        )

@@ -13,19 +13,10 @@ from model.cli import app, guarded
 from model.data.layouts import in_place
 from model.errors import UserError
 from tests.model.data import drawn as writers
-from tests.model.data.drawn import LAYOUTS, Drawn, draw, put, seen
+from tests.model.data.drawn import LAYOUTS, Drawn, put, seen
 from tests.model.data.test_layouts import assert_same, written
 
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Drawn]:
-    folder = tmp_path_factory.mktemp("drawn") / "pictures"
-    return folder, draw(folder)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -29,19 +29,9 @@ from model.data.tree import Data, split_of
 from model.errors import UserError
 from model.spec import default_spec
 from tests.model.data import drawn as writers
-from tests.model.data.drawn import LAYOUTS, Drawn, Picture, draw, put, seen
+from tests.model.data.drawn import LAYOUTS, Drawn, Picture, put, seen
 
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Drawn]:
-    folder = tmp_path_factory.mktemp("drawn") / "pictures"
-    return folder, draw(folder)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def written(name: str, root: Path, pictures: tuple[Path, Drawn]) -> Path:

@@ -16,21 +16,12 @@ from model.data.layouts import in_place
 from model.errors import UserError
 from model.spec import default_spec
 from tests.model.data import drawn as writers
-from tests.model.data.drawn import Drawn, draw, put
+from tests.model.data.drawn import Drawn, put
 
 WIDE = ("red car", 70.0, 10.0, 20.0, 9.0)  # beyond the border
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Drawn]:
-    folder = tmp_path_factory.mktemp("drawn") / "pictures"
-    return folder, draw(folder)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def told(place: Path, work_dir: Path, **dataset: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,9 @@ from model.data.turned import around_turned, inside
 from model.errors import UserError
 from model.spec import default_spec
 from tests.model.data import drawn as writers
-from tests.model.data.drawn import SIZE, Drawn, draw, put, seen
+from tests.model.data.drawn import SIZE, Drawn, put, seen
 
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Drawn]:
-    folder = tmp_path_factory.mktemp("drawn") / "pictures"
-    return folder, draw(folder)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 Change = Callable[[dict[str, Any]], None]
@@ -140,20 +131,7 @@ def test_what_may_mean_two_things_is_refused(
 # ---- turned boxes -------------------------------------------------------------------------------------------------
 
 
-@given(
-    st.tuples(*[st.floats(-50, 50)] * 2, *[st.floats(0.1, 60)] * 2), st.floats(-720, 720)
-)  # fmt: skip
-def test_the_box_around_a_turned_box_is_that_of_its_corners(box: tuple[float, ...], degrees: float) -> None:
-    x, y, w, h = box
-    centre, turn = np.array([x + w / 2, y + h / 2]), math.radians(degrees)
-    corners = np.array([[-w, -h], [w, -h], [w, h], [-w, h]]) / 2
-    matrix = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
-    points = corners @ matrix.T + centre
-    wanted = [*points.min(axis=0), *(points.max(axis=0) - points.min(axis=0))]
-    assert around_turned(box, degrees) == pytest.approx(wanted, abs=1e-6)
-
-
-def turned_corners(box: list[float], degrees: float) -> list[float]:
+def turned_corners(box: Sequence[float], degrees: float) -> list[float]:
     x, y, w, h = box
     turn = math.radians(degrees)
     corners = [(-w / 2, -h / 2), (w / 2, -h / 2), (w / 2, h / 2), (-w / 2, h / 2)]
@@ -165,6 +143,15 @@ def turned_corners(box: list[float], degrees: float) -> list[float]:
         for a, b in corners
     ]
     return [v for point in points for v in point]
+
+
+@given(
+    st.tuples(*[st.floats(-50, 50)] * 2, *[st.floats(0.1, 60)] * 2), st.floats(-720, 720)
+)  # fmt: skip
+def test_the_box_around_a_turned_box_is_that_of_its_corners(box: tuple[float, ...], degrees: float) -> None:
+    points = np.reshape(turned_corners(box, degrees), (4, 2))
+    wanted = [*points.min(axis=0), *(points.max(axis=0) - points.min(axis=0))]
+    assert around_turned(box, degrees) == pytest.approx(wanted, abs=1e-6)
 
 
 @pytest.mark.parametrize("mask", ["none", "of the upright box", "of the turned box"])

@@ -16,18 +16,9 @@ from model.data.check import inspect
 from model.errors import UserError
 from model.spec import default_spec
 from tests.model.data import drawn as writers
-from tests.model.data.drawn import LAYOUTS, Drawn, draw, put
+from tests.model.data.drawn import LAYOUTS, Drawn, put
 
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Drawn]:
-    folder = tmp_path_factory.mktemp("drawn") / "pictures"
-    return folder, draw(folder)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def plan(place: Path, **dataset: Any) -> tuple[dict[str, Any], list[str], list[str]]:

@@ -22,10 +22,7 @@ from model.errors import UserError
 CONTENT = {"a.png": b"one", "below/b.png": b"two"}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def write_tar(path: Path, content: dict[str, bytes], link: str | None = None) -> Path:

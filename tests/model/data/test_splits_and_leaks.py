@@ -23,10 +23,7 @@ from model.errors import UserError
 from model.spec import default_spec, put
 from tests.model.data.test_check import edit
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def looked_at(data: Path | None, **leaves: Any) -> dict[str, Any]:

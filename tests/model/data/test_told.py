@@ -17,10 +17,7 @@ from model.errors import UserError
 from tests.model.data.test_check import edit
 from tests.model.data.test_splits_and_leaks import copy_image, looked_at, said
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.mark.parametrize(("split", "other"), [("val", "train"), ("test", "train"), ("test", "val")])

@@ -19,10 +19,7 @@ SPLITS = "train: train/images\nval: val/images\n"
 BOX = ".5 .5 .3 .3"
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def labelled(root: Path, lines: str = f"0 {BOX}\n1 {BOX}\n", *folders: str) -> Path:

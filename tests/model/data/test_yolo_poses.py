@@ -13,8 +13,9 @@ from model.data.layouts import in_place
 from model.data.yolo_poses import refuse_unsaid_poses
 from model.errors import UserError
 from tests.model.data.drawn import put, seen
-from tests.model.data.test_yolo_names import SPLITS, cache, labelled  # noqa: F401
+from tests.model.data.test_yolo_names import SPLITS, labelled
 
+pytestmark = pytest.mark.usefixtures("cache")
 YAML = f"{SPLITS}names: [a, b]\n"
 
 
