@@ -25,7 +25,7 @@ from model.data.label_files import (
     without_unlabelled,
 )
 from model.data.paths import is_hidden
-from model.data.tree import Tree, counted, parent, split_of
+from model.data.tree import Tree, counted, parent
 from model.errors import UserError
 
 IMAGE_DIRS = ("image_2", "images", "image", "data")  # data: of FiftyOne
@@ -63,7 +63,7 @@ def _is_visible(path: Path) -> bool:
 def _by_folder(tree: Tree, sequences: Sequence[tuple[Path, Path, Path]]) -> Pairs:
     found: Pairs = {}
     for folder, images, labels in sequences:
-        split = split_of(f"{folder.relative_to(tree.root).as_posix()}/.") or ""
+        split = tree.split_of(f"{folder.relative_to(tree.root).as_posix()}/.") or ""
         for image in sorted(
             p for p in images.iterdir() if p.suffix.lower() in READ_SUFFIXES and _is_visible(p)
         ):
@@ -79,6 +79,7 @@ def _of_no_split(tree: Tree, folders: Pairs) -> tuple[Pairs, tuple[str, ...]]:
         for image, label in listed
     }
     found, notes = by_folders(
+        tree,
         {image: (parent(parent(image)),) for image in pairs},
         {image for image, (_, label) in pairs.items() if label},
     )

@@ -34,7 +34,7 @@ def find(tree: Tree) -> LabelFiles | None:
     folders = {parent(image) for image in pairs}
     pairs |= {image: None for image in _photos(tree) if parent(image) in folders and image not in pairs}
     by_split, told = (
-        _by_list(pairs, lists) if (lists := lists_of(tree, "imagesets/main")) else _by_folder(pairs)
+        _by_list(pairs, lists) if (lists := lists_of(tree, "imagesets/main")) else _by_folder(tree, pairs)
     )
     notes = tuple(f"Pascal VOC: {note}" for note in told)
     found = {
@@ -205,9 +205,9 @@ def _by_list(
     return found, tuple(notes)
 
 
-def _by_folder(pairs: dict[str, str | None]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+def _by_folder(tree: Tree, pairs: dict[str, str | None]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     folders = {image: (parent(image), parent(label or "")) for image, label in pairs.items()}
-    found, notes = by_folders(folders, {image for image, label in pairs.items() if label})
+    found, notes = by_folders(tree, folders, {image for image, label in pairs.items() if label})
     if "train" not in found:
         raise UserError("Pascal VOC labels, but none of them is for training")
     return found, notes

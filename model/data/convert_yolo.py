@@ -214,7 +214,7 @@ def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
         ):
             continue
         places[path] = (parent(path),)
-    by_split, notes = by_folders(places, {path for path in places if _label(tree.path(path))})
+    by_split, notes = by_folders(tree, places, {path for path in places if _label(tree.path(path))})
     found = {split: [tree.path(path) for path in paths] for split, paths in by_split.items()}
     labels = (label for path in found.get("train", ()) if (label := _label(path)) is not None)
     filled = next((fields for label in labels if (fields := label.read_bytes().split())), [])

@@ -12,7 +12,7 @@ from model.data.cache import cache_dir, once
 from model.data.documents import as_it_is
 from model.data.paths import find_images, walk
 from model.data.sources import digest
-from model.data.tree import SPLITS, Sources, counted, split_of
+from model.data.tree import SPLITS, Sources, SplitNames, counted
 from model.errors import UserError
 
 FORMAT = 1  # of the files written; another number, another place
@@ -23,7 +23,9 @@ def parted(source: dict[str, str]) -> tuple[Sources, list[str]]:
     where every image lies in a folder that names a split, of which one is for training; else all is for training."""
     whole: Sources = {split: [source] if split == "train" else [] for split in SPLITS}
     folder = Path(source["image_dir"])
-    named = {split_of(f"{below}/.") for below, names in walk(folder) if names} if folder.is_dir() else set()
+    folders = [f"{below}/." for below, names in walk(folder) if names] if folder.is_dir() else []
+    names = SplitNames.of(folders)
+    named = set(map(names.split_of, folders))
     if "train" not in named or len(named - {None}) < 2:
         return whole, []
     try:
@@ -32,7 +34,7 @@ def parted(source: dict[str, str]) -> tuple[Sources, list[str]]:
         return whole, []  # told when it is read
     files = find_images(folder, [image["file_name"] for image in document["images"]])
     where = [
-        split_of(f"{path.relative_to(folder).parent.as_posix()}/.") or ""
+        names.split_of(f"{path.relative_to(folder).parent.as_posix()}/.") or ""
         if path.is_relative_to(folder)
         else ""
         for path in files

@@ -18,7 +18,7 @@ from typing import Any
 
 from model.data.cache import cache_dir, once
 from model.data.images import BROKEN, opened, upright_size
-from model.data.tree import SPLITS, Data, Tree, counted, split_of
+from model.data.tree import SPLITS, Data, Tree, counted
 from model.errors import UserError
 
 FORMAT = 3  # of the files written; another number, another place
@@ -167,38 +167,43 @@ def _document(
 
 
 def by_folders(
-    places: Mapping[str, Iterable[str]], labelled: Collection[str]
+    tree: Tree, places: Mapping[str, Iterable[str]], labelled: Collection[str]
 ) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     """({split: its images}, what a person should know) of images and the folders that may name their split.
-    Those of no split are for training where there are no others. A lone train/ beside folders like it that name no
-    split, such as bus/ and car/, is no split either: all are for training."""
+    Those of no split are for training where there are no others. Raises `UserError` where labelled images lie in a
+    folder of no split beside train/ and none are for val: unseen/ may be that, and bus/ may be a class like train/."""
     found: dict[str, list[str]] = {}
     for image, folders in places.items():
-        found.setdefault(next(filter(None, (split_of(f"{f}/.") for f in folders)), ""), []).append(image)
+        found.setdefault(next(filter(None, (tree.split_of(f"{f}/.") for f in folders)), ""), []).append(image)
     loose = found.pop("", [])
     if not loose or "train" not in found:
         return (found | {"train": loose} if loose else found), ()
-    home = next((home for image in found["train"] if (home := _home(image)) is not None), "/")
     known = [image for image in loose if image in labelled]
-    beside = sorted({f"{home}{i.removeprefix(home).split('/')[0]}" for i in known if _is_in(i, home)})
-    if beside and set(found) == {"train"}:
-        note = f"the folder train is taken for a class, not for a split, as {', '.join(beside[:SHOWN])} beside it hold "
-        return {"train": [*found["train"], *loose]}, (f"{note}labelled images too: all are for training",)
+    homes = {_home(tree, image) for image in found["train"]}
+    beside = sorted({place for image in known for home in homes if (place := _place_in(image, home))})
+    if beside and "val" not in found:
+        raise UserError(
+            f"{tree.path(beside[0])}: labelled images in a folder beside train, whose name tells no split; "
+            "call it val or test, or put its images into train, or, if train is a class here, give that folder "
+            "another name"
+        )
     if not known:
         return found, ()
     return found, (f"{counted(len(known), 'image')} in folders of no split, such as {known[0]}, not used",)
 
 
-def _home(image: str) -> str | None:
+def _home(tree: Tree, image: str) -> str | None:
     """The folder, with a slash behind it, in which the folder lies that names an image's split."""
     parts = image.split("/")[:-1]
-    at = next((n for n in reversed(range(len(parts))) if split_of(f"{parts[n]}/.")), None)
-    return None if at is None else "".join(f"{part}/" for part in parts[:at])
+    above = ("".join(f"{part}/" for part in parts[:n]) for n in range(len(parts)))
+    return next((f for n, f in enumerate(above) if tree.split_of(f"{f}{parts[n]}/.")), None)
 
 
-def _is_in(image: str, home: str) -> bool:
-    """Whether an image lies in a folder of a folder."""
-    return image.startswith(home) and "/" in image.removeprefix(home)
+def _place_in(image: str, home: str | None) -> str | None:
+    """The folder within `home` that holds an image; None where it lies elsewhere or in `home` itself."""
+    if home is None or not image.startswith(home) or "/" not in (rest := image.removeprefix(home)):
+        return None
+    return f"{home}{rest.split('/')[0]}"
 
 
 def lines_of(path: Path) -> list[str]:

@@ -6,7 +6,7 @@ import filecmp
 import json
 import mmap
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,6 @@ from model.data.tree import (
     exact_split,
     parent,
     says_only,
-    split_of,
     words_of,
 )
 from model.errors import UserError
@@ -71,12 +70,13 @@ def find(tree: Tree) -> Data | None:
         sections, names = sniff(tree.path(path))
         # A file that is called so and is broken is not passed over: its reader tells what is wrong.
         if set(SECTIONS) <= sections or path.rsplit("/", 1)[-1].lower().startswith(OURS):
-            found.append(Document(path, split_of(path), names))
+            found.append(Document(path, tree.split_of(path), names))
         elif "images" in sections:
             notes.append(f"{path}: not read, it has no {' and no '.join(sorted(set(SECTIONS) - sections))}")
     chosen = choose(found, tree.root)
     if not chosen:
         return None
+    _refuse_untold(tree, found, chosen)
     sources: Sources = {split: [] for split in SPLITS}
     for split, document in chosen.items():
         own, passed = source(tree, document)
@@ -91,6 +91,21 @@ def find(tree: Tree) -> Data | None:
         instead = f", {chosen[left.split].path} is" if left.split in chosen else ""
         notes.append(f"{left.path}: not read{instead}")
     return Data(sources, name_of(list(chosen.values())), tuple(notes))
+
+
+def _refuse_untold(tree: Tree, found: Iterable[Document], chosen: Mapping[str, Document]) -> None:
+    """Raise `UserError` for a folder built like train/ whose name tells no split, where none is for val."""
+    train = chosen.get("train")
+    if train is None or train.split is None or "val" in chosen:
+        return
+    home, _, name = train.path.rpartition("/")
+    for document in found:
+        beside, _, same = document.path.rpartition("/")
+        if document.split is None and same == name and home and beside and parent(home) == parent(beside):
+            raise UserError(
+                f"{tree.path(document.path)}: the name of its folder tells no split, as that of {train.path} does; "
+                "call it val or test, or move it away"
+            )
 
 
 def one_file(path: Path) -> Data:
@@ -201,13 +216,13 @@ def source(tree: Tree, document: Document) -> tuple[dict[str, str], list[str]]:
 def _archives(tree: Tree, document: Document) -> list[str]:
     """Archives that may hold its images: those in its folder; in the folders above those that name its split."""
     home = parent(document.path)
-    own = [a for a in tree.archives(home) if split_of(a) in (None, document.split)]
+    own = [a for a in tree.archives(home) if tree.split_of(a) in (None, document.split)]
     if len(own) > 1:
         raise UserError(
             f"{tree.path(home)}: several archives ({', '.join(a.rsplit('/', 1)[-1] for a in own)}); keep one, "
             "or name it in the spec"
         )
-    above = [a for a in tree.archives(parent(home)) if split_of(a) == document.split] if home else []
+    above = [a for a in tree.archives(parent(home)) if tree.split_of(a) == document.split] if home else []
     return own or above[:1]
 
 
@@ -232,7 +247,7 @@ def images_of(tree: Tree, document: Document) -> ImageFolder | None:
         parts = base.split("/") if base else []
         near = common_end(tuple(reversed(parts)), tuple(reversed(home)))
         strange = sum(not says_only(words_of(p), document.split, PLAIN_IMAGES) for p in parts[near:])
-        return -strange, split_of(f"{base}/.") == document.split, votes[base], near
+        return -strange, tree.split_of(f"{base}/.") == document.split, votes[base], near
 
     most = max(votes.values())
     ranked = sorted((b for b in votes if 2 * votes[b] >= most), key=lambda b: (merit(b), b), reverse=True)
@@ -259,7 +274,7 @@ def _votes(tree: Tree, document: Document) -> dict[str, int]:
     if not document.split:
         return votes
     wanted = (None, document.split)
-    own = {base: n for base, n in votes.items() if split_of(f"{base}/.") in wanted}
+    own = {base: n for base, n in votes.items() if tree.split_of(f"{base}/.") in wanted}
     return own or {base: n for base, n in votes.items() if exact_split(f"{base}/.") in wanted}
 
 

@@ -26,7 +26,7 @@ from model.data.foreign import ADVICE, how_to_export, tool_of
 from model.data.label_files import LabelFiles, to_coco
 from model.data.paths import MASKS
 from model.data.sources import ARCHIVES, is_archive, is_url, stage_dataset, without_secrets
-from model.data.tree import SPLITS, Data, Sources, Tree, counted, given, parent, split_of
+from model.data.tree import SPLITS, Data, Sources, Tree, counted, given, parent
 from model.errors import UserError
 from model.spec import get
 
@@ -105,7 +105,9 @@ def _read_packed(tree: Tree, needs_train: bool) -> tuple[Tree, Data | None]:
         failed = error
     used = {s["image_dir"] for sources in (found.sources.values() if found else ()) for s in sources}
     left = [a for a in tree.files(*ARCHIVES) if str(tree.path(a)) not in used]
-    if left and (found is None or any(split and not found.sources[split] for split in map(split_of, left))):
+    if left and (
+        found is None or any(split and not found.sources[split] for split in map(tree.split_of, left))
+    ):
         inner = Tree.read(packed.laid_out(tree, tree.files(*ARCHIVES)))
         return inner, read(inner, needs_train)
     if failed:
@@ -168,7 +170,7 @@ def _only_archive(tree: Tree) -> Path | None:
 def _refuse_halves(tree: Tree, found: Data, settled: Sequence[str]) -> None:
     """Raise `UserError` for images of a split without annotations: a fifth of train must not stand in for them."""
     for folder in split_folders(tree):
-        split = split_of(f"{folder}/.")
+        split = tree.split_of(f"{folder}/.")
         if (
             split in ("train", "val")
             and not (split in settled or found.sources[split])
@@ -185,7 +187,11 @@ def split_folders(tree: Tree) -> Iterator[str]:
     """The folders that name a split and hold images or archives, at any depth, the upper ones alone."""
     taken: list[str] = []
     for folder in sorted(tree.folders):
-        if folder and split_of(f"{folder}/.") and not any(f"{folder}/".startswith(f"{t}/") for t in taken):
+        if (
+            folder
+            and tree.split_of(f"{folder}/.")
+            and not any(f"{folder}/".startswith(f"{t}/") for t in taken)
+        ):
             within = [f for f in tree.folders if f == folder or f.startswith(f"{folder}/")]
             if any(f in tree.image_folders or tree.archives(f) for f in within):
                 taken.append(folder)

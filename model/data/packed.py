@@ -64,18 +64,22 @@ def _files(inside: Path) -> dict[str, Path]:
 
 def _own_folders(archives: Mapping[str, Mapping[str, Path]]) -> dict[str, str]:
     """{archive: the folder of its name, "" where its content may lie beside it}. An archive has a folder of its own
-    when files lie in it without one, and when it alone tells the split: train.zip and val.zip may both hold images/."""
+    when files lie in it without one, and when it alone tells the split: train.zip and val.zip may both hold images/.
+    So has each that tells a split where one of them holds another alone, as val.zip does that holds training/."""
+    within = {path: set(map(_split_within, files)) - {None} for path, files in archives.items()}
+    telling = {path for path in archives if split_of(path)}
+    against = any(len(within[path]) == 1 and split_of(path) not in within[path] for path in telling)
     return {
         path: path.rsplit("/", 1)[-1].partition(".")[0]
-        if any("/" not in file for file in files) or (split_of(path) and not any(map(_tells_split, files)))
+        if any("/" not in file for file in files) or (path in telling and (against or not within[path]))
         else ""
         for path, files in archives.items()
     }
 
 
-def _tells_split(file: str) -> bool:
-    """Whether a folder within an archive, or an annotation file, names a split; pictures are called as it happens."""
-    return split_of(file if file.lower().endswith((".json", ".yaml")) else f"{parent(file)}/.") is not None
+def _split_within(file: str) -> str | None:
+    """The split named by a file's folder, or by an annotation file; pictures are called as it happens."""
+    return split_of(file if file.lower().endswith((".json", ".yaml")) else f"{parent(file)}/.")
 
 
 def _link(folder: Path, place: str, target: Path, origin: str, owner: dict[str, str]) -> None:

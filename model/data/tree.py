@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from model.data.images import READ_SUFFIXES
@@ -16,10 +17,13 @@ from model.errors import UserError
 
 SPLITS = ("train", "val", "test")
 WORDS = {
-    "train": {"train", "training", "trainval", "trn", "trainset"},
-    "val": {"val", "valid", "validation", "vld", "dev", "eval", "valset"},
-    "test": {"test", "testing", "tst", "holdout", "testset"},
-}
+    "train": {"train", "training", "trainval", "trn"},
+    "val": {
+        "val", "valid", "validation", "validate", "validating", "vld", "minival", "dev", "development", "eval",
+        "evaluation",
+    },
+    "test": {"test", "testing", "tst", "holdout"},
+}  # fmt: skip
 # What may stand beside the word for a split, or without one, in the name of a folder that is meant for it or for all.
 PLAIN_IMAGES = {
     "images",
@@ -45,7 +49,11 @@ PLAIN = PLAIN_IMAGES | {
     "default",
     "json",
 }
-WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # TrainSet is two
+_SPLIT = "|".join(sorted((w for words in WORDS.values() for w in words), key=len, reverse=True))
+_PLAIN = "|".join(sorted(PLAIN, key=len, reverse=True))
+# TrainSet is two words, and so are VOCtrain and valimages.
+WORD = re.compile(f"[A-Z]{{2,}}(?=(?:{_SPLIT})(?![a-z]))|[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+PAIR = re.compile(f"({_SPLIT})({_PLAIN})|({_PLAIN})({_SPLIT})")
 Sources = dict[str, list[dict[str, str]]]
 
 
@@ -116,6 +124,14 @@ class Tree:
         }
         return {folder: count for folder, count in counts.items() if count}
 
+    @cached_property
+    def split_names(self) -> SplitNames:
+        return SplitNames.of([f"{folder}/." for folder in self.image_folders])
+
+    def split_of(self, path: str) -> str | None:
+        """The split that a file names, or a folder given as "folder/."; `SplitNames` says which of several counts."""
+        return self.split_names.split_of(path)
+
     def archives(self, folder: str) -> list[str]:
         return [f"{folder}/{n}" if folder else n for n in self.folders.get(folder, ()) if is_archive(n)]
 
@@ -134,6 +150,73 @@ def parent(path: str) -> str:
     return path.rpartition("/")[0]
 
 
+@dataclass(frozen=True)
+class SplitNames:
+    """How the folders of one dataset name splits, where a path may name several.
+
+    Of train/training/image_2 and val/training/image_2 the outer name tells, as the inner one is the same everywhere; of
+    training/train and training/val the inner one, which parts what the outer one holds. Names that tell a split among
+    other words (my_val/training) count where they alone tell splits apart. Where the names contradict each other
+    (train/val beside test/train), to ask for the split of such a path raises `UserError`."""
+
+    told_by: str = "inner"
+    loosely: bool = False
+
+    @classmethod
+    def of(cls, folders: Collection[str]) -> SplitNames:
+        """How `folders`, those that hold images, name their splits."""
+        loose = {_named_outside(folder) for folder in folders} - {()}
+        if "train" in {levels[0] for levels in loose} and len({levels[0] for levels in loose}) > 1:
+            named = {_named_outside(f) + _named_exactly(f) for f in folders}
+            if _told_by(named) == "outer":
+                return cls("outer", True)
+        return cls(_told_by({_named_exactly(f) for f in folders}))
+
+    def split_of(self, path: str) -> str | None:
+        """The split that a path of the dataset names, as `split_of` has it but for paths that name several."""
+        named = _named_exactly(path)
+        if self.loosely:
+            named = _named_outside(path) + named
+        if not named:
+            return split_of(path)
+        if self.told_by == "neither" and len(set(named)) > 1:
+            raise UserError(
+                f"{path.removesuffix('/.')}: is for {named[0]} by one folder's name and for {named[-1]} by another's; "
+                "rename one, or name the images of each split in dataset.train_data_sources and val_data_sources"
+            )
+        return named[0] if self.told_by == "outer" else named[-1]
+
+
+def _told_by(named: Set[tuple[str, ...]]) -> str:
+    """Which of several splits named by one path counts, the outer or the inner; "neither" where it cannot be told."""
+    doubtful = {levels for levels in named if len(set(levels)) > 1}
+    outer = {levels[0] for levels in named if levels}
+    inner = {levels[-1] for levels in named if len(levels) > 1}
+    if not doubtful or len(outer) == 1:
+        return "inner"
+    if len(inner) == 1 and "train" in outer:
+        return "outer"
+    held = {(levels[0], levels[-1]) for levels in named if levels}
+    return "inner" if all((levels[0], levels[0]) in held for levels in doubtful) else "neither"
+
+
+def _named_exactly(path: str) -> tuple[str, ...]:
+    """The splits of the parts that name one and nothing else, the outermost first."""
+    return tuple(split for split, exact in _named_by_parts(path) if exact)
+
+
+def _named_outside(path: str) -> tuple[str, ...]:
+    """The splits of the parts that name one among other words, before the first that names nothing else."""
+    return tuple(split for split, _ in takewhile(lambda named: not named[1], _named_by_parts(path)))
+
+
+def _named_by_parts(path: str) -> Iterator[tuple[str, bool]]:
+    """(split, whether the part says nothing else) of the parts that name one, the outermost first."""
+    for words in reversed(_words_of_parts(path)):
+        if split := _named(words):
+            yield split, says_only(words, split)
+
+
 def split_of(path: str) -> str | None:
     """The split that a path names: by its last part that says nothing else ("train" of "train/test_track/x.jpg", val of
     "annotations/instances_val2017.json"), else by its last part that names one at all. Of train and val together it is
@@ -143,8 +226,7 @@ def split_of(path: str) -> str | None:
 
 def exact_split(path: str) -> str | None:
     """The split of the last part that names one and nothing else."""
-    named = ((words, _named(words)) for words in _words_of_parts(path))
-    return next((split for words, split in named if split and says_only(words, split)), None)
+    return next(reversed(_named_exactly(path)), None)
 
 
 def _words_of_parts(path: str) -> list[set[str]]:
@@ -162,7 +244,12 @@ def says_only(words: Set[str], split: str | None, beside: Set[str] = frozenset(P
 
 def words_of(part: str) -> set[str]:
     """The words of a file's or folder's name, in lower case, without numbers."""
-    return {word.casefold() for word in WORD.findall(part)}
+    return {w for word in WORD.findall(part) for w in _taken_apart(word.casefold())}
+
+
+def _taken_apart(word: str) -> tuple[str, ...]:
+    pair = PAIR.fullmatch(word)
+    return tuple(filter(None, pair.groups())) if pair else (word,)
 
 
 def _named(words: Set[str]) -> str | None:

@@ -220,7 +220,7 @@ def test_every_word_for_validation_is_understood(
         ("annotations/instances_val2017.json", "val"), ("train/_annotations.coco.json", "train"),
         ("my_test_data/train/annotations.json", "train"), ("annotations/image_info_test-dev2017.json", "test"),
         ("instances_trainval2007.json", "train"), ("Validation/x.json", "val"), ("annotations/instances_default.json", None),
-        ("trainer/contest.json", None), ("evaluation.json", None), ("images/train/x.jpg", "train"),
+        ("trainer/contest.json", None), ("evaluation.json", "val"), ("images/train/x.jpg", "train"),
         ("train/images/test_track/.", "train"), ("train/dev_board/x.jpg", "train"), ("test_track/images/x.jpg", "test"),
         ("train/annotations_val.json", "val"), ("TrainSet/x.json", "train"), ("valset/x.json", "val"), ("TESTSET/.", "test"),
         ("01_train/.", "train"), ("eval/.", "val"), ("vld/.", "val"), ("tst/.", "test"), ("holdout/x.jpg", "test"),
@@ -810,25 +810,6 @@ def test_two_images_that_would_share_a_label_file_are_refused(
     shutil.copy(pictures[0] / "train_3.png", image.with_suffix(".bmp"))
     with pytest.raises(UserError, match=r"train_0\.txt: may belong to any of .*train_0\.bmp, .*train_0\.png"):
         in_place(str(root))
-
-
-@pytest.mark.parametrize("format", ["yolo", "voc", "kitti"])
-def test_a_class_that_is_called_train_is_no_split(
-    format: str, tmp_path: Path, pictures: tuple[Path, Drawn]
-) -> None:
-    root, every = tmp_path / "data", writers.every(pictures[1])
-    groups = {"train": every[::3], "bus": every[1::3], "car": every[2::3]}
-    if format == "kitti":
-        writers.kitti(root, pictures[0], groups)
-    elif format == "voc":
-        writers.voc_by_folder(root, pictures[0], groups)
-    else:
-        writers.yolo(root, pictures[0], groups)
-        put(root / "data.yaml", "names: [red car, blue]\n")
-    data = in_place(str(root))
-    assert_same(data, pictures[1], splits=False)
-    assert [n for n in data.notes if "taken for a class" in n and "bus" in n and "car" in n]
-    assert not any("not read" in note for note in data.notes)
 
 
 def test_unlabelled_images_beside_train_are_no_class(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:

@@ -1,0 +1,122 @@
+"""Which split a folder's name tells: words, several names in one path, folders whose names tell nothing."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from model.data.layouts import in_place
+from model.data.tree import SplitNames, split_of
+from model.errors import UserError
+from tests.model.data import drawn as writers
+from tests.model.data.drawn import Drawn, put, seen
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("VOCtrain", "train"), ("VOCtest", "test"), ("COCOVal", "val"), ("KITTItrain_06", "train"), ("TrainSet", "train"),
+        ("traindata", "train"), ("valimages", "val"), ("imagestest", "test"), ("testset", "test"), ("evaluation", "val"),
+        ("validate", "val"), ("Validating", "val"), ("development", "val"), ("minival2014", "val"), ("trainval35k", "train"),
+        ("latest", None), ("contest", None), ("retrain", None), ("VOCdevkit", None), ("devices", None), ("unseen", None),
+    ],
+)  # fmt: skip
+def test_the_word_for_a_split_is_found_in_a_name(name: str, split: str | None) -> None:
+    assert split_of(f"{name}/.") == split
+
+
+@pytest.mark.parametrize(
+    ("folders", "splits"),
+    [
+        ("train/training val/training", "train val"),
+        ("training val/training", "train val"),
+        ("train/train val/train test/train", "train val test"),
+        ("train val/train", "train val"),
+        ("training/train training/val", "train val"),
+        ("training/train training/val testing", "train val test"),
+        ("my_train/training my_val/training", "train val"),
+        ("test_drive/train test_drive/val", "train val"),
+        ("test_drive/train other/train val", "train train val"),
+        ("test/train test/val docs", "train val -"),
+        ("train/images/test_track train/images/dev_board val/images/test_track", "train train val"),
+        ("train/bus train/test val/bus val/test", "train train val val"),
+        ("a b", "- -"),
+    ],
+)
+def test_of_several_names_in_a_path_the_one_that_tells_splits_apart_counts(folders: str, splits: str) -> None:
+    paths = [f"{folder}/." for folder in folders.split()]
+    names = SplitNames.of(paths)
+    assert [names.split_of(path) or "-" for path in paths] == splits.split()
+
+
+@pytest.mark.parametrize("folders", ["train/val test/train", "train/train val/val test/train"])
+def test_names_that_contradict_each_other_are_refused(folders: str) -> None:
+    paths = [f"{folder}/." for folder in folders.split()]
+    names = SplitNames.of(paths)
+    with pytest.raises(UserError, match="/(val|train): is for (train|test) by one folder's name and for"):
+        [names.split_of(path) for path in paths]
+
+
+def _stems(place: Path) -> dict[str, set[str]]:
+    return {split: set(images) for split, images in seen(in_place(str(place))).items()}
+
+
+def _wanted(drawn: Drawn) -> dict[str, set[str]]:
+    return {split: {picture.stem for picture in listed} for split, listed in drawn.items()}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("names", ["{}", "my_{}", "KITTI{}"])
+@pytest.mark.parametrize("inner", ["training", "train", "train/training"])
+def test_a_split_named_within_a_split_does_not_count(
+    packed: bool, names: str, inner: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    for split, listed in pictures[1].items():
+        own = tmp_path / "data" / names.format(split)
+        writers.kitti(tmp_path / split, pictures[0], {"all": listed})
+        shutil.copytree(tmp_path / split / "all", own / inner)
+        if packed:
+            shutil.make_archive(str(own), "zip", own)
+            shutil.rmtree(own)
+    assert _stems(tmp_path / "data") == _wanted(pictures[1])
+
+
+@pytest.mark.parametrize("format", ["yolo", "voc", "kitti"])
+@pytest.mark.parametrize("others", [("unseen",), ("unseen", "xval"), ("bus", "car")])
+@pytest.mark.parametrize("above", ["", "fold/"])
+def test_labelled_folders_beside_train_must_say_their_split(
+    format: str, others: tuple[str, ...], above: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root, every = tmp_path / "data", writers.every(pictures[1])
+    groups = {f"{above}{name}": every[n :: len(others) + 1] for n, name in enumerate(("train", *others))}
+    write = {"yolo": writers.yolo, "voc": writers.voc_by_folder, "kitti": writers.kitti}[format]
+    write(root, pictures[0], groups)
+    if format == "yolo":
+        put(root / "data.yaml", "names: [red car, blue]\n")
+    with pytest.raises(UserError, match=rf"{others[0]}: labelled images in a folder beside train") as told:
+        in_place(str(root))
+    assert "call it val or test" in str(told.value)
+    place = next(f for f in root.rglob(others[0]) if f.is_dir())
+    assert str(place) in str(told.value) or place.parent.name in ("images", "labels", "JPEGImages")
+
+
+def test_a_coco_folder_beside_train_must_say_its_split(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = tmp_path / "data"
+    writers.LAYOUTS["ours"][0](root, *pictures)
+    shutil.rmtree(root / "test")
+    (root / "val").rename(root / "unseen")
+    with pytest.raises(UserError, match="unseen/annotations.json: .* tells no split"):
+        in_place(str(root))
+
+
+def test_archives_whose_names_run_words_together(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    (tmp_path / "data").mkdir()
+    for split, listed in pictures[1].items():
+        writers.voc_by_folder(tmp_path / split, pictures[0], {"all": listed})
+        with zipfile.ZipFile(tmp_path / "data" / f"VOC{split}.zip", "w") as archive:
+            for file in sorted(p for p in (tmp_path / split / "all").rglob("*") if p.is_file()):
+                archive.write(file, file.relative_to(tmp_path / split / "all"))
+    assert _stems(tmp_path / "data") == _wanted(pictures[1])
