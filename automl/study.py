@@ -17,6 +17,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from automl import samplers, seeds
@@ -287,8 +288,8 @@ class Study:
             value = curve[best]
         values = [value] if state == "COMPLETE" and value is not None else None
         self._write(self.storage.set_trial_state_values, trial._trial_id, TrialState[state], values)
-        self._trials[number] = self.storage.get_trial(trial._trial_id)
-        self._place(self._trials[number])
+        trial.state, trial.values, trial.datetime_complete = TrialState[state], values, datetime.now()
+        self._place(trial)
 
     def elapsed_s(self) -> float:
         return self._elapsed_s

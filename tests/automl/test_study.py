@@ -2,6 +2,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from optuna import load_study
 from optuna.storages import InMemoryStorage
 
 from automl.errors import StudyGone, UserError
@@ -299,3 +300,22 @@ def test_what_is_counted_on_the_way_is_what_a_restart_counts() -> None:
     assert counted[0] == counted[1]
     assert study.epochs_trained == sum(study.epochs_of(number) for number in range(12))
     assert sum(study.failed_after.values()) == sum(t.state.name == "FAIL" for t in study.trials())
+
+
+def test_what_is_kept_in_memory_is_what_plain_optuna_reads(tmp_path: Path) -> None:
+    study = Study(open_storage(None, tmp_path), "tiny", TinySpace(), "tpe", 0)
+    for state in ("COMPLETE", "PRUNED", "FAIL", "RUNNING"):
+        number, _ = study.ask()
+        study.report(number, 1, 0.25 * number)
+        if state != "RUNNING":
+            study.tell(number, state, "drawn")
+    kept = study.trials()
+    study.close()
+    stored = load_study(study_name="tiny", storage=f"sqlite:///{tmp_path}/study.db").trials
+    for a, b in zip(kept, stored, strict=True):
+        assert [a.datetime_complete is None, a.datetime_start] == [
+            b.datetime_complete is None,
+            b.datetime_start,
+        ]
+        a.datetime_complete = b.datetime_complete
+        assert a == b
