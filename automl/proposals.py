@@ -7,9 +7,11 @@ time and tell it nothing new.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -37,15 +39,19 @@ class Proposal:
 
 
 class _Snapshot(InMemoryStorage):
-    """One trial being asked for, in front of a history that is only read and not copied."""
+    """One trial being asked for, in front of a history that is only read and not copied, and only when a sampler
+    looks at it."""
 
-    def __init__(self, history: Sequence[FrozenTrial], direction: StudyDirection, number: int) -> None:
+    def __init__(self, trials: Sequence[FrozenTrial], direction: StudyDirection, number: int) -> None:
         super().__init__()
-        self.history: list[FrozenTrial] = []
+        self.trials, self.direction = trials, direction
         self.study_id = self.create_new_study([direction], "snapshot")
         self.trial_id = self.create_new_trial(self.study_id)
         self.get_trial(self.trial_id).number = number
-        self.history = list(history)
+
+    @cached_property
+    def history(self) -> list[FrozenTrial]:
+        return telling(self.trials, self.direction)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -63,7 +69,7 @@ def propose(
     fixed: Mapping[str, Any] | None = None,
 ) -> Proposal:
     """Trial `number`'s configuration after `trials`; `fixed` (in Optuna's terms) is taken instead of drawn."""
-    storage = _Snapshot(telling(trials, direction), direction, number)
+    storage = _Snapshot(trials, direction, number)
     if fixed is not None:
         storage.set_trial_system_attr(storage.trial_id, FIXED, dict(fixed))
     study = optuna.load_study(study_name="snapshot", storage=storage, sampler=sampler)
@@ -86,7 +92,7 @@ def telling(trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[Fr
     ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     if len(ended) > BEST + LATEST:
         sign = -1 if direction == optuna.study.StudyDirection.MAXIMIZE else 1
-        best = sorted(ended, key=lambda t: (t.state != TrialState.COMPLETE, sign * _value(t)))[:BEST]
+        best = heapq.nsmallest(BEST, ended, key=lambda t: (t.state != TrialState.COMPLETE, sign * _value(t)))
         shown = {t.number for t in best} | {t.number for t in ended[-LATEST:]}
         ended = [t for t in ended if t.number in shown]
     running = [t for t in trials if t.state == TrialState.RUNNING]

@@ -111,7 +111,7 @@ class Model:
 
     def _incumbent(self) -> float:
         """The posterior mean of the best of what was observed, at most the best observed value."""
-        top = sorted(self.valued, key=lambda run: -run.top)[:5]
+        top = curves.best_of(self.valued, 5)
         mean, _ = self.at(top, np.array([self.phi[run.epochs - 1] for run in top]))
         return min(0.0, float(mean.max()))
 
@@ -184,7 +184,7 @@ class Model:
     def _candidates(self, rng: np.random.Generator) -> Array:
         drawn = [self.cube.near_default(rng, n, f) for f, n in ((0.25, 25), (0.5, 40), (1.0, 40), (1.7, 20))]
         drawn.append(self.cube.uniform(rng, 50))
-        top = sorted(self.valued, key=lambda run: -run.top)[:60]
+        top = curves.best_of(self.valued, 60)
         mean, _ = self.at_end(top)
         for j in np.argsort(-mean, kind="stable")[:3]:
             for sd, share in ((0.05, 1.0), (0.12, 1.0), (0.05, 0.3), (0.2, 0.3)):

@@ -1,15 +1,16 @@
 """What a decision costs when a study is large: ask, report with its decision, tell, at 100, 1,000 and 10,000 trials.
 
-    OMP_NUM_THREADS=1 python studies/survival/asks.py [--sampler fgp] [--scheduler fgp] [--url postgresql://...]
+    OMP_NUM_THREADS=1 python studies/survival/asks.py [--sampler S] [--scheduler S] [--url postgresql://... | server]
 
 A study of the demo's search space (16 parameters) is filled through the engine's own `Study`, with curves of nine
 epochs; at each size 30 trials are asked for, reported and told (or paused, where the scheduler says so), and what that
-took is written to asks.json. SQLite in a run folder unless a URL is given.
+took is written to asks.json. SQLite in a run folder unless a URL is given; `server`: a PostgreSQL of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import sys
@@ -30,6 +31,7 @@ from automl.request import RunRequest  # noqa: E402
 from automl.storage import open_storage  # noqa: E402
 from automl.study import Study  # noqa: E402
 from studies.machine import describe  # noqa: E402
+from tests.automl import postgresql  # noqa: E402
 
 EPOCHS, ROUNDS, SIZES = 9, 30, (10, 100, 1_000, 10_000)
 MEMORY = "memory"
@@ -123,7 +125,10 @@ def main() -> None:
     )
     parser.add_argument("--sampler", default=RunRequest.sampler)
     parser.add_argument("--scheduler", default=RunRequest.scheduler)
-    parser.add_argument("--url", help="database, or memory for none at all; default: SQLite in a new folder")
+    parser.add_argument(
+        "--url",
+        help="database; server: a PostgreSQL of its own; memory: none at all; default: SQLite in a new folder",
+    )
     parser.add_argument("--out", type=Path, default=HERE / "asks.json")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     args = parser.parse_args()
@@ -132,7 +137,9 @@ def main() -> None:
     base = merge(request, model)[0].spec
     space = compile_for(model, base, request, {}, {}, True)
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as started:
+        if args.url == "server":
+            args.url = postgresql.make_database(started.enter_context(postgresql.server()), "asks")
         for size in args.sizes:
             study = Study(_storage(args.url, folder), "asks", space, args.sampler, 0)
             fill(study, space, size)
