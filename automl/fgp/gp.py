@@ -80,14 +80,13 @@ def _basis(phi: Array) -> Array:
 
 
 def _kernels(scaled: Array) -> tuple[Array, Array, Array, Array]:
-    """(of f, of g, and what their gradients need: Matern's slope, the sum's parts) for (D, n, m) scaled squares."""
+    """(of f, of g, and what their gradients need: the distances, the sum's parts) for (D, n, m) scaled squares."""
     r2 = scaled.sum(0)
-    r = np.sqrt(r2)
-    decay = np.exp(-SQRT5 * r)
-    product = (1 + SQRT5 * r + 5 / 3 * r2) * decay
+    r = SQRT5 * np.sqrt(r2)
+    product = (1 + r + 5 / 3 * r2) * np.exp(-r)
     parts = 1 / (1 + 0.5 * scaled)
     both = (1 - ADDITIVE) * product + ADDITIVE * parts.mean(0)
-    return both, product, 5 / 3 * (1 + SQRT5 * r) * decay, parts
+    return both, product, r, parts
 
 
 def _loss(theta: Array, rows: Rows, squared: Array) -> tuple[float, Array]:
@@ -95,7 +94,8 @@ def _loss(theta: Array, rows: Rows, squared: Array) -> tuple[float, Array]:
     axes, n = len(squared), len(rows)
     signal, shape, own, noise = np.exp(theta[axes:])
     scaled = squared * np.exp(-2 * theta[:axes])[:, None, None]
-    both, product, slope, parts = _kernels(scaled)
+    both, product, r, parts = _kernels(scaled)
+    slope = 5 / 3 * (1 + r) * np.exp(-r)  # Matern's
     bent = rows.phi[:, None] * rows.phi[None]
     same = (rows.trial[:, None] == rows.trial[None]).astype(float)
     basis = _basis(rows.phi)
