@@ -190,6 +190,11 @@ class ModelBundle:
     # ---- the hand-over --------------------------------------------------------------------------------------------
 
     @property
+    def seed_key(self) -> str:
+        """`seed_key`: the leaf with the seed of a training. Fall-back "": none, and `--confirm` is refused."""
+        return str(self.skill.get("seed_key") or "")
+
+    @property
     def carries(self) -> tuple[str, ...]:
         """`carries: [PREFIX]`: the leaves that travel from training to every later action. Fall-back: `model.` and
         `dataset.`."""

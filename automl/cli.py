@@ -41,6 +41,7 @@ RESUMABLE = (
     "total_epochs",
     "time_s",
     "patience",
+    "confirm",
     "executor",
     "concurrency",
 )  # may change then

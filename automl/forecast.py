@@ -78,6 +78,8 @@ def text(plan: Plan, found: Forecast) -> str:
         total = found.total_s(request, True)
         held = "" if request.trials else f", which holds about {found.trials_in(total)} configurations"
         said += f", {clock(total)} for {budget_text(request)}{held}"
+        again = 2 * (request.confirm or 0) * found.training_s / found.at_a_time
+        said += f", then {clock(max(found.training_s, again))} to confirm" if again else ""
     elif request.time_s and request.time_s < found.training_s:
         said += f", cut off after {clock(request.time_s)}"
     return f"{said} ({found.basis})"

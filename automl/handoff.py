@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from automl import portable, secret_leaves, spec
 from automl.bundle import ModelBundle
 from automl.comparison import OF_DEFAULT
+from automl.confirming import Confirmed
 from automl.documents import load_json
 from automl.errors import AutoMLError, UserError
 from automl.machine import visible_gpus
@@ -46,6 +47,7 @@ class Outcome:
     warning: str | None = None  # why it is not the best trial at its best epoch
     report: Path | None = None  # the page about the run
     folder: str = "best"  # below root
+    confirmed: Confirmed | None = None  # what other seeds left of the gain
 
 
 def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:

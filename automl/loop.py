@@ -12,6 +12,7 @@
 10  choose       the COMPLETE trial that the scheduler names, else the best, ties to the lower number
 11  hand over    its whole configuration into the later actions' specs                  (handoff.py)
 12  finish       the stages asked for: score winner and default on the test set, export, build
+13  confirm      where it was asked for: winner and default again with other seeds       (confirming.py)
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import earlier, forecast, handoff, rebuilt, recorded, secret_leaves
+from automl import confirming, earlier, forecast, handoff, rebuilt, recorded, secret_leaves
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, UserError
 from automl.executors.base import Executor
@@ -31,7 +33,7 @@ from automl.interruption import interruptible
 from automl.plan import Plan, fetch, prepare
 from automl.report.keeper import Keeper
 from automl.request import RunRequest
-from automl.rundir import RunDir
+from automl.rundir import RunDir, write_json
 from automl.storage import RunLock, open_storage, read_storage
 from automl.study import Study
 from automl.trackers import Tracking
@@ -111,9 +113,26 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
     if study.best() is None:
         raise AutoMLError("no trial got through an epoch:\n" + "\n".join(driver.failures))
     outcome = handoff.hand_over(plan, study, folder, progress)
+    if plan.request.confirm and plan.searching:
+        _confirm(plan, folder, outcome, progress)
     outcome.report = keeper.finish()
     tracking.finish(outcome.winner.number, outcome.report)
     return outcome
+
+
+def _confirm(plan: Plan, folder: RunDir, outcome: handoff.Outcome, progress: Progress) -> None:
+    """Train winner and default again with other seeds, and keep what that says with the outcome."""
+    if outcome.default is None or outcome.default.number == outcome.winner.number:
+        progress.note("nothing to confirm: no trial is better than the default")
+        return
+    executor = make_executor(plan, folder)
+    try:
+        outcome.confirmed = confirming.confirm(
+            plan, folder, outcome.winner, outcome.default, executor, progress.note
+        )
+    finally:
+        executor.close()
+    write_json(folder.root / "outcome.json", asdict(outcome))
 
 
 def open_study(plan: Plan, folder: RunDir, progress: Progress) -> Study:

@@ -97,6 +97,7 @@ def _prepare(asked: RunRequest, work_dir: Path) -> Plan:
     if searching:
         _must_search(space, model)
     check_tries(engine_keys.get("try"), space)
+    _check_confirm(request, model, merged.spec, space, searching)
     estimate = model.call("estimate")
     hours = estimate(merged.spec, facts, machine.gpus_per_trial) if estimate else {}
     describe = model.call("describe_start")
@@ -108,6 +109,26 @@ def _prepare(asked: RunRequest, work_dir: Path) -> Plan:
     )  # fmt: skip
     plan.warnings.extend([*forecast.warnings(plan), *_smaller(plan)])
     return plan
+
+
+def _check_confirm(
+    request: RunRequest, model: ModelBundle, full: dict[str, Any], space: SearchSpace, searching: bool
+) -> None:
+    """Raises `UserError` where `--confirm` has nothing to compare, or no seed to change."""
+    if request.confirm is None:
+        return
+    if not searching:
+        raise UserError(
+            "--confirm trains the winner of a search and its default again; here nothing is searched"
+        )
+    key = model.seed_key
+    if not key or spec.get(full, key, spec.MISSING) is spec.MISSING:
+        what = f"its spec has no {key}" if key else "its skill_info.yaml names no seed_key"
+        raise UserError(f"--confirm needs the leaf that holds the seed of a training: {what}")
+    if key in space.default:
+        raise UserError(
+            f"--confirm trains with other values of {key}, which is searched here; --fix {key}=1234"
+        )
 
 
 def _smaller(plan: Plan) -> list[str]:

@@ -132,6 +132,10 @@ class RunRequest:
     patience: int | None = option(
         None, "--patience", BUDGET, "End when so many trials in a row have brought no new best.", kind=int, low=1
     )  # fmt: skip
+    confirm: int | None = option(
+        None, "--confirm", BUDGET, "Train winner and default again with so many other seeds after the search, and say "
+        "what is left of the gain; not counted in its budget.", kind=int, low=1,
+    )  # fmt: skip
     warm_start: str | None = option(
         None, "--warm-start", SEARCH, "An earlier run: its trials teach the sampler, its winner is tried second."
     )  # fmt: skip

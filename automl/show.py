@@ -235,6 +235,8 @@ def outcome(console: Console, result: Outcome) -> None:
         say(console, f"default{part} {default.value:.4f}, gain {gain}")
         for figure in compare([asdict(stage) for stage in result.stages], result.root):
             say(console, figure.words(), "  ")
+        if result.confirmed:
+            say(console, result.confirmed.words(metric), "  ")
     elif default and result.searched:
         say(console, "the default configuration won: nothing better was found")
     if result.checkpoint is None:

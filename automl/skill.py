@@ -19,7 +19,10 @@ KINDS: dict[type, tuple[str, str]] = {
         "deploy metrics figures copies files stages options entry_points spec_params spec_shorthand_keys cpu_when",
     ),
     list: ("a list", "finite carries packages"),
-    str: ("text", "network_arch epochs_key batch_key samples checkpoint_glob next here gpu_spec_key cpu_preset"),
+    str: (
+        "text",
+        "network_arch epochs_key seed_key batch_key samples checkpoint_glob next here gpu_spec_key cpu_preset",
+    ),
 }  # fmt: skip
 INNER: dict[str, tuple[type, str]] = {
     "spec_params": (dict, "a mapping"), "stages": (dict, "a mapping"), "cpu_when": (list, "a list"),

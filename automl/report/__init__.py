@@ -61,6 +61,7 @@ def figures(root: Path) -> dict[str, Any]:
         "run": str(root), "running": facts.running, "metric": asdict(facts.metric), "winner": facts.winner,
         "verdict": verdict.sentences(facts), "comparisons": [asdict(c) | {"gain": c.gain} for c in facts.comparisons],
         "trials": [asdict(t) for t in facts.trials], "elapsed_s": facts.elapsed_s, "stages": facts.stages,
+        "confirmed": facts.confirmed and asdict(facts.confirmed),
         "mattered": asdict(what_mattered(facts)),
     }  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from automl import metric as metrics
 from automl import records, run_json, spec
 from automl.comparison import OF_DEFAULT, Comparison, compare, document_of
+from automl.confirming import Confirmed, confirmed
 from automl.documents import load_json
 from automl.errors import SpecError, UserError
 from automl.metric import Metric
@@ -64,6 +65,7 @@ class Facts:
     comparisons: list[Comparison]
     material: list[tuple[dict[str, Any], Path]] = field(default_factory=list)
     started: datetime | None = None
+    confirmed: Confirmed | None = None
 
     def trial(self, number: int | None) -> TrialFacts | None:
         return next((t for t in self.trials if t.number == number), None)
@@ -88,13 +90,15 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
         raise UserError(f"{root}: it has no trials yet; see automl status {root}")
     document = run_json.read(RunDir(root).run_json)  # without the secrets that `read_run` puts back
     top = study.best()
-    stages = _stages(root)
+    outcome = _outcome(root)
+    stages = outcome.get("stages", [])
     started = [t.datetime_start for t in study.trials() if t.datetime_start]
     return Facts(
         root, document, metrics.of_run(document), [_trial(root, study, t, running) for t in study.trials()],
         top.number if top else None, bool(top and top.complete), running,
         study.elapsed_s(),
         _space(document), stages, compare(stages, root), _material(root, stages), min(started, default=None),
+        confirmed(outcome.get("confirmed")),
     )  # fmt: skip
 
 
@@ -139,17 +143,17 @@ def _space(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {str(row["name"]): row for row in rows if isinstance(row, dict) and "name" in row}
 
 
-def _stages(root: Path) -> list[dict[str, Any]]:
-    """The stages of outcome.json; none while there is none."""
+def _outcome(root: Path) -> dict[str, Any]:
+    """outcome.json, its stages looked at; empty while there is none."""
     path = root / "outcome.json"
     try:
         document = load_json(path)
     except FileNotFoundError:
-        return []
+        return {}
     stages = document.get("stages") if isinstance(document, dict) else None
     if not isinstance(stages, list) or not all(_is_stage(stage) for stage in stages):
         raise UserError(f"{path}: is damaged; automl resume {root} writes it again")
-    return stages
+    return dict(document)
 
 
 def _is_stage(stage: Any) -> bool:

@@ -24,6 +24,9 @@ def sentences(facts: Facts) -> list[str]:
     if not facts.complete:
         lines.append("No trial has run to its end; this is the best of those stopped or still running.")
     lines += [f"{c.words()}." for c in facts.comparisons]
+    if facts.confirmed:
+        text = facts.confirmed.words(metric)
+        lines.append(f"{text[0].upper()}{text[1:]}.")
     if default is not None and top.number != DEFAULT and default.value is not None:
         lines.append(_flatters(facts))
     return lines

@@ -1,0 +1,215 @@
+"""Winner and default trained again with other seeds: what is left of the gain without the luck of one draw.
+
+A search picks the best of many noisy figures, so the gain that it shows flatters. These trainings come after the
+hand-over, side by side as trials are, in `confirm/seed_N/trials/`; a run that is cut off goes on with them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from automl import records, spec
+from automl.executors.base import Decision, Executor, Exit, TrialJob
+from automl.metric import Metric
+from automl.records import BrokenRecord
+from automl.rundir import RunDir, write_json
+from automl.trials import Trials
+
+if TYPE_CHECKING:
+    from automl.plan import Plan
+    from automl.study import Best
+
+FOLDER = "confirm"
+VALUE = "value.json"  # in a training's folder once it has run to its end
+TELL_S = 8.0  # between two lines about trainings that go on
+STARTS = 2
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """`seen`: the gain that the search saw; `pairs`: (seed, winner's value, default's value), each the best epoch of a
+    training of its own; `failed`: what kept seeds from being pairs."""
+
+    seen: float
+    pairs: Sequence[tuple[int, float, float]] = ()
+    failed: Sequence[str] = field(default_factory=list)
+
+    def gains(self, metric: Metric) -> list[float]:
+        return [metric.gain(winner, default) for _, winner, default in self.pairs]
+
+    def interval(self, metric: Metric) -> tuple[float, float] | None:
+        """95 % of the mean gain, by Student's t over the seeds; None of fewer than two."""
+        from scipy.special import stdtrit
+
+        gains = self.gains(metric)
+        if (n := len(gains)) < 2:
+            return None
+        mean = sum(gains) / n
+        error = math.sqrt(sum((g - mean) ** 2 for g in gains) / (n - 1) / n)
+        half = float(stdtrit(n - 1, 0.975)) * error
+        return mean - half, mean + half
+
+    def words(self, metric: Metric) -> str:
+        """What is left of the gain, plainly."""
+        gains = self.gains(metric)
+        missing = f"; {len(self.failed)} of the trainings failed: {self.failed[0]}" if self.failed else ""
+        if not gains:
+            return (
+                f"trained again with other seeds: no pair of winner and default was got to its end{missing}"
+            )
+        mean = sum(gains) / len(gains)
+        seeds = "another seed" if len(gains) == 1 else f"{len(gains)} other seeds"
+        text = f"trained again with {seeds}: gain {mean:+.4f} of {metric.name}, where the search saw {self.seen:+.4f}"
+        if (bounds := self.interval(metric)) is None:
+            return f"{text}; one seed says nothing of the spread{missing}"
+        doubt = (
+            "" if bounds[0] > 0 else ": this may be chance" if bounds[1] > 0 else ": worse than the default"
+        )
+        return f"{text}; 95 % of the mean {bounds[0]:+.4f} to {bounds[1]:+.4f}{doubt}{missing}"
+
+
+def confirmed(document: Any) -> Confirmed | None:
+    """What outcome.json holds of it."""
+    return (
+        Confirmed(**document) if isinstance(document, dict) and document.keys() >= {"seen", "pairs"} else None
+    )
+
+
+def confirm(
+    plan: Plan, run: RunDir, winner: Best, default: Best, executor: Executor, say: Callable[[str], Any]
+) -> Confirmed:
+    """Train both again with `--confirm` other seeds. Raises what the executor raises; what has ended stays."""
+    seeds = other_seeds(plan)
+    trainings = [
+        Training(_with_seed(plan, seed), RunDir(run.root / FOLDER / f"seed_{seed}"), who, best)
+        for seed in seeds
+        for who, best in (("winner", winner), ("default", default))
+    ]
+    repeats = Repeats(plan, trainings, say)
+    executor.run(repeats)
+    values = [training.value() for training in trainings]
+    pairs = [
+        (seed, ours, theirs)
+        for seed, ours, theirs in zip(seeds, values[::2], values[1::2], strict=True)
+        if ours is not None and theirs is not None
+    ]
+    return Confirmed(plan.metric.gain(winner.value, default.value), pairs, list(repeats.failed.values()))
+
+
+def other_seeds(plan: Plan) -> list[int]:
+    """As many as were asked for, none of them that of the search."""
+    own = spec.get(plan.spec, plan.bundle.seed_key)
+    first = own if isinstance(own, int) and own >= 0 else plan.request.seed
+    return [first + 1 + n for n in range(plan.request.confirm or 0)]
+
+
+def _with_seed(plan: Plan, seed: int) -> Plan:
+    full = copy.deepcopy(plan.spec)
+    spec.put(full, plan.bundle.seed_key, seed)
+    return replace(plan, spec=full)
+
+
+class Training:
+    """One training to be done again; its folder is that of a trial of the same number."""
+
+    def __init__(self, plan: Plan, run: RunDir, who: str, best: Best) -> None:
+        self.plan, self.who, self.best = plan, who, best
+        self.trials = Trials(plan, run)
+        self.folder = run.trial(best.number)
+        self.label = f"{who}, {run.root.name.replace('_', ' ')}"
+        self.epochs = self.trials.num_epochs(best.number, best.params)
+
+    def value(self) -> float | None:
+        """Of its best epoch, once it has run to its end."""
+        try:
+            found = json.loads((self.folder / VALUE).read_text())
+        except (OSError, ValueError):
+            return None
+        same = isinstance(found, dict) and found.get("params") == json.loads(json.dumps(self.best.params))
+        return float(found["value"]) if same and records.is_finite(found.get("value")) else None
+
+    def job(self) -> TrialJob:
+        return self.trials.resumed(self.best.number, self.best.params)
+
+    def finish(self) -> bool:
+        """Keep its value, and none of its checkpoints; False where it has reported none."""
+        found, _ = self.trials.records(self.best.number)
+        value = self.plan.metric.best(v for r in found if (v := r.number(self.plan.metric.name)) is not None)
+        if value is not None:
+            write_json(self.folder / VALUE, {"value": value, "params": self.best.params})
+        self.trials.keep_of_ended({}, [self.best.number])
+        return value is not None
+
+
+class Repeats:
+    """The driver of these trainings: each runs to its end."""
+
+    def __init__(self, plan: Plan, trainings: Sequence[Training], say: Callable[[str], Any]) -> None:
+        self.plan, self.trainings, self.say = plan, trainings, say
+        self.pending = deque(n for n, training in enumerate(trainings) if training.value() is None)
+        self.starts: Counter[int] = Counter()
+        self.broken: dict[int, str] = {}
+        self.failed: dict[int, str] = {}
+        self.told_at = -math.inf
+
+    def next_job(self) -> TrialJob | None:
+        if not self.pending:
+            return None
+        number = self.pending.popleft()
+        self.starts[number] += 1
+        self.say(f"confirm {number + 1} of {len(self.trainings)}: {self.trainings[number].label} ...")
+        return replace(self.trainings[number].job(), number=number)
+
+    def finished(self) -> bool:
+        return not self.pending
+
+    def deadline_passed(self) -> bool:
+        return False
+
+    def on_record(self, number: int, record: Mapping[str, Any]) -> Decision:
+        training, metric = self.trainings[number], self.plan.metric.name
+        try:
+            found = records.parse(record)
+            training.trials.check_place(training.best.number, found)
+            training.trials.handled.setdefault(training.best.number, []).append(found)
+            value = found.number(metric)
+            if name := found.diverged(self.plan.bundle.finite):
+                raise BrokenRecord(f"{name} is not finite in epoch {found.epoch + 1}")
+        except BrokenRecord as error:
+            self.broken[number] = str(error)
+            return Decision.STOP
+        training.trials.keep_while_running(training.best.number, None)
+        shown = "" if value is None else f", {metric} {value:.4f}"
+        self._tell(f"{training.label}: epoch {found.epoch + 1} of {training.epochs or '?'}{shown}")
+        return Decision.CONTINUE
+
+    def on_progress(self, number: int, reading: Mapping[str, float]) -> None:
+        if time.monotonic() - self.told_at >= TELL_S:
+            step, steps = (reading.get(name) for name in ("step", "steps"))
+            at = f", step {step:.0f} of {steps:.0f}" if step is not None and steps else ""
+            self._tell(f"{self.trainings[number].label}: epoch {reading.get('epoch', 0) + 1:.0f}{at}")
+
+    def on_exit(self, number: int, exit: Exit) -> None:
+        training = self.trainings[number]
+        reason = self.broken.pop(number, "" if exit.code == 0 else exit.reason)
+        if not reason and training.finish():
+            self.say(
+                f"confirm {number + 1} of {len(self.trainings)}: {training.label}: {training.value():.4f}"
+            )
+        elif reason and exit.code not in (0, 2, None) and self.starts[number] < STARTS:
+            self.say(f"{training.label} failed ({reason}); starting it once more")
+            self.pending.append(number)
+        else:
+            self.failed[number] = f"{training.label}: {reason or 'it reported no metric'}"
+            self.say(f"failed: {self.failed[number]}; log: {training.folder / 'log.txt'}")
+
+    def _tell(self, text: str) -> None:
+        self.told_at = time.monotonic()
+        self.say(text)

@@ -1,0 +1,154 @@
+"""`--confirm`: winner and default again with other seeds."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from scipy.stats import ttest_1samp
+
+from automl import loop, show
+from automl.confirming import Confirmed
+from automl.documents import load_json
+from automl.errors import UserError
+from automl.metric import Metric
+from automl.progress import Progress
+from automl.report import figures
+from automl.request import RunRequest
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "numpy_net"
+UP, DOWN = Metric("val_mAP"), Metric("val_loss", False)
+
+
+@pytest.mark.parametrize("metric", [UP, DOWN])
+def test_the_interval_is_that_of_student(metric: Metric) -> None:
+    pairs = [(1, 0.5, 0.3), (2, 0.45, 0.4), (3, 0.6, 0.42)]
+    found = Confirmed(0.2, pairs)
+    gains = [metric.gain(a, b) for _, a, b in pairs]
+    wanted = ttest_1samp(gains, 0).confidence_interval(0.95)
+    assert found.interval(metric) == pytest.approx((wanted.low, wanted.high))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ([(1, 0.5, 0.3)], "another seed: gain +0.2000 of val_mAP, where the search saw +0.1000; one seed says nothing"),
+        ([(1, 0.5, 0.3), (2, 0.52, 0.31)], r"2 other seeds: gain \+0\.2050 .* 95 % of the mean \+0\.1415 to \+0\.2685$"),
+        ([(1, 0.5, 0.3), (2, 0.3, 0.31)], "this may be chance"),
+        ([(1, 0.3, 0.5), (2, 0.31, 0.52)], "worse than the default"),
+        ([], "no pair of winner and default was got to its end; 1 of the trainings failed: winner, seed 2: it burst"),
+    ],
+)  # fmt: skip
+def test_what_is_said(pairs: list[tuple[int, float, float]], words: str) -> None:
+    import re
+
+    said = Confirmed(0.1, pairs, [] if pairs else ["winner, seed 2: it burst"]).words(UP)
+    assert words in said or re.search(words, said)
+
+
+def example(**more: object) -> RunRequest:
+    """A search that finds something better: its default learns too slowly."""
+    return RunRequest(
+        model=str(EXAMPLE), sets=("train.lr=0.001", "train.momentum=0"), sampler="random", trials=6, epochs=3, executor="local", scheduler="none", confirm=2, seed=3,
+        **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def plain_value(root: Path, spec_of: Path, seed: int, folder: Path) -> float:
+    """What a training by hand gives with another seed."""
+    folder.mkdir()
+    text = spec_of.read_text()
+    lines = [f"seed: {seed}" if line.startswith("seed:") else line for line in text.splitlines()]
+    (folder / "spec.yaml").write_text("\n".join(lines))
+    subprocess.run(
+        [sys.executable, EXAMPLE / "train.py", folder / "spec.yaml"],
+        env=os.environ | {"AUTOML_TRIAL_DIR": str(folder)}, check=True,
+    )  # fmt: skip
+    return min(json.loads(line)["val_loss"] for line in (folder / "metrics.jsonl").open())
+
+
+def test_both_are_trained_again_and_told(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    outcome = loop.run(example(), root, Progress(quiet=True))
+    assert outcome.default is not None
+    assert outcome.winner.number != 0
+    assert outcome.confirmed is not None
+    assert not outcome.confirmed.failed
+    for n, (seed, winner, default) in enumerate(outcome.confirmed.pairs, 1):
+        assert seed == n  # the spec's own is 0
+        for number, value in ((outcome.winner.number, winner), (0, default)):
+            by_hand = plain_value(
+                root, root / "trials" / f"{number:04d}" / "spec.yaml", seed, tmp_path / f"{seed}_{number}"
+            )
+            assert value == by_hand
+    assert not list((root / "confirm").rglob("*.npz"))  # no checkpoint of theirs is left
+    console = Console(file=io.StringIO(), width=200)
+    show.outcome(console, outcome)
+    told = outcome.confirmed.words(outcome.metric)
+    assert told in console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"T{told[1:]}." in figures(root)["verdict"]
+    assert "rained again with 2 other seeds" in (root / "report.html").read_text()
+    assert load_json(root / "outcome.json")["confirmed"]["pairs"] == [
+        list(p) for p in outcome.confirmed.pairs
+    ]
+
+
+def test_a_killed_confirmation_goes_on(tmp_path: Path) -> None:
+    """What had ended is not trained again, and the figures are those of a run without a kill."""
+    whole = loop.run(example(), tmp_path / "whole", Progress(quiet=True))
+    words = [
+        sys.executable,
+        "-m",
+        "automl.cli",
+        "run",
+        *example().words(),
+        "--results-dir",
+        str(tmp_path / "cut"),
+    ]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(words, stdout=log, stderr=log)
+        first = tmp_path / "cut" / "confirm" / "seed_1" / "trials"
+        deadline = time.monotonic() + 120
+        while process.poll() is None and not list(first.rglob("value.json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    values = {p: p.stat().st_mtime_ns for p in (tmp_path / "cut" / "confirm").rglob("value.json")}
+    assert values
+    found = loop.resume(tmp_path / "cut", {}, Progress(quiet=True))
+    assert found.confirmed == whole.confirmed
+    assert {p: p.stat().st_mtime_ns for p in values} == values
+
+
+def test_a_finished_run_is_confirmed_later(tmp_path: Path) -> None:
+    request = example()
+    before = loop.run(
+        RunRequest(**request.to_json() | {"confirm": None}), tmp_path / "run", Progress(quiet=True)
+    )
+    assert before.confirmed is None
+    assert loop.resume(tmp_path / "run", {"confirm": 1}, Progress(quiet=True)).confirmed is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"policy": "off"}, "nothing is searched"),
+        ({"tune": ("seed=1,2,3",)}, "--fix seed"),
+    ],
+)
+def test_what_cannot_be_confirmed_is_refused_before_the_search(
+    change: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    request = RunRequest(**example().to_json() | {"stages": ()} | change)
+    with pytest.raises(UserError, match=words):
+        loop.run(request, tmp_path / "run", Progress(quiet=True))
+    assert not (tmp_path / "run").exists()
