@@ -44,7 +44,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "gpus_per_trial": st.none() | st.floats(0.01, 1) | st.just("auto"),
     "cpus_per_trial": st.none() | st.floats(0.01, 64),
     **dict.fromkeys(
-        ("trials", "trainings", "epochs", "total_epochs", "patience", "concurrency"),
+        ("trials", "trainings", "epochs", "total_epochs", "patience", "confirm", "concurrency"),
         st.none() | st.integers(1, 10**6),
     ),
     **dict.fromkeys(("sampler", "scheduler"), TEXT),
