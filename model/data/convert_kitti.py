@@ -1,6 +1,6 @@
 """KITTI labels: a text file an image, a line an object.
 
-ImageSets/{train,val,test,trainval}.txt say the splits, else the folders' names. A line has 15 fields: type, truncated,
+Lists of images say the splits (image_sets.py), else the folders' names. A line has 15 fields: type, truncated,
 occluded, alpha, left, top, right, bottom (px), three sizes, three places and a rotation in space; a 16th, a score, is
 what detectors add. DontCare marks regions without labels, which are left out.
 Category ids count from 1 in alphabetical order of the types.
@@ -9,10 +9,10 @@ Category ids count from 1 in alphabetical order of the types.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from model.data.image_sets import lists_of
+from model.data.image_sets import Entries, lists_of, stem_of
 from model.data.images import READ_SUFFIXES
 from model.data.label_files import (
     Box,
@@ -49,11 +49,20 @@ def find(tree: Tree) -> LabelFiles | None:
     if first is None or not _is_kitti(first):
         return None
     folders = _by_folder(tree, sequences)
-    lists = lists_of(tree, "imagesets")
+    lists = lists_of(tree, _labelled(tree, folders))
     found, notes = _by_list(folders, lists) if lists else _of_no_split(tree, folders)
     refuse_orphans(found, (image for pairs in folders.values() for image, _ in pairs))
     splits, more = without_unlabelled(found)
     return LabelFiles("KITTI", splits, {}, parse, (*notes, *more, *lost_labels(tree, found)))
+
+
+def _labelled(tree: Tree, folders: Pairs) -> set[str]:
+    return {
+        image.relative_to(tree.root).as_posix()
+        for pairs in folders.values()
+        for image, label in pairs
+        if label
+    }
 
 
 def _is_visible(path: Path) -> bool:
@@ -88,14 +97,16 @@ def _of_no_split(tree: Tree, folders: Pairs) -> tuple[Pairs, tuple[str, ...]]:
     )
 
 
-def _by_list(folders: Pairs, lists: Mapping[str, Sequence[tuple[str, str]]]) -> tuple[Pairs, tuple[str, ...]]:
+def _by_list(folders: Pairs, lists: Entries) -> tuple[Pairs, tuple[str, ...]]:
     """Images by the split whose list names them. Raises `UserError` for names without an image, but for a test set
     that is not there at all."""
     known: dict[bool, dict[str, list[Pair]]] = {True: {}, False: {}}  # whether in a folder for testing
     for split, pairs in folders.items():
         for pair in pairs:
-            known[split == "test"].setdefault(pair[0].stem, []).append(pair)
-    wanted = {split: list(dict.fromkeys(name for _, name in names)) for split, names in lists.items()}
+            known[split == "test"].setdefault(stem_of(pair[0].name), []).append(pair)
+    wanted = {
+        split: list(dict.fromkeys(stem_of(name) for _, name in names)) for split, names in lists.items()
+    }
     others = {name for split, names in wanted.items() if split != "test" for name in names}
     found: Pairs = {}
     problems, notes = [], []
@@ -105,12 +116,12 @@ def _by_list(folders: Pairs, lists: Mapping[str, Sequence[tuple[str, str]]]) -> 
         near = {name: known[apart].get(name, []) for name in names}
         if split == "test" and not any(near.values()):
             notes.append(
-                f"KITTI: ImageSets names {counted(len(names), 'image')} for test, none is there with labels"
+                f"KITTI: a list names {counted(len(names), 'image')} for test, none is there with labels"
             )
             continue
         found[split] = [pairs[0] for pairs in near.values() if len(pairs) == 1]
         problems += [
-            f"ImageSets: {split} names {name}, of which there {'are several images' if pairs else 'is no image'}"
+            f"the list for {split} names {name}, of which there {'are several images' if pairs else 'is no image'}"
             for name, pairs in near.items()
             if len(pairs) != 1
         ]
@@ -120,7 +131,7 @@ def _by_list(folders: Pairs, lists: Mapping[str, Sequence[tuple[str, str]]]) -> 
         label is not None and image not in listed for pairs in folders.values() for image, label in pairs
     )
     if left:
-        notes.append(f"KITTI: {counted(left, 'image')} with labels in no list of ImageSets, not used")
+        notes.append(f"KITTI: {counted(left, 'image')} with labels in no list, not used")
     return {split: pairs for split, pairs in found.items() if pairs}, tuple(notes)
 
 

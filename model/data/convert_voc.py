@@ -1,4 +1,4 @@
-"""Pascal VOC labels: an XML file an image. ImageSets/Main/{train,val,test}.txt say the splits, else the folders' names.
+"""Pascal VOC labels: an XML file an image. Lists of images say the splits (image_sets.py), else the folders' names.
 
 A box runs from pixel xmin to pixel xmax, counted from 1, where the file is of the VOC challenge or from Roboflow
 (`source/database` tells); other tools (CVAT, LabelImg, datumaro, labelformat) write the edges themselves, from 0.
@@ -13,10 +13,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from pathlib import Path
 
-from model.data.image_sets import lists_of
+from model.data.image_sets import by_lists, lists_of
 from model.data.label_files import Box, LabelFiles, Parsed, by_folders, refuse, without_unlabelled
 from model.data.paths import Resolver, common_end
-from model.data.tree import Tree, counted, parent
+from model.data.tree import Tree, parent
 from model.data.turned import TURNED, around_turned, inside
 from model.errors import UserError
 
@@ -34,7 +34,9 @@ def find(tree: Tree) -> LabelFiles | None:
     folders = {parent(image) for image in pairs}
     pairs |= {image: None for image in _photos(tree) if parent(image) in folders and image not in pairs}
     by_split, told = (
-        _by_list(pairs, lists) if (lists := lists_of(tree, "imagesets/main")) else _by_folder(tree, pairs)
+        by_lists(tree, pairs, lists)
+        if (lists := lists_of(tree, {image for image, label in pairs.items() if label}))
+        else _by_folder(tree, pairs)
     )
     notes = tuple(f"Pascal VOC: {note}" for note in told)
     found = {
@@ -176,33 +178,6 @@ def _nearest(label: str, images: Iterable[str]) -> list[str]:
 
     scores = {image: shared(image) for image in images}
     return [image for image, score in scores.items() if score == max(scores.values())]
-
-
-def _by_list(
-    pairs: dict[str, str | None], lists: dict[str, list[tuple[str, str]]]
-) -> tuple[dict[str, list[str]], tuple[str, ...]]:
-    """Images by the split whose list names them. Raises `UserError` for names without an image."""
-    by_stem: dict[str, list[str]] = {}
-    for image in pairs:
-        by_stem.setdefault(_stem(image), []).append(image)
-    found: dict[str, list[str]] = {}
-    missing = []
-    for split, names in lists.items():
-        for home, name in dict.fromkeys(names):
-            stem = name.rsplit("/", 1)[-1]
-            label = f"{home}/Annotations/{name}".lstrip("/")
-            near = _nearest(label, by_stem.get(stem) or by_stem.get(_stem(name)) or ())
-            if len(near) == 1:
-                found.setdefault(split, []).append(near[0])
-            else:
-                missing.append(
-                    f"{home or '.'}/ImageSets/Main: {split} names {name}, of which there is no image"
-                )
-    refuse(missing)
-    listed = {image for images in found.values() for image in images}
-    left = sum(label is not None and image not in listed for image, label in pairs.items())
-    notes = [f"{counted(left, 'image')} with labels in no list of ImageSets, not used"] if left else []
-    return found, tuple(notes)
 
 
 def _by_folder(tree: Tree, pairs: dict[str, str | None]) -> tuple[dict[str, list[str]], tuple[str, ...]]:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from model.data.image_sets import by_lists, lists_of
 from model.data.images import READ_SUFFIXES
 from model.data.label_files import (
     LabelFiles,
@@ -204,22 +205,28 @@ def _listed(config: Config, path: Path) -> list[Path]:
 
 
 def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
-    """Images of every folder whose labels lie in the folder's twin, by split; all are for training where no path names
-    one."""
-    places: dict[str, tuple[str]] = {}
+    """Images of every folder whose labels lie in the folder's twin, by split: that of the lists that name them, else of
+    their folders; all are for training where none names one."""
+    places: dict[str, Path | None] = {}
     for path in tree.images:
         parts = path.split("/")[:-1]
         if "images" not in (p.lower() for p in parts) and not any(
             n.lower().endswith(".txt") and n.lower() not in NO_LABELS for n in tree.folders[parent(path)]
         ):
             continue
-        places[path] = (parent(path),)
-    by_split, notes = by_folders(tree, places, {path for path in places if _label(tree.path(path))})
-    found = {split: [tree.path(path) for path in paths] for split, paths in by_split.items()}
-    labels = (label for path in found.get("train", ()) if (label := _label(path)) is not None)
+        places[path] = _label(tree.path(path))
+    labels = (label for label in places.values() if label is not None)
     filled = next((fields for label in labels if (fields := label.read_bytes().split())), [])
     if not filled or not all(map(_is_number, filled)):
         return {}, ()
+    labelled = {path for path, label in places.items() if label}
+    lists = lists_of(tree, labelled)
+    by_split, notes = (
+        by_lists(tree, places, lists)
+        if lists
+        else by_folders(tree, {path: (parent(path),) for path in places}, labelled)
+    )
+    found = {split: [tree.path(path) for path in paths] for split, paths in by_split.items()}
     return found, tuple(f"YOLO: {note}" for note in notes)
 
 

@@ -1,48 +1,277 @@
-"""Lists of names in ImageSets/ that say which images are for which split, as Pascal VOC and the readers of KITTI write
-them: train.txt, val.txt, test.txt, trainval.txt, a name a line."""
+"""Text files that list images, and the splits they give: ImageSets/ of Pascal VOC and KITTI, train.txt beside images/
+and labels/, PaddleDetection's lines of an image and its label file.
+
+A file is a list by what it holds, whatever it is called and wherever it lies: most of its lines begin with the path,
+the name or the stem of an image. Its name says for which split it is.
+"""
 
 from __future__ import annotations
 
-from model.data.label_files import lines_of
-from model.data.tree import WORDS, Tree, split_of
+import re
+from collections.abc import Collection, Iterable, Mapping, Set
+from dataclasses import dataclass
+from functools import cached_property
+
+from model.data.images import READ_SUFFIXES
+from model.data.label_files import SHOWN, lines_of, refuse
+from model.data.paths import FORMS, common_end
+from model.data.tree import WORDS, Tree, counted, exact_split, parent, split_of, words_of
+from model.data.yolo_names import NAME_FILES, SPARE
+from model.errors import UserError
 
 LISTS = {"default", *(word for words in WORDS.values() for word in words)}
+HEAD = 4096  # bytes that tell whether a file may be a list
+MAX_BYTES = 64 << 20
+ELSEWHERE = 3
+FLAGS = ("-1", "0", "1")  # whether a class is there, in VOC's lists of one class
+# Where a name may end: at the line's end, behind the suffix of an image, before the last blank, before the first.
+END = re.compile("(.+)()")
+WHOLE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, READ_SUFFIXES))}))[\s,;]+(.*)", re.IGNORECASE)
+LAST = re.compile(r"(.+)\s(\S+)")
+FIRST = re.compile(r"([^\s,;]+)[\s,;]+(.*)")
+TWINS = 1000  # more texts than this that are called like images and a split are their labels
+WHAT_TO_DO = (
+    "call those that are meant train.txt and val.txt, name the sources in the spec, or delete the others"
+)
 
 
-def lists_of(tree: Tree, place: str) -> dict[str, list[tuple[str, str]]]:
-    """{split: [(folder of the ImageSets, name)]} of the lists in folders that end in `place`, such as
-    "imagesets/main". Of each folder, trainval without val is train where there is no such list, and trainval without
-    train is val."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for home, lists in _by_home(tree, place).items():
-        whole = lists.pop("trainval", [])
-        for missing, other in (("train", "val"), ("val", "train")):
-            if whole and missing not in lists:
-                known = set(lists.get(other, ()))
-                lists[missing] = [name for name in whole if name not in known]
-        for split, names in lists.items():
-            found.setdefault(split, []).extend((home, name) for name in names)
-    return {split: names for split, names in found.items() if names}
+@dataclass(frozen=True)
+class ImageList:
+    """A file that lists images; `split` is "train", "val", "test", "trainval", or "" where its name tells none."""
+
+    path: str
+    split: str
+    names: tuple[str, ...]
+    of_class: bool  # a flag behind every name
+
+    @cached_property
+    def stems(self) -> frozenset[str]:
+        return frozenset(map(stem_of, self.names))
+
+    @property
+    def place(self) -> int:
+        """VOC's lists for boxes lie in ImageSets/Main; then comes what else is in there, then others."""
+        folders = parent(self.path).casefold().split("/")
+        return {"main": 0, "imagesets": 1}.get(folders[-1], 2) if "imagesets" in folders else ELSEWHERE
+
+    @property
+    def rank(self) -> int:
+        """train.txt comes before train2017.txt, and that before fold0_train.txt."""
+        file = self.path.rsplit("/", 1)[-1]
+        return 0 if file[:-4].casefold() in LISTS else 1 if exact_split(file) else 2
 
 
-def _by_home(tree: Tree, place: str) -> dict[str, dict[str, list[str]]]:
-    """{folder of the ImageSets: {split or "trainval": names}}."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for path in tree.files(".txt"):
-        folder, _, file = path.rpartition("/")
-        stem = file[:-4].casefold()
-        if not f"/{folder.casefold()}".endswith(f"/{place}") or stem not in LISTS:
-            continue
-        home = folder[: len(folder) - len(place)].rstrip("/")
-        split = stem if stem == "trainval" else split_of(stem) or "train"
-        names = [name for line in lines_of(tree.path(path)) if (name := _name(line))]
-        found.setdefault(home, {}).setdefault(split, []).extend(names)
+Entries = dict[str, list[tuple[str, str]]]  # split -> (list that says so, name)
+
+
+def lists_of(tree: Tree, labelled: Collection[str] = ()) -> Entries:
+    """The names by split of the lists that are meant. Of each dataset, trainval without val is train where there is no
+    such list, and trainval without train is val. Raises `UserError` where it cannot be told which lists are meant, or
+    for which split one is that names `labelled` images."""
+    lists = list(_found(tree))
+    homes: dict[str, list[ImageList]] = {}
+    for one in lists:
+        homes.setdefault(_home(tree, one.path), []).append(one)
+    for_boxes = [
+        home for home, members in homes.items() if any(m.place < ELSEWHERE and m.split for m in members)
+    ]
+    found: Entries = {}
+    used: set[str] = set()
+    for home, members in homes.items():
+        if any(_within(home, other) or _within(other, home) for other in for_boxes):
+            members = [m for m in members if m.place < ELSEWHERE]
+        for split, entries in _completed(_chosen(tree, members)).items():
+            found.setdefault(split, []).extend(entries)
+            used |= {stem_of(name) for _, name in entries}
+    _refuse_unsaid(tree, [one for one in lists if not one.split], used, labelled)
+    return {split: entries for split, entries in found.items() if entries}
+
+
+def _chosen(tree: Tree, members: Iterable[ImageList]) -> Entries:
+    """The entries by split, or "trainval", of the lists of one dataset. Those of one class count where there are no
+    others, and all together."""
+    said = [m for m in members if m.split]
+    said = [m for m in said if not m.of_class] or said
+    said = [m for m in said if m.place == min(other.place for other in said)]
+    found: Entries = {}
+    for split in dict.fromkeys(m.split for m in said):
+        own = [m for m in said if m.split == split]
+        own = [m for m in own if m.rank == min(other.rank for other in own)]
+        if len({m.stems for m in own}) > 1 and not all(m.of_class for m in own):
+            raise UserError(f"{tree.root}: {_shown(own)} list different images for {split}; {WHAT_TO_DO}")
+        found[split] = list({name: (m.path, name) for m in own for name in m.names}.values())
     return found
 
 
-def _name(line: str) -> str:
-    """The name in a line of a list: quoted, or before a flag of -1, 0 or 1, or the whole line."""
+def _completed(lists: Entries) -> Entries:
+    """Without trainval: what it says more than train or val is the other of them."""
+    whole = lists.pop("trainval", [])
+    for missing, other in (("train", "val"), ("val", "train")):
+        if whole and missing not in lists:
+            known = {stem_of(name) for _, name in lists.get(other, ())}
+            lists[missing] = [entry for entry in whole if stem_of(entry[1]) not in known]
+    return lists
+
+
+def _refuse_unsaid(tree: Tree, lists: Iterable[ImageList], used: Set[str], labelled: Collection[str]) -> None:
+    """Raise `UserError` for lists that tell no split and part the labelled images: they name such as no other list
+    does, or, where there is no other, some and not all that are near and in folders for one split, or for none."""
+    parting = []
+    for one in lists:
+        home = _home(tree, one.path)
+        near = {(tree.split_of(f"{parent(i)}/."), stem_of(i)) for i in labelled if _within(i, home)}
+        listed = {(split, stem) for split, stem in near if stem in one.stems}
+        cut = {split for split, _ in listed} & {split for split, _ in near - listed}
+        if {stem for _, stem in listed} - used if used else cut:
+            parting.append(one)
+    if parting:
+        what = "labelled images of no other list" if used else "some of the labelled images"
+        raise UserError(
+            f"{tree.root}: {_shown(parting)}, which no name gives to a split, list{'s' * (len(parting) == 1)} {what}; "
+            f"{WHAT_TO_DO}"
+        )
+
+
+def _shown(lists: list[ImageList]) -> str:
+    more = f" and {len(lists) - SHOWN} more" if len(lists) > SHOWN else ""
+    return ", ".join(one.path for one in lists[:SHOWN]) + more
+
+
+def _home(tree: Tree, path: str) -> str:
+    """The folder of the dataset that a list is of: above ImageSets/, else the nearest with images in or below it."""
+    folders = path.split("/")[:-1]
+    lower = [folder.casefold() for folder in folders]
+    if "imagesets" in lower:
+        return "/".join(folders[: lower.index("imagesets")])
+    while folders and not any(_within(place, "/".join(folders)) for place in tree.image_folders):
+        folders.pop()
+    return "/".join(folders)
+
+
+def _within(path: str, folder: str) -> bool:
+    return not folder or f"{path}/".startswith(f"{folder}/")
+
+
+# ---- which files are lists ----------------------------------------------------------------------------------------
+
+
+def _found(tree: Tree) -> Iterable[ImageList]:
+    known = set(map(stem_of, tree.images))
+    texts = {path: path.rsplit("/", 1)[-1] for path in tree.files(".txt")}
+    twins = {path for path, file in texts.items() if stem_of(file[:-4]) in known}
+    if len(said := {path for path in twins if _split(texts[path])}) <= TWINS:
+        twins -= said
+    for path, file in texts.items():
+        by_name = file[:-4].casefold() in LISTS and "imagesets" in parent(path).casefold().split("/")
+        if not by_name and (
+            path in twins or file.lower() in (*NAME_FILES, *SPARE) or not _may_list(tree, path, known)
+        ):
+            continue
+        rows = [_row(line, known) for line in lines_of(tree.path(path)) if line and not line.startswith("#")]
+        split = _split(file)
+        if by_name or _names_images(rows, known, bool(split)):
+            of_class = bool(rows) and all(rest in FLAGS for _, rest in rows)
+            yield ImageList(path, split, tuple(name for name, _ in rows if name), of_class)
+
+
+def _split(file: str) -> str:
+    words = words_of(file[:-4])
+    if "trainval" in words or words >= {"train", "val"}:
+        return "trainval"
+    return split_of(file) or ("train" if words == {"default"} else "")
+
+
+def _may_list(tree: Tree, path: str, known: Set[str]) -> bool:
+    """Whether the first lines look like those of a list."""
+    try:
+        with tree.path(path).open("rb") as file:
+            head = file.read(HEAD)
+            text = head.decode("utf-8-sig", errors="ignore")
+            large = file.seek(0, 2) > MAX_BYTES
+    except OSError:
+        return False
+    lines = [line.strip() for line in text.splitlines()[: -1 if len(head) == HEAD else None]]
+    rows = [_row(line, known) for line in lines if line and not line.startswith("#")]
+    return (
+        not large and b"\0" not in head and _names_images(rows, known, bool(_split(path.rsplit("/", 1)[-1])))
+    )
+
+
+def _names_images(rows: Collection[tuple[str, str]], known: Set[str], split: bool) -> bool:
+    """Whether most rows name images. What stands behind a name may be anything where the file's name tells a split
+    and the image's is whole, else nothing, a flag or a path: captions are no list, labels are none either."""
+    named = 0
+    for name, rest in rows:
+        plain = not rest or rest in FLAGS or ("." in rest and re.fullmatch(r"\S*[A-Za-z]\S*", rest))
+        named += stem_of(name) in known and bool(plain or (split and name.lower().endswith(READ_SUFFIXES)))
+    return 2 * named > len(rows)
+
+
+def _row(line: str, known: Set[str]) -> tuple[str, str]:
+    """(an image's name, what stands behind it) in a line: names may be quoted, and have blanks."""
     if line.startswith('"'):
-        return line[1:].partition('"')[0]
-    name, _, flag = line.rpartition(" ")
-    return name.strip() if flag in ("-1", "0", "1") and name else line
+        name, _, rest = line[1:].partition('"')
+        return name, rest.strip()
+    for cut in (END, WHOLE, LAST, FIRST):
+        if (match := cut.match(line)) and stem_of(match[1]) in known:
+            return match[1], match[2]
+    name, _, rest = line.rpartition(" ")
+    return (name.strip(), rest) if rest in FLAGS and name else (line, "")
+
+
+def stem_of(name: str) -> str:
+    """The last part of an image's path or name, in one case and without the suffix of an image."""
+    last = FORMS[-1](name.replace("\\", "/").rsplit("/", 1)[-1])
+    suffix = next((s for s in READ_SUFFIXES if last.endswith(s)), "")
+    return last.removesuffix(suffix)
+
+
+# ---- which images they mean ---------------------------------------------------------------------------------------
+
+
+def by_lists(
+    tree: Tree, images: Mapping[str, object], lists: Mapping[str, Iterable[tuple[str, str]]]
+) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """({split: its images}, notes) of images with their labels, or None. Images of no list whose folder names a split
+    that no list is for are of that split. Raises `UserError` for names without an image."""
+    by_stem: dict[str, list[str]] = {}
+    for image in images:
+        by_stem.setdefault(stem_of(image), []).append(image)
+    found: dict[str, list[str]] = {}
+    problems = []
+    for split, entries in lists.items():
+        for source, name in entries:
+            meant = _meant(source, name, by_stem.get(stem_of(name), ()))
+            if len(meant) == 1:
+                found.setdefault(split, []).append(meant[0])
+            else:
+                why = f"which may be any of {', '.join(meant)}" if meant else "of which there is no image"
+                problems.append(f"{tree.path(source)}: names {name}, {why}")
+    refuse(problems)
+    listed = {image for members in found.values() for image in members}
+    left = [image for image in images if image not in listed]
+    for image in left:
+        split = tree.split_of(f"{parent(image)}/.") or "train"
+        if split not in lists and split != "train":
+            found.setdefault(split, []).append(image)
+            listed.add(image)
+    count = sum(images[image] is not None and image not in listed for image in left)
+    shown = ", ".join(dict.fromkeys(source for entries in lists.values() for source, _ in entries))
+    return found, (
+        (f"{counted(count, 'image')} with labels in no list ({shown}), not used",) if count else ()
+    )
+
+
+def _meant(source: str, name: str, images: Iterable[str]) -> list[str]:
+    """Of images with a name's stem those that it fits best: by the whole name, by the folders before it, and by how
+    near they lie to the list."""
+    parts = [p for p in FORMS[-1](name.replace("\\", "/")).split("/") if p not in (".", "..", "")]
+    home = tuple(reversed(source.split("/")[:-1]))
+
+    def fit(image: str) -> tuple[bool, int, int]:
+        own = FORMS[-1](image).split("/")
+        near = common_end(home, tuple(reversed(image.split("/")[:-1])))
+        return own[-1] == parts[-1], common_end(tuple(own[:-1]), tuple(parts[:-1])), near
+
+    fits = {image: fit(image) for image in images}
+    return [image for image in fits if fits[image] == max(fits.values())]

@@ -1,4 +1,4 @@
-"""Which split the lists of ImageSets/ give an image, and what KITTI's files leave out."""
+"""Which split the lists of images give an image, and what KITTI's files leave out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from pathlib import Path
 import pytest
 
 from model.data.convert_kitti import parse as parse_kitti
-from model.data.image_sets import lists_of
+from model.data.image_sets import MAX_BYTES, lists_of
+from model.data.layouts import in_place
 from model.data.tree import Tree
-from tests.model.data.drawn import put
+from model.errors import UserError
+from tests.model.data.drawn import LAYOUTS, Drawn, Picture, every, kitti, move, put, seen, voc_xml, yolo_lines
+
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def read(root: Path) -> dict[str, list[tuple[str, str]]]:
-    return lists_of(Tree.read(root), "imagesets/main")
+    found = lists_of(Tree.read(root))
+    return {s: [(source.split("/")[0], name) for source, name in entries] for s, entries in found.items()}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +50,158 @@ def test_each_folder_for_itself(tmp_path: Path) -> None:
         "val": [("VOC2012", "c")],
         "test": [("VOC2007", "d")],
     }
+
+
+# ---- a list by what it holds, wherever it lies ----------------------------------------------------------------------
+
+
+def yolo_flat(root: Path, pictures: Path, drawn: Drawn) -> None:
+    move(pictures, root, drawn, "images")
+    put(root / "classes.txt", "red car\nblue\n")
+    for picture in every(drawn):
+        put(root / f"labels/{picture.stem}.txt", yolo_lines(picture))
+
+
+def voc_flat(root: Path, pictures: Path, drawn: Drawn) -> None:
+    move(pictures, root, drawn, "JPEGImages")
+    for picture in every(drawn):
+        put(root / f"Annotations/{picture.stem}.xml", voc_xml(picture))
+
+
+def kitti_flat(root: Path, pictures: Path, drawn: Drawn) -> None:
+    kitti(root, pictures, {"training": every(drawn)})
+
+
+FLAT = {"YOLO": yolo_flat, "VOC": voc_flat, "KITTI": kitti_flat}
+# as the lists of the three splits are called
+NAMED = [
+    "{}.txt", "{}2017.txt", "{}_list.txt", "fold0_{}.txt", "{}_1.txt", "autosplit_{}.txt", "My-{}-Images.txt",
+    "lists/{}.txt", "ImageSets/{}.txt", "ImageSets/Main/{}.txt", "ImageSets/Main/{}2017.txt", "ImageSets/Layout/{}.txt",
+    "a/b/c/our_{}_of_may.txt",
+]  # fmt: skip
+LINES = {
+    "stem": "{stem}", "name": "{stem}.png", "path": "./somewhere/{stem}.png", "quoted": '"{stem}.png"',
+    "flag": "{stem}  -1", "label": "./JPEGImages/{stem}.png ./Annotations/x.xml", "windows": "D:\\old\\{stem}.png",
+    "boxes": "old/{stem}.png 1,2,3,4,0 5,6,7,8,1",
+}  # fmt: skip
+
+
+def list_splits(root: Path, drawn: Drawn, name: str, line: str = "{stem}") -> None:
+    for split, listed in drawn.items():
+        put(
+            root / name.format(split),
+            "# of us\n" + "\n".join(line.format(stem=p.stem) for p in listed) + "\n",
+        )
+
+
+def splits_of(root: Path) -> dict[str, list[str]]:
+    return {split: sorted(stems) for split, stems in seen(in_place(str(root))).items()}
+
+
+def wanted(drawn: Drawn) -> dict[str, list[str]]:
+    return {split: sorted(p.stem for p in listed) for split, listed in drawn.items()}
+
+
+@pytest.mark.parametrize("layout", FLAT)
+@pytest.mark.parametrize(("name", "line"), [(n, "stem") for n in NAMED] + [(NAMED[2], n) for n in LINES])
+def test_lists_are_found_by_what_they_hold(
+    layout: str, name: str, line: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    FLAT[layout](tmp_path / "data", *pictures)
+    list_splits(tmp_path / "data", pictures[1], name, LINES[line])
+    assert splits_of(tmp_path / "data") == wanted(pictures[1])
+
+
+@pytest.mark.parametrize("layout", FLAT)
+def test_lists_of_one_class_count_together_and_alone(
+    layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root, drawn = tmp_path / "data", pictures[1]
+    FLAT[layout](root, *pictures)
+    first: Drawn = {split: listed[:1] for split, listed in drawn.items()}
+    list_splits(root, drawn, "ImageSets/Main/cat_{}.txt", "{stem}  1")
+    list_splits(root, first, "ImageSets/Main/dog_{}.txt", "{stem} -1")
+    assert splits_of(root) == wanted(drawn)
+    second: Drawn = {split: listed[1:] for split, listed in drawn.items()}
+    list_splits(root, second, "ImageSets/Main/{}.txt")
+    assert splits_of(root) == wanted(second)
+
+
+@pytest.mark.parametrize("layout", FLAT)
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ({"fold0_train": "abc", "fold1_train": "bcd", "fold0_val": "de", "fold1_val": "ae"}, "fold0_train.txt, fold1_train.txt list different images for train"),
+        ({"train": "abc", "lists/train": "ab", "val": "de"}, "train.txt, lists/train.txt list different images"),
+        ({"chosen": "ab"}, "chosen.txt, which no name gives to a split, lists some"),
+        ({"part_a": "abc", "part_b": "de"}, "part_a.txt, part_b.txt, which no name gives to a split, list some"),
+        ({"train": "abc", "unnamed": "de"}, "unnamed.txt, .* lists labelled images of no other list"),
+    ],
+)  # fmt: skip
+def test_lists_that_may_be_meant_otherwise_are_refused(
+    layout: str, lists: dict[str, str], message: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root, listed = tmp_path / "data", [p for p in pictures[1]["train"] if p.boxes]
+    FLAT[layout](root, pictures[0], {"train": listed})
+    for name, members in lists.items():
+        put(root / f"{name}.txt", "".join(f"{listed['abcde'.index(m)].stem}\n" for m in members))
+    with pytest.raises(UserError, match=f"{message}.*train.txt and val.txt"):
+        in_place(str(root))
+
+
+@pytest.mark.parametrize("layout", FLAT)
+@pytest.mark.parametrize("what", ["all", "captions", "words", "binary", "large"])
+def test_other_texts_are_no_lists(
+    layout: str, what: str, tmp_path: Path, pictures: tuple[Path, Drawn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, drawn = tmp_path / "data", pictures[1]
+    FLAT[layout](root, *pictures)
+    stems = [p.stem for p in every(drawn)]
+    some = "".join(f"{stem}\n" for stem in stems[:4])
+    texts = {"all": "\n".join(stems), "captions": "".join(f"{s}.png a red car in the rain\n" for s in stems[:3]),
+             "words": "made by us\nfor you\n" + stems[0], "binary": some + "\0", "large": some}  # fmt: skip
+    put(root / "about.txt", texts[what])
+    if what == "large":
+        monkeypatch.setattr("model.data.image_sets.MAX_BYTES", len(some) - 1)
+        assert MAX_BYTES > 1 << 24
+    assert splits_of(root) == {"train": sorted(stems)}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_lists_of_all_images_of_a_folder_change_nothing(
+    layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS[layout][0](tmp_path / "data", *pictures)
+    before = splits_of(tmp_path / "data")
+    for listed in pictures[1].values() if LAYOUTS[layout][2] else [every(pictures[1])]:
+        put(tmp_path / f"data/lists/index {len(listed)}.txt", "\n".join(p.stem for p in listed))
+    assert splits_of(tmp_path / "data") == before
+
+
+def test_images_of_no_list_stay_where_their_folder_says(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root, drawn = tmp_path / "data", pictures[1]
+    LAYOUTS["VOC by folder"][0](root, *pictures)
+    put(root / "train.txt", "".join(f"train/{p.stem}.png\n" for p in drawn["train"][:4]))
+    assert splits_of(root) == wanted(drawn | {"train": drawn["train"][:4]})
+    notes = in_place(str(root)).notes
+    assert any("2 images with labels in no list (train.txt), not used" in note for note in notes)
+
+
+def test_a_name_that_two_images_have_is_told_by_its_folder(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = tmp_path / "data"
+    twins: list[Picture] = pictures[1]["train"][:1]
+    for cam in ("cam1", "cam2"):
+        move(pictures[0], root, {"train": twins}, f"images/{cam}")
+        put(root / f"labels/{cam}/{twins[0].stem}.txt", yolo_lines(twins[0]))
+    put(root / "classes.txt", "red car\nblue\n")
+    for split, cam in (("train", "cam1"), ("val", "cam2")):
+        put(root / f"{split}.txt", f"/old/{cam}/{twins[0].name}\n")
+    assert splits_of(root) == {"train": [twins[0].stem], "val": [twins[0].stem]}
+    put(root / "val.txt", twins[0].name)
+    with pytest.raises(UserError, match="may be any of images/cam1/train_0.png, images/cam2/train_0.png"):
+        in_place(str(root))
 
 
 @pytest.mark.parametrize("kind", ["DontCare", "dontcare", "DONTCARE"])
