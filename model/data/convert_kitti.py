@@ -19,11 +19,10 @@ from model.data.label_files import (
     LabelFiles,
     Parsed,
     by_folders,
-    lost_labels,
     refuse,
-    refuse_orphans,
     without_unlabelled,
 )
+from model.data.other_labels import lost_labels, refuse_orphans
 from model.data.paths import is_hidden
 from model.data.tree import Tree, counted, parent
 from model.errors import UserError

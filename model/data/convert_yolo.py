@@ -20,11 +20,10 @@ from model.data.label_files import (
     Parsed,
     by_folders,
     lines_of,
-    lost_labels,
     refuse,
-    refuse_orphans,
     without_unlabelled,
 )
+from model.data.other_labels import lost_labels, refuse_orphans
 from model.data.paths import Resolver, walk
 from model.data.tree import Tree, parent
 from model.data.yolo_config import Config, find_config

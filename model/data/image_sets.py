@@ -232,8 +232,9 @@ def stem_of(name: str) -> str:
 def by_lists(
     tree: Tree, images: Mapping[str, object], lists: Mapping[str, Iterable[tuple[str, str]]]
 ) -> tuple[dict[str, list[str]], tuple[str, ...]]:
-    """({split: its images}, notes) of images with their labels, or None. Images of no list whose folder names a split
-    that no list is for are of that split. Raises `UserError` for names without an image."""
+    """({split: its images}, notes) of images with their labels, or None. Images of no list go by their folders where
+    these name a split that no list is for, or lie in another dataset than any list. Raises `UserError` for names
+    without an image."""
     by_stem: dict[str, list[str]] = {}
     for image in images:
         by_stem.setdefault(stem_of(image), []).append(image)
@@ -250,9 +251,10 @@ def by_lists(
     refuse(problems)
     listed = {image for members in found.values() for image in members}
     left = [image for image in images if image not in listed]
+    homes = {_home(tree, source) for entries in lists.values() for source, _ in entries}
     for image in left:
         split = tree.split_of(f"{parent(image)}/.") or "train"
-        if split not in lists and split != "train":
+        if (split not in lists and split != "train") or not any(_within(image, home) for home in homes):
             found.setdefault(split, []).append(image)
             listed.add(image)
     count = sum(images[image] is not None and image not in listed for image in left)

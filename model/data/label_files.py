@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from model.data.cache import cache_dir, once
@@ -236,54 +236,6 @@ def refuse_shared(found: LabelFiles) -> None:
             if len(images) > 1 and len({image.resolve() for image in images}) > 1
         ]
     )
-
-
-def refuse_orphans(splits: Mapping[str, list[tuple[Path, Path | None]]], others: Iterable[Path] = ()) -> None:
-    """Raise `UserError` for label files that hold something, beside those of the splits, and have no image: neither in
-    the splits nor of `others`, images that are there and not used."""
-    used = {label for pairs in splits.values() for _, label in pairs if label is not None}
-    spare = {image.stem for image in others}
-    problems = [
-        f"{label}: its image is not there"
-        for folder in sorted({label.parent for label in used})
-        for label in sorted(folder.iterdir())
-        if label.suffix.lower() == ".txt"
-        and label.is_file()
-        and not label.name.startswith(".")
-        and label not in used
-        and label.stem not in spare
-        and _holds_labels(label)
-    ]
-    refuse(problems)
-
-
-def lost_labels(
-    tree: Tree, splits: Mapping[str, list[tuple[Path, Path | None]]], others: Collection[str] = ()
-) -> tuple[str, ...]:
-    """A note on each folder that holds label files and no image is there for any; `others` are names of files that hold
-    something else."""
-    used = {label.parent for pairs in splits.values() for _, label in pairs if label is not None}
-    stems = {PurePosixPath(image).stem for image in tree.images}
-    lost: Counter[Path] = Counter()
-    for below in tree.files(".txt"):
-        label = tree.path(below)
-        if label.parent in used or label.name.lower() in others or label.stem in stems:
-            continue
-        lost[label.parent] += _holds_labels(label)
-    return tuple(
-        f"{folder}: {counted(count, 'label file')} without images, not read"
-        for folder, count in lost.items()
-        if count
-    )
-
-
-def _holds_labels(path: Path) -> bool:
-    """Whether a text file's first line looks like labels: numbers behind the first field, at least 4."""
-    try:
-        first = path.read_text(encoding="utf-8-sig").strip().partition("\n")[0].split()
-        return len([float(field) for field in first[-4:]]) == 4 and len(first) > 4
-    except (OSError, ValueError):
-        return False
 
 
 def unlabelled(splits: Mapping[str, list[tuple[Path, Path | None]]]) -> list[str]:

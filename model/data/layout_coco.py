@@ -51,9 +51,13 @@ class Document:
     names: tuple[str, ...]  # some of its file names
 
     @property
+    def is_of_other_task(self) -> bool:
+        return self.path.rsplit("/", 1)[-1].casefold().startswith(OTHER_TASKS)
+
+    @property
     def rank(self) -> int:
         stem = self.path.rsplit("/", 1)[-1].casefold().removesuffix(".json")
-        if stem.startswith(OTHER_TASKS):
+        if self.is_of_other_task:
             return len(PREFERRED) + 2
         start = next((n for n, start in enumerate(PREFERRED) if stem.startswith(start)), len(PREFERRED))
         rest = re.findall("[a-z]+", stem.removeprefix((*PREFERRED, "")[start]))
@@ -87,7 +91,9 @@ def find(tree: Tree) -> Data | None:
         notes += told
     if len(chosen) > 1 and "train" in chosen and chosen["train"].split is None:
         notes.append(f"{chosen['train'].path}: taken for training, as no name says so of another")
-    for left in (d for d in found if d not in chosen.values()):
+    unread = [d for d in found if d not in chosen.values()]
+    _refuse_two(tree, unread, chosen, sources)
+    for left in unread:
         instead = f", {chosen[left.split].path} is" if left.split in chosen else ""
         notes.append(f"{left.path}: not read{instead}")
     return Data(sources, name_of(list(chosen.values())), tuple(notes))
@@ -105,6 +111,27 @@ def _refuse_untold(tree: Tree, found: Iterable[Document], chosen: Mapping[str, D
             raise UserError(
                 f"{tree.path(document.path)}: the name of its folder tells no split, as that of {train.path} does; "
                 "call it val or test, or move it away"
+            )
+
+
+def _refuse_two(
+    tree: Tree, unread: Iterable[Document], chosen: Mapping[str, Document], sources: Sources
+) -> None:
+    """Raise `UserError` for annotations of boxes that are not read and whose images no source has: another dataset."""
+    used = [str(Path(s["image_dir"]).resolve()) for listed in sources.values() for s in listed]
+    for left in (d for d in unread if not d.is_of_other_task):
+        try:
+            place = images_of(tree, left)
+        except UserError:
+            continue
+        own = str(tree.path(place.path).resolve()) if place else ""
+        if own and not any(f"{own}/".startswith(f"{u}/") or f"{u}/".startswith(f"{own}/") for u in used):
+            read = chosen.get(left.split or "train") or next(iter(chosen.values()))
+            raise UserError(
+                f"{tree.root}: {read.path} and {left.path} label images of different folders, and only the first would "
+                f"be read, as {'both may be' if left.split else 'no name says that the second is'} for "
+                f"{left.split or 'train, val or test'}; give one of them to --data, name both in "
+                "dataset.train_data_sources, or call their folders train and val"
             )
 
 

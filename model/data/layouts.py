@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,14 @@ from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco, pa
 from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.foreign import ADVICE, how_to_export, tool_of
 from model.data.label_files import LabelFiles, to_coco
+from model.data.other_labels import Found, unread_labels
 from model.data.paths import MASKS
 from model.data.sources import ARCHIVES, is_archive, is_url, stage_dataset, without_secrets
-from model.data.tree import SPLITS, Data, Sources, Tree, counted, given, parent
+from model.data.tree import SPLITS, Data, Sources, Tree, counted, given
 from model.errors import UserError
 from model.spec import get
 
 SHOWN = 5
-LABELS = {"labels", "label_2", "Annotations"}  # folders of label files
 # Annotations in formats that are not read, by the end of the name.
 FOREIGN = (
     ".csv",
@@ -119,10 +120,12 @@ def _read_packed(tree: Tree, needs_train: bool) -> tuple[Tree, Data | None]:
 def _of_file(path: Path) -> Data:
     if path.suffix.lower() == ".json":
         return layout_coco.one_file(path)
-    labels = convert_yolo.find(Tree.read(path.parent), path)
+    tree = Tree.read(path.parent)
+    labels = convert_yolo.find(tree, path)
     if labels is None or not labels.splits.get("train"):
         raise UserError(f"{path}: names no images for training")
-    return to_coco(labels)
+    unread = unread_labels(tree, lambda: Found.of(tree, labels), alone=True)
+    return to_coco(replace(labels, notes=labels.notes + unread))
 
 
 READERS: tuple[Callable[[Tree], LabelFiles | None], ...] = (
@@ -136,17 +139,18 @@ def read(tree: Tree, needs_train: bool = True) -> Data | None:
     """The first layout that has something to train on; the others that are there are named."""
     coco = layout_coco.find(tree)
     if coco and (coco.sources["train"] or not needs_train):
-        return coco
+        return replace(coco, notes=coco.notes + unread_labels(tree, lambda: Found.of_coco(tree, coco)))
     for find in READERS:
         labels = find(tree)
         if labels and (labels.splits.get("train") or not needs_train):
+            unread = unread_labels(tree, partial(Found.of, tree, labels))
             found = to_coco(labels)
             left = (
                 ()
                 if coco is None
                 else (f"{tree.root}: its COCO files are not read, none of them is for training",)
             )
-            return replace(found, notes=found.notes + left)
+            return replace(found, notes=found.notes + unread + left)
     return None
 
 
@@ -218,18 +222,13 @@ def unread_folders(tree: Tree, found: Data) -> Iterator[str]:
         why = (
             "no annotations belong to its"
             if "COCO" in found.layout
+            else f"{found.layout[6:-1]} does not name its"
+            if found.layout.startswith("YOLO (")
             else "no split and labels are known of its"
         )
         yield f"{tree.path(folder)}: not read, {why} {images}"
     if len(left) > SHOWN:
         yield f"... and {len(left) - SHOWN} more folders of images that are not read"
-    labels = (
-        []
-        if "COCO" not in found.layout
-        else [p for p in tree.files(".xml", ".txt") if LABELS & set(p.split("/")[:-1])]
-    )
-    if labels:
-        yield f"{tree.path(parent(labels[0]))}: not read, {len(labels)} label files beside the COCO files"
     foreign = sorted(tree.files(*FOREIGN))
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""

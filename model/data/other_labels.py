@@ -1,0 +1,249 @@
+"""Label files that a layout does not read, found by what they hold: labels of images that it takes as without objects,
+of images that it does not use, and second ones of images that have theirs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.data.documents import as_it_is
+from model.data.image_sets import stem_of
+from model.data.label_files import LabelFiles, refuse
+from model.data.paths import MASKS, UPLOAD, common_end, find_images
+from model.data.tree import Data, Tree, counted, parent
+from model.data.yolo_names import NAME_FILES, SPARE
+from model.errors import UserError
+
+HEAD = 1 << 14  # bytes that tell what a file holds
+SUFFIXES = (".txt", ".xml", ".json")
+OBJECT = re.compile(rb"<\s*annotation\b.*<\s*object\b", re.DOTALL)
+SHAPE = re.compile(rb'"shapes"\s*:\s*\[\s*\{')
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a layout reads: the images that it has labels for, those that it takes as without objects, and its label
+    files, all below the tree."""
+
+    layout: str
+    labelled: Collection[str]
+    bare: Collection[str]
+    files: Collection[str] = ()
+
+    @classmethod
+    def of(cls, tree: Tree, read: LabelFiles) -> Found:
+        pairs = [pair for listed in read.splits.values() for pair in listed]
+        labels = [label for _, label in pairs if label]
+        return cls(
+            read.layout,
+            _below(tree, (image for image, label in pairs if label)),
+            _below(tree, (image for image, label in pairs if not label)),
+            _below(tree, labels),
+        )
+
+    @classmethod
+    def of_coco(cls, tree: Tree, data: Data) -> Found:
+        labelled: set[str] = set()
+        bare: set[str] = set()
+        for source in (source for sources in data.sources.values() for source in sources):
+            try:
+                document = as_it_is(source["json_file"])
+            except UserError:
+                continue  # told when it is read
+            paths = find_images(
+                Path(source["image_dir"]), [image["file_name"] for image in document["images"]]
+            )
+            drawn = {a["image_id"] for a in document["annotations"]}
+            for image, path in zip(document["images"], paths, strict=True):
+                (labelled if image["id"] in drawn else bare).update(_below(tree, [path]))
+        return cls(data.layout, labelled, bare - labelled)
+
+
+def _below(tree: Tree, paths: Iterable[Path]) -> set[str]:
+    """Paths relative to the tree, of those that lie in it."""
+    roots = {f"{root}/" for root in (os.path.normpath(tree.root), os.path.realpath(tree.root))}
+    normal = [os.path.normpath(path) for path in paths]
+    return {path.removeprefix(root) for path in normal for root in roots if path.startswith(root)}
+
+
+def unread_labels(tree: Tree, find: Callable[[], Found], alone: bool = False) -> tuple[str, ...]:
+    """Notes on second label files of labelled images. Raises `UserError` where images that would be taken as without
+    objects have labels elsewhere or in another form, and, unless the layout is `alone` meant, where images in folders
+    that it does not use have labels of another form. `find` is called only where there are such files."""
+    spare = list(_spare(tree))
+    if not spare:
+        return ()
+    found = find()
+    used = found.files
+    spare = [(file, images) for file, images in spare if file not in used]
+    told: dict[tuple[str, str], list[str]] = {}
+    lost, beside = [], []
+    folders = {parent(image) for image in (*found.labelled, *found.bare)}
+    for file, images in spare:
+        image = _nearest(file, images, found)
+        if image not in found.bare and parent(image) in folders and image not in found.labelled:
+            continue  # passed over by a list or a file that names its images
+        if form := form_of(tree.path(file)):
+            if image in found.bare:
+                lost.append((image, file, form))
+            elif image in found.labelled:
+                told.setdefault((parent(file), form), []).append(file)
+            elif not found.layout.startswith(form):
+                beside.append((image, file, form))
+    if lost:
+        raise UserError(_lost(tree, found.layout, lost))
+    if beside and not alone:
+        raise UserError(_two(tree, found, beside))
+    return tuple(
+        f"{tree.path(folder)}: not read, {counted(len(files), f'{form} label file')} of images whose labels are read "
+        f"as {found.layout}"
+        for (folder, form), files in told.items()
+    )
+
+
+def _lost(tree: Tree, layout: str, lost: list[tuple[str, str, str]]) -> str:
+    image, file, form = lost[0]
+    return (
+        f"{tree.path(image)}: has no labels where {layout} has them, but {tree.path(file)} looks like its labels "
+        f"({form}); {counted(len(lost), 'image')} would be taken as without objects though such a file is there: bring "
+        "these labels to the place and the form of the others, or take them away if they are not meant"
+    )
+
+
+def _two(tree: Tree, found: Found, beside: list[tuple[str, str, str]]) -> str:
+    image, file, form = beside[0]
+    images = len({image for image, _, _ in beside})
+    return (
+        f"{tree.root}: {counted(len(found.labelled) + len(found.bare), 'image')} would be read as {found.layout}, but "
+        f"not {counted(images, 'image')} in other folders, such as {image}, whose labels are {form} ({file}); give "
+        "one of the datasets to --data, or bring both into one form with `deformable_detr convert`"
+    )
+
+
+def _spare(tree: Tree) -> Iterator[tuple[str, list[str]]]:
+    """(a file that is called like images and may hold labels, these images)."""
+    by_stem: dict[str, list[str]] = {}
+    for image in tree.images:
+        if not any(word in folder for folder in parent(image).casefold().split("/") for word in MASKS):
+            by_stem.setdefault(stem_of(image), []).append(image)
+    for file in tree.files(*SUFFIXES):
+        last = file.rsplit("/", 1)[-1].rpartition(".")[0]
+        images = by_stem.get(stem_of(last)) or by_stem.get(stem_of(UPLOAD.sub("", last)))
+        if images and f"{last}.txt".lower() not in (*NAME_FILES, *SPARE):
+            yield file, images
+
+
+def _nearest(file: str, images: Collection[str], found: Found) -> str:
+    """Of images of one stem that which shares most folders with a file, at either end; of two one that has labels."""
+    own = file.split("/")[:-1]
+
+    def near(image: str) -> tuple[int, bool]:
+        other = image.split("/")[:-1]
+        front = common_end(tuple(own[::-1]), tuple(other[::-1]))
+        return front + common_end(tuple(own[front:]), tuple(other[front:])), image in found.labelled
+
+    return max(images, key=near)
+
+
+def form_of(path: Path) -> str:
+    """The form of the labels of one image in a file, "" where it holds none."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return ""
+    if path.suffix.lower() == ".xml":
+        return "Pascal VOC" if OBJECT.search(head) else ""
+    if path.suffix.lower() == ".json":
+        return "Labelme" if SHAPE.search(head) else ""
+    try:
+        text = head.decode(
+            "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", errors="ignore"
+        )
+    except UnicodeDecodeError:
+        return ""
+    lines = text.splitlines()[: -1 if len(head) == HEAD else None]
+    forms = {_form_of_line(line.split()) for line in lines if line.strip()}
+    return forms.pop() if len(forms) == 1 else ""
+
+
+def _form_of_line(fields: list[str]) -> str:
+    """ "0 0.5 0.5 0.1 0.1", or points; with a name for the number too; "Car 0 0 0 1 1 9 9 ..." of 15 fields or 16."""
+    behind = next((n for n, field in enumerate(reversed(fields)) if not NUMBER.fullmatch(field)), len(fields))
+    numbered = behind == len(fields)
+    values = [float(field) for field in fields[len(fields) - behind :]][numbered:]
+    if len(values) in (14, 15) and not numbered:
+        return "KITTI"
+    if len(values) in (4, 5):
+        shares = all(0 <= v <= 1 for v in values)
+        whole = numbered and fields[0].replace(".0", "").isdigit()
+        return (
+            "YOLO" if min(values[2:4]) > 0 and (whole or (shares and len(fields) == len(values) + 1)) else ""
+        )
+    points = len(values) >= 6 and numbered and fields[0].isdigit() and all(-0.1 <= v <= 2 for v in values)
+    return "YOLO" if points else ""
+
+
+# ---- labels of which there is no image ----------------------------------------------------------------------------
+
+
+def refuse_orphans(splits: Mapping[str, list[tuple[Path, Path | None]]], others: Iterable[Path] = ()) -> None:
+    """Raise `UserError` for label files that hold something, beside those of the splits, and have no image: neither in
+    the splits nor of `others`, images that are there and not used."""
+    used = {label for pairs in splits.values() for _, label in pairs if label is not None}
+    spare = {image.stem for image in others}
+    near = {stem_of(stem): stem for stem in sorted(spare)}
+    problems = [
+        f"{label}: its image is not there{_called_otherwise(label, near)}"
+        for folder in sorted({label.parent for label in used})
+        for label in sorted(folder.iterdir())
+        if label.suffix.lower() == ".txt"
+        and label.is_file()
+        and not label.name.startswith(".")
+        and label not in used
+        and label.stem not in spare
+        and _holds_labels(label)
+    ]
+    refuse(problems)
+
+
+def _called_otherwise(label: Path, stems: Mapping[str, str]) -> str:
+    """What to do about a label file whose name differs from an image's in case, in the image's suffix, or in what
+    Label Studio puts before it."""
+    names = (label.stem, UPLOAD.sub("", label.stem))
+    meant = next((stems[stem_of(name)] for name in names if stem_of(name) in stems), "")
+    return f"; if it is of the image {meant}, call it {meant}.txt" if meant else ""
+
+
+def lost_labels(
+    tree: Tree, splits: Mapping[str, list[tuple[Path, Path | None]]], others: Collection[str] = ()
+) -> tuple[str, ...]:
+    """A note on each folder that holds label files and no image is there for any; `others` are names of files that hold
+    something else."""
+    used = {label.parent for pairs in splits.values() for _, label in pairs if label is not None}
+    stems = {Path(image).stem for image in tree.images}
+    lost: Counter[Path] = Counter()
+    for below in tree.files(".txt"):
+        label = tree.path(below)
+        if label.parent in used or label.name.lower() in others or label.stem in stems:
+            continue
+        lost[label.parent] += _holds_labels(label)
+    return tuple(
+        f"{folder}: {counted(count, 'label file')} without images, not read"
+        for folder, count in lost.items()
+        if count
+    )
+
+
+def _holds_labels(path: Path) -> bool:
+    """Whether a text file's first line looks like labels: numbers behind the first field, at least 4."""
+    try:
+        first = path.read_text(encoding="utf-8-sig").strip().partition("\n")[0].split()
+        return len([float(field) for field in first[-4:]]) == 4 and len(first) > 4
+    except (OSError, ValueError):
+        return False
