@@ -73,37 +73,45 @@ def _below(tree: Tree, paths: Iterable[Path]) -> set[str]:
 
 def unread_labels(tree: Tree, find: Callable[[], Found], alone: bool = False) -> tuple[str, ...]:
     """Notes on second label files of labelled images. Raises `UserError` where images that would be taken as without
-    objects have labels elsewhere or in another form, and, unless the layout is `alone` meant, where images in folders
-    that it does not use have labels of another form. `find` is called only where there are such files."""
+    objects have labels elsewhere or in another form, and, unless the layout is `alone` meant, where images that it
+    does not use have labels of another form. `find` is called only where there are such files."""
     spare = list(_spare(tree))
     if not spare:
         return ()
     found = find()
     used = found.files
     spare = [(file, images) for file, images in spare if file not in used]
-    told: dict[tuple[str, str], list[str]] = {}
-    lost, beside = [], []
-    folders = {parent(image) for image in (*found.labelled, *found.bare)}
+    second: dict[tuple[str, str], list[str]] = {}  # (folder, form) -> files of labelled images
+    lost, others = [], []
     for file, images in spare:
         image = _nearest(file, images, found)
-        if image not in found.bare and parent(image) in folders and image not in found.labelled:
-            continue  # passed over by a list or a file that names its images
-        if form := form_of(tree.path(file)):
-            if image in found.bare:
-                lost.append((image, file, form))
-            elif image in found.labelled:
-                told.setdefault((parent(file), form), []).append(file)
-            elif not found.layout.startswith(form):
-                beside.append((image, file, form))
+        if not (form := form_of(tree.path(file))):
+            continue
+        if image in found.bare:
+            lost.append((image, file, form))
+        elif image in found.labelled:
+            second.setdefault((parent(file), form), []).append(file)
+        elif not found.layout.startswith(form):
+            others.append((image, file, form))
     if lost:
         raise UserError(_lost(tree, found.layout, lost))
-    if beside and not alone:
-        raise UserError(_two(tree, found, beside))
-    return tuple(
+    folders = {parent(image) for image in (*found.labelled, *found.bare)}
+    both = {
+        form for _, form in second
+    }  # beside the layout's own labels, which may be of fewer images on purpose
+    passed = [other for other in others if other[2] in both and parent(other[0]) in folders]
+    if len(passed) < len(others) and not alone:
+        raise UserError(_two(tree, found, [other for other in others if other not in passed]))
+    notes = [
         f"{tree.path(folder)}: not read, {counted(len(files), f'{form} label file')} of images whose labels are read "
         f"as {found.layout}"
-        for (folder, form), files in told.items()
-    )
+        for (folder, form), files in second.items()
+    ]
+    if passed:
+        image, file, form = passed[0]
+        text = f"images that {found.layout} does not name have {form} labels, such as {file}: not used"
+        notes.append(f"{tree.path(parent(image))}: {len(passed)} {text}")
+    return tuple(notes)
 
 
 def _lost(tree: Tree, layout: str, lost: list[tuple[str, str, str]]) -> str:
@@ -120,7 +128,7 @@ def _two(tree: Tree, found: Found, beside: list[tuple[str, str, str]]) -> str:
     images = len({image for image, _, _ in beside})
     return (
         f"{tree.root}: {counted(len(found.labelled) + len(found.bare), 'image')} would be read as {found.layout}, but "
-        f"not {counted(images, 'image')} in other folders, such as {image}, whose labels are {form} ({file}); give "
+        f"not {counted(images, 'other image')}, such as {image}, whose labels are {form} ({file}); give "
         "one of the datasets to --data, or bring both into one form with `deformable_detr convert`"
     )
 

@@ -11,7 +11,7 @@ import pytest
 from model.data.layouts import in_place
 from model.data.other_labels import form_of
 from model.errors import UserError
-from tests.model.data.drawn import LAYOUTS, Drawn, Picture, put, seen, voc_xml, yolo_lines
+from tests.model.data.drawn import LAYOUTS, Drawn, Picture, coco, put, seen, voc_xml, yolo_lines
 from tests.model.data.test_image_sets import FLAT
 from tests.model.data.test_layouts import assert_same
 
@@ -193,12 +193,31 @@ def test_a_label_that_is_called_otherwise_than_its_image(
         in_place(str(root))
 
 
+@pytest.mark.parametrize("form", ["YOLO", "Pascal VOC", "Labelme"])
+@pytest.mark.parametrize("more", [False, True])
+def test_images_in_the_same_folder_that_coco_does_not_name(
+    form: str, more: bool, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    """They may be left out on purpose where the second form labels all, else they are another dataset."""
+    root, drawn = tmp_path / "data", [p for p in pictures[1]["train"] if p.boxes]
+    LAYOUTS["CVAT"][0](root, pictures[0], {"train": drawn})
+    put(root / "annotations/instances_default.json", coco(drawn[:3]))
+    suffix, write = FORMS[form]
+    for picture in drawn if more else drawn[3:]:
+        put(root / f"other/{picture.stem}.{suffix}", write(picture))
+    if not more:
+        with pytest.raises(UserError, match="3 images would be read as CVAT .* but not 2 other images"):
+            in_place(str(root))
+        return
+    data = in_place(str(root))
+    assert_same(data, {"train": drawn[:3]})
+    assert f"images: 2 images that CVAT COCO export does not name have {form} labels" in "\n".join(data.notes)
+
+
 def test_a_file_given_itself_is_meant_alone(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     drawn = [p for p in pictures[1]["train"] if p.boxes]
     LAYOUTS["YOLO"][0](tmp_path / "data", pictures[0], {"train": drawn[:3]})
     LAYOUTS["VOC by folder"][0](tmp_path / "data/more", pictures[0], {"train": drawn[3:]})
-    with pytest.raises(
-        UserError, match="3 images would be read as YOLO .* but not 2 images in other folders"
-    ):
+    with pytest.raises(UserError, match="3 images would be read as YOLO .* but not 2 other images"):
         in_place(str(tmp_path / "data"))
     assert_same(in_place(str(tmp_path / "data/data.yaml")), {"train": drawn[:3]})
