@@ -7,13 +7,16 @@ Category ids count from 1 in alphabetical order of the names.
 
 from __future__ import annotations
 
+import filecmp
 import math
+import os
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from model.data.image_sets import by_lists, lists_of
+from model.data.image_sets import by_lists, lists_of, stem_of
+from model.data.images import READ_SUFFIXES
 from model.data.label_files import Box, LabelFiles, Parsed, by_folders, refuse, without_unlabelled
 from model.data.paths import Resolver, common_end
 from model.data.tree import Tree, parent
@@ -22,6 +25,8 @@ from model.errors import UserError
 
 FROM_ONE = ("voc", "roboflow")  # in source/database
 MASKS = "segmentation"  # folders of masks: SegmentationClass, SegmentationObject
+FILENAME = re.compile(rb"<filename>([^<]*)</filename>")
+HEAD = 1 << 12  # bytes in which it stands
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -58,7 +63,7 @@ def parse(path: Path, size: tuple[int, int]) -> Parsed:
         try:
             if not name:
                 raise ValueError("it has no name")
-            left, top, right, bottom = _corners(node.find("bndbox"))
+            left, top, right, bottom = _corners(node.findall("bndbox"))
             box, is_turned = _upright(node, (left - first, top - first, right, bottom), _size(root) or size)
             objects.append((name, box))
             turned += is_turned
@@ -91,10 +96,10 @@ def _upright(node: ET.Element, box: Box, size: tuple[int, int]) -> tuple[Box, bo
     return (x, y, x + w, y + h), True
 
 
-def _corners(box: ET.Element | None) -> tuple[float, float, float, float]:
-    if box is None:
-        raise ValueError("it has no bndbox")
-    texts = [(box.findtext(corner) or "").strip() for corner in CORNERS]
+def _corners(boxes: list[ET.Element]) -> tuple[float, float, float, float]:
+    if len(boxes) != 1:
+        raise ValueError(f"an object must have one bndbox, but has {len(boxes) or 'none'}")
+    texts = [(boxes[0].findtext(corner) or "").strip() for corner in CORNERS]
     left, top, right, bottom = (float(text) for text in texts)
     if not all(map(math.isfinite, (left, top, right, bottom))) or right < left or bottom < top:
         raise ValueError(f"xmin <= xmax and ymin <= ymax must hold, but got {' '.join(texts)}")
@@ -148,12 +153,43 @@ def _pairs(tree: Tree, labels: Iterable[str]) -> dict[str, str | None]:
             near = [i for i in near if i.rsplit("/", 1)[-1] == named] or (
                 ["/".join(p)] if named and len(p := (resolver.candidates(named) or [()])[0]) else []
             )
-        if not near or near[0] in found:
+        if not near:
             problems.append(f"{tree.path(label)}: its image is not there")
+        elif near[0] in found:
+            problems.append(
+                f"{tree.path(label)}: its image {near[0]} is that of {found[near[0]]} too; keep one"
+            )
+        elif other := _another(tree, label, near[0], by_stem):
+            problems.append(
+                f"{tree.path(label)}: may be of {near[0]} by its own name or of {other} by its <filename>, and both "
+                "are there; rename it, or correct its <filename>"
+            )
         else:
             found[near[0]] = label
     refuse(problems)
     return found
+
+
+def _another(tree: Tree, label: str, image: str, by_stem: Mapping[str, list[str]]) -> str:
+    """Another image than that of a label's stem which its <filename> names, and whose picture is not the same."""
+    try:
+        with tree.path(label).open("rb") as file:
+            match = FILENAME.search(file.read(HEAD))
+        said = stem_of(match[1].decode(errors="replace")) if match else ""
+        if said in ("", stem_of(image), stem_of(label[:-4])):
+            return ""
+        others = [i for i in by_stem.get(_stem_said(_named(tree, label)), ()) if stem_of(i) != stem_of(image)]
+        other = next(iter(_nearest(label, others)), "")
+        same = not other or filecmp.cmp(tree.path(image), tree.path(other), shallow=False)
+    except OSError:
+        return ""  # told when it is read
+    return "" if same else other
+
+
+def _stem_said(name: str) -> str:
+    """The last part of a name, without the suffix of an image."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    return last[: -len(suffix)] if (suffix := os.path.splitext(last)[1]).lower() in READ_SUFFIXES else last
 
 
 def _named(tree: Tree, label: str) -> str:

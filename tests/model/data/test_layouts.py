@@ -701,12 +701,56 @@ def test_voc_finds_images_by_name_and_by_what_the_file_says(
 
 
 @pytest.mark.parametrize(
+    ("said", "copied", "refused"),
+    [
+        ("{other}.png", False, True),
+        ("{other}", False, True),
+        ("{other}.jpg", False, True),
+        ("C:\\x\\{other}.png", False, True),
+        ("{other}.png", True, False),
+        ("{own}.jpg", False, False),
+        ("{own}", False, False),
+        ("not there.png", False, False),
+        ("", False, False),
+    ],
+)
+@pytest.mark.parametrize("place", ["Annotations", "JPEGImages"])
+def test_voc_labels_that_name_another_image_that_is_there(
+    place: str, said: str, copied: bool, refused: bool, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = tmp_path / "data"
+    own, other = [p for p in pictures[1]["train"] if p.boxes][:2]
+    writers.move(pictures[0], root, {"train": [own, other]}, "JPEGImages")
+    text = said.format(own=own.stem, other=other.stem)
+    put(root / f"{place}/{own.stem}.xml", writers.voc_xml(own).replace(own.name, text))
+    if copied:
+        shutil.copy(root / f"JPEGImages/{own.name}", root / f"JPEGImages/{other.name}")
+    if refused:
+        with pytest.raises(
+            UserError, match=f"may be of .*{own.name} by its own name or of .*{other.name} by its"
+        ):
+            in_place(str(root))
+    else:
+        assert len(seen(in_place(str(root)))["train"][own.stem]) == 2
+
+
+def test_two_voc_labels_of_one_image_are_both_named(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("VOC by folder", tmp_path / "data", pictures)
+    shutil.copy(root / "train/train_0.xml", root / "train/copy.xml")
+    with pytest.raises(
+        UserError, match=r"xml: its image train/train_0.png is that of train/\w+.xml too; keep one"
+    ):
+        in_place(str(root))
+
+
+@pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("<bndbox>", "<rndbox>", "not valid XML"),
         ("<name>", "<nome>", "not valid XML"),
         ("<annotation>", "<!DOCTYPE a [<!ENTITY x 'y'>]><annotation>", "need no document type"),
         ("<xmax>", "<xmax>-", "xmin <= xmax and ymin <= ymax must hold"),
+        ("</object>", "<bndbox><xmin>1</xmin></bndbox></object>", "must have one bndbox, but has 2"),
     ],
 )
 def test_broken_xml(old: str, new: str, message: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
