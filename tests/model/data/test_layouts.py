@@ -401,6 +401,27 @@ def test_other_annotations_are_named(tmp_path: Path, pictures: tuple[Path, Drawn
         assert told in notes
 
 
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("layout", ["ours", "standard", "Roboflow", "FiftyOne", "standard below images"])
+def test_a_file_without_annotations_is_for_test_alone(
+    layout: str, split: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written(layout, tmp_path / "data", pictures)
+    for path in root.rglob("*.json"):
+        if split_of(path.relative_to(root).as_posix()) == split:
+            document = json.loads(path.read_text())
+            del document["annotations"]
+            put(path, document)
+    if split != "test":
+        spec = default_spec("train")
+        with pytest.raises(UserError, match=r"annotations|images for|no training data"):
+            raise UserError("\n".join(inspect(spec, str(root), work_dir=tmp_path / "work")["problems"]))
+    else:
+        data = in_place(str(root))
+        assert_same(data, {s: listed for s, listed in pictures[1].items() if s != "test"})
+        assert any("test" in note and "not read, it has no annotations" in note for note in data.notes)
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_split_without_its_annotations_is_refused(
     split: str, tmp_path: Path, pictures: tuple[Path, Drawn]
