@@ -51,7 +51,7 @@ def find(tree: Tree) -> LabelFiles | None:
     lists = lists_of(tree, _labelled(tree, folders))
     found, notes = _by_list(folders, lists) if lists else _of_no_split(tree, folders)
     refuse_orphans(found, (image for pairs in folders.values() for image, _ in pairs))
-    splits, more = without_unlabelled(found)
+    splits, more = without_unlabelled(found, "label_2/NAME.txt for image_2/NAME.png")
     return LabelFiles("KITTI", splits, {}, parse, (*notes, *more, *lost_labels(tree, found)))
 
 

@@ -48,7 +48,7 @@ def find(tree: Tree) -> LabelFiles | None:
         split: [(tree.path(i), tree.path(label) if (label := pairs[i]) else None) for i in images]
         for split, images in by_split.items()
     }
-    splits, more = without_unlabelled(found)
+    splits, more = without_unlabelled(found, "NAME.xml for NAME.jpg")
     return LabelFiles("Pascal VOC", splits, {}, parse, notes + more)
 
 

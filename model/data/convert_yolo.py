@@ -33,6 +33,7 @@ from model.errors import UserError
 
 NO_LABELS = (*NAME_FILES, *SPARE)
 OVERSHOOT = 0.01  # how far outside 0..1 rounding may take a coordinate
+WANTED = "labels/NAME.txt for images/NAME.jpg, or NAME.txt beside NAME.jpg"
 TWINS = ("labels", "Labels", "LABELS")  # of images/
 
 
@@ -50,7 +51,7 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
         layout = f"YOLO ({config.path.name})"
     pairs = {split: [(image, _label(image)) for image in paths] for split, paths in images.items()}
     refuse_orphans(pairs, map(tree.path, tree.images))
-    splits, notes = without_unlabelled(pairs)
+    splits, notes = without_unlabelled(pairs, WANTED)
     labels = [label for listed in splits.values() for _, label in listed if label is not None]
     names = names_of(tree, config, labels)
     if config is None or config.keypoints is None:
@@ -90,7 +91,10 @@ def parse(path: Path, size: tuple[int, int], numbers: Mapping[int, int], keypoin
 def _object(
     fields: list[str], size: tuple[int, int], numbers: Mapping[int, int], keypoints: int
 ) -> tuple[int | str, tuple[float, float, float, float]]:
-    kind, *values = (float(v) for v in fields)
+    try:
+        kind, *values = (float(v) for v in fields)
+    except ValueError:
+        raise ValueError(_no_numbers(fields)) from None
     if kind not in numbers:
         raise ValueError(f"class {fields[0]} has no name; there are {len(numbers)}, from {min(numbers)}")
     if keypoints and len(values) > 5:
@@ -116,6 +120,19 @@ def _object(
     else:
         left, right, top, bottom = min(values[::2]), max(values[::2]), min(values[1::2]), max(values[1::2])
     return numbers[int(kind)], (left * size[0], top * size[1], right * size[0], bottom * size[1])
+
+
+def _no_numbers(fields: list[str]) -> str:
+    """Why a line's fields are no numbers, and what they must be."""
+    text = " ".join(fields)
+    words = [number for number, field in enumerate(fields) if not _is_number(field)]
+    if any("," in field and all(map(_is_number, filter(None, field.split(",")))) for field in fields):
+        return f"numbers must have a decimal point, and blanks between them, but got '{text}'"
+    if words == [0] and fields[0] != "#":
+        return f"a class must be its number in the list of names, from 0, but got '{text}'"
+    if words == [8] and len(fields) in (9, 10):
+        return f"'{text}' is a line of DOTA; a label must be a class's number and the points as shares of the image"
+    return f"a label must be a class's number and 4 numbers or more, but got '{text}'"
 
 
 # ---- the images that a configuration names ------------------------------------------------------------------------
@@ -154,7 +171,9 @@ def _place(config: Config, entry: str) -> Path:
     """As `_found`. Raises `UserError` where it is nowhere."""
     if (place := _found(config, entry)) is None:
         home = config.base or config.path.parent
-        raise UserError(f"{config.path}: {entry} is neither in {home} nor anywhere else")
+        near = _in_other_case(home, entry)
+        hint = f"; did you mean {near}?" if near else ""
+        raise UserError(f"{config.path}: {entry} is neither in {home} nor anywhere else{hint}")
     return place
 
 
@@ -173,6 +192,17 @@ def _found(config: Config, entry: str) -> Path | None:
         tries = [p for p in tries if os.path.abspath(p).startswith(top + os.sep)]
     place = next((place for place in tries if place.exists()), None)
     return place.resolve() if place and ".." in place.parts else place
+
+
+def _in_other_case(home: Path, entry: str) -> str:
+    """The folder or file below `home` that an entry names but for upper and lower case, or ""."""
+    here = home
+    for part in (p for p in entry.replace("\\", "/").split("/") if p not in ("", ".", "..")):
+        names = sorted(p.name for p in here.iterdir()) if here.is_dir() else []
+        if (name := next((n for n in names if n.casefold() == part.casefold()), None)) is None:
+            return ""
+        here /= name
+    return here.relative_to(home).as_posix()
 
 
 def _below(folder: Path) -> list[Path]:
@@ -229,7 +259,7 @@ def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
     return found, tuple(f"YOLO: {note}" for note in notes)
 
 
-def _is_number(text: bytes) -> bool:
+def _is_number(text: str | bytes) -> bool:
     try:
         float(text)
     except ValueError:

@@ -22,6 +22,7 @@ from model.data.tree import SPLITS, Data, Tree, counted
 from model.errors import UserError
 
 FORMAT = 3  # of the files written; another number, another place
+UTF_8 = 'must be text in UTF-8; save it so, not as UTF-16 ("Unicode") or in an older encoding'
 THREADS = 8
 SHOWN = 5
 
@@ -125,6 +126,8 @@ def _read(found: LabelFiles, image: Path, label: Path | None) -> tuple[Parsed | 
         return None, f"{image}: cannot be read as an image ({error})"
     try:
         parsed = found.parse(label, size) if label else Parsed([])
+    except UnicodeDecodeError:
+        return None, f"{label}: {UTF_8}"
     except (OSError, ValueError) as error:
         return None, "\n".join(f"{label}:{line}" for line in str(error).splitlines())
     places = [f"{label}{place}" for place in parsed.places]
@@ -211,7 +214,7 @@ def lines_of(path: Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text ({error})") from None
+        raise UserError(f"{path}: {UTF_8} ({error})") from None
 
 
 def refuse(problems: list[str]) -> None:
@@ -244,15 +247,17 @@ def unlabelled(splits: Mapping[str, list[tuple[Path, Path | None]]]) -> list[str
 
 
 def without_unlabelled(
-    splits: Mapping[str, list[tuple[Path, Path | None]]],
+    splits: Mapping[str, list[tuple[Path, Path | None]]], wanted: str
 ) -> tuple[dict[str, list[tuple[Path, Path | None]]], tuple[str, ...]]:
     """(the splits that have labels, a note on test images that have none). Training or validation images without any
-    labels are a mistake: raises `UserError`."""
+    labels are a mistake: raises `UserError`, which says what is `wanted`."""
     kept = {split: pairs for split, pairs in splits.items() if pairs}
     notes = []
     for split in unlabelled(kept):
         where = kept[split][0][0].parent
         if split != "test":
-            raise UserError(f"{where}: not one of the {len(kept[split])} images for {split} has a label file")
+            raise UserError(
+                f"{where}: not one of the {len(kept[split])} images for {split} has a label file; {wanted} is wanted"
+            )
         notes.append(f"{where}: {counted(len(kept.pop(split)), 'image')} for test without labels, not used")
     return kept, tuple(notes)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco, pa
 from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.foreign import ADVICE, how_to_export, tool_of
 from model.data.label_files import LabelFiles, to_coco
-from model.data.other_labels import Found, unread_labels
+from model.data.other_labels import SUFFIXES, Found, form_of, unread_labels
 from model.data.paths import MASKS
 from model.data.sources import ARCHIVES, is_archive, is_url, stage_dataset, without_secrets
 from model.data.tree import SPLITS, Data, Sources, Tree, counted, given
@@ -33,6 +34,7 @@ from model.errors import UserError
 from model.spec import get
 
 SHOWN = 5
+LOOKED_AT = 200  # files that may be labels
 # Annotations in formats that are not read, by the end of the name.
 FOREIGN = (
     ".csv",
@@ -183,7 +185,7 @@ def _refuse_halves(tree: Tree, found: Data, settled: Sequence[str]) -> None:
             has = ", ".join(sorted({*tree.folders[folder], *_below(tree, folder)})[:8])
             raise UserError(
                 f"{tree.path(folder)}: images for {split}, but no such annotation file as belongs to them "
-                f"({folder} has {has or 'nothing'}){how_to_export(tree)}"
+                f"({folder} has {has or 'nothing'}){_advice(tree)}"
             )
 
 
@@ -241,7 +243,20 @@ def whats_there(tree: Tree) -> str:
     has = sorted({*tree.folders[""], *_below(tree, "")})
     text = f"it has {', '.join(has[:8]) or 'nothing'}"
     text += f", of annotations {', '.join(foreign[:3])}" if foreign else ""
-    return text + how_to_export(tree)
+    return text + _advice(tree)
+
+
+def _advice(tree: Tree) -> str:
+    """What to do about annotations that are there and cannot be used, or nothing."""
+    if text := how_to_export(tree):
+        return text
+    for file in islice(tree.files(*SUFFIXES), LOOKED_AT):
+        if form := form_of(tree.path(file)):
+            wanted = (
+                "must be called like their image and lie beside it, or in labels/ where it lies in images/"
+            )
+            return f"; {file} looks like {form} labels: these {wanted}"
+    return ""
 
 
 def _below(tree: Tree, folder: str) -> set[str]:

@@ -116,7 +116,9 @@ def _unpack(path: Path, folder: Path) -> None:
                 _check_size(path, [member.size for member in members], folder)
                 archive.extractall(folder, members, filter="data")
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise UserError(f"{path}: cannot be unpacked ({error})") from None
+        raise UserError(
+            f"{path}: cannot be unpacked ({error}); is it whole? Copy or download it again"
+        ) from None
 
 
 def _check_name(source: str | Path, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from model.errors import UserError
 KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 MOST = 100_000  # classes
 MAX_BYTES = 1 << 20  # of a file that names classes
+MEANT = ("data.yaml", "data.yml")
+GLUED = re.compile(r"\s*[\w-]+:[^\s:/\\]")
 DEEPEST = 3  # folders down to which a configuration is looked for
 
 
@@ -131,13 +134,22 @@ def _loaded(path: Path) -> tuple[dict[Any, Any], list[str]] | None:
         loader = _Loader(path.read_text(encoding="utf-8-sig"))
         document = loader.get_single_data()
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, TypeError) as error:
-        if path.name.lower() in ("data.yaml", "data.yml"):  # TypeError: a key that is a list
+        if path.name.lower() in MEANT:  # TypeError: a key that is a list
             reason = " ".join(str(error).split())
-            raise UserError(f"{path}: cannot be read as YAML in UTF-8 ({reason})") from None
+            raise UserError(f"{path}: cannot be read as YAML in UTF-8 ({reason}){_glued(path)}") from None
         return None
+    if not isinstance(document, dict) and path.name.lower() in MEANT and (hint := _glued(path)):
+        raise UserError(f"{path}: no key of YAML{hint}")
     if not isinstance(document, dict) or not ("names" in document or "nc" in document):
         return None
     return document, loader.twice
+
+
+def _glued(path: Path) -> str:
+    """What to do about a line of a file such as "names:[cat]", or nothing."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = next(((n, line.strip()) for n, line in enumerate(lines, 1) if GLUED.match(line)), None)
+    return f"; line {found[0]}, '{found[1][:60]}', needs a blank behind its colon" if found else ""
 
 
 def _refuse_nesting(path: Path, document: Mapping[str, Any]) -> None:
@@ -184,7 +196,7 @@ def _named_file(path: Path, name: str) -> dict[int, str]:
     file = Resolver(path.parent).locate(name)
     if file is None or not file.is_file():
         raise UserError(
-            f"{path}: names must be a list, a mapping of numbers to names, or a file, but got '{name}'"
+            f"{path}: names must be a list, a mapping of numbers to names, or a file, but got '{name}'{_glued(path)}"
         )
     return name_lines(file)
 

@@ -590,7 +590,7 @@ def test_polygons_poses_and_confidences_become_boxes(tmp_path: Path, pictures: t
         ("0 .5 .5 .1", "train_0.txt:1: a label must be a class and 4 numbers"),
         ("\n0 40 30 20 20", "train_0.txt:2: coordinates must be shares of the image"),
         ("0 nan .5 .1 .1", "coordinates must be shares"),
-        ("0 a b c d", "could not convert"),
+        ("0 a b c d", "4 numbers or more, but got"),
         ("0.5 .5 .5 .1 .1", "class 0.5 has no name"),
         ("-1 .5 .5 .1 .1", "class -1 has no name"),
     ],
