@@ -46,8 +46,9 @@ def unlike(a: str, b: str) -> str:
     """How two names differ that look the same, to be put behind a message; "" where they do not look so."""
     if a == b or _looks_like(a) != _looks_like(b):
         return ""
-    forms = [unicodedata.normalize("NFKC", name) for name in (a, b)]
-    what = "case" if forms[0] != forms[1] else "Unicode form"
+    forms = [_visible(unicodedata.normalize("NFKC", name)) for name in (a, b)]
+    hidden = _visible(a) != a or _visible(b) != b
+    what = "case" if forms[0] != forms[1] else "characters that are not seen" if hidden else "Unicode form"
     return f"; {a!a} and {b!a} differ in {what} alone"
 
 
@@ -58,7 +59,12 @@ def look_alikes(names: Iterable[str]) -> list[str]:
 
 
 def _looks_like(name: str) -> str:
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _visible(name)).casefold())
+
+
+def _visible(name: str) -> str:
+    """Without characters that have no width, such as the zero-width space and marks of direction."""
+    return "".join(c for c in name if unicodedata.category(c) != "Cf")
 
 
 @dataclass

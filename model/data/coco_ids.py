@@ -9,6 +9,7 @@ from typing import Any
 NUMBER = re.compile(r"[-+]?[0-9]{1,300}")
 OTHER_TYPE = "written as another type ('1' for 1)"
 BY_NAME = "that are names"
+ORPHANS = "boxes of images that are not listed left out"
 READINGS = tuple(f"{what} ids {how}" for what in ("image", "category") for how in (OTHER_TYPE, BY_NAME))
 
 

@@ -7,9 +7,10 @@ is the only reader: the check before a run, training and evaluation all come thr
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
 from operator import attrgetter
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from msgspec import UNSET
 
 from model.data.coco_boxes import read_boxes
-from model.data.coco_ids import Meant
+from model.data.coco_ids import ORPHANS, Meant
 from model.data.coco_rows import (
     AnnotationRow,
     ImageRow,
@@ -56,8 +57,9 @@ def as_it_is(path: str | Path) -> dict[str, Any]:
     boxes as `read` takes them, after that found nothing wrong. Raises `UserError`."""
     path, problems = stage_file(path), Problems()
     rows = decode(path, Rows)
+    reader = _Reader(_where(path, rows), problems)
     with suppress(_Wrong):
-        _Reader(_where(path, rows), problems).document(rows, lambda: decode(path, Masks).annotations)
+        reader.document(rows, lambda: decode(path, Masks).annotations)
     problems.refuse()
     document = {"read_from": str(path)} | decode(path, dict[str, Any])
     none = placeholder(rows)
@@ -66,7 +68,11 @@ def as_it_is(path: str | Path) -> dict[str, Any]:
             row if "file_name" in row else row | {"file_name": name_by_url(row["coco_url"])}
             for row in document["images"]
         ],
-        "annotations": list(map(_settled, document["annotations"], rows.annotations)),
+        "annotations": [
+            _settled(row, read)
+            for n, (row, read) in enumerate(zip(document["annotations"], rows.annotations, strict=True))
+            if n not in reader.orphans
+        ],
         "categories": [
             row | {"name": read.name}
             for row, read in zip(document["categories"], rows.categories, strict=True)
@@ -94,6 +100,7 @@ class _Wrong(Exception):
 
 ID = ("an integer, a number or a text", {int, float, str})
 TEXT = ("a text", {str})
+CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")  # a line's end, a bell
 GONE = type(UNSET)
 
 
@@ -101,6 +108,7 @@ GONE = type(UNSET)
 class _Reader:
     where: str
     problems: Problems
+    orphans: set[int] = field(default_factory=set)  # annotations of images that are not listed
 
     def document(self, rows: Rows, masks: Callable[[], list[MaskRow]]) -> Document:
         self.types(rows)
@@ -113,12 +121,13 @@ class _Reader:
         categories, double_categories = self.unique("categories", rows.categories)
         categories.pop(placeholder(rows), None)
         self.names("images", rows.images, "file_name", "the name of a file")
-        self.names("categories", rows.categories, "name", "a text that can be written")
+        self.names("categories", rows.categories, "name", "a text of one line that can be written")
         self.stop()
         owner, of_images = self.index(rows.annotations, "image_id", images)
         names = [rows.categories[n].name.strip() for n in categories.values()]
         category, of_categories = self.index(rows.annotations, "category_id", categories, names)
         self.stop()
+        owner[list(self.orphans)] = next(iter(images.values()), 0)  # until they are left out, below
         self.within_images(read.turned, rows.annotations, sizes[owner], boxes, areas)
         order, ids = np.argsort(owner, kind="stable"), list(map(_id, rows.annotations))
         kept_images = [rows.images[n] for n in images.values()]
@@ -145,10 +154,11 @@ class _Reader:
             **of_images,
             **of_categories,
             **read.counts,
+            ORPHANS: len(self.orphans),
         }
         for what, times in counts.items():
             found = found.counted(what, times)
-        return found
+        return found.with_boxes(~np.isin(order, list(self.orphans)))
 
     def types(self, rows: Rows) -> None:
         """Say what is not of the types that it must be; a name that is a number becomes a text."""
@@ -228,6 +238,8 @@ class _Reader:
                 setattr(rows[n], key, ids[0])
                 kind = f"{key.partition('_')[0]} ids {how}"
                 counts[kind] = counts.get(kind, 0) + 1
+            elif key == "image_id" and known and not ids:
+                self.orphans.add(n)
             else:
                 self.unknown(rows[n], key, known, ids)
         return found, counts
@@ -238,14 +250,19 @@ class _Reader:
         if key == "image_id":
             text = f"{what} belongs to image {shown(value)}, which is not there{hint}"
         else:
-            ids = listed(sorted(known, key=str), 20)
+            ids = listed(list(map(shown, sorted(known, key=str))), 20)
             text = f"{what} has the unknown category id {shown(value)}; known: [{ids}]{hint}"
         self.problems.add(key, f"{self.where}: {text}")
 
     def names(self, section: str, rows: Sequence[Any], key: str, must: str) -> None:
         for n, row in enumerate(rows):
             name = getattr(row, key)
-            if not name.strip() or "\0" in name or not _encodable(name):
+            if (
+                not name.strip()
+                or "\0" in name
+                or not _encodable(name)
+                or (key == "name" and CONTROL.search(name.strip()))
+            ):
                 self.say(section, n, row, key, must)
 
     def sizes(self, rows: Sequence[ImageRow]) -> np.ndarray:

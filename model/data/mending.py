@@ -1,7 +1,8 @@
 """What is put right in a COCO document, each kind counted, and how much of it is too much.
 
-Boxes without extent (a side below 0.01 px) are left out, boxes beyond their image's border are cut to it, boxes that
-are there twice are dropped. Nothing else is changed: a file without such boxes is read number by number.
+Boxes without extent (a side below 0.01 px) and of images that are not listed are left out, boxes beyond their image's
+border are cut to it, boxes that are there twice are dropped. Nothing else is changed: a file without such boxes is
+read number by number.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from model.data.coco_boxes import FROM_MASKS, IN_QUOTES
-from model.data.coco_ids import READINGS
+from model.data.coco_ids import ORPHANS, READINGS
 from model.data.document import Document
 from model.data.problems import Problems
 from model.data.turned import TURNED
@@ -83,8 +84,8 @@ def _may_be_percents(document: Document) -> bool:
 def _report(
     before: Document, after: Document, first: Mapping[str, str], rules: Rules, problems: Problems
 ) -> None:
-    counts = {kind: after.mended[kind] for kind in STEPS if kind in after.mended}
-    total, boxes = sum(counts.values()), len(before.category)
+    counts = {kind: after.mended[kind] for kind in (*STEPS, ORPHANS) if kind in after.mended}
+    total, boxes = sum(counts.values()), len(before.category) + counts.get(ORPHANS, 0)
     too_many = total > max(1, rules.mended_share * boxes) or (total == 1 and rules.mended_share == 0)
     for kind, count in after.mended.items():
         where = f", the first: {first[kind]}" if kind in first else ""

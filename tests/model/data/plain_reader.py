@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 Box = tuple[Any, str, tuple[float, ...], float, bool]  # image id, class, xywh px, area px^2, crowd
+
+
+NOWHERE = object()  # the image of boxes of images that are not listed
 
 
 class Refused(Exception):
@@ -30,12 +34,15 @@ def read_plain(path: Path, sizes_px: dict[str, tuple[int, int]], share: float) -
     images = unique(sections["images"], ("id", "file_name", "width", "height"))
     categories = unique(sections["categories"], ("id", "name"))
     names = {i: text(named(row.get("name"))).strip() for i, row in categories.items()}
+    if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for name in names.values() for c in name):
+        raise Refused("a name of two lines")
     sizes = {i: image_size(row, sizes_px) for i, row in images.items()}
     order = {i: n for n, i in enumerate(images)}
-    boxes = [one_box(row, order, names) for row in sections["annotations"]]
+    read = [one_box(row, order, names) for row in sections["annotations"]]
+    boxes = [box for box in read if box[0] is not NOWHERE]
     check_names(names, {meant(row["category_id"], names, names) for row in sections["annotations"]})
     boxes.sort(key=lambda box: order[box[0]])
-    return mended(boxes, sizes, share)
+    return mended(boxes, sizes, share, len(read) - len(boxes))
 
 
 def parsed(path: Path) -> Any:
@@ -107,7 +114,7 @@ def image_size(row: dict[str, Any], sizes_px: dict[str, tuple[int, int]]) -> tup
 
 
 def one_box(row: dict[str, Any], order: dict[Any, int], names: dict[Any, str]) -> Box:
-    image = meant(identity(row.get("image_id")), order, {})
+    image = meant(identity(row.get("image_id")), order, {}, *([NOWHERE] if order else []))
     category = meant(identity(row.get("category_id")), names, names)
     box = unquoted(row.get("bbox"))
     if box is None or box == []:
@@ -129,12 +136,14 @@ def one_box(row: dict[str, Any], order: dict[Any, int], names: dict[Any, str]) -
     return (image, names[category], (x, y, w, h), area, bool(crowd))
 
 
-def meant(value: Any, known: Any, names: dict[Any, str]) -> Any:
+def meant(value: Any, known: Any, names: dict[Any, str], *otherwise: Any) -> Any:
     """The only id that a value is, reads as, or names."""
     if value in known:
         return value
     found = {i for i in known if as_text(i) == as_text(value)}
     found |= {i for i, name in names.items() if isinstance(value, str) and name == value.strip()}
+    if not found and otherwise:
+        return otherwise[0]
     if len(found) != 1:
         raise Refused("unknown id")
     return found.pop()
@@ -177,10 +186,10 @@ def check_names(names: dict[Any, str], used: set[Any]) -> None:
         raise Refused("one name, two ids")
 
 
-def mended(boxes: list[Box], sizes: dict[Any, tuple[int, int]], share: float) -> list[Box]:
+def mended(boxes: list[Box], sizes: dict[Any, tuple[int, int]], share: float, changed: int) -> list[Box]:
     kept: list[Box] = []
     seen: set[Any] = set()
-    changed = 0
+    boxes_told = len(boxes) + changed
     drawn = [box for _, _, box, _, _ in boxes if box[2] > 0 and box[3] > 0]
     if drawn and all(abs(value) <= 1 for box in drawn for value in box):
         raise Refused("shares")
@@ -200,6 +209,6 @@ def mended(boxes: list[Box], sizes: dict[Any, tuple[int, int]], share: float) ->
             continue
         seen.add((image, name, x, y, w, h, crowd))
         kept.append((image, name, (x, y, w, h), area, crowd))
-    if changed > max(1, share * len(boxes)):
+    if changed > max(1, share * boxes_told):
         raise Refused("too much")
     return kept

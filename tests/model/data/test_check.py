@@ -76,7 +76,7 @@ CASES: list[tuple[Callable[[dict[str, Any]], None], str]] = [
         lambda d: (
             d["categories"].append({"id": "01", "name": "x"}) or d["annotations"][0].update(category_id="001")
         ),
-        "unknown category id '001'; known: [01, 1, 2, 3]; it may be any of 1, '01'",
+        "unknown category id '001'; known: ['01', 1, 2, 3]; it may be any of 1, '01'",
     ),
     (lambda d: d["annotations"][0].update(iscrowd="0"), "iscrowd must be 0, 1, true or false, but got '0'"),
     (lambda d: d["annotations"][0].update(iscrowd=2), "iscrowd must be 0, 1, true or false, but got 2"),
@@ -91,6 +91,10 @@ CASES: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (lambda d: d["annotations"][0].pop("bbox"), "annotations[0] lacks bbox"),
     (lambda d: d["images"][1].update(id=1), "images id 1 is there twice, and differs: images[0] and [1]"),
     (lambda d: d["categories"][1].update(id=1), "categories id 1 is there twice, and differs"),
+    (
+        lambda d: d["categories"][0].update(name="a\nb"),
+        "name must be a text of one line that can be written, but got 'a",
+    ),
     (lambda d: d["categories"][0].update(name=None), "name must be a text, but got None"),
     (lambda d: d["images"][0].update(id=True), "id must be an integer, a number or a text, but got True"),
     (lambda d: d["images"][0].update(width="64"), "width must be a positive integer, but got '64'"),
@@ -99,8 +103,8 @@ CASES: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (lambda d: d["images"][0].update(file_name="a\0b"), "file_name must be the name of a file"),
     (lambda d: d["images"][0].update(file_name="x" * 5000), "is not in"),
     (
-        lambda d: d["annotations"][0].update(image_id=99),
-        "annotation 1 belongs to image 99, which is not there",
+        lambda d: [a.update(image_id=99) for a in d["annotations"][:4]],
+        "4 boxes of images that are not listed left out; 4 of",
     ),
     (lambda d: d["images"][0].update(file_name="gone.png"), "image 1: gone.png is not in"),
     (lambda d: d["images"][0].update(width=65), "0001.png is 64x64 px, the annotations say 65x64"),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from model.data.coco import Options, joined, read_part
+from model.data.documents import as_it_is
 from model.data.masks import extent
 from model.data.mending import Rules
 from model.data.problems import Problems
@@ -263,6 +264,25 @@ def test_more_than_a_twentieth_of_mended_boxes_is_refused_with_a_way_out(images:
     found, said = changed(images, bad, mended_share=0.13)
     assert found is not None
     assert len(found) == 22
+
+
+@pytest.mark.parametrize("count", [1, 2, 24])
+@pytest.mark.parametrize("where", [99, "gone", 7.5])
+def test_boxes_of_images_that_are_not_listed_are_left_out(images: Path, count: int, where: Any) -> None:
+    def orphan(document: dict[str, Any]) -> None:
+        for row in document["annotations"][:count]:
+            row["image_id"] = where
+
+    found, said = changed(images, orphan)
+    assert f"{count} boxes of images that are not listed left out" in said
+    assert (found is None) == (count > 1)  # a twentieth of 24
+    assert found is None or len(found) == 23
+    assert changed(images, orphan, strict=True)[0] is None
+    left, _ = changed(images, orphan, mended_share=1.0)
+    assert left is not None
+    assert len(left) == 24 - count
+    if count == 1:
+        assert len(as_it_is(images / "changed.json")["annotations"]) == 23
 
 
 def test_rows_that_are_there_twice_are_dropped_and_counted(images: Path) -> None:

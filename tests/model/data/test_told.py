@@ -165,6 +165,8 @@ ALIKE = [
     ("\u00c9", "e\u0301", "'\\xc9' and 'e\\u0301' differ in case alone"),
     ("\ufb01sh", "fish", "'\\ufb01sh' and 'fish' differ in Unicode form alone"),
     ("stra\u00dfe", "STRASSE", "differ in case alone"),
+    ("ca\u200bt", "cat", "'ca\\u200bt' and 'cat' differ in characters that are not seen alone"),
+    ("\ufeffcat", "cat", "differ in characters that are not seen alone"),
     ("red", "read", None),
     ("e", "\u00e9", None),
 ]
