@@ -74,6 +74,8 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
         trained=own.trained | {"sha256": sha256(Path(section["checkpoint"]))},
     )  # fmt: skip
     card.check(own, spec, section["checkpoint"])
+    if validated_size(checkpoint) not in (None, (height, width)):  # what was measured was so at another size
+        own = card.in_form(own, f"{width}x{height}")
     partial = path.with_name(f".{path.name}.partial")
     try:
         made = onnx_export.export(
@@ -154,5 +156,8 @@ def _why(section: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> str:
     if not validated:
         return "at which the model was never scored: the checkpoint does not say how it was validated"
     if graph_size(section, checkpoint) != validated:
-        return f"but the model was validated at {validated[1]}x{validated[0]}"
+        return (
+            f"but the model was validated at {validated[1]}x{validated[0]}: mAP and score threshold of that are left "
+            "out of the file"
+        )
     return "as most images had when the model was validated"

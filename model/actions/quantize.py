@@ -60,9 +60,11 @@ def run(spec: Spec) -> dict[str, Any]:
     target = folder / f"{source.stem}.int8.onnx"
     with tempfile.TemporaryDirectory(prefix="quantize-") as temporary:
         make = _maker(spec, graph, images, options, Path(temporary, "ranges.json"))
-        found = _choice(spec, before, nodes, make, labelled, images, Path(temporary, "tried.int8.onnx"))
+        tried = Path(temporary, "tried.int8.onnx")
+        found, scored = _choice(spec, before, nodes, make, labelled, images, tried)
         nodes = found.nodes if found else nodes
         make(nodes, target)
+    _say_of_itself(target, scored)
     made = {"layers": len(nodes), "calibration_images": len(images) if images is not None else 0}
     made |= _drift(before, OrtRunner(str(target)), images, graph, target) | (found.entries() if found else {})
     (folder / "drift.json").write_text(json.dumps(made, indent=1) + "\n")
@@ -109,27 +111,43 @@ def _maker(
 def _choice(
     spec: Spec, before: Any, nodes: list[str], make: Callable[[Sequence[str], Path], None],
     labelled: list[dict[str, str]], images: Any, tried: Path,
-) -> Any:  # fmt: skip
-    """The `sensitivity.Choice`, None without labelled images; `tried`: a file for what is tried."""
+) -> tuple[Any, Any]:  # fmt: skip
+    """The `sensitivity.Choice` and what the file of its nodes scored, None and None without labelled images; `tried`: a
+    file for what is tried."""
     from model.actions.evaluate import load_data
     from model.deploy import scoring, sensitivity
     from model.deploy.runners import OrtRunner
 
     if not labelled:
-        return None
+        return None, None
     data = load_data(labelled, spec, before.classes)
     batches = scoring.Batches(data, before.size, spec)
 
+    scored = {}
+
     def score(some: list[str]) -> float:
         make(some, tried)
-        return scoring.score_file(tried, batches, spec)
+        scored[tuple(sorted(some))] = found = scoring.score_file(tried, batches, spec)
+        return found.mAP
 
     def moved(some: list[str]) -> float:
         make(some, tried)
         return float(_outputs_moved(before, OrtRunner(str(tried)), images)["logits_relative_l2"])
 
-    unharmed = scoring.score_runner(before, batches, spec)
-    return sensitivity.choose(nodes, spec["quantize"]["max_drop"], unharmed, score, moved, len(data))
+    unharmed = scoring.score_runner(before, batches, spec).mAP
+    choice = sensitivity.choose(nodes, spec["quantize"]["max_drop"], unharmed, score, moved, len(data))
+    return choice, scored[tuple(sorted(choice.nodes))]
+
+
+def _say_of_itself(target: Path, scored: Any) -> None:
+    """Into the file what it scored; nothing of what it was made of stays where it was not."""
+    from model.deploy import card
+
+    if scored is None:
+        print("not scored: its metadata tell neither mAP nor score threshold, and 0.5 counts unless one is given")
+        return
+    own = card.read(target)
+    card.put(target, card.in_form(own, own.trained["form"], scored.metrics()))
 
 
 def layers_of(entries: list[Any]) -> list[str]:

@@ -69,6 +69,23 @@ def of_checkpoint(checkpoint: Mapping[str, Any], path: Path | str = "") -> Card:
     )  # fmt: skip
 
 
+def in_form(card: Card, form: str, metrics: Mapping[str, float | None] | None = None) -> Card:
+    """The card of another `form` of the same training (fewer bits, layers, pixels): nothing of what was measured on the
+    whole is true of it, so that it carries what was measured on itself, val_threshold among it, or nothing."""
+    own = {name: value for name, value in (metrics or {}).items() if value is not None}
+    trained = card.trained | {"form": form, "metrics": own}
+    return replace(card, threshold=own.get("val_threshold"), trained=trained)
+
+
+def put(path: Path, card: Card) -> None:
+    """Write the card into an ONNX file, in place of its own."""
+    import onnx
+
+    graph = onnx.load(path)
+    write_into(graph, card)
+    onnx.save(graph, path)
+
+
 def write_into(graph: Any, card: Card) -> None:
     """Put the card into an onnx.ModelProto's metadata, in place of what is there; each value is JSON."""
     import onnx

@@ -1,4 +1,5 @@
-"""ONNX graphs in fewer bits: FP16 casts and INT8 Q/DQ pairs, written into the file itself, metadata kept."""
+"""ONNX graphs in fewer bits: FP16 casts and INT8 Q/DQ pairs, written into the file itself. Its metadata say what it is, and none of
+the figures of what it was made of."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import fnmatch
 import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,8 @@ def to_fp16(source: Path, target: Path, keep_fp32: Sequence[str] = ()) -> None:
         node_block_list=blocked,
         op_block_list=[*DEFAULT_OP_BLOCK_LIST, "Log", "Clip", "Sigmoid"],
     )
-    _save(converted, source, target)
+    own = card.read(source)  # FP16 moves scores by some ten thousandths: what suited before, does
+    _save(converted, replace(card.in_form(own, _form(own, "FP16")), threshold=own.threshold), target)
 
 
 def chosen(graph: onnx.ModelProto, layers: Sequence[str], skip: Sequence[str]) -> list[str]:
@@ -96,7 +99,8 @@ def to_int8(
             calibrate_method=CalibrationMethod[ALGORITHMS[algorithm]], calibration_providers=list(providers) or None,
             calibration_cache_path=ranges, extra_options=extra, **arguments,
         )  # fmt: skip
-    _save(onnx.load(target), source, target)
+    own = card.read(source)
+    _save(onnx.load(target), card.in_form(own, _form(own, "INT8")), target)
 
 
 @contextlib.contextmanager
@@ -135,7 +139,8 @@ def to_int8_weights(source: Path, target: Path, nodes: Sequence[str]) -> None:
     graph.graph.node.extend([*before, *nodes_after])
     _drop_unused(graph)
     onnx.checker.check_model(graph)
-    _save(graph, source, target)
+    own = card.read(source)
+    _save(graph, card.in_form(own, _form(own, "INT8 weights")), target)
 
 
 def _output_axis(node: onnx.NodeProto, weight: np.ndarray) -> int:
@@ -162,9 +167,14 @@ def _drop_unused(graph: onnx.ModelProto) -> None:
     graph.graph.initializer.extend(kept)
 
 
-def _save(graph: onnx.ModelProto, source: Path, target: Path) -> None:
-    """With the metadata of the file it came from, which converters may drop."""
-    card.write_into(graph, card.read(source))
+def _form(own: card.Card, kind: str) -> str:
+    """How a file is called that was made of another one, which may be no whole network itself."""
+    return ", ".join(filter(None, (own.trained.get("form"), kind)))
+
+
+def _save(graph: onnx.ModelProto, own: card.Card, target: Path) -> None:
+    """With metadata, which converters may drop."""
+    card.write_into(graph, own)
     onnx.save(graph, target)
 
 

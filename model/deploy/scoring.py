@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,19 @@ from model.postprocess import postprocess
 from model.told import counted
 
 KEPT_BYTES = 1 << 29  # of decoded images, held between two scorings
+
+
+@dataclass(frozen=True)
+class Scored:
+    """mAP on all images, and the score threshold with the best F1 there; None where nothing is right."""
+
+    mAP: float
+    f1: float | None = None
+    threshold: float | None = None
+
+    def metrics(self, split: str = "val") -> dict[str, float | None]:
+        """By the names of a training's own figures."""
+        return {f"{split}_mAP": self.mAP, f"{split}_f1": self.f1, f"{split}_threshold": self.threshold}
 
 
 class Layers:
@@ -75,9 +89,9 @@ class Batches:
 def score(
     files: Mapping[Any, Path], layers: Mapping[Any, Sequence[int]], batches: Batches, spec: Mapping[str, Any],
     what: str = "scoring",
-) -> dict[tuple[Any, int], tuple[float, float | None]]:  # fmt: skip
-    """{(file's key, layer): (mAP, the score threshold with the best F1)} on all images; layers: those wanted of each
-    file; what: how it is called while it goes on. Raises `UserError` for a file whose numbers are not finite."""
+) -> dict[tuple[Any, int], Scored]:  # fmt: skip
+    """{(file's key, layer): Scored} on all images; layers: those wanted of each file; what: how it is called while it
+    goes on. Raises `UserError` for a file whose numbers are not finite."""
     graphs = {key: Layers(path) for key, path in files.items()}
     wanted = [(key, layer) for key in graphs for layer in layers[key]]
     counted_ids = spec["dataset"]["eval_class_ids"]
@@ -91,18 +105,18 @@ def score(
     return {each: _score(found) for each, found in metrics.items()}
 
 
-def score_file(path: Path, batches: Batches, spec: Mapping[str, Any]) -> float:
-    """mAP of a plain graph on all images, in ONNX Runtime on the CPU. Raises as `score`."""
+def score_file(path: Path, batches: Batches, spec: Mapping[str, Any]) -> Scored:
+    """A plain graph's on all images, in ONNX Runtime on the CPU. Raises as `score`."""
     return score_runner(OrtRunner(str(path), torch.device("cpu")), batches, spec, path.name)
 
 
-def score_runner(runner: Runner, batches: Batches, spec: Mapping[str, Any], what: str = "the graph") -> float:
-    """mAP on all images."""
+def score_runner(runner: Runner, batches: Batches, spec: Mapping[str, Any], what: str = "the graph") -> Scored:
+    """A runner's figures on all images."""
     metrics = CocoMetrics(batches.data, class_ids=spec["dataset"]["eval_class_ids"])
     for images, mask, targets in counted(batches, f"scoring {what}", len(batches)):
         if not targets[0]["epoch"]:  # else a repeat, see EvalBatches
             metrics.update(_detections(runner.infer(images, mask), targets, spec, what))
-    return float(metrics.compute()["mAP"])
+    return _score(metrics)
 
 
 def _detections(
@@ -120,7 +134,7 @@ def _detections(
     return [{"image_id": t["image_id"]} | one for t, one in zip(targets, arrays, strict=True)]
 
 
-def _score(metrics: CocoMetrics) -> tuple[float, float | None]:
+def _score(metrics: CocoMetrics) -> Scored:
     evaluation = metrics.evaluate()
-    line = operating_point.best(evaluation.ranked)
-    return float(summarise(evaluation, metrics.categories())["mAP"]), line.threshold if line else None
+    mAP, line = float(summarise(evaluation, metrics.categories())["mAP"]), operating_point.best(evaluation.ranked)
+    return Scored(mAP, line.f1, line.threshold) if line else Scored(mAP)

@@ -14,10 +14,11 @@ import pytest
 import torch
 import yaml
 
-from model.actions import gen_trt_engine, quantize
+from model.actions import export, gen_trt_engine, quantize
 from model.deploy import card
 from model.deploy.card import Card
 from model.deploy.deepstream import write_nvdsinfer
+from model.deploy.precision import to_fp16
 from model.deploy.runners import OrtRunner, open_runner
 from model.errors import NotRunnable, UserError
 from model.spec import load, put, resolve
@@ -55,9 +56,10 @@ def test_what_an_export_says(made: tuple[Path, dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("action", ["FP16", "INT8", "static_ptq", "weight_only_ptq"])
-def test_every_number_format_keeps_it(
+def test_every_number_format_keeps_it_but_for_what_was_measured_on_another(
     made: tuple[Path, dict[str, Any]], demo: Path, tmp_path: Path, action: str
 ) -> None:
+    """FP16 keeps the threshold, as it moves no score by more than a thousandth."""
     source = with_card(made[0] / "model.onnx", tmp_path / "m.onnx", replace(FULL, size=(64, 64)))
     images = str(demo / "train" / "images")
     if action in ("FP16", "INT8"):
@@ -70,7 +72,33 @@ def test_every_number_format_keeps_it(
         put(partial, "model.return_interm_indices", [2, 3])
         put(partial, "model.num_feature_levels", 2)
         target = Path(quantize.run(resolve("quantize", partial))["file"])
-    assert card.read(target) == replace(FULL, size=(64, 64))
+    form = {"static_ptq": "INT8", "weight_only_ptq": "INT8 weights"}.get(action, action)
+    trained = {"run": "r", "form": form, "metrics": {}}
+    threshold = FULL.threshold if action == "FP16" else None
+    assert card.read(target) == replace(FULL, size=(64, 64), threshold=threshold, trained=trained)
+
+
+def test_a_form_of_a_form_names_both(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    small = card.in_form(FULL, "2 layers", {"val_mAP": 0.4, "test_mAP": None, "val_threshold": 0.2})
+    assert (small.threshold, small.trained["metrics"]) == (0.2, {"val_mAP": 0.4, "val_threshold": 0.2})
+    source = with_card(made[0] / "model.onnx", tmp_path / "m.onnx", replace(small, size=(64, 64)))
+    to_fp16(source, tmp_path / "h.onnx")
+    assert card.read(tmp_path / "h.onnx").trained == {"run": "r", "form": "2 layers, FP16", "metrics": {}}
+
+
+def test_an_export_at_another_size_tells_no_figures_of_the_validated_one(
+    made: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = torch.load(made[0] / "model.pth", weights_only=True)
+    measured = {"metrics": {"val_mAP": 0.5, "val_threshold": 0.3}, "validated_size": [64, 64]}
+    torch.save(whole | measured, tmp_path / "net.pth")
+    for width, known in ((64, True), (96, False)):
+        path = tmp_path / f"{width}.onnx"
+        leaves = {"checkpoint": str(tmp_path / "net.pth"), "onnx_file": str(path), "input_width": width}
+        export.run(spec_of("export", made[0], **{f"export__{k}": v for k, v in leaves.items()}))
+        own = card.read(path)
+        assert (own.threshold == 0.3, bool(own.trained["metrics"])) == (known, known)
+        assert ("left out of the file" in capsys.readouterr().out) != known
 
 
 def test_files_of_others_have_no_card(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -99,8 +99,8 @@ def test_the_drop_that_is_allowed_decides_what_stays_float(
     def score(path: Path, *_: Any) -> float:
         return 0.5 - 0.001 * sum(n.op_type == "DequantizeLinear" for n in onnx.load(path).graph.node)
 
-    monkeypatch.setattr(scoring, "score_file", score)
-    monkeypatch.setattr(scoring, "score_runner", lambda *_: 0.5)
+    monkeypatch.setattr(scoring, "score_file", lambda *a: scoring.Scored(score(*a), 0.25, 0.125))
+    monkeypatch.setattr(scoring, "score_runner", lambda *_: scoring.Scored(0.5))
     put(labelled, "quantize.mode", "weight_only_ptq")
     free = quantize.run(labelled | {"quantize": labelled["quantize"] | {"max_drop": None}})
     assert "mAP" not in free
@@ -117,6 +117,9 @@ def test_the_drop_that_is_allowed_decides_what_stays_float(
     assert list(moved)[: len(found["stays_float"])] == found["stays_float"]
     assert list(moved.values()) == sorted(moved.values(), reverse=True)
     assert f"in floating point stay {', '.join(found['stays_float'])}" in capsys.readouterr().out
+    own = card.read(found["file"])
+    assert own.trained["metrics"] == {"val_mAP": found["mAP"], "val_f1": 0.25, "val_threshold": 0.125}
+    assert (own.threshold, own.trained["form"]) == (0.125, "INT8 weights")
     with pytest.raises(ModelError, match="max_drop 0 cannot be held"):
         quantize.run(labelled | {"quantize": labelled["quantize"] | {"max_drop": 0.0}})
 
