@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -189,12 +190,18 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
 
 
 def guarded(run: Callable[[], Any]) -> int:
-    """Call `run`; an error of ours becomes one message on stderr and its exit code."""
+    """Call `run`; an error of ours, and a file or folder that cannot be had, becomes one message on stderr and an exit
+    code."""
     try:
         run()
     except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.errno is None or error.filename is None:
+            raise
+        print(f"error: {os.fsdecode(error.filename)}: {str(error.strerror).lower()}", file=sys.stderr)
+        return UserError.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

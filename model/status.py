@@ -12,6 +12,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
+from model.errors import UserError
 from model.parameters import MANDATORY
 
 R = TypeVar("R")
@@ -33,10 +34,13 @@ def failure_told(action: str) -> Callable[[Callable[[dict[str, Any]], R]], Calla
     def decorate(run: Callable[[dict[str, Any]], R]) -> Callable[[dict[str, Any]], R]:
         @wraps(run)
         def told(spec: dict[str, Any]) -> R:
+            check_place(results_folder(spec, action))
             try:
                 return run(spec)
             except BaseException as error:
-                with suppress(OSError):  # a folder that cannot be written to must not hide the error
+                with suppress(
+                    OSError, UserError
+                ):  # a folder that cannot be written to must not hide the error
                     status = Status(results_folder(spec, action), spec["model_name"])
                     status.write("FAILURE", f"{type(error).__name__}: {error}")
                 raise
@@ -44,6 +48,36 @@ def failure_told(action: str) -> Callable[[Callable[[dict[str, Any]], R]], Calla
         return told
 
     return decorate
+
+
+def check_place(folder: Path) -> None:
+    """Raise `UserError` where no folder of this name can be or be written to, as far as can be told without making it."""
+    if "\0" in str(folder):
+        raise UserError(f"results_dir must be a path, but got {str(folder)!r}, which has a NUL in it")
+    try:
+        above = next(p for p in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(p))
+        for part in folder.absolute().relative_to(above).parts:
+            with suppress(FileNotFoundError):
+                os.lstat(above / part)  # tells of a name that is too long
+    except OSError as error:
+        raise _no_place(folder, error) from None
+    if not above.is_dir():
+        what = "a file" if above.exists() else "a link that leads nowhere"
+        raise UserError(
+            f"results_dir: {_short(folder)} cannot be made, for {above} is {what}; name another folder"
+        )
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"results_dir: {_short(above)} cannot be written to; name another folder")
+
+
+def _no_place(folder: Path, error: OSError) -> UserError:
+    why = (error.strerror or type(error).__name__).lower()
+    return UserError(f"results_dir: {_short(folder)} cannot be made ({why}); name another folder")
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 160 else f"{text[:80]}...{text[-40:]}"
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
@@ -55,13 +89,23 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is as it was before or whole, at any moment."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
 class Status:
     """Writes `<folder>/status.json`, one line an event, in the form TAO's tools read; numbers are numbers. Of several
-    processes the first one writes."""
+    processes the first one writes. Raises `UserError` where the folder cannot be made."""
 
     def __init__(self, folder: str | Path, label: str = "") -> None:
         self.path = Path(folder) / "status.json"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _no_place(self.path.parent, error) from None
         self.label = label
 
     def write(self, status: str, message: str, kpi: dict[str, float] | None = None, **more: Any) -> None:

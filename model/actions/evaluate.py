@@ -103,7 +103,6 @@ def load_data(
 
 
 def _begin(folder: Path, spec: Spec, data: CocoData, scored: Mapping[str, Any]) -> Status:
-    folder.mkdir(parents=True, exist_ok=True)
     status = Status(folder, spec["model_name"])
     status.write("STARTED", "Starting evaluation.")
     files = ", ".join(f"{s['json_file']} (images: {s['image_dir']})" for s in scored["sources"])

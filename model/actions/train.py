@@ -34,7 +34,6 @@ def run(spec: Spec) -> dict[str, Any]:
     folder = results_folder(spec, "train")
     if start_ranks(spec, "train"):
         return {"checkpoint": str(folder / ckpt.LATEST)}
-    folder.mkdir(parents=True, exist_ok=True)
     status = Status(folder, spec["model_name"])
     status.write("STARTED", "Starting training.")
     for line in notes(spec):

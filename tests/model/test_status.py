@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from model import cli
 from model.errors import UserError
 from model.parameters import ACTIONS
 from model.spec import default_spec, put
@@ -54,10 +55,9 @@ def test_whatever_ends_an_action_is_told(action: str, error: BaseException, tmp_
 
 
 def test_a_folder_that_cannot_be_written_to_does_not_hide_the_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-
     @failure_told("train")
     def run(spec: dict[str, Any]) -> None:
+        (tmp_path / "file").write_text("")
         raise UserError("a mistake")
 
     with pytest.raises(UserError, match="a mistake"):
@@ -76,3 +76,33 @@ def test_one_of_several_processes_writes(tmp_path: Path, monkeypatch: pytest.Mon
         Status(tmp_path).write("RUNNING", f"rank {rank}")
     found = [json.loads(line)["message"] for line in (tmp_path / "status.json").read_text().splitlines()]
     assert found == ["rank 0", "rank "]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("kind", ["a file", "below a file", "too long", "NUL", "dead link", "not allowed"])
+def test_a_folder_that_cannot_be_is_refused_by_every_action_before_anything_else(
+    action: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    places = {"a file": "file", "below a file": "file/a/b", "too long": "x" * 300 + "/a", "NUL": "a\0b", "dead link": "link"}  # fmt: skip
+    if kind == "not allowed":  # to root nothing is
+        monkeypatch.setattr("os.access", lambda *_: False)
+    spec = spec_of(action, tmp_path / places.get(kind, "new"))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=r"^results_dir") as caught:
+        import_module(f"model.actions.{action}").run(spec)
+    assert "\n" not in str(caught.value)
+    assert "\0" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_the_system_refuses_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """/proc lets root in, and takes no folder; files of an action may lie elsewhere, too."""
+    with pytest.raises(UserError, match="results_dir: /proc/x/train cannot be made"):
+        Status("/proc/x/train")
+    (tmp_path / "file").touch()
+    assert cli.guarded(lambda: (tmp_path / "file" / "x").write_text("")) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/file/x: not a directory\n"
+    with pytest.raises(OSError, match="no file"):  # tells nothing: a fault of the program
+        cli.guarded(lambda: (_ for _ in ()).throw(OSError("no file")))
