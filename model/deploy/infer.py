@@ -1,10 +1,13 @@
-"""Detect objects in images: python infer.py IMAGE ... [--threshold 0.4] [--model model.int8.onnx] [--draw FOLDER]
+"""Detect objects in images: python infer.py IMAGE_OR_FOLDER ... [--threshold 0.4] [--model model.int8.onnx] [--draw FOLDER]
 
-Needs numpy, Pillow and onnxruntime. Class names, size, normalisation and threshold stand in the model file.
+Needs numpy, Pillow and onnxruntime. Class names, size, normalisation and threshold stand in the model file. A line an
+object: file, class, score, left, top, right, bottom in px. Files that cannot be read are told at the end; exit code 1.
 """
 
 import argparse
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,8 @@ from PIL import Image, ImageDraw, ImageOps
 
 def upright_rgb(path):
     """The image as 8-bit RGB, EXIF rotation applied, greys of more bits scaled."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise OSError("no regular file")  # to open a pipe may wait for ever
     image = ImageOps.exif_transpose(Image.open(path))
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, np.float32)
@@ -42,7 +47,9 @@ class Detector:
         self.card = self.session.get_modelmeta().custom_metadata_map
         self.names = {c["id"]: c["name"] for c in json.loads(self.card["classes"])}
         self.mean, self.std, self.most = (self._entry(k) for k in ("input_mean", "input_std", "num_select"))
-        self.batch, _, self.height, self.width = self.session.get_inputs()[0].shape
+        asked = self.session.get_inputs()[0]
+        self.alone = asked.name == "image"  # resizes by itself, see export.pre_post
+        self.batch, _, self.height, self.width = asked.shape
 
     def _entry(self, key):
         return json.loads(self.card[key])
@@ -50,34 +57,92 @@ class Detector:
     def __call__(self, image, threshold=None):
         """[(class name, score, (left, top, right, bottom) px)] of a Pillow image, best first."""
         limit = next(v for v in (threshold, self._entry("threshold"), 0.5) if v is not None)
+        boxes, scores, labels = (self._whole if self.alone else self._plain)(image)
+        names = [self.names.get(i, str(i)) for i in labels[scores >= limit].tolist()]
+        corners = map(tuple, boxes[scores >= limit].tolist())
+        return list(zip(names, scores[scores >= limit].tolist(), corners, strict=True))
+
+    def _run(self, names, pixels):
+        """The first image's outputs; a graph of a fixed batch gets it so many times."""
+        pixels = pixels[None].repeat(self.batch if isinstance(self.batch, int) else 1, axis=0)
+        return [found[0] for found in self.session.run(names, {self.session.get_inputs()[0].name: pixels})]
+
+    def _whole(self, image):
+        """(boxes px, scores, labels), best first, of a graph that takes an image of any size."""
+        return self._run(["boxes", "scores", "labels"], np.asarray(image))
+
+    def _plain(self, image):
         columns = shrunk(np.asarray(image).swapaxes(0, 1), self.width)
         small = shrunk(columns.swapaxes(0, 1), self.height)
-        pixels = ((small / 255 - self.mean) / self.std).astype(np.float32).transpose(2, 0, 1)[None]
-        pixels = pixels.repeat(self.batch if isinstance(self.batch, int) else 1, axis=0)
-        logits, boxes = self.session.run(["pred_logits", "pred_boxes"], {"inputs": pixels})
-        scores = 1 / (1 + np.exp(-logits[0].astype(np.float64)))
+        pixels = ((small / 255 - self.mean) / self.std).astype(np.float32).transpose(2, 0, 1)
+        logits, boxes = self._run(["pred_logits", "pred_boxes"], pixels)
+        scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
         places = np.argsort(-scores, axis=None, kind="stable")[: self.most]
-        queries, labels = np.unravel_index(places[scores.flat[places] >= limit], scores.shape)
-        x, y, w, h = boxes[0, queries].T
+        queries, labels = np.unravel_index(places, scores.shape)
+        x, y, w, h = boxes[queries].T
         corners = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1).clip(0, 1)
-        corners = (corners * np.array(image.size * 2)).tolist()
-        names = [self.names.get(i, str(i)) for i in labels.tolist()]
-        return list(zip(names, scores[queries, labels].tolist(), map(tuple, corners), strict=True))
+        return corners * np.array(image.size * 2), scores[queries, labels], labels
+
+
+def share(text):
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, but got {text}")
+    return value
+
+
+def loaded(model):
+    """The Detector, or an end with one line."""
+    try:
+        return Detector(model)
+    except KeyError as missing:
+        sys.exit(f"error: {model}: its metadata do not name {missing}; deformable_detr export writes them")
+    except Exception as error:  # ONNX Runtime has a kind of its own for each
+        sys.exit(f"error: {model}: cannot be loaded ({str(error).splitlines()[0]})")
+
+
+def files_in(place):
+    """A file as it is, whatever its name; a folder's images, subfolders' too."""
+    known = Image.registered_extensions()
+    found = sorted(p for p in Path(place).rglob("*") if p.suffix.lower() in known and p.is_file())
+    return found if Path(place).is_dir() else [place]
+
+
+def free_name(path, taken):
+    """`<stem>.png`, numbered where an image of this run has that name."""
+    numbered = (f"{Path(path).stem}{f'_{n}' if n else ''}.png" for n in range(len(taken) + 1))
+    taken.append(next(name for name in numbered if name not in taken))
+    return taken[-1]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER")
+    parser.add_argument("--model", default=str(Path(__file__).with_name("model.onnx")))
+    parser.add_argument("--threshold", type=share, metavar="0-1")
+    parser.add_argument("--draw", metavar="FOLDER", type=Path)
+    options = parser.parse_args()
+    detector, unread, drawn = loaded(options.model), [], []
+    if options.draw:
+        options.draw.mkdir(parents=True, exist_ok=True)
+    for path in (file for place in options.images for file in files_in(place)):
+        try:
+            image = upright_rgb(path)
+        except Exception as error:  # Pillow raises many kinds for damaged files
+            unread.append(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+            continue
+        for name, score, box in detector(image, options.threshold):
+            print(path, name, f"{score:.3f}", *(f"{v:.1f}" for v in box), sep="\t", flush=True)
+            ImageDraw.Draw(image).rectangle(box, outline="red", width=3)
+        if options.draw:
+            image.save(options.draw / free_name(path, drawn))
+    if unread:
+        sys.exit("\n".join([f"error: {len(unread)} images cannot be read:", *unread]))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("images", nargs="+")
-    parser.add_argument("--model", default=str(Path(__file__).with_name("model.onnx")))
-    parser.add_argument("--threshold", type=float)
-    parser.add_argument("--draw", metavar="FOLDER", type=Path)
-    options = parser.parse_args()
-    detector = Detector(options.model)
-    for path in options.images:
-        image = upright_rgb(path)
-        for name, score, box in detector(image, options.threshold):
-            print(path, name, f"{score:.3f}", *(f"{v:.1f}" for v in box), sep="\t")
-            ImageDraw.Draw(image).rectangle(box, outline="red", width=3)
-        if options.draw:
-            options.draw.mkdir(parents=True, exist_ok=True)
-            image.save(options.draw / f"{Path(path).stem}.png")
+    try:
+        main()
+    except BrokenPipeError:  # who reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
