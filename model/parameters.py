@@ -117,7 +117,7 @@ MODEL = (
     Param("model.cls_loss_coef", "float", 2.0, "Weight of the focal loss, and of its matching cost.", 0.0, INF),
     Param("model.bbox_loss_coef", "float", 5.0, "Weight of the L1 box loss, and of its matching cost.", 0.0, INF),
     Param("model.giou_loss_coef", "float", 2.0, "Weight of the GIoU loss, and of its matching cost.", 0.0, INF),
-    Param("model.focal_alpha", "float", 0.25, "Weight of positives in the focal loss.", math_cond="> 0.0"),
+    Param("model.focal_alpha", "float", 0.25, "Weight of positives in the focal loss; negatives have the rest to 1.", 0.0, 1.0, math_cond="> 0.0"),
     Param("model.tao_compat", "bool", False, "Ignore the padding mask in attention, as TAO does; for weights trained there. Ours.", automl=False),
     Param("model.exact_padding", "bool", False, "Outside training, each image passes backbone and projections at its own size, so that padding a batch changes no detection; the published network's borders and group norms see the padding. Ours."),
     Param("model.clip_max_norm", "float", 0.1, "Without effect, as in TAO, where nothing reads it, and refused when set: train.clip_grad_norm clips.", dead=True),
@@ -214,7 +214,7 @@ def _devices(action: str) -> tuple[Param, ...]:
 
 EVALUATE = (
     *_devices("evaluate"),
-    Param("evaluate.conf_threshold", "float", 0.0, "Detections below this score are not counted.", actions=("evaluate",)),
+    Param("evaluate.conf_threshold", "float", 0.0, "Detections below this score are not counted.", 0.0, 1.0, actions=("evaluate",)),
     Param("evaluate.split", "categorical", "test", "Which set is scored: dataset.test_data_sources or dataset.val_data_sources. Ours.", enum=("test", "val"), actions=("evaluate",)),
     Param("evaluate.beside", "string", "", "A second model file (.pth or .onnx) that is scored on the same images; a difference of more than 0.005 mAP is said. Ours.", actions=("evaluate",)),
     Param("evaluate.input_height", "int", None, "With input_width: images are resized to exactly this size. null: as the file fixes it, or the model was validated (train.input_*, else short side test_random_resize).", 1, nullable=True, actions=("evaluate",)),
@@ -223,7 +223,7 @@ EVALUATE = (
 
 INFERENCE = (
     *_devices("inference"),
-    Param("inference.conf_threshold", "float", None, "Detections below this score are not written. null: the model file's own, the best F1 on validation; 0.5 where it has none.", nullable=True, actions=("inference",)),
+    Param("inference.conf_threshold", "float", None, "Detections below this score are not written. null: the model file's own, the best F1 on validation; 0.5 where it has none.", 0.0, 1.0, nullable=True, actions=("inference",)),
     Param("inference.input_height", "int", None, "Height in px that images are resized to, with input_width; null: as the file fixes it, or the model was validated.", 32, nullable=True, actions=("inference",)),
     Param("inference.input_width", "int", None, "Width in px that images are resized to; null: see input_height.", 32, nullable=True, actions=("inference",)),
     Param("inference.color_map", "collection", {}, "Class name -> colour of its boxes; a class not named gets a fixed colour of its own.", automl=False, actions=("inference",)),
@@ -297,8 +297,8 @@ DEPLOY = (
     _deploy("num_queries", "list", [], "Numbers of queries to measure; empty: all, a half and a quarter of them.", item="int", automl=False),
     _deploy("sizes", "list", [], "Input sizes to measure, such as 640x480 (width x height); empty: as validated, and three quarters of it.", item="string", automl=False),
     _deploy("precisions", "list", ["FP32", "FP16", "INT8"], "Number formats to measure.", item="string", automl=False),
-    _deploy("points", "int", None, "Measure at most so many of the combinations: the first, then always one that differs most; null: all.", 1, nullable=True),
-    _deploy("max_time", "string", "", "Take up no more points when, by the forecast, this time does not suffice, such as 10min; some are always measured."),
+    _deploy("points", "int", None, "Measure so many of the combinations: the first, then always one that differs most; null: all. What was measured before stays in the table.", 1, nullable=True),
+    _deploy("max_time", "string", "", "Begin no more points that by the forecast would end, with all that follows, after this time, such as 10min. The least is one input size and number of queries, and the export; where that is longer it is said. The next run goes on."),
     _deploy("calibration_images", "int", 100, "Training images that calibrate INT8, always the same ones; fewer where there are fewer.", 1),
     _deploy("rounds", "int", 3, "Times that every point has its turn on the clock.", 1),
     _deploy("runs", "int", 10, "Images timed at a turn, after a few that are not.", 1),

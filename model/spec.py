@@ -191,6 +191,8 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
         (model["hybrid_queries"] == 0 or model["hybrid_repeat"] <= model["hybrid_queries"], "model.hybrid_repeat must be at most model.hybrid_queries"),
         ((size["height"] is None) == (size["width"] is None), f"train.input_height and train.input_width must be set together, but got {size['height']} and {size['width']}"),
         (set(model["loss_types"]) <= {"labels", "boxes"} and "labels" in model["loss_types"], f"model.loss_types must hold labels and may hold boxes, but got {model['loss_types']}"),
+        (len(augmentation["input_mean"]) == 3 and all(0 <= v <= 1 for v in augmentation["input_mean"]), f"dataset.augmentation.input_mean must be three numbers in [0, 1], as pixels are scaled to that, but got {augmentation['input_mean']}"),
+        (len(augmentation["input_std"]) == 3 and all(v > 0 for v in augmentation["input_std"]), f"dataset.augmentation.input_std must be three numbers above 0, but got {augmentation['input_std']}"),
     )  # fmt: skip
     return [message for holds, message in rules if not holds]
 

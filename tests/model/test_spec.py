@@ -15,6 +15,8 @@ SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "facts" / "defo
 
 # Where our table departs from TAO's on purpose.
 DEPARTURES = {
+    "evaluate.conf_threshold": "minimum maximum",
+    "model.focal_alpha": "minimum maximum",  # no score, no share is above 1
     "model.backbone": "enum",  # more ResNets
     "wandb.enable": "default",  # a key in the environment alone uploads nothing
     "model.num_feature_levels": "automl_enabled",  # as long as return_interm_indices
@@ -31,7 +33,7 @@ DEPARTURES = {
     "export.input_width": "default",
     "inference.input_height": "default",
     "inference.input_width": "default",
-    "inference.conf_threshold": "default",  # null: the model file's own
+    "inference.conf_threshold": "default minimum maximum",  # null: the model file's own
 }
 
 
@@ -164,3 +166,33 @@ def test_a_mapping_given_in_part_keeps_the_rest() -> None:
         default = spec.default_spec("inference")["dataset"][leaf]
         given = spec.resolve("inference", {"dataset": {leaf: {"image_dir": "x"}}})["dataset"][leaf]
         assert given == default | {"image_dir": "x"}
+
+
+UNBOUNDED = {"model.cls_loss_coef", "model.bbox_loss_coef", "model.giou_loss_coef", "model.clip_max_norm", "train.clip_grad_norm"}  # fmt: skip
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_every_fraction_has_its_range(action: str) -> None:
+    """A number with a point is a share, a probability, a rate or a score, 0 to 1 each, but for weights and norms."""
+    for param in of_action(action):
+        if param.type != "float" or param.name in UNBOUNDED:
+            continue
+        for value in (1.5, -0.5, 7.0):
+            partial: dict = {}
+            spec.put(partial, param.name, value)
+            with pytest.raises(UserError, match=rf"{param.name} must be a number in [\[(]0, "):
+                spec.resolve(action, partial)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "value", "message"),
+    [
+        ("input_mean", [123.675, 116.28, 103.53], "three numbers in [0, 1]"),
+        ("input_mean", [0.5], "three numbers in [0, 1]"), ("input_std", [0.2, 0.0, 0.2], "three numbers above 0"),
+        ("input_std", [], "three numbers above 0"),
+    ],
+)  # fmt: skip
+def test_normalisation_is_of_pixels_from_0_to_1(leaf: str, value: list[float], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        spec.resolve("train", {"dataset": {"augmentation": {leaf: value}}})
+    assert f"dataset.augmentation.{leaf} must be {message}" in str(caught.value)
