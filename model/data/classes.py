@@ -119,7 +119,10 @@ class Table:
                 return None
             problems.add("class", f"{self._both(i, name, where)}; {BY_NAME}")
         elif i in self.names and not self.by_name_allowed:
-            problems.add("class", f"{self._both(i, name, where)}; {BY_NAME}")
+            advice = (
+                BY_NAME if grow else f"no class of the training set is called {name}"
+            )  # by name it is none
+            problems.add("class", f"{self._both(i, name, where)}; {advice}")
         elif grow:
             return self._add(i if i not in self.names else self._free(), name, where)
         elif boxes and not (counted and i not in counted):

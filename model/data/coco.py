@@ -237,9 +237,12 @@ def load_sources(
         problems = Problems()
         parts = [read_part(source, options, problems) for source in listed]
         problems.refuse()
-        data = joined([p for p in parts if p], options.by_name, problems, classes, counted or ())
+        there = [p for p in parts if p]
+        data = joined(there, options.by_name, problems, classes, counted or ())
+        problems.refuse()
         if not len(data.labels):
-            what = "boxes" if len(data) else "images"
+            unknown = any(len(part.document.category) for part in there)
+            what = "boxes of a known class that counts" if unknown else "boxes" if len(data) else "images"
             problems.add("empty", f"{', '.join(s['json_file'] for s in listed)}: it has no {what}")
         problems.refuse()
         _write(replace(data, notes=tuple(all_in_own_words(problems.notes))), partial)

@@ -206,6 +206,39 @@ def renamed(data: Path, split: str, mapping: dict[Any, tuple[Any, str]]) -> None
 NAMES = {1: "circle", 2: "square", 3: "triangle"}
 
 
+@pytest.mark.parametrize(
+    "names", [("apple", "pear", "plum"), ("apple", "square", "triangle"), ("square", "circle", "plum")]
+)
+def test_of_other_classes_only_what_is_true_is_said(own_demo: Path, names: tuple[str, ...]) -> None:
+    """Boxes are there; matching by name is advised for a name that the training set has, and for no other."""
+    renamed(own_demo, "val", {i: (i, name) for i, name in enumerate(names, 1)})
+    source = {
+        "json_file": str(own_demo / "val" / "annotations.json"),
+        "image_dir": str(own_demo / "val" / "images"),
+    }
+    classes = [{"id": i, "name": name} for i, name in NAMES.items()]
+    with pytest.raises(UserError) as caught:
+        load_sources([source], options=Options(Rules()), classes=classes)
+    lines = str(caught.value).splitlines()
+    wrong = [(i, name) for i, name in enumerate(names, 1) if NAMES[i] != name]
+    assert len(lines) == len(wrong)
+    for line, (i, name) in zip(lines, wrong, strict=True):
+        assert f"category {i} is {name} in" in line
+        assert ("match_classes_by_name" in line) == (name in NAMES.values())
+        assert (f"no class of the training set is called {name}" in line) == (name not in NAMES.values())
+
+
+def test_boxes_of_unknown_classes_that_do_not_count_are_told_as_such(own_demo: Path) -> None:
+    renamed(own_demo, "val", {1: (7, "apple"), 2: (8, "pear"), 3: (9, "plum")})
+    source = {
+        "json_file": str(own_demo / "val" / "annotations.json"),
+        "image_dir": str(own_demo / "val" / "images"),
+    }
+    classes = [{"id": i, "name": name} for i, name in NAMES.items()]
+    with pytest.raises(UserError, match="it has no boxes of a known class that counts"):
+        load_sources([source], options=Options(Rules()), classes=classes, counted=[1])
+
+
 def test_swapped_names_are_refused_or_matched_on_request(own_demo: Path) -> None:
     renamed(own_demo, "val", {1: (2, "circle"), 2: (1, "square"), 3: (3, "triangle")})
     found = looked_at(own_demo)
