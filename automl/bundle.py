@@ -201,6 +201,12 @@ class ModelBundle:
         return tuple(map(str, self.skill.get("carries", ("model.", "dataset."))))
 
     @property
+    def unread(self) -> tuple[str, ...]:
+        """`unread: [SECTION]`: sections of a template that only the action of that name, or training, reads: what they
+        hold elsewhere is not what was trained, and is left out. Fall-back: none."""
+        return tuple(map(str, self.skill.get("unread") or ()))
+
+    @property
     def copies(self) -> dict[str, str]:
         """`copies: {leaf of the train spec: leaf of an action}`, set where the action's template has it; `{action}` is
         the action's name, and `key[].leaf` the list of that leaf over a list of mappings."""
@@ -304,7 +310,7 @@ class ModelBundle:
             positive = flag.replace("--no-", "--", 1)
             if flag in own:
                 if not sign:
-                    value = left.pop(0) if left and not left[0].startswith("-") else "true"
+                    value = left.pop(0) if left and not re.match(r"-(?!\.?\d)", left[0]) else "true"
                 pairs.append(f"{own[flag]}={value}")
             elif positive in own and not sign:
                 pairs.append(f"{own[positive]}=false")
@@ -314,13 +320,16 @@ class ModelBundle:
                 raise UserError(f"unexpected argument '{word}'; options begin with --")
         return pairs
 
-    def options_told(self, action: str = "train") -> str:
-        """The options of the model's own, a paragraph each, with the first sentence of what the schema says of them."""
+    def options_told(self, action: str = "train", options: Mapping[str, Any] | None = None) -> str:
+        """The options of the model's own, or an action's `options`, a paragraph each, with the first sentence of what
+        the schema says of them."""
         from automl.space.schema import Schema
 
-        nodes = Schema(self.schema(action)).nodes
+        there = (self.root / "schemas" / f"{action}.schema.json").is_file()
+        nodes = Schema(self.schema(action)).nodes if there else {}
         lines = [f"{self.name} also takes:"]
-        for name, leaf in (self.skill.get("options") or {}).items():
+        found = (self.skill.get("options") or {}) if options is None else options
+        for name, leaf in found.items():
             about = str(nodes.get(str(leaf), {}).get("description") or f"sets {leaf}")
             lines.append(f"--{name}: {about.partition('. ')[0].removesuffix('.')}.")
         return "\n\n".join(lines) if len(lines) > 1 else ""

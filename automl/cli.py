@@ -167,14 +167,25 @@ _WEIGHTS = typer.Argument(..., help="The name of the weights.")
 class _OfModel(TyperCommand):
     """A command that takes options of the model's own: its help names them, of the model asked for or installed."""
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
+    def told(self) -> str:
         from automl import bundle
 
         words = [word for pair in sys.argv for word in pair.split("=", 1)]
-        named = dict(pairwise(words)).get("--model")
+        return bundle.resolve(dict(pairwise(words)).get("--model")).options_told()
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         with suppress(UserError):
-            self.epilog = "\n\n".join(filter(None, (bundle.resolve(named).options_told(), self.epilog)))
+            self.epilog = "\n\n".join(filter(None, (self.told(), self.epilog)))
         super().format_help(ctx, formatter)
+
+
+class _OfRun(_OfModel):
+    """The same for what takes a run, whose model it is then."""
+
+    def told(self) -> str:
+        from automl import deploy
+
+        return deploy.options_told(sys.argv)
 
 
 def _add(
@@ -223,6 +234,8 @@ def best(
     """The winner of a run so far: its metric, what it changed, its files."""
     from automl import run_figures, show
 
+    if as_json and export:
+        raise UserError("--json shows what there is, --export makes something; give one of them")
     if as_json:
         print(run_figures.text(run_figures.best(run_dir)))
         return
@@ -261,6 +274,7 @@ def dashboard(
 
 
 @app.command(
+    cls=_OfRun,
     epilog="Example: automl deploy results/model/20260101-120000 --max-latency 15ms",
     context_settings=MODEL_OPTIONS,
 )

@@ -48,6 +48,7 @@ class Outcome:
     report: Path | None = None  # the page about the run
     folder: str = "best"  # below root
     confirmed: Confirmed | None = None  # what other seeds left of the gain
+    trials: int = 0  # that there were
 
 
 def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
@@ -80,6 +81,7 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     finally:
         _put_back(plan.bundle, run.best)
     _settle(plan.bundle, stages, run.best)
+    _add_figures(run.best, results)
     for result in results:
         result.report = os.path.relpath(result.report, run.root) if result.report else ""
     following = (
@@ -87,8 +89,19 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     )
     return Outcome(
         run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
-        following, chosen.warning, folder=run.handed_over,
+        following, chosen.warning or _unmoved(plan, study, winner), folder=run.handed_over, trials=len(study.trials()),
     )  # fmt: skip
+
+
+def _unmoved(plan: Plan, study: Study, winner: Best) -> str | None:
+    """What to say of a winner whose metric never changed: it was chosen for nothing that it does."""
+    values = set(study.frozen(winner.number).intermediate_values.values())
+    if len(study.frozen(winner.number).intermediate_values) < 2 or len(values) > 1:
+        return None
+    return (
+        f"best value {winner.value:.4f}: {plan.metric.name} is that in every epoch, so nothing was learnt that it "
+        "measures; train longer, or look at the data"
+    )
 
 
 def _aside(bundle: ModelBundle, best: Path) -> list[tuple[Path, Path]]:
@@ -191,6 +204,9 @@ def action_spec(
     for key, file in bundle.named_files.items():
         if spec.get(full, key, spec.MISSING) is not spec.MISSING:
             spec.put(full, key, str(folder / file))
+    for section in bundle.unread:
+        if section != action:
+            full.pop(section, None)
     secret_leaves.carry(bundle, action, trained, full)
     for source, target in bundle.copies.items():
         name, value = target.replace("{action}", action), spec.get_each(trained, source)
@@ -263,6 +279,17 @@ def _for_retraining(plan: Plan, trained: Mapping[str, Any], folder: Path) -> dic
         if spec.get(full, key) is not None:
             spec.put(full, key, "" if number else str(folder / "retrain"))
     return full
+
+
+def _add_figures(best: Path, results: list[StageResult]) -> None:
+    """Into provenance.json, what the stages measured of the winner."""
+    path = best / "provenance.json"
+    found = {
+        result.name: {name: result.metrics[name] for name in result.shows if name in result.metrics}
+        for result in results if not result.name.endswith(OF_DEFAULT)
+    }  # fmt: skip
+    shown = {name: figures for name, figures in found.items() if figures}
+    write_json(path, load_json(path, 1 << 20) | {"measured": shown})
 
 
 def _write_provenance(

@@ -289,13 +289,13 @@ def _settle(
     )
 
 
-def check_spec(model: ModelBundle, full: Mapping[str, Any]) -> None:
-    """Let the model check what ties several leaves together. Raises `UserError`."""
+def check_spec(model: ModelBundle, full: Mapping[str, Any], action: str = "train") -> None:
+    """Let the model check what ties several leaves of an action's spec together. Raises `UserError`."""
     check = model.call("check_spec")
     if check is None:
         return
     try:
-        check("train", full)
+        check(action, full)
     except Exception as error:
         if getattr(error, "exit_code", None) == 2:
             raise UserError(str(error)) from None

@@ -13,7 +13,7 @@ from automl import metric as metrics
 from automl import spec
 from automl.errors import UserError
 from automl.rundir import RunDir
-from automl.show import checkpoint_of
+from automl.show import checkpoint_of, ended
 from automl.storage import is_running, load_study
 
 
@@ -31,15 +31,16 @@ def _plain(node: Any) -> Any:
 
 
 def status(root: Path) -> dict[str, Any]:
-    """{"run", "running", "metric", "trials"}; a run that has not begun has no trials."""
+    """{"run", "running", "finished", "metric", "trials"}; a run that has not begun has no trials."""
     from automl.report.gather import facts_of
 
     document = RunDir(root).read_run()
-    begun = load_study(document, root) is not None
-    trials = facts_of(root).trials if begun else []
+    study = load_study(document, root)
+    trials = facts_of(root).trials if study is not None else []
     return {
         "run": str(root),
         "running": is_running(root),
+        "finished": ended(root, study) is not None,
         "metric": asdict(metrics.of_run(document)),
         "trials": [asdict(trial) for trial in trials],
     }

@@ -172,11 +172,36 @@ def status(console: Console, root: Path) -> None:
             Text(str(trial.user_attrs.get("reason", ""))),
         )
     console.print(table)
+    end = ended(root, study)
     going_on = shlex.join(["automl", "resume", str(root)])
-    say(
-        console,
-        "a driver is running it" if running else f"no driver is running it; to go on: {going_on}",
-    )
+    if running:
+        say(console, "a driver is running it")
+    elif end is None:
+        say(console, f"no driver is running it; to go on: {going_on}")
+    else:
+        say(console, f"it is finished; the winner is in {RunDir(root).best}")
+        say(console, f"next    {end.get('next') or shlex.join(['automl', 'best', str(root)])}")
+        if document["searching"]:
+            say(
+                console,
+                f"to search on: {going_on} with a larger budget, such as --trials {2 * end['trials']}",
+            )
+
+
+def ended(root: Path, study: Study | None) -> dict[str, Any] | None:
+    """outcome.json of a run that is at its end; None where a driver is at work, trials are not at their end or came
+    after the winner was handed over."""
+    from automl.documents import load_json
+
+    trials = study.trials() if study else []
+    if is_running(root) or not trials or any(trial.state.name == "RUNNING" for trial in trials):
+        return None
+    try:
+        outcome = load_json(root / "outcome.json", 1 << 24)
+        known = outcome.get("trials") or len(trials)  # earlier versions do not say
+        return outcome | {"trials": known} if known == len(trials) else None
+    except (OSError, UserError, AttributeError):
+        return None
 
 
 def best(console: Console, root: Path) -> None:

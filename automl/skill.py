@@ -18,7 +18,7 @@ KINDS: dict[type, tuple[str, str]] = {
         "a mapping",
         "deploy metrics figures copies files stages options entry_points spec_params spec_shorthand_keys cpu_when",
     ),
-    list: ("a list", "finite carries packages"),
+    list: ("a list", "finite carries unread packages"),
     str: (
         "text",
         "network_arch epochs_key seed_key batch_key samples checkpoint_glob next here gpu_spec_key cpu_preset",

@@ -189,9 +189,10 @@ class Study:
         return Best(number, epoch, curve[epoch], params, trial.state.name == "COMPLETE")
 
     def best_epoch(self, curve: Curve, among: Collection[int] | None = None) -> int:
-        """The first epoch that has the curve's best metric; of those `among`, when the curve has any of them."""
+        """The last epoch that has the curve's best metric, which of equal ones has seen most; of those `among`, when
+        the curve has any of them."""
         epochs = [epoch for epoch in curve if among is None or epoch in among] or list(curve)
-        return min(epochs, key=lambda epoch: (-self.sign * curve[epoch], epoch))
+        return min(epochs, key=lambda epoch: (-self.sign * curve[epoch], -epoch))
 
     # ---- trials begin ---------------------------------------------------------------------------------------
 

@@ -194,7 +194,18 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
         (len(augmentation["input_mean"]) == 3 and all(0 <= v <= 1 for v in augmentation["input_mean"]), f"dataset.augmentation.input_mean must be three numbers in [0, 1], as pixels are scaled to that, but got {augmentation['input_mean']}"),
         (len(augmentation["input_std"]) == 3 and all(v > 0 for v in augmentation["input_std"]), f"dataset.augmentation.input_std must be three numbers above 0, but got {augmentation['input_std']}"),
     )  # fmt: skip
-    return [message for holds, message in rules if not holds]
+    return [message for holds, message in rules if not holds] + _broken_limits(spec)
+
+
+def _broken_limits(spec: Mapping[str, Any]) -> list[str]:
+    """Of the amounts that `deploy` takes as text."""
+    from model.deploy import points
+
+    try:
+        points.limits(spec.get("deploy"))
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 def notes(spec: Mapping[str, Any], section: str = "") -> list[str]:

@@ -51,7 +51,7 @@ def failure_told(action: str) -> Callable[[Callable[[dict[str, Any]], R]], Calla
 
 
 def check_place(folder: Path) -> None:
-    """Raise `UserError` where no folder of this name can be or be written to, as far as can be told without making it."""
+    """Raise `UserError` where no folder of this name can be or be written to, as far as is told without making it."""
     if "\0" in str(folder):
         raise UserError(f"results_dir must be a path, but got {str(folder)!r}, which has a NUL in it")
     try:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from model.actions.evaluate import load_data, sources_of
-from model.deploy import front_page, survey, targets, timing
-from model.deploy.points import Form, Point, Wish, amount, ranked, slower
+from model.data.coco import Options
+from model.deploy import front_page, handed, survey, targets, timing
+from model.deploy.measurements import Measurements
+from model.deploy.points import Form, Point, Wish, limits, ranked, slower, told_ms
 from model.errors import ModelError, UserError
 from model.spec import Spec, load, require
 from model.status import Status, failure_told, results_folder
@@ -24,9 +26,7 @@ APART = (
     1.1  # times what was measured first that a point may take, measured again, unsaid; or the other way round
 )
 TRIES = 3  # points that may fail to hold the limit before none is taken
-MEASURED_BY = (
-    "dec_layers", "num_queries", "sizes", "precisions", "calibration_images", "target", "points", "max_time",
-)  # leaves  # fmt: skip
+MEASURED_BY = ("calibration_images", "target")  # leaves
 
 
 def main(spec_path: str) -> None:
@@ -36,35 +36,72 @@ def main(spec_path: str) -> None:
 
 @failure_told("deploy")
 def run(spec: Spec) -> dict[str, Any]:
-    """Writes points.json, points.svg, README.md and the chosen model.onnx; points that were measured before, of the
-    same checkpoint, data and settings, are not measured again. Returns {"points": rows, "chosen": row, "again_ms"}.
+    """Writes points.json, points.svg, README.md and the chosen model.onnx; measured.json keeps what was measured of the
+    same checkpoint, data and hardware, which is not measured again. Returns what points.json holds.
 
     Raises `UserError` when no point fits, with the table written; `NotRunnable` for a target this machine lacks.
     """
     from model import checkpoint as ckpt
 
     section = spec["deploy"]
-    require(spec, "deploy.checkpoint")
-    wish, limit_ms = Wish.of(section), amount(section["max_time"], "deploy.max_time", ("s", "min", "h"))
-    targets.check(section["target"])
+    wish, limit_ms = check(spec)
+    pace = survey.Pace(0, 0, section["rounds"], limit_ms and limit_ms / 1e3)
     detector, checkpoint = ckpt.build_from(section["checkpoint"], spec)
     forms = forms_of(section, detector, checkpoint)
     sources = _sources(spec)
     folder = results_folder(spec, "deploy")
     status = Status(folder, spec["model_name"])
     status.write("STARTED", "Starting deploy.")
-    made, key = Maker(spec, detector, checkpoint), _key(spec, sources)
+    made = Maker(spec, detector, checkpoint)
+    kept = Measurements.read(folder / "measured.json", _key(spec, sources))
     data = {split: load_data(listed, spec, made.classes) for split, listed in sources.items()}
-    points = _known(folder, key) or survey.measured(made, forms, data, limit_ms and limit_ms / 1e3)
-    _write(spec, folder, key, points)
-    for point in front_page.front(points):
+    _measure(made, forms, data, kept, pace)
+    table = handed.Table(folder, kept.key, forms, section["target"])
+    table.write(kept)
+    for point in front_page.front(table.points(kept)):
         print(f"front: {front_page.line(point)}")
-    chosen, again = _export(made, points, wish, folder, survey.timed_images(data["val"]))
-    _write(spec, folder, key, points, chosen, again)
-    status.write("SUCCESS", "Deploy finished.", {"val_mAP": chosen.val_mAP, "latency_ms": again})
-    print(f"{len(points)} points: {folder / 'README.md'}")
-    print(f"chosen: {front_page.line(chosen)}; measured again {again:.1f} ms; file: {folder / 'model.onnx'}")
-    return {"points": [p.row() for p in points], "chosen": chosen.row(), "again_ms": again}
+    images = survey.timed_images(data["val"])
+    chosen = _export(made, table, kept, wish, images)
+    status.write("SUCCESS", "Deploy finished.", {"val_mAP": chosen.val_mAP, "latency_ms": chosen.ms})
+    print(f"{len(table.points(kept))} of {len(forms)} points: {folder / 'README.md'}")
+    print(f"chosen: {front_page.line(chosen)}; file: {folder / 'model.onnx'}")
+    return table.document(kept, chosen)
+
+
+def check(spec: Spec) -> tuple[Wish, float | None]:
+    """(what is wished, the limit of time in ms), of a spec that can be followed by all that is told without reading a
+    file. Raises `UserError`, `NotRunnable`."""
+    section = spec["deploy"]
+    require(spec, "deploy.checkpoint")
+    found = limits(section)
+    for text in section["sizes"]:
+        _size(text)
+    if unknown := set(section["precisions"]) - set(PRECISIONS) or not section["precisions"]:
+        raise UserError(f"deploy.precisions must be of {', '.join(PRECISIONS)}, but got {unknown or 'none'}")
+    targets.check(section["target"])
+    return found
+
+
+def _measure(
+    made: Maker, forms: Sequence[Form], data: Mapping[str, Any], kept: Measurements, pace: survey.Pace
+) -> None:
+    """What is asked for and not known yet; what is known, and what stays unknown, is said."""
+    count = made.spec["deploy"]["points"]
+    asked = survey.spread(forms, count) if count else forms
+    lacking = [form for form in asked if form not in kept.points]
+    if known := len([form for form in forms if form in kept.points]):
+        print(f"{known} points as measured before: {kept.path}; remove it to measure anew")
+    pace.units, pace.points, pace.cost, pace.needed = (
+        len(survey.units(lacking)),
+        len(lacking),
+        kept.cost,
+        not known,
+    )
+    survey.measured(made, lacking, data, kept, pace)
+    if left := [form for form in asked if form not in kept.points]:
+        print(
+            f"the table is not whole: {len(left)} points are not measured; the same command, with more time, goes on"
+        )
 
 
 def forms_of(section: Mapping[str, Any], detector: Any, checkpoint: Mapping[str, Any]) -> list[Form]:
@@ -77,16 +114,13 @@ def forms_of(section: Mapping[str, Any], detector: Any, checkpoint: Mapping[str,
     for name, values, top in (("dec_layers", layers, deepest), ("num_queries", queries, most)):
         if not all(1 <= v <= top for v in values):
             raise UserError(f"deploy.{name} must be from 1 to {top}, what the network has, but got {values}")
-    if unknown := set(section["precisions"]) - set(PRECISIONS) or not section["precisions"]:
-        raise UserError(f"deploy.precisions must be of {', '.join(PRECISIONS)}, but got {unknown or 'none'}")
     height, width = validated_size(checkpoint) or FALLBACK
     sizes = [_size(text) for text in section["sizes"]] or [(height, width), (_part(height), _part(width))]
-    found = [
+    return [
         Form(layer, count, *size, kind)
         for size in dict.fromkeys(sizes) for count in dict.fromkeys(queries)
         for kind in dict.fromkeys(section["precisions"]) for layer in dict.fromkeys(layers)
     ]  # fmt: skip
-    return survey.spread(found, section["points"]) if section["points"] else found
 
 
 def _part(side: int) -> int:
@@ -153,77 +187,90 @@ class Maker:
 
 
 def _export(
-    made: Maker, points: Sequence[Point], wish: Wish, folder: Path, images: Sequence[Path]
-) -> tuple[Point, float]:
-    """Write the first point that keeps the limit when it is measured again, and return it with that latency; after one
-    that does not, those are tried that would, were they as much slower as it was. Raises `ModelError` when none does.
-    """
-    candidates, worse = ranked(points, wish), 1.0
+    made: Maker, table: handed.Table, kept: Measurements, wish: Wish, images: Sequence[Path]
+) -> Point:  # fmt: skip
+    """Hand over the first point that keeps the limit when it is measured again; after one that does not, those are
+    tried that would, were they as much slower as it was. Where none keeps it by what is known, the fastest is measured
+    again before that is said. Raises `ModelError` when none does, `UserError` when none can."""
+    candidates, worse, refused = _candidates(table.points(kept), wish)
     told: list[str] = []
     while candidates and len(told) < TRIES:
         point, *candidates = candidates
-        path = _file_of(made, point, folder / ".model.onnx")
-        again = _again(made.spec, path, images)
-        if wish.latency_ms is None or again <= wish.latency_ms:
-            path.replace(folder / "model.onnx")
-            _say_apart(point, again)
-            return point, again
+        path = _file_of(made, point, table.folder / ".model.onnx")
+        point = replace(point, again_ms=_again(made.spec, path, images))
+        kept.add_points({point.form: point})
+        if wish.fits(point):
+            table.hand_over(kept, point, path)
+            _say_apart(point)
+            return point
         path.unlink()
-        told.append(f"{point.form}: {point.latency_ms:.1f} ms, measured again {again:.1f} ms")
+        told.append(f"{point.form}: {told_ms(point)}")
         print(f"does not hold: {told[-1]}")
-        worse = max(worse, slower(point, again))
-        candidates = [p for p in candidates if p.latency_ms * worse <= wish.latency_ms]
+        worse = max(worse, slower(point, point.ms))
+        candidates = [
+            p
+            for p in candidates
+            if wish.latency_ms is None or p.again_ms or p.latency_ms * worse <= wish.latency_ms
+        ]
+    table.write(kept)
+    if refused:
+        ranked(table.points(kept), wish)  # says how near they come
     raise ModelError(
         f"no point holds {wish.latency_ms:g} ms when it is measured again; other work on this machine? remove "
-        "points.json and try again, or allow more:\n  " + "\n  ".join(told)
+        "measured.json and try again, or allow more:\n  " + "\n  ".join(told)
     )
+
+
+def _candidates(points: Sequence[Point], wish: Wish) -> tuple[list[Point], float, bool]:
+    """(points to be tried in turn, 1, whether none of them keeps the limit by what is known)."""
+    if not any(map(wish.fits, points)) and wish.latency_ms is not None:
+        others = [p for p in points if replace(wish, latency_ms=None).fits(p)]
+        if others:
+            return [min(others, key=lambda p: p.ms)], 1.0, True
+    return ranked(points, wish), 1.0, False
 
 
 def _again(spec: Spec, path: Path, images: Sequence[Path]) -> float:
     """ms an image, measured alone."""
-    opened = targets.opener(spec["deploy"]["target"], path)
-    return timing.measure({0: opened}, images, spec, spec["deploy"]["rounds"], spec["deploy"]["runs"])[
-        0
-    ].whole
+    section = spec["deploy"]
+    opened = targets.opener(section["target"], path)
+    return timing.measure({0: opened}, images, spec, section["rounds"], section["runs"])[0].whole
 
 
-def _say_apart(point: Point, again: float) -> None:
-    times = slower(point, again)
+def _say_apart(point: Point) -> None:
+    times = slower(point, point.ms)
     if not 1 / APART <= times <= APART:
         print(
-            f"warning: measured again it took {again:.1f} ms, {times:.2f} times the {point.latency_ms:.1f} ms of the "
-            "table: what else this machine does counts; remove points.json to measure all anew when it is idle"
+            f"warning: measured again it took {point.ms:.1f} ms, {times:.2f} times the {point.latency_ms:.1f} ms that "
+            "were measured first: what else this machine does counts; remove measured.json to measure all anew when it "
+            "is idle"
         )
 
 
 def _file_of(made: Maker, point: Point, path: Path) -> Path:
-    """The form's file, with its own threshold in its card."""
-    import onnx
-
+    """The form's file, which says of itself what the form measured."""
     from model.deploy import card, shrink
 
     form, size = point.form, (point.form.height, point.form.width)
     with tempfile.TemporaryDirectory(prefix="deploy-") as temporary:
         several = made.files(Path(temporary), size, form.queries, [form.layers], [form.precision])
-        path.parent.mkdir(parents=True, exist_ok=True)
         shrink.cut(several[form.precision], path, form.layers)
-    graph = onnx.load(path)
-    metrics = {
-        name: v for name, v in (("val_mAP", point.val_mAP), ("test_mAP", point.test_mAP)) if v is not None
-    }
-    trained = made.card.trained | {"form": str(form), "metrics": metrics}
-    card.write_into(graph, replace(made.card, size=size, threshold=point.threshold, trained=trained))
-    onnx.save(graph, path)
+    metrics = {name: getattr(point, name) for name in ("val_mAP", "val_f1", "test_mAP")}
+    own = card.in_form(made.card, str(form), metrics | {"val_threshold": point.threshold})
+    card.put(path, replace(own, size=size))
     return path
 
 
 def _key(spec: Spec, sources: Mapping[str, Any]) -> str:
-    """A digest of all that the points follow from."""
-    section = spec["deploy"]
+    """A digest of all that a point follows from: checkpoint, data and how they are read, hardware."""
+    section, dataset = spec["deploy"], spec["dataset"]
     files = {str(Path(s["json_file"]).resolve()) for listed in sources.values() for s in listed}
     stamps = [[f, Path(f).stat().st_mtime_ns] for f in sorted(files) if Path(f).is_file()]
     said = [
         {name: section[name] for name in MEASURED_BY},
+        sources,
+        [s.get("image_dir") for s in dataset["train_data_sources"]],
+        [dataset["dataset_type"], dataset["eval_class_ids"], str(Options.of(spec))],
         stamps,
         spec["model"]["num_select"],
         platform.node(),
@@ -231,27 +278,3 @@ def _key(spec: Spec, sources: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(Path(section["checkpoint"]).read_bytes())
     digest.update(json.dumps(said, sort_keys=True).encode())
     return digest.hexdigest()
-
-
-def _known(folder: Path, key: str) -> list[Point]:
-    """The points of an earlier time, none when they are of something else."""
-    path = folder / "points.json"
-    try:
-        document = json.loads(path.read_text())
-        points = [Point.of(row) for row in document["points"]] if document["key"] == key else []
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    if points:
-        print(f"{len(points)} points as measured before: {path}; remove it to measure anew")
-    return points
-
-
-def _write(
-    spec: Spec, folder: Path, key: str, points: Sequence[Point], chosen: Point | None = None, again: float | None = None
-) -> None:  # fmt: skip
-    """points.json, and the page with its picture."""
-    document = {"key": key, "chosen": chosen.row() if chosen else None, "again_ms": again}
-    text = json.dumps(document | {"points": [p.row() for p in points]}, indent=1)
-    (folder / "points.json").write_text(text + "\n")
-    machine = platform.processor() or platform.machine()
-    front_page.write(folder, points, chosen, again, spec["deploy"]["target"], machine)

@@ -144,7 +144,9 @@ def _say_of_itself(target: Path, scored: Any) -> None:
     from model.deploy import card
 
     if scored is None:
-        print("not scored: its metadata tell neither mAP nor score threshold, and 0.5 counts unless one is given")
+        print(
+            "not scored: its metadata tell neither mAP nor score threshold, and 0.5 counts unless one is given"
+        )
         return
     own = card.read(target)
     card.put(target, card.in_form(own, own.trained["form"], scored.metrics()))

@@ -6,50 +6,53 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from model.deploy.points import Point, front, slower
+from model.deploy.points import Point, front, slower, told_ms
+from model.status import write_whole
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 420, 64, 48, 24  # px
 COLOURS = {"FP32": "#3366cc", "FP16": "#dc8a00", "INT8": "#109618"}
 
 
 def write(
-    folder: Path,
-    points: Sequence[Point],
-    chosen: Point | None,
-    again: float | None,
-    target: str,
-    machine: str,
+    folder: Path, points: Sequence[Point], chosen: Point | None, combinations: int, target: str, machine: str
 ) -> None:
-    """points.svg and README.md into the folder; again: ms that the chosen point took when it was measured again."""
-    (folder / "points.svg").write_text(picture(points, chosen))
-    head = "| layers | queries | input | format | mAP val | mAP test | latency ms | 10-90 % | network ms | MB | |\n"
-    rows = [head, "|" + "---|" * 11 + "\n"]
+    """points.svg and README.md into the folder; combinations: how many points there could be."""
+    write_whole(folder / "points.svg", picture(points, chosen))
+    head = (
+        "| layers | queries | input | format | mAP val | mAP test | latency ms | again ms | 10-90 % | network ms | MB "
+        "| |\n"
+    )
+    rows = [head, "|" + "---|" * 12 + "\n"]
     best = front(points)
-    for point in sorted(points, key=lambda p: p.latency_ms):
+    for point in sorted(points, key=lambda p: p.ms):
         mark = "chosen" if point == chosen else "front" if point in best else ""
         rows.append(f"| {_cells(point)} | {mark} |\n")
     text = (
         f"# Operating points\n\nFrom one trained network, without training it again; {len(points)} points, timed on "
-        f"{target} ({machine}), batch 1.\nLatency: the median from image file to boxes; the front: no other point is "
-        "both faster and better on validation.\n\n![mAP over latency](points.svg)\n\n"
+        f"{target} ({machine}), batch 1.\nLatency: the median from image file to boxes, measured again, alone, for "
+        "what was chosen or tried; that one counts then. The front: no other point is both faster and better on "
+        "validation.\n\n![mAP over latency](points.svg)\n\n"
     )
-    (folder / "README.md").write_text(text + _chosen(chosen, again) + "".join(rows))
+    if left := combinations - len(points):
+        text += f"The table is not whole: {left} of {combinations} combinations are not measured.\n\n"
+    write_whole(folder / "README.md", text + _chosen(chosen) + "".join(rows))
 
 
-def _chosen(point: Point | None, again: float | None) -> str:
-    if point is None or again is None:
+def _chosen(point: Point | None) -> str:
+    if point is None or point.again_ms is None:
         return ""
     return (
-        f"Chosen: {point.form}. When its file was written it was measured again, alone: **{again:.2f} ms**, "
-        f"{slower(point, again):.2f} times what the table says.\n\n"
+        f"Chosen: {point.form}. When its file was written it was measured again, alone: **{point.again_ms:.2f} ms**, "
+        f"{slower(point, point.again_ms):.2f} times what was measured first.\n\n"
     )
 
 
 def _cells(point: Point) -> str:
     form, test = point.form, "" if point.test_mAP is None else f"{point.test_mAP:.4f}"
+    again = "" if point.again_ms is None else f"{point.again_ms:.2f}"
     return " | ".join([
         str(form.layers), str(form.queries), f"{form.width}x{form.height}", form.precision, f"{point.val_mAP:.4f}",
-        test, f"{point.latency_ms:.2f}", f"{point.low_ms:.1f}-{point.high_ms:.1f}", f"{point.network_ms:.2f}",
+        test, f"{point.latency_ms:.2f}", again, f"{point.low_ms:.1f}-{point.high_ms:.1f}", f"{point.network_ms:.2f}",
         f"{point.bytes / 1e6:.1f}",
     ])  # fmt: skip
 
@@ -58,14 +61,14 @@ def line(point: Point) -> str:
     """A point in one line, for a person."""
     test = "" if point.test_mAP is None else f", test {point.test_mAP:.4f}"
     return (
-        f"{point.form}: mAP {point.val_mAP:.4f}{test}, {point.latency_ms:.1f} ms (network {point.network_ms:.1f}), "
+        f"{point.form}: mAP {point.val_mAP:.4f}{test}, {told_ms(point)} (network {point.network_ms:.1f}), "
         f"{point.bytes / 1e6:.1f} MB"
     )
 
 
 def picture(points: Sequence[Point], chosen: Point | None) -> str:
     """SVG: mAP on validation over latency, the front as a line, a ring around the chosen point."""
-    right = max(p.latency_ms for p in points) * 1.05
+    right = max(p.ms for p in points) * 1.05
     low, high = (f(p.val_mAP for p in points) for f in (min, max))
     margin = max(high - low, 0.02) * 0.08
 
@@ -75,10 +78,10 @@ def picture(points: Sequence[Point], chosen: Point | None) -> str:
         return round(x, 1), round(y, 1)
 
     parts = _axes(right, low, high, place)
-    path = " ".join(f"{x},{y}" for x, y in (place(p.latency_ms, p.val_mAP) for p in front(points)))
+    path = " ".join(f"{x},{y}" for x, y in (place(p.ms, p.val_mAP) for p in front(points)))
     parts.append(f'<polyline points="{path}" fill="none" stroke="#888" stroke-dasharray="4 3"/>')
     for point in points:
-        x, y = place(point.latency_ms, point.val_mAP)
+        x, y = place(point.ms, point.val_mAP)
         title = escape(line(point))
         parts.append(
             f'<circle cx="{x}" cy="{y}" r="4" fill="{COLOURS[point.form.precision]}"><title>{title}</title></circle>'

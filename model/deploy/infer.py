@@ -1,4 +1,4 @@
-"""Detect objects in images: python infer.py IMAGE_OR_FOLDER ... [--threshold 0.4] [--model model.int8.onnx] [--draw FOLDER]
+"""Detect objects: python infer.py IMAGE_OR_FOLDER ... [--threshold 0.4] [--model model.int8.onnx] [--draw FOLDER]
 
 Needs numpy, Pillow and onnxruntime. Class names, size, normalisation and threshold stand in the model file. A line an
 object: file, class, score, left, top, right, bottom in px. Files that cannot be read are told at the end; exit code 1.
@@ -122,7 +122,8 @@ def main():
     parser.add_argument("--threshold", type=share, metavar="0-1")
     parser.add_argument("--draw", metavar="FOLDER", type=Path)
     options = parser.parse_args()
-    detector, unread, drawn = loaded(options.model), [], []
+    detector, unread = loaded(options.model), []
+    drawn: list[str] = []
     if options.draw:
         options.draw.mkdir(parents=True, exist_ok=True)
     for path in (file for place in options.images for file in files_in(place)):

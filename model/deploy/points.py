@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from model.errors import UserError
@@ -23,6 +23,11 @@ class Form:
     width: int
     precision: str
 
+    @staticmethod
+    def of(row: Mapping[str, Any]) -> Form:
+        """Of the plain values among others."""
+        return Form(**{each.name: row[each.name] for each in fields(Form)})
+
     def __str__(self) -> str:
         return f"{self.layers} layers, {self.queries} queries, {self.width}x{self.height}, {self.precision}"
 
@@ -30,8 +35,9 @@ class Form:
 @dataclass(frozen=True)
 class Point:
     """What a form measured. mAP on validation and on test (None: there is none), the score `threshold` with the best F1
-    on validation; ms an image, batch 1: the median from image file to boxes and of the network alone, and the tenth
-    and ninetieth hundredths of the former; the file's bytes."""
+    on validation, and that F1; ms an image, batch 1: the median from image file to boxes and of the network alone, the
+    tenth and ninetieth hundredths of the former, and the median when it was measured again, alone (None: it was not);
+    the file's bytes."""
 
     form: Form
     val_mAP: float
@@ -42,6 +48,13 @@ class Point:
     high_ms: float
     network_ms: float
     bytes: int
+    val_f1: float | None = None
+    again_ms: float | None = None
+
+    @property
+    def ms(self) -> float:
+        """The latency that counts: measured again where it was, alone and on the very file that is handed over."""
+        return self.latency_ms if self.again_ms is None else self.again_ms
 
     def row(self) -> dict[str, Any]:
         """As plain values, the form's beside the others."""
@@ -51,8 +64,9 @@ class Point:
     @staticmethod
     def of(row: Mapping[str, Any]) -> Point:
         """The reverse."""
-        own = {name: row[name] for name in Form.__dataclass_fields__}
-        return Point(Form(**own), **{n: row[n] for n in Point.__dataclass_fields__ if n != "form"})
+        return Point(
+            Form.of(row), **{each.name: row[each.name] for each in fields(Point) if each.name != "form"}
+        )
 
 
 @dataclass(frozen=True)
@@ -72,10 +86,17 @@ class Wish:
 
     def fits(self, point: Point) -> bool:
         return (
-            (self.latency_ms is None or point.latency_ms <= self.latency_ms)
+            (self.latency_ms is None or point.ms <= self.latency_ms)
             and (self.mAP is None or point.val_mAP >= self.mAP)
             and (self.megabytes is None or point.bytes <= self.megabytes * 1e6)
         )
+
+
+def limits(section: Mapping[str, Any] | None) -> tuple[Wish, float | None]:
+    """(what is wished, the limit of time in ms) of `deploy`'s leaves. Raises `UserError`."""
+    if section is None:
+        return Wish(), None
+    return Wish.of(section), amount(section["max_time"], "deploy.max_time", ("s", "min", "h"))
 
 
 def amount(text: str, leaf: str, units: Sequence[str]) -> float | None:
@@ -84,8 +105,15 @@ def amount(text: str, leaf: str, units: Sequence[str]) -> float | None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]+)", text.strip())
     if not match or match[2].lower() not in units or float(match[1]) <= 0:
-        raise UserError(f"{leaf} must be a number above 0 with {' or '.join(units)}, but got '{text}'")
+        near = f"; say {text.strip()}{units[1]}" if re.fullmatch(r"\s*0*[1-9]\d*(\.\d+)?\s*", text) else ""
+        raise UserError(f"{leaf} must be a number above 0 with {' or '.join(units)}, but got '{text}'{near}")
     return float(match[1]) * UNITS[match[2].lower()]
+
+
+def told_ms(point: Point) -> str:
+    """The latency that counts, and the other one."""
+    first = f" measured again, {point.latency_ms:.1f} ms first" if point.again_ms is not None else ""
+    return f"{point.ms:.1f} ms{first}"
 
 
 def slower(point: Point, again_ms: float) -> float:
@@ -96,7 +124,7 @@ def slower(point: Point, again_ms: float) -> float:
 def front(points: Sequence[Point]) -> list[Point]:
     """Those that no other beats: fastest first, each with a higher mAP than all that are as fast."""
     found: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.latency_ms, -p.val_mAP)):
+    for point in sorted(points, key=lambda p: (p.ms, -p.val_mAP)):
         if not found or point.val_mAP > found[-1].val_mAP:
             found.append(point)
     return found
@@ -110,11 +138,11 @@ def ranked(points: Sequence[Point], wish: Wish) -> list[Point]:
     if not fitting:
         raise UserError(_nearest(points, wish))
     if wish.latency_ms is not None or wish.megabytes is not None:
-        return sorted(fitting, key=lambda p: (-p.val_mAP, p.latency_ms))
+        return sorted(fitting, key=lambda p: (-p.val_mAP, p.ms))
     if wish.mAP is None:
         top = max(p.val_mAP for p in fitting)
         fitting = [p for p in fitting if p.val_mAP >= top - WITHIN]
-    return sorted(fitting, key=lambda p: (p.latency_ms, -p.val_mAP))
+    return sorted(fitting, key=lambda p: (p.ms, -p.val_mAP))
 
 
 def _nearest(points: Sequence[Point], wish: Wish) -> str:
@@ -123,10 +151,10 @@ def _nearest(points: Sequence[Point], wish: Wish) -> str:
         f"a mAP of at least {wish.mAP:g}" if wish.mAP is not None else "",
         f"a file of at most {wish.megabytes:g} MB" if wish.megabytes is not None else "",
     ]
-    fastest, best = min(points, key=lambda p: p.latency_ms), max(points, key=lambda p: p.val_mAP)
+    fastest, best = min(points, key=lambda p: p.ms), max(points, key=lambda p: p.val_mAP)
     small = min(points, key=lambda p: p.bytes)
     return (
         f"none of {len(points)} points has {' and '.join(filter(None, asked))}: the fastest takes "
-        f"{fastest.latency_ms:.1f} ms, the best has a mAP of {best.val_mAP:.3f}, the smallest "
+        f"{told_ms(fastest)}, the best has a mAP of {best.val_mAP:.3f}, the smallest "
         f"{small.bytes / 1e6:.1f} MB"
     )

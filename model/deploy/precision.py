@@ -1,5 +1,5 @@
-"""ONNX graphs in fewer bits: FP16 casts and INT8 Q/DQ pairs, written into the file itself. Its metadata say what it is, and none of
-the figures of what it was made of."""
+"""ONNX graphs in fewer bits: FP16 casts and INT8 Q/DQ pairs, written into the file itself. Its metadata say
+what it is, and none of the figures of what it was made of."""
 
 from __future__ import annotations
 

@@ -110,7 +110,9 @@ def score_file(path: Path, batches: Batches, spec: Mapping[str, Any]) -> Scored:
     return score_runner(OrtRunner(str(path), torch.device("cpu")), batches, spec, path.name)
 
 
-def score_runner(runner: Runner, batches: Batches, spec: Mapping[str, Any], what: str = "the graph") -> Scored:
+def score_runner(
+    runner: Runner, batches: Batches, spec: Mapping[str, Any], what: str = "the graph"
+) -> Scored:
     """A runner's figures on all images."""
     metrics = CocoMetrics(batches.data, class_ids=spec["dataset"]["eval_class_ids"])
     for images, mask, targets in counted(batches, f"scoring {what}", len(batches)):
@@ -136,5 +138,8 @@ def _detections(
 
 def _score(metrics: CocoMetrics) -> Scored:
     evaluation = metrics.evaluate()
-    mAP, line = float(summarise(evaluation, metrics.categories())["mAP"]), operating_point.best(evaluation.ranked)
+    mAP, line = (
+        float(summarise(evaluation, metrics.categories())["mAP"]),
+        operating_point.best(evaluation.ranked),
+    )
     return Scored(mAP, line.f1, line.threshold) if line else Scored(mAP)

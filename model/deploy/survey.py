@@ -2,6 +2,7 @@
 
 The work goes by units: one input size and number of queries, exported once with all its number formats and layers. The
 order of the units is such that those done first differ most, so that what a time limit leaves out lies between others.
+What a unit scored is kept at once, and what was measured before is not measured again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model.deploy import scoring, shrink, targets, timing
+from model.deploy.measurements import Cost, Measurements
 from model.deploy.points import Form, Point
+from model.deploy.scoring import Scored
 from model.told import told
 
 if TYPE_CHECKING:
@@ -29,14 +32,17 @@ TIMED_IMAGES = 16
 
 @dataclass
 class Pace:
-    """How long the rest takes: `turn_s` of one point's turn on the clock, `turns` of them for each point."""
+    """Whether there is time for more. What is left to do is forecast by the longest of what was done, `cost`: so many
+    seconds each unit, `turns` on the clock for each point, and at the end the export of what is chosen, measured again.
+    """
 
     units: int
     points: int
     turns: int
     limit_s: float | None = None
+    needed: bool = True  # a unit, whatever it takes: the table has no point yet
+    cost: Cost = field(default_factory=Cost)
     clock: Callable[[], float] = time.monotonic
-    turn_s: float = 0.0
     done_units: int = 0
     done_points: int = 0
     began: float = field(init=False)
@@ -44,58 +50,73 @@ class Pace:
     def __post_init__(self) -> None:
         self.began = self.clock()
 
-    def timing_s(self, points: int) -> float:
-        return points * self.turns * self.turn_s
+    def spent_s(self) -> float:
+        return self.clock() - self.began
+
+    def ending_s(self, points: int) -> float:
+        """Seconds that it takes to be done, from here, with so many points to time."""
+        return self.cost.export_s + (points + 1) * self.turns * self.cost.turn_s
 
     def left_s(self) -> float:
-        """Seconds that the units that are not done take, and the timing of all points."""
-        each = (self.clock() - self.began) / max(1, self.done_units)
-        return each * (self.units - self.done_units) + self.timing_s(self.points)
+        """The same with all units that are not done, and all points."""
+        return self.cost.unit_s * (self.units - self.done_units) + self.ending_s(self.points)
 
     def fits_another(self, more: int) -> bool:
-        """Whether a unit of `more` points, and the timing of it and those before, still fit the limit."""
-        if self.limit_s is None or not self.done_units:
+        """Whether it ends within the limit with one more unit, of `more` points; the first one that is needed does."""
+        if self.limit_s is None or (self.needed and not self.done_units):
             return True
-        spent = self.clock() - self.began
-        return spent * (1 + 1 / self.done_units) + self.timing_s(self.done_points + more) <= self.limit_s
+        return self.spent_s() + self.cost.unit_s + self.ending_s(self.done_points + more) <= self.limit_s
 
     def __str__(self) -> str:
-        left = f", about {self.left_s():.0f} s left" if self.done_units else ""
+        left = f", about {self.left_s():.0f} s left" if self.cost.unit_s else ""
         return f"{self.done_points} of {self.points} points scored{left}"
 
 
 def measured(
-    made: Maker, forms: Sequence[Form], data: Mapping[str, Any], limit_s: float | None = None,
+    made: Maker, forms: Sequence[Form], data: Mapping[str, Any], kept: Measurements, pace: Pace,
     say: Callable[[str], Any] = partial(print, flush=True),
-) -> list[Point]:  # fmt: skip
-    """The forms' points, in their order; fewer when `limit_s` seconds do not suffice for all, but those of one unit at
-    least. data: {split: CocoData}, val among them."""
+) -> None:  # fmt: skip
+    """Measure the forms, into `kept`; fewer when the pace's limit does not suffice for all, but
+    one unit where it needs one. data: {split: CocoData}, val among them."""
     section, images = made.spec["deploy"], timed_images(data["val"])
-    units = _units(forms)
-    pace = Pace(len(units), len(forms), section["rounds"], limit_s)
-    scores: dict[Form, dict[str, tuple[float, float | None]]] = {}
     files: dict[Form, Path] = {}
     read: dict[tuple[str, int, int], scoring.Batches] = {}
     with tempfile.TemporaryDirectory(prefix="deploy-") as temporary:
-        for unit, here in units.items():
+        for unit, here in units(forms).items():
             if not pace.fits_another(len(here)):
                 say(
-                    f"deploy.max_time is reached: {len(forms) - len(scores)} of {len(forms)} points are left out"
+                    f"deploy.max_time: {pace.points - pace.done_points} of {pace.points} points are left out, for "
+                    f"{len(here)} more take about {pace.cost.unit_s:.0f} s and would end too late"
                 )
                 break
+            began = time.monotonic()
             several = _made(made, unit, here, Path(temporary), pace)
+            export_s = time.monotonic() - began
             for split, each in data.items():
                 batches = read.setdefault((split, *unit[:2]), scoring.Batches(each, unit[:2], made.spec))
-                for form, found in _scored(several, here, batches, split, made.spec).items():
-                    scores.setdefault(form, {})[split] = found
+                lacking = [form for form in here if split not in kept.scores.get(form, {})]
+                kept.add_scores(split, _scored(several, lacking, batches, split, made.spec))
             files |= _cut(several, here)
-            if not pace.done_units:
-                pace.turn_s = _turn_s(targets.opener(section["target"], files[here[0]]), images, made.spec)
+            turn_s = _turn_s(targets.opener(section["target"], files[here[0]]), images, made.spec)
+            pace.cost = kept.cost = pace.cost.longest(time.monotonic() - began, export_s, turn_s)
             pace.done_units, pace.done_points = pace.done_units + 1, pace.done_points + len(here)
-            say(str(pace))
-        opened = {form: targets.opener(section["target"], files[form]) for form in forms if form in files}
+            _say_pace(pace, say)
+        if not files:
+            return
+        opened = {form: targets.opener(section["target"], file) for form, file in files.items()}
         times = timing.measure(opened, images, made.spec, section["rounds"], section["runs"])
-        return [_point(f, scores[f], times[f], files[f].stat().st_size) for f in opened]
+        sizes = {form: file.stat().st_size for form, file in files.items()}
+    kept.add_points({f: _point(f, kept.scores[f], times[f], sizes[f]) for f in files})
+
+
+def _say_pace(pace: Pace, say: Callable[[str], Any]) -> None:
+    say(str(pace))
+    ends = pace.spent_s() + pace.ending_s(pace.done_points)
+    if pace.needed and pace.done_units == 1 and pace.limit_s is not None and ends > pace.limit_s:
+        say(
+            f"deploy.max_time of {pace.limit_s:g} s is less than the least there is, one input size and number of "
+            f"queries and the export of what is chosen: about {ends:.0f} s in all"
+        )
 
 
 def timed_images(data: Any) -> list[Path]:
@@ -120,9 +141,10 @@ def _axes_of(form: Form) -> tuple[Any, ...]:
     return form.layers, form.queries, (form.height, form.width), form.precision
 
 
-def _units(forms: Sequence[Form]) -> dict[Unit, list[Form]]:
+def units(forms: Sequence[Form]) -> dict[Unit, list[Form]]:
+    """The forms by the unit that they are of, in the order in which the units are taken up."""
     found: dict[Unit, list[Form]] = {}
-    for form in spread(forms):
+    for form in spread(forms) if forms else ():
         found.setdefault((form.height, form.width, form.queries), [])
     for form in forms:
         found[form.height, form.width, form.queries].append(form)
@@ -140,10 +162,13 @@ def _made(made: Maker, unit: Unit, here: Sequence[Form], folder: Path, pace: Pac
 
 def _scored(
     several: Mapping[str, Path], here: Sequence[Form], batches: scoring.Batches, split: str, spec: Mapping[str, Any]
-) -> dict[Form, tuple[float, float | None]]:  # fmt: skip
+) -> dict[Form, Scored]:  # fmt: skip
+    if not here:
+        return {}
     wanted = {kind: [f.layers for f in here if f.precision == kind] for kind in several}
+    files = {kind: several[kind] for kind, layers in wanted.items() if layers}
     what = f"scoring {here[0].queries} queries at {here[0].width}x{here[0].height} on {split}"
-    found = scoring.score(several, wanted, batches, spec, what)
+    found = scoring.score(files, wanted, batches, spec, what)
     return {form: found[form.precision, form.layers] for form in here}
 
 
@@ -165,7 +190,9 @@ def _turn_s(opened: Callable[[], Any], images: Sequence[Path], spec: Mapping[str
     return time.monotonic() - began
 
 
-def _point(form: Form, scores: Mapping[str, Any], times: Any, size: int) -> Point:
-    mAP, threshold = scores["val"]
-    test = scores["test"][0] if "test" in scores else None
-    return Point(form, mAP, test, threshold, times.whole, times.low, times.high, times.network, size)
+def _point(form: Form, scores: Mapping[str, Scored], times: Any, size: int) -> Point:
+    val, test = scores["val"], scores.get("test")
+    return Point(
+        form, val.mAP, test.mAP if test else None, val.threshold, times.whole, times.low, times.high, times.network,
+        size, val.f1,
+    )  # fmt: skip

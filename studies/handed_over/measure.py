@@ -108,7 +108,9 @@ def rounded(best: Path, rounds: int) -> list[dict[str, Any]]:
         opened = {name: targets.opener("cpu", path) for name, path in files.items()}
         times = timing.measure(opened, survey.timed_images(data["val"]), spec, rounds, 20)
         for name, path in files.items():
-            scored = {f"{split}_mAP": scoring.score_file(path, each, spec).mAP for split, each in batches.items()}
+            scored = {
+                f"{split}_mAP": scoring.score_file(path, each, spec).mAP for split, each in batches.items()
+            }
             rows.append({"form": name, **scored, "network_ms": times[name].network, "bytes": path.stat().st_size,
                          "stays_float": kept.get(name, [])})  # fmt: skip
     return rows

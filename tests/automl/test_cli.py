@@ -384,3 +384,60 @@ def test_help_names_the_options_of_the_model(
         assert ended.value.code == 0
         assert told in said
         assert ("also takes" in said) is bool(told)
+
+
+def printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
+) -> tuple[int, str]:
+    monkeypatch.setattr("sys.argv", ["automl", *words])
+    code = cli.guarded(lambda: cli.app(standalone_mode=False))
+    said = capsys.readouterr()
+    return code, said.out + said.err
+
+
+def test_status_says_what_is_true_of_the_end_and_what_comes_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "run"
+    searched(shell_trainer(tmp_path / "model"), root, trials=2)
+    capsys.readouterr()
+    _, said = printed(capsys, monkeypatch, "status", str(root))
+    assert "it is finished; the winner is in" in said
+    assert f"automl resume {root} with a larger budget, such as --trials 4" in said
+    assert json.loads((root / "outcome.json").read_text())["next"] in said
+    assert "no driver" not in said
+    assert json.loads(printed(capsys, monkeypatch, "status", str(root), "--json")[1])["finished"] is True
+    code, said = printed(capsys, monkeypatch, "best", str(root), "--json", "--export")
+    assert (code, "give one of them" in said, (root / "so_far").exists()) == (2, True, False)
+    outcome = json.loads((root / "outcome.json").read_text())
+    for text in (
+        None,
+        "{",
+        "[]",
+        json.dumps(outcome | {"trials": 1}),
+    ):  # killed before, or amid a larger budget
+        (root / "outcome.json").unlink() if text is None else (root / "outcome.json").write_text(text)
+        _, said = printed(capsys, monkeypatch, "status", str(root))
+        assert f"no driver is running it; to go on: automl resume {root}" in said
+        assert "it is finished" not in said
+
+
+def test_help_of_deploy_names_the_options_of_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = shell_trainer(tmp_path / "model", deploy={"action": "ship", "options": {"bits": "fit.lr"}})
+    searched(model, tmp_path / "run", trials=1)
+    capsys.readouterr()
+    for words, told in (([str(tmp_path / "run")], "--bits: sets"), ([], "--max-latency: The chosen point")):
+        monkeypatch.setattr("sys.argv", ["automl", "deploy", *words, "--help"])
+        with pytest.raises(SystemExit) as ended:
+            cli.app()
+        assert ended.value.code == 0
+        assert told in " ".join(capsys.readouterr().out.split())
+    for value in ("3", "-3ms", "-.5"):
+        monkeypatch.setattr(
+            "automl.deploy.check_spec", lambda *_: (_ for _ in ()).throw(UserError("no unit"))
+        )
+        code, said = printed(capsys, monkeypatch, "deploy", str(tmp_path / "run"), "--bits", value)
+        assert (code, said) == (2, "error: no unit\n")
+        assert not (tmp_path / "run" / "best" / "ship" / "ship.yaml").exists()

@@ -91,6 +91,30 @@ def searched(model: Path, root: Path, **request: Any) -> tuple[Outcome, Study]:
     return outcome, Study.reading(open_storage(None, root), document["study"])
 
 
+def test_specs_hold_what_their_action_reads_and_provenance_what_it_measured(tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "model", unread=["spare", "ship"])
+    template = model / "references" / "spec_template_ship.yaml"
+    template.write_text(template.read_text() + "spare: {lr: 7}\n")
+    outcome, _ = searched(model, tmp_path / "run", trials=1)
+    spec = yaml.safe_load((tmp_path / "run" / "best" / "ship.yaml").read_text())
+    assert sorted(spec) == ["fit", "out", "ship"]
+    provenance = json.loads((tmp_path / "run" / "best" / "provenance.json").read_text())
+    assert provenance["measured"] == {"ship": {"bytes": 8}}
+    assert outcome.warning is None
+
+
+def test_a_winner_that_learnt_nothing_is_its_last_epoch_and_is_said(tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "model")
+    script = model / "train.sh"
+    before = script.read_text()
+    script.write_text(before.replace("print $lr *", "print 0 *"))
+    assert script.read_text() != before
+    outcome, _ = searched(model, tmp_path / "run", trials=1)
+    assert (outcome.winner.value, outcome.winner.epoch) == (0, 2)
+    assert outcome.warning is not None
+    assert outcome.warning.startswith("best value 0.0000: score is that in every epoch")
+
+
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 @pytest.mark.parametrize("keeps", KEEPS)
 def test_a_shell_script_is_searched_and_its_winner_handed_over(
