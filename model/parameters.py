@@ -41,6 +41,7 @@ class Param:
     )
     dead: bool = False  # cannot act; the doc says why, and values other than the default are refused
     actions: tuple[str, ...] = ACTIONS
+    example: str = ""  # of a string with a unit
 
 
 # One parameter a line reads like the table it is.
@@ -290,15 +291,15 @@ DEPLOY = (
     _deploy("checkpoint", "string", MANDATORY, "The .pth file whose operating points are measured."),
     _deploy("results_dir", "string", "", "Where this action writes; empty: <results_dir>/deploy."),
     _deploy("target", "categorical", "cpu", "What runs the files that are timed: ONNX Runtime on a cpu or gpu, tensorrt, openvino.", enum=("cpu", "gpu", "tensorrt", "openvino")),
-    _deploy("max_latency", "string", "", "The chosen point takes at most this long from image file to boxes, such as 15ms."),
+    _deploy("max_latency", "string", "", "The chosen point takes at most this long from image file to boxes, such as 15ms.", example="15ms"),
     _deploy("min_map", "float", None, "The chosen point has at least this mAP on validation; alone: the fastest of those.", 0.0, maximum=1.0, nullable=True),
-    _deploy("max_size", "string", "", "The chosen point's file is at most this large, such as 20MB."),
+    _deploy("max_size", "string", "", "The chosen point's file is at most this large, such as 20MB.", example="20MB"),
     _deploy("dec_layers", "list", [], "Numbers of decoder layers to measure; empty: all, two thirds and a third of them.", item="int", automl=False),
     _deploy("num_queries", "list", [], "Numbers of queries to measure; empty: all, a half and a quarter of them.", item="int", automl=False),
     _deploy("sizes", "list", [], "Input sizes to measure, such as 640x480 (width x height); empty: as validated, and three quarters of it.", item="string", automl=False),
     _deploy("precisions", "list", ["FP32", "FP16", "INT8"], "Number formats to measure.", item="string", automl=False),
     _deploy("points", "int", None, "Measure so many of the combinations: the first, then always one that differs most; null: all. What was measured before stays in the table.", 1, nullable=True),
-    _deploy("max_time", "string", "", "Begin no more points that by the forecast would end, with all that follows, after this time, such as 10min. The least is one input size and number of queries, and the export; where that is longer it is said. The next run goes on."),
+    _deploy("max_time", "string", "", "Begin no more points that by the forecast would end, with all that follows, after this time, such as 10min. The least is one input size and number of queries, and the export; where that is longer it is said. The next run goes on.", example="10min"),
     _deploy("calibration_images", "int", 100, "Training images that calibrate INT8, always the same ones; fewer where there are fewer.", 1),
     _deploy("rounds", "int", 3, "Times that every point has its turn on the clock.", 1),
     _deploy("runs", "int", 10, "Images timed at a turn, after a few that are not.", 1),

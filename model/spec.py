@@ -315,7 +315,9 @@ def _in_bounds(param: Param, value: float) -> bool:
 
 def _wanted(param: Param) -> str:
     words = {"int": "an integer", "ordered_int": "an integer", "float": "a number", "bool": "true or false"}
-    text = words.get(param.type, f"a {param.type}")
+    text = words.get(param.type, f"a {param.type}") + (
+        f" with a unit, such as {param.example}" if param.example else ""
+    )
     if param.type.startswith("list"):
         text = f"a list of {param.item or 'value'}s"
     if param.item == "source":

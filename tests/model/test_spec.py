@@ -196,3 +196,13 @@ def test_normalisation_is_of_pixels_from_0_to_1(leaf: str, value: list[float], m
     with pytest.raises(UserError) as caught:
         spec.resolve("train", {"dataset": {"augmentation": {leaf: value}}})
     assert f"dataset.augmentation.{leaf} must be {message}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "told"), [("max_latency", "15ms"), ("max_size", "20MB"), ("max_time", "10min")]
+)
+@pytest.mark.parametrize("value", [3, 0.5, "-3ms", "3"])
+def test_an_amount_without_its_unit_is_told_one(leaf: str, told: str, value: object) -> None:
+    with pytest.raises(UserError, match=f"deploy.{leaf} must be a .*") as caught:
+        spec.resolve("deploy", {"deploy": {leaf: value}})
+    assert told in str(caught.value) or "must be a number above 0 with" in str(caught.value)
