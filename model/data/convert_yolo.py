@@ -147,6 +147,14 @@ def _configured(config: Config) -> tuple[dict[str, list[Path]], tuple[str, ...]]
             images[split] = _images(config, split)
         else:
             notes.append(f"{config.path}: {split} names {', '.join(entries)}, which is not there: not read")
+    if config.within is not None:
+        root = config.within.resolve()
+        places = {p.parent for paths in images.values() for p in paths}
+        away = sorted(str(p) for p in places if not p.resolve().is_relative_to(root))
+        if away:
+            notes.append(
+                f"{config.path}: images of {', '.join(away[:3])} are used, which it names, not those of {root}"
+            )
     return images, tuple(notes)
 
 
@@ -181,6 +189,8 @@ def _found(config: Config, entry: str) -> Path | None:
     """The folder or list that an entry names: below `path:`, beside the file, or as another machine called it."""
     home, plain = config.path.parent, entry.replace("\\", "/")
     parts = [p for p in plain.split("/") if p not in ("", ".", "..")]
+    if plain.startswith("/") and not parts:
+        return None  # all that this machine holds
     tries = [config.base / plain] if config.base else []
     if plain.startswith("../"):
         tries.append(home.joinpath(*parts))  # Roboflow's ../train/images lies beside its data.yaml

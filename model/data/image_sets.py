@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from os.path import splitext
 
 from model.data.images import READ_SUFFIXES
 from model.data.label_files import SHOWN, lines_of, refuse
@@ -29,6 +30,8 @@ END = re.compile("(.+)()")
 WHOLE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, READ_SUFFIXES))}))[\s,;]+(.*)", re.IGNORECASE)
 LAST = re.compile(r"(.+)\s(\S+)")
 FIRST = re.compile(r"([^\s,;]+)[\s,;]+(.*)")
+SUFFIXES = frozenset(READ_SUFFIXES)
+NUMBER = re.compile(r"\d+")
 TWINS = 1000  # more texts than this that are called like images and a split are their labels
 WHAT_TO_DO = (
     "call those that are meant train.txt and val.txt, name the sources in the spec, or delete the others"
@@ -175,6 +178,11 @@ def _found(tree: Tree) -> Iterable[ImageList]:
 
 
 def _split(file: str) -> str:
+    return _split_of_words(NUMBER.sub("0", file))
+
+
+@lru_cache(maxsize=1 << 12)  # of a hundred thousand names most differ in numbers alone
+def _split_of_words(file: str) -> str:
     words = words_of(file[:-4])
     if "trainval" in words or words >= {"train", "val"}:
         return "trainval"
@@ -222,8 +230,8 @@ def _row(line: str, known: Set[str]) -> tuple[str, str]:
 def stem_of(name: str) -> str:
     """The last part of an image's path or name, in one case and without the suffix of an image."""
     last = FORMS[-1](name.replace("\\", "/").rsplit("/", 1)[-1])
-    suffix = next((s for s in READ_SUFFIXES if last.endswith(s)), "")
-    return last.removesuffix(suffix)
+    stem, suffix = splitext(last)
+    return stem if suffix in SUFFIXES else last
 
 
 # ---- which images they mean ---------------------------------------------------------------------------------------

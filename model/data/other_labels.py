@@ -205,9 +205,8 @@ def refuse_orphans(splits: Mapping[str, list[tuple[Path, Path | None]]], others:
     the splits nor of `others`, images that are there and not used."""
     used = {label for pairs in splits.values() for _, label in pairs if label is not None}
     spare = {image.stem for image in others}
-    near = {stem_of(stem): stem for stem in sorted(spare)}
-    problems = [
-        f"{label}: its image is not there{_called_otherwise(label, near)}"
+    orphans = [
+        label
         for folder in sorted({label.parent for label in used})
         for label in sorted(folder.iterdir())
         if label.suffix.lower() == ".txt"
@@ -217,7 +216,8 @@ def refuse_orphans(splits: Mapping[str, list[tuple[Path, Path | None]]], others:
         and label.stem not in spare
         and _holds_labels(label)
     ]
-    refuse(problems)
+    near = {stem_of(stem): stem for stem in sorted(spare)} if orphans else {}
+    refuse([f"{label}: its image is not there{_called_otherwise(label, near)}" for label in orphans])
 
 
 def _called_otherwise(label: Path, stems: Mapping[str, str]) -> str:

@@ -51,9 +51,22 @@ def find_config(tree: Tree, file: Path | None) -> Config | None:
     read.sort(key=lambda item: (not item[1].entries, item[0].count("/"), not item[0].endswith("data.yaml")))
     if read:
         notes = _others(tree, *read)
-        return replace(read[0][1], within=tree.root, notes=notes)
+        return _at_home(replace(read[0][1], within=tree.root, notes=notes))
     darknet = [p for p in tree.files(".data") if p.count("/") < DEEPEST]
     return _read_darknet(tree, darknet[0]) if darknet else None
+
+
+def _at_home(config: Config) -> Config:
+    """Without a `path:` that leads to another folder than the one given, where that holds what the file names: it was
+    copied or moved with its data.yaml."""
+    home, root = config.path.parent, (config.within or config.path.parent).resolve()
+    named = [entry.replace("\\", "/") for entry in config.entries.get("train", ())]
+    if config.base is None or any((config.base / entry).resolve().is_relative_to(root) for entry in named):
+        return config
+    if not named or not all((home / entry).exists() and not Path(entry).is_absolute() for entry in named):
+        return config
+    note = f"{config.path}: its path: {config.base} is not followed, as {home} itself holds what it names"
+    return replace(config, base=None, notes=(*config.notes, note))
 
 
 def _others(tree: Tree, first: tuple[str, Config], *others: tuple[str, Config]) -> tuple[str, ...]:

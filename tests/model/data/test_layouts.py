@@ -646,6 +646,33 @@ def test_a_split_that_is_named_and_not_there_is_a_note(
     assert_same(data, {s: listed for s, listed in pictures[1].items() if s != split})
 
 
+@pytest.mark.parametrize("holds", [True, False])
+@pytest.mark.parametrize("absolute", ["path", "entries"])
+def test_a_path_that_leads_to_another_folder(
+    absolute: str, holds: bool, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    """A copy is used where it is whole; else what is named, and that is said."""
+    other, root = (written("YOLO", tmp_path / name, pictures) for name in ("other", "data"))
+    for label in (root / "labels/train").iterdir():
+        label.write_text("")  # tells the two apart
+    if not holds:
+        shutil.rmtree(root / "images")
+        put(root / "images/about.txt", "moved")
+    start = f"{other}/" if absolute == "entries" else ""
+    path = f"path: {other}\n" if absolute == "path" else ""
+    entries = "".join(f"{split}: {start}images/{split}\n" for split in ("train", "val", "test"))
+    put(root / "data.yaml", f"{path}{entries}names: [red car, blue]\n")
+    data = in_place(str(root))
+    notes = "\n".join(data.notes)
+    if holds and absolute == "path":
+        assert not any(seen(data)["train"].values())
+        assert f"its path: {other} is not followed" in notes
+    else:
+        assert_same(data, pictures[1])
+        assert f"images of {other}/images/test, {other}/images/train, {other}/images/val are used" in notes
+    assert_same(in_place(str(root / "data.yaml")), pictures[1])  # given itself it is followed
+
+
 def test_a_neighbour_of_the_dataset_is_not_its_test_set(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     """Roboflow's `test: ../test/images`, without a test set, beside another dataset's folder of that name."""
     text = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnames: [red car, blue]\n"
