@@ -178,6 +178,19 @@ def test_lists_of_all_images_of_a_folder_change_nothing(
     assert splits_of(tmp_path / "data") == before
 
 
+@pytest.mark.parametrize("layout", ["CVAT", "Label Studio", "one file"])
+def test_lists_beside_one_coco_file_are_not_passed_over(
+    layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS[layout][0](tmp_path / "data", *pictures)
+    start = "0a1b2c3d-" if layout == "Label Studio" else ""
+    list_splits(tmp_path / "data", pictures[1], "{}_list.txt", f"{start}{{stem}}.png")
+    with pytest.raises(
+        UserError, match="would be for training as a whole, but test_list.txt, train_list.txt, val_list.txt"
+    ):
+        in_place(str(tmp_path / "data"))
+
+
 def test_images_of_no_list_stay_where_their_folder_says(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     root, drawn = tmp_path / "data", pictures[1]
     LAYOUTS["VOC by folder"][0](root, *pictures)
