@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from automl import faults, records, schedulers
@@ -52,6 +53,7 @@ class SearchDriver:
         self.verdicts: dict[int, tuple[str, str]] = {}  # trials told to stop: (state, reason)
         self.num_epochs: dict[int, int | None] = {}
         self.failures: list[str] = []
+        self.told_whole = False  # that the space has been tried whole
         self.started_at = clock()
         self.used_before_s = study.elapsed_s()
 
@@ -290,6 +292,12 @@ class SearchDriver:
 
     def _count_budget(self) -> None:
         self.study.budget = self.limits.left(self.study, self.full_epochs, self._time_in_epochs())
+        if self.plan.searching and self.study.budget.new and self.study.untried() == []:
+            self.study.budget = replace(self.study.budget, new=False)
+            if not self.told_whole:
+                self.told_whole = True
+                count = len(self.study.space.every or ())
+                self.progress.note(f"all {count} configurations of the search space have been tried")
 
     def _time_in_epochs(self) -> float | None:
         """How many epochs one training can still be given, by the pace so far; None while nobody knows."""

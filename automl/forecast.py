@@ -109,6 +109,11 @@ def warnings(plan: Plan) -> list[str]:
             f"trained{'' if request.total_epochs == epochs else ', and not to its end'}; --epochs N makes trainings "
             "shorter"
         )
+    every = plan.space.every if plan.searching else None
+    if every is not None and len(every) < max(request.trials or 0, request.trainings or 0):
+        said.append(
+            f"the search space holds {len(every)} configurations: the search ends when all have been tried"
+        )
     return said + (_too_long(plan, found) if found else [])
 
 

@@ -13,6 +13,7 @@ reported by then).
 from __future__ import annotations
 
 import bisect
+import json
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -200,11 +201,26 @@ class Study:
         """The next trial's number and params: those `given`, else the default, the other fixed ones, then what a
         sampler seeded from (study seed, number) proposes. It is written whole, RUNNING, or not at all."""
         number = len(self._trials)
-        proposal = self._propose(number, given)
+        proposal = self._new(number) if given is None else self._propose(number, given)
         trial_id = self._write(self.storage.create_new_trial, self._id, template_trial=proposal.trial)
         self._trials.append(self.storage.get_trial(trial_id))
         self._place(self._trials[number])
         return number, proposal.params
+
+    def untried(self) -> list[dict[str, Any]] | None:
+        """The configurations that no trial has, of a space that can be tried whole; None of a larger one."""
+        if self.space.every is None:
+            return None
+        tried = {_key(t.user_attrs.get("params")) for t in self._trials}
+        return [params for params in self.space.every if _key(params) not in tried]
+
+    def _new(self, number: int) -> Any:
+        """What the sampler proposes, or where that has been tried in a space that can be tried whole, one that has
+        not: the same seed would train the same again."""
+        proposal = self._propose(number)
+        if number < len(self.fixed) or not (left := self.untried()) or proposal.params in left:
+            return proposal
+        return self._propose(number, left[seeds.derive(self.seed, number, "untried") % len(left)])
 
     def adopt(self) -> list[tuple[int, dict[str, Any]]]:
         """(number, params) of the trials that a dead driver left unfinished and not paused; call only while holding
@@ -368,3 +384,7 @@ class Study:
         self._furthest[number] = (max(last, epoch), best)
         self._reached.setdefault(epoch, {})[number] = best
         self.epochs_reported += 1
+
+
+def _key(params: Any) -> str:
+    return json.dumps(params, sort_keys=True, default=str)

@@ -72,6 +72,13 @@ class Axis:
         """The number of raw values of an index or option."""
         return len(self.labels) if self.kind == "option" else int(self.high) + 1
 
+    def every(self, most: int) -> range | None:
+        """All raw values; None of more than `most`, and of numbers without gaps."""
+        if self.kind not in ("option", "index", "whole"):
+            return None
+        raws = range(int(self.low), int(self.high) + 1) if self.kind == "whole" else range(self.count)
+        return raws if len(raws) <= most else None
+
     @cached_property
     def _cumulative(self) -> tuple[float, ...]:
         return tuple(accumulate(self.weights))

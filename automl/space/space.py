@@ -10,9 +10,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 from automl.errors import SpaceError, did_you_mean
@@ -21,6 +23,8 @@ from automl.space.leaf import Leaf
 from automl.space.parameter import Parameter
 from automl.space.words import short
 from automl.spec import leaves, put
+
+LISTED = 1000  # configurations of a space that is small enough to be tried whole
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,21 @@ class SearchSpace:
             ]
         return [self._decode(point) for point in points]
 
+    @cached_property
+    def every(self) -> list[dict[str, Any]] | None:
+        """All configurations; None where there are more than `LISTED`, or no end of them."""
+        found: list[dict[str, Any]] = [{}]
+        for p in self.parameters:
+            grown: list[dict[str, Any]] = []
+            for params in found:
+                drawn = {**dict(self.context), **params}
+                values = _values(p, drawn) if p.active(drawn) else [None]
+                if values is None or len(grown) + len(values) > LISTED:
+                    return None
+                grown += [params if value is None else {**params, p.name: value} for value in values]
+            found = grown
+        return found
+
     def validate(self, params: Mapping[str, Any]) -> list[str]:
         """Every violation of a configuration, flat or nested, searched or not: unknown names, values that the schema
         forbids, relations that do not hold with the base spec under it. Empty when it is valid."""
@@ -166,6 +185,15 @@ class SearchSpace:
         for name, value in [*self.fixed, *params.items()]:
             put(full, name, copy.deepcopy(value))
         return full
+
+
+def _values(p: Parameter, drawn: dict[str, Any]) -> list[Any] | None:
+    """All values that a parameter may take beside those drawn; None of too many."""
+    raws = [axis.every(LISTED) for axis in p.axes]
+    if any(r is None for r in raws) or math.prod(len(r) for r in raws if r is not None) > LISTED:
+        return None
+    values = (p.codec.decode(list(each), drawn) for each in product(*(r for r in raws if r is not None)))
+    return list({json.dumps(value, sort_keys=True, default=str): value for value in values}.values())
 
 
 def _problem(known: Mapping[str, Leaf], name: str, value: Any) -> str | None:

@@ -12,6 +12,7 @@ class TinySpace:
     parameters = ()
     left_out = ()
     digest = "tiny"
+    every = None
 
     def suggest(self, trial: Any) -> dict[str, Any]:
         return {
