@@ -2,11 +2,14 @@
 and labels/, PaddleDetection's lines of an image and its label file.
 
 A file is a list by what it holds, whatever it is called and wherever it lies: most of its lines begin with the path,
-the name or the stem of an image. Its name says for which split it is.
+the name or the stem of an image. Its name says for which split it is. A table (image and split by column) and a JSON
+object ({"train": [names]}) list images for several splits.
 """
 
 from __future__ import annotations
 
+import csv
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
@@ -22,12 +25,15 @@ from model.errors import UserError
 
 LISTS = {"default", *(word for words in WORDS.values() for word in words)}
 HEAD = 4096  # bytes that tell whether a file may be a list
-MAX_BYTES = 64 << 20
+MAX_BYTES, MAX_TABLE = 64 << 20, 16 << 20
 ELSEWHERE = 3
+TEXTS, TABLES = (".txt", ".lst", ".list"), (".csv", ".tsv", ".json")
+COLUMNS = re.compile(r"-?\d+(\s+-?\d+)*")  # class, species and breed of Oxford's pets
 FLAGS = ("-1", "0", "1")  # whether a class is there, in VOC's lists of one class
-# Where a name may end: at the line's end, behind the suffix of an image, before the last blank, before the first.
+# Where a name may end: at the line's end, behind the suffix of an image, before whole numbers, the last blank, before the first.
 END = re.compile("(.+)()")
 WHOLE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, READ_SUFFIXES))}))[\s,;]+(.*)", re.IGNORECASE)
+NUMBERED = re.compile(r"(.+?)\s+(-?\d+(?:\s+-?\d+)*)$")
 LAST = re.compile(r"(.+)\s(\S+)")
 FIRST = re.compile(r"([^\s,;]+)[\s,;]+(.*)")
 SUFFIXES = frozenset(READ_SUFFIXES)
@@ -61,7 +67,7 @@ class ImageList:
     def rank(self) -> int:
         """train.txt comes before train2017.txt, and that before fold0_train.txt."""
         file = self.path.rsplit("/", 1)[-1]
-        return 0 if file[:-4].casefold() in LISTS else 1 if exact_split(file) else 2
+        return 0 if _stem(file).casefold() in LISTS else 1 if exact_split(file) else 2
 
 
 Entries = dict[str, list[tuple[str, str]]]  # split -> (list that says so, name)
@@ -160,12 +166,14 @@ def _within(path: str, folder: str) -> bool:
 
 def _found(tree: Tree) -> Iterable[ImageList]:
     known = set(map(stem_of, tree.images))
-    texts = {path: path.rsplit("/", 1)[-1] for path in tree.files(".txt")}
-    twins = {path for path, file in texts.items() if stem_of(file[:-4]) in known}
+    yield from _tables(tree, known)
+    texts = {path: path.rsplit("/", 1)[-1] for path in tree.files(*TEXTS)}
+    texts |= {p: p.rsplit("/", 1)[-1] for p in tree.files("") if _is_bare_set(p)}
+    twins = {path for path, file in texts.items() if stem_of(_stem(file)) in known}
     if len(said := {path for path in twins if _split(texts[path])}) <= TWINS:
         twins -= said
     for path, file in texts.items():
-        by_name = file[:-4].casefold() in LISTS and "imagesets" in parent(path).casefold().split("/")
+        by_name = _stem(file).casefold() in LISTS and "imagesets" in parent(path).casefold().split("/")
         if not by_name and (
             path in twins or file.lower() in (*NAME_FILES, *SPARE) or not _may_list(tree, path, known)
         ):
@@ -177,13 +185,74 @@ def _found(tree: Tree) -> Iterable[ImageList]:
             yield ImageList(path, split, tuple(name for name, _ in rows if name), of_class)
 
 
+def _stem(file: str) -> str:
+    return file.rpartition(".")[0] or file
+
+
+def _is_bare_set(path: str) -> bool:
+    """Whether a file in ImageSets/ is called train and no more."""
+    *folders, file = path.casefold().split("/")
+    return file in LISTS and "imagesets" in folders
+
+
+def _tables(tree: Tree, known: Set[str]) -> Iterable[ImageList]:
+    """The lists that one file gives for several splits."""
+    for path in tree.files(*TABLES):
+        if stem_of(_stem(path)) in known:
+            continue  # of one image
+        try:
+            if tree.path(path).stat().st_size > MAX_TABLE:
+                continue
+            text = tree.path(path).read_text(encoding="utf-8-sig")
+            names = _of_object(text) if path.lower().endswith(".json") else _of_table(text, known)
+        except (OSError, ValueError, RecursionError, csv.Error):
+            continue
+        every = [name for listed in names.values() for name in listed]
+        if 2 * sum(stem_of(name) in known for name in every) > len(every):
+            yield from (ImageList(path, split, tuple(listed), False) for split, listed in names.items())
+
+
+def _of_object(text: str) -> dict[str, list[str]]:
+    """Of {"train": [names], "val": [names]}; none of any other document."""
+    document = json.loads(text) if '"train"' in text and '"annotations"' not in text else None
+    if not isinstance(document, dict):
+        return {}
+    found = {
+        str(exact_split(f"{key}/.")): value for key, value in document.items() if exact_split(f"{key}/.")
+    }
+    lists = all(isinstance(v, list) and all(isinstance(name, str) for name in v) for v in found.values())
+    return found if lists and len(found) > 1 else {}
+
+
+def _of_table(text: str, known: Set[str]) -> dict[str, list[str]]:
+    """Of rows with an image's name and, in a column of its own, the name of its split."""
+    delimiter = max(",;\t", key=text[:HEAD].count)
+    rows = [
+        [cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if row
+    ]
+    width = min(map(len, rows[1:]), default=0)
+    named = next(
+        (c for c in range(width) if 2 * sum(stem_of(r[c]) in known for r in rows[1:]) >= len(rows)), None
+    )
+    if named is None:
+        return {}
+    for column in range(width):
+        splits = [exact_split(f"{row[column]}/.") for row in rows[1:]]
+        if splits and None not in splits and "train" in splits and len(set(splits)) > 1:
+            found: dict[str, list[str]] = {}
+            for row, split in zip(rows[1:], splits, strict=True):
+                found.setdefault(str(split), []).append(row[named])
+            return {split: list(dict.fromkeys(names)) for split, names in found.items()}
+    return {}
+
+
 def _split(file: str) -> str:
     return _split_of_words(NUMBER.sub("0", file))
 
 
 @lru_cache(maxsize=1 << 12)  # of a hundred thousand names most differ in numbers alone
 def _split_of_words(file: str) -> str:
-    words = words_of(file[:-4])
+    words = words_of(_stem(file))
     if "trainval" in words or words >= {"train", "val"}:
         return "trainval"
     return split_of(file) or ("train" if words == {"default"} else "")
@@ -207,11 +276,13 @@ def _may_list(tree: Tree, path: str, known: Set[str]) -> bool:
 
 def _names_images(rows: Collection[tuple[str, str]], known: Set[str], split: bool) -> bool:
     """Whether most rows name images. What stands behind a name may be anything where the file's name tells a split
-    and the image's is whole, else nothing, a flag or a path: captions are no list, labels are none either."""
+    and the image's is whole, and whole numbers where it tells a split, else nothing, a flag or a path: captions are no
+    list, labels are none either."""
     named = 0
     for name, rest in rows:
         plain = not rest or rest in FLAGS or ("." in rest and re.fullmatch(r"\S*[A-Za-z]\S*", rest))
-        named += stem_of(name) in known and bool(plain or (split and name.lower().endswith(READ_SUFFIXES)))
+        whole = name.lower().endswith(READ_SUFFIXES) or COLUMNS.fullmatch(rest)
+        named += stem_of(name) in known and bool(plain or (split and whole))
     return 2 * named > len(rows)
 
 
@@ -220,7 +291,7 @@ def _row(line: str, known: Set[str]) -> tuple[str, str]:
     if line.startswith('"'):
         name, _, rest = line[1:].partition('"')
         return name, rest.strip()
-    for cut in (END, WHOLE, LAST, FIRST):
+    for cut in (END, WHOLE, NUMBERED, LAST, FIRST):
         if (match := cut.match(line)) and stem_of(match[1]) in known:
             return match[1], match[2]
     name, _, rest = line.rpartition(" ")

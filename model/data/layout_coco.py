@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 
 from model.data.coco_rows import SECTIONS, name_by_url
-from model.data.folder_split import parted
 from model.data.image_sets import lists_of
+from model.data.parted import parted
 from model.data.paths import FORMS, common_end, find_image, readings, walk
 from model.data.tree import (
     PLAIN_IMAGES,
@@ -90,8 +90,7 @@ def find(tree: Tree) -> Data | None:
         sources[split].append(own)
         notes += passed
     if set(chosen) == {"train"} and chosen["train"].split is None:
-        _refuse_lists(tree, chosen["train"])
-        sources, told = parted(sources["train"][0])
+        sources, told = parted(sources["train"][0], lists_of(tree))
         notes += told
     if len(chosen) > 1 and "train" in chosen and chosen["train"].split is None:
         notes.append(f"{chosen['train'].path}: taken for training, as no name says so of another")
@@ -101,17 +100,6 @@ def find(tree: Tree) -> Data | None:
         instead = f", {chosen[left.split].path} is" if left.split in chosen else ""
         notes.append(f"{left.path}: not read{instead}")
     return Data(sources, name_of(list(chosen.values())), tuple(notes))
-
-
-def _refuse_lists(tree: Tree, document: Document) -> None:
-    """Raise `UserError` where lists part the images of the only file: val would be trained."""
-    lists = lists_of(tree)
-    if "train" in lists and len(lists) > 1:
-        named = ", ".join(dict.fromkeys(source for entries in lists.values() for source, _ in entries))
-        raise UserError(
-            f"{tree.path(document.path)}: would be for training as a whole, but {named} list images for "
-            f"{' and '.join(lists)}; write a COCO file for each split, or take the lists away"
-        )
 
 
 def _refuse_untold(tree: Tree, found: Iterable[Document], chosen: Mapping[str, Document]) -> None:
@@ -161,7 +149,7 @@ def one_file(path: Path) -> Data:
         if images_of(tree, document) is not None:
             break
     whole, passed = source(tree, document)
-    sources, notes = parted(whole)
+    sources, notes = parted(whole, {})
     return Data(sources, f"COCO file {path.name}", (*notes, *passed))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,7 @@ LINES = {
     "stem": "{stem}", "name": "{stem}.png", "path": "./somewhere/{stem}.png", "quoted": '"{stem}.png"',
     "flag": "{stem}  -1", "label": "./JPEGImages/{stem}.png ./Annotations/x.xml", "windows": "D:\\old\\{stem}.png",
     "boxes": "old/{stem}.png 1,2,3,4,0 5,6,7,8,1",
+    "columns": "{stem} 1 -1 12",
 }  # fmt: skip
 
 
@@ -185,10 +187,69 @@ def test_lists_beside_one_coco_file_are_not_passed_over(
     LAYOUTS[layout][0](tmp_path / "data", *pictures)
     start = "0a1b2c3d-" if layout == "Label Studio" else ""
     list_splits(tmp_path / "data", pictures[1], "{}_list.txt", f"{start}{{stem}}.png")
-    with pytest.raises(
-        UserError, match="would be for training as a whole, but test_list.txt, train_list.txt, val_list.txt"
-    ):
+    assert splits_of(tmp_path / "data") == {
+        split: [start + stem for stem in stems] for split, stems in wanted(pictures[1]).items()
+    }
+    assert any(
+        "parted by test_list.txt, train_list.txt" in note for note in in_place(str(tmp_path / "data")).notes
+    )
+
+
+def test_a_list_that_contradicts_the_coco_file_is_refused(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS["CVAT"][0](tmp_path / "data", *pictures)
+    list_splits(tmp_path / "data", pictures[1], "{}.txt")
+    with (tmp_path / "data" / "val.txt").open("a") as file:
+        file.write("train_0\n")
+    with pytest.raises(UserError, match="may mean any of several images by train_0"):
         in_place(str(tmp_path / "data"))
+
+
+TABLES = {
+    "table.csv": lambda rows: "file,subset\n" + "".join(f"{p.stem}.png,{s}\n" for s, p in rows),
+    "splits.csv": lambda rows: "id;image;split\n" + "".join(f"{n};{p.stem};{s}\n" for n, (s, p) in enumerate(rows)),
+    "meta/split.tsv": lambda rows: "image\tsplit\n" + "".join(f"x/{p.stem}.png\t{s}\n" for s, p in rows),
+    "split.json": lambda rows: json.dumps(
+        {s: [p.stem for t, p in rows if t == s] for s in ("train", "val", "test")}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", FLAT)
+@pytest.mark.parametrize("table", TABLES)
+def test_tables_that_name_splits_are_lists(
+    layout: str, table: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = tmp_path / "data"
+    FLAT[layout](root, *pictures)
+    put(root / table, TABLES[table]([(s, p) for s, listed in pictures[1].items() for p in listed]))
+    assert splits_of(root) == wanted(pictures[1])
+
+
+@pytest.mark.parametrize("name", ["{}.lst", "{}.list", "ImageSets/Main/{}"])
+@pytest.mark.parametrize("layout", FLAT)
+def test_lists_of_other_endings(name: str, layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = tmp_path / "data"
+    FLAT[layout](root, *pictures)
+    list_splits(root, pictures[1], name)
+    assert splits_of(root) == wanted(pictures[1])
+
+
+@pytest.mark.parametrize("key", ["split", "subset", "phase", "tags", "dataset"])
+@pytest.mark.parametrize("value", ["{}", "{}-set"])
+def test_rows_that_say_their_split(
+    key: str, value: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS["one file"][0](tmp_path / "data", *pictures)
+    path = next((tmp_path / "data").rglob("*.json"))
+    document, split_of = json.loads(path.read_text()), {p.stem: s for s, m in pictures[1].items() for p in m}
+    for image in document["images"]:
+        said = value.format(split_of[Path(image["file_name"]).stem])
+        image[key] = ["night", said] if key == "tags" else said
+    put(path, document)
+    assert splits_of(tmp_path / "data") == wanted(pictures[1])
+    assert splits_of(path) == wanted(pictures[1])
 
 
 def test_images_of_no_list_stay_where_their_folder_says(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:

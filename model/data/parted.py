@@ -1,0 +1,162 @@
+"""One COCO file that holds several splits, as lists of images beside it, its rows or its images' folders say; it is
+parted in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from model.data.cache import cache_dir, once
+from model.data.documents import as_it_is
+from model.data.image_sets import stem_of
+from model.data.paths import find_images, walk
+from model.data.sources import digest
+from model.data.tree import SPLITS, Sources, SplitNames, counted, exact_split
+from model.errors import UserError
+
+FORMAT = 2  # of the files written; another number, another place
+KEYS = (
+    "split",
+    "subset",
+    "set",
+    "data_split",
+    "phase",
+    "partition",
+    "fold",
+    "dataset",
+    "tags",
+)  # of image rows
+
+Lists = Mapping[str, Iterable[tuple[str, str]]]  # split -> (list that says so, name)
+
+
+def parted(source: dict[str, str], lists: Lists) -> tuple[Sources, list[str]]:
+    """(the sources by split, what a person should know) of a COCO file that no name gives to a split. It is parted
+    where `lists`, a key of its rows or folders give images to several splits, of which one is for training; else all
+    is for training. Raises `UserError` where lists name images that are not in the file."""
+    whole: Sources = {split: [source] if split == "train" else [] for split in SPLITS}
+    folder, listed = Path(source["image_dir"]), {split: list(entries) for split, entries in lists.items()}
+    names = _folders_that_tell(folder)
+    keys = _keys_there(Path(source["json_file"]))
+    if names is None and not keys and not ("train" in listed and len(listed) > 1):
+        return whole, []
+    try:
+        document = as_it_is(source["json_file"])
+    except UserError:
+        return whole, []  # told when it is read
+    if "train" in listed and len(listed) > 1:
+        shown = ", ".join(dict.fromkeys(place for entries in listed.values() for place, _ in entries))
+        where = _by_lists(source["json_file"], document, listed)
+        return _part(source, document, where, f"by {shown}")
+    for key in keys:
+        where = [_said(image.get(key)) for image in document["images"]]
+        if _parts(where):
+            return _part(source, document, where, f'by "{key}" of its rows')
+    if names is None:
+        return whole, []
+    files = find_images(folder, [image["file_name"] for image in document["images"]])
+    where = [
+        names.split_of(f"{path.relative_to(folder).parent.as_posix()}/.") or ""
+        if path.is_relative_to(folder)
+        else ""
+        for path in files
+    ]
+    if "" in where or not _parts(where):
+        return whole, _not_used(source, Counter(where))
+    return _part(source, document, where, "by the folders of its images")
+
+
+def _folders_that_tell(folder: Path) -> SplitNames | None:
+    """How the folders below one name splits; None where they do not name train and another."""
+    folders = [f"{below}/." for below, names in walk(folder) if names] if folder.is_dir() else []
+    names = SplitNames.of(folders)
+    named = set(map(names.split_of, folders)) - {None}
+    return names if "train" in named and len(named) > 1 else None
+
+
+def _keys_there(path: Path) -> list[str]:
+    """The keys of KEYS that stand in a JSON file, found without parsing it."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            return [key for key in KEYS if text.find(b'"%s"' % key.encode()) >= 0]
+    except (OSError, ValueError):  # ValueError: an empty file
+        return []
+
+
+def _said(value: Any) -> str:
+    """The split that a value of a row names: "val", or ["night", "val"]."""
+    texts = value if isinstance(value, list) else [value]
+    named = {exact_split(f"{text}/.") for text in texts if isinstance(text, str)} - {None}
+    return str(named.pop()) if len(named) == 1 else ""
+
+
+def _parts(where: list[str]) -> bool:
+    return "train" in where and len(set(where) - {""}) > 1
+
+
+def _by_lists(path: str, document: dict[str, Any], lists: Mapping[str, list[tuple[str, str]]]) -> list[str]:
+    """The split of each image, "" of those in no list."""
+    said: dict[str, set[str]] = {}
+    for split, entries in lists.items():
+        for _, name in entries:
+            said.setdefault(stem_of(name), set()).add(split)
+    stems = [stem_of(image["file_name"]) for image in document["images"]]
+    doubtful = [stem for stem, count in Counter(stems).items() if count > 1 and stem in said]
+    doubtful += [stem for stem, splits in said.items() if len(splits) > 1]
+    if doubtful or (missing := sorted(said.keys() - set(stems))):
+        what = f"may mean any of several images by {doubtful[0]}" if doubtful else f"name {missing[0]}"
+        raise UserError(
+            f"{path}: its images are listed by split, but the lists {what}"
+            f"{'' if doubtful else ', which it does not have'}; write a COCO file for each split, or mend the lists"
+        )
+    return [next(iter(said.get(stem, {""}))) for stem in stems]
+
+
+def _part(
+    source: dict[str, str], document: dict[str, Any], where: list[str], by: str
+) -> tuple[Sources, list[str]]:
+    file, counts = source["json_file"], Counter(where)
+    ids = {image["id"]: split for image, split in zip(document["images"], where, strict=True)}
+    boxes = Counter(ids[a["image_id"]] for a in document["annotations"])
+    used = [split for split in SPLITS if boxes[split]]
+    if "train" not in used:
+        return {split: [source] if split == "train" else [] for split in SPLITS}, []
+    key = hashlib.sha256(json.dumps([FORMAT, digest(Path(file)), where]).encode()).hexdigest()
+    target = once(cache_dir() / "parted" / key[:32], lambda partial: _write(document, ids, used, partial))
+    sources = {
+        split: [source | {"json_file": str(target / f"{split}.json")}] if split in used else []
+        for split in SPLITS
+    }
+    told = ", ".join(f"{counted(counts[split], 'image')} for {split}" for split in used)
+    notes = [f"{file}: parted {by}: {told}"]
+    notes += [
+        f"{file}: {counted(counts[split], 'image')} for {split} without boxes, not used"
+        for split in SPLITS
+        if counts[split] and split not in used
+    ]
+    notes += [f"{file}: {counted(counts[''], 'image')} in no split, not used"] if counts[""] else []
+    return sources, notes
+
+
+def _not_used(source: dict[str, str], counts: Counter[str]) -> list[str]:
+    named = [split for split in SPLITS if counts[split]]
+    if len(named) < 2:
+        return []
+    return [
+        f"{source['json_file']}: all for training, though images lie in folders of {' and '.join(named)}: "
+        f"{counted(counts[''], 'image')} in none of these"
+    ]
+
+
+def _write(document: dict[str, Any], ids: dict[Any, str], used: list[str], folder: Path) -> None:
+    for split in used:
+        part = document | {
+            "images": [image for image in document["images"] if ids[image["id"]] == split],
+            "annotations": [a for a in document["annotations"] if ids[a["image_id"]] == split],
+        }
+        (folder / f"{split}.json").write_text(json.dumps(part))
