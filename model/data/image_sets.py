@@ -30,7 +30,7 @@ ELSEWHERE = 3
 TEXTS, TABLES = (".txt", ".lst", ".list"), (".csv", ".tsv", ".json")
 COLUMNS = re.compile(r"-?\d+(\s+-?\d+)*")  # class, species and breed of Oxford's pets
 FLAGS = ("-1", "0", "1")  # whether a class is there, in VOC's lists of one class
-# Where a name may end: at the line's end, behind the suffix of an image, before whole numbers, the last blank, before the first.
+# Where a name may end: at the line's end, behind the suffix of an image, before whole numbers, the last or first blank.
 END = re.compile("(.+)()")
 WHOLE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, READ_SUFFIXES))}))[\s,;]+(.*)", re.IGNORECASE)
 NUMBERED = re.compile(r"(.+?)\s+(-?\d+(?:\s+-?\d+)*)$")

@@ -18,7 +18,7 @@ from typing import Any
 
 from model.data.cache import cache_dir, once
 from model.data.images import BROKEN, opened, upright_size
-from model.data.tree import SPLITS, Data, Tree, counted
+from model.data.tree import SPLITS, Data, Tree, counted, exact_split
 from model.errors import UserError
 
 FORMAT = 3  # of the files written; another number, another place
@@ -174,13 +174,29 @@ def by_folders(
 ) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     """({split: its images}, what a person should know) of images and the folders that may name their split.
     Those of no split are for training where there are no others. Raises `UserError` where labelled images lie in a
-    folder of no split beside train/ and none are for val: unseen/ may be that, and bus/ may be a class like train/."""
+    folder of no split beside train/ and none are for val (unseen/ may be that, and bus/ may be a class like train/),
+    and for names that only hint at a split beside others: train_old/ beside train/, test_track/ beside highway/."""
     found: dict[str, list[str]] = {}
+    hinting: dict[str, str] = {}  # split -> a folder that says more than the split
+    exact: set[str] = set()
     for image, folders in places.items():
-        found.setdefault(next(filter(None, (tree.split_of(f"{f}/.") for f in folders)), ""), []).append(image)
+        named = next(((s, f) for f in folders if (s := tree.split_of(f"{f}/."))), ("", ""))
+        found.setdefault(named[0], []).append(image)
+        if exact_split(f"{named[1]}/."):
+            exact.add(named[0])
+        elif image in labelled:
+            hinting.setdefault(*named)
     loose = found.pop("", [])
+    for split, hint in hinting.items():
+        if split in exact or (split and loose and not (exact or "train" in found)):
+            other = "that says only so" if split in exact else f"of no split, such as that of {loose[0]}"
+            raise UserError(
+                f"{tree.path(hint)}: is its name that of a split, {split}? It says more, and there is a folder "
+                f"{other}; call those that are meant train, val and test, with a number where there are several "
+                "(train2), and move away or rename what is not"
+            )
     if not loose or "train" not in found:
-        return (found | {"train": loose} if loose else found), ()
+        return (found | {"train": loose} if loose else found), _pooled(loose, found)
     known = [image for image in loose if image in labelled]
     homes = {_home(tree, image) for image in found["train"]}
     beside = sorted({place for image in known for home in homes if (place := _place_in(image, home))})
@@ -193,6 +209,15 @@ def by_folders(
     if not known:
         return found, ()
     return found, (f"{counted(len(known), 'image')} in folders of no split, such as {known[0]}, not used",)
+
+
+def _pooled(loose: Collection[str], found: Collection[str]) -> tuple[str, ...]:
+    """What is said of images in several folders of no split, which all are for training."""
+    folders = sorted({"/".join(image.split("/")[:-1]) or "." for image in loose})
+    if len(folders) < 2 and not found:
+        return ()
+    shown = ", ".join(folders[:SHOWN]) + (f" and {len(folders) - SHOWN} more" if len(folders) > SHOWN else "")
+    return (f"{counted(len(loose), 'image')} in folders of no split ({shown}) are for training",)
 
 
 def _home(tree: Tree, image: str) -> str | None:

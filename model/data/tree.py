@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,12 +18,20 @@ from model.errors import UserError
 
 SPLITS = ("train", "val", "test")
 WORDS = {
-    "train": {"train", "training", "trainval", "trn"},
+    "train": {
+        "train", "training", "trainval", "trn", "trainingsdaten", "entrenamiento", "treino", "treinamento",
+        "entrainement", "apprentissage", "addestramento", "egitim", "trening",
+        *"обучение 训练 训练集 訓練 学習 훈련 학습".split(),
+    },
     "val": {
         "val", "valid", "validation", "validate", "validating", "vld", "minival", "dev", "development", "eval",
-        "evaluation",
+        "evaluation", "validierung", "validierungsdaten", "validacion", "validacao", "validazione", "convalida",
+        "dogrulama", "walidacja", *"валидация 验证 验证集 驗證 検証 검증".split(),
     },
-    "test": {"test", "testing", "tst", "holdout"},
+    "test": {
+        "test", "testing", "tst", "holdout", "testdaten", "prueba", "pruebas", "teste", "testes", "prova", "essai",
+        *"тест тестирование 测试 测试集 測試 テスト 테스트".split(),
+    },
 }  # fmt: skip
 # What may stand beside the word for a split, or without one, in the name of a folder that is meant for it or for all.
 PLAIN_IMAGES = {
@@ -49,10 +58,18 @@ PLAIN = PLAIN_IMAGES | {
     "default",
     "json",
 }
+
+
+def _bare(text: str) -> str:
+    """Without accents: validação is validacao."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+
+
+WORDS = {split: set(map(_bare, words)) for split, words in WORDS.items()}
 _SPLIT = "|".join(sorted((w for words in WORDS.values() for w in words), key=len, reverse=True))
 _PLAIN = "|".join(sorted(PLAIN, key=len, reverse=True))
 # TrainSet is two words, and so are VOCtrain and valimages.
-WORD = re.compile(f"[A-Z]{{2,}}(?=(?:{_SPLIT})(?![a-z]))|[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+WORD = re.compile(f"[A-Z]{{2,}}(?=(?:{_SPLIT})(?![a-z]))|[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\\W\\d_A-Za-z]+")
 PAIR = re.compile(f"({_SPLIT})({_PLAIN})|({_PLAIN})({_SPLIT})")
 Sources = dict[str, list[dict[str, str]]]
 
@@ -89,7 +106,7 @@ class Tree:
     @classmethod
     def read(cls, root: Path) -> Tree:
         """The tree of `root`, or of the only folder in it, as archives often wrap their content."""
-        root, folders = Path(root), _without_runs(dict(walk(root)))
+        root, folders = Path(root), _without_runs(Path(root), dict(walk(root)))
         while not folders[""] and len(below := sorted({f.split("/")[0] for f in folders if f})) == 1:
             inner = {f.removeprefix(below[0]).lstrip("/"): names for f, names in folders.items() if f}
             if exact_split(f"{below[0]}/."):
@@ -139,10 +156,20 @@ class Tree:
         return self.root / below if below else self.root
 
 
-def _without_runs(folders: dict[str, list[str]]) -> dict[str, list[str]]:
+def _without_runs(root: Path, folders: dict[str, list[str]]) -> dict[str, list[str]]:
     """Without run folders, which hold splits of the data and pictures of their own."""
-    runs = tuple(f"{folder}/" for folder, names in folders.items() if folder and "run.json" in names)
+    named = (folder for folder, names in folders.items() if folder and "run.json" in names)
+    runs = tuple(f"{folder}/" for folder in named if _is_of_a_run(root / folder / "run.json"))
     return {f: names for f, names in folders.items() if not f"{f}/".startswith(runs)} if runs else folders
+
+
+def _is_of_a_run(path: Path) -> bool:
+    """Whether a run.json is that of a search, and not somebody's own."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return False
+    return all(f'"{key}"'.encode() in text for key in ("request", "study", "model"))
 
 
 def parent(path: str) -> str:
@@ -244,7 +271,7 @@ def says_only(words: Set[str], split: str | None, beside: Set[str] = frozenset(P
 
 def words_of(part: str) -> set[str]:
     """The words of a file's or folder's name, in lower case, without numbers."""
-    return {w for word in WORD.findall(part) for w in _taken_apart(word.casefold())}
+    return {w for word in WORD.findall(_bare(part)) for w in _taken_apart(word.casefold())}
 
 
 def _taken_apart(word: str) -> tuple[str, ...]:

@@ -451,7 +451,7 @@ def test_a_folder_of_no_known_layout_says_what_it_holds(tmp_path: Path) -> None:
 
 def test_run_folders_in_the_data_are_passed_over(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     root = written("ours", tmp_path / "data", pictures)
-    put(root / "results/run.json", {})
+    put(root / "results/run.json", {"format": 1, "request": {}, "study": "x", "model": "y"})
     put(root / "results/annotations_val.json", writers.coco(pictures[1]["train"]))
     assert_same(in_place(str(root)), pictures[1])
     assert in_place(str(root)).notes == ()

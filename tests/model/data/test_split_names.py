@@ -120,3 +120,60 @@ def test_archives_whose_names_run_words_together(tmp_path: Path, pictures: tuple
             for file in sorted(p for p in (tmp_path / split / "all").rglob("*") if p.is_file()):
                 archive.write(file, file.relative_to(tmp_path / split / "all"))
     assert _stems(tmp_path / "data") == _wanted(pictures[1])
+
+
+@pytest.mark.parametrize("language", ["训练 验证 测试", "treino validação teste", "entrenamiento validación prueba",
+    "обучение валидация тест", "学習 検証 テスト", "addestramento convalida prova", "Trainingsdaten Validierung Test",
+])  # fmt: skip
+@pytest.mark.parametrize("format", ["yolo", "voc", "kitti"])
+def test_split_folders_of_other_languages(
+    language: str, format: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    groups = dict(zip(language.split(), pictures[1].values(), strict=True))
+    write = {"yolo": writers.yolo, "voc": writers.voc_by_folder, "kitti": writers.kitti}[format]
+    write(tmp_path / "data", pictures[0], groups)
+    if format == "yolo":
+        put(tmp_path / "data" / "data.yaml", "names: [red car, blue]\n")
+    assert _stems(tmp_path / "data") == _wanted(pictures[1])
+
+
+@pytest.mark.parametrize("format", ["yolo", "voc", "kitti"])
+@pytest.mark.parametrize(
+    "names", [("train", "val", "train_old"), ("test_track", "highway"), ("2023_val_x", "a", "b")]
+)
+def test_a_name_that_only_hints_at_a_split_is_asked_about(
+    format: str, names: tuple[str, ...], tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    every = writers.every(pictures[1])
+    groups = {name: every[n :: len(names)] for n, name in enumerate(names)}
+    write = {"yolo": writers.yolo, "voc": writers.voc_by_folder, "kitti": writers.kitti}[format]
+    write(tmp_path / "data", pictures[0], groups)
+    if format == "yolo":
+        put(tmp_path / "data" / "data.yaml", "names: [red car, blue]\n")
+    with pytest.raises(UserError, match="is its name that of a split"):
+        in_place(str(tmp_path / "data"))
+
+
+@pytest.mark.parametrize("format", ["yolo", "voc", "kitti"])
+def test_folders_that_tell_no_split_are_named(
+    format: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    every = writers.every(pictures[1])
+    write = {"yolo": writers.yolo, "voc": writers.voc_by_folder, "kitti": writers.kitti}[format]
+    write(tmp_path / "data", pictures[0], {"cam0": every[::2], "cam1": every[1::2]})
+    if format == "yolo":
+        put(tmp_path / "data" / "data.yaml", "names: [red car, blue]\n")
+    data = in_place(str(tmp_path / "data"))
+    assert (
+        sum("in folders of no split" in note and "cam0" in note and "cam1" in note for note in data.notes)
+        == 1
+    )
+    assert set(seen(data)) == {"train"}
+
+
+def test_a_run_json_of_somebody_s_own_hides_nothing(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    writers.LAYOUTS["VOC by folder"][0](tmp_path / "data", *pictures)
+    put(tmp_path / "data" / "val" / "run.json", {"drone": "x"})
+    assert _stems(tmp_path / "data") == _wanted(pictures[1])
+    put(tmp_path / "data" / "val" / "run.json", {"format": 2, "request": {}, "study": "a", "model": "b"})
+    assert set(_stems(tmp_path / "data")) == {"train", "test"}
