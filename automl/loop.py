@@ -74,6 +74,7 @@ def announced(plan: Plan) -> list[str]:
 def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.Outcome:
     """Go on with a run, as recorded, after its driver died or its budget ended; `changes` may raise the budget."""
     folder = RunDir(root.resolve())
+    folder.read_run()  # what is no run is told before a lock is left there
     with told_of(folder.root), RunLock(folder.root), interruptible(folder.root):
         plan = recorded.restore(folder, changes)
         for warning in plan.warnings:
@@ -116,6 +117,7 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
     if plan.request.confirm and plan.searching:
         _confirm(plan, folder, outcome, progress)
     outcome.report = keeper.finish()
+    write_json(folder.root / "outcome.json", asdict(outcome))
     tracking.finish(outcome.winner.number, outcome.report)
     return outcome
 
@@ -123,7 +125,12 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
 def _confirm(plan: Plan, folder: RunDir, outcome: handoff.Outcome, progress: Progress) -> None:
     """Train winner and default again with other seeds, and keep what that says with the outcome."""
     if outcome.default is None or outcome.default.number == outcome.winner.number:
-        progress.note("nothing to confirm: no trial is better than the default")
+        why = (
+            "what was handed over is the default"
+            if outcome.warning
+            else "no trial is better than the default"
+        )
+        progress.note(f"nothing to confirm: {why}")
         return
     executor = make_executor(plan, folder)
     try:
@@ -132,7 +139,7 @@ def _confirm(plan: Plan, folder: RunDir, outcome: handoff.Outcome, progress: Pro
         )
     finally:
         executor.close()
-    write_json(folder.root / "outcome.json", asdict(outcome))
+    write_json(folder.root / "outcome.json", asdict(outcome))  # before the report, which tells it
 
 
 def open_study(plan: Plan, folder: RunDir, progress: Progress) -> Study:

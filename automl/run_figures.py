@@ -13,7 +13,7 @@ from automl import metric as metrics
 from automl import spec
 from automl.errors import UserError
 from automl.rundir import RunDir
-from automl.show import checkpoint_of, ended
+from automl.show import checkpoint_of, ended, handed_over, unconfirmed
 from automl.storage import is_running, load_study
 
 
@@ -36,18 +36,19 @@ def status(root: Path) -> dict[str, Any]:
 
     document = RunDir(root).read_run()
     study = load_study(document, root)
-    trials = facts_of(root).trials if study is not None else []
+    trials, end = facts_of(root).trials if study is not None else [], ended(root, study)
     return {
         "run": str(root),
         "running": is_running(root),
-        "finished": ended(root, study) is not None,
+        "finished": end is not None and not unconfirmed(document, end),
         "metric": asdict(metrics.of_run(document)),
         "trials": [asdict(trial) for trial in trials],
     }
 
 
 def best(root: Path) -> dict[str, Any]:
-    """{"trial", "value", "epoch", "complete", "params", "changed", "checkpoint", "files"}. Raises `UserError` while no
+    """{"trial", "value", "epoch", "complete", "params", "changed", "checkpoint", "files",
+    "files_of_trial"}, of which the last is another where the winner's checkpoint was gone. Raises `UserError` while no
     trial has a metric."""
     document = RunDir(root).read_run()
     study = load_study(document, root)
@@ -66,4 +67,5 @@ def best(root: Path) -> dict[str, Any]:
         "changed": {n: v for n, v in top.params.items() if spec.get(document["spec"], n) != v},
         "checkpoint": str(checkpoint) if checkpoint and checkpoint.exists() else None,
         "files": str(folder) if folder.is_dir() else None,
+        "files_of_trial": handed_over(root),
     }

@@ -178,14 +178,33 @@ def status(console: Console, root: Path) -> None:
         say(console, "a driver is running it")
     elif end is None:
         say(console, f"no driver is running it; to go on: {going_on}")
+    elif unconfirmed(document, end):
+        say(console, f"the winner is in {RunDir(root).best}; it was stopped while this was being confirmed")
+        say(console, f"no driver is running it; to go on: {going_on}")
     else:
         say(console, f"it is finished; the winner is in {RunDir(root).best}")
-        say(console, f"next    {end.get('next') or shlex.join(['automl', 'best', str(root)])}")
+        say(console, f"next    {_next(root, end)}")
         if document["searching"]:
             say(
                 console,
                 f"to search on: {going_on} with a larger budget, such as --trials {2 * end['trials']}",
             )
+
+
+def _next(root: Path, end: Mapping[str, Any]) -> str:
+    """The command that the run named at its end, of the place where it lies now."""
+    told, before = str(end.get("next") or ""), str(end.get("root") or "")
+    if not told or not RunDir(root).best.is_dir():
+        return shlex.join(["automl", "best", str(root)])
+    here = str(root.resolve())
+    return told.replace(shlex.quote(before), shlex.quote(here)).replace(before, here) if before else told
+
+
+def unconfirmed(document: Mapping[str, Any], end: Mapping[str, Any]) -> bool:
+    """Whether a run was stopped before it had done what `--confirm` asks for."""
+    default, winner = end.get("default") or {}, end.get("winner") or {}
+    asked = document["searching"] and document["request"].get("confirm") and default
+    return bool(asked and default.get("number") != winner.get("number") and not end.get("confirmed"))
 
 
 def ended(root: Path, study: Study | None) -> dict[str, Any] | None:
@@ -223,9 +242,21 @@ def best(console: Console, root: Path) -> None:
             say(console, f"  {name}: {short(before)} -> {short(value)}")
     say(console, f"checkpoint: {_checkpoint_text(RunDir(root), top)}")
     if RunDir(root).best.is_dir():
-        say(console, f"files: {RunDir(root).best}")
+        handed = handed_over(root)
+        other = "" if handed in (None, top.number) else f", which holds trial {handed}"
+        say(console, f"files: {RunDir(root).best}{other}")
     else:
         say(console, f"to have it now: {shlex.join(['automl', 'best', str(root), '--export'])}")
+
+
+def handed_over(root: Path) -> int | None:
+    """The trial whose files best/ holds; None where that is not known."""
+    from automl.documents import load_json
+
+    try:
+        return int(load_json(RunDir(root).best / "provenance.json", 1 << 20)["trial"])
+    except (OSError, UserError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _checkpoint_text(run: RunDir, top: Best) -> str:
@@ -256,13 +287,14 @@ def outcome(console: Console, result: Outcome) -> None:
         say(console, f" {result.warning}", "note:", "yellow")
     if default and default.number != top.number:
         part = "" if default.complete else " (stopped early)"
-        gain = f"{top.value - default.value:+.4f}" + ("" if metric.maximize else ", lower is better")
-        say(console, f"default{part} {default.value:.4f}, gain {gain}")
+        lower = "" if metric.maximize else " (lower is better)"
+        gain = metric.gain(top.value, default.value)
+        say(console, f"default{part} {default.value:.4f}{lower}, gain {gain:+.4f}")
         for figure in compare([asdict(stage) for stage in result.stages], result.root):
             say(console, figure.words(), "  ")
         if result.confirmed:
             say(console, result.confirmed.words(metric), "  ")
-    elif default and result.searched:
+    elif default and result.searched and not result.warning:
         say(console, "the default configuration won: nothing better was found")
     if result.checkpoint is None:
         say(

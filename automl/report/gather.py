@@ -66,6 +66,7 @@ class Facts:
     material: list[tuple[dict[str, Any], Path]] = field(default_factory=list)
     started: datetime | None = None
     confirmed: Confirmed | None = None
+    warning: str = ""  # why best/ is not the winner at its best epoch
 
     def trial(self, number: int | None) -> TrialFacts | None:
         return next((t for t in self.trials if t.number == number), None)
@@ -98,7 +99,7 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
         top.number if top else None, bool(top and top.complete), running,
         study.elapsed_s(),
         _space(document), stages, compare(stages, root), _material(root, stages), min(started, default=None),
-        confirmed(outcome.get("confirmed")),
+        confirmed(outcome.get("confirmed")), str(outcome.get("warning") or ""),
     )  # fmt: skip
 
 

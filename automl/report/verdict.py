@@ -21,6 +21,8 @@ def sentences(facts: Facts) -> list[str]:
     if not searched:
         return [f"One plain training, without a search: {found}."]
     lines = [_gain(facts, found)]
+    if facts.warning:
+        lines.append(f"{facts.warning[0].upper()}{facts.warning[1:]}.")
     if not facts.complete:
         lines.append("No trial has run to its end; this is the best of those stopped or still running.")
     lines += [f"{c.words()}." for c in facts.comparisons]

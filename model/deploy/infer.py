@@ -85,7 +85,7 @@ class Detector:
 
 
 def share(text):
-    value = float(text)
+    value = float(text) if text.replace(".", "", 1).isdigit() else -1.0
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"must be from 0 to 1, but got {text}")
     return value
@@ -108,11 +108,21 @@ def files_in(place):
     return found if Path(place).is_dir() else [place]
 
 
-def free_name(path, taken):
-    """`<stem>.png`, numbered where an image of this run has that name."""
-    numbered = (f"{Path(path).stem}{f'_{n}' if n else ''}.png" for n in range(len(taken) + 1))
-    taken.append(next(name for name in numbered if name not in taken))
-    return taken[-1]
+def free_place(folder, path, taken):
+    """`<stem>.png` in a folder, numbered where an image of this run is or has been put there."""
+    numbered = (folder / f"{Path(path).stem}{f'_{n}' if n else ''}.png" for n in range(len(taken) + 1))
+    place = next(place for place in numbered if place.resolve() not in taken)
+    taken.add(place.resolve())
+    return place
+
+
+def drawn_to(folder, image, path, taken):
+    """Save a picture, or end with one line."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(free_place(folder, path, taken))
+    except OSError as error:
+        sys.exit(f"error: --draw {folder}: cannot be written to ({error.strerror or error})")
 
 
 def main():
@@ -123,10 +133,9 @@ def main():
     parser.add_argument("--draw", metavar="FOLDER", type=Path)
     options = parser.parse_args()
     detector, unread = loaded(options.model), []
-    drawn: list[str] = []
-    if options.draw:
-        options.draw.mkdir(parents=True, exist_ok=True)
-    for path in (file for place in options.images for file in files_in(place)):
+    files = [file for place in options.images for file in files_in(place)]
+    taken = {Path(file).resolve() for file in files}
+    for path in files:
         try:
             image = upright_rgb(path)
         except Exception as error:  # Pillow raises many kinds for damaged files
@@ -136,7 +145,9 @@ def main():
             print(path, name, f"{score:.3f}", *(f"{v:.1f}" for v in box), sep="\t", flush=True)
             ImageDraw.Draw(image).rectangle(box, outline="red", width=3)
         if options.draw:
-            image.save(options.draw / free_name(path, drawn))
+            drawn_to(options.draw, image, path, taken)
+    if not files:
+        sys.exit(f"error: no images in {', '.join(options.images)}")
     if unread:
         sys.exit("\n".join([f"error: {len(unread)} images cannot be read:", *unread]))
 

@@ -103,7 +103,7 @@ def amount(text: str, leaf: str, units: Sequence[str]) -> float | None:
     """`15ms` -> 15.0, `0.5s` -> 500.0, `1GB` -> 1000.0; the unit must be told. None for nothing. Raises `UserError`."""
     if not text:
         return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]+)", text.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*([a-zA-Z]+)", text.strip())
     if not match or match[2].lower() not in units or float(match[1]) <= 0:
         near = f"; say {text.strip()}{units[1]}" if re.fullmatch(r"\s*0*[1-9]\d*(\.\d+)?\s*", text) else ""
         raise UserError(f"{leaf} must be a number above 0 with {' or '.join(units)}, but got '{text}'{near}")

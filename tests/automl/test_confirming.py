@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from rich.console import Console
 from scipy.stats import ttest_1samp
 
-from automl import loop, show
+from automl import loop, run_figures, show
 from automl.confirming import Confirmed
 from automl.documents import load_json
 from automl.errors import UserError
@@ -127,6 +128,70 @@ def test_a_killed_confirmation_goes_on(tmp_path: Path) -> None:
     found = loop.resume(tmp_path / "cut", {}, Progress(quiet=True))
     assert found.confirmed == whole.confirmed
     assert {p: p.stat().st_mtime_ns for p in values} == values
+
+
+def test_one_sign_of_gain_and_a_stop_while_confirming_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a metric that is minimised too, and by every command."""
+    root = tmp_path / "run"
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("automl.confirming.Repeats.next_job", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(example(), root, Progress(quiet=True))
+    console = Console(file=io.StringIO(), width=200)
+    show.status(console, root)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "stopped while this was being confirmed" in told
+    assert f"automl resume {root}" in told
+    assert run_figures.status(root)["finished"] is False
+    outcome = loop.resume(root, {}, Progress(quiet=True))
+    assert run_figures.status(root)["finished"] is True
+    assert outcome.confirmed is not None
+    assert outcome.default is not None
+    gain = outcome.default.value - outcome.winner.value
+    assert gain > 0
+    console = Console(file=io.StringIO(), width=200)
+    show.outcome(console, outcome)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"{outcome.default.value:.4f} (lower is better), gain {gain:+.4f}" in told
+    assert f"where the search saw {gain:+.4f}" in told
+    assert load_json(root / "outcome.json")["report"] == str(root / "report.html")
+    moved = tmp_path / "moved"
+    root.rename(moved)
+    console = Console(file=io.StringIO(), width=200)
+    show.status(console, moved)
+    assert f"next    ls {moved}/best" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_winner_whose_checkpoint_is_gone_is_told_everywhere(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    whole = loop.run(RunRequest(**example().to_json() | {"confirm": None}), root, Progress(quiet=True))
+    for checkpoint in (root / "trials" / f"{whole.winner.number:04d}").glob("*.npz"):
+        checkpoint.unlink()
+    shutil.rmtree(root / "best")
+    outcome = loop.resume(root, {}, Progress(quiet=True))
+    assert outcome.winner.number != whole.winner.number
+    assert outcome.warning
+    console = Console(file=io.StringIO(), width=200)
+    show.outcome(console, outcome)
+    show.best(console, root)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "nothing better was found" not in told
+    assert f", which holds trial {outcome.winner.number}" in told
+    found = run_figures.best(root)
+    assert (found["trial"], found["files_of_trial"]) == (whole.winner.number, outcome.winner.number)
+    assert any("is gone; handed over instead" in line for line in figures(root)["verdict"])
+
+
+def test_what_is_no_run_gets_no_lock(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        loop.resume(tmp_path / "none", {}, Progress(quiet=True))
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_finished_run_is_confirmed_later(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import ast
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -308,3 +309,28 @@ def test_weights_without_what_training_alone_needs(tmp_path: Path, key: str) -> 
         k: before[k] for k in ("spec", "classes", "metrics", "epoch", "of_later")
     }
     assert (tmp_path / "b.pth").stat().st_size < 0.1 * (tmp_path / "a.pth").stat().st_size
+
+
+def test_infer_py_draws_over_no_image_that_it_reads(best: Path, images: Path) -> None:
+    package.write(best)
+    before = {p.name: p.read_bytes() for p in images.iterdir()}
+    done = infer(best, images, "--threshold", 0, "--draw", images)
+    assert done.returncode == 0, done.stderr
+    assert {name: (images / name).read_bytes() for name in before} == before
+    assert len(list(images.iterdir())) == 2 * len(before)
+
+
+def test_infer_py_says_what_it_cannot_do(best: Path, images: Path, tmp_path: Path) -> None:
+    package.write(best)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    for words, told in (
+        ((tmp_path / "empty",), "no images in"),
+        ((images, "--draw", tmp_path / "file"), "--draw .*file: cannot be written to"),
+        ((images, "--draw", "/proc/x/y"), "--draw /proc/x/y: cannot be written to"),
+        ((images, "--threshold", "50%"), "must be from 0 to 1, but got 50%"),
+    ):
+        done = infer(best, *words)
+        assert done.returncode != 0
+        assert "Traceback" not in done.stderr
+        assert re.search(told, done.stderr), done.stderr
