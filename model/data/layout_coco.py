@@ -169,7 +169,8 @@ def choose(found: Sequence[Document], root: Path) -> dict[str, Document]:
             names = ", ".join(d.path for d in meant[:5])
             raise UserError(
                 f"{root}: {len(meant)} annotation files may be for {split}: {names}; "
-                f"call them train and val, or name one in dataset.{split}_data_sources"
+                f"keep one, name all that are meant in dataset.{split}_data_sources, which is a list, or call them train "
+                "and val"
             )
         chosen[split] = meant[0]
     return chosen
@@ -243,7 +244,11 @@ def source(tree: Tree, document: Document) -> tuple[dict[str, str], list[str]]:
     beside = bool(archives) and parent(archives[0]) == home
     if folder is None or (beside and not f"{folder}/".startswith(f"{home}/" if home else "")):
         images = f"{home}/images".lstrip("/")
-        folder = archives[0] if archives else images if images in tree.folders else home
+        own = [f for f in tree.image_folders if tree.split_of(f"{f}/.") in (None, document.split)]
+        others = (
+            own[0] if len(own) == 1 else home
+        )  # where no name fits, the only folder tells best what is wrong
+        folder = archives[0] if archives else images if images in tree.folders else others
     notes = [
         f"{document.path}: {folder or '.'} holds its images; {other or '.'} has others of the same names, not used"
         for other in (found.others if found else ())

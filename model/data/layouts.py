@@ -185,7 +185,7 @@ def _refuse_halves(tree: Tree, found: Data, settled: Sequence[str]) -> None:
             has = ", ".join(sorted({*tree.folders[folder], *_below(tree, folder)})[:8])
             raise UserError(
                 f"{tree.path(folder)}: images for {split}, but no such annotation file as belongs to them "
-                f"({folder} has {has or 'nothing'}){_advice(tree)}"
+                f"({folder} has {has or 'nothing'}){_advice(tree) or f'; what is read is {WANTED}'}"
             )
 
 

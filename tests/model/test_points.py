@@ -24,6 +24,7 @@ from model.spec import load
 from tests.conftest import TINY, with_data
 from tests.model.deployed import lively
 
+pytestmark = pytest.mark.timeout(1200)  # exports, on a machine that does much else
 NAMES = [{"id": i + 1, "name": name} for i, name in enumerate(("circle", "square", "triangle"))]
 
 
