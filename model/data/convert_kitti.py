@@ -22,7 +22,7 @@ from model.data.label_files import (
     refuse,
     without_unlabelled,
 )
-from model.data.other_labels import lost_labels, refuse_orphans
+from model.data.other_labels import lost_labels, without_orphans
 from model.data.paths import is_hidden
 from model.data.tree import Tree, counted, parent
 from model.errors import UserError
@@ -50,7 +50,8 @@ def find(tree: Tree) -> LabelFiles | None:
     folders = _by_folder(tree, sequences)
     lists = lists_of(tree, _labelled(tree, folders))
     found, notes = _by_list(folders, lists) if lists else _of_no_split(tree, folders)
-    refuse_orphans(found, (image for pairs in folders.values() for image, _ in pairs))
+    orphans = without_orphans(found, (image for pairs in folders.values() for image, _ in pairs))
+    notes = (*notes, *(f"KITTI: {note}" for note in orphans))
     splits, more = without_unlabelled(found, "label_2/NAME.txt for image_2/NAME.png")
     return LabelFiles("KITTI", splits, {}, parse, (*notes, *more, *lost_labels(tree, found)))
 

@@ -7,43 +7,43 @@ Category ids count from 1 in alphabetical order of the names.
 
 from __future__ import annotations
 
-import filecmp
 import math
-import os
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
-from model.data.image_sets import by_lists, lists_of, stem_of
-from model.data.images import READ_SUFFIXES
-from model.data.label_files import Box, LabelFiles, Parsed, by_folders, refuse, without_unlabelled
-from model.data.paths import Resolver, common_end
+from model.data.image_sets import by_lists, lists_of
+from model.data.label_files import Box, LabelFiles, Parsed, by_folders, without_unlabelled
+from model.data.other_labels import orphans_left_out
 from model.data.tree import Tree, parent
 from model.data.turned import TURNED, around_turned, inside
+from model.data.voc_images import DECLARED, HEAD, SEGMENTS, Pairs, pairs_of, photos
 from model.errors import UserError
 
 FROM_ONE = ("voc", "roboflow")  # in source/database
-MASKS = "segmentation"  # folders of masks: SegmentationClass, SegmentationObject
-FILENAME = re.compile(rb"<filename>([^<]*)</filename>")
-HEAD = 1 << 12  # bytes in which it stands
+HEADER = re.compile(r"^\ufeff?\s*<\?xml[^>]*\?>")
+WIDER = {"gbk": "gb18030", "gb2312": "gb18030"}  # these hold all of their characters and more
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def find(tree: Tree) -> LabelFiles | None:
     """The VOC dataset in a folder, or None. Raises `UserError` for labels whose image is not there."""
-    labels = [path for path in tree.files(".xml") if not path.startswith(MASKS)]
+    labels = [path for path in tree.files(".xml") if not path.startswith(SEGMENTS)]
     if not any(_is_voc(tree.path(path)) for path in labels[:3]):
         return None
-    pairs = _pairs(tree, labels)
-    folders = {parent(image) for image in pairs}
-    pairs |= {image: None for image in _photos(tree) if parent(image) in folders and image not in pairs}
+    known = pairs_of(tree, labels)
+    folders = {parent(image) for image in known.labels}
+    pairs: dict[str, str | None] = {**known.labels}
+    pairs |= {image: None for image in _unlabelled(tree, known) if parent(image) in folders}
     by_split, told = (
         by_lists(tree, pairs, lists)
         if (lists := lists_of(tree, {image for image, label in pairs.items() if label}))
         else _by_folder(tree, pairs)
     )
-    notes = tuple(f"Pascal VOC: {note}" for note in told)
+    bare = sum(label is None for label in pairs.values())
+    lost = orphans_left_out(dict.fromkeys(known.orphans, ""), map(tree.path, known.labels), bare)
+    notes = tuple(f"Pascal VOC: {note}" for note in (*known.notes(), *lost, *told))
     found = {
         split: [(tree.path(i), tree.path(label) if (label := pairs[i]) else None) for i in images]
         for split, images in by_split.items()
@@ -115,13 +115,28 @@ def _size(root: ET.Element) -> tuple[int, int] | None:
 
 
 def _root(path: Path) -> ET.Element:
-    text = path.read_bytes()
-    if b"<!ENTITY" in text or (b"<!DOCTYPE" in text and not re.search(rb"<!DOCTYPE\s+annotation\s*>", text)):
+    text = _decoded(path.read_bytes())
+    if not text.strip():
+        raise ValueError(" is empty; bring its content back, or delete it if its image has no objects")
+    if "<!ENTITY" in text or ("<!DOCTYPE" in text and not re.search(r"<!DOCTYPE\s+annotation\s*>", text)):
         raise ValueError(" labels need no document type, and one can do harm")
     try:
         return ET.fromstring(text)
     except ET.ParseError as error:
         raise ValueError(f" not valid XML ({error})") from None
+
+
+def _decoded(data: bytes) -> str:
+    """The text of an XML file, without its first line's encoding, in which it is read. Raises `ValueError` where it is
+    in another one."""
+    declared = match[1].decode() if (match := DECLARED.search(data[:HEAD])) else "utf-8"
+    codec = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else WIDER.get(declared.lower(), declared)
+    try:
+        text = data.decode("utf-8-sig" if codec.lower() in ("utf-8", "utf8") else codec)
+    except (LookupError, UnicodeError) as error:
+        what = f"must be text in {declared}" + (", as it says itself" if match else "")
+        raise ValueError(f" {what}; save it in UTF-8 ({error})") from None
+    return HEADER.sub("", text, count=1)
 
 
 def _is_voc(path: Path) -> bool:
@@ -131,89 +146,16 @@ def _is_voc(path: Path) -> bool:
         return True  # broken: told when it is read
 
 
-# ---- which image, which split -----------------------------------------------------------------------------------
+# ---- which split ---------------------------------------------------------------------------------------------------
 
 
-def _photos(tree: Tree) -> Iterable[str]:
-    return (i for i in tree.images if not any(p.casefold().startswith(MASKS) for p in i.split("/")[:-1]))
-
-
-def _pairs(tree: Tree, labels: Iterable[str]) -> dict[str, str | None]:
-    """{image: its label file}: the image of the same name that lies nearest, else the one that the file names."""
-    by_stem: dict[str, list[str]] = {}
-    for image in _photos(tree):
-        by_stem.setdefault(_stem(image), []).append(image)
-    found: dict[str, str | None] = {}
-    problems, resolver = [], None
-    for label in labels:
-        near = _nearest(label, by_stem.get(_stem(label), ()))
-        if len(near) != 1:
-            resolver = resolver or Resolver(tree.root)
-            named = _named(tree, label)
-            near = [i for i in near if i.rsplit("/", 1)[-1] == named] or (
-                ["/".join(p)] if named and len(p := (resolver.candidates(named) or [()])[0]) else []
-            )
-        if not near:
-            problems.append(f"{tree.path(label)}: its image is not there")
-        elif near[0] in found:
-            problems.append(
-                f"{tree.path(label)}: its image {near[0]} is that of {found[near[0]]} too; keep one"
-            )
-        elif other := _another(tree, label, near[0], by_stem):
-            problems.append(
-                f"{tree.path(label)}: may be of {near[0]} by its own name or of {other} by its <filename>, and both "
-                "are there; rename it, or correct its <filename>"
-            )
-        else:
-            found[near[0]] = label
-    refuse(problems)
-    return found
-
-
-def _another(tree: Tree, label: str, image: str, by_stem: Mapping[str, list[str]]) -> str:
-    """Another image than that of a label's stem which its <filename> names, and whose picture is not the same."""
-    try:
-        with tree.path(label).open("rb") as file:
-            match = FILENAME.search(file.read(HEAD))
-        said = stem_of(match[1].decode(errors="replace")) if match else ""
-        if said in ("", stem_of(image), stem_of(label[:-4])):
-            return ""
-        others = [i for i in by_stem.get(_stem_said(_named(tree, label)), ()) if stem_of(i) != stem_of(image)]
-        other = next(iter(_nearest(label, others)), "")
-        same = not other or filecmp.cmp(tree.path(image), tree.path(other), shallow=False)
-    except OSError:
-        return ""  # told when it is read
-    return "" if same else other
-
-
-def _stem_said(name: str) -> str:
-    """The last part of a name, without the suffix of an image."""
-    last = name.replace("\\", "/").rsplit("/", 1)[-1]
-    return last[: -len(suffix)] if (suffix := os.path.splitext(last)[1]).lower() in READ_SUFFIXES else last
-
-
-def _named(tree: Tree, label: str) -> str:
-    try:
-        return (_root(tree.path(label)).findtext("filename") or "").strip()
-    except (OSError, ValueError):
-        return ""
-
-
-def _stem(path: str) -> str:
-    return path.rsplit("/", 1)[-1].rpartition(".")[0]
-
-
-def _nearest(label: str, images: Iterable[str]) -> list[str]:
-    """Of images with the label's name those that share most folders with it, at either end of the path."""
-    own = tuple(label.split("/")[:-1])
-
-    def shared(image: str) -> int:
-        other = tuple(image.split("/")[:-1])
-        front = common_end(own[::-1], other[::-1])
-        return front + common_end(own[front:], other[front:])
-
-    scores = {image: shared(image) for image in images}
-    return [image for image, score in scores.items() if score == max(scores.values())]
+def _unlabelled(tree: Tree, known: Pairs) -> Iterable[str]:
+    """The images that no label is of, but for those beside an image of the same stem: masks, or copies of it."""
+    return (
+        image
+        for image in photos(tree)
+        if image not in known.labels and parent(known.passed.get(image, "/")) != parent(image)
+    )
 
 
 def _by_folder(tree: Tree, pairs: dict[str, str | None]) -> tuple[dict[str, list[str]], tuple[str, ...]]:

@@ -23,7 +23,7 @@ from model.data.label_files import (
     refuse,
     without_unlabelled,
 )
-from model.data.other_labels import lost_labels, refuse_orphans
+from model.data.other_labels import lost_labels, without_orphans
 from model.data.paths import Resolver, walk
 from model.data.tree import Tree, parent
 from model.data.yolo_config import Config, find_config
@@ -50,7 +50,7 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
         images, gone = _configured(config)
         layout = f"YOLO ({config.path.name})"
     pairs = {split: [(image, _label(image)) for image in paths] for split, paths in images.items()}
-    refuse_orphans(pairs, map(tree.path, tree.images))
+    orphans = without_orphans(pairs, map(tree.path, tree.images))
     splits, notes = without_unlabelled(pairs, WANTED)
     labels = [label for listed in splits.values() for _, label in listed if label is not None]
     names = names_of(tree, config, labels)
@@ -59,6 +59,7 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     keypoints = (config.keypoints if config else None) or 0
     notes = (
         *gone,
+        *(f"YOLO: {note}" for note in orphans),
         *notes,
         *names.notes,
         *(config.notes if config else ()),

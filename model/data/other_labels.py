@@ -17,11 +17,16 @@ from model.data.paths import MASKS, UPLOAD, common_end, find_images
 from model.data.tree import Data, Tree, counted, parent
 from model.data.yolo_names import NAME_FILES, SPARE
 from model.errors import UserError
+from model.parameters import default_of
 
 HEAD = 1 << 14  # bytes that tell what a file holds
 SUFFIXES = (".txt", ".xml", ".json")
 OBJECT = re.compile(rb"<\s*annotation\b.*<\s*object\b", re.DOTALL)
 SHAPE = re.compile(rb'"shapes"\s*:\s*\[\s*\{')
+COPY = re.compile(
+    r"^(?:copy of )?(.+?)(?:[ _-]+\(?copy\)?)?(?: \(\d+\))?$", re.IGNORECASE
+)  # of a file, by its stem
+ORPHAN = "; bring it back, or take the label file away"
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -200,9 +205,11 @@ def _form_of_line(fields: list[str]) -> str:
 # ---- labels of which there is no image ----------------------------------------------------------------------------
 
 
-def refuse_orphans(splits: Mapping[str, list[tuple[Path, Path | None]]], others: Iterable[Path] = ()) -> None:
-    """Raise `UserError` for label files that hold something, beside those of the splits, and have no image: neither in
-    the splits nor of `others`, images that are there and not used."""
+def without_orphans(
+    splits: Mapping[str, list[tuple[Path, Path | None]]], others: Iterable[Path] = ()
+) -> tuple[str, ...]:
+    """`orphans_left_out` of label files that hold something, lie beside those of the splits, and have no image: neither
+    in the splits nor of `others`, images that are there and not used."""
     used = {label for pairs in splits.values() for _, label in pairs if label is not None}
     spare = {image.stem for image in others}
     orphans = [
@@ -217,7 +224,25 @@ def refuse_orphans(splits: Mapping[str, list[tuple[Path, Path | None]]], others:
         and _holds_labels(label)
     ]
     near = {stem_of(stem): stem for stem in sorted(spare)} if orphans else {}
-    refuse([f"{label}: its image is not there{_called_otherwise(label, near)}" for label in orphans])
+    bare = sum(label is None for pairs in splits.values() for _, label in pairs)
+    return orphans_left_out({label: _called_otherwise(label, near) for label in orphans}, used, bare)
+
+
+def orphans_left_out(orphans: Mapping[Path, str], used: Iterable[Path], bare: int) -> tuple[str, ...]:
+    """A note on label files that have no image, {file: what to do about it}. Raises `UserError` where they are many
+    beside those `used`, and where one may be of an image called otherwise or of the `bare` ones without labels."""
+    if not orphans:
+        return ()
+    stems = {path.stem for path in used}
+    alone = [
+        label
+        for label, hint in orphans.items()
+        if hint or (bare and COPY.sub(r"\1", label.stem) not in stems)
+    ]
+    if alone or len(orphans) > max(1, default_of("dataset.mended_share") * len(stems)):
+        refuse([f"{label}: its image is not there{orphans[label] or ORPHAN}" for label in alone or orphans])
+    first = next(iter(orphans))
+    return (f"{counted(len(orphans), 'label file')} without an image left out, such as {first}",)
 
 
 def _called_otherwise(label: Path, stems: Mapping[str, str]) -> str:

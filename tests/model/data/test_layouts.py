@@ -863,18 +863,69 @@ def test_kitti_of_fiftyone(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None
 # ---- labels and images that do not fit each other -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["YOLO", "YOLO of Roboflow", "YOLO of CVAT", "VOC", "VOC by folder", "KITTI"]
-)
-def test_labels_without_their_image_are_refused(
+LABELLED = ["YOLO", "YOLO of Roboflow", "YOLO of CVAT", "VOC", "VOC by folder", "KITTI"]
+
+
+def without_images(root: Path, *stems: str) -> None:
+    """Take images away, and their names out of the lists."""
+    for stem in stems:
+        for path in root.rglob(f"{stem}.png"):
+            path.unlink()
+        for path in root.rglob("train.txt"):
+            path.write_text("".join(line for line in path.open() if stem not in line))
+
+
+def full(pictures: tuple[Path, Drawn]) -> tuple[Path, Drawn]:
+    """The pictures that have objects: some tools write no label file for the others."""
+    return pictures[0], {split: [p for p in listed if p.boxes] for split, listed in pictures[1].items()}
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_many_labels_without_their_image_are_refused(
     name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
 ) -> None:
+    root = written(name, tmp_path / "data", full(pictures))
+    without_images(root, "train_0", "train_3")
+    with pytest.raises(UserError, match=r"train_[03]\.(txt|xml): its image is not there"):
+        in_place(str(root))
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_a_label_without_its_image_is_left_out_and_told(
+    name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    folder, drawn = full(pictures)
+    root = written(name, tmp_path / "data", (folder, drawn))
+    without_images(root, "train_0")
+    data = in_place(str(root))
+    left = {**drawn, "train": [p for p in drawn["train"] if p.stem != "train_0"]}
+    assert_same(data, left, LAYOUTS[name][2])
+    assert any("1 label file without an image left out, such as" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("copy", ["{} (copy)", "{} - Copy", "{} - Copy (2)", "{} (1)", "Copy of {}"])
+@pytest.mark.parametrize("name", LABELLED)
+def test_a_copy_of_a_label_is_left_out(
+    name: str, copy: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
     root = written(name, tmp_path / "data", pictures)
-    for path in root.rglob("train_0.png"):
-        path.unlink()
-    for path in root.rglob("train.txt"):
-        path.write_text("".join(line for line in path.open() if "train_0" not in line))
-    with pytest.raises(UserError, match=r"train_0\.(txt|xml): its image is not there"):
+    label = next(p for suffix in ("txt", "xml") for p in sorted(root.rglob(f"train_0.{suffix}")))
+    text = label.read_text().replace("train_0", "gone")
+    label.with_stem(copy.format("train_0")).write_text(text)
+    data = in_place(str(root))
+    assert_same(data, pictures[1], LAYOUTS[name][2])
+    assert any("1 label file without an image left out, such as" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_a_label_that_may_be_of_an_image_without_one_is_refused(
+    name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written(name, tmp_path / "data", full(pictures))
+    label = next(p for suffix in ("txt", "xml") for p in sorted(root.rglob(f"train_0.{suffix}")))
+    label.with_stem("other").write_text(label.read_text().replace("train_0", "gone"))
+    label.unlink()
+    with pytest.raises(UserError, match=r"other\.(txt|xml): its image is not there"):
         in_place(str(root))
 
 
