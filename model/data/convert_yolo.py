@@ -228,13 +228,20 @@ def _below(folder: Path) -> list[Path]:
 def _listed(config: Config, path: Path) -> list[Path]:
     """The images of a text file that names one a line."""
     homes = [path.parent, *([config.base] if config.base else []), config.path.parent]
-    resolver, images, problems = Resolver(config.path.parent), [], []
+    if config.base:  # of several tasks each list speaks of its own
+        homes[1:1] = [home for home in path.parents if home.is_relative_to(config.base)]
+    homes = list(dict.fromkeys(homes))
+    resolvers: dict[Path, Resolver] = {}
+    images, problems = [], []
     for number, name in enumerate(lines_of(path), 1):
         if name and not name.startswith("#"):
-            direct = next((home / name for home in homes if (home / name).is_file()), None)
-            image = direct or resolver.find(name)
+            image = next((home / name for home in homes if (home / name).is_file()), None)
+            for home in homes if image is None else ():
+                resolver = resolvers.setdefault(home, resolvers.get(home) or Resolver(home))
+                if image := resolver.find(name):
+                    break
             if image is None:
-                problems.append(f"{path}:{number}: {name} is not there{resolver.explain(name)}")
+                problems.append(f"{path}:{number}: {name} is not there{resolvers[homes[-1]].explain(name)}")
             else:
                 images.append(image)
     refuse(problems)

@@ -21,6 +21,8 @@ MOST = 100_000  # classes
 MAX_BYTES = 1 << 20  # of a file that names classes
 MEANT = ("data.yaml", "data.yml")
 GLUED = re.compile(r"\s*[\w-]+:[^\s:/\\]")
+REMARK = re.compile(r"#(\s|$)")
+NUMBERED = re.compile(r"(\d+)\s*[:=,;.)\s]\s*(\S.*)")  # "0 cat", "0: cat"
 DEEPEST = 3  # folders down to which a configuration is looked for
 
 
@@ -52,8 +54,7 @@ def find_config(tree: Tree, file: Path | None) -> Config | None:
     if read:
         notes = _others(tree, *read)
         return _at_home(replace(read[0][1], within=tree.root, notes=notes))
-    darknet = [p for p in tree.files(".data") if p.count("/") < DEEPEST]
-    return _read_darknet(tree, darknet[0]) if darknet else None
+    return _read_darknet(tree, (p for p in tree.files(".data") if p.count("/") < DEEPEST))
 
 
 def _at_home(config: Config) -> Config:
@@ -208,6 +209,8 @@ def _names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
 def _named_file(path: Path, name: str) -> dict[int, str]:
     file = Resolver(path.parent).locate(name)
     if file is None or not file.is_file():
+        if "," in name:
+            return dict(enumerate(parted_names(name)))
         raise UserError(
             f"{path}: names must be a list, a mapping of numbers to names, or a file, but got '{name}'{_glued(path)}"
         )
@@ -231,22 +234,98 @@ def refuse_unusable(path: Path, names: Mapping[int, str]) -> dict[int, str]:
 # ---- obj.data ---------------------------------------------------------------------------------------------------
 
 
-def _read_darknet(tree: Tree, below: str) -> Config:
+def _read_darknet(tree: Tree, found: Iterable[str]) -> Config | None:
+    """The configuration of the obj.data files in a folder: of one as it is, of several, as CVAT writes one a task, that
+    of all their images. Raises `UserError` for two in one folder that differ."""
+    read = [config for below in found if (config := _darknet_file(tree, below)) is not None]
+    if len(read) < 2:
+        return read[0] if read else None
+    by_folder: dict[Path, Config] = {}
+    for config in read:
+        other = by_folder.setdefault(config.path.parent, config)
+        if _differ(other, config):
+            raise UserError(f"{other.path} and {config.path} both describe a YOLO dataset; keep one of them")
+    first, entries = read[0], {split: [e for c in read for e in _from(tree, c, split)] for split in KEYS}
+    alike = all(config.names == first.names for config in read)
+    # Without names here each task's labels are read with the obj.names beside it.
+    own = all((config.path.parent / "obj.names").is_file() for config in read)
+    if not alike and not own:
+        raise UserError(
+            f"{tree.root}: {first.path} and others name different classes; call each one's list obj.names, beside it"
+        )
+    kept = {split: listed for split, listed in entries.items() if listed}
+    return Config(first.path, tree.root, first.names if alike else {}, kept, alike)
+
+
+def _darknet_file(tree: Tree, below: str) -> Config | None:
+    """One obj.data; None for another file of that suffix. Its names lie beside it, or anywhere else."""
     path = tree.path(below)
-    pairs = [line.split("=", 1) for line in lines_of(path) if "=" in line]
+    try:
+        pairs = [line.split("=", 1) for line in lines_of(path) if "=" in line]
+    except UserError:
+        if path.name.lower() == "obj.data":
+            raise
+        return None
     document = {key.strip().lower(): value.strip() for key, value in pairs}  # CVAT writes Validation
     entries = {split: _entries(document, keys) for split, keys in KEYS.items()}
-    names = Resolver(tree.root).find(document.get("names", "obj.names"))
-    if names is None:
-        raise UserError(f"{path}: its names, {document.get('names')}, are not there")
-    return Config(
-        path, None, name_lines(names), {split: listed for split, listed in entries.items() if listed}
+    kept = {split: listed for split, listed in entries.items() if listed}
+    if not kept and "names" not in document:
+        return None
+    said = document.get("names", "obj.names")
+    names = next(
+        (f for home in (path.parent, tree.root) if (f := Resolver(home).find(_last_of(home, said)))), None
     )
+    if names is None:
+        raise UserError(f"{path}: its names, {said}, are not there")
+    return Config(path, None, name_lines(names), kept)
+
+
+def _last_of(home: Path, name: str) -> str:
+    """A name with as many of its folders as there are in `home`: data/obj.names may lie beside obj.data itself."""
+    parts = [p for p in name.replace("\\", "/").split("/") if p not in ("", ".", "..")]
+    whole = ("/".join(parts[n:]) for n in range(len(parts)))
+    return next((below for below in whole if (home / below).is_file()), name)
+
+
+def _from(tree: Tree, config: Config, split: str) -> list[str]:
+    """The entries of a split, those beside the configuration as paths from the tree's root."""
+    home = config.path.parent
+    below = home.relative_to(tree.root).as_posix()
+    return [f"{below}/{_last_of(home, entry)}".removeprefix("./") for entry in config.entries.get(split, ())]
+
+
+# ---- files of names -----------------------------------------------------------------------------------------------
 
 
 def name_lines(path: Path) -> dict[int, str]:
-    """{line's number from 0: name}. Raises `UserError` as `refuse_unusable`."""
+    """{class: name} of a file with a name a line, counted from 0, with their numbers before them, or all in one line.
+    Remarks before the first are left out. Raises `UserError` as `refuse_unusable`, and for what may be a remark."""
     lines = lines_of(path)
     while lines and not lines[-1]:
         lines.pop()
-    return refuse_unusable(path, dict(enumerate(lines)))
+    while lines and REMARK.match(lines[0]):
+        lines.pop(0)
+    if remark := next((line for line in lines if line.startswith("#")), ""):
+        raise UserError(
+            f"{path}: '{remark}' may be a remark or a class; take the line away, or name the classes in data.yaml"
+        )
+    if lines and not lines[0]:
+        raise UserError(
+            f"{path}: class 0 has an empty name, as the first line is empty; take that line away, or name the class"
+        )
+    return refuse_unusable(path, dict(enumerate(_without_numbers(parted_names(*lines)))))
+
+
+def parted_names(*lines: str) -> list[str]:
+    """The names in lines, or in one line with commas between them."""
+    if len(lines) != 1 or "," not in lines[0]:
+        return list(lines)
+    return [name.strip(" \t'\"") for name in lines[0].strip("[] ").rstrip(", ").split(",")]
+
+
+def _without_numbers(names: list[str]) -> list[str]:
+    """Names without their numbers, where these are 0, 1, 2, ... and the rest are names of their own."""
+    found = [NUMBERED.fullmatch(name) for name in names]
+    rest = [match[2] for match in found if match]
+    counted = [int(match[1]) for match in found if match] == list(range(len(names)))
+    return rest if counted and len(set(rest)) == len(names) else names

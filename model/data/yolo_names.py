@@ -20,6 +20,7 @@ SPARE = (
     "labels.txt",
     "predefined_classes.txt",
 )  # labelImg's list to choose from: read where there is nothing else
+ANY = ".names"  # such as coco.names of Darknet: where there is none of these
 CATEGORIES = "notes.json"  # of Label Studio
 
 Numbers = Mapping[int, int]  # number in the labels -> category id
@@ -110,10 +111,12 @@ def _files(tree: Tree, strict: bool) -> dict[str, Listed]:
     """{folder: its file of names}. Raises `UserError` for two in one folder that disagree; if `strict`, also for one
     that cannot be read."""
     found: dict[str, Listed] = {}
-    for wanted in (*NAME_FILES, *SPARE):
-        if found and wanted in SPARE:
+    for wanted in (*NAME_FILES, *SPARE, ANY):
+        if found and wanted in (*SPARE, ANY):
             break
-        for below in (path for path in tree.files(wanted) if path.rsplit("/", 1)[-1].lower() == wanted):
+        for below in (
+            p for p in tree.files(wanted) if wanted == ANY or p.rsplit("/", 1)[-1].lower() == wanted
+        ):
             try:
                 listed = _read(tree.path(below), wanted)
             except UserError:

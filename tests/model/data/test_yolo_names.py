@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from model.data.coco import read_json
 from model.data.layouts import in_place
 from model.errors import UserError
 from tests.model.data.drawn import put, seen
@@ -204,3 +205,105 @@ def test_another_number_of_the_same_names_is_converted_anew(tmp_path: Path) -> N
     assert names(root)["val0"] == ["a", "b"]
     put(root / "val/classes.txt", "b\na\n")
     assert names(root)["val0"] == ["b", "a"]
+
+
+NAMED = {
+    "plain": "a\nb c\n", "a remark": "# my classes\na\nb c\n", "remarks": "#\n# of us\na\nb c\n", "numbers": "0 a\n1 b c\n",
+    "colons": "0: a\n1: b c\n", "equals": "0=a\n1=b c\n", "tabs": "0\ta\n1\tb c\n", "dots": "0. a\n1. b c\n",
+    "a line": "a, b c", "a list": "['a', 'b c']\n", "a last comma": "a,b c,\n", "blank lines behind": "a\nb c\n\n\n",
+    "a remark, numbers": "# id name\n0 a\n1 b c\n", "windows": "\ufeff# x\r\n0: a\r\n1: b c\r\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "file", ["classes.txt", "labels/classes.txt", "obj.names", "coco.names", "cfg/my.names"]
+)
+@pytest.mark.parametrize("form", NAMED)
+def test_names_in_every_form_of_a_list(form: str, file: str, tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data")
+    put(root / file, NAMED[form])
+    assert set(map(tuple, names(root).values())) == {("a", "b c")}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("1 cent\n2 cent\n", ("1 cent", "2 cent")),
+        ("1 euro\n2 cent\n", ("1 euro", "2 cent")),
+        ("0 stars\n1 stars\n", ("0 stars", "1 stars")),
+        ("0\n1\n", ("0", "1")),
+        ("a, an ape\nb, a bear\n", ("a, an ape", "b, a bear")),
+        ("3d\n4d\n", ("3d", "4d")),
+    ],
+)
+def test_names_that_look_like_numbered_ones(text: str, wanted: tuple[str, str], tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data")
+    put(root / "classes.txt", text)
+    assert set(map(tuple, names(root).values())) == {wanted}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\n#b\nc\n", "'#b' may be a remark or a class; take the line away"),
+        ("#a\nb\n", "'#a' may be a remark or a class"),
+        ("a\n# c\nb\n", "'# c' may be a remark or a class"),
+        ("\na\nb\n", "class 0 has an empty name, as the first line is empty; take that line away"),
+        ("a, , b", "class 1 has an empty name"),
+    ],
+)
+def test_lists_of_names_that_may_be_meant_otherwise(text: str, message: str, tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data")
+    put(root / "classes.txt", text)
+    with pytest.raises(UserError, match=f"classes.txt: {message}"):
+        in_place(str(root))
+
+
+@pytest.mark.parametrize("form", ["names: a, b\n", "nc: 2\nnames: 'a,b'\n", "names: \"'a', 'b'\"\n"])
+def test_names_may_be_a_line_with_commas(form: str, tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data")
+    put(root / "data.yaml", SPLITS + form)
+    assert set(map(tuple, names(root).values())) == {("a", "b")}
+
+
+@pytest.mark.parametrize("place", ["", "data/"])
+@pytest.mark.parametrize("other", ["a\nb\n", "b\na\n", "a\nb\nc\n"])
+def test_tasks_of_cvat_side_by_side(other: str, place: str, tmp_path: Path) -> None:
+    """Frames of all tasks have the same names, and obj.data says data/ of what lies beside it."""
+    root = tmp_path / "data"
+    for n, (task, listed) in enumerate((("t1", "a\nb\n"), ("t2", other))):
+        home = root / task
+        put(home / f"{place}obj.names" if other == "a\nb\n" else home / "obj.names", listed)
+        put(
+            home / "obj.data",
+            "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n",
+        )
+        put(home / f"{place}train.txt", "".join(f"data/obj_train_data/{x}.png\n" for x in "xy"))
+        for m, stem in enumerate("xy"):
+            image = home / place / f"obj_train_data/{stem}.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (20, 10), (n * 90, m * 90, 7)).save(image)
+            put(image.with_suffix(".txt"), f"{n} {BOX}\n")
+    data = in_place(str(root))
+    document = read_json(data.sources["train"][0]["json_file"])
+    called = {c["id"]: c["name"] for c in document["categories"]}
+    images = {i["id"]: i["file_name"] for i in document["images"]}
+    boxes = {images[a["image_id"]]: called[a["category_id"]] for a in document["annotations"]}
+    assert sorted(images.values()) == [
+        f"{t}/{place}obj_train_data/{x}.png" for t in ("t1", "t2") for x in "xy"
+    ]
+    assert {name.split("/")[0]: kind for name, kind in boxes.items()} == {
+        "t1": "a",
+        "t2": other.split("\n")[1],
+    }
+
+
+def test_two_configurations_of_darknet_in_one_folder_are_refused(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data")
+    put(root / "obj.names", "a\nb\n")
+    for name, folder in (("obj.data", "images"), ("other.data", "images2")):
+        put(root / name, f"train = {folder}\nnames = obj.names\n")
+    with pytest.raises(
+        UserError, match=r"obj\.data and .*other\.data both describe a YOLO dataset; keep one"
+    ):
+        in_place(str(root))
