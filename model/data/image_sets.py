@@ -317,17 +317,18 @@ def by_lists(
     by_stem: dict[str, list[str]] = {}
     for image in images:
         by_stem.setdefault(stem_of(image), []).append(image)
-    found: dict[str, list[str]] = {}
+    listed_by: dict[str, dict[str, None]] = {}  # an image may be named twice
     problems = []
     for split, entries in lists.items():
         for source, name in entries:
             meant = _meant(source, name, by_stem.get(stem_of(name), ()))
             if len(meant) == 1:
-                found.setdefault(split, []).append(meant[0])
+                listed_by.setdefault(split, {})[meant[0]] = None
             else:
                 why = f"which may be any of {', '.join(meant)}" if meant else "of which there is no image"
                 problems.append(f"{tree.path(source)}: names {name}, {why}")
     refuse(problems)
+    found = {split: list(members) for split, members in listed_by.items()}
     listed = {image for members in found.values() for image in members}
     left = [image for image in images if image not in listed]
     homes = {_home(tree, source) for entries in lists.values() for source, _ in entries}
