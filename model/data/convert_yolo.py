@@ -24,7 +24,7 @@ from model.data.label_files import (
     without_unlabelled,
 )
 from model.data.other_labels import lost_labels, without_orphans
-from model.data.paths import Resolver, walk
+from model.data.paths import MASKS, Resolver, walk
 from model.data.tree import Tree, parent
 from model.data.yolo_config import Config, find_config
 from model.data.yolo_names import NAME_FILES, SPARE, names_of
@@ -34,22 +34,27 @@ from model.errors import UserError
 NO_LABELS = (*NAME_FILES, *SPARE)
 OVERSHOOT = 0.01  # how far outside 0..1 rounding may take a coordinate
 WANTED = "labels/NAME.txt for images/NAME.jpg, or NAME.txt beside NAME.jpg"
+APART = "put the labels of images/train into labels/train, and so for each folder"
 TWINS = ("labels", "Labels", "LABELS")  # of images/
 
 
 def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     """The YOLO dataset in a folder, or None. Raises `UserError` for one that is there and cannot be read."""
     gone: tuple[str, ...] = ()
+    apart: dict[Path, Path] = {}
     config = find_config(tree, file)
     if config is None or not config.entries:
-        images, gone = _by_folder(tree)
+        images, apart, gone = _by_folder(tree)
         if not images:
             return None
         layout = "YOLO"
     else:
         images, gone = _configured(config)
         layout = f"YOLO ({config.path.name})"
-    pairs = {split: [(image, _label(image)) for image in paths] for split, paths in images.items()}
+    pairs = {
+        split: [(image, apart.get(image) or _label(image)) for image in paths]
+        for split, paths in images.items()
+    }
     orphans = without_orphans(pairs, map(tree.path, tree.images))
     splits, notes = without_unlabelled(pairs, WANTED)
     labels = [label for listed in splits.values() for _, label in listed if label is not None]
@@ -251,9 +256,10 @@ def _listed(config: Config, path: Path) -> list[Path]:
 # ---- without a configuration ------------------------------------------------------------------------------------
 
 
-def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
-    """Images of every folder whose labels lie in the folder's twin, by split: that of the lists that name them, else of
-    their folders; all are for training where none names one."""
+def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], dict[Path, Path], tuple[str, ...]]:
+    """(images of every folder whose labels lie in the folder's twin, by split; labels that lie elsewhere, by image;
+    notes). A split is that of the lists that name an image, else of its folders; all are for training where none names
+    one."""
     places: dict[str, Path | None] = {}
     for path in tree.images:
         parts = path.split("/")[:-1]
@@ -262,19 +268,54 @@ def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
         ):
             continue
         places[path] = _label(tree.path(path))
+    apart = {} if any(places.values()) else _labels_apart(tree)
+    folders = {parent(image) for image in apart}
+    places |= {image: None for image in tree.images if parent(image) in folders}
+    places |= {image: tree.path(label) for image, label in apart.items()}
     labels = (label for label in places.values() if label is not None)
     filled = next((fields for label in labels if (fields := label.read_bytes().split())), [])
     if not filled or not all(map(_is_number, filled)):
-        return {}, ()
+        return {}, {}, ()
     labelled = {path for path, label in places.items() if label}
     lists = lists_of(tree, labelled)
     by_split, notes = (
         by_lists(tree, places, lists)
         if lists
-        else by_folders(tree, {path: (parent(path),) for path in places}, labelled)
+        else by_folders(
+            tree, {path: (parent(path), parent(apart.get(path, ""))) for path in places}, labelled
+        )
     )
     found = {split: [tree.path(path) for path in paths] for split, paths in by_split.items()}
-    return found, tuple(f"YOLO: {note}" for note in notes)
+    own = {tree.path(image): tree.path(label) for image, label in apart.items()}
+    return found, own, tuple(f"YOLO: {note}" for note in notes)
+
+
+def _labels_apart(tree: Tree) -> dict[str, str]:
+    """{image: its label file} where labels/ has other folders in it than the images lie in: labels/train of images/,
+    or labels/ of train/. Raises `UserError` where several images or label files have one stem."""
+    by_stem: dict[str, list[str]] = {}
+    for image in tree.images:
+        if not any(word in folder for folder in parent(image).casefold().split("/") for word in MASKS):
+            by_stem.setdefault(Path(image).stem, []).append(image)
+    found: dict[str, str] = {}
+    called, problems = [], []
+    for label in tree.files(".txt"):
+        above = parent(label).split("/")
+        at = next((n for n, folder in enumerate(above) if folder in TWINS), None)
+        if at is None or label.rsplit("/", 1)[-1].lower() in NO_LABELS:
+            continue
+        home = "".join(f"{folder}/" for folder in above[:at])
+        near = [image for image in by_stem.get(Path(label).stem, ()) if image.startswith(home)]
+        called += [label] if near else []
+        if len(near) > 1 or (near and near[0] in found):
+            other = f"{found[near[0]]} too is called like it" if len(near) == 1 else f"or to {near[1]}"
+            problems.append(f"{tree.path(label)}: may belong to {near[0]}, {other}; {APART}")
+        elif near:
+            found[near[0]] = label
+    numbers = (fields for label in called if (fields := tree.path(label).read_bytes().split()))
+    if all(map(_is_number, next(numbers, [b"KITTI"]))):
+        refuse(problems)
+    return found
 
 
 def _is_number(text: str | bytes) -> bool:

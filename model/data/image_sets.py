@@ -37,6 +37,8 @@ NUMBERED = re.compile(r"(.+?)\s+(-?\d+(?:\s+-?\d+)*)$")
 LAST = re.compile(r"(.+)\s(\S+)")
 FIRST = re.compile(r"([^\s,;]+)[\s,;]+(.*)")
 SUFFIXES = frozenset(READ_SUFFIXES)
+BETWEEN = (re.compile(r"\s*[,;]\s*"), re.compile(r"\s+"))  # the names of a list in one line
+UNFINISHED = re.compile(r"[^,;\s]*$")
 NUMBER = re.compile(r"\d+")
 TWINS = 1000  # more texts than this that are called like images and a split are their labels
 WHAT_TO_DO = (
@@ -178,7 +180,7 @@ def _found(tree: Tree) -> Iterable[ImageList]:
             path in twins or file.lower() in (*NAME_FILES, *SPARE) or not _may_list(tree, path, known)
         ):
             continue
-        rows = [_row(line, known) for line in lines_of(tree.path(path)) if line and not line.startswith("#")]
+        rows = _rows(lines_of(tree.path(path)), known)
         split = _split(file)
         if by_name or _names_images(rows, known, bool(split)):
             of_class = bool(rows) and all(rest in FLAGS for _, rest in rows)
@@ -267,8 +269,10 @@ def _may_list(tree: Tree, path: str, known: Set[str]) -> bool:
             large = file.seek(0, 2) > MAX_BYTES
     except OSError:
         return False
-    lines = [line.strip() for line in text.splitlines()[: -1 if len(head) == HEAD else None]]
-    rows = [_row(line, known) for line in lines if line and not line.startswith("#")]
+    lines = [line.strip() for line in text.splitlines()]
+    if len(head) == HEAD:
+        lines = lines[:-1] or [UNFINISHED.sub("", text)]
+    rows = _rows(lines, known)
     return (
         not large and b"\0" not in head and _names_images(rows, known, bool(_split(path.rsplit("/", 1)[-1])))
     )
@@ -284,6 +288,18 @@ def _names_images(rows: Collection[tuple[str, str]], known: Set[str], split: boo
         whole = name.lower().endswith(READ_SUFFIXES) or COLUMNS.fullmatch(rest)
         named += stem_of(name) in known and bool(plain or (split and whole))
     return 2 * named > len(rows)
+
+
+def _rows(lines: Iterable[str], known: Set[str]) -> list[tuple[str, str]]:
+    """`_row` of each line that is no remark; of the only one there is, of each of the names in it."""
+    left = [line for line in lines if line and not line.startswith("#")]
+    for between in BETWEEN if len(left) == 1 else ():
+        names = [name.strip("\"'") for name in between.split(left[0]) if name]
+        stems = {stem_of(name) for name in names}
+        whole = all(name.lower().endswith(READ_SUFFIXES) for name in names)
+        if len(stems) > 1 and (whole or (between is BETWEEN[0] and stems <= known)):
+            return [(name, "") for name in names]
+    return [_row(line, known) for line in left]
 
 
 def _row(line: str, known: Set[str]) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from model.data.coco import read_json
 from model.data.convert_kitti import parse as parse_kitti
 from model.data.image_sets import MAX_BYTES, lists_of
 from model.data.layouts import in_place
@@ -285,3 +286,92 @@ def test_regions_that_kitti_does_not_care_for(kind: str, tmp_path: Path) -> None
     found = parse_kitti(tmp_path / "a.txt", (20, 10))
     assert [name for name, _ in found.objects] == ["Car"]
     assert found.remarks == {"DontCare regions left out": 1}
+
+
+@pytest.mark.parametrize("between", [", ", ",", "; ", " "])
+@pytest.mark.parametrize("line", ["{stem}.png", "{stem}", "images/{stem}.png", '"{stem}.png"'])
+@pytest.mark.parametrize("layout", FLAT)
+def test_a_list_may_be_one_line(
+    layout: str, line: str, between: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    drawn = {split: [p for p in listed if " " not in p.stem] for split, listed in pictures[1].items()}
+    FLAT[layout](tmp_path, pictures[0], drawn)
+    for split, listed in drawn.items():
+        put(tmp_path / f"{split}.txt", between.join(line.format(stem=p.stem) for p in listed))
+    if between == " " and line == "{stem}":  # may be anything
+        return
+    assert splits_of(tmp_path) == wanted(drawn)
+
+
+def test_a_long_list_in_one_line(tmp_path: Path) -> None:
+    names = [f"image number {n:04}.jpg" for n in range(400)]
+    for name in names:
+        put(tmp_path / "images" / name, "")
+    put(tmp_path / "train.txt", ", ".join(names))
+    assert [name for _, name in read(tmp_path)["train"]] == names
+
+
+@pytest.mark.parametrize(
+    "line", ["1.jpg 1,2,3,4,0", "1 1", "1.jpg labels/1.txt", '"1.jpg" 1', "left/1.jpg right/1.jpg"]
+)
+def test_one_line_of_one_image_names_no_others(line: str, tmp_path: Path) -> None:
+    for n in range(5):
+        put(tmp_path / f"images/{n}.jpg", "")
+    put(tmp_path / "train.txt", line)
+    (entry,) = read(tmp_path)["train"]
+    assert entry[1].endswith("1.jpg") or entry[1] == "1"
+
+
+@pytest.mark.parametrize("again", ["{}.png", "./somewhere/{}.png", "{}"])
+@pytest.mark.parametrize("layout", FLAT)
+def test_an_image_that_is_listed_twice_is_one(
+    layout: str, again: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    FLAT[layout](tmp_path, *pictures)
+    list_splits(tmp_path, pictures[1], "{}.txt", "images/{stem}.png")
+    with (tmp_path / "train.txt").open("a") as file:
+        file.write("".join(f"{again.format(p.stem)}\n" for p in pictures[1]["train"][:2]))
+    data = in_place(str(tmp_path))
+    for split, listed in pictures[1].items():
+        document = read_json(data.sources[split][0]["json_file"])
+        assert len(document["images"]) == len(listed)
+    assert not any("not used" in note for note in data.notes)
+
+
+LABELS_APART = [
+    ("images", "labels/{split}"), ("images/{split}", "labels"), ("{split}", "labels"), ("pictures", "labels/{split}"),
+    ("set/images", "set/labels/{split}"), ("JPEGImages/{split}", "labels"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("images", "labels"), LABELS_APART)
+def test_yolo_labels_in_other_folders_than_their_images(
+    images: str, labels: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    move(pictures[0], tmp_path, pictures[1], images)
+    put(tmp_path / "classes.txt", "red car\nblue\n")
+    for split, listed in pictures[1].items():
+        for picture in listed:
+            put(tmp_path / labels.format(split=split) / f"{picture.stem}.txt", yolo_lines(picture))
+    assert splits_of(tmp_path) == wanted(pictures[1])
+    boxes = {stem: len(rows) for of in seen(in_place(str(tmp_path))).values() for stem, rows in of.items()}
+    assert boxes == {p.stem: len(p.boxes) for p in every(pictures[1])}
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"), [(["images"], ["train", "val"]), (["images/train", "images/val"], ["."])]
+)
+def test_yolo_labels_that_may_be_of_several_images_are_refused(
+    images: list[str], labels: list[str], tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    put(tmp_path / "classes.txt", "red car\nblue\n")
+    for split, listed in pictures[1].items():
+        for picture in listed[:1] if split != "test" else ():
+            for folder in images:
+                move(pictures[0], tmp_path, {"": [picture]}, folder)
+            for folder in labels:
+                put(tmp_path / "labels" / folder / f"{picture.stem}.txt", yolo_lines(picture))
+    with pytest.raises(
+        UserError, match=r"labels/.*\.txt: may belong to images/.*; put the labels of images/train"
+    ):
+        in_place(str(tmp_path))
