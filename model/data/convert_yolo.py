@@ -292,13 +292,14 @@ def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], dict[Path, Path], tup
 
 def _labels_apart(tree: Tree) -> dict[str, str]:
     """{image: its label file} where labels/ has other folders in it than the images lie in: labels/train of images/,
-    or labels/ of train/. Raises `UserError` where several images or label files have one stem."""
+    or labels/ of train/; of most images or of none. Raises `UserError` where several images or label files have one stem."""
     by_stem: dict[str, list[str]] = {}
     for image in tree.images:
         if not any(word in folder for folder in parent(image).casefold().split("/") for word in MASKS):
             by_stem.setdefault(Path(image).stem, []).append(image)
     found: dict[str, str] = {}
-    called, problems = [], []
+    by_label: dict[str, str] = {}
+    problems = []
     for label in tree.files(".txt"):
         above = parent(label).split("/")
         at = next((n for n, folder in enumerate(above) if folder in TWINS), None)
@@ -306,13 +307,15 @@ def _labels_apart(tree: Tree) -> dict[str, str]:
             continue
         home = "".join(f"{folder}/" for folder in above[:at])
         near = [image for image in by_stem.get(Path(label).stem, ()) if image.startswith(home)]
-        called += [label] if near else []
+        by_label |= {label: near[0]} if near else {}
         if len(near) > 1 or (near and near[0] in found):
             other = f"{found[near[0]]} too is called like it" if len(near) == 1 else f"or to {near[1]}"
             problems.append(f"{tree.path(label)}: may belong to {near[0]}, {other}; {APART}")
         elif near:
             found[near[0]] = label
-    numbers = (fields for label in called if (fields := tree.path(label).read_bytes().split()))
+    if 2 * len(by_label) < sum(tree.image_folders[f] for f in {parent(image) for image in by_label.values()}):
+        return {}  # a few beside labels of another form
+    numbers = (fields for label in by_label if (fields := tree.path(label).read_bytes().split()))
     if all(map(_is_number, next(numbers, [b"KITTI"]))):
         refuse(problems)
     return found
