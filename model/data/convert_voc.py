@@ -19,7 +19,6 @@ from model.data.other_labels import orphans_left_out
 from model.data.tree import Tree, parent
 from model.data.turned import TURNED, around_turned, inside
 from model.data.voc_images import DECLARED, HEAD, SEGMENTS, Pairs, pairs_of, photos
-from model.errors import UserError
 
 FROM_ONE = ("voc", "roboflow")  # in source/database
 HEADER = re.compile(r"^\ufeff?\s*<\?xml[^>]*\?>")
@@ -28,7 +27,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def find(tree: Tree) -> LabelFiles | None:
-    """The VOC dataset in a folder, or None. Raises `UserError` for labels whose image is not there."""
+    """The VOC dataset in a folder, or None. Raises `UserError` for labels of no image that can be told."""
     labels = [path for path in tree.files(".xml") if not path.startswith(SEGMENTS)]
     if not any(_is_voc(tree.path(path)) for path in labels[:3]):
         return None
@@ -160,7 +159,4 @@ def _unlabelled(tree: Tree, known: Pairs) -> Iterable[str]:
 
 def _by_folder(tree: Tree, pairs: dict[str, str | None]) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     folders = {image: (parent(image), parent(label or "")) for image, label in pairs.items()}
-    found, notes = by_folders(tree, folders, {image for image, label in pairs.items() if label})
-    if "train" not in found:
-        raise UserError("Pascal VOC labels, but none of them is for training")
-    return found, notes
+    return by_folders(tree, folders, {image for image, label in pairs.items() if label})

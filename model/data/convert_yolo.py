@@ -200,7 +200,8 @@ def _found(config: Config, entry: str) -> Path | None:
     tries = [config.base / plain] if config.base else []
     if plain.startswith("../"):
         tries.append(home.joinpath(*parts))  # Roboflow's ../train/images lies beside its data.yaml
-    tries += [home / plain, *(home.joinpath(*parts[n:]) for n in range(len(parts)))]
+    ends = [home.joinpath(*parts[n:]) for n in range(len(parts))]
+    tries += [home / plain, *(end for end in ends if not _holds_other(config, entry, end))]
     if config.within is not None and config.base is None and plain.startswith("../"):
         top = os.path.abspath(
             config.within
@@ -208,6 +209,16 @@ def _found(config: Config, entry: str) -> Path | None:
         tries = [p for p in tries if os.path.abspath(p).startswith(top + os.sep)]
     place = next((place for place in tries if place.exists()), None)
     return place.resolve() if place and ".." in place.parts else place
+
+
+def _holds_other(config: Config, entry: str, place: Path) -> bool:
+    """Whether the place that the end of an entry names is above that of another entry: x/images is not images/ where
+    images/train is for training."""
+    homes = [config.path.parent, *([config.base] if config.base else [])]
+    others = (
+        home / e for entries in config.entries.values() for e in entries if e != entry for home in homes
+    )
+    return any(other != place and other.is_relative_to(place) and other.exists() for other in others)
 
 
 def _in_other_case(home: Path, entry: str) -> str:
@@ -292,7 +303,8 @@ def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], dict[Path, Path], tup
 
 def _labels_apart(tree: Tree) -> dict[str, str]:
     """{image: its label file} where labels/ has other folders in it than the images lie in: labels/train of images/,
-    or labels/ of train/; of most images or of none. Raises `UserError` where several images or label files have one stem."""
+    or labels/ of train/; of most images or of none. Raises `UserError` where several images or label files share a
+    stem."""
     by_stem: dict[str, list[str]] = {}
     for image in tree.images:
         if not any(word in folder for folder in parent(image).casefold().split("/") for word in MASKS):

@@ -29,7 +29,7 @@ from model.data.label_files import LabelFiles, to_coco
 from model.data.other_labels import SUFFIXES, Found, form_of, unread_labels
 from model.data.paths import MASKS
 from model.data.sources import ARCHIVES, is_archive, is_url, stage_dataset, without_secrets
-from model.data.tree import SPLITS, Data, Sources, Tree, counted, given
+from model.data.tree import SPLITS, Data, Sources, Tree, counted, given, parent
 from model.errors import UserError
 from model.spec import get
 
@@ -91,6 +91,7 @@ def in_place(place: str, settled: Sequence[str] = ()) -> Data:
         tree = Tree.read(packed.laid_out(tree, zipped))
     tree, found = _read_packed(tree, "train" not in settled)
     if found is None:
+        _refuse_without_train(tree)
         _refuse_halves(tree, Data({split: [] for split in SPLITS}), ("val",))
         raise UserError(f"no training data: {without_secrets(place)} must hold {WANTED}; {whats_there(tree)}")
     _refuse_halves(tree, found, settled)
@@ -185,8 +186,37 @@ def _refuse_halves(tree: Tree, found: Data, settled: Sequence[str]) -> None:
             has = ", ".join(sorted({*tree.folders[folder], *_below(tree, folder)})[:8])
             raise UserError(
                 f"{tree.path(folder)}: images for {split}, but no such annotation file as belongs to them "
-                f"({folder} has {has or 'nothing'}){_advice(tree) or f'; what is read is {WANTED}'}"
+                f"({folder} has {has or 'nothing'}){_why_unread(tree, found, folder, split)}"
             )
+
+
+def _refuse_without_train(tree: Tree) -> None:
+    """Raise `UserError` where a layout's labels are for other splits alone."""
+    coco = layout_coco.find(tree)
+    found = [("COCO", {split for split, sources in coco.sources.items() if sources})] if coco else []
+    found += [(labels.layout, set(labels.splits)) for find in READERS if (labels := find(tree))]
+    for layout, splits in found:
+        if splits and "train" not in splits:
+            raise UserError(
+                f"no training data: the {layout} labels in {tree.root} are for {' and '.join(sorted(splits))} alone; "
+                "give the folder that holds the others too, or call the one that is for training train"
+            )
+
+
+def _why_unread(tree: Tree, found: Data, folder: str, split: str) -> str:
+    """Why the images of a split's folder are not read, and what to do."""
+    if found.layout.startswith("YOLO ("):
+        return (
+            f"; {found.layout[6:-1]} names no images for {split} that are there: give it the place of these, such as "
+            f"{split}: {folder}"
+        )
+    inside = (file for file in tree.files(".json") if file.startswith(f"{folder}/"))
+    if found.layout and (file := next((f for f in inside if layout_coco.sniff(tree.path(f))[1]), None)):
+        return (
+            f"; {file} is a COCO file, but the training images are read as {found.layout}: bring both into one form "
+            f"with `deformable_detr convert`, or name {file} in dataset.{split}_data_sources"
+        )
+    return _advice(tree) or f"; what is read is {WANTED}"
 
 
 def split_folders(tree: Tree) -> Iterator[str]:
@@ -255,8 +285,19 @@ def _advice(tree: Tree) -> str:
             wanted = (
                 "must be called like their image and lie beside it, or in labels/ where it lies in images/"
             )
-            return f"; {file} looks like {form} labels: these {wanted}"
+            placed = _has_its_image(tree, file)
+            return f"; {file} looks like {form} labels" + ("" if placed else f": these {wanted}")
     return ""
+
+
+def _has_its_image(tree: Tree, file: str) -> bool:
+    """Whether a label file lies where labels are looked for."""
+    stem, own = Path(file).stem, parent(file)
+    twin = "/".join("images" if folder.lower() == "labels" else folder for folder in own.split("/"))
+    return any(
+        Path(i).stem == stem and (parent(i) in (own, twin) or file.lower().endswith(".xml"))
+        for i in tree.images
+    )
 
 
 def _below(tree: Tree, folder: str) -> set[str]:

@@ -111,3 +111,49 @@ def test_labels_that_no_image_takes(
 def test_archives_that_are_not_whole(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"PK\x03\x04" + bytes(90))
     assert "Copy or download it again" in refused(tmp_path / name)
+
+
+# ---- labels that lie where they should, and are not read for another reason ---------------------------------------
+
+
+@pytest.mark.parametrize("val", ["", "val: nowhere/images\n", "val:\n"])
+def test_a_split_that_data_yaml_does_not_lead_to(
+    val: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS["YOLO"][0](tmp_path, *pictures)
+    (config,) = tmp_path.glob("*.yaml")
+    config.write_text(f"train: images/train\n{val}names: [red car, blue]\n")
+    message = refused(tmp_path)
+    assert f"; {config.name} names no images for val that are there: give it the place of these" in message
+    assert message.endswith("such as val: images/val")
+    assert "must be called" not in message
+
+
+@pytest.mark.parametrize("layout", ["YOLO", "VOC by folder", "standard", "Roboflow", "ours"])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_data_without_a_split_for_training(
+    split: str, layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS[layout][0](tmp_path, pictures[0], {split: pictures[1][split], "test": pictures[1]["test"]})
+    for config in tmp_path.glob("*.yaml"):
+        config.unlink()
+        put(tmp_path / "classes.txt", "red car\nblue\n")
+    message = refused(tmp_path)
+    said = " and ".join(sorted({split, "test"}, key=["test", "val"].index))
+    assert f"are for {said} alone; give the folder that holds the others too" in message
+    assert "must be called" not in message
+
+
+def test_training_labels_of_another_form_than_those_for_validation(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    folder, drawn = pictures
+    LAYOUTS["VOC by folder"][0](tmp_path, folder, {"train": drawn["train"]})
+    LAYOUTS["Roboflow"][0](tmp_path, folder, {"val": drawn["val"]})
+    message = refused(tmp_path)
+    assert re.search(
+        r"; va\w+/_annotations.coco.json is a COCO file, but the training images are read as Pascal VOC",
+        message,
+    )
+    assert "`deformable_detr convert`, or name va" in message
+    assert "must be called" not in message
