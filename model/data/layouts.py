@@ -91,8 +91,8 @@ def in_place(place: str, settled: Sequence[str] = ()) -> Data:
         tree = Tree.read(packed.laid_out(tree, zipped))
     tree, found = _read_packed(tree, "train" not in settled)
     if found is None:
-        _refuse_without_train(tree)
         _refuse_halves(tree, Data({split: [] for split in SPLITS}), ("val",))
+        _refuse_without_train(tree)
         raise UserError(f"no training data: {without_secrets(place)} must hold {WANTED}; {whats_there(tree)}")
     _refuse_halves(tree, found, settled)
     unread = tuple(unread_folders(tree, found))
