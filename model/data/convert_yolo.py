@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from model.data.image_sets import by_lists, lists_of
@@ -51,8 +51,9 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     else:
         images, gone = _configured(config)
         layout = f"YOLO ({config.path.name})"
+    labels_of = _labels_of(image for paths in images.values() for image in paths)
     pairs = {
-        split: [(image, apart.get(image) or _label(image)) for image in paths]
+        split: [(image, apart.get(image) or labels_of[image]) for image in paths]
         for split, paths in images.items()
     }
     orphans = without_orphans(pairs, map(tree.path, tree.images))
@@ -271,20 +272,16 @@ def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], dict[Path, Path], tup
     """(images of every folder whose labels lie in the folder's twin, by split; labels that lie elsewhere, by image;
     notes). A split is that of the lists that name an image, else of its folders; all are for training where none names
     one."""
-    places: dict[str, Path | None] = {}
-    for path in tree.images:
-        parts = path.split("/")[:-1]
-        if "images" not in (p.lower() for p in parts) and not any(
-            n.lower().endswith(".txt") and n.lower() not in NO_LABELS for n in tree.folders[parent(path)]
-        ):
-            continue
-        places[path] = _label(tree.path(path))
+    may = {folder for folder in tree.image_folders if _may_have_labels(tree, folder)}
+    meant = {path: tree.path(path) for path in tree.images if parent(path) in may}
+    labels_of = _labels_of(meant.values())
+    places = {path: labels_of[image] for path, image in meant.items()}
     apart = {} if any(places.values()) else _labels_apart(tree)
     folders = {parent(image) for image in apart}
     places |= {image: None for image in tree.images if parent(image) in folders}
     places |= {image: tree.path(label) for image, label in apart.items()}
-    labels = (label for label in places.values() if label is not None)
-    filled = next((fields for label in labels if (fields := label.read_bytes().split())), [])
+    there = (label for label in places.values() if label is not None)
+    filled = next((fields for label in there if (fields := label.read_bytes().split())), [])
     if not filled or not all(map(_is_number, filled)):
         return {}, {}, ()
     labelled = {path for path, label in places.items() if label}
@@ -299,6 +296,12 @@ def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], dict[Path, Path], tup
     found = {split: [tree.path(path) for path in paths] for split, paths in by_split.items()}
     own = {tree.path(image): tree.path(label) for image, label in apart.items()}
     return found, own, tuple(f"YOLO: {note}" for note in notes)
+
+
+def _may_have_labels(tree: Tree, folder: str) -> bool:
+    return "images" in folder.lower().split("/") or any(
+        n.lower().endswith(".txt") and n.lower() not in NO_LABELS for n in tree.folders[folder]
+    )
 
 
 def _labels_apart(tree: Tree) -> dict[str, str]:
@@ -341,12 +344,35 @@ def _is_number(text: str | bytes) -> bool:
     return True
 
 
-def _label(image: Path) -> Path | None:
-    """The label file of an image: in labels/ where the path says images/, else beside it."""
-    parts = list(image.parent.parts)
+def _labels_of(images: Iterable[Path]) -> dict[Path, Path | None]:
+    """The label file of each image: in labels/ where the path says images/, else beside it. Each folder is listed
+    once."""
+    found: dict[Path, Path | None] = {}
+    places: dict[Path, list[tuple[Path, set[str]]]] = {}
+    for image in images:
+        folder = image.parent
+        if folder not in places:
+            places[folder] = [(place, _listed_names(place)) for place in _label_folders(folder)]
+        tries = (
+            place / name
+            for place, names in places[folder]
+            for name in (f"{image.stem}.txt", f"{image.stem}.TXT")
+            if name in names
+        )
+        found[image] = next((path for path in tries if path.is_file()), None)
+    return found
+
+
+def _label_folders(folder: Path) -> list[Path]:
+    """Where the labels of a folder's images may lie, the likeliest first."""
+    parts = folder.parts
     at = next((n for n in reversed(range(len(parts))) if parts[n].lower() == "images"), None)
-    folders = [image.parent]
-    if at is not None:
-        folders = [Path(*parts[:at], twin, *parts[at + 1 :]) for twin in TWINS] + folders
-    tries = (folder / f"{image.stem}{suffix}" for folder in folders for suffix in (".txt", ".TXT"))
-    return next((path for path in tries if path.is_file()), None)
+    twins = [] if at is None else [Path(*parts[:at], twin, *parts[at + 1 :]) for twin in TWINS]
+    return [*twins, folder]
+
+
+def _listed_names(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()

@@ -179,10 +179,16 @@ def by_folders(
     found: dict[str, list[str]] = {}
     hinting: dict[str, str] = {}  # split -> a folder that says more than the split
     exact: set[str] = set()
+    told: dict[str, str | None] = {}  # by folder, of which there are few
+    surely: set[str] = set()  # folders that say a split and no more
     for image, folders in places.items():
-        named = next(((s, f) for f in folders if (s := tree.split_of(f"{f}/."))), ("", ""))
+        for folder in folders:
+            if folder not in told:
+                told[folder] = tree.split_of(f"{folder}/.")
+                surely |= {folder} if exact_split(f"{folder}/.") else set()
+        named = next(((s, f) for f in folders if (s := told[f])), ("", ""))
         found.setdefault(named[0], []).append(image)
-        if exact_split(f"{named[1]}/."):
+        if named[1] in surely:
             exact.add(named[0])
         elif image in labelled:
             hinting.setdefault(*named)
