@@ -127,11 +127,12 @@ def _by_list(folders: Pairs, lists: Entries) -> tuple[Pairs, tuple[str, ...]]:
         ]
     refuse(problems)
     listed = {image for pairs in found.values() for image, _ in pairs}
-    left = sum(
-        label is not None and image not in listed for pairs in folders.values() for image, label in pairs
-    )
-    if left:
-        notes.append(f"KITTI: {counted(left, 'image')} with labels in no list, not used")
+    left = [p for pairs in folders.values() for p in pairs if p[1] is not None and p[0] not in listed]
+    if left and "train" not in wanted:
+        found["train"] = left
+        notes.append(f"KITTI: {counted(len(left), 'image')} in no list are for training")
+    elif left:
+        notes.append(f"KITTI: {counted(len(left), 'image')} with labels in no list, not used")
     return {split: pairs for split, pairs in found.items() if pairs}, tuple(notes)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from os.path import splitext
+from typing import Any
 
 from model.data.images import READ_SUFFIXES
 from model.data.label_files import SHOWN, lines_of, refuse
@@ -96,6 +97,11 @@ def lists_of(tree: Tree, labelled: Collection[str] = ()) -> Entries:
             used |= {stem_of(name) for _, name in entries}
     _refuse_unsaid(tree, [one for one in lists if not one.split], used, labelled)
     return {split: entries for split, entries in found.items() if entries}
+
+
+def lists_in(tree: Tree) -> set[str]:
+    """The files of a tree that list images."""
+    return {one.path for one in _found(tree)}
 
 
 def _chosen(tree: Tree, members: Iterable[ImageList]) -> Entries:
@@ -206,7 +212,7 @@ def _tables(tree: Tree, known: Set[str]) -> Iterable[ImageList]:
             if tree.path(path).stat().st_size > MAX_TABLE:
                 continue
             text = tree.path(path).read_text(encoding="utf-8-sig")
-            names = _of_object(text) if path.lower().endswith(".json") else _of_table(text, known)
+            names = _of_object(text, known) if path.lower().endswith(".json") else _of_table(text, known)
         except (OSError, ValueError, RecursionError, csv.Error):
             continue
         every = [name for listed in names.values() for name in listed]
@@ -214,16 +220,38 @@ def _tables(tree: Tree, known: Set[str]) -> Iterable[ImageList]:
             yield from (ImageList(path, split, tuple(listed), False) for split, listed in names.items())
 
 
-def _of_object(text: str) -> dict[str, list[str]]:
-    """Of {"train": [names], "val": [names]}; none of any other document."""
-    document = json.loads(text) if '"train"' in text and '"annotations"' not in text else None
-    if not isinstance(document, dict):
+def _of_object(text: str, known: Set[str]) -> dict[str, list[str]]:
+    """Of {"train": [names], "val": [names]}, {name: "train"}, [{"image": name, "split": "train"}], also one level
+    deeper; none of a document that gives an image to two splits, as folds do."""
+    if "train" not in text or '"annotations"' in text:
         return {}
-    found = {
-        str(exact_split(f"{key}/.")): value for key, value in document.items() if exact_split(f"{key}/.")
-    }
-    lists = all(isinstance(v, list) and all(isinstance(name, str) for name in v) for v in found.values())
-    return found if lists and len(found) > 1 else {}
+    found: dict[str, dict[str, None]] = {}
+    for name, split in _pairs_in(json.loads(text), known, 3):
+        found.setdefault(split, {})[name] = None
+    twice = len({name for names in found.values() for name in names}) < sum(map(len, found.values()))
+    return {s: list(names) for s, names in found.items()} if len(found) > 1 and not twice else {}
+
+
+def _pairs_in(node: Any, known: Set[str], depth: int) -> Iterable[tuple[str, str]]:
+    """(an image's name, its split) of all that a JSON document says."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        named = exact_split(f"{key}/.")
+        if named and isinstance(value, list):
+            yield from ((name, named) for each in value if (name := _name_in(each, known)))
+        elif isinstance(value, str) and stem_of(str(key)) in known and (said := exact_split(f"{value}/.")):
+            yield str(key), said
+        elif isinstance(value, dict | list) and depth:
+            yield from _pairs_in(value, known, depth - 1)
+    for row in node if isinstance(node, list) else ():
+        if isinstance(row, dict) and (name := _name_in(row, known)):
+            said_by = [s for v in row.values() if isinstance(v, str) and (s := exact_split(f"{v}/."))]
+            yield from ((name, said) for said in said_by[:1])
+
+
+def _name_in(value: Any, known: Set[str]) -> str:
+    """The image's name that a value is, or that a row has; "" for none."""
+    texts = value.values() if isinstance(value, dict) else [value]
+    return next((t for t in texts if isinstance(t, str) and stem_of(t) in known), "")
 
 
 def _of_table(text: str, known: Set[str]) -> dict[str, list[str]]:
@@ -350,14 +378,17 @@ def by_lists(
     homes = {_home(tree, source) for entries in lists.values() for source, _ in entries}
     for image in left:
         split = tree.split_of(f"{parent(image)}/.") or "train"
-        if (split not in lists and split != "train") or not any(_within(image, home) for home in homes):
+        if split not in lists or not any(_within(image, home) for home in homes):
             found.setdefault(split, []).append(image)
             listed.add(image)
+    rest = (
+        0 if "train" in lists else sum(image in listed for image in left if image in found.get("train", ()))
+    )
     count = sum(images[image] is not None and image not in listed for image in left)
     shown = ", ".join(dict.fromkeys(source for entries in lists.values() for source, _ in entries))
-    return found, (
-        (f"{counted(count, 'image')} with labels in no list ({shown}), not used",) if count else ()
-    )
+    notes = [f"{counted(count, 'image')} with labels in no list ({shown}), not used"] if count else []
+    notes += [f"{counted(rest, 'image')} in no list ({shown}) are for training"] if rest else []
+    return found, tuple(notes)
 
 
 def _meant(source: str, name: str, images: Iterable[str]) -> list[str]:

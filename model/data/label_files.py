@@ -220,7 +220,7 @@ def by_folders(
 def _pooled(loose: Collection[str], found: Collection[str]) -> tuple[str, ...]:
     """What is said of images in several folders of no split, which all are for training."""
     folders = sorted({"/".join(image.split("/")[:-1]) or "." for image in loose})
-    if len(folders) < 2 and not found:
+    if not loose or (len(folders) < 2 and not found):
         return ()
     shown = ", ".join(folders[:SHOWN]) + (f" and {len(folders) - SHOWN} more" if len(folders) > SHOWN else "")
     return (f"{counted(len(loose), 'image')} in folders of no split ({shown}) are for training",)

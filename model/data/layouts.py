@@ -25,6 +25,7 @@ from typing import Any
 from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco, packed
 from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.foreign import ADVICE, how_to_export, tool_of
+from model.data.image_sets import lists_in
 from model.data.label_files import LabelFiles, to_coco
 from model.data.other_labels import SUFFIXES, Found, form_of, unread_labels
 from model.data.paths import MASKS
@@ -248,7 +249,14 @@ def _covered(tree: Tree, found: Data, folder: str) -> bool:
 def unread_folders(tree: Tree, found: Data) -> Iterator[str]:
     """A line for each folder whose images no source reads, and one for annotations in formats that are not read."""
     left = [folder for folder in sorted(tree.image_folders) if not _covered(tree, found, folder)]
-    left = [f for f in left if not any(m in f.casefold() for m in MASKS)]
+    told = tuple(
+        note.partition(": ")[0] for note in found.notes
+    )  # folders of which something is said already
+    left = [
+        f
+        for f in left
+        if not any(m in f.casefold() for m in MASKS) and not str(tree.path(f)).endswith(told or ("\0",))
+    ]
     for folder in left[:SHOWN]:
         images = counted(tree.image_folders[folder], "image")
         why = (
@@ -261,7 +269,7 @@ def unread_folders(tree: Tree, found: Data) -> Iterator[str]:
         yield f"{tree.path(folder)}: not read, {why} {images}"
     if len(left) > SHOWN:
         yield f"... and {len(left) - SHOWN} more folders of images that are not read"
-    foreign = sorted(tree.files(*FOREIGN))
+    foreign = sorted(set(tree.files(*FOREIGN)) - lists_in(tree))
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         yield f"{tree.path(foreign[0])}{more}: annotations in a format that is not read"

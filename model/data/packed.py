@@ -13,7 +13,7 @@ from pathlib import Path
 
 from model.data.cache import cache_dir, came_from, once
 from model.data.paths import walk
-from model.data.sources import MAX_BYTES, digest, unpacked
+from model.data.sources import ARCHIVES, MAX_BYTES, digest, unpacked
 from model.data.tree import Tree, parent, split_of
 from model.errors import UserError
 
@@ -70,11 +70,18 @@ def _own_folders(archives: Mapping[str, Mapping[str, Path]]) -> dict[str, str]:
     telling = {path for path in archives if split_of(path)}
     against = any(len(within[path]) == 1 and split_of(path) not in within[path] for path in telling)
     return {
-        path: path.rsplit("/", 1)[-1].partition(".")[0]
+        path: _plain_name(path)
         if any("/" not in file for file in files) or (path in telling and (against or not within[path]))
         else ""
         for path, files in archives.items()
     }
+
+
+def _plain_name(archive: str) -> str:
+    """The name of an archive without its suffix, which may be of two parts; other dots stay."""
+    name = archive.rsplit("/", 1)[-1]
+    suffix = max((s for s in ARCHIVES if name.lower().endswith(s)), key=len)
+    return name[: -len(suffix)]
 
 
 def _split_within(file: str) -> str | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,17 +21,12 @@ from model.data.tree import SPLITS, Sources, SplitNames, counted, exact_split
 from model.errors import UserError
 
 FORMAT = 2  # of the files written; another number, another place
-KEYS = (
-    "split",
-    "subset",
-    "set",
-    "data_split",
-    "phase",
-    "partition",
-    "fold",
-    "dataset",
-    "tags",
-)  # of image rows
+# What a key of image rows is called that may say their split in a way that is not read (0 and 1, true).
+HINTS = re.compile(r"split|subset|fold|partition|phase|is_?(train|val|test)", re.IGNORECASE)
+WORDS = b'"train,"Train,"TRAIN,train",Train",split,Split,subset,fold,phase,partition,is_train,is_val'.split(
+    b","
+)
+LOOKED_AT = 50  # rows whose keys are looked at
 
 Lists = Mapping[str, Iterable[tuple[str, str]]]  # split -> (list that says so, name)
 
@@ -42,8 +38,8 @@ def parted(source: dict[str, str], lists: Lists) -> tuple[Sources, list[str]]:
     whole: Sources = {split: [source] if split == "train" else [] for split in SPLITS}
     folder, listed = Path(source["image_dir"]), {split: list(entries) for split, entries in lists.items()}
     names = _folders_that_tell(folder)
-    keys = _keys_there(Path(source["json_file"]))
-    if names is None and not keys and not ("train" in listed and len(listed) > 1):
+    rows_may = _may_say(Path(source["json_file"]))
+    if names is None and not rows_may and not ("train" in listed and len(listed) > 1):
         return whole, []
     try:
         document = as_it_is(source["json_file"])
@@ -53,12 +49,13 @@ def parted(source: dict[str, str], lists: Lists) -> tuple[Sources, list[str]]:
         shown = ", ".join(dict.fromkeys(place for entries in listed.values() for place, _ in entries))
         where = _by_lists(source["json_file"], document, listed)
         return _part(source, document, where, f"by {shown}")
-    for key in keys:
-        where = [_said(image.get(key)) for image in document["images"]]
-        if _parts(where):
-            return _part(source, document, where, f'by "{key}" of its rows')
+    key, where = _by_rows(document["images"])
+    if where:
+        return _part(source, document, where, f'by "{key}" of its rows')
     if names is None:
-        return whole, []
+        return whole, [
+            f'{source["json_file"]}: "{key}" of its rows is not read as their split'
+        ] if key else []
     files = find_images(folder, [image["file_name"] for image in document["images"]])
     where = [
         names.split_of(f"{path.relative_to(folder).parent.as_posix()}/.") or ""
@@ -79,13 +76,34 @@ def _folders_that_tell(folder: Path) -> SplitNames | None:
     return names if "train" in named and len(named) > 1 else None
 
 
-def _keys_there(path: Path) -> list[str]:
-    """The keys of KEYS that stand in a JSON file, found without parsing it."""
+def _may_say(path: Path) -> bool:
+    """Whether a JSON file may say splits in its rows, found without parsing it."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            return [key for key in KEYS if text.find(b'"%s"' % key.encode()) >= 0]
+            return any(text.find(word) >= 0 for word in WORDS)
     except (OSError, ValueError):  # ValueError: an empty file
-        return []
+        return False
+
+
+def _by_rows(images: list[dict[str, Any]]) -> tuple[str, list[str]]:
+    """(the key of the rows that says their splits, the split of each image); a key may lie in another ("extra.split").
+    Without one (a key that may and is not understood, or "", [])."""
+    flat = [_flat(image) for image in images]
+    doubtful = ""
+    for key in dict.fromkeys(key for row in flat[:LOOKED_AT] for key in row):
+        where = [_said(row.get(key)) for row in flat]
+        if HINTS.search(key) and "train" not in where and set(where) - {""}:
+            where = [split or "train" for split in where]  # those of val alone say so
+        if _parts(where) and ("" not in where or HINTS.search(key)):
+            return key, where
+        if HINTS.search(key) and len({str(row.get(key)) for row in flat}) > 1:
+            doubtful = key
+    return doubtful, []
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    inner = {f"{k}.{n}": v for k, value in row.items() if isinstance(value, dict) for n, v in value.items()}
+    return {k: v for k, v in row.items() if not isinstance(v, dict) and k not in ("id", "file_name")} | inner
 
 
 def _said(value: Any) -> str:
@@ -101,11 +119,14 @@ def _parts(where: list[str]) -> bool:
 
 def _by_lists(path: str, document: dict[str, Any], lists: Mapping[str, list[tuple[str, str]]]) -> list[str]:
     """The split of each image, "" of those in no list."""
+    whole = {image["file_name"] for image in document["images"]}
+    exact = all(name in whole for entries in lists.values() for _, name in entries)
+    key = str if exact else stem_of  # cam0/1.jpg is not cam1/1.jpg
     said: dict[str, set[str]] = {}
     for split, entries in lists.items():
         for _, name in entries:
-            said.setdefault(stem_of(name), set()).add(split)
-    stems = [stem_of(image["file_name"]) for image in document["images"]]
+            said.setdefault(key(name), set()).add(split)
+    stems = [key(image["file_name"]) for image in document["images"]]
     doubtful = [stem for stem, count in Counter(stems).items() if count > 1 and stem in said]
     doubtful += [stem for stem, splits in said.items() if len(splits) > 1]
     if doubtful or (missing := sorted(said.keys() - set(stems))):

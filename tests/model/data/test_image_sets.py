@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,12 @@ TABLES = {
     "table.csv": lambda rows: "file,subset\n" + "".join(f"{p.stem}.png,{s}\n" for s, p in rows),
     "splits.csv": lambda rows: "id;image;split\n" + "".join(f"{n};{p.stem};{s}\n" for n, (s, p) in enumerate(rows)),
     "meta/split.tsv": lambda rows: "image\tsplit\n" + "".join(f"x/{p.stem}.png\t{s}\n" for s, p in rows),
+    "splits.json": lambda rows: json.dumps({f"{p.stem}.png": s for s, p in rows}),
+    "a/split.json": lambda rows: json.dumps({"splits": {s: [p.stem for t, p in rows if t == s] for s, _ in rows}}),
+    "b/split.json": lambda rows: json.dumps([{"image": f"{p.stem}.png", "split": s} for s, p in rows]),
+    "c/split.json": lambda rows: json.dumps(
+        {s: [{"image": f"{p.stem}.png", "n": 1} for t, p in rows if t == s] for s, _ in rows}
+    ),
     "split.json": lambda rows: json.dumps(
         {s: [p.stem for t, p in rows if t == s] for s in ("train", "val", "test")}
     ),
@@ -237,7 +244,9 @@ def test_lists_of_other_endings(name: str, layout: str, tmp_path: Path, pictures
     assert splits_of(root) == wanted(pictures[1])
 
 
-@pytest.mark.parametrize("key", ["split", "subset", "phase", "tags", "dataset"])
+@pytest.mark.parametrize(
+    "key", ["split", "Split", "subset", "phase", "tags", "dataset", "attributes.usage", "ds"]
+)
 @pytest.mark.parametrize("value", ["{}", "{}-set"])
 def test_rows_that_say_their_split(
     key: str, value: str, tmp_path: Path, pictures: tuple[Path, Drawn]
@@ -247,7 +256,8 @@ def test_rows_that_say_their_split(
     document, split_of = json.loads(path.read_text()), {p.stem: s for s, m in pictures[1].items() for p in m}
     for image in document["images"]:
         said = value.format(split_of[Path(image["file_name"]).stem])
-        image[key] = ["night", said] if key == "tags" else said
+        outer, _, inner = key.partition(".")
+        image[outer] = ["night", said] if key == "tags" else {inner: said} if inner else said
     put(path, document)
     assert splits_of(tmp_path / "data") == wanted(pictures[1])
     assert splits_of(path) == wanted(pictures[1])
@@ -375,3 +385,86 @@ def test_yolo_labels_that_may_be_of_several_images_are_refused(
         UserError, match=r"labels/.*\.txt: may belong to images/.*; put the labels of images/train"
     ):
         in_place(str(tmp_path))
+
+
+def test_rows_of_which_only_those_for_val_say_so(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    LAYOUTS["one file"][0](tmp_path / "data", *pictures)
+    path = next((tmp_path / "data").rglob("*.json"))
+    document, vals = json.loads(path.read_text()), {p.stem for p in pictures[1]["val"]}
+    for image in document["images"]:
+        if Path(image["file_name"]).stem in vals:
+            image["split"] = "val"
+    put(path, document)
+    rest = sorted(p.stem for split in ("train", "test") for p in pictures[1][split])
+    assert splits_of(tmp_path / "data") == {"train": rest, "val": sorted(vals)}
+
+
+@pytest.mark.parametrize(
+    ("key", "values"), [("split", [0, 1]), ("is_train", [True, False]), ("fold", [0, 1, 2])]
+)
+def test_rows_that_say_their_split_in_a_way_that_is_not_read_are_told(
+    key: str, values: list[object], tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS["one file"][0](tmp_path / "data", *pictures)
+    path = next((tmp_path / "data").rglob("*.json"))
+    document = json.loads(path.read_text())
+    for n, image in enumerate(document["images"]):
+        image[key] = values[n % len(values)]
+    put(path, document)
+    data = in_place(str(tmp_path / "data"))
+    assert any(f'"{key}" of its rows is not read as their split' in note for note in data.notes)
+
+
+def test_lists_of_whole_names_tell_images_of_one_stem_apart(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    rows = [
+        {"id": n + 1, "file_name": f"cam{n % 2}/{n // 2}.png", "width": 48, "height": 32}
+        for n in range(6)
+    ]  # fmt: skip
+    for n, row in enumerate(rows):
+        put(tmp_path / "data" / row["file_name"], "")
+        shutil.copy(
+            pictures[0] / f"{('train_0', 'train_1')[n % 2]}.png", tmp_path / "data" / row["file_name"]
+        )
+    boxes = [
+        {"id": n + 1, "image_id": n + 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}
+        for n in range(6)
+    ]
+    put(
+        tmp_path / "data/all.json",
+        {"images": rows, "annotations": boxes, "categories": [{"id": 1, "name": "a"}]},
+    )
+    put(tmp_path / "data/train.txt", "cam0/0.png\ncam1/1.png\ncam0/2.png\n")
+    put(tmp_path / "data/val.txt", "cam1/0.png\ncam0/1.png\ncam1/2.png\n")
+    sources = in_place(str(tmp_path / "data")).sources
+    read = {
+        split: [image["file_name"] for image in json.loads(Path(found[0]["json_file"]).read_text())["images"]]
+        for split, found in sources.items()
+        if found
+    }
+    assert {split: sorted(names) for split, names in read.items()} == {
+        "train": ["cam0/0.png", "cam0/2.png", "cam1/1.png"], "val": ["cam0/1.png", "cam1/0.png", "cam1/2.png"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", FLAT)
+def test_a_lone_list_for_val_leaves_the_rest_to_training(
+    layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = tmp_path / "data"
+    FLAT[layout](root, *pictures)
+    put(root / "val.txt", "\n".join(p.stem for p in pictures[1]["val"]))
+    rest = sorted(p.stem for split in ("train", "test") for p in pictures[1][split])
+    assert splits_of(root) == {"train": rest, "val": sorted(p.stem for p in pictures[1]["val"])}
+
+
+def test_no_note_says_that_a_table_which_was_read_was_not(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    FLAT["VOC"](tmp_path / "data", *pictures)
+    put(
+        tmp_path / "data" / "split.csv",
+        TABLES["table.csv"]([(s, p) for s, m in pictures[1].items() for p in m]),
+    )
+    assert not [note for note in in_place(str(tmp_path / "data")).notes if "not read" in note]

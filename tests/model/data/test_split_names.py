@@ -177,3 +177,27 @@ def test_a_run_json_of_somebody_s_own_hides_nothing(tmp_path: Path, pictures: tu
     assert _stems(tmp_path / "data") == _wanted(pictures[1])
     put(tmp_path / "data" / "val" / "run.json", {"format": 2, "request": {}, "study": "a", "model": "b"})
     assert set(_stems(tmp_path / "data")) == {"train", "test"}
+
+
+@pytest.mark.parametrize("name", ["my.{}", "Pets.v1.{}", "{}.v2"])
+@pytest.mark.parametrize("format", ["yolo", "voc", "kitti"])
+def test_archives_with_dots_in_their_names(
+    name: str, format: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    for split, listed in pictures[1].items():
+        if format == "kitti":
+            writers.kitti(tmp_path / split, pictures[0], {"training": listed})
+        elif format == "voc":
+            writers.voc_by_folder(tmp_path / split, pictures[0], {"data": listed})
+        else:
+            writers.yolo(tmp_path / split, pictures[0], {"data": listed})
+            put(tmp_path / split / "data.yaml", "names: [red car, blue]\n")
+        shutil.make_archive(str(tmp_path / "data" / name.format(split)), "zip", tmp_path / split)
+    assert _stems(tmp_path / "data") == _wanted(pictures[1])
+
+
+@pytest.mark.parametrize("format", ["voc", "kitti"])
+def test_no_note_counts_no_images(format: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    write = {"voc": writers.voc_by_folder, "kitti": writers.kitti}[format]
+    write(tmp_path / "data", pictures[0], pictures[1])
+    assert not [note for note in in_place(str(tmp_path / "data")).notes if "0 images" in note]
