@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from model.data.cache import all_in_own_words, refusing_in_own_words
+from model.data.cache import all_in_own_words, cache_dir, refusing_in_own_words
 from model.data.classes import Table, look_alikes
 from model.data.coco import Options, Part, read_part
+from model.data.images import READ_SUFFIXES
 from model.data.layouts import find_data
 from model.data.leaks import leave_out_copies, note_copies_within, note_near_copies, note_versions
 from model.data.looks import Look
+from model.data.paths import is_hidden
 from model.data.problems import Problems, listed
 from model.data.sources import is_url, stage
 from model.data.splits import VAL_SHARE, groups_of, held_out
@@ -69,6 +72,7 @@ def settle(
     table = _classes(parts, spec, problems)
     if problems:
         return None
+    _note_unlisted(sources, parts, problems)
     parts, unscored = _without_an_empty_test(parts, problems)
     _refuse_empty(parts, problems)
     if problems:
@@ -131,6 +135,25 @@ def _without_an_empty_test(parts: Parts, problems: Problems) -> tuple[Parts, set
     what = "boxes" if any(len(part.document) for part in test) else "images"
     problems.note(f"{files}: it has no {what} to score; the test set is left out")
     return parts | {"test": [p.with_images(np.zeros(len(p.paths), bool)) for p in test]}, {"test"}
+
+
+def _note_unlisted(sources: Sources, parts: Parts, problems: Problems) -> None:
+    """Say how many pictures lie beside those that COCO files list and are in none of these. Files in the cache were
+    made of label files or of one COCO file, and what they leave out has been told."""
+    known = {path for each in parts.values() for part in each for path in part.paths}
+    own = {Path(s["json_file"]).parent for each in sources.values() for s in each if s.get("json_file")}
+    if not own or any(cache_dir() in folder.parents for folder in own):
+        return
+    for folder in sorted({path.parent for path in known}):
+        names = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+        left = sorted(
+            n
+            for n in names
+            if n.lower().endswith(READ_SUFFIXES) and not is_hidden(n) and folder / n not in known
+        )
+        if left:
+            what = f"{len(left)} images" if len(left) > 1 else "1 image"
+            problems.note(f"{folder}: {what} in no annotation file, such as {left[0]}, not used")
 
 
 def _refuse_empty(parts: Parts, problems: Problems) -> None:

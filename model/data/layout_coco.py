@@ -169,8 +169,8 @@ def choose(found: Sequence[Document], root: Path) -> dict[str, Document]:
             names = ", ".join(d.path for d in meant[:5])
             raise UserError(
                 f"{root}: {len(meant)} annotation files may be for {split}: {names}; "
-                f"keep one, name all that are meant in dataset.{split}_data_sources, which is a list, or call them "
-                "train and val"
+                "keep one, call them train and val, or name all that are meant in a spec file, without --data: "
+                f"dataset.{split}_data_sources is a list"
             )
         chosen[split] = meant[0]
     return chosen

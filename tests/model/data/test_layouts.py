@@ -1049,3 +1049,23 @@ def test_a_broken_archive_is_named(tmp_path: Path) -> None:
         pass
     with pytest.raises(UserError, match="it has nothing"):
         in_place(str(tmp_path / "empty.tar"))
+
+
+@pytest.mark.parametrize("layout", ["ours", "standard", "Roboflow", "CVAT", "YOLO", "VOC", "KITTI"])
+def test_pictures_that_no_annotation_file_lists_are_counted(
+    layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    """Of COCO files; the other layouts take or name every picture."""
+    root = tmp_path / "data"
+    LAYOUTS[layout][0](root, *pictures)
+    said = "in no annotation file"
+    assert not [
+        w for w in inspect(default_spec("train"), str(root), work_dir=tmp_path)["warnings"] if said in w
+    ]
+    image = next(root.rglob("train_0.png"))
+    shutil.copy(image, image.with_name("zz.png"))
+    told = [w for w in inspect(default_spec("train"), str(root), work_dir=tmp_path)["warnings"] if said in w]
+    coco = LAYOUTS[layout][1].startswith(("COCO", "standard", "Roboflow", "CVAT"))
+    assert told == (
+        [f"{image.parent}: 1 image in no annotation file, such as zz.png, not used"] if coco else []
+    )
