@@ -41,6 +41,9 @@ SUFFIXES = frozenset(READ_SUFFIXES)
 BETWEEN = (re.compile(r"\s*[,;]\s*"), re.compile(r"\s+"))  # the names of a list in one line
 UNFINISHED = re.compile(r"[^,;\s]*$")
 NUMBER = re.compile(r"\d+")
+SPLIT_WORD = re.compile(r"\b(train|training|val|valid|validation|test|fold)(\b|_)", re.IGNORECASE)
+TOKEN = re.compile(r"[\w.\-]+")
+LOOKED_AT = 1 << 16  # characters of a text that may name splits
 TWINS = 1000  # more texts than this that are called like images and a split are their labels
 WHAT_TO_DO = (
     "call those that are meant train.txt and val.txt, name the sources in the spec, or delete the others"
@@ -102,6 +105,27 @@ def lists_of(tree: Tree, labelled: Collection[str] = ()) -> Entries:
 def lists_in(tree: Tree) -> set[str]:
     """The files of a tree that list images."""
     return {one.path for one in _found(tree)}
+
+
+def unread_splits(tree: Tree, used: Set[str]) -> list[str]:
+    """The texts, but for those `used`, that name images beside words for splits in a form that is not read."""
+    known = {stem for stem in map(stem_of, tree.images) if not stem.isdecimal()}
+    found = []
+    for path in tree.files(*TEXTS, *TABLES, ".jsonl", ".yaml", ".yml"):
+        file = path.rsplit("/", 1)[-1]
+        if path in used or stem_of(_stem(file)) in known or file.lower() in (*NAME_FILES, *SPARE):
+            continue
+        try:
+            with tree.path(path).open("rb") as opened:
+                text = opened.read(LOOKED_AT).decode(errors="ignore")
+        except OSError:
+            continue
+        if '"annotations"' in text or not (_split(file) or SPLIT_WORD.search(text)):
+            continue
+        named = {stem_of(token) for token in TOKEN.findall(text)} & known
+        if len(named) >= max(3, len(known) // 5) or (len(text) == LOOKED_AT and len(named) > 100):
+            found.append(path)
+    return found
 
 
 def _chosen(tree: Tree, members: Iterable[ImageList]) -> Entries:

@@ -25,7 +25,7 @@ from typing import Any
 from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco, packed
 from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.foreign import ADVICE, how_to_export, tool_of
-from model.data.image_sets import lists_in
+from model.data.image_sets import lists_in, unread_splits
 from model.data.label_files import LabelFiles, to_coco
 from model.data.other_labels import SUFFIXES, Found, form_of, unread_labels
 from model.data.paths import MASKS
@@ -269,7 +269,14 @@ def unread_folders(tree: Tree, found: Data) -> Iterator[str]:
         yield f"{tree.path(folder)}: not read, {why} {images}"
     if len(left) > SHOWN:
         yield f"... and {len(left) - SHOWN} more folders of images that are not read"
-    foreign = sorted(set(tree.files(*FOREIGN)) - lists_in(tree))
+    lists = lists_in(tree)
+    unread = unread_splits(tree, lists)
+    for path in unread[:SHOWN]:
+        yield (
+            f"{tree.path(path)}: names images and splits in a form that is not read; to part them so, write train.txt "
+            "and val.txt, a name a line"
+        )
+    foreign = sorted(set(tree.files(*FOREIGN)) - lists - set(unread))
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         yield f"{tree.path(foreign[0])}{more}: annotations in a format that is not read"

@@ -468,3 +468,38 @@ def test_no_note_says_that_a_table_which_was_read_was_not(
         TABLES["table.csv"]([(s, p) for s, m in pictures[1].items() for p in m]),
     )
     assert not [note for note in in_place(str(tmp_path / "data")).notes if "not read" in note]
+
+
+FORMS = {
+    "folds.json": lambda rows: json.dumps(
+        {f"fold_{n}": {s: [p.stem for m, (_, p) in enumerate(rows) if (m % 2 == n) == (s == "val")] for s in ("train", "val")} for n in (0, 1)}
+    ),
+    "splits.yaml": lambda rows: "".join(f"{s}:\n" + "".join(f"- {p.stem}\n" for t, p in rows if t == s) for s in ("train", "val")),
+    "train_test_split.txt": lambda rows: "".join(f"{n} {p.stem}.png {int(s == 'train')}\n" for n, (s, p) in enumerate(rows)),
+    "split.jsonl": lambda rows: "".join(json.dumps({"image": p.stem, "use": f"for {s}"}) + "\n" for s, p in rows),
+    "meta.csv": lambda rows: "image,is_train\n" + "".join(f"{p.stem}.png,{int(s == 'train')}\n" for s, p in rows),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", FLAT)
+@pytest.mark.parametrize("form", FORMS)
+def test_splits_in_a_form_that_is_not_read_are_told(
+    form: str, layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = tmp_path / "data"
+    FLAT[layout](root, *pictures)
+    put(root / form, FORMS[form]([(s, p) for s, listed in pictures[1].items() for p in listed]))
+    said = "names images and splits in a form that is not read"
+    assert [note for note in in_place(str(root)).notes if said in note and form in note]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_nothing_of_a_plain_layout_is_taken_for_unread_splits(
+    layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS[layout][0](tmp_path / "data", *pictures)
+    put(
+        tmp_path / "data" / "README.txt",
+        "train, val and test: see train_0.png for what a training image looks like\n",
+    )
+    assert not [n for n in in_place(str(tmp_path / "data")).notes if "form that is not read" in n]
