@@ -58,6 +58,7 @@ def test_failed_trials_teach() -> None:
     class Line:
         default: ClassVar = {"x": 0.5}
         parameters = ()
+        every = None
 
         def suggest(self, trial: optuna.Trial) -> dict[str, float]:
             return {"x": trial.suggest_float("x", 0, 1), "y": trial.suggest_float("y", 0, 1)}

@@ -185,7 +185,7 @@ def test_what_was_measured_is_not_measured_again(
     assert taken == [(2, 1)]
     assert "as measured before" in capsys.readouterr().out
     for leaf, value, message in (
-        ("max_latency", "1us", "at most 0.001 ms"), ("min_map", 1.0, "a mAP of at least 1"), ("max_size", "1kb", "at most 0.001 MB"),
+        ("max_latency", "1us", "at most 0.001 ms"), ("min_map", 1.0, "a mAP of at least 1"), ("max_size", "0.001kb", "at most 1e-06 MB"),  # a text stands for the file
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):
             deploy.run(spec | {"deploy": spec["deploy"] | {leaf: value}})
