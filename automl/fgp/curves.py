@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,8 @@ class Scale:
 
 def noise(runs: Sequence[Run]) -> float:
     """How much values jump from epoch to epoch, in the middle of the trials that ran to their end; 0 without such."""
-    jumps = [run.jump for run in runs if run.complete and run.jump is not None][-JUMPS:]
+    newest = (run.jump for run in reversed(runs) if run.complete and run.jump is not None)
+    jumps = list(islice(newest, JUMPS))
     return float(np.median(jumps)) if jumps else 0.0
 
 
@@ -152,8 +154,8 @@ def rungs(runs: Sequence[Run], epochs: int) -> list[int]:
 
 def _falls(runs: Sequence[Run], epochs: int) -> list[Array]:
     """Of each trial that ran to its end, the share of its rise still to come, (epochs,)."""
-    whole = [run for run in runs if run.epochs >= epochs and run.rise > 1e-9][-SHAPING:]
-    return [(run.top - run.best) / run.rise for run in whole]
+    newest = (run for run in reversed(runs) if run.epochs >= epochs and run.rise > 1e-9)
+    return [(run.top - run.best) / run.rise for run in list(islice(newest, SHAPING))[::-1]]
 
 
 def rows(runs: Sequence[Run], scale: Scale, phi: Array, first_rung: int) -> Rows:

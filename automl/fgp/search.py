@@ -147,7 +147,7 @@ class Model:
 
     def _propose(self, seed: int) -> Proposal:
         rng, number = np.random.default_rng(seed), len(self.runs)
-        tried = np.array([run.x for run in self.runs]).reshape(-1, len(self.cube.axes))
+        tried = self._tried()
         if not self.knows or number <= len(SETTINGS.first):
             return Proposal(self._first(rng, number, tried), math.nan)
         points = self._candidates(rng)
@@ -169,6 +169,16 @@ class Model:
         if chosen is None:
             chosen = self._first(rng, number, tried)
         return Proposal(chosen, float(self.gain(chosen[None])[0]))
+
+    def _tried(self) -> Array:
+        """(trials, D) where trials were; only new ones are put to those known before."""
+        cube, known = self.view.memo.get("tried", (None, None))
+        if cube is not self.cube or len(known) > len(self.runs):
+            known = np.empty((0, len(self.cube.axes)))
+        if fresh := [run.x for run in self.runs[len(known) :]]:
+            known = np.concatenate([known, np.array(fresh).reshape(-1, len(self.cube.axes))])
+        self.view.memo["tried"] = self.cube, known
+        return np.asarray(known)
 
     def _first(self, rng: np.random.Generator, number: int, tried: Array) -> Array:
         """A draw round the default or over the whole space, that nobody tried."""
