@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -281,7 +282,7 @@ def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], dict[Path, Path], tup
     places |= {image: None for image in tree.images if parent(image) in folders}
     places |= {image: tree.path(label) for image, label in apart.items()}
     there = (label for label in places.values() if label is not None)
-    filled = next((fields for label in there if (fields := label.read_bytes().split())), [])
+    filled = next((fields for label in there if (fields := _fields(label))), [])
     if not filled or not all(map(_is_number, filled)):
         return {}, {}, ()
     labelled = {path for path, label in places.items() if label}
@@ -330,10 +331,14 @@ def _labels_apart(tree: Tree) -> dict[str, str]:
             found[near[0]] = label
     if 2 * len(by_label) < sum(tree.image_folders[f] for f in {parent(image) for image in by_label.values()}):
         return {}  # a few beside labels of another form
-    numbers = (fields for label in by_label if (fields := tree.path(label).read_bytes().split()))
+    numbers = (fields for label in by_label if (fields := _fields(tree.path(label))))
     if all(map(_is_number, next(numbers, [b"KITTI"]))):
         refuse(problems)
     return found
+
+
+def _fields(label: Path) -> list[bytes]:
+    return label.read_bytes().removeprefix(BOM_UTF8).split()
 
 
 def _is_number(text: str | bytes) -> bool:

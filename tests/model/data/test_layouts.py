@@ -1069,3 +1069,13 @@ def test_pictures_that_no_annotation_file_lists_are_counted(
     assert told == (
         [f"{image.parent}: 1 image in no annotation file, such as zz.png, not used"] if coco else []
     )
+
+
+@pytest.mark.parametrize("yaml", [True, False])
+def test_label_files_that_begin_with_a_mark(yaml: bool, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("YOLO", tmp_path / "data", pictures)
+    if not yaml:
+        put(root / "data.yaml", "names: [red car, blue]\n")
+    for label in (root / "labels").rglob("*.txt"):
+        label.write_bytes(b"\xef\xbb\xbf" + label.read_bytes())
+    assert_same(in_place(str(root)), pictures[1])
