@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import statistics
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -51,9 +52,8 @@ class Confirmed:
         gains = self.gains(metric)
         if (n := len(gains)) < 2:
             return None
-        mean = sum(gains) / n
-        error = math.sqrt(sum((g - mean) ** 2 for g in gains) / (n - 1) / n)
-        half = float(stdtrit(n - 1, 0.975)) * error
+        mean = statistics.fmean(gains)
+        half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(gains) / math.sqrt(n)
         return mean - half, mean + half
 
     def words(self, metric: Metric) -> str:
@@ -64,7 +64,7 @@ class Confirmed:
             return (
                 f"trained again with other seeds: no pair of winner and default was got to its end{missing}"
             )
-        mean = sum(gains) / len(gains)
+        mean = statistics.fmean(gains)
         seeds = "another seed" if len(gains) == 1 else f"{len(gains)} other seeds"
         text = f"trained again with {seeds}: gain {mean:+.4f} of {metric.name}, where the search saw {self.seen:+.4f}"
         if (bounds := self.interval(metric)) is None:
@@ -176,10 +176,7 @@ class Repeats:
     def on_record(self, number: int, record: Mapping[str, Any]) -> Decision:
         training, metric = self.trainings[number], self.plan.metric.name
         try:
-            found = records.parse(record)
-            training.trials.check_place(training.best.number, found)
-            training.trials.handled.setdefault(training.best.number, []).append(found)
-            value = found.number(metric)
+            found, value = training.trials.take(training.best.number, record)
             if name := found.diverged(self.plan.bundle.finite):
                 raise BrokenRecord(f"{name} is not finite in epoch {found.epoch + 1}")
         except BrokenRecord as error:

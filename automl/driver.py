@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from automl import faults, records, schedulers
+from automl import faults, schedulers
 from automl.budget import SLOWER, Limits
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record
@@ -174,10 +174,7 @@ class SearchDriver:
         """Handle one line; (state, reason) when the trial must not go on."""
         handled = self.trials.handled.setdefault(number, [])
         try:
-            record = records.parse(line)
-            self.trials.check_place(number, record)
-            value = record.number(self.plan.metric.name)
-            handled.append(record)
+            record, value = self.trials.take(number, line)
             self.tracking.record(number, record.epoch, record.values)
             return self._judge(number, record, value, tidy)
         except BrokenRecord as error:

@@ -121,6 +121,14 @@ class Trials:
         path = self.run.trial(number) / record.checkpoint if record.checkpoint else None
         return path if path is not None and path.exists() else None
 
+    def take(self, number: int, line: Mapping[str, Any]) -> tuple[Record, float | None]:
+        """Take in the next line of a trial: (its record, what the search makes better). Raises `BrokenRecord`."""
+        record = records.parse(line)
+        self.check_place(number, record)
+        value = record.number(self.plan.metric.name)
+        self.handled.setdefault(number, []).append(record)
+        return record, value
+
     def check_place(self, number: int, record: Record) -> None:
         """Raises `BrokenRecord` for a checkpoint outside the trial's folder: nothing else is the trial's."""
         folder = os.path.abspath(self.run.trial(number))

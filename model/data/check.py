@@ -22,7 +22,7 @@ from model.data.paths import is_hidden
 from model.data.problems import Problems, listed
 from model.data.sources import is_url, stage
 from model.data.splits import VAL_SHARE, groups_of, held_out
-from model.data.tree import SPLITS, Sources
+from model.data.tree import SPLITS, Sources, counted
 from model.errors import UserError
 from model.spec import get
 
@@ -152,8 +152,9 @@ def _note_unlisted(sources: Sources, parts: Parts, problems: Problems) -> None:
             if n.lower().endswith(READ_SUFFIXES) and not is_hidden(n) and folder / n not in known
         )
         if left:
-            what = f"{len(left)} images" if len(left) > 1 else "1 image"
-            problems.note(f"{folder}: {what} in no annotation file, such as {left[0]}, not used")
+            problems.note(
+                f"{folder}: {counted(len(left), 'image')} in no annotation file, such as {left[0]}, not used"
+            )
 
 
 def _refuse_empty(parts: Parts, problems: Problems) -> None:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.data.image_sets import Entries, lists_of, stem_of
+from model.data.image_sets import Entries, lists_of
 from model.data.images import READ_SUFFIXES
 from model.data.label_files import (
     Box,
@@ -23,7 +23,7 @@ from model.data.label_files import (
     without_unlabelled,
 )
 from model.data.other_labels import lost_labels, without_orphans
-from model.data.paths import is_hidden
+from model.data.paths import is_hidden, stem_of
 from model.data.tree import Tree, counted, parent
 from model.errors import UserError
 

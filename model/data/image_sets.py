@@ -8,27 +8,24 @@ object ({"train": [names]}) list images for several splits.
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from os.path import splitext
-from typing import Any
 
 from model.data.images import READ_SUFFIXES
 from model.data.label_files import SHOWN, lines_of, refuse
-from model.data.paths import FORMS, common_end
+from model.data.paths import FORMS, common_end, stem_of
+from model.data.split_tables import TABLES, splits_in
 from model.data.tree import WORDS, Tree, counted, exact_split, parent, split_of, words_of
 from model.data.yolo_names import NAME_FILES, SPARE
 from model.errors import UserError
 
 LISTS = {"default", *(word for words in WORDS.values() for word in words)}
 HEAD = 4096  # bytes that tell whether a file may be a list
-MAX_BYTES, MAX_TABLE = 64 << 20, 16 << 20
+MAX_BYTES = 64 << 20
 ELSEWHERE = 3
-TEXTS, TABLES = (".txt", ".lst", ".list"), (".csv", ".tsv", ".json")
+TEXTS = (".txt", ".lst", ".list")
 COLUMNS = re.compile(r"-?\d+(\s+-?\d+)*")  # class, species and breed of Oxford's pets
 FLAGS = ("-1", "0", "1")  # whether a class is there, in VOC's lists of one class
 # Where a name may end: at the line's end, behind the suffix of an image, before whole numbers, the last or first blank.
@@ -37,7 +34,6 @@ WHOLE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, READ_SUFFIXES))}))[\s,;]+(
 NUMBERED = re.compile(r"(.+?)\s+(-?\d+(?:\s+-?\d+)*)$")
 LAST = re.compile(r"(.+)\s(\S+)")
 FIRST = re.compile(r"([^\s,;]+)[\s,;]+(.*)")
-SUFFIXES = frozenset(READ_SUFFIXES)
 BETWEEN = (re.compile(r"\s*[,;]\s*"), re.compile(r"\s+"))  # the names of a list in one line
 UNFINISHED = re.compile(r"[^,;\s]*$")
 NUMBER = re.compile(r"\d+")
@@ -83,7 +79,7 @@ def lists_of(tree: Tree, labelled: Collection[str] = ()) -> Entries:
     """The names by split of the lists that are meant. Of each dataset, trainval without val is train where there is no
     such list, and trainval without train is val. Raises `UserError` where it cannot be told which lists are meant, or
     for which split one is that names `labelled` images."""
-    lists = list(_found(tree))
+    lists = _lists(tree)
     homes: dict[str, list[ImageList]] = {}
     for one in lists:
         homes.setdefault(_home(tree, one.path), []).append(one)
@@ -104,7 +100,7 @@ def lists_of(tree: Tree, labelled: Collection[str] = ()) -> Entries:
 
 def lists_in(tree: Tree) -> set[str]:
     """The files of a tree that list images."""
-    return {one.path for one in _found(tree)}
+    return {one.path for one in _lists(tree)}
 
 
 def unread_splits(tree: Tree, used: Set[str]) -> list[str]:
@@ -196,9 +192,18 @@ def _within(path: str, folder: str) -> bool:
 # ---- which files are lists ----------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=2)
+def _lists(tree: Tree) -> tuple[ImageList, ...]:
+    """All lists of a tree, each text read once, whoever asks."""
+    return tuple(_found(tree))
+
+
 def _found(tree: Tree) -> Iterable[ImageList]:
     known = set(map(stem_of, tree.images))
-    yield from _tables(tree, known)
+    for path in tree.files(*TABLES):
+        if stem_of(_stem(path)) not in known:  # that of one image
+            splits = splits_in(tree.path(path), known)
+            yield from (ImageList(path, split, names, False) for split, names in splits.items())
     texts = {path: path.rsplit("/", 1)[-1] for path in tree.files(*TEXTS)}
     texts |= {p: p.rsplit("/", 1)[-1] for p in tree.files("") if _is_bare_set(p)}
     twins = {path for path, file in texts.items() if stem_of(_stem(file)) in known}
@@ -225,79 +230,6 @@ def _is_bare_set(path: str) -> bool:
     """Whether a file in ImageSets/ is called train and no more."""
     *folders, file = path.casefold().split("/")
     return file in LISTS and "imagesets" in folders
-
-
-def _tables(tree: Tree, known: Set[str]) -> Iterable[ImageList]:
-    """The lists that one file gives for several splits."""
-    for path in tree.files(*TABLES):
-        if stem_of(_stem(path)) in known:
-            continue  # of one image
-        try:
-            if tree.path(path).stat().st_size > MAX_TABLE:
-                continue
-            text = tree.path(path).read_text(encoding="utf-8-sig")
-            names = _of_object(text, known) if path.lower().endswith(".json") else _of_table(text, known)
-        except (OSError, ValueError, RecursionError, csv.Error):
-            continue
-        every = [name for listed in names.values() for name in listed]
-        if 2 * sum(stem_of(name) in known for name in every) > len(every):
-            yield from (ImageList(path, split, tuple(listed), False) for split, listed in names.items())
-
-
-def _of_object(text: str, known: Set[str]) -> dict[str, list[str]]:
-    """Of {"train": [names], "val": [names]}, {name: "train"}, [{"image": name, "split": "train"}], also one level
-    deeper; none of a document that gives an image to two splits, as folds do."""
-    if "train" not in text or '"annotations"' in text:
-        return {}
-    found: dict[str, dict[str, None]] = {}
-    for name, split in _pairs_in(json.loads(text), known, 3):
-        found.setdefault(split, {})[name] = None
-    twice = len({name for names in found.values() for name in names}) < sum(map(len, found.values()))
-    return {s: list(names) for s, names in found.items()} if len(found) > 1 and not twice else {}
-
-
-def _pairs_in(node: Any, known: Set[str], depth: int) -> Iterable[tuple[str, str]]:
-    """(an image's name, its split) of all that a JSON document says."""
-    for key, value in node.items() if isinstance(node, dict) else ():
-        named = exact_split(f"{key}/.")
-        if named and isinstance(value, list):
-            yield from ((name, named) for each in value if (name := _name_in(each, known)))
-        elif isinstance(value, str) and stem_of(str(key)) in known and (said := exact_split(f"{value}/.")):
-            yield str(key), said
-        elif isinstance(value, dict | list) and depth:
-            yield from _pairs_in(value, known, depth - 1)
-    for row in node if isinstance(node, list) else ():
-        if isinstance(row, dict) and (name := _name_in(row, known)):
-            said_by = [s for v in row.values() if isinstance(v, str) and (s := exact_split(f"{v}/."))]
-            yield from ((name, said) for said in said_by[:1])
-
-
-def _name_in(value: Any, known: Set[str]) -> str:
-    """The image's name that a value is, or that a row has; "" for none."""
-    texts = value.values() if isinstance(value, dict) else [value]
-    return next((t for t in texts if isinstance(t, str) and stem_of(t) in known), "")
-
-
-def _of_table(text: str, known: Set[str]) -> dict[str, list[str]]:
-    """Of rows with an image's name and, in a column of its own, the name of its split."""
-    delimiter = max(",;\t", key=text[:HEAD].count)
-    rows = [
-        [cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if row
-    ]
-    width = min(map(len, rows[1:]), default=0)
-    named = next(
-        (c for c in range(width) if 2 * sum(stem_of(r[c]) in known for r in rows[1:]) >= len(rows)), None
-    )
-    if named is None:
-        return {}
-    for column in range(width):
-        splits = [exact_split(f"{row[column]}/.") for row in rows[1:]]
-        if splits and None not in splits and "train" in splits and len(set(splits)) > 1:
-            found: dict[str, list[str]] = {}
-            for row, split in zip(rows[1:], splits, strict=True):
-                found.setdefault(str(split), []).append(row[named])
-            return {split: list(dict.fromkeys(names)) for split, names in found.items()}
-    return {}
 
 
 def _split(file: str) -> str:
@@ -366,13 +298,6 @@ def _row(line: str, known: Set[str]) -> tuple[str, str]:
     return (name.strip(), rest) if rest in FLAGS and name else (line, "")
 
 
-def stem_of(name: str) -> str:
-    """The last part of an image's path or name, in one case and without the suffix of an image."""
-    last = FORMS[-1](name.replace("\\", "/").rsplit("/", 1)[-1])
-    stem, suffix = splitext(last)
-    return stem if suffix in SUFFIXES else last
-
-
 # ---- which images they mean ---------------------------------------------------------------------------------------
 
 
@@ -405,9 +330,7 @@ def by_lists(
         if split not in lists or not any(_within(image, home) for home in homes):
             found.setdefault(split, []).append(image)
             listed.add(image)
-    rest = (
-        0 if "train" in lists else sum(image in listed for image in left if image in found.get("train", ()))
-    )
+    rest = 0 if "train" in lists else len(found.get("train", ()))
     count = sum(images[image] is not None and image not in listed for image in left)
     shown = ", ".join(dict.fromkeys(source for entries in lists.values() for source, _ in entries))
     notes = [f"{counted(count, 'image')} with labels in no list ({shown}), not used"] if count else []

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.data.documents import as_it_is
-from model.data.image_sets import stem_of
 from model.data.label_files import LabelFiles, refuse
-from model.data.paths import MASKS, UPLOAD, common_end, find_images
+from model.data.paths import MASKS, UPLOAD, both_ends, find_images, stem_of
 from model.data.tree import Data, Tree, counted, parent
 from model.data.yolo_names import NAME_FILES, SPARE
 from model.errors import UserError
@@ -153,12 +152,10 @@ def _spare(tree: Tree) -> Iterator[tuple[str, list[str]]]:
 
 def _nearest(file: str, images: Collection[str], found: Found) -> str:
     """Of images of one stem that which shares most folders with a file, at either end; of two one that has labels."""
-    own = file.split("/")[:-1]
+    own = tuple(file.split("/")[:-1])
 
     def near(image: str) -> tuple[int, bool]:
-        other = image.split("/")[:-1]
-        front = common_end(tuple(own[::-1]), tuple(other[::-1]))
-        return front + common_end(tuple(own[front:]), tuple(other[front:])), image in found.labelled
+        return sum(both_ends(own, tuple(image.split("/")[:-1]))), image in found.labelled
 
     return max(images, key=near)
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from model.data.cache import cache_dir, once
 from model.data.documents import as_it_is
-from model.data.image_sets import stem_of
-from model.data.paths import find_images, walk
+from model.data.paths import find_images, stem_of, walk
 from model.data.sources import digest
 from model.data.tree import SPLITS, Sources, SplitNames, counted, exact_split
 from model.errors import UserError

@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from operator import attrgetter
+from os.path import splitext
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -24,6 +25,7 @@ JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # folders that systems leave, bes
 UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
 DRIVE = re.compile(r"^[A-Za-z]:/")
 SHOWN = 3
+SUFFIXES = frozenset(READ_SUFFIXES)
 MASKS = ("segmentation", "annotat", "mask")  # in the names of folders whose pictures are labels
 
 Parts = tuple[str, ...]
@@ -278,3 +280,16 @@ def common_end(a: Parts, b: Parts) -> int:
             break
         same += 1
     return same
+
+
+def stem_of(name: str) -> str:
+    """The last part of an image's path or name, in one case and without the suffix of an image."""
+    last = FORMS[-1](name.replace("\\", "/").rsplit("/", 1)[-1])
+    stem, suffix = splitext(last)
+    return stem if suffix in SUFFIXES else last
+
+
+def both_ends(own: Parts, other: Parts) -> tuple[int, int]:
+    """How many folders two paths share at the front, and of the others at the end."""
+    front = common_end(own[::-1], other[::-1])
+    return front, common_end(own[front:], other[front:])

@@ -96,7 +96,7 @@ class Data:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a key by itself
 class Tree:
     """All visible files below a folder, `root`; paths in here are relative to it, with `/`."""
 

@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.data.image_sets import stem_of
 from model.data.images import BROKEN, READ_SUFFIXES, opened, upright_size
 from model.data.label_files import refuse
-from model.data.paths import FORMS, MASKS, Resolver, common_end
+from model.data.paths import FORMS, MASKS, Resolver, both_ends, common_end, stem_of
 from model.data.tree import PLAIN_IMAGES, Tree, counted, parent, says_only, words_of
 
 SEGMENTS = "segmentation"  # folders of masks: SegmentationClass, SegmentationObject
@@ -195,8 +194,8 @@ class _Chooser:
     def _strange(self, label: str, image: str) -> int:
         """How many folders of an image neither its label shares nor say only that images lie there. Those that say
         that labels or masks do count even if shared."""
-        own, parts = label.split("/")[:-1], image.split("/")[:-1]
-        front, end = _both_ends(own, parts)
+        own, parts = tuple(label.split("/")[:-1]), tuple(image.split("/")[:-1])
+        front, end = both_ends(own, parts)
         split = self.tree.split_of(f"{parent(label)}/.")
         apart = parts[front : len(parts) - end]
         strange = sum(not says_only(words_of(p), split, PLAIN) for p in apart)
@@ -255,13 +254,7 @@ def _is_told(image: str) -> bool:
 
 
 def _shared(label: str, image: str) -> int:
-    return sum(_both_ends(label.split("/")[:-1], image.split("/")[:-1]))
-
-
-def _both_ends(own: Sequence[str], other: Sequence[str]) -> tuple[int, int]:
-    """How many folders two paths share at the front, and of the others at the end."""
-    front = common_end(tuple(own[::-1]), tuple(other[::-1]))
-    return front, common_end(tuple(own[front:]), tuple(other[front:]))
+    return sum(both_ends(tuple(label.split("/")[:-1]), tuple(image.split("/")[:-1])))
 
 
 def _most(images: Iterable[str], merit: Callable[[str], tuple[int, ...]]) -> list[str]:
