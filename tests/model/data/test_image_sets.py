@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -224,14 +225,21 @@ TABLES = {
 }  # fmt: skip
 
 
+def with_table(
+    layout: str, root: Path, pictures: tuple[Path, Drawn], name: str, table: Callable[[list[tuple[str, Picture]]], str]
+) -> Path:  # fmt: skip
+    """A flat dataset beside a file that says in its own form which picture is for which split."""
+    FLAT[layout](root, *pictures)
+    put(root / name, table([(split, p) for split, listed in pictures[1].items() for p in listed]))
+    return root
+
+
 @pytest.mark.parametrize("layout", FLAT)
 @pytest.mark.parametrize("table", TABLES)
 def test_tables_that_name_splits_are_lists(
     layout: str, table: str, tmp_path: Path, pictures: tuple[Path, Drawn]
 ) -> None:
-    root = tmp_path / "data"
-    FLAT[layout](root, *pictures)
-    put(root / table, TABLES[table]([(s, p) for s, listed in pictures[1].items() for p in listed]))
+    root = with_table(layout, tmp_path / "data", pictures, table, TABLES[table])
     assert splits_of(root) == wanted(pictures[1])
 
 
@@ -462,12 +470,8 @@ def test_a_lone_list_for_val_leaves_the_rest_to_training(
 def test_no_note_says_that_a_table_which_was_read_was_not(
     tmp_path: Path, pictures: tuple[Path, Drawn]
 ) -> None:
-    FLAT["VOC"](tmp_path / "data", *pictures)
-    put(
-        tmp_path / "data" / "split.csv",
-        TABLES["table.csv"]([(s, p) for s, m in pictures[1].items() for p in m]),
-    )
-    assert not [note for note in in_place(str(tmp_path / "data")).notes if "not read" in note]
+    root = with_table("VOC", tmp_path / "data", pictures, "split.csv", TABLES["table.csv"])
+    assert not [note for note in in_place(str(root)).notes if "not read" in note]
 
 
 FORMS = {
@@ -486,9 +490,7 @@ FORMS = {
 def test_splits_in_a_form_that_is_not_read_are_told(
     form: str, layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]
 ) -> None:
-    root = tmp_path / "data"
-    FLAT[layout](root, *pictures)
-    put(root / form, FORMS[form]([(s, p) for s, listed in pictures[1].items() for p in listed]))
+    root = with_table(layout, tmp_path / "data", pictures, form, FORMS[form])
     said = "names images and splits in a form that is not read"
     assert [note for note in in_place(str(root)).notes if said in note and form in note]
 
