@@ -1,31 +1,17 @@
-"""The study's trials as rows of the model: which epochs of which trials, on which scale, and the shape of a curve.
-
-Everything here is turned so that higher is better. A curve is the best so far: a trainer's checkpoint is that of its
-best epoch.
-"""
+"""Trials as rows of the model: which of their epochs, on which scale, and the shape of a curve."""
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import islice
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from automl.fgp.cube import Cube
 from automl.fgp.gp import Array, Rows
+from automl.fgp.runs import Run, Runs
 
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
-BEST = NEWEST = 25  # trials that are rows, of many
 SHAPING = 100  # the newest whole curves that say how a curve rises
-FAILED_ROWS = 10  # the newest failed ones
 ROWS_OF_TRIAL = 3
 TAIL = 2.0  # beyond so many units below the best, z grows by its logarithm alone
 FINEST = 0.03  # the least of `Scale.fine`, in units
@@ -40,49 +26,6 @@ MEASURED, ASSUMED = (
 
 
 @dataclass(frozen=True)
-class Run:
-    """One trial. `x` (D,); `best` (n,) its best so far after each epoch; `running`: not ended, not paused; `jump`: its
-    noise from epoch to epoch, where it is complete."""
-
-    number: int
-    x: Array
-    best: Array
-    failed: bool = False
-    running: bool = False
-    complete: bool = False
-    jump: float | None = None
-
-    @cached_property
-    def epochs(self) -> int:
-        return len(self.best)
-
-    @cached_property
-    def top(self) -> float:
-        return float(self.best[-1])
-
-    @cached_property
-    def rise(self) -> float:
-        """From the first epoch on."""
-        return self.top - float(self.best[0])
-
-
-def run_of(trial: FrozenTrial, number: int, cube: Cube, sign: float, epochs: int, paused: bool) -> Run:
-    state = trial.state.name
-    curve = {min(e, epochs - 1): sign * v for e, v in sorted(trial.intermediate_values.items())}
-    best = np.full(max(curve) + 1 if curve else 0, -np.inf)
-    for epoch, value in curve.items():
-        best[epoch] = value
-    if len(best):  # epochs without a metric have what came before, the first ones what comes first
-        best = np.maximum.accumulate(best)
-        best[np.isinf(best)] = best[np.isfinite(best)][0]
-    complete = state == "COMPLETE"
-    return Run(
-        number, cube.point(trial.params), best, state == "FAIL",
-        state in ("RUNNING", "WAITING") and not paused, complete, _jump([*curve.values()]) if complete else None,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
 class Scale:
     """z of a value: 0 at the best, -1 one `unit` below it, and beyond `TAIL` falling by the logarithm alone. The unit
     is how far the better half of the trials lies apart; within it values are spread by the logarithm of their distance
@@ -94,9 +37,9 @@ class Scale:
     fine: float
 
     @classmethod
-    def of(cls, runs: Sequence[Run]) -> Scale:
-        last = np.sort([run.top for run in runs])[::-1]
-        rise = max(run.rise for run in runs)
+    def of(cls, runs: Runs) -> Scale:
+        last = np.sort(runs.column("top"))[::-1]
+        rise = float(runs.column("rise").max())
         best, half, fifth = (
             float(np.median(last[:n])) for n in (1, max(2, len(last) // 2), max(2, len(last) // 5))
         )
@@ -112,23 +55,13 @@ class Scale:
         return -np.asarray(np.where(below < self.unit, near, far))
 
 
-def noise(runs: Sequence[Run]) -> float:
+def noise(runs: Runs) -> float:
     """How much values jump from epoch to epoch, in the middle of the trials that ran to their end; 0 without such."""
-    newest = (run.jump for run in reversed(runs) if run.complete and run.jump is not None)
-    jumps = list(islice(newest, JUMPS))
-    return float(np.median(jumps)) if jumps else 0.0
+    jumps = runs.column("jump")[runs.column("complete") & ~np.isnan(runs.column("jump"))][-JUMPS:]
+    return float(np.median(jumps)) if len(jumps) else 0.0
 
 
-def _jump(values: Sequence[float]) -> float | None:
-    """Standard deviation of noise on the later half of a curve, by its second differences, robustly; None for curves
-    of fewer than six epochs."""
-    if len(values) < 6:
-        return None
-    bends = np.abs(np.diff(values[len(values) // 2 - 1 :], 2)) / math.sqrt(6)
-    return float(np.median(bends) / 0.6745)
-
-
-def shape(runs: Sequence[Run], epochs: int) -> Array:
+def shape(runs: Runs, epochs: int) -> Array:
     """phi (epochs,): the share of a curve's rise that is still to come after each epoch."""
     if epochs < 2:
         return np.zeros(epochs)
@@ -138,7 +71,7 @@ def shape(runs: Sequence[Run], epochs: int) -> Array:
     return np.asarray((assumed + MEASURED * sum(whole)) / (ASSUMED + MEASURED * len(whole)))
 
 
-def rungs(runs: Sequence[Run], epochs: int) -> list[int]:
+def rungs(runs: Runs, epochs: int) -> list[int]:
     """After how many epochs a trial may be paused: from a ninth of all, or from where the curves that are whole have
     left their floor."""
     first = max(2, round(epochs / 9))
@@ -152,10 +85,10 @@ def rungs(runs: Sequence[Run], epochs: int) -> list[int]:
     return [epoch for epoch in found if epoch < epochs]
 
 
-def _falls(runs: Sequence[Run], epochs: int) -> list[Array]:
+def _falls(runs: Runs, epochs: int) -> list[Array]:
     """Of each trial that ran to its end, the share of its rise still to come, (epochs,)."""
-    newest = (run for run in reversed(runs) if run.epochs >= epochs and run.rise > 1e-9)
-    return [(run.top - run.best) / run.rise for run in list(islice(newest, SHAPING))[::-1]]
+    whole = runs.newest(SHAPING, (runs.column("epochs") >= epochs) & (runs.column("rise") > 1e-9))
+    return [(run.top - run.best) / run.rise for run in whole]
 
 
 def rows(runs: Sequence[Run], scale: Scale, phi: Array, first_rung: int) -> Rows:
@@ -176,61 +109,3 @@ def rows(runs: Sequence[Run], scale: Scale, phi: Array, first_rung: int) -> Rows
         np.array([row[0] for row in every]), np.array([row[1] for row in every]),
         np.array([row[2] for row in every]), np.r_[values, [row[3] for row in failed]],
     )  # fmt: skip
-
-
-def chosen(runs: Sequence[Run]) -> list[Run]:
-    """The trials that become rows: the best and the newest, in the order of `runs`."""
-    valued = [run for run in runs if run.epochs and not run.failed]
-    failed = [run.number for run in runs if run.failed][-FAILED_ROWS:]
-    if len(valued) > BEST + NEWEST:
-        valued = [*best_of(valued, BEST), *valued[-NEWEST:]]
-    kept = {run.number for run in valued} | set(failed)
-    return [run for run in runs if run.number in kept]
-
-
-def best_of(runs: Sequence[Run], count: int) -> list[Run]:
-    """The best `count`, best first, ties in the order of `runs`; not sorted whole, which thousands would feel."""
-    return heapq.nlargest(count, runs, key=attrgetter("top"))
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What `all_runs` keeps. `open`: place -> state of the trials that had not ended."""
-
-    key: tuple[int, int]
-    runs: list[Run] = field(default_factory=list)
-    open: dict[int, tuple[Any, ...]] = field(default_factory=dict)
-
-
-def all_runs(
-    trials: Sequence[FrozenTrial], paused: Mapping[int, int], cube: Cube, sign: float, epochs: int,
-    memo: MutableMapping[Any, Any],
-) -> list[Run]:  # fmt: skip
-    """Every trial as a `Run`. Those that had ended when last looked at are not looked at again."""
-    seen: Seen | None = memo.get("runs")
-    if seen is None or seen.key != (len(cube.axes), epochs) or len(seen.runs) > len(trials):
-        seen = memo["runs"] = Seen((len(cube.axes), epochs))
-    for place in [*seen.open, *range(len(seen.runs), len(trials))]:
-        trial = trials[place]
-        state = len(trial.intermediate_values), trial.state, trial.number in paused
-        if seen.open.get(place) != state:
-            seen.open[place] = state
-            run = run_of(trial, trial.number, cube, sign, epochs, trial.number in paused)
-            seen.runs[place : place + 1] = [run]
-        if trial.state.is_finished():
-            del seen.open[place]
-    return list(seen.runs)
-
-
-def aligned(earlier: Sequence[Run], own: Sequence[Run]) -> list[Run]:
-    """Another run's trials with their best moved to where ours is: what they tell is which configurations are better,
-    not how good. Their numbers become negative."""
-    theirs = [run for run in earlier if run.epochs and not run.failed]
-    ours = [run.top for run in own if run.epochs and not run.failed]
-    shift = max(ours) - max(run.top for run in theirs) if ours and theirs else 0.0
-    return [Run(-1 - i, run.x, run.best + shift) for i, run in enumerate(theirs)]
-
-
-def shortened(run: Run, epochs: int) -> Run:
-    """A run as it was after so many epochs."""
-    return replace(run, best=run.best[:epochs], complete=False)

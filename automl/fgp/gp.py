@@ -79,22 +79,27 @@ def _basis(phi: Array) -> Array:
     return np.stack([np.ones_like(phi), -phi], 1)
 
 
-def _kernels(scaled: Array) -> tuple[Array, Array, Array, Array]:
-    """(of f, of g, and what their gradients need: the distances, the sum's parts) for (D, n, m) scaled squares."""
-    r2 = scaled.sum(0)
+def _kernels(squared: Array, shrink: Array) -> tuple[Array, Array, Array]:
+    """(of f, of g, r) for (D, n, m) squares and (D,) what they are multiplied by. Axis by axis, so that what is being
+    added up stays in the processor's cache: half the time."""
+    r2, parts = np.zeros(squared.shape[1:]), np.zeros(squared.shape[1:])
+    for axis, factor in zip(squared, shrink, strict=True):
+        scaled = axis * factor
+        r2 += scaled
+        parts += 1 / (1 + 0.5 * scaled)
     r = SQRT5 * np.sqrt(r2)
     product = (1 + r + 5 / 3 * r2) * np.exp(-r)
-    parts = 1 / (1 + 0.5 * scaled)
-    both = (1 - ADDITIVE) * product + ADDITIVE * parts.mean(0)
-    return both, product, r, parts
+    return (1 - ADDITIVE) * product + ADDITIVE * (parts / len(squared)), product, r
 
 
 def _loss(theta: Array, rows: Rows, squared: Array) -> tuple[float, Array]:
     """Negative log posterior of theta and its gradient."""
     axes, n = len(squared), len(rows)
     signal, shape, own, noise = np.exp(theta[axes:])
-    scaled = squared * np.exp(-2 * theta[:axes])[:, None, None]
-    both, product, r, parts = _kernels(scaled)
+    shrink = np.exp(-2 * theta[:axes])
+    both, product, r = _kernels(squared, shrink)
+    scaled = squared * shrink[:, None, None]
+    parts = 1 / (1 + 0.5 * scaled)
     slope = 5 / 3 * (1 + r) * np.exp(-r)  # Matern's
     bent = rows.phi[:, None] * rows.phi[None]
     same = (rows.trial[:, None] == rows.trial[None]).astype(float)
@@ -132,7 +137,7 @@ class Posterior:
         self.rows, self.distance, self.theta = rows, distance, theta
         axes = rows.x.shape[1]
         self.signal, self.shape, self.own, self.noise = np.exp(theta[axes:])
-        self.inverse_squares = np.exp(-2 * theta[:axes])[:, None, None]
+        self.shrink = np.exp(-2 * theta[:axes])
         k = self._between(rows.x, rows.phi, rows.trial)
         k[np.diag_indices(len(rows))] += self.noise + JITTER
         self.lower = np.linalg.cholesky(k)
@@ -140,7 +145,7 @@ class Posterior:
         self.weights = solve_triangular(self.lower, residual, lower=True, check_finite=False)
 
     def _between(self, x: Array, phi: Array, trial: Array) -> Array:
-        both, product, _, _ = _kernels(self.distance(x, self.rows.x) * self.inverse_squares)
+        both, product, _ = _kernels(self.distance(x, self.rows.x), self.shrink)
         bent = phi[:, None] * self.rows.phi[None]
         same = trial[:, None] == self.rows.trial[None]
         k = (

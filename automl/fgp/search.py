@@ -8,7 +8,7 @@ process comes to the same ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,11 @@ from optuna.samplers import BaseSampler, RandomSampler
 from scipy.special import ndtr
 
 from automl import seeds
-from automl.fgp import curves, gp
+from automl.fgp import curves, gp, runs
 from automl.fgp.cube import Cube
-from automl.fgp.curves import Run, Scale
+from automl.fgp.curves import Scale
 from automl.fgp.gp import Array, Posterior, Rows
+from automl.fgp.runs import Run, Runs
 from automl.scheduling import Scheduler, Verdict, View
 
 if TYPE_CHECKING:
@@ -64,10 +65,10 @@ class Model:
         self._proposed: dict[int, Proposal] = {}
         self.cube = _cube(view)
         self.epochs = view.budget.num_epochs or _longest(view)
-        self.runs = curves.all_runs(view.trials, view.paused, self.cube, view.sign, self.epochs, view.memo)
+        self.runs = runs.all_runs(view.trials, view.paused, self.cube, view.sign, self.epochs, view.memo)
         if cut is not None:  # decide as if a trial's later epochs were not there
-            self.runs[cut[0]] = curves.shortened(self.runs[cut[0]], cut[1])
-        self.valued = [run for run in self.runs if run.epochs and not run.failed]
+            self.runs = self.runs.replaced(cut[0], runs.shortened(self.runs[cut[0]], cut[1]))
+        self.valued = self.runs.valued
         self.rungs = curves.rungs(self.valued, self.epochs)
 
     @classmethod
@@ -83,23 +84,19 @@ class Model:
     @property
     def knows(self) -> bool:
         """Whether there is anything to go by."""
-        return bool(self.valued)
+        return len(self.valued) > 0
 
     def condition(self) -> Model:
         """Give the process its rows, where there are any."""
-        if not self.valued:
+        if not self.knows:
             return self
-        theirs: list[Run] = []
-        if self.view.earlier:
-            runs = [
-                curves.run_of(trial, -1 - i, self.cube, self.view.sign, self.epochs, False)
-                for i, trial in enumerate(self.view.earlier)
-            ]
-            theirs = curves.chosen(curves.aligned(runs, self.valued))
         self.scale = Scale.of(self.valued)
         self.phi = curves.shape(self.valued, self.epochs)
         rows = curves.rows(
-            [*theirs, *curves.chosen(self.runs)], self.scale, self.phi, self.rungs[0] if self.rungs else 1
+            [*self._theirs(), *runs.chosen(self.runs)],
+            self.scale,
+            self.phi,
+            self.rungs[0] if self.rungs else 1,
         )
         self.fitted = _fitted(self.view.trials, len(self.cube.axes))
         count = len(self.runs)
@@ -109,24 +106,35 @@ class Model:
         self.incumbent = self._incumbent()
         return self
 
+    def _theirs(self) -> Runs:
+        """The trials of earlier runs that become rows."""
+        view, key = self.view, (len(self.cube.axes), self.epochs)
+        if view.memo.get("earlier", (None,))[0] != key:
+            each = [
+                runs.run_of(trial, -1 - i, self.cube, view.sign, self.epochs, False)
+                for i, trial in enumerate(view.earlier)
+            ]
+            view.memo["earlier"] = key, Runs.of(each)
+        return runs.chosen(runs.aligned(view.memo["earlier"][1], self.valued))
+
     def _incumbent(self) -> float:
         """The posterior mean of the best of what was observed, at most the best observed value."""
-        top = curves.best_of(self.valued, 5)
+        top = self.valued.best(5)
         mean, _ = self.at(top, np.array([self.phi[run.epochs - 1] for run in top]))
         return min(0.0, float(mean.max()))
 
-    def at(self, runs: Sequence[Run], phi: Array) -> tuple[Array, Array]:
+    def at(self, trials: Iterable[Run], phi: Array) -> tuple[Array, Array]:
         """(mean, sd) of trials where so much of their curves is still to come."""
         return self.posterior.predict(
-            np.array([run.x for run in runs]), phi, np.array([run.number for run in runs])
+            np.array([run.x for run in trials]), phi, np.array([run.number for run in trials])
         )
 
-    def at_end(self, runs: Sequence[Run]) -> tuple[Array, Array]:
-        return self.at(runs, np.zeros(len(runs)))
+    def at_end(self, trials: Sequence[Run] | Runs) -> tuple[Array, Array]:
+        return self.at(trials, np.zeros(len(trials)))
 
     def _believing(self) -> Model:
-        running = [run for run in self.runs if run.running and run.epochs < self.epochs]
-        if running and self.knows:
+        running = self.runs.where(self.runs.column("running") & (self.runs.column("epochs") < self.epochs))
+        if len(running) and self.knows:
             mean, _ = self.at_end(running)
             more = Rows(
                 np.array([run.x for run in running]), np.zeros(len(running)),
@@ -175,7 +183,7 @@ class Model:
         cube, known = self.view.memo.get("tried", (None, None))
         if cube is not self.cube or len(known) > len(self.runs):
             known = np.empty((0, len(self.cube.axes)))
-        if fresh := [run.x for run in self.runs[len(known) :]]:
+        if fresh := [run.x for run in self.runs.each[len(known) :]]:
             known = np.concatenate([known, np.array(fresh).reshape(-1, len(self.cube.axes))])
         self.view.memo["tried"] = self.cube, known
         return np.asarray(known)
@@ -194,7 +202,7 @@ class Model:
     def _candidates(self, rng: np.random.Generator) -> Array:
         drawn = [self.cube.near_default(rng, n, f) for f, n in ((0.25, 25), (0.5, 40), (1.0, 40), (1.7, 20))]
         drawn.append(self.cube.uniform(rng, 50))
-        top = curves.best_of(self.valued, 60)
+        top = self.valued.best(60)
         mean, _ = self.at_end(top)
         for j in np.argsort(-mean, kind="stable")[:3]:
             for sd, share in ((0.05, 1.0), (0.12, 1.0), (0.05, 0.3), (0.2, 0.3)):
@@ -211,10 +219,10 @@ class Model:
 
     # ---- those that wait, and the end ------------------------------------------------------------------------------
 
-    def gain_an_epoch(self, runs: Sequence[Run]) -> Array:
+    def gain_an_epoch(self, trials: Sequence[Run]) -> Array:
         """(n,) expected improvement of trials that go on to their end, for each epoch they still need."""
-        left = np.array([max(1, self.epochs - run.epochs) for run in runs])
-        return _improvement(*self.at_end(runs), self.incumbent) / left
+        left = np.array([max(1, self.epochs - run.epochs) for run in trials])
+        return _improvement(*self.at_end(trials), self.incumbent) / left
 
     def chance(self, run: Run) -> float:
         """That a trial ends above the incumbent."""
@@ -252,8 +260,8 @@ class FreezeThaw(Scheduler):
             return None
         waiting = [
             run
-            for run in model.valued
-            if run.number in view.paused and 0 < model.epochs - run.epochs <= budget.free
+            for run in map(model.runs.each.__getitem__, sorted(view.paused))
+            if run.epochs and not run.failed and 0 < model.epochs - run.epochs <= budget.free
         ]
         if not waiting:
             return None

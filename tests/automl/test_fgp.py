@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from automl.fgp import curves
 from automl.fgp.cube import Cube
+from automl.fgp.runs import Run, Runs, run_of
 from automl.plan import Plan, prepare
 from automl.request import RunRequest
 from automl.study import Study
@@ -78,18 +79,18 @@ def test_failed_trials_teach() -> None:
     assert sum(0.6 < x <= 0.75 for x in asked[15:]) >= 4
 
 
-def run_that(values: list[float], complete: bool = True) -> curves.Run:
+def run_that(values: list[float], complete: bool = True) -> Run:
     trial = optuna.trial.create_trial(
         value=values[-1] if complete else None,
         state=optuna.trial.TrialState.COMPLETE if complete else optuna.trial.TrialState.PRUNED,
         intermediate_values=dict(enumerate(values)),
     )
-    return curves.run_of(trial, 0, Cube((), ()), 1.0, len(values), False)
+    return run_of(trial, 0, Cube((), ()), 1.0, len(values), False)
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30), st.floats(1e-6, 1.0))
 def test_a_better_value_is_never_scaled_below_a_worse_one(tops: list[float], smallest: float) -> None:
-    scale = curves.Scale.of([run_that([top * smallest]) for top in tops])
+    scale = curves.Scale.of(Runs.of([run_that([top * smallest]) for top in tops]))
     values = np.sort(
         [top * smallest for top in tops] + [scale.best - scale.unit * f for f in (0, 0.5, 1, 2, 9)]
     )
@@ -103,9 +104,9 @@ def test_a_better_value_is_never_scaled_below_a_worse_one(tops: list[float], sma
 def test_noise_is_not_spread_apart() -> None:
     rng = np.random.default_rng(0)
     rise = 0.5 * (1 - 0.5 ** np.arange(1.0, 31.0))
-    smooth = [run_that(list(rise + n * 1e-4)) for n in range(10)]
-    noisy = [run_that(list(rise + n * 1e-4 + 0.004 * rng.standard_normal(30))) for n in range(10)]
+    smooth = Runs.of([run_that(list(rise + n * 1e-4)) for n in range(10)])
+    noisy = Runs.of([run_that(list(rise + n * 1e-4 + 0.004 * rng.standard_normal(30))) for n in range(10)])
     assert curves.noise(smooth) < 1e-4
     assert curves.noise(noisy) == pytest.approx(0.004, rel=0.4)
     assert curves.Scale.of(noisy).fine >= curves.NOISES * 0.002
-    assert curves.noise([run_that(list(rise), complete=False)]) == 0
+    assert curves.noise(Runs.of([run_that(list(rise), complete=False)])) == 0

@@ -7,7 +7,7 @@ from optuna.storages import InMemoryStorage
 
 from automl.errors import StudyGone, UserError
 from automl.fgp.cube import Cube
-from automl.fgp.curves import all_runs
+from automl.fgp.runs import all_runs
 from automl.schedulers import Halving
 from automl.storage import open_storage
 from automl.study import Study

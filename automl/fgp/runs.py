@@ -1,0 +1,201 @@
+"""The study's trials as the model sees them: where they lie in the cube and how their values rose, and of all of them
+at once what it asks of all of them.
+
+Everything here is turned so that higher is better. A curve is the best so far: a trainer's checkpoint is that of its
+best epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from automl.fgp.cube import Cube
+from automl.fgp.gp import Array
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+BEST = NEWEST = 25  # trials that are rows, of many
+FAILED_ROWS = 10  # the newest failed ones
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trial. `x` (D,); `best` (n,) its best so far after each epoch; `running`: not ended, not paused; `jump`: its
+    noise from epoch to epoch, where it is complete and long enough, else nan."""
+
+    number: int
+    x: Array
+    best: Array
+    failed: bool = False
+    running: bool = False
+    complete: bool = False
+    jump: float = math.nan
+
+    @property
+    def epochs(self) -> int:
+        return len(self.best)
+
+    @property
+    def top(self) -> float:
+        return float(self.best[-1]) if len(self.best) else -math.inf
+
+    @property
+    def rise(self) -> float:
+        """From the first epoch on."""
+        return self.top - float(self.best[0]) if len(self.best) else 0.0
+
+
+COLUMNS = np.dtype(
+    [("epochs", int), ("top", float), ("rise", float), ("jump", float)]
+    + [(state, bool) for state in ("failed", "running", "complete")]
+)
+
+
+def _columns(runs: Sequence[Run]) -> Array:
+    return np.array([tuple(getattr(run, name) for name in COLUMNS.names or ()) for run in runs], COLUMNS)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Trials in their order. `columns` (n,) has what is asked of all of them: of ten thousand trials none is looked at
+    one by one."""
+
+    each: list[Run]
+    columns: Array
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> Runs:
+        return cls(list(runs), _columns(runs))
+
+    def __len__(self) -> int:
+        return len(self.each)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.each)
+
+    def __getitem__(self, place: int) -> Run:
+        return self.each[place]
+
+    def column(self, name: str) -> Array:
+        return np.asarray(self.columns[name])
+
+    def where(self, mask: Array) -> Runs:
+        return self.take(np.flatnonzero(mask))
+
+    def take(self, places: Array) -> Runs:
+        return Runs([self.each[place] for place in places.tolist()], self.columns[places])
+
+    def replaced(self, place: int, run: Run) -> Runs:
+        each, columns = self.each.copy(), self.columns.copy()
+        each[place], columns[place] = run, _columns([run])[0]
+        return Runs(each, columns)
+
+    @property
+    def valued(self) -> Runs:
+        """Those that reported and did not fail."""
+        return self.where((self.column("epochs") > 0) & ~self.column("failed"))
+
+    def best(self, count: int) -> Runs:
+        """The best `count`, best first, ties in their order."""
+        return self.take(np.argsort(-self.column("top"), kind="stable")[:count])
+
+    def newest(self, count: int, mask: Array) -> Runs:
+        """The last `count` where `mask` holds, in their order."""
+        return self.take(np.flatnonzero(mask)[-count:])
+
+
+def run_of(trial: FrozenTrial, number: int, cube: Cube, sign: float, epochs: int, paused: bool) -> Run:
+    state = trial.state.name
+    curve = {min(e, epochs - 1): sign * v for e, v in sorted(trial.intermediate_values.items())}
+    best = np.full(max(curve) + 1 if curve else 0, -np.inf)
+    for epoch, value in curve.items():
+        best[epoch] = value
+    if len(best):  # epochs without a metric have what came before, the first ones what comes first
+        best = np.maximum.accumulate(best)
+        best[np.isinf(best)] = best[np.isfinite(best)][0]
+    complete = state == "COMPLETE"
+    return Run(
+        number, cube.point(trial.params), best, state == "FAIL",
+        state in ("RUNNING", "WAITING") and not paused, complete, _jump([*curve.values()]) if complete else math.nan,
+    )  # fmt: skip
+
+
+def _jump(values: Sequence[float]) -> float:
+    """Standard deviation of noise on the later half of a curve, by its second differences, robustly; nan for curves
+    of fewer than six epochs."""
+    if len(values) < 6:
+        return math.nan
+    bends = np.abs(np.diff(values[len(values) // 2 - 1 :], 2)) / math.sqrt(6)
+    return float(np.median(bends) / 0.6745)
+
+
+@dataclass
+class Seen:
+    """What `all_runs` keeps. `open`: place -> state of the trials that had not ended."""
+
+    key: tuple[int, int]
+    runs: Runs
+    open: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+
+
+def all_runs(
+    trials: Sequence[FrozenTrial], paused: Mapping[int, int], cube: Cube, sign: float, epochs: int,
+    memo: MutableMapping[Any, Any],
+) -> Runs:  # fmt: skip
+    """Every trial as a `Run`. Those that had ended when last looked at are not looked at again."""
+    seen: Seen | None = memo.get("runs")
+    if seen is None or seen.key != (len(cube.axes), epochs) or len(seen.runs) > len(trials):
+        seen = memo["runs"] = Seen((len(cube.axes), epochs), Runs.of([]))
+    known, changed = len(seen.runs), {}
+    for place in [*seen.open, *range(known, len(trials))]:
+        trial = trials[place]
+        state = len(trial.intermediate_values), trial.state, trial.number in paused
+        if seen.open.get(place) != state:
+            seen.open[place] = state
+            changed[place] = run_of(trial, trial.number, cube, sign, epochs, trial.number in paused)
+        if trial.state.is_finished():
+            del seen.open[place]
+    if changed:
+        seen.runs = _with(seen.runs, changed)
+    return seen.runs
+
+
+def _with(runs: Runs, changed: Mapping[int, Run]) -> Runs:
+    """With some replaced, and those added whose places come after the last."""
+    count = len(runs)
+    added = [run for place, run in sorted(changed.items()) if place >= count]
+    old = [place for place in changed if place < count]
+    each, columns = [*runs.each, *added], np.concatenate([runs.columns, _columns(added)])
+    columns[old] = _columns([changed[place] for place in old])
+    for place in old:
+        each[place] = changed[place]
+    return Runs(each, columns)
+
+
+def chosen(runs: Runs) -> Runs:
+    """The trials that become rows: the best and the newest, in the order of `runs`."""
+    failed = runs.column("failed")
+    valued = np.flatnonzero((runs.column("epochs") > 0) & ~failed)
+    if len(valued) > BEST + NEWEST:
+        best = np.argsort(-runs.column("top")[valued], kind="stable")[:BEST]
+        valued = np.union1d(valued[best], valued[-NEWEST:])
+    return runs.take(np.union1d(valued, np.flatnonzero(failed)[-FAILED_ROWS:]))
+
+
+def aligned(earlier: Runs, own: Runs) -> Runs:
+    """Another run's trials that reported, with their best moved to where ours is: what they tell is which
+    configurations are better, not how good. Their numbers become negative."""
+    theirs, ours = earlier.valued, own.valued
+    shift = float(ours.column("top").max() - theirs.column("top").max()) if len(ours) and len(theirs) else 0.0
+    return Runs.of([Run(-1 - i, run.x, run.best + shift) for i, run in enumerate(theirs)])
+
+
+def shortened(run: Run, epochs: int) -> Run:
+    """A run as it was after so many epochs."""
+    return replace(run, best=run.best[:epochs], complete=False)
