@@ -23,7 +23,6 @@ OWN_NETWORK = (
     "model.enc_layers",
     "model.dec_layers",
 )  # a file with these describes a network itself
-STARTING_POINTS = ("train.pretrained_model_path", "train.resume_training_checkpoint_path")
 SCRATCH_BACKBONE = 0.5  # of train.optim.lr, for a backbone from nothing (studies/bccd_from_scratch)
 SMALL = "small"  # the preset of a CPU that is short of time
 
@@ -143,11 +142,11 @@ def _is_settled(spec: Mapping[str, Any], sources: Mapping[str, str]) -> bool:
 
 
 def _recipe(spec: Mapping[str, Any], own: bool = False) -> tuple[str, str]:
-    """The spec's recipe, or the engine's choice: dino, whose two stages need box refinement, and which weights trained
-    otherwise do not fit."""
+    """The spec's recipe, or the engine's choice: dino, whose two stages need box refinement, and which a training that
+    goes on need not have begun with."""
     named = str(get(spec, "train.recipe", "default"))
-    given = any(get(spec, name) for name in STARTING_POINTS)
-    if named != "default" or given or not get(spec, "model.with_box_refine"):
+    resumed = get(spec, "train.resume_training_checkpoint_path")
+    if named != "default" or resumed or not get(spec, "model.with_box_refine"):
         return named, ""
     if own:
         return (
@@ -178,7 +177,7 @@ def _small_network() -> dict[str, Any]:
 
 def _in_a_hurry(chosen: Chosen, facts: Mapping[str, Any], on: Machine) -> str:
     """Why the small network is taken, or nothing: a CPU, and the large one would not get through a training in time."""
-    fixed = "model.backbone" in chosen.given or any(chosen[name] for name in STARTING_POINTS)
+    fixed = "model.backbone" in chosen.given or start.is_own(chosen.spec)
     if on.gpus or not on.time_s or fixed:
         return ""
     trial = Chosen(copy.deepcopy(chosen.spec), chosen.given)

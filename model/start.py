@@ -10,7 +10,7 @@ import copy
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -43,11 +43,16 @@ RESNETS = {
     "resnet_101": ("resnet101-63fe2227.pth", "resnet101-cd907fc2.pth"),
 }
 NAMED = ("auto", "coco", "imagenet", "scratch")
+PATHS = (
+    "train.resume_training_checkpoint_path",
+    "train.pretrained_model_path",
+    "model.pretrained_backbone_path",
+)
 
 
 @dataclass(frozen=True)
 class Start:
-    """`kind`: coco, imagenet, file, scratch, given (the two path keys) or resume. `text`: where training starts, in
+    """`kind`: coco, imagenet, file, scratch, given (a backbone's path) or resume. `text`: where training starts, in
     words. `file`: what holds the weights, `path`: where it is on this machine, None while it must be fetched;
     `size`: bytes to fetch, where known. `warning`: what the user should know."""
 
@@ -70,9 +75,13 @@ def settle(spec: Mapping[str, Any], network: bool = True) -> Start:
     train, asked = spec["train"], str(get(spec, "train.start", "scratch"))
     if train["resume_training_checkpoint_path"]:
         return Start("resume", f"goes on from {train['resume_training_checkpoint_path']}")
-    for name in ("train.pretrained_model_path", "model.pretrained_backbone_path"):
-        if path := get(spec, name):
-            return Start("given", f"{name}: {_existing(path, name)}")
+    if given := train["pretrained_model_path"]:
+        path = _existing(given, "train.pretrained_model_path")
+        return Start("file", f"train.pretrained_model_path: {path}", str(path), path)
+    if given := get(spec, "model.pretrained_backbone_path"):
+        return Start(
+            "given", f"model.pretrained_backbone_path: {_existing(given, 'model.pretrained_backbone_path')}"
+        )
     if asked == "scratch":
         return Start("scratch", "random weights")
     if asked == "auto":
@@ -80,6 +89,11 @@ def settle(spec: Mapping[str, Any], network: bool = True) -> Start:
     if asked in NAMED:
         return _published(asked, spec, network)
     return _own(asked, network)
+
+
+def is_own(spec: Mapping[str, Any]) -> bool:
+    """Whether training starts from what a person names, which was made for one network."""
+    return any(get(spec, name) for name in PATHS) or str(get(spec, "train.start", "scratch")) not in NAMED
 
 
 def _best(spec: Mapping[str, Any], network: bool) -> Start:
@@ -207,8 +221,10 @@ def _existing(text: str, name: str) -> Path:
 
 
 def describe(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """{"text": where training starts, "size": bytes to fetch or None, "cached": whether nothing is to be fetched}."""
+    """{"text": where training starts, "size": bytes to fetch or None, "cached": whether nothing is to be fetched}.
+    Raises `UserError` for a file that fits nothing of the network."""
     start = settle(spec)
+    _check_fits(start, spec)
     return {"text": start.text, "size": start.size, "cached": not start.missing}
 
 
@@ -220,14 +236,24 @@ def fetch(
     start = settle(spec)
     if start.warning:
         say(f"warning: {start.warning}")
+    path = _fetched(start, say)
+    _check_fits(replace(start, path=path), spec)
     if start.kind in ("resume", "given"):
         return {}
-    path = _fetched(start, say)
     if path is not None and folder is not None:
         return {"train.start": str(_copied(path, Path(folder)))}
     if isinstance(start.file, str) and start.path is not None:
         return {"train.start": str(start.path.resolve())}  # trials may run elsewhere
     return {"train.start": get(spec, "train.start") if start.kind == "file" else start.kind}
+
+
+def _check_fits(start: Start, spec: Mapping[str, Any]) -> None:
+    """Raises `UserError` where a person's file, or his backbone's, does not fit the network: better now than in every
+    training."""
+    if start.kind == "given" or (start.kind == "file" and start.path is not None):
+        from model.build import build_model
+
+        load(build_model(spec), start, spec, [])
 
 
 def fetch_named(
@@ -297,11 +323,6 @@ def load(
     say what was taken and what starts anew. Raises `UserError` for what does not fit at all."""
     from model import weights
 
-    if start.kind == "given" and spec["train"]["pretrained_model_path"]:
-        left = weights.load(detector, spec["train"]["pretrained_model_path"], spec["encryption_key"])
-        return (
-            [f"start anew, for the file lacks them or has other classes: {', '.join(left)}"] if left else []
-        )
     if start.kind in ("resume", "given"):
         return []
     path = start.path or _fetched(start, print)
@@ -328,11 +349,11 @@ def _load_detector(
     if theirs is None and heads is not None and len(heads) == max(adapt.COCO_CLASSES) + 1:
         theirs = adapt.COCO_CLASSES
     made = adapt.adapt(found, detector, theirs, ours)
-    if not any(name.startswith("transformer.") for name in set(made.weights) - set(made.new)):
+    taken = made.weights.keys() - set(made.new)
+    if not any(name.startswith("transformer.") and made.weights[name].dim() > 1 for name in taken):
         raise UserError(f"{path}: nothing of its transformer fits this network; compare model.hidden_dim")
     detector.load_state_dict(made.weights, strict=True)
-    taken = len(made.weights) - len(made.new)
-    lines = [f"  {taken} of {len(made.weights)} tensors are taken", *(f"  {line}" for line in made.changes)]
+    lines = [f"  {len(taken)} of {len(made.weights)} tensors are taken", *(f"  {line}" for line in made.changes)]
     return [*lines, f"  start anew: {adapt.summary(made.new)}"] if made.new else lines
 
 

@@ -360,7 +360,7 @@ def test_a_recipe_reaches_a_run_that_starts_from_the_template(own_demo: Path, tm
     [
         ("model.num_queries", 200, "dino"),
         ("train.recipe", "tao", "tao"),
-        ("train.pretrained_model_path", "some.pth", "default"),
+        ("train.pretrained_model_path", "some.pth", "dino"),
         ("train.resume_training_checkpoint_path", "some.pth", "default"),
         ("model.with_box_refine", False, "default"),
     ],

@@ -403,7 +403,43 @@ def test_the_two_path_keys_win_and_must_exist(leaf: str, tmp_path: Path) -> None
     with pytest.raises(UserError, match=rf"{leaf}: .*w\.pth must be a weights file"):
         start.settle(spec)
     (tmp_path / "w.pth").write_bytes(b"")
-    assert start.settle(spec).kind == "given"
+    assert start.settle(spec).kind == ("file" if leaf == "train.pretrained_model_path" else "given")
+
+
+@pytest.mark.parametrize(
+    "leaf", ["train.pretrained_model_path", "train.start", "model.pretrained_backbone_path"]
+)
+@pytest.mark.parametrize("look", [start.describe, start.fetch])
+def test_a_file_that_fits_nothing_is_refused_before_the_first_training(
+    leaf: str, look: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    torch.save(build_model(spec_of("scratch")).state_dict(), tmp_path / "w.pth")
+    spec = spec_of("scratch")
+    put(spec, "model.hidden_dim", 2 * get(spec, "model.hidden_dim"))
+    if leaf == "model.pretrained_backbone_path":
+        torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "w.pth")
+    put(spec, leaf, str(tmp_path / "w.pth"))
+    with pytest.raises(
+        UserError, match=r"w\.pth: (nothing of its transformer fits|does not fit) this network"
+    ):
+        look(spec)
+
+
+def test_weights_of_a_file_are_taken_alike_by_both_names(tmp_path: Path) -> None:
+    """Also where the network has other layers, whose start is told."""
+    source = build_model(spec_of("scratch"))
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    told = []
+    for leaf in ("train.pretrained_model_path", "train.start"):
+        spec = spec_of("scratch")
+        put(spec, "model.num_queries", 2 * get(spec, "model.num_queries"))
+        put(spec, leaf, str(tmp_path / "w.pth"))
+        detector, said = loaded(spec)
+        name = "transformer.encoder.layers.0.linear1.weight"
+        assert torch.equal(detector.get_parameter(name), source.get_parameter(name))
+        told.append(said.partition("\n")[2])
+    assert told[0] == told[1]
+    assert "quer" in told[0]
 
 
 @pytest.mark.parametrize(
