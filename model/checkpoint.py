@@ -155,23 +155,6 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def build_from(path: str | Path, spec: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """(detector in eval mode with the checkpoint's weights, checkpoint), after `check_spec`."""
-    from model.backbone import norm_of
-    from model.build import build_model
-
-    checkpoint = load(path, spec.get("encryption_key", ""))
-    check_spec(checkpoint, spec, str(path))
-    recorded = copy.deepcopy(checkpoint["spec"])
-    # Its norm layers were settled by the pretrained files of that time, which need not be here any more.
-    recorded["model"]["backbone_norm"] = norm_of(recorded)
-    recorded["model"]["pretrained_backbone_path"] = ""
-    recorded["model"]["exact_padding"] = get(spec, "model.exact_padding", False)  # no matter of the weights
-    detector = build_model(recorded)
-    detector.load_state_dict(checkpoint["state_dict"], strict=True)
-    return detector.eval(), checkpoint
-
-
 def threshold_of(checkpoint: Mapping[str, Any]) -> float | None:
     """The score with the best F1 in the validation at which the checkpoint was written; None in older ones."""
     value = get(checkpoint, "metrics.val_threshold")

@@ -53,7 +53,7 @@ def _add_action(action: str) -> None:
             else "Images, and leaves to replace.",
         ),
     ) -> None:
-        from model.spec import load
+        from model.spec_file import load
 
         overrides = given(action, words or [], checkpoint)
         if spec is None and checkpoint is None and not overrides:
@@ -161,10 +161,10 @@ def fetch(
     ),
 ) -> None:
     """Fetch published weights once, for every training of this machine."""
-    from model import start
+    from model import fetch
     from model.spec import nest
 
-    start.fetch_named(what, nest(parse_overrides(overrides or [])), engine=False)
+    fetch.named(what, nest(parse_overrides(overrides or [])), engine=False)
 
 
 @app.command("info")

@@ -29,12 +29,6 @@ ARCHITECTURE = tuple(
     "model.enc_n_points model.dec_n_points model.num_queries model.with_box_refine model.two_stage model.mixed_selection model.tao_compat".split()
 )
 HERE = "${here}"  # in a spec file: the folder that it lies in
-FROM_CHECKPOINT = (
-    "evaluate",
-    "inference",
-    "export",
-    "deploy",
-)  # actions for which a checkpoint of ours says the rest
 
 
 def get(spec: Mapping[str, Any], name: str, default: Any = None) -> Any:
@@ -101,20 +95,6 @@ def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -
     if problems:
         raise UserError("\n".join(problems))
     return given
-
-
-def load(action: str, path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Spec:
-    """Read a YAML spec file (None: an empty one), apply `{dotted name: value}` overrides, add what the checkpoint says
-    that the action is given (`model/checkpoint.py`), resolve."""
-    document = read(Path(path)) if path is not None else {}
-    for name, value in (overrides or {}).items():
-        put(document, name, value)
-    where = "command line" if path is None else str(path)
-    if action in FROM_CHECKPOINT:
-        from model.checkpoint import complete
-
-        document = complete(action, document)
-    return resolve(action, document, where)
 
 
 def read(path: Path) -> Spec:

@@ -18,7 +18,7 @@ from urllib.parse import urlparse
 from model import hub
 from model.errors import UserError
 from model.hub import HubFile, PublishedFile, Unreachable, WebFile
-from model.spec import Spec, get, put, resolve
+from model.spec import Spec, get, put
 
 if TYPE_CHECKING:
     from torch import nn
@@ -236,7 +236,7 @@ def fetch(
     start = settle(spec)
     if start.warning:
         say(f"warning: {start.warning}")
-    path = _fetched(start, say)
+    path = fetched(start, say)
     _check_fits(replace(start, path=path), spec)
     if start.kind in ("resume", "given"):
         return {}
@@ -256,32 +256,13 @@ def _check_fits(start: Start, spec: Mapping[str, Any]) -> None:
         load(build_model(spec), start, spec, [])
 
 
-def fetch_named(
-    what: str,
-    partial: Mapping[str, Any] | None = None,
-    say: Callable[[str], None] = print,
-    engine: bool = True,
-) -> str:
-    """Fetch `coco` or `imagenet` weights for a (partial) train spec; `engine`: as `automl run` completes it. Returns
-    where they are."""
-    from model.settings import completed
-
-    if what not in ("coco", "imagenet"):
-        raise UserError(f"fetch: must be coco or imagenet, but got '{what}'")
-    asked = with_start(partial or {}, what)
-    start = settle(completed(asked) if engine else resolve("train", asked))
-    path = _fetched(start, say)
-    say(f"{start.text if not start.missing else path}: ready")
-    return str(path)
-
-
 def with_start(spec: Mapping[str, Any], value: str) -> Spec:
     changed = copy.deepcopy(dict(spec))
     put(changed, "train.start", value)
     return changed
 
 
-def _fetched(start: Start, say: Callable[[str], None]) -> Path | None:
+def fetched(start: Start, say: Callable[[str], None]) -> Path | None:
     if start.file is None or start.path is not None:
         return start.path
     if isinstance(start.file, str):
@@ -325,7 +306,7 @@ def load(
 
     if start.kind in ("resume", "given"):
         return []
-    path = start.path or _fetched(start, print)
+    path = start.path or fetched(start, print)
     if path is None:
         return [f"start: {start.text}"]
     lines = [f"start: {start.text}"]
@@ -353,7 +334,10 @@ def _load_detector(
     if not any(name.startswith("transformer.") and made.weights[name].dim() > 1 for name in taken):
         raise UserError(f"{path}: nothing of its transformer fits this network; compare model.hidden_dim")
     detector.load_state_dict(made.weights, strict=True)
-    lines = [f"  {len(taken)} of {len(made.weights)} tensors are taken", *(f"  {line}" for line in made.changes)]
+    lines = [
+        f"  {len(taken)} of {len(made.weights)} tensors are taken",
+        *(f"  {line}" for line in made.changes),
+    ]
     return [*lines, f"  start anew: {adapt.summary(made.new)}"] if made.new else lines
 
 

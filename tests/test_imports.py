@@ -29,6 +29,38 @@ def test_engine_and_model_never_import_each_other(package: str, banned: set[str]
     assert not imported_by(package) & (banned | {"studies", "tests"})
 
 
+def imports_of(path: Path, modules: dict[str, Path]) -> set[str]:
+    """Our modules that one imports anywhere, also within functions, but for types alone."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (names & modules.keys()) or {node.module}
+        waiting += ast.iter_child_nodes(node)
+    return found & modules.keys()
+
+
+@pytest.mark.parametrize("package", ["model"])
+def test_no_module_imports_itself_through_others(package: str) -> None:
+    """The packages' own `__init__`, which offers a few names when asked for them, aside."""
+    paths = [p for p in (ROOT / package).rglob("*.py") if p.name != "__init__.py"]
+    modules = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in paths}
+    imports = {name: imports_of(path, modules) for name, path in modules.items()}
+    while ends := {
+        name
+        for name, names in imports.items()
+        if not names & imports.keys() or not any(name in others for others in imports.values())
+    }:
+        imports = {name: names for name, names in imports.items() if name not in ends}
+    assert not {name: sorted(names & imports.keys()) for name, names in imports.items()}
+
+
 def loaded_after(statement: str) -> set[str]:
     code = f"import sys; {statement}; print(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -18,7 +18,8 @@ from model.deploy import front_page, handed, survey, targets, timing
 from model.deploy.measurements import Measurements
 from model.deploy.points import Form, Point, Wish, limits, ranked, slower, told_ms
 from model.errors import ModelError, UserError
-from model.spec import Spec, load, require
+from model.spec import Spec, require
+from model.spec_file import load
 from model.status import Status, failure_told, results_folder
 
 PRECISIONS = ("FP32", "FP16", "INT8")
@@ -41,12 +42,12 @@ def run(spec: Spec) -> dict[str, Any]:
 
     Raises `UserError` when no point fits, with the table written; `NotRunnable` for a target this machine lacks.
     """
-    from model import checkpoint as ckpt
+    from model.build import build_from
 
     section = spec["deploy"]
     wish, limit_ms = check(spec)
     pace = survey.Pace(0, 0, section["rounds"], limit_ms and limit_ms / 1e3)
-    detector, checkpoint = ckpt.build_from(section["checkpoint"], spec)
+    detector, checkpoint = build_from(section["checkpoint"], spec)
     forms = forms_of(section, detector, checkpoint)
     sources = _sources(spec)
     folder = results_folder(spec, "deploy")

@@ -18,11 +18,12 @@ from model.data.coco import CocoData, Options, load_sources
 from model.data.sources import is_url
 from model.errors import UserError
 from model.operating_point import OperatingPoint
-from model.spec import Spec, load, require
+from model.spec import Spec, require
+from model.spec_file import load
 from model.status import Status, failure_told, results_folder
 
 if TYPE_CHECKING:
-    from model.deploy.runners import Runner
+    from model.deploy.runner import Runner
 
 OTHER_TEST = "dataset.test_data_sources.json_file=FILE dataset.test_data_sources.image_dir=FOLDER"
 OTHER_VAL = "dataset.val_data_sources='[{json_file: FILE, image_dir: FOLDER}]'"

@@ -13,7 +13,8 @@ from typing import Any
 from model.deploy.card import IMAGE
 from model.errors import UserError
 from model.parameters import MANDATORY
-from model.spec import Spec, load, notes, require
+from model.spec import Spec, notes, require
+from model.spec_file import load
 from model.status import Status, failure_told, results_folder
 
 FALLBACK = (640, 640)  # px, of checkpoints that do not tell
@@ -62,11 +63,11 @@ def run(spec: Spec) -> dict[str, Any]:
 def write(spec: Spec, path: Path) -> dict[str, Any]:
     """Export `export.checkpoint` to `path`, which says in its metadata what it is, and a .json beside it (the same,
     sha256, opset, versions, differences to torch). Returns what the .json holds."""
-    from model import checkpoint as ckpt
+    from model.build import build_from
     from model.deploy import card, onnx_export, standalone
 
     section = spec["export"]
-    detector, checkpoint = ckpt.build_from(section["checkpoint"], spec)
+    detector, checkpoint = build_from(section["checkpoint"], spec)
     height, width = graph_size(section, checkpoint)
     own = card.of_checkpoint(checkpoint, section["checkpoint"])
     own = replace(

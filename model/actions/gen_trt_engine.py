@@ -7,7 +7,8 @@ from typing import Any
 
 from model.errors import NotRunnable, UserError
 from model.parameters import MANDATORY
-from model.spec import Spec, load, require
+from model.spec import Spec, require
+from model.spec_file import load
 from model.status import Status, failure_told, results_folder
 
 INSTALL = {"tensorrt": "pip install 'tensorrt-cu13>=10.13,<12'", "tensorrt_rtx": "pip install tensorrt-rtx"}

@@ -12,7 +12,8 @@ from typing import Any
 from model.class_map import class_names
 from model.data.images import MAX_PIXELS, SUFFIXES
 from model.errors import ModelError, UserError, did_you_mean
-from model.spec import Spec, load
+from model.spec import Spec
+from model.spec_file import load
 from model.status import Status, failure_told, results_folder
 
 FONT_PX = 13

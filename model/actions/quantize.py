@@ -11,7 +11,8 @@ from typing import Any
 
 from model.data.sources import is_url
 from model.errors import NotRunnable, UserError
-from model.spec import Spec, load, notes, require
+from model.spec import Spec, notes, require
+from model.spec_file import load
 from model.status import Status, failure_told, results_folder
 
 COMPARED_IMAGES = 8

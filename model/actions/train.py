@@ -11,7 +11,8 @@ import model.checkpoint as ckpt
 from model.distributed import LAUNCH, gpu_ids, launched, start_ranks
 from model.encryption import passphrase
 from model.errors import OutOfMemory, UserError
-from model.spec import Spec, load, notes, require
+from model.spec import Spec, notes, require
+from model.spec_file import load
 from model.status import Status, failure_told, results_folder
 
 PRECISIONS = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}

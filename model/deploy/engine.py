@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from model.deploy.card import beside_engine, read
-from model.deploy.runners import Runner
+from model.deploy.runner import Runner
 from model.errors import ModelError, NotRunnable, UserError
 
 

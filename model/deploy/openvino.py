@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from model.deploy.card import read
-from model.deploy.runners import Runner
+from model.deploy.runner import Runner
 from model.errors import NotRunnable, UserError
 
 

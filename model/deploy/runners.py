@@ -3,45 +3,24 @@ TensorRT-RTX."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from model import checkpoint as ckpt
+from model.build import build_from
 from model.data.transforms import exact_size
-from model.deploy.card import ENGINES, Card, check, completed, of_checkpoint, of_texts, refuse_standalone
+from model.deploy.card import ENGINES, check, completed, of_checkpoint, of_texts, refuse_standalone
+from model.deploy.engine import TrtRunner
+from model.deploy.runner import Runner
 from model.errors import UserError
 from model.parameters import MANDATORY
 
 
-class Runner(ABC):
-    """`size` is the (H, W) that the file fixes, None when any will do; `card`: what the file says of itself."""
-
-    size: tuple[int, int] | None = None
-    validated: tuple[int, int] | None = None  # (H, W) of every image when it was scored; None: aspect kept
-    card: Card = Card()
-
-    @property
-    def classes(self) -> list[dict[str, Any]]:
-        """[{"id", "name"}], empty when the file names none."""
-        return self.card.classes
-
-    @property
-    def threshold(self) -> float | None:
-        """The score with the best F1 on validation, None where the file does not say it."""
-        return self.card.threshold
-
-    @abstractmethod
-    def infer(self, images: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        """images [B, 3, H, W] float32, mask [B, H, W] bool -> pred_logits [B, Q, K], pred_boxes [B, Q, 4] on CPU."""
-
-
 class TorchRunner(Runner):
     def __init__(self, path: str, spec: Mapping[str, Any], device: torch.device | None = None) -> None:
-        self.detector, checkpoint = ckpt.build_from(path, spec)
+        self.detector, checkpoint = build_from(path, spec)
         self.card = of_checkpoint(checkpoint, path)
         self.validated = exact_size(checkpoint["spec"], "train")
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -105,8 +84,6 @@ def _runner_of(path: str, spec: Mapping[str, Any], action: str) -> Runner:
 
     where = device(spec[action], action)
     if spec[action]["trt_engine"] or path.endswith(ENGINES):
-        from model.deploy.engine import TrtRunner
-
         return TrtRunner(path, where)
     if path.endswith(".onnx"):
         return OrtRunner(path, where)

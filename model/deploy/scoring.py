@@ -15,7 +15,8 @@ from model.coco_metrics import CocoMetrics, summarise
 from model.data.coco import CocoData
 from model.data.module import eval_loader
 from model.data.transforms import EvalTransform
-from model.deploy.runners import OrtRunner, Runner
+from model.deploy.runner import Runner
+from model.deploy.runners import OrtRunner
 from model.deploy.shrink import outputs_of
 from model.errors import UserError
 from model.postprocess import postprocess

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from model.deploy.runners import OrtRunner, Runner
+from model.deploy.runner import Runner
+from model.deploy.runners import OrtRunner
 from model.errors import NotRunnable
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from model.deploy.calibration import load_image
-from model.deploy.runners import Runner
+from model.deploy.runner import Runner
 from model.postprocess import postprocess
 from model.told import counted
 

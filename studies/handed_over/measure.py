@@ -27,7 +27,7 @@ from model.deploy import precision, scoring, standalone, survey, targets, timing
 from model.deploy.calibration import load_image
 from model.deploy.runners import OrtRunner
 from model.postprocess import postprocess
-from model.spec import load
+from model.spec_file import load
 from studies.machine import describe
 
 DROPS = (0.01, 0.002)

@@ -23,6 +23,7 @@ from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.storage import load_study
 from model import spec as model_spec
+from model import spec_file
 from model.errors import ModelError
 from safe_documents import dump_yaml
 from tests.automl.toy import toy
@@ -61,7 +62,7 @@ def test_damaged_specs(seeds: range, tiny: dict[str, Any], demo: Path, tmp_path:
 
     def each(seed: int) -> None:
         path.write_bytes(mutated_yaml(partial if seed % 2 else whole, seed, dump_yaml))
-        refused_or_read(lambda: model_spec.load("train", path))
+        refused_or_read(lambda: spec_file.load("train", path))
         refused_or_read(lambda: prepare(RunRequest(spec_file=str(path), executor="local"), tmp_path / "work"))
 
     bounded(seeds, each)

@@ -21,7 +21,8 @@ from model.deploy.deepstream import write_nvdsinfer
 from model.deploy.precision import to_fp16
 from model.deploy.runners import OrtRunner, open_runner
 from model.errors import NotRunnable, UserError
-from model.spec import load, put, resolve
+from model.spec import put, resolve
+from model.spec_file import load
 from tests.model.deployed import CLASSES, spec_of
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "tao_specs"

@@ -11,10 +11,11 @@ import torch
 
 from model import checkpoint as ckpt
 from model.actions import evaluate, inference, train
-from model.build import build_model
+from model.build import build_from, build_model
 from model.cli import guarded, parse_overrides
 from model.errors import UserError
-from model.spec import get, load, resolve
+from model.spec import get, resolve
+from model.spec_file import load
 from tests.conftest import TINY, with_data
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:pytorch_lightning", "ignore::Warning:torch")
@@ -48,13 +49,13 @@ def test_the_spec_of_a_checkpoint_fills_what_is_not_said(action: str, made: Path
     assert spec["model"]["num_select"] == 7  # what a person says goes before
     assert spec["dataset"]["num_classes"] == 4
     assert spec[action]["input_height"] == 64
-    ckpt.build_from(made, spec)
+    build_from(made, spec)
 
 
 def test_a_leaf_that_contradicts_the_checkpoint_is_still_refused(made: Path) -> None:
     spec = load("evaluate", None, {"evaluate.checkpoint": str(made), "model.enc_layers": 3})
     with pytest.raises(UserError, match="model.enc_layers: 1, 3"):
-        ckpt.build_from(made, spec)
+        build_from(made, spec)
 
 
 def test_evaluate_without_a_spec_file(made: Path, demo: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from model.deploy.measurements import Cost, Measurements
 from model.deploy.points import Form, Point, Wish, amount, front, ranked
 from model.deploy.runners import OrtRunner
 from model.errors import ModelError, NotRunnable, UserError
-from model.spec import load
+from model.spec_file import load
 from tests.conftest import TINY, with_data
 from tests.model.deployed import lively
 

@@ -13,7 +13,7 @@ import torch
 from model import weights
 from model.actions import train
 from model.boxes import cxcywh_to_xyxy, paired_iou
-from model.build import build_criterion, build_model
+from model.build import build_criterion, build_from, build_model
 from model.denoising import Denoising, may_not_see
 from model.lightning import DetectorModule, moving_average, rate_factor
 from model.parameters import PARAMETERS, RECIPES
@@ -291,7 +291,6 @@ def test_the_average_follows_weights_and_statistics() -> None:
 def test_a_training_with_everything_on_keeps_its_average(
     tiny: dict[str, Any], demo: Path, tmp_path: Path
 ) -> None:
-    from model import checkpoint as ckpt
 
     tiny["model"] |= {"denoising_queries": 20, "two_stage": True, "mixed_selection": True}
     tiny["train"] |= {"ema_decay": 0.9, "num_epochs": 1, "results_dir": str(tmp_path)}
@@ -301,7 +300,7 @@ def test_a_training_with_everything_on_keeps_its_average(
     raw = torch.load(path, weights_only=True)["state_dict"]
     name = "transformer.encoder.layers.0.linear1.weight"
     assert not torch.equal(raw[f"model.{name}"], raw[f"ema.module.{name}"])
-    detector, _ = ckpt.build_from(path, spec)
+    detector, _ = build_from(path, spec)
     assert torch.equal(detector.get_parameter(name), raw[f"ema.module.{name}"])
     other = build_model(spec)
     assert weights.load(other, path) == []

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from model import adapt, checkpoint, hub, start, weights
 from model.actions import train
 from model.backbone import norm_of
-from model.build import build_criterion, build_model
+from model.build import build_criterion, build_from, build_model
 from model.errors import UserError
 from model.spec import default_spec, get, put, resolve
 from tests.conftest import TINY, with_data
@@ -541,7 +541,7 @@ def test_a_training_never_asks_a_server_and_records_what_it_started_from(
     assert "warning: training starts from random weights" in capsys.readouterr().out
     made = checkpoint.load(result["checkpoint"])
     assert get(made["spec"], "train.start") == "scratch"
-    detector, _ = checkpoint.build_from(result["checkpoint"], resolve("evaluate", {k: partial[k] for k in ("model", "dataset")}))  # fmt: skip
+    detector, _ = build_from(result["checkpoint"], resolve("evaluate", {k: partial[k] for k in ("model", "dataset")}))  # fmt: skip
     assert any("running_mean" in n and "num_batches" not in n for n in detector.state_dict())
     partial["train"]["start"] = "imagenet"
     with pytest.raises(UserError, match="a training fetches nothing itself"):

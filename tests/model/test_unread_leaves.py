@@ -94,7 +94,7 @@ def test_a_leaf_that_cannot_act_is_refused_with_the_reason(name: str) -> None:
 def test_a_checkpoint_of_before_that_has_one_is_still_read(tmp_path: Path) -> None:
     import torch
 
-    from model.spec import load
+    from model.spec_file import load
 
     old = resolve("train", TINY)
     put(old, "model.clip_max_norm", 1.0)

@@ -1,0 +1,32 @@
+"""What runs a detector, whatever its file (`runners.py`, `engine.py`)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+
+from model.deploy.card import Card
+
+
+class Runner(ABC):
+    """`size` is the (H, W) that the file fixes, None when any will do; `card`: what the file says of itself."""
+
+    size: tuple[int, int] | None = None
+    validated: tuple[int, int] | None = None  # (H, W) of every image when it was scored; None: aspect kept
+    card: Card = Card()
+
+    @property
+    def classes(self) -> list[dict[str, Any]]:
+        """[{"id", "name"}], empty when the file names none."""
+        return self.card.classes
+
+    @property
+    def threshold(self) -> float | None:
+        """The score with the best F1 on validation, None where the file does not say it."""
+        return self.card.threshold
+
+    @abstractmethod
+    def infer(self, images: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """images [B, 3, H, W] float32, mask [B, H, W] bool -> pred_logits [B, Q, K], pred_boxes [B, Q, 4] on CPU."""
