@@ -7,23 +7,27 @@ fall-back, told at each property here and in references/trial_contract.md.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
+import math
 import os
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from automl import skill
+from automl import faults, skill
 from automl import spec as specs
 from automl.errors import UserError, did_you_mean
 from automl.metric import DIRECTIONS, Metric
 from automl.programs import find_program, typed
+from automl.records import as_number
 from automl.skill import Stage
 
 GROUP = "automl.models"
@@ -64,6 +68,8 @@ class ModelBundle:
             raise UserError(f"{path}: not valid JSON: {error}") from None
         if not isinstance(document, dict):
             raise UserError(f"{path}: a schema must be a JSON object, but got {type(document).__name__}")
+        if not document:
+            raise UserError(f"{path}: a schema must have `properties`, but this one is empty")
         return document
 
     def template(self, action: str) -> dict[str, Any]:
@@ -99,7 +105,7 @@ class ModelBundle:
         command = self.skill["actions"][action].get("command")
         if not command:
             raise UserError(f"{self.name}: actions.{action} has no command")
-        words = shlex.split(str(command).replace("\\\n", " "))
+        words = skill.words_of(command)
         for name, value in values.items():
             words = [word.replace(f"{{{name}}}", value) for word in words]
         return tuple(words)
@@ -138,9 +144,10 @@ class ModelBundle:
     def epochs(self, spec: Mapping[str, Any]) -> int | None:
         """How many epochs the spec trains for; None when nothing says so (see `epochs_key`)."""
         value = specs.get(spec, self.epochs_key) if self.epochs_key else None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 1:
-            return None
-        return int(value)
+        found = (
+            None if isinstance(value, bool) else as_number(value)
+        )  # text may be a number, as in TAO's files
+        return int(found) if found is not None and 1 <= found < math.inf else None
 
     # ---- files ------------------------------------------------------------------------------------------------
 
@@ -365,17 +372,37 @@ class ModelBundle:
 
     def call(self, purpose: str) -> Callable[..., Any] | None:
         """The entry point itself, imported; the model folder's own modules come before installed ones. Raises
-        `UserError` when it is not there."""
+        `UserError` when it is not there, and so does what is returned where the model's code fails."""
         target = self.entry(purpose)
         if target is None:
             return None
         module, _, name = target.partition(":")
         try:
             function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            where = self.root / "references" / "skill_info.yaml"
-            raise UserError(f"{where}: entry_points.{purpose} {target} cannot be imported: {error}") from None
-        return function
+        except (Exception, SystemExit) as error:
+            raise UserError(f"{self._hook(purpose)} cannot be imported: {told_in_code(error)}") from None
+
+        @functools.wraps(function)
+        def asked(*args: Any, **named: Any) -> Any:
+            try:
+                return function(*args, **named)
+            except (Exception, SystemExit) as error:
+                if hasattr(error, "exit_code") or faults.told(error) is not None:
+                    raise
+                raise UserError(f"{self._hook(purpose)} failed: {told_in_code(error)}") from error
+
+        return asked
+
+    def _hook(self, purpose: str) -> str:
+        where = self.root / "references" / "skill_info.yaml"
+        return f"{where}: entry_points.{purpose} {self.entry(purpose)}"
+
+
+def told_in_code(error: BaseException) -> str:
+    """An error of a model's own code in a line, with the place where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
 
 
 def resolve(model: str | None) -> ModelBundle:

@@ -14,6 +14,7 @@ from typing import Any
 
 from automl.documents import load_json
 from automl.errors import SpecError
+from automl.metric import figure, signed
 
 OF_DEFAULT = "_of_default"
 SHARE = 95  # per cent of the resamplings that the interval holds
@@ -44,10 +45,12 @@ class Comparison:
 
     def words(self) -> str:
         """The gain and what the interval says of it, plainly."""
-        text = f"{self.name} {self.gain:+.4f} ({self.default:.4f} to {self.winner:.4f})"
+        text = f"{self.name} {signed(self.gain)} ({figure(self.default)} to {figure(self.winner)})"
         if self.low is None or self.high is None:
             return text
-        text += f", {SHARE} % of {self.draws} resamplings of {self.of} {self.low:+.4f} to {self.high:+.4f}"
+        text += (
+            f", {SHARE} % of {self.draws} resamplings of {self.of} {signed(self.low)} to {signed(self.high)}"
+        )
         if not self.settled:
             return f"{text}: this may be chance"
         return text if self.low > 0 else f"{text}: worse than the default"
@@ -63,10 +66,10 @@ def compare(stages: Sequence[Mapping[str, Any]], root: Path) -> list[Comparison]
         if other is None:
             continue
         ours, theirs = (_resamples(document_of(each, root)) for each in (stage, other))
-        for figure in stage.get("shows", ()):
-            values = [_number(each.get("metrics", {}).get(figure)) for each in (stage, other)]
+        for shown in stage.get("shows", ()):
+            values = [_number(each.get("metrics", {}).get(shown)) for each in (stage, other)]
             if values[0] is not None and values[1] is not None:
-                found.append(_compared(str(figure), values[0], values[1], ours, theirs))
+                found.append(_compared(str(shown), values[0], values[1], ours, theirs))
     return found
 
 

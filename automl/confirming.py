@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl import records, spec
 from automl.executors.base import Decision, Executor, Exit, TrialJob
-from automl.metric import Metric
+from automl.metric import Metric, figure, signed
 from automl.records import BrokenRecord
 from automl.rundir import RunDir, write_json
 from automl.trials import Trials
@@ -66,13 +66,14 @@ class Confirmed:
             )
         mean = statistics.fmean(gains)
         seeds = "another seed" if len(gains) == 1 else f"{len(gains)} other seeds"
-        text = f"trained again with {seeds}: gain {mean:+.4f} of {metric.name}, where the search saw {self.seen:+.4f}"
+        seen = f"where the search saw {signed(self.seen)}"
+        text = f"trained again with {seeds}: gain {signed(mean)} of {metric.name}, {seen}"
         if (bounds := self.interval(metric)) is None:
             return f"{text}; one seed says nothing of the spread{missing}"
         doubt = (
             "" if bounds[0] > 0 else ": this may be chance" if bounds[1] > 0 else ": worse than the default"
         )
-        return f"{text}; 95 % of the mean {bounds[0]:+.4f} to {bounds[1]:+.4f}{doubt}{missing}"
+        return f"{text}; 95 % of the mean {signed(bounds[0])} to {signed(bounds[1])}{doubt}{missing}"
 
 
 def confirmed(document: Any) -> Confirmed | None:
@@ -183,7 +184,7 @@ class Repeats:
             self.broken[number] = str(error)
             return Decision.STOP
         training.trials.keep_while_running(training.best.number, None)
-        shown = "" if value is None else f", {metric} {value:.4f}"
+        shown = "" if value is None else f", {metric} {figure(value)}"
         self._tell(f"{training.label}: epoch {found.epoch + 1} of {training.epochs or '?'}{shown}")
         return Decision.CONTINUE
 
@@ -198,7 +199,7 @@ class Repeats:
         reason = self.broken.pop(number, "" if exit.code == 0 else exit.reason)
         if not reason and training.finish():
             self.say(
-                f"confirm {number + 1} of {len(self.trainings)}: {training.label}: {training.value():.4f}"
+                f"confirm {number + 1} of {len(self.trainings)}: {training.label}: {figure(training.value())}"
             )
         elif reason and exit.code not in (0, 2, None) and self.starts[number] < STARTS:
             self.say(f"{training.label} failed ({reason}); starting it once more")

@@ -28,3 +28,8 @@ def load_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
         return read_json(path, max_bytes)
     except DocumentError as error:
         raise SpecError(str(error)) from None
+
+
+def is_empty(fact: Any) -> bool:
+    """Whether a fact says nothing; it may be of any type."""
+    return fact is None or (isinstance(fact, (str, list, dict)) and not fact)

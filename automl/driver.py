@@ -47,13 +47,14 @@ class SearchDriver:
         self.tracking = tracking or Tracking(("none",), run, study.name, plan.metric.name, progress.note)
         self.trials = Trials(plan, run)
         self.scheduler = schedulers.make(plan.request.scheduler if plan.searching else "none")
+        study.resumable = plan.bundle.can_resume
         self.limits = Limits(plan.request.trials, plan.request.trainings, plan.request.total_epochs)
         self.full_epochs = plan.bundle.epochs(plan.spec)
         self.pending: deque[TrialJob] = deque()
         self.verdicts: dict[int, tuple[str, str]] = {}  # trials told to stop: (state, reason)
         self.num_epochs: dict[int, int | None] = {}
         self.failures: list[str] = []
-        self.told_whole = False  # that the space has been tried whole
+        self.said: set[str] = set()  # kinds of notes that are made once
         self.started_at = clock()
         self.used_before_s = study.elapsed_s()
 
@@ -175,10 +176,37 @@ class SearchDriver:
         handled = self.trials.handled.setdefault(number, [])
         try:
             record, value = self.trials.take(number, line)
+            self._note_slips(number, record)
             self.tracking.record(number, record.epoch, record.values)
             return self._judge(number, record, value, tidy)
         except BrokenRecord as error:
             return "FAIL", f"metrics.jsonl line {len(handled) + 1}: {error}"
+
+    def _note_slips(self, number: int, record: Record) -> None:
+        """Say once what a trainer's lines let suspect."""
+        handled, epochs = self.trials.handled[number], self.num_epochs.get(number)
+        if len(handled) == 1 and record.epoch == 1:
+            self._say_once(
+                "from 1",
+                f"trial {number} begins with epoch 1; lines count epochs from 0, so it is taken for the second",
+            )
+        elif epochs is not None and record.epoch >= epochs:
+            self._say_once(
+                "too many",
+                f"trial {number} reports epoch {record.epoch}, the {record.epoch + 1}th when counted from 0, but its "
+                f"training has {epochs}",
+            )
+        if len(handled) > 1 and record.checkpoint and handled[-2].checkpoint == record.checkpoint:
+            self._say_once(
+                "one file",
+                f"trial {number} writes {record.checkpoint} over and over: of such a training the last epoch counts, "
+                "which that file holds, and not the best",
+            )
+
+    def _say_once(self, kind: str, text: str) -> None:
+        if kind not in self.said:
+            self.said.add(kind)
+            self.progress.note(text)
 
     def _judge(self, number: int, record: Record, value: float | None, tidy: bool) -> tuple[str, str] | None:
         """Store one epoch and decide."""
@@ -204,13 +232,20 @@ class SearchDriver:
             return None
         self._count_budget()
         verdict: Verdict | None = self.study.decide(number, epoch, self.scheduler, num_epochs)
-        if verdict is None:
+        if verdict is None or self._is_through(number, num_epochs):
             return None
         if verdict.action == "pause" and self.plan.bundle.can_resume:
             # One that had to start from nothing comes by again: it does not wait twice at the same place.
             waited = self.study.frozen(number).user_attrs.get("waited", -1)
             return ("PAUSED", verdict.reason) if epoch > waited else None
         return "PRUNED", verdict.reason
+
+    def _is_through(self, number: int, num_epochs: int) -> bool:
+        """Whether a trial that cannot go on after a stop has outrun its driver and written its last epoch."""
+        if self.plan.bundle.can_resume:
+            return False
+        found, _ = self.trials.records(number)
+        return bool(found) and found[-1].epoch + 1 >= num_epochs
 
     def _end(self, number: int, state: str, reason: str) -> None:
         if state == "PAUSED":
@@ -224,8 +259,8 @@ class SearchDriver:
             state, reason = "FAIL", self._no_metric(number, metric)
         self.study.tell(number, state, reason, self.trials.scoring(number))
         state = self.study.frozen(number).state.name
-        self.progress.ended(number, state, reason)
         scored = self.study.result(number) if self.study.frozen(number).intermediate_values else None
+        self.progress.ended(number, state, reason, scored.value if scored else None)
         self.tracking.ended(number, state, reason, scored)
         self.trials.let_go(number)
         self._drop_all_but_the_best()
@@ -244,6 +279,8 @@ class SearchDriver:
         found = self.trials.handled.get(number) or self.trials.records(number)[0]
         if not found:
             return f"it reported no '{metric}': it wrote no line to metrics.jsonl"
+        if any(metric in record.values for record in found):
+            return f"its '{metric}' was never a finite number"
         keys = sorted({str(key) for record in found for key in record.values})
         return f"it reported no '{metric}'; its lines have {', '.join(keys)}"
 
@@ -291,10 +328,8 @@ class SearchDriver:
         self.study.budget = self.limits.left(self.study, self.full_epochs, self._time_in_epochs())
         if self.plan.searching and self.study.budget.new and self.study.untried() == []:
             self.study.budget = replace(self.study.budget, new=False)
-            if not self.told_whole:
-                self.told_whole = True
-                count = len(self.study.space.every or ())
-                self.progress.note(f"all {count} configurations of the search space have been tried")
+            count = len(self.study.space.every or ())
+            self._say_once("whole", f"all {count} configurations of the search space have been tried")
 
     def _time_in_epochs(self) -> float | None:
         """How many epochs one training can still be given, by the pace so far; None while nobody knows."""

@@ -13,6 +13,7 @@ from automl.bundle import ModelBundle
 from automl.errors import did_you_mean
 from automl.programs import find_program
 from automl.request import RunRequest
+from automl.space.schema import Schema
 
 
 def foresee(model: ModelBundle, request: RunRequest, full: Mapping[str, Any], searching: bool) -> list[str]:
@@ -29,9 +30,14 @@ def foresee(model: ModelBundle, request: RunRequest, full: Mapping[str, Any], se
             f"{did_you_mean(model.epochs_key, names)}; no trial is stopped early"
         )
     elif searching and model.epochs(full) is None:
-        found.append(
-            f"{model.name} says nowhere how many epochs a training has (epochs_key): no trial is stopped early"
+        value = spec.get(full, model.epochs_key) if model.epochs_key else None
+        why = (
+            f"{model.epochs_key} is {value!r}, no number from 1"
+            if model.epochs_key
+            else f"{model.name} says nowhere how many epochs a training has (epochs_key)"
         )
+        found.append(f"{why}: no trial is stopped early")
+    found += _roles_of_nothing(model, full)
     if not model.can_resume:
         found.append(
             f"{model.name} has no leaf with the role resume_model: a trial that is cut off starts anew"
@@ -65,6 +71,15 @@ def _unread(model: ModelBundle) -> Iterator[str]:
                 yield f"{_where(model)}: {kind}'{word}' is not read{hint}"
 
 
+def _roles_of_nothing(model: ModelBundle, full: Mapping[str, Any]) -> Iterator[str]:
+    """Leaves of the train spec that have a role, but that neither the spec nor the schema has."""
+    schema = model.schema("train") if model.schema_path("train").is_file() else {}
+    known = {name for name, _ in spec.leaves(full)} | {*Schema(schema).nodes}
+    for leaf, role in (model.skill.get("spec_params", {}).get("train") or {}).items():
+        if leaf not in known and spec.get(full, leaf, spec.MISSING) is spec.MISSING:
+            yield f"{_where(model)}: spec_params: {leaf} ({role}) is no leaf of the spec{did_you_mean(leaf, known)}"
+
+
 def _of_command(model: ModelBundle) -> Iterator[str]:
     """What of the training's command line this machine cannot follow."""
     if model.entry("train"):
@@ -75,6 +90,11 @@ def _of_command(model: ModelBundle) -> Iterator[str]:
     for word in words:
         if word.startswith(str(model.root)) and not Path(word).exists():
             yield f"the command of train names {word}, which is not there: trials here will fail"
+        if not Path(word).exists() and (model.root / word).is_file():
+            yield (
+                f"the command of train names {word}, which is not there, for trials start in a folder of their own; "
+                f"did you mean {{model_dir}}/{word}? Trials here will fail"
+            )
         for name in re.findall(r"(?<!\$)\{(\w+)\}", word):
             yield (
                 f"{_where(model)}: the command of train has {{{name}}}, but filled in are "

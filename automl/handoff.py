@@ -6,6 +6,7 @@ network than the one that was trained; and every spec points at the checkpoint t
 
 from __future__ import annotations
 
+import copy
 import os
 import shlex
 import shutil
@@ -21,7 +22,7 @@ from automl.confirming import Confirmed
 from automl.documents import load_json
 from automl.errors import AutoMLError, UserError
 from automl.machine import visible_gpus
-from automl.metric import Metric
+from automl.metric import Metric, figure
 from automl.provenance import sha256, versions
 from automl.rundir import RunDir, write_json
 from automl.skill import Stage
@@ -87,9 +88,10 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     following = (
         plan.bundle.next_command(run.best, trained) if checkpoint else f"ls {shlex.quote(str(run.best))}"
     )
+    warning = chosen.warning or _unmoved(plan, study, winner) or _outdone(plan, study, winner)
     return Outcome(
         run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
-        following, chosen.warning or _unmoved(plan, study, winner), folder=run.handed_over, trials=len(study.trials()),
+        following, warning, folder=run.handed_over, trials=len(study.trials()),
     )  # fmt: skip
 
 
@@ -99,8 +101,20 @@ def _unmoved(plan: Plan, study: Study, winner: Best) -> str | None:
     if len(study.frozen(winner.number).intermediate_values) < 2 or len(values) > 1:
         return None
     return (
-        f"best value {winner.value:.4f}: {plan.metric.name} is that in every epoch, so nothing was learnt that it "
+        f"best value {figure(winner.value)}: {plan.metric.name} is that in every epoch, so nothing was learnt that it "
         "measures; train longer, or look at the data"
+    )
+
+
+def _outdone(plan: Plan, study: Study, winner: Best) -> str | None:
+    """What to say where another finished trial measured better than the one that the scheduler named."""
+    better = [b for b in study.ranked() if b.complete and plan.metric.better(b.value, winner.value)]
+    if study.named_winner() != winner.number or not better:
+        return None
+    return (
+        f"trial {better[0].number} measured {figure(better[0].value)} at epoch {better[0].epoch + 1}; trial "
+        f"{winner.number} is named, which by its whole curve and the other trials is expected to be better "
+        "(--scheduler none goes by what was measured)"
     )
 
 
@@ -274,7 +288,7 @@ def _slim(bundle: ModelBundle, checkpoint: Path | None, progress: Progress) -> N
 
 def _for_retraining(plan: Plan, trained: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The winner's train spec, writing to a folder of its own."""
-    full = spec.nest(dict(spec.leaves(trained)))
+    full = copy.deepcopy(dict(trained))
     for number, key in enumerate(plan.bundle.output_keys("train")):
         if spec.get(full, key) is not None:
             spec.put(full, key, "" if number else str(folder / "retrain"))

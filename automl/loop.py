@@ -64,7 +64,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
 
 def announced(plan: Plan) -> list[str]:
     """What a person should know before the first trial: notes, where training starts, and about how long it takes."""
-    lines = [f"note: {warning}" for warning in plan.warnings]
+    lines = [f"note: {warning}" for warning in (*plan.warnings, *plan.space.notes)]
     lines += [f"start: {plan.start}"] if plan.start else []
     if expected := forecast.of(plan):
         lines.append(f"time: {forecast.text(plan, expected)}")

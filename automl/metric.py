@@ -8,7 +8,24 @@ from typing import Any
 
 from automl.errors import UserError, did_you_mean
 
+SMALL, BROAD, LARGE = 0.001, 1e3, 1e6  # where the figures of a value change their form
 DIRECTIONS = {"maximize": True, "minimize": False}
+
+
+def figure(value: float | None, sign: str = "") -> str:
+    """A metric's value as people read it: four decimals, of small values four digits, of large ones no more than fit;
+    `-` for none."""
+    if value is None:
+        return "-"
+    size = abs(value)
+    if size >= LARGE or 0 < size < SMALL:
+        return f"{value:{sign}.4g}"
+    return f"{value:{sign}.4f}" if size < BROAD else f"{value:{sign}.1f}"
+
+
+def signed(value: float) -> str:
+    """The same with its sign, of a difference."""
+    return figure(value, "+")
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,11 @@ def parse(text: str | None, known: tuple[Metric, ...]) -> Metric:
         name, direction = text, ""
     declared = next((m for m in known if m.name == name), None)
     if direction:
-        if direction not in DIRECTIONS or not name:
+        if not name:
+            raise UserError(
+                f"--metric must be NAME, NAME:maximize or NAME:minimize, but got '{text}', without a name"
+            )
+        if direction not in DIRECTIONS:
             raise UserError(
                 f"--metric must be NAME, NAME:maximize or NAME:minimize, but got '{text}'"
                 f"{did_you_mean(direction, DIRECTIONS)}"

@@ -6,7 +6,6 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from automl import spec
 from automl.plan import Plan
 from automl.show import first_configurations
 
@@ -40,5 +39,5 @@ def document(what: Plan, configurations: int) -> dict[str, Any]:
         "space": to_record(what.space) if what.searching else None,
         "configurations": first_configurations(what, configurations) if what.searching else [],
         "estimate": what.estimate,
-        "spec": spec.nest(dict(spec.leaves(what.spec))),
+        "spec": what.spec,
     }

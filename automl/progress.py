@@ -14,7 +14,7 @@ from rich.text import Text
 
 from automl import spec
 from automl.forecast import clock, share
-from automl.metric import Metric
+from automl.metric import Metric, figure
 from automl.request import RunRequest
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class Progress:
         self.live: Live | None = None
         self.metric = Metric("metric")
         self.base: Mapping[str, Any] = {}  # the default configuration's spec
-        self.told: dict[int, int] = {}  # trial -> its last epoch that an earlier driver has told
+        self.told: dict[
+            int, int
+        ] = {}  # trial -> its last epoch that has been told, maybe by an earlier driver
         self.started_at, self.used_before_s = time.monotonic(), 0.0
         self.request = RunRequest()
         self.trials: int | None = None  # that the budget holds
@@ -101,6 +103,8 @@ class Progress:
         row = self.rows.setdefault(number, Row(number, num_epochs))
         row.num_epochs, row.state, row.reason = num_epochs, "RUNNING", ""
         row.params = self._row_text(number, params)
+        if not from_epoch:
+            self.told.pop(number, None)  # it starts from nothing
         what = f"goes on from epoch {from_epoch + 1}" if from_epoch else "starts"
         shown = f"default configuration ({text})" if number == 0 and text else text or "the spec as it is"
         self._say(f"trial {number} {what}: {shown}")
@@ -120,8 +124,11 @@ class Progress:
             row.best = value
         if epoch <= self.told.get(number, -1):
             return
+        self.told[number] = epoch
         self.epochs_seen += 1
-        self._say(f"trial {number} epoch {_of(epoch + 1, row.num_epochs)}: {self.metric.name} {value:.4f}")
+        self._say(
+            f"trial {number} epoch {_of(epoch + 1, row.num_epochs)}: {self.metric.name} {figure(value)}"
+        )
 
     def beat(self, number: int, reading: Mapping[str, float]) -> None:
         """Where a trial stands within its epoch, as its trainer names the numbers."""
@@ -131,10 +138,13 @@ class Progress:
             row.told_at = time.monotonic()
             self._say(f"trial {number} {beat_text(reading)}")
 
-    def ended(self, number: int, state: str, reason: str) -> None:
+    def ended(self, number: int, state: str, reason: str, scored: float | None = None) -> None:
+        """`scored`: what counts of the trial: of a trainer that writes over its checkpoint, that of the last epoch."""
         row = self.rows.setdefault(number, Row(number, None))
         row.state, row.reason, row.beat = state, reason, {}
-        best = f", best {row.best:.4f}" if row.best is not None else ""
+        if scored is not None:
+            row.best = scored
+        best = f", best {figure(row.best)}" if row.best is not None else ""
         self._say(f"trial {number} {state}{best}: {reason}")
 
     def note(self, text: str) -> None:
@@ -147,7 +157,7 @@ class Progress:
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-        for name, width in (("trial", 5), ("state", 8), ("epoch", 7), (self.metric.name, 9), ("best", 6)):
+        for name, width in (("trial", 5), ("state", 8), ("epoch", 7), (self.metric.name, 9), ("best", 9)):
             table.add_column(
                 Text(name), justify="left" if name == "state" else "right", width=width, no_wrap=True
             )
@@ -161,8 +171,8 @@ class Progress:
                 f"{crown}{row.number}",
                 Text(row.state, STATE_STYLE.get(row.state, "")),
                 _of(row.epoch, row.num_epochs),
-                _figure(row.value),
-                _figure(row.best),
+                figure(row.value),
+                figure(row.best),
                 Text(_last_column(row)),
             )
         beats = [self._within(row) for row in rows if row.beat and row.state == "RUNNING"]
@@ -183,7 +193,7 @@ class Progress:
         budget = f"{ended} of {self.trials} trials" if self.trials else f"{ended} trials"
         eta = self.eta_s(used)
         left = f", about {clock(eta)} left" if eta is not None else ""
-        return f"best {self.metric.name} {_figure(top)}   {budget}, {clock(used)} gone{left}"
+        return f"best {self.metric.name} {figure(top)}   {budget}, {clock(used)} gone{left}"
 
     def _used_s(self) -> float:
         """Seconds of search, over all drivers of the run."""
@@ -253,7 +263,3 @@ def _last_column(row: Row) -> str:
 
 def _of(epoch: int, num_epochs: int | None) -> str:
     return str(epoch) if num_epochs is None else f"{epoch}/{num_epochs}"
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

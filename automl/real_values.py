@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from automl import metric as metrics
 from automl import spec
 from automl.attachments import Attachments
+from automl.metric import figure
 from automl.space.axes import label
 from automl.space.domain import is_number
 from automl.space.words import short
@@ -147,7 +148,7 @@ class RealValues(_Through):
             f"Pictures, the gain and how sure it is: {_plain(self.root / 'report.html')}.",
         ]
         if (top := self._best(study_id)) is not None:
-            lines.append(f"Best so far: trial {top.number}, {top.value:.4f} at epoch {top.epoch + 1}.")
+            lines.append(f"Best so far: trial {top.number}, {figure(top.value)} at epoch {top.epoch + 1}.")
         if self.space:
             lines.append(_table(("parameter", "searched in", "default", "why"), [
                 (name, row.get("range"), short(row.get("default")), row.get("why"))

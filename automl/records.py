@@ -34,7 +34,7 @@ class Record:
         value = self.values.get(name)
         if value is None:
             return None
-        found = _number(value)
+        found = as_number(value)
         if found is None:
             raise BrokenRecord(f"{name} must be a number, but got {_shown(value)}")
         return found if math.isfinite(found) else None
@@ -51,7 +51,7 @@ def parse(document: Any) -> Record:
     """One decoded line as a `Record`. Raises `BrokenRecord`."""
     if not isinstance(document, dict):
         raise BrokenRecord(f"a line must be a JSON object, but got {_shown(document)}")
-    epoch = _number(document.get("epoch"))
+    epoch = as_number(document.get("epoch"))
     if epoch is None or epoch != epoch or not 0 <= epoch <= LARGEST_EPOCH or epoch != int(epoch):
         raise BrokenRecord(f"epoch must be a whole number from 0, but got {_shown(document.get('epoch'))}")
     checkpoint = document.get("checkpoint")
@@ -96,7 +96,7 @@ def read(path: Path) -> tuple[list[Record], str | None]:
     return found, None
 
 
-def _number(value: Any) -> float | None:
+def as_number(value: Any) -> float | None:
     """A number or text that is one, as a float; None else. A whole number too large for a float is infinite."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None

@@ -33,12 +33,16 @@ def check_name(option: str, text: str, own: Mapping[str, Maker], group: str) -> 
 
 
 def _parse(option: str, text: str, own: Mapping[str, Maker], group: str) -> tuple[Maker, dict[str, Any]]:
-    name, _, rest = text.partition(":")
+    name, colon, rest = text.partition(":")
     others = {} if name in own else {point.name: point for point in entry_points(group=group)}
     if name not in own and name not in others:
         known = [*own, *sorted(others)]
         raise UserError(
-            f"{option} must be one of {', '.join(known)}, but got '{name}'{did_you_mean(name, known)}"
+            f"{option} must be one of {', '.join(known)}, but got '{name}'{did_you_mean(name.lower(), known)}"
+        )
+    if colon and not rest.strip():
+        raise UserError(
+            f"{option} {text}: after the colon come options, NAME=VALUE; without any leave it out"
         )
     maker: Maker = own[name] if name in own else others[name].load()
     options = {}
@@ -49,6 +53,8 @@ def _parse(option: str, text: str, own: Mapping[str, Maker], group: str) -> tupl
     }
     for pair in filter(None, rest.split(",")):
         key, equals, value = pair.partition("=")
+        if not equals and key in taken:
+            raise UserError(f"{option} {text}: {key} needs a value: {key}=VALUE")
         if not equals or key not in taken:
             takes = f"takes {', '.join(taken)}" if taken else "takes no options"
             raise UserError(f"{option} {text}: {name} {takes}, but got '{pair}'{did_you_mean(key, taken)}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from automl.budget import Budget
+from automl.metric import figure
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -28,13 +29,13 @@ class View:
     """The study as samplers and schedulers see it. `reached[epoch][number]`: a trial's best metric up to that epoch, of
     those that got there, turned so that higher is better; `text` gives such a value as the trainer reported it.
     `trials` are Optuna's (values as reported, `user_attrs["params"]`), `sign` times a value is better when higher;
-    `earlier` are another run's; `paused`: number -> epoch. `memo` is for what follows from the rest alone, `version`
-    differs when the rest does."""
+    `earlier` are another run's; `paused`: number -> epoch; `resumable`: what is paused can go on. `memo` is for what
+    follows from the rest alone, `version` differs when the rest does."""
 
     trials: Sequence[FrozenTrial]
     reached: Mapping[int, Mapping[int, float]]
     paused: Mapping[int, int] = field(default_factory=dict)
-    text: Callable[[float], str] = "{:.4f}".format
+    text: Callable[[float], str] = figure
     space: Any = None
     seed: int = 0
     sign: float = 1.0
@@ -42,6 +43,7 @@ class View:
     budget: Budget = field(default_factory=Budget)
     version: int = 0
     memo: MutableMapping[Any, Any] = field(default_factory=dict)
+    resumable: bool = True
 
     def of_length(self, num_epochs: int) -> View:
         """The same with the length of a full training told, where it was not."""

@@ -16,7 +16,9 @@ from rich.text import Text
 from automl import forecast, spec
 from automl import metric as metrics
 from automl.comparison import compare
+from automl.documents import is_empty
 from automl.errors import UserError
+from automl.metric import figure, signed
 from automl.progress import STATE_STYLE, short
 from automl.rundir import RunDir
 from automl.storage import is_running, load_study
@@ -74,7 +76,7 @@ def _data(console: Console, what: Plan) -> None:
             table.add_row(Text(name), *(Text(str(facts.get(key, ""))) for key in columns))
         console.print(table)
     for name, fact in what.facts.items():
-        if name not in parts and fact not in (None, "", [], {}):
+        if name not in parts and not is_empty(fact):
             say(console, f"{'data' if name == 'layout' else name}: {_fact_text(fact)}")
     for name, value in what.filled.items():
         if what.sources.get(name) == "data" and not (
@@ -167,7 +169,7 @@ def status(console: Console, root: Path) -> None:
             str(trial.number),
             Text(state, STATE_STYLE.get(state, "")),
             str(max(curve, default=-1) + 1),
-            f"{done.value:.4f}" if done else "-",
+            figure(done.value if done else None),
             str(done.epoch + 1) if done else "-",
             Text(str(trial.user_attrs.get("reason", ""))),
         )
@@ -233,7 +235,7 @@ def best(console: Console, root: Path) -> None:
     name = f"trial {top.number}" + (
         " (the default configuration)" if not top.number and document["searching"] else ""
     )
-    say(console, f"{name}: {metric.name} {top.value:.4f} at epoch {top.epoch + 1}")
+    say(console, f"{name}: {metric.name} {figure(top.value)} at epoch {top.epoch + 1}")
     if not top.complete:
         _stopped(console)
     for name, value in top.params.items():
@@ -280,7 +282,11 @@ def outcome(console: Console, result: Outcome) -> None:
     """The end of a run: winner, gain over the default, what each stage brought, the next command."""
     top, default, metric = result.winner, result.default, result.metric
     head = "Trained" if not result.searched else "Winner" if result.folder == "best" else "Best so far"
-    say(console, f"  trial {top.number}, {metric.name} {top.value:.4f} at epoch {top.epoch + 1}", f"\n{head}")
+    say(
+        console,
+        f"  trial {top.number}, {metric.name} {figure(top.value)} at epoch {top.epoch + 1}",
+        f"\n{head}",
+    )
     if not top.complete:
         _stopped(console)
     if result.warning:
@@ -289,9 +295,9 @@ def outcome(console: Console, result: Outcome) -> None:
         part = "" if default.complete else " (stopped early)"
         lower = "" if metric.maximize else " (lower is better)"
         gain = metric.gain(top.value, default.value)
-        say(console, f"default{part} {default.value:.4f}{lower}, gain {gain:+.4f}")
-        for figure in compare([asdict(stage) for stage in result.stages], result.root):
-            say(console, figure.words(), "  ")
+        say(console, f"default{part} {figure(default.value)}{lower}, gain {signed(gain)}")
+        for compared in compare([asdict(stage) for stage in result.stages], result.root):
+            say(console, compared.words(), "  ")
         if result.confirmed:
             say(console, result.confirmed.words(metric), "  ")
     elif default and result.searched and not result.warning:

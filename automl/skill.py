@@ -74,6 +74,13 @@ def stages(skill: Mapping[str, Any]) -> tuple[Stage, ...]:
     )
 
 
+def words_of(command: Any) -> list[str]:
+    """A command's words: a list of them, or text as a shell would part it. Raises `ValueError`."""
+    if isinstance(command, list):
+        return [str(word) for word in command]
+    return shlex.split(str(command).replace("\\\n", " "))
+
+
 def load(root: Path) -> dict[str, Any]:
     """The document of a model folder, checked. Raises `UserError` naming the file and every mistake."""
     path = root / "references" / "skill_info.yaml"
@@ -129,7 +136,7 @@ def _actions(skill: dict[str, Any]) -> list[str]:
         problems.append("actions.train.command must be given, or entry_points.train")
     for name, action in actions.items() if not problems else ():
         try:
-            words = shlex.split(str(action.get("command") or "x").replace("\\\n", " "))
+            words = words_of(action.get("command") or "x")
         except ValueError as error:
             words, problems = ["x"], [*problems, f"actions.{name}.command: {error}"]
         if not words:

@@ -45,10 +45,22 @@ class SourcedSpec:
         return taken
 
 
-def get(spec: Mapping[str, Any] | None, name: str, default: Any = None) -> Any:
+def _split(node: Any, name: str) -> tuple[str, str]:
+    """(the key of `node` that a dotted name begins with, the rest of the name): a key may hold dots itself."""
+    key, _, rest = name.partition(".")
+    if rest and isinstance(node, Mapping) and key not in node:
+        for end in range(name.count("."), 0, -1):
+            parts = name.split(".")
+            if ".".join(parts[: end + 1]) in node:
+                return ".".join(parts[: end + 1]), ".".join(parts[end + 1 :])
+    return key, rest
+
+
+def get(spec: Any, name: str, default: Any = None) -> Any:
     """The leaf `a.b.c` of a nested mapping, or `default`; `key[1]` is also the second element of the list `key`."""
-    node: Any = spec
-    for key in name.split("."):
+    node, rest = spec, name
+    while rest:
+        key, rest = _split(node, rest)
         if isinstance(node, Mapping) and key in node:
             node = node[key]
         elif isinstance(node, Mapping) and (element := _element(node, key)):
@@ -76,17 +88,19 @@ def get_each(spec: Mapping[str, Any], name: str) -> Any:
 
 
 def put(spec: dict[str, Any], name: str, value: Any) -> None:
-    """Set the leaf `a.b.c` in place, making the levels above it; `key[1]` of a list that is there is its element."""
-    *above, last = name.split(".")
-    for key in above:
-        spec = spec.setdefault(key, {})
+    """Set the leaf `a.b.c` in place, making the levels above it; `key[1]` of a list that is there is its element, and
+    a key that is there and holds dots is that key."""
+    full, (key, rest) = name, _split(spec, name)
+    while rest:
+        spec, name = spec.setdefault(key, {}), rest
         if not isinstance(spec, dict):
-            raise SpecError(f"{name}: '{key}' is a value, not a section")
-    element = None if last in spec else _element(spec, last)
+            raise SpecError(f"{full}: '{key}' is a value, not a section")
+        key, rest = _split(spec, name)
+    element = None if name in spec else _element(spec, name)
     if element:
         element[0][element[1]] = value
     else:
-        spec[last] = value
+        spec[name] = value
 
 
 def leaves(
@@ -140,7 +154,16 @@ def defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(schema.get("default"), dict):
         return copy.deepcopy(schema["default"])
     read = Schema(schema)
-    return nest({name: copy.deepcopy(read.default(name)[1]) for name in read if read.default(name)[0]})
+    found: dict[str, Any] = {}
+    for name in read:
+        there, value = read.default(name)
+        *above, last = read.paths[name]  # a key may hold dots itself
+        section = found
+        for key in above if there else ():
+            section = section.setdefault(key, {})
+        if there:
+            section[last] = copy.deepcopy(value)
+    return found
 
 
 def validate(

@@ -15,6 +15,7 @@ from automl.bundle import ModelBundle
 from automl.executors.base import Exit, TrialJob
 from automl.launcher import TrialProcess, start_fork_server
 from automl.machine import cores
+from automl.metric import figure
 from automl.programs import typed
 from automl.skill import Stage
 from automl.tail import last_line, size_of
@@ -43,7 +44,7 @@ def shown_figures(metrics: Mapping[str, Any], shows: Sequence[str]) -> str:
     """Those of the metrics that are to be shown and are numbers, as text."""
     numbers = {name: metrics.get(name) for name in shows}
     return ", ".join(
-        f"{name} {value:.4f}" for name, value in numbers.items() if isinstance(value, (int, float))
+        f"{name} {figure(value)}" for name, value in numbers.items() if isinstance(value, (int, float))
     )
 
 
@@ -62,7 +63,7 @@ def run_stage(
     full = portable.read(bundle, spec_path)
     parent = bundle.spec_key(stage.action, "parent_model")
     if parent and not bundle.is_settled(parent) and spec.get(full, parent) in (None, "", spec.MANDATORY):
-        return StageResult(name, False, "not run: the trainer wrote no checkpoint", shown)
+        return StageResult(name, False, "not run: there is no checkpoint", shown)
     figures = bundle.results_file(stage.action, full)
     for old in (figures, figures.parent / (stage.report or figures.name)):
         old.unlink(missing_ok=True)  # of an earlier time
@@ -75,7 +76,9 @@ def run_stage(
     )
     last = last_line(log, began_at).removeprefix("error: ")
     if ended.code == NOT_RUNNABLE:
-        return StageResult(name, False, f"not run: {last}", shown)
+        return StageResult(
+            name, False, f"not run: {last or f'exit code {NOT_RUNNABLE} and not a word'}", shown
+        )
     if ended.code != 0:
         return StageResult(name, False, f"failed ({ended.reason}); log: {log}", shown, failed=True)
     told = figures.parent / stage.report if stage.report else None

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from automl import samplers, seeds
 from automl.budget import Budget
 from automl.errors import StudyGone
+from automl.metric import figure
 from automl.scheduling import Curve, Scheduler, Verdict, View
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Study:
         self.failed_after: Counter[int] = Counter()  # epochs -> how many trials failed after so many
         self.epochs_trained = 0  # the sum of `epochs_of`
         self.budget = Budget()  # what may still be spent, as the driver says
+        self.resumable = True  # a trial that waits can go on, as the driver says
         self.version = 0  # of everything but the running time
         self.memo: dict[Any, Any] = {}
         self._winner = tuple(storage.get_study_user_attrs(self._id).get("winner", ()))
@@ -137,8 +139,8 @@ class Study:
 
     def _view(self, trials: Sequence[FrozenTrial]) -> View:
         return View(
-            trials, self._reached, self._paused, lambda value: f"{self.sign * value:.4f}", self.space, self.seed,
-            self.sign, self.earlier, self.budget, self.version, self.memo,
+            trials, self._reached, self._paused, lambda value: figure(self.sign * value), self.space, self.seed,
+            self.sign, self.earlier, self.budget, self.version, self.memo, self.resumable,
         )  # fmt: skip
 
     def best(self) -> Best | None:

@@ -20,6 +20,7 @@ from automl import records, spec
 from automl.executors.base import TrialJob
 from automl.liveness import read_beat
 from automl.machine import share_of
+from automl.metric import figure
 from automl.plan import check_spec
 from automl.records import BrokenRecord, Record
 from automl.rundir import RunDir, write_text, write_yaml
@@ -247,16 +248,16 @@ def choose_winner(study: Study, trials: Trials) -> Winner | None:
     path = trials.checkpoint_of(first.number, first.epoch)
     if path is not None or not any(trials.names_checkpoints(best.number) for best in ranked):
         return Winner(first, path)
-    gone = f"the checkpoint of trial {first.number}, epoch {first.epoch + 1} ({first.value:.4f}) is gone"
+    gone = f"the checkpoint of trial {first.number}, epoch {first.epoch + 1} ({figure(first.value)}) is not there"
     for best in _with_checkpoints(study, trials, ranked):
-        instead = f"trial {best.number}, epoch {best.epoch + 1} ({best.value:.4f})"
+        instead = f"trial {best.number}, epoch {best.epoch + 1} ({figure(best.value)})"
         return Winner(
             best, trials.checkpoint_of(best.number, best.epoch), f"{gone}; handed over instead: {instead}"
         )
     loose = trials.newest_loose(first.number)
     if loose is not None:
         return Winner(first, loose, f"{gone}; handed over instead: {loose.name}, whose epoch is not known")
-    return Winner(first, None, f"{gone}, and so are all others; only its configuration is handed over")
+    return Winner(first, None, f"{gone}, and neither are all others; only its configuration is handed over")
 
 
 def _with_checkpoints(study: Study, trials: Trials, ranked: list[Best]) -> list[Best]:

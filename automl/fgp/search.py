@@ -244,7 +244,7 @@ class FreezeThaw(Scheduler):
         if not any(before < rung <= epoch + 1 for rung in model.rungs) or len(model.valued) < 2:
             return None
         mine = view.text(view.reached[epoch][number])
-        if 0 < number <= len(SETTINGS.first) and epoch + 1 <= model.rungs[0]:
+        if view.resumable and 0 < number <= len(SETTINGS.first) and epoch + 1 <= model.rungs[0]:
             return Verdict("pause", f"{mine} at epoch {epoch + 1}: one of the first draws waits there")
         chance = model.condition().chance(model.runs[number])
         if chance >= SETTINGS.hopeless:

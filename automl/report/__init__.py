@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl.comparison import OF_DEFAULT
+from automl.documents import is_empty
 from automl.report import mattered, parts, search, svg, verdict
 from automl.report.gather import DATA_FOLDER, Facts, facts_of
 from automl.request import RunRequest
@@ -111,4 +112,4 @@ def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
     for described, _ in facts.material:
         known = described.get("facts")
         rows += [(str(k), v) for k, v in known.items()] if isinstance(known, dict) else []
-    return [(name, str(value)) for name, value in rows if value not in (None, "", [], {})]
+    return [(name, str(value)) for name, value in rows if not is_empty(value)]

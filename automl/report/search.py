@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from automl.forecast import clock
+from automl.metric import figure
 from automl.report import svg
 from automl.report.gather import Facts, TrialFacts
 from automl.report.svg import Axis, Dot, Line
@@ -44,7 +45,9 @@ def in_order(facts: Facts) -> list[TrialFacts]:
 def told(facts: Facts, trial: TrialFacts) -> str:
     """A trial in a line, for whoever points at it."""
     value = (
-        "" if trial.value is None else f", {facts.metric.name} {trial.value:.4f} at epoch {trial.best_epoch}"
+        ""
+        if trial.value is None
+        else f", {facts.metric.name} {figure(trial.value)} at epoch {trial.best_epoch}"
     )
     word = {"winner": " (winner)", "default": " (default)"}.get(style(facts, trial), "")
     return f"trial {trial.number}{word}: {trial.state}{value}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from automl.forecast import clock
+from automl.metric import figure
 from automl.report.gather import Facts
 from automl.report.search import style
 from automl.study import DEFAULT
@@ -17,7 +18,7 @@ def sentences(facts: Facts) -> list[str]:
     if top is None or top.value is None:
         return ["No trial has a metric yet."]
     metric, searched = facts.metric, facts.document["searching"]
-    found = f"{metric.name} {top.value:.4f} at epoch {top.best_epoch}"
+    found = f"{metric.name} {figure(top.value)} at epoch {top.best_epoch}"
     if not searched:
         return [f"One plain training, without a search: {found}."]
     lines = [_gain(facts, found)]
@@ -39,12 +40,17 @@ def _gain(facts: Facts, found: str) -> str:
     others = sum(t.finished for t in facts.trials)
     if top is not None and top.number == DEFAULT:
         return f"Nothing was gained: the default configuration is the best of {others} finished trials, with {found}."
-    text = f"Trial {facts.winner} is the best of {others} finished trials, with {found}"
+    values = [t.value for t in facts.trials if t.finished and t.value is not None]
+    outdone = (
+        top is not None and top.value is not None and facts.metric.best([top.value, *values]) != top.value
+    )
+    place = "was named the winner" if outdone else "is the best"
+    text = f"Trial {facts.winner} {place} of {others} finished trials, with {found}"
     if default is None or default.value is None or top is None or top.value is None:
         return f"{text}."
     gain = facts.metric.gain(top.value, default.value)
-    over = f"the default configuration ({default.value:.4f} at epoch {default.best_epoch})"
-    return f"{text}: {gain:.4f} better than {over}."
+    over = f"the default configuration ({figure(default.value)} at epoch {default.best_epoch})"
+    return f"{text}: {figure(gain)} better than {over}."
 
 
 def _flatters(facts: Facts) -> str:

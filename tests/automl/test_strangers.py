@@ -1,0 +1,314 @@
+"""Slips and habits of those who write a model folder of their own: told, or done as they are meant."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from automl import loop, spec
+from automl.errors import UserError
+from automl.fgp.search import FreezeThaw
+from automl.metric import figure, signed
+from automl.plan import prepare
+from automl.progress import Progress
+from automl.report.gather import facts_of
+from automl.report.verdict import sentences
+from automl.request import RunRequest
+from tests.automl.test_foreign_trainers import searched, shell_trainer
+
+TRAINER = """
+import json, os, sys, yaml
+spec = yaml.safe_load(open(sys.argv[1]))
+folder = os.environ["AUTOML_TRIAL_DIR"]
+"""
+
+
+def python_trainer(root: Path, properties: dict[str, Any], lines: str, **info: Any) -> Path:
+    """A model folder with this schema, whose trainer is Python; `spec` and `folder` are there already."""
+    (root / "schemas").mkdir(parents=True)
+    (root / "references").mkdir()
+    (root / "schemas" / "train.schema.json").write_text(json.dumps({"properties": properties}))
+    (root / "train.py").write_text(TRAINER + lines)
+    command = f"{sys.executable} {{model_dir}}/train.py {{config_path}}"
+    document = {"actions": {"train": {"command": command}}, "metrics": {"score": "maximize"}, **info}
+    (root / "references" / "skill_info.yaml").write_text(yaml.safe_dump(document))
+    return root
+
+
+def run_and_read(model: Path, root: Path, **request: Any) -> str:
+    """What a person is told by a run."""
+    console = Console(file=io.StringIO(), width=200)
+    asked: dict[str, Any] = {"trials": 3, "executor": "local", "scheduler": "none", **request}
+    loop.run(RunRequest(model=str(model), **asked), root, Progress(console))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+RATE = {"type": "number", "minimum": 0.001, "maximum": 1.0, "default": 0.1, "automl_enabled": True}
+
+# ---- keys that hold dots ------------------------------------------------------------------------------------------
+
+KEYS = st.text("ab.[", min_size=1, max_size=4)
+SPECS = st.recursive(
+    st.integers(), lambda inner: st.dictionaries(KEYS, inner, min_size=1, max_size=3), max_leaves=8
+)
+
+
+@given(SPECS.filter(lambda found: isinstance(found, dict)))
+def test_every_leaf_is_found_and_set_by_its_name(found: dict[str, Any]) -> None:
+    named = list(spec.leaves(found))
+    if len({name for name, _ in named}) < len(named):
+        return  # `a.b` beside `a: {b: ...}`: two leaves of one name
+    shape = json.dumps(found, sort_keys=True)
+    for name, value in named:
+        if spec.get(found, name) != value:
+            return  # `a: ` beside `a.b: `: the shorter key hides the longer one
+        spec.put(found, name, value)
+    assert json.dumps(found, sort_keys=True) == shape
+
+
+@pytest.mark.parametrize("template", [True, False])
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_flat_key_with_dots_is_searched_and_handed_over_as_it_is(
+    tmp_path: Path, template: bool, inside: bool
+) -> None:
+    properties: dict[str, Any] = {"optim.lr": RATE}
+    read = "spec['fit']['optim.lr']" if inside else "spec['optim.lr']"
+    model = python_trainer(
+        tmp_path / "model",
+        {"fit": {"properties": properties}} if inside else properties,
+        f"print(json.dumps({{'epoch': 0, 'score': {read}}}), file=open(folder + '/metrics.jsonl', 'a'))",
+    )
+    if template:
+        whole = {"fit": {"optim.lr": 0.1}} if inside else {"optim.lr": 0.1}
+        (model / "references" / "spec_template_train.yaml").write_text(yaml.safe_dump(whole))
+    outcome, study = searched(model, tmp_path / "run")
+    values = [trial.value for trial in study.trials()]
+    assert len(set(values)) == 4
+    best = yaml.safe_load((tmp_path / "run" / "best" / "train.yaml").read_text())
+    section = best["fit"] if inside else best
+    assert {"optim.lr": max(v for v in values if v)} == {
+        k: v for k, v in section.items() if "lr" in k or k == "optim"
+    }
+    assert outcome.winner.value == max(v for v in values if v)
+
+
+# ---- figures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.41237, "0.4124"), (0.0, "0.0000"), (3.963e-07, "3.963e-07"), (-0.00012345, "-0.0001234"), (12.5, "12.5000"),
+     (12345.67, "12345.7"), (3.9631e299, "3.963e+299"), (None, "-")],
+)  # fmt: skip
+def test_a_figure_is_never_shown_as_nothing(value: float | None, text: str) -> None:
+    assert figure(value) == text
+
+
+@given(st.floats(-1e300, 1e300))
+def test_a_figure_says_the_value_to_four_places_and_fits(value: float) -> None:
+    assert float(figure(value)) == pytest.approx(value, rel=0.06 if abs(value) < 0.01 else 1e-3, abs=0)
+    assert len(figure(value)) <= 11
+    assert float(signed(value)) == float(figure(value))
+
+
+# ---- hooks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("raise KeyError('x')", r"entry_points.inspect_data look:look failed: KeyError: 'x' \(.*look.py, line 2\)"),
+        ("import sys; sys.exit(1)", "look:look failed: SystemExit: 1"),
+        ("return [1]", "inspect_data look:look must return a mapping .*, but got list"),
+        ("return {'problems': 'bad thing'}", "^bad thing$"),
+        ("return {'fill': {'fit.rond': 1}}", "sets fit.rond, which neither the spec nor the schema has; did you mean"),
+        ("return {'replace': {'fit.rond': 1}}", "sets fit.rond, which neither"),
+    ],
+)  # fmt: skip
+def test_what_a_hook_does_wrong_is_told_in_a_line(tmp_path: Path, body: str, told: str) -> None:
+    model = shell_trainer(tmp_path / "model", entry_points={"inspect_data": "look:look"})
+    (model / "look.py").write_text(f"def look(spec, data, work_dir):\n  {body}\n")
+    with pytest.raises(UserError, match=told):
+        prepare(RunRequest(model=str(model), data=str(tmp_path)), tmp_path / "work")
+
+
+@pytest.mark.parametrize("text", ["def look(:", "1 / 0", "import sys; sys.exit(3)", "look_ = 1"])
+def test_a_hook_that_cannot_be_imported_is_told(tmp_path: Path, text: str) -> None:
+    model = shell_trainer(tmp_path / "model", entry_points={"inspect_data": "look:look"})
+    (model / "look.py").write_text(text)
+    with pytest.raises(UserError, match=r"inspect_data look:look cannot be imported: \w+"):
+        prepare(RunRequest(model=str(model), data=str(tmp_path)), tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return None",
+        "return {}",
+        "return {'facts': {'a': __import__('numpy').float64(2)}, 'warnings': 'one line'}",
+    ],
+)
+def test_a_hook_may_leave_out_what_it_has_not_to_say(tmp_path: Path, body: str) -> None:
+    from automl import show
+
+    model = shell_trainer(
+        tmp_path / "model", entry_points={"inspect_data": "look:look", "settings": "look:none"}
+    )
+    (model / "look.py").write_text(f"def look(spec, data, work_dir):\n  {body}\ndef none(*args): pass\n")
+    plan = prepare(RunRequest(model=str(model), data=str(tmp_path)), tmp_path / "work")
+    assert ("one line" in plan.warnings) == ("one line" in body)
+    show.plan(Console(file=io.StringIO()), plan, 2)
+
+
+# ---- skill_info -------------------------------------------------------------------------------------------------------
+
+
+def test_a_stage_without_a_template_is_told_before_the_search(tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "model")
+    (model / "references" / "spec_template_ship.yaml").unlink()
+    with pytest.raises(UserError, match=r"spec_template_ship.yaml: no such template"):
+        prepare(RunRequest(model=str(model)), tmp_path / "work")
+
+
+def test_a_command_may_be_a_list_of_words(tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "a model", stages=None)
+    words = ["sh", "{model_dir}/train.sh", "{config_path}"]
+    path = model / "references" / "skill_info.yaml"
+    info = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(info | {"actions": {"train": {"command": words}}}))
+    _, study = searched(model, tmp_path / "run", trials=2)
+    assert [trial.state.name for trial in study.trials()] == ["COMPLETE", "COMPLETE"]
+
+
+@pytest.mark.parametrize(
+    ("skill", "told"),
+    [
+        (
+            {"actions": {"train": {"command": "sh train.sh {config_path}"}}},
+            r"did you mean \{model_dir\}/train.sh\?",
+        ),
+        (
+            {"spec_params": {"train": {"fit.go_onn": "resume_model"}}},
+            r"fit.go_onn \(resume_model\) is no leaf of the spec; did you mean 'fit.go_on'\?",
+        ),
+        ({"epochs_key": "fit.lr"}, r"fit.lr is 0.1, no number from 1: no trial is stopped early"),
+    ],
+)
+def test_slips_are_told(tmp_path: Path, skill: dict[str, Any], told: str) -> None:
+    model = shell_trainer(tmp_path / "model", stages=None, **skill)
+    plan = prepare(RunRequest(model=str(model)), tmp_path / "work")
+    assert any(re.search(told, line) for line in plan.warnings)
+
+
+@pytest.mark.parametrize("text", ["4", 4, 4.0, "4.0"])
+def test_epochs_may_be_text_as_other_numbers_may(tmp_path: Path, text: Any) -> None:
+    model = shell_trainer(tmp_path / "model", stages=None)
+    path = model / "schemas" / "train.schema.json"
+    path.write_text(path.read_text().replace('"default": 3', f'"default": {json.dumps(text)}'))
+    plan = prepare(RunRequest(model=str(model)), tmp_path / "work")
+    assert plan.bundle.epochs(plan.spec) == 4
+    assert not any("epochs" in line for line in plan.warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("tpe:n_startup_trials", "n_startup_trials needs a value: n_startup_trials=VALUE"),
+        ("TPE", "did you mean 'tpe'"),
+        ("tpe:", "after the colon come options"),
+    ],
+)
+def test_slips_in_a_sampler_s_options_are_told(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        prepare(RunRequest(model=str(shell_trainer(tmp_path / "model")), sampler=text), tmp_path / "work")
+
+
+# ---- trainers -----------------------------------------------------------------------------------------------------------
+
+CURVE = """
+for epoch in range({first}, {first} + 3):
+    name = {name}
+    open(f"{{folder}}/{{name}}", "w").close()
+    line = {{"epoch": epoch, "score": {score}, "checkpoint": name}}
+    print(json.dumps(line), file=open(folder + "/metrics.jsonl", "a"))
+"""
+
+
+def curve_trainer(root: Path, score: str, first: int = 0, name: str = "f'{epoch}.pt'", **info: Any) -> Path:
+    rounds = {"type": "integer", "default": 3}
+    text = CURVE.format(first=first, name=name, score=score)
+    return python_trainer(root, {"lr": RATE, "rounds": rounds}, text, epochs_key="rounds", **info)
+
+
+@pytest.mark.parametrize(("first", "told"), [(0, 0), (1, 1)])
+def test_a_trainer_that_counts_epochs_from_one_is_told_once(tmp_path: Path, first: int, told: int) -> None:
+    said = run_and_read(curve_trainer(tmp_path / "model", "epoch", first), tmp_path / "run")
+    assert said.count("begins with epoch 1; lines count epochs from 0") == told
+    assert said.count("reports epoch 3, the 4th when counted from 0, but its training has 3") == told
+
+
+def test_a_checkpoint_that_is_written_over_is_told_and_the_trial_s_figure_is_what_counts(
+    tmp_path: Path,
+) -> None:
+    model = curve_trainer(tmp_path / "model", "1 - epoch / 10", name="'last.pt'")
+    said = run_and_read(model, tmp_path / "run")
+    assert said.count("writes last.pt over and over: of such a training the last epoch counts") == 1
+    assert said.count("COMPLETE, best 0.8000: finished") == 3
+
+
+def test_a_metric_that_is_never_finite_is_told_so(tmp_path: Path) -> None:
+    model = curve_trainer(tmp_path / "model", "epoch if spec['lr'] == 0.1 else float('nan')")
+    said = run_and_read(model, tmp_path / "run")
+    assert said.count("FAIL: its 'score' was never a finite number") == 2
+
+
+def test_epochs_of_a_trial_that_goes_on_are_told_once(tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "model", stages=None)
+    said = run_and_read(model, tmp_path / "run", trials=6, scheduler="fgp", sets=("fit.rounds=9",))
+    lines = [
+        line.split("] ")[1].partition(":")[0]
+        for line in said.splitlines()
+        if " epoch " in line and "/9" in line
+    ]
+    assert len(lines) > 20
+    assert len(set(lines)) == len(lines)
+
+
+@pytest.mark.parametrize("scheduler", ["fgp", "asha", "halving"])
+def test_what_cannot_go_on_is_not_stopped_once_it_is_through(tmp_path: Path, scheduler: str) -> None:
+    """Its trainer outran the driver: nothing would be saved, and its best would be lost."""
+    model = curve_trainer(tmp_path / "model", "spec['lr'] * epoch")
+    run_and_read(model, tmp_path / "run", trials=8, scheduler=scheduler)
+    for folder in (tmp_path / "run" / "trials").iterdir():
+        assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+    facts = facts_of(tmp_path / "run")
+    assert all(len(trial.curve) == 3 for trial in facts.trials if trial.state == "COMPLETE")
+
+
+def test_first_draws_that_could_not_go_on_do_not_wait(tmp_path: Path) -> None:
+    slow = "__import__('time').sleep(.25) or spec['lr'] * (epoch + 1)"
+    model = curve_trainer(tmp_path / "model", slow)
+    said = run_and_read(model, tmp_path / "run", trials=5, scheduler="fgp", sampler="fgp")
+    assert "waits there" not in said
+
+
+def test_a_winner_that_another_outdid_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is told that the one that the scheduler names has measured best."""
+    monkeypatch.setattr(FreezeThaw, "winner", lambda *_: 1)
+    model = curve_trainer(tmp_path / "model", "{1: .9, 2: .91}.get(int(folder[-2:]), .5) - 1 / (epoch + 2)")
+    said = run_and_read(model, tmp_path / "run", scheduler="fgp", sampler="random")
+    outcome = json.loads((tmp_path / "run" / "outcome.json").read_text())
+    assert outcome["winner"]["number"] == 1
+    assert outcome["warning"].startswith("trial 2 measured 0.6600 at epoch 3; trial 1 is named")
+    assert "Trial 1 was named the winner of 3 finished trials" in sentences(facts_of(tmp_path / "run"))[0]
+    assert "handing over trial 1" in said
