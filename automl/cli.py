@@ -17,7 +17,7 @@ from typer.core import TyperCommand
 
 from automl import __version__, faults
 from automl.errors import AutoMLError, UserError
-from automl.interruption import Interrupted
+from automl.interruption import Interrupted, import_with_threads
 from automl.request import RunRequest, options
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def _parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> 
 
 def run(context: typer.Context, **given: Any) -> None:
     """Search, and hand the winner over ready to deploy."""
+    import_with_threads()
     from automl import bundle, loop
     from automl.progress import Progress
 
@@ -149,6 +150,7 @@ def fetch(context: typer.Context, what: str, **given: Any) -> None:
 
 def resume(run_dir: Path, **given: Any) -> None:
     """Go on with a run: after a crash, a reboot, or with a larger budget. Budgets are new totals."""
+    import_with_threads()
     from automl import loop
     from automl.progress import Progress
 

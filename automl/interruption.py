@@ -6,12 +6,15 @@ import contextlib
 import os
 import shlex
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+AGAIN_S = 0.05  # until a signal whose exception was dropped is sent once more
 
 
 class Interrupted(BaseException):
@@ -30,27 +33,43 @@ class Interrupted(BaseException):
 def interruptible(root: Path) -> Iterator[None]:
     """The first of SIGNALS raises KeyboardInterrupt inside, the only one that Ray knows, and `Interrupted` comes out;
     another ends the process at once: the kernel closes its sockets, which ends its trials. What a shell had made the
-    process ignore stays ignored."""
+    process ignore stays ignored. Where it comes in the middle of a destructor or a weak reference's callback, Python
+    drops what is raised there; then it is raised again."""
     caught: list[int] = []
+    dropped: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if caught:
+        if caught and not dropped:
             os.write(2, f"stopped at once; go on with: automl resume {shlex.quote(str(root))}\n".encode())
             os._exit(128 + number)
-        caught.append(number)
+        dropped.clear()
+        caught[:] = caught or [number]
         raise KeyboardInterrupt
 
+    def unraisable(what: Any) -> None:
+        if not caught or what.exc_type is not KeyboardInterrupt:
+            told(what)
+            return
+        dropped.append(caught[0])
+        again = threading.Timer(AGAIN_S, signal.pthread_kill, (threading.main_thread().ident, caught[0]))
+        again.daemon = True
+        again.start()
+
+    told = sys.unraisablehook
     before = {number: signal.getsignal(number) for number in SIGNALS}
     with handlers_kept(SIGNALS):
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(number, stop)
+        sys.unraisablehook = unraisable
         try:
             yield
         except (Exception, KeyboardInterrupt):
             if not caught:
                 raise
             raise Interrupted(caught[0], root) from None
+        finally:
+            sys.unraisablehook = told
 
 
 @contextlib.contextmanager
@@ -62,6 +81,37 @@ def handlers_kept(numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def waiting(number: signal.Signals = signal.SIGTERM) -> Iterator[None]:
+    """A signal to this process waits until the end; threads that are started inside never take it, processes do.
+
+    Ray's core, once it has taken SIGTERM for itself, ends in a dump of its own until Python's handler is back, a second
+    later. The signal waits only while every thread has it blocked, so those that libraries start are to be started
+    inside too (`import_with_threads`)."""
+    mask, owner = signal.pthread_sigmask, os.getpid()
+
+    def in_children(how: int, numbers: Any) -> Any:
+        """Ray's children call it once, before they become what they are."""
+        if os.getpid() != owner:
+            mask(signal.SIG_UNBLOCK, {number})
+        return mask(how, numbers)
+
+    before = mask(signal.SIG_BLOCK, {number})
+    signal.pthread_sigmask = in_children  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask = mask
+        mask(signal.SIG_SETMASK, before)
+
+
+def import_with_threads() -> None:
+    """Import what starts threads when it is first imported, none of which then takes SIGTERM from the main thread."""
+    with waiting():
+        import numpy  # noqa: F401
+        import scipy.linalg  # noqa: F401
 
 
 @contextlib.contextmanager

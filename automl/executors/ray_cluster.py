@@ -15,7 +15,7 @@ from typing import Any
 
 from automl.errors import AutoMLError, UserError
 from automl.executors.base import ROUNDING, TrialJob, trials_on
-from automl.interruption import SIGNALS, handlers_held
+from automl.interruption import SIGNALS, handlers_held, waiting
 
 OBJECT_STORE_BYTES = 80 << 20  # only small dictionaries pass through Ray
 PROBE_S = 120.0  # for a machine to start a process and look
@@ -37,7 +37,7 @@ def connected(address: str | None, folder: str, gpus: Sequence[int | str] | None
         if ray.is_initialized():
             yield
             return
-        with handlers_held(SIGNALS):  # Ray's own for SIGTERM ends in std::terminate, or in silence
+        with waiting(), handlers_held(SIGNALS):  # Ray's own for SIGTERM ends in std::terminate, or in silence
             _begin(address, folder, gpus)
         try:
             yield

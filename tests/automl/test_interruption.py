@@ -168,3 +168,58 @@ def test_nobody_takes_a_handler_that_is_held() -> None:
     finally:
         signal.signal(signal.SIGTERM, mine)
         signal.signal(signal.SIGUSR2, other)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("place", ["destructor", "callback"])
+def test_a_signal_that_comes_where_python_drops_what_is_raised_still_ends_the_run(
+    number: signal.Signals, place: str
+) -> None:
+    code = f"""
+        import os, signal, time, weakref
+        from pathlib import Path
+        from automl.interruption import interruptible, Interrupted
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        def hit(*_):
+            os.kill(os.getpid(), {int(number)})
+            for _ in range(1000): pass
+        class Thing:
+            if {place == "destructor"}:
+                __del__ = hit
+        try:
+            with interruptible(Path("r")):
+                thing = Thing()
+                watch = weakref.ref(thing, hit) if {place == "callback"} else None
+                del thing
+                time.sleep(20)
+                print("lost")
+        except Interrupted as stop:
+            print(stop.exit_code)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert done.stdout == f"{128 + number}\n"
+    assert done.stderr == ""
+
+
+def test_a_signal_waits_while_what_would_take_it_is_at_work() -> None:
+    """For this process, with the threads that were started inside; its children get theirs."""
+    code = """
+        import os, signal, subprocess, time
+        from automl.interruption import import_with_threads, waiting
+        import_with_threads()
+        got = []
+        signal.signal(signal.SIGTERM, lambda *_: got.append(1))
+        def as_ray_does():
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        with waiting():
+            child = subprocess.Popen(["sleep", "60"], preexec_fn=as_ray_does)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)
+            assert not got
+            child.terminate()
+            assert child.wait(20) == -signal.SIGTERM
+        time.sleep(0.01)
+        print(got)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert done.stdout == "[1]\n", done.stderr
