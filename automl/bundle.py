@@ -7,7 +7,6 @@ fall-back, told at each property here and in references/trial_contract.md.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import json
 import math
@@ -15,14 +14,13 @@ import os
 import re
 import shlex
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from automl import faults, skill
+from automl import hooks, skill
 from automl import spec as specs
 from automl.errors import UserError, did_you_mean
 from automl.metric import DIRECTIONS, Metric
@@ -373,36 +371,8 @@ class ModelBundle:
     def call(self, purpose: str) -> Callable[..., Any] | None:
         """The entry point itself, imported; the model folder's own modules come before installed ones. Raises
         `UserError` when it is not there, and so does what is returned where the model's code fails."""
-        target = self.entry(purpose)
-        if target is None:
-            return None
-        module, _, name = target.partition(":")
-        try:
-            function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        except (Exception, SystemExit) as error:
-            raise UserError(f"{self._hook(purpose)} cannot be imported: {told_in_code(error)}") from None
-
-        @functools.wraps(function)
-        def asked(*args: Any, **named: Any) -> Any:
-            try:
-                return function(*args, **named)
-            except (Exception, SystemExit) as error:
-                if hasattr(error, "exit_code") or faults.told(error) is not None:
-                    raise
-                raise UserError(f"{self._hook(purpose)} failed: {told_in_code(error)}") from error
-
-        return asked
-
-    def _hook(self, purpose: str) -> str:
-        where = self.root / "references" / "skill_info.yaml"
-        return f"{where}: entry_points.{purpose} {self.entry(purpose)}"
-
-
-def told_in_code(error: BaseException) -> str:
-    """An error of a model's own code in a line, with the place where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+        target, where = self.entry(purpose), self.root / "references" / "skill_info.yaml"
+        return hooks.load(target, f"{where}: entry_points.{purpose} {target}") if target else None
 
 
 def resolve(model: str | None) -> ModelBundle:

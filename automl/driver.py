@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from automl.study import Study
 
 MAX_STARTS = 2  # a crashed trial is started once more, from its last checkpoint
+MAX_LOSSES = 10  # one that lost the process that had started it, so often
 HOPELESS = 3  # so many failures before any trial has got through an epoch end the run
 KEPT_TRIALS = 5  # checkpoints are kept of so many best COMPLETE trials, and of the default
 BROKEN = "metrics.jsonl is broken"  # the launcher's words
@@ -74,6 +75,7 @@ class SearchDriver:
         if self._all_asked():
             return None
         number, params = self.study.ask()
+        self.trials.set_aside(number)
         return self._started(number, params, self.trials.job(number, params))
 
     def finished(self) -> bool:
@@ -113,6 +115,10 @@ class SearchDriver:
             raise faults.no_space(
                 self.trials.run.root
             )  # the trial stays RUNNING, and goes on when the run does
+        elif exit.lost and self.study.count_retry(number, "lost") < MAX_LOSSES:
+            self.progress.note(f"trial {number} was {exit.reason}; starting it again")
+            self.pending.append(self._resumed(number))
+            return
         elif _worth_another_try(exit) and self.study.count_retry(number) < MAX_STARTS:
             self.progress.note(f"trial {number} failed ({exit.reason}); starting it once more")
             self.pending.append(self._resumed(number))
@@ -131,9 +137,16 @@ class SearchDriver:
                 self.pending.append(job)
 
     def end_paused(self) -> None:
-        """At the end of a search: what still waits is told with its best epoch."""
+        """At the end of a search: what still waits is told with its best epoch. One whose trainer was at its end before
+        the pause took hold is whole."""
         for number, epoch in self.study.paused().items():
-            self._end(number, "PRUNED", f"paused after epoch {epoch + 1}, and the budget was used up")
+            failed, last = self._caught_up(number, judge=False)
+            epochs = self.num_epochs[number]
+            if epochs is not None and last + 1 >= epochs:
+                ended = "COMPLETE", "finished"
+            else:
+                ended = "PRUNED", f"paused after epoch {epoch + 1}, and the budget was used up"
+            self._end(number, *(failed or ended))
 
     def name_winner(self) -> None:
         """At the end of a search: let the scheduler say which of the trials whose checkpoints are kept has won."""
@@ -158,7 +171,7 @@ class SearchDriver:
         self._end(number, *verdict)
         return None
 
-    def _caught_up(self, number: int) -> tuple[tuple[str, str] | None, int]:
+    def _caught_up(self, number: int, judge: bool = True) -> tuple[tuple[str, str] | None, int]:
         """Handle what a trial's folder holds: (verdict or None, its last epoch or -1)."""
         params = self.study.frozen(number).user_attrs["params"]
         self.num_epochs[number] = self.trials.num_epochs(number, params)
@@ -166,19 +179,22 @@ class SearchDriver:
         found, broken = self.trials.records(number)
         verdict = None
         for record in found:
-            verdict = verdict or self._taken(number, record.values, tidy=False)
+            verdict = verdict or self._taken(number, record.values, tidy=False, judge=judge)
         if broken and not verdict:
             verdict = "FAIL", f"metrics.jsonl {broken}"
         return verdict, found[-1].epoch if found else -1
 
-    def _taken(self, number: int, line: Mapping[str, Any], tidy: bool = True) -> tuple[str, str] | None:
-        """Handle one line; (state, reason) when the trial must not go on."""
+    def _taken(
+        self, number: int, line: Mapping[str, Any], tidy: bool = True, judge: bool = True
+    ) -> tuple[str, str] | None:
+        """Handle one line; (state, reason) when the trial must not go on, by the scheduler's word only to `judge`."""
         handled = self.trials.handled.setdefault(number, [])
         try:
             record, value = self.trials.take(number, line)
             self._note_slips(number, record)
             self.tracking.record(number, record.epoch, record.values)
-            return self._judge(number, record, value, tidy)
+            verdict = self._stored(number, record, value, tidy)
+            return verdict or (self._verdict(number, record.epoch) if judge and value is not None else None)
         except BrokenRecord as error:
             return "FAIL", f"metrics.jsonl line {len(handled) + 1}: {error}"
 
@@ -208,8 +224,8 @@ class SearchDriver:
             self.said.add(kind)
             self.progress.note(text)
 
-    def _judge(self, number: int, record: Record, value: float | None, tidy: bool) -> tuple[str, str] | None:
-        """Store one epoch and decide."""
+    def _stored(self, number: int, record: Record, value: float | None, tidy: bool) -> tuple[str, str] | None:
+        """Store one epoch; (state, reason) of one that cannot be."""
         if name := record.diverged(self.plan.bundle.finite):
             return "FAIL", f"{name} is not finite in epoch {record.epoch + 1}"
         if value is None:
@@ -220,7 +236,7 @@ class SearchDriver:
             curve = self.study.frozen(number).intermediate_values
             best = self.study.best_epoch(curve, self.trials.scoring(number))
             self.trials.keep_while_running(number, best)
-        return self._verdict(number, record.epoch)
+        return None
 
     def _verdict(self, number: int, epoch: int) -> tuple[str, str] | None:
         num_epochs, request = self.num_epochs[number], self.plan.request
@@ -257,6 +273,7 @@ class SearchDriver:
         metric = self.plan.metric.name
         if state == "COMPLETE" and not self.study.frozen(number).intermediate_values:
             state, reason = "FAIL", self._no_metric(number, metric)
+        reason = reason.encode("utf-8", "backslashreplace").decode()  # words of a trainer may be no text
         self.study.tell(number, state, reason, self.trials.scoring(number))
         state = self.study.frozen(number).state.name
         scored = self.study.result(number) if self.study.frozen(number).intermediate_values else None

@@ -62,14 +62,14 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
 def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
     """The same, into the folder that `run` names, and nothing is written elsewhere."""
     trials = Trials(plan, run)
-    chosen = choose_winner(study, trials)
+    chosen = choose_winner(study, trials, _held(run.best))
     if chosen is None:
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
     winner = chosen.best
     progress.note(f"handing over trial {winner.number} ...")
     _set_aside(plan.bundle, run.best, winner)
     checkpoint = _copied(chosen.checkpoint, run.best) if chosen.checkpoint else None
-    trained = spec.load(run.trial(winner.number) / "spec.yaml")
+    trained = trials.spec_of(winner.number, winner.params)
     figures = _figures(plan, trials, winner)
     write_specs(plan.bundle, trained, checkpoint, run.best, figures)
     portable.write(plan.bundle, run.best / "train.yaml", _for_retraining(plan, trained, run.best), run.best)
@@ -136,6 +136,18 @@ def _set_aside(bundle: ModelBundle, best: Path, winner: Best) -> None:
             kept.unlink(missing_ok=True)
         elif file.is_file():
             file.replace(kept)
+
+
+def _held(best: Path) -> dict[tuple[int, int, float], Path]:
+    """(trial, epoch, value) -> the checkpoint that `best` holds of it, if that is what was handed over: what lies in
+    the trial's folder may have been tidied up or damaged since."""
+    try:
+        before = load_json(best / "provenance.json", 1 << 20)
+        path = best / before["checkpoint"]
+        whole = before["checkpoint_sha256"] == sha256(path)
+        return {(before["trial"], before["epoch"], before["value"]): path} if whole else {}
+    except (OSError, UserError, KeyError, TypeError):
+        return {}
 
 
 def _put_back(bundle: ModelBundle, best: Path) -> None:
@@ -244,7 +256,7 @@ def _stages(plan: Plan, trials: Trials, winner: Best, default: Best | None) -> l
             continue
         if source := trials.checkpoint_of(default.number, default.epoch):
             folder = best / "default"
-            trained = spec.load(trials.run.trial(default.number) / "spec.yaml")
+            trained = trials.spec_of(default.number, default.params)
             full = action_spec(plan.bundle, stage.name, trained, _copied(source, folder), folder)
             portable.write(plan.bundle, folder / f"{stage.name}.yaml", full, best)
             found.append((stage, stage.name + OF_DEFAULT, folder))
@@ -255,7 +267,7 @@ def _set_up(plan: Plan, trials: Trials, winner: Best, stage: Stage) -> Path:
     """Write the spec of another run of an action on the winner; returns its folder."""
     best = trials.run.best
     folder = best / stage.name
-    trained = spec.load(trials.run.trial(winner.number) / "spec.yaml")
+    trained = trials.spec_of(winner.number, winner.params)
     full = action_spec(plan.bundle, stage.action, trained, None, folder)
     for leaf, value in stage.sets:
         spec.put(full, leaf, value.replace("{best}", str(best)))
@@ -267,6 +279,8 @@ def _copied(source: Path, folder: Path) -> Path:
     """Copy a checkpoint into `folder` as `model` with its own suffix, a folder with all that is in it, so that the
     copy is whole or as it was before."""
     target = folder / f"model{source.suffix}"
+    if source == target:
+        return target
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{target.name}.{os.getpid()}.tmp"
     if source.is_dir():

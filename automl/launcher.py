@@ -112,7 +112,10 @@ class ForkServer:
         except OSError:  # it is no longer there
             reply = ""
         if not reply:
-            raise AutoMLError(f"the fork server, which imports {modules}, failed: {self.last_words()}")
+            raise AutoMLError(
+                f"the process that starts trials (it imports {modules}) has ended: {self.last_words()}; go on with: "
+                "automl resume RUN"
+            )
         return dict(json.loads(reply))
 
     def connect(self) -> socket.socket:
@@ -346,7 +349,7 @@ class TrialProcess:
         if self._stop_reason is not None:
             return Exit(None, self._stop_reason)
         state = "lost with its fork server" if self._pids else "could not be started: the fork server failed"
-        return Exit(None, f"{state}: {self._server.last_words()}")
+        return Exit(None, f"{state}: {self._server.last_words()}", lost=bool(self._pids))
 
     def _why(self, code: int, rank: int) -> str:
         where = f" in rank {rank}" if self.job.ranks > 1 else ""

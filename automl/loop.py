@@ -95,10 +95,9 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
         tracking = Tracking(plan.request.log, folder, study.name, plan.metric.name, progress.note)
         driver = SearchDriver(plan, study, folder, progress, after=keeper.refresh, tracking=tracking)
         progress.begin(plan, study)
+        what = "some of its study" if study.trials() else "its study"
         if count := rebuilt.rebuild(plan, study, driver.trials):
-            progress.note(
-                f"its study was gone from the database; made again from the folders of {count} trials"
-            )
+            progress.note(f"{what} was gone from the database; made again from the folders of {count} trials")
         driver.adopt()
         executor.run(driver)
         driver.end_paused()

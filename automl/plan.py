@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import earlier, forecast, policy, portable, samplers, schedulers, spec, trackers
+from automl import earlier, forecast, hooks, policy, portable, samplers, schedulers, spec, trackers
 from automl import metric as metrics
 from automl.bundle import ModelBundle
-from automl.errors import PolicyError, SpaceError, UserError, did_you_mean
+from automl.errors import PolicyError, SpaceError, UserError
 from automl.foresight import foresee
 from automl.machine import Machine, find_machine
 from automl.metric import Metric
@@ -24,7 +24,6 @@ from automl.rundir import RunDir
 from automl.secret_leaves import hidden_sets
 from automl.skill import Stage
 from automl.space import SearchSpace, compile_space
-from automl.space.schema import Schema
 from automl.spec import SourcedSpec
 from automl.storage import read_storage
 
@@ -103,10 +102,14 @@ def _prepare(asked: RunRequest, work_dir: Path) -> Plan:
     _check_confirm(request, model, merged.spec, space, searching)
     estimate = model.call("estimate")
     hours = (
-        _answer(model, "estimate", estimate(merged.spec, facts, machine.gpus_per_trial)) if estimate else {}
+        hooks.answer(model, "estimate", estimate(merged.spec, facts, machine.gpus_per_trial))
+        if estimate
+        else {}
     )
     describe = model.call("describe_start")
-    begins = str(_answer(model, "describe_start", describe(merged.spec)).get("text", "")) if describe else ""
+    begins = (
+        str(hooks.answer(model, "describe_start", describe(merged.spec)).get("text", "")) if describe else ""
+    )
     notes += [*warnings, *more, *of_machine, *foresee(model, request, merged.spec, searching)]
     plan = Plan(
         _absolute(request, model), model, searching, merged.spec, merged.sources, filled | settled, facts, notes,
@@ -285,42 +288,14 @@ def _settle(
         "gpus": machine.gpus_per_trial, "cpus": machine.cpus_per_trial, "time_s": request.time_s,
         "searching": searching, "here": not request.ray_address,
     }  # fmt: skip
-    found = _answer(model, "settings", fit(merged.spec, facts, on, dict(merged.sources)))
-    _check_leaves(model, "settings", merged.spec, found.get("fill", {}))
+    found = hooks.answer(model, "settings", fit(merged.spec, facts, on, dict(merged.sources)))
+    hooks.check_leaves(model, "settings", merged.spec, found.get("fill", {}))
     settled, reasons = merged.fill(found.get("fill", {}), "settings"), found.get("reasons", {})
-    return settled, {name: reasons[name] for name in settled if name in reasons}, texts(found.get("warnings"))
-
-
-def _answer(model: ModelBundle, purpose: str, found: Any) -> dict[str, Any]:
-    """What a hook of the model returned; None says nothing. Raises `UserError` for anything but a mapping."""
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        raise UserError(
-            f"{model.name}: entry_points.{purpose} {model.entry(purpose)} must return a mapping "
-            f"(references/trial_contract.md), but got {type(found).__name__}"
-        )
-    return found
-
-
-def _check_leaves(
-    model: ModelBundle, purpose: str, full: Mapping[str, Any], values: Mapping[str, Any]
-) -> None:
-    """Raises `UserError` for a leaf that a hook sets and neither the spec nor the schema has."""
-    known = {name for name, _ in spec.leaves(full)}
-    if model.schema_path("train").is_file():
-        known |= {*Schema(model.schema("train")).nodes}
-    for name in values:
-        if name not in known and spec.get(full, name, spec.MISSING) is spec.MISSING:
-            raise UserError(
-                f"{model.name}: entry_points.{purpose} {model.entry(purpose)} sets {name}, which neither the spec nor "
-                f"the schema has{did_you_mean(name, known)}"
-            )
-
-
-def texts(found: Any) -> list[str]:
-    """A hook's texts: a list of them, or one alone."""
-    return [found] if isinstance(found, str) else list(map(str, found or ()))
+    return (
+        settled,
+        {name: reasons[name] for name in settled if name in reasons},
+        hooks.texts(found.get("warnings")),
+    )
 
 
 def check_spec(model: ModelBundle, full: Mapping[str, Any], action: str = "train") -> None:
@@ -358,11 +333,11 @@ def _read_data(
                 "entry_points.inspect_data); name the data in the spec, by --spec or --set"
             )
         return {}, {}, []
-    found = _answer(model, "inspect_data", inspect(merged.spec, data, work_dir=work_dir))
-    if problems := texts(found.get("problems")):
+    found = hooks.answer(model, "inspect_data", inspect(merged.spec, data, work_dir=work_dir))
+    if problems := hooks.texts(found.get("problems")):
         raise UserError("\n".join(problems))
     anew = found.get("replace") or {}  # what the check had to write anew
-    _check_leaves(model, "inspect_data", merged.spec, {**(found.get("fill") or {}), **anew})
+    hooks.check_leaves(model, "inspect_data", merged.spec, {**(found.get("fill") or {}), **anew})
     filled = merged.fill(found.get("fill") or {}, "data") | anew
     merged.overlay(spec.nest(anew), "data")
-    return found.get("facts") or {}, filled, texts(found.get("warnings"))
+    return found.get("facts") or {}, filled, hooks.texts(found.get("warnings"))

@@ -16,13 +16,25 @@ if TYPE_CHECKING:
 
 
 def rebuild(plan: Plan, study: Study, trials: Trials) -> int:
-    """Give a study without trials those that have folders, RUNNING, for the driver to adopt; those that had ended are
-    told. Returns how many. A trial whose spec cannot be read is proposed again."""
-    folders = [] if study.trials() else sorted((trials.run.root / "trials").glob("[0-9]*"))
-    for number in range(int(folders[-1].name) + 1 if folders else 0):
-        study.ask(_params(plan, trials.run.trial(number) / "spec.yaml"))
-        _tell_if_ended(plan, study, trials, number)
-    return len(folders)
+    """Give a study the trials that have folders and that it lacks (it is gone, a copy of earlier, or was being made
+    again when its driver died), RUNNING, for the driver to adopt; those that had ended are told. Returns how many. A
+    trial whose spec cannot be read is proposed again, what lies in its folder set aside."""
+    folders = (trials.run.root / "trials").glob("[0-9]*")
+    count = max((int(folder.name) + 1 for folder in folders if folder.name.isdecimal()), default=0)
+    lacking = range(len(study.trials()), count)
+    if not lacking and not study.rebuilding:
+        return 0
+    study.set_rebuilding(True)
+    for number in range(count):
+        if number in lacking:
+            params = _params(plan, trials.run.trial(number) / "spec.yaml")
+            if params is None:
+                trials.set_aside(number)
+            study.ask(params)
+        if not study.frozen(number).state.is_finished():
+            _tell_if_ended(plan, study, trials, number)
+    study.set_rebuilding(False)
+    return len(lacking)
 
 
 def _params(plan: Plan, path: Path) -> dict[str, Any] | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
+LONGEST_PATH, LONGEST_NAME = 1024, 255  # bytes, of what file systems take
 LARGEST_EPOCH = 2**31 - 1  # what the storage can hold
 
 
@@ -57,7 +59,23 @@ def parse(document: Any) -> Record:
     checkpoint = document.get("checkpoint")
     if checkpoint is not None and not isinstance(checkpoint, str):
         raise BrokenRecord(f"checkpoint must be the name of a file or folder, but got {_shown(checkpoint)}")
+    if checkpoint and (wrong := _not_a_name(checkpoint)):
+        raise BrokenRecord(
+            f"checkpoint must be the name of a file or folder, but {wrong}: {_shown(checkpoint)}"
+        )
     return Record(int(epoch), document, checkpoint or None)
+
+
+def _not_a_name(path: str) -> str | None:
+    """What no file system takes."""
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        return "it holds what is no character"
+    if b"\0" in encoded:
+        return "it holds a NUL"
+    too_long = len(encoded) > LONGEST_PATH or any(len(part) > LONGEST_NAME for part in encoded.split(b"/"))
+    return "it is too long" if too_long else None
 
 
 def decode(line: bytes) -> dict[str, Any]:
@@ -99,6 +117,8 @@ def read(path: Path) -> tuple[list[Record], str | None]:
 def as_number(value: Any) -> float | None:
     """A number or text that is one, as a float; None else. A whole number too large for a float is infinite."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and "_" in value:  # Python's, nobody else's
         return None
     try:
         return float(value)

@@ -265,7 +265,10 @@ def _checkpoint_text(run: RunDir, top: Best) -> str:
     """Where the checkpoint that scored is."""
     path = checkpoint_of(run, top)
     if path is None:
-        return "none, the trainer names none"
+        named = (run.trial(top.number) / "metrics.jsonl").is_file()
+        return (
+            "none, the trainer names none" if named else f"not known, {run.trial(top.number)} has no records"
+        )
     return str(path) if path.exists() else f"{path} (no longer there)"
 
 

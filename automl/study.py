@@ -5,9 +5,10 @@ What is in the storage is read once, when the study is opened; from then on its 
 every write, so that no decision waits for a database, however many trials there are.
 
 User attributes of a trial: `params` (the real values by dotted name), `reason` (why it ended), `best_epoch`,
-`retries`, `paused` (the epoch after which it waits; -1 when it goes on), `waited` (the last such epoch). Of the study:
-`elapsed_s` (wall time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs
-reported by then).
+`retries`, `lost` (starts after the loss of the process that had started it), `paused` (the epoch after which it waits;
+-1 when it goes on), `waited` (the last such epoch). Of the study: `elapsed_s` (wall time over all drivers), `winner`
+(the trial that the scheduler names at the end, and the epochs reported by then), `rebuilding` (its trials are being
+read from their folders).
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ class Study:
         self.version = 0  # of everything but the running time
         self.memo: dict[Any, Any] = {}
         self._winner = tuple(storage.get_study_user_attrs(self._id).get("winner", ()))
+        self._rebuilding = bool(storage.get_study_user_attrs(self._id).get("rebuilding"))
         self.epochs_reported = 0
         for trial in self._trials:
             for epoch in sorted(trial.intermediate_values):
@@ -282,11 +284,11 @@ class Study:
             self._set(self.frozen(number), "waited", epoch)
         self._place(self.frozen(number))
 
-    def count_retry(self, number: int) -> int:
-        """Note one more start of a trial after a crash; returns how many there have been."""
+    def count_retry(self, number: int, kind: str = "retries") -> int:
+        """Note one more start of a trial after a crash, or of another `kind`; returns how many there have been."""
         trial = self.frozen(number)
-        self._set(trial, "retries", int(trial.user_attrs.get("retries", 0)) + 1)
-        return int(trial.user_attrs["retries"])
+        self._set(trial, kind, int(trial.user_attrs.get(kind, 0)) + 1)
+        return int(trial.user_attrs[kind])
 
     def tell(self, number: int, state: str, reason: str, among: Collection[int] | None = None) -> None:
         """End a trial: COMPLETE or PRUNED with its best epoch (of those `among`, see `result`), FAIL with none. A trial
@@ -318,6 +320,15 @@ class Study:
         if now or abs(seconds - self._elapsed_s) >= ELAPSED_STEP_S:
             self._elapsed_s = round(seconds, 3)
             self._write(self.storage.set_study_user_attr, self._id, "elapsed_s", self._elapsed_s)
+
+    @property
+    def rebuilding(self) -> bool:
+        """It is being made again from the trials' folders, or was when its driver died."""
+        return self._rebuilding
+
+    def set_rebuilding(self, now: bool) -> None:
+        self._rebuilding = now
+        self._write(self.storage.set_study_user_attr, self._id, "rebuilding", now)
 
     def close(self) -> None:
         """Let go of the database's connections (opened again when needed): the last one writes SQLite's log into its

@@ -7,6 +7,7 @@ record the driver has handled: a driver may be epochs behind, and a checkpoint i
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl import records, spec
+from automl.errors import SpecError
 from automl.executors.base import TrialJob
 from automl.liveness import read_beat
 from automl.machine import share_of
@@ -29,6 +31,9 @@ from automl.study import DEFAULT
 if TYPE_CHECKING:
     from automl.plan import Plan
     from automl.study import Best, Study
+
+
+OWN_FILES = ("metrics.jsonl", "spec.yaml", "resume.yaml", "log.txt", "heartbeat", "status.json")
 
 
 class Trials:
@@ -64,6 +69,25 @@ class Trials:
             silence_timeout_s=self.plan.request.silence_timeout_s,
             env=self.plan.bundle.trial_env(str(path.parent)),
         )
+
+    def set_aside(self, number: int) -> None:
+        """Move away what lies in the folder of a trial that is about to begin: it is of another configuration."""
+        folder = self.run.trial(number)
+        if (folder / "metrics.jsonl").exists():
+            names = (folder.with_name(f"set_aside_{folder.name}_{n}") for n in itertools.count())
+            folder.rename(next(name for name in names if not name.exists()))
+
+    def spec_of(self, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole spec that a trial ran with; where its file is gone or damaged, made again from its params."""
+        try:
+            found = spec.load(self.run.trial(number) / "spec.yaml")
+        except SpecError:
+            found = {}
+        if found:
+            return found
+        full = self._spec(number, params)
+        self._name_own_gpus(full)
+        return full
 
     def _gpus(self) -> float:
         """How many GPUs the next trial gets, or its share of one."""
@@ -131,7 +155,10 @@ class Trials:
         return record, value
 
     def check_place(self, number: int, record: Record) -> None:
-        """Raises `BrokenRecord` for a checkpoint outside the trial's folder: nothing else is the trial's."""
+        """Raises `BrokenRecord` for a checkpoint outside the trial's folder, for nothing else is the trial's, and for
+        a file there that is the engine's."""
+        if os.path.normpath(record.checkpoint or "") in OWN_FILES:
+            raise BrokenRecord(f"checkpoint must be a file of the trainer's, but got '{record.checkpoint}'")
         folder = os.path.abspath(self.run.trial(number))
         path = os.path.abspath(os.path.join(folder, record.checkpoint or "inside"))
         if not path.startswith(folder + os.sep):
@@ -238,14 +265,17 @@ class Winner:
     warning: str | None = None
 
 
-def choose_winner(study: Study, trials: Trials) -> Winner | None:
-    """The study's best trial with the checkpoint that scored; where that is gone, the next best there is. None
-    without any metric."""
+def choose_winner(
+    study: Study, trials: Trials, held: Mapping[tuple[int, int, float], Path] | None = None
+) -> Winner | None:
+    """The study's best trial with the checkpoint that scored; where that is gone, the next best there is. `held`:
+    (trial, epoch, value) -> the whole checkpoint that was handed over before. None without any metric."""
     ranked = study.ranked()
     if not ranked:
         return None
     first = ranked[0]
-    path = trials.checkpoint_of(first.number, first.epoch)
+    before = (held or {}).get((first.number, first.epoch, first.value))
+    path = before or trials.checkpoint_of(first.number, first.epoch)
     if path is not None or not any(trials.names_checkpoints(best.number) for best in ranked):
         return Winner(first, path)
     gone = f"the checkpoint of trial {first.number}, epoch {first.epoch + 1} ({figure(first.value)}) is not there"

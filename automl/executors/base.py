@@ -82,10 +82,12 @@ class TrialJob:
 @dataclass(frozen=True)
 class Exit:
     """How a trial ended. `code`: its own exit code, negative for a signal that came from elsewhere; None when it did
-    not end by itself (stopped, silent, never started, lost with its machine). `reason` is for people."""
+    not end by itself (stopped, silent, never started, lost with its machine). `reason` is for people. `lost`: the
+    process that had started it is gone, which is no fault of the trial's."""
 
     code: int | None
     reason: str
+    lost: bool = False
 
     @property
     def finished(self) -> bool:

@@ -185,7 +185,7 @@ def test_a_winner_whose_checkpoint_is_gone_is_told_everywhere(tmp_path: Path) ->
     assert f", which holds trial {outcome.winner.number}" in told
     found = run_figures.best(root)
     assert (found["trial"], found["files_of_trial"]) == (whole.winner.number, outcome.winner.number)
-    assert any("is gone; handed over instead" in line for line in figures(root)["verdict"])
+    assert any("is not there; handed over instead" in line for line in figures(root)["verdict"])
 
 
 def test_what_is_no_run_gets_no_lock(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_shell_script_is_searched_and_its_winner_handed_over(
         assert (stage.ok, stage.failed, stage.message) == (
             False,
             False,
-            "not run: the trainer wrote no checkpoint",
+            "not run: there is no checkpoint",
         )
         return
     assert outcome.checkpoint == str(best)
@@ -375,7 +375,7 @@ NUMBERS = ["1e-4", "1E-4", "1.e-4", "0.0001", ".0001", "+1e-4", "100e-6"]
 def test_a_number_is_read_alike_wherever_it_stands(tmp_path: Path, text: str) -> None:
     """In a spec file, --set, --fix, search:, and the detector's own -e file and overrides."""
     from model import cli as detector
-    from model.spec import load
+    from model.spec_file import load
 
     model = shell_trainer(tmp_path / "model")
     schema = model / "schemas" / "train.schema.json"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -63,6 +63,7 @@ SPECS = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(SPECS.filter(lambda found: isinstance(found, dict)))
 def test_every_leaf_is_found_and_set_by_its_name(found: dict[str, Any]) -> None:
     named = list(spec.leaves(found))

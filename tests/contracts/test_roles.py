@@ -186,7 +186,7 @@ class TestScheduler:
     [
         (samplers, "tpee", "did you mean 'tpe'"),
         (samplers, "tpe:n_startup_trial=5", "did you mean 'n_startup_trials'"),
-        (samplers, "tpe:n_startup_trials", "takes n_startup_trials"),
+        (samplers, "tpe:n_startup_trials", "n_startup_trials needs a value"),
         (samplers, "random:x=1", "takes no options"),
         (samplers, "tpe:n_startup_trials=-1", "must be a whole number from 0, but got '-1'"),
         (samplers, "tpe:n_startup_trials=many", "must be a whole number from 0, but got 'many'"),

@@ -1,0 +1,77 @@
+"""A model's own Python: imported, called, and believed as far as references/trial_contract.md says what it gives."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import traceback
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from automl import faults, spec
+from automl.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from automl.bundle import ModelBundle
+
+
+def load(target: str, where: str) -> Callable[..., Any]:
+    """The function `module:function`; `where` is how messages call it. Raises `UserError` when it is not there, and so
+    does the function returned where the model's code fails, unless with an error that carries an exit code."""
+    module, _, name = target.partition(":")
+    try:
+        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{where} cannot be imported: {_told(error)}") from None
+
+    @functools.wraps(function)
+    def asked(*args: Any, **named: Any) -> Any:
+        try:
+            return function(*args, **named)
+        except (Exception, SystemExit) as error:
+            if hasattr(error, "exit_code") or faults.told(error) is not None:
+                raise
+            raise UserError(f"{where} failed: {_told(error)}") from error
+
+    return asked
+
+
+def _told(error: BaseException) -> str:
+    """In a line, with the place where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+
+
+def answer(model: ModelBundle, purpose: str, found: Any) -> dict[str, Any]:
+    """What a hook of the model returned; None says nothing. Raises `UserError` for anything but a mapping."""
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise UserError(
+            f"{model.name}: entry_points.{purpose} {model.entry(purpose)} must return a mapping "
+            f"(references/trial_contract.md), but got {type(found).__name__}"
+        )
+    return found
+
+
+def check_leaves(
+    model: ModelBundle, purpose: str, full: Mapping[str, Any], values: Mapping[str, Any]
+) -> None:
+    """Raises `UserError` for a leaf that a hook sets and neither the spec nor the schema has."""
+    from automl.space.schema import Schema
+
+    known = {name for name, _ in spec.leaves(full)}
+    if model.schema_path("train").is_file():
+        known |= {*Schema(model.schema("train")).nodes}
+    for name in values:
+        if name not in known and spec.get(full, name, spec.MISSING) is spec.MISSING:
+            raise UserError(
+                f"{model.name}: entry_points.{purpose} {model.entry(purpose)} sets {name}, which neither the spec nor "
+                f"the schema has{did_you_mean(name, known)}"
+            )
+
+
+def texts(found: Any) -> list[str]:
+    """A hook's texts: a list of them, or one alone."""
+    return [found] if isinstance(found, str) else list(map(str, found or ()))

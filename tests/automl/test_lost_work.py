@@ -1,0 +1,273 @@
+"""What was computed is found again: a study half made again, a database of earlier, best/ beside damaged trials, trainers
+ahead of their driver, processes that others end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from automl import loop, records, show
+from automl.driver import MAX_STARTS
+from automl.executors.base import Exit, TrialJob
+from automl.progress import Progress
+from automl.records import BrokenRecord
+from automl.request import RunRequest
+from automl.rundir import RunDir
+from automl.storage import open_storage
+from automl.study import Study
+from tests.automl.test_driver import EPOCHS, Bench
+from tests.automl.test_foreign_trainers import shell_trainer
+
+
+def searched(root: Path, **request: Any) -> Path:
+    """A finished run of eight trials of three epochs, at root/run."""
+    model = shell_trainer(root / "model", stages=None)
+    asked: dict[str, Any] = {"trials": 8, "executor": "local", "scheduler": "none", **request}
+    loop.run(RunRequest(model=str(model), **asked), root / "run", Progress(quiet=True))
+    return root / "run"
+
+
+def told(root: Path) -> list[Any]:
+    """(params, state, value, epochs) of every trial."""
+    study = Study.reading(open_storage(None, root), json.loads((root / "run.json").read_text())["study"])
+    return [
+        (t.user_attrs["params"], t.state.name, t.value, sorted(t.intermediate_values)) for t in study.trials()
+    ]
+
+
+def lines(root: Path) -> list[str]:
+    return [path.read_text() for path in sorted(root.glob("trials/0*/metrics.jsonl"))]
+
+
+def resume(root: Path) -> Any:
+    return loop.resume(root, {}, Progress(quiet=True))
+
+
+class Died(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 7])
+@pytest.mark.parametrize("step", ["ask", "tell"])
+def test_a_study_that_is_being_made_again_when_its_driver_dies_is_made_whole_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, step: str
+) -> None:
+    root = searched(tmp_path)
+    before, written = told(root), lines(root)
+    for path in root.glob("study.db*"):
+        path.unlink()
+    done, whole = [0], getattr(Study, step)
+
+    def dying(self: Study, *args: Any, **named: Any) -> Any:
+        if done[0] == after:
+            raise Died
+        done[0] += 1
+        return whole(self, *args, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, step, dying)
+        with pytest.raises(Died):
+            resume(root)
+    resume(root)
+    assert told(root) == before
+    assert lines(root) == written
+
+
+def test_trials_that_a_database_of_earlier_lacks_are_made_again(tmp_path: Path) -> None:
+    root = searched(tmp_path, trials=4)
+    early = tmp_path / "early.db"
+    sqlite3.connect(root / "study.db").execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copyfile(root / "study.db", early)
+    loop.resume(root, {"trials": 8}, Progress(quiet=True))
+    before, written = told(root), lines(root)
+    for path in root.glob("study.db*"):
+        path.unlink()
+    shutil.copyfile(early, root / "study.db")
+    resume(root)
+    assert told(root) == before
+    assert lines(root) == written
+
+
+def test_what_lies_in_the_folder_of_a_new_trial_is_set_aside_and_not_taken_for_its_own(
+    tmp_path: Path,
+) -> None:
+    root = searched(tmp_path, trials=4)
+    for path in root.glob("study.db*"):
+        path.unlink()
+    (root / "trials" / "0002" / "spec.yaml").write_text("fit: 7\n")
+    resume(root)
+    assert [state for _, state, _, _ in told(root)] == ["COMPLETE"] * 4
+    params, _, value, epochs = told(root)[2]
+    assert value == pytest.approx(params["fit.lr"], rel=1e-4)  # it was trained, and not read
+    assert epochs == [0, 1, 2]
+    assert len(list((root / "trials").glob("set_aside_0002_*"))) == 1
+
+
+# ---- best/ beside trials that somebody tidied up or damaged ---------------------------------------------------------
+
+
+def _gone(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def _no_records(folder: Path) -> None:
+    (folder / "metrics.jsonl").unlink()
+
+
+def _cut(folder: Path) -> None:
+    for path in folder.glob("net_*"):
+        path.write_bytes(b"")
+
+
+def _spec_gone(folder: Path) -> None:
+    (folder / "spec.yaml").unlink()
+
+
+def _spec_damaged(folder: Path) -> None:
+    (folder / "spec.yaml").write_bytes(b"\xff\xfe")
+
+
+@pytest.mark.parametrize("damage", [_gone, _no_records, _cut, _spec_gone, _spec_damaged])
+def test_what_was_handed_over_stays_whatever_becomes_of_its_trial(tmp_path: Path, damage: Any) -> None:
+    root = searched(tmp_path, trials=4)
+    kept = {path.name: path.read_bytes() for path in (root / "best").iterdir() if path.is_file()}
+    winner = json.loads(kept["provenance.json"])["trial"]
+    damage(root / "trials" / f"{winner:04d}")
+    outcome = resume(root)
+    assert outcome.winner.number == winner
+    after = {path.name: path.read_bytes() for path in (root / "best").iterdir() if path.is_file()}
+    assert after["model"] == kept["model"] == b"weights\n"
+    for name in ("train.yaml", "ship.yaml"):
+        assert yaml.safe_load(after.get(name, b"")) == yaml.safe_load(kept.get(name, b""))
+
+
+def test_a_model_in_best_that_is_not_what_was_handed_over_is_made_again(tmp_path: Path) -> None:
+    root = searched(tmp_path, trials=3)
+    (root / "best" / "model").write_bytes(b"other")
+    resume(root)
+    assert (root / "best" / "model").read_bytes() == b"weights\n"
+
+
+def test_best_says_what_it_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    root = searched(tmp_path, trials=2)
+    winner = json.loads((root / "best" / "provenance.json").read_text())["trial"]
+    shutil.rmtree(root / "trials" / f"{winner:04d}")
+    show.best(Console(width=200), root)
+    assert "names none" not in capsys.readouterr().out
+
+
+# ---- trainers ahead of their driver ----------------------------------------------------------------------------------
+
+
+def test_a_paused_trial_that_was_at_its_end_before_the_pause_took_hold_counts_whole(tmp_path: Path) -> None:
+    """Every line is on disk before the driver reads the first."""
+    bench = Bench(tmp_path, trials=8, scheduler="asha")
+    driver = bench.drive(lambda job: bench.written(bench.curve(job), job))
+    assert driver.study.paused()
+    waiting = dict(driver.study.paused())
+    driver.end_paused()
+    for number in waiting:
+        trial = driver.study.frozen(number)
+        assert (trial.state.name, trial.user_attrs["reason"]) == ("COMPLETE", "finished")
+        assert len(trial.intermediate_values) == EPOCHS
+
+
+def test_a_paused_trial_that_waited_is_told_as_paused(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=8, scheduler="asha")
+    driver = bench.drive()
+    waiting = dict(driver.study.paused())
+    assert waiting
+    for number in waiting:
+        curve = driver.study.frozen(number).intermediate_values
+        path = bench.run.trial(number) / "metrics.jsonl"
+        path.write_text("".join(json.dumps({"epoch": e, "val_mAP": v}) + "\n" for e, v in curve.items()))
+    driver.end_paused()
+    for number, epoch in waiting.items():
+        trial = driver.study.frozen(number)
+        assert trial.state.name == "PRUNED"
+        assert trial.user_attrs["reason"].startswith(f"paused after epoch {epoch + 1}")
+
+
+# ---- records -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["epoch_\ud800.npz", "epoch_\x002.npz", "a" * 5000, "b" * 300 + "/c", "metrics.jsonl", "./spec.yaml", "log.txt"]
+)  # fmt: skip
+def test_a_checkpoint_that_cannot_be_fails_its_trial_alone(tmp_path: Path, name: str) -> None:
+    bench = Bench(tmp_path, trials=3, scheduler="none")
+
+    def curves(job: TrialJob) -> list[Any]:
+        curve = bench.written(bench.curve(job), job)
+        odd = {"epoch": 1, "val_mAP": 0.5, "checkpoint": name, "elapsed_s": 10.5}
+        return [curve[0], odd, *curve[1:]] if job.number == 1 else curve
+
+    driver = bench.drive(curves)
+    assert bench.states() == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert "checkpoint must be" in driver.study.frozen(1).user_attrs["reason"]
+    assert (bench.run.trial(1) / "metrics.jsonl").is_file()
+    assert (bench.run.trial(1) / "spec.yaml").is_file()
+
+
+def test_words_of_a_trainer_that_are_no_text_can_be_read_for_ever(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=1)
+    driver = bench.drive(lambda job: [{"epoch": 0, "bad\ud800": 1.0, "elapsed_s": 1.0}])
+    reason = driver.study.frozen(0).user_attrs["reason"]
+    assert "bad\\ud800" in reason
+    assert bench.study().frozen(0).user_attrs["reason"] == reason
+
+
+@pytest.mark.parametrize("text", ["1_0", "0x10", "ten", ""])
+def test_text_that_is_a_number_to_nobody_is_none(text: str) -> None:
+    with pytest.raises(BrokenRecord):
+        records.parse({"epoch": 0, "score": text}).number("score")
+
+
+# ---- processes that others end -------------------------------------------------------------------------------------------
+
+
+def test_the_loss_of_what_starts_trials_costs_a_trial_no_start(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=1)
+    losses = MAX_STARTS + 2
+
+    def losing(job: TrialJob) -> list[Any]:
+        if len(bench.jobs) < losses:
+            bench.jobs.append(job)
+            return [Exit(None, "lost with its fork server", lost=True)]
+        return bench.written(bench.curve(job), job)
+
+    bench.drive(losing)
+    assert bench.states() == ["COMPLETE"]
+
+
+@pytest.mark.slow
+def test_a_fork_server_killed_again_and_again_ends_no_trial(tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "model", stages=None)
+    script = (model / "train.sh").read_text()
+    (model / "train.sh").write_text(script.replace("while", "sleep 1\nwhile", 1))
+    root = tmp_path / "run"
+    words = ["run", "--model", str(model), "--trials", "2", "--executor", "local", "--results-dir", str(root)]
+    driver = subprocess.Popen([sys.executable, "-m", "automl.cli", *words], stdout=subprocess.DEVNULL)
+    for _ in range(3):
+        time.sleep(2)
+        children = Path(f"/proc/{driver.pid}/task/{driver.pid}/children").read_text().split()
+        for pid in children[:1]:
+            os.kill(int(pid), signal.SIGKILL)
+    driver.wait(120)
+    if driver.returncode:
+        resume(root)
+    assert [state for _, state, _, _ in told(root)] == ["COMPLETE"] * 2
+    assert RunDir(root).best.is_dir()
