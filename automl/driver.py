@@ -48,7 +48,7 @@ class SearchDriver:
         self.tracking = tracking or Tracking(("none",), run, study.name, plan.metric.name, progress.note)
         self.trials = Trials(plan, run)
         self.scheduler = schedulers.make(plan.request.scheduler if plan.searching else "none")
-        study.resumable = plan.bundle.can_resume
+        study.resumable, study.say = plan.bundle.can_resume, progress.note
         self.limits = Limits(plan.request.trials, plan.request.trainings, plan.request.total_epochs)
         self.full_epochs = plan.bundle.epochs(plan.spec)
         self.pending: deque[TrialJob] = deque()

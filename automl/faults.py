@@ -9,7 +9,8 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from automl.errors import AutoMLError, StorageError, UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
+AWAY_S, LOOK_AGAIN_S = 120.0, 2.0  # how long a database server may be away, and from try to try
 ENOUGH_BYTES = 256 << 10  # less free is a full disk: SQLite then says no more than "disk I/O error"
 # What SQLite says, and what it means. The database of a run lies in its folder.
 DAMAGED = ("malformed", "not a database", "no such table", "no such column", "file is encrypted")
@@ -68,6 +70,33 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         yield error
         original = getattr(error, "orig", None)  # sqlalchemy's DBAPIError
         error = original if isinstance(original, BaseException) else error.__cause__
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a database server did not answer, or ended the connection: it may be back in a moment."""
+    return any(map(_is_of_database, causes(error)))
+
+
+def patiently(
+    write: Callable[[], Any],
+    made: Callable[[], Any] | None = None,
+    say: Callable[[str], object] = lambda text: None,
+) -> Any:
+    """Call `write`, again and again while the database server is away, which may be for `AWAY_S`; trials go on
+    meanwhile, and what they report is on disk. Where a write must not be done twice, `made` says what it would return
+    if only its answer was lost, else None."""
+    until, again = time.monotonic() + AWAY_S, False
+    while True:
+        try:
+            found = made() if again and made else None
+            return write() if found is None else found
+        except Exception as error:
+            if not is_away(error) or time.monotonic() > until:
+                raise
+        if not again:
+            say(f"the database does not answer; trying again for {AWAY_S:.0f} s")
+        again = True
+        time.sleep(LOOK_AGAIN_S)
 
 
 def _of_system(error: OSError, root: Path | None) -> AutoMLError | None:

@@ -17,7 +17,7 @@ import bisect
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from automl import samplers, seeds
 from automl.budget import Budget
 from automl.errors import StudyGone
+from automl.faults import is_away, patiently
 from automl.metric import figure
 from automl.scheduling import Curve, Scheduler, Verdict, View
 
@@ -97,6 +98,7 @@ class Study:
         self.failed_after: Counter[int] = Counter()  # epochs -> how many trials failed after so many
         self.epochs_trained = 0  # the sum of `epochs_of`
         self.budget = Budget()  # what may still be spent, as the driver says
+        self.say: Callable[[str], object] = lambda text: None  # to the person, as the driver says
         self.resumable = True  # a trial that waits can go on, as the driver says
         self.version = 0  # of everything but the running time
         self.memo: dict[Any, Any] = {}
@@ -346,15 +348,27 @@ class Study:
     def _write(self, write: Any, *args: Any, **kwargs: Any) -> Any:
         """Write to the storage; a study that somebody has deleted there is told as such."""
         self.version += args[1:2] != ("elapsed_s",)
+        made = self._made if write == self.storage.create_new_trial else None
         try:
-            return write(*args, **kwargs)
+            return patiently(lambda: write(*args, **kwargs), made, self.say)
         except Exception as error:
-            if isinstance(error, KeyError) or not self._exists():
-                raise StudyGone(
-                    f"the study {self.name} is no longer in its database (deleted there?); its trials' folders are "
-                    "whole, and automl resume takes them up again"
-                ) from None
+            self._tell_if_gone(error)
             raise
+
+    def _made(self) -> int | None:
+        """The id of the next trial, where the answer to its writing was lost and not the writing."""
+        number = len(self._trials)
+        if self.storage.get_n_trials(self._id) <= number:
+            return None
+        return int(self.storage.get_trial_id_from_study_id_trial_number(self._id, number))
+
+    def _tell_if_gone(self, error: Exception) -> None:
+        """Raises `StudyGone` where that is why a write failed."""
+        if isinstance(error, KeyError) or (not is_away(error) and not self._exists()):
+            raise StudyGone(
+                f"the study {self.name} is no longer in its database (deleted there?); its trials' folders are "
+                "whole, and automl resume takes them up again"
+            ) from None
 
     def _exists(self) -> bool:
         try:

@@ -8,8 +8,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PASSWORD = "pa/ss#wo?rd%40"
@@ -27,6 +27,13 @@ def binaries() -> str | None:
 @contextmanager
 def server(max_connections: int = 200) -> Iterator[str]:
     """Yields `postgresql://automl:...@127.0.0.1:PORT/`, to which a database's name is added; `postgres` is there."""
+    with controlled(max_connections) as (url, _):
+        yield url
+
+
+@contextmanager
+def controlled(max_connections: int = 200) -> Iterator[tuple[str, Callable[[str], None]]]:
+    """Also yields what is called with `stop` and `start`."""
     folder = tempfile.mkdtemp(prefix="automl-pg-")
     programs, port = binaries(), _free_port()
     assert programs is not None
@@ -48,11 +55,17 @@ def server(max_connections: int = 200) -> Iterator[str]:
     )
     options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off -c max_connections={max_connections}"
     control = [programs, "pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log"]
+
+    def command(word: str) -> None:
+        more = ("-o", options) if word == "start" else ("-m", "immediate")
+        _call(as_postgres, *control, *more, word)
+
     try:
-        _call(as_postgres, *control, "-o", options, "start")
-        yield f"postgresql://automl:{_quoted(PASSWORD)}@127.0.0.1:{port}/"
+        command("start")
+        yield f"postgresql://automl:{_quoted(PASSWORD)}@127.0.0.1:{port}/", command
     finally:
-        _call(as_postgres, *control, "-m", "immediate", "stop")
+        with suppress(subprocess.CalledProcessError):
+            command("stop")
         shutil.rmtree(folder, ignore_errors=True)
 
 

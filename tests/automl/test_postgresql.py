@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.exceptions import StorageInternalError
@@ -115,7 +117,52 @@ def test_what_does_not_open_is_told_in_one_line_before_anything_is_written(
         assert not (tmp_path / "run").exists()
 
 
-def test_a_server_that_goes_away_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_server_that_comes_back_in_time_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the answer to a new trial was lost, and not the trial."""
+    import psycopg
+    import sqlalchemy
+
+    from automl.study import Study
+    from tests.automl.fakes import TinySpace
+
+    monkeypatch.setattr("automl.faults.LOOK_AGAIN_S", 0.1)
+    with postgresql.controlled() as (server, command):
+        study = Study(open_storage(server + "postgres", tmp_path), "one", TinySpace(), "random", 0)
+        said: list[str] = []
+        study.say = said.append
+
+        def away(write: Any = None) -> None:
+            command("stop")
+            threading.Timer(1.0, command, ("start",)).start()
+
+        for call in (
+            lambda: study.ask(),
+            lambda: study.report(0, 0, 0.5),
+            lambda: study.tell(0, "COMPLETE", "finished"),
+        ):
+            away()
+            call()
+        create = study.storage.create_new_trial
+        lost: list[int] = []
+
+        def losing(*args: Any, **named: Any) -> Any:
+            lost.append(create(*args, **named))
+            raise sqlalchemy.exc.OperationalError("COMMIT", {}, psycopg.OperationalError("connection lost"))
+
+        monkeypatch.setattr(study.storage, "create_new_trial", losing)
+        assert study.ask()[0] == 1
+        assert len(lost) == 1
+        assert len(said) >= 3
+        assert all("does not answer; trying again" in text for text in said)
+        again = Study.reading(open_storage(server + "postgres", tmp_path), "one")
+        assert [t.state.name for t in again.trials()] == ["COMPLETE", "RUNNING"]
+        assert again.frozen(0).value == 0.5
+
+
+def test_a_server_that_goes_away_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("automl.faults.AWAY_S", 0.5)
     from automl.faults import told_of
     from automl.study import Study
     from tests.automl.fakes import TinySpace
