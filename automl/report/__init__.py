@@ -15,6 +15,7 @@ from automl.report import mattered, parts, search, svg, verdict
 from automl.report.gather import DATA_FOLDER, Facts, facts_of
 from automl.request import RunRequest
 from automl.rundir import write_text
+from automl.space.domain import is_number
 from automl.space.words import short
 from safe_documents import dump_yaml
 
@@ -46,7 +47,7 @@ def page(facts: Facts) -> str:
     return environment.get_template("page.html.j2").render(
         facts=facts, svg=svg, verdict=verdict, search=search, changed=_changed(facts), command=_command(facts),
         mattered=judged, bars=[(s.name.rsplit(".", 1)[-1], round(s.share, 3)) for s in found],
-        intervals=[(s.low, s.high) for s in found], finished=sum(t.finished for t in facts.trials),
+        intervals=[(s.low, s.high) for s in found],
         used={search.style(facts, t) for t in facts.trials}, material=_drawn(facts),
         spec_text=dump_yaml(facts.document["spec"]),
         style=(HERE / "page.css").read_text(), script=(HERE / "page.js").read_text(), fact_rows=_fact_rows(facts),
@@ -68,11 +69,26 @@ def figures(root: Path) -> dict[str, Any]:
 
 
 def what_mattered(facts: Facts) -> mattered.Mattered:
-    """Judged on the trials that ran to their end."""
-    finished = [t for t in facts.trials if t.finished and t.value is not None]
-    columns = {name: [t.params.get(name) for t in finished] for name in facts.names}
-    log = {name: search.axis_of(facts, name)[0].log for name in facts.names}
-    return mattered.judge(columns, [t.value for t in finished if t.value is not None], log)
+    """Judged on the trials that ran to their end, or on all at an epoch they share (mattered.py)."""
+    better = max if facts.metric.maximize else min
+    tried = [
+        mattered.Tried(
+            t.params,
+            [*itertools.accumulate((value for _, value in t.curve), better)],
+            t.finished and t.value is not None,
+        )
+        for t in facts.trials
+        if t.state != "FAIL"
+    ]
+    return mattered.judge(tried, {name: _searched(facts, name) for name in facts.names})
+
+
+def _searched(facts: Facts, name: str) -> mattered.Searched:
+    row = facts.space.get(name, {})
+    axis, _ = search.axis_of(facts, name)
+    numbers = [row.get(end) if is_number(row.get(end)) else None for end in ("low", "high")]
+    choices = [v for v in row.get("choices") or () if is_number(v)]
+    return mattered.Searched(numbers[0], numbers[1], axis.log, tuple(choices))
 
 
 def _changed(facts: Facts) -> list[tuple[str, str, str]]:

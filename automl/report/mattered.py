@@ -1,121 +1,136 @@
-"""Which parameters mattered, with how sure that is, and nothing where too few trials have finished to tell.
+"""Which parameters mattered, with how sure that is, and nothing where too few trials tell.
 
-Each parameter has its own curve (a parabola on its scale, or a level for each choice); the curves together are fitted
-to the finished trials by ridge regression, whose strength is chosen by leaving each trial out. A parameter's share is
-the variance of its curve over the trials. What counts as evidence is judged against the same fit of shuffled results:
-a share is told as found only above the 95th percentile of the largest share that chance gives. Stopped trials are left
-out: their values are of other epochs, and which ones were stopped depends on the values themselves.
+A parameter's share is of the variance over all that is searched, not over the trials that a search happened to try: one
+that has found its best batch size tries little else. How that is estimated and what counts as evidence: main_effects.py.
+Where too few trials have finished, all are judged at an epoch that they reached; studies/mattered shows what that is worth.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-PER_PARAMETER = 5  # finished trials a parameter, below which a ranking is mostly chance
-SHUFFLES, RESAMPLES = 200, 200
-STRENGTHS = np.logspace(-2, 3, 16)  # of the ridge
+from automl.report.main_effects import Part, effects, level_part, number_part
+
+PER_PARAMETER = 4.5  # trials a parameter ("about five"), below which a ranking is mostly chance
+LEAST = 10  # trials, however few the parameters
+MOST = 200  # trials that are looked at: what a fit costs grows with their third power
+GRID = 25  # points that stand for a range
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A parameter as it is searched: the ends of a range of numbers and whether its scale is logarithmic, or `choices`."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
 class Share:
-    """A parameter's part of the variance of the finished trials' values, 0 to 1; `low` and `high` bound the middle 95 %
-    over resampled trials."""
+    """A parameter's part of the variance of the results over what is searched, 0 to 1; `low` and `high` bound it with
+    95 % certainty."""
 
     name: str
     share: float
     low: float
     high: float
-    found: bool  # more than chance gives
+    found: bool  # there is evidence of an effect
 
 
 @dataclass(frozen=True)
 class Mattered:
-    """`shares`, largest first, those with evidence before the others; empty with why not. `chance`: the share that
-    shuffled results reach in one of twenty cases."""
+    """`shares`, largest first, those with evidence before the others; empty with why not. `trials`: how many were
+    looked at; `epoch`: at which epoch, None at their end."""
 
     shares: tuple[Share, ...]
     why_not: str = ""
-    chance: float = 0.0
+    trials: int = 0
+    epoch: int | None = None
 
 
-def judge(columns: Mapping[str, Sequence[Any]], values: Sequence[float], log: Mapping[str, bool]) -> Mattered:
-    """`columns`: {parameter: its value in each finished trial, None where it did not matter}; `values`: of the trials;
-    `log`: the parameters on a logarithmic scale. Parameters with one value throughout are left out."""
-    varied = {name: column for name, column in columns.items() if len({repr(v) for v in column}) > 1}
-    needed = PER_PARAMETER * len(varied)
-    if len(values) < max(needed, 2 * PER_PARAMETER) or not varied:
-        return Mattered(
-            (),
-            f"Not ranked: {len(values)} trials have finished, for {len(varied)} parameters. From fewer than about "
-            f"{PER_PARAMETER} finished trials a parameter ({max(needed, 2 * PER_PARAMETER)} here) a ranking is mostly "
-            "chance.",
+@dataclass(frozen=True)
+class Tried:
+    """A trial: its parameters, its metric's best value up to each epoch it got through, whether it ran to its end."""
+
+    params: Mapping[str, Any]
+    best: Sequence[float]
+    finished: bool
+
+
+def judge(trials: Sequence[Tried], space: Mapping[str, Searched]) -> Mattered:
+    """Of the finished trials where they are enough, else of all at the last epoch that nearly all reached. Parameters
+    with one value throughout are left out."""
+    finished = [t for t in trials if t.finished]
+    needed, varied = _needed(finished)
+    if varied and len(finished) >= needed:
+        return _judged([(t.params, t.best[-1]) for t in finished], varied, space)
+    begun = [t for t in trials if t.best]
+    needed, varied = _needed(begun)
+    if not varied or len(begun) < needed:
+        told = (
+            f"{len(finished)} trials have finished and {len(begun)} have begun, for {len(varied)} parameters"
         )
-    y = np.asarray(values, float)
+        return Mattered((), f"Not ranked: {told}. From fewer than about 5 trials a parameter ({needed} here) a ranking "
+                            "is mostly chance.")  # fmt: skip
+    reached = sorted((len(t.best) for t in begun), reverse=True)
+    epoch = reached[max(needed, math.ceil(0.9 * len(begun))) - 1]
+    alike = [t for t in begun if len(t.best) >= epoch]
+    return _judged([(t.params, t.best[epoch - 1]) for t in alike], _needed(alike)[1], space, epoch)
+
+
+def _needed(trials: Sequence[Tried]) -> tuple[int, list[str]]:
+    """(how many trials a ranking needs, the parameters that differ between these)."""
+    names = dict.fromkeys(name for t in trials for name in t.params)
+    varied = [name for name in names if len({repr(t.params.get(name)) for t in trials}) > 1]
+    return max(LEAST, math.ceil(PER_PARAMETER * len(varied))), varied
+
+
+def _judged(
+    rows: Sequence[tuple[Mapping[str, Any], float]],
+    names: Sequence[str],
+    space: Mapping[str, Searched],
+    epoch: int | None = None,
+) -> Mattered:
+    if len(rows) > MOST:
+        chosen = np.random.default_rng(0).choice(len(rows), MOST, replace=False)
+        rows = [rows[n] for n in sorted(chosen)]
+    y = np.asarray([value for _, value in rows], float)
     if y.std() == 0:
-        return Mattered((), "Not ranked: all finished trials have the same value.")
-    blocks = {name: features(column, bool(log.get(name))) for name, column in varied.items()}
-    return _judged(blocks, (y - y.mean()) / y.std())
+        where = "all finished trials have" if epoch is None else f"at epoch {epoch} all trials have"
+        return Mattered((), f"Not ranked: {where} the same value.")
+    columns = {name: [params.get(name) for params, _ in rows] for name in names}
+    columns = {name: column for name, column in columns.items() if len({repr(v) for v in column}) > 1}
+    parts = [part_of(column, space.get(name, Searched())) for name, column in columns.items()]
+    found = effects(parts, (y - y.mean()) / y.std())
+    shares = [Share(n, e.share, e.low, e.high, e.found) for n, e in zip(columns, found, strict=True)]
+    ranked = sorted(shares, key=lambda s: (not s.found, -s.share))
+    return Mattered(tuple(ranked), "", len(rows), epoch)
 
 
-def features(column: Sequence[Any], log: bool) -> np.ndarray:
-    """[n, f] of one parameter, standardised: a parabola of a number on its scale, one column a level of anything else.
-    Where it did not matter, it has the middle of the others."""
+def part_of(column: Sequence[Any], searched: Searched) -> Part:
+    """The kernel of one parameter. Where it did not matter (None), a number has the middle of the others."""
     numbers = [v for v in column if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(numbers) + sum(v is None for v in column) == len(column) and len(set(numbers)) > 2:
-        log = log and min(numbers) > 0
-        known = np.array([np.nan if v is None else np.log(v) if log else float(v) for v in column])
-        u = np.where(np.isnan(known), np.nanmedian(known), known)
-        u = (u - u.mean()) / (u.std() or 1.0)
-        found = np.stack([u, u**2], axis=1)
-    else:
+    if len(numbers) + sum(v is None for v in column) < len(column) or len(set(numbers)) < 3:
         levels = sorted({repr(v) for v in column})
-        found = np.array([[repr(v) == level for level in levels] for v in column], float)
-    found = found - found.mean(axis=0)
-    return np.asarray(found / np.maximum(found.std(axis=0), 1e-9))
+        return level_part(np.array([levels.index(repr(v)) for v in column]), len(levels))
+    listed = [float(v) for v in searched.choices]
+    low = min(numbers) if searched.low is None else searched.low
+    high = max(numbers) if searched.high is None else searched.high
+    low, high = (min(listed), max(listed)) if listed else (low, high)
+    log = searched.log and min(low, *numbers) > 0
+    ends = np.log([low, high]) if log else np.array([low, high], float)
 
+    def placed(values: Any) -> np.ndarray:
+        known = np.log(values) if log else np.asarray(values, float)
+        return np.asarray((known - ends[0]) / ((ends[1] - ends[0]) or 1.0))
 
-def _judged(blocks: Mapping[str, np.ndarray], y: np.ndarray) -> Mattered:
-    x = np.concatenate(list(blocks.values()), axis=1)
-    ends = np.cumsum([block.shape[1] for block in blocks.values()])
-    parts = [slice(end - block.shape[1], end) for end, block in zip(ends, blocks.values(), strict=True)]
-    random = np.random.default_rng(0)
-    shares = _shares(x, y, parts, _strength(x, y))
-    shuffled = []
-    for _ in range(SHUFFLES):
-        other = random.permutation(y)
-        shuffled.append(_shares(x, other, parts, _strength(x, other)).max())
-    chance = float(np.quantile(shuffled, 0.95))
-    resampled = []
-    for _ in range(RESAMPLES):
-        rows = random.integers(0, len(y), len(y))
-        if y[rows].std() > 0:
-            resampled.append(_shares(x[rows], y[rows] - y[rows].mean(), parts, _strength(x, y)))
-    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
-    found = [
-        Share(name, float(shares[n]), float(min(low[n], shares[n])), float(max(high[n], shares[n])),
-              bool(shares[n] > chance))
-        for n, name in enumerate(blocks)
-    ]  # fmt: skip
-    return Mattered(tuple(sorted(found, key=lambda s: (not s.found, -s.share))), "", chance)
-
-
-def _shares(x: np.ndarray, y: np.ndarray, parts: Sequence[slice], strength: float) -> np.ndarray:
-    """The variance of each parameter's curve over that of y."""
-    weights = np.linalg.solve(x.T @ x + strength * np.eye(x.shape[1]), x.T @ y)
-    return np.array([(x[:, part] @ weights[part]).var() for part in parts]) / y.var()
-
-
-def _strength(x: np.ndarray, y: np.ndarray) -> float:
-    """The ridge with the least error on trials left out, one at a time."""
-    u, s, _ = np.linalg.svd(x, full_matrices=False)
-    projected = u.T @ y
-    errors = []
-    for strength in STRENGTHS:
-        shrink = s**2 / (s**2 + strength)
-        fitted, leverage = u @ (shrink * projected), (u**2) @ shrink
-        errors.append((((y - fitted) / np.maximum(1 - leverage, 1e-3)) ** 2).mean())
-    return float(STRENGTHS[int(np.argmin(errors))])
+    middle = float(np.median(numbers))
+    grid = placed(sorted(listed)) if listed else np.linspace(0, 1, GRID)
+    return number_part(placed([middle if v is None else float(v) for v in column]), grid)

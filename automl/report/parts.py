@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,19 @@ def part(each: Any, folder: Path, pictures: Counter) -> str:
 
 def table(columns: Any, rows: Any, classes: str = "") -> str:
     """A table that sorts by a click on a column's head, and scrolls by itself where it is wide."""
-    head = "".join(f"<th><button type=button>{escape(str(name))}</button></th>" for name in columns)
+    right = [" class=n" if is_of_numbers(column) else "" for column in zip(*rows, strict=False)]
+    head = "".join(
+        f"<th{style}><button type=button>{escape(str(name))}</button></th>"
+        for name, style in itertools.zip_longest(columns, right[: len(columns)], fillvalue="")
+    )
     body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
     return f"<div class=scroll><table class='sortable {classes}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def is_of_numbers(column: Sequence[Any]) -> bool:
+    """Whether a column has numbers and nothing else but gaps."""
+    known = [value for value in column if value is not None]
+    return bool(known) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in known)
 
 
 def _cell(value: Any) -> str:

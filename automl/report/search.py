@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ MOST_COLUMNS = 9  # charts of further recorded numbers
 LOG_SPAN = (
     30.0  # of values without a known scale: the largest over the least, from which they are drawn in log
 )
+ROOM = 0.04  # share of a chart of dots that stays free round them
 STATES = {
     "COMPLETE": "complete",
     "PRUNED": "pruned",
@@ -88,8 +90,8 @@ def best_so_far(facts: Facts) -> str:
             best = t.value
         if best is not None:
             steps.append((float(t.number), best))
-    x = Axis("trial", [t.number for t in ended], whole=True)
-    y = Axis(facts.metric.name, [t.value for t in ended if t.value is not None])
+    x = Axis("trial", [t.number for t in ended], whole=True, room=ROOM)
+    y = Axis(facts.metric.name, [t.value for t in ended if t.value is not None], room=ROOM)
     sx, sy = svg.scales(x, y)
     line = svg.line(Line("best so far", steps, "line best"), sx, sy)
     return svg.dots(x, y, _dots(facts, ((t, float(t.number)) for t in ended))).replace(
@@ -107,17 +109,26 @@ def axis_of(facts: Facts, name: str) -> tuple[Axis, dict[int, float]]:
         low, high = min(placed.values(), default=0.0), max(placed.values(), default=1.0)
         log = low > 0 and (bool(known.get("log")) or ("log" not in known and high / low > LOG_SPAN))
         whole = all(isinstance(v, int) for v in values.values())
-        return Axis(title, list(placed.values()), log=log, whole=whole), placed
+        listed = known.get("choices") or ()
+        at = sorted(float(v) for v in {*listed, *placed.values()} if low <= v <= high) if listed else []
+        log = log or (len(at) > 2 and low > 0 and are_multiples(at))
+        return Axis(title, list(placed.values()), log=log, whole=whole, at=at, room=ROOM), placed
     listed = known.get("choices") or ()
     names = list(dict.fromkeys([*map(short, listed), *sorted(map(short, values.values()))]))
     names = [n for n in names if n in set(map(short, values.values()))]
     return Axis(title, names=names), {n: float(names.index(short(v))) for n, v in values.items()}
 
 
+def are_multiples(values: Sequence[float]) -> bool:
+    """Whether each is about the same multiple of the one before, as 1, 2, 4, 8."""
+    ratios = [b / a for a, b in itertools.pairwise(values)]
+    return max(ratios) < 1.1 * min(ratios)
+
+
 def each_parameter(facts: Facts) -> list[tuple[str, str]]:
     """(name, chart): the metric over each parameter that varied, in real values."""
     charts = []
-    y = Axis(facts.metric.name, [t.value for t in facts.trials if t.value is not None])
+    y = Axis(facts.metric.name, [t.value for t in facts.trials if t.value is not None], room=ROOM)
     for name in facts.names:
         axis, placed = axis_of(facts, name)
         shown = [(t, placed[t.number]) for t in in_order(facts) if t.number in placed and t.value is not None]
@@ -176,7 +187,7 @@ def table(facts: Facts) -> tuple[list[str], list[dict[str, Any]]]:
         facts.metric.name,
         "at epoch",
         "time",
-        "share",
+        "of all time",
         "why it ended",
         "what it changed",
     ], rows

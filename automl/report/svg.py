@@ -12,6 +12,7 @@ from typing import Any
 W, H = 520, 280  # of a chart
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 40
 MOST_POINTS = 120  # of a line; more are thinned out
+MOST_TICKS = 12  # of an axis of whole numbers that shows each
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,21 @@ class Scale:
         if self.high <= self.low:
             return [self.low]
         if self.log:
-            powers = range(
-                math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1
-            )
-            found = [10.0**p for p in powers]
-            return found if len(found) > 1 else [self.low, self.high]
+            return _log_ticks(self.low, self.high)
         step = _step((self.high - self.low) / 4)
         first = math.ceil(self.low / step - 1e-9)
         return [n * step for n in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten; with their double and fivefold where they are few; the ends where there is none of these."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1,), (1, 2, 5)):
+        found = [float(f"{n}e{p}") for p in powers for n in factors]
+        found = [v for v in found if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)]
+        if len(found) > 2:
+            return found
+    return found if len(found) == 2 else [low, high]
 
 
 def _step(rough: float) -> float:
@@ -61,8 +69,8 @@ def _step(rough: float) -> float:
 
 @dataclass(frozen=True)
 class Axis:
-    """How one axis of a chart is scaled: `values` decide its ends unless `bounds` does; `names` are of a scale of words,
-    at 0, 1, 2..."""
+    """How one axis of a chart is scaled: `values` decide its ends unless `bounds` does, with the share `room` of their
+    distance more on both sides; `names` are of a scale of words, at 0, 1, 2...; `at` says where its ticks are."""
 
     title: str
     values: Sequence[float] = ()
@@ -70,6 +78,8 @@ class Axis:
     log: bool = False
     names: Sequence[str] = field(default_factory=tuple)
     whole: bool = False
+    at: Sequence[float] = ()
+    room: float = 0.0
 
     def scale(self, start: float, end: float) -> Scale:
         if self.names:
@@ -77,13 +87,23 @@ class Axis:
         low, high = self.bounds or (min(self.values, default=0.0), max(self.values, default=1.0))
         if low == high:
             low, high = (low / 2, high * 2) if self.log else (low - 0.5, high + 0.5)
+        elif not self.bounds:
+            start, end = start + self.room * (end - start), end - self.room * (end - start)
         return Scale(low, high, start, end, self.log)
 
     def ticks(self, scale: Scale) -> list[tuple[float, str]]:
         if self.names:
             return [(n, name) for n, name in enumerate(self.names)]
-        found = scale.ticks()
+        found = self.at or (_whole_ticks(scale) if self.whole and not self.log else scale.ticks())
         return [(v, number(v)) for v in found if not self.whole or float(v).is_integer()]
+
+
+def _whole_ticks(scale: Scale) -> list[float]:
+    """The ends, and multiples of a round step between them; every number where they are few."""
+    low, high = math.ceil(scale.low), math.floor(scale.high)
+    step = 1 if high - low <= MOST_TICKS else max(1, round(_step((high - low) / 5)))
+    between = {n for n in range(low, high + 1) if n % step == 0}
+    return [float(n) for n in sorted(between | {low, high})]
 
 
 def number(value: Any) -> str:
@@ -106,8 +126,9 @@ def chart(x: Axis, y: Axis, body: list[str], height: int = H, frame: str = "") -
     for value, name in _spaced(x.ticks(sx), sx):
         at = sx(value)
         parts.append(f'<path class="tick" d="M{at} {height - BOTTOM}v4"/>')
+        middle = min(at, W - 3.5 * min(len(name), 12))
         parts.append(
-            f'<text x="{at}" y="{height - BOTTOM + 17}" text-anchor="middle">{_cut(name, 12)}</text>'
+            f'<text x="{middle:g}" y="{height - BOTTOM + 17}" text-anchor="middle">{_cut(name, 12)}</text>'
         )
     parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{height - BOTTOM}H{W - RIGHT}"/>')
     parts.append(
@@ -177,8 +198,11 @@ def dots(x: Axis, y: Axis, drawn: Sequence[Dot], height: int = H) -> str:
     return chart(x, y, body, height)
 
 
-def bars(rows: Sequence[tuple[str, float]], intervals: Sequence[tuple[float, float]] = ()) -> str:
-    """Horizontal bars with their values; `intervals` are thin lines over them, one each."""
+def bars(
+    rows: Sequence[tuple[str, float]], intervals: Sequence[tuple[float, float]] = (), percent: bool = False
+) -> str:
+    """Horizontal bars with their values; `intervals` are thin lines over them, one each; `percent`: values are parts
+    of 1."""
     top = max([*(value for _, value in rows), *(high for _, high in intervals), 1e-12])
     names, parts = 170, []
     for n, (name, value) in enumerate(rows):
@@ -190,7 +214,9 @@ def bars(rows: Sequence[tuple[str, float]], intervals: Sequence[tuple[float, flo
             low, high = ((W - names - 62) * max(v, 0) / top for v in intervals[n])
             end = max(length, high)
             parts.append(f'<path class="whisker" d="M{names + low:.1f} {y + 9}H{names + high:.1f}"/>')
-        parts.append(f'<text x="{names + end + 6:.1f}" y="{y + 13}">{number(value)}</text>')
+        parts.append(
+            f'<text x="{names + end + 6:.1f}" y="{y + 13}">{f"{100 * value:.0f} %" if percent else number(value)}</text>'
+        )
     return svg(W, 24 * len(rows) + 8, parts, "bars")
 
 
@@ -228,8 +254,8 @@ def matrix(
 def parallel(axes: Sequence[Axis], drawn: Sequence[tuple[Sequence[float | None], str, str, int]]) -> str:
     """Parallel coordinates: a line for each trial (values, one an axis, None where it has none; name; style; key)."""
     gap = max(84, min(150, 1000 // max(1, len(axes) - 1)))
-    width, height = gap * (len(axes) - 1) + 120, 330
-    placed = [(60 + gap * n, axis, axis.scale(height - 46, 26)) for n, axis in enumerate(axes)]
+    width, top, bottom = gap * (len(axes) - 1) + 120, 30, 270
+    placed = [(60 + gap * n, axis, axis.scale(bottom, top)) for n, axis in enumerate(axes)]
     parts = []
     for values, name, style, key in drawn:
         runs: list[list[str]] = [[]]
@@ -241,17 +267,27 @@ def parallel(axes: Sequence[Axis], drawn: Sequence[tuple[Sequence[float | None],
         path = "".join("M" + "L".join(run) for run in runs if run)
         parts.append(f'<path class="{style}" d="{path}" data-t="{key}"><title>{escape(name)}</title></path>')
     for n, (x, axis, scale) in enumerate(placed):
-        parts.append(f'<path class="axis" d="M{x} 26V{height - 46}"/>')
-        ends = axis.ticks(scale)
-        ends = ends if axis.names else [(scale.high, number(scale.high)), (scale.low, number(scale.low))]
-        parts += [
-            f'<text class="halo" x="{x + 4}" y="{scale(v) + 4:g}">{_cut(text, 9)}</text>' for v, text in ends
-        ]
-        y = height - (24 if n % 2 == 0 else 8)
+        parts.append(f'<path class="axis" d="M{x} {top}V{bottom}"/>')
+        parts += _named_ends(x, axis, scale, top, bottom)
+        y = bottom + (38 if n % 2 == 0 else 54)
         parts.append(
-            f'<text class="title" x="{x}" y="{y}" text-anchor="middle">{_cut(axis.title, 22)}</text>'
+            f'<text class="title" x="{x}" y="{y}" text-anchor="middle">{_cut(axis.title, 24)}</text>'
         )
-    return f'<div class="wide" style="--w:{width}px">{svg(width, height, parts, "every trial over its parameters")}</div>'
+    drawing = svg(width, bottom + 60, parts, "every trial over its parameters")
+    return f'<div class="wide" style="--w:{width}px">{drawing}</div>'
+
+
+def _named_ends(x: float, axis: Axis, scale: Scale, top: float, bottom: float) -> list[str]:
+    """The ends of an upright axis in numbers, clear of the lines; words stand beside their place."""
+    if axis.names:
+        return [
+            f'<text class="halo" x="{x + 5}" y="{scale(v) + 4:g}">{_cut(text, 9)}</text>'
+            for v, text in axis.ticks(scale)
+        ]
+    return [
+        f'<text x="{x}" y="{y}" text-anchor="middle">{number(v)}</text>'
+        for y, v in ((top - 8, scale.high), (bottom + 16, scale.low))
+    ]
 
 
 def picture(

@@ -27,8 +27,14 @@ EPOCHS = 12
 TRUTH = ("rate", "batch", "decay")  # by their share of the variance, see `quality`
 
 
-def number(low: float, high: float, default: float, kind: str = "number", **more: Any) -> dict[str, Any]:
-    return {"type": kind, "minimum": low, "maximum": high, "default": default, "automl_enabled": True, **more}
+def number(
+    low: float, high: float, default: float, kind: str = "number", log: bool = False
+) -> dict[str, Any]:
+    """A parameter that is searched over all that is valid."""
+    hint = {"low": low, "high": high, "log": log}
+    return {
+        "type": kind, "minimum": low, "maximum": high, "default": default, "automl_enabled": True, "search": hint,
+    }  # fmt: skip
 
 
 SCHEMA = {
@@ -67,15 +73,19 @@ def quality(spec: dict[str, Any], seed: int) -> float:
     return 0.42 + 0.07 * (0.67 * rate + 0.57 * batch + 0.41 * decay + 0.22 * noise)
 
 
+def rise(top: float) -> list[float]:
+    """A training's values, epoch by epoch, up to nearly `top`."""
+    return [round(top * (1 - math.exp(-(epoch + 1) / 3.5)), 5) for epoch in range(EPOCHS)]
+
+
 def curve(job: TrialJob) -> list[dict[str, Any] | Exit]:
     """The lines of a trial, written as a trainer would write them."""
     spec = yaml.safe_load(Path(job.spec_path).read_text())
     top, folder = quality(spec, job.number), Path(job.trial_dir)
     lines: list[dict[str, Any] | Exit] = []
-    for epoch in range(EPOCHS):
-        done = 1 - math.exp(-(epoch + 1) / 3.5)
+    for epoch, score in enumerate(rise(top)):
         lines.append({
-            "epoch": epoch, "score": round(top * done, 5), "train_loss": 9 * (1.2 - top) * math.exp(-epoch / 5) + 1,
+            "epoch": epoch, "score": score, "train_loss": 9 * (1.2 - top) * math.exp(-epoch / 5) + 1,
             "val_loss": 7 * (1.3 - top) * math.exp(-epoch / 6) + 1.2, "rate": spec["rate"] * (0.1 if epoch > 8 else 1),
             "memory_mb": 900 + 110 * spec["batch"], "elapsed_s": (epoch + 1) * (20 + 6 * spec["layers"]),
         })  # fmt: skip
