@@ -1,8 +1,9 @@
 """Which parameters mattered, with how sure that is, and nothing where too few trials tell.
 
-A parameter's share is of the variance over all that is searched, not over the trials that a search happened to try: one
-that has found its best batch size tries little else. How that is estimated and what counts as evidence: main_effects.py.
-Where too few trials have finished, all are judged at an epoch that they reached; studies/mattered shows what that is worth.
+A parameter's share is of the variance over all that is searched, not over the trials that a search happened to try:
+one that has found its best batch size tries little else. How that is estimated and what counts as evidence:
+main_effects.py. Where too few trials have finished, all are judged at an epoch that they reached; studies/mattered
+shows what that is worth.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ GRID = 25  # points that stand for a range
 
 @dataclass(frozen=True)
 class Searched:
-    """A parameter as it is searched: the ends of a range of numbers and whether its scale is logarithmic, or `choices`."""
+    """A parameter as it is searched: the ends of a range of numbers, whether its scale is logarithmic, or `choices`."""
 
     low: float | None = None
     high: float | None = None

@@ -130,14 +130,20 @@ def _figure(picture: Mapping[str, Any], folder: Path, marks: Any, number: int) -
 
 
 def embedded(folder: Path, name: str) -> str:
-    """A picture of the folder as a data URI; "" for one that is not there, lies elsewhere or is too large."""
-    path = (folder / name).resolve()
-    kind = KINDS_OF_FILE.get(path.suffix.lower())
-    if kind is None or not path.is_relative_to(folder.resolve()) or not path.is_file():
+    """A picture of the folder as a data URI; "" for what `inside` does not give."""
+    path = inside(folder, name)
+    if path is None:
         return ""
-    if path.stat().st_size > MAX_PICTURE_BYTES:
-        return ""
+    kind = KINDS_OF_FILE[path.suffix.lower()]
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """A picture's file; None for one that is not there, lies elsewhere than in the folder or is too large."""
+    path = (folder / name).resolve()
+    if path.suffix.lower() not in KINDS_OF_FILE or not path.is_relative_to(folder.resolve()):
+        return None
+    return path if path.is_file() and path.stat().st_size <= MAX_PICTURE_BYTES else None
 
 
 DRAWERS: dict[str, Callable[[Mapping[str, Any], Path, Counter], str]] = {

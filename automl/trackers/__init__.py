@@ -7,7 +7,7 @@ keeps no trial waiting, and one that fails is named once and left alone from the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,6 +19,8 @@ from automl import spec
 from automl.documents import load_json
 from automl.errors import SpecError, UserError, did_you_mean
 from automl.records import is_finite
+from automl.report import raster
+from automl.report.raster import Picture
 from automl.rundir import RunDir, write_json
 from automl.study import DEFAULT
 
@@ -26,11 +28,11 @@ if TYPE_CHECKING:
     from automl.study import Best
 
 MODULES = {
-    "tensorboard": "tensorboardX",
+    "tensorboard": "tensorboard",
     "wandb": "wandb",
     "mlflow": "mlflow",
 }  # name -> the package it needs
-PACKAGES = {"tensorboard": "tensorboardX tensorboard", "wandb": "wandb", "mlflow": "mlflow-skinny"}  # on PyPI
+PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow-skinny"}  # on PyPI
 STATE = "tracked.json"
 
 
@@ -63,13 +65,16 @@ class Run:
         """`state`: COMPLETE, PRUNED, FAIL or PAUSED (it may be opened again)."""
         raise NotImplementedError
 
-    def mark(self, won: bool, report: Path | None) -> None:
-        """The search is over and this trial has won, or no longer has; `report` is the run's page. Ends it."""
+    def mark(self, won: bool, report: Path | None, pictures: Sequence[Picture] = ()) -> None:
+        """The search is over and this trial has won, or no longer has; `report` is the run's page, `pictures` what the
+        stages drew. Ends it."""
         raise NotImplementedError
 
 
 def names_of(given: tuple[str, ...]) -> tuple[str, ...]:
-    """The trackers that `--log` asks for; none unasked, for what they write at the end of a program is not ours."""
+    """The trackers that `--log` asks for; unasked TensorBoard's files, which stay here, where it is installed."""
+    if not given:
+        return ("tensorboard",) if find_spec("tensorboard") else ()
     return tuple(name for name in dict.fromkeys(given) if name != "none")
 
 
@@ -83,7 +88,8 @@ def check(given: tuple[str, ...]) -> None:
             )
         if find_spec(MODULES[name]) is None:
             raise UserError(f"--log {name} needs a package: pip install {PACKAGES[name]}")
-        _module(name).check()
+        if given:
+            _module(name).check()
 
 
 def _module(name: str) -> Any:
@@ -116,6 +122,7 @@ class Tracking:
     def finish(self, winner: int, report: Path | None) -> None:
         """Mark the winner and wait until everything is written."""
         self._each(lambda name: self._crown(name, winner, report))
+        self._each(lambda name: getattr(_module(name), "close", lambda: None)())
         self.close()
 
     def close(self) -> None:
@@ -167,9 +174,10 @@ class Tracking:
         }
         for number in [*sorted(marked - {winner}), winner]:
             run, known = self._run(name, number), self._state(number).get(name, {})
-            run.mark(number == winner, report if number == winner else None)
+            won = number == winner
+            run.mark(won, *((report, raster.of_winner(self.folder.root)) if won else (None, ())))
             self.open.pop((name, number), None)
-            self._keep(number, name, known | {"id": run.id, "won": number == winner})
+            self._keep(number, name, known | {"id": run.id, "won": won})
 
     def _let_go(self, name: str) -> None:
         for each, number in list(self.open):

@@ -8,13 +8,15 @@ import os
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
 from automl.errors import UserError
+from automl.report.raster import Picture
 from automl.trackers import Run, Trial, flat
 
 PARAMS_AT_ONCE = 100  # what a call takes
@@ -63,16 +65,26 @@ class MlflowRun(Run):
             self.client.log_metric(self.id, _named(name), value)
         self.client.set_terminated(self.id, ENDS[state])
 
-    def mark(self, won: bool, report: Path | None) -> None:
+    def mark(self, won: bool, report: Path | None, pictures: Sequence[Picture] = ()) -> None:
         self.client.set_tag(self.id, "winner", str(won).lower())
         if report is not None and report.is_file():
             self.client.log_artifact(self.id, str(report))
+        with TemporaryDirectory() as folder:
+            for each in pictures:
+                path = Path(folder, f"{each.name}.png")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(each.png)
+            if pictures:
+                self.client.log_artifacts(self.id, folder, "pictures")
         ended = self.client.get_run(self.id).data.tags.get("state", "COMPLETE")
         self.client.set_terminated(self.id, ENDS[ended])
 
 
 def open_run(trial: Trial, known: str | None, root: Path) -> Run:
     """`known`: its id of the trial's run; None for a trial that is new to it."""
+    os.environ.setdefault(
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"
+    )  # two lines for each run that ends
     from mlflow import MlflowClient
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)

@@ -3,15 +3,17 @@ WANDB_MODE=offline keeps everything in the run folder, for `wandb sync`."""
 
 from __future__ import annotations
 
+import io
 import netrc
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from automl.errors import UserError
+from automl.report.raster import Picture
 from automl.trackers import Run, Trial
 
 PROJECT = "automl"
@@ -38,16 +40,25 @@ def _has_login() -> bool:
 
 
 class WandbRun(Run):
+    """Offline it stays open until the end: what is opened twice lies in two files."""
+
+    kept: ClassVar[dict[str, Any]] = {}  # offline: W&B's runs by their id
+
     def __init__(self, trial: Trial, root: Path) -> None:
+        self.id = re.sub(r"[^\w-]", "-", f"{trial.study}-{trial.number:04d}")
+        self.run = self.kept.get(self.id) or self._begun(trial, root)
+        if _is_offline():
+            self.kept[self.id] = self.run
+
+    def _begun(self, trial: Trial, root: Path) -> Any:
         import wandb
 
-        self.id = re.sub(r"[^\w-]", "-", f"{trial.study}-{trial.number:04d}")
-        self.run = wandb.init(
+        return wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT), id=self.id, name=trial.name, group=trial.study,
             job_type="trial", config=dict(trial.spec), dir=str(root), reinit="create_new",
             tags=["default"] if trial.name.endswith("(default)") else None,
             resume=None if _is_offline() else "allow",
-            settings=wandb.Settings(console="off", silent=True),
+            settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
         )  # fmt: skip
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
@@ -55,17 +66,39 @@ class WandbRun(Run):
 
     def end(self, state: str, reason: str, figures: Mapping[str, float]) -> None:
         self.run.summary.update({"state": state, "why it ended": reason, **figures})
-        self.run.finish(exit_code=1 if state == "FAIL" else 0)
+        self._finish(exit_code=1 if state == "FAIL" else 0)
 
-    def mark(self, won: bool, report: Path | None) -> None:
+    def mark(self, won: bool, report: Path | None, pictures: Sequence[Picture] = ()) -> None:
         import wandb
+        from PIL import Image
 
         tags = set(self.run.tags or ()) - {"winner"}
         self.run.tags = tuple(sorted(tags | {"winner"} if won else tags))
         self.run.summary["winner"] = won
+        shown: dict[str, Any] = {}
         if report is not None and report.is_file():
-            self.run.log({"report": wandb.Html(str(report), inject=False)})
-        self.run.finish()
+            shown["report"] = wandb.Html(str(report), inject=False)
+        if pictures:
+            shown["pictures"] = [wandb.Image(Image.open(io.BytesIO(p.png)), caption=p.name) for p in pictures]
+        if shown:
+            self.run.log(shown)
+        self._finish()
+
+    def _finish(self, exit_code: int = 0) -> None:
+        if self.id not in self.kept:
+            self.run.finish(exit_code=exit_code)
+
+
+def close() -> None:
+    """End what is still open, as W&B itself does when a program ends; what cannot be ended is told after the others."""
+    failed = None
+    while WandbRun.kept:
+        try:
+            WandbRun.kept.popitem()[1].finish()
+        except Exception as error:
+            failed = error
+    if failed is not None:
+        raise failed
 
 
 def open_run(trial: Trial, known: str | None, root: Path) -> Any:

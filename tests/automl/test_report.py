@@ -156,9 +156,7 @@ def judged(
     columns: dict[str, list[Any]], values: list[float], epochs: int = 1, finished: bool = True
 ) -> mattered.Mattered:
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    tried = [
-        mattered.Tried(row, [value] * epochs, finished) for row, value in zip(rows, values, strict=True)
-    ]
+    tried = [mattered.Tried(row, [value] * epochs, finished) for row, value in zip(rows, values, strict=True)]
     return mattered.judge(tried, SEARCHED)
 
 

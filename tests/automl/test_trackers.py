@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import subprocess
 import sys
 import threading
 import types
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 import automl
 from automl import trackers
 from automl.errors import UserError
+from automl.report import raster
 from automl.rundir import RunDir
 from automl.study import Best
 from automl.trackers import Run, Tracking, Trial
@@ -35,7 +39,7 @@ class Kept(Run):
     def end(self, state: str, reason: str, figures: Any) -> None:
         self.told.append((self.trial.number, state, reason, dict(figures)))
 
-    def mark(self, won: bool, report: Path | None) -> None:
+    def mark(self, won: bool, report: Path | None, pictures: Any = ()) -> None:
         self.told.append((self.trial.number, "won" if won else "lost"))
 
 
@@ -178,9 +182,11 @@ def test_an_mlflow_server_that_does_not_answer_is_told(monkeypatch: pytest.Monke
         trackers.check(("mlflow",))
 
 
-def test_unasked_nothing_is_written_and_nothing_leaves_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unasked_only_files_are_written_and_nothing_leaves_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    assert trackers.names_of(()) == ()
+    assert trackers.names_of(()) == (("tensorboard",) if find_spec("tensorboard") else ())
     assert trackers.names_of(("none",)) == ()
 
 
@@ -192,7 +198,6 @@ def a_search(tmp_path: Path, tracker: str) -> Tuned:
 
 
 def test_tensorboard_has_each_trial_s_curve(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboardX")
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     found = a_search(tmp_path, "tensorboard")
     for number in range(3):
@@ -207,7 +212,6 @@ def test_tensorboard_has_each_trial_s_curve(tmp_path: Path) -> None:
 
 
 def test_tensorboard_loses_nothing_when_a_trial_goes_on_at_once(folder: RunDir) -> None:
-    pytest.importorskip("tensorboardX")
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     for epoch in range(4):
         again = tracking(folder, "tensorboard")
@@ -217,6 +221,80 @@ def test_tensorboard_loses_nothing_when_a_trial_goes_on_at_once(folder: RunDir) 
     log.Reload()
     assert [(event.step, event.value) for event in log.Scalars("score")] == [
         (n + 1, float(n)) for n in range(4)
+    ]
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from automl.rundir import RunDir
+from automl.trackers import Tracking
+told = Tracking(("tensorboard",), RunDir(Path(sys.argv[1])), "s-1", "score", print)
+told.record(1, 0, {"score": 1.0})
+told.queue.submit(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))).result()
+for epoch in range(1, 40):
+    told.record(1, epoch, {"score": 1.0})
+told.close()
+"""
+
+
+def test_a_full_disk_is_one_note_and_no_traceback(folder: RunDir) -> None:
+    """Files that may not grow stand for a disk that is full."""
+    pytest.importorskip("tensorboard")
+    command = [sys.executable, "-c", FULL, str(folder.root)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("note: tensorboard was told no more: ")
+    assert done.stdout.count("\n") == 1
+
+
+@pytest.fixture
+def drawn(folder: RunDir) -> RunDir:
+    """A run whose stage drew a picture of the winner."""
+    from PIL import Image
+
+    place = folder.root / "best" / "evaluate"
+    place.mkdir(parents=True)
+    Image.new("RGB", (60, 40), (10, 20, 30)).save(place / "one.png")
+    rect = {"x": 5, "y": 20, "w": 20, "h": 10, "text": "cat", "mark": 0}
+    panels = [{"title": "truth", "rects": [rect]}, {"title": "found", "rects": []}]
+    picture = {"file": "one.png", "width": 60, "height": 40, "panels": panels}
+    pictures = {
+        "kind": "pictures",
+        "legend": [{"name": "right", "colour": "green"}],
+        "pictures": [picture, {}],
+    }
+    (place / "report.json").write_text(json.dumps({"parts": [pictures]}))
+    stage = {"name": "evaluate", "message": "done", "metrics": {}, "report": "best/evaluate/report.json"}
+    (folder.root / "outcome.json").write_text(json.dumps({"stages": [stage]}))
+    return folder
+
+
+def test_the_winner_s_pictures_have_their_rectangles(drawn: RunDir) -> None:
+    from PIL import Image
+
+    (found,) = raster.of_winner(drawn.root)
+    assert (found.name, found.width, found.height) == ("evaluate/01", 128, 56)
+    image = Image.open(io.BytesIO(found.png))
+    green = tuple(int(raster.colour_of("green")[n : n + 2], 16) for n in (1, 3, 5))
+    assert image.getpixel((15, 36)) == green
+    assert image.getpixel((68 + 15, 36)) == (10, 20, 30)
+
+
+def test_trackers_have_the_winner_s_pictures(drawn: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    notes: list[str] = []
+    tracking(drawn, "tensorboard", "mlflow", notes=notes).finish(2, None)
+    assert not notes
+    log = event_accumulator.EventAccumulator(str(drawn.trial(2) / "tensorboard"))
+    log.Reload()
+    assert [(image.width, image.height) for image in log.Images("evaluate/01")] == [(128, 56)]
+    client = mlflow.MlflowClient(f"sqlite:///{drawn.root / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("s-1").experiment_id])
+    assert [file.path for file in client.list_artifacts(run.info.run_id, "pictures/evaluate")] == [
+        "pictures/evaluate/01.png"
     ]
 
 
@@ -247,7 +325,7 @@ def test_wandb_keeps_a_run_for_each_trial_offline(tmp_path: Path, monkeypatch: p
     found = a_search(tmp_path, "wandb")
     study = json.loads((found.root / "run.json").read_text())["study"]
     for number in range(3):
-        files = sorted((found.root / "wandb").glob(f"offline-run-*{study}-{number:04d}/*.wandb"))
-        content = b"".join(path.read_bytes() for path in files)
+        (file,) = (found.root / "wandb").glob(f"offline-run-*{study}-{number:04d}/*.wandb")
+        content = file.read_bytes()
         assert all(word.encode() in content for word in (f"trial {number}", study, "score", "COMPLETE"))
         assert (b"winner" in content) == (number == found.outcome.winner.number)
