@@ -19,12 +19,11 @@ from automl import spec
 from automl.documents import load_json
 from automl.errors import SpecError, UserError, did_you_mean
 from automl.records import is_finite
-from automl.report import raster
-from automl.report.raster import Picture
 from automl.rundir import RunDir, write_json
 from automl.study import DEFAULT
 
 if TYPE_CHECKING:
+    from automl.report.raster import Picture
     from automl.study import Best
 
 MODULES = {
@@ -168,6 +167,8 @@ class Tracking:
 
     def _crown(self, name: str, winner: int, report: Path | None) -> None:
         """Of a run that went on, the winner of before is none any more."""
+        from automl.report import raster
+
         folders = (self.folder.root / "trials").glob(f"[0-9]*/{STATE}")
         marked = {
             n for n in (int(path.parent.name) for path in folders) if self._state(n).get(name, {}).get("won")

@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from automl.errors import UserError
-from automl.report.raster import Picture
 from automl.trackers import Run, Trial, flat
+
+if TYPE_CHECKING:
+    from automl.report.raster import Picture
 
 PARAMS_AT_ONCE = 100  # what a call takes
 LONGEST = 500  # characters of a parameter's value that every store takes

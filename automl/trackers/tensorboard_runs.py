@@ -11,11 +11,13 @@ import struct
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from automl.report.raster import Picture
 from automl.trackers import Run, Trial, flat
 from safe_documents import dump_yaml
+
+if TYPE_CHECKING:
+    from automl.report.raster import Picture
 
 
 def check() -> None:

@@ -9,12 +9,14 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from automl.errors import UserError
-from automl.report.raster import Picture
 from automl.trackers import Run, Trial
+
+if TYPE_CHECKING:
+    from automl.report.raster import Picture
 
 PROJECT = "automl"
 
