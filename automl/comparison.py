@@ -14,7 +14,7 @@ from typing import Any
 
 from automl.documents import load_json
 from automl.errors import SpecError
-from automl.metric import figure, signed
+from automl.metric import between, figure, signed
 
 OF_DEFAULT = "_of_default"
 SHARE = 95  # per cent of the resamplings that the interval holds
@@ -45,7 +45,7 @@ class Comparison:
 
     def words(self) -> str:
         """The gain and what the interval says of it, plainly."""
-        text = f"{self.name} {signed(self.gain)} ({figure(self.default)} to {figure(self.winner)})"
+        text = f"{self.name} {signed(between(self.winner, self.default))} ({figure(self.default)} to {figure(self.winner)})"
         if self.low is None or self.high is None:
             return text
         text += (

@@ -180,7 +180,9 @@ class Progress:
 
     def _within(self, row: Row) -> Text:
         """A line about where a trial stands within its epoch, with a bar of that."""
-        left = {name: value for name, value in row.beat.items() if name != "epoch"}
+        left = {name: value for name, value in row.beat.items() if name != "epoch"} | within(
+            row.beat, row.num_epochs
+        )
         full, empty = ("#", ".") if self.console.options.ascii_only else ("━", "─")
         done = round(BAR * share_of_epoch(row.beat, row.num_epochs))
         text = Text(f"trial {row.number} ", "cyan", no_wrap=True, overflow="ellipsis")
@@ -219,6 +221,14 @@ class Progress:
         running = [row for row in self.rows.values() if row.state not in ENDED]
         left = sum(max(0.0, (usual if row.number else num_epochs) - row.epoch) for row in running)
         return left + max(0, trials - len(self.rows)) * usual
+
+
+def within(beat: Mapping[str, float], num_epochs: int | None) -> dict[str, float]:
+    """`step` and `steps` of this epoch alone, where they count over all epochs; empty where that cannot be told."""
+    if not num_epochs or not beat.get("steps") or "step" not in beat:
+        return {}
+    each = beat["steps"] / num_epochs
+    return {"step": max(0.0, beat["step"] - each * beat.get("epoch", 0.0)), "steps": each}
 
 
 def share_of_epoch(beat: Mapping[str, float], num_epochs: int | None) -> float:

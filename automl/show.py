@@ -297,7 +297,7 @@ def outcome(console: Console, result: Outcome) -> None:
     if default and default.number != top.number:
         part = "" if default.complete else " (stopped early)"
         lower = "" if metric.maximize else " (lower is better)"
-        gain = metric.gain(top.value, default.value)
+        gain = metric.shown_gain(top.value, default.value)
         say(console, f"default{part} {figure(default.value)}{lower}, gain {signed(gain)}")
         for compared in compare([asdict(stage) for stage in result.stages], result.root):
             say(console, compared.words(), "  ")

@@ -78,7 +78,7 @@ class Heartbeat(pl.Callback):
             "steps": self._whole(trainer) // trainer.accumulate_grad_batches,
             "loss": loss,
             "images_per_s": round(images / pause_s, 2) if images else None,
-            **_memory(),
+            **memory(),
             "eta_s": self._eta_s(trainer, batch, now),
             "validating": validating,
         }
@@ -110,7 +110,7 @@ def text(reading: Mapping[str, Any], epochs: int) -> str:
     return ", ".join(words)
 
 
-def _memory() -> dict[str, int]:
+def memory() -> dict[str, int]:
     """The most taken so far and, of a GPU, all that it has."""
     if torch.cuda.is_available():
         total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory

@@ -26,6 +26,7 @@ from model.data.transforms import usual_size
 from model.distributed import gather
 from model.encryption import encrypt
 from model.errors import UserError, did_you_mean
+from model.heartbeat import memory
 from model.parameters import default_of
 from model.postprocess import postprocess
 from model.resume import take_rates
@@ -314,6 +315,7 @@ class EpochRecorder(pl.Callback):
                 self.folder / "metrics.jsonl",
                 {"epoch": epoch, "step": trainer.global_step}
                 | kpi
+                | {"lr": trainer.optimizers[0].param_groups[0]["lr"], "memory_mb": memory()["memory_mb"]}
                 | {"elapsed_s": self._elapsed(), "checkpoint": name},
             )
             if trainer.logger:

@@ -92,8 +92,9 @@ def _errors(judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def _over_score(evaluation: Evaluation, threshold: float) -> dict[str, Any]:
-    scores = [round(0.02 * n, 2) for n in range(50)]
-    points = [operating_point.at(evaluation.ranked, score) for score in scores]
+    drawn = [(score, operating_point.at(evaluation.ranked, score)) for score in (0.02 * n for n in range(50))]
+    drawn = [(round(score, 2), point) for score, point in drawn if point.recall > 0] or drawn
+    scores, points = [score for score, _ in drawn], [point for _, point in drawn]
     return {
         "kind": "lines",
         "title": "Precision, recall and F1 over the score",

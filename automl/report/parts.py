@@ -45,26 +45,33 @@ def part(each: Any, folder: Path, pictures: Counter) -> str:
 
 def table(columns: Any, rows: Any, classes: str = "") -> str:
     """A table that sorts by a click on a column's head, and scrolls by itself where it is wide."""
-    right = [" class=n" if is_of_numbers(column) else "" for column in zip(*rows, strict=False)]
-    head = "".join(
-        f"<th{style}><button type=button>{escape(str(name))}</button></th>"
-        for name, style in itertools.zip_longest(columns, right[: len(columns)], fillvalue="")
-    )
-    body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
+    rows = [list(row) for row in rows]
+    places = [decimals(column) for column in itertools.zip_longest(*rows)]
+    right = [" class=n" if known is not None else "" for known in places]
+    heads = itertools.zip_longest(columns, right[: len(columns)], fillvalue="")
+    head = "".join(f"<th{side}><button type=button>{escape(str(name))}</button></th>" for name, side in heads)
+    body = "".join(f"<tr>{''.join(map(_cell, row, places))}</tr>" for row in rows)
     return f"<div class=scroll><table class='sortable {classes}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def is_of_numbers(column: Sequence[Any]) -> bool:
-    """Whether a column has numbers and nothing else but gaps."""
+def decimals(column: Sequence[Any]) -> int | None:
+    """Digits after the point that all numbers of a column are told with; None where it has something else."""
     known = [value for value in column if value is not None]
-    return bool(known) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in known)
+    if not known or any(isinstance(v, bool) or not isinstance(v, int | float) for v in known):
+        return None
+    told = [svg.number(v) for v in known if isinstance(v, float) and "e" not in svg.number(v)]
+    return max((len(text.partition(".")[2]) for text in told), default=0)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, places: int | None) -> str:
+    side = "" if places is None else " class=n"
     if value is None:
-        return "<td class=dim data-v=''>–</td>"
+        return f"<td{side or ' class=dim'} data-v=''>–</td>"
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"<td class=n data-v='{value!r}'>{svg.number(value)}</td>"
+        text = svg.number(value)
+        if places is not None and isinstance(value, float) and "e" not in text:
+            text = f"{value:.{places}f}"
+        return f"<td class=n data-v='{value!r}'>{text}</td>"
     return f"<td>{escape(str(value))}</td>"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from statistics import median
 from typing import Any
 
 from automl.forecast import clock
@@ -62,7 +63,7 @@ def curves(facts: Facts, name: str | None = None) -> str:
     if not points:
         return ""
     ys = [y for _, y in points]
-    log = name is not None and min(ys) > 0 and max(ys) / min(ys) > LOG_SPAN
+    log = name is not None and min(ys) > 0 and max(ys) > LOG_SPAN * min(ys) and max(ys) > 5 * median(ys)
     drawn = [Line(told(facts, t), line, f"line {style(facts, t)}", t.number) for t, line in found if line]
     x = Axis("epoch", [p[0] for p in points], whole=True)
     return svg.lines(x, Axis(name or facts.metric.name, ys, log=log), drawn)
@@ -76,7 +77,22 @@ def recorded(facts: Facts) -> list[tuple[str, str]]:
         values = {v for t in facts.trials for _, v in t.columns.get(name, ())}
         if name not in (facts.metric.name, "elapsed_s", "step") and len(values) > 1:
             charts.append((name, curves(facts, name)))
-    return charts[:MOST_COLUMNS]
+    return [*charts[:MOST_COLUMNS], *_seconds(facts)]
+
+
+def _seconds(facts: Facts) -> list[tuple[str, str]]:
+    """The time that epochs took; `elapsed_s` begins anew where a trial was started again."""
+    drawn = []
+    for t in in_order(facts):
+        ends = t.columns.get("elapsed_s", [])
+        took = [(e, b - a if b >= a else b) for (_, a), (e, b) in itertools.pairwise([(0, 0.0), *ends])]
+        if took:
+            drawn.append(Line(told(facts, t), took, f"line {style(facts, t)}", t.number))
+    points = [p for line in drawn for p in line.points]
+    if len({y for _, y in points}) < 2:
+        return []
+    x, y = Axis("epoch", [e for e, _ in points], whole=True), Axis("s", [0.0, *(s for _, s in points)])
+    return [("seconds of each epoch", svg.lines(x, y, drawn))]
 
 
 def best_so_far(facts: Facts) -> str:

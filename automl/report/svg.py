@@ -12,6 +12,7 @@ from typing import Any
 W, H = 520, 280  # of a chart
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 40
 MOST_POINTS = 120  # of a line; more are thinned out
+LETTER = 0.06  # height of the letters on a picture, in parts of its width
 MOST_TICKS = 12  # of an axis of whole numbers that shows each
 
 
@@ -45,7 +46,7 @@ class Scale:
             return [self.low]
         if self.log:
             return _log_ticks(self.low, self.high)
-        step = _step((self.high - self.low) / 4)
+        step = _step((self.high - self.low) / 5)
         first = math.ceil(self.low / step - 1e-9)
         return [n * step for n in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
@@ -253,7 +254,7 @@ def matrix(
 
 def parallel(axes: Sequence[Axis], drawn: Sequence[tuple[Sequence[float | None], str, str, int]]) -> str:
     """Parallel coordinates: a line for each trial (values, one an axis, None where it has none; name; style; key)."""
-    gap = max(84, min(150, 1000 // max(1, len(axes) - 1)))
+    gap = max(76, min(150, 1010 // max(1, len(axes) - 1)))
     width, top, bottom = gap * (len(axes) - 1) + 120, 30, 270
     placed = [(60 + gap * n, axis, axis.scale(bottom, top)) for n, axis in enumerate(axes)]
     parts = []
@@ -306,20 +307,25 @@ def picture(
             if n == 0
             else f'<use href="#{name}"/>'
         )
-        inside = "".join(marked(rect, marks) for rect in panel.get("rects", ()))
+        size = (
+            LETTER * width
+        )  # of letters, so that they are as large as the page's wherever the picture is shown
+        rects = "".join(marked(rect, marks, size) for rect in panel.get("rects", ()))
+        inside = f'<g font-size="{size:.4g}">{rects}</g>'
         drawing = svg(width, height, [source if data_uri else "", inside], str(panel.get("title", "")))
         title = f"<span>{escape(str(panel['title']))}</span>" if panel.get("title") else ""
         parts.append(f'<div class="panel">{drawing}{title}</div>')
     return "".join(parts)
 
 
-def marked(rect: dict[str, Any], marks: Sequence[dict[str, Any]]) -> str:
+def marked(rect: dict[str, Any], marks: Sequence[dict[str, Any]], size: float = 12.0) -> str:
+    """A rectangle with its text, in letters of `size`, over it."""
     mark = marks[int(rect["mark"])] if 0 <= int(rect.get("mark", -1)) < len(marks) else {}
     style = f"c-{mark.get('colour', 'blue')}" + (" dashed" if mark.get("dashed") else "")
     x, y, w, h = (float(rect[key]) for key in ("x", "y", "w", "h"))
     text = escape(str(rect.get("text", "")))
     title = f"{text}: {escape(str(mark.get('name', '')))}"
-    label = f'<text class="{style}" x="{x + 2:g}" y="{max(y - 3, 9):g}">{text}</text>'
+    label = f'<text class="{style}" x="{x + 2:g}" y="{max(y - size / 4, 0.8 * size):.4g}">{text}</text>'
     return f'<rect class="{style}" x="{x:g}" y="{y:g}" width="{w:g}" height="{h:g}"><title>{title}</title></rect>{label}'
 
 

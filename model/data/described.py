@@ -71,7 +71,15 @@ def _counts(splits: Sequence[Split]) -> dict[str, Any]:
         sizes = f"{low[0]}x{low[1]} to {high[0]}x{high[1]}" if (low != high).any() else f"{low[0]}x{low[1]}"
         rows.append([s.name, len(s.paths), len(s.labels), round(float(each.mean()), 1), int(np.max(each)),
                      int((each == 0).sum()), sizes])  # fmt: skip
-    columns = ["split", "images", "objects", "an image", "at most", "images without", "image sizes, px"]
+    columns = [
+        "split",
+        "images",
+        "objects",
+        "objects an image",
+        "at most",
+        "images without objects",
+        "image sizes, px",
+    ]
     return {"kind": "table", "title": "Splits", "columns": columns, "rows": rows}
 
 

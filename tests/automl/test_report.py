@@ -320,6 +320,35 @@ def test_ticks_lie_within_the_axis(values: list[float]) -> None:
         assert all(-0.2 <= scale(value) <= 100.2 for value, _ in axis.ticks(scale))
 
 
+@pytest.mark.parametrize(
+    ("axis", "told"),
+    [
+        (svg.Axis("epoch", [1, 12], whole=True), [str(n) for n in range(1, 13)]),
+        (svg.Axis("epoch", [1, 52], whole=True), ["1", "20", "40", "52"]),
+        (svg.Axis("batch", [2, 8], whole=True, log=True, at=[2, 4, 8]), ["2", "4", "8"]),
+        (svg.Axis("rate", [2e-4, 2e-3], log=True), ["0.0002", "0.0005", "0.001", "0.002"]),
+        (svg.Axis("rate", [1e-5, 1e-2], log=True), ["1e-05", "0.0001", "0.001", "0.01"]),
+        (svg.Axis("score", [0.003, 0.89]), ["0.2", "0.4", "0.6", "0.8"]),
+    ],
+    ids=lambda value: value.title if isinstance(value, svg.Axis) else "",
+)
+def test_ticks_are_values_that_a_person_would_write(axis: svg.Axis, told: list[str]) -> None:
+    assert [text for _, text in axis.ticks(axis.scale(0, 100))] == told
+
+
+def test_numbers_of_a_column_have_the_same_places_and_gaps_stand_with_them() -> None:
+    html = parts.table(["class", "n", "AP"], [["a", 3, 0.9439], ["b", 12, 1.0], ["c", 0, None]])
+    cells = re.findall(r"<td([^>]*)>([^<]*)</td>", html)
+    assert [text for _, text in cells] == ["a", "3", "0.9439", "b", "12", "1.0000", "c", "0", "–"]
+    assert all("class=n" in style for style, text in cells if text not in "abc")
+    assert html.count("<th class=n>") == 2
+
+
+def test_gains_are_those_of_the_figures_beside_them() -> None:
+    """.89222 and .89156 are told as .8922 and .8916: a gain of .0007 would look like a mistake."""
+    assert Comparison("f", 0.892221, 0.891555).words() == "f +0.0006 (0.8916 to 0.8922)"
+
+
 def test_the_figures_as_data(run: Path) -> None:
     found = json.loads(json.dumps(report.figures(run)))
     assert len(found["trials"]) == 25
