@@ -6,14 +6,21 @@ sending requests to this address. So only loopback names are answered, and what 
 
 from __future__ import annotations
 
+import json
+import re
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from automl.errors import UserError
 from automl.rundir import RunDir
 from automl.storage import open_storage, read_storage
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from automl.real_values import RealValues
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost", "[::1]")
@@ -34,7 +41,7 @@ def serve(root: Path, port: int, write: bool = False) -> None:
     document = RunDir(root).read_run()
     stored = (open_storage if write else read_storage)(document["request"].get("storage"), root)
     storage = RealValues(stored, document, root, notes=not write)
-    app = wsgi(storage, storage.attachments)
+    app = with_importances(wsgi(storage, storage.attachments), storage, root)
     if port and _taken(port):
         raise UserError(f"port {port} is taken on {HOST}; choose another with --port, or 0 for any")
 
@@ -48,6 +55,40 @@ def serve(root: Path, port: int, write: bool = False) -> None:
         rights = "" if write else "read-only; "
         print(f"dashboard: {address}   ({rights}Ctrl-C ends it)", flush=True)
         server.serve_forever()
+
+
+def with_importances(app: App, storage: RealValues, root: Path) -> App:
+    """`app`, but it ranks this run's parameters as the report does: not at all where that is mostly chance."""
+    known: dict[tuple[int, int], bytes] = {}
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        asked = re.fullmatch(r"/api/studies/(\d+)/param_importances/?", environ["PATH_INFO"])
+        if asked is None or not storage.is_ours(int(asked[1])):
+            return app(environ, start_response)
+        trials = storage.get_all_trials(int(asked[1]), deepcopy=False)
+        at = (len(trials), sum(len(trial.intermediate_values) for trial in trials))
+        if at not in known:
+            known.clear()
+            known[at] = _importances(root, trials)
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [known[at]]
+
+    return answer
+
+
+def _importances(root: Path, trials: Sequence[FrozenTrial]) -> bytes:
+    """As the dashboard's page takes them."""
+    from automl import report
+    from automl.report.gather import facts_of
+
+    kinds = {name: type(kind).__name__ for trial in trials for name, kind in trial.distributions.items()}
+    found = report.what_mattered(facts_of(root)).shares if trials else ()
+    rows = [
+        {"name": s.name, "importance": s.share, "distribution": kinds.get(s.name, "FloatDistribution")}
+        for s in found
+        if s.found
+    ]
+    return json.dumps({"param_importances": [rows]}).encode()
 
 
 def guarded(app: App, port: int, write: bool) -> App:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 METRIC_NAMES = "study:metric_names"  # Optuna's key
 NOTE, NOTE_OF = "dashboard:", "dashboard:{}:"  # the dashboard's keys of a study's and a trial's note
+DIGITS = 6  # of a trial's value: its card has room for so many
 WORDS = {"reason": "why it ended", "retries": "starts after a crash"}  # of what is kept about a trial
 
 
@@ -70,7 +71,7 @@ class RealValues(_Through):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         trials: list[FrozenTrial] = self.stored.get_all_trials(study_id, deepcopy=False)
-        if self._is_ours(study_id):
+        if self.is_ours(study_id):
             known = distributions(trials, self.space)
             trials = [self._shown(trial, known) for trial in trials]
         found = [t for t in trials if states is None or t.state in states]
@@ -79,7 +80,7 @@ class RealValues(_Through):
     def get_trial(self, trial_id: int) -> FrozenTrial:
         trial = self.stored.get_trial(trial_id)
         for study in self.stored.get_all_studies():
-            if self._is_ours(study._study_id):
+            if self.is_ours(study._study_id):
                 everyone = self.get_all_trials(study._study_id, deepcopy=False)
                 return next((t for t in everyone if t._trial_id == trial_id), trial)
         return trial
@@ -96,6 +97,7 @@ class RealValues(_Through):
         if isinstance(params, dict):
             shown._params = {name: label(value) for name, value in params.items()}
             shown._distributions = {name: known[name] for name in params}
+        shown._values = trial._values and [float(f"{value:.{DIGITS}g}") for value in trial._values]
         shown.intermediate_values = {epoch + 1: v for epoch, v in trial.intermediate_values.items()}
         shown._user_attrs = {WORDS[k]: v for k, v in trial.user_attrs.items() if k in WORDS}
         if (epoch := trial.user_attrs.get("best_epoch")) is not None:
@@ -115,7 +117,7 @@ class RealValues(_Through):
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         found = dict(self.stored.get_study_user_attrs(study_id))
-        if not self._is_ours(study_id):
+        if not self.is_ours(study_id):
             return found
         shown = {"run folder": str(self.root), "model": str(self.document["model"])}
         if "elapsed_s" in found:
@@ -124,7 +126,7 @@ class RealValues(_Through):
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         found = dict(self.stored.get_study_system_attrs(study_id))
-        if not self._is_ours(study_id):
+        if not self.is_ours(study_id):
             return found
         found[METRIC_NAMES] = [metrics.of_run(self.document).name]
         if self.notes:
@@ -134,7 +136,8 @@ class RealValues(_Through):
             found = added | found
         return found | self.attachments.of_study()
 
-    def _is_ours(self, study_id: int) -> bool:
+    def is_ours(self, study_id: int) -> bool:
+        """Whether a study is the run's."""
         return bool(self.stored.get_study_name_from_id(study_id) == self.document["study"])
 
     # ---- notes ----------------------------------------------------------------------------------------------

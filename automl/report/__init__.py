@@ -104,7 +104,8 @@ def _changed(facts: Facts) -> list[tuple[str, str, str]]:
 
 def _drawn(facts: Facts) -> dict[str, list[tuple[str, str, str]]]:
     """{"result": ..., "data": ...}: (title, words, HTML) of the model's documents."""
-    pictures, found = itertools.count(), {"result": [], "data": []}  # type: ignore[var-annotated]
+    pictures = parts.Pictures(facts.material)
+    found: dict[str, list[tuple[str, str, str]]] = {"result": [], "data": []}
     for document, folder in facts.material:
         place = "data" if folder.name == DATA_FOLDER else "result"
         html = parts.section(document, folder, pictures)

@@ -6,6 +6,7 @@ A part that is not what its kind asks for is left out with a line that says so: 
 from __future__ import annotations
 
 import base64
+import io
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
@@ -17,17 +18,54 @@ from automl.report import svg
 MAX_PICTURE_BYTES = 1 << 20
 KINDS_OF_FILE = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
 STYLES = ("s1", "s2", "s3", "s4", "s5", "s6")
-Counter = Iterator[int]
+MOST_BYTES = 1_400_000  # of all pictures of a page together: as text they take a third more
 
 
-def section(document: Mapping[str, Any], folder: Path, pictures: Counter | None = None) -> str:
+class Pictures:
+    """The pictures of a page: each has a number, and those of a page that would be too large are made smaller."""
+
+    def __init__(self, material: Sequence[tuple[Mapping[str, Any], Path]] = ()) -> None:
+        self.numbers = itertools.count()
+        files = {path for document, folder in material for path in _files(document, folder)}
+        total = sum(path.stat().st_size for path in files)
+        self.share = min(1.0, MOST_BYTES / max(1, total))
+
+    def embedded(self, folder: Path, name: str) -> str:
+        """As a data URI; "" for what `inside` does not give."""
+        path = inside(folder, name)
+        if path is None or self.share == 1.0:
+            return embedded(folder, name)
+        from PIL import Image, UnidentifiedImageError
+
+        held = io.BytesIO()
+        try:
+            with Image.open(path) as image:
+                side = self.share**0.6  # a smaller picture has more detail in each pixel
+                image.thumbnail((max(1, int(side * image.width)), max(1, int(side * image.height))))
+                image.convert("RGB").save(held, "JPEG", quality=75)
+        except (OSError, UnidentifiedImageError, ValueError):
+            return ""
+        return _uri("jpeg", held.getvalue())
+
+
+def _files(document: Mapping[str, Any], folder: Path) -> Iterator[Path]:
+    parts = document.get("parts")
+    for part in parts if isinstance(parts, list) else ():
+        shown = part.get("pictures") if isinstance(part, dict) else None
+        for each in shown if isinstance(shown, list) else ():
+            path = inside(folder, str(each.get("file", ""))) if isinstance(each, dict) else None
+            if path is not None:
+                yield path
+
+
+def section(document: Mapping[str, Any], folder: Path, pictures: Pictures | None = None) -> str:
     """The parts of a document, whose pictures lie in `folder`."""
-    pictures = pictures or itertools.count()
+    pictures = pictures or Pictures([(document, folder)])
     parts = document.get("parts")
     return "".join(part(each, folder, pictures) for each in parts) if isinstance(parts, list) else ""
 
 
-def part(each: Any, folder: Path, pictures: Counter) -> str:
+def part(each: Any, folder: Path, pictures: Pictures) -> str:
     kind = each.get("kind") if isinstance(each, dict) else None
     draw = DRAWERS.get(str(kind))
     if draw is None:
@@ -75,19 +113,19 @@ def _cell(value: Any, places: int | None) -> str:
     return f"<td>{escape(str(value))}</td>"
 
 
-def _table(each: Mapping[str, Any], folder: Path, pictures: Counter) -> str:
+def _table(each: Mapping[str, Any], folder: Path, pictures: Pictures) -> str:
     return table(each["columns"], each["rows"])
 
 
-def _list(each: Mapping[str, Any], folder: Path, pictures: Counter) -> str:
+def _list(each: Mapping[str, Any], folder: Path, pictures: Pictures) -> str:
     return f"<ul>{''.join(f'<li>{escape(str(item))}</li>' for item in each['items'])}</ul>"
 
 
-def _bars(each: Mapping[str, Any], folder: Path, pictures: Counter) -> str:
+def _bars(each: Mapping[str, Any], folder: Path, pictures: Pictures) -> str:
     return svg.bars([(str(name), value) for name, value in each["rows"]])
 
 
-def _lines(each: Mapping[str, Any], folder: Path, pictures: Counter) -> str:
+def _lines(each: Mapping[str, Any], folder: Path, pictures: Pictures) -> str:
     drawn = [
         svg.Line(str(s["name"]), list(zip(s["x"], s["y"], strict=True)), f"line {STYLES[n % len(STYLES)]}")
         for n, s in enumerate(each["series"])
@@ -109,7 +147,7 @@ def legend(rows: list[tuple[str, str]]) -> str:
     return f"<ul class=legend>{items}</ul>"
 
 
-def _matrix(each: Mapping[str, Any], folder: Path, pictures: Counter) -> str:
+def _matrix(each: Mapping[str, Any], folder: Path, pictures: Pictures) -> str:
     drawn = svg.matrix(
         list(map(str, each["rows"])), list(map(str, each["columns"])), each["values"], str(each.get("row_title", "")),
         str(each.get("column_title", "")),
@@ -118,18 +156,18 @@ def _matrix(each: Mapping[str, Any], folder: Path, pictures: Counter) -> str:
     return f"<p class=dim>{words}</p>{drawn}"
 
 
-def _pictures(each: Mapping[str, Any], folder: Path, pictures: Counter) -> str:
+def _pictures(each: Mapping[str, Any], folder: Path, pictures: Pictures) -> str:
     marks = each.get("marks") or each.get("legend") or []
     rows = [
         (str(mark["name"]), f"c-{mark['colour']}" + (" dashed" if mark.get("dashed") else ""))
         for mark in each.get("legend", ())
     ]
-    figures = "".join(_figure(picture, folder, marks, next(pictures)) for picture in each["pictures"])
+    figures = "".join(_figure(picture, folder, marks, pictures) for picture in each["pictures"])
     return (legend(rows) if rows else "") + f"<div class=pictures>{figures}</div>"
 
 
-def _figure(picture: Mapping[str, Any], folder: Path, marks: Any, number: int) -> str:
-    uri = embedded(folder, str(picture["file"])) if picture.get("file") else ""
+def _figure(picture: Mapping[str, Any], folder: Path, marks: Any, pictures: Pictures) -> str:
+    uri, number = pictures.embedded(folder, str(picture.get("file") or "")), next(pictures.numbers)
     drawn = svg.picture(
         uri, float(picture["width"]), float(picture["height"]), picture["panels"], marks, number
     )
@@ -141,8 +179,11 @@ def embedded(folder: Path, name: str) -> str:
     path = inside(folder, name)
     if path is None:
         return ""
-    kind = KINDS_OF_FILE[path.suffix.lower()]
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return _uri(KINDS_OF_FILE[path.suffix.lower()], path.read_bytes())
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def inside(folder: Path, name: str) -> Path | None:
@@ -153,6 +194,6 @@ def inside(folder: Path, name: str) -> Path | None:
     return path if path.is_file() and path.stat().st_size <= MAX_PICTURE_BYTES else None
 
 
-DRAWERS: dict[str, Callable[[Mapping[str, Any], Path, Counter], str]] = {
+DRAWERS: dict[str, Callable[[Mapping[str, Any], Path, Pictures], str]] = {
     "table": _table, "list": _list, "bars": _bars, "lines": _lines, "matrix": _matrix, "pictures": _pictures,
 }  # fmt: skip

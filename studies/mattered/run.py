@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 nice python -m studies.mattered.run --on known,lcbench,detector --seeds 6
 
 The truth is what each parameter does by itself over the whole space, from 1,500 random configurations trained to their
-end. Trials are judged as the report does it (`told`), by the finished alone (`finished`), and all at an epoch that nearly
-all reached (`common`). One line of JSON a search and way, appended to rows.jsonl; the means are printed.
+end. Trials are judged as the report does it (`told`), by the finished alone (`finished`), and all at an epoch that
+nearly all reached (`common`). One line of JSON a search and way, appended to rows.jsonl; the means are printed.
 """
 
 from __future__ import annotations

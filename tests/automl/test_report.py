@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from automl import report
+from automl import dashboard, report
 from automl.comparison import Comparison, compare
 from automl.errors import UserError
+from automl.real_values import RealValues
 from automl.report import gather, mattered, parts, svg, verdict
 from automl.report.keeper import Keeper
+from automl.rundir import RunDir
+from automl.storage import read_storage
 from tests.automl import known
 
 MATERIAL: dict[str, Any] = {
@@ -93,6 +96,52 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )  # fmt: skip
     (root / "outcome.json").write_text(json.dumps({"stages": stages}))
     return root
+
+
+@pytest.fixture(scope="module")
+def sixty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 trials, as a search without further words makes them: few run to their end."""
+    return known.searched(tmp_path_factory.mktemp("sixty"), trials=60, seed=3)
+
+
+def test_at_sixty_trials_the_first_three_are_named_in_their_order(sixty: Path) -> None:
+    facts = gather.facts_of(sixty)
+    found = report.what_mattered(facts)
+    assert sum(t.finished for t in facts.trials) < 45
+    assert (found.trials, found.epoch) == (60, 2)
+    assert tuple(share.name for share in found.shares if share.found) == known.TRUTH
+    page = report.page(facts)
+    assert "Judged by the best score up to epoch 2 of the 60 trials that got so far" in page
+    assert "Without evidence of an effect: " in page
+
+
+def test_the_dashboard_ranks_as_the_report_does(sixty: Path, run: Path) -> None:
+    """And nothing where that is mostly chance."""
+    for root, names in ((sixty, known.TRUTH), (run, ())):
+        storage = RealValues(read_storage(None, root), RunDir(root).read_run(), root)
+        app = dashboard.with_importances(lambda *_: [b"another's"], storage, root)
+        answers: list[str] = []
+        path = f"/api/studies/{storage.get_study_id_from_name('known')}/param_importances"
+        (body,) = app({"PATH_INFO": path}, lambda status, _, told=answers: told.append(status))
+        (rows,) = json.loads(body)["param_importances"]
+        assert tuple(row["name"] for row in rows) == names
+        assert answers == ["200 OK"]
+        assert app({"PATH_INFO": "/api/studies"}, print) == [b"another's"]
+
+
+def test_a_hundred_large_pictures_make_no_large_page(run: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (100, 150, 200, 3), dtype=np.uint8)
+    pictures = []
+    for number, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.jpg", quality=95)
+        panels = [{"title": "truth", "rects": []}]
+        pictures.append({"file": f"{number}.jpg", "width": 200, "height": 150, "panels": panels})
+    assert sum(path.stat().st_size for path in tmp_path.glob("*.jpg")) > 2 * parts.MOST_BYTES
+    html = parts.section({"parts": [{"kind": "pictures", "title": "", "pictures": pictures}]}, tmp_path)
+    assert html.count("data:image/jpeg;base64,") == 100
+    assert len(html) < 3_000_000 - 300_000  # what remains is for the search
 
 
 def test_what_it_says(run: Path) -> None:
@@ -362,9 +411,12 @@ CHROMIUM = shutil.which("chromium")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_in_a_browser_nothing_overflows_and_nothing_is_requested(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", ["run", "sixty"])
+def test_in_a_browser_nothing_overflows_and_nothing_is_requested(
+    which: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """At 420 px: the page is measured by a script that is put into it, and what it fetched is read from the net log."""
-    page = report.write(run).read_text()
+    page = report.write(request.getfixturevalue(which)).read_text()
     measure = (
         "<script>document.title=JSON.stringify([document.documentElement.scrollWidth,innerWidth,"
         "[...document.querySelectorAll('body *')].filter(e=>!e.closest('.scroll,.wide')"
