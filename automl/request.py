@@ -176,7 +176,7 @@ class RunRequest:
     )
     log: tuple[str, ...] = option(
         (), "--log", MACHINE, "Experiment tracker with a run for each trial: tensorboard, wandb or mlflow; repeatable; "
-        "default: none.", kind=list,
+        "none: none; default: TensorBoard's files where it is installed.", kind=list,
     )  # fmt: skip
     stages: tuple[str, ...] | None = option(
         None, "--stages", MACHINE, "Actions to run on the winner, with commas; none: none; default: the model's.",

@@ -15,6 +15,12 @@ for (const table of document.querySelectorAll("table.sortable")) {
     body.append(...rows);
   }));
 }
+for (const figure of document.querySelectorAll("figure")) {
+  const turn = () => figure.classList.toggle("large");
+  figure.tabIndex = 0;
+  figure.addEventListener("click", turn);
+  figure.addEventListener("keydown", event => { if (event.key === "Enter") turn(); });
+}
 const lit = number => {
   for (const mark of document.querySelectorAll("[data-t].hot")) mark.classList.remove("hot");
   for (const drawing of document.querySelectorAll("#search svg")) {

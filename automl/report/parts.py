@@ -163,7 +163,12 @@ def _pictures(each: Mapping[str, Any], folder: Path, pictures: Pictures) -> str:
         for mark in each.get("legend", ())
     ]
     figures = "".join(_figure(picture, folder, marks, pictures) for picture in each["pictures"])
-    return (legend(rows) if rows else "") + f"<div class=pictures>{figures}</div>"
+    told = (
+        "<p class='dim noprint'>Click a picture to enlarge it; point at a box for its class.</p>"
+        if figures
+        else ""
+    )
+    return (legend(rows) if rows else "") + f"{told}<div class=pictures>{figures}</div>"
 
 
 def _figure(picture: Mapping[str, Any], folder: Path, marks: Any, pictures: Pictures) -> str:

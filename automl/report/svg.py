@@ -12,6 +12,7 @@ from typing import Any
 W, H = 520, 280  # of a chart
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 40
 MOST_POINTS = 120  # of a line; more are thinned out
+MOST_TEXTS = 10  # on a picture; more are shown where one points, and when it is enlarged
 LETTER = 0.06  # height of the letters on a picture, in parts of its width
 MOST_TICKS = 12  # of an axis of whole numbers that shows each
 
@@ -310,8 +311,10 @@ def picture(
         size = (
             LETTER * width
         )  # of letters, so that they are as large as the page's wherever the picture is shown
-        rects = "".join(marked(rect, marks, size) for rect in panel.get("rects", ()))
-        inside = f'<g font-size="{size:.4g}">{rects}</g>'
+        shown = panel.get("rects", ())
+        rects = "".join(marked(rect, marks, size) for rect in shown)
+        crowd = ' class="crowd"' if len(shown) > MOST_TEXTS else ""
+        inside = f'<g font-size="{size:.4g}"{crowd}>{rects}</g>'
         drawing = svg(width, height, [source if data_uri else "", inside], str(panel.get("title", "")))
         title = f"<span>{escape(str(panel['title']))}</span>" if panel.get("title") else ""
         parts.append(f'<div class="panel">{drawing}{title}</div>')

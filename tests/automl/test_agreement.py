@@ -113,9 +113,8 @@ def test_what_it_takes_in_all(run: Tuned) -> None:
 def test_the_command_on_the_page_gives_the_same_trials(run: Tuned, tmp_path: Path) -> None:
     import shlex
 
-    again = unescape(
-        section(run.report.read_text(), "again").split('<pre class="scroll">')[1].split("</pre>")[0]
-    )
+    told = section(run.report.read_text(), "again").split('<pre class="scroll">')[1].split("</pre>")[0]
+    again = unescape(re.sub(r"<[^>]+>", "", told))
     words = shlex.split(again)
     words[words.index("--results-dir") + 1] = str(tmp_path / "again")
     done = CliRunner().invoke(cli.app, words[1:])

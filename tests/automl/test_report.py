@@ -154,7 +154,7 @@ def test_what_it_says(run: Path) -> None:
         "test_score +0.0300 (0.5000 to 0.5300), 95 % of 100 resamplings of 40 images +0.0300 to +0.0306"
         in page
     )
-    assert "automl run --model" in page
+    assert 'automl run <span class="word">--model</span>' in page
     assert "epoch 0" not in page  # epochs count from 1
     assert "wrong &lt;x&gt;" in page
     assert "At a score of &lt;b&gt;.3" in page
