@@ -33,7 +33,7 @@ class OperatingPoint:
 def best(ranked: Ranked, label: int | None = None) -> OperatingPoint | None:
     """The line with the best F1 over all classes, or for one; of equals the highest. It lies half-way to the next lower
     score, so that no rounding moves a detection across it. None where nothing is right or there is no object."""
-    score, hit, objects = _of(ranked, label)
+    score, hit, objects = of_label(ranked, label)
     if not hit.any():
         return None
     right = np.cumsum(hit)
@@ -48,14 +48,14 @@ def best(ranked: Ranked, label: int | None = None) -> OperatingPoint | None:
 
 def at(ranked: Ranked, threshold: float, label: int | None = None) -> OperatingPoint:
     """What a given line brings; a precision of 0 where nothing lies above it."""
-    score, hit, objects = _of(ranked, label)
+    score, hit, objects = of_label(ranked, label)
     count = int((score >= threshold).sum())
     right = int(hit[:count].sum())
     precision, recall = right / max(1, count), right / max(1, objects)
     return OperatingPoint(threshold, precision, recall, 2 * right / max(1, count + objects))
 
 
-def _of(ranked: Ranked, label: int | None) -> tuple[np.ndarray, np.ndarray, int]:
+def of_label(ranked: Ranked, label: int | None) -> tuple[np.ndarray, np.ndarray, int]:
     if label is None:
         return ranked.score, ranked.hit, int(ranked.objects.sum())
     rows = ranked.label == label

@@ -43,6 +43,7 @@ def write(
     shown = [names[i] for i in labels]
     document = {
         "section": f"Detections on {split}",
+        "links": [{"name": "precision over recall of each class", "file": "precision_recall.html"}],
         "intro": f"At a score of {threshold:.3f}, {chosen}: the line above which a detection counts. "
         "It is right when it overlaps an object of its class by an IoU of .5 or more that no better one has found.",
         "resamples": _resamples(metrics, evaluation, split),

@@ -102,14 +102,15 @@ def _changed(facts: Facts) -> list[tuple[str, str, str]]:
     ]
 
 
-def _drawn(facts: Facts) -> dict[str, list[tuple[str, str, str]]]:
-    """{"result": ..., "data": ...}: (title, words, HTML) of the model's documents."""
+def _drawn(facts: Facts) -> dict[str, list[tuple[str, str, str, str]]]:
+    """{"result": ..., "data": ...}: (title, words, links, HTML) of the model's documents."""
     pictures = parts.Pictures(facts.material)
-    found: dict[str, list[tuple[str, str, str]]] = {"result": [], "data": []}
+    found: dict[str, list[tuple[str, str, str, str]]] = {"result": [], "data": []}
     for document, folder in facts.material:
         place = "data" if folder.name == DATA_FOLDER else "result"
         html = parts.section(document, folder, pictures)
-        found[place].append((str(document.get("section", "")), str(document.get("intro", "")), html))
+        more = parts.links(document, folder, facts.root)
+        found[place].append((str(document.get("section", "")), str(document.get("intro", "")), more, html))
     return found
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from automl.report import svg
 
@@ -63,6 +64,17 @@ def section(document: Mapping[str, Any], folder: Path, pictures: Pictures | None
     pictures = pictures or Pictures([(document, folder)])
     parts = document.get("parts")
     return "".join(part(each, folder, pictures) for each in parts) if isinstance(parts, list) else ""
+
+
+def links(document: Mapping[str, Any], folder: Path, root: Path) -> str:
+    """The further files that a document names, as links from the run folder `root`; only those that lie in `folder`."""
+    given, found = document.get("links"), []
+    for each in given if isinstance(given, list) else ():
+        path = (folder / str(each.get("file", ""))).resolve() if isinstance(each, dict) else folder
+        if path.is_file() and path.is_relative_to(folder.resolve()):
+            place = quote(path.relative_to(root.resolve()).as_posix())
+            found.append(f'<a href="{place}">{escape(str(each.get("name", path.name)))}</a>')
+    return f"<p class=dim>More: {', '.join(found)}.</p>" if found else ""
 
 
 def part(each: Any, folder: Path, pictures: Pictures) -> str:

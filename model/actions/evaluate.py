@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model import operating_point, review
-from model.coco_evaluation import RECALL_THRESHOLDS, Evaluation
+from model import operating_point, precision_recall, review
+from model.coco_evaluation import Evaluation
 from model.coco_metrics import NAMES, CocoMetrics, summarise, summarise_classes
 from model.data.classes import outside_ids
 from model.data.coco import CocoData, Options, load_sources
@@ -181,7 +181,8 @@ def _write(
         writer = csv.DictWriter(file, list(result["per_class"][0]))
         writer.writeheader()
         writer.writerows(result["per_class"])
-    _draw_precision_recall(evaluation, [names[i] for i in categories], folder / "precision_recall.html")
+    drawn = precision_recall.page(evaluation, [names[i] for i in categories])
+    (folder / "precision_recall.html").write_text(drawn)
     review.write(metrics, evaluation, result, split, folder)
     return result
 
@@ -233,15 +234,3 @@ def _compared(result: Mapping[str, Any]) -> str:
     more = f", and they differ by {apart:.4f}, more than {APART}: this is not what was scored"
     name, score = Path(result["beside"]["file"]).name, result["beside"]["mAP"]
     return f"; {name} has {score:.4f}{more if apart > APART else ''}"
-
-
-def _draw_precision_recall(evaluation: Evaluation, names: list[str], path: Path) -> None:
-    """Precision over recall at IoU 0.5, one line a class."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure(layout={"template": "plotly_white", "title": "Precision and recall at IoU 0.5"})
-    for index, name in enumerate(names):
-        figure.add_scatter(x=RECALL_THRESHOLDS, y=evaluation.precision[0, :, index, 0].clip(min=0), name=name)
-    figure.update_xaxes(title="recall", range=[0, 1.01])
-    figure.update_yaxes(title="precision", range=[0, 1.01])
-    figure.write_html(path, include_plotlyjs=True)

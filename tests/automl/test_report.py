@@ -309,6 +309,24 @@ def test_what_a_model_wrote_wrongly_breaks_nothing(part: Any, tmp_path: Path) ->
     assert "class=dim" in html
 
 
+def test_links_lead_to_files_of_the_folder_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "best" / "evaluate it"
+    folder.mkdir(parents=True)
+    (folder / "page.html").write_text("x")
+    (tmp_path / "secret.html").write_text("x")
+    given = [
+        {"file": "page.html", "name": "a <page>"},
+        {"file": "../../secret.html"},
+        {"file": "none.html"},
+        3,
+        {},
+    ]
+    assert parts.links({"links": given}, folder, tmp_path) == (
+        '<p class=dim>More: <a href="best/evaluate%20it/page.html">a &lt;page&gt;</a>.</p>'
+    )
+    assert parts.links({"links": "x"}, folder, tmp_path) == ""
+
+
 @pytest.mark.parametrize("name", ["../outside.png", "/etc/hostname", "page.svg", "none.png", "big.png"])
 def test_only_pictures_of_the_folder_itself_are_shown(name: str, tmp_path: Path) -> None:
     (tmp_path / "outside.png").write_bytes(b"x")
