@@ -38,7 +38,7 @@ def of_winner(root: Path) -> list[Picture]:
         stages = load_json(root / "outcome.json")["stages"]
     except (OSError, SpecError, KeyError, TypeError):
         return []
-    found = []
+    found: list[Picture] = []
     for stage in stages:
         document = {} if str(stage["name"]).endswith(OF_DEFAULT) else document_of(stage, root)
         for each, marks in pictures_of(document):
