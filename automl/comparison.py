@@ -45,7 +45,8 @@ class Comparison:
 
     def words(self) -> str:
         """The gain and what the interval says of it, plainly."""
-        text = f"{self.name} {signed(between(self.winner, self.default))} ({figure(self.default)} to {figure(self.winner)})"
+        gain = signed(between(self.winner, self.default))
+        text = f"{self.name} {gain} ({figure(self.default)} to {figure(self.winner)})"
         if self.low is None or self.high is None:
             return text
         text += (

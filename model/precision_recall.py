@@ -16,7 +16,8 @@ EVERY = 10  # recall thresholds between two marks
 STYLE = """:root{--bg:#fff;--fg:#1d2228;--dim:#5c6670;--line:#e3e6ea}
 @media (prefers-color-scheme:dark){:root{--bg:#15181c;--fg:#e6e9ed;--dim:#9aa4af;--line:#2d333a}}
 body{font:15px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg);margin:0 auto;padding:1rem;max-width:60rem}
-main{display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start} svg{width:min(100%,33rem);height:auto;font-size:12px} text{fill:var(--dim)}
+main{display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start}
+svg{width:min(100%,33rem);height:auto;font-size:12px} text{fill:var(--dim)}
 .grid{stroke:var(--line)} .line{fill:none;stroke-width:2} .mark{stroke:var(--bg)} g:hover .line{stroke-width:5}
 td,th{padding:.1rem .6rem;text-align:right} td:first-child,th:first-child{text-align:left}
 i{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin-right:.5em}"""

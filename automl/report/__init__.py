@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl.comparison import OF_DEFAULT
 from automl.documents import is_empty
+from automl.metric import figure
 from automl.report import mattered, parts, search, svg, verdict
 from automl.report.gather import DATA_FOLDER, Facts, facts_of
 from automl.request import RunRequest
@@ -45,7 +46,8 @@ def page(facts: Facts) -> str:
         loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("page.html.j2").render(
-        facts=facts, svg=svg, verdict=verdict, search=search, changed=_changed(facts), command=_command(facts),
+        facts=facts, figure=figure, svg=svg, verdict=verdict, search=search, changed=_changed(facts),
+        command=_command(facts),
         mattered=judged, bars=[(s.name.rsplit(".", 1)[-1], round(s.share, 3)) for s in found],
         intervals=[(s.low, s.high) for s in found],
         used={search.style(facts, t) for t in facts.trials}, material=_drawn(facts),

@@ -79,9 +79,9 @@ def rise(top: float) -> list[float]:
 
 
 def curve(job: TrialJob) -> list[dict[str, Any] | Exit]:
-    """The lines of a trial, written as a trainer would write them."""
+    """The lines of a trial, as a trainer would write them."""
     spec = yaml.safe_load(Path(job.spec_path).read_text())
-    top, folder = quality(spec, job.number), Path(job.trial_dir)
+    top = quality(spec, job.number)
     lines: list[dict[str, Any] | Exit] = []
     for epoch, score in enumerate(rise(top)):
         lines.append({
@@ -89,9 +89,16 @@ def curve(job: TrialJob) -> list[dict[str, Any] | Exit]:
             "val_loss": 7 * (1.3 - top) * math.exp(-epoch / 6) + 1.2, "rate": spec["rate"] * (0.1 if epoch > 8 else 1),
             "memory_mb": 900 + 110 * spec["batch"], "elapsed_s": (epoch + 1) * (20 + 6 * spec["layers"]),
         })  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return lines
+
+
+def written(study: Study, run: RunDir) -> None:
+    """Write each trial's lines into its folder, up to where it was stopped."""
+    for trial in study.trials():
+        folder = run.trial(trial.number)
+        job = TrialJob(trial.number, str(folder), str(folder / "spec.yaml"), command=("none",))
+        lines = [json.dumps(line) for line in curve(job)[: study.epochs_of(trial.number)]]
+        (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
 
 
 def searched(folder: Path, **request: Any) -> Path:
@@ -114,5 +121,6 @@ def searched(folder: Path, **request: Any) -> Path:
     driver = SearchDriver(plan, study, run, Progress(quiet=True), clock=lambda: executor.now_s)
     executor.run(driver)
     study.set_elapsed_s(executor.now_s, now=True)
+    written(study, run)
     study.close()
     return run.root
