@@ -4,6 +4,7 @@ parts, references, and chains in which one parameter bounds the next."""
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import Any
 
 NAMES = ("lr", "weight_decay", "momentum", "batch_size", "width", "depth", "drop_out", "gamma", "size", "alpha_weight",
@@ -25,7 +26,7 @@ def drawn(seed: int) -> dict[str, Any]:
     names = rng.sample(NAMES, rng.randint(3, 12))
     leaves = {name: leaf(name, rng) for name in names}
     numbers = [n for n in names if leaves[n].get("type") in ("int", "integer", "float", "number")]
-    for first, second in zip(numbers, numbers[1:], strict=False):
+    for first, second in pairwise(numbers):
         if rng.random() < 0.4 and "math_cond" not in leaves[second]:
             cond = rng.choice(RELATIONS)
             sign = "" if cond else rng.choice(["<", "> ", ">= ", ""])
