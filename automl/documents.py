@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +34,14 @@ def load_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
 def is_empty(fact: Any) -> bool:
     """Whether a fact says nothing; it may be of any type."""
     return fact is None or (isinstance(fact, (str, list, dict)) and not fact)
+
+
+def load_object(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object of a file, or of standard input for `-`; `what` it is, for messages. Raises `SpecError`."""
+    try:
+        document = load_yaml(sys.stdin.read(), "-") if str(path) == "-" else load_json(path)
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+    if not isinstance(document, dict):
+        raise SpecError(f"{path}: {what} must be a JSON object, but got {type(document).__name__}")
+    return document

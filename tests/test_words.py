@@ -22,9 +22,6 @@ DIALECT = {
     "iou",
     "trt",
     "gen_trt_engine",
-    "num_classes",
-    "num_queries",
-    "num_select",
 }
 PARTS = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_.][A-Za-z0-9]+)*")
 

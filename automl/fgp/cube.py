@@ -9,14 +9,14 @@ sometimes lies on an arc of one radian whose middle is "does not matter", at dis
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from automl.fgp.gp import Array
-from automl.space.axes import LINEAR, LOG, PRIOR_SD, Axis, Prior
+from automl.space.scale import LINEAR, LOG, PRIOR_SD, Axis
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -31,7 +31,6 @@ class Cube:
     """`space` tells which axes matter; None: all do. `conditional`: some axes matter only sometimes."""
 
     axes: tuple[Axis, ...]
-    priors: tuple[Prior, ...]
     space: Any = None
     conditional: bool = False
     _active: dict[tuple[Any, ...], Array] = field(default_factory=dict, compare=False)
@@ -41,17 +40,16 @@ class Cube:
         """The axes of a space, and those that only the trials know, around what the first trial with them had."""
         parameters = tuple(getattr(space, "parameters", ()))
         axes = [axis for p in parameters for axis in p.axes]
-        priors = [prior for p in parameters for prior in p.priors]
         known = {axis.name for axis in axes}
         for trial in trials:
             for name, distribution in trial.distributions.items():
                 if name not in known:
                     known.add(name)
-                    axes.append(_axis(name, distribution))
-                    priors.append(axes[-1].prior(axes[-1].from_optuna(trial.params[name])))
+                    axis = _axis(name, distribution)
+                    axes.append(replace(axis, centre=axis.from_optuna(trial.params[name])))
         ruled = any(p.conditions for p in parameters)
         partly = any(len(trial.params) < len(axes) for trial in trials)
-        return cls(tuple(axes), tuple(priors), space if ruled else None, ruled or partly)
+        return cls(tuple(axes), space if ruled else None, ruled or partly)
 
     def holds(self, trial: FrozenTrial) -> bool:
         """Whether a trial's parameters are all axes, and may be missing where they are."""
@@ -71,13 +69,7 @@ class Cube:
     @cached_property
     def centre(self) -> Array:
         """(D,) the default's position; of options the likeliest."""
-        return np.array(
-            [float(np.argmax(p.weights)) if p.mean is None else p.mean for p in self.priors], float
-        )
-
-    @cached_property
-    def spread(self) -> Array:
-        return np.array([PRIOR_SD if p.sd is None else p.sd for p in self.priors], float)
+        return np.array([float(np.argmax(a.shares)) if a.mean is None else a.mean for a in self.axes], float)
 
     # ---- from and to Optuna -----------------------------------------------------------------------------------
 
@@ -174,9 +166,9 @@ class Cube:
 
     def near_default(self, rng: np.random.Generator, count: int, factor: float) -> Array:
         """(count, D) from the prior, its spread times `factor`."""
-        drawn = self.centre + factor * self.spread * rng.standard_normal((count, len(self.axes)))
+        drawn = self.centre + factor * PRIOR_SD * rng.standard_normal((count, len(self.axes)))
         for i in np.flatnonzero(self.options):
-            weights = np.array(self.priors[i].weights)
+            weights = np.array(self.axes[i].shares)
             anew = rng.random(count) < min(factor, MOST_CHANGED)
             drawn[:, i] = np.where(
                 anew, rng.choice(len(weights), count, p=weights / weights.sum()), self.centre[i]
@@ -201,10 +193,10 @@ class Cube:
 
     def surprise(self, points: Array) -> Array:
         """(n,) how much less likely than the default, in nats, the prior holds a point to be."""
-        off = np.nan_to_num((points - self.centre) / self.spread)
+        off = np.nan_to_num((points - self.centre) / PRIOR_SD)
         cost = 0.5 * np.where(self.options, 0.0, off * off).sum(1)
         for i in np.flatnonzero(self.options):
-            weights = np.array(self.priors[i].weights)
+            weights = np.array(self.axes[i].shares)
             index = np.nan_to_num(points[:, i], nan=self.centre[i]).astype(int)
             cost += np.log(weights.max()) - np.log(np.maximum(weights[index], 1e-12))
         return np.asarray(cost)

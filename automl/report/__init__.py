@@ -16,8 +16,7 @@ from automl.report import mattered, parts, search, svg, verdict
 from automl.report.gather import DATA_FOLDER, Facts, facts_of
 from automl.request import RunRequest
 from automl.rundir import write_text
-from automl.space.domain import is_number
-from automl.space.words import short
+from automl.space.leaf import is_number, short
 from safe_documents import dump_yaml
 
 if TYPE_CHECKING:

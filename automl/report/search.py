@@ -13,7 +13,7 @@ from automl.metric import figure
 from automl.report import svg
 from automl.report.gather import Facts, TrialFacts
 from automl.report.svg import Axis, Dot, Line
-from automl.space.words import short
+from automl.space.leaf import short
 from automl.study import DEFAULT
 
 MOST_COLUMNS = 9  # charts of further recorded numbers

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from automl.documents import load_object
 from automl.errors import UserError
+from automl.space.leaf import short
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,20 +25,12 @@ NARROW = 140  # columns: below, a table would fold names
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
-SCHEMA = typer.Option(
-    None, "--schema", help="A train schema (JSON), in TAO's dialect or standard JSON Schema."
-)
-MODEL = typer.Option(
-    None, "--model", help="Installed name, or a model folder; default: the one that is installed."
-)
-SPEC = typer.Option(
-    None, "--spec", "-e", help="Spec file (YAML), whole or in part; `search:` narrows the space."
-)
+SCHEMA = typer.Option(None, "--schema", help="A train schema, in TAO's dialect or standard JSON Schema.")
+MODEL = typer.Option(None, "--model", help="Installed name, or a model folder; default: the one there is.")
+SPEC = typer.Option(None, "--spec", "-e", help="Spec file, whole or in part; `search:` narrows the space.")
 TUNE = typer.Option(None, "--tune", help="NAME, NAME=low:high[:log] or NAME=a,b,c; repeatable.")
 FIX = typer.Option(None, "--fix", help="NAME=VALUE: do not search it; repeatable.")
-SPACE = typer.Option(
-    "tao", "--space", help="tao (what the schema flags), recommended (by the model), or all."
-)
+SPACE = typer.Option("tao", "--space", help="tao (what the schema flags), recommended (the model's), all.")
 
 
 def read_space(
@@ -72,30 +66,23 @@ def space_table(space: SearchSpace) -> Table:
     """The space as a table a person likes to read, where there is room for one."""
     from rich.table import Table
 
-    from automl.space.words import short
-
     table = Table(title="Search space", title_justify="left", box=None, header_style="bold", pad_edge=False)
     for name in ("parameter", "kind", "range", "scale", "default", "condition", "why"):
         table.add_column(name, no_wrap=name == "parameter", overflow="fold")
     for p in space.parameters:
         scale = p.scale if p.kind in ("int", "float") else ""
-        table.add_row(p.name, p.kind, p.range_text(), scale, short(p.default), p.condition, p.why)
+        table.add_row(p.name, p.kind, p.codec.text, scale, short(p.default), p.condition, p.why)
     return table
 
 
 def space_list(space: SearchSpace, width: int) -> str:
     """The same for a narrow terminal: two lines or more a parameter, its condition and reason below it."""
-    from automl.space.words import short
-
-    paragraphs = []
+    lines = ["Search space"]
     for p in space.parameters:
         scale = f" {p.scale}" if p.kind in ("int", "float") else ""
-        lines = [f"{p.name}  ({p.kind})", f"  {p.range_text()}{scale}, default {short(p.default)}"]
+        lines += [f"{p.name}  ({p.kind})", f"  {p.codec.text}{scale}, default {short(p.default)}"]
         lines += [f"  {text}" for text in (p.condition, p.why) if text]
-        paragraphs += [
-            part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="    ")
-        ]
-    return "\n".join(["Search space", *paragraphs])
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="    "))
 
 
 def print_space(console: Console, space: SearchSpace) -> None:
@@ -162,22 +149,9 @@ def check(
 ) -> None:
     """Check a configuration; every violation is printed, and then the exit code is 2."""
     found = read_space(schema, model, spec, tune, fix, space)
-    problems = found.validate(_read_config(config))
+    problems = found.validate(load_object(config, "a configuration"))
     for problem in problems:
         print(f"{config}: {problem}", file=sys.stderr)
     if problems:
         raise typer.Exit(2)
     print(f"{config}: valid")
-
-
-def _read_config(path: Path) -> Mapping[str, Any]:
-    try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text()
-        document = json.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}") from None
-    if not isinstance(document, dict):
-        raise UserError(f"{path}: a configuration must be a JSON object, but got {type(document).__name__}")
-    return document

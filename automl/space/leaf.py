@@ -1,15 +1,275 @@
-"""One parameter as its schema describes it, and which values are valid for it."""
+"""One parameter as its schema describes it, and which values are valid for it: the validator of specs and of draws."""
 
 from __future__ import annotations
 
+import json
+import math
+import operator
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
 
-from automl.errors import SpaceError
-from automl.space.domain import Clauses, Domain, is_number
-from automl.space.words import as_number, short
+HUGE = 1e300  # beyond it a bound is no bound, and a value no number
+NEARLY = 1e-9  # relative: what counts as being a multiple or a power, in floating point
+OPEN_SHARE = 1e-3  # an open end is left by this share of what is searched
+_COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
+            "==": operator.eq, "!=": operator.ne}  # fmt: skip
+FLIPPED = {">": "<", ">=": "<=", "<": ">", "<=": ">=", "==": "==", "!=": "!="}
+LOWER, UPPER = (">", ">=", "=="), ("<", "<=", "==")  # what bounds the left side from below, and from above
+
+
+# ---- numbers and words ---------------------------------------------------------------------------------------------
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """A finite int or float; True and False are not numbers here, nor is what overflows as soon as it is doubled."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= HUGE
+
+
+def twelve(value: float) -> float:
+    """The value with 12 significant digits."""
+    return float(f"{value:.12g}")
+
+
+def is_missing(value: Any) -> bool:
+    """OmegaConf's mark for "must be given"."""
+    return isinstance(value, str) and value == "???"
+
+
+def short(value: Any) -> str:
+    """A value as a person writes it: 0.0002, true, [90, 180]; a long list by its ends."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else str(value)
+    if isinstance(value, (list, tuple)) and len(value) > 6:
+        return f"[{short(value[0])}, {short(value[1])}, ..., {short(value[-1])}]"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equality that tells True from 1."""
+    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
+
+
+def among(value: Any, choices: Sequence[Any]) -> bool:
+    return any(same(value, choice) for choice in choices)
+
+
+def read_number(raw: Any) -> Any:
+    """A number that is written as text; anything else as it is."""
+    try:
+        return float(raw) if isinstance(raw, str) else raw
+    except ValueError:
+        return raw
+
+
+def coerced(value: Any, kind: str, choices: Sequence[Any] = ()) -> Any:
+    """A value in a parameter's own type where that loses nothing; otherwise the value as it is."""
+    if value is None or among(value, choices):
+        return value
+    plain = str(value).strip().lower()
+    if choices and kind in ("choice", "ordered"):
+        return next((c for c in choices if str(c).strip().lower() == plain), value)
+    if kind == "bool" and isinstance(value, str):
+        return {"true": True, "false": False}.get(plain, value)
+    if kind in ("int", "float") and is_number(number := read_number(value)):
+        return float(number) if kind == "float" else int(number) if number == int(number) else number
+    return list(value) if isinstance(value, tuple) else value
+
+
+# ---- which numbers are valid ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The set of valid numbers of one parameter. `whole` asks for integers, and then `low` and `high` are the first
+    and last integer, never open. `values`, where there are some, are the only ones, ascending."""
+
+    whole: bool = False
+    low: float = -math.inf
+    high: float = math.inf
+    low_open: bool = False
+    high_open: bool = False
+    multiple: float | None = None
+    power: float | None = None
+    excluded: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+
+    @property
+    def bounded(self) -> bool:
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def stepped(self) -> bool:
+        return bool(self.multiple or self.power)
+
+    def count(self, most: int) -> int:
+        """How many numbers are valid; `most` for that many, or for more."""
+        if self.low > self.high or math.inf in (self.low, -self.high):
+            return 0
+        if self.values or (self.stepped and self.bounded):
+            return len(self.steps(limit=most))
+        if self.low == self.high:
+            return 0 if self.low_open or self.high_open or self.low in self.excluded else 1
+        return most
+
+    @property
+    def empty(self) -> bool:
+        return self.count(1) == 0
+
+    @property
+    def only(self) -> float | None:
+        """The one valid number; None when there are more."""
+        return self.nearest(self.low) if self.count(2) == 1 else None
+
+    def narrowed(
+        self, low: float = -math.inf, high: float = math.inf, low_open: bool = False, high_open: bool = False
+    ) -> Domain:
+        """The part of the domain between two further ends; the finite ends of integers are integers and closed."""
+        if low < self.low or (low == self.low and not low_open):
+            low, low_open = self.low, self.low_open
+        if high > self.high or (high == self.high and not high_open):
+            high, high_open = self.high, self.high_open
+        if self.whole and math.isfinite(low):
+            low, low_open = math.floor(low) + 1 if low_open else math.ceil(low), False
+        if self.whole and math.isfinite(high):
+            high, high_open = math.ceil(high) - 1 if high_open else math.floor(high), False
+        while self.whole and low in self.excluded:
+            low += 1
+        while self.whole and high in self.excluded:
+            high -= 1
+        steps = (self.multiple, self.power, self.excluded, self.values)
+        return Domain(self.whole, low, high, low_open, high_open, *steps)
+
+    def where(self, op: str, right: float) -> Domain:
+        """The part of the domain that is `op right`; `^` and `/` ask for powers and multiples."""
+        if op == "!=":
+            return replace(self, excluded=tuple(dict.fromkeys((*self.excluded, right)))).narrowed()
+        if op == "^":
+            return replace(self, power=right)
+        if op == "/":
+            return replace(self, multiple=_common_multiple(right, self.multiple or right))
+        low = right if op in LOWER else -math.inf
+        high = right if op in UPPER else math.inf
+        return self.narrowed(low, high, op == ">", op == "<")
+
+    def problem(self, value: Any) -> str | None:
+        """Why a value is not in the domain, in words that follow the parameter's name; None when it is."""
+        return None if self.holds(value) else f"must be {self}, but got {value!r}"
+
+    def holds(self, value: Any) -> bool:
+        if not is_number(value) or (self.whole and value != int(value)) or value in self.excluded:
+            return False
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        return above and below and (not self.values or value in self.values) and self._on_step(value)
+
+    def _on_step(self, value: float) -> bool:
+        if self.multiple:
+            count = value / self.multiple
+            if abs(count - round(count)) > NEARLY * max(1.0, abs(count)):
+                return False
+        if self.power:
+            return value > 0 and abs(self.power ** round(math.log(value, self.power)) / value - 1) <= NEARLY
+        return True
+
+    def steps(self, low: float = -math.inf, high: float = math.inf, limit: int = 4096) -> tuple[float, ...]:
+        """The valid values, powers or multiples in [low, high], ascending, at most `limit`."""
+        low, high = max(low, self.low, -HUGE), min(high, self.high, HUGE)
+        found: list[float] = []
+        for value in self._candidates(low, high, limit):
+            near = self.whole and abs(value - round(value)) <= NEARLY * max(1.0, abs(value))
+            value = round(value) if near else value if self.whole or self.values else twelve(value)
+            if low <= value <= high and self.holds(value):
+                found.append(value)
+            if len(found) == limit:
+                break
+        return tuple(found)
+
+    def _candidates(self, low: float, high: float, limit: int) -> Sequence[float]:
+        if self.values or low > high or (self.power and high <= 0):
+            return self.values
+        if power := self.power:
+            ends = sorted((math.log(max(low, 1e-12), power), math.log(high, power)))
+            return sorted(power**k for k in range(math.floor(ends[0]), math.ceil(ends[1]) + 1))
+        step = self.multiple or 1.0
+        first, last = math.ceil(low / step - NEARLY), math.floor(high / step + NEARLY)
+        return [k * step for k in range(first, min(last, first + 2 * limit) + 1)]
+
+    def nearest(self, value: float) -> float | None:
+        """The valid number closest to `value`, or None when the domain has none; open ends are left by a hair."""
+        if self.empty:
+            return None
+        if self.values:
+            return min(self.steps(), key=lambda v: (abs(v - value), v))
+        value = min(max(value, self.low), self.high)
+        if self.stepped:
+            reach = max(1.0, abs(value)) * 2 + 2 * (self.multiple or self.power or 1)
+            near = self.steps(value - reach, value + reach)
+            return min(near, key=lambda v: (abs(v - value), v), default=None)
+        hair = OPEN_SHARE * (self.high - self.low if self.bounded else max(1.0, abs(value)))
+        options: list[float] = [value, value + hair, value - hair]
+        if self.whole:
+            value = round(value)
+            options = [value, *(value + s * k for k in range(1, len(self.excluded) + 2) for s in (1, -1))]
+        return next((v for v in options if self.holds(v)), None)
+
+    def far(self, above: bool) -> tuple[float, bool]:
+        """(the highest or lowest valid number, whether that end is open)."""
+        if self.values:
+            return self.steps()[-1 if above else 0], False
+        end, is_open = (self.high, self.high_open) if above else (self.low, self.low_open)
+        if self.power and not above:
+            end = self.steps(high=self.nearest(1.0) or HUGE, limit=1)[0]
+        elif self.stepped and math.isfinite(end):
+            end = self.nearest(end) or 0.0
+        return end, (is_open or end in self.excluded) and not self.stepped
+
+    def __str__(self) -> str:
+        opening = "(" if self.low_open or self.low == -math.inf else "["
+        closing = ")" if self.high_open or self.high == math.inf else "]"
+        text = "an integer" if self.whole else "a number"
+        if math.isfinite(self.low) or math.isfinite(self.high):
+            text += f" in {opening}{self.low:g}, {self.high:g}{closing}"
+        text += f", a power of {self.power:g}" if self.power else ""
+        text += f", a multiple of {self.multiple:g}" if self.multiple else ""
+        return text + (f", not {', '.join(f'{v:g}' for v in self.excluded)}" if self.excluded else "")
+
+
+def _common_multiple(a: float, b: float) -> float:
+    """The least common multiple; of non-integers the larger when it is a multiple of the smaller, else a * b."""
+    if a == b:
+        return a
+    if a == int(a) and b == int(b):
+        return float(math.lcm(int(a), int(b)))
+    low, high = sorted((a, b))
+    return high if abs(high / low - round(high / low)) < NEARLY else a * b
+
+
+@dataclass(frozen=True)
+class Relation:
+    """`left OP right`, two parameters; OP "after" says nothing but which of them is drawn first."""
+
+    left: str
+    op: str
+    right: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.left} {self}"
+
+    def __str__(self) -> str:
+        return f"{self.op} {self.right}"
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Whether it holds of `values`, which has a number for both."""
+        compare = _COMPARE.get(self.op)
+        return compare is None or bool(compare(values[self.left], values[self.right]))
+
+
+# ---- which values are valid ----------------------------------------------------------------------------------------
 
 _TYPES: dict[str, tuple[type, str]] = {
     "bool": (bool, "true or false"), "text": (str, "text"), "mapping": (Mapping, "a mapping"),
@@ -30,7 +290,7 @@ class Leaf:
     domain: Domain | None = None
     choices: tuple[Any, ...] = ()
     weights: tuple[float, ...] = ()
-    cond: Clauses = ()
+    cond: tuple[tuple[str, float | str], ...] = ()  # of its math_cond: (operator, number or name)
     depends_on: tuple[tuple[str | None, str], ...] = ()
     hint: tuple[tuple[str, Any], ...] = ()  # our own search hint: low, high, log
     active_when: tuple[tuple[str, tuple[Any, ...]], ...] = ()
@@ -78,7 +338,7 @@ class Leaf:
             most = "" if self.max_items is None else f" and at most {self.max_items}"
             return f"must have at least {self.min_items}{most} elements, but got {value!r}"
         distinct = self.unique or (self.kind == "subset" and self.choices)
-        if distinct and any(same(a, b) for i, a in enumerate(value) for b in value[:i]):
+        if distinct and any(among(a, value[:i]) for i, a in enumerate(value)):
             return f"must not repeat an element, but got {value!r}"
         return None
 
@@ -100,14 +360,9 @@ class Leaf:
 
 
 def _not_among(value: Any, choices: tuple[Any, ...]) -> str | None:
-    if any(same(value, choice) for choice in choices):
+    if among(value, choices):
         return None
     return f"must be one of {', '.join(map(short, choices))}, but got {value!r}"
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equality that tells True from 1."""
-    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
 
 
 def _matches(pattern: str, value: str) -> bool:
@@ -115,39 +370,3 @@ def _matches(pattern: str, value: str) -> bool:
         return re.search(pattern, value) is not None
     except re.error:
         return True
-
-
-def coerced(value: Any, kind: str, choices: Sequence[Any] = ()) -> Any:
-    """A value in a parameter's own type where that loses nothing; otherwise the value as it is."""
-    if value is None or any(same(value, choice) for choice in choices):
-        return value
-    plain = str(value).strip().lower()
-    if choices and kind in ("choice", "ordered"):
-        return next((c for c in choices if str(c).strip().lower() == plain), value)
-    if kind == "bool" and isinstance(value, str):
-        return {"true": True, "false": False}.get(plain, value)
-    if kind in ("int", "float"):
-        return _as_number(value, kind)
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _as_number(value: Any, kind: str) -> Any:
-    try:
-        value = float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-    if not is_number(value):
-        return list(value) if isinstance(value, tuple) else value
-    if kind == "float":
-        return float(value)
-    return int(value) if value == int(value) else value
-
-
-def checked_weights(raw: Any, count: int, where: str) -> tuple[float, ...]:
-    """`option_weights` as `count` shares that sum to 1. Raises `SpaceError` naming the parameter."""
-    listed = isinstance(raw, (list, tuple))
-    shares = [as_number(w, where, "option_weights") for w in raw] if listed else []
-    if len(shares) != count or not all(is_number(w) and w >= 0 for w in shares) or not any(shares):
-        raise SpaceError(f"{where}: option_weights must be {count} numbers >= 0, not all 0, but got {raw!r}")
-    total = sum(w for w in shares if w is not None)
-    return tuple((w or 0.0) / total for w in shares)

@@ -1,7 +1,7 @@
 """What a parameter's name tells: its role, when it can matter, what it must fit. Strings in, facts out.
 
-The names are those of TAO's schemas and of most training code. A schema that says a thing itself (`search`,
-`active_when`, `depends_on`) is believed over its names.
+The names are those of most training code. A schema that says a thing itself (`search`, `active_when`, `depends_on`)
+is believed over its names.
 """
 
 from __future__ import annotations
@@ -74,10 +74,9 @@ def role_of(name: str) -> Role:
 EPOCHS = ("num_epochs", "epochs", "epoch", "max_epochs", "n_epochs", "total_epochs")
 HEADS = ("nheads", "n_heads", "num_heads", "num_attention_heads")
 WIDTH = "hidden_dim"  # its heads divide it
-QUERIES, SELECTED, CLASSES = "num_queries", "num_select", "num_classes"
-_STEPS = re.compile(
-    r"^(lr_|decay_)*(steps|step_list|milestones|lr_milestones)$|_steps_list$|decay_step_list$"
-)
+SELECTED = re.compile(r"(^|_)(select|selected|top_?k)$")  # a count that is at most what it depends on, or
+SELECTED_FROM = re.compile(r"(^|_)(queries|proposals|candidates)$")  # such a count beside it
+_STEPS = re.compile(r"^(lr_|decay_)*(steps|step_list|(lr_)?milestones)$|_steps_list$|decay_step_list$")
 
 
 def is_steps(name: str) -> bool:
@@ -87,7 +86,7 @@ def is_steps(name: str) -> bool:
 
 LENGTH = "it is the length of the training, which the budget of the search spends"
 APART = {  # what --space all leaves alone too: a part of a name -> why
-    re.compile(r"^num_classes$|class_ids$"): "the data say it",
+    re.compile(r"(^|_)class(es|_ids)$"): "the data say it",
     re.compile(r"(^|_)seed$"): "it is luck, not a setting",
     re.compile(r"_interval$|_unit$|^verbose$|^wandb$|_dry_run$|^monitor|^clearml$"): "it changes what is written",
     re.compile(r"^num_gpus$|^gpu_ids$|^num_nodes$|^accelerator$|_strategy$|^cudnn$|^precision$|^fp8$|checkpoint|"
@@ -100,77 +99,68 @@ SCORING = re.compile(
     r"^(val|validate|validation|test|testing|infer|inference|eval|evaluate|evaluation|calib|calibration|"
     r"quant_calibration|quant_calib)(_|$)"
 )
-ENABLE = ("enable", "enabled", "is_enabled")  # beside a parameter, or beside a section it is in
-SWITCHES = ("enable_", "use_")  # `enable_ema` beside `ema_decay`, `use_mlp` beside `mlp_size`
-WHILE_NULL = {"train_random_crop_min": "fixed_random_crop", "train_random_crop_max": "fixed_random_crop",
-              "fps": "nframes"}  # fmt: skip
 
-_OPTIMIZERS = (
-    "optimizer",
-    "optim",
-    "optimizer_type",
-    "optimizer_name",
-    "optm_name",
-    "optim_type",
-    "type",
-    "name",
-)
+
+def switches_of(path: tuple[str, ...]) -> list[str]:
+    """Names of switches that a parameter may have: `enable` beside it or beside a section it is in; `enable_ema` beside
+    `ema_decay`, `use_mlp` beside `mlp_size`."""
+    *above, last = path
+    words = last.split("_")
+    enable = ("enable", "enabled", "is_enabled")
+    found = [(*above[:depth], word) for depth in range(1, len(path)) for word in enable]
+    stems = ["_".join(words[:i]) for i in range(1, len(words))]
+    found += [(*above, prefix + stem) for stem in stems for prefix in ("enable_", "use_")]
+    return [".".join(each) for each in found]
+
+
+def replaced_by(last: str) -> list[str]:
+    """Names beside a parameter that are used in its place unless they are null: `fixed_crop` in place of all from
+    `crop_min` to `crop_max`, a number of frames in place of their rate."""
+    stem = re.fullmatch(r"(\w+)_(min|max)", last)
+    words = stem[1].split("_") if stem else []
+    return [f"fixed_{'_'.join(words[i:])}" for i in range(len(words))] + ["nframes"] * (last == "fps")
+
+
+_OPTIMIZERS = ("optimizer", "optim", "optimizer_type", "optimizer_name", "optm_name", "optim_type", "type",
+               "name")  # fmt: skip
 _SCHEDULES = ("lr_scheduler", "scheduler", "policy", "lr_policy", "lr_scheduler_type", "scheduler_type", "sched",
               "lr_schedule", "type", "name")  # fmt: skip
 _WITH_MOMENTUM = re.compile(r"^(sgd|nesterov|msgd|rmsprop|lars|momentum)")
 _WITH_BETAS = re.compile(r"^(fused|bnb|paged)?(adam|nadam|radam|lamb|adan|lion|adabelief)")
 _STEP = re.compile(r"^step(lr)?$")
 _MULTISTEP = re.compile(r"^multistep(lr)?(scheduler)?$|^warmupmultistep(lr)?$")
-_OTHER = re.compile(
-    r"^(cos|linear|poly|onecycle|constant|none|exp|reduce|plateau|warmup|inverse|cyclic|flat)"
-)
 _DECAYING = re.compile(r"^(step|multistep|exp|reduce|plateau|warmupmultistep)")
+_OTHER = re.compile("^(cos|linear|poly|onecycle|constant|none|exp|reduce|plateau|warmup|inverse|cyclic|flat)")
+_NO_STEP = re.compile(f"{_MULTISTEP.pattern}|{_OTHER.pattern}")
+_NO_MULTISTEP = re.compile(f"{_STEP.pattern}|{_OTHER.pattern}")
+# Parameters that only some optimizers or schedules use: names -> (names beside them or above that choose one, the
+# choices that use them, those that do not, such a choice where the schema has none, what some schemas call it)
+_USES: dict[
+    tuple[str, ...], tuple[tuple[str, ...], re.Pattern[str], re.Pattern[str], str, re.Pattern[str] | None]
+]
+_USES = {
+    ("momentum",): (_OPTIMIZERS, _WITH_MOMENTUM, _WITH_BETAS, "SGD", None),
+    ("betas", "beta1", "beta2", "optm_betas", "adam_betas"): (_OPTIMIZERS, _WITH_BETAS, _WITH_MOMENTUM, "Adam", None),
+    ("lr_step_size", "step_size"): (_SCHEDULES, _STEP, _NO_STEP, "StepLR", None),
+    ("lr_steps", "milestones", "lr_milestones"): (_SCHEDULES, _MULTISTEP, _NO_MULTISTEP, "MultiStep", _STEP),
+    ("lr_decay", "gamma", "lr_gamma", "lr_decay_rate"): (_SCHEDULES, _DECAYING, _OTHER, "MultiStep", None),
+}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Use:
-    """Parameters that only some optimizers or schedules use. `deciders` are the names beside them that choose one;
-    `kind` matches the choices that use them, `others` those that do not, and a choice that neither knows may."""
-
-    names: tuple[str, ...]
-    deciders: tuple[str, ...]
-    kind: re.Pattern[str]
-    others: tuple[re.Pattern[str], ...]
-    example: str  # such a choice, where the schema has none
-    fallback: re.Pattern[str] | None = None  # what some schemas call such a choice
-
-    def knows(self, value: str) -> bool:
-        return any(kind.search(_plain(value)) for kind in (self.kind, *self.others))
-
-    def values(self, known: list[str], current: str) -> tuple[str, ...]:
-        """The choices under which the parameters matter."""
-        good = [v for v in dict.fromkeys([*known, current]) if self.kind.search(_plain(v))]
-        if self.fallback and not good:
-            good = [v for v in known if self.fallback.search(_plain(v))]
-        return tuple(good + [v for v in known if not self.knows(v)]) or (self.example,)
+def deciders_of(last: str) -> tuple[str, ...]:
+    """Names beside a parameter, or beside its section, whose choice may be what makes it matter."""
+    return next((row[0] for names, row in _USES.items() if last in names), ())
 
 
-USES = (
-    Use(("momentum",), _OPTIMIZERS, _WITH_MOMENTUM, (_WITH_BETAS,), "SGD"),
-    Use(
-        ("betas", "beta1", "beta2", "optm_betas", "adam_betas"),
-        _OPTIMIZERS,
-        _WITH_BETAS,
-        (_WITH_MOMENTUM,),
-        "Adam",
-    ),
-    Use(("lr_step_size", "step_size"), _SCHEDULES, _STEP, (_MULTISTEP, _OTHER), "StepLR"),
-    Use(
-        ("lr_steps", "milestones", "lr_milestones"),
-        _SCHEDULES,
-        _MULTISTEP,
-        (_STEP, _OTHER),
-        "MultiStep",
-        _STEP,
-    ),
-    Use(("lr_decay", "gamma", "lr_gamma", "lr_decay_rate"), _SCHEDULES, _DECAYING, (_OTHER,), "MultiStep"),
-)
+def choices_with(last: str, options: list[str], current: str) -> tuple[str, ...] | None:
+    """The choices of a decider under which a parameter matters; None where the current one tells nothing."""
+    _, kind, other, example, alias = next(row for names, row in _USES.items() if last in names)
+    known = [v for v in dict.fromkeys([*options, current]) if _is(kind, v) or _is(other, v)]
+    if current not in known:
+        return None
+    good = [v for v in known if _is(kind, v)] or [v for v in options if alias and _is(alias, v)]
+    return (*good, *(v for v in options if v not in known)) or (example,)
 
 
-def _plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())
+def _is(kind: re.Pattern[str], choice: str) -> bool:
+    return bool(kind.search(re.sub(r"[^a-z0-9]", "", choice.lower())))

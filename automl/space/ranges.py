@@ -9,40 +9,15 @@ the range unless the domain itself puts it at an end.
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from automl.space.axes import COMPLEMENT, LINEAR, LOG, place
-from automl.space.domain import Domain, is_number, twelve
+from automl.space.leaf import Domain, is_number, twelve
 from automl.space.names import Role, role_of
+from automl.space.scale import BENT, COMPLEMENT, LINEAR, LOG, Range, place
 
-_BENT: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {  # there and back
-    LINEAR: (float, float),
-    LOG: (math.log, math.exp),
-    COMPLEMENT: (lambda x: -math.log(1 - x), lambda x: 1 - math.exp(-x)),
-}
 EDGE = 0.05  # the default lies at least this far from either end, as a share of the range
-OPEN_SHARE = 1e-3  # an open end is left by this share of the range
 VALID = "linear over what is valid"
-
-
-@dataclass(frozen=True)
-class Range:
-    """What is searched: [low, high] on a scale, or the values of `grid`, ascending. `why` says how it came about."""
-
-    low: float
-    high: float
-    scale: str = LINEAR
-    why: str = ""
-    grid: tuple[float, ...] = ()
-    moves: bool = False  # the lower end moves with an upper end that another parameter sets
-
-    @classmethod
-    def of(cls, grid: tuple[float, ...], scale: str = LINEAR, why: str = "") -> Range:
-        """The range that is these values."""
-        return cls(grid[0], grid[-1], scale, why, grid)
 
 
 def typical(name: str, domain: Domain) -> float:
@@ -70,24 +45,20 @@ def search_range(
     `hint` is the schema's {low, high, log}, written for `schema_default`; `epochs` the length of the training.
     """
     role, hint = role_of(name), hint or {}
-    hinted = hint.get("low") is not None or hint.get("high") is not None
-    if role.word == "batch" and domain.whole and not domain.stepped and not hinted:
-        found = _batch(domain, int(default))
-        return found if len(found.grid) > 1 or domain.single else search_range("", domain, default)
-    if domain.stepped and not hinted:
-        return _stepped(domain, default)
-    if hinted:
-        found = closed(_hinted(domain, default, hint, schema_default), domain)
-    else:
-        found = _whole(role, domain, default, epochs) if domain.whole else _real(role, domain, default)
-        found = found if hint.get("log") is None else rescaled(found, bool(hint["log"]), domain)
-        found = centred(closed(found, domain), domain, default)
-        if domain.whole and found.low == found.high:  # a training of one epoch leaves no room for a warm-up
-            found = closed(replace(found, low=found.low - 1, high=found.high + 1), domain)
+    if hint.get("low") is not None or hint.get("high") is not None:
+        hinted = _hinted(domain, default, hint, schema_default).within(domain)
+        grid = domain.steps(hinted.low, hinted.high) if domain.stepped else ()
+        return _stepped(domain, default) if domain.stepped and len(grid) < 2 else replace(hinted, grid=grid)
     if domain.stepped:
-        grid = domain.steps(found.low, found.high)
-        return replace(found, grid=grid) if len(grid) > 1 else _stepped(domain, default)
-    return found
+        return _stepped(domain, default)
+    if role.word == "batch" and domain.whole:
+        batch = _batch(domain, int(default))
+        return batch if len(batch.grid) > 1 or domain.only is not None else search_range("", domain, default)
+    usual = _whole(role, domain, default, epochs) if domain.whole else _real(role, domain, default)
+    scaled = usual if hint.get("log") is None else rescaled(usual, bool(hint["log"]), domain)
+    found = centred(scaled.within(domain), domain, default)
+    alone = domain.whole and found.low == found.high  # a training of one epoch leaves no room for a warm-up
+    return replace(found, low=found.low - 1, high=found.high + 1).within(domain) if alone else found
 
 
 def _hinted(domain: Domain, default: float, hint: dict[str, Any], schema_default: Any) -> Range:
@@ -186,7 +157,7 @@ def _batch(domain: Domain, default: int) -> Range:
         near = [max(1, default // 4), max(1, default // 2), default, default * 2]
         near += [4] if default == 1 else []
         near += [end for end in (domain.low, domain.high) if default / 4 < end < default * 2]
-    grid = tuple(sorted({int(v) for v in near if domain.problem(int(v)) is None}))
+    grid = tuple(sorted({int(v) for v in near if domain.holds(int(v))}))
     return Range.of(grid, LOG, "a batch size: doublings from a quarter of the default to twice it")
 
 
@@ -202,27 +173,8 @@ def _stepped(domain: Domain, default: float) -> Range:
     stride = step * math.ceil(1.5 * max(abs(default) / step, 4.0) / 63)
     inside = replace(domain, low=max(domain.low, default - reach / 2), high=min(domain.high, default + reach))
     near = [x for k in range(-32, 64) if math.isfinite(x := default + k * stride)]
-    grid = tuple(
-        sorted({v for x in near if inside.problem(v := round(x) if domain.whole else twelve(x)) is None})
-    )
+    grid = tuple(sorted({v for x in near if inside.holds(v := round(x) if domain.whole else twelve(x))}))
     return Range.of(grid, why=f"multiples of {stride:g} around the default") if grid else Range.of((default,))
-
-
-def closed(found: Range, domain: Domain) -> Range:
-    """The range inside the domain, with open ends left by a hair and a logarithm kept off zero."""
-    low, high = max(found.low, domain.low), min(found.high, domain.high)
-    if domain.whole:
-        ends = Domain(True, math.ceil(low), math.floor(high), excluded=domain.excluded).tidy()
-        return replace(found, low=ends.low, high=ends.high, scale=LINEAR if ends.low < 1 else found.scale)
-    if found.scale == LOG and low <= 0:
-        low = high * 1e-4
-    if found.scale == COMPLEMENT and high >= 1:
-        high = 1 - (1 - low) * 1e-4
-    hair = OPEN_SHARE * (high - low)
-    low = twelve(low + hair if domain.low_open and low <= domain.low else low)
-    high = twelve(high - hair if domain.high_open and high >= domain.high else high)
-    log_of_nothing = found.scale == LOG and low < sys.float_info.min  # subnormal: no ratio can be taken
-    return replace(found, low=low, high=high, scale=LINEAR if log_of_nothing else found.scale)
 
 
 def centred(found: Range, domain: Domain, default: float) -> Range:
@@ -231,15 +183,11 @@ def centred(found: Range, domain: Domain, default: float) -> Range:
     The near end moves out as far as the domain goes; if that is not far enough, the far end moves in.
     """
     at_end = default in (domain.low, domain.high) or found.low == found.high
-    if at_end or not found.low <= default <= found.high:
+    if at_end or not found.low <= default <= found.high or _is_inside(default, found):
         return found
-    if _share(default, found) < EDGE:
-        found = _with_ends(found, domain, default, low=0.1)
-        return found if _share(default, found) >= EDGE else _with_ends(found, domain, default, high=0.1)
-    if _share(default, found) > 1 - EDGE:
-        found = _with_ends(found, domain, default, high=0.9)
-        return found if _share(default, found) <= 1 - EDGE else _with_ends(found, domain, default, low=0.9)
-    return found
+    aim = 0.1 if _share(default, found) < EDGE else 0.9
+    near = _moved(found, domain, default, aim, low=aim < 0.5)
+    return near if _is_inside(default, near) else _moved(near, domain, default, aim, low=aim > 0.5)
 
 
 def _share(value: float, found: Range) -> float:
@@ -247,20 +195,32 @@ def _share(value: float, found: Range) -> float:
     return place(value, found.low, found.high, found.scale, whole=False)
 
 
-def _with_ends(
-    found: Range, domain: Domain, default: float, low: float | None = None, high: float | None = None
-) -> Range:
-    """The range with one end moved such that the default lies at the share `low` or `high`."""
-    there, back = _BENT[found.scale]
+def _is_inside(value: float, found: Range) -> bool:
+    return EDGE <= _share(value, found) <= 1 - EDGE
+
+
+def _moved(found: Range, domain: Domain, default: float, aim: float, low: bool) -> Range:
+    """The range with its low or high end moved such that the default lies at the share `aim` of it."""
+    there, back = BENT[found.scale]
     at, left, right = there(default), there(found.low), there(found.high)
-    if low is not None:
-        moved = replace(found, low=back(at - (right - at) * low / (1 - low)))
-    else:
-        moved = replace(found, high=back(at + (at - left) * (1 - (high or 0.5)) / (high or 0.5)))
+    start = back(at - (right - at) * aim / (1 - aim)) if low else found.low
+    end = found.high if low else back(at + (at - left) * (1 - aim) / aim)
     if domain.whole:
-        moved = replace(moved, low=math.floor(moved.low), high=math.ceil(moved.high))
-    moved = closed(moved, domain)
+        start, end = math.floor(start), math.ceil(end)
+    moved = replace(found, low=start, high=end).within(domain)
     return moved if moved.low < moved.high else found
+
+
+def asked_range(found: Range, domain: Domain, low: Any, high: Any, log: bool | None, why: str) -> Range:
+    """The range and scale that a person asked for; what is None stays as it was found."""
+    start, end = found.low if low is None else low, found.high if high is None else high
+    if low is not None and high is None:
+        end = max(end, domain.high if math.isfinite(domain.high) else low * 10)
+    if high is not None and low is None:
+        start = min(start, domain.low if math.isfinite(domain.low) else high / 10)
+    is_log = log if log is not None else found.scale == LOG or (start > 0 and end >= 100 * start)
+    asked = rescaled(Range(start, end, LINEAR, why), is_log and end > 0, domain).within(domain)
+    return replace(asked, grid=domain.steps(asked.low, asked.high)) if domain.stepped else asked
 
 
 def rescaled(found: Range, log: bool, domain: Domain) -> Range:

@@ -1,48 +1,52 @@
 """A train schema, in TAO's dialect or standard JSON Schema, as one kind of record: `Leaf`.
 
 Both dialects are read leniently in form (numbers as text, bare Infinity, "TRUE") and strictly in meaning: what
-contradicts itself raises `SpaceError` naming the parameter. A leaf is parsed (leaf.py) when somebody asks for it,
-so that a slip in one parameter stands in nobody's way who does not use that parameter.
+contradicts itself raises `SpaceError` naming the parameter. A leaf is read when somebody asks for it, so that a slip
+in one parameter stands in nobody's way who does not use that parameter.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from automl.errors import SpaceError, UserError, did_you_mean
-from automl.space import references
-from automl.space.leaf import Leaf, same
-from automl.space.reader import read_leaf
-from automl.space.words import as_bool, is_missing
-from automl.spec import leaves
+from automl.documents import load_object
+from automl.dotted import leaves
+from automl.errors import SpaceError, did_you_mean
+from automl.space import dialect
+from automl.space.leaf import Domain, Leaf, among, coerced, is_missing, is_number, same
 
+Node = Mapping[str, Any]
 LISTED, UNLISTED = "automl_default_parameters", "automl_disabled_parameters"
 
 
 class Schema:
-    """The parameters of a schema by dotted name, in the schema's order, each parsed on demand."""
+    """The parameters of a schema by dotted name, in the schema's order, each read on demand. `nodes` are without $ref
+    and allOf, `paths` their keys, `sections` the names above them, `listed` the two lists of names."""
 
     def __init__(self, document: Any) -> None:
         if not isinstance(document, Mapping):
             raise SpaceError(f"a schema must be a JSON object, but got {type(document).__name__}")
         self.document = document
-        self.nodes: dict[str, Mapping[str, Any]] = {}  # without $ref and allOf
+        self.nodes: dict[str, Node] = {}
         self.paths: dict[str, tuple[str, ...]] = {}
         self.sections: set[str] = set()
         self.listed: dict[str, set[str]] = {LISTED: set(), UNLISTED: set()}
         self._defaults: dict[str, Any] = {}
-        self._leaves: dict[str, Leaf] = {}
         self._walk(document, (), document.get("default"), ())
         if not self.nodes and "properties" not in document:
             raise SpaceError("a schema must have `properties`, but this one has none")
+        self.leaf = cache(self._leaf)
+        self.enums = {
+            name: enum for name, node in self.nodes.items() if isinstance(enum := node.get("enum"), list)
+        }
 
     def _walk(self, node: Any, path: tuple[str, ...], inherited: Any, inside: tuple[str, ...]) -> None:
         """`inside` are the $refs that led here: a section that contains itself is not gone into again."""
         where = ".".join(path) or "the schema"
-        node = references.section(self.document, node, where)
+        node = dialect.section(self.document, node, where)
         properties = node.get("properties", {})
         if not isinstance(properties, Mapping):
             raise SpaceError(
@@ -56,20 +60,18 @@ class Schema:
                 self._child(child, (*path, str(key)), inherited, inside)
 
     def _child(self, child: Any, path: tuple[str, ...], inherited: Any, inside: tuple[str, ...]) -> None:
-        name = ".".join(path)
-        node = references.flat(self.document, child, name)
-        default = node.get("default", inherited.get(path[-1]) if isinstance(inherited, Mapping) else None)
-        own = "default" in node or (isinstance(inherited, Mapping) and path[-1] in inherited)
-        if child.get("$ref") not in inside and references.section(self.document, child, name).get(
-            "properties"
-        ):
+        name, known = ".".join(path), inherited if isinstance(inherited, Mapping) else {}
+        node = dialect.flat(self.document, child, name)
+        default = node.get("default", known.get(path[-1]))
+        is_section = bool(dialect.section(self.document, child, name).get("properties"))
+        if is_section and child.get("$ref") not in inside:
             self.sections.add(name)
-            self._walk(child, path, default, (*inside, *references.refs(child)))
+            self._walk(child, path, default, (*inside, *dialect.refs(child)))
             return
         if name in self.nodes:
             raise SpaceError(f"{name}: two parameters have this dotted name")
         self.nodes[name], self.paths[name] = node, path
-        if own and not is_missing(default):
+        if ("default" in node or path[-1] in known) and not is_missing(default):
             self._defaults[name] = default
 
     def __iter__(self) -> Iterator[str]:
@@ -87,18 +89,22 @@ class Schema:
 
     def flag(self, name: str) -> bool | None:
         """The leaf's `automl_enabled`, None when it has none. Raises `SpaceError` for anything but a boolean."""
-        return as_bool(self.nodes[name].get("automl_enabled"), name, "automl_enabled")
+        return dialect.as_bool(self.nodes[name].get("automl_enabled"), name, "automl_enabled")
 
     def default(self, name: str) -> tuple[bool, Any]:
         """(is there one, default) as written, of the leaf or of a section above it; "???" is none."""
         return name in self._defaults, self._defaults.get(name)
 
-    def leaf(self, name: str) -> Leaf:
+    def _leaf(self, name: str) -> Leaf:
         """The parameter's record. Raises `SpaceError` naming the parameter when the schema contradicts itself."""
-        if name not in self._leaves:
-            leaf = read_leaf(self.document, self.nodes[name], self.paths[name], *self.default(name))
-            self._leaves[name] = leaf
-        return self._leaves[name]
+        has_default, default = self.default(name)
+        every = dialect.branches(self.document, self.nodes[name], name)
+        found = [branch for branch in every if branch.get("type") != "null"] or every
+        scalar = next((b for b in found if KINDS.get(str(b.get("type"))) != "list"), found[0])
+        chosen = next((b for b in found if has_default and _fits(b, default)), scalar)
+        others = [b for b in found if b is not chosen]
+        nullable = any(branch.get("type") == "null" for branch in every)
+        return _record(self, chosen, others, name, nullable)
 
     def readable(self) -> tuple[Leaf, ...]:
         """Every parameter but the broken ones."""
@@ -126,13 +132,13 @@ class Schema:
 
     def _unknown(self, name: str) -> str | None:
         """An unknown key, told at the level at which it leaves the schema; None where the schema allows more keys."""
-        keys, node = name.split("."), references.section(self.document, self.document, "the schema")
+        keys, node = name.split("."), dialect.section(self.document, self.document, "the schema")
         for depth, key in enumerate(keys):
             known, at = node.get("properties", {}), ".".join(keys[: depth + 1])
             if key not in known:
                 closed = node.get("additionalProperties", False) in (False, None)
                 return f"unknown key '{at}'{did_you_mean(key, known)}" if closed else None
-            node = references.section(self.document, known[key], at)
+            node = dialect.section(self.document, known[key], at)
         return None
 
     def known(self, name: str, source: str) -> str:
@@ -161,15 +167,212 @@ def problems(spec: Mapping[str, Any], schema: Any, extra: Container[str] = ()) -
 
 
 def load_schema(path: str | Path) -> dict[str, Any]:
-    """A schema file; bare Infinity and NaN are read. Raises `UserError` naming file, line and column."""
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}") from None
-    except RecursionError:
-        raise UserError(f"{path}: nested too deeply to be a schema") from None
-    if not isinstance(document, dict):
-        raise UserError(f"{path}: a schema must be a JSON object, but got {type(document).__name__}")
-    return document
+    """A schema file; bare Infinity and NaN are read. Raises `UserError` naming the file, and of a slip its line."""
+    return load_object(Path(path), "a schema")
+
+
+# ---- one node -> its leaf ------------------------------------------------------------------------------------------
+
+KINDS = {
+    **dict.fromkeys(("int", "integer", "long"), "int"),
+    **dict.fromkeys(("float", "number", "double"), "float"),
+    **dict.fromkeys(("bool", "boolean"), "bool"),
+    **dict.fromkeys(("string", "str", "text"), "text"),
+    **dict.fromkeys(("categorical", "enum"), "choice"),
+    **dict.fromkeys(("ordered", "ordered_int", "ordered_float"), "ordered"),
+    **dict.fromkeys(("list", "array", "tuple", "list_1_backbone", "list_1_normal", "list_2", "list_3"), "list"),
+    **dict.fromkeys(("subset_list", "optional_list"), "subset"),
+    **dict.fromkeys(("collection", "dict", "object", "mapping"), "mapping"),
+}  # fmt: skip
+_TYPES: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "text": str, "list": (list, tuple)}
+_ENDS = ((">", "minimum", "exclusiveMinimum"), ("<", "maximum", "exclusiveMaximum"))
+_ITEM_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "math_cond")
+_UNREAD = (
+    "not",
+    "if",
+    "dependentSchemas",
+    "dependentRequired",
+    "patternProperties",
+    "contains",
+    "prefixItems",
+)
+
+
+def _fits(branch: Node, default: Any) -> bool:
+    if isinstance(branch.get("enum"), (list, tuple)):
+        return among(default, branch["enum"])
+    kind = KINDS.get(str(branch.get("type")), "")
+    numeric = kind in ("int", "float") and isinstance(default, bool)
+    return kind in _TYPES and isinstance(default, _TYPES[kind]) and not numeric
+
+
+def _record(schema: Schema, node: Node, others: Sequence[Node], name: str, nullable: bool = False) -> Leaf:
+    """The leaf of one branch of a node; `others` are what else is valid."""
+    has_default, usual = schema.default(name)
+    word = dialect.type_of(node, name)
+    choices, null_choice = _choices(node, usual, name)
+    kind = _kind(word, choices, has_default, usual, name)
+    default = coerced(usual, kind, choices) if has_default else None
+    cond = dialect.parse_math_cond(node.get("math_cond"), name)
+    by_item = any(isinstance(node.get(k), (list, tuple)) for k in ("minimum", "maximum"))
+    items = _items(schema.document, node, default, name) if kind == "list" else None
+    return Leaf(
+        name, schema.paths[name], kind, word, default,
+        nullable=nullable or null_choice or node.get("nullable") is True,
+        domain=_domain(node, kind == "int", name) if kind in ("int", "float") and not by_item else None,
+        choices=choices, weights=_weights(node, choices, name), cond=cond,
+        depends_on=dialect.parse_depends_on(node.get("depends_on"), name), hint=_hint(node, name),
+        active_when=_active_when(node, name), items=items,
+        bounds_by_item=_list_bounds(node, items, name) if by_item and kind == "list" else (),
+        min_items=_count(node, "minItems", name) or (1 if word == "subset_list" else 0),
+        max_items=_count(node, "maxItems", name), unique=bool(node.get("uniqueItems")),
+        pattern=node["pattern"] if isinstance(node.get("pattern"), str) else None,
+        branches=tuple(_record(schema, b, (), name) for b in others),
+        unread=tuple(key for key in _UNREAD if key in node),
+    )  # fmt: skip
+
+
+def _choices(node: Node, default: Any, name: str) -> tuple[tuple[Any, ...], bool]:
+    """(the enum without repetitions, of numbers those within its own bounds; whether null is in it)."""
+    raw = [node["const"]] if "const" in node else node.get("enum")
+    if raw is None:
+        return (), False
+    raw = [word.strip() for word in raw.split(",")] if isinstance(raw, str) else raw
+    if not isinstance(raw, (list, tuple)) or not raw:
+        raise SpaceError(f"{name}: enum must be a list of values, but got {raw!r}")
+    for value in raw:
+        if isinstance(value, float) and not is_number(value):
+            raise SpaceError(f"{name}: enum must hold finite values, but got {value!r}")
+    found = [value for i, value in enumerate(raw) if not among(value, raw[:i])]
+    if str(node.get("type", "")).startswith("list_1") and not any(isinstance(c, list) for c in found):
+        found = [[value] for value in found]  # its value is a list of one option
+    if isinstance(default, bool):
+        words = {"true": True, "false": False}
+        found = [words.get(c.lower(), c) if isinstance(c, str) else c for c in found]
+    if not all(is_number(c) for c in found):
+        return tuple(found), None in raw
+    domain = _domain(node, False, name)
+    kept = tuple(c for c in found if domain.holds(c))
+    if not kept:
+        raise SpaceError(f"{name}: no value of its enum {found} is {domain}")
+    return kept, None in raw
+
+
+def _kind(word: str, choices: tuple[Any, ...], has_default: bool, default: Any, name: str) -> str:
+    kind = KINDS.get(word.lower(), "")
+    if choices and kind in ("list", "subset") and not all(isinstance(c, list) for c in choices):
+        return "subset"
+    if choices:
+        numeric = all(is_number(c) for c in choices)
+        return "ordered" if kind == "ordered" or (numeric and kind != "choice") else "choice"
+    if kind == "subset":
+        raise SpaceError(f"{name}: a {word} needs an enum of its options")
+    if kind in ("choice", "ordered"):
+        return "text" if isinstance(default, str) or not has_default else _guess(default)
+    return kind or _guess(default)
+
+
+def _guess(default: Any) -> str:
+    """The kind of a default, for a type word that says nothing."""
+    if is_number(default):
+        return "int" if isinstance(default, int) else "float"
+    kinds = {bool: "bool", str: "text", list: "list", tuple: "list", dict: "mapping"}
+    return kinds.get(type(default), "null")
+
+
+def _domain(node: Node, whole: bool, name: str) -> Domain:
+    """Bounds, multipleOf and the numeric part of math_cond. Raises `SpaceError` when nothing is left."""
+    clauses: list[tuple[str, float | str]] = []
+    for sign, key, exclusive in _ENDS:
+        bound, raw = dialect.as_number(node.get(key), name, key), node.get(exclusive)
+        end = None if isinstance(raw, bool) else dialect.as_number(raw, name, exclusive)
+        if bound is not None:  # draft 4 wrote a boolean beside minimum
+            clauses.append((sign if raw is True else sign + "=", bound))
+        clauses += [] if end is None else [(sign, end)]
+    multiple = dialect.as_number(node.get("multipleOf"), name, "multipleOf")
+    if multiple is not None and not (is_number(multiple) and multiple > 0):
+        raise SpaceError(f"{name}: multipleOf must be a positive number, but got {node['multipleOf']!r}")
+    clauses += [] if multiple is None or (whole and multiple == 1) else [("/", multiple)]
+    domain = Domain(whole)
+    for op, operand in (*clauses, *dialect.parse_math_cond(node.get("math_cond"), name)):
+        domain = domain if isinstance(operand, str) else domain.where(op, operand)
+    if domain.empty:
+        text = ", ".join(f"{k} {node[k]!r}" for k in _ITEM_BOUNDS if node.get(k) is not None)
+        raise SpaceError(f"{name}: no {'integer' if whole else 'number'} satisfies {text}")
+    return domain
+
+
+def _items(root: Node, node: Node, default: Any, name: str) -> Leaf | None:
+    """What the elements must be: the schema's `items`, else what the default's elements and the bounds show."""
+    raw = node.get("items")
+    inner = dialect.flat(root, raw, name) if isinstance(raw, Mapping) else {}
+    if inner.get("type") or "enum" in inner:
+        kind = KINDS.get(dialect.type_of(inner, name).lower(), "mapping")
+        choices = tuple(inner["enum"]) if isinstance(inner.get("enum"), (list, tuple)) else ()
+        domain = _domain(inner, kind == "int", name) if kind in ("int", "float") else None
+        return Leaf(name, (), kind, choices=choices, domain=domain)
+    elements = default if isinstance(default, (list, tuple)) else []
+    if elements and all(is_number(e) for e in elements):
+        whole = all(isinstance(e, int) for e in elements)
+        bounds = {k: v for k, v in node.items() if k in _ITEM_BOUNDS and not isinstance(v, (list, tuple))}
+        return Leaf(name, (), "int" if whole else "float", domain=_domain(bounds, whole, name))
+    return Leaf(name, (), "text") if elements and all(isinstance(e, str) for e in elements) else None
+
+
+def _list_bounds(node: Node, items: Leaf | None, name: str) -> tuple[Domain, ...]:
+    """One domain per element, of bounds that are lists ([.8, .9] and [.95, .999])."""
+    raws = {key: node.get(key) for key in ("minimum", "maximum")}
+    ends = {key: list(raw) if isinstance(raw, (list, tuple)) else [raw] for key, raw in raws.items()}
+    count = max(map(len, ends.values()))
+    for key, end in ends.items():
+        if len(end) not in (1, count):
+            raise SpaceError(f"{name}: {key} must have {count} elements, but got {end!r}")
+    domains = []
+    for i in range(count):
+        bounds = {k: e[min(i, len(e) - 1)] for k, e in ends.items()} | {"math_cond": node.get("math_cond")}
+        domain = _domain(bounds, bool(items and items.kind == "int"), name)
+        if items and items.domain:
+            domain = items.domain.narrowed(domain.low, domain.high, domain.low_open, domain.high_open)
+        if domain.empty:
+            raise SpaceError(f"{name}: no number is within the bounds of element {i} and of `items`")
+        domains.append(domain)
+    return tuple(domains)
+
+
+def _weights(node: Node, choices: tuple[Any, ...], name: str) -> tuple[float, ...]:
+    raw = node.get("option_weights")
+    if raw is None or not choices:
+        return ()
+    options = list(node.get("enum", choices))
+    weights = dialect.checked_weights(raw, len(options), name)
+    kept = [sum(w for w, o in zip(weights, options, strict=True) if same(o, c)) for c in choices]
+    return dialect.checked_weights(kept, len(choices), name)
+
+
+def _hint(node: Node, name: str) -> tuple[tuple[str, Any], ...]:
+    raw = node.get("search")
+    if raw is None:
+        return ()
+    if not isinstance(raw, Mapping):
+        raise SpaceError(f"{name}: search must be {{low, high, log}}, but got {raw!r}")
+    ends = tuple((key, dialect.as_number(raw.get(key), name, f"search.{key}")) for key in ("low", "high"))
+    return (*ends, ("log", dialect.as_bool(raw.get("log"), name, "search.log")))
+
+
+def _active_when(node: Node, name: str) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    raw = node.get("active_when")
+    if raw is not None and not isinstance(raw, Mapping):
+        raise SpaceError(f"{name}: active_when must be {{name: [values]}}, but got {raw!r}")
+    return tuple(
+        (str(other), tuple(values) if isinstance(values, (list, tuple)) else (values,))
+        for other, values in (raw or {}).items()
+    )
+
+
+def _count(node: Node, key: str, name: str) -> int | None:
+    number = dialect.as_number(node.get(key), name, key)
+    if number is None:
+        return None
+    if not is_number(number) or number < 0 or number != int(number):
+        raise SpaceError(f"{name}: {key} must be a count, but got {node[key]!r}")
+    return int(number)

@@ -1,8 +1,7 @@
 """The search space: configurations that are always valid, drawn on the right scale, with the default among them.
 
-A configuration is `{dotted name: value}` of the
-searched parameters that matter in it; everything else is the base spec's. The space is immutable, can be pickled,
-and has a digest of everything that decides what is drawn.
+A configuration is `{dotted name: value}` of the searched parameters that matter in it; everything else is the base
+spec's. The space is immutable, can be pickled, and has a digest of everything that decides what is drawn.
 """
 
 from __future__ import annotations
@@ -11,18 +10,17 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import accumulate, product
 from typing import Any
 
+from automl.dotted import leaves, put
 from automl.errors import SpaceError, did_you_mean
-from automl.space.domain import Relation, is_number
-from automl.space.leaf import Leaf
+from automl.space.leaf import Leaf, Relation, is_number, short
 from automl.space.parameter import Parameter
-from automl.space.words import short
-from automl.spec import leaves, put
+from automl.space.scale import Axis
 
 LISTED = 1000  # configurations of a space that is small enough to be tried whole
 
@@ -38,7 +36,7 @@ class SearchSpace:
     fixed: tuple[tuple[str, Any], ...] = ()
     context: tuple[tuple[str, Any], ...] = ()
     leaves: tuple[Leaf, ...] = ()  # every parameter of the schema, for `validate`
-    relations: tuple[tuple[str, Relation], ...] = ()
+    relations: tuple[Relation, ...] = ()
     base: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -64,12 +62,15 @@ class SearchSpace:
 
     def suggest(self, trial: Any) -> dict[str, Any]:
         """Draw a configuration with an Optuna trial (define by run): {dotted name: value}."""
+        return self._drawn(lambda i: self._axes[i].suggest(trial))
+
+    def _drawn(self, raw: Callable[[int], Any]) -> dict[str, Any]:
+        """The configuration of each axis's raw value; those of parameters that do not matter are not asked for."""
         drawn = dict(self.context)
         found: dict[str, Any] = {}
-        for p in self.parameters:
-            if p.active(drawn):
-                raws = [axis.suggest(trial) for axis in p.axes]
-                found[p.name] = drawn[p.name] = p.codec.decode(raws, drawn)
+        for p, at in self._plan:
+            if not p.conditions or p.active(drawn):
+                found[p.name] = drawn[p.name] = p.codec.decode([raw(i) for i in at], drawn)
         return found
 
     def enqueue_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +108,10 @@ class SearchSpace:
             raise SpaceError(
                 f"a point of this space has {self.dimensions} numbers in [0, 1], but got {point!r}"
             )
-        return self._decode(point)
+        return self._at(point)
+
+    def _at(self, point: Sequence[float]) -> dict[str, Any]:
+        return self._drawn(lambda i: self._axes[i].from_unit(point[i]))
 
     @property
     def dimensions(self) -> int:
@@ -115,26 +119,14 @@ class SearchSpace:
         return len(self._axes)
 
     @cached_property
-    def _axes(self) -> tuple[Any, ...]:
+    def _axes(self) -> tuple[Axis, ...]:
         return tuple(axis for p in self.parameters for axis in p.axes)
 
     @cached_property
-    def _plan(self) -> tuple[tuple[Parameter, int, tuple[Any, ...]], ...]:
-        """(parameter, its first axis, its axes) in order."""
-        start, plan = 0, []
-        for p in self.parameters:
-            plan.append((p, start, p.axes))
-            start += len(p.axes)
-        return tuple(plan)
-
-    def _decode(self, point: Sequence[float]) -> dict[str, Any]:
-        drawn = dict(self.context)
-        found: dict[str, Any] = {}
-        for p, start, axes in self._plan:
-            if not p.conditions or p.active(drawn):
-                raws = [axis.from_unit(point[start + i]) for i, axis in enumerate(axes)]
-                found[p.name] = drawn[p.name] = p.codec.decode(raws, drawn)
-        return found
+    def _plan(self) -> tuple[tuple[Parameter, range], ...]:
+        """(parameter, the numbers of its axes) in order."""
+        ends = tuple(accumulate(len(p.axes) for p in self.parameters))
+        return tuple((p, range(end - len(p.axes), end)) for p, end in zip(self.parameters, ends, strict=True))
 
     def sample(self, n: int, seed: int = 0, prior: bool = False) -> list[dict[str, Any]]:
         """`n` independent draws, uniform on every axis's scale or from the prior around the default."""
@@ -142,12 +134,8 @@ class SearchSpace:
 
         points = np.random.Generator(np.random.PCG64(seed)).random((n, self.dimensions)).tolist()
         if prior:
-            priors = [q for p in self.parameters for q in p.priors]
-            points = [
-                [q.position(u, axis) for u, q, axis in zip(point, priors, self._axes, strict=True)]
-                for point in points
-            ]
-        return [self._decode(point) for point in points]
+            points = [[a.expected(u) for u, a in zip(each, self._axes, strict=True)] for each in points]
+        return [self._at(point) for point in points]
 
     @cached_property
     def every(self) -> list[dict[str, Any]] | None:
@@ -171,12 +159,12 @@ class SearchSpace:
         given = {n: v for n, v in leaves(params, known=known) if v != {} or n in known}
         problems = [text for name, value in given.items() if (text := _problem(known, name, value))]
         values = {**dict(self.base), **{n: v for n, v in given.items() if is_number(v)}}
-        for left, relation in self.relations:
-            names = (left, *relation.names)
+        for relation in self.relations:
+            names = (relation.left, relation.right)
             checkable = all(is_number(values.get(n)) for n in names) and any(n in given for n in names)
-            if checkable and not relation.holds(values[left], values):
+            if checkable and not relation.holds(values):
                 shown = ", ".join(f"{n} is {short(values[n])}" for n in names)
-                problems.append(f"{left} must be {relation}, but {shown}")
+                problems.append(f"{relation.left} must be {relation}, but {shown}")
         return problems
 
     def apply(self, spec: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:

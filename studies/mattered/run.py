@@ -26,7 +26,7 @@ from automl.budget import Limits
 from automl.report import mattered
 from automl.report.mattered import Mattered, Searched, Tried
 from automl.space import SearchSpace, compile_space
-from automl.space.domain import is_number
+from automl.space.leaf import is_number
 from studies.search import run as searches
 from studies.search.objectives import TUNED, Detector, LCBench
 from tests.automl import known

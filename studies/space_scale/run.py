@@ -85,7 +85,7 @@ def linear_over_valid(space: SearchSpace, schema: Mapping[str, Any], trial: Any)
     found: dict[str, Any] = {}
     for p in space.parameters:
         leaf: Any = schema
-        for key in p.path:
+        for key in p.name.split("."):
             leaf = leaf["properties"][key]
         low, high = float(leaf.get("minimum", 0)), float(leaf.get("maximum", 10 * p.default))
         if p.kind == "int":

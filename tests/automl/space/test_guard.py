@@ -16,7 +16,9 @@ import pytest
 
 from automl.errors import SpaceError
 from automl.space import SearchSpace, compile_space, to_record
+from tests.automl.space.drawn import drawn
 from tests.automl.space.test_builtin import SCHEMA, base, preset
+from tests.automl.space.test_groups import RECOMMENDED
 from tests.automl.space.test_properties import mutate, mutate_flagged
 from tests.automl.space.test_schemas import REAL
 from tests.automl.space.zoo import MODELS
@@ -43,8 +45,14 @@ def cases() -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
         "ours, preset demo": (SCHEMA, {"spec": preset("demo")}),
         "ours, SGD": (SCHEMA, {"spec": base(train__optim__optimizer="SGD", train__optim__lr_scheduler="StepLR")}),
     }  # fmt: skip
+    specs = {"template": base(), "preset small": preset("small"), "preset demo": preset("demo")}
+    ours = {"recommended": {"recommended": RECOMMENDED}, "all": {}}
+    for name, spec in specs.items():
+        for group, more in ours.items():
+            found[f"ours, {name}, {group}"] = (SCHEMA, {"spec": spec, "group": group, **more})
     documents = {name: document for name, document in REAL.items() if name != "our own"} | MODELS
     found |= {name: (document, {}) for name, document in documents.items()}
+    found |= {f"{name}, all": (document, {"group": "all"}) for name, document in documents.items()}
     return found | {name: (MODELS[model], asked) for name, (model, asked) in REQUESTS.items()}
 
 
@@ -70,16 +78,37 @@ def look(space: SearchSpace, draws: int = 300) -> dict[str, str]:
     }
 
 
-def look_at_mutants(name: str) -> list[str]:
-    """Of each mutant what it draws, or its error, eight digits each."""
+def ends_of(asked: list[tuple[dict[str, Any], dict[str, Any]]], draws: int = 20) -> list[str]:
+    """Of each (schema, request) what it draws, or its error, eight digits each."""
     found = []
-    for document in mutants(name):
+    for document, request in asked:
         try:
-            seen = look(compile_space(document), draws=20)
+            seen = look(compile_space(document, **request), draws)
         except SpaceError as error:
             seen = {"error": str(error)}
         found.append(digest(seen)[:8])
     return found
+
+
+def look_at_mutants(name: str) -> list[str]:
+    return ends_of([(document, {}) for document in mutants(name)])
+
+
+def look_at_drawn(hundred: int) -> list[str]:
+    """A hundred schemas drawn from seeds, one of their parameters fixed in every other one."""
+    found: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    for seed in range(100 * hundred, 100 * hundred + 100):
+        document = drawn(seed)
+        leaves = [f"train.{n}" for n in document["properties"]["train"]["properties"] if n != "num_epochs"]
+        found.append((document, {"fix": leaves[:1]} if seed % 2 else {}))
+    return ends_of(found, draws=40)
+
+
+def look_at_fixed(name: str) -> list[str]:
+    """Every parameter of a model fixed in turn, at what its space has at one end."""
+    space = compile_space(MODELS[name])
+    ends = {**space.decode([0.0] * space.dimensions), **space.decode([1.0] * space.dimensions)}
+    return ends_of([(MODELS[name], {"fix": {p.name: ends.get(p.name, p.default)}}) for p in space.parameters])
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +127,16 @@ def test_slips_end_as_they_did(name: str, stored: dict[str, Any]) -> None:
     assert look_at_mutants(name) == stored[f"slips in {name}"]
 
 
+@pytest.mark.parametrize("hundred", range(4))
+def test_drawn_schemas_end_as_they_did(hundred: int, stored: dict[str, Any]) -> None:
+    assert look_at_drawn(hundred) == stored[f"drawn {hundred}"]
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_each_parameter_fixed_ends_as_it_did(name: str, stored: dict[str, Any]) -> None:
+    assert look_at_fixed(name) == stored[f"fixed in {name}"]
+
+
 def without_spec(asked: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in asked.items() if key != "spec"}
 
@@ -108,6 +147,8 @@ def write() -> None:
         for name, (document, asked) in cases().items()
     }
     found |= {f"slips in {name}": look_at_mutants(name) for name in sorted(MODELS)}
+    found |= {f"fixed in {name}": look_at_fixed(name) for name in sorted(MODELS)}
+    found |= {f"drawn {hundred}": look_at_drawn(hundred) for hundred in range(4)}
     known = json.loads(STORED.read_text()) if STORED.exists() else {}
     lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted((known | found).items())]
     STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n")

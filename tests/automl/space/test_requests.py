@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import io
 import json
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+import automl.space
 from automl.cli import main
 from automl.errors import SpaceError
 from automl.space import Parameter, SearchSpace, compile_space, problems
@@ -58,7 +60,7 @@ def test_a_block_in_the_spec() -> None:
     }
     space = compile_space(SCHEMA, search=block)
     assert parameter(space, "train.optim.lr").scale == "linear"
-    assert parameter(space, "model.backbone").priors[0].weights == (0.25, 0.75)
+    assert parameter(space, "model.backbone").axes[0].shares == (0.25, 0.75)
     assert "fixed at 4" in dict(space.left_out)["dataset.batch_size"]
 
 
@@ -152,7 +154,7 @@ def test_an_absent_target_takes_the_spec_s_value() -> None:
 def test_weights_without_weight_are_not_searched() -> None:
     schema = document({"train.kind": pick("a", "a", "b", "c", on=True, option_weights=["1", 0, 3])})
     space = compile_space(schema)
-    assert parameter(space, "train.kind").priors[0].weights == (0.25, 0.75)
+    assert parameter(space, "train.kind").axes[0].shares == (0.25, 0.75)
     drawn = [params["train.kind"] for params in space.sample(4000, prior=True)]
     assert drawn.count("b") == 0
     assert drawn.count("c") == pytest.approx(3000, abs=120)
@@ -233,19 +235,18 @@ def test_check_prints_every_violation(
 
 
 def test_the_parameter_of_the_docstring() -> None:
-    node = {
-        "type": "number",
-        "exclusiveMinimum": 0,
-        "maximum": 0.01,
-        "default": 0.0002,
-        "automl_enabled": True,
-    }
+    """The package's docstring follows one parameter through all stages; what it shows is what happens."""
+    from automl.space import choose, ranges, requests, schema, shapes
+
+    names = {"Schema": schema.Schema, "ask": requests.ask, "choose": choose.choose, "shape": shapes.shape}
+    found = doctest.testmod(automl.space, extraglobs={**names, "search_range": ranges.search_range})
+    assert found.attempted >= 8
+    assert found.failed == 0
+
+
+def test_what_a_spec_may_not_say() -> None:
+    node = {"type": "number", "exclusiveMinimum": 0, "maximum": 0.01, "default": 0.0002}
     schema = {"properties": {"train": {"properties": {"optim": {"properties": {"lr": node}}}}}}
-    space = compile_space(schema)
-    (p,) = space.parameters
-    assert (p.low, p.high, p.scale, p.why) == (2e-5, 2e-3, "log", "a learning rate: log, 10 times either way")
-    assert space.encode({"train.optim.lr": 0.0002}) == pytest.approx([0.5])
-    assert "FloatDistribution(high=0.002, log=True, low=2e-05" in repr(space.distributions["train.optim.lr"])
     wrong = dict(problems({"train": {"optim": {"lr": 5, "lrr": 1}}, "trian": {"x": 1}}, schema))
     assert wrong["train.optim.lr"] == "train.optim.lr must be a number in (0, 0.01], but got 5"
     assert wrong["train.optim.lrr"] == "unknown key 'train.optim.lrr'; did you mean 'lr'?"

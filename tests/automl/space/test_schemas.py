@@ -13,8 +13,8 @@ import pytest
 
 from automl import bundle
 from automl.space import SearchSpace, compile_space, load_schema
-from automl.space.axes import place
 from automl.space.parameter import Parameter
+from automl.space.scale import place
 from tests.automl.space.checker import leaves, violations
 from tests.automl.space.zoo import MODELS, STANDARD, nested
 

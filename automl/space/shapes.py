@@ -1,0 +1,249 @@
+"""What each searched parameter may be: a number's domain (before it is said where to look), options, a subset, a list.
+
+Every function here returns that, or the reason that there is no search space, as text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from automl.errors import SpaceError
+from automl.space.leaf import Domain, Leaf, Relation, coerced, is_number, short
+from automl.space.names import is_steps, role_of
+from automl.space.parameter import ListOf, Number, Options, Subset
+from automl.space.ranges import asked_range, search_range, typical
+from automl.space.relations import divided_by_heads
+from automl.space.requests import Asked, Wish
+from automl.space.scale import Range
+
+Shape = Domain | Options | Subset | ListOf
+MOST_AXES = 4  # a longer list moves as a whole
+SIZE = 8  # integers from here on are taken for sizes, which move together
+_EXCLUSIVE = ("all", "none")  # an option like "all-linear" stands alone, so it is no part of a subset
+
+
+def shape(asked: Asked, leaf: Leaf, searched: Collection[str], related: bool) -> Shape | str:
+    """What a leaf may be; `related` to others, its numbers stay numbers. Raises `SpaceError` for what contradicts the
+    request, the data's limits or itself."""
+    wish = asked.wish(leaf.name)
+    if leaf.kind == "list":
+        return _list(asked, leaf, wish, searched)
+    if leaf.kind == "subset" and not wish.options:
+        return _subset(asked, leaf)
+    values = wish.options or leaf.choices or ((False, True) if leaf.kind == "bool" else ())
+    weights = wish.weights or (leaf.weights if values == leaf.choices else ())
+    if values and (weights or not all(map(is_number, values)) or (leaf.kind == "choice" and not related)):
+        return _options(leaf, wish, values, weights)
+    if not values and leaf.domain is None:
+        return "its schema does not say what it may be"
+    return _wished(_domain(asked, leaf, values, searched), leaf.name, wish)
+
+
+def start_of(name: str, domain: Domain, value: Any) -> float:
+    """A valid number to search around: the base's value, or the nearest to it."""
+    if domain.values and not is_number(value):
+        return domain.steps()[len(domain.steps()) // 2]
+    start = domain.nearest(value if is_number(value) else typical(name, domain))
+    if start is None:
+        raise SpaceError(f"{name}: no number is {domain}")
+    return start
+
+
+def _options(leaf: Leaf, wish: Wish, values: tuple[Any, ...], weights: tuple[float, ...]) -> Options:
+    why = wish.said_options if wish.options else "both" if leaf.kind == "bool" else "all its options"
+    if not weights:
+        return Options(leaf.name, values, leaf.kind == "ordered", (), why)
+    kept = [(v, w) for v, w in zip(values, weights, strict=True) if w]  # one without weight is not searched
+    return Options(leaf.name, tuple(v for v, _ in kept), False, tuple(w for _, w in kept), why)
+
+
+def _domain(asked: Asked, leaf: Leaf, values: tuple[Any, ...], searched: Collection[str]) -> Domain:
+    """The schema's bounds, or those of `values`, under the data's limit and the heads that must divide it."""
+    limit = asked.limits.get(leaf.name)
+    domain = leaf.domain or Domain(all(isinstance(v, int) for v in values), min(values), max(values))
+    limited = domain if limit is None else domain.narrowed(high=float(limit))
+    if limited.empty:
+        raise SpaceError(f"{leaf.name}: must be {domain}, but at most {short(limit)} is possible here")
+    fitted = divided_by_heads(leaf.name, asked.schema, asked.base, limited, searched)
+    found = replace(fitted, values=tuple(sorted(values)))
+    if values and found.empty:
+        raise SpaceError(f"{leaf.name}: none of {list(values)} is {fitted}")
+    return found
+
+
+def _wished(domain: Domain, name: str, wish: Wish) -> Domain:
+    """The domain between the ends that are asked for."""
+    low, high = -math.inf if wish.low is None else wish.low, math.inf if wish.high is None else wish.high
+    found = domain.narrowed(low, high)
+    if found.empty and wish.narrows:
+        raise wish.error(f"{name} must be {domain}, and nothing in [{short(low)}, {short(high)}] is")
+    return found
+
+
+def _subset(asked: Asked, leaf: Leaf) -> Subset | str:
+    default = asked.value(leaf.name)
+    chosen = tuple(default) if isinstance(default, (list, tuple)) else ()
+    options = tuple(
+        o for o in leaf.choices
+        if o in chosen or not (isinstance(o, str) and o.lower().replace("_", "-").split("-")[0] in _EXCLUSIVE)
+    )  # fmt: skip
+    if not options or leaf.min_items > len(options):
+        return "it has no options"
+    known = tuple(o for o in chosen if o in options)
+    why = "any subset" + (" but the empty one" if leaf.min_items else "")
+    return Subset(leaf.name, options, known, leaf.min_items, leaf.max_items, why)
+
+
+def _list(asked: Asked, leaf: Leaf, wish: Wish, searched: Collection[str]) -> Shape | str:
+    if wish.options:
+        return Options(leaf.name, wish.options, False, wish.weights, "the lists asked for")
+    default = asked.value(leaf.name)
+    if not isinstance(default, (list, tuple)):
+        return "it has no default list to start from"
+    if leaf.items and leaf.items.choices:
+        if not leaf.unique and len(set(map(str, default))) < len(default):
+            return "a list of options with repetitions is not modelled"
+        why = "any subset of what its elements may be"
+        return Subset(leaf.name, leaf.items.choices, tuple(default), leaf.min_items, leaf.max_items, why)
+    if reason := _no_numbers(asked, leaf, default):
+        return reason
+    typed = leaf.items is not None and leaf.items.kind in ("int", "float") and leaf.items.kind
+    whole = typed == "int" if typed else all(isinstance(e, int) for e in default)
+    numbers = [coerced(e, "int" if whole else "float") for e in default]
+    if whole and is_steps(leaf.name) and not wish.narrows:
+        moving = asked.epochs_name if asked.epochs_name in searched else None
+        return _steps(leaf, numbers, asked.epochs, moving)
+    together = len(numbers) > MOST_AXES or (whole and len(numbers) > 1 and min(numbers) >= SIZE)
+    if together and not wish.narrows:
+        return _family(leaf, numbers, whole)
+    return _elements(leaf, numbers, [_element(leaf, numbers, i, whole, wish) for i in range(len(numbers))])
+
+
+def _no_numbers(asked: Asked, leaf: Leaf, default: Sequence[Any]) -> str | None:
+    """Why a list is no list of numbers."""
+    named = next((n for i in range(len(default)) if (n := f"{leaf.name}[{i}]") in asked.schema), None)
+    if named:
+        return f"its elements are parameters of their own, such as {named}"
+    if not default:
+        return "an empty list tells neither its length nor its elements"
+    return (
+        None
+        if all(map(is_number, default))
+        else "a list of anything but numbers needs options to choose from"
+    )
+
+
+def _family(leaf: Leaf, default: list[Any], whole: bool) -> Options | str:
+    """The default list made larger and smaller as a whole, ascending, the default among them.
+
+    Integers with a common divisor shift by it (480, 512, ... by 32); others are scaled by 0.5 to 2.
+    """
+    step = math.gcd(*(int(e) for e in default)) if whole else 0
+    if step > 1:
+        down, up = int(min(default)) // (2 * step), int(max(default)) // (2 * step)
+        stride = max(1, math.ceil((down + up) / 32))
+        shifts = [k * stride for k in range(-(down // stride), up // stride + 1)]
+        lists: list[list[float]] = [[int(e) + k * step for e in default] for k in shifts]
+    else:
+        factors = [2 ** (k / 4) for k in range(-4, 5)]
+        lists = [[round(e * f) if whole else float(f"{e * f:.6g}") for e in default] for f in factors]
+        lists[4] = list(default)
+    kept = tuple(v for i, v in enumerate(lists) if leaf.problem(v) is None and v not in lists[:i])
+    if len(kept) < 2:
+        return "its bounds leave no room around the default"
+    why = "all elements move together, half to twice the default"
+    return Options(leaf.name, kept, True, (), why)
+
+
+def _elements(
+    leaf: Leaf, default: list[Any], numbers: Sequence[Number | str], moving: str | None = None
+) -> ListOf | str:
+    """The list of `numbers` that keeps the default's order; `moving` is a searched length that they stay inside."""
+    if reason := next((n for n in numbers if isinstance(n, str)), None):
+        return reason
+    found = [n for n in numbers if isinstance(n, Number)]
+    order = _order(default, found)
+    if leaf.unique and len(order) < len(found) - 1:
+        return "its elements must differ and have no order to keep"
+    inside = [Relation(n.name, "<", moving) for n in found if moving]
+    keeps = "; they keep their order" if (order or inside) and len(found) > 1 else ""
+    meant = [_meant(n, v) if order else n for n, v in zip(found, default, strict=True)]
+    kept = [replace(n, relations=tuple(r for r in (*order, *inside) if r.left == n.name)) for n in meant]
+    return ListOf(tuple(kept), f"each element: {found[0].why}{keeps}")
+
+
+def _order(default: list[Any], numbers: Sequence[Number]) -> list[Relation]:
+    """The default's own order as relations between neighbours whose ranges overlap."""
+    rising = all(a < b for a, b in pairwise(default))
+    if not rising and not all(a > b for a, b in pairwise(default)):
+        return []
+    found = []
+    for before, after in pairwise(numbers):
+        low, high = (before, after) if rising else (after, before)
+        if low.range.high >= high.range.low:
+            found.append(Relation(after.name, ">" if rising else "<", before.name))
+    return found
+
+
+def _meant(element: Number, default: float) -> Number:
+    """Who is pushed along stays within what the word means: a share's domain ends at 0 and 1, also where the schema
+    leaves that open."""
+    is_share = role_of(element.name).share and 0 <= default <= 1 and not element.domain.whole
+    return replace(element, domain=element.domain.narrowed(0.0, 1.0)) if is_share else element
+
+
+def _steps(leaf: Leaf, default: list[int], epochs: int | None, moving: str | None) -> ListOf | str:
+    """The steps of a schedule. Their values are the epochs inside the training, and the default's steps where they lie
+    beyond it, which mean "never". With `moving`, a searched number of epochs, the range follows it."""
+    if epochs is None:
+        return "the length of the training is not known"
+    inside = range(max(1, epochs // 10), epochs)
+    if len(inside) < len(default):
+        return f"a training of {epochs} epochs has no room for {len(default)} steps"
+    never = tuple(v for v in default if v >= epochs)
+    why = f"a tenth of the {epochs} epochs to the last"
+    why += "; beyond them means never" if never and not moving else ""
+    found = []
+    for i in range(len(default)):
+        domain = leaf.item_domain(i) or Domain(True, 1)
+        grid = tuple(v for v in sorted({*inside, *never}) if domain.holds(v))
+        if len(grid) < len(default) + 1:
+            return "its bounds leave no room in the training"
+        follows = Number(f"{leaf.name}[{i}]", domain, Range(grid[0], max(inside[-1], *default), why=why))
+        stays = replace(follows, domain=replace(domain, values=grid), range=Range.of(grid, why=why))
+        found.append(follows if moving else stays)
+    return _elements(leaf, default, found, moving)
+
+
+def _element(leaf: Leaf, default: list[Any], index: int, whole: bool, wish: Wish) -> Number | str:
+    """One element of a list of numbers, around its default."""
+    domain, name = leaf.item_domain(index) or Domain(whole), f"{leaf.name}[{index}]"
+    low, high = _end(wish.low, index, default), _end(wish.high, index, default)
+    for end in (low, high):
+        if end is not None and not domain.low <= end <= domain.high:
+            raise wish.error(f"{leaf.name} must be {domain}, but got {short(end)}")
+    if low is not None and high is not None and low > high:
+        raise wish.error(f"low must be <= high, but got {short(low)} and {short(high)}")
+    start = domain.nearest(default[index])
+    if start is None:
+        return f"no number is {domain}"
+    found = search_range(name, domain, start)
+    return Number(name, domain, with_wish(found, domain, wish, (low, high)) if wish.narrows else found)
+
+
+def with_wish(found: Range, domain: Domain, wish: Wish, ends: tuple[Any, Any]) -> Range:
+    """The range that a person asked for between `ends`. Raises `SpaceError` where no valid number is in it."""
+    asked = asked_range(found, domain, *ends, wish.log, wish.said)
+    if domain.stepped and not asked.grid:
+        raise wish.error(f"no number in the range is {domain}")
+    return asked
+
+
+def _end(end: Any, index: int, default: Sequence[Any]) -> Any:
+    if isinstance(end, list) and len(end) != len(default):
+        raise SpaceError(f"the range must have {len(default)} elements, but got {end!r}")
+    return end[index] if isinstance(end, list) else end

@@ -1,0 +1,88 @@
+"""Relations hold by construction: what is fixed narrows the rest to a fixpoint, and what two numbers share moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from automl.errors import SpaceError
+from automl.space import compile_space, problems
+from tests.automl.space.checker import COMPARE
+from tests.automl.space.zoo import document, real, whole
+
+
+def below(other: str, default: Any = 6, low: Any = 1, high: Any = 10) -> dict[str, Any]:
+    return whole(default, low, high, cond="< depends_on", depends_on=other)
+
+
+def test_what_has_one_value_is_fixed_for_all_that_follow_from_it() -> None:
+    """c is 4, so b < c is 3 at most, and a < b is 2 at most; each keeps an axis of its own where the other is fixed."""
+    leaves = {"a": below("b", 1), "b": below("c", 3, 3, 9), "c": whole(4, 4, 4)}
+    space = compile_space(document(leaves))
+    assert dict(space.left_out) == {"b": "3 is the only valid value", "c": "4 is the only valid value"}
+    (a,) = space.parameters
+    assert (a.low, a.high, a.axes[0].kind) == (1, 2, "whole")
+
+
+def test_a_single_value_that_is_not_the_base_s_stays_in_every_draw() -> None:
+    space = compile_space(document({"a": below("b", 3), "b": whole(9, 4, 4)}))
+    assert {params["b"] for params in space.sample(50)} == {4}
+    assert {params["a"] for params in space.sample(50)} == {1, 2, 3}
+
+
+def test_what_cannot_hold_says_what_would_have_to_be() -> None:
+    with pytest.raises(SpaceError, match="a < b cannot hold: a would have to be < 2 and an integer in"):
+        compile_space(document({"a": below("b", 6, 5), "b": whole(2, 2, 2)}))
+
+
+@pytest.mark.parametrize("more", [{"depends_on": "model.num_queries"}, {}])
+@pytest.mark.parametrize("pool", ["num_queries", "num_proposals"])
+def test_what_is_selected_is_at_most_what_there_is(more: dict[str, str], pool: str) -> None:
+    """Also where the base has more of it, as the relation is what the name means."""
+    more = {key: value.replace("num_queries", pool) for key, value in more.items()}
+    leaves = {f"model.{pool}": whole(100, 50, 900), "model.num_select": whole(300, 1, 900, **more)}
+    for params in compile_space(document(leaves)).sample(500):
+        assert params["model.num_select"] <= params[f"model.{pool}"]
+
+
+@pytest.mark.parametrize(("fixed", "searched"), [(None, True), (600, False)])
+def test_a_range_matters_while_nothing_fixes_it(fixed: int | None, searched: bool) -> None:
+    leaves = {
+        "data.crop_min": whole(300, 1, 600), "data.crop_max": whole(500, 1, 900),
+        "data.fixed_crop": {"type": "int", "default": fixed, "nullable": True},
+    }  # fmt: skip
+    assert ({p.name for p in compile_space(document(leaves)).parameters} != set()) == searched
+
+
+def test_an_element_that_is_pushed_aside_keeps_to_every_relation() -> None:
+    leaves = {
+        "low": real(0.0, None, 0.9), "mid": real(0.1, None, 0.5, cond="> depends_on", depends_on="low"),
+        "top": real(25.0, None, None, cond="< depends_on", depends_on="mid"),
+    }  # fmt: skip
+    space = compile_space(document(leaves))
+    for params in space.sample(1000):
+        assert space.validate(params) == []
+
+
+def test_what_a_reference_says_by_all_of_counts_too() -> None:
+    """A $ref and an allOf beside it both hold, and so does the allOf of what is referred to."""
+    schema = {
+        "$defs": {"small": {"maximum": 5}, "share": {"type": "number", "allOf": [{"$ref": "#/$defs/small"}]}},
+        "properties": {"x": {"$ref": "#/$defs/share", "allOf": [{"minimum": 1}], "default": 2}},
+    }
+    wrong = [dict(problems({"x": value}, schema)).get("x") for value in (0, 3, 6)]
+    assert wrong == [
+        "x must be a number in [1, 5], but got 0",
+        None,
+        "x must be a number in [1, 5], but got 6",
+    ]
+
+
+@pytest.mark.parametrize("default", [0.26112345678901234, 5e11 / 3, 1.0])
+@pytest.mark.parametrize("op", ["==", ">=", "<="])
+def test_relations_hold_to_the_last_digit(op: str, default: float) -> None:
+    bound = {"cond": f"{op} depends_on", "depends_on": "y"}
+    space = compile_space(document({"x": real(default, None, None, **bound), "y": real(default, None, None)}))
+    for params in [space.default, *space.sample(200)]:
+        assert COMPARE[op](params["x"], params["y"])
