@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from automl import portable, secret_leaves, spec
 from automl.bundle import ModelBundle
 from automl.comparison import OF_DEFAULT
-from automl.confirming import Confirmed
+from automl.confirmed import Confirmed
 from automl.documents import load_json
 from automl.errors import AutoMLError, UserError
 from automl.machine import visible_gpus

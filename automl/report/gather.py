@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from automl import metric as metrics
 from automl import records, run_json, spec
 from automl.comparison import OF_DEFAULT, Comparison, compare, document_of
-from automl.confirming import Confirmed, confirmed
+from automl.confirmed import Confirmed, confirmed
 from automl.documents import load_json
 from automl.errors import SpecError, UserError
 from automl.metric import Metric

@@ -17,7 +17,7 @@ from rich.console import Console
 from scipy.stats import ttest_1samp
 
 from automl import loop, run_figures, show
-from automl.confirming import Confirmed
+from automl.confirmed import Confirmed
 from automl.documents import load_json
 from automl.errors import UserError
 from automl.metric import Metric

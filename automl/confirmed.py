@@ -1,0 +1,61 @@
+"""What trainings with other seeds left of a search's gain (confirming.py), in numbers and words."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from automl.metric import Metric, signed
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """`seen`: the gain that the search saw; `pairs`: (seed, winner's value, default's value), each the best epoch of a
+    training of its own; `failed`: what kept seeds from being pairs."""
+
+    seen: float
+    pairs: Sequence[tuple[int, float, float]] = ()
+    failed: Sequence[str] = field(default_factory=list)
+
+    def gains(self, metric: Metric) -> list[float]:
+        return [metric.gain(winner, default) for _, winner, default in self.pairs]
+
+    def interval(self, metric: Metric) -> tuple[float, float] | None:
+        """95 % of the mean gain, by Student's t over the seeds; None of fewer than two."""
+        from scipy.special import stdtrit
+
+        gains = self.gains(metric)
+        if (n := len(gains)) < 2:
+            return None
+        mean = statistics.fmean(gains)
+        half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(gains) / math.sqrt(n)
+        return mean - half, mean + half
+
+    def words(self, metric: Metric) -> str:
+        """What is left of the gain, plainly."""
+        gains = self.gains(metric)
+        missing = f"; {len(self.failed)} of the trainings failed: {self.failed[0]}" if self.failed else ""
+        if not gains:
+            return (
+                f"trained again with other seeds: no pair of winner and default was got to its end{missing}"
+            )
+        mean = statistics.fmean(gains)
+        seeds = "another seed" if len(gains) == 1 else f"{len(gains)} other seeds"
+        seen = f"where the search saw {signed(self.seen)}"
+        text = f"trained again with {seeds}: gain {signed(mean)} of {metric.name}, {seen}"
+        if (bounds := self.interval(metric)) is None:
+            return f"{text}; one seed says nothing of the spread{missing}"
+        doubt = (
+            "" if bounds[0] > 0 else ": this may be chance" if bounds[1] > 0 else ": worse than the default"
+        )
+        return f"{text}; 95 % of the mean {signed(bounds[0])} to {signed(bounds[1])}{doubt}{missing}"
+
+
+def confirmed(document: Any) -> Confirmed | None:
+    """What outcome.json holds of it."""
+    return (
+        Confirmed(**document) if isinstance(document, dict) and document.keys() >= {"seen", "pairs"} else None
+    )
