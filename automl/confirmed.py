@@ -59,3 +59,9 @@ def confirmed(document: Any) -> Confirmed | None:
     return (
         Confirmed(**document) if isinstance(document, dict) and document.keys() >= {"seen", "pairs"} else None
     )
+
+
+def other_seeds(own: Any, fallback: int, count: int) -> list[int]:
+    """So many seeds, none of them the `own` of the search's trainings, or where these have none its `fallback`."""
+    first = own if isinstance(own, int) and own >= 0 else fallback
+    return [first + 1 + n for n in range(count)]

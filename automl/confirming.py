@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from automl import records, spec
-from automl.confirmed import Confirmed
+from automl.confirmed import Confirmed, other_seeds
 from automl.executors.base import Decision, Executor, Exit, TrialJob
 from automl.metric import figure
 from automl.records import BrokenRecord
@@ -37,7 +37,9 @@ def confirm(
     plan: Plan, run: RunDir, winner: Best, default: Best, executor: Executor, say: Callable[[str], Any]
 ) -> Confirmed:
     """Train both again with `--confirm` other seeds. Raises what the executor raises; what has ended stays."""
-    seeds = other_seeds(plan)
+    seeds = other_seeds(
+        spec.get(plan.spec, plan.bundle.seed_key), plan.request.seed, plan.request.confirm or 0
+    )
     trainings = [
         Training(_with_seed(plan, seed), RunDir(run.root / FOLDER / f"seed_{seed}"), who, best)
         for seed in seeds
@@ -52,13 +54,6 @@ def confirm(
         if ours is not None and theirs is not None
     ]
     return Confirmed(plan.metric.gain(winner.value, default.value), pairs, list(repeats.failed.values()))
-
-
-def other_seeds(plan: Plan) -> list[int]:
-    """As many as were asked for, none of them that of the search."""
-    own = spec.get(plan.spec, plan.bundle.seed_key)
-    first = own if isinstance(own, int) and own >= 0 else plan.request.seed
-    return [first + 1 + n for n in range(plan.request.confirm or 0)]
 
 
 def _with_seed(plan: Plan, seed: int) -> Plan:

@@ -32,6 +32,10 @@ def run(root: Path, words: Sequence[str], known: Iterable[str]) -> int:
         )
     full = moved(portable.read(model, handed), document.get("root"), root.absolute())
     for name, value in spec.parse_set(pairs, {}).items():
+        if spec.get(full, name, spec.MISSING) is spec.MISSING:
+            raise UserError(
+                f"{model.name}: its option sets {name}, which {handed} does not have (deploy.options)"
+            )
         spec.put(full, name, value)
     check_spec(model, full, action)
     path = folder.best / action / f"{action}.yaml"

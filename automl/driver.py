@@ -56,6 +56,7 @@ class SearchDriver:
         self.num_epochs: dict[int, int | None] = {}
         self.failures: list[str] = []
         self.said: set[str] = set()  # kinds of notes that are made once
+        self.begun = 0  # trainings that this driver has started
         self.started_at = clock()
         self.used_before_s = study.elapsed_s()
 
@@ -107,6 +108,8 @@ class SearchDriver:
         self.study.set_elapsed_s(self.elapsed_s(), now=True)
         if number in self.verdicts:
             state, reason = self.verdicts.pop(number)
+            if state == "PRUNED":
+                state, reason = self._late(number) or (state, reason)
         elif exit.code == 0:
             state, reason = "COMPLETE", self._finished(number)
         elif exit.stopped:
@@ -139,14 +142,12 @@ class SearchDriver:
     def end_paused(self) -> None:
         """At the end of a search: what still waits is told with its best epoch. One whose trainer was at its end before
         the pause took hold is whole."""
-        for number, epoch in self.study.paused().items():
-            failed, last = self._caught_up(number, judge=False)
-            epochs = self.num_epochs[number]
-            if epochs is not None and last + 1 >= epochs:
-                ended = "COMPLETE", "finished"
-            else:
-                ended = "PRUNED", f"paused after epoch {epoch + 1}, and the budget was used up"
-            self._end(number, *(failed or ended))
+        for number in self.study.paused():
+            otherwise = self._late(number)
+            done = self.study.epochs_of(number)
+            self._end(
+                number, *(otherwise or ("PRUNED", f"paused after epoch {done}, and the budget was used up"))
+            )
 
     def name_winner(self) -> None:
         """At the end of a search: let the scheduler say which of the trials whose checkpoints are kept has won."""
@@ -154,6 +155,21 @@ class SearchDriver:
         self._count_budget()
         if len(best) > 1 and (number := self.scheduler.winner(self.study.view(), best)) is not None:
             self.study.name_winner(number)
+
+    def why_nothing(self) -> str | None:
+        """What keeps a driver that started no training from it, and the option that changes it."""
+        request, used = self.plan.request, self.study.epochs_trained
+        if self.begun or not self.plan.searching:
+            return None
+        if self.deadline_passed():
+            why = f"{self.elapsed_s():.0f} s are used of --time {request.time_s:.0f}s"
+        elif request.total_epochs is not None and used >= request.total_epochs:
+            why = f"{used} epochs are used of --total-epochs {request.total_epochs}"
+        elif self._patience_over():
+            why = f"nothing better came in the last {request.patience} trials (--patience {request.patience})"
+        else:
+            why = f"{len(self.study.trials())} trials are what the budget holds (--trials, --trainings)"
+        return f"nothing is trained: {why}; a larger one goes on"
 
     def elapsed_s(self) -> float:
         """Seconds of search, over all drivers of the run."""
@@ -171,7 +187,19 @@ class SearchDriver:
         self._end(number, *verdict)
         return None
 
-    def _caught_up(self, number: int, judge: bool = True) -> tuple[tuple[str, str] | None, int]:
+    def _late(self, number: int) -> tuple[str, str] | None:
+        """Take in what a trainer wrote as its stop or pause arrived: it is computed. (state, reason) where the trial
+        ends otherwise than it was told: it is at its end, or a line is wrong."""
+        found, _ = self.trials.records(number)
+        for record in found[len(self.trials.handled.get(number, ())) :]:
+            if failed := self._taken(number, record.values, tidy=False, judge=False):
+                return failed
+        params = self.study.frozen(number).user_attrs["params"]
+        epochs = self.num_epochs.get(number) or self.trials.num_epochs(number, params)
+        whole = epochs is not None and bool(found) and found[-1].epoch + 1 >= epochs
+        return ("COMPLETE", "finished") if whole else None
+
+    def _caught_up(self, number: int) -> tuple[tuple[str, str] | None, int]:
         """Handle what a trial's folder holds: (verdict or None, its last epoch or -1)."""
         params = self.study.frozen(number).user_attrs["params"]
         self.num_epochs[number] = self.trials.num_epochs(number, params)
@@ -179,7 +207,7 @@ class SearchDriver:
         found, broken = self.trials.records(number)
         verdict = None
         for record in found:
-            verdict = verdict or self._taken(number, record.values, tidy=False, judge=judge)
+            verdict = verdict or self._taken(number, record.values, tidy=False)
         if broken and not verdict:
             verdict = "FAIL", f"metrics.jsonl {broken}"
         return verdict, found[-1].epoch if found else -1
@@ -194,7 +222,9 @@ class SearchDriver:
             self._note_slips(number, record)
             self.tracking.record(number, record.epoch, record.values)
             verdict = self._stored(number, record, value, tidy)
-            return verdict or (self._verdict(number, record.epoch) if judge and value is not None else None)
+            if verdict is None and judge:
+                verdict = self._verdict(number, record.epoch, value is not None)
+            return verdict
         except BrokenRecord as error:
             return "FAIL", f"metrics.jsonl line {len(handled) + 1}: {error}"
 
@@ -229,6 +259,7 @@ class SearchDriver:
         if name := record.diverged(self.plan.bundle.finite):
             return "FAIL", f"{name} is not finite in epoch {record.epoch + 1}"
         if value is None:
+            self.study.passed(number, record.epoch)
             return None
         self.study.report(number, record.epoch, value)
         self.progress.epoch(number, record.epoch, value)
@@ -238,30 +269,25 @@ class SearchDriver:
             self.trials.keep_while_running(number, best)
         return None
 
-    def _verdict(self, number: int, epoch: int) -> tuple[str, str] | None:
+    def _verdict(self, number: int, epoch: int, measured: bool) -> tuple[str, str] | None:
         num_epochs, request = self.num_epochs[number], self.plan.request
         if num_epochs is not None and epoch + 1 >= num_epochs:
             return None
-        if request.total_epochs and self.study.epochs_reported >= request.total_epochs:
+        if request.total_epochs and self.study.epochs_trained >= request.total_epochs:
             return "PRUNED", "the budget of epochs was used up"
-        if number == DEFAULT or num_epochs is None:  # all else is compared with the default, run to its end
+        if (
+            number == DEFAULT or num_epochs is None or not measured
+        ):  # all else is compared with the default, run to its end
             return None
         self._count_budget()
         verdict: Verdict | None = self.study.decide(number, epoch, self.scheduler, num_epochs)
-        if verdict is None or self._is_through(number, num_epochs):
+        if verdict is None:
             return None
         if verdict.action == "pause" and self.plan.bundle.can_resume:
             # One that had to start from nothing comes by again: it does not wait twice at the same place.
             waited = self.study.frozen(number).user_attrs.get("waited", -1)
             return ("PAUSED", verdict.reason) if epoch > waited else None
         return "PRUNED", verdict.reason
-
-    def _is_through(self, number: int, num_epochs: int) -> bool:
-        """Whether a trial that cannot go on after a stop has outrun its driver and written its last epoch."""
-        if self.plan.bundle.can_resume:
-            return False
-        found, _ = self.trials.records(number)
-        return bool(found) and found[-1].epoch + 1 >= num_epochs
 
     def _end(self, number: int, state: str, reason: str) -> None:
         if state == "PAUSED":
@@ -304,6 +330,7 @@ class SearchDriver:
     def _started(
         self, number: int, params: Mapping[str, Any], job: TrialJob, from_epoch: int = 0
     ) -> TrialJob:
+        self.begun += 1
         self.num_epochs[number] = self.trials.num_epochs(number, params)
         self.progress.started(number, dict(params), self.num_epochs[number], from_epoch)
         return job
@@ -320,7 +347,7 @@ class SearchDriver:
         request = self.plan.request
         return (
             self._hopeless()
-            or (request.total_epochs is not None and self.study.epochs_reported >= request.total_epochs)
+            or (request.total_epochs is not None and self.study.epochs_trained >= request.total_epochs)
             or self._patience_over()
             or self.deadline_passed()
         )
@@ -350,7 +377,7 @@ class SearchDriver:
 
     def _time_in_epochs(self) -> float | None:
         """How many epochs one training can still be given, by the pace so far; None while nobody knows."""
-        limit, done = self.plan.request.time_s, self.study.epochs_reported
+        limit, done = self.plan.request.time_s, self.study.epochs_trained
         if limit is None or done < (self.full_epochs or 1):
             return None
         at_a_time = max(1, self.plan.machine.concurrency, self._running())

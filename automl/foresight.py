@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import skill, spec
+from automl import hooks, skill, spec
 from automl.bundle import ModelBundle
 from automl.errors import did_you_mean
 from automl.programs import find_program
 from automl.request import RunRequest
-from automl.space.schema import Schema
 
 
 def foresee(model: ModelBundle, request: RunRequest, full: Mapping[str, Any], searching: bool) -> list[str]:
@@ -73,10 +72,9 @@ def _unread(model: ModelBundle) -> Iterator[str]:
 
 def _roles_of_nothing(model: ModelBundle, full: Mapping[str, Any]) -> Iterator[str]:
     """Leaves of the train spec that have a role, but that neither the spec nor the schema has."""
-    schema = model.schema("train") if model.schema_path("train").is_file() else {}
-    known = {name for name, _ in spec.leaves(full)} | {*Schema(schema).nodes}
+    known = hooks.known_leaves(model, full)
     for leaf, role in (model.skill.get("spec_params", {}).get("train") or {}).items():
-        if leaf not in known and spec.get(full, leaf, spec.MISSING) is spec.MISSING:
+        if known and leaf not in known and spec.get(full, leaf, spec.MISSING) is spec.MISSING:
             yield f"{_where(model)}: spec_params: {leaf} ({role}) is no leaf of the spec{did_you_mean(leaf, known)}"
 
 

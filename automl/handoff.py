@@ -76,7 +76,7 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     _slim(plan.bundle, checkpoint, progress)
     _write_provenance(plan, winner, trained, checkpoint, run, figures)
     default = default_result(study)
-    stages = _stages(plan, trials, winner, default)
+    stages = _stages(plan, trials, winner, default, checkpoint)
     try:
         results = _run_stages(plan, stages, run.best, progress)
     finally:
@@ -164,6 +164,10 @@ def _run_stages(
     results: list[StageResult] = []
     for stage, name, folder in stages:
         if stage.after and not any(result.ok for result in results if result.name == stage.after):
+            command = shlex.join(
+                plan.bundle.command_words(stage.action, str(folder / f"{stage.action}.yaml"))
+            )
+            results.append(StageResult(name, False, f"not run: {stage.after} did not go well", command))
             continue
         progress.note(f"{name} ...")
         results.append(
@@ -241,7 +245,9 @@ def action_spec(
     return full
 
 
-def _stages(plan: Plan, trials: Trials, winner: Best, default: Best | None) -> list[tuple[Stage, str, Path]]:
+def _stages(
+    plan: Plan, trials: Trials, winner: Best, default: Best | None, checkpoint: Path | None
+) -> list[tuple[Stage, str, Path]]:
     """(stage, name, folder of its spec) of what was asked for and has what it needs; those that compare run for the
     default configuration too when that is another trial whose checkpoint is still there."""
     best, found = trials.run.best, []
@@ -249,7 +255,7 @@ def _stages(plan: Plan, trials: Trials, winner: Best, default: Best | None) -> l
         if not all(spec.get(plan.spec, key) for key in stage.needs):
             continue
         if stage.sets:
-            found.append((stage, stage.name, _set_up(plan, trials, winner, stage)))
+            found.append((stage, stage.name, _set_up(plan, trials, winner, stage, checkpoint)))
             continue
         found.append((stage, stage.name, best))
         if not stage.default_too or default is None or default.number == winner.number:
@@ -257,20 +263,20 @@ def _stages(plan: Plan, trials: Trials, winner: Best, default: Best | None) -> l
         if source := trials.checkpoint_of(default.number, default.epoch):
             folder = best / "default"
             trained = trials.spec_of(default.number, default.params)
-            full = action_spec(plan.bundle, stage.name, trained, _copied(source, folder), folder)
-            portable.write(plan.bundle, folder / f"{stage.name}.yaml", full, best)
+            full = action_spec(plan.bundle, stage.action, trained, _copied(source, folder), folder)
+            portable.write(plan.bundle, folder / f"{stage.action}.yaml", full, best)
             found.append((stage, stage.name + OF_DEFAULT, folder))
     return found
 
 
-def _set_up(plan: Plan, trials: Trials, winner: Best, stage: Stage) -> Path:
+def _set_up(plan: Plan, trials: Trials, winner: Best, stage: Stage, checkpoint: Path | None) -> Path:
     """Write the spec of another run of an action on the winner; returns its folder."""
     best = trials.run.best
     folder = best / stage.name
     trained = trials.spec_of(winner.number, winner.params)
-    full = action_spec(plan.bundle, stage.action, trained, None, folder)
+    full = action_spec(plan.bundle, stage.action, trained, checkpoint, folder)
     for leaf, value in stage.sets:
-        spec.put(full, leaf, value.replace("{best}", str(best)))
+        spec.put(full, leaf, value.replace("{best}", str(best)) if isinstance(value, str) else value)
     portable.write(plan.bundle, folder / f"{stage.action}.yaml", full, best)
     return folder
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from automl import faults, spec
-from automl.errors import UserError, did_you_mean
+from automl.errors import AutoMLError, UserError, did_you_mean
 
 if TYPE_CHECKING:
     from automl.bundle import ModelBundle
@@ -59,17 +59,27 @@ def check_leaves(
     model: ModelBundle, purpose: str, full: Mapping[str, Any], values: Mapping[str, Any]
 ) -> None:
     """Raises `UserError` for a leaf that a hook sets and neither the spec nor the schema has."""
-    from automl.space.schema import Schema
-
-    known = {name for name, _ in spec.leaves(full)}
-    if model.schema_path("train").is_file():
-        known |= {*Schema(model.schema("train")).nodes}
-    for name in values:
+    known = known_leaves(model, full)
+    for name in values if known else ():
         if name not in known and spec.get(full, name, spec.MISSING) is spec.MISSING:
             raise UserError(
                 f"{model.name}: entry_points.{purpose} {model.entry(purpose)} sets {name}, which neither the spec nor "
                 f"the schema has{did_you_mean(name, known)}"
             )
+
+
+def known_leaves(model: ModelBundle, full: Mapping[str, Any]) -> set[str]:
+    """The leaves of a train spec and of its schema; none where that cannot be read, which a training without a search
+    does not need."""
+    from automl.space.schema import Schema
+
+    own = {name for name, _ in spec.leaves(full)}
+    if not model.schema_path("train").is_file():
+        return own
+    try:
+        return own | {*Schema(model.schema("train")).nodes}
+    except AutoMLError:
+        return set()
 
 
 def texts(found: Any) -> list[str]:

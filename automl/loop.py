@@ -100,6 +100,8 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
             progress.note(f"{what} was gone from the database; made again from the folders of {count} trials")
         driver.adopt()
         executor.run(driver)
+        if why := driver.why_nothing():
+            progress.note(why)
         driver.end_paused()
         driver.name_winner()
     finally:

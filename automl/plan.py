@@ -15,15 +15,18 @@ from automl import bundle as bundles
 from automl import earlier, forecast, hooks, policy, portable, samplers, schedulers, spec, trackers
 from automl import metric as metrics
 from automl.bundle import ModelBundle
-from automl.errors import PolicyError, SpaceError, UserError
+from automl.confirmed import other_seeds
+from automl.errors import PolicyError, SpaceError, UserError, did_you_mean
 from automl.foresight import foresee
 from automl.machine import Machine, find_machine
 from automl.metric import Metric
 from automl.request import RunRequest
 from automl.rundir import RunDir
+from automl.scheduling import View
 from automl.secret_leaves import hidden_sets
 from automl.skill import Stage
 from automl.space import SearchSpace, compile_space
+from automl.space.schema import Schema
 from automl.spec import SourcedSpec
 from automl.storage import read_storage
 
@@ -71,15 +74,14 @@ def _prepare(asked: RunRequest, work_dir: Path) -> Plan:
     model, request = bundles.resolve(asked.model), asked
     metric = metrics.parse(request.metric, model.metrics)
     stages = model.stages_of(request.stages)
-    for stage in stages:
-        model.template(stage.action)  # what is missing is told now, not when the winner is handed over
+    model.launch("train")
     if request.results_dir and RunDir(Path(request.results_dir)).run_json.exists():
         raise UserError(
             f"{request.results_dir} already holds a run; go on with it by: automl resume {request.results_dir}"
         )
     _check_places(request, metric)
-    samplers.check(request.sampler)
-    schedulers.check(request.scheduler)
+    samplers.make(request.sampler, 0, View((), {}))
+    schedulers.make(request.scheduler)
     trackers.check(request.log)
     merged, engine_keys = merge(request, model)
     searching = policy.resolve(model, request.policy, engine_keys.get("automl_policy"))
@@ -88,6 +90,7 @@ def _prepare(asked: RunRequest, work_dir: Path) -> Plan:
     # Without a search a missing or broken schema is no obstacle: the model's own check still holds.
     schema = None if not searching and policy.not_runnable(model) else model.schema("train")
     notes = spec.validate(merged.spec, schema, merged.sources, model.template("train")) if schema else []
+    _check_stages(model, stages, merged.spec)
     facts, filled, warnings = _read_data(request, model, merged, work_dir)
     for _, node, key in model.inputs("train", merged.spec):
         if Path(node[key]).exists():
@@ -119,6 +122,24 @@ def _prepare(asked: RunRequest, work_dir: Path) -> Plan:
     return plan
 
 
+def _check_stages(model: ModelBundle, stages: tuple[Stage, ...], full: Mapping[str, Any]) -> None:
+    """What is missing is told now, and not when the winner is handed over. Raises `UserError`."""
+    known = hooks.known_leaves(model, full)
+    for stage in stages:
+        template = model.template(stage.action)
+        own = {name for name, _ in spec.leaves(template)}
+        for word, names, there, where in (
+            ("needs", stage.needs, known, full),
+            ("sets", [leaf for leaf, _ in stage.sets], own, template),
+        ):
+            for name in names if there else ():
+                if name not in there and spec.get(where, name, spec.MISSING) is spec.MISSING:
+                    raise UserError(
+                        f"{model.name}: stages.{stage.name}.{word}: {name} is no leaf of the "
+                        f"{stage.action if word == 'sets' else 'train'} spec{did_you_mean(name, there)}"
+                    )
+
+
 def _check_confirm(
     request: RunRequest, model: ModelBundle, full: dict[str, Any], space: SearchSpace, searching: bool
 ) -> None:
@@ -133,6 +154,11 @@ def _check_confirm(
     if not key or spec.get(full, key, spec.MISSING) is spec.MISSING:
         what = f"its spec has no {key}" if key else "its skill_info.yaml names no seed_key"
         raise UserError(f"--confirm needs the leaf that holds the seed of a training: {what}")
+    if model.schema_path("train").is_file():
+        schema = Schema(model.schema("train"))
+        for seed in other_seeds(spec.get(full, key), request.seed, request.confirm):
+            if key in schema.nodes and (wrong := schema.problem(key, seed)):
+                raise UserError(f"--confirm {request.confirm} would train with {key} {seed}, but {wrong}")
     if key in space.default:
         raise UserError(
             f"--confirm trains with other values of {key}, which is searched here; --fix {key}=1234"
@@ -173,6 +199,11 @@ def _check_places(request: RunRequest, metric: Metric) -> None:
     if request.results_dir:
         folder = Path(request.results_dir).absolute()
         there = next(path for path in (folder, *folder.parents) if path.exists())
+        outer = next((path for path in folder.parents if RunDir(path).run_json.is_file()), None)
+        if outer is not None:
+            raise UserError(
+                f"--results-dir {request.results_dir} lies in the run {outer}; name a folder beside it"
+            )
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             what = "is a file" if there.is_file() else "cannot be written to"
             raise UserError(f"--results-dir {request.results_dir}: {there} {what}; name another folder")

@@ -8,6 +8,7 @@ time and tell it nothing new.
 from __future__ import annotations
 
 import heapq
+import json
 import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,18 @@ def propose(
             system_attrs={name: value for name, value in drawn.system_attrs.items() if name != FIXED},
         ),
     )
+
+
+def untried(space: SearchSpace, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]] | None:
+    """The configurations that no trial has, of a space that can be tried whole; None of a larger one."""
+    if space.every is None:
+        return None
+    tried = {_key(trial.user_attrs.get("params")) for trial in trials}
+    return [params for params in space.every if _key(params) not in tried]
+
+
+def _key(params: Any) -> str:
+    return json.dumps(params, sort_keys=True, default=str)
 
 
 def telling(trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[FrozenTrial]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from automl.documents import load_yaml
@@ -23,13 +23,8 @@ def build(option: str, text: str, own: Mapping[str, Maker], group: str, **contex
     context = {name: value for name, value in context.items() if name in taken or name not in OFFERED}
     try:
         return maker(**context, **options)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{option} {text}: {error}") from None
-
-
-def check_name(option: str, text: str, own: Mapping[str, Maker], group: str) -> None:
-    """The same checks as `build`, without making anything heavy. Raises `UserError`."""
-    _parse(option, text, own, group)
+    except Exception as error:  # of ours ValueError; another package's may raise anything
+        raise UserError(f"{option} {text}: {type(error).__name__}: {error}") from None
 
 
 def _parse(option: str, text: str, own: Mapping[str, Maker], group: str) -> tuple[Maker, dict[str, Any]]:
@@ -44,22 +39,35 @@ def _parse(option: str, text: str, own: Mapping[str, Maker], group: str) -> tupl
         raise UserError(
             f"{option} {text}: after the colon come options, NAME=VALUE; without any leave it out"
         )
-    maker: Maker = own[name] if name in own else others[name].load()
+    maker = own[name] if name in own else _loaded(option, others[name])
     options = {}
+    parameters = inspect.signature(maker).parameters
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     taken = {
         n: p.default
-        for n, p in inspect.signature(maker).parameters.items()
-        if n not in ("seed", "self", *OFFERED)
+        for n, p in parameters.items()
+        if n not in ("seed", "self", *OFFERED) and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     }
     for pair in filter(None, rest.split(",")):
         key, equals, value = pair.partition("=")
         if not equals and key in taken:
             raise UserError(f"{option} {text}: {key} needs a value: {key}=VALUE")
-        if not equals or key not in taken:
+        if not equals or (key not in taken and not anything):
             takes = f"takes {', '.join(taken)}" if taken else "takes no options"
             raise UserError(f"{option} {text}: {name} {takes}, but got '{pair}'{did_you_mean(key, taken)}")
-        options[key] = _value(f"{option} {name}:{key}", value, taken[key])
+        options[key] = _value(f"{option} {name}:{key}", value, taken.get(key))
     return maker, options
+
+
+def _loaded(option: str, point: EntryPoint) -> Maker:
+    try:
+        maker: Maker = point.load()
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{option} {point.name}: {point.value} of another package cannot be imported: {why}"
+        ) from None
+    return maker
 
 
 def _value(where: str, text: str, default: Any) -> Any:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from automl.roles import build, check_name
+from automl.errors import UserError
+from automl.roles import build
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -58,11 +59,13 @@ def random(seed: int) -> BaseSampler:
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"fgp": fgp, "tpe": tpe, "gp": gp, "random": random}
 
 
-def check(text: str) -> None:
-    """Raises `UserError` when `text` ("NAME" or "NAME:option=value,...") names no sampler."""
-    check_name("--sampler", text, SAMPLERS, "automl.samplers")
-
-
 def make(text: str, seed: int, view: View | None = None) -> Any:
     """A sampler from "NAME" or "NAME:option=value,...". Raises `UserError` for what it does not take."""
-    return build("--sampler", text, SAMPLERS, "automl.samplers", seed=seed, view=view)
+    from optuna.samplers import BaseSampler
+
+    made = build("--sampler", text, SAMPLERS, "automl.samplers", seed=seed, view=view)
+    if not isinstance(made, BaseSampler):
+        raise UserError(
+            f"--sampler {text}: must be an optuna.samplers.BaseSampler, but got {type(made).__name__}"
+        )
+    return made

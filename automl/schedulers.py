@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from automl.roles import build, check_name
+from automl.errors import UserError
+from automl.roles import build
 from automl.scheduling import Scheduler, Verdict, View
 
 ETA = 3
@@ -95,11 +96,11 @@ def _allowed(there: int) -> int:
     return max(1, there // ETA)
 
 
-def check(text: str) -> None:
-    """Raises `UserError` when `text` ("NAME" or "NAME:option=value,...") names no scheduler."""
-    check_name("--scheduler", text, SCHEDULERS, "automl.schedulers")
-
-
 def make(text: str, **context: Any) -> Scheduler:
     """A scheduler from "NAME" or "NAME:option=value,...". Raises `UserError` for what it does not take."""
-    return build("--scheduler", text, SCHEDULERS, "automl.schedulers", **context)
+    made = build("--scheduler", text, SCHEDULERS, "automl.schedulers", **context)
+    if not isinstance(made, Scheduler):
+        raise UserError(
+            f"--scheduler {text}: must be an automl.scheduling.Scheduler, but got {type(made).__name__}"
+        )
+    return made

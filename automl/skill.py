@@ -50,7 +50,7 @@ class Stage:
     action: str = ""
     after: str = ""
     report: str = ""  # a file beside its metrics.json that the report shows
-    sets: tuple[tuple[str, str], ...] = ()
+    sets: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "action", self.action or self.name)
@@ -68,7 +68,7 @@ def stages(skill: Mapping[str, Any]) -> tuple[Stage, ...]:
             str(given.get("action") or ""),
             str(given.get("after") or ""),
             str(given.get("report") or ""),
-            tuple((str(leaf), str(value)) for leaf, value in (given.get("sets") or {}).items()),
+            tuple((str(leaf), value) for leaf, value in (given.get("sets") or {}).items()),
         )
         for name, given in ((str(n), g or {}) for n, g in found.items())
     )
@@ -87,7 +87,7 @@ def load(root: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: a model folder must have it")
     skill = {key: value for key, value in spec.load(path).items() if value is not None}
-    if problems := [*_kinds(skill), *_actions(skill)]:
+    if problems := [*_kinds(skill), *_actions(skill), *_deploys(skill)]:
         raise UserError("\n".join(f"{path}: {problem}" for problem in problems))
     for name in INNER.keys() - {
         "files",
@@ -96,6 +96,13 @@ def load(root: Path) -> dict[str, Any]:
         if name in skill:
             skill[name] = {key: value for key, value in skill[name].items() if value is not None}
     return skill
+
+
+def _deploys(skill: dict[str, Any]) -> list[str]:
+    action, known = _mapping(skill, "deploy").get("action"), _mapping(skill, "actions")
+    if action is None or action in known:
+        return []
+    return [f"deploy.action '{action}' is no action{did_you_mean(str(action), known)}"]
 
 
 def _kinds(skill: dict[str, Any]) -> list[str]:
@@ -141,7 +148,16 @@ def _actions(skill: dict[str, Any]) -> list[str]:
             words, problems = ["x"], [*problems, f"actions.{name}.command: {error}"]
         if not words:
             problems.append(f"actions.{name}.command must name a program")
+    before: list[str] = []
     for name, stage in _mapping(skill, "stages").items():
+        after = stage.get("after") if isinstance(stage, dict) else None
+        if after and after not in before:
+            problems.append(
+                f"stages.{name}.after must name a stage before it, but got '{after}'{did_you_mean(str(after), before)}"
+            )
+        if isinstance(stage, dict) and stage.get("default_too") and stage.get("sets"):
+            problems.append(f"stages.{name}: default_too and sets exclude each other")
+        before.append(str(name))
         action = stage.get("action", name) if isinstance(stage, dict) else name
         if action not in actions:
             problems.append(f"stages: '{action}' is no action{did_you_mean(str(action), actions)}")

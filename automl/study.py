@@ -4,17 +4,16 @@ the only truth: nothing here needs to survive the driver.
 What is in the storage is read once, when the study is opened; from then on its copy in memory is kept in step with
 every write, so that no decision waits for a database, however many trials there are.
 
-User attributes of a trial: `params` (the real values by dotted name), `reason` (why it ended), `best_epoch`,
-`retries`, `lost` (starts after the loss of the process that had started it), `paused` (the epoch after which it waits;
--1 when it goes on), `waited` (the last such epoch). Of the study: `elapsed_s` (wall time over all drivers), `winner`
-(the trial that the scheduler names at the end, and the epochs reported by then), `rebuilding` (its trials are being
-read from their folders).
+User attributes of a trial: `params` (the real values by dotted name), `reason` (why it ended), `best_epoch`, `epochs`
+(where the last were not measured), `retries`, `lost` (starts after the loss of the process that had started it),
+`paused` (the epoch after which it waits; -1 when it goes on), `waited` (the last such epoch). Of the study: `elapsed_s`
+(wall time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs reported by then),
+`rebuilding` (its trials are being read from their folders).
 """
 
 from __future__ import annotations
 
 import bisect
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -92,6 +91,7 @@ class Study:
         self._elapsed_s = float(storage.get_study_user_attrs(self._id).get("elapsed_s", 0.0))
         self._reached: dict[int, dict[int, float]] = {}
         self._furthest: dict[int, tuple[int, float]] = {}  # number -> (last epoch, best up to there)
+        self._lines: dict[int, int] = {}  # number -> epochs, where the last ones were not measured
         self._leaders: list[tuple[int, float, int]] = []  # of those that ended, best first: see `rank`
         self._paused: dict[int, int] = {}
         self.going: set[int] = set()  # the trials that neither ended nor wait
@@ -103,11 +103,13 @@ class Study:
         self.version = 0  # of everything but the running time
         self.memo: dict[Any, Any] = {}
         self._winner = tuple(storage.get_study_user_attrs(self._id).get("winner", ()))
-        self._rebuilding = bool(storage.get_study_user_attrs(self._id).get("rebuilding"))
+        self.rebuilding = bool(storage.get_study_user_attrs(self._id).get("rebuilding"))
         self.epochs_reported = 0
         for trial in self._trials:
             for epoch in sorted(trial.intermediate_values):
                 self._count(trial.number, epoch, trial.intermediate_values[epoch])
+            self._lines[trial.number] = int(trial.user_attrs.get("epochs", 0))
+            self.epochs_trained += self.epochs_of(trial.number)
             self._place(trial)
 
     # ---- looking --------------------------------------------------------------------------------------------
@@ -134,8 +136,8 @@ class Study:
         return "PAUSED" if number in self._paused else "RUNNING" if running else "WAITING"
 
     def epochs_of(self, number: int) -> int:
-        """How many epochs a trial has been trained, by the last it has reported."""
-        return self._furthest.get(number, (-1, 0.0))[0] + 1
+        """How many epochs a trial has been trained, by the last that it has reported or passed."""
+        return max(self._furthest.get(number, (-1, 0.0))[0] + 1, self._lines.get(number, 0))
 
     def view(self) -> View:
         """What a scheduler is shown."""
@@ -215,10 +217,9 @@ class Study:
 
     def untried(self) -> list[dict[str, Any]] | None:
         """The configurations that no trial has, of a space that can be tried whole; None of a larger one."""
-        if self.space.every is None:
-            return None
-        tried = {_key(t.user_attrs.get("params")) for t in self._trials}
-        return [params for params in self.space.every if _key(params) not in tried]
+        from automl.proposals import untried
+
+        return untried(self.space, self._trials)
 
     def _new(self, number: int) -> Any:
         """What the sampler proposes, or where that has been tried in a space that can be tried whole, one that has
@@ -270,10 +271,18 @@ class Study:
             return
         self._write(self.storage.set_trial_intermediate_value, trial._trial_id, epoch, value)
         trial.intermediate_values[epoch] = value
+        trained = self.epochs_of(number)
         if before is None:
             self._count(number, epoch, value)
         else:
             self._recount(trial)
+        self.epochs_trained += self.epochs_of(number) - trained
+
+    def passed(self, number: int, epoch: int) -> None:
+        """Count an epoch that was trained and not measured; stored when the trial is told."""
+        trained = self.epochs_of(number)
+        self._lines[number] = max(self._lines.get(number, 0), epoch + 1)
+        self.epochs_trained += self.epochs_of(number) - trained
 
     def decide(self, number: int, epoch: int, scheduler: Scheduler, num_epochs: int) -> Verdict | None:
         """What the scheduler says of a trial after this epoch; None to go on."""
@@ -304,6 +313,8 @@ class Study:
         if not curve and state == "COMPLETE":
             state, reason = "FAIL", "it reported no metric"
         self._set(trial, "reason", reason)
+        if self._lines.get(number, 0) > max(curve, default=-1) + 1:
+            self._set(trial, "epochs", self._lines[number])
         value = None
         if curve:
             best = self.best_epoch(curve, among)
@@ -323,13 +334,9 @@ class Study:
             self._elapsed_s = round(seconds, 3)
             self._write(self.storage.set_study_user_attr, self._id, "elapsed_s", self._elapsed_s)
 
-    @property
-    def rebuilding(self) -> bool:
-        """It is being made again from the trials' folders, or was when its driver died."""
-        return self._rebuilding
-
     def set_rebuilding(self, now: bool) -> None:
-        self._rebuilding = now
+        """Note that the study is being made again from the trials' folders, for the case that its driver dies."""
+        self.rebuilding = now
         self._write(self.storage.set_study_user_attr, self._id, "rebuilding", now)
 
     def close(self) -> None:
@@ -393,7 +400,6 @@ class Study:
     def _recount(self, trial: FrozenTrial) -> None:
         """Count a trial's curve anew."""
         self.memo.clear()
-        self.epochs_trained -= self.epochs_of(trial.number)
         self._furthest.pop(trial.number, None)
         for there in self._reached.values():
             there.pop(trial.number, None)
@@ -407,11 +413,6 @@ class Study:
         for passed in range(max(last + 1, epoch - LONGEST_SKIP), epoch):
             self._reached.setdefault(passed, {})[number] = best
         best = max(best, self.sign * value)
-        self.epochs_trained += max(last, epoch) + 1 - self.epochs_of(number)
         self._furthest[number] = (max(last, epoch), best)
         self._reached.setdefault(epoch, {})[number] = best
         self.epochs_reported += 1
-
-
-def _key(params: Any) -> str:
-    return json.dumps(params, sort_keys=True, default=str)

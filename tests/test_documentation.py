@@ -115,8 +115,8 @@ def of_automl(engine: Any, rest: list[str]) -> None:
     if found["command"] not in ("run", "plan", "resume"):
         return
     request = RunRequest.from_options(found)
-    samplers.check(request.sampler)
-    schedulers.check(request.scheduler)
+    samplers.make(request.sampler, 0)
+    schedulers.make(request.scheduler)
     assert set(request.log) <= {*trackers.MODULES, "none"}
     if request.model and "/" in request.model:
         assert (ROOT / request.model).is_dir()

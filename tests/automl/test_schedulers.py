@@ -74,6 +74,4 @@ def test_median_needs_three_others_and_a_third_of_the_epochs() -> None:
 )
 def test_what_is_no_scheduler_is_refused(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        schedulers.check(text)
-    with pytest.raises(UserError, match=message):
         schedulers.make(text)

@@ -218,4 +218,4 @@ def test_members_of_other_packages_are_found_and_cannot_take_our_names(
     assert type(samplers.make("tpe", 0)).__name__ == "TPESampler"
     assert schedulers.make("lazy:patience=7").patience == 7  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="did you mean 'lazy'"):
-        schedulers.check("lasy")
+        schedulers.make("lasy")
