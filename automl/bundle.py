@@ -406,7 +406,7 @@ def _make_importable(root: Path) -> None:
     folders may name their modules alike."""
     for folder in [f for f in _folders if f != str(root)]:
         _folders.remove(folder)
-        sys.path.remove(folder)
+        sys.path[:] = [path for path in sys.path if path != folder]
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", None) or "").startswith(folder + os.sep):
                 del sys.modules[name]

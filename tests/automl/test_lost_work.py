@@ -271,3 +271,72 @@ def test_a_fork_server_killed_again_and_again_ends_no_trial(tmp_path: Path) -> N
         resume(root)
     assert [state for _, state, _, _ in told(root)] == ["COMPLETE"] * 2
     assert RunDir(root).best.is_dir()
+
+
+# ---- trainers that outrun a stop, and epochs without a measure --------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheduler", ["halving", "median"])
+def test_what_was_written_as_a_stop_arrived_counts(tmp_path: Path, scheduler: str) -> None:
+    """Every line is on disk before the driver reads the first: all are at their end."""
+    bench = Bench(tmp_path, trials=8, scheduler=scheduler)
+    driver = bench.drive(lambda job: bench.written(bench.curve(job), job))
+    assert set(bench.states()) == {"COMPLETE"}
+    assert {len(t.intermediate_values) for t in driver.study.trials()} == {EPOCHS}
+    slower = Bench(tmp_path / "slower", trials=8, scheduler=scheduler)
+    slower.drive()
+    assert "PRUNED" in slower.states()
+
+
+def test_lines_beyond_a_stop_that_is_no_end_are_told_too(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=6, scheduler="halving")
+
+    def ahead(job: TrialJob) -> list[Any]:
+        curve = bench.curve(job)
+        bench.written(curve[:-1], job)
+        return curve
+
+    driver = bench.drive(ahead)
+    stopped = [t for t in driver.study.trials() if t.state.name == "PRUNED"]
+    assert stopped
+    assert {len(t.intermediate_values) for t in stopped} == {EPOCHS - 1}
+
+
+def _sparse(bench: Bench, job: TrialJob) -> list[Any]:
+    """Every third epoch is measured; the last is not."""
+    lines = [line for line in bench.curve(job) if isinstance(line, dict)]
+    return bench.written(
+        [line if line["epoch"] % 3 == 0 else line | {"val_mAP": None} for line in lines], job
+    )
+
+
+def test_epochs_without_a_measure_are_epochs(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=99, scheduler="none", total_epochs=2 * EPOCHS)
+    driver = bench.drive(lambda job: _sparse(bench, job))
+    assert driver.study.epochs_trained == 2 * EPOCHS
+    assert [t.user_attrs["reason"] for t in driver.study.trials()] == ["finished", "finished"]
+    again = bench.study()
+    assert again.epochs_trained == driver.study.epochs_trained
+    assert [again.epochs_of(n) for n in range(2)] == [EPOCHS, EPOCHS]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, "4 trials are what the budget holds"),
+        ({"total_epochs": 5}, "12 epochs are used of --total-epochs 5"),
+        ({"trials": 9, "patience": 1}, "nothing better came in the last 1 trials"),
+    ],
+)
+def test_a_resume_that_trains_nothing_says_why(
+    tmp_path: Path, changes: dict[str, Any], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = searched(tmp_path, trials=4)
+    if "patience" in changes:
+        leaders = sorted(range(4), key=lambda n: -told(root)[n][2])
+        if leaders[0] >= 2:
+            pytest.skip("the best came last")
+    from rich.console import Console
+
+    loop.resume(root, changes, Progress(Console(width=200)))
+    assert f"nothing is trained: {why}" in capsys.readouterr().out

@@ -313,3 +313,119 @@ def test_a_winner_that_another_outdid_is_told(tmp_path: Path, monkeypatch: pytes
     assert outcome["warning"].startswith("trial 2 measured 0.6600 at epoch 3; trial 1 is named")
     assert "Trial 1 was named the winner of 3 finished trials" in sentences(facts_of(tmp_path / "run"))[0]
     assert "handing over trial 1" in said
+
+
+# ---- later actions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stages", "told"),
+    [
+        ({"ship": {}, "b": {"action": "ship", "after": "nosuch", "sets": {"ship.target": "x"}}}, "b.after must name a stage before it"),
+        ({"b": {"action": "ship", "after": "ship", "sets": {"ship.target": "x"}}, "ship": {}}, "b.after must name a stage before it"),
+        ({"ship": {"after": "ship"}}, "ship.after must name a stage before it"),
+        ({"ship": {"needs": ["fit.nosuch"]}}, "stages.ship.needs: fit.nosuch is no leaf of the train spec"),
+        ({"b": {"action": "ship", "sets": {"ship.targt": "x"}}}, "stages.b.sets: ship.targt is no leaf of the ship spec; did you mean"),
+        ({"b": {"action": "ship", "sets": {"ship.target": "x"}, "default_too": True}}, "default_too and sets exclude each other"),
+    ],
+)  # fmt: skip
+def test_stages_that_could_not_run_as_they_are_written_are_refused(
+    tmp_path: Path, stages: dict[str, Any], told: str
+) -> None:
+    model = shell_trainer(tmp_path / "model", stages=stages)
+    with pytest.raises(UserError, match=told):
+        prepare(RunRequest(model=str(model)), tmp_path / "work")
+
+
+def test_an_action_that_runs_once_more_has_the_winner_and_values_of_their_own_type(tmp_path: Path) -> None:
+    stages = {"ship": {}, "twice": {"action": "ship", "after": "ship", "sets": {"ship.target": 7}}}
+    model = shell_trainer(tmp_path / "model", stages=stages, files=None)
+    outcome, _ = searched(model, tmp_path / "run", trials=2)
+    full = yaml.safe_load((tmp_path / "run" / "best" / "twice" / "ship.yaml").read_text())
+    assert full["ship"] == {"target": 7, "weights": str(tmp_path / "run" / "best" / "model")}
+    assert [(stage.name, stage.ok) for stage in outcome.stages] == [("ship", True), ("twice", True)]
+
+
+def test_a_stage_after_one_that_failed_is_told(tmp_path: Path) -> None:
+    stages = {"ship": {}, "twice": {"action": "ship", "after": "ship", "sets": {"ship.target": "x"}}}
+    model = shell_trainer(tmp_path / "model", stages=stages)
+    (model / "ship.sh").write_text("exit 1\n")
+    outcome, _ = searched(model, tmp_path / "run", trials=2)
+    assert [stage.message for stage in outcome.stages][1] == "not run: ship did not go well"
+
+
+def test_a_stage_of_another_name_than_its_action_also_runs_on_the_default(tmp_path: Path) -> None:
+    stages = {"test": {"action": "ship", "default_too": True, "shows": ["bytes"]}}
+    outcome, _ = searched(shell_trainer(tmp_path / "model", stages=stages), tmp_path / "run")
+    assert {stage.name for stage in outcome.stages} >= {"test"}
+    assert all(stage.ok for stage in outcome.stages)
+    assert len(outcome.stages) == 1 + (outcome.winner.number != 0)
+
+
+def test_an_action_to_deploy_by_that_is_none_is_told(tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "model", deploy={"action": "shp"})
+    with pytest.raises(UserError, match="deploy.action 'shp' is no action; did you mean 'ship'"):
+        prepare(RunRequest(model=str(model)), tmp_path / "work")
+
+
+# ---- what run would refuse, plan refuses ---------------------------------------------------------------------------------
+
+
+def test_another_launch_is_refused_by_plan(tmp_path: Path) -> None:
+    command = {"train": {"command": "sh {model_dir}/train.sh {config_path}", "launch": "percpu"}}
+    model = shell_trainer(tmp_path / "model", stages=None, actions=command)
+    with pytest.raises(UserError, match="actions.train.launch must be once or per_gpu"):
+        prepare(RunRequest(model=str(model)), tmp_path / "work")
+
+
+def test_seeds_that_the_schema_forbids_are_refused_by_plan(tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "model", stages=None, seed_key="fit.seed")
+    path = model / "schemas" / "train.schema.json"
+    document = json.loads(path.read_text())
+    document["properties"]["fit"]["properties"]["seed"] = {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 1,
+        "default": 0,
+    }
+    path.write_text(json.dumps(document))
+    prepare(RunRequest(model=str(model), confirm=1), tmp_path / "work")
+    with pytest.raises(UserError, match=r"--confirm 3 would train with fit.seed 2, but fit.seed must be"):
+        prepare(RunRequest(model=str(model), confirm=3), tmp_path / "work")
+
+
+def test_a_run_is_not_begun_within_another(tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "model", stages=None)
+    searched(model, tmp_path / "run", trials=1)
+    inner = tmp_path / "run" / "trials" / "0001"
+    with pytest.raises(UserError, match="lies in the run"):
+        prepare(RunRequest(model=str(model), results_dir=str(inner)), inner)
+
+
+@pytest.mark.parametrize(
+    ("body", "option", "told"),
+    [
+        ("class S:\n  def decide(self, *a): pass\n", {"scheduler": "theirs"}, "must be an automl.scheduling.Scheduler, but got S"),
+        ("def S(limit): pass\n", {"scheduler": "theirs"}, "limit"),
+        ("def S(seed, **options): raise RuntimeError('no')\n", {"sampler": "theirs:a=3"}, "RuntimeError: no"),
+        ("def S(seed): return 7\n", {"sampler": "theirs"}, "must be an optuna.samplers.BaseSampler, but got int"),
+        ("def S(seed): pass\n", {"sampler": "theirs"}, "but got NoneType"),
+        ("1 / 0", {"sampler": "theirs"}, "of another package cannot be imported: ZeroDivisionError"),
+    ],
+)  # fmt: skip
+def test_members_of_other_packages_that_are_none_are_refused_by_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, option: dict[str, str], told: str
+) -> None:
+    package = tmp_path / "packages"
+    info = package / "strangers-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: strangers\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[automl.samplers]\ntheirs = strangers_:S\n[automl.schedulers]\ntheirs = strangers_:S\n"
+    )
+    (package / "strangers_.py").write_text(body)
+    monkeypatch.syspath_prepend(str(package))
+    monkeypatch.delitem(sys.modules, "strangers_", raising=False)
+    asked: dict[str, Any] = option
+    with pytest.raises(UserError, match=told):
+        prepare(RunRequest(model=str(shell_trainer(tmp_path / "model")), **asked), tmp_path / "work")
