@@ -252,15 +252,15 @@ class ModelBundle:
         own = {stage.name: stage for stage in self.stages}
         if names is None:
             return tuple(own.values())
-        known = [action for action in self.actions if action != "train"]
+        known = list(dict.fromkeys([*(action for action in self.actions if action != "train"), *own]))
         for name in names:
             if name not in known:
                 raise UserError(
                     f"--stages must be of {', '.join(known) or 'none, as the model has no later actions'}, but got "
                     f"'{name}'{did_you_mean(name, known)}"
                 )
-        asked = [own.get(name, Stage(name)) for name in names]
-        return (*asked, *(stage for stage in own.values() if stage.sets and stage.after in names))
+        asked = [own.get(name, Stage(name)) for name in dict.fromkeys(names)]
+        return (*asked, *(s for s in own.values() if s.sets and s.after in names and s.name not in names))
 
     def next_command(self, best: Path, trained: Mapping[str, Any]) -> str:
         """`next`: what a person would do with the winner. `{best}` is its folder, `{LEAF|WORD}` that leaf of its train

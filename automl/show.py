@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shlex
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automl import forecast, spec
+from automl import earlier, forecast, spec
 from automl import metric as metrics
 from automl.comparison import compare
 from automl.documents import is_empty
@@ -24,6 +25,7 @@ from automl.rundir import RunDir
 from automl.storage import is_running, load_study
 
 if TYPE_CHECKING:
+    from automl.earlier import Lessons
     from automl.handoff import Outcome
     from automl.plan import Plan
     from automl.stages import StageResult
@@ -53,6 +55,12 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
         request = what.request
         way = " and ".join(dict.fromkeys((request.sampler, request.scheduler)))  # one word where both are one
         say(console, f"   {forecast.budget_text(request)}; by {way}; best by {what.metric}", "Budget")
+        if (lessons := lessons_of(what)).of:
+            say(
+                console,
+                f"{len(lessons.trials)} of {lessons.of} earlier trials fit this search space",
+                "Warm start ",
+            )
         _space(console, what, configurations)
     if expected := forecast.of(what):
         say(console, f"     {forecast.text(what, expected)}", "Time")
@@ -138,6 +146,15 @@ def _space(console: Console, what: Plan, configurations: int) -> None:
         say(console, "", "later trials also depend on the results of earlier ones", "dim")
 
 
+def lessons_of(what: Plan) -> Lessons:
+    """What the run named by `--warm-start` will teach this one."""
+    if not what.request.warm_start:
+        return earlier.Lessons()
+    with tempfile.TemporaryDirectory(prefix="automl-plan-") as folder:
+        earlier.bring(Path(what.request.warm_start), Path(folder), what.metric)
+        return earlier.lessons(Path(folder), what.space)
+
+
 def first_configurations(what: Plan, count: int) -> list[dict[str, Any]]:
     """The default, what `try:` lists, and what the sampler proposes first when nothing has been reported yet."""
     import optuna
@@ -145,10 +162,10 @@ def first_configurations(what: Plan, count: int) -> list[dict[str, Any]]:
     from automl.study import Study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    request = what.request
+    request, lessons = what.request, lessons_of(what)
     study = Study(
         optuna.storages.InMemoryStorage(), "plan", what.space, request.sampler, request.seed, what.metric.maximize,
-        [dict(what.space.default), *what.tries],
+        [dict(what.space.default), *what.tries, *lessons.best], lessons.trials,
     )  # fmt: skip
     return [study.ask()[1] for _ in range(count)]
 

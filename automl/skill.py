@@ -3,6 +3,7 @@ references/trial_contract.md."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,7 +107,11 @@ def _deploys(skill: dict[str, Any]) -> list[str]:
 
 
 def _kinds(skill: dict[str, Any]) -> list[str]:
-    problems = [
+    enabled = skill.get("automl_enabled", True)
+    problems = (
+        [] if isinstance(enabled, bool) else [f"automl_enabled must be true or false, but got {enabled!r}"]
+    )
+    problems += [
         f"{name} must be {wanted}, but got {skill[name]!r}"
         for kind, (wanted, names) in KINDS.items()
         for name in names.split()
@@ -157,6 +162,8 @@ def _actions(skill: dict[str, Any]) -> list[str]:
             )
         if isinstance(stage, dict) and stage.get("default_too") and stage.get("sets"):
             problems.append(f"stages.{name}: default_too and sets exclude each other")
+        if not re.fullmatch(r"\w[\w.-]*", str(name)) or name == "train":
+            problems.append(f"stages: a name must be of letters and digits, and not train, but got '{name}'")
         before.append(str(name))
         action = stage.get("action", name) if isinstance(stage, dict) else name
         if action not in actions:

@@ -323,6 +323,8 @@ def test_a_winner_that_another_outdid_is_told(tmp_path: Path, monkeypatch: pytes
     [
         ({"ship": {}, "b": {"action": "ship", "after": "nosuch", "sets": {"ship.target": "x"}}}, "b.after must name a stage before it"),
         ({"b": {"action": "ship", "after": "ship", "sets": {"ship.target": "x"}}, "ship": {}}, "b.after must name a stage before it"),
+        ({"..": {"action": "ship"}}, "stages: a name must be of letters and digits"),
+        ({"train": {"action": "ship"}}, "stages: a name must be of letters and digits"),
         ({"ship": {"after": "ship"}}, "ship.after must name a stage before it"),
         ({"ship": {"needs": ["fit.nosuch"]}}, "stages.ship.needs: fit.nosuch is no leaf of the train spec"),
         ({"b": {"action": "ship", "sets": {"ship.targt": "x"}}}, "stages.b.sets: ship.targt is no leaf of the ship spec; did you mean"),
@@ -429,3 +431,32 @@ def test_members_of_other_packages_that_are_none_are_refused_by_plan(
     asked: dict[str, Any] = option
     with pytest.raises(UserError, match=told):
         prepare(RunRequest(model=str(shell_trainer(tmp_path / "model")), **asked), tmp_path / "work")
+
+
+def test_plan_shows_what_a_warm_start_brings(tmp_path: Path) -> None:
+    from automl import show
+
+    model = shell_trainer(tmp_path / "model", stages=None)
+    outcome, _ = searched(model, tmp_path / "run")
+    plan = prepare(
+        RunRequest(model=str(model), trials=4, warm_start=str(tmp_path / "run")), tmp_path / "work"
+    )
+    shown = show.first_configurations(plan, 3)
+    _, study = searched(model, tmp_path / "second", warm_start=str(tmp_path / "run"))
+    assert shown == [study.frozen(number).user_attrs["params"] for number in range(3)]
+    assert outcome.winner.params in shown
+    console = Console(file=io.StringIO(), width=120)
+    show.plan(console, plan, 3)
+    assert "4 of 4 earlier trials fit" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("names", [("twice",), ("ship", "ship"), ("ship", "twice")])
+def test_stages_of_the_model_s_own_names_may_be_asked_for_once(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    stages = {"ship": {}, "twice": {"action": "ship", "after": "ship", "sets": {"ship.target": "x"}}}
+    model = shell_trainer(tmp_path / "model", stages=stages)
+    plan = prepare(RunRequest(model=str(model), stages=names), tmp_path / "work")
+    found = [stage.name for stage in plan.stages]
+    assert len(set(found)) == len(found)
+    assert set(found) >= set(names)
