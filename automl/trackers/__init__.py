@@ -105,6 +105,9 @@ class Tracking:
         self.names = list(names_of(given))
         self.open: dict[tuple[str, int], Run] = {}
         self.queue: ThreadPoolExecutor | None = None
+        # Imported here and not in the thread: a Ctrl-C that hits the main thread while it waits for an import of
+        # another's leaves the interpreter's import lock taken, and the other waits for ever.
+        self._safely(lambda name: getattr(_module(name), "load", lambda: None)())
 
     def record(self, number: int, epoch: int, values: Mapping[str, Any]) -> None:
         """One line of a trial's metrics.jsonl; `epoch` counts from 0, as there."""
@@ -138,7 +141,7 @@ class Tracking:
             self.queue = self.queue or ThreadPoolExecutor(1, "trackers")
             self.queue.submit(self._safely, act)
 
-    def _safely(self, act: Callable[[str], None]) -> None:
+    def _safely(self, act: Callable[[str], object]) -> None:
         for name in list(self.names):
             try:
                 act(name)

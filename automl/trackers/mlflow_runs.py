@@ -41,6 +41,11 @@ def check() -> None:
         ) from None
 
 
+def load() -> None:
+    """What `check` need not wait for."""
+    from mlflow import MlflowClient, entities  # noqa: F401
+
+
 class MlflowRun(Run):
     def __init__(self, client: Any, run_id: str) -> None:
         self.client, self.id = client, run_id

@@ -13,6 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+from tensorboard.plugins.hparams.api_pb2 import Experiment, HParamInfo, MetricInfo, MetricName
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+
 from automl.trackers import Run, Trial, flat
 from safe_documents import dump_yaml
 
@@ -61,8 +66,6 @@ class TensorBoardRun(Run):
         self._write(step=step, summary={"value": list(values)})
 
     def _write(self, **event: Any) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-
         data = record(Event(wall_time=time.time(), **event).SerializeToString())
         with open(self.path, "ab", buffering=0) as file:
             if file.write(data) != len(data):
@@ -71,8 +74,6 @@ class TensorBoardRun(Run):
 
 def record(data: bytes) -> bytes:
     """As TensorBoard's files hold it: its length and the data, each with a masked CRC-32C (TFRecord)."""
-    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
-
     length = struct.pack("<Q", len(data))
     sums = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
     return length + next(sums) + data + next(sums)
@@ -80,13 +81,6 @@ def record(data: bytes) -> bytes:
 
 def _of_parameters(params: Mapping[str, Any], figures: Mapping[str, float]) -> list[dict[str, Any]]:
     """What its page of hyperparameters shows."""
-    from tensorboard.plugins.hparams.api_pb2 import Experiment, HParamInfo, MetricInfo, MetricName
-    from tensorboard.plugins.hparams.plugin_data_pb2 import (
-        HParamsPluginData,
-        SessionEndInfo,
-        SessionStartInfo,
-    )
-
     start, infos = SessionStartInfo(), []
     for name, value in params.items():
         kind, field = (

@@ -28,6 +28,11 @@ def check() -> None:
     raise UserError("--log wandb: nobody is logged in; run wandb login, or set WANDB_MODE=offline")
 
 
+def load() -> None:
+    """What `check` need not wait for."""
+    import wandb  # noqa: F401
+
+
 def _is_offline() -> bool:
     return os.environ.get("WANDB_MODE", "online") in ("offline", "dryrun", "disabled")
 
