@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -158,13 +158,13 @@ class SearchDriver:
 
     def why_nothing(self) -> str | None:
         """What keeps a driver that started no training from it, and the option that changes it."""
-        request, used = self.plan.request, self.study.epochs_trained
+        request = self.plan.request
         if self.begun or not self.plan.searching:
             return None
         if self.deadline_passed():
             why = f"{self.elapsed_s():.0f} s are used of --time {request.time_s:.0f}s"
-        elif request.total_epochs is not None and used >= request.total_epochs:
-            why = f"{used} epochs are used of --total-epochs {request.total_epochs}"
+        elif self._epochs_used_up():
+            why = f"{self.study.epochs_trained} epochs are used of --total-epochs {request.total_epochs}"
         elif self._patience_over():
             why = f"nothing better came in the last {request.patience} trials (--patience {request.patience})"
         else:
@@ -178,10 +178,7 @@ class SearchDriver:
     def _going_on(self, number: int) -> TrialJob | None:
         """What a trial still has to do, or None: it ended or waits by what its folder already holds. A process that was
         to pause, or whose driver died, may have written more lines than were handled."""
-        verdict, last = self._caught_up(number)
-        epochs = self.num_epochs[number]
-        if verdict is None and epochs is not None and last + 1 >= epochs:
-            verdict = "COMPLETE", "finished"
+        verdict = self._caught_up(number)
         if verdict is None:
             return self._resumed(number)
         self._end(number, *verdict)
@@ -191,26 +188,35 @@ class SearchDriver:
         """Take in what a trainer wrote as its stop or pause arrived: it is computed. (state, reason) where the trial
         ends otherwise than it was told: it is at its end, or a line is wrong."""
         found, _ = self.trials.records(number)
+        return self._take_in(number, found, judge=False) or self._whole(number, found)
+
+    def _caught_up(self, number: int) -> tuple[str, str] | None:
+        """Handle what a trial's folder holds; (state, reason) where it must not go on."""
+        self.trials.handled.pop(number, None)
+        self.num_epochs[number] = self._length(number)
+        found, broken = self.trials.records(number)
+        verdict = self._take_in(number, found, judge=True)
+        if broken and not verdict:
+            verdict = "FAIL", f"metrics.jsonl {broken}"
+        return verdict or self._whole(number, found)
+
+    def _take_in(self, number: int, found: Sequence[Record], judge: bool) -> tuple[str, str] | None:
+        """Handle the lines on disk that have not been, up to the first that ends the trial."""
         for record in found[len(self.trials.handled.get(number, ())) :]:
-            if failed := self._taken(number, record.values, tidy=False, judge=False):
-                return failed
-        params = self.study.frozen(number).user_attrs["params"]
-        epochs = self.num_epochs.get(number) or self.trials.num_epochs(number, params)
+            if verdict := self._taken(number, record.values, tidy=False, judge=judge):
+                return verdict
+        return None
+
+    def _whole(self, number: int, found: Sequence[Record]) -> tuple[str, str] | None:
+        """How a trial ends whose last line is that of its last epoch."""
+        epochs = self._length(number)
         whole = epochs is not None and bool(found) and found[-1].epoch + 1 >= epochs
         return ("COMPLETE", "finished") if whole else None
 
-    def _caught_up(self, number: int) -> tuple[tuple[str, str] | None, int]:
-        """Handle what a trial's folder holds: (verdict or None, its last epoch or -1)."""
+    def _length(self, number: int) -> int | None:
+        """The epochs of a trial's training."""
         params = self.study.frozen(number).user_attrs["params"]
-        self.num_epochs[number] = self.trials.num_epochs(number, params)
-        self.trials.handled.pop(number, None)
-        found, broken = self.trials.records(number)
-        verdict = None
-        for record in found:
-            verdict = verdict or self._taken(number, record.values, tidy=False)
-        if broken and not verdict:
-            verdict = "FAIL", f"metrics.jsonl {broken}"
-        return verdict, found[-1].epoch if found else -1
+        return self.num_epochs.get(number) or self.trials.num_epochs(number, params)
 
     def _taken(
         self, number: int, line: Mapping[str, Any], tidy: bool = True, judge: bool = True
@@ -270,14 +276,14 @@ class SearchDriver:
         return None
 
     def _verdict(self, number: int, epoch: int, measured: bool) -> tuple[str, str] | None:
-        num_epochs, request = self.num_epochs[number], self.plan.request
+        num_epochs = self.num_epochs[number]
         if num_epochs is not None and epoch + 1 >= num_epochs:
             return None
-        if request.total_epochs and self.study.epochs_trained >= request.total_epochs:
+        if self._epochs_used_up():
             return "PRUNED", "the budget of epochs was used up"
-        if (
-            number == DEFAULT or num_epochs is None or not measured
-        ):  # all else is compared with the default, run to its end
+        if num_epochs is None or not measured:
+            return None
+        if number == DEFAULT:  # all else is compared with it, run to its end
             return None
         self._count_budget()
         verdict: Verdict | None = self.study.decide(number, epoch, self.scheduler, num_epochs)
@@ -344,13 +350,11 @@ class SearchDriver:
 
     def _ended(self) -> bool:
         """Nothing more may be started, not even a paused trial."""
-        request = self.plan.request
-        return (
-            self._hopeless()
-            or (request.total_epochs is not None and self.study.epochs_trained >= request.total_epochs)
-            or self._patience_over()
-            or self.deadline_passed()
-        )
+        return self._hopeless() or self._epochs_used_up() or self._patience_over() or self.deadline_passed()
+
+    def _epochs_used_up(self) -> bool:
+        total = self.plan.request.total_epochs
+        return total is not None and self.study.epochs_trained >= total
 
     def _promoted(self) -> int | None:
         """The paused trial that goes on now, when what is left of the budget brings it to its end."""

@@ -72,10 +72,9 @@ def _unread(model: ModelBundle) -> Iterator[str]:
 
 def _roles_of_nothing(model: ModelBundle, full: Mapping[str, Any]) -> Iterator[str]:
     """Leaves of the train spec that have a role, but that neither the spec nor the schema has."""
-    known = hooks.known_leaves(model, full)
-    for leaf, role in (model.skill.get("spec_params", {}).get("train") or {}).items():
-        if known and leaf not in known and spec.get(full, leaf, spec.MISSING) is spec.MISSING:
-            yield f"{_where(model)}: spec_params: {leaf} ({role}) is no leaf of the spec{did_you_mean(leaf, known)}"
+    roles = model.skill.get("spec_params", {}).get("train") or {}
+    for leaf, hint in hooks.unknown_leaves(model, full, roles):
+        yield f"{_where(model)}: spec_params: {leaf} ({roles[leaf]}) is no leaf of the spec{hint}"
 
 
 def _of_command(model: ModelBundle) -> Iterator[str]:

@@ -15,15 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import portable, secret_leaves, spec
+from automl import portable, provenance, secret_leaves, spec
 from automl.bundle import ModelBundle
 from automl.comparison import OF_DEFAULT
 from automl.confirmed import Confirmed
 from automl.documents import load_json
-from automl.errors import AutoMLError, UserError
+from automl.errors import AutoMLError
 from automl.machine import visible_gpus
 from automl.metric import Metric, figure
-from automl.provenance import sha256, versions
 from automl.rundir import RunDir, write_json
 from automl.skill import Stage
 from automl.stages import StageResult, run_package, run_slimming, run_stage
@@ -125,11 +124,8 @@ def _aside(bundle: ModelBundle, best: Path) -> list[tuple[Path, Path]]:
 
 def _set_aside(bundle: ModelBundle, best: Path, winner: Best) -> None:
     """Make room for the stages' files: those of another winner are removed."""
-    try:
-        before = load_json(best / "provenance.json", 1 << 20)
-        same = (before["trial"], before["epoch"]) == (winner.number, winner.epoch)
-    except (OSError, UserError, KeyError, TypeError):
-        same = False
+    before = provenance.read(best)
+    same = (before.get("trial"), before.get("epoch")) == (winner.number, winner.epoch)
     for file, kept in _aside(bundle, best):
         if not same:
             file.unlink(missing_ok=True)
@@ -141,12 +137,12 @@ def _set_aside(bundle: ModelBundle, best: Path, winner: Best) -> None:
 def _held(best: Path) -> dict[tuple[int, int, float], Path]:
     """(trial, epoch, value) -> the checkpoint that `best` holds of it, if that is what was handed over: what lies in
     the trial's folder may have been tidied up or damaged since."""
+    before = provenance.read(best)
     try:
-        before = load_json(best / "provenance.json", 1 << 20)
         path = best / before["checkpoint"]
-        whole = before["checkpoint_sha256"] == sha256(path)
+        whole = before["checkpoint_sha256"] == provenance.sha256(path)
         return {(before["trial"], before["epoch"], before["value"]): path} if whole else {}
-    except (OSError, UserError, KeyError, TypeError):
+    except (OSError, KeyError, TypeError):
         return {}
 
 
@@ -317,13 +313,13 @@ def _for_retraining(plan: Plan, trained: Mapping[str, Any], folder: Path) -> dic
 
 def _add_figures(best: Path, results: list[StageResult]) -> None:
     """Into provenance.json, what the stages measured of the winner."""
-    path = best / "provenance.json"
+    path = best / provenance.FILE
     found = {
         result.name: {name: result.metrics[name] for name in result.shows if name in result.metrics}
         for result in results if not result.name.endswith(OF_DEFAULT)
     }  # fmt: skip
     shown = {name: figures for name, figures in found.items() if figures}
-    write_json(path, load_json(path, 1 << 20) | {"measured": shown})
+    write_json(path, load_json(path, provenance.LARGEST) | {"measured": shown})
 
 
 def _write_provenance(
@@ -333,7 +329,7 @@ def _write_provenance(
     changed = spec.diff(plan.spec, trained)
     folders = plan.bundle.output_keys("train")  # a trial's own, and nowhere else
     write_json(
-        run.best / "provenance.json",
+        run.best / provenance.FILE,
         {
             "run": os.path.relpath(run.run_json, run.best),
             "trial": winner.number,
@@ -345,8 +341,8 @@ def _write_provenance(
             "figures": dict(figures),
             "params": winner.params,
             "checkpoint": checkpoint.name if checkpoint else None,
-            "checkpoint_sha256": sha256(checkpoint) if checkpoint else None,
+            "checkpoint_sha256": provenance.sha256(checkpoint) if checkpoint else None,
             "changed_from_default": [change for change in changed if change[0] not in folders],
-            "versions": versions(plan.bundle.packages),
+            "versions": provenance.versions(plan.bundle.packages),
         },
     )

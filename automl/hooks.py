@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import importlib
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from automl import faults, spec
-from automl.errors import AutoMLError, UserError, did_you_mean
+from automl.errors import AutoMLError, UserError
 
 if TYPE_CHECKING:
     from automl.bundle import ModelBundle
@@ -59,27 +59,27 @@ def check_leaves(
     model: ModelBundle, purpose: str, full: Mapping[str, Any], values: Mapping[str, Any]
 ) -> None:
     """Raises `UserError` for a leaf that a hook sets and neither the spec nor the schema has."""
-    known = known_leaves(model, full)
-    for name in values if known else ():
-        if name not in known and spec.get(full, name, spec.MISSING) is spec.MISSING:
-            raise UserError(
-                f"{model.name}: entry_points.{purpose} {model.entry(purpose)} sets {name}, which neither the spec nor "
-                f"the schema has{did_you_mean(name, known)}"
-            )
+    for name, hint in unknown_leaves(model, full, values):
+        raise UserError(
+            f"{model.name}: entry_points.{purpose} {model.entry(purpose)} sets {name}, which neither the spec nor the "
+            f"schema has{hint}"
+        )
 
 
-def known_leaves(model: ModelBundle, full: Mapping[str, Any]) -> set[str]:
-    """The leaves of a train spec and of its schema; none where that cannot be read, which a training without a search
-    does not need."""
+def unknown_leaves(
+    model: ModelBundle, full: Mapping[str, Any], names: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    """(name, "did you mean") of what neither a train spec nor its schema has; nothing where the schema cannot be read,
+    which a training without a search does not need."""
     from automl.space.schema import Schema
 
-    own = {name for name, _ in spec.leaves(full)}
-    if not model.schema_path("train").is_file():
-        return own
-    try:
-        return own | {*Schema(model.schema("train")).nodes}
-    except AutoMLError:
-        return set()
+    known = {name for name, _ in spec.leaves(full)}
+    if model.schema_path("train").is_file():
+        try:
+            known |= {*Schema(model.schema("train")).nodes}
+        except AutoMLError:
+            return
+    yield from spec.unknown(full, known, names)
 
 
 def texts(found: Any) -> list[str]:

@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -36,28 +35,28 @@ def interruptible(root: Path) -> Iterator[None]:
     process ignore stays ignored. Where it comes in the middle of a destructor or a weak reference's callback, Python
     drops what is raised there; then it is raised again."""
     caught: list[int] = []
-    dropped: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if caught and not dropped:
+        if caught:
             os.write(2, f"stopped at once; go on with: automl resume {shlex.quote(str(root))}\n".encode())
             os._exit(128 + number)
-        dropped.clear()
-        caught[:] = caught or [number]
+        caught.append(number)
+        raise KeyboardInterrupt
+
+    def again(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     def unraisable(what: Any) -> None:
         if not caught or what.exc_type is not KeyboardInterrupt:
             told(what)
             return
-        dropped.append(caught[0])
-        again = threading.Timer(AGAIN_S, signal.pthread_kill, (threading.main_thread().ident, caught[0]))
-        again.daemon = True
-        again.start()
+        # By the clock and not by a thread: what was interrupted may hold a lock that starting one takes.
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
 
     told = sys.unraisablehook
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    with handlers_kept(SIGNALS):
+    with handlers_kept((*SIGNALS, signal.SIGALRM)):
+        signal.signal(signal.SIGALRM, again)
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(number, stop)
@@ -70,6 +69,7 @@ def interruptible(root: Path) -> Iterator[None]:
             raise Interrupted(caught[0], root) from None
         finally:
             sys.unraisablehook = told
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextlib.contextmanager

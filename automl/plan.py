@@ -16,7 +16,7 @@ from automl import earlier, forecast, hooks, policy, portable, samplers, schedul
 from automl import metric as metrics
 from automl.bundle import ModelBundle
 from automl.confirmed import other_seeds
-from automl.errors import PolicyError, SpaceError, UserError, did_you_mean
+from automl.errors import PolicyError, SpaceError, UserError
 from automl.foresight import foresee
 from automl.machine import Machine, find_machine
 from automl.metric import Metric
@@ -124,20 +124,20 @@ def _prepare(asked: RunRequest, work_dir: Path) -> Plan:
 
 def _check_stages(model: ModelBundle, stages: tuple[Stage, ...], full: Mapping[str, Any]) -> None:
     """What is missing is told now, and not when the winner is handed over. Raises `UserError`."""
-    known = hooks.known_leaves(model, full)
     for stage in stages:
         template = model.template(stage.action)
         own = {name for name, _ in spec.leaves(template)}
-        for word, names, there, where in (
-            ("needs", stage.needs, known, full),
-            ("sets", [leaf for leaf, _ in stage.sets], own, template),
-        ):
-            for name in names if there else ():
-                if name not in there and spec.get(where, name, spec.MISSING) is spec.MISSING:
-                    raise UserError(
-                        f"{model.name}: stages.{stage.name}.{word}: {name} is no leaf of the "
-                        f"{stage.action if word == 'sets' else 'train'} spec{did_you_mean(name, there)}"
-                    )
+        wrong = [
+            *(("needs", "train", *each) for each in hooks.unknown_leaves(model, full, stage.needs)),
+            *(
+                ("sets", stage.action, *each)
+                for each in spec.unknown(template, own, (leaf for leaf, _ in stage.sets))
+            ),
+        ]
+        for word, action, name, hint in wrong:
+            raise UserError(
+                f"{model.name}: stages.{stage.name}.{word}: {name} is no leaf of the {action} spec{hint}"
+            )
 
 
 def _check_confirm(

@@ -8,8 +8,13 @@ import subprocess
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from automl import __version__
+from automl.documents import load_json
+from automl.errors import UserError
+
+FILE, LARGEST = "provenance.json", 1 << 20  # bytes
 
 PACKAGES = ("optuna", "ray")
 
@@ -39,6 +44,15 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What the provenance.json of a handed-over folder says; empty where there is none that can be read."""
+    try:
+        found = load_json(folder / FILE, LARGEST)
+    except (OSError, UserError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def sha256(path: Path) -> str:

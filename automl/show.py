@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automl import earlier, forecast, spec
+from automl import earlier, forecast, provenance, spec
 from automl import metric as metrics
 from automl.comparison import compare
 from automl.documents import is_empty
@@ -55,13 +55,14 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
         request = what.request
         way = " and ".join(dict.fromkeys((request.sampler, request.scheduler)))  # one word where both are one
         say(console, f"   {forecast.budget_text(request)}; by {way}; best by {what.metric}", "Budget")
-        if (lessons := lessons_of(what)).of:
+        lessons = lessons_of(what)
+        if lessons.of:
             say(
                 console,
                 f"{len(lessons.trials)} of {lessons.of} earlier trials fit this search space",
                 "Warm start ",
             )
-        _space(console, what, configurations)
+        _space(console, what, first_configurations(what, configurations, lessons))
     if expected := forecast.of(what):
         say(console, f"     {forecast.text(what, expected)}", "Time")
     stages = [s.name for s in what.stages if all(spec.get(what.spec, key) for key in s.needs)]
@@ -122,7 +123,7 @@ def _fact_text(fact: Any) -> str:
     return str(fact)
 
 
-def _space(console: Console, what: Plan, configurations: int) -> None:
+def _space(console: Console, what: Plan, drawn: list[dict[str, Any]]) -> None:
     from automl.space.cli import print_space
 
     console.print()
@@ -134,7 +135,6 @@ def _space(console: Console, what: Plan, configurations: int) -> None:
         header_style="bold",
         padding=(0, 1, 0, 0),
     )
-    drawn = first_configurations(what, configurations)
     names = list(dict.fromkeys([*what.space.default, *(name for params in drawn for name in params)]))
     table.add_column("parameter", overflow="fold")  # nothing is cut short: it could be another's
     for number in range(len(drawn)):
@@ -142,7 +142,7 @@ def _space(console: Console, what: Plan, configurations: int) -> None:
     for name in names:
         table.add_row(Text(name), *(Text(short(params.get(name, "-"))) for params in drawn))
     console.print(table)
-    if what.request.sampler != "random" and configurations > 1:
+    if what.request.sampler != "random" and len(drawn) > 1:
         say(console, "", "later trials also depend on the results of earlier ones", "dim")
 
 
@@ -155,14 +155,15 @@ def lessons_of(what: Plan) -> Lessons:
         return earlier.lessons(Path(folder), what.space)
 
 
-def first_configurations(what: Plan, count: int) -> list[dict[str, Any]]:
-    """The default, what `try:` lists, and what the sampler proposes first when nothing has been reported yet."""
+def first_configurations(what: Plan, count: int, lessons: Lessons | None = None) -> list[dict[str, Any]]:
+    """The default, what `try:` lists and `lessons` (None: those of `--warm-start`) bring, and what the sampler proposes
+    first when nothing has been reported yet."""
     import optuna
 
     from automl.study import Study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    request, lessons = what.request, lessons_of(what)
+    request, lessons = what.request, lessons or lessons_of(what)
     study = Study(
         optuna.storages.InMemoryStorage(), "plan", what.space, request.sampler, request.seed, what.metric.maximize,
         [dict(what.space.default), *what.tries, *lessons.best], lessons.trials,
@@ -270,12 +271,8 @@ def best(console: Console, root: Path) -> None:
 
 def handed_over(root: Path) -> int | None:
     """The trial whose files best/ holds; None where that is not known."""
-    from automl.documents import load_json
-
-    try:
-        return int(load_json(RunDir(root).best / "provenance.json", 1 << 20)["trial"])
-    except (OSError, UserError, KeyError, TypeError, ValueError):
-        return None
+    number = provenance.read(RunDir(root).best).get("trial")
+    return number if isinstance(number, int) else None
 
 
 def _checkpoint_text(run: RunDir, top: Best) -> str:

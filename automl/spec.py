@@ -7,7 +7,7 @@ winning, and `sources` remembers who set each leaf, so that facts of the data ne
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from automl.dotted import get_each as get_each
 from automl.dotted import leaves as leaves
 from automl.dotted import nest as nest
 from automl.dotted import put as put
-from automl.errors import SpecError
+from automl.errors import SpecError, did_you_mean
 
 ENGINE_KEYS = ("automl_policy", "search", "try")  # keys of a spec file that are the engine's, not the model's
 TEMPLATE = "template"
@@ -91,6 +91,15 @@ def defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
         if there:
             section[last] = copy.deepcopy(value)
     return found
+
+
+def unknown(
+    spec: Mapping[str, Any], known: Collection[str], names: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    """(name, "did you mean") of the names that are neither known nor in a spec; of none where nothing is known."""
+    for name in names if known else ():
+        if name not in known and get(spec, name, MISSING) is MISSING:
+            yield name, did_you_mean(name, known)
 
 
 def validate(

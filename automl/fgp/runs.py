@@ -97,9 +97,13 @@ class Runs:
         return Runs(each, columns)
 
     @property
+    def reported(self) -> Array:
+        """(n,) whether one reported and did not fail."""
+        return np.asarray((self.column("epochs") > 0) & ~self.column("failed"))
+
+    @property
     def valued(self) -> Runs:
-        """Those that reported and did not fail."""
-        return self.where((self.column("epochs") > 0) & ~self.column("failed"))
+        return self.where(self.reported)
 
     def best(self, count: int) -> Runs:
         """The best `count`, best first, ties in their order."""
@@ -180,12 +184,11 @@ def _with(runs: Runs, changed: Mapping[int, Run]) -> Runs:
 
 def chosen(runs: Runs) -> Runs:
     """The trials that become rows: the best and the newest, in the order of `runs`."""
-    failed = runs.column("failed")
-    valued = np.flatnonzero((runs.column("epochs") > 0) & ~failed)
+    valued = np.flatnonzero(runs.reported)
     if len(valued) > BEST + NEWEST:
         best = np.argsort(-runs.column("top")[valued], kind="stable")[:BEST]
         valued = np.union1d(valued[best], valued[-NEWEST:])
-    return runs.take(np.union1d(valued, np.flatnonzero(failed)[-FAILED_ROWS:]))
+    return runs.take(np.union1d(valued, np.flatnonzero(runs.column("failed"))[-FAILED_ROWS:]))
 
 
 def aligned(earlier: Runs, own: Runs) -> Runs:
