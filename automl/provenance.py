@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from automl import __version__
-from automl.documents import load_json
 from automl.errors import UserError
 
 FILE, LARGEST = "provenance.json", 1 << 20  # bytes
@@ -48,6 +47,8 @@ def git_commit() -> str | None:
 
 def read(folder: Path) -> dict[str, Any]:
     """What the provenance.json of a handed-over folder says; empty where there is none that can be read."""
+    from automl.documents import load_json  # brings YAML, which studies that ask only `versions` may lack
+
     try:
         found = load_json(folder / FILE, LARGEST)
     except (OSError, UserError):
