@@ -63,15 +63,17 @@ def _columns(runs: Sequence[Run]) -> Array:
 
 @dataclass(frozen=True)
 class Runs:
-    """Trials in their order. `columns` (n,) has what is asked of all of them: of ten thousand trials none is looked at
-    one by one."""
+    """Trials in their order, `each` (n,) of objects. `columns` (n,) has what is asked of all of them: of ten thousand
+    trials none is looked at one by one."""
 
-    each: list[Run]
+    each: Array
     columns: Array
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Runs:
-        return cls(list(runs), _columns(runs))
+        each = np.empty(len(runs), object)
+        each[:] = runs
+        return cls(each, _columns(runs))
 
     def __len__(self) -> int:
         return len(self.each)
@@ -80,7 +82,8 @@ class Runs:
         return iter(self.each)
 
     def __getitem__(self, place: int) -> Run:
-        return self.each[place]
+        run: Run = self.each[place]
+        return run
 
     def column(self, name: str) -> Array:
         return np.asarray(self.columns[name])
@@ -89,7 +92,7 @@ class Runs:
         return self.take(np.flatnonzero(mask))
 
     def take(self, places: Array) -> Runs:
-        return Runs([self.each[place] for place in places.tolist()], self.columns[places])
+        return Runs(self.each[places], self.columns[places])
 
     def replaced(self, place: int, run: Run) -> Runs:
         each, columns = self.each.copy(), self.columns.copy()
@@ -107,11 +110,20 @@ class Runs:
 
     def best(self, count: int) -> Runs:
         """The best `count`, best first, ties in their order."""
-        return self.take(np.argsort(-self.column("top"), kind="stable")[:count])
+        return self.take(_best(self.column("top"), count))
 
     def newest(self, count: int, mask: Array) -> Runs:
         """The last `count` where `mask` holds, in their order."""
         return self.take(np.flatnonzero(mask)[-count:])
+
+
+def _best(values: Array, count: int) -> Array:
+    """The places of the best `count`, best first, ties in their order; only these are sorted."""
+    if len(values) > count:
+        near = np.flatnonzero(values >= np.partition(values, -count)[-count])
+    else:
+        near = np.arange(len(values))
+    return np.asarray(near[np.argsort(-values[near], kind="stable")[:count]])
 
 
 def run_of(trial: FrozenTrial, number: int, cube: Cube, sign: float, epochs: int, paused: bool) -> Run:
@@ -175,7 +187,8 @@ def _with(runs: Runs, changed: Mapping[int, Run]) -> Runs:
     count = len(runs)
     added = [run for place, run in sorted(changed.items()) if place >= count]
     old = [place for place in changed if place < count]
-    each, columns = [*runs.each, *added], np.concatenate([runs.columns, _columns(added)])
+    new = Runs.of(added)
+    each, columns = np.concatenate([runs.each, new.each]), np.concatenate([runs.columns, new.columns])
     columns[old] = _columns([changed[place] for place in old])
     for place in old:
         each[place] = changed[place]
@@ -186,7 +199,7 @@ def chosen(runs: Runs) -> Runs:
     """The trials that become rows: the best and the newest, in the order of `runs`."""
     valued = np.flatnonzero(runs.reported)
     if len(valued) > BEST + NEWEST:
-        best = np.argsort(-runs.column("top")[valued], kind="stable")[:BEST]
+        best = _best(runs.column("top")[valued], BEST)
         valued = np.union1d(valued[best], valued[-NEWEST:])
     return runs.take(np.union1d(valued, np.flatnonzero(runs.column("failed"))[-FAILED_ROWS:]))
 
