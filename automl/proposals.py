@@ -7,6 +7,7 @@ time and tell it nothing new.
 
 from __future__ import annotations
 
+import copy
 import heapq
 import json
 import math
@@ -37,6 +38,19 @@ class Proposal:
 
     params: dict[str, Any]
     trial: FrozenTrial
+
+    def stored(self, number: int, trial_id: int) -> FrozenTrial:
+        """The trial as a storage gives it back once it has taken it."""
+        trial, axes = copy.copy(self.trial), self.trial.distributions
+        trial.number, trial._trial_id = number, trial_id
+        trial.params = {
+            n: axes[n].to_external_repr(axes[n].to_internal_repr(v)) for n, v in trial.params.items()
+        }
+        trial._user_attrs, trial._system_attrs = json.loads(
+            json.dumps([trial.user_attrs, trial.system_attrs])
+        )
+        trial.intermediate_values = {}
+        return trial
 
 
 class _Snapshot(InMemoryStorage):

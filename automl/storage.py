@@ -100,27 +100,10 @@ def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def _make() -> type[RDBStorage]:
-    """Optuna's storage, but for what it asks the database before each parameter of a trial: whether the trial is there
-    and what others have under that name, three statements of five, and half the time of an ask. The driver alone
-    writes, and trials of one space."""
-    from optuna.distributions import distribution_to_json
-    from optuna.storages import RDBStorage
-    from optuna.storages._rdb.models import TrialParamModel
+def _make(*args: Any, **kwargs: Any) -> RDBStorage:
+    from automl.lean_storage import LeanStorage
 
-    class Storage(RDBStorage):  # type: ignore[misc, unused-ignore]
-        def _set_trial_param_without_commit(
-            self, session: Any, trial_id: int, param_name: str, param_value_internal: float,
-            distribution: Any, previous_distribution: Any = None,
-        ) -> None:  # fmt: skip
-            session.add(
-                TrialParamModel(
-                    trial_id=trial_id, param_name=param_name, param_value=param_value_internal,
-                    distribution_json=distribution_to_json(distribution),
-                )
-            )  # fmt: skip
-
-    return Storage
+    return LeanStorage(*args, **kwargs)
 
 
 # ---- SQLite in the run folder ---------------------------------------------------------------------------------------
@@ -147,7 +130,7 @@ def _sqlite(path: Path, mode: str) -> RDBStorage:
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, timeout=TIMEOUT_S, check_same_thread=False)
 
-    storage = _make()("sqlite:///study.db", {"creator": connect}, skip_table_creation=mode == "ro")
+    storage = _make("sqlite:///study.db", {"creator": connect}, skip_table_creation=mode == "ro")
     opened = os.stat(path).st_ino
 
     @sqlalchemy.event.listens_for(storage.engine, "checkout")
@@ -195,7 +178,7 @@ def _server(text: str, reading: bool = False) -> Any:
         if reading and not sqlalchemy.inspect(engine).has_table("alembic_version"):
             return optuna.storages.InMemoryStorage()
         with _one_at_a_time(engine):
-            return _made(lambda: _make()(plain, options, skip_table_creation=reading))
+            return _made(lambda: _make(plain, options, skip_table_creation=reading))
     except Exception as error:
         reason = faults.told(error, None, text) or (error if isinstance(error, RuntimeError) else None)
         if reason is None:

@@ -211,7 +211,7 @@ class Study:
         number = len(self._trials)
         proposal = self._new(number) if given is None else self._propose(number, given)
         trial_id = self._write(self.storage.create_new_trial, self._id, template_trial=proposal.trial)
-        self._trials.append(self.storage.get_trial(trial_id))
+        self._trials.append(proposal.stored(number, trial_id))
         self._place(self._trials[number])
         return number, proposal.params
 
