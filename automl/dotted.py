@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from typing import Any
 
 from automl.errors import SpecError
@@ -78,6 +78,19 @@ def leaves(
             yield from leaves(value, f"{prefix}{key}.", known)
         else:
             yield f"{prefix}{key}", value
+
+
+def last_words(names: Collection[str]) -> dict[str, str]:
+    """Name -> as much of its end as tells it from the others: `head.units` beside `stem.units`, `lr` alone."""
+    found = {}
+    for name in names:
+        parts = name.split(".")
+        ends = (".".join(parts[-depth:]) for depth in range(1, len(parts) + 1))
+        others = [other for other in names if other != name]
+        found[name] = next(
+            (end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others)), name
+        )
+    return found
 
 
 def nest(values: Mapping[str, Any]) -> dict[str, Any]:

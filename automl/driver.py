@@ -14,6 +14,7 @@ from automl.budget import SLOWER, Limits
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record
 from automl.scheduling import Verdict
+from automl.slips import slips
 from automl.study import DEFAULT
 from automl.trackers import Tracking
 from automl.trials import Trials
@@ -225,7 +226,7 @@ class SearchDriver:
         handled = self.trials.handled.setdefault(number, [])
         try:
             record, value = self.trials.take(number, line)
-            self._note_slips(number, record)
+            self._note_slips(number)
             self.tracking.record(number, record.epoch, record.values)
             verdict = self._stored(number, record, value, tidy)
             if verdict is None and judge:
@@ -234,26 +235,11 @@ class SearchDriver:
         except BrokenRecord as error:
             return "FAIL", f"metrics.jsonl line {len(handled) + 1}: {error}"
 
-    def _note_slips(self, number: int, record: Record) -> None:
-        """Say once what a trainer's lines let suspect."""
-        handled, epochs = self.trials.handled[number], self.num_epochs.get(number)
-        if len(handled) == 1 and record.epoch == 1:
-            self._say_once(
-                "from 1",
-                f"trial {number} begins with epoch 1; lines count epochs from 0, so it is taken for the second",
-            )
-        elif epochs is not None and record.epoch >= epochs:
-            self._say_once(
-                "too many",
-                f"trial {number} reports epoch {record.epoch}, the {record.epoch + 1}th when counted from 0, but its "
-                f"training has {epochs}",
-            )
-        if len(handled) > 1 and record.checkpoint and handled[-2].checkpoint == record.checkpoint:
-            self._say_once(
-                "one file",
-                f"trial {number} writes {record.checkpoint} over and over: of such a training the last epoch counts, "
-                "which that file holds, and not the best",
-            )
+    def _note_slips(self, number: int) -> None:
+        """Say once of each kind what a trainer's lines let suspect."""
+        key = self.plan.bundle.spec_key("train", "resume_model")
+        for kind, text in slips(number, self.trials.handled[number], self.num_epochs.get(number), key):
+            self._say_once(kind, text)
 
     def _say_once(self, kind: str, text: str) -> None:
         if kind not in self.said:
@@ -344,7 +330,8 @@ class SearchDriver:
     def _resumed(self, number: int) -> TrialJob:
         params = dict(self.study.frozen(number).user_attrs["params"])
         job = self.trials.resumed(number, params)
-        return self._started(number, params, job, len(self.trials.handled.get(number, ())))
+        handled = self.trials.handled.get(number)
+        return self._started(number, params, job, handled[-1].epoch + 1 if handled else 0)
 
     # ---- budget and disk ------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from automl import spec
+from automl.dotted import last_words
 from automl.forecast import clock, share
 from automl.metric import Metric, figure
 from automl.request import RunRequest
@@ -115,7 +116,8 @@ class Progress:
     def _told(self, params: Mapping[str, Any]) -> str:
         """What differs from the default configuration first."""
         rows = sorted(params.items(), key=lambda row: spec.get(self.base, row[0]) == row[1])
-        return ", ".join(f"{name.rsplit('.', 1)[-1]} {short(value)}" for name, value in rows)
+        names = last_words(params)
+        return ", ".join(f"{names[name]} {short(value)}" for name, value in rows)
 
     def epoch(self, number: int, epoch: int, value: float) -> None:
         row = self.rows.setdefault(number, Row(number, None))

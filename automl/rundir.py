@@ -29,7 +29,7 @@ def write_text(path: Path, text: str, mode: int = 0o666) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        with open(temporary, "w", encoding="utf-8", opener=lambda n, flags: os.open(n, flags, mode)) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -107,7 +107,7 @@ def start_ranks(spec: Mapping[str, Any], action: str) -> bool:
         return False
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{action}.yaml"
-        path.write_text(dump_yaml(dict(spec)))
+        path.write_text(dump_yaml(dict(spec)), encoding="utf-8")
         done = subprocess.run(
             torchrun(action, path, gpu_ids(section, action), nodes), env=_environment(spec, action)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -24,5 +25,6 @@ for _kind, _pattern in (("float", FLOAT), ("int", INTEGER)):
 
 
 def dump_yaml(document: Any) -> str:
-    """`document`, of mappings, lists, text, numbers, booleans and None, as YAML in its own order."""
-    return str(yaml.dump(document, Dumper=_Dumper, sort_keys=False))
+    """`document`, of mappings, lists, text, numbers, booleans and None, as YAML in its own order. A text stands as it
+    is and in one line where YAML allows it, for readers that know less of YAML: awk, sed, a shell."""
+    return str(yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf))

@@ -93,6 +93,8 @@ def no_space(asked: Asked, name: str) -> str | None:
     if wish and wish.options:
         return None
     if leaf.choices and len(leaf.choices) == 1 and leaf.kind != "subset":
+        if leaf.branches:
+            return "a mixture of numbers and words needs options to choose from"
         return f"{short(leaf.choices[0])} is its only value"
     if any(isinstance(c, str) and (c != c.strip() or "\n" in c) for c in leaf.choices):
         return "its enum is mangled (a value begins or ends with white space)"
@@ -171,8 +173,7 @@ def used_by(asked: Asked, leaf: Leaf) -> list[Condition]:
         value = asked.base.get(name)
         if name == leaf.name or name not in nodes or not isinstance(value, str):
             continue
-        options = nodes[name].get("enum")
-        known = [o for o in options if isinstance(o, str)] if isinstance(options, list) else []
+        known = [option for option in asked.schema.leaf(name).choices if isinstance(option, str)]
         if values := names.choices_with(last, known, value):
             return [Condition(name, values)]
     return []
@@ -180,6 +181,8 @@ def used_by(asked: Asked, leaf: Leaf) -> list[Condition]:
 
 def disagreements(schema: Schema) -> Iterator[str]:
     """Where the schema's flags and its lists of names contradict each other."""
+    for where, key in schema.unread.items():
+        yield f"'{key}' in {where} is not modelled: a configuration may be one that the schema forbids"
     listed, unlisted = sorted(schema.listed[LISTED]), sorted(schema.listed[UNLISTED])
     flags: dict[str, bool | str | None] = {**dict.fromkeys(schema.sections, "section")}
     flags |= {name: schema.flag(name) for name in schema}

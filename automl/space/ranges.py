@@ -207,7 +207,8 @@ def _moved(found: Range, domain: Domain, default: float, aim: float, low: bool) 
     end = found.high if low else back(at + (at - left) * (1 - aim) / aim)
     if domain.whole:
         start, end = math.floor(start), math.ceil(end)
-    moved = replace(found, low=start, high=end).within(domain)
+    why = found.why.replace(VALID, "linear around the default")
+    moved = replace(found, low=start, high=end, why=why).within(domain)
     return moved if moved.low < moved.high else found
 
 

@@ -34,6 +34,9 @@ class Schema:
         self.paths: dict[str, tuple[str, ...]] = {}
         self.sections: set[str] = set()
         self.listed: dict[str, set[str]] = {LISTED: set(), UNLISTED: set()}
+        self.unread: dict[
+            str, str
+        ] = {}  # section -> the keyword that relates its parameters in a way not modelled
         self._defaults: dict[str, Any] = {}
         self._walk(document, (), document.get("default"), ())
         if not self.nodes and "properties" not in document:
@@ -48,6 +51,8 @@ class Schema:
         where = ".".join(path) or "the schema"
         node = dialect.section(self.document, node, where)
         properties = node.get("properties", {})
+        if unread := next((key for key in _UNREAD_OF_SECTIONS if node.get(key)), None):
+            self.unread[where] = unread
         if not isinstance(properties, Mapping):
             raise SpaceError(
                 f"{where}: properties must be a JSON object, but got {type(properties).__name__}"
@@ -62,7 +67,7 @@ class Schema:
     def _child(self, child: Any, path: tuple[str, ...], inherited: Any, inside: tuple[str, ...]) -> None:
         name, known = ".".join(path), inherited if isinstance(inherited, Mapping) else {}
         node = dialect.flat(self.document, child, name)
-        default = node.get("default", known.get(path[-1]))
+        default = node.get("default", known.get(path[-1], node.get("const")))
         is_section = bool(dialect.section(self.document, child, name).get("properties"))
         if is_section and child.get("$ref") not in inside:
             self.sections.add(name)
@@ -71,7 +76,7 @@ class Schema:
         if name in self.nodes:
             raise SpaceError(f"{name}: two parameters have this dotted name")
         self.nodes[name], self.paths[name] = node, path
-        if ("default" in node or path[-1] in known) and not is_missing(default):
+        if ("default" in node or path[-1] in known or "const" in node) and not is_missing(default):
             self._defaults[name] = default
 
     def __iter__(self) -> Iterator[str]:
@@ -187,6 +192,7 @@ KINDS = {
 _TYPES: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "text": str, "list": (list, tuple)}
 _ENDS = ((">", "minimum", "exclusiveMinimum"), ("<", "maximum", "exclusiveMaximum"))
 _ITEM_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "math_cond")
+_UNREAD_OF_SECTIONS = ("if", "not", "oneOf", "anyOf", "dependentRequired", "dependentSchemas", "dependencies")
 _UNREAD = (
     "not",
     "if",

@@ -140,23 +140,30 @@ def _no_numbers(asked: Asked, leaf: Leaf, default: Sequence[Any]) -> str | None:
 def _family(leaf: Leaf, default: list[Any], whole: bool) -> Options | str:
     """The default list made larger and smaller as a whole, ascending, the default among them.
 
-    Integers with a common divisor shift by it (480, 512, ... by 32); others are scaled by 0.5 to 2.
+    Integers with a common divisor shift by it (480, 512, ... by 32); those that cannot shift down by it ([64, 64],
+    [256, 128]) are scaled by 0.5 to 2 and stay multiples of an eighth or a quarter of it. All others are scaled.
     """
     step = math.gcd(*(int(e) for e in default)) if whole else 0
-    if step > 1:
-        down, up = int(min(default)) // (2 * step), int(max(default)) // (2 * step)
+    grain = next((step // part for part in (8, 4) if step and step % part == 0), 1)
+    down, up = (int(end) // (2 * step) if step else 0 for end in (min(default), max(default)))
+    if step > 1 and (down or (up and grain == 1)):
         stride = max(1, math.ceil((down + up) / 32))
         shifts = [k * stride for k in range(-(down // stride), up // stride + 1)]
         lists: list[list[float]] = [[int(e) + k * step for e in default] for k in shifts]
     else:
         factors = [2 ** (k / 4) for k in range(-4, 5)]
-        lists = [[round(e * f) if whole else float(f"{e * f:.6g}") for e in default] for f in factors]
+        lists = [[_scaled(e, f, grain if whole else 0) for e in default] for f in factors]
         lists[4] = list(default)
     kept = tuple(v for i, v in enumerate(lists) if leaf.problem(v) is None and v not in lists[:i])
     if len(kept) < 2:
         return "its bounds leave no room around the default"
     why = "all elements move together, half to twice the default"
     return Options(leaf.name, kept, True, (), why)
+
+
+def _scaled(value: float, factor: float, grain: int) -> float:
+    """A multiple of `grain`; 0: six digits."""
+    return round(value * factor / grain) * grain if grain else float(f"{value * factor:.6g}")
 
 
 def _elements(

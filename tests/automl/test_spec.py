@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from automl import spec
+from automl.dotted import last_words
 from automl.errors import SpecError
 
 SCHEMA = {
@@ -135,3 +136,17 @@ def test_diff_lists_changed_added_and_missing_leaves() -> None:
         ("a.c", 2, 3),
         ("d", None, 4),
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["train.optim.lr", "data.size"], ["lr", "size"]),
+        (["net.head.units", "net.stem.units", "lr"], ["head.units", "stem.units", "lr"]),
+        (["units", "head.units", "a.head.units"], ["units", "head.units", "a.head.units"]),
+        (["optim.lr", "color"], ["lr", "color"]),
+    ],
+)
+def test_a_name_is_shortened_as_far_as_it_tells_the_parameter(names: list[str], told: list[str]) -> None:
+    found = last_words(names)
+    assert [found[name] for name in names] == told

@@ -258,6 +258,28 @@ def test_a_trainer_that_counts_epochs_from_one_is_told_once(tmp_path: Path, firs
     assert said.count("reports epoch 3, the 4th when counted from 0, but its training has 3") == told
 
 
+def test_a_trainer_that_is_started_again_and_does_not_go_on_is_told_once(tmp_path: Path) -> None:
+    """It counts on from where its lines end, not from how many there are."""
+    lines = """
+from_ = 0 if spec.get("from") is None else 1
+for epoch in range(from_, 6):
+    open(f"{folder}/{epoch}.pt", "w").close()
+    line = {"epoch": epoch, "score": spec["lr"] * (epoch + 1) / 6, "checkpoint": f"{epoch}.pt"}
+    print(json.dumps(line), file=open(folder + "/metrics.jsonl", "a"), flush=True)
+    time.sleep(0.15)
+"""
+    rounds = {"type": "integer", "default": 6}
+    properties = {"lr": RATE, "rounds": rounds, "from": {"type": ["string", "null"], "default": None}}
+    keys = {"epochs_key": "rounds", "spec_params": {"train": {"from": "resume_model"}}}
+    model = python_trainer(tmp_path / "model", properties, "import time\n" + lines, **keys)
+    said = run_and_read(model, tmp_path / "run", trials=8, scheduler="fgp", sampler="fgp")
+    resumed = [int(epoch) for epoch in re.findall(r"goes on from epoch (\d+)", said)]
+    assert resumed
+    assert max(resumed) <= 6
+    assert said.count("a trainer that is started again goes on after the checkpoint that from names") == 1
+    assert "over and over" not in said
+
+
 def test_a_checkpoint_that_is_written_over_is_told_and_the_trial_s_figure_is_what_counts(
     tmp_path: Path,
 ) -> None:

@@ -158,3 +158,14 @@ def test_json_as_deep_as_allowed(tmp_path: Path) -> None:
 def test_a_folder_is_no_document(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="must be a file"):
         read_yaml(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "folder", ["/data/réseau/日本 語", "/a b/" + "long name " * 40 + "c", "/x: y #z", "/😀"]
+)
+def test_a_path_is_written_in_one_line_as_it_is(folder: str) -> None:
+    """A shell's or awk's reader finds it."""
+    text = dump_yaml({"from": folder, "next": 1})
+    assert folder in text
+    assert text.count("\n") == 2
+    assert read_yaml(text) == {"from": folder, "next": 1}

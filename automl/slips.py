@@ -1,0 +1,41 @@
+"""What the lines of a trial let suspect of its trainer, in words for a person; nothing of it stops a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from automl.records import Record
+
+
+def slips(
+    number: int, lines: Sequence[Record], epochs: int | None, resume_key: str | None
+) -> Iterator[tuple[str, str]]:
+    """(kind, text) of what the last of a trial's `lines` shows. `epochs`: the length of its training; `resume_key`: the
+    leaf that names the checkpoint to go on from. Of a kind one is told in a run."""
+    record, before = lines[-1], lines[-2] if len(lines) > 1 else None
+    if before is None and record.epoch == 1:
+        yield (
+            "from 1",
+            f"trial {number} begins with epoch 1; lines count epochs from 0, so it is taken for the second",
+        )
+    elif epochs is not None and record.epoch >= epochs:
+        yield (
+            "too many",
+            f"trial {number} reports epoch {record.epoch}, the {record.epoch + 1}th when counted from 0, but its "
+            f"training has {epochs}",
+        )
+    if before is None:
+        return
+    if record.epoch <= before.epoch:
+        yield (
+            "back",
+            f"trial {number} reports epoch {record.epoch} after epoch {before.epoch}: a trainer that is started again "
+            f"goes on after the checkpoint that {resume_key or 'its spec'} names, its next line is epoch "
+            f"{before.epoch + 1}; of an epoch told twice the last value counts",
+        )
+    elif record.checkpoint and before.checkpoint == record.checkpoint:
+        yield (
+            "one file",
+            f"trial {number} writes {record.checkpoint} over and over: of such a training the last epoch counts, "
+            "which that file holds, and not the best",
+        )
