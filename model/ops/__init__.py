@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from model.ops import operator
-from model.ops.reference import ms_deform_attn_reference
+from model.ops.reference import ms_deform_attn_in_graph, ms_deform_attn_reference
 
 __all__ = ["live", "ms_deform_attn", "ms_deform_attn_reference"]
 
@@ -35,8 +35,9 @@ def ms_deform_attn(
     rows = spatial_shapes.tolist() if isinstance(spatial_shapes, torch.Tensor) else spatial_shapes
     fine = torch.float64 if value.dtype == torch.float64 else torch.float32
     locations, weights = locations.to(fine), weights.to(fine)
-    traced = _exporting() or torch.jit.is_tracing()
-    if traced or not _live(value.device.type) or not operator.takes(value, *locations.shape[3:5]):
+    if _exporting() or torch.jit.is_tracing():
+        return ms_deform_attn_in_graph(value, rows, locations, weights)
+    if not _live(value.device.type) or not operator.takes(value, *locations.shape[3:5]):
         return ms_deform_attn_reference(value, rows, locations, weights)
     flat = [size for row in rows for size in row]
     return torch.ops.detr_automl.ms_deform_attn.default(value, flat, locations, weights)

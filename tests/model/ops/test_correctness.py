@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from model.ops import ms_deform_attn, ms_deform_attn_reference, native
+from model.ops.reference import ms_deform_attn_in_graph
 from tests.model.ops.cases import Problem, outcome, problem
 
 NAMES = ("out", "grad_value", "grad_locations", "grad_weights")
@@ -53,6 +54,13 @@ def test_every_variant_is_as_exact_as_torch(shape: dict, dtype: torch.dtype, var
     args = (p.value, p.shapes, p.locations, p.weights)
     out = native.forward(*args, variant=variant)
     assert_as_good_as_torch(p, [out, *native.backward(p.grad_out, *args, variant=variant)])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", MATRIX, ids=str)
+def test_the_form_of_exported_graphs_is_as_exact_as_torch(shape: dict, dtype: torch.dtype) -> None:
+    p = problem(**shape, dtype=dtype)
+    assert_as_good_as_torch(p, outcome(ms_deform_attn_in_graph, p))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
