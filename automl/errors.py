@@ -7,7 +7,7 @@ AutoMLError              exit 1   something failed that the user did not cause
 │   └── PolicyError               AutoML is on but cannot run, and why
 ├── StorageError         exit 1   a disk is full, a database does not answer
 ├── StudyBusy            exit 1   another driver holds the run folder
-└── StudyGone            exit 1   somebody has deleted the study from its database
+└── StudyGone            exit 1   somebody else has changed the study in its database, or deleted it
 """
 
 from __future__ import annotations

@@ -26,14 +26,20 @@ UPSERTING: dict[str, Any] = {
 
 
 class LeanStorage(RDBStorage):  # type: ignore[misc, unused-ignore]
-    """Writes the rows that Optuna's own writes."""
+    """Writes the rows that Optuna's own writes. A trial to be written may have a number; it must be the next one."""
 
     def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
         if template_trial is None:
             return super()._get_prepared_new_trial(study_id, template_trial, session)
-        past = session.query(sqlalchemy.func.count(models.TrialModel.trial_id)).filter_by(study_id=study_id)
+        past = (
+            session.query(sqlalchemy.func.count(models.TrialModel.trial_id))
+            .filter_by(study_id=study_id)
+            .scalar()
+        )
+        if 0 <= template_trial.number != past:
+            raise KeyError(f"{past} trials are in its database, where this run knows {template_trial.number}")
         trial = models.TrialModel(
-            study_id=study_id, number=past.scalar(), state=template_trial.state,
+            study_id=study_id, number=past, state=template_trial.state,
             datetime_start=template_trial.datetime_start, datetime_complete=template_trial.datetime_complete,
         )  # fmt: skip
         session.add(trial)

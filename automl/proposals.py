@@ -39,10 +39,10 @@ class Proposal:
     params: dict[str, Any]
     trial: FrozenTrial
 
-    def stored(self, number: int, trial_id: int) -> FrozenTrial:
+    def stored(self, trial_id: int) -> FrozenTrial:
         """The trial as a storage gives it back once it has taken it."""
         trial, axes = copy.copy(self.trial), self.trial.distributions
-        trial.number, trial._trial_id = number, trial_id
+        trial._trial_id = trial_id
         trial.params = {
             n: axes[n].to_external_repr(axes[n].to_internal_repr(v)) for n, v in trial.params.items()
         }
@@ -90,16 +90,15 @@ def propose(
     study = optuna.load_study(study_name="snapshot", storage=storage, sampler=sampler)
     params = space.suggest(Trial(study, storage.trial_id))
     drawn = storage.get_trial(storage.trial_id)
-    return Proposal(
-        params,
-        create_trial(
-            state=TrialState.RUNNING,
-            params=drawn.params,
-            distributions=drawn.distributions,
-            user_attrs={"params": params},
-            system_attrs={name: value for name, value in drawn.system_attrs.items() if name != FIXED},
-        ),
+    trial = create_trial(
+        state=TrialState.RUNNING,
+        params=drawn.params,
+        distributions=drawn.distributions,
+        user_attrs={"params": params},
+        system_attrs={name: value for name, value in drawn.system_attrs.items() if name != FIXED},
     )
+    trial.number = number
+    return Proposal(params, trial)
 
 
 def untried(space: SearchSpace, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]] | None:

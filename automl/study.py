@@ -19,12 +19,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from automl import samplers, seeds
 from automl.budget import Budget
-from automl.errors import StudyGone
-from automl.faults import is_away, patiently
+from automl.changed import check_numbers, next_trial, tell_if_changed
+from automl.faults import patiently
 from automl.metric import figure
 from automl.scheduling import Curve, Scheduler, Verdict, View
 
@@ -88,6 +89,7 @@ class Study:
         self.sign = 1.0 if study.direction.name == "MAXIMIZE" else -1.0
         self._id = storage.get_study_id_from_name(name)
         self._trials: list[FrozenTrial] = storage.get_all_trials(self._id)
+        check_numbers(name, self._trials)
         self._elapsed_s = float(storage.get_study_user_attrs(self._id).get("elapsed_s", 0.0))
         self._reached: dict[int, dict[int, float]] = {}
         self._furthest: dict[int, tuple[int, float]] = {}  # number -> (last epoch, best up to there)
@@ -211,7 +213,7 @@ class Study:
         number = len(self._trials)
         proposal = self._new(number) if given is None else self._propose(number, given)
         trial_id = self._write(self.storage.create_new_trial, self._id, template_trial=proposal.trial)
-        self._trials.append(proposal.stored(number, trial_id))
+        self._trials.append(proposal.stored(trial_id))
         self._place(self._trials[number])
         return number, proposal.params
 
@@ -241,18 +243,23 @@ class Study:
             adopted.append((trial.number, dict(trial.user_attrs["params"])))
         return adopted
 
-    def _propose(self, number: int, given: Mapping[str, Any] | None = None) -> Any:
+    def _propose(
+        self, number: int, given: Mapping[str, Any] | None = None, fixed: Mapping[str, Any] | None = None
+    ) -> Any:
+        """`fixed`: the same as `given` in Optuna's terms, and it may be a part of them."""
         from automl.proposals import propose
 
         view = self._view(self._trials[:number])
         sampler = samplers.make(self.sampler, seeds.derive(self.seed, number, "sampler"), view)
         given = self.fixed[number] if given is None and number < len(self.fixed) else given
-        fixed = None if given is None else self.space.enqueue_params(given)
+        fixed = fixed if given is None else self.space.enqueue_params(given)
         history = [*self.earlier, *self._trials[:number]]
         return propose(self.space, sampler, history, number, self.direction, fixed)
 
     def _complete(self, trial: FrozenTrial) -> None:
-        proposal = self._propose(trial.number)
+        proposal = self._propose(
+            trial.number, fixed=trial.system_attrs.get("fixed_params")
+        )  # as Optuna enqueues
         for name, value in proposal.trial.params.items():
             if name not in trial.params:
                 axis = proposal.trial.distributions[name]
@@ -266,23 +273,32 @@ class Study:
     def report(self, number: int, epoch: int, value: float) -> None:
         """Store one epoch's metric; of an epoch that is run again the last value, since its checkpoint is of that."""
         trial = self.frozen(number)
-        before = trial.intermediate_values.get(epoch)
+        before, value = trial.intermediate_values.get(epoch), value + 0.0  # no database keeps -0.0
         if not math.isfinite(value) or value == before:
             return
         self._write(self.storage.set_trial_intermediate_value, trial._trial_id, epoch, value)
         trial.intermediate_values[epoch] = value
         trained = self.epochs_of(number)
-        if before is None:
+        if before is None and epoch > self._furthest.get(number, (-1, 0.0))[0]:
             self._count(number, epoch, value)
-        else:
+        else:  # an epoch that is measured after a later one counts in its place
             self._recount(trial)
         self.epochs_trained += self.epochs_of(number) - trained
 
     def passed(self, number: int, epoch: int) -> None:
-        """Count an epoch that was trained and not measured; stored when the trial is told."""
+        """Count an epoch that was trained and not measured; stored when the trial is told or paused."""
         trained = self.epochs_of(number)
         self._lines[number] = max(self._lines.get(number, 0), epoch + 1)
         self.epochs_trained += self.epochs_of(number) - trained
+
+    def _keep_passed(self, number: int) -> None:
+        """Store how many epochs a trial has passed, where the last were not measured."""
+        trial, passed = self.frozen(number), self._lines.get(number, 0)
+        if (
+            passed > max(trial.intermediate_values, default=-1) + 1
+            and trial.user_attrs.get("epochs") != passed
+        ):
+            self._set(trial, "epochs", passed)
 
     def decide(self, number: int, epoch: int, scheduler: Scheduler, num_epochs: int) -> Verdict | None:
         """What the scheduler says of a trial after this epoch; None to go on."""
@@ -291,6 +307,7 @@ class Study:
     def set_paused(self, number: int, epoch: int) -> None:
         """Note that the trial waits after this epoch; -1: it goes on."""
         self._set(self.frozen(number), "paused", epoch)
+        self._keep_passed(number)
         if epoch >= 0:
             self._set(self.frozen(number), "waited", epoch)
         self._place(self.frozen(number))
@@ -313,8 +330,7 @@ class Study:
         if not curve and state == "COMPLETE":
             state, reason = "FAIL", "it reported no metric"
         self._set(trial, "reason", reason)
-        if self._lines.get(number, 0) > max(curve, default=-1) + 1:
-            self._set(trial, "epochs", self._lines[number])
+        self._keep_passed(number)
         value = None
         if curve:
             best = self.best_epoch(curve, among)
@@ -355,33 +371,12 @@ class Study:
     def _write(self, write: Any, *args: Any, **kwargs: Any) -> Any:
         """Write to the storage; a study that somebody has deleted there is told as such."""
         self.version += args[1:2] != ("elapsed_s",)
-        made = self._made if write == self.storage.create_new_trial else None
+        made = partial(next_trial, self) if write == self.storage.create_new_trial else None
         try:
             return patiently(lambda: write(*args, **kwargs), made, self.say)
         except Exception as error:
-            self._tell_if_gone(error)
+            tell_if_changed(self, error)
             raise
-
-    def _made(self) -> int | None:
-        """The id of the next trial, where the answer to its writing was lost and not the writing."""
-        number = len(self._trials)
-        if self.storage.get_n_trials(self._id) <= number:
-            return None
-        return int(self.storage.get_trial_id_from_study_id_trial_number(self._id, number))
-
-    def _tell_if_gone(self, error: Exception) -> None:
-        """Raises `StudyGone` where that is why a write failed."""
-        if isinstance(error, KeyError) or (not is_away(error) and not self._exists()):
-            raise StudyGone(
-                f"the study {self.name} is no longer in its database (deleted there?); its trials' folders are "
-                "whole, and automl resume takes them up again"
-            ) from None
-
-    def _exists(self) -> bool:
-        try:
-            return bool(self.storage.get_study_name_from_id(self._id) == self.name)
-        except KeyError:
-            return False
 
     def _place(self, trial: FrozenTrial) -> None:
         """Keep who goes on, waits, failed and leads; called once of a trial that ended."""

@@ -82,6 +82,9 @@ def why_never(asked: Asked, name: str) -> Iterator[str]:
         yield from (why for pattern, why in names.APART.items() if any(map(pattern.search, path)))
 
 
+LARGEST = 2**52  # of integers: to twice of it a double counts exactly
+
+
 def no_space(asked: Asked, name: str) -> str | None:
     """Why a leaf has nothing to choose from; None when it has."""
     leaf, wish = asked.schema.leaf(name), asked.wishes.get(name)
@@ -92,6 +95,8 @@ def no_space(asked: Asked, name: str) -> str | None:
         return f"its schema restricts it by '{leaf.unread[0]}', which is not modelled"
     if wish and wish.options:
         return None
+    if leaf.kind == "int" and is_number(start := asked.base.get(name)) and abs(start) > LARGEST:
+        return "integers as large as its default are not searched"
     if leaf.choices and len(leaf.choices) == 1 and leaf.kind != "subset":
         if leaf.branches:
             return "a mixture of numbers and words needs options to choose from"

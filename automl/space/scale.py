@@ -121,7 +121,7 @@ class Axis:
         if self.kind not in ("option", "index", "whole"):
             return None
         raws = range(int(self.low), int(self.high) + 1) if self.kind == "whole" else range(self.count)
-        return raws if len(raws) <= most else None
+        return raws if raws.stop - raws.start <= most else None  # `len` of a longer one may overflow
 
     def from_unit(self, u: float) -> Any:
         """Position -> raw value."""

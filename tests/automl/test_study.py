@@ -258,6 +258,58 @@ def test_a_study_deleted_elsewhere_is_told_as_such(study: Study) -> None:
             write()
 
 
+def delete(study: Study, number: int) -> None:
+    """A trial and all of it, as somebody may in a database."""
+    from sqlalchemy import text
+
+    trial_id = study.frozen(number)._trial_id
+    with study.storage.engine.begin() as connection:
+        for table in (
+            "trial_params",
+            "trial_user_attributes",
+            "trial_intermediate_values",
+            "trial_values",
+            "trials",
+        ):
+            connection.execute(text(f"DELETE FROM {table} WHERE trial_id = {trial_id}"))
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_trial_deleted_elsewhere_stops_the_driver_and_the_next_one(study: Study, number: int) -> None:
+    for _ in range(3):
+        study.tell(study.ask()[0], "FAIL", "drawn")
+    delete(study, number)
+    with pytest.raises(StudyGone, match="2 trials are in its database, where this run knows 3"):
+        study.ask()
+    if number < 2:
+        with pytest.raises(
+            UserError, match=f"trial {number} has been deleted or written twice .* automl resume"
+        ):
+            again(study)
+
+
+def test_a_trial_enqueued_elsewhere_stops_the_driver_and_is_run_by_the_next_one(study: Study) -> None:
+    """With what it was given, in its place."""
+    study.ask()
+    study.study.enqueue_trial({"train.lr": 0.0123})
+    with pytest.raises(StudyGone, match="2 trials are in its database, where this run knows 1"):
+        study.ask()
+    fresh = again(study)
+    assert [number for number, _ in fresh.adopt()] == [0, 1]
+    assert fresh.frozen(1).user_attrs["params"]["train.lr"] == 0.0123
+    assert fresh.ask()[0] == 2
+
+
+def test_a_trial_ended_elsewhere_is_told_in_words(study: Study) -> None:
+    from optuna.trial import TrialState
+
+    number, _ = study.ask()
+    study.storage.set_trial_state_values(study.frozen(number)._trial_id, TrialState.COMPLETE, [1.0])
+    for write in (lambda: study.report(0, 0, 0.5), lambda: study.tell(0, "FAIL", "")):
+        with pytest.raises(StudyGone, match="has been ended in its database by another program"):
+            write()
+
+
 def test_handles_follow_numbers_not_ids(tmp_path: Path) -> None:
     import optuna
 
@@ -285,17 +337,23 @@ def test_what_is_counted_on_the_way_is_what_a_restart_counts() -> None:
         cube = Cube.of(of.space, of.trials())
         return [repr(run) for run in all_runs(of.trials(), of.paused(), cube, 1.0, 9, of.memo)]
 
+    def reached(of: Study) -> dict[int, dict[int, float]]:
+        return {epoch: dict(sorted(there.items())) for epoch, there in of.view().reached.items() if there}
+
     for _ in range(12):
         study.ask()
     while open_trials := sorted(study.going | study.paused().keys()):
         number, did = random.choice(open_trials), random.random()
-        if did < 0.7:
+        if did < 0.6:
             study.report(number, random.randrange(9), random.random())
+        elif did < 0.7:
+            study.passed(number, random.randrange(9))
         elif did < 0.9:
             study.set_paused(number, random.choice([-1, 2]))
         else:
             study.tell(number, random.choice(["COMPLETE", "PRUNED", "FAIL"]), "")
         assert runs(study) == runs(again(study))
+        assert reached(study) == reached(again(study))
     counted = [(s.going, +s.failed_after, s.epochs_trained, s.paused()) for s in (study, again(study))]
     assert counted[0] == counted[1]
     assert study.epochs_trained == sum(study.epochs_of(number) for number in range(12))

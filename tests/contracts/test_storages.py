@@ -128,7 +128,7 @@ def test_a_proposal_knows_how_it_will_be_read(storage: Any, sampler: str) -> Non
     for number in range(6):
         proposal = propose(space, samplers.make(sampler, number), trials, number, maximize)
         trial_id = storage.create_new_trial(study, template_trial=proposal.trial)
-        known, read = proposal.stored(number, trial_id), storage.get_trial(trial_id)
+        known, read = proposal.stored(trial_id), storage.get_trial(trial_id)
         assert known == read
         assert repr(known.params) == repr(read.params)
         assert repr(known.user_attrs) == repr(read.user_attrs)

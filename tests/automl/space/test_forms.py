@@ -88,3 +88,18 @@ def test_options_are_read_in_every_form(options: dict[str, Any]) -> None:
 def test_a_range_that_was_moved_is_not_called_all_that_is_valid() -> None:
     (parameter,) = of(rate={**RATE, "exclusiveMinimum": 0, "maximum": 2, "default": 0.1}).parameters
     assert (parameter.high < 2) == ("what is valid" not in parameter.why)
+
+
+@pytest.mark.parametrize("top", [2**53, 2**63 - 1, 2**70, None])
+def test_integers_that_no_double_counts_are_not_drawn(top: int | None) -> None:
+    ends = {"minimum": 1, **({} if top is None else {"maximum": top})}
+    whole = {"type": "integer", "automl_enabled": True, **ends}
+    space = of(
+        rate=RATE,
+        small={**whole, "default": 5},
+        large={**whole, "default": 2**40},
+        huge={**whole, "default": 2**53},
+    )
+    assert dict(space.left_out) == {"huge": "integers as large as its default are not searched"}
+    assert space.every is None
+    assert all(params["large"] <= min(top or 2**53, 2**53) for params in space.sample(200))
