@@ -17,7 +17,9 @@ from model.data.coco import CocoData
 
 RIGHT, TWICE, CONFUSED, MISPLACED, BOTH, BACKGROUND, IGNORED = range(7)
 KINDS = ("right", "found twice", "confused", "badly placed", "confused and badly placed", "background")
-FOUND, EXPLAINED, MISSED = range(3)
+FOUND, CALLED, PLACED, MISSED = range(
+    4
+)  # of an object: right, called another class, badly placed, not found at all
 NEAR, FAR = 0.5, 0.1  # IoU of a match, and below which two boxes have nothing to do with each other
 
 
@@ -33,7 +35,7 @@ class Judged:
     with_object: np.ndarray  # [n] the object that it is or was taken for, -1 for none
     objects_xyxy_px: np.ndarray  # [g, 4]
     object_labels: np.ndarray  # [g]
-    fates: np.ndarray  # [g], FOUND, EXPLAINED (by a confused or badly placed detection) or MISSED
+    fates: np.ndarray  # [g], FOUND to MISSED: the best that a detection makes of it
 
     @property
     def mistakes(self) -> int:
@@ -68,8 +70,8 @@ def _judge(
     covered = (crowds & (label[:, None] == own[crowd][None])).any(axis=1)
     kinds[covered & (kinds != RIGHT)] = IGNORED
     fates = np.full(len(objects), MISSED)
-    fates[partner[np.isin(kinds, (CONFUSED, MISPLACED)) & (partner >= 0)]] = EXPLAINED
-    fates[partner[kinds == RIGHT]] = FOUND
+    for kind, fate in ((MISPLACED, PLACED), (CONFUSED, CALLED), (RIGHT, FOUND)):
+        fates[partner[kinds == kind]] = fate
     return Judged(
         index, boxes, label, np.asarray(found["scores"])[keep], kinds, partner, objects, object_labels, fates
     )
@@ -113,8 +115,8 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def confusion(judged: Iterable[Judged], labels: Sequence[int]) -> np.ndarray:
-    """[K + 1, K + 1] counts: objects of class i called j; the last row is background taken for a class, the last column
-    objects that were not found."""
+    """[K + 1, K + 1] counts: objects of class i called j; the last row is detections without an object of their own,
+    the last column objects that nothing has found."""
     place = {label: n for n, label in enumerate(labels)}
     table = np.zeros((len(labels) + 1, len(labels) + 1), np.int64)
     for one in judged:

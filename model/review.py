@@ -14,7 +14,7 @@ from model import error_types, operating_point, resampling
 from model.coco_evaluation import AREAS_PX2, Evaluation
 from model.coco_metrics import CocoMetrics
 from model.data.images import open_rgb
-from model.error_types import BOTH, CONFUSED, IGNORED, MISPLACED, MISSED, RIGHT, TWICE, Judged
+from model.error_types import BACKGROUND, BOTH, CONFUSED, IGNORED, MISPLACED, RIGHT, TWICE, Judged
 from model.errors import UserError
 
 WORST, DRAWN = 12, 12  # images shown
@@ -22,6 +22,8 @@ SIDE_PX = 360  # of a picture's longer side
 MOST_CLASSES = 25  # of a confusion matrix; the others are left out, the most confused are kept
 MARKS = (
     {"name": "object found", "colour": "green"},
+    {"name": "object called another class", "colour": "orange", "dashed": True},
+    {"name": "object badly placed", "colour": "purple", "dashed": True},
     {"name": "object missed", "colour": "red", "dashed": True},
     {"name": "right", "colour": "green"},
     {"name": "wrong class", "colour": "orange"},
@@ -29,7 +31,7 @@ MARKS = (
     {"name": "background", "colour": "red"},
     {"name": "found twice", "colour": "grey"},
 )
-OF_KIND = {RIGHT: 2, CONFUSED: 3, BOTH: 3, MISPLACED: 4, TWICE: 6}
+OF_KIND = {RIGHT: 4, CONFUSED: 5, BOTH: 5, MISPLACED: 6, BACKGROUND: 7, TWICE: 8}
 
 
 def write(
@@ -45,7 +47,8 @@ def write(
         "section": f"Detections on {split}",
         "links": [{"name": "precision over recall of each class", "file": "precision_recall.html"}],
         "intro": f"At a score of {threshold:.3f}, {chosen}: the line above which a detection counts. "
-        "It is right when it overlaps an object of its class by an IoU of .5 or more that no better one has found.",
+        "It is right when it overlaps an object of its class by an IoU of .5 or more that no better one has found."
+        + _at_threshold(result),
         "resamples": _resamples(metrics, evaluation, split),
         "parts": [
             _errors(judged),
@@ -68,6 +71,17 @@ def _threshold(result: dict[str, Any]) -> tuple[float, str]:
     return 0.5, "since nothing was found that could tell a better one"
 
 
+def _at_threshold(result: dict[str, Any]) -> str:
+    """Precision, recall and F1 there."""
+    of = "val_threshold_" if result.get("val_threshold") is not None else ""
+    figures = [
+        f"{name} {result[of + name.lower()]:.3f}"
+        for name in ("precision", "recall", "F1")
+        if result.get(of + name.lower())
+    ]
+    return f" There: {', '.join(figures)}." if figures else ""
+
+
 def _resamples(metrics: CocoMetrics, evaluation: Evaluation, split: str) -> dict[str, Any]:
     """Two models with the same "draws" may be compared value by value."""
     images = len(np.unique(metrics.data.image_ids))
@@ -88,7 +102,7 @@ def _errors(judged: Sequence[Judged]) -> dict[str, Any]:
         "title": "Right, and the kinds of mistakes",
         "rows": [[told.get(name, name), count] for name, count in found.items()],
         "note": "Kinds as TIDE tells them: confused is another class at the right place; badly placed overlaps its "
-        "object by an IoU of .1 to .5; missed objects have no detection that explains them.",
+        "object by an IoU of .1 to .5; missed objects are none of these.",
     }
 
 
@@ -153,10 +167,13 @@ def _confusion(judged: Sequence[Judged], labels: Sequence[int], names: Sequence[
         "title": "Confusion matrix",
         "row_title": "is",
         "column_title": "called",
-        "rows": [*(names[n] for n in kept), "background"],
+        "rows": [*(names[n] for n in kept), "no object"],
         "columns": [*(names[n] for n in kept), "not found"],
         "values": table[np.ix_(rows, rows)].tolist(),
-        "note": f"The {len(kept)} classes with the most mistakes; {left} more are left out." if left else "",
+        "note": "A row adds up to the objects of its class, a column to the detections. Each object stands once, under "
+        "what a detection at its place (IoU of .5 or more) called it, the right class before others; all further "
+        "detections, on the background, badly placed, found twice or a second wrong name, stand in 'no object'."
+        + (f" The {len(kept)} classes with the most mistakes; {left} more are left out." if left else ""),
     }
 
 
@@ -202,16 +219,16 @@ def _picture(metrics: CocoMetrics, one: Judged, names: dict[int, str], folder: P
         picture |= {"file": f"pictures/{target.name}"}
     except UserError as error:
         picture["caption"] += f" ({error})"
-    missed = [1 if fate == MISSED else 0 for fate in one.fates.tolist()]
+    fates = one.fates.tolist()  # MARKS begins with what they mean
     shown = np.flatnonzero(one.kinds != IGNORED)
     called = [f"{names[int(one.labels[n])]} {one.scores[n]:.2f}" for n in shown]
-    found = [OF_KIND.get(int(one.kinds[n]), 5) for n in shown]
+    found = [OF_KIND[int(one.kinds[n])] for n in shown]
     objects = [names[int(label)] for label in one.object_labels]
     return picture | {
         "width": round(width * share),
         "height": round(height * share),
         "panels": [
-            {"title": "truth", "rects": _rects(one.objects_xyxy_px * share, objects, missed)},
+            {"title": "truth", "rects": _rects(one.objects_xyxy_px * share, objects, fates)},
             {"title": "detections", "rects": _rects(one.boxes_xyxy_px[shown] * share, called, found)},
         ],
     }

@@ -12,7 +12,19 @@ from model import error_types, resampling, review
 from model.actions.evaluate import _write
 from model.coco_metrics import CocoMetrics
 from model.data.coco import load_sources
-from model.error_types import BACKGROUND, BOTH, CONFUSED, IGNORED, MISPLACED, MISSED, RIGHT, TWICE
+from model.error_types import (
+    BACKGROUND,
+    BOTH,
+    CALLED,
+    CONFUSED,
+    FOUND,
+    IGNORED,
+    MISPLACED,
+    MISSED,
+    PLACED,
+    RIGHT,
+    TWICE,
+)
 
 
 def dataset(
@@ -138,7 +150,7 @@ def test_every_kind_of_mistake(tmp_path: Path) -> None:
     }
     one = error_types.judge(data, found, [1, 2], 0.5)[0]
     assert one.kinds.tolist() == [RIGHT, TWICE, CONFUSED, MISPLACED, BOTH, IGNORED, BACKGROUND]
-    assert one.fates.tolist() == [0, 1, 1, MISSED]
+    assert one.fates.tolist() == [FOUND, CALLED, PLACED, MISSED]
     assert one.mistakes == 6
     table = error_types.confusion([one], [1, 2])
     assert table.tolist() == [[1, 1, 0], [0, 0, 2], [2, 2, 0]]
@@ -154,6 +166,10 @@ def test_every_object_and_every_detection_is_counted_once(seed: int, tmp_path: P
     assert table[:, :3].sum() == counted
     assert table[:3].sum() == (~np.asarray(metrics.data.crowd)).sum()
     assert np.trace(table) == sum(int((one.kinds == RIGHT).sum()) for one in judged)
+    fates = np.concatenate([one.fates for one in judged])
+    assert np.trace(table) == (fates == FOUND).sum()
+    assert table[:3, :3].sum() - np.trace(table) == (fates == CALLED).sum()
+    assert table[:3, 3].sum() == np.isin(fates, (PLACED, MISSED)).sum()
 
 
 def test_right_at_a_threshold_is_what_the_evaluation_calls_a_hit(tmp_path: Path) -> None:
@@ -178,6 +194,9 @@ def test_the_document_and_its_pictures(tmp_path: Path) -> None:
     assert len(pictures) == 12
     assert all((folder / p["file"]).is_file() for p in pictures)
     assert len(document["resamples"]["values"]["test_mAP"]) == resampling.DRAWS
+    fates = [one.fates for one in error_types.judge(metrics.data, metrics.found, [1, 2, 3], 0.4)]
+    drawn = [rect for picture in pictures for rect in picture["panels"][0]["rects"]]
+    assert sorted(rect["mark"] for rect in drawn) == sorted(np.concatenate(fates).tolist())
     line = next(part for part in document["parts"] if part["kind"] == "lines")
     assert line["marks"] == [{"x": 0.4, "name": "0.400"}]
 
