@@ -14,7 +14,7 @@ from automl.budget import SLOWER, Limits
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record
 from automl.scheduling import Verdict
-from automl.slips import slips
+from automl.slips import no_metric, slips
 from automl.study import DEFAULT
 from automl.trackers import Tracking
 from automl.trials import Trials
@@ -58,12 +58,19 @@ class SearchDriver:
         self.failures: list[str] = []
         self.said: set[str] = set()  # kinds of notes that are made once
         self.begun = 0  # trainings that this driver has started
+        self.began_at: dict[int, float] = {}  # number -> when its process was begun, by the clock
         self.started_at = clock()
         self.used_before_s = study.elapsed_s()
 
     # ---- what the executor asks -------------------------------------------------------------------------
 
     def next_job(self) -> TrialJob | None:
+        job = self._next()
+        if job is not None:
+            self.began_at[job.number] = self.clock()
+        return job
+
+    def _next(self) -> TrialJob | None:
         if self.deadline_passed():
             return None
         if self.pending:
@@ -107,6 +114,7 @@ class SearchDriver:
 
     def on_exit(self, number: int, exit: Exit) -> None:
         self.study.set_elapsed_s(self.elapsed_s(), now=True)
+        self._count_seconds(number)
         if number in self.verdicts:
             state, reason = self.verdicts.pop(number)
             if state == "PRUNED":
@@ -282,16 +290,17 @@ class SearchDriver:
         return "PRUNED", verdict.reason
 
     def _end(self, number: int, state: str, reason: str) -> None:
+        reason = reason.encode("utf-8", "backslashreplace").decode()  # words of a trainer may be no text
         if state == "PAUSED":
+            self.study.note(number, reason=reason)
             epoch = max(self.study.frozen(number).intermediate_values)
             self.study.set_paused(number, epoch)
             self.progress.ended(number, state, reason)
             self.tracking.ended(number, state, reason)
             return
-        metric = self.plan.metric.name
         if state == "COMPLETE" and not self.study.frozen(number).intermediate_values:
-            state, reason = "FAIL", self._no_metric(number, metric)
-        reason = reason.encode("utf-8", "backslashreplace").decode()  # words of a trainer may be no text
+            found = self.trials.handled.get(number) or self.trials.records(number)[0]
+            state, reason = "FAIL", no_metric(found, self.plan.metric.name)
         self.study.tell(number, state, reason, self.trials.scoring(number))
         state = self.study.frozen(number).state.name
         scored = self.study.result(number) if self.study.frozen(number).intermediate_values else None
@@ -309,16 +318,6 @@ class SearchDriver:
         early = wanted is not None and 0 < done < wanted
         return f"finished by itself after {done} of {wanted} epochs" if early else "finished"
 
-    def _no_metric(self, number: int, metric: str) -> str:
-        """Why a training that ended well has no value: what its lines hold instead."""
-        found = self.trials.handled.get(number) or self.trials.records(number)[0]
-        if not found:
-            return f"it reported no '{metric}': it wrote no line to metrics.jsonl"
-        if any(metric in record.values for record in found):
-            return f"its '{metric}' was never a finite number"
-        keys = sorted({str(key) for record in found for key in record.values})
-        return f"it reported no '{metric}'; its lines have {', '.join(keys)}"
-
     def _started(
         self, number: int, params: Mapping[str, Any], job: TrialJob, from_epoch: int = 0
     ) -> TrialJob:
@@ -331,7 +330,16 @@ class SearchDriver:
         params = dict(self.study.frozen(number).user_attrs["params"])
         job = self.trials.resumed(number, params)
         handled = self.trials.handled.get(number)
-        return self._started(number, params, job, handled[-1].epoch + 1 if handled else 0)
+        epoch = handled[-1].epoch + 1 if handled else 0
+        self.study.note(number, starts=[*self.study.frozen(number).user_attrs.get("starts", ()), epoch])
+        return self._started(number, params, job, epoch)
+
+    def _count_seconds(self, number: int) -> None:
+        """Add what a process that has ended took."""
+        before = self.study.frozen(number).user_attrs.get("seconds", 0.0)
+        self.study.note(
+            number, seconds=round(before + self.clock() - self.began_at.pop(number, self.clock()), 3)
+        )
 
     # ---- budget and disk ------------------------------------------------------------------------------------
 

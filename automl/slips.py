@@ -39,3 +39,13 @@ def slips(
             f"trial {number} writes {record.checkpoint} over and over: of such a training the last epoch counts, "
             "which that file holds, and not the best",
         )
+
+
+def no_metric(lines: Sequence[Record], metric: str) -> str:
+    """Why a training that ended well has no value: what its lines hold instead."""
+    if not lines:
+        return f"it reported no '{metric}': it wrote no line to metrics.jsonl"
+    if any(metric in record.values for record in lines):
+        return f"its '{metric}' was never a finite number"
+    keys = sorted({str(key) for record in lines for key in record.values})
+    return f"it reported no '{metric}'; its lines have {', '.join(keys)}"

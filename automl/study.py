@@ -4,11 +4,12 @@ the only truth: nothing here needs to survive the driver.
 What is in the storage is read once, when the study is opened; from then on its copy in memory is kept in step with
 every write, so that no decision waits for a database, however many trials there are.
 
-User attributes of a trial: `params` (the real values by dotted name), `reason` (why it ended), `best_epoch`, `epochs`
-(where the last were not measured), `retries`, `lost` (starts after the loss of the process that had started it),
-`paused` (the epoch after which it waits; -1 when it goes on), `waited` (the last such epoch). Of the study: `elapsed_s`
-(wall time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs reported by then),
-`rebuilding` (its trials are being read from their folders).
+User attributes of a trial: `params` (the real values by dotted name), `reason` (why it ended or waits), `best_epoch`,
+`epochs` (where the last were not measured), `retries`, `lost` (starts after the loss of the process that had started
+it), `paused` (the epoch after which it waits; -1 when it goes on), `waited` (the last such epoch), `seconds` (that its
+processes ran, but for those whose driver died), `starts` (the epochs that its later processes began with). Of the
+study: `elapsed_s` (wall time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs
+reported by then), `rebuilding` (its trials are being read from their folders).
 """
 
 from __future__ import annotations
@@ -317,6 +318,11 @@ class Study:
         trial = self.frozen(number)
         self._set(trial, kind, int(trial.user_attrs.get(kind, 0)) + 1)
         return int(trial.user_attrs[kind])
+
+    def note(self, number: int, **facts: Any) -> None:
+        """Keep what is to be told of a trial."""
+        for name, fact in facts.items():
+            self._set(self.frozen(number), name, fact)
 
     def tell(self, number: int, state: str, reason: str, among: Collection[int] | None = None) -> None:
         """End a trial: COMPLETE or PRUNED with its best epoch (of those `among`, see `result`), FAIL with none. A trial

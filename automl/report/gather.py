@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,7 +29,8 @@ DATA_FOLDER = "data_report"  # in the run folder: what the model tells of its da
 @dataclass(frozen=True)
 class TrialFacts:
     """One trial. Epochs count from 1; `params` are real values; `columns` are the other numbers of its records, by
-    name; `seconds` is the training time of its records, or the time between its start and end."""
+    name; `took`: seconds of each epoch, where its records tell them; `seconds`: of all its processes, None where
+    nobody knows."""
 
     number: int
     state: str
@@ -40,7 +40,8 @@ class TrialFacts:
     best_epoch: int | None
     value: float | None
     columns: dict[str, list[tuple[int, float]]]
-    seconds: float
+    seconds: float | None
+    took: list[tuple[int, float]]
 
     @property
     def finished(self) -> bool:
@@ -106,12 +107,14 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
 def _trial(root: Path, study: Study, trial: FrozenTrial, running: bool) -> TrialFacts:
     found, _ = records.read(RunDir(root).trial(trial.number) / "metrics.jsonl")
     best: Best | None = study.result(trial.number) if trial.intermediate_values else None
+    took = _took(found, trial.user_attrs.get("starts", ()))
+    state = study.state(trial.number, running)
     return TrialFacts(
-        trial.number, study.state(trial.number, running), str(trial.user_attrs.get("reason", "")),
+        trial.number, state, "" if state in ("RUNNING", "WAITING") else str(trial.user_attrs.get("reason", "")),
         dict(trial.user_attrs.get("params", {})),
         [(epoch + 1, value) for epoch, value in sorted(trial.intermediate_values.items())],
         best.epoch + 1 if best else None, best.value if best else None, columns_of(found),
-        _seconds(found) or _between(trial),
+        _seconds(trial, took), took,
     )  # fmt: skip
 
 
@@ -125,16 +128,31 @@ def columns_of(found: Sequence[records.Record]) -> dict[str, list[tuple[int, flo
     return columns
 
 
-def _seconds(found: Sequence[records.Record]) -> float:
-    """The training time that `elapsed_s` tells; it begins anew where a trial was started again."""
-    times = [v for r in found if records.is_finite(v := r.values.get("elapsed_s"))]
-    steps = (b - a if b >= a else b for a, b in itertools.pairwise([0.0, *times]))
-    return float(sum(steps))
+def _took(found: Sequence[records.Record], starts: Sequence[int]) -> list[tuple[int, float]]:
+    """(epoch from 1, seconds) by `elapsed_s`, which counts from the start of a process; `starts`: the epochs, from 0,
+    that the later ones began with (runs of earlier versions do not tell them)."""
+    left, before, took = sorted(starts), 0.0, []
+    for record in found:
+        elapsed = record.values.get("elapsed_s")
+        if not records.is_finite(elapsed):
+            continue
+        anew = elapsed < before or (left and record.epoch >= left[0])
+        left = [start for start in left if start > record.epoch]
+        took.append((record.epoch + 1, float(elapsed - (0.0 if anew else before))))
+        before = elapsed
+    return took
 
 
-def _between(trial: FrozenTrial) -> float:
-    if trial.datetime_start is None or trial.datetime_complete is None:
-        return 0.0
+def _seconds(trial: FrozenTrial, took: Sequence[tuple[int, float]]) -> float | None:
+    """What the trial's processes took, as the driver or the records say; whichever has seen more of them."""
+    told = max(trial.user_attrs.get("seconds", 0.0), sum(seconds for _, seconds in took))
+    if (
+        told
+        or "waited" in trial.user_attrs
+        or trial.datetime_start is None
+        or trial.datetime_complete is None
+    ):
+        return told or None
     return (trial.datetime_complete - trial.datetime_start).total_seconds()
 
 

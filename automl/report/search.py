@@ -81,13 +81,10 @@ def recorded(facts: Facts) -> list[tuple[str, str]]:
 
 
 def _seconds(facts: Facts) -> list[tuple[str, str]]:
-    """The time that epochs took; `elapsed_s` begins anew where a trial was started again."""
-    drawn = []
-    for t in in_order(facts):
-        ends = t.columns.get("elapsed_s", [])
-        took = [(e, b - a if b >= a else b) for (_, a), (e, b) in itertools.pairwise([(0, 0.0), *ends])]
-        if took:
-            drawn.append(Line(told(facts, t), took, f"line {style(facts, t)}", t.number))
+    """The time that epochs took."""
+    drawn = [
+        Line(told(facts, t), t.took, f"line {style(facts, t)}", t.number) for t in in_order(facts) if t.took
+    ]
     points = [p for line in drawn for p in line.points]
     if len({y for _, y in points}) < 2:
         return []
@@ -187,14 +184,15 @@ def parallel(facts: Facts) -> str:
 
 def table(facts: Facts) -> tuple[list[str], list[dict[str, Any]]]:
     """(columns, rows): a row for each trial, what differs from the default first among its parameters."""
-    total = sum(t.seconds for t in facts.trials) or 1.0
+    total = sum(t.seconds or 0.0 for t in facts.trials)
     rows = []
     for t in facts.trials:
         changed = {n: v for n, v in t.params.items() if facts.base(n) != v}
         rows.append({
             "number": t.number, "style": style(facts, t), "state": t.state, "epochs": t.curve[-1][0] if t.curve else 0,
-            "value": t.value, "at": t.best_epoch, "seconds": t.seconds, "time": clock(t.seconds),
-            "share": t.seconds / total, "reason": t.reason,
+            "value": t.value, "at": t.best_epoch, "seconds": t.seconds or 0.0,
+            "time": clock(t.seconds) if t.seconds else "–", "share": (t.seconds or 0.0) / (total or 1.0),
+            "part": f"{t.seconds / total:.0%}" if t.seconds else "–", "reason": t.reason,
             "params": pairs(changed) or ("the default configuration" if t.params else "")})  # fmt: skip
     return [
         "trial",

@@ -258,6 +258,43 @@ def test_a_trainer_that_counts_epochs_from_one_is_told_once(tmp_path: Path, firs
     assert said.count("reports epoch 3, the 4th when counted from 0, but its training has 3") == told
 
 
+ELAPSED = """
+import time
+at, elapsed = int(spec["from"].split("/")[-1][:-3]) + 1 if spec.get("from") else 0, 0.0
+for epoch in range(at, 6):
+    open(f"{folder}/{epoch}.pt", "w").close()
+    spent = 100.0 + epoch if epoch == at else 1.0 + epoch
+    elapsed += spent
+    line = {"epoch": epoch, "score": spec["lr"] * (epoch + 1) / 6, "checkpoint": f"{epoch}.pt", "spent": spent}
+    line |= {"elapsed_s": elapsed} if TELLS else {}
+    print(json.dumps(line), file=open(folder + "/metrics.jsonl", "a"), flush=True)
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_the_time_of_a_trial_is_that_of_its_processes(tmp_path: Path, tells: bool) -> None:
+    """Not of its pauses, and of each process from its start."""
+    properties = {
+        "lr": RATE,
+        "rounds": {"type": "integer", "default": 6},
+        "from": {"type": ["string", "null"], "default": None},
+    }
+    keys = {"epochs_key": "rounds", "spec_params": {"train": {"from": "resume_model"}}}
+    model = python_trainer(tmp_path / "model", properties, ELAPSED.replace("TELLS", str(tells)), **keys)
+    run_and_read(model, tmp_path / "run", trials=8, scheduler="fgp", sampler="fgp")
+    facts = facts_of(tmp_path / "run")
+    paused = [t for t in facts.trials if len(t.columns["spent"]) > 2 and t.number]
+    assert paused
+    for trial in facts.trials:
+        assert trial.took == (trial.columns["spent"] if tells else [])
+        if tells:
+            assert trial.seconds == pytest.approx(sum(value for _, value in trial.columns["spent"]))
+    if not tells:
+        assert 0 < sum(trial.seconds or 0.0 for trial in facts.trials) <= facts.elapsed_s + 0.01
+        assert all(trial.seconds for trial in facts.trials)
+
+
 def test_a_trainer_that_is_started_again_and_does_not_go_on_is_told_once(tmp_path: Path) -> None:
     """It counts on from where its lines end, not from how many there are."""
     lines = """
