@@ -252,7 +252,11 @@ def best(
 
 
 @app.command(epilog="Example: automl report results/model/20260101-120000")
-def report(run_dir: Path = RUN_DIR, as_json: bool = AS_JSON) -> None:
+def report(
+    run_dir: Path = RUN_DIR,
+    as_json: bool = AS_JSON,
+    out: Path | None = typer.Option(None, "--out", help="Another file to write; default: RUN/report.html."),
+) -> None:
     """Write report.html: what was gained, pictures, every trial, what mattered."""
     from automl import report as reports
     from automl import run_figures
@@ -260,7 +264,7 @@ def report(run_dir: Path = RUN_DIR, as_json: bool = AS_JSON) -> None:
     if as_json:
         print(run_figures.text(reports.figures(run_dir)))
     else:
-        print(f"wrote {reports.write(run_dir)}")
+        print(f"wrote {reports.write(run_dir, out=out)}")
 
 
 @app.command(epilog="Example: automl dashboard results/model/20260101-120000 --port 8080")

@@ -12,6 +12,11 @@ SMALL, BROAD, LARGE = 0.001, 1e3, 1e6  # where the figures of a value change the
 DIRECTIONS = {"maximize": True, "minimize": False}
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 trial`, `3 trials`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def figure(value: float | None, sign: str = "") -> str:
     """A metric's value as people read it: four decimals, of small values four digits, of large ones no more than fit;
     `-` for none."""

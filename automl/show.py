@@ -202,7 +202,8 @@ def status(console: Console, root: Path) -> None:
         say(console, f"the winner is in {RunDir(root).best}; it was stopped while this was being confirmed")
         say(console, f"no driver is running it; to go on: {going_on}")
     else:
-        say(console, f"it is finished; the winner is in {RunDir(root).best}")
+        what = "the winner" if document["searching"] else "what was trained"
+        say(console, f"it is finished; {what} is in {RunDir(root).best}")
         say(console, f"next    {_next(root, end)}")
         if document["searching"]:
             say(

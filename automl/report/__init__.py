@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl.comparison import OF_DEFAULT
 from automl.documents import is_empty
+from automl.errors import UserError
 from automl.metric import figure
 from automl.report import mattered, parts, search, svg, verdict
 from automl.report.gather import DATA_FOLDER, Facts, facts_of
@@ -27,11 +28,17 @@ __all__ = ["DATA_FOLDER", "figures", "write"]
 HERE = Path(__file__).parent
 
 
-def write(root: Path, study: Study | None = None, running: bool | None = None) -> Path:
-    """Write `<run>/report.html`; returns its path. Safe while the run goes on; a driver gives its own
-    `study`, and whether it is still `running`. Raises `UserError` for a run that has no trials yet."""
-    path = root / "report.html"
-    write_text(path, page(facts_of(root, study, running)))
+def write(
+    root: Path, study: Study | None = None, running: bool | None = None, out: Path | None = None
+) -> Path:
+    """Write `out`, by default `<run>/report.html`; returns its path. Safe while the run goes on; a driver gives its own
+    `study`, and whether it is still `running`. Raises `UserError` for a run that has no trials yet, and where the file
+    cannot be written."""
+    path, text = out or root / "report.html", page(facts_of(root, study, running))
+    try:
+        write_text(path, text)
+    except PermissionError:
+        raise UserError(f"{path}: may not be written; write it elsewhere: --out FILE.html") from None
     return path
 
 

@@ -69,6 +69,11 @@ class Facts:
     confirmed: Confirmed | None = None
     warning: str = ""  # why best/ is not the winner at its best epoch
 
+    @property
+    def open(self) -> bool:
+        """Whether some trial is not at its end."""
+        return any(t.state in ("RUNNING", "WAITING", "PAUSED") for t in self.trials)
+
     def trial(self, number: int | None) -> TrialFacts | None:
         return next((t for t in self.trials if t.number == number), None)
 

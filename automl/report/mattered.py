@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from automl.metric import counted
 from automl.report.main_effects import Part, effects, level_part, number_part
 
 PER_PARAMETER = 4.5  # trials a parameter ("about five"), below which a ranking is mostly chance
@@ -74,12 +75,15 @@ def judge(trials: Sequence[Tried], space: Mapping[str, Searched]) -> Mattered:
         return _judged([(t.params, t.best[-1]) for t in finished], varied, space)
     begun = [t for t in trials if t.best]
     needed, varied = _needed(begun)
-    if not varied or len(begun) < needed:
+    if not varied:
+        return Mattered((), "Not ranked: no parameter differs between the trials.")
+    if len(begun) < needed:
         told = (
-            f"{len(finished)} trials have finished and {len(begun)} have begun, for {len(varied)} parameters"
+            f"{counted(len(begun), 'trial')} reported without failing, {len(finished)} of them to the end, for "
+            f"{counted(len(varied), 'parameter')}"
         )
-        return Mattered((), f"Not ranked: {told}. From fewer than about 5 trials a parameter ({needed} here) a ranking "
-                            "is mostly chance.")  # fmt: skip
+        few = f"From fewer than {needed} trials, {PER_PARAMETER:g} a parameter, a ranking is mostly chance."
+        return Mattered((), f"Not ranked: {told}. {few}")
     reached = sorted((len(t.best) for t in begun), reverse=True)
     epoch = reached[max(needed, math.ceil(0.9 * len(begun))) - 1]
     alike = [t for t in begun if len(t.best) >= epoch]

@@ -19,6 +19,7 @@ from automl.report import svg
 MAX_PICTURE_BYTES = 1 << 20
 KINDS_OF_FILE = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
 STYLES = ("s1", "s2", "s3", "s4", "s5", "s6")
+LONGEST_NAME = 60  # letters of a cell: what comes after it must be seen
 MOST_BYTES = 1_400_000  # of all pictures of a page together: as text they take a third more
 
 
@@ -122,7 +123,9 @@ def _cell(value: Any, places: int | None) -> str:
         if places is not None and isinstance(value, float) and "e" not in text:
             text = f"{value:.{places}f}"
         return f"<td class=n data-v='{value!r}'>{text}</td>"
-    return f"<td>{escape(str(value))}</td>"
+    text = str(value)
+    title = f" title='{escape(text)}'" if len(text) > LONGEST_NAME else ""
+    return f"<td dir=auto{title}>{escape(svg.shortened(text, LONGEST_NAME))}</td>"
 
 
 def _table(each: Mapping[str, Any], folder: Path, pictures: Pictures) -> str:
@@ -130,7 +133,7 @@ def _table(each: Mapping[str, Any], folder: Path, pictures: Pictures) -> str:
 
 
 def _list(each: Mapping[str, Any], folder: Path, pictures: Pictures) -> str:
-    return f"<ul>{''.join(f'<li>{escape(str(item))}</li>' for item in each['items'])}</ul>"
+    return f"<ul>{''.join(f'<li dir=auto>{escape(str(item))}</li>' for item in each['items'])}</ul>"
 
 
 def _bars(each: Mapping[str, Any], folder: Path, pictures: Pictures) -> str:

@@ -24,7 +24,8 @@ ROOM = 0.04  # share of a chart of dots that stays free round them
 STATES = {
     "COMPLETE": "complete",
     "PRUNED": "pruned",
-    "PAUSED": "pruned",
+    "PAUSED": "waiting",
+    "WAITING": "waiting",
     "FAIL": "failed",
     "RUNNING": "running",
 }
@@ -52,7 +53,8 @@ def told(facts: Facts, trial: TrialFacts) -> str:
         if trial.value is None
         else f", {facts.metric.name} {figure(trial.value)} at epoch {trial.best_epoch}"
     )
-    word = {"winner": " (winner)", "default": " (default)"}.get(style(facts, trial), "")
+    words = {"winner": " (winner)", "default": " (default)"} if facts.document["searching"] else {}
+    word = words.get(style(facts, trial), "")
     return f"trial {trial.number}{word}: {trial.state}{value}"
 
 

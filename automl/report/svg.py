@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+LONGEST_LABEL = 28  # letters of a text over a box
 W, H = 520, 280  # of a chart
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 40
 MOST_POINTS = 120  # of a line; more are thinned out
@@ -326,8 +327,8 @@ def marked(rect: dict[str, Any], marks: Sequence[dict[str, Any]], size: float = 
     mark = marks[int(rect["mark"])] if 0 <= int(rect.get("mark", -1)) < len(marks) else {}
     style = f"c-{mark.get('colour', 'blue')}" + (" dashed" if mark.get("dashed") else "")
     x, y, w, h = (float(rect[key]) for key in ("x", "y", "w", "h"))
-    text = escape(str(rect.get("text", "")))
-    title = f"{text}: {escape(str(mark.get('name', '')))}"
+    text = escape(shortened(str(rect.get("text", "")), LONGEST_LABEL))
+    title = escape(f"{rect.get('text', '')}: {mark.get('name', '')}")
     label = f'<text class="{style}" x="{x + 2:g}" y="{max(y - size / 4, 0.8 * size):.4g}">{text}</text>'
     return f'<rect class="{style}" x="{x:g}" y="{y:g}" width="{w:g}" height="{h:g}"><title>{title}</title></rect>{label}'
 
@@ -340,6 +341,14 @@ def _spaced(ticks: list[tuple[float, str]], scale: Scale) -> list[tuple[float, s
         if not kept or scale(value) - scale(kept[-1][0]) >= room:
             kept.append((value, name))
     return kept
+
+
+def shortened(text: str, length: int) -> str:
+    """At most `length` letters, the middle left out: a name's end often tells as much as its beginning."""
+    if len(text) <= length:
+        return text
+    end = length // 3
+    return f"{text[: length - 1 - end]}…{text[-end:]}"
 
 
 def _cut(text: str, length: int) -> str:

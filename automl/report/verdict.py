@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from automl.forecast import clock
-from automl.metric import figure
+from automl.metric import counted, figure
 from automl.report.gather import Facts
 from automl.report.search import style
 from automl.study import DEFAULT
@@ -37,15 +38,16 @@ def sentences(facts: Facts) -> list[str]:
 
 def _gain(facts: Facts, found: str) -> str:
     top, default = facts.trial(facts.winner), facts.trial(DEFAULT)
-    others = sum(t.finished for t in facts.trials)
+    others = counted(sum(t.finished for t in facts.trials), "finished trial")
     if top is not None and top.number == DEFAULT:
-        return f"Nothing was gained: the default configuration is the best of {others} finished trials, with {found}."
+        so_far = "So far nothing was gained" if facts.running or facts.open else "Nothing was gained"
+        return f"{so_far}: the default configuration is the best of {others}, with {found}."
     values = [t.value for t in facts.trials if t.finished and t.value is not None]
     outdone = (
         top is not None and top.value is not None and facts.metric.best([top.value, *values]) != top.value
     )
     place = "was named the winner" if outdone else "is the best"
-    text = f"Trial {facts.winner} {place} of {others} finished trials, with {found}"
+    text = f"Trial {facts.winner} {place} of {others}, with {found}"
     if default is None or default.value is None or top is None or top.value is None:
         return f"{text}."
     gain = facts.metric.shown_gain(top.value, default.value)
@@ -56,8 +58,8 @@ def _gain(facts: Facts, found: str) -> str:
 def _flatters(facts: Facts) -> str:
     epochs = sum(len(t.curve) for t in facts.trials)
     text = (
-        f"The best of {epochs} epochs in {len(facts.trials)} trials, picked by the figure that is told here, flatters "
-        f"{facts.metric.name} of the winner"
+        f"The best of {counted(epochs, 'epoch')} in {counted(len(facts.trials), 'trial')}, picked by the figure that "
+        f"is told here, flatters {facts.metric.name} of the winner"
     )
     if facts.comparisons:
         return f"{text}; the search has not seen what {', '.join(c.name for c in facts.comparisons)} were measured on."
@@ -67,24 +69,26 @@ def _flatters(facts: Facts) -> str:
 def standing(facts: Facts) -> str:
     """Whether it goes on, and what it has taken."""
     states = [t.state for t in facts.trials]
-    counted = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
-    word = "Running" if facts.running else "Ended"
-    return f"{word}; {len(states)} trials ({counted}), {clock(facts.elapsed_s)} of search."
+    each = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
+    word = "Running" if facts.running else "Interrupted" if facts.open else "Ended"
+    more = f" To go on: {shlex.join(['automl', 'resume', str(facts.root)])}" if word == "Interrupted" else ""
+    return f"{word}; {counted(len(states), 'trial')} ({each}), {clock(facts.elapsed_s)} of search.{more}"
 
 
 def table(facts: Facts) -> tuple[list[str], list[list[str | float | None]]]:
     """(columns, rows) of winner and default: the metric, then every figure that both have."""
     columns = ["", "trial", facts.metric.name, "at epoch", *(c.name for c in facts.comparisons)]
     rows: list[list[str | float | None]] = []
+    first = "winner" if facts.document["searching"] else "trained"
     for word, number, figures in (
-        ("winner", facts.winner, [c.winner for c in facts.comparisons]),
+        (first, facts.winner, [c.winner for c in facts.comparisons]),
         ("default", DEFAULT, [c.default for c in facts.comparisons]),
     ):
         trial = facts.trial(number)
         if (
             trial is not None
             and trial.value is not None
-            and (word == "winner" or style(facts, trial) == "default")
+            and (word == first or style(facts, trial) == "default")
         ):
             rows.append([word, trial.number, trial.value, trial.best_epoch, *figures])
     return columns, rows

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from automl import dashboard, report
+from automl import dashboard, loop, report
 from automl.comparison import Comparison, compare
 from automl.errors import UserError
+from automl.progress import Progress
 from automl.real_values import RealValues
 from automl.report import gather, parts, svg, verdict
 from automl.report.keeper import Keeper
+from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.storage import read_storage
 from tests.automl import known
 
+NUMPY_NET = Path(__file__).parents[2] / "examples" / "numpy_net"
 MATERIAL: dict[str, Any] = {
     "section": "Findings on test",
     "intro": "At a score of <b>.3</b>.",
@@ -186,7 +191,9 @@ def test_nothing_is_ranked_from_few_trials(run: Path) -> None:
     found = report.what_mattered(gather.facts_of(run))
     assert not found.shares
     assert re.match(
-        r"Not ranked: \d+ trials have finished and 25 have begun, for 1\d parameters", found.why_not
+        r"Not ranked: 25 trials reported without failing, \d+ of them to the end, for 12 parameters\. "
+        r"From fewer than 54 trials, 4\.5 a parameter,",
+        found.why_not,
     )
     assert found.why_not in report.page(gather.facts_of(run))
 
@@ -268,6 +275,46 @@ def test_a_search_that_gained_nothing_says_so(tmp_path: Path) -> None:
     assert verdict.sentences(gather.facts_of(root))[0].startswith(
         "Nothing was gained: the default configuration is the best"
     )
+
+
+def test_a_plain_training_has_no_winner(tmp_path: Path) -> None:
+    loop.run(RunRequest(model=str(NUMPY_NET), policy="off", executor="local"), tmp_path / "run", Progress())
+    page = report.write(tmp_path / "run").read_text()
+    shown = re.sub(r"<style>.*?</style>|<script>.*?</script>|class=[^>]*", "", page, flags=re.S)
+    assert "winner" not in shown.lower()
+    assert "trained" in shown
+    assert "no parameter differs between the trials" in shown
+
+
+def test_a_run_that_is_not_at_its_end_says_so_and_how_to_go_on(run: Path, tmp_path: Path) -> None:
+    facts = gather.facts_of(run)
+    assert not facts.open
+    assert verdict.standing(facts).startswith("Ended; 25 trials")
+    last = replace(facts.trials[-1], state="WAITING")
+    cut = replace(facts, trials=[*facts.trials[:-1], last], root=tmp_path / "a b", winner=0)
+    assert verdict.standing(cut).startswith("Interrupted; 25 trials")
+    assert f"automl resume '{tmp_path}/a b'" in verdict.standing(cut)
+    assert verdict.sentences(cut)[0].startswith("So far nothing was gained")
+    assert "waits to go on" in report.page(replace(cut, root=run))
+
+
+@pytest.mark.parametrize("name", ["n" * 200, "x" * 61])
+def test_long_names_leave_room_for_what_stands_beside_them(name: str) -> None:
+    html = parts.table(["class", "n"], [[name, 3]])
+    (shown,) = re.findall(r"<td dir=auto[^>]*>([^<]*)</td>", html)
+    assert len(shown) == parts.LONGEST_NAME
+    assert f"title='{name}'" in html
+
+
+def test_a_report_can_be_written_elsewhere(run: Path, tmp_path: Path) -> None:
+    assert report.write(run, out=tmp_path / "shown.html") == tmp_path / "shown.html"
+    (tmp_path / "shut").mkdir(mode=0o500)
+    if os.access(tmp_path / "shut", os.W_OK):
+        pytest.skip("nothing is shut to this user")
+    with pytest.raises(
+        UserError, match=r"shown.html: may not be written; write it elsewhere: --out FILE.html"
+    ):
+        report.write(run, out=tmp_path / "shut" / "shown.html")
 
 
 def test_a_run_without_trials_is_told(run: Path, tmp_path: Path) -> None:
