@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ def write(
     if example := _draw(folder, [Path(i) for i in images] or _known_images(folder)):
         written.append(example)
     page = folder / "README.md"
-    page.write_text(_page(folder, own, _figures(folder, own) | figures, bool(example)))
+    page.write_text(_page(folder, own, _figures(folder, own) | figures, bool(example)), encoding="utf-8")
     return [*written, page]
 
 
@@ -153,7 +154,7 @@ def _page(folder: Path, own: Card, figures: Mapping[str, Any], pictured: bool) -
     files = [f"- `{name}`: {what}" for name, what in FILES.items() if (folder / name).exists()]
     return Template(PAGE).substitute(
         count=len(own.classes),
-        names=", ".join(f"{c['id']} {c['name']}" for c in own.classes),
+        names=", ".join(f"{c['id']} {_plain(str(c['name']))}" for c in own.classes),
         picture="![Detections](example.jpg)\n" if pictured else "",
         rows="\n".join(rows),
         size=", ".join(map(str, own.size or ("H", "W"))),
@@ -162,6 +163,11 @@ def _page(folder: Path, own: Card, figures: Mapping[str, Any], pictured: bool) -
         threshold=f"{figures['score threshold']:.3g}",
         files="\n".join(files),
     )
+
+
+def _plain(text: str) -> str:
+    """A text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|&~])", r"\\\1", " ".join(text.split()))
 
 
 def _known_images(folder: Path) -> list[Path]:

@@ -237,6 +237,19 @@ def test_images_are_read_as_ours_are(tmp_path: Path, kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("red-car #2 (left)", "red-car #2 (left)"),
+        ("<script>x</script>", r"\<script\>x\</script\>"),
+        ("a|b\nc", r"a\|b c"),
+        ("_q_ *z* [a](b) `c`", r"\_q\_ \*z\* \[a\](b) \`c\`"),
+    ],
+)
+def test_names_of_classes_are_no_markdown(name: str, shown: str) -> None:
+    assert package._plain(name) == shown
+
+
 def test_the_page_and_the_picture(best: Path, images: Path) -> None:
     evaluate = {"dataset": {"test_data_sources": {"image_dir": str(images), "json_file": "x"}}}
     (best / "evaluate.yaml").write_text(yaml.safe_dump(evaluate))
