@@ -164,7 +164,11 @@ def _seconds(trial: FrozenTrial, took: Sequence[tuple[int, float]]) -> float | N
 def _space(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     found = document.get("space")
     rows = found if isinstance(found, list) else []
-    return {str(row["name"]): row for row in rows if isinstance(row, dict) and "name" in row}
+    return {
+        str(row["name"]): row if isinstance(row.get("choices"), list) else row | {"choices": None}
+        for row in rows
+        if isinstance(row, dict) and "name" in row
+    }
 
 
 def _outcome(root: Path) -> dict[str, Any]:

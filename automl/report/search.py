@@ -13,7 +13,7 @@ from automl.metric import figure
 from automl.report import svg
 from automl.report.gather import Facts, TrialFacts
 from automl.report.svg import Axis, Dot, Line
-from automl.space.leaf import short
+from automl.space.leaf import is_number, short
 from automl.study import DEFAULT
 
 MOST_COLUMNS = 9  # charts of further recorded numbers
@@ -124,8 +124,8 @@ def axis_of(facts: Facts, name: str) -> tuple[Axis, dict[int, float]]:
         low, high = min(placed.values(), default=0.0), max(placed.values(), default=1.0)
         log = low > 0 and (bool(known.get("log")) or ("log" not in known and high / low > LOG_SPAN))
         whole = all(isinstance(v, int) for v in values.values())
-        listed = known.get("choices") or ()
-        at = sorted(float(v) for v in {*listed, *placed.values()} if low <= v <= high) if listed else []
+        listed = {float(v) for v in known.get("choices") or () if is_number(v)}
+        at = sorted(v for v in {*listed, *placed.values()} if low <= v <= high) if listed else []
         log = log or (len(at) > 2 and low > 0 and are_multiples(at))
         return Axis(title, list(placed.values()), log=log, whole=whole, at=at, room=ROOM), placed
     listed = known.get("choices") or ()

@@ -187,6 +187,16 @@ def test_real_values_stand_on_the_axes(run: Path) -> None:
     assert not axis.names
 
 
+@pytest.mark.parametrize("choices", [[4, "auto", 16], ["4"], [None, [1]], "4", 4])
+def test_options_of_several_kinds_stand_on_an_axis_too(run: Path, choices: Any) -> None:
+    """Of trials that all had a number; or where run.json is damaged."""
+    facts = gather.facts_of(run)
+    document = {"space": [{"name": "batch", "choices": choices}]}
+    space = gather._space(document)
+    _, placed = report.search.axis_of(replace(facts, space=space), "batch")
+    assert placed[0] == 4.0
+
+
 def test_nothing_is_ranked_from_few_trials(run: Path) -> None:
     found = report.what_mattered(gather.facts_of(run))
     assert not found.shares
