@@ -15,6 +15,7 @@ from automl.confirmed import Confirmed, confirmed
 from automl.documents import load_json
 from automl.errors import SpecError, UserError
 from automl.metric import Metric
+from automl.recorded import moved
 from automl.rundir import RunDir
 from automl.storage import is_running, load_study
 
@@ -96,6 +97,7 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
     if study is None:
         raise UserError(f"{root}: it has no trials yet; see automl status {root}")
     document = run_json.read(RunDir(root).run_json)  # without the secrets that `read_run` puts back
+    document = dict(moved(document, document.get("root"), root.resolve()))
     top = study.best()
     outcome = _outcome(root)
     stages = outcome.get("stages", [])
