@@ -45,6 +45,18 @@ def test_again_names_no_folder_of_before(run: Path, tmp_path: Path) -> None:
     assert str(root / "own.yaml") in page
 
 
+def test_only_what_was_handed_over_is_at_its_end(run: Path, tmp_path: Path) -> None:
+    """All trials have ended; the winner lies in best/ in one case alone."""
+    root = tmp_path / "whole"
+    shutil.copytree(run, root)
+    assert "Interrupted; 2 trials (2 COMPLETE)" in text_of(report.page(gather.facts_of(root)))[:400]
+    (root / "outcome.json").write_text(json.dumps({"stages": [], "trials": 2}))
+    assert "Ended; 2 trials" in text_of(report.page(gather.facts_of(root)))
+    (root / "outcome.json").write_text(json.dumps({"stages": [], "trials": 1}))  # others have come since
+    told = text_of(report.page(gather.facts_of(root)))
+    assert f"automl resume {root}" in told
+
+
 def test_one_is_one(run: Path) -> None:
     facts = gather.facts_of(run)
     first = replace(facts.trials[0], state="PRUNED", curve=facts.trials[0].curve[:1])
