@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from automl.metric import counted
 from automl.request import RunRequest, write_time
 
 if TYPE_CHECKING:
@@ -73,10 +74,15 @@ def share(request: RunRequest) -> float:
 def text(plan: Plan, found: Forecast) -> str:
     """An epoch, a training and the whole of the budget, in words."""
     request = plan.request
-    said = f"about {clock(found.epoch_s)} an epoch, {clock(found.training_s)} a training of {found.epochs} epochs"
+    epochs = counted(found.epochs, "epoch")
+    said = f"about {clock(found.epoch_s)} an epoch, {clock(found.training_s)} a training of {epochs}"
     if plan.searching:
         total = found.total_s(request, True)
-        held = "" if request.trials else f", which holds about {found.trials_in(total)} configurations"
+        held = (
+            ""
+            if request.trials
+            else f", which holds about {counted(found.trials_in(total), 'configuration')}"
+        )
         said += f", {clock(total)} for {budget_text(request)}{held}"
         again = 2 * (request.confirm or 0) * found.training_s / found.at_a_time
         said += f", then {clock(max(found.training_s, again))} to confirm" if again else ""
@@ -87,9 +93,9 @@ def text(plan: Plan, found: Forecast) -> str:
 
 def budget_text(request: RunRequest) -> str:
     """What ends the search, whichever comes first."""
-    parts = [f"{request.trials} trials"] if request.trials else []
+    parts = [counted(request.trials, "trial")] if request.trials else []
     parts += [f"{request.trainings} trainings"] if request.trainings else []
-    parts += [f"{request.total_epochs} epochs in all"] if request.total_epochs else []
+    parts += [f"{counted(request.total_epochs, 'epoch')} in all"] if request.total_epochs else []
     parts += [clock(request.time_s)] if request.time_s else []
     return ", ".join(parts)
 
@@ -112,7 +118,7 @@ def warnings(plan: Plan) -> list[str]:
     every = plan.space.every if plan.searching else None
     if every is not None and len(every) < max(request.trials or 0, request.trainings or 0):
         said.append(
-            f"the search space holds {len(every)} configurations: the search ends when all have been tried"
+            f"the search space holds {counted(len(every), 'configuration')}: the search ends when all have been tried"
         )
     return said + (_too_long(plan, found) if found else [])
 

@@ -114,10 +114,14 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
             keeper.finish()
     if study.best() is None:
         raise AutoMLError("no trial got through an epoch:\n" + "\n".join(driver.failures))
-    outcome = handoff.hand_over(plan, study, folder, progress)
-    if plan.request.confirm and plan.searching:
-        _confirm(plan, folder, outcome, progress)
-    outcome.report = keeper.finish()
+    try:
+        keeper.going_on()
+        outcome = handoff.hand_over(plan, study, folder, progress)
+        if plan.request.confirm and plan.searching:
+            _confirm(plan, folder, outcome, progress)
+    finally:
+        report = keeper.finish()
+    outcome.report = report
     write_json(folder.root / "outcome.json", asdict(outcome))
     tracking.finish(outcome.winner.number, outcome.report)
     return outcome

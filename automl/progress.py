@@ -15,7 +15,7 @@ from rich.text import Text
 from automl import spec
 from automl.dotted import last_words
 from automl.forecast import clock, share
-from automl.metric import Metric, figure
+from automl.metric import Metric, counted, figure
 from automl.request import RunRequest
 
 if TYPE_CHECKING:
@@ -151,11 +151,15 @@ class Progress:
 
     def note(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(Text(text))
+            self._print(text)
 
     def _say(self, text: str) -> None:
         if not self.live and not self.quiet:
-            self.console.print(Text(f"[{time.strftime('%H:%M:%S')}] {text}"))
+            self._print(f"[{time.strftime('%H:%M:%S')}] {text}")
+
+    def _print(self, text: str) -> None:
+        """A line of a log stays one line."""
+        self.console.print(Text(text), soft_wrap=not self.console.is_terminal)
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
@@ -194,7 +198,7 @@ class Progress:
     def _footer(self, top: float | None) -> str:
         used = self._used_s()
         ended = sum(row.state not in ("RUNNING", "PAUSED") for row in self.rows.values())
-        budget = f"{ended} of {self.trials} trials" if self.trials else f"{ended} trials"
+        budget = f"{ended} of {counted(self.trials, 'trial')}" if self.trials else counted(ended, "trial")
         eta = self.eta_s(used)
         left = f", about {clock(eta)} left" if eta is not None else ""
         return f"best {self.metric.name} {figure(top)}   {budget}, {clock(used)} gone{left}"

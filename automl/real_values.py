@@ -147,6 +147,8 @@ class RealValues(_Through):
         lines = [
             f"**{_plain(metric.name)}** of {_plain(self.document['model'])}, {way} is better. Trial 0 is the default "
             "configuration; epochs count from 1.",
+            "The winner is the trial that the search names, by whole curves and not by one epoch alone: the "
+            "dashboard's best may be another. Its durations hold pauses.",
             f"Pictures, the gain and how sure it is: {_plain(self.root / 'report.html')}.",
         ]
         if (top := self._best(study_id)) is not None:

@@ -11,9 +11,10 @@ from typing import Any
 
 from automl import metric as metrics
 from automl import spec
+from automl.ending import ended, unconfirmed
 from automl.errors import UserError
 from automl.rundir import RunDir
-from automl.show import checkpoint_of, ended, handed_over, unconfirmed
+from automl.show import checkpoint_of, handed_over
 from automl.storage import is_running, load_study
 
 

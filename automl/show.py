@@ -18,6 +18,7 @@ from automl import earlier, forecast, provenance, spec
 from automl import metric as metrics
 from automl.comparison import compare
 from automl.documents import is_empty
+from automl.ending import ended, unconfirmed
 from automl.errors import UserError
 from automl.metric import figure, signed
 from automl.progress import STATE_STYLE, short
@@ -219,29 +220,6 @@ def _next(root: Path, end: Mapping[str, Any]) -> str:
         return shlex.join(["automl", "best", str(root)])
     here = str(root.resolve())
     return told.replace(shlex.quote(before), shlex.quote(here)).replace(before, here) if before else told
-
-
-def unconfirmed(document: Mapping[str, Any], end: Mapping[str, Any]) -> bool:
-    """Whether a run was stopped before it had done what `--confirm` asks for."""
-    default, winner = end.get("default") or {}, end.get("winner") or {}
-    asked = document["searching"] and document["request"].get("confirm") and default
-    return bool(asked and default.get("number") != winner.get("number") and not end.get("confirmed"))
-
-
-def ended(root: Path, study: Study | None) -> dict[str, Any] | None:
-    """outcome.json of a run that is at its end; None where a driver is at work, trials are not at their end or came
-    after the winner was handed over."""
-    from automl.documents import load_json
-
-    trials = study.trials() if study else []
-    if is_running(root) or not trials or any(trial.state.name == "RUNNING" for trial in trials):
-        return None
-    try:
-        outcome = load_json(root / "outcome.json", 1 << 24)
-        known = outcome.get("trials") or len(trials)  # earlier versions do not say
-        return outcome | {"trials": known} if known == len(trials) else None
-    except (OSError, UserError, AttributeError):
-        return None
 
 
 def best(console: Console, root: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,8 +123,9 @@ def _drawn(facts: Facts) -> dict[str, list[tuple[str, str, str, str]]]:
 
 
 def _command(facts: Facts) -> str:
-    """What asks for the same run again, as a person types it."""
-    return shlex.join(["automl", "run", *RunRequest.from_json(facts.document["request"]).words()])
+    """What asks for the same run again, as a person types it; where to is left open, for there this run lies."""
+    request = replace(RunRequest.from_json(facts.document["request"]), results_dir=None)
+    return shlex.join(["automl", "run", *request.words()])
 
 
 def _fact_rows(facts: Facts) -> list[tuple[str, str]]:

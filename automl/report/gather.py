@@ -13,8 +13,10 @@ from automl import records, run_json, spec
 from automl.comparison import OF_DEFAULT, Comparison, compare, document_of
 from automl.confirmed import Confirmed, confirmed
 from automl.documents import load_json
+from automl.ending import ended, unconfirmed
 from automl.errors import SpecError, UserError
 from automl.metric import Metric
+from automl.recorded import moved
 from automl.rundir import RunDir
 from automl.storage import is_running, load_study
 
@@ -68,6 +70,7 @@ class Facts:
     started: datetime | None = None
     confirmed: Confirmed | None = None
     warning: str = ""  # why best/ is not the winner at its best epoch
+    unfinished: bool = False  # no driver is at work, and it is not at its end
 
     @property
     def open(self) -> bool:
@@ -96,8 +99,9 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
     if study is None:
         raise UserError(f"{root}: it has no trials yet; see automl status {root}")
     document = run_json.read(RunDir(root).run_json)  # without the secrets that `read_run` puts back
+    document = dict(moved(document, document.get("root"), root.resolve()))
     top = study.best()
-    outcome = _outcome(root)
+    outcome, end = _outcome(root), ended(root, study, running)
     stages = outcome.get("stages", [])
     started = [t.datetime_start for t in study.trials() if t.datetime_start]
     return Facts(
@@ -106,6 +110,7 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
         study.elapsed_s(),
         _space(document), stages, compare(stages, root), _material(root, stages), min(started, default=None),
         confirmed(outcome.get("confirmed")), str(outcome.get("warning") or ""),
+        not running and (unconfirmed(document, end) if end else True),
     )  # fmt: skip
 
 

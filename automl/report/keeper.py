@@ -45,8 +45,12 @@ class Keeper:
             self._write(running=True)
             self.next_at = self.clock() + max(EVERY_S, SHARE * (self.clock() - began))
 
+    def going_on(self) -> None:
+        """Write it as that of a run whose trials have ended and that goes on with its winner."""
+        self._write(running=True)
+
     def finish(self) -> Path | None:
-        """Write it as that of a run that has ended; None when it cannot be."""
+        """Write it as that of a run whose driver ends, finished or not; None when it cannot be."""
         return self._write(running=False)
 
     def _write(self, running: bool) -> Path | None:

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from automl.forecast import clock
-from automl.metric import figure
+from automl.metric import counted, figure
 from automl.report import svg
 from automl.report.gather import Facts, TrialFacts
 from automl.report.svg import Axis, Dot, Line
@@ -225,4 +225,6 @@ def stopped(facts: Facts) -> str:
     if not early:
         return ""
     epochs = sum(len(t.curve) for t in ended)
-    return f"{len(early)} of {len(ended)} trials were stopped early; {epochs} epochs were trained in all."
+    were = "was" if len(early) == 1 else "were"
+    told = f"{len(early)} of {counted(len(ended), 'trial')} {were} stopped early"
+    return f"{told}; {counted(epochs, 'epoch')} {'was' if epochs == 1 else 'were'} trained in all."

@@ -70,7 +70,8 @@ class Number:
         if self.relations:
             return (Axis(f"{self.name} (fraction)", "fraction"),)
         if not found.grid:
-            return (Axis(self.name, "whole" if whole else "real", found.low, found.high, found.scale),)
+            name = f"{self.name} (1 - x)" if found.scale == COMPLEMENT else self.name
+            return (Axis(name, "whole" if whole else "real", found.low, found.high, found.scale),)
         last, steps = len(found.grid) - 1, {b - a for a, b in pairwise(found.grid)}
         if whole and len(steps) == 1:
             return (Axis(self.name, "index", 0, last, start=int(found.grid[0]), step=int(steps.pop())),)
@@ -364,7 +365,10 @@ class Parameter:
     def essence(self) -> list[Any]:
         """Everything that decides what is drawn, as plain data."""
         conditions = [asdict(condition) for condition in self.conditions]
-        return [self.name, type(self.codec).__name__, _essence(self.codec), conditions]
+        renamed = [
+            axis.name for axis in self.axes if axis.scale == COMPLEMENT
+        ]  # a study of before has other names
+        return [self.name, type(self.codec).__name__, _essence(self.codec), conditions, *renamed]
 
     def record(self) -> dict[str, Any]:
         """The parameter as JSON data."""

@@ -13,8 +13,9 @@ import pytest
 
 from automl import bundle
 from automl.space import SearchSpace, compile_space, load_schema
+from automl.space.leaf import is_number
 from automl.space.parameter import Parameter
-from automl.space.scale import place
+from automl.space.scale import label, place
 from tests.automl.space.checker import leaves, violations
 from tests.automl.space.zoo import MODELS, STANDARD, nested
 
@@ -48,6 +49,20 @@ def test_no_draw_is_invalid(name: str, space: SearchSpace) -> None:
     assert len(space.parameters) >= 5
     drawn = space.sample(10_000 if name in REAL else 1000, seed=1)
     assert [v for params in drawn for v in violations(DOCUMENTS[name], params)] == []
+
+
+def test_what_a_database_holds_under_a_parameters_own_name_is_its_value(
+    name: str, space: SearchSpace
+) -> None:
+    """An index, a fraction and 1 - x have names that say so."""
+    for params in [space.default, *space.sample(20, seed=3)]:
+        for stored, value in space.enqueue_params(params).items():
+            if stored in params:
+                assert (
+                    value == pytest.approx(params[stored])
+                    if is_number(value)
+                    else value == label(params[stored])
+                )
 
 
 def test_the_ends_of_every_axis_are_valid(name: str, space: SearchSpace) -> None:

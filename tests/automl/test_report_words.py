@@ -1,0 +1,79 @@
+"""What the report and its neighbours say of runs that were moved or are small, and of a log's lines."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from automl import report, run_json
+from automl.progress import Progress
+from automl.real_values import RealValues
+from automl.report import gather, search
+from automl.rundir import RunDir
+from automl.storage import read_storage
+from tests.automl import known
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return known.searched(tmp_path_factory.mktemp("known"), trials=2, scheduler="none", sampler="random")
+
+
+def text_of(page: str) -> str:
+    plain = re.sub(r"<(style|script|svg).*?</\1>", "", page, flags=re.S)
+    return " ".join(re.sub(r"<[^>]+>", " ", plain).split())
+
+
+def test_again_names_no_folder_of_before(run: Path, tmp_path: Path) -> None:
+    root = tmp_path / "moved"
+    shutil.copytree(run, root)
+    document: dict[str, Any] = run_json.read(RunDir(root).run_json)
+    document["request"]["results_dir"] = document["root"] = str(run)
+    document["request"]["spec_file"] = str(run / "own.yaml")
+    (root / "run.json").write_text(json.dumps(document))
+    page = text_of(report.page(gather.facts_of(root)))
+    assert "--results-dir" not in page
+    assert str(run) not in page
+    assert str(root / "own.yaml") in page
+
+
+def test_only_what_was_handed_over_is_at_its_end(run: Path, tmp_path: Path) -> None:
+    """All trials have ended; the winner lies in best/ in one case alone."""
+    root = tmp_path / "whole"
+    shutil.copytree(run, root)
+    assert "Interrupted; 2 trials (2 COMPLETE)" in text_of(report.page(gather.facts_of(root)))[:400]
+    (root / "outcome.json").write_text(json.dumps({"stages": [], "trials": 2}))
+    assert "Ended; 2 trials" in text_of(report.page(gather.facts_of(root)))
+    (root / "outcome.json").write_text(json.dumps({"stages": [], "trials": 1}))  # others have come since
+    told = text_of(report.page(gather.facts_of(root)))
+    assert f"automl resume {root}" in told
+
+
+def test_one_is_one(run: Path) -> None:
+    facts = gather.facts_of(run)
+    first = replace(facts.trials[0], state="PRUNED", curve=facts.trials[0].curve[:1])
+    one = replace(facts, trials=[first])
+    assert search.stopped(one) == "1 of 1 trial was stopped early; 1 epoch was trained in all."
+    assert not re.search(r"\b1 (trials|epochs|finished trials)\b", text_of(report.page(one)))
+
+
+def test_a_line_of_a_log_stays_one() -> None:
+    out = io.StringIO()
+    progress = Progress(Console(file=out, width=80))
+    progress.note("word " * 60)
+    progress.started(0, {"name": "x" * 200}, None)
+    assert len(out.getvalue().splitlines()) == 2
+
+
+def test_the_dashboard_says_why_its_best_may_be_another(run: Path) -> None:
+    storage = RealValues(read_storage(None, run), RunDir(run).read_run(), run)
+    told = storage.get_study_system_attrs(storage.get_study_id_from_name("known"))["dashboard:note_str:0"]
+    assert "may be another" in told
