@@ -124,8 +124,8 @@ def axis_of(facts: Facts, name: str) -> tuple[Axis, dict[int, float]]:
         low, high = min(placed.values(), default=0.0), max(placed.values(), default=1.0)
         log = low > 0 and (bool(known.get("log")) or ("log" not in known and high / low > LOG_SPAN))
         whole = all(isinstance(v, int) for v in values.values())
-        listed = {float(v) for v in known.get("choices") or () if is_number(v)}
-        at = sorted(v for v in {*listed, *placed.values()} if low <= v <= high) if listed else []
+        options = {float(v) for v in known.get("choices") or () if is_number(v)}
+        at = sorted(v for v in {*options, *placed.values()} if low <= v <= high) if options else []
         log = log or (len(at) > 2 and low > 0 and are_multiples(at))
         return Axis(title, list(placed.values()), log=log, whole=whole, at=at, room=ROOM), placed
     listed = known.get("choices") or ()
