@@ -1,4 +1,5 @@
-"""Other packages' searches on the same work as run.py's. One line of JSON a search, appended to peers.jsonl.
+"""Other packages' searches on the same work as run.py's. One line of JSON a search, appended to peers.jsonl;
+a search that is there is not played again.
 
     OMP_NUM_THREADS=1 nice python -m studies.search.peers --arms smac-mf,smac-hpo,syne-ashacqr,neps-priorband \
         [--tasks held-out] [--seeds 2] [--default good|poor|bad] [--trainings 30]
@@ -171,6 +172,18 @@ def syne_ashacqr(paid: Paid, seed: int) -> None:
     _syne(paid, scheduler)
 
 
+def syne_bohb(paid: Paid, seed: int) -> None:
+    """The same with kernel densities."""
+    from syne_tune.optimizer.baselines import BOHB
+
+    space, epochs = paid.objective.space, paid.objective.epochs
+    scheduler = BOHB(
+        _syne_space(space), metric="value", time_attr="epoch", max_t=epochs, do_minimize=False,
+        random_seed=seed, points_to_evaluate=[dict(space.default)],
+    )  # fmt: skip
+    _syne(paid, scheduler)
+
+
 def syne_botorch(paid: Paid, seed: int) -> None:
     """Whole trainings with BoTorch's Gaussian process; the default first."""
     from syne_tune.optimizer.baselines import BOTorch
@@ -245,6 +258,7 @@ ARMS: dict[str, tuple[Callable[[Paid, int], None], tuple[str, ...]]] = {
     "smac-mf": (smac_mf, ("smac", "ConfigSpace")),
     "smac-hpo": (smac_hpo, ("smac", "ConfigSpace")),
     "syne-ashacqr": (syne_ashacqr, ("syne-tune", "xgboost-cpu", "scikit-learn")),
+    "syne-bohb": (syne_bohb, ("syne-tune",)),
     "syne-botorch": (syne_botorch, ("syne-tune", "botorch", "gpytorch")),
     "neps-priorband": (neps_priorband, ("neural-pipeline-search",)),
     "neps-priorband-bo": (neps_priorband_bo, ("neural-pipeline-search", "botorch", "gpytorch")),
@@ -277,6 +291,12 @@ def _version(package: str) -> str:
         return ""
 
 
+def _there(path: Path, default: str) -> set[tuple[str, str, int]]:
+    """The searches that the file has already."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return {(r["arm"], r["objective"], r["seed"]) for r in rows if r["default"] == default}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -295,13 +315,19 @@ def main() -> None:
     command = shlex.join(["python", "-m", "studies.search.peers", *sys.argv[1:]])
     more = {"default": arguments.default, "tasks": arguments.tasks, "command": command}
     tasks = {"tuned": TUNED, "held-out": HELD_OUT}[arguments.tasks][: arguments.most]
+    every = [
+        (arm, task, seed)
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+        for task in tasks
+        for arm in arguments.arms.split(",")
+    ]
+    there = _there(arguments.out, arguments.default)
     with arguments.out.open("a") as file:
-        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-            for task in tasks:
-                for arm in arguments.arms.split(","):
-                    found = row(arm, LCBench(task, arguments.default), arguments.trainings, seed)
-                    file.write(json.dumps({**found, **more}) + "\n")
-                    file.flush()
+        for arm, task, seed in every:
+            if (arm, f"lcbench {task}", seed) not in there:
+                found = row(arm, LCBench(task, arguments.default), arguments.trainings, seed)
+                file.write(json.dumps({**found, **more}) + "\n")
+                file.flush()
 
 
 if __name__ == "__main__":
