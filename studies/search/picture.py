@@ -3,7 +3,8 @@
 python -m studies.search.picture [--tables]
 
 With --tables the numbers of README.md besides: of each arm the mean and its standard error over tasks (the seeds of a
-task are averaged first).
+task are averaged first), and last the standard errors over seeds (the tasks of a seed are averaged first): a seed draws
+the same configurations on every task, so chance in them does not average out over tasks.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FILES = ("rows12.jsonl", "rows.jsonl", "peers.jsonl")  # an arm is read from the first that has it
+FILES = ("rows12.jsonl", "rows.jsonl", "peers.jsonl")
 BUDGETS = (5, 8, 10, 20, 30)
 STYLES = {  # what is drawn, in this order: name, colour, dashes
     "fgp": ("fgp", "#c33", "none"),
@@ -38,18 +39,15 @@ Losses = dict[tuple[str, int], list[float]]  # (task, seed) -> the loss at each 
 
 
 def read(files: Iterable[str] = FILES) -> dict[Kind, Losses]:
-    """Searches on the held-out tasks, each kind from the first file that has it."""
+    """Searches on the held-out tasks; one that is in several files is taken from the first."""
     found: dict[Kind, Losses] = {}
-    for name in files:
-        here: dict[Kind, Losses] = {}
-        path = HERE / name
+    for path in map(HERE.joinpath, files):
         for line in path.read_text().splitlines() if path.exists() else []:
             row = json.loads(line)
             if row.get("tasks") == "held-out" and row["objective"].startswith("lcbench"):
                 kind = row["arm"], row["default"], row["workers"]
                 at = row["objective"].removeprefix("lcbench "), row["seed"]
-                here.setdefault(kind, {})[at] = [row["loss_at"][str(n)] for n in BUDGETS]
-        found = {**here, **found}
+                found.setdefault(kind, {}).setdefault(at, [row["loss_at"][str(n)] for n in BUDGETS])
     return found
 
 
@@ -63,21 +61,25 @@ def over_pairs(losses: Losses) -> list[tuple[float, float]]:
     return [(statistics.fmean(c), 1.96 * statistics.stdev(c) / math.sqrt(len(c))) for c in map(list, columns)]
 
 
-def over_tasks(losses: Losses) -> list[tuple[float, float]]:
-    """(mean, standard error) at each budget, over the means of the tasks."""
+def averaged(losses: Losses, part: int) -> list[tuple[float, float]]:
+    """(mean, standard error) at each budget, over the means of the tasks (`part` 0) or of the seeds (1)."""
     means = []
-    for task in sorted(tasks_of(losses)):
-        mine = [values for (other, _), values in losses.items() if other == task]
-        means.append([statistics.fmean(column) for column in zip(*mine, strict=True)])
-    columns = map(list, zip(*means, strict=True))
-    return [(statistics.fmean(c), statistics.stdev(c) / math.sqrt(len(c))) for c in columns]
+    for mine in sorted({at[part] for at in losses}):
+        values = [found for at, found in losses.items() if at[part] == mine]
+        means.append([statistics.fmean(column) for column in zip(*values, strict=True)])
+    return [(statistics.fmean(c), _error(c)) for c in map(list, zip(*means, strict=True))]
+
+
+def _error(values: list[float]) -> float:
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def tables(found: Mapping[Kind, Losses]) -> str:
     lines = []
     for (arm, default, workers), losses in sorted(found.items(), key=lambda item: item[0][1:]):
         if len(tasks_of(losses)) > 1:
-            cells = " | ".join(f"{mean:.3f} ± {error:.3f}" for mean, error in over_tasks(losses))
+            cells = " | ".join(f"{mean:.3f} ± {error:.3f}" for mean, error in averaged(losses, 0))
+            cells += " | over seeds " + ", ".join(f"{error:.3f}" for _, error in averaged(losses, 1))
             about = (
                 f"{default} default, {workers} workers, {len(tasks_of(losses))} tasks, {len(losses)} searches"
             )
@@ -92,10 +94,10 @@ def draw(found: Mapping[Kind, Losses]) -> str:
         for default in ("good", "bad")
     }
     lines = [over_pairs(losses) for arms in panels.values() for losses in arms.values()]
-    low = math.floor(10 * min(mean - half for line in lines for mean, half in line)) / 10
-    high = math.ceil(10 * max(mean + half for line in lines for mean, half in line)) / 10
+    low = math.floor(5 * min(mean - half for line in lines for mean, half in line)) / 5
+    high = math.ceil(5 * max(mean + half for line in lines for mean, half in line)) / 5
     parts = [
-        _panel(number, f"{default} default", arms, low, high)
+        _panel(number, f"mean regret, {default} default", arms, low, high)
         for number, (default, arms) in enumerate(panels.items())
     ]
     parts += _legend([arm for arm in STYLES if any(arm in arms for arms in panels.values())])
