@@ -1,10 +1,11 @@
 """Is anything ever proposed that the space or the trainer would refuse, or the same twice? Appends to valid.jsonl.
 
-    OMP_NUM_THREADS=1 python -m studies.search.valid --space all [--count 34000] [--sampler fgp]
+    OMP_NUM_THREADS=1 python -m studies.search.valid --space all [--count 34000] [--draws 20] [--sampler fgp]
 
 Studies of 60 trials each on the demo's settings, with results drawn at random: curves of all lengths, failures, paused
-trials. Of each proposal: what the space says, whether it lies where another of its study does, and for every
-twentieth what the schema and the trainer's own check say of the whole spec.
+trials. Of each proposal: what the space says, whether it lies where another trial of its study does, and for every
+twentieth trial what the schema and the trainer's own check say of the whole spec. `--draws`: so many more proposals
+from each state of a study, with other seeds, that become no trials; the model is fitted once for all of them.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import json
 import random
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 
-from automl import spec
+from automl import samplers, seeds, spec
 from automl.plan import Plan, check_spec, prepare
+from automl.proposals import propose
 from automl.request import RunRequest
 from automl.study import Study
 from studies.machine import describe
@@ -29,11 +32,14 @@ HERE = Path(__file__).resolve().parent
 TRIALS, EPOCHS, SPEC_EVERY = 60, 9, 20
 
 
-def one_study(plan: Plan, sampler: str, seed: int, count: int) -> dict[str, int]:
-    """{what is wrong: how often} in `count` proposals."""
+def one_study(plan: Plan, sampler: str, seed: int, count: int, draws: int) -> dict[str, int]:
+    """{what is wrong: how often} in `count` trials, and in `draws` proposals from the state before each of them."""
     study = Study(optuna.storages.InMemoryStorage(), "valid", plan.space, sampler, seed)
     draw, wrong, seen = random.Random(seed), {"invalid": 0, "twice": 0, "refused": 0}, set()
     for _ in range(count):
+        for params in drawn(study, plan, sampler, draws):
+            wrong["invalid"] += bool(plan.space.validate(params))
+            wrong["twice"] += str(params) in seen
         number, params = study.ask()
         wrong["invalid"] += bool(plan.space.validate(params))
         wrong["twice"] += str(params) in seen
@@ -49,6 +55,14 @@ def one_study(plan: Plan, sampler: str, seed: int, count: int) -> dict[str, int]
         elif state not in ("RUNNING", "PAUSED"):
             study.tell(number, state, "drawn")
     return wrong
+
+
+def drawn(study: Study, plan: Plan, sampler: str, draws: int) -> Iterator[dict[str, Any]]:
+    """Proposals for the next trial, which is not made; the default, which comes first, is no draw."""
+    number = len(study.trials())
+    for draw in range(draws if number else 0):
+        made = samplers.make(sampler, seeds.derive(study.seed, number, f"draw {draw}"), study.view())
+        yield propose(plan.space, made, study.trials(), number, study.direction).params
 
 
 def _refused(plan: Plan, params: dict[str, Any]) -> bool:
@@ -69,6 +83,7 @@ def main() -> None:
     parser.add_argument("--space", choices=("tao", "recommended", "all"), default="recommended")
     parser.add_argument("--sampler", default="fgp")
     parser.add_argument("--count", type=int, default=34_000)
+    parser.add_argument("--draws", type=int, default=0)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE / "valid.jsonl")
     arguments = parser.parse_args()
@@ -78,13 +93,15 @@ def main() -> None:
         request = RunRequest(model="deformable_detr", demo=True, space=arguments.space)
         plan = prepare(request, Path(folder))
         total: dict[str, int] = {}
-        studies = -(-arguments.count // TRIALS)
+        each = TRIALS + (TRIALS - 1) * arguments.draws
+        studies = -(-arguments.count // each)
         for seed in range(arguments.first_seed, arguments.first_seed + studies):
-            for name, times in one_study(plan, arguments.sampler, seed, TRIALS).items():
+            for name, times in one_study(plan, arguments.sampler, seed, TRIALS, arguments.draws).items():
                 total[name] = total.get(name, 0) + times
     row = {
         "space": arguments.space, "axes": sum(len(p.axes) for p in plan.space.parameters), "sampler": arguments.sampler,
-        "proposals": studies * TRIALS, **total, "cpu_s": round(time.process_time() - began), "machine": about,
+        "proposals": studies * each, "trials": studies * TRIALS, **total,
+        "cpu_s": round(time.process_time() - began), "machine": about,
     }  # fmt: skip
     print(json.dumps(row))
     with arguments.out.open("a") as file:

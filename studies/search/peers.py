@@ -1,0 +1,334 @@
+"""Other packages' searches on the same work as run.py's. One line of JSON a search, appended to peers.jsonl;
+a search that is there is not played again.
+
+    OMP_NUM_THREADS=1 nice python -m studies.search.peers --arms smac-mf,smac-hpo,syne-ashacqr,neps-priorband \
+        [--tasks held-out] [--seeds 2] [--default good|poor|bad] [--trainings 30]
+
+    pip install smac syne-tune neural-pipeline-search     # none is needed by the product or its tests
+
+Each is driven by its own asking and telling, in one process, as one worker. It is told the space in its own terms (log,
+whole, categories), the default, and the best accuracy a configuration has had by the epoch asked for, which is what the
+search is judged by. A configuration that goes on costs only its new epochs. How each was set and why: README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import logging
+import random
+import shlex
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from studies.search.objectives import HELD_OUT, TUNED, LCBench
+from studies.search.run import BUDGETS
+
+HERE = Path(__file__).resolve().parent
+REDUCTION = 3  # each package's own
+FIRST_DRAWS = 5  # of SMAC's multi-fidelity, as in its example of epochs
+
+
+class Paid:
+    """What one search has trained. `found` holds, after so many epochs, the best value observed."""
+
+    def __init__(self, objective: Any, trainings: int) -> None:
+        self.objective, self.limit = objective, trainings * objective.epochs
+        self.curves: dict[str, list[float]] = {}
+        self.epochs: dict[str, int] = {}
+        self.found: list[float] = []
+        self.thought_s: list[float] = []
+
+    @property
+    def spent(self) -> bool:
+        return len(self.found) >= self.limit
+
+    def train(self, params: Mapping[str, Any], until: int) -> float:
+        """The best value of a configuration's first `until` epochs. Only those that it has not had yet are paid for."""
+        whole = {p.name: _plain(params[p.name]) for p in self.objective.space.parameters}
+        key = json.dumps(whole, sort_keys=True)
+        if key not in self.curves:
+            self.curves[key] = self.objective.curve(whole, len(self.curves))
+        for epoch in range(self.epochs.get(key, 0), until):
+            if not self.spent:
+                self.found.append(max([self.curves[key][epoch], *self.found[-1:]]))
+        self.epochs[key] = max(until, self.epochs.get(key, 0))
+        return max(self.curves[key][:until])
+
+    @contextmanager
+    def thinking(self) -> Iterator[None]:
+        before = time.process_time()
+        yield
+        self.thought_s.append(time.process_time() - before)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _ends(parameter: Any) -> tuple[bool, bool, Any, Any]:
+    """(whole, log, low, high) of a parameter with one axis."""
+    [axis] = parameter.axes
+    return axis.kind == "whole", axis.scale == "log", axis.low, axis.high
+
+
+# SMAC3
+
+
+def _configspace(space: Any, seed: int) -> Any:
+    from ConfigSpace import ConfigurationSpace, UniformFloatHyperparameter, UniformIntegerHyperparameter
+
+    found = ConfigurationSpace(seed=seed)
+    for p in space.parameters:
+        whole, log, low, high = _ends(p)
+        kind = UniformIntegerHyperparameter if whole else UniformFloatHyperparameter
+        found.add(kind(p.name, low, high, default_value=p.default, log=log))
+    return found
+
+
+def smac_mf(paid: Paid, seed: int) -> None:
+    """Hyperband over epochs with a random forest. The default stands in the first bracket, at its shortest rung."""
+    from smac import MultiFidelityFacade, Scenario
+    from smac.intensifier.hyperband_utils import get_n_trials_for_hyperband_multifidelity
+    from smac.runhistory import TrialValue
+
+    epochs = paid.objective.epochs
+    count = get_n_trials_for_hyperband_multifidelity(paid.limit, 1, epochs, REDUCTION, print_summary=False)
+    with tempfile.TemporaryDirectory() as folder:
+        scenario = Scenario(
+            _configspace(paid.objective.space, seed), deterministic=True, n_trials=count, use_default_config=True,
+            min_budget=1, max_budget=epochs, seed=seed, output_directory=Path(folder),
+        )  # fmt: skip
+        first = MultiFidelityFacade.get_initial_design(scenario, n_configs=FIRST_DRAWS)
+        smac = MultiFidelityFacade(
+            scenario, lambda config, seed, budget: 0.0, initial_design=first, logging_level=False
+        )
+        while not paid.spent:
+            with paid.thinking():
+                info = smac.ask()
+            value = paid.train(dict(info.config), round(info.budget))
+            with paid.thinking():
+                smac.tell(info, TrialValue(cost=1 - value), save=False)
+
+
+def smac_hpo(paid: Paid, seed: int) -> None:
+    """Whole trainings with a random forest; the default is told before the first is asked."""
+    from smac import HyperparameterOptimizationFacade, Scenario
+    from smac.runhistory import TrialInfo, TrialValue
+
+    epochs = paid.objective.epochs
+    with tempfile.TemporaryDirectory() as folder:
+        space = _configspace(paid.objective.space, seed)
+        scenario = Scenario(
+            space, deterministic=True, n_trials=paid.limit // epochs, seed=seed, output_directory=Path(folder)
+        )
+        smac = HyperparameterOptimizationFacade(scenario, lambda config, seed: 0.0, logging_level=False)
+        info = TrialInfo(space.get_default_configuration(), seed=0)
+        while not paid.spent:
+            value = paid.train(dict(info.config), epochs)
+            with paid.thinking():
+                smac.tell(info, TrialValue(cost=1 - value), save=False)
+                info = smac.ask()
+
+
+# Syne Tune
+
+
+def _syne_space(space: Any) -> dict[str, Any]:
+    from syne_tune import config_space as cs
+
+    kinds = {
+        (True, True): cs.lograndint,
+        (True, False): cs.randint,
+        (False, True): cs.loguniform,
+        (False, False): cs.uniform,
+    }
+    found = {}
+    for p in space.parameters:
+        whole, log, low, high = _ends(p)
+        found[p.name] = kinds[whole, log](low, high)
+    return found
+
+
+def syne_ashacqr(paid: Paid, seed: int) -> None:
+    """ASHA that stops (a stopped trial never goes on), with conformal quantile regression; the default first."""
+    from syne_tune.optimizer.baselines import ASHACQR
+
+    space, epochs = paid.objective.space, paid.objective.epochs
+    scheduler = ASHACQR(
+        _syne_space(space), metric="value", time_attr="epoch", max_t=epochs, do_minimize=False,
+        random_seed=seed, points_to_evaluate=[dict(space.default)],
+    )  # fmt: skip
+    _syne(paid, scheduler)
+
+
+def syne_bohb(paid: Paid, seed: int) -> None:
+    """The same with kernel densities."""
+    from syne_tune.optimizer.baselines import BOHB
+
+    space, epochs = paid.objective.space, paid.objective.epochs
+    scheduler = BOHB(
+        _syne_space(space), metric="value", time_attr="epoch", max_t=epochs, do_minimize=False,
+        random_seed=seed, points_to_evaluate=[dict(space.default)],
+    )  # fmt: skip
+    _syne(paid, scheduler)
+
+
+def syne_botorch(paid: Paid, seed: int) -> None:
+    """Whole trainings with BoTorch's Gaussian process; the default first."""
+    from syne_tune.optimizer.baselines import BOTorch
+
+    space = paid.objective.space
+    scheduler = BOTorch(
+        _syne_space(space), metric="value", do_minimize=False, random_seed=seed,
+        points_to_evaluate=[dict(space.default)],
+    )  # fmt: skip
+    _syne(paid, scheduler)
+
+
+def _syne(paid: Paid, scheduler: Any) -> None:
+    from syne_tune.backend.trial_status import Trial
+
+    number = 0
+    while not paid.spent:
+        with paid.thinking():
+            trial = Trial(number, scheduler.suggest().config, datetime.datetime.now())
+            scheduler.on_trial_add(trial)
+        number += 1
+        for epoch in range(1, paid.objective.epochs + 1):
+            result = {"value": paid.train(trial.config, epoch), "epoch": epoch}
+            with paid.thinking():
+                if epoch == paid.objective.epochs:
+                    scheduler.on_trial_complete(trial, result)
+                elif scheduler.on_trial_result(trial, result) == "STOP":
+                    break
+
+
+# NePS
+
+
+def neps_priorband(paid: Paid, seed: int) -> None:
+    """PriorBand on Hyperband; the default is the prior, and first, at full length."""
+    _neps(paid, seed, None)
+
+
+def neps_priorband_bo(paid: Paid, seed: int) -> None:
+    """The same, with its Gaussian process drawing once ten trainings are spent."""
+    _neps(paid, seed, 10)
+
+
+def _neps(paid: Paid, seed: int, kick_in: int | None) -> None:
+    import neps
+    import torch
+
+    epochs = paid.objective.epochs
+    fields: dict[str, Any] = {"epoch": neps.IntegerFidelity(lower=1, upper=epochs)}
+    for p in paid.objective.space.parameters:
+        whole, log, low, high = _ends(p)
+        kind = neps.Integer if whole else neps.Float
+        fields[p.name] = kind(lower=low, upper=high, log=log, prior=p.default, prior_confidence="medium")
+    np.random.seed(seed)  # it draws from the global generators
+    torch.manual_seed(seed)
+    random.seed(seed)
+    space = type("Space", (neps.PipelineSpace,), fields)()
+    search = neps.AskAndTell(
+        neps.algorithms.priorband(
+            space, sample_prior_first="highest_fidelity", bayesian_optimization_kick_in_point=kick_in
+        )
+    )
+    while not paid.spent:
+        with paid.thinking():
+            trial = search.ask()
+        value = paid.train(trial.config, int(trial.config["epoch"]))
+        with paid.thinking():
+            search.tell(trial, 1 - value)
+
+
+ARMS: dict[str, tuple[Callable[[Paid, int], None], tuple[str, ...]]] = {
+    "smac-mf": (smac_mf, ("smac", "ConfigSpace")),
+    "smac-hpo": (smac_hpo, ("smac", "ConfigSpace")),
+    "syne-ashacqr": (syne_ashacqr, ("syne-tune", "xgboost-cpu", "scikit-learn")),
+    "syne-bohb": (syne_bohb, ("syne-tune",)),
+    "syne-botorch": (syne_botorch, ("syne-tune", "botorch", "gpytorch")),
+    "neps-priorband": (neps_priorband, ("neural-pipeline-search",)),
+    "neps-priorband-bo": (neps_priorband_bo, ("neural-pipeline-search", "botorch", "gpytorch")),
+}
+
+
+def row(arm: str, objective: LCBench, trainings: int, seed: int) -> dict[str, Any]:
+    """One search as it is kept, with run.py's names."""
+    search, packages = ARMS[arm]
+    paid, began = Paid(objective, trainings), time.process_time()
+    np.random.seed(seed)
+    search(paid, seed)
+    found = {
+        n: round(objective.loss(paid.found[n * objective.epochs - 1]), 4) for n in BUDGETS if n <= trainings
+    }
+    thought = sorted(paid.thought_s)
+    return {
+        "arm": arm, "objective": objective.name, "workers": 1, "trainings": trainings, "seed": seed, "loss_at": found,
+        "configurations": len(paid.epochs),
+        "complete": sum(n >= objective.epochs for n in paid.epochs.values()), "epochs": len(paid.found),
+        "think_ms_most": round(1e3 * thought[-1], 1), "cpu_s": round(time.process_time() - began, 1),
+        "versions": {name: _version(name) for name in (*packages, "numpy")},
+    }  # fmt: skip
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _there(path: Path, default: str) -> set[tuple[str, str, int]]:
+    """The searches that the file has already."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return {(r["arm"], r["objective"], r["seed"]) for r in rows if r["default"] == default}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tasks", choices=("tuned", "held-out"), default="tuned")
+    parser.add_argument("--most", type=int, default=99, help="tasks")
+    parser.add_argument("--default", choices=("good", "poor", "bad"), default="good")
+    parser.add_argument("--arms", default="smac-mf,smac-hpo,syne-ashacqr,neps-priorband")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--trainings", type=int, default=30)
+    parser.add_argument("--out", type=Path, default=HERE / "peers.jsonl")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    command = shlex.join(["python", "-m", "studies.search.peers", *sys.argv[1:]])
+    more = {"default": arguments.default, "tasks": arguments.tasks, "command": command}
+    tasks = {"tuned": TUNED, "held-out": HELD_OUT}[arguments.tasks][: arguments.most]
+    every = [
+        (arm, task, seed)
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+        for task in tasks
+        for arm in arguments.arms.split(",")
+    ]
+    there = _there(arguments.out, arguments.default)
+    with arguments.out.open("a") as file:
+        for arm, task, seed in every:
+            if (arm, f"lcbench {task}", seed) not in there:
+                found = row(arm, LCBench(task, arguments.default), arguments.trainings, seed)
+                file.write(json.dumps({**found, **more}) + "\n")
+                file.flush()
+
+
+if __name__ == "__main__":
+    main()
