@@ -12,7 +12,7 @@ from automl import portable, spec
 from automl.bundle import ModelBundle
 from automl.errors import UserError
 from automl.plan import check_spec
-from automl.recorded import moved
+from automl.run_json import moved
 from automl.rundir import RunDir
 
 

@@ -18,8 +18,8 @@ from automl.machine import find_machine, hardware
 from automl.plan import Plan, check_spec, compile_for, merge
 from automl.provenance import versions
 from automl.request import RunRequest
+from automl.run_json import moved
 from automl.rundir import RunDir
-from safe_documents import map_texts
 
 SHOWN = 5  # differences that are spelled out
 
@@ -91,16 +91,6 @@ def _model(moved_to: str | None, recorded: str | None, root: Path) -> bundles.Mo
 def _moved(document: dict[str, Any], root: Path) -> dict[str, Any]:
     """run.json with paths inside the run's folder of then turned into paths inside its folder of now."""
     return dict(moved(document, document.get("root"), root)) | {"root": str(root)}
-
-
-def moved(node: Any, before: str | None, root: Path) -> Any:
-    """The same of any document of a run whose folder was `before`; None: it is not known."""
-    old, now = (before or "").rstrip("/"), str(root)
-    if not old or old == now:
-        return node
-    return map_texts(
-        node, lambda text: now + text[len(old) :] if text == old or text.startswith(f"{old}/") else text
-    )
 
 
 def _check_files(model: bundles.ModelBundle, base: dict[str, Any], root: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from automl.documents import load_json
 from automl.errors import UserError
+from safe_documents import map_texts
 
 FORMAT = 2  # 1: request.epochs was the budget, now request.total_epochs
 MAX_BYTES = 64 << 20
@@ -93,3 +94,13 @@ def _damaged(path: Path, name: str, wanted: str, got: Any) -> UserError:
     shown = repr(got)
     shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
     return UserError(f"{path}: is damaged: {name} must be {wanted}, but is {shown}; put a copy of it back")
+
+
+def moved(node: Any, before: str | None, root: Path) -> Any:
+    """The same of any document of a run whose folder was `before`; None: it is not known."""
+    old, now = (before or "").rstrip("/"), str(root)
+    if not old or old == now:
+        return node
+    return map_texts(
+        node, lambda text: now + text[len(old) :] if text == old or text.startswith(f"{old}/") else text
+    )

@@ -16,7 +16,7 @@ from automl.documents import load_json
 from automl.ending import ended, unconfirmed
 from automl.errors import SpecError, UserError
 from automl.metric import Metric
-from automl.recorded import moved
+from automl.run_json import moved
 from automl.rundir import RunDir
 from automl.storage import is_running, load_study
 
