@@ -32,7 +32,7 @@ HERE = Path(__file__).resolve().parent
 TRIALS, EPOCHS, SPEC_EVERY = 60, 9, 20
 
 
-def one_study(plan: Plan, sampler: str, seed: int, count: int, draws: int) -> dict[str, int]:
+def one_study(plan: Plan, sampler: str, seed: int, count: int, draws: int = 0) -> dict[str, int]:
     """{what is wrong: how often} in `count` trials, and in `draws` proposals from the state before each of them."""
     study = Study(optuna.storages.InMemoryStorage(), "valid", plan.space, sampler, seed)
     draw, wrong, seen = random.Random(seed), {"invalid": 0, "twice": 0, "refused": 0}, set()
