@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Container, Iterator, Mapping
 from typing import Any
 
@@ -82,15 +83,12 @@ def leaves(
 
 def last_words(names: Collection[str]) -> dict[str, str]:
     """Name -> as much of its end as tells it from the others: `head.units` beside `stem.units`, `lr` alone."""
-    found = {}
-    for name in names:
-        parts = name.split(".")
-        ends = (".".join(parts[-depth:]) for depth in range(1, len(parts) + 1))
-        others = [other for other in names if other != name]
-        found[name] = next(
-            (end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others)), name
-        )
-    return found
+    parts = {name: name.split(".") for name in names}
+    ends = {
+        name: [".".join(each[place:]) for place in reversed(range(len(each)))] for name, each in parts.items()
+    }
+    times = Counter(end for each in ends.values() for end in each)
+    return {name: next((end for end in each if times[end] == 1), name) for name, each in ends.items()}
 
 
 def nest(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -290,7 +290,6 @@ class SearchDriver:
         return "PRUNED", verdict.reason
 
     def _end(self, number: int, state: str, reason: str) -> None:
-        reason = reason.encode("utf-8", "backslashreplace").decode()  # words of a trainer may be no text
         if state == "PAUSED":
             self.study.note(number, reason=reason)
             epoch = max(self.study.frozen(number).intermediate_values)
@@ -301,6 +300,7 @@ class SearchDriver:
         if state == "COMPLETE" and not self.study.frozen(number).intermediate_values:
             found = self.trials.handled.get(number) or self.trials.records(number)[0]
             state, reason = "FAIL", no_metric(found, self.plan.metric.name)
+        reason = reason.encode("utf-8", "backslashreplace").decode()  # words of a trainer may be no text
         self.study.tell(number, state, reason, self.trials.scoring(number))
         state = self.study.frozen(number).state.name
         scored = self.study.result(number) if self.study.frozen(number).intermediate_values else None

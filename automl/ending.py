@@ -21,16 +21,22 @@ def unconfirmed(document: Mapping[str, Any], end: Mapping[str, Any]) -> bool:
     return bool(asked and default.get("number") != winner.get("number") and not end.get("confirmed"))
 
 
-def ended(root: Path, study: Study | None, running: bool | None = None) -> dict[str, Any] | None:
-    """outcome.json of a run that is at its end; None where a driver is at work, trials are not at their end or came
-    after the winner was handed over. `running`: whether a driver is at work, None: to be found out."""
+def at_end(outcome: Mapping[str, Any], study: Study | None, running: bool) -> bool:
+    """Whether `outcome`, of outcome.json, is that of a run at its end: no driver is at work (`running`), and trials are
+    at theirs and did not come after the winner was handed over."""
     trials = study.trials() if study else []
-    running = is_running(root) if running is None else running
-    if running or not trials or any(trial.state.name == "RUNNING" for trial in trials):
-        return None
+    if running or not outcome or not trials or any(trial.state.name == "RUNNING" for trial in trials):
+        return False
+    known = outcome.get("trials") or len(trials)  # earlier versions do not say
+    return bool(known == len(trials))
+
+
+def ended(root: Path, study: Study | None) -> dict[str, Any] | None:
+    """outcome.json of a run that is at its end, else None."""
     try:
         outcome = load_json(root / "outcome.json", 1 << 24)
-        known = outcome.get("trials") or len(trials)  # earlier versions do not say
-        return outcome | {"trials": known} if known == len(trials) else None
-    except (OSError, UserError, AttributeError):
+    except (OSError, UserError):
         return None
+    if study is None or not isinstance(outcome, dict) or not at_end(outcome, study, is_running(root)):
+        return None
+    return outcome | {"trials": len(study.trials())}

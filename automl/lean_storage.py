@@ -19,10 +19,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 TRIALS = models.TrialModel.__table__
 ATTRIBUTES = models.TrialUserAttributeModel, models.TrialSystemAttributeModel
-UPSERTING: dict[str, Any] = {
-    "sqlite": sqlite.insert,
-    "postgresql": postgresql.insert,
-}  # the others go Optuna's way
+# Databases that are not here go Optuna's way.
+UPSERTING: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class LeanStorage(RDBStorage):  # type: ignore[misc, unused-ignore]

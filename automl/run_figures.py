@@ -11,7 +11,6 @@ from typing import Any
 
 from automl import metric as metrics
 from automl import spec
-from automl.ending import ended, unconfirmed
 from automl.errors import UserError
 from automl.rundir import RunDir
 from automl.show import checkpoint_of, handed_over
@@ -37,13 +36,14 @@ def status(root: Path) -> dict[str, Any]:
 
     document = RunDir(root).read_run()
     study = load_study(document, root)
-    trials, end = facts_of(root).trials if study is not None else [], ended(root, study)
+    running = is_running(root)
+    facts = facts_of(root, study, running) if study is not None else None
     return {
         "run": str(root),
-        "running": is_running(root),
-        "finished": end is not None and not unconfirmed(document, end),
+        "running": running,
+        "finished": facts is not None and not running and not facts.unfinished,
         "metric": asdict(metrics.of_run(document)),
-        "trials": [asdict(trial) for trial in trials],
+        "trials": [asdict(trial) for trial in (facts.trials if facts else ())],
     }
 
 

@@ -258,9 +258,9 @@ class Study:
         return propose(self.space, sampler, history, number, self.direction, fixed)
 
     def _complete(self, trial: FrozenTrial) -> None:
-        proposal = self._propose(
-            trial.number, fixed=trial.system_attrs.get("fixed_params")
-        )  # as Optuna enqueues
+        from automl.proposals import FIXED
+
+        proposal = self._propose(trial.number, fixed=trial.system_attrs.get(FIXED))
         for name, value in proposal.trial.params.items():
             if name not in trial.params:
                 axis = proposal.trial.distributions[name]

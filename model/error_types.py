@@ -17,9 +17,8 @@ from model.data.coco import CocoData
 
 RIGHT, TWICE, CONFUSED, MISPLACED, BOTH, BACKGROUND, IGNORED = range(7)
 KINDS = ("right", "found twice", "confused", "badly placed", "confused and badly placed", "background")
-FOUND, CALLED, PLACED, MISSED = range(
-    4
-)  # of an object: right, called another class, badly placed, not found at all
+# Of an object: right, called another class, badly placed, not found at all.
+FOUND, CALLED, PLACED, MISSED = range(4)
 NEAR, FAR = 0.5, 0.1  # IoU of a match, and below which two boxes have nothing to do with each other
 
 

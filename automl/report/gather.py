@@ -13,7 +13,7 @@ from automl import records, run_json, spec
 from automl.comparison import OF_DEFAULT, Comparison, compare, document_of
 from automl.confirmed import Confirmed, confirmed
 from automl.documents import load_json
-from automl.ending import ended, unconfirmed
+from automl.ending import at_end, unconfirmed
 from automl.errors import SpecError, UserError
 from automl.metric import Metric
 from automl.run_json import moved
@@ -101,7 +101,7 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
     document = run_json.read(RunDir(root).run_json)  # without the secrets that `read_run` puts back
     document = dict(moved(document, document.get("root"), root.resolve()))
     top = study.best()
-    outcome, end = _outcome(root), ended(root, study, running)
+    outcome = _outcome(root)
     stages = outcome.get("stages", [])
     started = [t.datetime_start for t in study.trials() if t.datetime_start]
     return Facts(
@@ -110,7 +110,7 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
         study.elapsed_s(),
         _space(document), stages, compare(stages, root), _material(root, stages), min(started, default=None),
         confirmed(outcome.get("confirmed")), str(outcome.get("warning") or ""),
-        not running and (unconfirmed(document, end) if end else True),
+        not running and (not at_end(outcome, study, running) or unconfirmed(document, outcome)),
     )  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def standing(facts: Facts) -> str:
     """Whether it goes on, and what it has taken."""
     states = [t.state for t in facts.trials]
     each = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
-    word = "Running" if facts.running else "Interrupted" if facts.unfinished or facts.open else "Ended"
+    word = "Running" if facts.running else "Interrupted" if facts.unfinished else "Ended"
     more = f" To go on: {shlex.join(['automl', 'resume', str(facts.root)])}" if word == "Interrupted" else ""
     return f"{word}; {counted(len(states), 'trial')} ({each}), {clock(facts.elapsed_s)} of search.{more}"
 

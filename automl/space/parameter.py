@@ -365,9 +365,8 @@ class Parameter:
     def essence(self) -> list[Any]:
         """Everything that decides what is drawn, as plain data."""
         conditions = [asdict(condition) for condition in self.conditions]
-        renamed = [
-            axis.name for axis in self.axes if axis.scale == COMPLEMENT
-        ]  # a study of before has other names
+        # A study of before has other names.
+        renamed = [axis.name for axis in self.axes if axis.scale == COMPLEMENT]
         return [self.name, type(self.codec).__name__, _essence(self.codec), conditions, *renamed]
 
     def record(self) -> dict[str, Any]:

@@ -34,9 +34,8 @@ class Schema:
         self.paths: dict[str, tuple[str, ...]] = {}
         self.sections: set[str] = set()
         self.listed: dict[str, set[str]] = {LISTED: set(), UNLISTED: set()}
-        self.unread: dict[
-            str, str
-        ] = {}  # section -> the keyword that relates its parameters in a way not modelled
+        # Section -> the keyword that relates its parameters in a way not modelled.
+        self.unread: dict[str, str] = {}
         self._defaults: dict[str, Any] = {}
         self._walk(document, (), document.get("default"), ())
         if not self.nodes and "properties" not in document:

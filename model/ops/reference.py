@@ -23,17 +23,10 @@ def ms_deform_attn_reference(
     B, _, M, D = value.shape
     Q, L, P = locations.shape[1], locations.shape[3], locations.shape[4]
     shapes = spatial_shapes.tolist() if isinstance(spatial_shapes, torch.Tensor) else spatial_shapes
-    dtype, widest = value.dtype, torch.promote_types(value.dtype, locations.dtype)
-    maps = value.to(widest).split([h * w for h, w in shapes], dim=1)
-    grids = 2 * locations - 1
-    sampled = []
-    for level, (h, w) in enumerate(shapes):
-        image = maps[level].permute(0, 2, 3, 1).reshape(B * M, D, h, w)
-        grid = grids[:, :, :, level].transpose(1, 2).flatten(0, 1)  # [B*M, Q, P, 2]
-        sampled.append(F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
+    sampled = _sampled(value, shapes, locations, order=(0, 2, 3, 1, 4, 5))  # [B*M, D, Q, P]
     mixed = torch.stack(sampled, dim=-2).flatten(-2)  # [B*M, D, Q, L*P]
     weight = weights.transpose(1, 2).reshape(B * M, 1, Q, L * P)
-    return (mixed * weight).sum(-1).view(B, M * D, Q).transpose(1, 2).to(dtype)
+    return (mixed * weight).sum(-1).view(B, M * D, Q).transpose(1, 2).to(value.dtype)
 
 
 def ms_deform_attn_in_graph(
@@ -43,14 +36,24 @@ def ms_deform_attn_in_graph(
     ReduceSum work along rows of Q instead of P or L*P numbers, which takes ONNX Runtime two thirds of the time."""
     B, _, M, D = value.shape
     Q, L, P = locations.shape[1], locations.shape[3], locations.shape[4]
-    dtype, widest = value.dtype, torch.promote_types(value.dtype, locations.dtype)
+    sampled = _sampled(value, shapes, locations, order=(0, 2, 3, 4, 1, 5))  # [B*M, D, P, Q]
+    weight = weights.permute(0, 2, 3, 4, 1).reshape(B * M, 1, L * P, Q)
+    mixed = (torch.cat(sampled, dim=2) * weight).sum(2)  # [B*M, D, Q]
+    return mixed.view(B, M * D, Q).transpose(1, 2).to(value.dtype)
+
+
+def _sampled(
+    value: torch.Tensor, shapes: Sequence[tuple[int, int]], locations: torch.Tensor, order: tuple[int, ...]
+) -> list[torch.Tensor]:
+    """What each level has at its locations, [B*M, D, ., .] of the last two sizes of `locations` in this order, which
+    begins with B, M, L and ends with (x, y)."""
+    B, _, M, D = value.shape
+    widest = torch.promote_types(value.dtype, locations.dtype)
     maps = value.to(widest).split([h * w for h, w in shapes], dim=1)
-    grids = (2 * locations - 1).permute(0, 2, 3, 4, 1, 5)  # [B, M, L, P, Q, 2]
+    grids = (2 * locations - 1).permute(order)
     sampled = []
     for level, (h, w) in enumerate(shapes):
         image = maps[level].permute(0, 2, 3, 1).reshape(B * M, D, h, w)
         grid = grids[:, :, level].flatten(0, 1)
         sampled.append(F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
-    weight = weights.permute(0, 2, 3, 4, 1).reshape(B * M, 1, L * P, Q)
-    mixed = (torch.cat(sampled, dim=2) * weight).sum(2)  # [B*M, D, Q]
-    return mixed.view(B, M * D, Q).transpose(1, 2).to(dtype)
+    return sampled

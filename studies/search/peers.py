@@ -164,20 +164,19 @@ def syne_ashacqr(paid: Paid, seed: int) -> None:
     """ASHA that stops (a stopped trial never goes on), with conformal quantile regression; the default first."""
     from syne_tune.optimizer.baselines import ASHACQR
 
-    space, epochs = paid.objective.space, paid.objective.epochs
-    scheduler = ASHACQR(
-        _syne_space(space), metric="value", time_attr="epoch", max_t=epochs, do_minimize=False,
-        random_seed=seed, points_to_evaluate=[dict(space.default)],
-    )  # fmt: skip
-    _syne(paid, scheduler)
+    _syne_asha(paid, seed, ASHACQR)
 
 
 def syne_bohb(paid: Paid, seed: int) -> None:
     """The same with kernel densities."""
     from syne_tune.optimizer.baselines import BOHB
 
+    _syne_asha(paid, seed, BOHB)
+
+
+def _syne_asha(paid: Paid, seed: int, kind: Any) -> None:
     space, epochs = paid.objective.space, paid.objective.epochs
-    scheduler = BOHB(
+    scheduler = kind(
         _syne_space(space), metric="value", time_attr="epoch", max_t=epochs, do_minimize=False,
         random_seed=seed, points_to_evaluate=[dict(space.default)],
     )  # fmt: skip

@@ -301,7 +301,7 @@ def test_a_run_that_is_not_at_its_end_says_so_and_how_to_go_on(run: Path, tmp_pa
     assert not facts.open
     assert verdict.standing(facts).startswith("Ended; 25 trials")
     last = replace(facts.trials[-1], state="WAITING")
-    cut = replace(facts, trials=[*facts.trials[:-1], last], root=tmp_path / "a b", winner=0)
+    cut = replace(facts, trials=[*facts.trials[:-1], last], root=tmp_path / "a b", winner=0, unfinished=True)
     assert verdict.standing(cut).startswith("Interrupted; 25 trials")
     assert f"automl resume '{tmp_path}/a b'" in verdict.standing(cut)
     assert verdict.sentences(cut)[0].startswith("So far nothing was gained")
