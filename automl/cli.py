@@ -261,6 +261,8 @@ def report(
     from automl import report as reports
     from automl import run_figures
 
+    if as_json and out is not None:
+        raise UserError("--json prints the figures, --out names the page to write; give one of them")
     if as_json:
         print(run_figures.text(reports.figures(run_dir)))
     else:

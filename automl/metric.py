@@ -8,7 +8,7 @@ from typing import Any
 
 from automl.errors import UserError, did_you_mean
 
-SMALL, BROAD, LARGE = 0.001, 1e3, 1e6  # where the figures of a value change their form
+SMALL, LARGE = 0.001, 1e8  # where the figures of a value change their form
 DIRECTIONS = {"maximize": True, "minimize": False}
 
 
@@ -18,14 +18,14 @@ def counted(number: int, noun: str) -> str:
 
 
 def figure(value: float | None, sign: str = "") -> str:
-    """A metric's value as people read it: four decimals, of small values four digits, of large ones no more than fit;
-    `-` for none."""
+    """A metric's value as people read it: four decimals, of small values four digits, of very large ones six; `-` for
+    none."""
     if value is None:
         return "-"
     size = abs(value)
-    if size >= LARGE or 0 < size < SMALL:
-        return f"{value:{sign}.4g}"
-    return f"{value:{sign}.4f}" if size < BROAD else f"{value:{sign}.1f}"
+    if size >= LARGE:
+        return f"{value:{sign}.6g}"
+    return f"{value:{sign}.4g}" if 0 < size < SMALL else f"{value:{sign}.4f}"
 
 
 def signed(value: float) -> str:
@@ -34,7 +34,10 @@ def signed(value: float) -> str:
 
 
 def between(value: float, over: float) -> float:
-    """The difference of two figures as both are shown, so that it agrees with them; the exact one where that is 0."""
+    """The difference of two figures as both are shown, so that it agrees with them; the exact one where that is 0, or
+    where they are shown with fewer digits than it is."""
+    if max(abs(value), abs(over)) >= LARGE:
+        return value - over
     return float(figure(value)) - float(figure(over)) or value - over
 
 

@@ -169,7 +169,7 @@ def first_configurations(what: Plan, count: int, lessons: Lessons | None = None)
         optuna.storages.InMemoryStorage(), "plan", what.space, request.sampler, request.seed, what.metric.maximize,
         [dict(what.space.default), *what.tries, *lessons.best], lessons.trials,
     )  # fmt: skip
-    return [study.ask()[1] for _ in range(count)]
+    return [study.ask()[1] for _ in range(min(count, request.trials or count))]
 
 
 def status(console: Console, root: Path) -> None:

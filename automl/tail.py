@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
 from automl.records import BrokenRecord, decode
+
+# Of colours and cursors (CSI), of titles and links (OSC), and of two letters: ECMA-48.
+CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
 
 
 class MetricsTail:
@@ -68,11 +72,12 @@ class MetricsTail:
 
 
 def last_line(path: Path, start: int = 0) -> str:
-    """The last line with text in the file from byte `start` on, shortened; "" when there is none."""
+    """The last line with text in the file from byte `start` on, shortened and without a terminal's control sequences;
+    "" when there is none."""
     try:
         with open(path, "rb") as file:
             file.seek(max(start, size_of(path) - 8192))
-            lines = file.read().decode(errors="replace").splitlines()
+            lines = CONTROL.sub("", file.read().decode(errors="replace")).splitlines()
     except FileNotFoundError:
         return ""
     return next((line.strip()[:1000] for line in reversed(lines) if line.strip()), "")

@@ -17,6 +17,7 @@ TAIL = 2.0  # beyond so many units below the best, z grows by its logarithm alon
 FINEST = 0.03  # the least of `Scale.fine`, in units
 NOISES = 8.0  # and in standard deviations of the noise from epoch to epoch: that between trainings is larger
 JUMPS = 20  # the newest whole curves that say what is noise
+COARSEST = 1e-3  # the least unit, of the distance from the best to the worst; where a metric's zero lies says nothing
 GROWTH = 2.0  # from rung to rung
 FLOOR = 0.85  # a curve with more than this still to come has not left its floor
 MEASURED, ASSUMED = (
@@ -43,8 +44,8 @@ class Scale:
         best, half, fifth = (
             float(np.median(last[:n])) for n in (1, max(2, len(last) // 2), max(2, len(last) // 5))
         )
-        unit = max(best - half, 0.25 * rise, 1e-3 * abs(best), 1e-9)
-        fine = max(best - fifth, FINEST * unit, NOISES * noise(runs), 1e-4 * abs(best))
+        unit = max(best - half, 0.25 * rise, COARSEST * float(best - last[-1])) or 1.0
+        fine = max(best - fifth, FINEST * unit, NOISES * noise(runs))
         return cls(best, unit, min(fine, unit))
 
     def z(self, values: Array) -> Array:

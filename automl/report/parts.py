@@ -97,29 +97,31 @@ def part(each: Any, folder: Path, pictures: Pictures) -> str:
 def table(columns: Any, rows: Any, classes: str = "") -> str:
     """A table that sorts by a click on a column's head, and scrolls by itself where it is wide."""
     rows = [list(row) for row in rows]
-    places = [decimals(column) for column in itertools.zip_longest(*rows)]
-    right = [" class=n" if known is not None else "" for known in places]
+    forms = [form(column) for column in itertools.zip_longest(*rows)]
+    right = [" class=n" if places is not None else "" for _, places in forms]
     heads = itertools.zip_longest(columns, right[: len(columns)], fillvalue="")
     head = "".join(f"<th{side}><button type=button>{escape(str(name))}</button></th>" for name, side in heads)
-    body = "".join(f"<tr>{''.join(map(_cell, row, places))}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(map(_cell, row, forms))}</tr>" for row in rows)
     return f"<div class=scroll><table class='sortable {classes}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def decimals(column: Sequence[Any]) -> int | None:
-    """Digits after the point that all numbers of a column are told with; None where it has something else."""
+def form(column: Sequence[Any]) -> tuple[int, int | None]:
+    """(digits, digits after the point) that all numbers of a column are told with; None where it has something else."""
     known = [value for value in column if value is not None]
+    digits = svg.digits(known)
     if not known or any(isinstance(v, bool) or not isinstance(v, int | float) for v in known):
-        return None
-    told = [svg.number(v) for v in known if isinstance(v, float) and "e" not in svg.number(v)]
-    return max((len(text.partition(".")[2]) for text in told), default=0)
+        return digits, None
+    told = [svg.number(v, digits) for v in known if isinstance(v, float)]
+    return digits, max((len(text.partition(".")[2]) for text in told if "e" not in text), default=0)
 
 
-def _cell(value: Any, places: int | None) -> str:
+def _cell(value: Any, form: tuple[int, int | None]) -> str:
+    digits, places = form
     side = "" if places is None else " class=n"
     if value is None:
         return f"<td{side or ' class=dim'} data-v=''>–</td>"
     if isinstance(value, int | float) and not isinstance(value, bool):
-        text = svg.number(value)
+        text = svg.number(value, digits)
         if places is not None and isinstance(value, float) and "e" not in text:
             text = f"{value:.{places}f}"
         return f"<td class=n data-v='{value!r}'>{text}</td>"

@@ -4,18 +4,23 @@ escaped here. Widths are of a drawing that scales with its column."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-LONGEST_LABEL = 28  # letters of a text over a box
+from rich.cells import cell_len
+
+LONGEST_LABEL = 14  # letters of a text over a box, or it hides the picture; all of it where one points
+LONGEST_TICK = 16
 W, H = 520, 280  # of a chart
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 40
 MOST_POINTS = 120  # of a line; more are thinned out
 MOST_TEXTS = 10  # on a picture; more are shown where one points, and when it is enlarged
 LETTER = 0.06  # height of the letters on a picture, in parts of its width
 MOST_TICKS = 12  # of an axis of whole numbers that shows each
+FEWEST_DIGITS, MOST_DIGITS = 4, 15  # of a number
+LETTER_WIDTH = 7.2  # drawing units that a column of a text takes; wide letters take two
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ class Axis:
         if self.names:
             return [(n, name) for n, name in enumerate(self.names)]
         found = self.at or (_whole_ticks(scale) if self.whole and not self.log else scale.ticks())
-        return [(v, number(v)) for v in found if not self.whole or float(v).is_integer()]
+        found = [v for v in found if not self.whole or float(v).is_integer()]
+        return [(v, number(v, digits(found))) for v in found]
 
 
 def _whole_ticks(scale: Scale) -> list[float]:
@@ -109,43 +115,61 @@ def _whole_ticks(scale: Scale) -> list[float]:
     return [float(n) for n in sorted(between | {low, high})]
 
 
-def number(value: Any) -> str:
-    """A value in few characters; numbers that differ in their first four digits stay apart."""
+def number(value: Any, digits: int = FEWEST_DIGITS) -> str:
+    """A value in few characters; numbers that differ in their first `digits` stay apart."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.{digits}g}"
     return str(value)
+
+
+def digits(values: Iterable[Any]) -> int:
+    """How many show what such numbers differ by: four, and more where that is small beside themselves."""
+    known = [v for v in values if isinstance(v, float) and math.isfinite(v)]
+    size = max(map(abs, known), default=0.0)
+    spread = max(known, default=0.0) - min(known, default=0.0)
+    if not 0 < spread < size:
+        return FEWEST_DIGITS
+    return min(MOST_DIGITS, max(FEWEST_DIGITS, math.ceil(math.log10(size / spread)) + 2))
 
 
 def chart(x: Axis, y: Axis, body: list[str], height: int = H, frame: str = "") -> str:
     """Axes with ticks and titles around a body that `scales` has placed; `frame` holds what lies over it."""
     sx, sy = scales(x, y, height)
-    parts = []
-    for value, name in y.ticks(sy):
+    parts, ticks = [], y.ticks(sy)
+    for value, name in ticks:
         at = sy(value)
         parts.append(f'<path class="grid" d="M{LEFT} {at}H{W - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{at + 4}" text-anchor="end">{_cut(name, 8)}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{at + 4}" text-anchor="end">{_cut(name, LONGEST_TICK)}</text>')
     for value, name in _spaced(x.ticks(sx), sx):
         at = sx(value)
         parts.append(f'<path class="tick" d="M{at} {height - BOTTOM}v4"/>')
-        middle = min(at, W - 3.5 * min(len(name), 12))
+        middle = min(at, W - 3.5 * min(len(name), LONGEST_TICK))
         parts.append(
-            f'<text x="{middle:g}" y="{height - BOTTOM + 17}" text-anchor="middle">{_cut(name, 12)}</text>'
+            f'<text x="{middle:g}" y="{height - BOTTOM + 17}" text-anchor="middle">{_cut(name, LONGEST_TICK)}</text>'
         )
     parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{height - BOTTOM}H{W - RIGHT}"/>')
     parts.append(
         f'<text class="title" x="{(LEFT + W - RIGHT) / 2}" y="{height - 5}" text-anchor="middle">{escape(x.title)}</text>'
     )
-    return svg(W, height, [*parts, *body, frame], f"{y.title} over {x.title}")
+    beyond = max(0.0, room([name for _, name in ticks], LONGEST_TICK) + 8 - LEFT)
+    return svg(W, height, [*parts, *body, frame], f"{y.title} over {x.title}", beyond)
 
 
 def scales(x: Axis, y: Axis, height: int = H) -> tuple[Scale, Scale]:
     return x.scale(LEFT, W - RIGHT), y.scale(height - BOTTOM, TOP)
 
 
-def svg(width: float, height: float, parts: Sequence[str], label: str) -> str:
-    return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+def svg(width: float, height: float, parts: Sequence[str], label: str, beyond: float = 0.0) -> str:
+    """A drawing; `beyond`: so much lies to the left of 0."""
+    box = f"{-beyond:g} 0 {width + beyond:g} {height:g}"
+    return f'<svg viewBox="{box}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+
+
+def room(names: Iterable[str], longest: int) -> float:
+    """Drawing units that the widest of the names takes, each cut after `longest` letters."""
+    return LETTER_WIDTH * max((cell_len(shortened(name, longest)) for name in names), default=0)
 
 
 def lines(
@@ -207,7 +231,7 @@ def bars(
     """Horizontal bars with their values; `intervals` are thin lines over them, one each; `percent`: values are parts
     of 1."""
     top = max([*(value for _, value in rows), *(high for _, high in intervals), 1e-12])
-    names, parts = 170, []
+    names, parts = max(170.0, room([name for name, _ in rows], 26) + 12), []
     for n, (name, value) in enumerate(rows):
         y, length = 24 * n + 4, (W - names - 62) * max(value, 0) / top
         end = length
@@ -232,7 +256,7 @@ def matrix(
 ) -> str:
     """A table of counts, the darker the larger its share of the row."""
     cell = max(22, min(64, (W - 130) // max(1, len(columns))))
-    left, head, parts = 126, 84, []
+    left, head, parts = max(126.0, room(rows, 16) + 12), 84, []
     for n, name in enumerate(columns):
         x = left + cell * (n + 0.5)
         turn = f'text-anchor="start" transform="rotate(-40 {x:g} {head - 8})"'
@@ -257,8 +281,8 @@ def matrix(
 def parallel(axes: Sequence[Axis], drawn: Sequence[tuple[Sequence[float | None], str, str, int]]) -> str:
     """Parallel coordinates: a line for each trial (values, one an axis, None where it has none; name; style; key)."""
     gap = max(76, min(150, 1010 // max(1, len(axes) - 1)))
-    width, top, bottom = gap * (len(axes) - 1) + 120, 30, 270
-    placed = [(60 + gap * n, axis, axis.scale(bottom, top)) for n, axis in enumerate(axes)]
+    width, top, bottom = gap * (len(axes) - 1) + 180, 30, 270
+    placed = [(90 + gap * n, axis, axis.scale(bottom, top)) for n, axis in enumerate(axes)]
     parts = []
     for values, name, style, key in drawn:
         runs: list[list[str]] = [[]]
@@ -288,7 +312,7 @@ def _named_ends(x: float, axis: Axis, scale: Scale, top: float, bottom: float) -
             for v, text in axis.ticks(scale)
         ]
     return [
-        f'<text x="{x}" y="{y}" text-anchor="middle">{number(v)}</text>'
+        f'<text x="{x}" y="{y}" text-anchor="middle">{number(v, digits((scale.low, scale.high)))}</text>'
         for y, v in ((top - 8, scale.high), (bottom + 16, scale.low))
     ]
 
@@ -337,8 +361,8 @@ def _spaced(ticks: list[tuple[float, str]], scale: Scale) -> list[tuple[float, s
     """Those whose text has room beside its neighbours'."""
     kept: list[tuple[float, str]] = []
     for value, name in ticks:
-        room = 7 * (min(len(name), 12) + 1)
-        if not kept or scale(value) - scale(kept[-1][0]) >= room:
+        needed = 7 * (min(len(name), LONGEST_TICK) + 1)
+        if not kept or scale(value) - scale(kept[-1][0]) >= needed:
             kept.append((value, name))
     return kept
 

@@ -10,6 +10,7 @@ from automl.forecast import clock
 from automl.metric import counted, figure
 from automl.report.gather import Facts
 from automl.report.search import style
+from automl.space.leaf import is_number
 from automl.study import DEFAULT
 
 
@@ -76,12 +77,14 @@ def standing(facts: Facts) -> str:
 
 
 def table(facts: Facts) -> tuple[list[str], list[list[str | float | None]]]:
-    """(columns, rows) of winner and default: the metric, then every figure that both have."""
-    columns = ["", "trial", facts.metric.name, "at epoch", *(c.name for c in facts.comparisons)]
+    """(columns, rows) of winner and default: the metric, then every figure that both have, or that the one has that is
+    both."""
+    alone = _figures_of_one(facts)
+    columns = ["", "trial", facts.metric.name, "at epoch", *(c.name for c in facts.comparisons), *alone]
     rows: list[list[str | float | None]] = []
     first = "winner" if facts.document["searching"] else "trained"
     for word, number, figures in (
-        (first, facts.winner, [c.winner for c in facts.comparisons]),
+        (first, facts.winner, [*(c.winner for c in facts.comparisons), *alone.values()]),
         ("default", DEFAULT, [c.default for c in facts.comparisons]),
     ):
         trial = facts.trial(number)
@@ -92,6 +95,13 @@ def table(facts: Facts) -> tuple[list[str], list[list[str | float | None]]]:
         ):
             rows.append([word, trial.number, trial.value, trial.best_epoch, *figures])
     return columns, rows
+
+
+def _figures_of_one(facts: Facts) -> dict[str, float]:
+    """What the stages show of a winner that was compared with nothing."""
+    shown = ((name, stage["metrics"].get(name)) for stage in facts.stages if stage.get("ok") and not facts.comparisons
+             for name in stage.get("shows", ()))  # fmt: skip
+    return {name: value for name, value in shown if is_number(value) and name != facts.metric.name}
 
 
 def told(stage: Mapping[str, Any]) -> str:

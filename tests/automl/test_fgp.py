@@ -110,3 +110,19 @@ def test_noise_is_not_spread_apart() -> None:
     assert curves.noise(noisy) == pytest.approx(0.004, rel=0.4)
     assert curves.Scale.of(noisy).fine >= curves.NOISES * 0.002
     assert curves.noise(Runs.of([run_that(list(rise), complete=False)])) == 0
+
+
+@pytest.mark.parametrize("offset", [-2.5e6, 1e3, 1e6])
+def test_where_a_metric_s_zero_lies_says_nothing(offset: float) -> None:
+    tops = [0.01 * n**2 for n in range(12)]
+    curves_ = [[0.5 * top, top] for top in tops]
+    near, far = (
+        curves.Scale.of(Runs.of([run_that([v + by for v in curve]) for curve in curves_]))
+        for by in (0.0, offset)
+    )
+    assert far.z(np.array(tops) + offset) == pytest.approx(near.z(np.array(tops)), abs=1e-6)
+
+
+def test_equal_values_have_a_scale() -> None:
+    scale = curves.Scale.of(Runs.of([run_that([0.0]), run_that([0.0])]))
+    assert scale.z(np.array([0.0])) == 0

@@ -109,7 +109,7 @@ def test_a_flat_key_with_dots_is_searched_and_handed_over_as_it_is(
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.41237, "0.4124"), (0.0, "0.0000"), (3.963e-07, "3.963e-07"), (-0.00012345, "-0.0001234"), (12.5, "12.5000"),
-     (12345.67, "12345.7"), (3.9631e299, "3.963e+299"), (None, "-")],
+     (12345.67, "12345.6700"), (-249930.0004, "-249930.0004"), (3.9631e299, "3.9631e+299"), (None, "-")],
 )  # fmt: skip
 def test_a_figure_is_never_shown_as_nothing(value: float | None, text: str) -> None:
     assert figure(value) == text
@@ -118,7 +118,7 @@ def test_a_figure_is_never_shown_as_nothing(value: float | None, text: str) -> N
 @given(st.floats(-1e300, 1e300))
 def test_a_figure_says_the_value_to_four_places_and_fits(value: float) -> None:
     assert float(figure(value)) == pytest.approx(value, rel=0.06 if abs(value) < 0.01 else 1e-3, abs=0)
-    assert len(figure(value)) <= 11
+    assert len(figure(value)) <= 14
     assert float(signed(value)) == float(figure(value))
 
 
