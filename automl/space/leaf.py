@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
-HUGE = 1e300  # beyond it a bound is no bound, and a value no number
+HUGE = 1e300  # beyond it a value is no number
 NEARLY = 1e-9  # relative: what counts as being a multiple or a power, in floating point
 OPEN_SHARE = 1e-3  # an open end is left by this share of what is searched
 _COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
@@ -57,14 +57,6 @@ def among(value: Any, choices: Sequence[Any]) -> bool:
     return any(same(value, choice) for choice in choices)
 
 
-def read_number(raw: Any) -> Any:
-    """A number that is written as text; anything else as it is."""
-    try:
-        return float(raw) if isinstance(raw, str) else raw
-    except ValueError:
-        return raw
-
-
 def coerced(value: Any, kind: str, choices: Sequence[Any] = ()) -> Any:
     """A value in a parameter's own type where that loses nothing; otherwise the value as it is."""
     if value is None or among(value, choices):
@@ -74,8 +66,13 @@ def coerced(value: Any, kind: str, choices: Sequence[Any] = ()) -> Any:
         return next((c for c in choices if str(c).strip().lower() == plain), value)
     if kind == "bool" and isinstance(value, str):
         return {"true": True, "false": False}.get(plain, value)
-    if kind in ("int", "float") and is_number(number := read_number(value)):
-        return float(number) if kind == "float" else int(number) if number == int(number) else number
+    if kind in ("int", "float") and isinstance(value, (int, float, str)):
+        try:
+            number = float(value) if isinstance(value, str) else value
+        except ValueError:
+            return value
+        if is_number(number):
+            return float(number) if kind == "float" else int(number) if number == int(number) else number
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -263,10 +260,32 @@ class Relation:
     def __str__(self) -> str:
         return f"{self.op} {self.right}"
 
-    def holds(self, values: Mapping[str, Any]) -> bool:
-        """Whether it holds of `values`, which has a number for both."""
-        compare = _COMPARE.get(self.op)
-        return compare is None or bool(compare(values[self.left], values[self.right]))
+    def broken(self, values: Mapping[str, Any]) -> str | None:
+        """The two values where they are numbers of which it does not hold, in words; else None."""
+        left, right = values.get(self.left), values.get(self.right)
+        if (
+            not is_number(left)
+            or not is_number(right)
+            or self.op == "after"
+            or _COMPARE[self.op](left, right)
+        ):
+            return None
+        return f"{self.left} is {short(left)}, {self.right} is {short(right)}"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The parameter matters only while `name` has one of `values`."""
+
+    name: str
+    values: tuple[Any, ...]
+
+    def holds(self, drawn: Mapping[str, Any]) -> bool:
+        return among(drawn.get(self.name), self.values)
+
+    def __str__(self) -> str:
+        values = " or ".join("null" if v is None else short(v) for v in self.values)
+        return f"{self.name} is {values}"
 
 
 # ---- which values are valid ----------------------------------------------------------------------------------------
@@ -302,6 +321,11 @@ class Leaf:
     pattern: str | None = None
     branches: tuple[Leaf, ...] = ()  # anyOf: what else is valid, though not searched
     unread: tuple[str, ...] = ()  # keywords that restrict it in ways we do not model
+
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """What it can become, where that can be listed."""
+        return self.choices or ((False, True) if self.kind == "bool" else ())
 
     def typed(self, value: Any) -> Any:
         """A value in the parameter's own type where that loses nothing: "1e-4" of a float is a number."""

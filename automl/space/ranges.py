@@ -9,15 +9,84 @@ the range unless the domain itself puts it at an end.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
-from automl.space.leaf import Domain, is_number, twelve
+from automl.space.leaf import OPEN_SHARE, Domain, is_number, twelve
 from automl.space.names import Role, role_of
-from automl.space.scale import BENT, COMPLEMENT, LINEAR, LOG, Range, place
 
+LINEAR, LOG, COMPLEMENT = "linear", "log", "log(1 - x)"
+BENT: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {  # there and back
+    LINEAR: (float, float),
+    LOG: (math.log, math.exp),
+    COMPLEMENT: (lambda x: -math.log(1 - x), lambda x: 1 - math.exp(-x)),
+}
 EDGE = 0.05  # the default lies at least this far from either end, as a share of the range
 VALID = "linear over what is valid"
+
+
+def place(value: float, low: float, high: float, scale: str, whole: bool) -> float:
+    """Position of a value in [low, high], 0 to 1; an integer's is the middle of its share of the range."""
+    there = BENT[scale][0]
+    if whole:
+        value, high = value + 0.5, high + 1
+    if high <= low:
+        return 0.5
+    start = there(low)
+    return (there(value) - start) / (there(high) - start)
+
+
+def spread(u: float, low: float, high: float, scale: str, whole: bool) -> float:
+    """The value at position `u` (0 to 1) of [low, high]; floats keep 12 significant digits."""
+    there, back = BENT[scale]
+    if not whole and high <= low:
+        return low
+    start, end = there(low), there(high + 1 if whole else high)
+    value = back(start + u * (end - start))
+    return int(min(max(math.floor(value), low), high)) if whole else min(max(twelve(value), low), high)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where to look: [low, high] on a scale, or the values of `grid`, ascending. `why` says how it came about."""
+
+    low: float
+    high: float
+    scale: str = LINEAR
+    why: str = ""
+    grid: tuple[float, ...] = ()
+    moves: bool = False  # the lower end moves with an upper end that another parameter sets
+
+    @classmethod
+    def of(cls, grid: tuple[float, ...], scale: str = LINEAR, why: str = "") -> Range:
+        """The range that is these values."""
+        return cls(grid[0], grid[-1], scale, why, grid)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        return (self.grid[0], self.grid[-1]) if self.grid else (self.low, self.high)
+
+    def within(self, domain: Domain) -> Range:
+        """The range inside the domain, with open ends left by a hair and a logarithm kept off zero."""
+        if self.grid:
+            return Range.of(tuple(v for v in self.grid if domain.holds(v)), self.scale, self.why)
+        if domain.whole:
+            part = domain.narrowed(self.low, self.high)
+            return replace(self, low=part.low, high=part.high, scale=LINEAR if part.low < 1 else self.scale)
+        low, high, scale = max(self.low, domain.low), min(self.high, domain.high), self.scale
+        if low == high:  # as it is, to the last digit
+            return replace(self, low=float(low), high=float(high))
+        if scale == LOG and low <= 0:
+            low = high * 1e-4
+        if scale == COMPLEMENT and high >= 1:
+            high = 1 - (1 - low) * 1e-4
+        hair = OPEN_SHARE * (high - low)
+        low = max(twelve(low + hair if domain.low_open and low <= domain.low else low), domain.low)
+        high = min(twelve(high - hair if domain.high_open and high >= domain.high else high), domain.high)
+        log_of_nothing = scale == LOG and low < sys.float_info.min  # subnormal: no ratio can be taken
+        return replace(self, low=low, high=high, scale=LINEAR if log_of_nothing else scale)
 
 
 def typical(name: str, domain: Domain) -> float:
@@ -210,18 +279,6 @@ def _moved(found: Range, domain: Domain, default: float, aim: float, low: bool) 
     why = found.why.replace(VALID, "linear around the default")
     moved = replace(found, low=start, high=end, why=why).within(domain)
     return moved if moved.low < moved.high else found
-
-
-def asked_range(found: Range, domain: Domain, low: Any, high: Any, log: bool | None, why: str) -> Range:
-    """The range and scale that a person asked for; what is None stays as it was found."""
-    start, end = found.low if low is None else low, found.high if high is None else high
-    if low is not None and high is None:
-        end = max(end, domain.high if math.isfinite(domain.high) else low * 10)
-    if high is not None and low is None:
-        start = min(start, domain.low if math.isfinite(domain.low) else high / 10)
-    is_log = log if log is not None else found.scale == LOG or (start > 0 and end >= 100 * start)
-    asked = rescaled(Range(start, end, LINEAR, why), is_log and end > 0, domain).within(domain)
-    return replace(asked, grid=domain.steps(asked.low, asked.high)) if domain.stepped else asked
 
 
 def rescaled(found: Range, log: bool, domain: Domain) -> Range:

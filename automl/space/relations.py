@@ -1,7 +1,7 @@
 """Relations between parameters are made to hold by construction.
 
 A relation with a fixed side narrows the other side's domain. One between two searched parameters stays with its left
-side, whose range moves (parameter.py); here the domain of its right side is narrowed so that there is always room. Of
+side, whose range moves (codecs.py); here the domain of its right side is narrowed so that there is always room. Of
 two parameters that bound a third from both sides, each keeps to its side of the third's default.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from automl.dotted import MISSING, get
 from automl.errors import SpaceError
 from automl.space.leaf import FLIPPED, LOWER, UPPER, Domain, Leaf, Relation, coerced, is_number, short
-from automl.space.names import HEADS, SELECTED, SELECTED_FROM, WIDTH
+from automl.space.names import SELECTED, SELECTED_FROM
 from automl.space.schema import Schema
 
 Values = Mapping[str, Any]
@@ -25,21 +25,21 @@ def gather(schema: Schema, base: Values, searched: Collection[str]) -> tuple[lis
     """(every relation that the schema states, notes)."""
     found: list[Relation] = []
     notes: list[str] = []
-    for name in schema:
-        node = schema.nodes[name]
+    for name, node in schema.nodes.items():
         says = node.get("depends_on") or "depends_on" in str(node.get("math_cond", ""))
-        if says or name in searched or SELECTED.search(name):
-            try:
-                stated = list(_stated(schema.leaf(name), schema, base))
-            except SpaceError as error:
-                if name in searched:
-                    raise
-                notes.append(f"{error}; the parameter is not searched, so its relations are not kept")
-                continue
-            loose = [relation for relation in stated if relation.op == "after" and name in searched]
-            unclear = "has no operator and implies none that we know"
-            notes += [f"{name}: depends_on {relation.right} {unclear}" for relation in loose]
-            found += [relation for relation in stated if relation.op != "after" or relation in loose]
+        if not (says or name in searched or SELECTED.search(name)):
+            continue
+        try:
+            stated = list(_stated(schema.leaf(name), schema, base))
+        except SpaceError as error:
+            if name in searched:
+                raise
+            notes.append(f"{error}; the parameter is not searched, so its relations are not kept")
+            continue
+        found += [relation for relation in stated if relation.op != "after" or name in searched]
+        unclear = "has no operator and implies none that we know"
+        loose = [relation.right for relation in stated if relation.op == "after" and name in searched]
+        notes += [f"{name}: depends_on {right} {unclear}" for right in loose]
     return list(dict.fromkeys(found)), notes
 
 
@@ -47,50 +47,21 @@ def _stated(leaf: Leaf, schema: Schema, base: Values) -> Iterator[Relation]:
     """The schema's own; a depends_on without any operator is "at most" of a selection, and where the defaults keep to
     that. A selection that depends on nothing is selected from what stands beside it."""
     conds = [(op, operand) for op, operand in leaf.cond if isinstance(operand, str)]
-    targets = [target for _, target in leaf.depends_on]
     for op, operand in conds:
-        if operand == "depends_on" and not targets:
+        if operand == "depends_on" and not leaf.depends_on:
             what = f"math_cond '{op} depends_on' needs a depends_on that names a parameter"
             raise SpaceError(f"{leaf.name}: {what}")
-        for target in targets if operand == "depends_on" else [operand]:
+        for target in [n for _, n in leaf.depends_on] if operand == "depends_on" else [operand]:
             yield Relation(leaf.name, op, target)
     is_selected = leaf.domain is not None and SELECTED.search(leaf.path[-1])
-    beside = [
-        n
-        for n in schema
-        if is_selected and schema.paths[n][:-1] == leaf.path[:-1] and SELECTED_FROM.search(n)
-    ]
-    for sign, target in leaf.depends_on or [(None, name) for name in beside]:
+    beside = (
+        n for n, path in schema.paths.items() if path[:-1] == leaf.path[:-1] and SELECTED_FROM.search(n)
+    )
+    for sign, target in leaf.depends_on or [(None, name) for name in beside if is_selected]:
         ours, theirs = base.get(leaf.name), base.get(target)
-        kept = is_number(ours) and is_number(theirs) and ours <= theirs
-        if sign:
-            yield Relation(leaf.name, sign, target)
-        elif not conds:
-            yield Relation(leaf.name, "<=" if kept or is_selected else "after", target)
-
-
-def heads_of(name: str, base: Values, domain: Domain) -> tuple[int, ...]:
-    """The valid numbers of attention heads that divide the width beside them; () when `name` is none."""
-    above, _, last = name.rpartition(".")
-    width, count = base.get(f"{above}.{WIDTH}".lstrip(".")), base.get(name)
-    if last not in HEADS or not isinstance(width, int) or not isinstance(count, int):
-        return ()
-    if isinstance(width, bool) or isinstance(count, bool) or min(width, count) <= 0 or width % count:
-        return ()
-    near = range(max(1, count // 4), count * 4 + 1)
-    return tuple(n for n in near if width % n == 0 and domain.holds(n))
-
-
-def divided_by_heads(
-    name: str, schema: Schema, base: Values, domain: Domain, searched: Collection[str]
-) -> Domain:
-    """A width's domain such that every number of attention heads beside it divides it."""
-    above, _, last = name.rpartition(".")
-    heads = next((n for word in HEADS if (n := f"{above}.{word}".lstrip(".")) in schema), "")
-    counts = heads_of(heads, base, Domain(True, 1))
-    if last != WIDTH or not counts or domain.power:
-        return domain
-    return domain.where("/", float(math.lcm(*counts) if heads in searched else base[heads]))
+        at_most = is_selected or (is_number(ours) and is_number(theirs) and ours <= theirs)
+        if sign or not conds:
+            yield Relation(leaf.name, sign or ("<=" if at_most else "after"), target)
 
 
 def numbered(base: Values, relations: Sequence[Relation], spec: Values) -> dict[str, Any]:
@@ -99,18 +70,6 @@ def numbered(base: Values, relations: Sequence[Relation], spec: Values) -> dict[
     found = {name: base.get(name, get(spec, name, MISSING)) for name in names}
     read = {n: coerced(v, "float") if n in base and not is_number(v) else v for n, v in found.items()}
     return {**base, **{name: value for name, value in read.items() if value is not MISSING}}
-
-
-def broken(relations: Sequence[Relation], values: Values, searched: Collection[str]) -> dict[Relation, str]:
-    """The relations none of whose sides is searched that do not hold, with what is wrong."""
-    found = {}
-    for relation in relations:
-        names = (relation.left, relation.right)
-        known = all(is_number(values.get(n)) and n not in searched for n in names)
-        if known and not relation.holds(values):
-            shown = ", ".join(f"{n} is {short(values[n])}" for n in names)
-            found[relation] = f"{relation.text} does not hold: {shown}"
-    return found
 
 
 def narrowed(
@@ -127,22 +86,19 @@ def narrowed(
     spoken = [r for r in known if r not in silent]
     names = {name for relation in spoken for name in (relation.left, relation.right)}
     fixed = {name: Domain(False, base[name], base[name]) for name in names if name not in domains}
-    found = wide = _beside_fixed({**domains, **fixed}, spoken, offs)
-    free = _between_free(spoken, found)
+    wide = _beside_fixed({**domains, **fixed}, spoken, offs)
+    free, found = _between_free(spoken, wide), dict(wide)
     for relation in free:
         _check_equality(relation, found, relations)
     needs = {r.left: [other.right for other in free if other.left == r.left] for r in free}
     for name in reversed(in_order(found, needs)):
         mine = [relation for relation in free if relation.left == name]
         for relation, op, value in _demands(found[name], mine, starts.get(name)):
-            found = {
-                **found,
-                relation.right: _where(relation.right, found[relation.right], relation, op, value),
-            }
-            off = offs.get(relation.right)
-            if off is not None and found[relation.right].narrowed(off, off).empty:
-                what = f"cannot hold while {relation.right} is {short(off)}"
-                raise SpaceError(f"{relation.left}: {relation.text} {what}")
+            right = relation.right
+            found[right] = _where(right, found[right], relation, op, value)
+            off = offs.get(right)
+            if off is not None and found[right].narrowed(off, off).empty:
+                raise SpaceError(f"{name}: {relation.text} cannot hold while {right} is {short(off)}")
     settled = _beside_fixed(found, spoken, offs)
     moving = _between_free(spoken, settled)
     return {n: wide[n] for n in domains}, {n: settled[n] for n in domains}, moving, list(silent.values())
@@ -150,13 +106,12 @@ def narrowed(
 
 def _says_nothing(relation: Relation, domains: Domains, base: Values) -> str | None:
     """The note on a relation one of whose sides has no number."""
-    names = (relation.left, relation.right)
-    unknown = next((n for n in names if n not in domains and not is_number(base.get(n))), None)
-    if unknown is None:
-        return None
-    absent = f"neither the schema nor the spec has {unknown}"
-    what = f"{unknown} is {short(base[unknown])}, not a number" if unknown in base else absent
-    return f"{relation.text}: {what}, so the relation says nothing"
+    for name in (relation.left, relation.right):
+        if name not in domains and not is_number(base.get(name)):
+            absent = f"neither the schema nor the spec has {name}"
+            what = f"{name} is {short(base[name])}, not a number" if name in base else absent
+            return f"{relation.text}: {what}, so the relation says nothing"
+    return None
 
 
 def _between_free(relations: Sequence[Relation], domains: Domains) -> list[Relation]:
@@ -191,24 +146,22 @@ def _demands(
     """(relation, operator, value) such that the left side has a value whenever the right one is `operator value`: the
     left side's last valid one on that side; between two that bound it from both sides, its start."""
     lower, upper = ([r for r in relations if r.op in ops] for ops in (LOWER, UPPER))
+    between = lower and upper and lower != upper
     for op, relation in [(">=", r) for r in lower] + [("<=", r) for r in upper]:
-        far, is_open = domain.far(above=op == ">=")
-        if start is not None and lower and upper and lower != upper:
-            far, is_open = start, False
+        far, is_open = (start, False) if between and start is not None else domain.far(above=op == ">=")
         if math.isfinite(far):
             yield relation, FLIPPED[op[0] if is_open or relation.op in (">", "<") else op], far
 
 
 def _check_equality(relation: Relation, domains: Domains, relations: Sequence[Relation]) -> None:
     """Of two searched parameters that must be equal, the left one follows, so it must be free to."""
-    if relation.op != "==":
-        return
     left, right = domains[relation.left], domains[relation.right]
     others = [r for r in relations if r is not relation and relation.left in (r.left, r.right)]
-    alike = left.whole == right.whole and not (left.stepped or left.excluded or left.values)
-    if others or not alike:
-        what = f"{relation.text} cannot be kept for every draw: fix one of the two"
-        raise SpaceError(f"{relation.left}: {what}")
+    free = left.whole == right.whole and not (left.stepped or left.excluded or left.values or others)
+    if relation.op == "==" and not free:
+        raise SpaceError(
+            f"{relation.left}: {relation.text} cannot be kept for every draw: fix one of the two"
+        )
 
 
 def in_order(names: Iterable[str], needs: Mapping[str, Iterable[str]]) -> list[str]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
 
 from automl.dotted import MISSING, get
 from automl.errors import SpaceError
 from automl.space import names
-from automl.space.leaf import Leaf, among, is_number, short
-from automl.space.parameter import Condition
+from automl.space.leaf import Condition, Leaf, among, is_number, short
 from automl.space.requests import Asked
 from automl.space.schema import LISTED, UNLISTED, Schema
 
@@ -127,19 +125,13 @@ def judge(asked: Asked, rules: Sequence[Condition], searched: Collection[str]) -
             if not rule.holds(asked.base):
                 return f"it has no effect while {rule.name} is {short(asked.base.get(rule.name))}"
             continue
-        values = options_of(asked, rule.name)
+        values = asked.wish(rule.name).options or asked.schema.leaf(rule.name).options  # none of a number
         fitting = tuple(v for v in values if among(v, rule.values))
         if not fitting:
             return f"it has no effect for any searched value of {rule.name}"
         if len(fitting) < len(values):
             still_open.append(Condition(rule.name, fitting))
     return tuple(still_open)
-
-
-def options_of(asked: Asked, name: str) -> tuple[Any, ...]:
-    """What a searched parameter can become; () for a number, which decides nothing."""
-    leaf = asked.schema.leaf(name)
-    return asked.wish(name).options or leaf.choices or ((False, True) if leaf.kind == "bool" else ())
 
 
 def conditions_of(asked: Asked, leaf: Leaf) -> Iterator[Condition]:
