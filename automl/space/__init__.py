@@ -2,8 +2,9 @@
 
 1  ask       every leaf's value: the request's, else the spec's, else the schema's default   (schema.py, requests.py)
 2  choose    the leaves that are flagged or asked for, less what cannot matter               (chosen.py, names.py)
+             and what they have to do with each other: conditions and relations
 3  shape     what each may be: a domain of numbers, options, a subset, a list                (shapes.py)
-4  settle    relations with a fixed side narrow domains; what has one value becomes fixed    (relations.py)
+4  settle    relations with a fixed side narrow domains; what has one value becomes fixed    (shapes.py)
 5  range     where to look for each number, on which scale, and why                          (ranges.py)
 6  build     parameters in the order in which they are drawn, each with a valid default      (codecs.py, space.py)
 
@@ -19,7 +20,7 @@ A leaf: what its schema says of it, and the validator of its values (schema.py, 
 ('float', 'a number in (0, 0.01]', 'must be a number in (0, 0.01], but got 5')
 
 Asked, chosen and shaped: 0.0002 is where it starts; it is flagged, and always matters; it may be any number of its
-domain, which no relation to another narrows (requests.py, chosen.py, names.py, shapes.py, relations.py).
+domain, which no relation to another narrows (requests.py, chosen.py, names.py, shapes.py).
 
 >>> asked = ask(Schema(document), {}, {}, {}, "tao")
 >>> asked.value(leaf.name), choose(asked)[0], str(shape(asked, leaf, [leaf.name], related=False))
@@ -39,27 +40,25 @@ Built: a parameter on an axis, in the middle of which the default lies, and as O
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from automl.dotted import leaves
 from automl.errors import SpaceError, did_you_mean
-from automl.space.chosen import Conditions, choose, disagreements
+from automl.space.chosen import Conditions, choose, disagreements, gather, numbered
 from automl.space.codecs import Codec, ListOf, Number
 from automl.space.leaf import UPPER, Domain, Leaf, Relation, is_number, same, short
 from automl.space.names import WIDTH
 from automl.space.ranges import LOG, Range, search_range
-from automl.space.relations import Domains, Values, gather, in_order, narrowed, numbered
-from automl.space.requests import GROUPS, Asked, ask, read_wishes
+from automl.space.requests import GROUPS, Asked, Values, ask, read_wishes
 from automl.space.schema import Schema, load_schema, problems
-from automl.space.shapes import Shape, heads_of, shape, start_of, with_wish
+from automl.space.shapes import Domains, Shape, heads_of, in_order, narrowed, shape, start_of, with_wish
 from automl.space.space import Parameter, SearchSpace, to_record
 
 __all__ = ["Parameter", "SearchSpace", "compile_space", "load_schema", "problems", "to_record"]
 
 Shapes = Mapping[str, Shape]
-Ranges = Mapping[str, Range]
 NOTHING = "nothing is searched: no leaf is flagged automl_enabled and can matter; --tune NAME adds one"
 
 
@@ -89,34 +88,33 @@ def compile_space(
         raise SpaceError("this model recommends no search space; 'tao' is what its schema flags")
     try:
         read = Schema(schema)
-        ours = recommended if group == "recommended" else None
-        return _compiled(ask(read, spec, read_wishes(read, tune, fix, search, ours), limits or {}, group))
+        wishes = read_wishes(read, tune, fix, search, (recommended or {}) if group == "recommended" else {})
+        return _compiled(ask(read, spec, wishes, limits or {}, group))
     except RecursionError:
         raise SpaceError("the schema refers to itself without end, or is nested too deeply") from None
 
 
 def _compiled(asked: Asked) -> SearchSpace:
     chosen, left_out, notes = choose(asked)
-    relations, unclear = gather(asked.schema, asked.base, chosen)
-    base = numbered(asked.base, relations, asked.spec)
+    relations, unclear = gather(asked, chosen)
+    base = numbered(asked, relations)
     wrong = []
     for relation in relations:
-        sides = (relation.left, relation.right)
-        if (shown := relation.broken(base)) and not any(name in chosen for name in sides):
+        if (shown := relation.broken(base)) and not any(name in chosen for name in relation.sides):
             wrong.append(f"{relation.text} does not hold: {shown}")
-            if any(asked.wish(name).has_value for name in sides):  # somebody set one of the two
+            if any(asked.wish(name).has_value for name in relation.sides):  # somebody set one of the two
                 raise SpaceError(f"{relation.left}: {wrong[-1]}")
-    shapes, unfit = shaped(asked, chosen, relations)
+    related = {name for relation in relations for name in relation.sides}
+    shapes, unfit = shaped(asked, chosen, related)
     wide, domains, moving, single, silent = settle(asked, chosen, shapes, relations, base)
     settled = {**base, **single}
-    ranges, offs = ranged(asked, shapes, domains), _offs(chosen, domains, settled)
-    numbers = followed(asked, (wide, domains), ranges, moving, offs)
-    kept = {name: found for name, found in chosen.items() if name in shapes and name not in single}
-    parameters, replaced = build(asked, kept, shapes, numbers, [*moving, *relations], settled)
+    codecs = ranged(asked, shapes, (wide, domains), moving, _offs(chosen, domains, settled))
+    kept = {name: found for name, found in chosen.items() if name in codecs}
+    order = _order(kept, codecs, [*moving, *relations])
+    parameters, replaced = build(asked, order, kept, codecs, settled)
     only = {name: f"{short(value)} is the only valid value" for name, value in single.items()}
     said = [*notes, *unclear, *wrong, *silent, *replaced]
     said += [*disagreements(asked.schema), *_unknown(asked)]
-    related = _values(settled, (n for relation in relations for n in (relation.left, relation.right)))
     return SearchSpace(
         parameters,
         left_out=tuple(sorted((left_out | unfit | only).items())),
@@ -125,7 +123,7 @@ def _compiled(asked: Asked) -> SearchSpace:
         context=_values(settled, (n for p in parameters for n in p.looks_at)),
         leaves=asked.schema.readable(),
         relations=tuple(relation for relation in relations if relation.op != "after"),
-        base=tuple((name, value) for name, value in related if is_number(value)),
+        base=tuple((name, value) for name, value in _values(settled, related) if is_number(value)),
     )
 
 
@@ -142,15 +140,18 @@ def _unknown(asked: Asked) -> Iterator[str]:
             yield f"the spec's {name} is not in the schema{did_you_mean(name, schema)}"
 
 
-def shaped(asked: Asked, chosen: Conditions, relations: Sequence[Relation]) -> tuple[Shapes, dict[str, str]]:
+def shaped(asked: Asked, chosen: Conditions, related: Collection[str]) -> tuple[Shapes, dict[str, str]]:
     """(what each chosen parameter may be, why others cannot be searched)."""
-    related = {name for relation in relations for name in (relation.left, relation.right)}
     found = {name: shape(asked, asked.schema.leaf(name), chosen, name in related) for name in chosen}
     unfit = {name: reason for name, reason in found.items() if isinstance(reason, str)}
     for name, reason in unfit.items():
-        if wish := asked.insists(name):
-            raise wish.error(f"{name} cannot be searched: {reason}")
+        asked.let_go(name, reason)
     return {name: each for name, each in found.items() if not isinstance(each, str)}, unfit
+
+
+def _elements(shapes: Shapes) -> dict[str, Number]:
+    """The elements of lists, by name."""
+    return {e.name: e for each in shapes.values() if isinstance(each, ListOf) for e in each.elements}
 
 
 def settle(
@@ -159,18 +160,17 @@ def settle(
     """(the numbers' domains beside what is fixed, the same with room for each other, the relations that stay between
     them, the values of what has only one valid value, the base's, and is not searched, notes). Raises `SpaceError`
     where a relation cannot hold."""
-    elements = [e for each in shapes.values() if isinstance(each, ListOf) for e in each.elements]
+    elements = _elements(shapes)
     domains = {name: domain for name, domain in shapes.items() if isinstance(domain, Domain)}
-    domains |= {element.name: element.domain for element in elements}
+    domains |= {name: element.domain for name, element in elements.items()}
     starts = {name: start_of(name, domain, asked.value(name)) for name, domain in domains.items()}
-    inner = [relation for element in elements for relation in element.relations]
+    inner = [relation for element in elements.values() for relation in element.relations]
     offs = _offs(chosen, domains, base)
     wide, found, moving, notes = narrowed(domains, [*relations, *inner], base, starts, offs)
     only = {name: domain.only for name, domain in found.items() if name in shapes and domain.only is not None}
     fixed = {n: v for n, v in only.items() if v == asked.value(n)}  # any other, every draw must say
     for name, value in fixed.items():
-        if wish := asked.insists(name):
-            raise wish.error(f"{name} cannot be searched: {short(value)} is the only valid value")
+        asked.let_go(name, f"{short(value)} is the only valid value")
     return wide, {n: domain for n, domain in found.items() if n not in fixed}, moving, fixed, notes
 
 
@@ -179,51 +179,50 @@ def _offs(chosen: Conditions, domains: Domains, base: Values) -> Values:
     return {n: base[n] for n in domains if chosen.get(n) and is_number(base.get(n))}
 
 
-def ranged(asked: Asked, shapes: Shapes, domains: Domains) -> Ranges:
-    """Where to look for every number, and for every element of a list, inside its domain."""
-    elements = [e for each in shapes.values() if isinstance(each, ListOf) for e in each.elements]
-    inside = {element.name: element.range.within(domains[element.name]) for element in elements}
-    return {n: inside.get(n) or number_range(asked, n, domain) for n, domain in domains.items()}
+def ranged(
+    asked: Asked, shapes: Shapes, domains: tuple[Domains, Domains], moving: Sequence[Relation], offs: Values
+) -> dict[str, Codec]:
+    """The codecs: every number and element of a list with where to look for it, the relations that it follows, how far
+    they can take it, and how far below a moving upper end it begins: as far as below the default's. `domains` are
+    (before they made room for each other, after), `offs` what some are while they do not matter."""
+    wide, narrow = domains
+    elements, found = _elements(shapes), {}
+    ranges = {
+        name: elements[name].range.within(domain) if name in elements else number_range(asked, name, domain)
+        for name, domain in narrow.items()
+    }
+    for name, each in ranges.items():
+        relations = tuple(relation for relation in moving if relation.left == name)
+        share = _share(asked, each, relations, narrow)
+        number = Number(name, narrow[name], each, relations, share, each.ends, wide[name])
+        free = each.grid or not relations
+        found[name] = number if free else replace(number, hull=_hull(number, ranges, offs))
+    codecs: dict[str, Codec] = {name: number for name, number in found.items() if name in shapes}
+    for name, may in shapes.items():
+        if isinstance(may, ListOf):
+            codecs[name] = replace(may, elements=tuple(found[element.name] for element in may.elements))
+        elif not isinstance(may, Domain):
+            codecs[name] = may
+    return codecs
 
 
 def number_range(asked: Asked, name: str, domain: Domain) -> Range:
     """A person's range, or what the name, default and bounds of a number suggest."""
-    value = asked.value(name)
-    start = start_of(name, domain, value)
-    found = _range_around(asked, name, domain, start)
+    leaf, wish, value = asked.schema.leaf(name), asked.wish(name), asked.value(name)
+    start, heads = start_of(name, domain, value), heads_of(asked, name, domain)
+    if domain.values:
+        why = wish.said if wish.options else "all its values, in order"
+        found = Range.of(domain.steps(), why=why)
+    elif len(heads) > 1 and not wish.narrows:
+        found = Range.of(heads, LOG, f"divisors of {WIDTH}")
+    else:
+        on_end = is_number(value) and value in (domain.low, domain.high) and not domain.stepped
+        around = value if on_end else start
+        found = search_range(name, domain, around, leaf, asked.epochs)
+        if wish.narrows or wish.log is not None:
+            found = with_wish(found, domain, wish, (wish.low, wish.high))
     alone = len(found.grid) == 1 or (not found.grid and found.low >= found.high)
     return replace(found, grid=(start,)) if alone and start != value else found
-
-
-def _range_around(asked: Asked, name: str, domain: Domain, start: float) -> Range:
-    leaf, wish = asked.schema.leaf(name), asked.wish(name)
-    heads = heads_of(asked, name, domain)
-    if domain.values:
-        return Range.of(domain.steps(), why=wish.said_options if wish.options else "all its values, in order")
-    if len(heads) > 1 and not wish.narrows:
-        return Range.of(heads, LOG, f"divisors of {WIDTH}")
-    value = asked.value(name)
-    on_end = is_number(value) and value in (domain.low, domain.high) and not domain.stepped
-    around = value if on_end else start
-    found = search_range(name, domain, around, dict(leaf.hint), leaf.default, asked.epochs)
-    asked_for = wish.narrows or wish.log is not None
-    return with_wish(found, domain, wish, (wish.low, wish.high)) if asked_for else found
-
-
-def followed(
-    asked: Asked, domains: tuple[Domains, Domains], ranges: Ranges, moving: Sequence[Relation], offs: Values
-) -> dict[str, Number]:
-    """Every number with the relations that it follows, how far they can take it, and how far below a moving upper end
-    it begins: as far as below the default's. `domains` are (before they made room for each other, after), `offs` what
-    some are while they do not matter."""
-    found = {}
-    for name, each in ranges.items():
-        relations = tuple(relation for relation in moving if relation.left == name)
-        share = _share(asked, each, relations, domains[1])
-        number = Number(name, domains[1][name], each, relations, share, each.ends, domains[0][name])
-        free = each.grid or not relations
-        found[name] = number if free else replace(number, hull=_hull(number, ranges, offs))
-    return found
 
 
 def _share(asked: Asked, found: Range, relations: Sequence[Relation], domains: Domains) -> float | None:
@@ -234,7 +233,7 @@ def _share(asked: Asked, found: Range, relations: Sequence[Relation], domains: D
     return min(1.0, found.low / max(min([found.high, *tops]), 1))
 
 
-def _hull(number: Number, ranges: Ranges, offs: Values) -> tuple[float, float]:
+def _hull(number: Number, ranges: Mapping[str, Range], offs: Values) -> tuple[float, float]:
     """(lowest, highest) value over all that the number's relations look at."""
     bounds = replace(number, relations=tuple(r for r in number.relations if r.op != "!="))
     rights = {r.right: ranges[r.right].ends for r in bounds.relations}
@@ -244,23 +243,14 @@ def _hull(number: Number, ranges: Ranges, offs: Values) -> tuple[float, float]:
 
 
 def build(
-    asked: Asked,
-    chosen: Conditions,
-    shapes: Shapes,
-    numbers: Mapping[str, Number],
-    relations: Sequence[Relation],
-    base: Values,
+    asked: Asked, order: Sequence[str], chosen: Conditions, codecs: Mapping[str, Codec], base: Values
 ) -> tuple[tuple[Parameter, ...], list[str]]:
-    """(parameters in the order in which they are drawn, notes on defaults that are not in the space). Raises
-    `SpaceError` where a relation cannot hold for every draw."""
+    """(parameters in the order in which they are drawn, notes on defaults that are not in the space)."""
     built: list[Parameter] = []
     notes: list[str] = []
     drawn = dict(base)
-    for name in _order(chosen, shapes, relations):
-        leaf, wish, each = asked.schema.leaf(name), asked.wish(name), shapes[name]
-        codec = numbers[name] if isinstance(each, Domain) else each
-        if isinstance(codec, ListOf):
-            codec = replace(codec, elements=tuple(numbers[element.name] for element in codec.elements))
+    for name in order:
+        leaf, wish, codec = asked.schema.leaf(name), asked.wish(name), codecs[name]
         default, said = _default(asked, leaf, codec, drawn)
         notes += said
         if all(condition.holds(drawn) for condition in chosen[name]):
@@ -272,11 +262,11 @@ def build(
     return tuple(built), notes
 
 
-def _order(chosen: Conditions, shapes: Shapes, relations: Sequence[Relation]) -> list[str]:
-    """Every parameter after those whose values it looks at."""
+def _order(chosen: Conditions, codecs: Mapping[str, Codec], relations: Sequence[Relation]) -> list[str]:
+    """Every parameter after those whose values it looks at. Raises `SpaceError` where they go round in a circle."""
     needs = {name: [condition.name for condition in found] for name, found in chosen.items()}
     for name in chosen:
-        if isinstance(each := shapes[name], ListOf):
+        if isinstance(each := codecs[name], ListOf):
             needs[name] += [element.name for element in each.elements]
             needs |= {element.name: [] for element in each.elements}
     for relation in relations:  # an order without a relation still shows a cycle
@@ -300,21 +290,15 @@ def _default(asked: Asked, leaf: Leaf, codec: Codec, drawn: Values) -> tuple[Any
         wrong = leaf.problem(value)
         if wrong and name in asked.given and not same(value, leaf.default):
             raise SpaceError(f"{name} {wrong} (the spec's value)")
-        wrong = wrong or _refused(codec, value, drawn)
-        if wrong is None:
-            return value, []
+        try:
+            if not wrong:
+                codec.encode(value, dict(drawn))
+                return value, []
+        except SpaceError as error:
+            wrong = str(error)
         what = f"the default {short(value)} is not in the space: it {wrong}"
     start = None if isinstance(value, (dict, bool)) else value
     if isinstance(codec, Number) and not is_number(start):
         start = start_of(name, codec.domain, None)
     used = codec.nearest(start, dict(drawn))
     return used, [f"{name}: {what}; {short(used)} is used instead"]
-
-
-def _refused(codec: Codec, value: Any, drawn: Values) -> str | None:
-    """Why a codec does not have a value."""
-    try:
-        codec.encode(value, dict(drawn))
-    except SpaceError as error:
-        return str(error)
-    return None

@@ -7,6 +7,7 @@ import math
 import operator
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
@@ -164,13 +165,11 @@ class Domain:
         return above and below and (not self.values or value in self.values) and self._on_step(value)
 
     def _on_step(self, value: float) -> bool:
-        if self.multiple:
-            count = value / self.multiple
-            if abs(count - round(count)) > NEARLY * max(1.0, abs(count)):
-                return False
-        if self.power:
-            return value > 0 and abs(self.power ** round(math.log(value, self.power)) / value - 1) <= NEARLY
-        return True
+        count = value / (self.multiple or 1.0)
+        if self.multiple and abs(count - round(count)) > NEARLY * max(1.0, abs(count)):
+            return False
+        power = self.power
+        return not power or (value > 0 and abs(power ** round(math.log(value, power)) / value - 1) <= NEARLY)
 
     def steps(self, low: float = -math.inf, high: float = math.inf, limit: int = 4096) -> tuple[float, ...]:
         """The valid values, powers or multiples in [low, high], ascending, at most `limit`."""
@@ -254,6 +253,10 @@ class Relation:
     right: str
 
     @property
+    def sides(self) -> tuple[str, str]:
+        return self.left, self.right
+
+    @property
     def text(self) -> str:
         return f"{self.left} {self}"
 
@@ -312,7 +315,7 @@ class Leaf:
     cond: tuple[tuple[str, float | str], ...] = ()  # of its math_cond: (operator, number or name)
     depends_on: tuple[tuple[str | None, str], ...] = ()
     hint: tuple[tuple[str, Any], ...] = ()  # our own search hint: low, high, log
-    active_when: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    active_when: tuple[Condition, ...] = ()
     items: Leaf | None = None
     bounds_by_item: tuple[Domain, ...] = ()  # of a list whose minimum or maximum is a list
     min_items: int = 0
@@ -351,8 +354,9 @@ class Leaf:
         wanted, noun = _TYPES.get(self.kind, (object, ""))
         if not isinstance(value, wanted):
             return f"must be {noun}, but got {value!r}"
-        if self.pattern and isinstance(value, str) and not _matches(self.pattern, value):
-            return f"must match {self.pattern}, but got {value!r}"
+        with suppress(re.error):
+            if self.pattern and isinstance(value, str) and not re.search(self.pattern, value):
+                return f"must match {self.pattern}, but got {value!r}"
         return None
 
     def _list_problem(self, value: Any) -> str | None:
@@ -371,8 +375,7 @@ class Leaf:
             domain = self.item_domain(i)
             wrong = _not_among(element, self.choices) if self.kind == "subset" and self.choices else None
             wrong = wrong or (self.items.problem(element) if self.items else None)
-            wrong = wrong or (domain.problem(element) if domain and is_number(element) else None)
-            if wrong:
+            if wrong := wrong or (domain.problem(element) if domain and is_number(element) else None):
                 return f"[{i}] {wrong}"
         return None
 
@@ -384,13 +387,5 @@ class Leaf:
 
 
 def _not_among(value: Any, choices: tuple[Any, ...]) -> str | None:
-    if among(value, choices):
-        return None
-    return f"must be one of {', '.join(map(short, choices))}, but got {value!r}"
-
-
-def _matches(pattern: str, value: str) -> bool:
-    try:
-        return re.search(pattern, value) is not None
-    except re.error:
-        return True
+    listed = ", ".join(map(short, choices))
+    return None if among(value, choices) else f"must be one of {listed}, but got {value!r}"

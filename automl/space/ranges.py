@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from automl.space.leaf import OPEN_SHARE, Domain, is_number, twelve
+from automl.space.leaf import OPEN_SHARE, Domain, Leaf, is_number, twelve
 from automl.space.names import Role, role_of
 
 LINEAR, LOG, COMPLEMENT = "linear", "log", "log(1 - x)"
@@ -102,20 +102,13 @@ def typical(name: str, domain: Domain) -> float:
 
 
 def search_range(
-    name: str,
-    domain: Domain,
-    default: float,
-    hint: dict[str, Any] | None = None,
-    schema_default: Any = None,
-    epochs: int | None = None,
+    name: str, domain: Domain, default: float, leaf: Leaf | None = None, epochs: int | None = None
 ) -> Range:
-    """The range to search for a number of `domain` around `default`, which must be in it.
-
-    `hint` is the schema's {low, high, log}, written for `schema_default`; `epochs` the length of the training.
-    """
-    role, hint = role_of(name), hint or {}
-    if hint.get("low") is not None or hint.get("high") is not None:
-        hinted = _hinted(domain, default, hint, schema_default).within(domain)
+    """The range to search for a number of `domain` around `default`, which must be in it. `leaf` may have a hint of
+    its schema; `epochs` is the length of the training."""
+    role, hint = role_of(name), dict(leaf.hint) if leaf else {}
+    if leaf and (hint.get("low") is not None or hint.get("high") is not None):
+        hinted = _hinted(domain, default, hint, leaf.default).within(domain)
         grid = domain.steps(hinted.low, hinted.high) if domain.stepped else ()
         return _stepped(domain, default) if domain.stepped and len(grid) < 2 else replace(hinted, grid=grid)
     if domain.stepped:
@@ -131,7 +124,7 @@ def search_range(
 
 
 def _hinted(domain: Domain, default: float, hint: dict[str, Any], schema_default: Any) -> Range:
-    """The hint. A logarithmic one moves with a spec whose value is not the schema's default."""
+    """The hint {low, high, log}. A logarithmic one moves with a spec whose value is not the schema's default."""
     log, why, moved = bool(hint.get("log")), "the schema's search hint", 1.0
     low = domain.low if hint.get("low") is None else hint["low"]
     high = domain.high if hint.get("high") is None else hint["high"]
@@ -149,8 +142,8 @@ def _hinted(domain: Domain, default: float, hint: dict[str, Any], schema_default
 
 def _real(role: Role, domain: Domain, default: float) -> Range:
     low, high = domain.low, domain.high
-    if role.share and 0 <= default <= 1:
-        low, high = max(low, 0.0), min(high, 1.0)  # what the word means, where the schema leaves it open
+    if role.share and 0 <= default <= 1:  # what the word means, where the schema leaves it open
+        low, high = max(low, 0.0), min(high, 1.0)
     if high <= 1.0 and role.near_one <= default < 1.0:
         rest = 1.0 - default
         why = f"{role.noun}: what is left to 1 counts, so log(1 - x)"
@@ -252,20 +245,15 @@ def centred(found: Range, domain: Domain, default: float) -> Range:
     The near end moves out as far as the domain goes; if that is not far enough, the far end moves in.
     """
     at_end = default in (domain.low, domain.high) or found.low == found.high
-    if at_end or not found.low <= default <= found.high or _is_inside(default, found):
+    if at_end or not found.low <= default <= found.high:
         return found
-    aim = 0.1 if _share(default, found) < EDGE else 0.9
+    share = place(default, found.low, found.high, found.scale, whole=False)
+    if EDGE <= share <= 1 - EDGE:
+        return found
+    aim = 0.1 if share < EDGE else 0.9
     near = _moved(found, domain, default, aim, low=aim < 0.5)
-    return near if _is_inside(default, near) else _moved(near, domain, default, aim, low=aim > 0.5)
-
-
-def _share(value: float, found: Range) -> float:
-    """Where a value lies between the two ends, 0 to 1, on the range's scale."""
-    return place(value, found.low, found.high, found.scale, whole=False)
-
-
-def _is_inside(value: float, found: Range) -> bool:
-    return EDGE <= _share(value, found) <= 1 - EDGE
+    is_inside = EDGE <= place(default, near.low, near.high, near.scale, whole=False) <= 1 - EDGE
+    return near if is_inside else _moved(near, domain, default, aim, low=aim > 0.5)
 
 
 def _moved(found: Range, domain: Domain, default: float, aim: float, low: bool) -> Range:

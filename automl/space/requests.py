@@ -28,6 +28,7 @@ from automl.space.dialect import as_bool, as_number, checked_weights
 from automl.space.leaf import Leaf, coerced, is_missing, is_number, short
 from automl.space.schema import Schema
 
+Values = Mapping[str, Any]  # dotted name -> value
 GROUPS = (
     "tao",
     "recommended",
@@ -57,12 +58,10 @@ class Wish:
 
     @property
     def said(self) -> str:
-        """Why its range is what it is."""
+        """Why its range is what it is, or its options are what they are."""
+        if self.options:
+            return f"the values {'recommended' if self.recommended else 'asked for'}"
         return "as recommended" if self.recommended else f"as asked: {self.source}"
-
-    @property
-    def said_options(self) -> str:
-        return f"the values {'recommended' if self.recommended else 'asked for'}"
 
     @property
     def has_value(self) -> bool:
@@ -73,9 +72,7 @@ class Wish:
         return self.low is not None or self.high is not None or bool(self.options)
 
     def around(self, value: Any) -> Wish:
-        """A recommendation that has a value of the base configuration, which is always searched."""
-        if not self.recommended:
-            return self
+        """A recommendation with a value of the base configuration in it, which is always searched."""
         if self.options:
             return replace(self, options=self.options if value in self.options else (*self.options, value))
         if not is_number(value) or isinstance(self.low, list) or isinstance(self.high, list):
@@ -108,6 +105,11 @@ class Asked:
         wish = self.wishes.get(name)
         return None if wish is None or wish.recommended else wish
 
+    def let_go(self, name: str, reason: str) -> None:
+        """Raises `SpaceError` where a person asks for a parameter that cannot be searched."""
+        if wish := self.insists(name):
+            raise wish.error(f"{name} cannot be searched: {reason}")
+
     def value(self, name: str) -> Any:
         """The base value in the leaf's own type; of `name[1]`, that element of a list."""
         if name in self.schema:
@@ -118,9 +120,8 @@ class Asked:
     @property
     def fixed(self) -> tuple[tuple[str, Any], ...]:
         """The leaves that a request fixes, with their values."""
-        fixed = {name: wish for name, wish in sorted(self.wishes.items()) if wish.fixed}
-        found = {n: w.value if w.has_value else self.value(n) for n, w in fixed.items() if n in self.base}
-        return tuple(found.items())
+        fixed = ((n, self.wishes[n]) for n in sorted(self.wishes) if self.wishes[n].fixed and n in self.base)
+        return tuple((name, wish.value if wish.has_value else self.value(name)) for name, wish in fixed)
 
     @cached_property
     def epochs_name(self) -> str | None:
@@ -154,23 +155,17 @@ def ask(
 
 
 def read_wishes(
-    schema: Schema,
-    tune: Sequence[str],
-    fix: Sequence[str] | Mapping[str, Any],
-    search: Mapping[str, Any] | None,
-    recommended: Mapping[str, Any] | None = None,
+    schema: Schema, tune: Sequence[str], fix: Any, search: Any, recommended: Mapping[str, Any]
 ) -> dict[str, Wish]:
     """Every request by parameter; the command line wins over the block, and that over what the model recommends. Raises
     `SpaceError` for a name the schema does not have, a value outside it, or a parameter both tuned and fixed."""
     if search is not None and not isinstance(search, Mapping):
         raise SpaceError(f"search: must be a mapping of parameters, but got {search!r}")
-    ours = dict(_recommended(schema, recommended or {}))
+    ours = dict(_recommended(schema, recommended))
     block = dict(_wish(schema, name, entry, f"search: {name}") for name, entry in _entries(search or {}, ""))
     tuned = dict(_tuned(schema, text) for text in _texts(tune, "--tune"))
-    if isinstance(fix, Mapping):
-        fixed = dict(_fixed(schema, name, value, f"--fix {name}") for name, value in fix.items())
-    else:
-        fixed = dict(_fixed_text(schema, text) for text in _texts(fix, "--fix"))
+    values = fix if isinstance(fix, Mapping) else dict.fromkeys(_texts(fix, "--fix"), MISSING)
+    fixed = dict(_fixed(schema, text, value) for text, value in values.items())
     if clash := sorted(set(tuned) & set(fixed)):
         raise SpaceError(f"{clash[0]}: --tune and --fix both name it")
     return {**ours, **block, **tuned, **fixed}
@@ -201,17 +196,14 @@ def _tuned(schema: Schema, text: str) -> tuple[str, Wish]:
     raise SpaceError(f"{source}: must be NAME, NAME=low:high[:log] or NAME=a,b,c (--fix sets one value)")
 
 
-def _fixed_text(schema: Schema, text: str) -> tuple[str, Wish]:
-    source = f"--fix {text}"
-    name, sign, right = text.partition("=")
-    if not sign:
+def _fixed(schema: Schema, text: str, value: Any = MISSING) -> tuple[str, Wish]:
+    """Fixed at `value`, or at what the text says behind its =, or where the spec has it."""
+    source, (name, sign, right) = f"--fix {text}", text.partition("=")
+    if value is MISSING and not sign:
         return _wish(schema, name, False, source)
-    known = schema.known(name, source)
-    return _fixed(schema, known, _yaml(right, right, source, "value must be YAML") if right else "", source)
-
-
-def _fixed(schema: Schema, name: str, value: Any, source: str) -> tuple[str, Wish]:
-    known = schema.known(name, source)
+    known = schema.known(name if value is MISSING else text, source)
+    if value is MISSING:
+        value = _yaml(right, right, source, "value must be YAML") if right else ""
     return known, Wish(source, fixed=True, value=_valid(schema.leaf(known), value, source))
 
 
@@ -261,9 +253,8 @@ def _wish(schema: Schema, name: str, entry: Any, source: str) -> tuple[str, Wish
     if weights is not None:
         return known, Wish(source, weights=checked_weights(weights, len(leaf.choices), source))
     ends = [_end(entry.get(key), source, key) for key in ("valid_min", "valid_max")]
-    return known, Wish(source) if ends == [None, None] and log is None else _range_wish(
-        leaf, ends, log, source
-    )
+    nothing = ends == [None, None] and log is None
+    return known, Wish(source) if nothing else _range_wish(leaf, ends, log, source)
 
 
 def _end(raw: Any, source: str, key: str) -> Any:
@@ -304,9 +295,8 @@ def _options_wish(leaf: Leaf, raw: Any, source: str, weights: Any) -> Wish:
     if not isinstance(raw, (list, tuple)) or len(raw) == 0:
         raise SpaceError(f"{source}: the options must be a list of values, but got {raw!r}")
     options = [_valid(leaf, value, source) for value in raw]
-    for i, value in enumerate(options):
-        if value in options[:i]:
-            raise SpaceError(f"{source}: {value!r} is there twice")
+    if twice := [value for i, value in enumerate(options) if value in options[:i]]:
+        raise SpaceError(f"{source}: {twice[0]!r} is there twice")
     if len(options) < 2:
         hint = f"--fix {leaf.name}={short(options[0])} sets one"
         raise SpaceError(f"{source}: a search needs two values or more ({hint})")

@@ -1,24 +1,29 @@
-"""What each searched parameter may be: a number's domain (before it is said where to look), options, a subset, a list.
+"""What each searched parameter may be: alone, and beside the others.
 
-Every function here returns that, or the reason that there is no search space, as text.
+Alone it is a number's domain (before it is said where to look), options, a subset or a list: a `Shape`, or the reason
+that there is no search space, as text. Beside the others, relations are made to hold by construction: one with a fixed
+side narrows the other side's domain. One between two searched parameters stays with its left side, whose range moves
+(codecs.py); here the domain of its right side is narrowed so that there is always room. Of two parameters that bound a
+third from both sides, each keeps to its side of the third's default.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from automl.errors import SpaceError
 from automl.space.codecs import ListOf, Number, Options, Subset
-from automl.space.leaf import Domain, Leaf, Relation, coerced, is_number, short
+from automl.space.leaf import FLIPPED, LOWER, UPPER, Domain, Leaf, Relation, coerced, is_number, short
 from automl.space.names import HEADS, WIDTH, is_steps, role_of
 from automl.space.ranges import LINEAR, LOG, Range, rescaled, search_range, typical
-from automl.space.requests import Asked, Wish
+from automl.space.requests import Asked, Values, Wish
 
 Shape = Domain | Options | Subset | ListOf
+Domains = Mapping[str, Domain]
 MOST_AXES = 4  # a longer list moves as a whole
 SIZE = 8  # integers from here on are taken for sizes, which move together
 _EXCLUSIVE = ("all", "none")  # an option like "all-linear" stands alone, so it is no part of a subset
@@ -35,7 +40,7 @@ def shape(asked: Asked, leaf: Leaf, searched: Collection[str], related: bool) ->
     values = wish.options or leaf.options
     weights = wish.weights or (leaf.weights if values == leaf.choices else ())
     if values and (weights or not all(map(is_number, values)) or (leaf.kind == "choice" and not related)):
-        why = wish.said_options if wish.options else "both" if leaf.kind == "bool" else "all its options"
+        why = wish.said if wish.options else "both" if leaf.kind == "bool" else "all its options"
         if not weights:
             return Options(leaf.name, values, leaf.kind == "ordered", (), why)
         kept = [
@@ -261,3 +266,117 @@ def with_wish(found: Range, domain: Domain, wish: Wish, ends: tuple[Any, Any]) -
     if grid := domain.steps(asked.low, asked.high):
         return replace(asked, grid=grid)
     raise wish.error(f"no number in the range is {domain}")
+
+
+# ---- beside the others ----------------------------------------------------------------------------------------------
+
+
+def narrowed(
+    domains: Domains, relations: Sequence[Relation], base: Values, starts: Values, offs: Values
+) -> tuple[Domains, Domains, list[Relation], list[str]]:
+    """(domains beside what is fixed, the same with room for each other, the relations between those that still have
+    several values, notes).
+
+    One rule: a side is narrowed until the other can always follow. `starts` are numbers to search around, `offs` what
+    some are while they do not matter. Raises `SpaceError` when a relation cannot hold.
+    """
+    known = [r for r in relations if r.op != "after" and any(n in domains for n in r.sides)]
+    silent = {r: text for r in known if (text := _says_nothing(r, domains, base))}
+    spoken = [r for r in known if r not in silent]
+    names = {name for relation in spoken for name in relation.sides}
+    fixed = {name: Domain(False, base[name], base[name]) for name in names if name not in domains}
+    wide = _beside_fixed({**domains, **fixed}, spoken, offs)
+    free, found = _between_free(spoken, wide), dict(wide)
+    for relation in free:
+        _check_equality(relation, found, relations)
+    needs = {r.left: [other.right for other in free if other.left == r.left] for r in free}
+    for name in reversed(in_order(found, needs)):
+        mine = [relation for relation in free if relation.left == name]
+        for relation, op, value in _demands(found[name], mine, starts.get(name)):
+            right = relation.right
+            found[right] = _where(right, found[right], relation, op, value)
+            off = offs.get(right)
+            if off is not None and found[right].narrowed(off, off).empty:
+                raise SpaceError(f"{name}: {relation.text} cannot hold while {right} is {short(off)}")
+    settled = _beside_fixed(found, spoken, offs)
+    moving = _between_free(spoken, settled)
+    return {n: wide[n] for n in domains}, {n: settled[n] for n in domains}, moving, list(silent.values())
+
+
+def _says_nothing(relation: Relation, domains: Domains, base: Values) -> str | None:
+    """The note on a relation one of whose sides has no number."""
+    for name in relation.sides:
+        if name not in domains and not is_number(base.get(name)):
+            absent = f"neither the schema nor the spec has {name}"
+            what = f"{name} is {short(base[name])}, not a number" if name in base else absent
+            return f"{relation.text}: {what}, so the relation says nothing"
+    return None
+
+
+def _between_free(relations: Sequence[Relation], domains: Domains) -> list[Relation]:
+    return [r for r in relations if all(domains[n].only is None for n in r.sides)]
+
+
+def _beside_fixed(domains: Domains, relations: Sequence[Relation], offs: Values) -> Domains:
+    """Each side of a relation narrowed to the other's only value, or its value while it does not matter, until nothing
+    more follows."""
+    found = dict(domains)
+    for relation in relations:
+        left, right = found[relation.left], found[relation.right]
+        value = offs.get(relation.left) if left.only is None else left.only
+        if right.only is not None:
+            found[relation.left] = _where(relation.left, left, relation, relation.op, right.only)
+        elif value is not None:
+            found[relation.right] = _where(relation.right, right, relation, FLIPPED[relation.op], value)
+    return found if found == domains else _beside_fixed(found, relations, offs)
+
+
+def _where(name: str, domain: Domain, relation: Relation, op: str, value: float) -> Domain:
+    found = domain.where(op, value)
+    if found.empty:
+        would = f"{name} would have to be {op} {short(value)} and {domain}"
+        raise SpaceError(f"{relation.left}: {relation.text} cannot hold: {would}")
+    return found
+
+
+def _demands(
+    domain: Domain, relations: Sequence[Relation], start: float | None
+) -> Iterator[tuple[Relation, str, float]]:
+    """(relation, operator, value) such that the left side has a value whenever the right one is `operator value`: the
+    left side's last valid one on that side; between two that bound it from both sides, its start."""
+    lower, upper = ([r for r in relations if r.op in ops] for ops in (LOWER, UPPER))
+    between = lower and upper and lower != upper
+    for op, relation in [(">=", r) for r in lower] + [("<=", r) for r in upper]:
+        far, is_open = (start, False) if between and start is not None else domain.far(above=op == ">=")
+        if math.isfinite(far):
+            yield relation, FLIPPED[op[0] if is_open or relation.op in (">", "<") else op], far
+
+
+def _check_equality(relation: Relation, domains: Domains, relations: Sequence[Relation]) -> None:
+    """Of two searched parameters that must be equal, the left one follows, so it must be free to."""
+    left, right = domains[relation.left], domains[relation.right]
+    others = [r for r in relations if r is not relation and relation.left in r.sides]
+    free = left.whole == right.whole and not (left.stepped or left.excluded or left.values or others)
+    if relation.op == "==" and not free:
+        what = f"{relation.text} cannot be kept for every draw: fix one of the two"
+        raise SpaceError(f"{relation.left}: {what}")
+
+
+def in_order(names: Iterable[str], needs: Mapping[str, Iterable[str]]) -> list[str]:
+    """Those that others look at come first, otherwise as given. Raises `SpaceError` showing a cycle."""
+    known, order = set(names), dict[str, None]()
+    trail: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in trail:
+            cycle = [*trail[trail.index(name) :], name]
+            raise SpaceError(f"{cycle[0]}: depends_on goes round in a circle: {' -> '.join(cycle)}")
+        if name not in order:
+            trail.append(name)
+            for other in sorted(n for n in needs.get(name, ()) if n in known):
+                visit(other)
+            order[trail.pop()] = None
+
+    for name in names:
+        visit(name)
+    return list(order)

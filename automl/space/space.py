@@ -124,12 +124,7 @@ class SearchSpace:
     @property
     def default(self) -> dict[str, Any]:
         """The base spec as a point of the space: the searched parameters that matter in it."""
-        drawn = dict(self.context)
-        found: dict[str, Any] = {}
-        for p in self.parameters:
-            if p.active(drawn):
-                found[p.name] = drawn[p.name] = copy.copy(p.default)
-        return found
+        return self._drawn(lambda p, _at, _drawn: copy.copy(p.default))
 
     @property
     def distributions(self) -> dict[str, Any]:
@@ -144,15 +139,15 @@ class SearchSpace:
 
     def suggest(self, trial: Any) -> dict[str, Any]:
         """Draw a configuration with an Optuna trial (define by run): {dotted name: value}."""
-        return self._drawn(lambda i: self._axes[i].suggest(trial))
+        return self._drawn(lambda p, _, drawn: p.codec.decode([a.suggest(trial) for a in p.axes], drawn))
 
-    def _drawn(self, raw: Callable[[int], Any]) -> dict[str, Any]:
-        """The configuration of each axis's raw value; those of parameters that do not matter are not asked for."""
-        drawn = dict(self.context)
-        found: dict[str, Any] = {}
+    def _drawn(self, value: Callable[[Parameter, range, dict[str, Any]], Any]) -> dict[str, Any]:
+        """The configuration of a value of (parameter, the numbers of its axes, what is drawn already); none is asked
+        for of parameters that do not matter."""
+        drawn, found = dict(self.context), dict[str, Any]()
         for p, at in self._plan:
             if not p.conditions or p.active(drawn):
-                found[p.name] = drawn[p.name] = p.codec.decode([raw(i) for i in at], drawn)
+                found[p.name] = drawn[p.name] = value(p, at, drawn)
         return found
 
     def enqueue_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,13 +182,15 @@ class SearchSpace:
         """A point of the unit cube -> a configuration. Raises `SpaceError` for a wrong length or no number."""
         point = [float(u) for u in point]
         if len(point) != self.dimensions or any(u != u for u in point):
-            raise SpaceError(
-                f"a point of this space has {self.dimensions} numbers in [0, 1], but got {point!r}"
-            )
+            must = f"a point of this space has {self.dimensions} numbers in [0, 1]"
+            raise SpaceError(f"{must}, but got {point!r}")
         return self._at(point)
 
     def _at(self, point: Sequence[float]) -> dict[str, Any]:
-        return self._drawn(lambda i: self._axes[i].from_unit(point[i]))
+        axes = self._axes
+        return self._drawn(
+            lambda p, at, drawn: p.codec.decode([axes[i].from_unit(point[i]) for i in at], drawn)
+        )
 
     @property
     def dimensions(self) -> int:
@@ -247,8 +244,7 @@ class SearchSpace:
                 problems.append(f"{name} {wrong}")
         values = {**dict(self.base), **{n: v for n, v in given.items() if is_number(v)}}
         for relation in self.relations:
-            shown = relation.broken(values)
-            if shown and (relation.left in given or relation.right in given):
+            if (shown := relation.broken(values)) and any(n in given for n in relation.sides):
                 problems.append(f"{relation.left} must be {relation}, but {shown}")
         return problems
 
