@@ -44,7 +44,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from automl.dotted import leaves
+from automl.dotted import MISSING, leaves
 from automl.errors import SpaceError, did_you_mean
 from automl.space.chosen import Conditions, choose, disagreements, gather, numbered
 from automl.space.codecs import Codec, ListOf, Number
@@ -102,7 +102,9 @@ def _compiled(asked: Asked) -> SearchSpace:
     for relation in relations:
         if (shown := relation.broken(base)) and not any(name in chosen for name in relation.sides):
             wrong.append(f"{relation.text} does not hold: {shown}")
-            if any(asked.wish(name).has_value for name in relation.sides):  # somebody set one of the two
+            if any(
+                asked.wish(name).value is not MISSING for name in relation.sides
+            ):  # somebody set one of the two
                 raise SpaceError(f"{relation.left}: {wrong[-1]}")
     related = {name for relation in relations for name in relation.sides}
     shapes, unfit = shaped(asked, chosen, related)

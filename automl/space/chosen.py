@@ -13,6 +13,7 @@ from automl.space.requests import Asked, Values
 from automl.space.schema import LISTED, UNLISTED, Schema
 
 Conditions = Mapping[str, tuple[Condition, ...]]  # of every searched parameter
+LARGEST = 2**52  # of integers: to twice of it a double counts exactly
 _RANGELESS = {
     "mapping": "a mapping has no range",
     "null": "its schema does not say what it may be",
@@ -73,9 +74,6 @@ def why_never(asked: Asked, name: str) -> Iterator[str]:
         yield "it is off (null)"
     if asked.group == "all" and not schema.flag(name):
         yield from (why for pattern, why in names.APART.items() if any(map(pattern.search, path)))
-
-
-LARGEST = 2**52  # of integers: to twice of it a double counts exactly
 
 
 def no_space(asked: Asked, name: str) -> str | None:
@@ -201,9 +199,9 @@ def _stated(asked: Asked, leaf: Leaf) -> Iterator[Relation]:
         for target in [n for _, n in leaf.depends_on] if operand == "depends_on" else [operand]:
             yield Relation(leaf.name, op, target)
     is_selected = leaf.domain is not None and names.SELECTED.search(leaf.path[-1])
-    paths, section = asked.schema.paths, leaf.path[:-1]
-    beside = [n for n in paths if paths[n][:-1] == section and names.SELECTED_FROM.search(n)]
-    for sign, target in leaf.depends_on or [(None, name) for name in beside if is_selected]:
+    paths = asked.schema.paths if is_selected else {}
+    beside = [n for n in paths if paths[n][:-1] == leaf.path[:-1] and names.SELECTED_FROM.search(n)]
+    for sign, target in leaf.depends_on or [(None, name) for name in beside]:
         ours, theirs = asked.base.get(leaf.name), asked.base.get(target)
         at_most = is_selected or (is_number(ours) and is_number(theirs) and ours <= theirs)
         if sign or not conds:

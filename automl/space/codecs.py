@@ -123,11 +123,9 @@ class Axis:
             return "float", {"low": 1.0 - self.high, "high": 1.0 - self.low, "log": True}
         return "float", {"low": self.low, "high": self.high, "log": self.scale == LOG}
 
-    # ---- the prior -------------------------------------------------------------------------------------------------
-
     @cached_property
     def shares(self) -> tuple[float, ...]:
-        """How likely each option is to be good; () for what is no option."""
+        """The prior of an option: how likely each value is to be good; () for what is no option."""
         if self.kind != "option" or self.weights:
             return self.weights
         rest = (1 - PRIOR_WEIGHT) / max(1, self.count - 1)
@@ -135,7 +133,8 @@ class Axis:
 
     @cached_property
     def mean(self) -> float | None:
-        """The default's position; good values lie around it with a standard deviation of PRIOR_SD. None of options."""
+        """The prior of all others: the default's position, around which good values lie with a standard deviation of
+        PRIOR_SD. None of options."""
         return None if self.kind == "option" else min(max(self.to_unit(self.centre), 0.0), 1.0)
 
     def expected(self, u: float) -> float:
@@ -209,13 +208,14 @@ class Number:
         return (Axis(f"{self.name} (index)", "index", 0, last),)
 
     def decode(self, raws: Sequence[Any], drawn: Mapping[str, Any]) -> Any:
-        found, valid = self.left(drawn)
-        value, count = raws[0], len(found.grid)
+        found, valid = self.left(drawn) if self.relations else (self.range, self.domain)
+        value = raws[0]
         if found.grid:
-            return found.grid[min(int(value * count), count - 1) if self.relations else value]
+            last = len(found.grid) - 1
+            return found.grid[min(int(value * (last + 1)), last) if self.relations else value]
         if self.relations:
             value = spread(value, found.low, found.high, found.scale, valid.whole)
-        return _off_excluded(value, found, valid)
+        return _off_excluded(value, found, valid) if valid.excluded else value
 
     def encode(self, value: Any, drawn: Mapping[str, Any]) -> list[Any]:
         found, valid = self.left(drawn)
@@ -250,12 +250,11 @@ class Number:
                 valid = valid.where(relation.op, right)
         if found.grid:
             kept = tuple(v for v in found.grid if valid.holds(v))
-            if not kept and (near := valid.nearest(found.low)) is not None:
-                kept = (near,)
-            if not kept:
+            near = None if kept else valid.nearest(found.low)
+            if not kept and near is None:
                 text = " and ".join(map(str, self.relations))
                 raise SpaceError(f"{self.name}: no value is left that is {text}")
-            return Range.of(kept), valid
+            return Range.of(kept if near is None else (near,)), valid
         if self.share is not None and valid.low <= found.low and 0 < valid.high < found.high:
             low = max(valid.low, min(found.low, valid.high * self.share))
             found = replace(found, low=math.ceil(low) if valid.whole else low)

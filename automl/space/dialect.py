@@ -30,8 +30,6 @@ _CLAUSE = re.compile(
 _TARGET = re.compile(rf"\s*(>=|<=|!=|==|>|<|=)?\s*({NAME})\s*")
 _BOUNDS = {"minimum": max, "exclusiveMinimum": max, "maximum": min, "exclusiveMaximum": min}
 
-Clauses = tuple[tuple[str, float | str], ...]  # of a math_cond: (operator, number or name)
-
 
 def as_number(raw: Any, where: str, key: str) -> float | None:
     """A number, "0.5", "inf"; None for nothing. Raises `SpaceError` naming the parameter and the key."""
@@ -69,8 +67,8 @@ def checked_weights(raw: Any, count: int, where: str) -> tuple[float, ...]:
     return tuple(w / sum(shares) for w in shares)
 
 
-def parse_math_cond(text: Any, where: str) -> Clauses:
-    """Parse a `math_cond`. Raises `SpaceError` naming the parameter and the place that cannot be read."""
+def parse_math_cond(text: Any, where: str) -> tuple[tuple[str, float | str], ...]:
+    """(operator, number or name) of every clause. Raises `SpaceError` naming the parameter and what cannot be read."""
     if text is None:
         return ()
     if not isinstance(text, str):

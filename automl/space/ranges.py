@@ -74,10 +74,13 @@ class Range:
             return Range.of(tuple(v for v in self.grid if domain.holds(v)), self.scale, self.why)
         if domain.whole:
             part = domain.narrowed(self.low, self.high)
-            return replace(self, low=part.low, high=part.high, scale=LINEAR if part.low < 1 else self.scale)
+            scale = LINEAR if part.low < 1 else self.scale
+            return Range(
+                part.low, part.high, scale, self.why, (), self.moves
+            )  # `replace` is slow, and this is drawn
         low, high, scale = max(self.low, domain.low), min(self.high, domain.high), self.scale
         if low == high:  # as it is, to the last digit
-            return replace(self, low=float(low), high=float(high))
+            return Range(float(low), float(high), scale, self.why, (), self.moves)
         if scale == LOG and low <= 0:
             low = high * 1e-4
         if scale == COMPLEMENT and high >= 1:
@@ -86,7 +89,7 @@ class Range:
         low = max(twelve(low + hair if domain.low_open and low <= domain.low else low), domain.low)
         high = min(twelve(high - hair if domain.high_open and high >= domain.high else high), domain.high)
         log_of_nothing = scale == LOG and low < sys.float_info.min  # subnormal: no ratio can be taken
-        return replace(self, low=low, high=high, scale=LINEAR if log_of_nothing else scale)
+        return Range(low, high, LINEAR if log_of_nothing else scale, self.why, (), self.moves)
 
 
 def typical(name: str, domain: Domain) -> float:

@@ -64,10 +64,6 @@ class Wish:
         return "as recommended" if self.recommended else f"as asked: {self.source}"
 
     @property
-    def has_value(self) -> bool:
-        return self.fixed and self.value is not MISSING
-
-    @property
     def narrows(self) -> bool:
         return self.low is not None or self.high is not None or bool(self.options)
 
@@ -121,7 +117,9 @@ class Asked:
     def fixed(self) -> tuple[tuple[str, Any], ...]:
         """The leaves that a request fixes, with their values."""
         fixed = ((n, self.wishes[n]) for n in sorted(self.wishes) if self.wishes[n].fixed and n in self.base)
-        return tuple((name, wish.value if wish.has_value else self.value(name)) for name, wish in fixed)
+        return tuple(
+            (name, self.value(name) if wish.value is MISSING else wish.value) for name, wish in fixed
+        )
 
     @cached_property
     def epochs_name(self) -> str | None:
@@ -142,7 +140,7 @@ def ask(
     """The base configuration under the requests."""
     if spec is not None and not isinstance(spec, Mapping):
         raise SpaceError(f"a spec must be a mapping, but got {type(spec).__name__}")
-    wished = {n: w.value for n, w in wishes.items() if w.has_value}
+    wished = {n: w.value for n, w in wishes.items() if w.value is not MISSING}
     given = {n: v for n in schema if (v := wished.get(n, get(spec, n, MISSING))) is not MISSING}
     given = {n: v for n, v in given.items() if not is_missing(v)}
     base = {n: given.get(n, schema.default(n)[1]) for n in schema if n in given or schema.default(n)[0]}
@@ -164,8 +162,10 @@ def read_wishes(
     ours = dict(_recommended(schema, recommended))
     block = dict(_wish(schema, name, entry, f"search: {name}") for name, entry in _entries(search or {}, ""))
     tuned = dict(_tuned(schema, text) for text in _texts(tune, "--tune"))
-    values = fix if isinstance(fix, Mapping) else dict.fromkeys(_texts(fix, "--fix"), MISSING)
-    fixed = dict(_fixed(schema, text, value) for text, value in values.items())
+    if isinstance(fix, Mapping):
+        fixed = dict(_fixed(schema, name, value, f"--fix {name}") for name, value in fix.items())
+    else:
+        fixed = dict(_fixed_text(schema, text) for text in _texts(fix, "--fix"))
     if clash := sorted(set(tuned) & set(fixed)):
         raise SpaceError(f"{clash[0]}: --tune and --fix both name it")
     return {**ours, **block, **tuned, **fixed}
@@ -182,28 +182,31 @@ def _tuned(schema: Schema, text: str) -> tuple[str, Wish]:
     name, sign, right = text.partition("=")
     leaf = schema.leaf(schema.known(name, source))
     parts = [part.strip() for part in right.split(":")]
-    if not sign:
-        return _wish(schema, name, True, source)
+    entry: Any = True
     if len(parts) in (2, 3) and all(isinstance(coerced(part, "float"), float) for part in parts[:2]):
         scale = parts[2].lower() if len(parts) == 3 else ""
         if scale not in _SCALES:
             raise SpaceError(f"{source}: the scale must be log or linear, but got '{parts[2]}'")
         entry = {"valid_min": parts[0], "valid_max": parts[1], "log": _SCALES[scale]}
-        return _wish(schema, name, entry, source)
-    if any(mark in right for mark in "[{,") or leaf.kind in ("bool", "choice", "text"):
-        options = _yaml(f"[{right}]", right, source, "values must be YAML, separated by commas")
-        return _wish(schema, name, {"valid_options": options}, source)
-    raise SpaceError(f"{source}: must be NAME, NAME=low:high[:log] or NAME=a,b,c (--fix sets one value)")
+    elif sign and (any(mark in right for mark in "[{,") or leaf.kind in ("bool", "choice", "text")):
+        must = "values must be YAML, separated by commas"
+        entry = {"valid_options": _yaml(f"[{right}]", right, source, must)}
+    elif sign:
+        raise SpaceError(f"{source}: must be NAME, NAME=low:high[:log] or NAME=a,b,c (--fix sets one value)")
+    return _wish(schema, name, entry, source)
 
 
-def _fixed(schema: Schema, text: str, value: Any = MISSING) -> tuple[str, Wish]:
-    """Fixed at `value`, or at what the text says behind its =, or where the spec has it."""
-    source, (name, sign, right) = f"--fix {text}", text.partition("=")
-    if value is MISSING and not sign:
+def _fixed_text(schema: Schema, text: str) -> tuple[str, Wish]:
+    source = f"--fix {text}"
+    name, sign, right = text.partition("=")
+    if not sign:
         return _wish(schema, name, False, source)
-    known = schema.known(name if value is MISSING else text, source)
-    if value is MISSING:
-        value = _yaml(right, right, source, "value must be YAML") if right else ""
+    known = schema.known(name, source)
+    return _fixed(schema, known, _yaml(right, right, source, "value must be YAML") if right else "", source)
+
+
+def _fixed(schema: Schema, name: str, value: Any, source: str) -> tuple[str, Wish]:
+    known = schema.known(name, source)
     return known, Wish(source, fixed=True, value=_valid(schema.leaf(known), value, source))
 
 
@@ -244,9 +247,8 @@ def _wish(schema: Schema, name: str, entry: Any, source: str) -> tuple[str, Wish
     if not isinstance(entry, Mapping):
         keys = ", ".join(ENTRY_KEYS)
         raise SpaceError(f"{source} must be a mapping of {keys}, or true or false, but got {entry!r}")
-    for key in entry:
-        if key not in ENTRY_KEYS:
-            raise SpaceError(f"{source}: unknown key '{key}'{did_you_mean(str(key), ENTRY_KEYS)}")
+    if odd := [str(key) for key in entry if key not in ENTRY_KEYS]:
+        raise SpaceError(f"{source}: unknown key '{odd[0]}'{did_you_mean(odd[0], ENTRY_KEYS)}")
     log, weights = as_bool(entry.get("log"), source, "log"), entry.get("option_weights")
     if entry.get("valid_options") is not None:
         return known, _options_wish(leaf, entry["valid_options"], source, weights)

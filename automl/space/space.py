@@ -144,7 +144,8 @@ class SearchSpace:
     def _drawn(self, value: Callable[[Parameter, range, dict[str, Any]], Any]) -> dict[str, Any]:
         """The configuration of a value of (parameter, the numbers of its axes, what is drawn already); none is asked
         for of parameters that do not matter."""
-        drawn, found = dict(self.context), dict[str, Any]()
+        drawn = dict(self.context)
+        found: dict[str, Any] = {}
         for p, at in self._plan:
             if not p.conditions or p.active(drawn):
                 found[p.name] = drawn[p.name] = value(p, at, drawn)
