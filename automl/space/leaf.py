@@ -266,12 +266,7 @@ class Relation:
     def broken(self, values: Mapping[str, Any]) -> str | None:
         """The two values where they are numbers of which it does not hold, in words; else None."""
         left, right = values.get(self.left), values.get(self.right)
-        if (
-            not is_number(left)
-            or not is_number(right)
-            or self.op == "after"
-            or _COMPARE[self.op](left, right)
-        ):
+        if self.op == "after" or not (is_number(left) and is_number(right)) or _COMPARE[self.op](left, right):
             return None
         return f"{self.left} is {short(left)}, {self.right} is {short(right)}"
 
