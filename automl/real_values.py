@@ -26,8 +26,8 @@ from automl import metric as metrics
 from automl import spec
 from automl.attachments import Attachments
 from automl.metric import figure
+from automl.space.codecs import label
 from automl.space.leaf import is_number, short
-from automl.space.scale import label
 
 if TYPE_CHECKING:
     from optuna.study._frozen import FrozenStudy

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from automl.fgp.gp import Array
-from automl.space.scale import LINEAR, LOG, PRIOR_SD, Axis
+from automl.space.codecs import PRIOR_SD, Axis
+from automl.space.ranges import LINEAR, LOG
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -30,8 +30,6 @@ _CLAUSE = re.compile(
 _TARGET = re.compile(rf"\s*(>=|<=|!=|==|>|<|=)?\s*({NAME})\s*")
 _BOUNDS = {"minimum": max, "exclusiveMinimum": max, "maximum": min, "exclusiveMaximum": min}
 
-Clauses = tuple[tuple[str, float | str], ...]  # of a math_cond: (operator, number or name)
-
 
 def as_number(raw: Any, where: str, key: str) -> float | None:
     """A number, "0.5", "inf"; None for nothing. Raises `SpaceError` naming the parameter and the key."""
@@ -52,32 +50,25 @@ def as_number(raw: Any, where: str, key: str) -> float | None:
 
 def as_bool(raw: Any, where: str, key: str) -> bool | None:
     """True, "TRUE", "false", 1; None for nothing or "". Raises `SpaceError` naming the parameter and the key."""
-    if raw is None or isinstance(raw, bool):
-        return raw
     word = raw.strip().lower() if isinstance(raw, str) else raw
+    if word is None or word == "":
+        return None
     if word in ("true", "false", 1, 0):
         return word in ("true", 1)
-    if word == "":
-        return None
     raise SpaceError(f"{where}: {key} must be true or false, but got {raw!r}")
 
 
 def checked_weights(raw: Any, count: int, where: str) -> tuple[float, ...]:
     """`option_weights` as `count` shares that sum to 1. Raises `SpaceError` naming the parameter."""
-    listed = isinstance(raw, (list, tuple))
-    shares = [as_number(w, where, "option_weights") for w in raw] if listed else []
-    if (
-        len(shares) != count
-        or not all(w is not None and 0 <= w < math.inf for w in shares)
-        or not any(shares)
-    ):
+    listed = raw if isinstance(raw, (list, tuple)) else ()
+    shares = [-1 if w is None else w for w in (as_number(w, where, "option_weights") for w in listed)]
+    if len(shares) != count or not all(0 <= w < math.inf for w in shares) or not any(shares):
         raise SpaceError(f"{where}: option_weights must be {count} numbers >= 0, not all 0, but got {raw!r}")
-    total = sum(w for w in shares if w is not None)
-    return tuple((w or 0.0) / total for w in shares)
+    return tuple(w / sum(shares) for w in shares)
 
 
-def parse_math_cond(text: Any, where: str) -> Clauses:
-    """Parse a `math_cond`. Raises `SpaceError` naming the parameter and the place that cannot be read."""
+def parse_math_cond(text: Any, where: str) -> tuple[tuple[str, float | str], ...]:
+    """(operator, number or name) of every clause. Raises `SpaceError` naming the parameter and what cannot be read."""
     if text is None:
         return ()
     if not isinstance(text, str):

@@ -7,10 +7,11 @@ import math
 import operator
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
-HUGE = 1e300  # beyond it a bound is no bound, and a value no number
+HUGE = 1e300  # beyond it a value is no number
 NEARLY = 1e-9  # relative: what counts as being a multiple or a power, in floating point
 OPEN_SHARE = 1e-3  # an open end is left by this share of what is searched
 _COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
@@ -57,14 +58,6 @@ def among(value: Any, choices: Sequence[Any]) -> bool:
     return any(same(value, choice) for choice in choices)
 
 
-def read_number(raw: Any) -> Any:
-    """A number that is written as text; anything else as it is."""
-    try:
-        return float(raw) if isinstance(raw, str) else raw
-    except ValueError:
-        return raw
-
-
 def coerced(value: Any, kind: str, choices: Sequence[Any] = ()) -> Any:
     """A value in a parameter's own type where that loses nothing; otherwise the value as it is."""
     if value is None or among(value, choices):
@@ -74,8 +67,13 @@ def coerced(value: Any, kind: str, choices: Sequence[Any] = ()) -> Any:
         return next((c for c in choices if str(c).strip().lower() == plain), value)
     if kind == "bool" and isinstance(value, str):
         return {"true": True, "false": False}.get(plain, value)
-    if kind in ("int", "float") and is_number(number := read_number(value)):
-        return float(number) if kind == "float" else int(number) if number == int(number) else number
+    if kind in ("int", "float") and isinstance(value, (int, float, str)):
+        try:
+            number = float(value) if isinstance(value, str) else value
+        except ValueError:
+            return value
+        if is_number(number):
+            return float(number) if kind == "float" else int(number) if number == int(number) else number
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -167,13 +165,11 @@ class Domain:
         return above and below and (not self.values or value in self.values) and self._on_step(value)
 
     def _on_step(self, value: float) -> bool:
-        if self.multiple:
-            count = value / self.multiple
-            if abs(count - round(count)) > NEARLY * max(1.0, abs(count)):
-                return False
-        if self.power:
-            return value > 0 and abs(self.power ** round(math.log(value, self.power)) / value - 1) <= NEARLY
-        return True
+        count = value / (self.multiple or 1.0)
+        if self.multiple and abs(count - round(count)) > NEARLY * max(1.0, abs(count)):
+            return False
+        power = self.power
+        return not power or (value > 0 and abs(power ** round(math.log(value, power)) / value - 1) <= NEARLY)
 
     def steps(self, low: float = -math.inf, high: float = math.inf, limit: int = 4096) -> tuple[float, ...]:
         """The valid values, powers or multiples in [low, high], ascending, at most `limit`."""
@@ -257,16 +253,37 @@ class Relation:
     right: str
 
     @property
+    def sides(self) -> tuple[str, str]:
+        return self.left, self.right
+
+    @property
     def text(self) -> str:
         return f"{self.left} {self}"
 
     def __str__(self) -> str:
         return f"{self.op} {self.right}"
 
-    def holds(self, values: Mapping[str, Any]) -> bool:
-        """Whether it holds of `values`, which has a number for both."""
-        compare = _COMPARE.get(self.op)
-        return compare is None or bool(compare(values[self.left], values[self.right]))
+    def broken(self, values: Mapping[str, Any]) -> str | None:
+        """The two values where they are numbers of which it does not hold, in words; else None."""
+        left, right = values.get(self.left), values.get(self.right)
+        if self.op == "after" or not (is_number(left) and is_number(right)) or _COMPARE[self.op](left, right):
+            return None
+        return f"{self.left} is {short(left)}, {self.right} is {short(right)}"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The parameter matters only while `name` has one of `values`."""
+
+    name: str
+    values: tuple[Any, ...]
+
+    def holds(self, drawn: Mapping[str, Any]) -> bool:
+        return among(drawn.get(self.name), self.values)
+
+    def __str__(self) -> str:
+        values = " or ".join("null" if v is None else short(v) for v in self.values)
+        return f"{self.name} is {values}"
 
 
 # ---- which values are valid ----------------------------------------------------------------------------------------
@@ -293,7 +310,7 @@ class Leaf:
     cond: tuple[tuple[str, float | str], ...] = ()  # of its math_cond: (operator, number or name)
     depends_on: tuple[tuple[str | None, str], ...] = ()
     hint: tuple[tuple[str, Any], ...] = ()  # our own search hint: low, high, log
-    active_when: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    active_when: tuple[Condition, ...] = ()
     items: Leaf | None = None
     bounds_by_item: tuple[Domain, ...] = ()  # of a list whose minimum or maximum is a list
     min_items: int = 0
@@ -302,6 +319,11 @@ class Leaf:
     pattern: str | None = None
     branches: tuple[Leaf, ...] = ()  # anyOf: what else is valid, though not searched
     unread: tuple[str, ...] = ()  # keywords that restrict it in ways we do not model
+
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """What it can become, where that can be listed."""
+        return self.choices or ((False, True) if self.kind == "bool" else ())
 
     def typed(self, value: Any) -> Any:
         """A value in the parameter's own type where that loses nothing: "1e-4" of a float is a number."""
@@ -327,8 +349,9 @@ class Leaf:
         wanted, noun = _TYPES.get(self.kind, (object, ""))
         if not isinstance(value, wanted):
             return f"must be {noun}, but got {value!r}"
-        if self.pattern and isinstance(value, str) and not _matches(self.pattern, value):
-            return f"must match {self.pattern}, but got {value!r}"
+        with suppress(re.error):
+            if self.pattern and isinstance(value, str) and not re.search(self.pattern, value):
+                return f"must match {self.pattern}, but got {value!r}"
         return None
 
     def _list_problem(self, value: Any) -> str | None:
@@ -347,8 +370,7 @@ class Leaf:
             domain = self.item_domain(i)
             wrong = _not_among(element, self.choices) if self.kind == "subset" and self.choices else None
             wrong = wrong or (self.items.problem(element) if self.items else None)
-            wrong = wrong or (domain.problem(element) if domain and is_number(element) else None)
-            if wrong:
+            if wrong := wrong or (domain.problem(element) if domain and is_number(element) else None):
                 return f"[{i}] {wrong}"
         return None
 
@@ -360,13 +382,5 @@ class Leaf:
 
 
 def _not_among(value: Any, choices: tuple[Any, ...]) -> str | None:
-    if among(value, choices):
-        return None
-    return f"must be one of {', '.join(map(short, choices))}, but got {value!r}"
-
-
-def _matches(pattern: str, value: str) -> bool:
-    try:
-        return re.search(pattern, value) is not None
-    except re.error:
-        return True
+    listed = ", ".join(map(short, choices))
+    return None if among(value, choices) else f"must be one of {listed}, but got {value!r}"

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Role:
     """What a number is for. `factor`: it is searched that many times either way of its default, in log; `usual`: what
-    it is set to where the schema does not say; `top`: how far to look when it is off by default."""
+    it is set to where the schema does not say; `top`: how far to look when it is off by default; `share`: of 1;
+    `near_one`: from this default on, what is left to 1 is what counts."""
 
     word: str = ""
     noun: str = ""
@@ -21,16 +22,8 @@ class Role:
     usual: float | None = None
     top: float | None = None
     pattern: re.Pattern[str] = re.compile("$^")
-
-    @property
-    def near_one(self) -> float:
-        """From this default on, what is left to 1 is what counts."""
-        return {"momentum": 0.5, "factor": 0.7}.get(self.word, 2.0)
-
-    @property
-    def share(self) -> bool:
-        """Whether it is a share of 1."""
-        return self.word in ("share", "dropout", "momentum")
+    share: bool = False
+    near_one: float = 2.0
 
 
 ROLES = (
@@ -38,13 +31,14 @@ ROLES = (
     Role("decay", "a weight decay", 10.0, 1e-4, 0.1,
          re.compile(r"weight_decay|(^|_)wd($|_)|l[12]_reg|regularization|(^|_)l2($|_)")),
     Role("epsilon", "an epsilon", 10.0, 1e-8, 1e-3, re.compile(r"(^|_)eps(ilon)?$")),
-    Role("momentum", "a momentum", pattern=re.compile(
+    Role("momentum", "a momentum", share=True, near_one=0.5, pattern=re.compile(
         r"(^|_)momentum($|_)|(^|_)betas?\d?($|_)|ema_decay|(^|_)moms?$|moving_average")),
-    Role("dropout", "a dropout rate", pattern=re.compile(r"drop_?out|drop_path|drop_rate|drop_prob|label_smooth")),
-    Role("share", "a share of 1", pattern=re.compile(
+    Role("dropout", "a dropout rate", share=True, pattern=re.compile(
+        r"drop_?out|drop_path|drop_rate|drop_prob|label_smooth")),
+    Role("share", "a share of 1", share=True, pattern=re.compile(
         r"prob|probability|(^|_)p$|(^|_)ratio$|threshold|thresh$|(^|_)iou($|_)")),
     Role("factor", "a factor", 10.0, None, 1.0, re.compile(
-        r"lr_decay|(^|_)gamma$|(_|^)mult(iplier)?$|_factor$|layer_decay|decay_rate|lr_drop_factor")),
+        r"lr_decay|(^|_)gamma$|(_|^)mult(iplier)?$|_factor$|layer_decay|decay_rate|lr_drop_factor"), near_one=0.7),
     Role("coefficient", "a weight or coefficient", 5.0, None, 1.0, re.compile(
         r"_coeff?$|_coefficient$|_weight$|(^|_)lambda($|_)|loss_weight|(^|_)cost(_|$)|(^|_)alpha$|temperature")),
     Role("batch", pattern=re.compile(r"batch")),
@@ -113,12 +107,14 @@ def switches_of(path: tuple[str, ...]) -> list[str]:
     return [".".join(each) for each in found]
 
 
-def replaced_by(last: str) -> list[str]:
+def replaced_by(path: tuple[str, ...]) -> list[str]:
     """Names beside a parameter that are used in its place unless they are null: `fixed_crop` in place of all from
     `crop_min` to `crop_max`, a number of frames in place of their rate."""
+    *above, last = path
     stem = re.fullmatch(r"(\w+)_(min|max)", last)
     words = stem[1].split("_") if stem else []
-    return [f"fixed_{'_'.join(words[i:])}" for i in range(len(words))] + ["nframes"] * (last == "fps")
+    found = [f"fixed_{'_'.join(words[i:])}" for i in range(len(words))] + ["nframes"] * (last == "fps")
+    return [".".join((*above, each)) for each in found]
 
 
 _OPTIMIZERS = ("optimizer", "optim", "optimizer_type", "optimizer_name", "optm_name", "optim_type", "type",
@@ -133,34 +129,35 @@ _DECAYING = re.compile(r"^(step|multistep|exp|reduce|plateau|warmupmultistep)")
 _OTHER = re.compile("^(cos|linear|poly|onecycle|constant|none|exp|reduce|plateau|warmup|inverse|cyclic|flat)")
 _NO_STEP = re.compile(f"{_MULTISTEP.pattern}|{_OTHER.pattern}")
 _NO_MULTISTEP = re.compile(f"{_STEP.pattern}|{_OTHER.pattern}")
-# Parameters that only some optimizers or schedules use: names -> (names beside them or above that choose one, the
-# choices that use them, those that do not, such a choice where the schema has none, what some schemas call it)
-_USES: dict[
-    tuple[str, ...], tuple[tuple[str, ...], re.Pattern[str], re.Pattern[str], str, re.Pattern[str] | None]
-]
-_USES = {
-    ("momentum",): (_OPTIMIZERS, _WITH_MOMENTUM, _WITH_BETAS, "SGD", None),
-    ("betas", "beta1", "beta2", "optm_betas", "adam_betas"): (_OPTIMIZERS, _WITH_BETAS, _WITH_MOMENTUM, "Adam", None),
-    ("lr_step_size", "step_size"): (_SCHEDULES, _STEP, _NO_STEP, "StepLR", None),
-    ("lr_steps", "milestones", "lr_milestones"): (_SCHEDULES, _MULTISTEP, _NO_MULTISTEP, "MultiStep", _STEP),
-    ("lr_decay", "gamma", "lr_gamma", "lr_decay_rate"): (_SCHEDULES, _DECAYING, _OTHER, "MultiStep", None),
-}  # fmt: skip
+# Parameters that only some optimizers or schedules use: (names; names beside them or above that choose one; the
+# choices that use them; those that do not; such a choice where the schema has none; what some schemas call it)
+_USES: dict[str, tuple[tuple[str, ...], re.Pattern[str], re.Pattern[str], str, re.Pattern[str] | None]] = {
+    name: (deciders, kind, other, example, alias)
+    for names, deciders, kind, other, example, alias in (
+        ("momentum", _OPTIMIZERS, _WITH_MOMENTUM, _WITH_BETAS, "SGD", None),
+        ("betas beta1 beta2 optm_betas adam_betas", _OPTIMIZERS, _WITH_BETAS, _WITH_MOMENTUM, "Adam", None),
+        ("lr_step_size step_size", _SCHEDULES, _STEP, _NO_STEP, "StepLR", None),
+        ("lr_steps milestones lr_milestones", _SCHEDULES, _MULTISTEP, _NO_MULTISTEP, "MultiStep", _STEP),
+        ("lr_decay gamma lr_gamma lr_decay_rate", _SCHEDULES, _DECAYING, _OTHER, "MultiStep", None),
+    )
+    for name in names.split()
+}
 
 
-def deciders_of(last: str) -> tuple[str, ...]:
+def deciders_of(path: tuple[str, ...]) -> list[str]:
     """Names beside a parameter, or beside its section, whose choice may be what makes it matter."""
-    return next((row[0] for names, row in _USES.items() if last in names), ())
+    sections = [path[:-1], path[:-2]] if len(path) > 2 else [path[:-1]]
+    words = _USES[path[-1]][0] if path[-1] in _USES else ()
+    return [".".join((*section, word)) for section in sections for word in words]
 
 
 def choices_with(last: str, options: list[str], current: str) -> tuple[str, ...] | None:
     """The choices of a decider under which a parameter matters; None where the current one tells nothing."""
-    _, kind, other, example, alias = next(row for names, row in _USES.items() if last in names)
-    known = [v for v in dict.fromkeys([*options, current]) if _is(kind, v) or _is(other, v)]
+    _, kind, other, example, alias = _USES[last]
+    plain = {v: re.sub(r"[^a-z0-9]", "", v.lower()) for v in [*options, current]}
+    known = [v for v, text in plain.items() if kind.search(text) or other.search(text)]
     if current not in known:
         return None
-    good = [v for v in known if _is(kind, v)] or [v for v in options if alias and _is(alias, v)]
+    good = [v for v in known if kind.search(plain[v])]
+    good = good or [v for v in options if alias and alias.search(plain[v])]
     return (*good, *(v for v in options if v not in known)) or (example,)
-
-
-def _is(kind: re.Pattern[str], choice: str) -> bool:
-    return bool(kind.search(re.sub(r"[^a-z0-9]", "", choice.lower())))

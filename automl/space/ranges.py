@@ -9,15 +9,87 @@ the range unless the domain itself puts it at an end.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
-from automl.space.leaf import Domain, is_number, twelve
+from automl.space.leaf import OPEN_SHARE, Domain, Leaf, is_number, twelve
 from automl.space.names import Role, role_of
-from automl.space.scale import BENT, COMPLEMENT, LINEAR, LOG, Range, place
 
+LINEAR, LOG, COMPLEMENT = "linear", "log", "log(1 - x)"
+BENT: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {  # there and back
+    LINEAR: (float, float),
+    LOG: (math.log, math.exp),
+    COMPLEMENT: (lambda x: -math.log(1 - x), lambda x: 1 - math.exp(-x)),
+}
 EDGE = 0.05  # the default lies at least this far from either end, as a share of the range
 VALID = "linear over what is valid"
+
+
+def place(value: float, low: float, high: float, scale: str, whole: bool) -> float:
+    """Position of a value in [low, high], 0 to 1; an integer's is the middle of its share of the range."""
+    there = BENT[scale][0]
+    if whole:
+        value, high = value + 0.5, high + 1
+    if high <= low:
+        return 0.5
+    start = there(low)
+    return (there(value) - start) / (there(high) - start)
+
+
+def spread(u: float, low: float, high: float, scale: str, whole: bool) -> float:
+    """The value at position `u` (0 to 1) of [low, high]; floats keep 12 significant digits."""
+    there, back = BENT[scale]
+    if not whole and high <= low:
+        return low
+    start, end = there(low), there(high + 1 if whole else high)
+    value = back(start + u * (end - start))
+    return int(min(max(math.floor(value), low), high)) if whole else min(max(twelve(value), low), high)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where to look: [low, high] on a scale, or the values of `grid`, ascending. `why` says how it came about."""
+
+    low: float
+    high: float
+    scale: str = LINEAR
+    why: str = ""
+    grid: tuple[float, ...] = ()
+    moves: bool = False  # the lower end moves with an upper end that another parameter sets
+
+    @classmethod
+    def of(cls, grid: tuple[float, ...], scale: str = LINEAR, why: str = "") -> Range:
+        """The range that is these values."""
+        return cls(grid[0], grid[-1], scale, why, grid)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        return (self.grid[0], self.grid[-1]) if self.grid else (self.low, self.high)
+
+    def within(self, domain: Domain) -> Range:
+        """The range inside the domain, with open ends left by a hair and a logarithm kept off zero."""
+        if self.grid:
+            return Range.of(tuple(v for v in self.grid if domain.holds(v)), self.scale, self.why)
+        if domain.whole:
+            part = domain.narrowed(self.low, self.high)
+            scale = LINEAR if part.low < 1 else self.scale
+            return Range(
+                part.low, part.high, scale, self.why, (), self.moves
+            )  # `replace` is slow, and this is drawn
+        low, high, scale = max(self.low, domain.low), min(self.high, domain.high), self.scale
+        if low == high:  # as it is, to the last digit
+            return Range(float(low), float(high), scale, self.why, (), self.moves)
+        if scale == LOG and low <= 0:
+            low = high * 1e-4
+        if scale == COMPLEMENT and high >= 1:
+            high = 1 - (1 - low) * 1e-4
+        hair = OPEN_SHARE * (high - low)
+        low = max(twelve(low + hair if domain.low_open and low <= domain.low else low), domain.low)
+        high = min(twelve(high - hair if domain.high_open and high >= domain.high else high), domain.high)
+        log_of_nothing = scale == LOG and low < sys.float_info.min  # subnormal: no ratio can be taken
+        return Range(low, high, LINEAR if log_of_nothing else scale, self.why, (), self.moves)
 
 
 def typical(name: str, domain: Domain) -> float:
@@ -33,20 +105,13 @@ def typical(name: str, domain: Domain) -> float:
 
 
 def search_range(
-    name: str,
-    domain: Domain,
-    default: float,
-    hint: dict[str, Any] | None = None,
-    schema_default: Any = None,
-    epochs: int | None = None,
+    name: str, domain: Domain, default: float, leaf: Leaf | None = None, epochs: int | None = None
 ) -> Range:
-    """The range to search for a number of `domain` around `default`, which must be in it.
-
-    `hint` is the schema's {low, high, log}, written for `schema_default`; `epochs` the length of the training.
-    """
-    role, hint = role_of(name), hint or {}
-    if hint.get("low") is not None or hint.get("high") is not None:
-        hinted = _hinted(domain, default, hint, schema_default).within(domain)
+    """The range to search for a number of `domain` around `default`, which must be in it. `leaf` may have a hint of
+    its schema; `epochs` is the length of the training."""
+    role, hint = role_of(name), dict(leaf.hint) if leaf else {}
+    if leaf and (hint.get("low") is not None or hint.get("high") is not None):
+        hinted = _hinted(domain, default, hint, leaf.default).within(domain)
         grid = domain.steps(hinted.low, hinted.high) if domain.stepped else ()
         return _stepped(domain, default) if domain.stepped and len(grid) < 2 else replace(hinted, grid=grid)
     if domain.stepped:
@@ -62,7 +127,7 @@ def search_range(
 
 
 def _hinted(domain: Domain, default: float, hint: dict[str, Any], schema_default: Any) -> Range:
-    """The hint. A logarithmic one moves with a spec whose value is not the schema's default."""
+    """The hint {low, high, log}. A logarithmic one moves with a spec whose value is not the schema's default."""
     log, why, moved = bool(hint.get("log")), "the schema's search hint", 1.0
     low = domain.low if hint.get("low") is None else hint["low"]
     high = domain.high if hint.get("high") is None else hint["high"]
@@ -80,8 +145,8 @@ def _hinted(domain: Domain, default: float, hint: dict[str, Any], schema_default
 
 def _real(role: Role, domain: Domain, default: float) -> Range:
     low, high = domain.low, domain.high
-    if role.share and 0 <= default <= 1:
-        low, high = max(low, 0.0), min(high, 1.0)  # what the word means, where the schema leaves it open
+    if role.share and 0 <= default <= 1:  # what the word means, where the schema leaves it open
+        low, high = max(low, 0.0), min(high, 1.0)
     if high <= 1.0 and role.near_one <= default < 1.0:
         rest = 1.0 - default
         why = f"{role.noun}: what is left to 1 counts, so log(1 - x)"
@@ -183,20 +248,15 @@ def centred(found: Range, domain: Domain, default: float) -> Range:
     The near end moves out as far as the domain goes; if that is not far enough, the far end moves in.
     """
     at_end = default in (domain.low, domain.high) or found.low == found.high
-    if at_end or not found.low <= default <= found.high or _is_inside(default, found):
+    if at_end or not found.low <= default <= found.high:
         return found
-    aim = 0.1 if _share(default, found) < EDGE else 0.9
+    share = place(default, found.low, found.high, found.scale, whole=False)
+    if EDGE <= share <= 1 - EDGE:
+        return found
+    aim = 0.1 if share < EDGE else 0.9
     near = _moved(found, domain, default, aim, low=aim < 0.5)
-    return near if _is_inside(default, near) else _moved(near, domain, default, aim, low=aim > 0.5)
-
-
-def _share(value: float, found: Range) -> float:
-    """Where a value lies between the two ends, 0 to 1, on the range's scale."""
-    return place(value, found.low, found.high, found.scale, whole=False)
-
-
-def _is_inside(value: float, found: Range) -> bool:
-    return EDGE <= _share(value, found) <= 1 - EDGE
+    is_inside = EDGE <= place(default, near.low, near.high, near.scale, whole=False) <= 1 - EDGE
+    return near if is_inside else _moved(near, domain, default, aim, low=aim > 0.5)
 
 
 def _moved(found: Range, domain: Domain, default: float, aim: float, low: bool) -> Range:
@@ -210,18 +270,6 @@ def _moved(found: Range, domain: Domain, default: float, aim: float, low: bool) 
     why = found.why.replace(VALID, "linear around the default")
     moved = replace(found, low=start, high=end, why=why).within(domain)
     return moved if moved.low < moved.high else found
-
-
-def asked_range(found: Range, domain: Domain, low: Any, high: Any, log: bool | None, why: str) -> Range:
-    """The range and scale that a person asked for; what is None stays as it was found."""
-    start, end = found.low if low is None else low, found.high if high is None else high
-    if low is not None and high is None:
-        end = max(end, domain.high if math.isfinite(domain.high) else low * 10)
-    if high is not None and low is None:
-        start = min(start, domain.low if math.isfinite(domain.low) else high / 10)
-    is_log = log if log is not None else found.scale == LOG or (start > 0 and end >= 100 * start)
-    asked = rescaled(Range(start, end, LINEAR, why), is_log and end > 0, domain).within(domain)
-    return replace(asked, grid=domain.steps(asked.low, asked.high)) if domain.stepped else asked
 
 
 def rescaled(found: Range, log: bool, domain: Domain) -> Range:

@@ -28,6 +28,7 @@ from automl.space.dialect import as_bool, as_number, checked_weights
 from automl.space.leaf import Leaf, coerced, is_missing, is_number, short
 from automl.space.schema import Schema
 
+Values = Mapping[str, Any]  # dotted name -> value
 GROUPS = (
     "tao",
     "recommended",
@@ -57,25 +58,17 @@ class Wish:
 
     @property
     def said(self) -> str:
-        """Why its range is what it is."""
+        """Why its range is what it is, or its options are what they are."""
+        if self.options:
+            return f"the values {'recommended' if self.recommended else 'asked for'}"
         return "as recommended" if self.recommended else f"as asked: {self.source}"
-
-    @property
-    def said_options(self) -> str:
-        return f"the values {'recommended' if self.recommended else 'asked for'}"
-
-    @property
-    def has_value(self) -> bool:
-        return self.fixed and self.value is not MISSING
 
     @property
     def narrows(self) -> bool:
         return self.low is not None or self.high is not None or bool(self.options)
 
     def around(self, value: Any) -> Wish:
-        """A recommendation that has a value of the base configuration, which is always searched."""
-        if not self.recommended:
-            return self
+        """A recommendation with a value of the base configuration in it, which is always searched."""
         if self.options:
             return replace(self, options=self.options if value in self.options else (*self.options, value))
         if not is_number(value) or isinstance(self.low, list) or isinstance(self.high, list):
@@ -108,6 +101,11 @@ class Asked:
         wish = self.wishes.get(name)
         return None if wish is None or wish.recommended else wish
 
+    def let_go(self, name: str, reason: str) -> None:
+        """Raises `SpaceError` where a person asks for a parameter that cannot be searched."""
+        if wish := self.insists(name):
+            raise wish.error(f"{name} cannot be searched: {reason}")
+
     def value(self, name: str) -> Any:
         """The base value in the leaf's own type; of `name[1]`, that element of a list."""
         if name in self.schema:
@@ -118,9 +116,10 @@ class Asked:
     @property
     def fixed(self) -> tuple[tuple[str, Any], ...]:
         """The leaves that a request fixes, with their values."""
-        fixed = {name: wish for name, wish in sorted(self.wishes.items()) if wish.fixed}
-        found = {n: w.value if w.has_value else self.value(n) for n, w in fixed.items() if n in self.base}
-        return tuple(found.items())
+        fixed = ((n, self.wishes[n]) for n in sorted(self.wishes) if self.wishes[n].fixed and n in self.base)
+        return tuple(
+            (name, self.value(name) if wish.value is MISSING else wish.value) for name, wish in fixed
+        )
 
     @cached_property
     def epochs_name(self) -> str | None:
@@ -141,7 +140,7 @@ def ask(
     """The base configuration under the requests."""
     if spec is not None and not isinstance(spec, Mapping):
         raise SpaceError(f"a spec must be a mapping, but got {type(spec).__name__}")
-    wished = {n: w.value for n, w in wishes.items() if w.has_value}
+    wished = {n: w.value for n, w in wishes.items() if w.value is not MISSING}
     given = {n: v for n in schema if (v := wished.get(n, get(spec, n, MISSING))) is not MISSING}
     given = {n: v for n, v in given.items() if not is_missing(v)}
     base = {n: given.get(n, schema.default(n)[1]) for n in schema if n in given or schema.default(n)[0]}
@@ -154,17 +153,13 @@ def ask(
 
 
 def read_wishes(
-    schema: Schema,
-    tune: Sequence[str],
-    fix: Sequence[str] | Mapping[str, Any],
-    search: Mapping[str, Any] | None,
-    recommended: Mapping[str, Any] | None = None,
+    schema: Schema, tune: Sequence[str], fix: Any, search: Any, recommended: Mapping[str, Any]
 ) -> dict[str, Wish]:
     """Every request by parameter; the command line wins over the block, and that over what the model recommends. Raises
     `SpaceError` for a name the schema does not have, a value outside it, or a parameter both tuned and fixed."""
     if search is not None and not isinstance(search, Mapping):
         raise SpaceError(f"search: must be a mapping of parameters, but got {search!r}")
-    ours = dict(_recommended(schema, recommended or {}))
+    ours = dict(_recommended(schema, recommended))
     block = dict(_wish(schema, name, entry, f"search: {name}") for name, entry in _entries(search or {}, ""))
     tuned = dict(_tuned(schema, text) for text in _texts(tune, "--tune"))
     if isinstance(fix, Mapping):
@@ -187,18 +182,18 @@ def _tuned(schema: Schema, text: str) -> tuple[str, Wish]:
     name, sign, right = text.partition("=")
     leaf = schema.leaf(schema.known(name, source))
     parts = [part.strip() for part in right.split(":")]
-    if not sign:
-        return _wish(schema, name, True, source)
+    entry: Any = True
     if len(parts) in (2, 3) and all(isinstance(coerced(part, "float"), float) for part in parts[:2]):
         scale = parts[2].lower() if len(parts) == 3 else ""
         if scale not in _SCALES:
             raise SpaceError(f"{source}: the scale must be log or linear, but got '{parts[2]}'")
         entry = {"valid_min": parts[0], "valid_max": parts[1], "log": _SCALES[scale]}
-        return _wish(schema, name, entry, source)
-    if any(mark in right for mark in "[{,") or leaf.kind in ("bool", "choice", "text"):
-        options = _yaml(f"[{right}]", right, source, "values must be YAML, separated by commas")
-        return _wish(schema, name, {"valid_options": options}, source)
-    raise SpaceError(f"{source}: must be NAME, NAME=low:high[:log] or NAME=a,b,c (--fix sets one value)")
+    elif sign and (any(mark in right for mark in "[{,") or leaf.kind in ("bool", "choice", "text")):
+        must = "values must be YAML, separated by commas"
+        entry = {"valid_options": _yaml(f"[{right}]", right, source, must)}
+    elif sign:
+        raise SpaceError(f"{source}: must be NAME, NAME=low:high[:log] or NAME=a,b,c (--fix sets one value)")
+    return _wish(schema, name, entry, source)
 
 
 def _fixed_text(schema: Schema, text: str) -> tuple[str, Wish]:
@@ -252,18 +247,16 @@ def _wish(schema: Schema, name: str, entry: Any, source: str) -> tuple[str, Wish
     if not isinstance(entry, Mapping):
         keys = ", ".join(ENTRY_KEYS)
         raise SpaceError(f"{source} must be a mapping of {keys}, or true or false, but got {entry!r}")
-    for key in entry:
-        if key not in ENTRY_KEYS:
-            raise SpaceError(f"{source}: unknown key '{key}'{did_you_mean(str(key), ENTRY_KEYS)}")
+    if odd := [str(key) for key in entry if key not in ENTRY_KEYS]:
+        raise SpaceError(f"{source}: unknown key '{odd[0]}'{did_you_mean(odd[0], ENTRY_KEYS)}")
     log, weights = as_bool(entry.get("log"), source, "log"), entry.get("option_weights")
     if entry.get("valid_options") is not None:
         return known, _options_wish(leaf, entry["valid_options"], source, weights)
     if weights is not None:
         return known, Wish(source, weights=checked_weights(weights, len(leaf.choices), source))
     ends = [_end(entry.get(key), source, key) for key in ("valid_min", "valid_max")]
-    return known, Wish(source) if ends == [None, None] and log is None else _range_wish(
-        leaf, ends, log, source
-    )
+    nothing = ends == [None, None] and log is None
+    return known, Wish(source) if nothing else _range_wish(leaf, ends, log, source)
 
 
 def _end(raw: Any, source: str, key: str) -> Any:
@@ -304,9 +297,8 @@ def _options_wish(leaf: Leaf, raw: Any, source: str, weights: Any) -> Wish:
     if not isinstance(raw, (list, tuple)) or len(raw) == 0:
         raise SpaceError(f"{source}: the options must be a list of values, but got {raw!r}")
     options = [_valid(leaf, value, source) for value in raw]
-    for i, value in enumerate(options):
-        if value in options[:i]:
-            raise SpaceError(f"{source}: {value!r} is there twice")
+    if twice := [value for i, value in enumerate(options) if value in options[:i]]:
+        raise SpaceError(f"{source}: {twice[0]!r} is there twice")
     if len(options) < 2:
         hint = f"--fix {leaf.name}={short(options[0])} sets one"
         raise SpaceError(f"{source}: a search needs two values or more ({hint})")

@@ -8,6 +8,7 @@ in one parameter stands in nobody's way who does not use that parameter.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from automl.documents import load_object
 from automl.dotted import leaves
 from automl.errors import SpaceError, did_you_mean
 from automl.space import dialect
-from automl.space.leaf import Domain, Leaf, among, coerced, is_missing, is_number, same
+from automl.space.leaf import Condition, Domain, Leaf, among, coerced, is_missing, is_number, same
 
 Node = Mapping[str, Any]
 LISTED, UNLISTED = "automl_default_parameters", "automl_disabled_parameters"
@@ -41,9 +42,7 @@ class Schema:
         if not self.nodes and "properties" not in document:
             raise SpaceError("a schema must have `properties`, but this one has none")
         self.leaf = cache(self._leaf)
-        self.enums = {
-            name: enum for name, node in self.nodes.items() if isinstance(enum := node.get("enum"), list)
-        }
+        self.enums = {n: enum for n, node in self.nodes.items() if isinstance(enum := node.get("enum"), list)}
 
     def _walk(self, node: Any, path: tuple[str, ...], inherited: Any, inside: tuple[str, ...]) -> None:
         """`inside` are the $refs that led here: a section that contains itself is not gone into again."""
@@ -53,9 +52,8 @@ class Schema:
         if unread := next((key for key in _UNREAD_OF_SECTIONS if node.get(key)), None):
             self.unread[where] = unread
         if not isinstance(properties, Mapping):
-            raise SpaceError(
-                f"{where}: properties must be a JSON object, but got {type(properties).__name__}"
-            )
+            got = type(properties).__name__
+            raise SpaceError(f"{where}: properties must be a JSON object, but got {got}")
         for key, names in self.listed.items():
             for raw in (node.get(key), properties.get(key)):
                 names |= {n for n in raw if isinstance(n, str)} if isinstance(raw, (list, tuple)) else set()
@@ -107,17 +105,14 @@ class Schema:
         scalar = next((b for b in found if KINDS.get(str(b.get("type"))) != "list"), found[0])
         chosen = next((b for b in found if has_default and _fits(b, default)), scalar)
         others = [b for b in found if b is not chosen]
-        nullable = any(branch.get("type") == "null" for branch in every)
-        return _record(self, chosen, others, name, nullable)
+        return _record(self, chosen, others, name, any(b.get("type") == "null" for b in every))
 
     def readable(self) -> tuple[Leaf, ...]:
         """Every parameter but the broken ones."""
         found = []
         for name in self:
-            try:
+            with suppress(SpaceError):
                 found.append(self.leaf(name))
-            except SpaceError:
-                continue
         return tuple(found)
 
     def problem(self, name: str, value: Any) -> str | None:
@@ -192,23 +187,14 @@ _TYPES: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "text
 _ENDS = ((">", "minimum", "exclusiveMinimum"), ("<", "maximum", "exclusiveMaximum"))
 _ITEM_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "math_cond")
 _UNREAD_OF_SECTIONS = ("if", "not", "oneOf", "anyOf", "dependentRequired", "dependentSchemas", "dependencies")
-_UNREAD = (
-    "not",
-    "if",
-    "dependentSchemas",
-    "dependentRequired",
-    "patternProperties",
-    "contains",
-    "prefixItems",
-)
+_UNREAD = tuple("not if dependentSchemas dependentRequired patternProperties contains prefixItems".split())
 
 
 def _fits(branch: Node, default: Any) -> bool:
     if isinstance(branch.get("enum"), (list, tuple)):
         return among(default, branch["enum"])
-    kind = KINDS.get(str(branch.get("type")), "")
-    numeric = kind in ("int", "float") and isinstance(default, bool)
-    return kind in _TYPES and isinstance(default, _TYPES[kind]) and not numeric
+    wanted = _TYPES.get(KINDS.get(str(branch.get("type")), ""), ())
+    return isinstance(default, wanted) and (wanted is bool or not isinstance(default, bool))
 
 
 def _record(schema: Schema, node: Node, others: Sequence[Node], name: str, nullable: bool = False) -> Leaf:
@@ -245,9 +231,8 @@ def _choices(node: Node, default: Any, name: str) -> tuple[tuple[Any, ...], bool
     raw = [word.strip() for word in raw.split(",")] if isinstance(raw, str) else raw
     if not isinstance(raw, (list, tuple)) or not raw:
         raise SpaceError(f"{name}: enum must be a list of values, but got {raw!r}")
-    for value in raw:
-        if isinstance(value, float) and not is_number(value):
-            raise SpaceError(f"{name}: enum must hold finite values, but got {value!r}")
+    if endless := [value for value in raw if isinstance(value, float) and not is_number(value)]:
+        raise SpaceError(f"{name}: enum must hold finite values, but got {endless[0]!r}")
     found = [value for i, value in enumerate(raw) if not among(value, raw[:i])]
     if str(node.get("type", "")).startswith("list_1") and not any(isinstance(c, list) for c in found):
         found = [[value] for value in found]  # its value is a list of one option
@@ -273,7 +258,7 @@ def _kind(word: str, choices: tuple[Any, ...], has_default: bool, default: Any, 
     if kind == "subset":
         raise SpaceError(f"{name}: a {word} needs an enum of its options")
     if kind in ("choice", "ordered"):
-        return "text" if isinstance(default, str) or not has_default else _guess(default)
+        return _guess(default) if has_default else "text"
     return kind or _guess(default)
 
 
@@ -311,27 +296,28 @@ def _items(root: Node, node: Node, default: Any, name: str) -> Leaf | None:
     """What the elements must be: the schema's `items`, else what the default's elements and the bounds show."""
     raw = node.get("items")
     inner = dialect.flat(root, raw, name) if isinstance(raw, Mapping) else {}
+    elements = default if isinstance(default, (list, tuple)) else []
+    choices: tuple[Any, ...] = ()
     if inner.get("type") or "enum" in inner:
         kind = KINDS.get(dialect.type_of(inner, name).lower(), "mapping")
         choices = tuple(inner["enum"]) if isinstance(inner.get("enum"), (list, tuple)) else ()
-        domain = _domain(inner, kind == "int", name) if kind in ("int", "float") else None
-        return Leaf(name, (), kind, choices=choices, domain=domain)
-    elements = default if isinstance(default, (list, tuple)) else []
-    if elements and all(is_number(e) for e in elements):
-        whole = all(isinstance(e, int) for e in elements)
-        bounds = {k: v for k, v in node.items() if k in _ITEM_BOUNDS and not isinstance(v, (list, tuple))}
-        return Leaf(name, (), "int" if whole else "float", domain=_domain(bounds, whole, name))
-    return Leaf(name, (), "text") if elements and all(isinstance(e, str) for e in elements) else None
+    elif elements and all(is_number(e) for e in elements):
+        kind = "int" if all(isinstance(e, int) for e in elements) else "float"
+        inner = {k: v for k, v in node.items() if k in _ITEM_BOUNDS and not isinstance(v, (list, tuple))}
+    else:
+        return Leaf(name, (), "text") if elements and all(isinstance(e, str) for e in elements) else None
+    domain = _domain(inner, kind == "int", name) if kind in ("int", "float") else None
+    return Leaf(name, (), kind, choices=choices, domain=domain)
 
 
 def _list_bounds(node: Node, items: Leaf | None, name: str) -> tuple[Domain, ...]:
     """One domain per element, of bounds that are lists ([.8, .9] and [.95, .999])."""
     raws = {key: node.get(key) for key in ("minimum", "maximum")}
-    ends = {key: list(raw) if isinstance(raw, (list, tuple)) else [raw] for key, raw in raws.items()}
+    ends = {key: raw if isinstance(raw, (list, tuple)) else [raw] for key, raw in raws.items()}
     count = max(map(len, ends.values()))
     for key, end in ends.items():
         if len(end) not in (1, count):
-            raise SpaceError(f"{name}: {key} must have {count} elements, but got {end!r}")
+            raise SpaceError(f"{name}: {key} must have {count} elements, but got {list(end)!r}")
     domains = []
     for i in range(count):
         bounds = {k: e[min(i, len(e) - 1)] for k, e in ends.items()} | {"math_cond": node.get("math_cond")}
@@ -364,14 +350,12 @@ def _hint(node: Node, name: str) -> tuple[tuple[str, Any], ...]:
     return (*ends, ("log", dialect.as_bool(raw.get("log"), name, "search.log")))
 
 
-def _active_when(node: Node, name: str) -> tuple[tuple[str, tuple[Any, ...]], ...]:
-    raw = node.get("active_when")
-    if raw is not None and not isinstance(raw, Mapping):
+def _active_when(node: Node, name: str) -> tuple[Condition, ...]:
+    raw = {} if node.get("active_when") is None else node["active_when"]
+    if not isinstance(raw, Mapping):
         raise SpaceError(f"{name}: active_when must be {{name: [values]}}, but got {raw!r}")
-    return tuple(
-        (str(other), tuple(values) if isinstance(values, (list, tuple)) else (values,))
-        for other, values in (raw or {}).items()
-    )
+    listed = {str(n): tuple(v) if isinstance(v, (list, tuple)) else (v,) for n, v in raw.items()}
+    return tuple(Condition(other, values) for other, values in listed.items())
 
 
 def _count(node: Node, key: str, name: str) -> int | None:

@@ -1,26 +1,29 @@
-"""What each searched parameter may be: a number's domain (before it is said where to look), options, a subset, a list.
+"""What each searched parameter may be: alone, and beside the others.
 
-Every function here returns that, or the reason that there is no search space, as text.
+Alone it is a number's domain (before it is said where to look), options, a subset or a list: a `Shape`, or the reason
+that there is no search space, as text. Beside the others, relations are made to hold by construction: one with a fixed
+side narrows the other side's domain. One between two searched parameters stays with its left side, whose range moves
+(codecs.py); here the domain of its right side is narrowed so that there is always room. Of two parameters that bound a
+third from both sides, each keeps to its side of the third's default.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from automl.errors import SpaceError
-from automl.space.leaf import Domain, Leaf, Relation, coerced, is_number, short
-from automl.space.names import is_steps, role_of
-from automl.space.parameter import ListOf, Number, Options, Subset
-from automl.space.ranges import asked_range, search_range, typical
-from automl.space.relations import divided_by_heads
-from automl.space.requests import Asked, Wish
-from automl.space.scale import Range
+from automl.space.codecs import ListOf, Number, Options, Subset
+from automl.space.leaf import FLIPPED, LOWER, UPPER, Domain, Leaf, Relation, coerced, is_number, short
+from automl.space.names import HEADS, WIDTH, is_steps, role_of
+from automl.space.ranges import LINEAR, LOG, Range, rescaled, search_range, typical
+from automl.space.requests import Asked, Values, Wish
 
 Shape = Domain | Options | Subset | ListOf
+Domains = Mapping[str, Domain]
 MOST_AXES = 4  # a longer list moves as a whole
 SIZE = 8  # integers from here on are taken for sizes, which move together
 _EXCLUSIVE = ("all", "none")  # an option like "all-linear" stands alone, so it is no part of a subset
@@ -34,13 +37,19 @@ def shape(asked: Asked, leaf: Leaf, searched: Collection[str], related: bool) ->
         return _list(asked, leaf, wish, searched)
     if leaf.kind == "subset" and not wish.options:
         return _subset(asked, leaf)
-    values = wish.options or leaf.choices or ((False, True) if leaf.kind == "bool" else ())
+    values = wish.options or leaf.options
     weights = wish.weights or (leaf.weights if values == leaf.choices else ())
     if values and (weights or not all(map(is_number, values)) or (leaf.kind == "choice" and not related)):
-        return _options(leaf, wish, values, weights)
+        why = wish.said if wish.options else "both" if leaf.kind == "bool" else "all its options"
+        if not weights:
+            return Options(leaf.name, values, leaf.kind == "ordered", (), why)
+        kept = [
+            (v, w) for v, w in zip(values, weights, strict=True) if w
+        ]  # one without weight is not searched
+        return Options(leaf.name, tuple(v for v, _ in kept), False, tuple(w for _, w in kept), why)
     if not values and leaf.domain is None:
         return "its schema does not say what it may be"
-    return _wished(_domain(asked, leaf, values, searched), leaf.name, wish)
+    return _domain(asked, leaf, wish, values, searched)
 
 
 def start_of(name: str, domain: Domain, value: Any) -> float:
@@ -53,35 +62,47 @@ def start_of(name: str, domain: Domain, value: Any) -> float:
     return start
 
 
-def _options(leaf: Leaf, wish: Wish, values: tuple[Any, ...], weights: tuple[float, ...]) -> Options:
-    why = wish.said_options if wish.options else "both" if leaf.kind == "bool" else "all its options"
-    if not weights:
-        return Options(leaf.name, values, leaf.kind == "ordered", (), why)
-    kept = [(v, w) for v, w in zip(values, weights, strict=True) if w]  # one without weight is not searched
-    return Options(leaf.name, tuple(v for v, _ in kept), False, tuple(w for _, w in kept), why)
-
-
-def _domain(asked: Asked, leaf: Leaf, values: tuple[Any, ...], searched: Collection[str]) -> Domain:
-    """The schema's bounds, or those of `values`, under the data's limit and the heads that must divide it."""
-    limit = asked.limits.get(leaf.name)
+def _domain(
+    asked: Asked, leaf: Leaf, wish: Wish, values: tuple[Any, ...], searched: Collection[str]
+) -> Domain:
+    """The schema's bounds, or those of `values`, under the data's limit, with the heads that must divide it, between
+    the ends that are asked for."""
+    name, limit = leaf.name, asked.limits.get(leaf.name)
     domain = leaf.domain or Domain(all(isinstance(v, int) for v in values), min(values), max(values))
     limited = domain if limit is None else domain.narrowed(high=float(limit))
     if limited.empty:
-        raise SpaceError(f"{leaf.name}: must be {domain}, but at most {short(limit)} is possible here")
-    fitted = divided_by_heads(leaf.name, asked.schema, asked.base, limited, searched)
-    found = replace(fitted, values=tuple(sorted(values)))
-    if values and found.empty:
-        raise SpaceError(f"{leaf.name}: none of {list(values)} is {fitted}")
-    return found
-
-
-def _wished(domain: Domain, name: str, wish: Wish) -> Domain:
-    """The domain between the ends that are asked for."""
+        raise SpaceError(f"{name}: must be {domain}, but at most {short(limit)} is possible here")
+    fitted = _divided_by_heads(asked, name, limited, searched)
+    domain = replace(fitted, values=tuple(sorted(values)))
+    if values and domain.empty:
+        raise SpaceError(f"{name}: none of {list(values)} is {fitted}")
     low, high = -math.inf if wish.low is None else wish.low, math.inf if wish.high is None else wish.high
     found = domain.narrowed(low, high)
     if found.empty and wish.narrows:
         raise wish.error(f"{name} must be {domain}, and nothing in [{short(low)}, {short(high)}] is")
     return found
+
+
+def heads_of(asked: Asked, name: str, domain: Domain) -> tuple[int, ...]:
+    """The valid numbers of attention heads that divide the width beside them; () when `name` is none."""
+    above, _, last = name.rpartition(".")
+    width, count = asked.base.get(f"{above}.{WIDTH}".lstrip(".")), asked.base.get(name)
+    if last not in HEADS or type(width) is not int or type(count) is not int:
+        return ()
+    if min(width, count) <= 0 or width % count:
+        return ()
+    near = range(max(1, count // 4), count * 4 + 1)
+    return tuple(n for n in near if width % n == 0 and domain.holds(n))
+
+
+def _divided_by_heads(asked: Asked, name: str, domain: Domain, searched: Collection[str]) -> Domain:
+    """A width's domain such that every number of attention heads beside it divides it."""
+    above, _, last = name.rpartition(".")
+    heads = next((n for word in HEADS if (n := f"{above}.{word}".lstrip(".")) in asked.schema), "")
+    counts = heads_of(asked, heads, Domain(True, 1))
+    if last != WIDTH or not counts or domain.power:
+        return domain
+    return domain.where("/", float(math.lcm(*counts) if heads in searched else asked.base[heads]))
 
 
 def _subset(asked: Asked, leaf: Leaf) -> Subset | str:
@@ -109,10 +130,15 @@ def _list(asked: Asked, leaf: Leaf, wish: Wish, searched: Collection[str]) -> Sh
             return "a list of options with repetitions is not modelled"
         why = "any subset of what its elements may be"
         return Subset(leaf.name, leaf.items.choices, tuple(default), leaf.min_items, leaf.max_items, why)
-    if reason := _no_numbers(asked, leaf, default):
-        return reason
-    typed = leaf.items is not None and leaf.items.kind in ("int", "float") and leaf.items.kind
-    whole = typed == "int" if typed else all(isinstance(e, int) for e in default)
+    for i in range(len(default)):
+        if (own := f"{leaf.name}[{i}]") in asked.schema:
+            return f"its elements are parameters of their own, such as {own}"
+    if not default:
+        return "an empty list tells neither its length nor its elements"
+    if not all(map(is_number, default)):
+        return "a list of anything but numbers needs options to choose from"
+    typed = leaf.items.kind if leaf.items and leaf.items.kind in ("int", "float") else ""
+    whole = typed == "int" or (not typed and all(isinstance(e, int) for e in default))
     numbers = [coerced(e, "int" if whole else "float") for e in default]
     if whole and is_steps(leaf.name) and not wish.narrows:
         moving = asked.epochs_name if asked.epochs_name in searched else None
@@ -121,20 +147,6 @@ def _list(asked: Asked, leaf: Leaf, wish: Wish, searched: Collection[str]) -> Sh
     if together and not wish.narrows:
         return _family(leaf, numbers, whole)
     return _elements(leaf, numbers, [_element(leaf, numbers, i, whole, wish) for i in range(len(numbers))])
-
-
-def _no_numbers(asked: Asked, leaf: Leaf, default: Sequence[Any]) -> str | None:
-    """Why a list is no list of numbers."""
-    named = next((n for i in range(len(default)) if (n := f"{leaf.name}[{i}]") in asked.schema), None)
-    if named:
-        return f"its elements are parameters of their own, such as {named}"
-    if not default:
-        return "an empty list tells neither its length nor its elements"
-    return (
-        None
-        if all(map(is_number, default))
-        else "a list of anything but numbers needs options to choose from"
-    )
 
 
 def _family(leaf: Leaf, default: list[Any], whole: bool) -> Options | str:
@@ -150,20 +162,15 @@ def _family(leaf: Leaf, default: list[Any], whole: bool) -> Options | str:
         stride = max(1, math.ceil((down + up) / 32))
         shifts = [k * stride for k in range(-(down // stride), up // stride + 1)]
         lists: list[list[float]] = [[int(e) + k * step for e in default] for k in shifts]
+    elif whole:
+        lists = [[round(e * 2 ** (k / 4) / grain) * grain for e in default] for k in range(-4, 5)]
     else:
-        factors = [2 ** (k / 4) for k in range(-4, 5)]
-        lists = [[_scaled(e, f, grain if whole else 0) for e in default] for f in factors]
-        lists[4] = list(default)
+        lists = [[float(f"{e * 2 ** (k / 4):.6g}") for e in default] for k in range(-4, 5)]
+        lists[4] = list(default)  # to its last digit
     kept = tuple(v for i, v in enumerate(lists) if leaf.problem(v) is None and v not in lists[:i])
     if len(kept) < 2:
         return "its bounds leave no room around the default"
-    why = "all elements move together, half to twice the default"
-    return Options(leaf.name, kept, True, (), why)
-
-
-def _scaled(value: float, factor: float, grain: int) -> float:
-    """A multiple of `grain`; 0: six digits."""
-    return round(value * factor / grain) * grain if grain else float(f"{value * factor:.6g}")
+    return Options(leaf.name, kept, True, (), "all elements move together, half to twice the default")
 
 
 def _elements(
@@ -176,10 +183,15 @@ def _elements(
     order = _order(default, found)
     if leaf.unique and len(order) < len(found) - 1:
         return "its elements must differ and have no order to keep"
-    inside = [Relation(n.name, "<", moving) for n in found if moving]
-    keeps = "; they keep their order" if (order or inside) and len(found) > 1 else ""
-    meant = [_meant(n, v) if order else n for n, v in zip(found, default, strict=True)]
-    kept = [replace(n, relations=tuple(r for r in (*order, *inside) if r.left == n.name)) for n in meant]
+    keeps = "; they keep their order" if (order or moving) and len(found) > 1 else ""
+    kept = []
+    for number, value in zip(found, default, strict=True):
+        inside = [Relation(number.name, "<", moving)] if moving else []
+        domain, relations = number.domain, [*(r for r in order if r.left == number.name), *inside]
+        # Who is pushed along stays what the word means: a share within 0 and 1, also where the schema leaves that open.
+        if order and role_of(number.name).share and 0 <= value <= 1 and not domain.whole:
+            domain = domain.narrowed(0.0, 1.0)
+        kept.append(replace(number, domain=domain, relations=tuple(relations)))
     return ListOf(tuple(kept), f"each element: {found[0].why}{keeps}")
 
 
@@ -196,13 +208,6 @@ def _order(default: list[Any], numbers: Sequence[Number]) -> list[Relation]:
     return found
 
 
-def _meant(element: Number, default: float) -> Number:
-    """Who is pushed along stays within what the word means: a share's domain ends at 0 and 1, also where the schema
-    leaves that open."""
-    is_share = role_of(element.name).share and 0 <= default <= 1 and not element.domain.whole
-    return replace(element, domain=element.domain.narrowed(0.0, 1.0)) if is_share else element
-
-
 def _steps(leaf: Leaf, default: list[int], epochs: int | None, moving: str | None) -> ListOf | str:
     """The steps of a schedule. Their values are the epochs inside the training, and the default's steps where they lie
     beyond it, which mean "never". With `moving`, a searched number of epochs, the range follows it."""
@@ -211,7 +216,7 @@ def _steps(leaf: Leaf, default: list[int], epochs: int | None, moving: str | Non
     inside = range(max(1, epochs // 10), epochs)
     if len(inside) < len(default):
         return f"a training of {epochs} epochs has no room for {len(default)} steps"
-    never = tuple(v for v in default if v >= epochs)
+    never = [v for v in default if v >= epochs]
     why = f"a tenth of the {epochs} epochs to the last"
     why += "; beyond them means never" if never and not moving else ""
     found = []
@@ -220,16 +225,19 @@ def _steps(leaf: Leaf, default: list[int], epochs: int | None, moving: str | Non
         grid = tuple(v for v in sorted({*inside, *never}) if domain.holds(v))
         if len(grid) < len(default) + 1:
             return "its bounds leave no room in the training"
-        follows = Number(f"{leaf.name}[{i}]", domain, Range(grid[0], max(inside[-1], *default), why=why))
-        stays = replace(follows, domain=replace(domain, values=grid), range=Range.of(grid, why=why))
-        found.append(follows if moving else stays)
+        stays = replace(domain, values=grid), Range.of(grid, why=why)
+        follows = domain, Range(grid[0], max(inside[-1], *default), why=why)
+        found.append(Number(f"{leaf.name}[{i}]", *(follows if moving else stays)))
     return _elements(leaf, default, found, moving)
 
 
 def _element(leaf: Leaf, default: list[Any], index: int, whole: bool, wish: Wish) -> Number | str:
     """One element of a list of numbers, around its default."""
     domain, name = leaf.item_domain(index) or Domain(whole), f"{leaf.name}[{index}]"
-    low, high = _end(wish.low, index, default), _end(wish.high, index, default)
+    for end in (wish.low, wish.high):
+        if isinstance(end, list) and len(end) != len(default):
+            raise SpaceError(f"the range must have {len(default)} elements, but got {end!r}")
+    low, high = (end[index] if isinstance(end, list) else end for end in (wish.low, wish.high))
     for end in (low, high):
         if end is not None and not domain.low <= end <= domain.high:
             raise wish.error(f"{leaf.name} must be {domain}, but got {short(end)}")
@@ -243,14 +251,132 @@ def _element(leaf: Leaf, default: list[Any], index: int, whole: bool, wish: Wish
 
 
 def with_wish(found: Range, domain: Domain, wish: Wish, ends: tuple[Any, Any]) -> Range:
-    """The range that a person asked for between `ends`. Raises `SpaceError` where no valid number is in it."""
-    asked = asked_range(found, domain, *ends, wish.log, wish.said)
-    if domain.stepped and not asked.grid:
-        raise wish.error(f"no number in the range is {domain}")
-    return asked
+    """The range and scale that a person asked for, between `ends`; what is None stays as it was found. Raises
+    `SpaceError` where no valid number is in it."""
+    low, high = ends
+    start, end = found.low if low is None else low, found.high if high is None else high
+    if low is not None and high is None:
+        end = max(end, domain.high if math.isfinite(domain.high) else low * 10)
+    if high is not None and low is None:
+        start = min(start, domain.low if math.isfinite(domain.low) else high / 10)
+    is_log = wish.log if wish.log is not None else found.scale == LOG or (start > 0 and end >= 100 * start)
+    asked = rescaled(Range(start, end, LINEAR, wish.said), is_log and end > 0, domain).within(domain)
+    if not domain.stepped:
+        return asked
+    if grid := domain.steps(asked.low, asked.high):
+        return replace(asked, grid=grid)
+    raise wish.error(f"no number in the range is {domain}")
 
 
-def _end(end: Any, index: int, default: Sequence[Any]) -> Any:
-    if isinstance(end, list) and len(end) != len(default):
-        raise SpaceError(f"the range must have {len(default)} elements, but got {end!r}")
-    return end[index] if isinstance(end, list) else end
+# ---- beside the others ----------------------------------------------------------------------------------------------
+
+
+def narrowed(
+    domains: Domains, relations: Sequence[Relation], base: Values, starts: Values, offs: Values
+) -> tuple[Domains, Domains, list[Relation], list[str]]:
+    """(domains beside what is fixed, the same with room for each other, the relations between those that still have
+    several values, notes).
+
+    One rule: a side is narrowed until the other can always follow. `starts` are numbers to search around, `offs` what
+    some are while they do not matter. Raises `SpaceError` when a relation cannot hold.
+    """
+    known = [r for r in relations if r.op != "after" and any(n in domains for n in r.sides)]
+    silent = {r: text for r in known if (text := _says_nothing(r, domains, base))}
+    spoken = [r for r in known if r not in silent]
+    names = {name for relation in spoken for name in relation.sides}
+    fixed = {name: Domain(False, base[name], base[name]) for name in names if name not in domains}
+    wide = _beside_fixed({**domains, **fixed}, spoken, offs)
+    free, found = _between_free(spoken, wide), dict(wide)
+    for relation in free:
+        _check_equality(relation, found, relations)
+    needs = {r.left: [other.right for other in free if other.left == r.left] for r in free}
+    for name in reversed(in_order(found, needs)):
+        mine = [relation for relation in free if relation.left == name]
+        for relation, op, value in _demands(found[name], mine, starts.get(name)):
+            right = relation.right
+            found[right] = _where(right, found[right], relation, op, value)
+            off = offs.get(right)
+            if off is not None and found[right].narrowed(off, off).empty:
+                raise SpaceError(f"{name}: {relation.text} cannot hold while {right} is {short(off)}")
+    settled = _beside_fixed(found, spoken, offs)
+    moving = _between_free(spoken, settled)
+    return {n: wide[n] for n in domains}, {n: settled[n] for n in domains}, moving, list(silent.values())
+
+
+def _says_nothing(relation: Relation, domains: Domains, base: Values) -> str | None:
+    """The note on a relation one of whose sides has no number."""
+    for name in relation.sides:
+        if name not in domains and not is_number(base.get(name)):
+            absent = f"neither the schema nor the spec has {name}"
+            what = f"{name} is {short(base[name])}, not a number" if name in base else absent
+            return f"{relation.text}: {what}, so the relation says nothing"
+    return None
+
+
+def _between_free(relations: Sequence[Relation], domains: Domains) -> list[Relation]:
+    return [r for r in relations if all(domains[n].only is None for n in r.sides)]
+
+
+def _beside_fixed(domains: Domains, relations: Sequence[Relation], offs: Values) -> Domains:
+    """Each side of a relation narrowed to the other's only value, or its value while it does not matter, until nothing
+    more follows."""
+    found = dict(domains)
+    for relation in relations:
+        left, right = found[relation.left], found[relation.right]
+        value = offs.get(relation.left) if left.only is None else left.only
+        if right.only is not None:
+            found[relation.left] = _where(relation.left, left, relation, relation.op, right.only)
+        elif value is not None:
+            found[relation.right] = _where(relation.right, right, relation, FLIPPED[relation.op], value)
+    return found if found == domains else _beside_fixed(found, relations, offs)
+
+
+def _where(name: str, domain: Domain, relation: Relation, op: str, value: float) -> Domain:
+    found = domain.where(op, value)
+    if found.empty:
+        would = f"{name} would have to be {op} {short(value)} and {domain}"
+        raise SpaceError(f"{relation.left}: {relation.text} cannot hold: {would}")
+    return found
+
+
+def _demands(
+    domain: Domain, relations: Sequence[Relation], start: float | None
+) -> Iterator[tuple[Relation, str, float]]:
+    """(relation, operator, value) such that the left side has a value whenever the right one is `operator value`: the
+    left side's last valid one on that side; between two that bound it from both sides, its start."""
+    lower, upper = ([r for r in relations if r.op in ops] for ops in (LOWER, UPPER))
+    between = lower and upper and lower != upper
+    for op, relation in [(">=", r) for r in lower] + [("<=", r) for r in upper]:
+        far, is_open = (start, False) if between and start is not None else domain.far(above=op == ">=")
+        if math.isfinite(far):
+            yield relation, FLIPPED[op[0] if is_open or relation.op in (">", "<") else op], far
+
+
+def _check_equality(relation: Relation, domains: Domains, relations: Sequence[Relation]) -> None:
+    """Of two searched parameters that must be equal, the left one follows, so it must be free to."""
+    left, right = domains[relation.left], domains[relation.right]
+    others = [r for r in relations if r is not relation and relation.left in r.sides]
+    free = left.whole == right.whole and not (left.stepped or left.excluded or left.values or others)
+    if relation.op == "==" and not free:
+        what = f"{relation.text} cannot be kept for every draw: fix one of the two"
+        raise SpaceError(f"{relation.left}: {what}")
+
+
+def in_order(names: Iterable[str], needs: Mapping[str, Iterable[str]]) -> list[str]:
+    """Those that others look at come first, otherwise as given. Raises `SpaceError` showing a cycle."""
+    known, order = set(names), dict[str, None]()
+    trail: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in trail:
+            cycle = [*trail[trail.index(name) :], name]
+            raise SpaceError(f"{cycle[0]}: depends_on goes round in a circle: {' -> '.join(cycle)}")
+        if name not in order:
+            trail.append(name)
+            for other in sorted(n for n in needs.get(name, ()) if n in known):
+                visit(other)
+            order[trail.pop()] = None
+
+    for name in names:
+        visit(name)
+    return list(order)

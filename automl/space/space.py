@@ -11,18 +11,100 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate, product
 from typing import Any
 
 from automl.dotted import leaves, put
 from automl.errors import SpaceError, did_you_mean
-from automl.space.leaf import Leaf, Relation, is_number, short
-from automl.space.parameter import Parameter
-from automl.space.scale import Axis
+from automl.space.codecs import Axis, Codec, ListOf, Number
+from automl.space.leaf import Condition, Leaf, Relation, is_number
+from automl.space.ranges import COMPLEMENT, LINEAR, LOG
 
 LISTED = 1000  # configurations of a space that is small enough to be tried whole
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """`kind` is float, int, bool, choice, ordered, list or subset; the codec's axes, each centred on the default."""
+
+    name: str
+    kind: str
+    default: Any
+    codec: Codec
+    axes: tuple[Axis, ...]
+    conditions: tuple[Condition, ...] = ()
+    why: str = ""
+
+    @property
+    def low(self) -> float | None:
+        """The lowest number it can become; None for what is not a number."""
+        return self.codec.hull[0] if isinstance(self.codec, Number) else None
+
+    @property
+    def high(self) -> float | None:
+        return self.codec.hull[1] if isinstance(self.codec, Number) else None
+
+    @property
+    def scale(self) -> str:
+        return self.codec.range.scale if isinstance(self.codec, Number) else LINEAR
+
+    @property
+    def log(self) -> bool:
+        return self.scale == LOG
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The values it takes, when they can be listed."""
+        return self.codec.choices
+
+    @property
+    def looks_at(self) -> tuple[str, ...]:
+        """Other names whose values decide whether it matters or how far it reaches."""
+        parts = self.codec.elements if isinstance(self.codec, ListOf) else ()
+        numbers = (self.codec,) if isinstance(self.codec, Number) else parts
+        names = [c.name for c in self.conditions] + [r.right for number in numbers for r in number.relations]
+        return tuple(n for n in dict.fromkeys(names) if n not in {part.name for part in parts})
+
+    @property
+    def condition(self) -> str:
+        """Relations and conditions in words; "" for none."""
+        relations = self.codec.relations if isinstance(self.codec, Number) else ()
+        return "; ".join([*map(str, relations), *(f"only while {c}" for c in self.conditions)])
+
+    def active(self, drawn: Mapping[str, Any]) -> bool:
+        return all(condition.holds(drawn) for condition in self.conditions)
+
+    def essence(self) -> list[Any]:
+        """Everything that decides what is drawn, as plain data."""
+        conditions = [asdict(condition) for condition in self.conditions]
+        # A study of before has other names.
+        renamed = [axis.name for axis in self.axes if axis.scale == COMPLEMENT]
+        return [self.name, type(self.codec).__name__, _essence(self.codec), conditions, *renamed]
+
+    def record(self) -> dict[str, Any]:
+        """The parameter as JSON data."""
+        return {
+            "name": self.name, "kind": self.kind, "low": self.low, "high": self.high, "scale": self.scale,
+            "log": self.log, "choices": list(self.choices) or None, "range": self.codec.text,
+            "default": self.default, "condition": self.condition or None, "why": self.why,
+            "axes": [axis.record() for axis in self.axes],
+        }  # fmt: skip
+
+
+def _essence(codec: Codec) -> dict[str, Any]:
+    """Everything of a codec that decides what is drawn, as plain data; runs are resumed by it, so its form stays."""
+    if isinstance(codec, ListOf):
+        return {"elements": [_essence(element) for element in codec.elements]}
+    if not isinstance(codec, Number):
+        return {key: value for key, value in asdict(codec).items() if key != "why"}
+    stated = codec.wide if codec.wide and not codec.relations else codec.domain
+    domain = {key: value for key, value in asdict(stated).items() if key != "values"}
+    where = {key: getattr(codec.range, key) for key in ("low", "high", "scale", "grid")}
+    relations = [{"op": relation.op, "names": [relation.right]} for relation in codec.relations]
+    more = {"whole": codec.domain.whole, "relations": relations, "share": codec.share, "hull": codec.hull}
+    return {"name": codec.name, "domain": domain, **where, **more}
 
 
 @dataclass(frozen=True)
@@ -42,12 +124,7 @@ class SearchSpace:
     @property
     def default(self) -> dict[str, Any]:
         """The base spec as a point of the space: the searched parameters that matter in it."""
-        drawn = dict(self.context)
-        found: dict[str, Any] = {}
-        for p in self.parameters:
-            if p.active(drawn):
-                found[p.name] = drawn[p.name] = copy.copy(p.default)
-        return found
+        return self._drawn(lambda p, _at, _drawn: copy.copy(p.default))
 
     @property
     def distributions(self) -> dict[str, Any]:
@@ -62,15 +139,16 @@ class SearchSpace:
 
     def suggest(self, trial: Any) -> dict[str, Any]:
         """Draw a configuration with an Optuna trial (define by run): {dotted name: value}."""
-        return self._drawn(lambda i: self._axes[i].suggest(trial))
+        return self._drawn(lambda p, _, drawn: p.codec.decode([a.suggest(trial) for a in p.axes], drawn))
 
-    def _drawn(self, raw: Callable[[int], Any]) -> dict[str, Any]:
-        """The configuration of each axis's raw value; those of parameters that do not matter are not asked for."""
+    def _drawn(self, value: Callable[[Parameter, range, dict[str, Any]], Any]) -> dict[str, Any]:
+        """The configuration of a value of (parameter, the numbers of its axes, what is drawn already); none is asked
+        for of parameters that do not matter."""
         drawn = dict(self.context)
         found: dict[str, Any] = {}
         for p, at in self._plan:
             if not p.conditions or p.active(drawn):
-                found[p.name] = drawn[p.name] = p.codec.decode([raw(i) for i in at], drawn)
+                found[p.name] = drawn[p.name] = value(p, at, drawn)
         return found
 
     def enqueue_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,13 +183,15 @@ class SearchSpace:
         """A point of the unit cube -> a configuration. Raises `SpaceError` for a wrong length or no number."""
         point = [float(u) for u in point]
         if len(point) != self.dimensions or any(u != u for u in point):
-            raise SpaceError(
-                f"a point of this space has {self.dimensions} numbers in [0, 1], but got {point!r}"
-            )
+            must = f"a point of this space has {self.dimensions} numbers in [0, 1]"
+            raise SpaceError(f"{must}, but got {point!r}")
         return self._at(point)
 
     def _at(self, point: Sequence[float]) -> dict[str, Any]:
-        return self._drawn(lambda i: self._axes[i].from_unit(point[i]))
+        axes = self._axes
+        return self._drawn(
+            lambda p, at, drawn: p.codec.decode([axes[i].from_unit(point[i]) for i in at], drawn)
+        )
 
     @property
     def dimensions(self) -> int:
@@ -157,13 +237,15 @@ class SearchSpace:
         forbids, relations that do not hold with the base spec under it. Empty when it is valid."""
         known = {leaf.name: leaf for leaf in self.leaves}
         given = {n: v for n, v in leaves(params, known=known) if v != {} or n in known}
-        problems = [text for name, value in given.items() if (text := _problem(known, name, value))]
+        problems = []
+        for name, value in given.items():
+            if name not in known:
+                problems.append(f"{name} is not in the schema{did_you_mean(name, known)}")
+            elif wrong := known[name].problem(value):
+                problems.append(f"{name} {wrong}")
         values = {**dict(self.base), **{n: v for n, v in given.items() if is_number(v)}}
         for relation in self.relations:
-            names = (relation.left, relation.right)
-            checkable = all(is_number(values.get(n)) for n in names) and any(n in given for n in names)
-            if checkable and not relation.holds(values):
-                shown = ", ".join(f"{n} is {short(values[n])}" for n in names)
+            if (shown := relation.broken(values)) and any(n in given for n in relation.sides):
                 problems.append(f"{relation.left} must be {relation}, but {shown}")
         return problems
 
@@ -182,13 +264,6 @@ def _values(p: Parameter, drawn: dict[str, Any]) -> list[Any] | None:
         return None
     values = (p.codec.decode(list(each), drawn) for each in product(*(r for r in raws if r is not None)))
     return list({json.dumps(value, sort_keys=True, default=str): value for value in values}.values())
-
-
-def _problem(known: Mapping[str, Leaf], name: str, value: Any) -> str | None:
-    if name not in known:
-        return f"{name} is not in the schema{did_you_mean(name, known)}"
-    wrong = known[name].problem(value)
-    return wrong and f"{name} {wrong}"
 
 
 def to_record(space: SearchSpace) -> dict[str, Any]:

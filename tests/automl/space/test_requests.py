@@ -236,10 +236,7 @@ def test_check_prints_every_violation(
 
 def test_the_parameter_of_the_docstring() -> None:
     """The package's docstring follows one parameter through all stages; what it shows is what happens."""
-    from automl.space import choose, ranges, requests, schema, shapes
-
-    names = {"Schema": schema.Schema, "ask": requests.ask, "choose": choose.choose, "shape": shapes.shape}
-    found = doctest.testmod(automl.space, extraglobs={**names, "search_range": ranges.search_range})
+    found = doctest.testmod(automl.space)
     assert found.attempted >= 8
     assert found.failed == 0
 

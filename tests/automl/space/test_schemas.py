@@ -12,10 +12,10 @@ import jsonschema
 import pytest
 
 from automl import bundle
-from automl.space import SearchSpace, compile_space, load_schema
+from automl.space import Parameter, SearchSpace, compile_space, load_schema
+from automl.space.codecs import label
 from automl.space.leaf import is_number
-from automl.space.parameter import Parameter
-from automl.space.scale import label, place
+from automl.space.ranges import place
 from tests.automl.space.checker import leaves, violations
 from tests.automl.space.zoo import MODELS, STANDARD, nested
 

@@ -1,19 +1,19 @@
-"""Which parameters are searched: flagged or asked for, with something to choose from, and able to matter."""
+"""Which parameters are searched: flagged or asked for, with something to choose from, and able to matter; and what the
+schema and its names say that parameters have to do with each other: conditions and relations."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
 
 from automl.dotted import MISSING, get
 from automl.errors import SpaceError
 from automl.space import names
-from automl.space.leaf import Leaf, among, is_number, short
-from automl.space.parameter import Condition
-from automl.space.requests import Asked
+from automl.space.leaf import Condition, Leaf, Relation, among, coerced, is_number, short
+from automl.space.requests import Asked, Values
 from automl.space.schema import LISTED, UNLISTED, Schema
 
 Conditions = Mapping[str, tuple[Condition, ...]]  # of every searched parameter
+LARGEST = 2**52  # of integers: to twice of it a double counts exactly
 _RANGELESS = {
     "mapping": "a mapping has no range",
     "null": "its schema does not say what it may be",
@@ -35,8 +35,8 @@ def why_not(asked: Asked, name: str) -> str | None:
     if wish and wish.fixed:
         return f"fixed at {short(asked.base.get(name))} ({wish.source})"
     reason = (None if wish else next(why_never(asked, name), None)) or no_space(asked, name)
-    if reason and wish:
-        raise wish.error(f"{name} cannot be searched: {reason}")
+    if reason:
+        asked.let_go(name, reason)
     return reason
 
 
@@ -45,19 +45,17 @@ def wanted(asked: Asked, name: str) -> bool:
     flag, listed = asked.schema.flag(name), asked.schema.listed
     if name in asked.wishes or asked.group == "recommended":
         return name in asked.wishes
+    if flag is not None:
+        return flag
     by_list = name in listed[LISTED] and name not in listed[UNLISTED]
-    return flag is True or (flag is None and (by_list or (asked.group == "all" and searchable(asked, name))))
-
-
-def searchable(asked: Asked, name: str) -> bool:
-    """Whether a leaf that nobody names is a number, a choice or a list of numbers, as its schema reads."""
-    try:
-        leaf = asked.schema.leaf(name)
+    if by_list or asked.group == "tao":
+        return by_list
+    try:  # a number, a choice or a list of numbers, where its schema can be read
+        kind, value = asked.schema.leaf(name).kind, asked.value(name)
     except SpaceError:
         return False
-    value = asked.value(name)
-    numbers = leaf.kind == "list" and isinstance(value, list) and value and all(map(is_number, value))
-    return bool(numbers) or leaf.kind in ("int", "float", "bool", "choice", "ordered", "subset")
+    numbers = kind == "list" and isinstance(value, list) and value and all(map(is_number, value))
+    return bool(numbers) or kind in ("int", "float", "bool", "choice", "ordered", "subset")
 
 
 def why_never(asked: Asked, name: str) -> Iterator[str]:
@@ -67,22 +65,15 @@ def why_never(asked: Asked, name: str) -> Iterator[str]:
         yield "it changes speed, not results"
     if path[-1] in names.EPOCHS and path[0] in (path[-1], "train"):
         yield names.LENGTH
-    other = path[0] in names.ACTIONS and path[0] != own and not own.endswith(f"_{path[0]}")
-    if (
-        len(path) > 1
-        and other
-        and (schema.action or any(each[0] == "train" for each in schema.paths.values()))
-    ):
-        yield f"it belongs to the action {path[0]}"
+    if len(path) > 1 and path[0] in names.ACTIONS and path[0] != own and not own.endswith(f"_{path[0]}"):
+        if schema.action or any(each[0] == "train" for each in schema.paths.values()):
+            yield f"it belongs to the action {path[0]}"
     for part in (part for part in path if names.SCORING.match(part) and part != own):
         yield f"'{part}' is not training: it changes how trials are scored, if anything"
     if asked.group != "tao" and schema.leaf(name).nullable and asked.base.get(name) is None:
         yield "it is off (null)"
     if asked.group == "all" and not schema.flag(name):
         yield from (why for pattern, why in names.APART.items() if any(map(pattern.search, path)))
-
-
-LARGEST = 2**52  # of integers: to twice of it a double counts exactly
 
 
 def no_space(asked: Asked, name: str) -> str | None:
@@ -127,7 +118,7 @@ def judge(asked: Asked, rules: Sequence[Condition], searched: Collection[str]) -
             if not rule.holds(asked.base):
                 return f"it has no effect while {rule.name} is {short(asked.base.get(rule.name))}"
             continue
-        values = options_of(asked, rule.name)
+        values = asked.wish(rule.name).options or asked.schema.leaf(rule.name).options  # none of a number
         fitting = tuple(v for v in values if among(v, rule.values))
         if not fitting:
             return f"it has no effect for any searched value of {rule.name}"
@@ -136,26 +127,18 @@ def judge(asked: Asked, rules: Sequence[Condition], searched: Collection[str]) -
     return tuple(still_open)
 
 
-def options_of(asked: Asked, name: str) -> tuple[Any, ...]:
-    """What a searched parameter can become; () for a number, which decides nothing."""
-    leaf = asked.schema.leaf(name)
-    return asked.wish(name).options or leaf.choices or ((False, True) if leaf.kind == "bool" else ())
-
-
 def conditions_of(asked: Asked, leaf: Leaf) -> Iterator[Condition]:
     """Everything that must hold for the leaf to matter: the schema's word, else what names tell."""
-    yield from (Condition(name, values) for name, values in leaf.active_when)
     if leaf.active_when:
+        yield from leaf.active_when
         return
-    nodes, above = asked.schema.nodes, ".".join(leaf.path[:-1])
+    nodes = asked.schema.nodes
     for name in names.switches_of(leaf.path):
         if name != leaf.name and name in nodes and str(nodes[name].get("type")) in ("bool", "boolean"):
             yield Condition(name, (True,))
     yield from branches(asked, leaf)
     yield from used_by(asked, leaf)
-    for last in names.replaced_by(leaf.path[-1]):
-        if (name := f"{above}.{last}".lstrip(".")) in nodes:
-            yield Condition(name, (None,))
+    yield from (Condition(name, (None,)) for name in names.replaced_by(leaf.path) if name in nodes)
 
 
 def branches(asked: Asked, leaf: Leaf) -> Iterator[Condition]:
@@ -170,18 +153,68 @@ def branches(asked: Asked, leaf: Leaf) -> Iterator[Condition]:
                 yield Condition(name, (part,))
 
 
-def used_by(asked: Asked, leaf: Leaf) -> list[Condition]:
+def used_by(asked: Asked, leaf: Leaf) -> Iterator[Condition]:
     """The condition that what chooses beside it, or beside its section, is set to what uses the leaf."""
-    nodes, last = asked.schema.nodes, leaf.path[-1]
-    sections = [leaf.path[:-1], leaf.path[:-2]] if len(leaf.path) > 2 else [leaf.path[:-1]]
-    for name in (".".join((*section, word)) for section in sections for word in names.deciders_of(last)):
+    for name in names.deciders_of(leaf.path):
         value = asked.base.get(name)
-        if name == leaf.name or name not in nodes or not isinstance(value, str):
+        if name == leaf.name or name not in asked.schema or not isinstance(value, str):
             continue
         known = [option for option in asked.schema.leaf(name).choices if isinstance(option, str)]
-        if values := names.choices_with(last, known, value):
-            return [Condition(name, values)]
-    return []
+        if values := names.choices_with(leaf.path[-1], known, value):
+            yield Condition(name, values)
+            return
+
+
+def gather(asked: Asked, searched: Collection[str]) -> tuple[list[Relation], list[str]]:
+    """(every relation that the schema states, notes)."""
+    schema = asked.schema
+    found: list[Relation] = []
+    notes: list[str] = []
+    for name, node in schema.nodes.items():
+        says = node.get("depends_on") or "depends_on" in str(node.get("math_cond", ""))
+        if not (says or name in searched or names.SELECTED.search(name)):
+            continue
+        try:
+            stated = list(_stated(asked, schema.leaf(name)))
+        except SpaceError as error:
+            if name in searched:
+                raise
+            notes.append(f"{error}; the parameter is not searched, so its relations are not kept")
+            continue
+        found += [relation for relation in stated if relation.op != "after" or name in searched]
+        unclear = "has no operator and implies none that we know"
+        loose = [relation.right for relation in stated if relation.op == "after" and name in searched]
+        notes += [f"{name}: depends_on {right} {unclear}" for right in loose]
+    return list(dict.fromkeys(found)), notes
+
+
+def _stated(asked: Asked, leaf: Leaf) -> Iterator[Relation]:
+    """The schema's own; a depends_on without any operator is "at most" of a selection, and where the defaults keep to
+    that. A selection that depends on nothing is selected from what stands beside it."""
+    conds = [(op, operand) for op, operand in leaf.cond if isinstance(operand, str)]
+    for op, operand in conds:
+        if operand == "depends_on" and not leaf.depends_on:
+            what = f"math_cond '{op} depends_on' needs a depends_on that names a parameter"
+            raise SpaceError(f"{leaf.name}: {what}")
+        for target in [n for _, n in leaf.depends_on] if operand == "depends_on" else [operand]:
+            yield Relation(leaf.name, op, target)
+    is_selected = leaf.domain is not None and names.SELECTED.search(leaf.path[-1])
+    paths = asked.schema.paths if is_selected else {}
+    beside = [n for n in paths if paths[n][:-1] == leaf.path[:-1] and names.SELECTED_FROM.search(n)]
+    for sign, target in leaf.depends_on or [(None, name) for name in beside]:
+        ours, theirs = asked.base.get(leaf.name), asked.base.get(target)
+        at_most = is_selected or (is_number(ours) and is_number(theirs) and ours <= theirs)
+        if sign or not conds:
+            yield Relation(leaf.name, sign or ("<=" if at_most else "after"), target)
+
+
+def numbered(asked: Asked, relations: Sequence[Relation]) -> Values:
+    """The base's values, numbers written as text read as numbers, and the spec's for names the schema lacks."""
+    base = asked.base
+    sides = dict.fromkeys(name for relation in relations for name in relation.sides)
+    found = {name: base.get(name, get(asked.spec, name, MISSING)) for name in sides}
+    read = {n: coerced(v, "float") if n in base and not is_number(v) else v for n, v in found.items()}
+    return {**base, **{name: value for name, value in read.items() if value is not MISSING}}
 
 
 def disagreements(schema: Schema) -> Iterator[str]:

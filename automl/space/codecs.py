@@ -1,4 +1,7 @@
-"""One searched parameter: what it may become, when it matters, and how its value is written on axes.
+"""How the value of a parameter is written on axes, the dimensions of a search space.
+
+A value on an axis has three coordinates: its raw value, a position in [0, 1], and what Optuna stores. A raw value is a
+number (real, whole), an index into a list (index, option) or a share of a range that other parameters set (fraction).
 
 A codec (`Number`, `Options`, `ListOf`, `Subset`) turns raw values of its `axes` into a valid value, given the values
 drawn before it (`drawn`), and back. `decode` always gives a valid value: relations to other parameters hold because the
@@ -10,31 +13,158 @@ the values that can be listed, `text` is what a person reads, `why` how it came 
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from statistics import NormalDist
 from typing import Any, ClassVar
 
 from automl.errors import SpaceError
-from automl.space.leaf import Domain, Relation, among, is_number, same, short
-from automl.space.scale import COMPLEMENT, LINEAR, LOG, Axis, Range, label, place, spread
+from automl.space.leaf import Domain, Relation, among, is_number, same, short, twelve
+from automl.space.ranges import COMPLEMENT, LINEAR, LOG, Range, place, spread
+
+PRIOR_SD = 0.2  # of a prior around the default, in units of the range
+PRIOR_WEIGHT = 0.5  # of the default among the options of a choice
 
 
 @dataclass(frozen=True)
-class Condition:
-    """The parameter matters only while `name` has one of `values`."""
+class Axis:
+    """`kind` is real, whole, index, fraction or option. `low` and `high` bound raw values; an index's Optuna value
+    is `start + index * step`, which is the parameter's own value where its values are evenly spaced integers. Good
+    values are expected around the raw value `centre`, the default's."""
 
     name: str
-    values: tuple[Any, ...]
+    kind: str
+    low: float = 0.0
+    high: float = 1.0
+    scale: str = LINEAR
+    labels: tuple[Any, ...] = ()
+    weights: tuple[float, ...] = ()
+    start: int = 0
+    step: int = 1
+    centre: Any = None
 
-    def holds(self, drawn: Mapping[str, Any]) -> bool:
-        return among(drawn.get(self.name), self.values)
+    @cached_property
+    def count(self) -> int:
+        """The number of raw values of an index or option."""
+        return len(self.labels) if self.kind == "option" else int(self.high) + 1
 
-    def __str__(self) -> str:
-        values = " or ".join("null" if v is None else short(v) for v in self.values)
-        return f"{self.name} is {values}"
+    def every(self, most: int) -> range | None:
+        """All raw values; None of more than `most`, and of numbers without gaps."""
+        if self.kind not in ("option", "index", "whole"):
+            return None
+        raws = range(int(self.low), int(self.high) + 1) if self.kind == "whole" else range(self.count)
+        return raws if raws.stop - raws.start <= most else None  # `len` of a longer one may overflow
+
+    def from_unit(self, u: float) -> Any:
+        """Position -> raw value."""
+        u = min(max(u, 0.0), 1.0)
+        if self.kind == "fraction":
+            return u
+        if self.weights:
+            return _weighed(u, self.weights)
+        if self.kind in ("index", "option"):
+            return min(int(u * self.count), self.count - 1)
+        return spread(u, self.low, self.high, self.scale, self.kind == "whole")
+
+    def to_unit(self, raw: Any) -> float:
+        """Raw value -> position; the middle of its share for what is counted."""
+        if self.weights:
+            return sum(self.weights[:raw]) + self.weights[raw] / 2
+        if self.kind in ("index", "option"):
+            return (raw + 0.5) / self.count
+        return place(raw, self.low, self.high, self.scale, self.kind == "whole")
+
+    def to_optuna(self, raw: Any) -> Any:
+        """Raw value -> what Optuna stores."""
+        if self.kind == "option":
+            return self.labels[raw]
+        if self.kind == "index":
+            return self.start + int(raw) * self.step
+        if self.scale == COMPLEMENT:
+            return min(max(1.0 - raw, 1.0 - self.high), 1.0 - self.low)
+        return raw
+
+    def from_optuna(self, stored: Any) -> Any:
+        """What Optuna stores -> raw value; a float keeps 12 significant digits."""
+        if self.kind == "option":
+            return self.labels.index(stored)
+        if self.kind == "index":
+            return (int(stored) - self.start) // self.step
+        if self.kind == "real":
+            return min(max(twelve(1.0 - stored if self.scale == COMPLEMENT else stored), self.low), self.high)
+        return stored
+
+    def suggest(self, trial: Any) -> Any:
+        """Ask an Optuna trial; returns the raw value."""
+        kind, settings = self._as_optuna()
+        return self.from_optuna(getattr(trial, f"suggest_{kind}")(self.name, **settings))
+
+    def distribution(self) -> Any:
+        """The Optuna distribution that `suggest` asks for."""
+        from optuna import distributions
+
+        kind, settings = self._as_optuna()
+        return getattr(distributions, f"{kind.title()}Distribution")(**settings)
+
+    def _as_optuna(self) -> tuple[str, dict[str, Any]]:
+        """(Optuna's word for the kind, what it is told of it)."""
+        if self.kind == "option":
+            return "categorical", {"choices": self.labels}
+        if self.kind == "index":
+            last = self.start + int(self.high) * self.step
+            return "int", {"low": self.start, "high": last, "step": self.step, "log": False}
+        if self.kind == "whole":
+            return "int", {"low": int(self.low), "high": int(self.high), "step": 1, "log": self.scale == LOG}
+        if self.scale == COMPLEMENT:
+            return "float", {"low": 1.0 - self.high, "high": 1.0 - self.low, "log": True}
+        return "float", {"low": self.low, "high": self.high, "log": self.scale == LOG}
+
+    @cached_property
+    def shares(self) -> tuple[float, ...]:
+        """The prior of an option: how likely each value is to be good; () for what is no option."""
+        if self.kind != "option" or self.weights:
+            return self.weights
+        rest = (1 - PRIOR_WEIGHT) / max(1, self.count - 1)
+        return tuple(PRIOR_WEIGHT if i == self.centre else rest for i in range(self.count))
+
+    @cached_property
+    def mean(self) -> float | None:
+        """The prior of all others: the default's position, around which good values lie with a standard deviation of
+        PRIOR_SD. None of options."""
+        return None if self.kind == "option" else min(max(self.to_unit(self.centre), 0.0), 1.0)
+
+    def expected(self, u: float) -> float:
+        """A uniform draw in [0, 1] -> a position drawn from the prior, cut to [0, 1]."""
+        if self.mean is None:
+            return self.to_unit(_weighed(u, self.shares))
+        normal = NormalDist(self.mean, PRIOR_SD)
+        below, above = normal.cdf(0.0), normal.cdf(1.0)
+        return min(max(normal.inv_cdf(min(max(below + u * (above - below), 1e-12), 1 - 1e-12)), 0.0), 1.0)
+
+    def record(self) -> dict[str, Any]:
+        """The axis as JSON data."""
+        sd = None if self.mean is None else PRIOR_SD
+        prior = {"mean": self.mean, "sd": sd, "weights": list(self.shares) or None}
+        known = {key: getattr(self, key) for key in ("name", "kind", "low", "high", "scale")}
+        return {**known, "prior": prior}
+
+
+def _weighed(u: float, weights: tuple[float, ...]) -> int:
+    """The index that a uniform draw in [0, 1] falls on; never one without weight."""
+    kept = [(i, total) for i, total in enumerate(accumulate(weights)) if weights[i] > 0]
+    return next((i for i, total in kept if u < total), kept[-1][0])
+
+
+def label(value: Any) -> Any:
+    """What Optuna can store of a choice: a number, text, boolean or None as it is, anything else as JSON."""
+    plain = value is None or isinstance(value, (bool, int, str))
+    if plain or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 @dataclass(frozen=True)
@@ -91,12 +221,11 @@ class Number:
         found, valid = self.left(drawn)
         if not is_number(value) or (valid.whole and value != int(value)):
             raise SpaceError(f"must be {'an integer' if valid.whole else 'a number'}, but got {value!r}")
-        if found.grid:
-            if value not in found.grid:
-                listed = ", ".join(map(short, found.grid))
-                raise SpaceError(f"must be one of {listed}, but got {short(value)}")
+        if value in found.grid:
             index = found.grid.index(value)
             return [(index + 0.5) / len(found.grid) if self.relations else index]
+        if found.grid:
+            raise SpaceError(f"must be one of {', '.join(map(short, found.grid))}, but got {short(value)}")
         if not found.low <= value <= found.high or value in valid.excluded:
             ends = f"[{short(found.low)}, {short(found.high)}]"
             raise SpaceError(f"must be in the search range {ends}, but got {short(value)}")
@@ -120,21 +249,18 @@ class Number:
             if (right := drawn.get(relation.right)) is not None:
                 valid = valid.where(relation.op, right)
         if found.grid:
-            return Range.of(tuple(v for v in found.grid if valid.holds(v)) or (self._next(valid),)), valid
+            kept = tuple(v for v in found.grid if valid.holds(v))
+            near = None if kept else valid.nearest(found.low)
+            if not kept and near is None:
+                text = " and ".join(map(str, self.relations))
+                raise SpaceError(f"{self.name}: no value is left that is {text}")
+            return Range.of(kept if near is None else (near,)), valid
         if self.share is not None and valid.low <= found.low and 0 < valid.high < found.high:
             low = max(valid.low, min(found.low, valid.high * self.share))
             found = replace(found, low=math.ceil(low) if valid.whole else low)
         inside = found.within(valid)
         clear = inside.low < inside.high or (inside.low == inside.high and valid.holds(inside.low))
         return inside if clear else _beside(found, valid).within(valid), valid
-
-    def _next(self, valid: Domain) -> float:
-        """The valid value next to the range, where the relations leave nothing of that."""
-        value = valid.nearest(self.range.low)
-        if value is None:
-            text = " and ".join(map(str, self.relations))
-            raise SpaceError(f"{self.name}: no value is left that is {text}")
-        return value
 
 
 def _beside(found: Range, valid: Domain) -> Range:
@@ -209,10 +335,6 @@ class ListOf:
     elements: tuple[Number, ...]
     why: str = ""
     choices: ClassVar[tuple[Any, ...]] = ()
-
-    @property
-    def relations(self) -> tuple[Relation, ...]:
-        return tuple(relation for element in self.elements for relation in element.relations)
 
     @property
     def text(self) -> str:
@@ -295,85 +417,3 @@ class Subset:
 
 
 Codec = Number | Options | ListOf | Subset
-
-
-def _essence(codec: Codec) -> dict[str, Any]:
-    """Everything of a codec that decides what is drawn, as plain data; runs are resumed by it, so its form stays."""
-    if isinstance(codec, ListOf):
-        return {"elements": [_essence(element) for element in codec.elements]}
-    if not isinstance(codec, Number):
-        return {key: value for key, value in asdict(codec).items() if key != "why"}
-    stated = codec.wide if codec.wide and not codec.relations else codec.domain
-    domain = {key: value for key, value in asdict(stated).items() if key != "values"}
-    where = {key: getattr(codec.range, key) for key in ("low", "high", "scale", "grid")}
-    relations = [{"op": relation.op, "names": [relation.right]} for relation in codec.relations]
-    more = {"whole": codec.domain.whole, "relations": relations, "share": codec.share, "hull": codec.hull}
-    return {"name": codec.name, "domain": domain, **where, **more}
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """`kind` is float, int, bool, choice, ordered, list or subset; the codec's axes, each centred on the default."""
-
-    name: str
-    kind: str
-    default: Any
-    codec: Codec
-    axes: tuple[Axis, ...]
-    conditions: tuple[Condition, ...] = ()
-    why: str = ""
-
-    @property
-    def low(self) -> float | None:
-        """The lowest number it can become; None for what is not a number."""
-        return self.codec.hull[0] if isinstance(self.codec, Number) else None
-
-    @property
-    def high(self) -> float | None:
-        return self.codec.hull[1] if isinstance(self.codec, Number) else None
-
-    @property
-    def scale(self) -> str:
-        return self.codec.range.scale if isinstance(self.codec, Number) else LINEAR
-
-    @property
-    def log(self) -> bool:
-        return self.scale == LOG
-
-    @property
-    def choices(self) -> tuple[Any, ...]:
-        """The values it takes, when they can be listed."""
-        return self.codec.choices
-
-    @property
-    def looks_at(self) -> tuple[str, ...]:
-        """Other names whose values decide whether it matters or how far it reaches."""
-        parts = self.codec.elements if isinstance(self.codec, ListOf) else ()
-        relations = self.codec.relations if isinstance(self.codec, (Number, ListOf)) else ()
-        names = dict.fromkeys([c.name for c in self.conditions] + [relation.right for relation in relations])
-        return tuple(n for n in names if n not in {part.name for part in parts})
-
-    @property
-    def condition(self) -> str:
-        """Relations and conditions in words; "" for none."""
-        relations = self.codec.relations if isinstance(self.codec, Number) else ()
-        return "; ".join([*map(str, relations), *(f"only while {c}" for c in self.conditions)])
-
-    def active(self, drawn: Mapping[str, Any]) -> bool:
-        return all(condition.holds(drawn) for condition in self.conditions)
-
-    def essence(self) -> list[Any]:
-        """Everything that decides what is drawn, as plain data."""
-        conditions = [asdict(condition) for condition in self.conditions]
-        # A study of before has other names.
-        renamed = [axis.name for axis in self.axes if axis.scale == COMPLEMENT]
-        return [self.name, type(self.codec).__name__, _essence(self.codec), conditions, *renamed]
-
-    def record(self) -> dict[str, Any]:
-        """The parameter as JSON data."""
-        return {
-            "name": self.name, "kind": self.kind, "low": self.low, "high": self.high, "scale": self.scale,
-            "log": self.log, "choices": list(self.choices) or None, "range": self.codec.text,
-            "default": self.default, "condition": self.condition or None, "why": self.why,
-            "axes": [axis.record() for axis in self.axes],
-        }  # fmt: skip
