@@ -2,7 +2,7 @@
 what the choice of layers by sensitivity brings a quantized graph beside minmax on everything. Writes results.json.
 
     automl run --demo --automl-policy off --executor local --epochs 30 --results-dir RUN
-    python studies/handed_over/measure.py RUN [--images 200] [--rounds 5]
+    python studies/handed_over/measure.py RUN [--images 200] [--rounds 5] [--out results.json]
 """
 
 from __future__ import annotations
@@ -121,12 +121,14 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
     options = parser.parse_args()
     results = describe() | {"packages": {name: version(name) for name in ("torch", "onnx", "onnxruntime")}}
-    results["standalone"] = alone(options.run / "best", options.images)
+    if options.images:
+        results["standalone"] = alone(options.run / "best", options.images)
     results["quantized"] = rounded(options.run / "best", options.rounds)
     text = json.dumps(results, indent=1)
-    Path(__file__).with_name("results.json").write_text(text + "\n")
+    options.out.write_text(text + "\n")
     print(text)
 
 
