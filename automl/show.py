@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automl import earlier, forecast, provenance, spec
+from automl import earlier, forecast, latency, provenance, spec
 from automl import metric as metrics
 from automl.comparison import compare
 from automl.documents import is_empty
@@ -63,6 +63,8 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
                 f"{len(lessons.trials)} of {lessons.of} earlier trials fit this search space",
                 "Warm start ",
             )
+        for line in latency.told(what.limit) if what.limit else ():
+            say(console, f"  {line}", "Latency")
         _space(console, what, first_configurations(what, configurations, lessons))
     if expected := forecast.of(what):
         say(console, f"     {forecast.text(what, expected)}", "Time")
@@ -167,7 +169,7 @@ def first_configurations(what: Plan, count: int, lessons: Lessons | None = None)
     request, lessons = what.request, lessons or lessons_of(what)
     study = Study(
         optuna.storages.InMemoryStorage(), "plan", what.space, request.sampler, request.seed, what.metric.maximize,
-        [dict(what.space.default), *what.tries, *lessons.best], lessons.trials,
+        [dict(what.space.default), *what.tries, *lessons.best], lessons.trials, what.limit,
     )  # fmt: skip
     return [study.ask()[1] for _ in range(count)]
 
