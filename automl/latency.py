@@ -119,8 +119,12 @@ class Limit:
         params = {**self.space.default, **changes}
         try:
             self.space.enqueue_params(params)
-        except SpaceError:
-            return math.inf
+            if check := self.model.call("check_spec"):
+                check("train", self.space.apply(self.base, params))
+        except Exception as error:
+            if isinstance(error, SpaceError) or getattr(error, "exit_code", None) == 2:
+                return math.inf
+            raise
         return self.predict(params)
 
 
