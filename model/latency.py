@@ -1,6 +1,6 @@
 """How long a network will take from image file to boxes, batch 1, without building it: a sum over its parts of their
-multiply-adds times what each part takes for one on this machine, learned from a few networks that were timed
-(`deploy/first_timing.py`).
+multiply-adds times what each part takes for one on this machine, and of its layers times what each takes however little
+it has to do, learned from a few networks that were timed (`deploy/first_timing.py`).
 
 Parts do not run at one speed (an encoder layer waits for memory, a convolution does not), so each has a rate of its
 own; none is negative, and where the few timings leave one open (every network has the same backbone, say) it stays near
@@ -19,7 +19,10 @@ import numpy as np
 
 from model.spec import Spec, overlaid
 
-PARTS = ("backbone", "encoder", "decoder")  # with what is fixed: reading, resizing and the rest
+PARTS = ("backbone", "encoder", "decoder")
+STEPS = (
+    1.5  # operators of a decoder layer in the exported graph, with its box head, for each of an encoder layer
+)
 TRUST = 0.05  # how firmly a rate stays near that of all, against one timing without error
 POINT = 5  # multiply-adds of a sampled value: four neighbours and its weight
 
@@ -27,8 +30,13 @@ POINT = 5  # multiply-adds of a sampled value: four neighbours and its weight
 def predict(spec: Mapping[str, Any], timed: Mapping[str, Any]) -> float:
     """Milliseconds of a train spec's network; `timed`: see `first_timing.measure`."""
     full = overlaid("train", spec)
-    parts = multiply_adds(full, size_of(full, timed["images"]), timed["projected"])
-    return float(np.dot(timed["rates"], [1.0, *parts]))
+    return float(np.dot(timed["rates"], costs(full, size_of(full, timed["images"]), timed["projected"])))
+
+
+def costs(full: Spec, size: tuple[int, int], projected: Mapping[str, float]) -> list[float]:
+    """What the rates are of: once (reading, resizing and the rest), each layer, each billion multiply-adds of PARTS."""
+    layers = full["model"]["enc_layers"] + STEPS * full["model"]["dec_layers"]
+    return [1.0, layers, *multiply_adds(full, size, projected)]
 
 
 def size_of(full: Spec, images: Sequence[Sequence[int]]) -> tuple[int, int]:
@@ -54,7 +62,7 @@ def multiply_adds(full: Spec, size: tuple[int, int], projected: Mapping[str, flo
     decoder += queries * heads + 2 * width * queries**2 + cells * width**2
     once = cells * (width**2 + heads) if model["two_stage"] else 0
     key = key_of(full, size)
-    backbone = projected[key] if key in projected else _projected(key)
+    backbone = projected[key] if key in projected else projected_of(key)
     return backbone + once / 1e9, model["enc_layers"] * encoder / 1e9, model["dec_layers"] * decoder / 1e9
 
 
@@ -65,7 +73,8 @@ def _sampled(width: int, points: int, heads: int) -> float:
 
 def cells_of(model: Mapping[str, Any], size: tuple[int, int]) -> int:
     """Cells of all levels of the feature maps of an input (H, W)."""
-    strides = [4 * 2**stage for stage in model["return_interm_indices"]]
+    halved = {stage: int(model["dilation"] and stage >= 3) for stage in model["return_interm_indices"]}
+    strides = [4 * 2 ** (stage - halved[stage]) for stage in halved]
     return sum(math.ceil(size[0] / stride) * math.ceil(size[1] / stride) for stride in strides)
 
 
@@ -77,8 +86,8 @@ def key_of(full: Spec, size: tuple[int, int]) -> str:
 
 
 @lru_cache
-def _projected(key: str) -> float:
-    """Billions of multiply-adds of backbone and projections, counted on tensors without values."""
+def projected_of(key: str) -> float:
+    """Billions of multiply-adds of backbone and projections by `key_of`, counted on tensors without values."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -91,21 +100,21 @@ def _projected(key: str) -> float:
         "num_feature_levels": levels,
         "dilation": dilation,
     }
-    small = {"hidden_dim": width, "enc_layers": 1, "dec_layers": 1}
+    small = {"hidden_dim": width, "nheads": 1, "enc_layers": 1, "dec_layers": 1}
     full = overlaid("train", {"model": model | small | {"backbone_norm": "batch"}})
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counted:
         DeformableDETR(full).eval().project(torch.empty(1, 3, *size))
     return counted.get_total_flops() / 2e9
 
 
-def rates_of(parts: Sequence[Sequence[float]], ms: Sequence[float]) -> list[float]:
-    """Milliseconds, none below 0: what is fixed, then for a billion multiply-adds in each of PARTS, of the networks'
-    `parts` and what each took. The error in per cent is made least."""
+def rates_of(each: Sequence[Sequence[float]], ms: Sequence[float]) -> list[float]:
+    """Milliseconds for each of the `costs`, none below 0, of networks with those of `each` and what each took. The
+    error in per cent is made least."""
     from scipy.optimize import nnls
 
-    taken = np.array(ms)
-    rows = np.c_[np.ones(len(taken)), np.array(parts)] / taken[:, None]
-    of_all = float(np.median(taken / np.array(parts).sum(1)))
-    towards = np.c_[np.zeros(len(PARTS)), TRUST * np.eye(len(PARTS)) / of_all]
+    known, taken = np.array(each), np.array(ms)
+    parts = known[:, -len(PARTS) :]
+    of_all = float(np.median(taken / parts.sum(1)))
+    towards = np.c_[np.zeros((len(PARTS), known.shape[1] - len(PARTS))), TRUST * np.eye(len(PARTS)) / of_all]
     wanted = np.r_[np.ones(len(taken)), np.full(len(PARTS), TRUST)]
-    return [float(rate) for rate in nnls(np.concatenate([rows, towards]), wanted)[0]]
+    return [float(rate) for rate in nnls(np.concatenate([known / taken[:, None], towards]), wanted)[0]]

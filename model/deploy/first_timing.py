@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from model.latency import key_of, multiply_adds, predict, rates_of, size_of
+from model.latency import costs, key_of, multiply_adds, predict, projected_of, rates_of, size_of
 from model.spec import Spec, default_spec, overlaid
 
 EXPORTS = 4  # the default and those that differ most
@@ -31,11 +31,12 @@ def measure(specs: Sequence[Mapping[str, Any]], folder: Path, say: Callable[[str
     with tempfile.TemporaryDirectory(prefix="latency-") as temporary:
         images = _images(full[0], Path(temporary))
         sizes = [_size(path) for path in images]
-        projected: dict[str, float] = {}
-        parts = [_parts(each, sizes, projected) for each in full]
+        at = [size_of(each, sizes) for each in full]
+        projected = {key: projected_of(key) for key in map(key_of, full, at)}
+        parts = [multiply_adds(*each, projected) for each in zip(full, at, strict=True)]
         files = _exported(full, parts, sizes, projected, Path(temporary), say, began)
         points = _timed(files, images, say)
-    rates = rates_of([point["parts"] for point in points], [point["ms"] for point in points])
+    rates = rates_of([point["costs"] for point in points], [point["ms"] for point in points])
     found = {"rates": rates, "images": sizes, "projected": projected, "points": points}
     return found | {"text": _text(found, [f[0] for f in files], time.monotonic() - began)}
 
@@ -46,15 +47,6 @@ def _text(found: Mapping[str, Any], timed: Sequence[Spec], seconds: float) -> st
         f"from image file to boxes, batch 1, FP32 on this CPU by ONNX Runtime; {len(timed)} networks with random "
         f"weights were timed in {seconds:.0f} s, and the prediction is within {off:.0%} of each"
     )
-
-
-def _parts(full: Spec, sizes: Sequence[tuple[int, int]], projected: dict[str, float]) -> tuple[float, ...]:
-    size = size_of(full, sizes)
-    found = multiply_adds(full, size, projected)
-    if key_of(full, size) not in projected:
-        two_stage = multiply_adds(full, size, {key_of(full, size): 0.0})[0]
-        projected[key_of(full, size)] = found[0] - two_stage
-    return found
 
 
 def _images(full: Spec, folder: Path) -> list[Path]:
@@ -83,10 +75,10 @@ def _size(path: Path) -> tuple[int, int]:
 def _exported(
     full: Sequence[Spec], parts: Sequence[Sequence[float]], sizes: Sequence[tuple[int, int]],
     projected: Mapping[str, float], folder: Path, say: Callable[[str], Any], began: float,
-) -> list[tuple[Spec, tuple[float, ...], Path]]:  # fmt: skip
-    """(spec, multiply-adds, file) of each network that is timed: those exported, and each cut to a third of its decoder
+) -> list[tuple[Spec, list[float], Path]]:  # fmt: skip
+    """(spec, costs, file) of each network that is timed: those exported, and each cut to a third of its decoder
     layers, which costs no export."""
-    found: list[tuple[Spec, tuple[float, ...], Path]] = []
+    found: list[tuple[Spec, list[float], Path]] = []
     longest = 0.0
     for number, index in enumerate(spread(parts, EXPORTS)):
         spec, before = full[index], time.monotonic()
@@ -95,7 +87,7 @@ def _exported(
         say(f"latency: exporting network {number + 1} of at most {EXPORTS} to be timed ({_named(spec)})")
         for layers, path in _files(spec, size_of(spec, sizes), folder / str(number)):
             shallow = spec | {"model": spec["model"] | {"dec_layers": layers}}
-            found.append((shallow, multiply_adds(shallow, size_of(spec, sizes), projected), path))
+            found.append((shallow, costs(shallow, size_of(spec, sizes), projected), path))
         longest = max(longest, time.monotonic() - before)
     return found
 
@@ -135,7 +127,7 @@ def _files(spec: Spec, size: tuple[int, int], folder: Path) -> Iterator[tuple[in
 
 
 def _timed(
-    files: Sequence[tuple[Spec, tuple[float, ...], Path]], images: Sequence[Path], say: Callable[[str], Any]
+    files: Sequence[tuple[Spec, list[float], Path]], images: Sequence[Path], say: Callable[[str], Any]
 ) -> list[dict[str, Any]]:
     """What each took, all in turn."""
     from model.deploy import targets, timing
@@ -148,6 +140,6 @@ def _timed(
     warm_up = min(timing.WARM_UP, runs)
     times = timing.measure(opened, images, files[0][0], ROUNDS, runs, warm_up, quiet=True)
     return [
-        {"ms": times[i].whole, "network_ms": times[i].network, "parts": parts, "shape": _named(spec)}
-        for i, (spec, parts, _) in enumerate(files)
+        {"ms": times[i].whole, "network_ms": times[i].network, "costs": each, "shape": _named(spec)}
+        for i, (spec, each, _) in enumerate(files)
     ]

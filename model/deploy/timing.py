@@ -35,7 +35,7 @@ def measure(
     runners: Mapping[Any, Callable[[], Runner]], images: Sequence[Path], spec: Mapping[str, Any], rounds: int,
     runs: int, warm_up: int = WARM_UP, quiet: bool = False,
 ) -> dict[Any, Times]:  # fmt: skip
-    """{key: Times} of every runner, opened anew for each of its turns. How many turns are done is said, unless `quiet`."""
+    """{key: Times} of every runner, opened anew for each of its turns. How many turns are done is said, or `quiet`."""
     taken: dict[Any, list[tuple[float, float]]] = {key: [] for key in runners}
     keys = list(runners)
     # No two points are neighbours always.
