@@ -282,7 +282,7 @@ class SearchDriver:
             return "PRUNED", "the budget of epochs was used up"
         if num_epochs is None or not measured:
             return None
-        if number == DEFAULT:  # all else is compared with it, run to its end
+        if number == self.plan.first:  # all else is compared with it, run to its end
             return None
         self._count_budget()
         verdict: Verdict | None = self.study.decide(number, epoch, self.scheduler, num_epochs)

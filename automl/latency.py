@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl import hooks
 from automl.errors import SpaceError, UserError
+from automl.metric import counted
 from automl.request import write_ms
 from automl.space.leaf import short
 
@@ -185,6 +186,19 @@ def told(limit: Limit) -> list[str]:
     return [*lines, *filter(None, [str(limit.timed.get("text", ""))])]
 
 
+def figures(limit: Limit) -> dict[str, Any]:
+    """The same as plain data; `timed` is what the model measured."""
+    return {
+        "allowed_ms": limit.allowed_ms,
+        "default_ms": limit.default_ms,
+        "fitting": len(limit.fitting),
+        "of": len(limit.drawn),
+        "fastest_ms": limit.drawn[0][0],
+        "nearest": limit.nearest,
+        "timed": dict(limit.timed),
+    }
+
+
 def _settings(changes: Mapping[str, Any]) -> str:
     texts = {n: v if isinstance(v, str) else json.dumps(v, default=str) for n, v in changes.items()}
     words = [f"--set {shlex.quote(f'{name}={text}')}" for name, text in texts.items()]
@@ -196,11 +210,13 @@ def figure_ms(ms: float) -> str:
     return f"{ms:.3g} ms" if ms < 100 else f"{ms:.0f} ms"
 
 
-def redrawn(trials: Sequence[Any]) -> tuple[int, float, float]:
-    """(proposals that were drawn again, the least and the most that was predicted of them) of a study's trials."""
+def redrawn_text(trials: Sequence[Any], allowed_ms: float | None) -> str:
+    """What was proposed in a study and, above the limit, made no trial; empty where nothing was."""
     notes = [t.user_attrs["redrawn"] for t in trials if "redrawn" in t.user_attrs]
-    return (
-        sum(note["count"] for note in notes),
-        min((note["fastest_ms"] for note in notes), default=math.nan),
-        max((note["slowest_ms"] for note in notes), default=math.nan),
+    if not notes or allowed_ms is None:
+        return ""
+    fastest, slowest = min(n["fastest_ms"] for n in notes), max(n["slowest_ms"] for n in notes)
+    above = (
+        f"{counted(sum(n['count'] for n in notes), 'proposal')} above --max-latency {write_ms(allowed_ms)}"
     )
+    return f"{above} not trained: predicted {figure_ms(fastest)} to {figure_ms(slowest)}"

@@ -132,7 +132,9 @@ def _confirm(plan: Plan, folder: RunDir, outcome: handoff.Outcome, progress: Pro
     """Train winner and default again with other seeds, and keep what that says with the outcome."""
     if outcome.default is None or outcome.default.number == outcome.winner.number:
         why = (
-            "what was handed over is the default"
+            "the default was not trained, for it is above --max-latency"
+            if plan.first
+            else "what was handed over is the default"
             if outcome.warning
             else "no trial is better than the default"
         )

@@ -56,6 +56,12 @@ class Plan:
     limit: Limit | None = None  # of what a configuration's product may take
 
     @property
+    def first(self) -> int:
+        """The trial that is trained first and to its end: the default's, or that of what is nearest to one that is too
+        slow."""
+        return 1 if self.limit and self.limit.nearest else 0
+
+    @property
     def tries(self) -> list[dict[str, Any]]:
         """Configurations to run after the default: what is nearest to one that is too slow, then `try:` of the spec
         file, flat."""

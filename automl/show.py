@@ -6,6 +6,7 @@ from __future__ import annotations
 import shlex
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,6 +164,7 @@ def first_configurations(what: Plan, count: int, lessons: Lessons | None = None)
     first when nothing has been reported yet."""
     import optuna
 
+    from automl.asking import NothingFits
     from automl.study import Study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -171,7 +173,10 @@ def first_configurations(what: Plan, count: int, lessons: Lessons | None = None)
         optuna.storages.InMemoryStorage(), "plan", what.space, request.sampler, request.seed, what.metric.maximize,
         [dict(what.space.default), *what.tries, *lessons.best], lessons.trials, what.limit,
     )  # fmt: skip
-    return [study.ask()[1] for _ in range(count)]
+    found: list[dict[str, Any]] = []
+    with suppress(NothingFits):
+        found += (study.ask()[1] for _ in range(count))
+    return found
 
 
 def status(console: Console, root: Path) -> None:
@@ -195,6 +200,10 @@ def status(console: Console, root: Path) -> None:
             Text(str(trial.user_attrs.get("reason", ""))),
         )
     console.print(table)
+    if text := latency.redrawn_text(
+        study.trials() if study else (), document["request"].get("max_latency_ms")
+    ):
+        say(console, text)
     end = ended(root, study)
     going_on = shlex.join(["automl", "resume", str(root)])
     if running:

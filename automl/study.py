@@ -156,6 +156,7 @@ class Study:
         return View(
             trials, self._reached, self._paused, lambda value: figure(self.sign * value), self.space, self.seed,
             self.sign, self.earlier, self.budget, self.version, self.memo, self.resumable,
+            self.limit.fits if self.limit else None,
         )  # fmt: skip
 
     def best(self) -> Best | None:

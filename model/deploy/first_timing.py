@@ -15,9 +15,9 @@ import numpy as np
 from model.latency import costs, key_of, multiply_adds, predict, projected_of, rates_of, size_of
 from model.spec import Spec, default_spec, overlaid
 
-EXPORTS = 4  # the default and those that differ most
+FEWEST, EXPORTS = 2, 4  # the default and those that differ most
 IMAGES = 16
-LIMIT_S = 90.0  # no further network is exported where it would end later than this
+LIMIT_S = 90.0  # no more than the fewest are exported where the next would end later than this
 ROUNDS, RUNS, CLOCK_S = 3, 10, 40.0  # turns of each, images of a turn, seconds for all of them
 FALLBACK = (480, 640)  # (H, W) px of a drawn image, where the data have none
 
@@ -82,7 +82,7 @@ def _exported(
     longest = 0.0
     for number, index in enumerate(spread(parts, EXPORTS)):
         spec, before = full[index], time.monotonic()
-        if number and before + longest - began > LIMIT_S:
+        if number >= FEWEST and before + longest - began > LIMIT_S:
             break
         say(f"latency: exporting network {number + 1} of at most {EXPORTS} to be timed ({_named(spec)})")
         for layers, path in _files(spec, size_of(spec, sizes), folder / str(number)):
