@@ -195,8 +195,8 @@ class SearchDriver:
         return None
 
     def _refused(self, number: int, reason: str) -> None:
+        """Trackers hear nothing of it: there is no folder, and nothing was trained."""
         self.progress.ended(number, "PRUNED", reason)
-        self.tracking.ended(number, "PRUNED", reason)
 
     def _late(self, number: int) -> tuple[str, str] | None:
         """Take in what a trainer wrote as its stop or pause arrived: it is computed. (state, reason) where the trial

@@ -66,7 +66,8 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     if chosen is None:
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
     winner = chosen.best
-    progress.note(f"handing over trial {winner.number} ...")
+    expected = f", {plan.limit.expected(winner.params)}" if plan.limit else ""
+    progress.note(f"handing over trial {winner.number}{expected} ...")
     _set_aside(plan.bundle, run.best, winner)
     checkpoint = _copied(chosen.checkpoint, run.best) if chosen.checkpoint else None
     trained = trials.spec_of(winner.number, winner.params)
@@ -339,6 +340,7 @@ def _write_provenance(
     figures: Mapping[str, float],
 ) -> None:  # fmt: skip
     changed = spec.diff(plan.spec, trained)
+    limited = {"latency": plan.limit.expected(winner.params)} if plan.limit else {}
     folders = plan.bundle.output_keys("train")  # a trial's own, and nowhere else
     write_json(
         run.best / provenance.FILE,
@@ -354,6 +356,7 @@ def _write_provenance(
             "params": winner.params,
             "checkpoint": checkpoint.name if checkpoint else None,
             "checkpoint_sha256": provenance.sha256(checkpoint) if checkpoint else None,
+            **limited,
             "changed_from_default": [change for change in changed if change[0] not in folders],
             "versions": provenance.versions(plan.bundle.packages),
         },

@@ -73,6 +73,10 @@ class Limit:
         """Whether a configuration is predicted within the limit."""
         return self.predict(params) <= self.allowed_ms
 
+    def expected(self, params: Mapping[str, Any]) -> str:
+        """What is said of a winner."""
+        return f"predicted {figure_ms(self.predict(params))}, allowed {write_ms(self.allowed_ms)}"
+
     def refusal(self, ms: float) -> str:
         """Why one that takes so long is not trained."""
         return f"predicted {figure_ms(ms)}, allowed {write_ms(self.allowed_ms)}; not trained"

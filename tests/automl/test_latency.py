@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from rich.console import Console
 from automl import asking, bundle, handoff, latency, loop, plan_json, report, samplers, show, spec
 from automl.budget import Limits
 from automl.cli import guarded
+from automl.documents import load_json
 from automl.errors import UserError
 from automl.latency import Limit
 from automl.metric import counted
@@ -32,6 +34,7 @@ from automl.request import RunRequest, parse_ms, write_ms
 from automl.space import compile_space
 from automl.storage import load_study
 from automl.study import Study
+from automl.trackers import STATE
 from tests.contracts.test_roles import BASE, SAMPLERS, SPACE, quality
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "numpy_net"
@@ -72,7 +75,8 @@ def opened(storage: Any, sampler: str, limit: Limit | None, space: Any = SPACE, 
 def search(sampler: str, limit: Limit | None, count: int, restart_every: int = 0, seed: int = 0) -> list[Any]:
     """The params of `count` trials that were trained."""
     storage = optuna.storages.InMemoryStorage()
-    study, found = opened(storage, sampler, limit, seed=seed), []
+    study = opened(storage, sampler, limit, seed=seed)
+    found: list[Any] = []
     while len(found) < count:
         if restart_every and len(found) % restart_every == restart_every - 1:
             study = opened(storage, sampler, limit, seed=seed)
@@ -214,10 +218,16 @@ def shown(show_it: Callable[[Console], None]) -> str:
 
 def test_a_run_whose_default_does_not_fit(tmp_path: Path) -> None:
     folder, root = model(tmp_path / "model"), tmp_path / "run"
-    outcome = loop.run(request(folder, confirm=1), root, Progress(quiet=True))
+    outcome = loop.run(request(folder, confirm=1, log=()), root, Progress(quiet=True))
     default, *rest = trials(root)
     assert (default.state.name, default.user_attrs["refused"]) == ("PRUNED", True)
     assert not (root / "trials" / "0000").exists()
+    assert (root / "trials" / "0001" / STATE).exists() == bool(find_spec("tensorboard"))
+    told = load_json(root / "best" / "provenance.json")["latency"]
+    assert (
+        told
+        == f"predicted {latency.figure_ms(trials(root)[outcome.winner.number].user_attrs['predicted_ms'])}, allowed 6ms"
+    )
     assert len(rest) == 3  # the default is no training
     assert all(
         t.user_attrs["params"]["model.width"] <= 10 and t.user_attrs["predicted_ms"] <= 6 for t in rest
@@ -237,12 +247,15 @@ def test_a_run_whose_default_does_not_fit(tmp_path: Path) -> None:
     )
     assert f"{counted(count, 'proposal')} above" in page
     assert report.figures(root)
-    # A larger budget goes on by what was measured then.
+    # A larger budget goes on by what was measured then, also where the study is made again from its trials' folders.
+    for path in root.glob("study.db*"):
+        path.unlink()
     (folder / "numpy_latency.py").write_text(
         HOOKS.replace("0.5", "50").replace("FILE", repr(str(folder / "measured.txt")))
     )
     loop.resume(root, {"trials": 4}, Progress(quiet=True))
     assert (folder / "measured.txt").read_text() == "measured\n"
+    assert [t.state.name for t in trials(root)][:2] == ["PRUNED", "COMPLETE"]
     assert len(trials(root)) == 5
     assert trials(root)[-1].user_attrs["predicted_ms"] <= 6
 
