@@ -71,7 +71,8 @@ def draw(
     sampler = samplers.make(name, seed, study.view_of(before))
     given = study.fixed[number] if given is None and number < len(study.fixed) else given
     fixed = fixed if given is None else study.space.enqueue_params(given)
-    return propose(study.space, sampler, [*study.earlier, *before], number, study.direction, fixed)
+    history = [*study.earlier, *(t for t in before if t.number not in study.refused)]
+    return propose(study.space, sampler, history, number, study.direction, fixed)
 
 
 def _within(study: Study, number: int, limit: Limit) -> Proposal:

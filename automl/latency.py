@@ -4,14 +4,16 @@ How long one takes is the model's to say: `entry_points.latency`, of what `entry
 machine before the first trial. run.json keeps what was measured, so that a run that goes on refuses the same.
 
 A sampler's proposal above the limit is drawn again from a seed of its own (number, attempt), so no sampler needs to
-know of limits and none is taught that a good place is bad; after `PATIENT` draws they are uniform, for a sampler may
-insist; after `MOST` the search ends. The trial that comes of it keeps what was refused before it (`redrawn`).
+know of limits (`fgp` asks beforehand, which saves draws) and none is taught that a good place is bad. After `PATIENT`
+draws they are uniform, for a sampler may insist; after `MOST` the search ends. The trial that comes of it keeps how
+many were refused before it (`redrawn`).
 
 What a person named (the default, `try:`, an earlier winner) is not drawn again: above the limit it becomes a trial that
-has ended, PRUNED and never trained, and counts in no budget. So trial 0 is the default in every run, and the place
-where people look for it says why nothing is compared with it. A default above the limit is no reason to refuse the run,
-for to leave it is what was asked for; but searches that start near a default find more than those that start nowhere,
-so what is nearest to it among the configurations that fit (`Limit.nearest`) is tried next, and is told as `--set`.
+has ended, PRUNED and never trained, which no sampler sees and no budget counts. So trial 0 is the default in every run,
+and the place where people look for it says why nothing is compared with it. A default above the limit is no reason to
+refuse the run, for to leave it is what was asked for; but searches that start near a default find more than those that
+start nowhere, so what is nearest to it among the configurations that fit (`Limit.nearest`) is tried next, and is told
+as `--set`.
 """
 
 from __future__ import annotations

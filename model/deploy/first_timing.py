@@ -25,7 +25,7 @@ FALLBACK = (480, 640)  # (H, W) px of a drawn image, where the data have none
 def measure(specs: Sequence[Mapping[str, Any]], folder: Path, say: Callable[[str], Any]) -> dict[str, Any]:
     """Of the train specs, the first being the default: {"rates", "images": their (H, W) px, "projected": see
     `latency.multiply_adds`, "points": what was timed, "text"}. On the CPU by ONNX Runtime, as `deploy` does unless
-    another target is named. About a minute and a half; less is timed on a slow machine."""
+    another target is named. About a minute and a half; a slow machine times two exports, however long they take."""
     full = [overlaid("train", spec) for spec in specs]
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="latency-") as temporary:

@@ -120,6 +120,16 @@ class TestSampler:
         assert "that fits --max-latency 9ms is tried" in str(asking.at_end(study))
 
 
+def test_fgp_asks_beforehand_and_no_draw_is_lost() -> None:
+    study = opened(optuna.storages.InMemoryStorage(), "fgp", limited(6.5))
+    for _ in range(9):
+        number, params = study.ask()
+        if number not in study.refused:
+            study.report(number, 0, quality(params))
+            study.tell(number, "COMPLETE", "")
+    assert not [t for t in study.trials() if "redrawn" in t.user_attrs]
+
+
 class Stubborn(optuna.samplers.BaseSampler):
     """Proposes the slowest, always."""
 
