@@ -18,7 +18,7 @@ import numpy as np
 from automl.plan import Plan, prepare
 from automl.request import RunRequest
 from model.deploy import first_timing, targets, timing
-from model.latency import costs, key_of, predict, projected_of, rates_of, size_of
+from model.latency import costs, key_of, projected_of, rates_of, size_of
 from model.spec import overlaid
 from studies import machine
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def study(plan: Plan, count: int, folder: Path) -> list[dict[str, Any]]:
-    """A row for each network: what was predicted by the first timing and by one of the same rounds, and what it took."""
+    """A row for each network: predicted by the first timing and by one of the same rounds, and what it took."""
 
     def full(params: dict[str, Any]) -> dict[str, Any]:
         return overlaid("train", plan.space.apply(plan.spec, params))
@@ -53,40 +53,36 @@ def study(plan: Plan, count: int, folder: Path) -> list[dict[str, Any]]:
     sizes = [first_timing._size(path) for path in images]
     at = size_of(draws[0], sizes)
     projected = {key_of(draws[0], at): projected_of(key_of(draws[0], at))}
-    each = [costs(spec, at, projected) for spec in draws]
+    parts = [costs(spec, at, projected)[2:] for spec in draws]
     began = time.monotonic()
-    first = first_timing._exported(
-        draws, [c[2:] for c in each], sizes, projected, folder / "first", print, began
-    )
+    first = first_timing._exported(draws, parts, sizes, projected, folder / "first", print, began)
     points = first_timing._timed(first, images, print)
-    timed = {
-        "rates": rates_of([p["costs"] for p in points], [p["ms"] for p in points]),
-        "images": sizes,
-        "projected": projected,
-    }
     print(f"first timing: {time.monotonic() - began:.0f} s, {len(points)} networks", flush=True)
-    files = {("first", i): path for i, (_, _, path) in enumerate(first)}
     tested = [full(params) for params in plan.space.sample(count, seed=1)]
+    files = {("first", i): path for i, (_, _, path) in enumerate(first)}
     for i, spec in enumerate(tested):
         files["drawn", i] = next(iter(first_timing._files(spec, at, folder / f"drawn{i}")))[1]
         print(f"exported {i + 1} of {count} ({first_timing._named(spec)})", flush=True)
     opened = {key: targets.opener("cpu", path) for key, path in files.items()}
     times = timing.measure(opened, images, draws[0], ROUNDS, RUNS)
-    again = timed | {
-        "rates": rates_of([p["costs"] for p in points], [times["first", i].whole for i in range(len(points))])
-    }
-    rows = [
-        {"kind": "first", "shape": p["shape"], "predicted_ms": float(np.dot(timed["rates"], p["costs"])), "first_ms": p["ms"],
-         "same_rounds_ms": float(np.dot(again["rates"], p["costs"])), "measured_ms": times["first", i].whole}
-        for i, p in enumerate(points)
-    ]  # fmt: skip
+    each = [point["costs"] for point in points]
+    rates = rates_of(each, [point["ms"] for point in points])
+    again = rates_of(each, [times["first", i].whole for i in range(len(points))])
+
+    def row(kind: str, i: int, shape: str, cost: list[float]) -> dict[str, Any]:
+        found = times[kind, i]
+        return {
+            "kind": kind, "shape": shape, "predicted_ms": float(np.dot(rates, cost)),
+            "same_rounds_ms": float(np.dot(again, cost)), "measured_ms": found.whole, "low_ms": found.low,
+            "high_ms": found.high, "costs": cost,
+        }  # fmt: skip
+
+    rows = [row("first", i, point["shape"], point["costs"]) for i, point in enumerate(points)]
     rows += [
-        {"kind": "drawn", "shape": first_timing._named(spec), "predicted_ms": predict(spec, timed),
-         "same_rounds_ms": predict(spec, again), "measured_ms": times["drawn", i].whole,
-         "low_ms": times["drawn", i].low, "high_ms": times["drawn", i].high, "costs": costs(spec, at, projected)}
+        row("drawn", i, first_timing._named(spec), costs(spec, at, projected))
         for i, spec in enumerate(tested)
-    ]  # fmt: skip
-    return [{"rates": timed["rates"], "rates_same_rounds": again["rates"], "points": points}, *rows]
+    ]
+    return [{"rates": rates, "rates_same_rounds": again, "points": points}, *rows]
 
 
 if __name__ == "__main__":
