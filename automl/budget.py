@@ -43,7 +43,7 @@ class Limits:
 
     def left(self, study: Study, num_epochs: int | None, seconds: float | None = None) -> Budget:
         """`seconds` are what is left of the time, in units of an epoch's; None: not limited or not known yet."""
-        asked, whole = len(study.trials()), num_epochs or math.inf
+        asked, whole = len(study.trials()) - len(study.refused), num_epochs or math.inf
         if num_epochs is None:
             most = min((n for n in (self.trials, self.trainings) if n is not None), default=math.inf)
             return Budget(new=asked < most)

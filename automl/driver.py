@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from automl import faults, schedulers
+from automl import asking, faults, schedulers
 from automl.budget import SLOWER, Limits
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record
@@ -83,9 +83,10 @@ class SearchDriver:
                 return job
         if self._all_asked():
             return None
-        number, params = self.study.ask()
-        self.trials.set_aside(number)
-        return self._started(number, params, self.trials.job(number, params))
+        if (asked := asking.to_train(self.study, self._refused)) is None:
+            return None
+        self.trials.set_aside(asked[0])
+        return self._started(*asked, self.trials.job(*asked))
 
     def finished(self) -> bool:
         if self.pending:
@@ -193,6 +194,10 @@ class SearchDriver:
         self._end(number, *verdict)
         return None
 
+    def _refused(self, number: int, reason: str) -> None:
+        """Trackers hear nothing of it: there is no folder, and nothing was trained."""
+        self.progress.ended(number, "PRUNED", reason)
+
     def _late(self, number: int) -> tuple[str, str] | None:
         """Take in what a trainer wrote as its stop or pause arrived: it is computed. (state, reason) where the trial
         ends otherwise than it was told: it is at its end, or a line is wrong."""
@@ -277,7 +282,7 @@ class SearchDriver:
             return "PRUNED", "the budget of epochs was used up"
         if num_epochs is None or not measured:
             return None
-        if number == DEFAULT:  # all else is compared with it, run to its end
+        if number == self.plan.first:  # all else is compared with it, run to its end
             return None
         self._count_budget()
         verdict: Verdict | None = self.study.decide(number, epoch, self.scheduler, num_epochs)
@@ -369,10 +374,9 @@ class SearchDriver:
 
     def _count_budget(self) -> None:
         self.study.budget = self.limits.left(self.study, self.full_epochs, self._time_in_epochs())
-        if self.plan.searching and self.study.budget.new and self.study.untried() == []:
+        if self.plan.searching and self.study.budget.new and (why := asking.at_end(self.study)):
             self.study.budget = replace(self.study.budget, new=False)
-            count = len(self.study.space.every or ())
-            self._say_once("whole", f"all {count} configurations of the search space have been tried")
+            self._say_once("whole", why)
 
     def _time_in_epochs(self) -> float | None:
         """How many epochs one training can still be given, by the pace so far; None while nobody knows."""
@@ -391,7 +395,9 @@ class SearchDriver:
         patience = self.plan.request.patience
         if patience is None or not self.plan.searching:
             return False
-        ended = [t for t in self.study.trials() if t.state.is_finished()]
+        ended = [
+            t for t in self.study.trials() if t.state.is_finished() and t.number not in self.study.refused
+        ]
         ended.sort(key=lambda t: (t.datetime_complete, t.number))
         best = self.study.best()
         since = [t.number for t in ended]

@@ -104,14 +104,14 @@ def warnings(plan: Plan) -> list[str]:
     """What the budget is too small for, said before anything trains."""
     request, epochs, found = plan.request, plan.bundle.epochs(plan.spec), of(plan)
     said = [
-        f"{option} 1 trains the default configuration and nothing else; --automl-policy off does the same"
+        f"{option} 1 trains {_first(plan)} and nothing else; --automl-policy off does the same"
         for option, count in (("--trials", request.trials), ("--trainings", request.trainings))
         if plan.searching and count == 1
     ]
     if plan.searching and request.total_epochs and epochs and request.total_epochs <= epochs:
         what = "is one training" if request.total_epochs == epochs else "is less than one training"
         said.append(
-            f"--total-epochs {request.total_epochs} {what} of {epochs} epochs: only the default configuration is "
+            f"--total-epochs {request.total_epochs} {what} of {epochs} epochs: only {_first(plan)} is "
             f"trained{'' if request.total_epochs == epochs else ', and not to its end'}; --epochs N makes trainings "
             "shorter"
         )
@@ -123,6 +123,10 @@ def warnings(plan: Plan) -> list[str]:
     return said + (_too_long(plan, found) if found else [])
 
 
+def _first(plan: Plan) -> str:
+    return "the configuration nearest to the default" if plan.first else "the default configuration"
+
+
 def _too_long(plan: Plan, found: Forecast) -> list[str]:
     limit_s, said = plan.request.time_s, []
     if limit_s and found.epoch_s > limit_s:
@@ -131,11 +135,7 @@ def _too_long(plan: Plan, found: Forecast) -> list[str]:
             "before anything is scored"
         )
     elif limit_s and found.training_s > limit_s:
-        rest = (
-            "only the default configuration is trained, and not to its end"
-            if plan.searching
-            else "it is cut off"
-        )
+        rest = f"only {_first(plan)} is trained, and not to its end" if plan.searching else "it is cut off"
         said.append(
             f"one training takes about {clock(found.training_s)}, and --time is {write_time(limit_s)}: {rest}; "
             f"--epochs {max(1, int(limit_s / found.epoch_s))} would fit"

@@ -23,6 +23,7 @@ from automl.documents import load_json
 from automl.errors import AutoMLError
 from automl.machine import visible_gpus
 from automl.metric import Metric, figure
+from automl.request import write_ms
 from automl.rundir import RunDir, write_json
 from automl.skill import Stage
 from automl.stages import StageResult, run_package, run_slimming, run_stage
@@ -65,12 +66,13 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     if chosen is None:
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
     winner = chosen.best
-    progress.note(f"handing over trial {winner.number} ...")
+    expected = f", {plan.limit.expected(winner.params)}" if plan.limit else ""
+    progress.note(f"handing over trial {winner.number}{expected} ...")
     _set_aside(plan.bundle, run.best, winner)
     checkpoint = _copied(chosen.checkpoint, run.best) if chosen.checkpoint else None
     trained = trials.spec_of(winner.number, winner.params)
     figures = _figures(plan, trials, winner)
-    write_specs(plan.bundle, trained, checkpoint, run.best, figures)
+    write_specs(plan.bundle, trained, checkpoint, run.best, figures, limits(plan))
     portable.write(plan.bundle, run.best / "train.yaml", _for_retraining(plan, trained, run.best), run.best)
     _slim(plan.bundle, checkpoint, progress)
     _write_provenance(plan, winner, trained, checkpoint, run, figures)
@@ -190,10 +192,10 @@ def default_result(study: Study) -> Best | None:
 
 def write_specs(
     bundle: ModelBundle, trained: Mapping[str, Any], checkpoint: Path | None, folder: Path,
-    figures: Mapping[str, float] | None = None,
+    figures: Mapping[str, float] | None = None, asked: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """`<folder>/<action>.yaml` for every action but train, from its template, the winner's leaves, the files that pass
-    from action to action, and what its best epoch measured."""
+    from action to action, what its best epoch measured, and the leaves that a person has `asked` for."""
     for action in bundle.actions:
         if action == "train":
             continue
@@ -201,7 +203,18 @@ def write_specs(
         for name, value in (figures or {}).items():
             if spec.get(full, bundle.figures[name], spec.MISSING) is not spec.MISSING:
                 spec.put(full, bundle.figures[name], value)
+        for leaf, value in (asked or {}).items():
+            if spec.get(full, leaf, spec.MISSING) is not spec.MISSING:
+                spec.put(full, leaf, value)
         portable.write(bundle, folder / f"{action}.yaml", full, folder)
+
+
+def limits(plan: Plan) -> dict[str, str]:
+    """{leaf: value} of what was asked of the search and `automl deploy` has an option for: what it makes keeps the
+    limit that the configurations were chosen by, unless it is told another."""
+    leaf = (plan.bundle.skill.get("deploy") or {}).get("options", {}).get("max-latency")
+    ms = plan.request.max_latency_ms
+    return {str(leaf): write_ms(ms)} if leaf and ms is not None else {}
 
 
 def _figures(plan: Plan, trials: Trials, winner: Best) -> dict[str, float]:
@@ -327,6 +340,7 @@ def _write_provenance(
     figures: Mapping[str, float],
 ) -> None:  # fmt: skip
     changed = spec.diff(plan.spec, trained)
+    limited = {"latency": plan.limit.expected(winner.params)} if plan.limit else {}
     folders = plan.bundle.output_keys("train")  # a trial's own, and nowhere else
     write_json(
         run.best / provenance.FILE,
@@ -342,6 +356,7 @@ def _write_provenance(
             "params": winner.params,
             "checkpoint": checkpoint.name if checkpoint else None,
             "checkpoint_sha256": provenance.sha256(checkpoint) if checkpoint else None,
+            **limited,
             "changed_from_default": [change for change in changed if change[0] not in folders],
             "versions": provenance.versions(plan.bundle.packages),
         },

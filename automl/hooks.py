@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,17 @@ def answer(model: ModelBundle, purpose: str, found: Any) -> dict[str, Any]:
             f"(references/trial_contract.md), but got {type(found).__name__}"
         )
     return found
+
+
+def plain(model: ModelBundle, purpose: str, found: dict[str, Any]) -> dict[str, Any]:
+    """The same as run.json gives it back. Raises `UserError` for what JSON cannot hold."""
+    try:
+        again: dict[str, Any] = json.loads(json.dumps(found, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{model.name}: entry_points.{purpose} {model.entry(purpose)} must return what JSON can hold, but {error}"
+        ) from None
+    return again
 
 
 def check_leaves(

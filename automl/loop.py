@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import confirming, earlier, forecast, handoff, rebuilt, recorded, secret_leaves
+from automl import confirming, earlier, forecast, handoff, latency, rebuilt, recorded, secret_leaves
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, UserError
 from automl.executors.base import Executor
@@ -50,7 +50,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
         raise UserError(f"{root} already holds a run; go on with it by: automl resume {root}")
     with told_of(root, request.storage):
         read_storage(request.storage, root)  # it must answer before anything is written
-        plan = prepare(request, root)
+        plan = prepare(request, root, progress.note)
         for line in announced(plan):
             progress.note(line)
         fetch(plan, root, progress.note)
@@ -66,6 +66,7 @@ def announced(plan: Plan) -> list[str]:
     """What a person should know before the first trial: notes, where training starts, and about how long it takes."""
     lines = [f"note: {warning}" for warning in (*plan.warnings, *plan.space.notes)]
     lines += [f"start: {plan.start}"] if plan.start else []
+    lines += [f"latency: {line}" for line in latency.told(plan.limit)] if plan.limit else []
     if expected := forecast.of(plan):
         lines.append(f"time: {forecast.text(plan, expected)}")
     return lines
@@ -131,7 +132,9 @@ def _confirm(plan: Plan, folder: RunDir, outcome: handoff.Outcome, progress: Pro
     """Train winner and default again with other seeds, and keep what that says with the outcome."""
     if outcome.default is None or outcome.default.number == outcome.winner.number:
         why = (
-            "what was handed over is the default"
+            "the default was not trained, for it is above --max-latency"
+            if plan.first
+            else "what was handed over is the default"
             if outcome.warning
             else "no trial is better than the default"
         )
@@ -163,6 +166,7 @@ def open_study(plan: Plan, folder: RunDir, progress: Progress) -> Study:
         plan.metric.maximize,
         [dict(plan.space.default), *plan.tries, *lessons.best],
         lessons.trials,
+        plan.limit,
     )
 
 

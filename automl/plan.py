@@ -6,18 +6,20 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import earlier, forecast, hooks, policy, portable, samplers, schedulers, spec, trackers
+from automl import earlier, forecast, hooks, latency, policy, portable, samplers, schedulers, spec, trackers
 from automl import metric as metrics
 from automl.bundle import ModelBundle
 from automl.confirmed import other_seeds
 from automl.errors import PolicyError, SpaceError, UserError
 from automl.foresight import foresee
+from automl.latency import Limit
 from automl.machine import Machine, find_machine
 from automl.metric import Metric
 from automl.request import RunRequest
@@ -51,26 +53,41 @@ class Plan:
     engine_keys: dict[str, Any] = field(
         default_factory=dict
     )  # `search`, `try`: the spec file's words to the engine
+    limit: Limit | None = None  # of what a configuration's product may take
+
+    @property
+    def first(self) -> int:
+        """The trial that is trained first and to its end: the default's, or that of what is nearest to one that is too
+        slow."""
+        return 1 if self.limit and self.limit.nearest else 0
 
     @property
     def tries(self) -> list[dict[str, Any]]:
-        """`try:` of the spec file, flat: configurations to run after the default."""
-        return [dict(spec.leaves(entry)) for entry in self.engine_keys.get("try") or []]
+        """Configurations to run after the default: what is nearest to one that is too slow, then `try:` of the spec
+        file, flat."""
+        near = [self.limit.nearest] if self.limit and self.limit.nearest else []
+        return [*near, *(dict(spec.leaves(entry)) for entry in self.engine_keys.get("try") or [])]
 
 
-def prepare(request: RunRequest, work_dir: Path) -> Plan:
+def aside(text: str) -> None:
+    """To a person, where what is printed may be read by a program."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def prepare(request: RunRequest, work_dir: Path, say: Callable[[str], Any] = aside) -> Plan:
     """Settle everything before the first trial; files that the data need (a validation split, demo data) go to
-    `work_dir`, which a refusal leaves as it was. Raises `UserError` listing every problem of spec and data."""
+    `work_dir`, which a refusal leaves as it was; `say` is told of what takes long. Raises `UserError` listing every
+    problem of spec and data."""
     fresh = not work_dir.exists()
     try:
-        return _prepare(request, work_dir)
+        return _prepare(request, work_dir, say)
     except BaseException:
         if fresh:
             shutil.rmtree(work_dir, ignore_errors=True)
         raise
 
 
-def _prepare(asked: RunRequest, work_dir: Path) -> Plan:
+def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Plan:
     model, request = bundles.resolve(asked.model), asked
     metric = metrics.parse(request.metric, model.metrics)
     stages = model.stages_of(request.stages)
@@ -117,6 +134,7 @@ def _prepare(asked: RunRequest, work_dir: Path) -> Plan:
     plan = Plan(
         _absolute(request, model), model, searching, merged.spec, merged.sources, filled | settled, facts, notes,
         space, machine, metric, stages, hours, begins, reasons, engine_keys,
+        latency.settle(request.max_latency_ms, model, space, merged.spec, work_dir, searching, say),
     )  # fmt: skip
     plan.warnings.extend([*forecast.warnings(plan), *_smaller(plan)])
     return plan

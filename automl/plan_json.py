@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from automl import latency
 from automl.plan import Plan
 from automl.show import first_configurations
 
@@ -38,6 +39,7 @@ def document(what: Plan, configurations: int) -> dict[str, Any]:
         "search": {"sampler": request.sampler, "scheduler": request.scheduler, "metric": what.metric.name},
         "space": to_record(what.space) if what.searching else None,
         "configurations": first_configurations(what, configurations) if what.searching else [],
+        "latency": latency.figures(what.limit) if what.limit else None,
         "estimate": what.estimate,
         "spec": what.spec,
     }

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,10 @@ class Proposal:
         )
         trial.intermediate_values = {}
         return trial
+
+    def end(self) -> None:
+        """Let it be stored as one that was never trained."""
+        self.trial.state, self.trial.datetime_complete = TrialState.PRUNED, datetime.now()
 
 
 class _Snapshot(InMemoryStorage):
@@ -101,12 +106,14 @@ def propose(
     return Proposal(params, trial)
 
 
-def untried(space: SearchSpace, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]] | None:
-    """The configurations that no trial has, of a space that can be tried whole; None of a larger one."""
-    if space.every is None:
+def untried(
+    every: Sequence[dict[str, Any]] | None, trials: Sequence[FrozenTrial]
+) -> list[dict[str, Any]] | None:
+    """Those of `every` configuration that no trial has; None of None."""
+    if every is None:
         return None
     tried = {_key(trial.user_attrs.get("params")) for trial in trials}
-    return [params for params in space.every if _key(params) not in tried]
+    return [params for params in every if _key(params) not in tried]
 
 
 def _key(params: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from automl import bundle as bundles
 from automl import metric, portable, secret_leaves, spec
 from automl.errors import UserError
+from automl.latency import Limit
 from automl.machine import find_machine, hardware
 from automl.plan import Plan, check_spec, compile_for, merge
 from automl.provenance import versions
@@ -41,6 +42,7 @@ def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
         "filled": plan.filled,
         "reasons": plan.reasons,
         "facts": plan.facts,
+        "latency": dict(plan.limit.timed) if plan.limit else None,
         "space_digest": plan.space.digest,
         "versions": versions(plan.bundle.packages),
         "machine": hardware(),
@@ -75,6 +77,8 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
         machine, metric.of_run(document), model.stages_of(request.stages), {}, "",
         document.get("reasons", {}), engine_keys,
     )  # fmt: skip
+    if request.max_latency_ms is not None:
+        plan.limit = Limit(request.max_latency_ms, model, space, base, document.get("latency") or {})
     plan.warnings.extend(_differences(request, model, base, document.get("sources", {})))
     return plan
 

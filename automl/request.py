@@ -60,6 +60,22 @@ def parse_time(text: str, option: str = "--time") -> float:
     return seconds
 
 
+def parse_ms(text: str) -> float:
+    """`"15ms"`, `"0.5s"` or `"800us"` -> milliseconds; the unit must be told. Raises `UserError` else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)(us|ms|s)", text.strip())
+    if match is None or float(match[1]) <= 0:
+        near = f"; say {text.strip()}ms" if re.fullmatch(r"\s*0*[1-9]\d*(\.\d+)?\s*", text) else ""
+        raise UserError(
+            f"--max-latency must be a number above 0 with us, ms or s, such as 15ms, but got '{text}'{near}"
+        )
+    return float(match[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[match[2]]
+
+
+def write_ms(ms: float) -> str:
+    """Milliseconds as `parse_ms` reads them back."""
+    return f"{ms:g}ms" if float(f"{ms:g}") == ms else f"{ms!r}ms"
+
+
 def parse_share(text: str) -> float | str:
     """A number, or "auto". Raises `UserError` else."""
     if text == AUTO:
@@ -138,6 +154,10 @@ class RunRequest:
     )  # fmt: skip
     warm_start: str | None = option(
         None, "--warm-start", SEARCH, "An earlier run: its trials teach the sampler, its winner is tried second."
+    )  # fmt: skip
+    max_latency_ms: float | None = option(
+        None, "--max-latency", SEARCH, "Train only what is predicted to be as fast as that on this machine, such as "
+        "15ms; a few timings come first.", read=parse_ms, write=write_ms,
     )  # fmt: skip
     sampler: str = option(
         "fgp", "--sampler", SEARCH, "What proposes: fgp (a model of whole curves), tpe, gp, random or an installed one."

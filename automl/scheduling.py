@@ -30,7 +30,8 @@ class View:
     those that got there, turned so that higher is better; `text` gives such a value as the trainer reported it.
     `trials` are Optuna's (values as reported, `user_attrs["params"]`), `sign` times a value is better when higher;
     `earlier` are another run's; `paused`: number -> epoch; `resumable`: what is paused can go on. `memo` is for what
-    follows from the rest alone, `version` differs when the rest does."""
+    follows from the rest alone, `version` differs when the rest does. `fits`: whether a configuration, in real values,
+    may be trained at all; None: any. A sampler that asks saves draws, for what does not fit is drawn again."""
 
     trials: Sequence[FrozenTrial]
     reached: Mapping[int, Mapping[int, float]]
@@ -44,6 +45,7 @@ class View:
     version: int = 0
     memo: MutableMapping[Any, Any] = field(default_factory=dict)
     resumable: bool = True
+    fits: Callable[[Mapping[str, Any]], bool] | None = None
 
     def of_length(self, num_epochs: int) -> View:
         """The same with the length of a full training told, where it was not."""

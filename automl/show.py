@@ -6,6 +6,7 @@ from __future__ import annotations
 import shlex
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automl import earlier, forecast, provenance, spec
+from automl import earlier, forecast, latency, provenance, spec
 from automl import metric as metrics
 from automl.comparison import compare
 from automl.documents import is_empty
@@ -63,6 +64,8 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
                 f"{len(lessons.trials)} of {lessons.of} earlier trials fit this search space",
                 "Warm start ",
             )
+        for line in latency.told(what.limit) if what.limit else ():
+            say(console, f"  {line}", "Latency")
         _space(console, what, first_configurations(what, configurations, lessons))
     if expected := forecast.of(what):
         say(console, f"     {forecast.text(what, expected)}", "Time")
@@ -161,15 +164,19 @@ def first_configurations(what: Plan, count: int, lessons: Lessons | None = None)
     first when nothing has been reported yet."""
     import optuna
 
+    from automl.asking import NothingFits
     from automl.study import Study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     request, lessons = what.request, lessons or lessons_of(what)
     study = Study(
         optuna.storages.InMemoryStorage(), "plan", what.space, request.sampler, request.seed, what.metric.maximize,
-        [dict(what.space.default), *what.tries, *lessons.best], lessons.trials,
+        [dict(what.space.default), *what.tries, *lessons.best], lessons.trials, what.limit,
     )  # fmt: skip
-    return [study.ask()[1] for _ in range(min(count, request.trials or count))]
+    found: list[dict[str, Any]] = []
+    with suppress(NothingFits):
+        found += (study.ask()[1] for _ in range(min(count, request.trials or count)))
+    return found
 
 
 def status(console: Console, root: Path) -> None:
@@ -193,6 +200,10 @@ def status(console: Console, root: Path) -> None:
             Text(str(trial.user_attrs.get("reason", ""))),
         )
     console.print(table)
+    if text := latency.redrawn_text(
+        study.trials() if study else (), document["request"].get("max_latency_ms")
+    ):
+        say(console, text)
     end = ended(root, study)
     going_on = shlex.join(["automl", "resume", str(root)])
     if running:

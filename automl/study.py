@@ -9,7 +9,8 @@ User attributes of a trial: `params` (the real values by dotted name), `reason` 
 it), `paused` (the epoch after which it waits; -1 when it goes on), `waited` (the last such epoch), `seconds` (that its
 processes ran, but for those whose driver died), `starts` (the epochs that its later processes began with). Of the
 study: `elapsed_s` (wall time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs
-reported by then), `rebuilding` (its trials are being read from their folders).
+reported by then), `rebuilding` (its trials are being read from their folders). Under a limit of latency also of a
+trial: `predicted_ms`, `refused` (above it: not trained), `redrawn` (what the sampler proposed before it and was).
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from automl import samplers, seeds
 from automl.budget import Budget
 from automl.changed import check_numbers, next_trial, tell_if_changed
 from automl.faults import patiently
@@ -33,6 +33,7 @@ from automl.scheduling import Curve, Scheduler, Verdict, View
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+    from automl.latency import Limit
     from automl.space import SearchSpace
 
 DEFAULT = 0  # the number of the default configuration's trial
@@ -66,10 +67,12 @@ class Study:
         maximize: bool = True,
         fixed: Sequence[Mapping[str, Any]] | None = None,
         earlier: Sequence[FrozenTrial] = (),
+        limit: Limit | None = None,
     ) -> None:
         import optuna
 
         self.space, self.sampler, self.seed, self.earlier = space, sampler, seed, list(earlier)
+        self.limit = limit
         self.fixed = [dict(space.default)] if fixed is None else [dict(params) for params in fixed]
         way = optuna.study.StudyDirection.MAXIMIZE if maximize else optuna.study.StudyDirection.MINIMIZE
         made = optuna.create_study(storage=storage, study_name=name, direction=way, load_if_exists=True)
@@ -98,6 +101,8 @@ class Study:
         self._leaders: list[tuple[int, float, int]] = []  # of those that ended, best first: see `rank`
         self._paused: dict[int, int] = {}
         self.going: set[int] = set()  # the trials that neither ended nor wait
+        self.refused: set[int] = set()  # those above the limit of latency, which are not trained
+        self.exhausted = ""  # why nothing more that may be trained is proposed
         self.failed_after: Counter[int] = Counter()  # epochs -> how many trials failed after so many
         self.epochs_trained = 0  # the sum of `epochs_of`
         self.budget = Budget()  # what may still be spent, as the driver says
@@ -144,12 +149,14 @@ class Study:
 
     def view(self) -> View:
         """What a scheduler is shown."""
-        return self._view(self._trials)
+        return self.view_of(self._trials)
 
-    def _view(self, trials: Sequence[FrozenTrial]) -> View:
+    def view_of(self, trials: Sequence[FrozenTrial]) -> View:
+        """The same of the first of them."""
         return View(
             trials, self._reached, self._paused, lambda value: figure(self.sign * value), self.space, self.seed,
             self.sign, self.earlier, self.budget, self.version, self.memo, self.resumable,
+            self.limit.fits if self.limit else None,
         )  # fmt: skip
 
     def best(self) -> Best | None:
@@ -210,27 +217,16 @@ class Study:
 
     def ask(self, given: Mapping[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
         """The next trial's number and params: those `given`, else the default, the other fixed ones, then what a
-        sampler seeded from (study seed, number) proposes. It is written whole, RUNNING, or not at all."""
+        sampler seeded from (study seed, number) proposes (asking.py). It is written whole, RUNNING or, where it is
+        refused, ended, or not at all. Raises `NothingFits`."""
+        from automl import asking
+
         number = len(self._trials)
-        proposal = self._new(number) if given is None else self._propose(number, given)
+        proposal = asking.new(self, number) if given is None else asking.draw(self, number, given)
         trial_id = self._write(self.storage.create_new_trial, self._id, template_trial=proposal.trial)
         self._trials.append(proposal.stored(trial_id))
         self._place(self._trials[number])
         return number, proposal.params
-
-    def untried(self) -> list[dict[str, Any]] | None:
-        """The configurations that no trial has, of a space that can be tried whole; None of a larger one."""
-        from automl.proposals import untried
-
-        return untried(self.space, self._trials)
-
-    def _new(self, number: int) -> Any:
-        """What the sampler proposes, or where that has been tried in a space that can be tried whole, one that has
-        not: the same seed would train the same again."""
-        proposal = self._propose(number)
-        if number < len(self.fixed) or not (left := self.untried()) or proposal.params in left:
-            return proposal
-        return self._propose(number, left[seeds.derive(self.seed, number, "untried") % len(left)])
 
     def adopt(self) -> list[tuple[int, dict[str, Any]]]:
         """(number, params) of the trials that a dead driver left unfinished and not paused; call only while holding
@@ -244,23 +240,11 @@ class Study:
             adopted.append((trial.number, dict(trial.user_attrs["params"])))
         return adopted
 
-    def _propose(
-        self, number: int, given: Mapping[str, Any] | None = None, fixed: Mapping[str, Any] | None = None
-    ) -> Any:
-        """`fixed`: the same as `given` in Optuna's terms, and it may be a part of them."""
-        from automl.proposals import propose
-
-        view = self._view(self._trials[:number])
-        sampler = samplers.make(self.sampler, seeds.derive(self.seed, number, "sampler"), view)
-        given = self.fixed[number] if given is None and number < len(self.fixed) else given
-        fixed = fixed if given is None else self.space.enqueue_params(given)
-        history = [*self.earlier, *self._trials[:number]]
-        return propose(self.space, sampler, history, number, self.direction, fixed)
-
     def _complete(self, trial: FrozenTrial) -> None:
+        from automl.asking import draw
         from automl.proposals import FIXED
 
-        proposal = self._propose(trial.number, fixed=trial.system_attrs.get(FIXED))
+        proposal = draw(self, trial.number, fixed=trial.system_attrs.get(FIXED))
         for name, value in proposal.trial.params.items():
             if name not in trial.params:
                 axis = proposal.trial.distributions[name]
@@ -388,6 +372,8 @@ class Study:
         """Keep who goes on, waits, failed and leads; called once of a trial that ended."""
         self._paused.pop(trial.number, None)
         self.going.discard(trial.number)
+        if trial.user_attrs.get("refused"):
+            self.refused.add(trial.number)
         if not trial.state.is_finished():
             if trial.user_attrs.get("paused", -1) >= 0:
                 self._paused[trial.number] = int(trial.user_attrs["paused"])

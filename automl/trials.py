@@ -26,7 +26,6 @@ from automl.metric import figure
 from automl.plan import check_spec
 from automl.records import BrokenRecord, Record
 from automl.rundir import RunDir, write_text, write_yaml
-from automl.study import DEFAULT
 
 if TYPE_CHECKING:
     from automl.plan import Plan
@@ -93,10 +92,10 @@ class Trials:
         """How many GPUs the next trial gets, or its share of one."""
         machine = self.plan.machine
         if (
-            not machine.measured or not self.records(DEFAULT)[0]
+            not machine.measured or not self.records(self.plan.first)[0]
         ):  # a whole epoch, with its validation, takes the most
             return machine.gpus_per_trial
-        return share_of(read_beat(self.run.trial(DEFAULT) / "heartbeat") or {})
+        return share_of(read_beat(self.run.trial(self.plan.first) / "heartbeat") or {})
 
     def resumed(self, number: int, params: Mapping[str, Any]) -> TrialJob:
         """The job of a trial that goes on from its last whole checkpoint; epochs after it are run again."""

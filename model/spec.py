@@ -65,6 +65,15 @@ def resolve(action: str, partial: Mapping[str, Any], where: str = "spec") -> Spe
 
     Raises `UserError` with every unknown key, wrong type, broken bound and broken rule at once.
     """
+    spec = overlaid(action, partial, where)
+    broken = [] if runs_a_finished_graph(action, spec) else broken_rules(spec)
+    if problems := [f"{where}: {line}" for line in broken]:
+        raise UserError("\n".join(problems))
+    return spec
+
+
+def overlaid(action: str, partial: Mapping[str, Any], where: str = "spec") -> Spec:
+    """The same, rules over several leaves not asked."""
     given = check_leaves(action, partial, where)
     params = {p.name: p for p in of_action(action)}
     spec = default_spec(action)
@@ -72,9 +81,6 @@ def resolve(action: str, partial: Mapping[str, Any], where: str = "spec") -> Spe
     for name, value in {**recipe, **card.leaves(action, given), **given}.items():
         keys = params[name].default if params[name].type == "collection" else {}
         put(spec, name, copy.deepcopy({**keys, **value} if keys and isinstance(value, dict) else value))
-    broken = [] if runs_a_finished_graph(action, spec) else broken_rules(spec)
-    if problems := [f"{where}: {line}" for line in broken]:
-        raise UserError("\n".join(problems))
     return spec
 
 

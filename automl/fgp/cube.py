@@ -84,6 +84,12 @@ class Cube:
             axis.name: axis.to_optuna(self._raw(axis, u)) for axis, u in zip(self.axes, point, strict=True)
         }
 
+    def values(self, space: Any, point: Array) -> dict[str, Any]:
+        """(D,) -> the configuration of a `space`, whose axes come first, in real values."""
+        pairs = zip(self.axes[: space.dimensions], point.tolist(), strict=False)
+        decoded: dict[str, Any] = space.decode([axis.to_unit(self._raw(axis, u)) for axis, u in pairs])
+        return decoded
+
     def snapped(self, points: Array) -> Array:
         """(n, D) moved to what they decode to, with nan on the axes that do not matter in them."""
         rows = [

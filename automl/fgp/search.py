@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -160,19 +161,23 @@ class Model:
             return Proposal(self._first(rng, number, tried), math.nan)
         points = self._candidates(rng)
         score = self._score(points)
-        best = np.argsort(-score)[:25]
+        best = list(islice((i for i in np.argsort(-score) if self._fits(points[i])), 25))
+        if not best:
+            return Proposal(self._first(rng, number, tried), math.nan)
         points, score = points[best], score[best]
         top, their = points[:4].copy(), score[:4].copy()
         for sd in (0.08, 0.04, 0.02):
             near = self.cube.where_active(self.cube.moved(rng, np.repeat(top, 20, 0), sd, 0.4))
-            found = self._score(near).reshape(len(top), 20)
+            found = np.where([self._fits(each) for each in near], self._score(near), -np.inf).reshape(
+                len(top), 20
+            )
             better, which = found.max(1) > their, found.argmax(1)
             top[better] = near.reshape(len(top), 20, -1)[np.arange(len(top)), which][better]
             their = np.maximum(their, found.max(1))
         points, score = np.concatenate([top, points]), np.r_[their, score]
         order = np.argsort(-score, kind="stable")
         points = self.cube.snapped(points[order])
-        free = (point for point in points if not self.cube.tried(point[None], tried)[0])
+        free = (p for p in points if not self.cube.tried(p[None], tried)[0] and self._fits(p))
         chosen = next(free, None)
         if chosen is None:
             chosen = self._first(rng, number, tried)
@@ -194,10 +199,15 @@ class Model:
         for _ in range(50):
             drawn = self.cube.near_default(rng, 1, spread) if spread else self.cube.uniform(rng, 1)
             drawn = self.cube.snapped(drawn)
-            if not self.cube.tried(drawn, tried)[0]:
+            if not self.cube.tried(drawn, tried)[0] and self._fits(drawn[0]):
                 break
             spread = 0.0
         return np.asarray(drawn[0])
+
+    def _fits(self, point: Array) -> bool:
+        """Whether a configuration may be trained."""
+        fits, space = self.view.fits, self.view.space
+        return fits is None or fits(self.cube.values(space, point))
 
     def _candidates(self, rng: np.random.Generator) -> Array:
         drawn = [self.cube.near_default(rng, n, f) for f, n in ((0.25, 25), (0.5, 40), (1.0, 40), (1.7, 20))]

@@ -15,6 +15,7 @@ from automl.confirmed import Confirmed, confirmed
 from automl.documents import load_json
 from automl.ending import at_end, unconfirmed
 from automl.errors import SpecError, UserError
+from automl.latency import redrawn_text
 from automl.metric import Metric
 from automl.run_json import moved
 from automl.rundir import RunDir
@@ -71,6 +72,7 @@ class Facts:
     confirmed: Confirmed | None = None
     warning: str = ""  # why best/ is not the winner at its best epoch
     unfinished: bool = False  # no driver is at work, and it is not at its end
+    redrawn: str = ""  # what was proposed and, above the limit of latency, made no trial
 
     @property
     def open(self) -> bool:
@@ -111,6 +113,7 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
         _space(document), stages, compare(stages, root), _material(root, stages), min(started, default=None),
         confirmed(outcome.get("confirmed")), str(outcome.get("warning") or ""),
         not running and (not at_end(outcome, study, running) or unconfirmed(document, outcome)),
+        redrawn_text(study.trials(), document["request"].get("max_latency_ms")),
     )  # fmt: skip
 
 

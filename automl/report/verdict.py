@@ -28,6 +28,7 @@ def sentences(facts: Facts) -> list[str]:
         lines.append(f"{facts.warning[0].upper()}{facts.warning[1:]}.")
     if not facts.complete:
         lines.append("No trial has run to its end; this is the best of those stopped or still running.")
+    lines += [f"{facts.redrawn}."] if facts.redrawn else []
     lines += [f"{c.words()}." for c in facts.comparisons]
     if facts.confirmed:
         text = facts.confirmed.words(metric)
@@ -49,6 +50,8 @@ def _gain(facts: Facts, found: str) -> str:
     )
     place = "was named the winner" if outdone else "is the best"
     text = f"Trial {facts.winner} {place} of {others}, with {found}"
+    if default is not None and default.value is None and default.reason and default.state == "PRUNED":
+        return f"{text}. The default configuration is not to compare with: {default.reason}."
     if default is None or default.value is None or top is None or top.value is None:
         return f"{text}."
     gain = facts.metric.shown_gain(top.value, default.value)

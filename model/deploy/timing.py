@@ -33,25 +33,29 @@ class Times:
 
 def measure(
     runners: Mapping[Any, Callable[[], Runner]], images: Sequence[Path], spec: Mapping[str, Any], rounds: int,
-    runs: int,
+    runs: int, warm_up: int = WARM_UP, quiet: bool = False,
 ) -> dict[Any, Times]:  # fmt: skip
-    """{key: Times} of every runner, opened anew for each of its turns. How many turns are done is said."""
+    """{key: Times} of every runner, opened anew for each of its turns. How many turns are done is said, or `quiet`."""
     taken: dict[Any, list[tuple[float, float]]] = {key: [] for key in runners}
     keys = list(runners)
     # No two points are neighbours always.
     turns = [keys[i] for n in range(rounds) for i in np.random.default_rng(n).permutation(len(keys))]
-    for key in counted(turns, "timing turns", len(turns)):
-        taken[key] += turn(runners[key], images, spec, runs)
+    for key in counted(turns, "timing turns", len(turns), quiet):
+        taken[key] += turn(runners[key], images, spec, runs, warm_up)
     return {key: _times(np.array(values) * 1e3) for key, values in taken.items()}
 
 
 def turn(
-    opened: Callable[[], Runner], images: Sequence[Path], spec: Mapping[str, Any], runs: int
+    opened: Callable[[], Runner],
+    images: Sequence[Path],
+    spec: Mapping[str, Any],
+    runs: int,
+    warm_up: int = WARM_UP,
 ) -> list[tuple[float, float]]:
     """Seconds (from file to boxes, of the network) of `runs` images after those that do not count."""
     runner = opened()
     time.sleep(PAUSE_S)
-    return [_once(runner, images[i % len(images)], spec) for i in range(WARM_UP + runs)][WARM_UP:]
+    return [_once(runner, images[i % len(images)], spec) for i in range(warm_up + runs)][warm_up:]
 
 
 def _once(runner: Runner, image: Path, spec: Mapping[str, Any]) -> tuple[float, float]:

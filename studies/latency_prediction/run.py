@@ -1,0 +1,89 @@
+"""Predicted beside measured latency of configurations drawn from the recommended space: `rows.jsonl`, `figure.svg`.
+
+The first timing is the product's own. Its networks are then timed again in the same rounds as the drawn ones, so that
+what the formula misses can be told from what else the machine did in between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from automl.plan import Plan, prepare
+from automl.request import RunRequest
+from model.deploy import first_timing, targets, timing
+from model.latency import costs, key_of, projected_of, rates_of, size_of
+from model.spec import overlaid
+from studies import machine
+
+HERE = Path(__file__).parent
+ROUNDS, RUNS = 5, 6
+
+
+def planned(preset: str, folder: Path) -> Plan:
+    request = RunRequest(demo=True, preset=preset, space="recommended", executor="local", trials=20)
+    return prepare(request, folder / "work")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--count", type=int, default=12)
+    parser.add_argument("--out", type=Path, default=HERE / "rows.jsonl")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = study(planned(given.preset, Path(temporary)), given.count, Path(temporary))
+    given.out.write_text("".join(json.dumps(row) + "\n" for row in [machine.describe(), *rows]))
+
+
+def study(plan: Plan, count: int, folder: Path) -> list[dict[str, Any]]:
+    """A row for each network: predicted by the first timing and by one of the same rounds, and what it took."""
+
+    def full(params: dict[str, Any]) -> dict[str, Any]:
+        return overlaid("train", plan.space.apply(plan.spec, params))
+
+    draws = [full(plan.space.default), *map(full, plan.space.sample(200))]
+    images = first_timing._images(draws[0], folder)
+    sizes = [first_timing._size(path) for path in images]
+    at = size_of(draws[0], sizes)
+    projected = {key_of(draws[0], at): projected_of(key_of(draws[0], at))}
+    parts = [costs(spec, at, projected)[2:] for spec in draws]
+    began = time.monotonic()
+    first = first_timing._exported(draws, parts, sizes, projected, folder / "first", print, began)
+    points = first_timing._timed(first, images, print)
+    print(f"first timing: {time.monotonic() - began:.0f} s, {len(points)} networks", flush=True)
+    tested = [full(params) for params in plan.space.sample(count, seed=1)]
+    files = {("first", i): path for i, (_, _, path) in enumerate(first)}
+    for i, spec in enumerate(tested):
+        files["drawn", i] = next(iter(first_timing._files(spec, at, folder / f"drawn{i}")))[1]
+        print(f"exported {i + 1} of {count} ({first_timing._named(spec)})", flush=True)
+    opened = {key: targets.opener("cpu", path) for key, path in files.items()}
+    times = timing.measure(opened, images, draws[0], ROUNDS, RUNS)
+    each = [point["costs"] for point in points]
+    rates = rates_of(each, [point["ms"] for point in points])
+    again = rates_of(each, [times["first", i].whole for i in range(len(points))])
+
+    def row(kind: str, i: int, shape: str, cost: list[float]) -> dict[str, Any]:
+        found = times[kind, i]
+        return {
+            "kind": kind, "shape": shape, "predicted_ms": float(np.dot(rates, cost)),
+            "same_rounds_ms": float(np.dot(again, cost)), "measured_ms": found.whole, "low_ms": found.low,
+            "high_ms": found.high, "costs": cost,
+        }  # fmt: skip
+
+    rows = [row("first", i, point["shape"], point["costs"]) for i, point in enumerate(points)]
+    rows += [
+        row("drawn", i, first_timing._named(spec), costs(spec, at, projected))
+        for i, spec in enumerate(tested)
+    ]
+    return [{"rates": rates, "rates_same_rounds": again, "points": points}, *rows]
+
+
+if __name__ == "__main__":
+    main()
