@@ -21,7 +21,10 @@ NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 AWAY_S, LOOK_AGAIN_S = 120.0, 2.0  # how long a database server may be away, and from try to try
 ENOUGH_BYTES = 256 << 10  # less free is a full disk: SQLite then says no more than "disk I/O error"
 # What SQLite says, and what it means. The database of a run lies in its folder.
-DAMAGED = ("malformed", "not a database", "no such table", "no such column", "file is encrypted")
+DAMAGED = (
+    "malformed", "not a database", "no such table", "no such column", "file is encrypted", "unsupported file format",
+    "Could not decode",
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -36,6 +39,19 @@ def told_of(root: Path, url: str | None = None) -> Iterator[None]:
         if (message := told(error, root, url)) is None:
             raise
         raise message from None
+
+
+@contextlib.contextmanager
+def rows_of(root: Path, url: str | None = None) -> Iterator[None]:
+    """Like `told_of`, around the reading of a study's rows and nothing else: SQLite looks at its pages and not at what
+    stands in them, so that whatever cannot be made of a row is damage."""
+    try:
+        with told_of(root, url):
+            yield
+    except AutoMLError:
+        raise
+    except Exception as error:
+        raise _damaged(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", root, url) from None
 
 
 def told(error: BaseException, root: Path | None = None, url: str | None = None) -> AutoMLError | None:
@@ -116,19 +132,29 @@ def _words(error: OSError) -> str:
 
 
 def _of_sqlite(error: sqlite3.Error, root: Path | None) -> AutoMLError | None:
-    text, where = str(error), f"{_where(root)}/study.db" if root else "the run's study.db"
+    text, where = str(error), f"{root}/study.db" if root else "the run's study.db"
     if "disk is full" in text or ("disk I/O" in text and root and is_full(root)):
         return no_space(root)
     if any(words in text for words in DAMAGED):
-        return UserError(
-            f"{where}: is damaged ({text}); put a copy of it back, or move it away and have "
-            f"it made again from the trials' folders{_resume(root, ': ')}"
-        )
+        return _damaged(text, root, None)
     if "readonly" in text:
         return UserError(f"{where}: cannot be written ({text})")
     if type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError):  # the others tell of a wrong program
         return StorageError(f"{where}: {text}{_resume(root)}")
     return None
+
+
+def _damaged(text: str, root: Path | None, url: str | None) -> UserError:
+    from automl.database_url import shown
+
+    if url:
+        where, away = f"the database {shown(url)}", "delete the study in it"
+    else:
+        where, away = f"{root}/study.db" if root else "the run's study.db", "move it away"
+    return UserError(
+        f"{where}: is damaged ({text}); put a copy of it back, or {away} and have it made again from the trials' "
+        f"folders{_resume(root, ': ')}"
+    )
 
 
 def _is_of_database(error: BaseException) -> bool:
@@ -146,10 +172,6 @@ def _of_server(error: Any, root: Path | None, url: str | None) -> AutoMLError:
     said = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
     said = without_secrets(said, url) if url else said
     return StorageError(f"the database{f' {shown(url)}' if url else ''}: {said}{_resume(root)}")
-
-
-def _where(root: Path | None) -> str:
-    return str(root) if root else "the run"
 
 
 def _resume(root: Path | None, before: str = "; once that is mended: ") -> str:

@@ -28,7 +28,7 @@ from automl import confirming, earlier, forecast, handoff, rebuilt, recorded, se
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, UserError
 from automl.executors.base import Executor
-from automl.faults import told_of
+from automl.faults import rows_of, told_of
 from automl.interruption import interruptible
 from automl.plan import Plan, fetch, prepare
 from automl.report.keeper import Keeper
@@ -154,16 +154,12 @@ def open_study(plan: Plan, folder: RunDir, progress: Progress) -> Study:
         progress.note(
             f"warm start: {len(lessons.trials)} of {lessons.of} earlier trials fit this search space"
         )
-    return Study(
-        open_storage(plan.request.storage, folder.root),
-        folder.read_run()["study"],
-        plan.space,
-        plan.request.sampler,
-        plan.request.seed,
-        plan.metric.maximize,
-        [dict(plan.space.default), *plan.tries, *lessons.best],
-        lessons.trials,
-    )
+    storage, name = open_storage(plan.request.storage, folder.root), folder.read_run()["study"]
+    with rows_of(folder.root, plan.request.storage):
+        return Study(
+            storage, name, plan.space, plan.request.sampler, plan.request.seed, plan.metric.maximize,
+            [dict(plan.space.default), *plan.tries, *lessons.best], lessons.trials,
+        )  # fmt: skip
 
 
 def make_executor(plan: Plan, run: RunDir) -> Executor:

@@ -56,12 +56,14 @@ def load_study(document: dict[str, Any], run_root: Path) -> Study | None:
     from automl.study import Study
 
     url, name = document["request"].get("storage"), document["study"]
-    with faults.told_of(run_root, url):
+    with faults.rows_of(run_root, url):
+        storage = read_storage(url, run_root)
         try:
-            return Study.reading(read_storage(url, run_root), name)
+            storage.get_study_id_from_name(name)
         except KeyError:
             _check_not_lost(url, run_root, name)
             return None
+        return Study.reading(storage, name)
 
 
 def read_storage(url: str | None, run_root: Path) -> BaseStorage:
@@ -97,7 +99,9 @@ def _check_not_lost(url: str | None, run_root: Path, study: str) -> None:
 def _quiet() -> None:
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(
+        optuna.logging.ERROR
+    )  # what it warns of while it reads damaged rows is then raised
 
 
 def _make(*args: Any, **kwargs: Any) -> RDBStorage:

@@ -155,11 +155,35 @@ def test_a_damaged_database_is_told_in_one_line(damage: str, run: Path, said: An
     for name in ("study.db-wal", "study.db-shm"):
         (run / name).unlink(missing_ok=True)
     DATABASES[damage](run / "study.db")
-    for command in READING:
+    for command in (*READING, "dashboard"):
         code, text = said(command, run)
         assert (code, text.count("\n")) == (2, 1), text
         assert "study.db" in text
         assert "automl resume" in text
+
+
+ROWS = {
+    "a date": "update trials set datetime_start = '2026-13-45 xx' where number = 1",
+    "a state": "update trials set state = 'COMPL_TE' where number = 1",
+    "no text": "update trials set state = cast(x'ff50' as text) where number = 1",
+    "a value": "update trial_user_attributes set value_json = '{\"lr\": 0.' where key = 'params'",
+    "another kind": "update trial_user_attributes set value_json = '7' where key = 'params'",
+    "an axis": "update trial_params set distribution_json = '{}'",
+    "of the study": "insert into study_user_attributes (study_id, key, value_json) values (1, 'winner', 'x')",
+}
+
+
+@pytest.mark.parametrize("damage", ROWS)
+def test_rows_that_say_nothing_are_told_in_one_line(damage: str, run: Path, said: Any) -> None:
+    """SQLite finds its pages whole: only who reads the rows can tell."""
+    with sqlite3.connect(run / "study.db") as connection:
+        connection.execute("delete from study_user_attributes where key = 'winner'")
+        assert connection.execute(ROWS[damage]).rowcount
+    for command in (*READING, "resume", "dashboard"):
+        code, text = said(command, run)
+        assert (code, text.count("\n")) == (2, 1), text
+        assert text.startswith(f"error: {run}/study.db: is damaged (")
+        assert f"automl resume {run}" in text
 
 
 def test_a_lost_database_is_made_again_from_the_trials_folders(run: Path, said: Any) -> None:
