@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -232,14 +233,41 @@ def disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
 
 @pytest.mark.parametrize("wal", ["none", "empty", "full"])
-def test_a_read_only_folder_can_be_looked_at(wal: str, finished: Path, disk: Any, said: Any) -> None:
+@pytest.mark.parametrize("why", ["read-only", "no room", "no room anywhere"])
+def test_a_folder_that_cannot_be_written_can_be_looked_at(
+    why: str, wal: str, finished: Path, disk: Any, said: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     folder = disk("size=20m")
     shutil.copytree(finished / "run", folder / "run")
+    _leave_wal(wal, folder)
+    if why == "read-only":
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    else:
+        _fill(folder)
+    if why == "no room anywhere":
+        monkeypatch.setenv("TMPDIR", str(folder))
+        monkeypatch.setattr("tempfile.tempdir", None)
+    for command in ("status", "best"):
+        code, text = said(command, folder / "run")
+        assert code == 0, text
+        assert "score" in text
+    values = [value for _, value in trials_of(folder / "run")]
+    assert (0.75 in values) == (wal == "full")
+    assert said("report", folder / "run", "--out", tmp_path / "page.html")[0] == 0
+    if why == "read-only":
+        for command in ("report", "resume"):
+            code, text = said(command, folder / "run")
+            assert (code, text.count("\n")) == (2, 1), text
+            assert "read-only file system" in text
+
+
+def _leave_wal(wal: str, folder: Path) -> None:
+    """A closed run; `full`: as a killed driver leaves it, the last value stands in the WAL alone."""
     for name in ("study.db-wal", "study.db-shm"):
         (folder / "run" / name).unlink(missing_ok=True)
     if wal == "empty":
         (folder / "run" / "study.db-wal").write_bytes(b"")
-    if wal == "full":  # as a killed driver leaves it: the last trial stands in the WAL alone
+    if wal == "full":
         connection = sqlite3.connect(folder / "run" / "study.db")
         connection.execute("update trial_values set value = 0.75 where trial_value_id = 1")
         connection.commit()
@@ -251,17 +279,13 @@ def test_a_read_only_folder_can_be_looked_at(wal: str, finished: Path, disk: Any
         shutil.copyfile(folder / "db", folder / "run" / "study.db")
         shutil.copyfile(folder / "wal", folder / "run" / "study.db-wal")
         (folder / "run" / "study.db-shm").unlink(missing_ok=True)
-    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-    for command in ("status", "best"):
-        code, text = said(command, folder / "run")
-        assert code == 0, text
-        assert "score" in text
-    values = [value for _, value in trials_of(folder / "run")]
-    assert (0.75 in values) == (wal == "full")
-    for command in ("report", "resume"):
-        code, text = said(command, folder / "run")
-        assert (code, text.count("\n")) == (2, 1), text
-        assert "read-only file system" in text
+
+
+def _fill(folder: Path) -> None:
+    """To the last byte."""
+    with open(folder / "filler", "wb", 0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
 
 
 def test_a_new_run_in_a_read_only_place(finished: Path, disk: Any, said: Any) -> None:
