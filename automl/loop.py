@@ -33,7 +33,7 @@ from automl.interruption import interruptible
 from automl.plan import Plan, fetch, prepare
 from automl.report.keeper import Keeper
 from automl.request import RunRequest
-from automl.rundir import RunDir, write_json
+from automl.rundir import RunDir, clear_temporaries, write_json
 from automl.storage import RunLock, open_storage, read_storage
 from automl.study import Study
 from automl.trackers import Tracking
@@ -86,6 +86,7 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
 
 
 def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
+    clear_temporaries(folder.root)
     executor = make_executor(plan, folder)
     driver: SearchDriver | None = None
     try:
