@@ -210,6 +210,15 @@ def test_resume_of_a_damaged_database_begins_nothing_anew(run: Path, said: Any) 
     code, text = said("resume", run)
     assert (code, text.count("\n")) == (2, 1), text
     assert "is damaged" in text
+    assert "move it away" in text
+    for path in run.glob("study.db*"):  # as docs/troubleshooting.md says it too
+        path.rename(run.parent / path.name)
+    code, text = said("resume", run)
+    assert code == 0, text
+    assert "made again from the folders of 3 trials" in text
+    page = (Path(cli.__file__).parents[1] / "docs" / "troubleshooting.md").read_text()
+    assert "A damaged one is refused" in page
+    assert "move the file away and resume" in page
 
 
 # ---- folders that cannot be written -----------------------------------------------------------------------------------
