@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from automl.errors import AutoMLError, StorageError, UserError
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 AWAY_S, LOOK_AGAIN_S = 120.0, 2.0  # how long a database server may be away, and from try to try
+ANSWER_S = 10  # for a server to answer one that connects; it may be there and stand still
 ENOUGH_BYTES = 256 << 10  # less free is a full disk: SQLite then says no more than "disk I/O error"
 # What SQLite says, and what it means. The database of a run lies in its folder.
 DAMAGED = (
@@ -99,20 +101,29 @@ def patiently(
     say: Callable[[str], object] = lambda text: None,
 ) -> Any:
     """Call `write`, again and again while the database server is away, which may be for `AWAY_S`; trials go on
-    meanwhile, and what they report is on disk. Where a write must not be done twice, `made` says what it would return
-    if only its answer was lost, else None."""
+    meanwhile, and what they report is on disk. One that stands still is waited for as long as it does. Where a write
+    must not be done twice, `made` says what it would return if only its answer was lost, else None."""
     until, again = time.monotonic() + AWAY_S, False
-    while True:
-        try:
-            found = made() if again and made else None
-            return write() if found is None else found
-        except Exception as error:
-            if not is_away(error) or time.monotonic() > until:
-                raise
-        if not again:
-            say(f"the database does not answer; trying again for {AWAY_S:.0f} s")
-        again = True
-        time.sleep(LOOK_AGAIN_S)
+    slow = threading.Timer(
+        ANSWER_S, say, ("the database does not answer; waiting for it, trials go on meanwhile",)
+    )
+    slow.daemon = True
+    slow.start()
+    try:
+        while True:
+            try:
+                found = made() if again and made else None
+                return write() if found is None else found
+            except Exception as error:
+                if not is_away(error) or time.monotonic() > until:
+                    raise
+            if not again:
+                slow.cancel()
+                say(f"the database does not answer; trying again for {AWAY_S:.0f} s")
+            again = True
+            time.sleep(LOOK_AGAIN_S)
+    finally:
+        slow.cancel()
 
 
 def _of_system(error: OSError, root: Path | None) -> AutoMLError | None:
@@ -171,7 +182,10 @@ def _of_server(error: Any, root: Path | None, url: str | None) -> AutoMLError:
 
     said = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
     said = without_secrets(said, url) if url else said
-    return StorageError(f"the database{f' {shown(url)}' if url else ''}: {said}{_resume(root)}")
+    name = f"the database{f' {shown(url)}' if url else ''}"
+    if "timeout expired" in said:
+        return StorageError(f"{name} does not answer; it was given {ANSWER_S} s{_resume(root)}")
+    return StorageError(f"{name}: {said}{_resume(root)}")
 
 
 def _resume(root: Path | None, before: str = "; once that is mended: ") -> str:

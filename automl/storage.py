@@ -194,12 +194,15 @@ def _server(text: str, reading: bool = False) -> Any:
 
     url = database_url.parse(text)
     options: dict[str, Any] = {"pool_pre_ping": True}
+    patience = _patience(url)
+    if reading:
+        options["connect_args"] = patience
     if reading and url.get_backend_name() == "postgresql":
         options["execution_options"] = {"postgresql_readonly": True}
     # Optuna formats the URL, for which braces are doubled.
     plain = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     try:
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, connect_args=patience)
         if reading and not sqlalchemy.inspect(engine).has_table("alembic_version"):
             return optuna.storages.InMemoryStorage()
         with _one_at_a_time(engine):
@@ -208,9 +211,17 @@ def _server(text: str, reading: bool = False) -> Any:
         reason = faults.told(error, None, text) or (error if isinstance(error, RuntimeError) else None)
         if reason is None:
             raise
+        if "does not answer" in str(reason):
+            raise reason from None
         raise UserError(
             f"--storage {database_url.shown(text)}: cannot open it, check host, name and user: {reason}"
         ) from None
+
+
+def _patience(url: sqlalchemy.URL) -> dict[str, int]:
+    """What lets a server's driver give up on a connection, where the URL does not say it: else it waits for ever."""
+    knows = url.get_driver_name() in ("psycopg", "psycopg2", "pymysql", "mysqldb")
+    return {"connect_timeout": faults.ANSWER_S} if knows and "connect_timeout" not in url.query else {}
 
 
 @contextmanager
