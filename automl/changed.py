@@ -15,8 +15,19 @@ if TYPE_CHECKING:
     from automl.study import Study
 
 
-def check_numbers(name: str, trials: Sequence[FrozenTrial]) -> None:
-    """Raises `UserError` where the database lacks a trial or has one twice."""
+# What is kept of a trial beside Optuna's own, each of its kind: see study.py.
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "params": dict, "reason": str, "best_epoch": int, "epochs": int, "retries": int, "lost": int, "paused": int,
+    "waited": int, "seconds": (int, float), "starts": list,
+}  # fmt: skip
+
+
+def check_trials(name: str, trials: Sequence[FrozenTrial]) -> None:
+    """Raises `UserError` where the database lacks a trial or has one twice, `TypeError` for what no driver wrote."""
+    for trial in trials:
+        for key, value in trial.user_attrs.items():
+            if not isinstance(value, KINDS.get(key, object)):
+                raise TypeError(f"trial {trial.number}: {key} is {value!r}")
     wrong = next((place for place, trial in enumerate(trials) if trial.number != place), None)
     if wrong is not None:
         raise UserError(

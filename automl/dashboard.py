@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl.errors import UserError
 from automl.rundir import RunDir
-from automl.storage import open_storage, read_storage
+from automl.storage import load_study, open_storage, read_storage
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -39,6 +39,7 @@ def serve(root: Path, port: int, write: bool = False) -> None:
 
     root = root.resolve()
     document = RunDir(root).read_run()
+    load_study(document, root)  # what is lost or damaged is told here, and not by each page
     stored = (open_storage if write else read_storage)(document["request"].get("storage"), root)
     storage = RealValues(stored, document, root, notes=not write)
     app = with_importances(wsgi(storage, storage.attachments), storage, root)

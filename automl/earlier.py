@@ -14,13 +14,13 @@ from automl.documents import load_json
 from automl.errors import SpaceError, UserError
 from automl.metric import Metric, of_run
 from automl.rundir import RunDir, write_json
-from automl.storage import read_storage
-from automl.study import Study
+from automl.storage import load_study
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from automl.space import SearchSpace
+    from automl.study import Study
 
 FILE = "warm_start.json"
 LARGEST = 256 << 20  # bytes
@@ -41,10 +41,10 @@ def check(earlier: Path, metric: Metric) -> Study:
     document = RunDir(earlier.resolve()).read_run()
     if (theirs := of_run(document)) != metric:
         raise UserError(f"--warm-start {earlier}: that run was judged by {theirs}, this one is by {metric}")
-    try:
-        return Study.reading(read_storage(document["request"].get("storage"), earlier), document["study"])
-    except KeyError:
-        raise UserError(f"--warm-start {earlier}: its study is no longer in its database") from None
+    study = load_study(document, earlier)
+    if study is None:
+        raise UserError(f"--warm-start {earlier}: its study is no longer in its database")
+    return study
 
 
 def bring(earlier: Path, root: Path, metric: Metric) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +20,13 @@ from automl.errors import AutoMLError, StorageError, UserError
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 AWAY_S, LOOK_AGAIN_S = 120.0, 2.0  # how long a database server may be away, and from try to try
+ANSWER_S = 10  # for a server to answer one that connects; it may be there and stand still
 ENOUGH_BYTES = 256 << 10  # less free is a full disk: SQLite then says no more than "disk I/O error"
 # What SQLite says, and what it means. The database of a run lies in its folder.
-DAMAGED = ("malformed", "not a database", "no such table", "no such column", "file is encrypted")
+DAMAGED = (
+    "malformed", "not a database", "no such table", "no such column", "file is encrypted", "unsupported file format",
+    "Could not decode",
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -36,6 +41,19 @@ def told_of(root: Path, url: str | None = None) -> Iterator[None]:
         if (message := told(error, root, url)) is None:
             raise
         raise message from None
+
+
+@contextlib.contextmanager
+def rows_of(root: Path, url: str | None = None) -> Iterator[None]:
+    """Like `told_of`, around the reading of a study's rows and nothing else: SQLite looks at its pages and not at what
+    stands in them, so that whatever cannot be made of a row is damage."""
+    try:
+        with told_of(root, url):
+            yield
+    except AutoMLError:
+        raise
+    except Exception as error:
+        raise _damaged(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", root, url) from None
 
 
 def told(error: BaseException, root: Path | None = None, url: str | None = None) -> AutoMLError | None:
@@ -83,20 +101,29 @@ def patiently(
     say: Callable[[str], object] = lambda text: None,
 ) -> Any:
     """Call `write`, again and again while the database server is away, which may be for `AWAY_S`; trials go on
-    meanwhile, and what they report is on disk. Where a write must not be done twice, `made` says what it would return
-    if only its answer was lost, else None."""
+    meanwhile, and what they report is on disk. One that stands still is waited for as long as it does. Where a write
+    must not be done twice, `made` says what it would return if only its answer was lost, else None."""
     until, again = time.monotonic() + AWAY_S, False
-    while True:
-        try:
-            found = made() if again and made else None
-            return write() if found is None else found
-        except Exception as error:
-            if not is_away(error) or time.monotonic() > until:
-                raise
-        if not again:
-            say(f"the database does not answer; trying again for {AWAY_S:.0f} s")
-        again = True
-        time.sleep(LOOK_AGAIN_S)
+    slow = threading.Timer(
+        ANSWER_S, say, ("the database does not answer; waiting for it, trials go on meanwhile",)
+    )
+    slow.daemon = True
+    slow.start()
+    try:
+        while True:
+            try:
+                found = made() if again and made else None
+                return write() if found is None else found
+            except Exception as error:
+                if not is_away(error) or time.monotonic() > until:
+                    raise
+            if not again:
+                slow.cancel()
+                say(f"the database does not answer; trying again for {AWAY_S:.0f} s")
+            again = True
+            time.sleep(LOOK_AGAIN_S)
+    finally:
+        slow.cancel()
 
 
 def _of_system(error: OSError, root: Path | None) -> AutoMLError | None:
@@ -116,19 +143,29 @@ def _words(error: OSError) -> str:
 
 
 def _of_sqlite(error: sqlite3.Error, root: Path | None) -> AutoMLError | None:
-    text, where = str(error), f"{_where(root)}/study.db" if root else "the run's study.db"
+    text, where = str(error), f"{root}/study.db" if root else "the run's study.db"
     if "disk is full" in text or ("disk I/O" in text and root and is_full(root)):
         return no_space(root)
     if any(words in text for words in DAMAGED):
-        return UserError(
-            f"{where}: is damaged ({text}); put a copy of it back, or move it away and have "
-            f"it made again from the trials' folders{_resume(root, ': ')}"
-        )
+        return _damaged(text, root, None)
     if "readonly" in text:
         return UserError(f"{where}: cannot be written ({text})")
     if type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError):  # the others tell of a wrong program
         return StorageError(f"{where}: {text}{_resume(root)}")
     return None
+
+
+def _damaged(text: str, root: Path | None, url: str | None) -> UserError:
+    from automl.database_url import shown
+
+    if url:
+        where, away = f"the database {shown(url)}", "delete the study in it"
+    else:
+        where, away = f"{root}/study.db" if root else "the run's study.db", "move it away"
+    return UserError(
+        f"{where}: is damaged ({text}); put a copy of it back, or {away} and have it made again from the trials' "
+        f"folders{_resume(root, ': ')}"
+    )
 
 
 def _is_of_database(error: BaseException) -> bool:
@@ -145,11 +182,10 @@ def _of_server(error: Any, root: Path | None, url: str | None) -> AutoMLError:
 
     said = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
     said = without_secrets(said, url) if url else said
-    return StorageError(f"the database{f' {shown(url)}' if url else ''}: {said}{_resume(root)}")
-
-
-def _where(root: Path | None) -> str:
-    return str(root) if root else "the run"
+    name = f"the database{f' {shown(url)}' if url else ''}"
+    if "timeout expired" in said:
+        return StorageError(f"{name} does not answer; it was given {ANSWER_S} s{_resume(root)}")
+    return StorageError(f"{name}: {said}{_resume(root)}")
 
 
 def _resume(root: Path | None, before: str = "; once that is mended: ") -> str:

@@ -28,12 +28,12 @@ from automl import confirming, earlier, forecast, handoff, latency, rebuilt, rec
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, UserError
 from automl.executors.base import Executor
-from automl.faults import told_of
+from automl.faults import rows_of, told_of
 from automl.interruption import interruptible
 from automl.plan import Plan, fetch, prepare
 from automl.report.keeper import Keeper
 from automl.request import RunRequest
-from automl.rundir import RunDir, write_json
+from automl.rundir import RunDir, clear_temporaries, write_json
 from automl.storage import RunLock, open_storage, read_storage
 from automl.study import Study
 from automl.trackers import Tracking
@@ -87,6 +87,7 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
 
 
 def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
+    clear_temporaries(folder.root)
     executor = make_executor(plan, folder)
     driver: SearchDriver | None = None
     try:
@@ -157,17 +158,12 @@ def open_study(plan: Plan, folder: RunDir, progress: Progress) -> Study:
         progress.note(
             f"warm start: {len(lessons.trials)} of {lessons.of} earlier trials fit this search space"
         )
-    return Study(
-        open_storage(plan.request.storage, folder.root),
-        folder.read_run()["study"],
-        plan.space,
-        plan.request.sampler,
-        plan.request.seed,
-        plan.metric.maximize,
-        [dict(plan.space.default), *plan.tries, *lessons.best],
-        lessons.trials,
-        plan.limit,
-    )
+    storage, name = open_storage(plan.request.storage, folder.root), folder.read_run()["study"]
+    with rows_of(folder.root, plan.request.storage):
+        return Study(
+            storage, name, plan.space, plan.request.sampler, plan.request.seed, plan.metric.maximize,
+            [dict(plan.space.default), *plan.tries, *lessons.best], lessons.trials, plan.limit,
+        )  # fmt: skip
 
 
 def make_executor(plan: Plan, run: RunDir) -> Executor:

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,33 @@ def write_text(path: Path, text: str, mode: int = 0o666) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)  # a full disk needs the room
         raise
+
+
+# What `write_text`, a copy, a look from other machines and a trainer write before it has its name: `.NAME.PID.tmp`.
+TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)\.tmp|\.seen-[0-9a-f]{16}")
+
+
+def clear_temporaries(root: Path) -> None:
+    """Delete what writers of a run that were killed have left anywhere in it; call only while holding its lock. What a
+    process that lives is writing (a report, an export) stays."""
+    for folder, folders, files in os.walk(root):
+        for name in [*folders, *files]:
+            if (found := TEMPORARY.fullmatch(name)) and not _lives(found["pid"]):
+                path = Path(folder, name)
+                shutil.rmtree(path, ignore_errors=True) if name in folders else path.unlink(missing_ok=True)
+        folders[:] = [name for name in folders if not TEMPORARY.fullmatch(name)]
+
+
+def _lives(pid: str | None) -> bool:
+    if pid is None or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def write_json(path: Path, document: Any) -> None:

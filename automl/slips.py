@@ -11,7 +11,8 @@ def slips(
     number: int, lines: Sequence[Record], epochs: int | None, resume_key: str | None
 ) -> Iterator[tuple[str, str]]:
     """(kind, text) of what the last of a trial's `lines` shows. `epochs`: the length of its training; `resume_key`: the
-    leaf that names the checkpoint to go on from. Of a kind one is told in a run."""
+    leaf that names the checkpoint to go on from. Of a kind one is told in a run; what changes the
+    curve of a trial is a kind of its own for each."""
     record, before = lines[-1], lines[-2] if len(lines) > 1 else None
     if before is None and record.epoch == 1:
         yield (
@@ -28,10 +29,14 @@ def slips(
         return
     if record.epoch <= before.epoch:
         yield (
+            f"back in {number}",
+            f"trial {number} reports epoch {record.epoch} after epoch {before.epoch}; of an epoch told twice the last "
+            "value counts",
+        )
+        yield (
             "back",
-            f"trial {number} reports epoch {record.epoch} after epoch {before.epoch}: a trainer that is started again "
-            f"goes on after the checkpoint that {resume_key or 'its spec'} names, its next line is epoch "
-            f"{before.epoch + 1}; of an epoch told twice the last value counts",
+            f"a trainer that is started again goes on after the checkpoint that {resume_key or 'its spec'} names: the "
+            f"line of trial {number} after epoch {before.epoch} is that of epoch {before.epoch + 1}",
         )
     elif record.checkpoint and before.checkpoint == record.checkpoint:
         yield (

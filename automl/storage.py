@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 TIMEOUT_S = 60.0  # for another process's transaction
 TRIES = 8  # of drivers that make the same tables at the same moment
 LOOK_S = 0.5  # a driver that starts waits so long for the lock, which `is_running` may hold for a moment
+NO_INDEX = (
+    "unable to open",
+    "readonly",
+    "disk is full",
+    "disk I/O",
+)  # of what cannot be made beside a database
 ADVISORY_LOCK = 0x6175746F6D6C  # "automl"
 
 
@@ -56,12 +62,14 @@ def load_study(document: dict[str, Any], run_root: Path) -> Study | None:
     from automl.study import Study
 
     url, name = document["request"].get("storage"), document["study"]
-    with faults.told_of(run_root, url):
+    with faults.rows_of(run_root, url):
+        storage = read_storage(url, run_root)
         try:
-            return Study.reading(read_storage(url, run_root), name)
+            storage.get_study_id_from_name(name)
         except KeyError:
             _check_not_lost(url, run_root, name)
             return None
+        return Study.reading(storage, name)
 
 
 def read_storage(url: str | None, run_root: Path) -> BaseStorage:
@@ -81,7 +89,7 @@ def read_storage(url: str | None, run_root: Path) -> BaseStorage:
     except Exception as error:
         if not _lacks_its_index(error):
             raise
-    return _copied(path)
+    return _copied(path) if _has_wal(path) else _sqlite(path, "ro&immutable=1")
 
 
 def _check_not_lost(url: str | None, run_root: Path, study: str) -> None:
@@ -97,7 +105,9 @@ def _check_not_lost(url: str | None, run_root: Path, study: str) -> None:
 def _quiet() -> None:
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(
+        optuna.logging.ERROR
+    )  # what it warns of while it reads damaged rows is then raised
 
 
 def _make(*args: Any, **kwargs: Any) -> RDBStorage:
@@ -122,7 +132,8 @@ def _prepare(path: Path) -> None:
 
 
 def _sqlite(path: Path, mode: str) -> RDBStorage:
-    """`mode`: rw or ro. The file must exist; it is opened by its path, whatever characters that has."""
+    """`mode`: rw, ro, or ro&immutable=1, which needs no other file. The file must exist; it is opened by its path,
+    whatever characters that has."""
     import sqlalchemy
 
     uri = f"file:{quote(str(path.resolve()))}?mode={mode}"
@@ -130,7 +141,7 @@ def _sqlite(path: Path, mode: str) -> RDBStorage:
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, timeout=TIMEOUT_S, check_same_thread=False)
 
-    storage = _make("sqlite:///study.db", {"creator": connect}, skip_table_creation=mode == "ro")
+    storage = _make("sqlite:///study.db", {"creator": connect}, skip_table_creation=mode != "rw")
     opened = os.stat(path).st_ino
 
     @sqlalchemy.event.listens_for(storage.engine, "checkout")
@@ -143,20 +154,34 @@ def _sqlite(path: Path, mode: str) -> RDBStorage:
 
 
 def _lacks_its_index(error: Exception) -> bool:
-    """Whether SQLite could not read because the folder cannot be written: it makes the index of a WAL there."""
+    """Whether SQLite could not read because the folder cannot be written, or has no room: it makes the index of a WAL
+    there."""
     texts = [str(cause) for cause in faults.causes(error) if isinstance(cause, sqlite3.OperationalError)]
-    return any("unable to open" in text or "readonly" in text for text in texts)
+    return any(words in text for text in texts for words in NO_INDEX)
+
+
+def _has_wal(path: Path) -> bool:
+    wal = path.with_name("study.db-wal")
+    return wal.exists() and wal.stat().st_size > 0
 
 
 def _copied(path: Path) -> RDBStorage:
     """A copy to read, with what stands in the WAL alone."""
-    folder = tempfile.TemporaryDirectory(prefix="automl-read-")
-    for name in ("study.db", "study.db-wal"):
-        if (source := path.with_name(name)).exists():
-            shutil.copyfile(source, Path(folder.name, name))
+    files = [path, path.with_name("study.db-wal")]
+    place = _roomy(2 * sum(file.stat().st_size for file in files))
+    folder = tempfile.TemporaryDirectory(prefix="automl-read-", dir=place)
+    for file in files:
+        shutil.copyfile(file, Path(folder.name, file.name))
     storage = _sqlite(Path(folder.name, "study.db"), "rw")
     storage._automl_copy = folder  # type: ignore[attr-defined]  # it goes when the storage goes
     return storage
+
+
+def _roomy(size: int) -> str | None:
+    """A folder for temporary files with room for `size` bytes, in memory where the disk is full."""
+    places = (os.environ.get("TMPDIR") or "/tmp", "/tmp", "/var/tmp", "/dev/shm")
+    usable = [place for place in places if os.access(place, os.W_OK)]
+    return next((p for p in usable if shutil.disk_usage(p).free > size + faults.ENOUGH_BYTES), None)
 
 
 # ---- a database server ----------------------------------------------------------------------------------------------
@@ -169,12 +194,15 @@ def _server(text: str, reading: bool = False) -> Any:
 
     url = database_url.parse(text)
     options: dict[str, Any] = {"pool_pre_ping": True}
+    patience = _patience(url)
+    if reading:
+        options["connect_args"] = patience
     if reading and url.get_backend_name() == "postgresql":
         options["execution_options"] = {"postgresql_readonly": True}
     # Optuna formats the URL, for which braces are doubled.
     plain = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     try:
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, connect_args=patience)
         if reading and not sqlalchemy.inspect(engine).has_table("alembic_version"):
             return optuna.storages.InMemoryStorage()
         with _one_at_a_time(engine):
@@ -183,9 +211,17 @@ def _server(text: str, reading: bool = False) -> Any:
         reason = faults.told(error, None, text) or (error if isinstance(error, RuntimeError) else None)
         if reason is None:
             raise
+        if "does not answer" in str(reason):
+            raise reason from None
         raise UserError(
             f"--storage {database_url.shown(text)}: cannot open it, check host, name and user: {reason}"
         ) from None
+
+
+def _patience(url: sqlalchemy.URL) -> dict[str, int]:
+    """What lets a server's driver give up on a connection, where the URL does not say it: else it waits for ever."""
+    knows = url.get_driver_name() in ("psycopg", "psycopg2", "pymysql", "mysqldb")
+    return {"connect_timeout": faults.ANSWER_S} if knows and "connect_timeout" not in url.query else {}
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from automl.budget import Budget
-from automl.changed import check_numbers, next_trial, tell_if_changed
+from automl.changed import check_trials, next_trial, tell_if_changed
 from automl.faults import patiently
 from automl.metric import figure
 from automl.scheduling import Curve, Scheduler, Verdict, View
@@ -93,7 +93,7 @@ class Study:
         self.sign = 1.0 if study.direction.name == "MAXIMIZE" else -1.0
         self._id = storage.get_study_id_from_name(name)
         self._trials: list[FrozenTrial] = storage.get_all_trials(self._id)
-        check_numbers(name, self._trials)
+        check_trials(name, self._trials)
         self._elapsed_s = float(storage.get_study_user_attrs(self._id).get("elapsed_s", 0.0))
         self._reached: dict[int, dict[int, float]] = {}
         self._furthest: dict[int, tuple[int, float]] = {}  # number -> (last epoch, best up to there)

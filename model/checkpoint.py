@@ -163,7 +163,7 @@ def threshold_of(checkpoint: Mapping[str, Any]) -> float | None:
 
 def link_latest(path: Path) -> None:
     """Point `dd_model_latest.pth` beside `path` at it, never leaving a moment without a link."""
-    temporary = path.parent / f".{LATEST}.{os.getpid()}"
+    temporary = path.parent / f".{LATEST}.{os.getpid()}.tmp"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(path.name)
     temporary.replace(path.parent / LATEST)

@@ -82,7 +82,7 @@ class Heartbeat(pl.Callback):
             "eta_s": self._eta_s(trainer, batch, now),
             "validating": validating,
         }
-        temporary = self.path.with_name(f".heartbeat.{os.getpid()}")
+        temporary = self.path.with_name(f".heartbeat.{os.getpid()}.tmp")
         with contextlib.suppress(OSError):  # on a full disk the next checkpoint will say so
             temporary.write_text(json.dumps(reading))
             temporary.replace(self.path)

@@ -257,7 +257,7 @@ class EncryptedCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         plain = io.BytesIO()
         torch.save(checkpoint, plain)
-        temporary = Path(f"{path}.{os.getpid()}")
+        temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
         temporary.write_bytes(encrypt(plain.getvalue(), self.key))
         temporary.replace(path)
 

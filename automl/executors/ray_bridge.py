@@ -16,13 +16,14 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from automl.errors import UserError
+from automl.errors import AutoMLError, UserError
 from automl.executors.base import DEADLINE, Decision, Driver, Event, Exit, TrialJob, deliver
 from automl.executors.ray_cluster import places, resources
 from automl.launcher import GRACE_S, ForkServer, ServerPlan, TrialProcess
 
 STEP_S = 1.0  # the longest an actor waits for news before it answers
 CLUSTER_LOOK_S = 5.0  # between two looks at the cluster's machines
+GONE_S = 30.0  # a cluster that held trials may be so long without a machine for one
 END_S = 3 * GRACE_S  # for the trials' own ends at the deadline, before their actors are removed
 
 T = TypeVar("T")
@@ -72,8 +73,8 @@ class Bridge:
     experiment.
     """
 
-    def __init__(self, driver: Driver, plan: ServerPlan, concurrency: int | None) -> None:
-        self.driver, self.plan = driver, plan
+    def __init__(self, driver: Driver, plan: ServerPlan, concurrency: int | None, root: str = "RUN") -> None:
+        self.driver, self.plan, self.root = driver, plan, root
         self.concurrency = math.inf if concurrency is None else concurrency
         self.failure: Exception | None = None
         self.open: dict[str, int] = {}  # Tune's id -> number, for every job without its exit
@@ -82,6 +83,7 @@ class Bridge:
         self.ending_since: float | None = None
         self.places = 1  # jobs like the last one that the cluster holds; not known before the first
         self._looked_at = -math.inf
+        self._held_at = math.inf  # when the cluster last held one; inf: it never did
         self._last_job: TrialJob | None = None
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
@@ -108,6 +110,7 @@ class Bridge:
 
     def must_end(self) -> bool:
         """Asked all the time. At the deadline, ends every trial; True once they have ended or take too long."""
+        self._guard(self._check_cluster, None)
         if self.failure is not None:
             return True
         if self.ending_since is None and self._guard(self.driver.deadline_passed, False):
@@ -127,13 +130,14 @@ class Bridge:
     # ---- what follows from it ----------------------------------------------------------------------------------
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | None:
+        self._check_cluster()
         if len(self.open) >= min(self.concurrency, self._look()) or self.driver.deadline_passed():
             return None
         job = self.driver.next_job()
         if job is None:
             return None
         self._last_job = job
-        if self._look(again=len(self.open) == 0) < 1:
+        if self._look(again=len(self.open) == 0) < 1 and self._held_at == math.inf:
             raise UserError(
                 f"a trial needs {job.cpus:g} CPUs and {job.num_gpus:g} GPUs, but no machine of the Ray cluster has so "
                 f"many; it has {ray.cluster_resources().get('CPU', 0):g} CPUs and "
@@ -147,7 +151,17 @@ class Bridge:
         if self._last_job is not None and (again or time.monotonic() - self._looked_at > CLUSTER_LOOK_S):
             self._looked_at = time.monotonic()
             self.places = places(self._last_job)
+            self._held_at = self._looked_at if self.places else self._held_at
         return self.places
+
+    def _check_cluster(self) -> None:
+        """Raises `AutoMLError` for a cluster that has lost the machines that trials ran on, for which Tune would wait
+        for ever."""
+        if not self._look() and time.monotonic() - self._held_at > GONE_S:
+            raise AutoMLError(
+                f"Ray has had no machine for a trial for {GONE_S:.0f} s: the cluster is gone, or its processes on this "
+                f"machine were killed; go on with: automl resume {self.root}"
+            )
 
     def _take(self, trial: Trial, events: list[Event]) -> bool:
         for event in events:
@@ -240,12 +254,12 @@ class _Stopper(Stopper):
         return self._bridge.must_end()
 
 
-def tune_run(driver: Driver, plan: ServerPlan, concurrency: int | None, folder: str) -> None:
-    """Run the driver's jobs on the connected cluster. `folder` takes Tune's files."""
+def tune_run(driver: Driver, plan: ServerPlan, concurrency: int | None, folder: str, root: str) -> None:
+    """Run the driver's jobs on the connected cluster. `folder` takes Tune's files; `root` is the run's, as told."""
     logging.getLogger("ray.tune").setLevel(
         logging.CRITICAL
     )  # it reports each failed trial; the driver does that
-    bridge = Bridge(driver, plan, concurrency)
+    bridge = Bridge(driver, plan, concurrency, root)
     tuner = tune.Tuner(
         TrialActor,
         tune_config=tune.TuneConfig(

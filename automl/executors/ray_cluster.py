@@ -40,9 +40,32 @@ def connected(address: str | None, folder: str, gpus: Sequence[int | str] | None
         with waiting(), handlers_held(SIGNALS):  # Ray's own for SIGTERM ends in std::terminate, or in silence
             _begin(address, folder, gpus)
         try:
-            yield
+            with _short_messages():
+                yield
         finally:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _short_messages() -> Iterator[None]:
+    """Of what Ray tells of its own processes, the first line: it adds the end of their logs. Ray has no setting for
+    that; a version without this function shows all."""
+    from ray._private import worker
+
+    whole = getattr(worker, "print_to_stdstream", None)
+    if whole is None:
+        yield
+        return
+
+    def first_line(data: dict[str, Any], *args: Any, **named: Any) -> None:
+        lines = [str(line).partition("\n")[0] for line in data["lines"]]
+        whole(data | {"lines": lines}, *args, **named)
+
+    worker.print_to_stdstream = first_line
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = whole
 
 
 def _environment_of(address: str | None, gpus: Sequence[int | str] | None) -> dict[str, str]:

@@ -73,7 +73,8 @@ class RayTuneExecutor(Executor):
                 from automl.executors.ray_bridge import tune_run
 
                 with handlers_kept((signal.SIGUSR1,)):  # Tune takes it for itself and never gives it back
-                    tune_run(driver, self._server.plan, self.concurrency, folder)
+                    root = self.files[0] if self.files else "RUN"
+                    tune_run(driver, self._server.plan, self.concurrency, folder, root)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 BEST = NEWEST = 25  # trials that are rows, of many
+LARGEST = 1e150  # of a value: what a diverged trial reports may have no square and no sum
 FAILED_ROWS = 10  # the newest failed ones
 
 
@@ -128,7 +129,7 @@ def _best(values: Array, count: int) -> Array:
 
 def run_of(trial: FrozenTrial, number: int, cube: Cube, sign: float, epochs: int, paused: bool) -> Run:
     state = trial.state.name
-    curve = {min(e, epochs - 1): sign * v for e, v in sorted(trial.intermediate_values.items())}
+    curve = {min(e, epochs - 1): _within(sign * v) for e, v in sorted(trial.intermediate_values.items())}
     best = np.full(max(curve) + 1 if curve else 0, -np.inf)
     for epoch, value in curve.items():
         best[epoch] = value
@@ -140,6 +141,10 @@ def run_of(trial: FrozenTrial, number: int, cube: Cube, sign: float, epochs: int
         number, cube.point(trial.params), best, state == "FAIL",
         state in ("RUNNING", "WAITING") and not paused, complete, _jump([*curve.values()]) if complete else math.nan,
     )  # fmt: skip
+
+
+def _within(value: float) -> float:
+    return max(-LARGEST, min(LARGEST, value))
 
 
 def _jump(values: Sequence[float]) -> float:

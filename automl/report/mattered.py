@@ -107,6 +107,7 @@ def _judged(
         chosen = np.random.default_rng(0).choice(len(rows), MOST, replace=False)
         rows = [rows[n] for n in sorted(chosen)]
     y = np.asarray([value for _, value in rows], float)
+    y = y / (np.abs(y).max() or 1.0)  # squares of what a diverged trial reported would be no numbers
     if y.std() == 0:
         where = "all finished trials have" if epoch is None else f"at epoch {epoch} all trials have"
         return Mattered((), f"Not ranked: {where} the same value.")

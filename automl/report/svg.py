@@ -21,6 +21,7 @@ LETTER = 0.06  # height of the letters on a picture, in parts of its width
 MOST_TICKS = 12  # of an axis of whole numbers that shows each
 FEWEST_DIGITS, MOST_DIGITS = 4, 15  # of a number
 LETTER_WIDTH = 7.2  # drawing units that a column of a text takes; wide letters take two
+FURTHEST, NEAREST = 1e307, 1e-300  # values drawn, and their distance
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
+        value = within(value)
         low, high, at = (math.log(v) if self.log else v for v in (self.low, self.high, value))
         share = (at - low) / (high - low) if high > low else 0.5
         return round(self.start + share * (self.end - self.start), 1)
@@ -93,7 +95,8 @@ class Axis:
         if self.names:
             return Scale(-0.5, len(self.names) - 0.5, start, end)
         low, high = self.bounds or (min(self.values, default=0.0), max(self.values, default=1.0))
-        if low == high:
+        low, high = within(low), within(high)
+        if high - low < NEAREST:
             low, high = (low / 2, high * 2) if self.log else (low - 0.5, high + 0.5)
         elif not self.bounds:
             start, end = start + self.room * (end - start), end - self.room * (end - start)
@@ -113,6 +116,11 @@ def _whole_ticks(scale: Scale) -> list[float]:
     step = 1 if high - low <= MOST_TICKS else max(1, round(_step((high - low) / 5)))
     between = {n for n in range(low, high + 1) if n % step == 0}
     return [float(n) for n in sorted(between | {low, high})]
+
+
+def within(value: float) -> float:
+    """What a diverged trial reports may be a number whose distance to another is none."""
+    return max(-FURTHEST, min(FURTHEST, value))
 
 
 def number(value: Any, digits: int = FEWEST_DIGITS) -> str:

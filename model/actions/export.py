@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -77,7 +78,7 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
     card.check(own, spec, section["checkpoint"])
     if validated_size(checkpoint) not in (None, (height, width)):  # what was measured was so at another size
         own = card.in_form(own, f"{width}x{height}")
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         made = onnx_export.export(
             detector, partial, height, width, section["batch_size"], section["opset_version"], own

@@ -114,7 +114,7 @@ def weights(path: str | Path) -> None:
     slim["state_dict"] = {f"{ckpt.PREFIX}{name}": value for name, value in whole["state_dict"].items()}
     data = io.BytesIO()
     torch.save(slim, data)
-    temporary = Path(f"{path}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(encrypt(data.getvalue(), key) if is_encrypted(path) else data.getvalue())
     temporary.replace(path)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +156,35 @@ def test_a_damaged_database_is_told_in_one_line(damage: str, run: Path, said: An
     for name in ("study.db-wal", "study.db-shm"):
         (run / name).unlink(missing_ok=True)
     DATABASES[damage](run / "study.db")
-    for command in READING:
+    for command in (*READING, "dashboard"):
         code, text = said(command, run)
         assert (code, text.count("\n")) == (2, 1), text
         assert "study.db" in text
         assert "automl resume" in text
+
+
+ROWS = {
+    "a date": "update trials set datetime_start = '2026-13-45 xx' where number = 1",
+    "a state": "update trials set state = 'COMPL_TE' where number = 1",
+    "no text": "update trials set state = cast(x'ff50' as text) where number = 1",
+    "a value": "update trial_user_attributes set value_json = '{\"lr\": 0.' where key = 'params'",
+    "another kind": "update trial_user_attributes set value_json = '7' where key = 'params'",
+    "an axis": "update trial_params set distribution_json = '{}'",
+    "of the study": "insert into study_user_attributes (study_id, key, value_json) values (1, 'winner', 'x')",
+}
+
+
+@pytest.mark.parametrize("damage", ROWS)
+def test_rows_that_say_nothing_are_told_in_one_line(damage: str, run: Path, said: Any) -> None:
+    """SQLite finds its pages whole: only who reads the rows can tell."""
+    with sqlite3.connect(run / "study.db") as connection:
+        connection.execute("delete from study_user_attributes where key = 'winner'")
+        assert connection.execute(ROWS[damage]).rowcount
+    for command in (*READING, "resume", "dashboard"):
+        code, text = said(command, run)
+        assert (code, text.count("\n")) == (2, 1), text
+        assert text.startswith(f"error: {run}/study.db: is damaged (")
+        assert f"automl resume {run}" in text
 
 
 def test_a_lost_database_is_made_again_from_the_trials_folders(run: Path, said: Any) -> None:
@@ -185,6 +210,15 @@ def test_resume_of_a_damaged_database_begins_nothing_anew(run: Path, said: Any) 
     code, text = said("resume", run)
     assert (code, text.count("\n")) == (2, 1), text
     assert "is damaged" in text
+    assert "move it away" in text
+    for path in run.glob("study.db*"):  # as docs/troubleshooting.md says it too
+        path.rename(run.parent / path.name)
+    code, text = said("resume", run)
+    assert code == 0, text
+    assert "made again from the folders of 3 trials" in text
+    page = (Path(cli.__file__).parents[1] / "docs" / "troubleshooting.md").read_text()
+    assert "A damaged one is refused" in page
+    assert "move the file away and resume" in page
 
 
 # ---- folders that cannot be written -----------------------------------------------------------------------------------
@@ -208,14 +242,41 @@ def disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
 
 @pytest.mark.parametrize("wal", ["none", "empty", "full"])
-def test_a_read_only_folder_can_be_looked_at(wal: str, finished: Path, disk: Any, said: Any) -> None:
+@pytest.mark.parametrize("why", ["read-only", "no room", "no room anywhere"])
+def test_a_folder_that_cannot_be_written_can_be_looked_at(
+    why: str, wal: str, finished: Path, disk: Any, said: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     folder = disk("size=20m")
     shutil.copytree(finished / "run", folder / "run")
+    _leave_wal(wal, folder)
+    if why == "read-only":
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    else:
+        _fill(folder)
+    if why == "no room anywhere":
+        monkeypatch.setenv("TMPDIR", str(folder))
+        monkeypatch.setattr("tempfile.tempdir", None)
+    for command in ("status", "best"):
+        code, text = said(command, folder / "run")
+        assert code == 0, text
+        assert "score" in text
+    values = [value for _, value in trials_of(folder / "run")]
+    assert (0.75 in values) == (wal == "full")
+    assert said("report", folder / "run", "--out", tmp_path / "page.html")[0] == 0
+    if why == "read-only":
+        for command in ("report", "resume"):
+            code, text = said(command, folder / "run")
+            assert (code, text.count("\n")) == (2, 1), text
+            assert "read-only file system" in text
+
+
+def _leave_wal(wal: str, folder: Path) -> None:
+    """A closed run; `full`: as a killed driver leaves it, the last value stands in the WAL alone."""
     for name in ("study.db-wal", "study.db-shm"):
         (folder / "run" / name).unlink(missing_ok=True)
     if wal == "empty":
         (folder / "run" / "study.db-wal").write_bytes(b"")
-    if wal == "full":  # as a killed driver leaves it: the last trial stands in the WAL alone
+    if wal == "full":
         connection = sqlite3.connect(folder / "run" / "study.db")
         connection.execute("update trial_values set value = 0.75 where trial_value_id = 1")
         connection.commit()
@@ -227,17 +288,13 @@ def test_a_read_only_folder_can_be_looked_at(wal: str, finished: Path, disk: Any
         shutil.copyfile(folder / "db", folder / "run" / "study.db")
         shutil.copyfile(folder / "wal", folder / "run" / "study.db-wal")
         (folder / "run" / "study.db-shm").unlink(missing_ok=True)
-    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-    for command in ("status", "best"):
-        code, text = said(command, folder / "run")
-        assert code == 0, text
-        assert "score" in text
-    values = [value for _, value in trials_of(folder / "run")]
-    assert (0.75 in values) == (wal == "full")
-    for command in ("report", "resume"):
-        code, text = said(command, folder / "run")
-        assert (code, text.count("\n")) == (2, 1), text
-        assert "read-only file system" in text
+
+
+def _fill(folder: Path) -> None:
+    """To the last byte."""
+    with open(folder / "filler", "wb", 0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
 
 
 def test_a_new_run_in_a_read_only_place(finished: Path, disk: Any, said: Any) -> None:

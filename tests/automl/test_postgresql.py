@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +178,58 @@ def test_a_server_that_goes_away_is_told_in_one_line(tmp_path: Path, monkeypatch
         study.report(0, 0, 0.5)
     assert "\n" not in str(caught.value)
     assert postgresql.PASSWORD not in str(caught.value)
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Iterator[tuple[str, Callable[[signal.Signals], None]]]:
+    """(URL, what sends a signal to all of the server's processes)."""
+    with postgresql.server() as server:
+        url = server + "postgres"
+        port = url.split(":")[-1].split("/")[0]
+        found = subprocess.run(
+            ["pgrep", "-f", f"postgres.* -p {port} "], capture_output=True, text=True
+        ).stdout
+
+        def send(what: signal.Signals) -> None:
+            first = int(found.split()[0])
+            rest = subprocess.run(["pgrep", "-P", str(first)], capture_output=True, text=True).stdout
+            for pid in (first, *map(int, rest.split())):
+                os.kill(pid, what)
+
+        yield url, send
+        send(signal.SIGCONT)
+
+
+def test_a_server_that_stands_still_is_given_up_by_who_reads_and_waited_for_by_the_driver(
+    frozen: tuple[str, Callable[[signal.Signals], None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from automl.study import Study
+    from tests.automl.fakes import TinySpace
+
+    monkeypatch.setattr("automl.faults.ANSWER_S", 2)
+    url, send = frozen
+    study = Study(open_storage(url, tmp_path), "one", TinySpace(), "random", 0)
+    study.ask()
+    said: list[str] = []
+    study.say = said.append
+    send(signal.SIGSTOP)
+    threading.Timer(10.0, send, (signal.SIGCONT,)).start()
+    began = time.monotonic()
+    document = {"request": {"storage": url}, "study": "one"}
+    with pytest.raises(StorageError, match="does not answer; it was given 2 s") as caught:
+        load_study(document, tmp_path)
+    assert time.monotonic() - began < 6
+    assert postgresql.PASSWORD not in str(caught.value)
+    with pytest.raises(StorageError, match="does not answer"):
+        open_storage(url, tmp_path)
+    assert time.monotonic() - began < 9
+    study.report(0, 0, 0.5)
+    assert time.monotonic() - began > 9
+    said.clear()
+    send(signal.SIGSTOP)
+    threading.Timer(5.0, send, (signal.SIGCONT,)).start()
+    study.report(0, 1, 0.25)
+    assert said == ["the database does not answer; waiting for it, trials go on meanwhile"]
+    again = load_study(document, tmp_path)
+    assert again is not None
+    assert again.frozen(0).intermediate_values == {0: 0.5, 1: 0.25}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from automl.errors import AutoMLError, UserError
-from automl.executors.base import TrialJob
+from automl.executors.base import Decision, TrialJob
 from automl.executors.ray_cluster import _places, connected, gpus_of, missing
 from automl.executors.ray_tune import RayTuneExecutor
 from tests.contracts.test_executors import Told, make_job
@@ -105,3 +107,80 @@ def test_a_ray_that_does_not_start_is_one_message(tmp_path: Path, monkeypatch: p
         connected(None, str(tmp_path), None),
     ):
         pass
+
+
+class OneJob:
+    """A driver with one trial that has begun."""
+
+    def next_job(self) -> TrialJob:
+        return TrialJob(0, "d", "s", entry="m:f")
+
+    def finished(self) -> bool:
+        return False
+
+    def deadline_passed(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("open_trials", [0, 1])
+def test_a_cluster_that_has_lost_its_machines_ends_the_run(
+    open_trials: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune would wait for them for ever."""
+    ray_bridge = pytest.importorskip("automl.executors.ray_bridge")
+    now, held = [0.0], [1]
+    monkeypatch.setattr(ray_bridge, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(ray_bridge, "places", lambda job: held[0])
+    bridge = ray_bridge.Bridge(OneJob(), None, None, "results/run")
+    assert bridge.suggest("a") is not None
+    if not open_trials:
+        bridge.open.clear()
+    held[0] = 0
+    for now[0] in range(1, 30):  # they may come back
+        assert not bridge.must_end()
+    assert bridge.suggest("b") is None
+    held[0] = 1
+    now[0] = 35
+    assert not bridge.must_end()
+    held[0] = 0
+    ended = [now[0] for now[0] in range(36, 100) if bridge.must_end()]
+    assert 60 < ended[0] <= 75
+    assert type(bridge.failure) is AutoMLError
+    assert "go on with: automl resume results/run" in str(bridge.failure)
+    assert bridge.over()
+
+
+def test_a_job_that_no_machine_ever_held_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray_bridge = pytest.importorskip("automl.executors.ray_bridge")
+    monkeypatch.setattr(ray_bridge, "places", lambda job: 0)
+    monkeypatch.setattr(ray_bridge.ray, "cluster_resources", dict)
+    bridge = ray_bridge.Bridge(OneJob(), None, None)
+    assert bridge.suggest("a") is None
+    assert isinstance(bridge.failure, UserError)
+
+
+@pytest.mark.slow
+def test_a_raylet_that_is_killed_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ray_bridge = pytest.importorskip("automl.executors.ray_bridge")
+    monkeypatch.setattr(ray_bridge, "GONE_S", 5.0)
+    driver = Told([make_job(tmp_path, i, {"epochs": 40, "epoch_s": 1.0}) for i in range(4)])
+    record = driver.on_record
+
+    def kill(number: int, line: dict[str, Any]) -> Decision:
+        monkeypatch.setattr(driver, "on_record", record)
+        import ray
+
+        raylets = ray._private.worker._global_node.all_processes["raylet"]
+        raylets[0].process.kill()
+        return record(number, line)
+
+    monkeypatch.setattr(driver, "on_record", kill)
+    executor = RayTuneExecutor(concurrency=2)
+    try:
+        with pytest.raises(AutoMLError, match="go on with: automl resume"):
+            executor.run(driver)
+    finally:
+        executor.close()
+    assert capfd.readouterr().out.count("\n") < 10

@@ -1,21 +1,74 @@
 import json
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+from automl import loop
 from automl.database_url import parse, shown, without_secrets
 from automl.errors import StudyBusy, UserError
+from automl.progress import Progress
+from automl.request import RunRequest
 from automl.run_json import FORMAT
-from automl.rundir import RunDir, write_text
+from automl.rundir import RunDir, clear_temporaries, write_text
 from automl.seeds import derive
 from automl.storage import RunLock, is_running
+from tests.automl.toy import toy
 
 
 def test_write_text_leaves_no_temporary(tmp_path: Path) -> None:
     write_text(tmp_path / "a" / "b.txt", "x")
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["b.txt"]
+
+
+def test_what_killed_writers_left_is_cleared(tmp_path: Path) -> None:
+    """What lives, and what only looks like it, stays."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = (
+        f".run.json.{dead.pid}.tmp", f"best/.train.yaml.{dead.pid}.tmp", f"best/default/.model.pth.{dead.pid}.tmp",
+        f"trials/0000/.heartbeat.{os.getpid()}.tmp", f"trials/0000/.x.{10**30}.tmp", ".seen-0123456789abcdef",
+        f"best/.model.{dead.pid}.tmp/part",
+    )  # fmt: skip
+    kept = (
+        "run.json", f".report.html.{os.getppid()}.tmp", "best/.model.out.before", "trials/0000/a.1.tmp", ".1.tmp", ".seen-it",
+    )  # fmt: skip
+    for name in (*left, *kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    clear_temporaries(tmp_path)
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == set(kept)
+    assert not (tmp_path / f"best/.model.{dead.pid}.tmp").exists()
+
+
+OUTSIDE = ("convert.py", "export_dataset.py", "cache.py", "looks.py")  # their files lie in no run
+
+
+def test_all_that_writes_in_a_run_names_its_temporary_files_alike() -> None:
+    """Else nobody clears them away."""
+    found = [
+        (path.name, name)
+        for folder in ("automl", "model")
+        for path in (Path(__file__).parents[2] / folder).rglob("*.py")
+        for name in re.findall(r'f"([^"]*\{os\.getpid\(\)\}[^"]*)"', path.read_text())
+        if path.name not in OUTSIDE
+    ]
+    assert len(found) >= 7
+    assert [f for f in found if f[1][0] != "." or not f[1].endswith(".{os.getpid()}.tmp")] == []
+
+
+def test_a_resumed_run_clears_them(tmp_path: Path) -> None:
+    root, model = tmp_path / "run", toy(tmp_path / "toy")
+    request = RunRequest(model=str(model), executor="local", stages=(), trials=1)
+    loop.run(request, root, Progress(quiet=True))
+    for folder in (root, root / "best", root / "trials" / "0000"):
+        (folder / f".train.yaml.{2**30}.tmp").write_text("x")
+    loop.resume(root, {}, Progress(quiet=True))
+    assert list(root.rglob("*.tmp")) == []
 
 
 @pytest.mark.parametrize(

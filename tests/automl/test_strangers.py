@@ -314,7 +314,26 @@ for epoch in range(from_, 6):
     assert resumed
     assert max(resumed) <= 6
     assert said.count("a trainer that is started again goes on after the checkpoint that from names") == 1
+    back = re.findall(r"trial (\d+) reports epoch \d after epoch \d; of an epoch told twice", said)
+    assert len(back) == len(set(back))
     assert "over and over" not in said
+
+
+def test_epochs_out_of_order_are_told_once_of_each_trial(tmp_path: Path) -> None:
+    lines = """
+for epoch in (0, 1, 2, 1, 2, 0):
+    print(json.dumps({"epoch": epoch, "score": spec["lr"]}), file=open(folder + "/metrics.jsonl", "a"))
+"""
+    properties = {"lr": RATE, "rounds": {"type": "integer", "default": 4}}
+    model = python_trainer(tmp_path / "model", properties, lines, epochs_key="rounds")
+    said = run_and_read(model, tmp_path / "run", trials=3)
+    assert re.findall(r"trial (\d+) reports epoch 1 after epoch 2; of an epoch told twice", said) == [
+        "0",
+        "1",
+        "2",
+    ]
+    assert said.count("of an epoch told twice") == 3
+    assert said.count("a trainer that is started again") == 1
 
 
 def test_a_checkpoint_that_is_written_over_is_told_and_the_trial_s_figure_is_what_counts(
