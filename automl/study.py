@@ -9,7 +9,7 @@ User attributes of a trial: `params` (the real values by dotted name), `reason` 
 it), `paused` (the epoch after which it waits; -1 when it goes on), `waited` (the last such epoch), `seconds` (that its
 processes ran, but for those whose driver died), `starts` (the epochs that its later processes began with). Of the
 study: `elapsed_s` (wall time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs
-reported by then), `rebuilding` (its trials are being read from their folders).
+reported by then), `rebuilding` (its trials are being read from their folders), `driver` (see sole_driver.py).
 """
 
 from __future__ import annotations
