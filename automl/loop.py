@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from automl.plan import Plan, fetch, prepare
 from automl.report.keeper import Keeper
 from automl.request import RunRequest
 from automl.rundir import RunDir, clear_temporaries, write_json
+from automl.sole_driver import sole_driver
 from automl.storage import RunLock, open_storage, read_storage
 from automl.study import Study
 from automl.trackers import Tracking
@@ -87,11 +89,19 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
 
 
 def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
+    with ExitStack() as held:
+        return _searched(plan, folder, progress, held)
+
+
+def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -> handoff.Outcome:
+    """`held`: what stays until the end."""
     clear_temporaries(folder.root)
     executor = make_executor(plan, folder)
     driver: SearchDriver | None = None
     try:
         study = open_study(plan, folder, progress)
+        if plan.request.storage:
+            held.enter_context(sole_driver(study, folder.root, progress.note))
         keeper = Keeper(plan, folder.root, study, progress.note)
         keeper.describe_data()
         tracking = Tracking(plan.request.log, folder, study.name, plan.metric.name, progress.note)

@@ -9,8 +9,9 @@ User attributes of a trial: `params` (the real values by dotted name), `reason` 
 it), `paused` (the epoch after which it waits; -1 when it goes on), `waited` (the last such epoch), `seconds` (that its
 processes ran, but for those whose driver died), `starts` (the epochs that its later processes began with). Of the
 study: `elapsed_s` (wall time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs
-reported by then), `rebuilding` (its trials are being read from their folders). Under a limit of latency also of a
-trial: `predicted_ms`, `refused` (above it: not trained), `redrawn` (what the sampler proposed before it and was).
+reported by then), `rebuilding` (its trials are being read from their folders), `driver` (see sole_driver.py). Under a
+limit of latency also of a trial: `predicted_ms`, `refused` (above it: not trained), `redrawn` (what the sampler proposed
+before it and was).
 """
 
 from __future__ import annotations
