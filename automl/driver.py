@@ -169,7 +169,7 @@ class SearchDriver:
     def why_nothing(self) -> str | None:
         """What keeps a driver that started no training from it, and the option that changes it."""
         request = self.plan.request
-        if self.begun or not self.plan.searching:
+        if self.begun or not self.plan.searching or self.study.exhausted:
             return None
         if self.deadline_passed():
             why = f"{self.elapsed_s():.0f} s are used of --time {request.time_s:.0f}s"

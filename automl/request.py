@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def parse_ms(text: str) -> float:
 
 def write_ms(ms: float) -> str:
     """Milliseconds as `parse_ms` reads them back."""
-    return f"{ms:g}ms" if float(f"{ms:g}") == ms else f"{ms!r}ms"
+    return f"{format(Decimal(repr(ms)), 'f').removesuffix('.0')}ms"
 
 
 def parse_share(text: str) -> float | str:

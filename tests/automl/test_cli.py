@@ -39,6 +39,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "executor": st.sampled_from(["ray", "local"]),
     "space": st.sampled_from(["tao", "recommended", "all"]),
     "time_s": st.none() | st.floats(0.001, 1e9) | st.integers(1, 10**7).map(float),
+    "max_latency_ms": st.none() | st.floats(1e-9, 1e12),
     "silence_timeout_s": st.none() | st.floats(0.001, 1e9),
     "seed": st.integers(0, 2**31),
     "gpus_per_trial": st.none() | st.floats(0.01, 1) | st.just("auto"),
