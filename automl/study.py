@@ -10,8 +10,8 @@ it), `paused` (the epoch after which it waits; -1 when it goes on), `waited` (th
 processes ran, but for those whose driver died), `starts` (the epochs that its later processes began with). Of the
 study: `elapsed_s` (wall time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs
 reported by then), `rebuilding` (its trials are being read from their folders), `driver` (see sole_driver.py). Under a
-limit of latency also of a trial: `predicted_ms`, `refused` (above it: not trained), `redrawn` (what the sampler proposed
-before it and was).
+limit of latency also of a trial: `predicted_ms`, `refused` (above it: not trained), `redrawn` (what the sampler
+proposed before it and was).
 """
 
 from __future__ import annotations
