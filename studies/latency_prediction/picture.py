@@ -1,8 +1,9 @@
-"""rows.jsonl -> figure.svg and the errors in per cent: python -m studies.latency_prediction.picture"""
+"""rows.jsonl -> rows.svg and the errors in per cent: python -m studies.latency_prediction.picture [ROWS.jsonl]"""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,9 @@ def _dot(x: float, y: float, kind: str, full: bool) -> str:
 
 
 def main() -> None:
-    rows = [json.loads(line) for line in (HERE / "rows.jsonl").read_text().splitlines()]
-    (HERE / "figure.svg").write_text(figure(rows))
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "rows.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.with_suffix(".svg").write_text(figure(rows))
     for name in ("predicted_ms", "same_rounds_ms"):
         print(told(rows, name))
     for row in rows:
