@@ -23,7 +23,8 @@ from automl.launcher import GRACE_S, ForkServer, ServerPlan, TrialProcess
 
 STEP_S = 1.0  # the longest an actor waits for news before it answers
 CLUSTER_LOOK_S = 5.0  # between two looks at the cluster's machines
-GONE_S = 30.0  # a cluster that held trials may be so long without a machine for one
+GONE_S = 30.0  # a cluster of our own that held trials may be so long without a machine for one
+GONE_ELSEWHERE_S = 1800.0  # and one that gives machines back and asks for others
 END_S = 3 * GRACE_S  # for the trials' own ends at the deadline, before their actors are removed
 
 T = TypeVar("T")
@@ -73,8 +74,11 @@ class Bridge:
     experiment.
     """
 
-    def __init__(self, driver: Driver, plan: ServerPlan, concurrency: int | None, root: str = "RUN") -> None:
+    def __init__(
+        self, driver: Driver, plan: ServerPlan, concurrency: int | None, root: str = "RUN", own: bool = True
+    ) -> None:
         self.driver, self.plan, self.root = driver, plan, root
+        self.gone_s = GONE_S if own else GONE_ELSEWHERE_S
         self.concurrency = math.inf if concurrency is None else concurrency
         self.failure: Exception | None = None
         self.open: dict[str, int] = {}  # Tune's id -> number, for every job without its exit
@@ -157,10 +161,10 @@ class Bridge:
     def _check_cluster(self) -> None:
         """Raises `AutoMLError` for a cluster that has lost the machines that trials ran on, for which Tune would wait
         for ever."""
-        if not self._look() and time.monotonic() - self._held_at > GONE_S:
+        if not self._look() and time.monotonic() - self._held_at > self.gone_s:
             raise AutoMLError(
-                f"Ray has had no machine for a trial for {GONE_S:.0f} s: the cluster is gone, or its processes on this "
-                f"machine were killed; go on with: automl resume {self.root}"
+                f"Ray has had no machine for a trial for {self.gone_s:.0f} s: the cluster is gone, or its processes on "
+                f"this machine were killed; go on with: automl resume {self.root}"
             )
 
     def _take(self, trial: Trial, events: list[Event]) -> bool:
@@ -254,12 +258,15 @@ class _Stopper(Stopper):
         return self._bridge.must_end()
 
 
-def tune_run(driver: Driver, plan: ServerPlan, concurrency: int | None, folder: str, root: str) -> None:
-    """Run the driver's jobs on the connected cluster. `folder` takes Tune's files; `root` is the run's, as told."""
+def tune_run(
+    driver: Driver, plan: ServerPlan, concurrency: int | None, folder: str, root: str, own: bool
+) -> None:
+    """Run the driver's jobs on the connected cluster, which is `own` where this process started it. `folder` takes
+    Tune's files; `root` is the run's, as told."""
     logging.getLogger("ray.tune").setLevel(
         logging.CRITICAL
     )  # it reports each failed trial; the driver does that
-    bridge = Bridge(driver, plan, concurrency, root)
+    bridge = Bridge(driver, plan, concurrency, root, own)
     tuner = tune.Tuner(
         TrialActor,
         tune_config=tune.TuneConfig(

@@ -74,7 +74,8 @@ class RayTuneExecutor(Executor):
 
                 with handlers_kept((signal.SIGUSR1,)):  # Tune takes it for itself and never gives it back
                     root = self.files[0] if self.files else "RUN"
-                    tune_run(driver, self._server.plan, self.concurrency, folder, root)
+                    own = self.address is None
+                    tune_run(driver, self._server.plan, self.concurrency, folder, root, own)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
