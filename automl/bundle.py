@@ -270,8 +270,9 @@ class ModelBundle:
             given = specs.get(trained, found[1])
             return shlex.quote(given) if isinstance(given, str) and given else found[2]
 
-        command = str(self.skill.get("next") or "ls {best}").replace("{best}", shlex.quote(str(best)))
-        program, *rest = re.sub(r"\{([\w.]+)\|(\S*?)\}", value, command).split(" ")
+        words = str(self.skill.get("next") or "ls {best}").split(" ")
+        placed = [shlex.quote(w.replace("{best}", str(best))) if "{best}" in w else w for w in words]
+        program, *rest = (re.sub(r"\{([\w.]+)\|(\S*?)\}", value, word) for word in placed)
         return " ".join([typed(program), *rest])
 
     # ---- what it wants of the engine ------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import copy
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -127,13 +127,12 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
         else {}
     )
     describe = model.call("describe_start")
-    begins = (
-        str(hooks.answer(model, "describe_start", describe(merged.spec)).get("text", "")) if describe else ""
-    )
+    begins = hooks.answer(model, "describe_start", describe(merged.spec)) if describe else {}
     notes += [*warnings, *more, *of_machine, *foresee(model, request, merged.spec, searching)]
     plan = Plan(
-        _absolute(request, model), model, searching, merged.spec, merged.sources, filled | settled, facts, notes,
-        space, machine, metric, stages, hours, begins, reasons, engine_keys,
+        _absolute(request, model, merged.spec, begins.get("path")), model, searching, merged.spec, merged.sources,
+        filled | settled, facts, notes,
+        space, machine, metric, stages, hours, str(begins.get("text", "")), reasons, engine_keys,
         latency.settle(request.max_latency_ms, model, space, merged.spec, work_dir, searching, say),
     )  # fmt: skip
     plan.warnings.extend([*forecast.warnings(plan), *_smaller(plan)])
@@ -275,9 +274,13 @@ def _must_search(space: SearchSpace, model: ModelBundle) -> None:
         )
 
 
-def _absolute(request: RunRequest, model: ModelBundle) -> RunRequest:
-    """The same wherever it is resumed from, and without secrets."""
-    paths: dict[str, Any] = {"model": model.reference, "sets": hidden_sets(request.sets, model)}
+def _absolute(
+    request: RunRequest, model: ModelBundle, full: dict[str, Any], begins_at: str | None = None
+) -> RunRequest:
+    """The same wherever it is resumed from, and without secrets. `begins_at`: the file that training starts from."""
+    inputs = {str(node[key]) for _, node, key in model.inputs("train", full)} | {str(begins_at)}
+    sets = (_absolute_pair(pair, inputs) for pair in hidden_sets(request.sets, model))
+    paths: dict[str, Any] = {"model": model.reference, "sets": tuple(sets)}
     for name in ("data", "spec_file", "warm_start"):
         given = getattr(request, name)
         if given and Path(given).exists():
@@ -285,6 +288,13 @@ def _absolute(request: RunRequest, model: ModelBundle) -> RunRequest:
     if request.results_dir:
         paths["results_dir"] = os.path.abspath(request.results_dir)
     return replace(request, **paths)
+
+
+def _absolute_pair(pair: str, files: Collection[str]) -> str:
+    """KEY=VALUE, where VALUE is one of those files, with its absolute path."""
+    key, sign, value = pair.partition("=")
+    path = os.path.abspath(os.path.expanduser(value)) if value else ""
+    return f"{key}{sign}{path}" if path in files and os.path.isfile(path) else pair
 
 
 def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[str, Any]]:

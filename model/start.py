@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 from model import hub
 from model.errors import UserError
@@ -137,9 +138,9 @@ def _not_here(kind: str, words: str, file: PublishedFile, spec: Mapping[str, Any
         refining = f"deformable_detr fetch coco model.with_box_refine={str(model['with_box_refine']).lower()}"
         command = "automl fetch coco" if model["two_stage"] else refining
     return (
-        f"train.start {kind}: {words} are not on this machine ({reason}). Where there is a network, `{command}` brings "
-        f"them; without one, run it on another machine and copy its {folder} here, or name a weights file by "
-        "train.start=PATH"
+        f"train.start {kind}: {words} are not on this machine ({reason}). Where their server can be reached, "
+        f"`{command}` brings them; without one, run it on another machine and copy its {folder} here, or name a "
+        "weights file by train.start=PATH"
     )
 
 
@@ -186,11 +187,11 @@ def _own(text: str, network: bool) -> Start:
     from model.data.cache import cache_dir
     from model.data.sources import is_url
 
-    if not is_url(text):
-        path = _existing(text, "train.start")
+    if not is_url(text) or text.startswith("file://"):
+        path = _existing(unquote(text.removeprefix("file://")), "train.start")
         return Start("file", f"weights in {path}", str(path), path)
     if not text.startswith(("http://", "https://")):
-        return Start("file", f"weights at {text}", text)
+        return Start("file", f"weights at {text} (not looked at before they are fetched)", text)
     if not PurePosixPath(urlparse(text).path).name:
         raise UserError(f"train.start: {text.partition('?')[0]} must end in a file's name")
     folder = cache_dir() / "weights" / hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -221,11 +222,12 @@ def _existing(text: str, name: str) -> Path:
 
 
 def describe(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """{"text": where training starts, "size": bytes to fetch or None, "cached": whether nothing is to be fetched}.
-    Raises `UserError` for a file that fits nothing of the network."""
+    """{"text": where training starts, "size": bytes to fetch or None, "cached": whether nothing is to be fetched,
+    "path": the file of a person's own, else None}. Raises `UserError` for a file that fits nothing of the network."""
     start = settle(spec)
     _check_fits(start, spec)
-    return {"text": start.text, "size": start.size, "cached": not start.missing}
+    own = os.path.abspath(start.path) if isinstance(start.file, str) and start.path else None
+    return {"text": start.text, "size": start.size, "cached": not start.missing, "path": own}
 
 
 def fetch(
@@ -315,7 +317,7 @@ def load(
         return [*lines, "all but the backbone starts anew"]
     found, names = weights.read_named(path, spec["encryption_key"])
     if not weights.is_detector(found):
-        _load_backbone(detector, spec["model"]["backbone"], found)
+        _load_backbone(detector, spec["model"]["backbone"], found, path)
         return [*lines, "all but the backbone starts anew"]
     return lines + _load_detector(detector, found, names, {c["id"]: c["name"] for c in classes}, path)
 
@@ -341,11 +343,18 @@ def _load_detector(
     return [*lines, f"  start anew: {adapt.summary(made.new)}"] if made.new else lines
 
 
-def _load_backbone(detector: nn.Module, backbone: str, found: Mapping[str, Any]) -> None:
+def _load_backbone(detector: nn.Module, backbone: str, found: Mapping[str, Any], path: Path) -> None:
     from model import weights
     from model.backbone import classifier_names
 
-    weights.load_backbone(detector.get_submodule("backbone.0.body"), found, classifier_names(backbone))
+    body = detector.get_submodule("backbone.0.body")
+    try:
+        weights.load_backbone(body, found, classifier_names(backbone))
+    except UserError as error:
+        _, _, what = str(error).partition("\n")
+        raise UserError(
+            f"{path}: does not fit model.backbone {backbone}; set that to the backbone of these weights\n{what}"
+        ) from None
 
 
 def _load_imagenet(detector: nn.Module, backbone: str, path: Path) -> None:
@@ -354,7 +363,7 @@ def _load_imagenet(detector: nn.Module, backbone: str, path: Path) -> None:
 
     found = weights.read(path)
     if backbone in RESNETS:
-        return _load_backbone(detector, backbone, found)
+        return _load_backbone(detector, backbone, found, path)
     import timm
 
     size = gcvit.size_name(backbone)
@@ -368,4 +377,4 @@ def _load_imagenet(detector: nn.Module, backbone: str, path: Path) -> None:
     found = made.state_dict()
     if size:
         found = gcvit.from_timm(detector.get_submodule("backbone.0.body").state_dict(), found)
-    _load_backbone(detector, backbone, found)
+    _load_backbone(detector, backbone, found, path)

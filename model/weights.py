@@ -176,7 +176,7 @@ def read_named(path: str | Path, key: str = "") -> tuple[Weights, dict[int, str]
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{path}: not a readable weights file ({str(error).splitlines()[0][:200]})") from None
+        raise UserError(f"{path}: not a readable weights file ({_said(error)})") from None
     classes = document.get("classes") if isinstance(document, Mapping) and "spec" in document else None
     while isinstance(document, Mapping) and not any(isinstance(v, torch.Tensor) for v in document.values()):
         inner = next((document[key] for key in WRAPPERS if key in document), None)
@@ -298,6 +298,14 @@ def _refuse_unequal_twins(module: nn.Module, weights: Weights, where: str | Path
                 f"{where}: {first} and {name} differ, but are one parameter in this network; weights of a "
                 f"box-refining model need model.with_box_refine"
             )
+
+
+def _said(error: Exception) -> str:
+    """An error of reading in words; torch's own advise to load what may run code, and some are a number."""
+    text = str(error).splitlines()[0][:200] if str(error) else ""
+    if "weights_only" in text or "Weights only" in text or not re.search("[a-z]", text):
+        return "it holds something else than tensors, or is damaged"
+    return text
 
 
 def _load_strictly(module: nn.Module, weights: Mapping[str, torch.Tensor], where: str | Path) -> None:

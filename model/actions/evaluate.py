@@ -75,6 +75,11 @@ def sources_of(spec: Mapping[str, Any]) -> list[dict[str, str]]:
     """The sources that `evaluate.split` names. Raises `UserError` when there are none, and for paths that are not
     there, with how other data are named."""
     if spec["evaluate"]["split"] == "test":
+        if not any(spec["dataset"]["test_data_sources"].get(key) for key in ("json_file", "image_dir")):
+            raise UserError(
+                "dataset.test_data_sources is empty: the data that this was trained on had no test split; score what "
+                f"it was validated on by evaluate.split=val, or name test data: {OTHER_TEST}"
+            )
         require(spec, "dataset.test_data_sources.json_file", "dataset.test_data_sources.image_dir")
         return _there("dataset.test_data_sources", [spec["dataset"]["test_data_sources"]], OTHER_TEST)
     listed = [s for s in spec["dataset"]["val_data_sources"] if s.get("json_file") and s.get("image_dir")]

@@ -83,6 +83,22 @@ def test_what_the_best_epoch_measured_goes_into_later_specs(tmp_path: Path) -> N
     assert provenance["figures"] == {"score": outcome.winner.value}
 
 
+def test_a_file_that_training_begins_with_is_named_for_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = beginner(tmp_path / "model")
+    hooks = HOOKS.replace(
+        'return {"text"', 'import os; return {"path": os.path.abspath(spec["fit"]["begin"]), "text"'
+    )
+    (model / "beginnings.py").write_text(hooks)
+    (tmp_path / "w ü.pth").touch()
+    monkeypatch.chdir(tmp_path)
+    request = RunRequest(model=str(model), trials=1, executor="local", sets=("fit.begin=./w ü.pth",))
+    assert prepare(request, tmp_path / "a").request.sets == (f"fit.begin={tmp_path / 'w ü.pth'}",)
+    named = RunRequest(model=str(model), trials=1, executor="local", sets=("fit.begin=auto",))
+    assert prepare(named, tmp_path / "b").request.sets == ("fit.begin=auto",)
+
+
 def test_fetch_without_anything_to_fetch(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 

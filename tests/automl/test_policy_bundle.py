@@ -113,17 +113,25 @@ def test_a_skill_info_of_any_shape_is_taken_or_refused_in_words(
     ("images", "following"),
     [
         ("/d/my images", "deploy -e /r/best images='/d/my images' x={y}"),
-        ("", "deploy -e /r/best images=[IMAGES] x={y}"),
-        (None, "deploy -e /r/best images=[IMAGES] x={y}"),
+        ("", "deploy -e /r/best images=IMAGES x={y}"),
+        (None, "deploy -e /r/best images=IMAGES x={y}"),
     ],
 )
 def test_the_next_command_names_a_leaf_or_its_word(
     images: str | None, following: str, tmp_path: Path
 ) -> None:
-    make_model(tmp_path / "m", next="deploy -e {best} images={data.test|[IMAGES]} x={y}")
+    make_model(tmp_path / "m", next="deploy -e {best} images={data.test|IMAGES} x={y}")
     model = bundle.resolve(str(tmp_path / "m"))
     assert model.next_command(Path("/r/best"), {"data": {"test": images}}) == following
-    assert model.next_command(Path("/r/best"), {}).startswith("deploy -e /r/best images=[IMAGES]")
+    assert model.next_command(Path("/r/best"), {}).startswith("deploy -e /r/best images=IMAGES")
+
+
+def test_the_next_command_quotes_whole_words(tmp_path: Path) -> None:
+    make_model(tmp_path / "m", next="deploy -e {best}/x.yaml")
+    assert (
+        bundle.resolve(str(tmp_path / "m")).next_command(Path("/r/my best"), {})
+        == "deploy -e '/r/my best/x.yaml'"
+    )
 
 
 def test_a_program_is_told_as_this_shell_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,16 @@ def test_data_that_are_not_there_are_named_with_how_to_name_others(
     assert not (tmp_path / "out" / "evaluate" / "metrics.json").exists()
 
 
+def test_data_without_a_test_split_are_told_and_what_else_may_be_scored(
+    checkpoint: str, demo: Path, tmp_path: Path
+) -> None:
+    partial = with_data(json.loads(json.dumps({k: v for k, v in TINY.items() if k != "train"})), demo)
+    partial["dataset"].pop("test_data_sources")
+    partial |= {"results_dir": str(tmp_path / "out"), "evaluate": {"checkpoint": checkpoint, "split": "test"}}
+    with pytest.raises(UserError, match=r"had no test split; score .* by evaluate\.split=val"):
+        evaluate.run(resolve("evaluate", partial))
+
+
 def test_it_says_which_data_it_scored(
     checkpoint: str, demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

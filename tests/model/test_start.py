@@ -446,6 +446,7 @@ def test_weights_of_a_file_are_taken_alike_by_both_names(tmp_path: Path) -> None
     ("text", "message"),
     [
         ("/no/such.pth", "must be a weights file"),
+        ("file:///no/such.pth", "must be a weights file"),
         ("http://127.0.0.1:9/w.pth", "is out of reach"),
         ("http://127.0.0.1:9/", "must end in a file's name"),
     ],
@@ -458,6 +459,33 @@ def test_what_is_not_there_is_refused_before_anything_starts(
     put(spec, "train.start", text)
     with pytest.raises(UserError, match=message):
         fitted(spec, own_demo, tmp_path)
+
+
+def test_a_file_s_address_is_its_path_and_the_plan_is_told_where_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my w.pth").write_bytes(b"")
+    torch.save(build_model(spec_of("scratch")).state_dict(), tmp_path / "my w.pth")
+    monkeypatch.chdir(tmp_path)
+    for text in ("./my w.pth", f"file://{tmp_path}/my%20w.pth"):
+        assert start.describe(spec_of(text))["path"] == str(tmp_path / "my w.pth")
+    assert start.describe(spec_of("scratch"))["path"] is None
+    assert "not looked at" in start.describe(spec_of("s3://bucket/w.pth"))["text"]
+
+
+def test_weights_of_another_backbone_are_named_with_their_file(tmp_path: Path) -> None:
+    torch.save({"conv9.weight": torch.zeros(1)}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w\.pth: does not fit model\.backbone resnet_18; set that to"):
+        start.describe(spec_of(str(tmp_path / "w.pth")))
+
+
+@pytest.mark.parametrize("content", [b"hello\n", b'{"a": 1}', b"\x80\x04K\x01."])
+def test_what_holds_no_weights_is_told_in_words_of_ours(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(UserError, match=r"w\.pth: ") as told:
+        weights.read(tmp_path / "w.pth")
+    assert "weights_only" not in str(told.value)
+    assert "(101)" not in str(told.value)
 
 
 def test_a_start_that_is_no_word_and_no_path_is_refused() -> None:
