@@ -18,6 +18,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    """Breaks that only YAML takes for such are read as spaces or newlines unless they are escaped."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if BREAKS.search(text) else None)
+
+
+BREAKS = re.compile("[\x85\u2028\u2029]")
+_Dumper.add_representer(str, _text)
 for _kind, _pattern in (("float", FLOAT), ("int", INTEGER)):
     _Dumper.add_implicit_resolver(
         PLAIN + _kind, re.compile(f"(?:{_pattern.pattern})$"), list("-+.0123456789")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from safe_documents import MAX_BYTES, MAX_DEPTH, DocumentError, dump_yaml, read_json, read_yaml
@@ -109,6 +109,8 @@ VALUES: Any = st.recursive(
 
 
 @given(VALUES)
+@example({"\x85": None})
+@example(["a\u2028", "\u2029b c"])
 def test_what_is_written_is_read_back(value: Any) -> None:
     assert read_yaml(dump_yaml(value)) == value
 
