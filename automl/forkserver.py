@@ -39,6 +39,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+DYING_S = 1.0
 COOKIE = "AUTOML_TRIAL_TMPDIR"  # in the environment of whatever a trial starts; finds what has left its group
 
 RANK_NAMES = (
@@ -251,14 +252,16 @@ class Server:
 
 
 def _kill_strays(tmp: str) -> None:
-    """Kill what a trial has started outside its group: torchrun gives each worker a session of its own."""
-    mark = f"{COOKIE}={tmp}".encode()
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            with open(f"/proc/{name}/environ", "rb") as file:
-                found = mark in file.read().split(b"\0")
-            if found:
-                os.kill(int(name), signal.SIGKILL)
+    """Kill what a trial has started outside its group: torchrun gives each worker a session of its own. They are dead
+    when it returns, which on a busy machine takes its time, or took longer than `DYING_S`."""
+    mark, until, left = f"{COOKIE}={tmp}".encode(), time.monotonic() + DYING_S, True
+    while left and time.monotonic() < until:
+        left = False
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
+                if mark in file.read().split(b"\0"):  # the dead have none
+                    os.kill(int(name), signal.SIGKILL)
+                    left = True
 
 
 def _free_port() -> int:
