@@ -130,7 +130,11 @@ def test_run_folders_that_are_none(
         ("train", ["train.optim.lr=5"], "train.optim.lr must be a number in (0, 0.01]"),
         ("train", ["nonsense"], "an override must be KEY=VALUE"),
         ("train", [], "no data source is given"),
-        ("evaluate", [], "dataset.test_data_sources.json_file must be given"),
+        (
+            "evaluate",
+            [],
+            "dataset.test_data_sources is empty: the data that this was trained on had no test split",
+        ),
         ("export", [], "export.checkpoint must be given"),
         ("export", ["export.checkpoint=none.pth"], "none.pth: no such checkpoint"),
         ("gen_trt_engine", [], "gen_trt_engine.onnx_file must be given"),
