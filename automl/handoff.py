@@ -196,14 +196,12 @@ def write_specs(
 ) -> None:  # fmt: skip
     """`<folder>/<action>.yaml` for every action but train, from its template, the winner's leaves, the files that pass
     from action to action, what its best epoch measured, and the leaves that a person has `asked` for."""
+    given = {bundle.figures[name]: value for name, value in (figures or {}).items()} | dict(asked or {})
     for action in bundle.actions:
         if action == "train":
             continue
         full = action_spec(bundle, action, trained, checkpoint, folder)
-        for name, value in (figures or {}).items():
-            if spec.get(full, bundle.figures[name], spec.MISSING) is not spec.MISSING:
-                spec.put(full, bundle.figures[name], value)
-        for leaf, value in (asked or {}).items():
+        for leaf, value in given.items():
             if spec.get(full, leaf, spec.MISSING) is not spec.MISSING:
                 spec.put(full, leaf, value)
         portable.write(bundle, folder / f"{action}.yaml", full, folder)
