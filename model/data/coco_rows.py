@@ -111,15 +111,24 @@ def decode(path: Path, kind: Any) -> Any:
 
 
 def _parsed(data: bytes, kind: Any) -> Any:
-    """Strictly and fast; Python's own reader takes NaN and says line and column of what is wrong."""
+    """Strictly and fast; Python's own reader takes NaN and says line and column of what is wrong. To both, a byte that
+    is no text is wrong only in what is read."""
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
         if "out of range" not in str(error):  # 1e400, where nothing may read it
             raise
-        return msgspec.convert(json.loads(data), kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return msgspec.convert(json.loads(data), kind)
+        pass
+    text = data.decode(errors="surrogateescape")
+    try:
+        return msgspec.convert(json.loads(text), kind)
+    except UnicodeEncodeError:  # a name of a field, where nothing reads it
+        return msgspec.convert(json.loads(text, object_pairs_hook=_printable), kind)
+
+
+def _printable(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name.encode(errors="replace").decode(): value for name, value in pairs}
 
 
 def _misshapen(text: str) -> str:

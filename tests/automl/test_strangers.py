@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -116,8 +116,12 @@ def test_a_figure_is_never_shown_as_nothing(value: float | None, text: str) -> N
 
 
 @given(st.floats(-1e300, 1e300))
+@example(0.03125)
+@example(0.00999999)
 def test_a_figure_says_the_value_to_four_places_and_fits(value: float) -> None:
-    assert float(figure(value)) == pytest.approx(value, rel=0.06 if abs(value) < 0.01 else 1e-3, abs=0)
+    # Four places: half of the last one, or four digits of what is less than .01 and would be lost.
+    error = 5e-4 * abs(value) if abs(value) < 0.01 else max(5.01e-5, 5e-4 * abs(value))
+    assert float(figure(value)) == pytest.approx(value, rel=0, abs=error)
     assert len(figure(value)) <= 14
     assert float(signed(value)) == float(figure(value))
 

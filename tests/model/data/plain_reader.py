@@ -36,7 +36,8 @@ def read_plain(path: Path, sizes_px: dict[str, tuple[int, int]], share: float) -
     names = {i: text(named(row.get("name"))).strip() for i, row in categories.items()}
     if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for name in names.values() for c in name):
         raise Refused("a name of two lines")
-    sizes = {i: image_size(row, sizes_px) for i, row in images.items()}
+    files = Counter(Path(text(row.get("file_name"))).name for row in images.values())
+    sizes = {i: image_size(row, sizes_px, files) for i, row in images.items()}
     order = {i: n for n, i in enumerate(images)}
     read = [one_box(row, order, names) for row in sections["annotations"]]
     boxes = [box for box in read if box[0] is not NOWHERE]
@@ -94,8 +95,12 @@ def text(value: Any) -> str:
     return value
 
 
-def image_size(row: dict[str, Any], sizes_px: dict[str, tuple[int, int]]) -> tuple[int, int]:
+def image_size(
+    row: dict[str, Any], sizes_px: dict[str, tuple[int, int]], files: Counter[str]
+) -> tuple[int, int]:
     name = text(row.get("file_name"))
+    if name not in sizes_px and files[Path(name).name] == 1:
+        name = Path(name).name  # "../a.png" is a.png, when no other row says so
     if name not in sizes_px:
         raise Refused("missing file")
     said = []

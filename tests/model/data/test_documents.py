@@ -176,6 +176,9 @@ HEALTHY = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 @example([(225, "copy", 31)], "none", 0)  # a category id of 3.35
+@example([(5, "set", 25)], "none", 0)  # a.png, said as ../a.png
+@example([(5, "set", 25), (10, "set", 25)], "none", 0)
+@example([(7, "set", 26)], "byte", 82)  # a byte and half a character, neither of them read
 @given(**CASES)
 @settings(max_examples=200, deadline=None, suppress_health_check=HEALTHY)
 def test_mutated_files(images: Path, changes: list[Mutation], raw: str, place: int) -> None:
