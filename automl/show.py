@@ -328,7 +328,9 @@ def outcome(console: Console, result: Outcome) -> None:
 
 
 def _stopped(console: Console) -> None:
-    say(console, " no trial ran to its end; this is the best of those stopped", "note:", "yellow")
+    say(
+        console, " no trial has run to its end; this is the best epoch of those that began", "note:", "yellow"
+    )
 
 
 def _stage_text(stage: StageResult) -> str:

@@ -151,5 +151,7 @@ def tune(
 
 
 def _seconds(time: str | float | None) -> float | None:
-    """A budget of time in seconds. Raises `UserError` for what is none."""
-    return None if time is None else parse_time(str(time), "time")
+    """A budget of time in seconds: a number of them, or a text. Raises `UserError` for what is none."""
+    if time is None:
+        return None
+    return parse_time(time if isinstance(time, str) else f"{time}s", "time")

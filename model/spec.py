@@ -149,7 +149,7 @@ def check_value(param: Param, value: Any) -> str | None:
 
 
 def _or_else(param: Param) -> str:
-    return {"train.start": ", or a path or URL", "model.backbone": ", or timm/<name>"}.get(param.name, "")
+    return {"model.backbone": ", or timm/<name>"}.get(param.name, "")
 
 
 def runs_a_finished_graph(action: str, spec: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from model import hub
-from model.errors import UserError
+from model.errors import UserError, did_you_mean
 from model.hub import HubFile, PublishedFile, Unreachable, WebFile
 from model.spec import Spec, get, put
 
@@ -209,6 +210,11 @@ def _own(text: str, network: bool) -> Start:
 
 def _existing(text: str, name: str) -> Path:
     path = Path(text).expanduser()
+    if not path.is_file() and re.fullmatch(r"\w+", text) and not path.exists() and name == "train.start":
+        raise UserError(
+            f"{name} must be one of {', '.join(NAMED)}, or a path or URL of weights, but got {text!r}, and "
+            f"there is no such file{did_you_mean(text, NAMED)}"
+        )
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*"))[:8] if path.parent.is_dir() else []
         raise UserError(

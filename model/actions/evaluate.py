@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from model import operating_point, precision_recall, review
 from model.coco_evaluation import Evaluation
 from model.coco_metrics import NAMES, CocoMetrics, summarise, summarise_classes
@@ -195,7 +193,7 @@ def _write(
 def _per_class(
     metrics: CocoMetrics, evaluation: Evaluation, names: Mapping[int, str]
 ) -> list[dict[str, Any]]:
-    labels, ids = np.asarray(metrics.data.labels), outside_ids(metrics.data.categories)
+    labels, ids = metrics.data.labels[~metrics.data.crowd], outside_ids(metrics.data.categories)
     rows = []
     for index, (i, ap) in enumerate(zip(metrics.categories(), summarise_classes(evaluation), strict=True)):
         row = {"id": ids[i], "name": names[i], "boxes": int((labels == i).sum()), **ap}

@@ -130,6 +130,15 @@ def test_what_is_written(checkpoint: str, demo: Path, tmp_path: Path) -> None:
     assert np.mean(known) == pytest.approx(metrics["test_mAP"])
 
 
+def test_crowds_are_no_boxes_of_a_class(checkpoint: str, own_demo: Path, tmp_path: Path) -> None:
+    path = own_demo / "test" / "annotations.json"
+    document = json.loads(path.read_text())
+    document["annotations"][0]["iscrowd"] = 1
+    path.write_text(json.dumps(document))
+    metrics, _ = scored(checkpoint, own_demo, tmp_path)
+    assert sum(row["boxes"] for row in metrics["per_class"]) == len(document["annotations"]) - 1
+
+
 def test_leaves_of_evaluate_act(checkpoint: str, demo: Path, tmp_path: Path) -> None:
     metrics, results = scored(checkpoint, demo, tmp_path / "a")
     scores = sorted(r["score"] for r in results)

@@ -488,9 +488,15 @@ def test_what_holds_no_weights_is_told_in_words_of_ours(content: bytes, tmp_path
     assert "(101)" not in str(told.value)
 
 
-def test_a_start_that_is_no_word_and_no_path_is_refused() -> None:
-    with pytest.raises(UserError, match="one of auto, coco, imagenet, scratch, or a path or URL"):
-        resolve("train", {"train": {"start": "cocoo"}})
+def test_a_start_that_is_no_word_and_no_path_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = resolve("train", {"train": {"start": "cocoo"}})
+    with pytest.raises(UserError, match="scratch, or a path or URL.* got 'cocoo', .* did you mean 'coco'"):
+        start.settle(spec)
+    torch.save({"w": torch.zeros(1)}, "cocoo")
+    assert start.settle(spec).path == Path("cocoo")
 
 
 def test_coco_s_weights_want_their_backbone() -> None:
