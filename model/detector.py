@@ -13,6 +13,7 @@ from torch import nn
 
 from model.backbone import build_backbone
 from model.denoising import HYBRID, MATCHED, Denoising, Noised, may_not_see
+from model.elastic import Cut
 from model.position import sine_embedding, sine_of_boxes
 from model.transformer import Shapes, Transformer, refined
 
@@ -95,10 +96,12 @@ class DeformableDETR(nn.Module):
         mask: torch.Tensor | None = None,
         targets: list[dict[str, Any]] | None = None,
         chosen: torch.Tensor | None = None,
+        cut: Cut | None = None,
     ) -> dict[str, Any]:
         """images [B, 3, H, W] normalised; mask [B, H, W] bool, True on padding (at the bottom and right), or None
         without padding; targets (labels, boxes_cxcywh) add the training's own queries, in training mode alone;
-        two-stage, chosen [B, Q]: the cells to start from in place of the best, to compare two computations.
+        two-stage, chosen [B, Q]: the cells to start from in place of the best, to compare two computations; cut: only
+        its first decoder layers and best or first queries are computed.
 
         Returns pred_logits [B, Q, K], pred_boxes [B, Q, 4] (cxcywh, 0-1 of the unpadded image); with aux_loss,
         aux_outputs: the same of every earlier decoder layer; two-stage, enc_outputs: the same of the S cells, and
@@ -108,8 +111,11 @@ class DeformableDETR(nn.Module):
         """
         memory, shapes, ratios, padding = self.encode(images, mask)
         training = self.training and targets is not None
-        content, position, reference, cells = self.start(memory, shapes, ratios, padding, training, chosen)
-        counts = {"": min(self.num_queries, content.shape[1])}
+        queries = cut.queries if cut else self.num_queries
+        content, position, reference, cells = self.start(
+            memory, shapes, ratios, padding, training, chosen, queries
+        )
+        counts = {"": min(queries, content.shape[1])}
         counts["hybrid_outputs"] = content.shape[1] - counts[""]
         blocked = noised = None
         if training and self.denoising is not None:
@@ -124,8 +130,9 @@ class DeformableDETR(nn.Module):
             blocked = may_not_see(_groups(counts, noised, images.device))
         refine = self.bbox_embed if self.refine else None
         states, references = self.transformer.decode(
-            content, position, reference, memory, shapes, ratios, padding, refine, self.look_twice, blocked
-        )
+            content, position, reference, memory, shapes, ratios, padding, refine, self.look_twice, blocked,
+            cut.layers if cut else None,
+        )  # fmt: skip
         layers = [self.read(i, s, r) for i, (s, r) in enumerate(zip(states, references, strict=True))]
         if not self.aux_loss:
             layers = layers[-1:]
@@ -187,13 +194,15 @@ class DeformableDETR(nn.Module):
         padding: torch.Tensor | None,
         hybrid: bool = False,
         chosen: torch.Tensor | None = None,
+        queries: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor] | None]:
         """What the decoder starts from: content and position [B, Q, C], reference [B, Q, 2 or 4]; and, two-stage,
         logits [B, S, K] and boxes [B, S, 4] of all cells, of which the Q best by class 0 are taken, or those `chosen`
-        [B, Q]. With `hybrid` the queries of hybrid matching follow."""
-        embeds = [
-            e.weight for e in (self.query_embed, self.hybrid_embed if hybrid else None) if e is not None
-        ]
+        [B, Q]. With `hybrid` the queries of hybrid matching follow. `queries`: Q, where it is less than all."""
+        count = queries or self.num_queries
+        embeds = [] if self.query_embed is None else [self.query_embed.weight[:count]]
+        if hybrid and self.hybrid_embed is not None:
+            embeds.append(self.hybrid_embed.weight)
         learned = torch.cat(embeds).expand(memory.shape[0], -1, -1) if embeds else None
         if not self.two_stage:
             assert learned is not None
@@ -203,7 +212,7 @@ class DeformableDETR(nn.Module):
         logits = self.class_embed[-1](features)
         boxes = (self.bbox_embed[-1](features).float() + proposals).sigmoid()
         if chosen is None:
-            wanted = self.num_queries + (self.hybrid_queries if hybrid else 0)
+            wanted = count + (self.hybrid_queries if hybrid else 0)
             chosen = self._best(logits[..., 0].float(), wanted, padding)
         reference = boxes.gather(1, chosen[..., None].expand(-1, -1, 4)).detach()
         position, content = self.transformer.embed_boxes(reference)

@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from model import checkpoint as ckpt
-from model import operating_point
+from model import elastic, operating_point
 from model.build import build_criterion, build_model
 from model.coco_metrics import CocoMetrics, summarise
 from model.data.transforms import usual_size
@@ -167,7 +167,11 @@ class DetectorModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         images, mask, targets = batch
-        losses = self.criterion(self.model(images, mask, targets), targets)
+        cut = None
+        if self.spec["train"]["elastic"]:
+            cut = elastic.draw(self.spec["model"], max(len(target["labels"]) for target in targets))
+            images, mask = elastic.smaller(images, mask, cut.side)
+        losses = self.criterion(self.model(images, mask, targets, cut=cut), targets)
         self._losses.append(losses["loss"].detach())
         return losses["loss"]
 

@@ -144,6 +144,7 @@ TRAIN = (
     Param("train.clip_grad_norm", "float", 0.1, "Largest L2 norm of the gradient; 0: no clipping.", 0.0),
     Param("train.seed", "int", 1234, "Seed of weights, data order and augmentation; -1: a new one each time.", -1, INF),
     Param("train.ema_decay", "float", 0.0, "Validate and keep a moving average of the weights with this decay, shorter in the first steps (arXiv:1703.01780); 0: none. Ours.", 0.0, 0.99999),
+    Param("train.elastic", "bool", False, "Half of the steps train the network with fewer decoder layers, queries and pixels, drawn anew each, so that the smaller forms that deploy cuts out lose less; the whole network may lose a little. Ours.", automl=False),
     Param("train.cudnn.benchmark", "bool", False, "Let cuDNN time its algorithms and keep the fastest."),
     Param("train.cudnn.deterministic", "bool", True, "Only deterministic cuDNN algorithms."),
     Param("train.freeze", "list", [], "Dotted module paths whose parameters do not train, such as backbone or transformer.encoder.", item="string", automl=False),

@@ -223,13 +223,13 @@ class Transformer(nn.Module):
     def decode(
         self, queries: torch.Tensor, position: torch.Tensor, reference: torch.Tensor, memory: torch.Tensor,
         shapes: Shapes, ratios: torch.Tensor, padding: torch.Tensor | None, refine: nn.ModuleList | None,
-        look_twice: bool, blocked: torch.Tensor | None = None,
+        look_twice: bool, blocked: torch.Tensor | None = None, layers: int | None = None,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:  # fmt: skip
         """queries, position [B, Q, C]; reference [B, Q, 2 or 4] -> per layer the states and the reference that
         the layer's box is an offset to. With `refine` (one box head a layer) each layer moves the reference.
-        blocked [Q, Q] bool: which queries (columns) a query (row) may not see."""
+        blocked [Q, Q] bool: which queries (columns) a query (row) may not see. `layers`: only the first ones."""
         states, references = [], []
-        for index, layer in enumerate(self.decoder.layers):
+        for index, layer in enumerate(list(self.decoder.layers)[:layers]):
             scale = torch.cat([ratios, ratios], dim=-1) if reference.shape[-1] == 4 else ratios
             references.append(reference)
             at = reference.detach() if look_twice else reference

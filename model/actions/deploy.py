@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from model import elastic
 from model.actions.evaluate import load_data, sources_of
 from model.data.coco import Options
 from model.deploy import front_page, handed, survey, targets, timing
@@ -110,23 +111,21 @@ def forms_of(section: Mapping[str, Any], detector: Any, checkpoint: Mapping[str,
     from model.actions.export import FALLBACK, validated_size
 
     deepest, most = len(detector.transformer.decoder.layers), detector.num_queries
-    layers = section["dec_layers"] or sorted({-(-deepest * k // 3) for k in (1, 2, 3)}, reverse=True)
-    queries = section["num_queries"] or sorted({max(1, most // k) for k in (1, 2, 4)}, reverse=True)
+    layers = section["dec_layers"] or elastic.depths(deepest)
+    queries = section["num_queries"] or elastic.counts(most)
     for name, values, top in (("dec_layers", layers, deepest), ("num_queries", queries, most)):
         if not all(1 <= v <= top for v in values):
             raise UserError(f"deploy.{name} must be from 1 to {top}, what the network has, but got {values}")
     height, width = validated_size(checkpoint) or FALLBACK
-    sizes = [_size(text) for text in section["sizes"]] or [(height, width), (_part(height), _part(width))]
+    sizes = [_size(text) for text in section["sizes"]] or [
+        (height, width),
+        (elastic.part(height), elastic.part(width)),
+    ]
     return [
         Form(layer, count, *size, kind)
         for size in dict.fromkeys(sizes) for count in dict.fromkeys(queries)
         for kind in dict.fromkeys(section["precisions"]) for layer in dict.fromkeys(layers)
     ]  # fmt: skip
-
-
-def _part(side: int) -> int:
-    """Three quarters of a side, a multiple of 32 px."""
-    return max(32, round(side * 0.75 / 32) * 32)
 
 
 def _size(text: str) -> tuple[int, int]:

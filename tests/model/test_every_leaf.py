@@ -260,6 +260,7 @@ ELSEWHERE = {
     "train.resume_training_checkpoint_path": ("test_train.py", "test_a_resumed_training_goes_on_where_it_stopped"),
     "train.checkpoint_interval": ("test_train.py", "test_intervals"),
     "train.checkpoint_interval_unit": ("test_every_leaf.py", "test_checkpoints_every_so_many_steps"),
+    "train.elastic": ("test_elastic.py", "test_a_resumed_training_draws_the_same_steps"),
     "train.patience": ("test_patience.py", "test_a_training_ends"),
     "train.seed": ("test_every_leaf.py", "test_what_only_a_training_shows"),
     "train.verbose": ("test_every_leaf.py", "test_what_only_a_training_shows"),
