@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from model import bundle_dir, start
@@ -250,6 +252,9 @@ def _fit_memory(chosen: Chosen, on: Machine) -> None:
             "dataset.batch_size", 2, "small batches learn more in an epoch (studies/bccd_from_scratch)"
         )
         chosen.take("train.activation_checkpoint", False, "memory is not what a CPU is short of")
+        if on.here and cpu_computes_in_bf16():
+            why = "this CPU computes in it natively, a step takes 0.6 of the time (studies/cpu_bf16)"
+            chosen.take("train.precision", "bf16", why)
         return
     found = gpus_here() if on.here else []
     if not found:
@@ -269,6 +274,15 @@ def _fit_memory(chosen: Chosen, on: Machine) -> None:
     roomy = 1.5 * int(chosen["dataset.batch_size"]) * one_gb < memory_gb * share
     if roomy:
         chosen.take("train.activation_checkpoint", False, "the GPU's memory holds the activations")
+
+
+def cpu_computes_in_bf16(told_by: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor has instructions for it, by what Linux says; not known elsewhere: False."""
+    try:
+        told = told_by.read_text()
+    except OSError:
+        return False
+    return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", told) is not None
 
 
 def gpus_here() -> list[tuple[float, float]]:

@@ -142,6 +142,35 @@ def test_the_gpu_decides_on_numbers_and_batch(
     assert full["train"]["activation_checkpoint"] == checkpointing
 
 
+@pytest.mark.parametrize(
+    ("told", "native"),
+    [
+        ("flags : fpu avx512_bf16 avx512f", True),
+        ("flags : amx_bf16", True),
+        ("Features : fp i8mm bf16 dgh", True),
+        ("flags : fpu avx2 avx512f avx512_fp16 bf16ish", False),
+        (None, False),
+    ],
+)
+def test_a_cpu_that_computes_in_bf16_trains_in_it(
+    told: str | None, native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if told is not None:
+        (tmp_path / "cpuinfo").write_text(told)
+    found = fitting.cpu_computes_in_bf16(tmp_path / "cpuinfo")
+    assert found is native
+    monkeypatch.setattr(fitting, "cpu_computes_in_bf16", lambda: found)
+
+    def precision(sources: dict[str, str], **machine: Any) -> Any:
+        facts = {"train": {"images": 100}}
+        filled = fitting.fit(base(), facts, {"gpus": 0, "cpus": 2} | machine, sources)
+        return get(settled(base(), filled["fill"]), "train.precision")
+
+    assert precision({}) == ("bf16" if native else "fp32")
+    assert precision({"train.precision": "--set"}) == "fp32"  # a person's own
+    assert precision({}, here=False) == "fp32"  # trained on machines that are not asked
+
+
 def test_one_image_that_was_given_a_size_leaves_the_others_alone() -> None:
     facts = {
         "train": {"images": 9},
