@@ -131,7 +131,7 @@ def theirs_way(graph: Path, theirs: torch.nn.Module, images: torch.Tensor, folde
         warnings.simplefilter("ignore")
         torch.onnx.export(
             Pictured().eval(), (images,), str(path), dynamo=True, input_names=["inputs"],
-            output_names=["logits", "boxes"], verbose=False,
+            output_names=["logits", "boxes"], verbose=False, optimize=False,  # that leaves a node without its input
         )  # fmt: skip
     run = session(path)
 
