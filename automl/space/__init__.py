@@ -1,7 +1,7 @@
 """From a train schema, a base spec and requests to a `SearchSpace`, in six steps, each a function of the ones before.
 
 1  ask       every leaf's value: the request's, else the spec's, else the schema's default   (schema.py, requests.py)
-2  choose    the leaves that are flagged or asked for, less what cannot matter               (chosen.py, names.py)
+2  choose    the leaves that are flagged or asked for, less what cannot matter               (chosen.py)
              and what they have to do with each other: conditions and relations
 3  shape     what each may be: a domain of numbers, options, a subset, a list                (shapes.py)
 4  settle    relations with a fixed side narrow domains; what has one value becomes fixed    (shapes.py)
@@ -20,7 +20,7 @@ A leaf: what its schema says of it, and the validator of its values (schema.py, 
 ('float', 'a number in (0, 0.01]', 'must be a number in (0, 0.01], but got 5')
 
 Asked, chosen and shaped: 0.0002 is where it starts; it is flagged, and always matters; it may be any number of its
-domain, which no relation to another narrows (requests.py, chosen.py, names.py, shapes.py).
+domain, which no relation to another narrows (requests.py, chosen.py, shapes.py).
 
 >>> asked = ask(Schema(document), {}, {}, {}, "tao")
 >>> asked.value(leaf.name), choose(asked)[0], str(shape(asked, leaf, [leaf.name], related=False))
@@ -49,11 +49,20 @@ from automl.errors import SpaceError, did_you_mean
 from automl.space.chosen import Conditions, choose, disagreements, gather, numbered
 from automl.space.codecs import Codec, ListOf, Number
 from automl.space.leaf import UPPER, Domain, Leaf, Relation, is_number, same, short
-from automl.space.names import WIDTH
 from automl.space.ranges import LOG, Range, search_range
 from automl.space.requests import GROUPS, Asked, Values, ask, read_wishes
 from automl.space.schema import Schema, load_schema, problems
-from automl.space.shapes import Domains, Shape, heads_of, in_order, narrowed, shape, start_of, with_wish
+from automl.space.shapes import (
+    WIDTH,
+    Domains,
+    Shape,
+    heads_of,
+    in_order,
+    narrowed,
+    shape,
+    start_of,
+    with_wish,
+)
 from automl.space.space import Parameter, SearchSpace, to_record
 
 __all__ = ["Parameter", "SearchSpace", "compile_space", "load_schema", "problems", "to_record"]

@@ -1,4 +1,4 @@
-"""Where to look for a number, and on which scale.
+"""Where to look for a number, and on which scale; what its name tells of that.
 
 The bounds of a schema say what is valid, which is rarely where to search: a learning rate valid on (0, 1] is looked
 for around 2e-4, in logarithmic steps. Decided in this order: the schema's own search hint, the role that the
@@ -9,13 +9,13 @@ the range unless the domain itself puts it at an end.
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from automl.space.leaf import OPEN_SHARE, Domain, Leaf, is_number, twelve
-from automl.space.names import Role, role_of
 
 LINEAR, LOG, COMPLEMENT = "linear", "log", "log(1 - x)"
 BENT: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {  # there and back
@@ -25,6 +25,61 @@ BENT: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {  
 }
 EDGE = 0.05  # the default lies at least this far from either end, as a share of the range
 VALID = "linear over what is valid"
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a number is for. `factor`: it is searched that many times either way of its default, in log; `usual`: what
+    it is set to where the schema does not say; `top`: how far to look when it is off by default; `share`: of 1;
+    `near_one`: from this default on, what is left to 1 is what counts."""
+
+    word: str = ""
+    noun: str = ""
+    factor: float = 0.0
+    usual: float | None = None
+    top: float | None = None
+    pattern: re.Pattern[str] = re.compile("$^")
+    share: bool = False
+    near_one: float = 2.0
+
+
+ROLES = (
+    Role("lr", "a learning rate", 10.0, 1e-3, 1e-3),
+    Role("decay", "a weight decay", 10.0, 1e-4, 0.1,
+         re.compile(r"weight_decay|(^|_)wd($|_)|l[12]_reg|regularization|(^|_)l2($|_)")),
+    Role("epsilon", "an epsilon", 10.0, 1e-8, 1e-3, re.compile(r"(^|_)eps(ilon)?$")),
+    Role("momentum", "a momentum", share=True, near_one=0.5, pattern=re.compile(
+        r"(^|_)momentum($|_)|(^|_)betas?\d?($|_)|ema_decay|(^|_)moms?$|moving_average")),
+    Role("dropout", "a dropout rate", share=True, pattern=re.compile(
+        r"drop_?out|drop_path|drop_rate|drop_prob|label_smooth")),
+    Role("share", "a share of 1", share=True, pattern=re.compile(
+        r"prob|probability|(^|_)p$|(^|_)ratio$|threshold|thresh$|(^|_)iou($|_)")),
+    Role("factor", "a factor", 10.0, None, 1.0, re.compile(
+        r"lr_decay|(^|_)gamma$|(_|^)mult(iplier)?$|_factor$|layer_decay|decay_rate|lr_drop_factor"), near_one=0.7),
+    Role("coefficient", "a weight or coefficient", 5.0, None, 1.0, re.compile(
+        r"_coeff?$|_coefficient$|_weight$|(^|_)lambda($|_)|loss_weight|(^|_)cost(_|$)|(^|_)alpha$|temperature")),
+    Role("batch", pattern=re.compile(r"batch")),
+    Role("layers", pattern=re.compile(r"(^|_)n?layers$|(^|_)depth$")),
+    Role("warmup", pattern=re.compile(r"warm_?up.*epoch|epoch.*warm_?up")),
+    Role("step size", pattern=re.compile(r"lr_step_size|^step_size$|decay_epochs?$|lr_drop$")),
+)  # fmt: skip
+NO_ROLE = Role()
+_BY_WORD = {role.word: role for role in ROLES}
+_LR_OTHER = {
+    "step", "steps", "decay", "sched", "scheduler", "mult", "factor", "ratio", "gamma", "epochs", "epoch", "policy",
+    "power", "patience", "num", "multiplier", "drop", "milestones", "scale", "iters", "type",
+}  # fmt: skip
+
+
+def role_of(name: str) -> Role:
+    """The role that the last part of a dotted name tells; `NO_ROLE` for none."""
+    above, _, last = re.sub(r"\[\d+\]$", "", name.lower()).rpartition(".")
+    if last == "decay" and re.search(r"(^|[._])ema$", above):
+        return _BY_WORD["momentum"]
+    words = set(last.split("_"))
+    if ("lr" in words or "learning_rate" in last or "learningrate" in last) and not words & _LR_OTHER:
+        return _BY_WORD["lr"]
+    return next((role for role in ROLES if role.pattern.search(last)), NO_ROLE)
 
 
 def place(value: float, low: float, high: float, scale: str, whole: bool) -> float:

@@ -23,18 +23,15 @@ from typing import Any
 from automl.documents import load_yaml
 from automl.dotted import MISSING, get
 from automl.errors import SpaceError, SpecError, did_you_mean
-from automl.space import names
 from automl.space.dialect import as_bool, as_number, checked_weights
 from automl.space.leaf import Leaf, coerced, is_missing, is_number, short
 from automl.space.schema import Schema
 
 Values = Mapping[str, Any]  # dotted name -> value
-GROUPS = (
-    "tao",
-    "recommended",
-    "all",
-)  # searched unless named: what is flagged, the model's choice, all that can be
+# Searched unless named: what is flagged, the model's choice, all that can be.
+GROUPS = ("tao", "recommended", "all")
 ENTRY_KEYS = ("valid_min", "valid_max", "valid_options", "option_weights", "log")
+EPOCHS = ("num_epochs", "epochs", "epoch", "max_epochs", "n_epochs", "total_epochs")
 _SCALES = {"": None, "log": True, "linear": False, "lin": False}
 
 
@@ -125,7 +122,7 @@ class Asked:
     def epochs_name(self) -> str | None:
         """The parameter that holds the length of the training in epochs."""
         training = [n for n in sorted(self.schema) if n.split(".")[0] == "train" or "." not in n]
-        return next((n for word in names.EPOCHS for n in training if n.rsplit(".", 1)[-1] == word), None)
+        return next((n for word in EPOCHS for n in training if n.rsplit(".", 1)[-1] == word), None)
 
     @property
     def epochs(self) -> int | None:

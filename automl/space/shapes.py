@@ -10,6 +10,7 @@ third from both sides, each keeps to its side of the third's default.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -18,12 +19,15 @@ from typing import Any
 from automl.errors import SpaceError
 from automl.space.codecs import ListOf, Number, Options, Subset
 from automl.space.leaf import FLIPPED, LOWER, UPPER, Domain, Leaf, Relation, coerced, is_number, short
-from automl.space.names import HEADS, WIDTH, is_steps, role_of
-from automl.space.ranges import LINEAR, LOG, Range, rescaled, search_range, typical
+from automl.space.ranges import LINEAR, LOG, Range, rescaled, role_of, search_range, typical
 from automl.space.requests import Asked, Values, Wish
 
 Shape = Domain | Options | Subset | ListOf
 Domains = Mapping[str, Domain]
+HEADS = ("nheads", "n_heads", "num_heads", "num_attention_heads")
+WIDTH = "hidden_dim"  # its heads divide it
+# A list of integers by such a name holds the epochs at which a schedule steps.
+_STEPS = re.compile(r"^(lr_|decay_)*(steps|step_list|(lr_)?milestones)$|_steps_list$|decay_step_list$")
 MOST_AXES = 4  # a longer list moves as a whole
 SIZE = 8  # integers from here on are taken for sizes, which move together
 _EXCLUSIVE = ("all", "none")  # an option like "all-linear" stands alone, so it is no part of a subset
@@ -140,7 +144,7 @@ def _list(asked: Asked, leaf: Leaf, wish: Wish, searched: Collection[str]) -> Sh
     typed = leaf.items.kind if leaf.items and leaf.items.kind in ("int", "float") else ""
     whole = typed == "int" or (not typed and all(isinstance(e, int) for e in default))
     numbers = [coerced(e, "int" if whole else "float") for e in default]
-    if whole and is_steps(leaf.name) and not wish.narrows:
+    if whole and _STEPS.search(leaf.name.rsplit(".", 1)[-1].lower()) and not wish.narrows:
         moving = asked.epochs_name if asked.epochs_name in searched else None
         return _steps(leaf, numbers, asked.epochs, moving)
     together = len(numbers) > MOST_AXES or (whole and len(numbers) > 1 and min(numbers) >= SIZE)
