@@ -52,8 +52,7 @@ def why_not(asked: Asked, name: str) -> str | None:
     if wish and wish.fixed:
         return f"fixed at {short(asked.base.get(name))} ({wish.source})"
     reason = (None if wish else next(why_never(asked, name), None)) or no_space(asked, name)
-    if reason:
-        asked.let_go(name, reason)
+    asked.let_go({name: reason} if reason else {})
     return reason
 
 

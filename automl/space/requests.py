@@ -98,10 +98,11 @@ class Asked:
         wish = self.wishes.get(name)
         return None if wish is None or wish.recommended else wish
 
-    def let_go(self, name: str, reason: str) -> None:
-        """Raises `SpaceError` where a person asks for a parameter that cannot be searched."""
-        if wish := self.insists(name):
-            raise wish.error(f"{name} cannot be searched: {reason}")
+    def let_go(self, reasons: Mapping[str, str]) -> None:
+        """Raises `SpaceError` where a person asks for a parameter that cannot be searched: {name: why}."""
+        for name, reason in reasons.items():
+            if wish := self.insists(name):
+                raise wish.error(f"{name} cannot be searched: {reason}")
 
     def value(self, name: str) -> Any:
         """The base value in the leaf's own type; of `name[1]`, that element of a list."""

@@ -272,19 +272,48 @@ def with_wish(found: Range, domain: Domain, wish: Wish, ends: tuple[Any, Any]) -
     raise wish.error(f"no number in the range is {domain}")
 
 
+def number_range(asked: Asked, name: str, domain: Domain) -> Range:
+    """A person's range, or what the name, default and bounds of a number suggest."""
+    leaf, wish, value = asked.schema.leaf(name), asked.wish(name), asked.value(name)
+    start, heads = start_of(name, domain, value), heads_of(asked, name, domain)
+    if domain.values:
+        why = wish.said if wish.options else "all its values, in order"
+        found = Range.of(domain.steps(), why=why)
+    elif len(heads) > 1 and not wish.narrows:
+        found = Range.of(heads, LOG, f"divisors of {WIDTH}")
+    else:
+        on_end = is_number(value) and value in (domain.low, domain.high) and not domain.stepped
+        around = value if on_end else start
+        found = search_range(name, domain, around, leaf, asked.epochs)
+        if wish.narrows or wish.log is not None:
+            found = with_wish(found, domain, wish, (wish.low, wish.high))
+    alone = len(found.grid) == 1 or (not found.grid and found.low >= found.high)
+    return replace(found, grid=(start,)) if alone and start != value else found
+
+
 # ---- beside the others ----------------------------------------------------------------------------------------------
 
 
-def narrowed(
-    domains: Domains, relations: Sequence[Relation], base: Values, starts: Values, offs: Values
-) -> tuple[Domains, Domains, list[Relation], list[str]]:
-    """(domains beside what is fixed, the same with room for each other, the relations between those that still have
-    several values, notes).
+def elements_of(shapes: Mapping[str, Shape]) -> dict[str, Number]:
+    """The elements of lists, by name."""
+    return {e.name: e for each in shapes.values() if isinstance(each, ListOf) for e in each.elements}
 
-    One rule: a side is narrowed until the other can always follow. `starts` are numbers to search around, `offs` what
-    some are while they do not matter. Raises `SpaceError` when a relation cannot hold.
+
+def settle(
+    asked: Asked, shapes: Mapping[str, Shape], relations: Sequence[Relation], base: Values, offs: Values
+) -> tuple[Domains, Domains, list[Relation], list[str]]:
+    """(the numbers' domains beside what is fixed, the same with room for each other, the relations between those that
+    still have several values, notes).
+
+    One rule: a side is narrowed until the other can always follow. `offs` are what some numbers are while they do not
+    matter. Raises `SpaceError` when a relation cannot hold.
     """
-    known = [r for r in relations if r.op != "after" and any(n in domains for n in r.sides)]
+    elements = elements_of(shapes)
+    domains = {name: domain for name, domain in shapes.items() if isinstance(domain, Domain)}
+    domains |= {name: element.domain for name, element in elements.items()}
+    starts = {name: start_of(name, domain, asked.value(name)) for name, domain in domains.items()}
+    every = [*relations, *(relation for element in elements.values() for relation in element.relations)]
+    known = [r for r in every if r.op != "after" and any(n in domains for n in r.sides)]
     silent = {r: text for r in known if (text := _says_nothing(r, domains, base))}
     spoken = [r for r in known if r not in silent]
     names = {name for relation in spoken for name in relation.sides}
@@ -292,7 +321,7 @@ def narrowed(
     wide = _beside_fixed({**domains, **fixed}, spoken, offs)
     free, found = _between_free(spoken, wide), dict(wide)
     for relation in free:
-        _check_equality(relation, found, relations)
+        _check_equality(relation, found, every)
     needs = {r.left: [other.right for other in free if other.left == r.left] for r in free}
     for name in reversed(in_order(found, needs)):
         mine = [relation for relation in free if relation.left == name]
@@ -302,9 +331,9 @@ def narrowed(
             off = offs.get(right)
             if off is not None and found[right].narrowed(off, off).empty:
                 raise SpaceError(f"{name}: {relation.text} cannot hold while {right} is {short(off)}")
-    settled = _beside_fixed(found, spoken, offs)
-    moving = _between_free(spoken, settled)
-    return {n: wide[n] for n in domains}, {n: settled[n] for n in domains}, moving, list(silent.values())
+    narrow = _beside_fixed(found, spoken, offs)
+    moving = _between_free(spoken, narrow)
+    return {n: wide[n] for n in domains}, {n: narrow[n] for n in domains}, moving, list(silent.values())
 
 
 def _says_nothing(relation: Relation, domains: Domains, base: Values) -> str | None:
