@@ -49,6 +49,7 @@ from automl.errors import SpaceError, did_you_mean
 from automl.space.chosen import Conditions, choose, disagreements, gather, numbered
 from automl.space.codecs import Codec, ListOf, Number
 from automl.space.leaf import UPPER, Domain, Leaf, Relation, is_number, same, short
+from automl.space.ranges import Range
 from automl.space.requests import GROUPS, Asked, Values, ask, read_wishes
 from automl.space.schema import Schema, load_schema, problems
 from automl.space.shapes import Domains, Shape, elements_of, in_order, number_range, settle, shape, start_of
