@@ -6,8 +6,8 @@ number (real, whole), an index into a list (index, option) or a share of a range
 A codec (`Number`, `Options`, `ListOf`, `Subset`) turns raw values of its `axes` into a valid value, given the values
 drawn before it (`drawn`), and back. `decode` always gives a valid value: relations to other parameters hold because the
 range itself moves; nothing is drawn and then corrected. `encode` raises `SpaceError` saying why a value is not in the
-search range, without the parameter's name; `nearest` is the value of the search range closest to another. `choices` are
-the values that can be listed, `text` is what a person reads, `why` how it came about.
+search range, without the parameter's name; `nearest` is the value of the search range closest to another. `text` is
+what a person reads, `why` how it came about.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from statistics import NormalDist
-from typing import Any, ClassVar
+from typing import Any
 
 from automl.errors import SpaceError
 from automl.space.leaf import Domain, Relation, among, is_number, same, short, twelve
@@ -114,14 +114,10 @@ class Axis:
         """(Optuna's word for the kind, what it is told of it)."""
         if self.kind == "option":
             return "categorical", {"choices": self.labels}
-        if self.kind == "index":
-            last = self.start + int(self.high) * self.step
-            return "int", {"low": self.start, "high": last, "step": self.step, "log": False}
-        if self.kind == "whole":
-            return "int", {"low": int(self.low), "high": int(self.high), "step": 1, "log": self.scale == LOG}
-        if self.scale == COMPLEMENT:
-            return "float", {"low": 1.0 - self.high, "high": 1.0 - self.low, "log": True}
-        return "float", {"low": self.low, "high": self.high, "log": self.scale == LOG}
+        kind, number = ("int", int) if self.kind in ("index", "whole") else ("float", float)
+        low, high = sorted(number(self.to_optuna(raw)) for raw in (self.low, self.high))
+        step = {"step": self.step} if kind == "int" else {}
+        return kind, {"low": low, "high": high, "log": self.scale != LINEAR, **step}
 
     @cached_property
     def shares(self) -> tuple[float, ...]:
@@ -185,14 +181,11 @@ class Number:
         return self.range.why
 
     @property
-    def choices(self) -> tuple[Any, ...]:
-        return self.range.grid
-
-    @property
     def text(self) -> str:
-        if len(self.choices) > 8:
-            return f"{short(self.choices[0])} .. {short(self.choices[-1])}, {len(self.choices)} values"
-        return ", ".join(map(short, self.choices)) or f"{short(self.hull[0])} .. {short(self.hull[1])}"
+        grid = self.range.grid
+        if len(grid) > 8:
+            return f"{short(grid[0])} .. {short(grid[-1])}, {len(grid)} values"
+        return ", ".join(map(short, grid)) or f"{short(self.hull[0])} .. {short(self.hull[1])}"
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
@@ -292,10 +285,6 @@ class Options:
     why: str = ""
 
     @property
-    def choices(self) -> tuple[Any, ...]:
-        return self.values
-
-    @property
     def text(self) -> str:
         if self.ordered and len(self.values) > 3:
             return f"{short(self.values[0])} .. {short(self.values[-1])}, {len(self.values)} steps"
@@ -334,7 +323,6 @@ class ListOf:
 
     elements: tuple[Number, ...]
     why: str = ""
-    choices: ClassVar[tuple[Any, ...]] = ()
 
     @property
     def text(self) -> str:
@@ -379,10 +367,6 @@ class Subset:
     min_items: int = 0
     max_items: int | None = None
     why: str = ""
-
-    @property
-    def choices(self) -> tuple[Any, ...]:
-        return self.options
 
     @property
     def text(self) -> str:

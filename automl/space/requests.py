@@ -137,8 +137,8 @@ def ask(
     if spec is not None and not isinstance(spec, Mapping):
         raise SpaceError(f"a spec must be a mapping, but got {type(spec).__name__}")
     wished = {n: w.value for n, w in wishes.items() if w.value is not MISSING}
-    given = {n: v for n in schema if (v := wished.get(n, get(spec, n, MISSING))) is not MISSING}
-    given = {n: v for n, v in given.items() if not is_missing(v)}
+    given = {n: wished.get(n, get(spec, n, MISSING)) for n in schema}
+    given = {n: v for n, v in given.items() if v is not MISSING and not is_missing(v)}
     base = {n: given.get(n, schema.default(n)[1]) for n in schema if n in given or schema.default(n)[0]}
     asked = Asked(schema, spec or {}, wishes, limits, base, frozenset(given), group)
     around = {n: w.around(asked.value(n)) if w.recommended else w for n, w in wishes.items()}
@@ -253,8 +253,8 @@ def _wish(schema: Schema, name: str, entry: Any, source: str) -> tuple[str, Wish
     ends: list[Any] = []
     for key in ("valid_min", "valid_max"):
         raw = entry.get(key)
-        many = isinstance(raw, (list, tuple))
-        ends.append([as_number(end, source, key) for end in raw] if many else as_number(raw, source, key))
+        each = [as_number(end, source, key) for end in raw] if isinstance(raw, (list, tuple)) else None
+        ends.append(as_number(raw, source, key) if each is None else each)
     nothing = ends == [None, None] and log is None
     return known, Wish(source) if nothing else _range_wish(leaf, ends, log, source)
 

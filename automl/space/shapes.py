@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import Any
 
 from automl.errors import SpaceError
@@ -45,12 +45,10 @@ def shape(asked: Asked, leaf: Leaf, searched: Collection[str], related: bool) ->
     weights = wish.weights or (leaf.weights if values == leaf.choices else ())
     if values and (weights or not all(map(is_number, values)) or (leaf.kind == "choice" and not related)):
         why = wish.said if wish.options else "both" if leaf.kind == "bool" else "all its options"
-        if not weights:
-            return Options(leaf.name, values, leaf.kind == "ordered", (), why)
-        kept = [
-            (v, w) for v, w in zip(values, weights, strict=True) if w
-        ]  # one without weight is not searched
-        return Options(leaf.name, tuple(v for v, _ in kept), False, tuple(w for _, w in kept), why)
+        kept = tuple(compress(values, weights)) if weights else values  # one without weight is not searched
+        return Options(
+            leaf.name, kept, leaf.kind == "ordered" and not weights, tuple(filter(None, weights)), why
+        )
     if not values and leaf.domain is None:
         return "its schema does not say what it may be"
     return _domain(asked, leaf, wish, values, searched)
@@ -91,11 +89,9 @@ def heads_of(asked: Asked, name: str, domain: Domain) -> tuple[int, ...]:
     """The valid numbers of attention heads that divide the width beside them; () when `name` is none."""
     above, _, last = name.rpartition(".")
     width, count = asked.base.get(f"{above}.{WIDTH}".lstrip(".")), asked.base.get(name)
-    if last not in HEADS or type(width) is not int or type(count) is not int:
+    if last not in HEADS or type(width) is not int or type(count) is not int or not 0 < count <= width:
         return ()
-    if min(width, count) <= 0 or width % count:
-        return ()
-    near = range(max(1, count // 4), count * 4 + 1)
+    near = () if width % count else range(max(1, count // 4), count * 4 + 1)
     return tuple(n for n in near if width % n == 0 and domain.holds(n))
 
 
@@ -134,15 +130,14 @@ def _list(asked: Asked, leaf: Leaf, wish: Wish, searched: Collection[str]) -> Sh
             return "a list of options with repetitions is not modelled"
         why = "any subset of what its elements may be"
         return Subset(leaf.name, leaf.items.choices, tuple(default), leaf.min_items, leaf.max_items, why)
-    for i in range(len(default)):
-        if (own := f"{leaf.name}[{i}]") in asked.schema:
-            return f"its elements are parameters of their own, such as {own}"
+    if own := [n for i in range(len(default)) if (n := f"{leaf.name}[{i}]") in asked.schema]:
+        return f"its elements are parameters of their own, such as {own[0]}"
     if not default:
         return "an empty list tells neither its length nor its elements"
     if not all(map(is_number, default)):
         return "a list of anything but numbers needs options to choose from"
-    typed = leaf.items.kind if leaf.items and leaf.items.kind in ("int", "float") else ""
-    whole = typed == "int" or (not typed and all(isinstance(e, int) for e in default))
+    typed = leaf.items.kind if leaf.items else ""
+    whole = typed == "int" or (typed != "float" and all(isinstance(e, int) for e in default))
     numbers = [coerced(e, "int" if whole else "float") for e in default]
     if whole and _STEPS.search(leaf.name.rsplit(".", 1)[-1].lower()) and not wish.narrows:
         moving = asked.epochs_name if asked.epochs_name in searched else None
@@ -166,11 +161,10 @@ def _family(leaf: Leaf, default: list[Any], whole: bool) -> Options | str:
         stride = max(1, math.ceil((down + up) / 32))
         shifts = [k * stride for k in range(-(down // stride), up // stride + 1)]
         lists: list[list[float]] = [[int(e) + k * step for e in default] for k in shifts]
-    elif whole:
-        lists = [[round(e * 2 ** (k / 4) / grain) * grain for e in default] for k in range(-4, 5)]
     else:
-        lists = [[float(f"{e * 2 ** (k / 4):.6g}") for e in default] for k in range(-4, 5)]
-        lists[4] = list(default)  # to its last digit
+        scaled = [[e * 2 ** (k / 4) for e in default] for k in range(-4, 5)]
+        lists = [[round(e / grain) * grain if whole else float(f"{e:.6g}") for e in each] for each in scaled]
+        lists[4] = lists[4] if whole else list(default)  # to its last digit
     kept = tuple(v for i, v in enumerate(lists) if leaf.problem(v) is None and v not in lists[:i])
     if len(kept) < 2:
         return "its bounds leave no room around the default"
@@ -238,10 +232,10 @@ def _steps(leaf: Leaf, default: list[int], epochs: int | None, moving: str | Non
 def _element(leaf: Leaf, default: list[Any], index: int, whole: bool, wish: Wish) -> Number | str:
     """One element of a list of numbers, around its default."""
     domain, name = leaf.item_domain(index) or Domain(whole), f"{leaf.name}[{index}]"
-    for end in (wish.low, wish.high):
-        if isinstance(end, list) and len(end) != len(default):
-            raise SpaceError(f"the range must have {len(default)} elements, but got {end!r}")
-    low, high = (end[index] if isinstance(end, list) else end for end in (wish.low, wish.high))
+    ends = (wish.low, wish.high)
+    if odd := [end for end in ends if isinstance(end, list) and len(end) != len(default)]:
+        raise SpaceError(f"the range must have {len(default)} elements, but got {odd[0]!r}")
+    low, high = (end[index] if isinstance(end, list) else end for end in ends)
     for end in (low, high):
         if end is not None and not domain.low <= end <= domain.high:
             raise wish.error(f"{leaf.name} must be {domain}, but got {short(end)}")

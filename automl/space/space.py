@@ -18,7 +18,7 @@ from typing import Any
 
 from automl.dotted import leaves, put
 from automl.errors import SpaceError, did_you_mean
-from automl.space.codecs import Axis, Codec, ListOf, Number
+from automl.space.codecs import Axis, Codec, ListOf, Number, Options, Subset
 from automl.space.leaf import Condition, Leaf, Relation, is_number
 from automl.space.ranges import COMPLEMENT, LINEAR, LOG
 
@@ -56,8 +56,12 @@ class Parameter:
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        """The values it takes, when they can be listed."""
-        return self.codec.choices
+        """The values it takes, when they can be listed; of a subset, what it is taken from."""
+        if isinstance(self.codec, Options):
+            return self.codec.values
+        if isinstance(self.codec, Subset):
+            return self.codec.options
+        return self.codec.range.grid if isinstance(self.codec, Number) else ()
 
     @property
     def looks_at(self) -> tuple[str, ...]:
