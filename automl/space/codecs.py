@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, zip_longest
 from statistics import NormalDist
 from typing import Any
 
@@ -54,10 +54,9 @@ class Axis:
 
     def every(self, most: int) -> range | None:
         """All raw values; None of more than `most`, and of numbers without gaps."""
-        if self.kind not in ("option", "index", "whole"):
-            return None
-        raws = range(int(self.low), int(self.high) + 1) if self.kind == "whole" else range(self.count)
-        return raws if raws.stop - raws.start <= most else None  # `len` of a longer one may overflow
+        start, stop = (0, self.count) if self.kind == "option" else (int(self.low), int(self.high) + 1)
+        is_short = self.kind in ("option", "index", "whole") and stop - start <= most
+        return range(start, stop) if is_short else None
 
     def from_unit(self, u: float) -> Any:
         """Position -> raw value."""
@@ -243,11 +242,11 @@ class Number:
                 valid = valid.where(relation.op, right)
         if found.grid:
             kept = tuple(v for v in found.grid if valid.holds(v))
-            near = None if kept else valid.nearest(found.low)
-            if not kept and near is None:
+            near = kept[0] if kept else valid.nearest(found.low)
+            if near is None:
                 text = " and ".join(map(str, self.relations))
                 raise SpaceError(f"{self.name}: no value is left that is {text}")
-            return Range.of(kept if near is None else (near,)), valid
+            return Range.of(kept or (near,)), valid
         if self.share is not None and valid.low <= found.low and 0 < valid.high < found.high:
             low = max(valid.low, min(found.low, valid.high * self.share))
             found = replace(found, low=math.ceil(low) if valid.whole else low)
@@ -300,9 +299,8 @@ class Options:
         return _as_list(self.values[raws[0]])
 
     def encode(self, value: Any, drawn: Mapping[str, Any]) -> list[Any]:
-        for i, option in enumerate(self.values):
-            if same(_as_list(option), _as_list(value)):
-                return [i]
+        if found := [i for i, v in enumerate(self.values) if same(_as_list(v), _as_list(value))]:
+            return found[:1]
         raise SpaceError(f"must be one of {', '.join(map(short, self.values))}, but got {short(value)}")
 
     def nearest(self, value: Any, drawn: Mapping[str, Any]) -> Any:
@@ -350,10 +348,9 @@ class ListOf:
         return raws
 
     def nearest(self, value: Any, drawn: dict[str, Any]) -> Any:
-        given = list(value) if isinstance(value, (list, tuple)) else []
-        for i, element in enumerate(self.elements):
-            start = given[i] if i < len(given) and is_number(given[i]) else element.range.low
-            drawn[element.name] = element.nearest(start, drawn)
+        given = value if isinstance(value, (list, tuple)) else ()
+        for element, near in zip_longest(self.elements, given[: len(self.elements)]):
+            drawn[element.name] = element.nearest(near if is_number(near) else element.range.low, drawn)
         return [drawn[element.name] for element in self.elements]
 
 
@@ -377,11 +374,10 @@ class Subset:
         return tuple(Axis(f"{self.name}[{label(o)}]", "option", labels=(False, True)) for o in self.options)
 
     def decode(self, raws: Sequence[Any], drawn: Mapping[str, Any]) -> Any:
-        chosen = {i for i, raw in enumerate(raws) if raw}
-        usual = [i for i, o in enumerate(self.options) if o in self.default]
-        missing = [i for i in dict.fromkeys([*usual, *range(len(self.options))]) if i not in chosen]
-        chosen |= set(missing[: max(0, self.min_items - len(chosen))])
-        picked = [o for i, o in enumerate(self.options) if i in chosen][: self.max_items]
+        usual_first = sorted(range(len(self.options)), key=lambda i: self.options[i] not in self.default)
+        missing = [i for i in usual_first if not raws[i]]
+        added = missing[: max(0, self.min_items - sum(map(bool, raws)))]
+        picked = [o for i, o in enumerate(self.options) if raws[i] or i in added][: self.max_items]
         is_default = len(picked) == len(self.default) and all(o in self.default for o in picked)
         return list(self.default) if is_default else picked
 

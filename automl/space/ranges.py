@@ -127,24 +127,21 @@ class Range:
         """The range inside the domain, with open ends left by a hair and a logarithm kept off zero."""
         if self.grid:
             return Range.of(tuple(v for v in self.grid if domain.holds(v)), self.scale, self.why)
+        low, high, scale = max(self.low, domain.low), min(self.high, domain.high), self.scale
         if domain.whole:
             part = domain.narrowed(self.low, self.high)
-            scale = LINEAR if part.low < 1 else self.scale
-            return Range(
-                part.low, part.high, scale, self.why, (), self.moves
-            )  # `replace` is slow, and this is drawn
-        low, high, scale = max(self.low, domain.low), min(self.high, domain.high), self.scale
-        if low == high:  # as it is, to the last digit
-            return Range(float(low), float(high), scale, self.why, (), self.moves)
-        if scale == LOG and low <= 0:
-            low = high * 1e-4
-        if scale == COMPLEMENT and high >= 1:
-            high = 1 - (1 - low) * 1e-4
-        hair = OPEN_SHARE * (high - low)
-        low = max(twelve(low + hair if domain.low_open and low <= domain.low else low), domain.low)
-        high = min(twelve(high - hair if domain.high_open and high >= domain.high else high), domain.high)
-        log_of_nothing = scale == LOG and low < sys.float_info.min  # subnormal: no ratio can be taken
-        return Range(low, high, LINEAR if log_of_nothing else scale, self.why, (), self.moves)
+            low, high, scale = part.low, part.high, LINEAR if part.low < 1 else scale
+        elif low == high:  # as it is, to the last digit
+            low, high = float(low), float(high)
+        else:
+            low = high * 1e-4 if scale == LOG and low <= 0 else low
+            high = 1 - (1 - low) * 1e-4 if scale == COMPLEMENT and high >= 1 else high
+            hair = OPEN_SHARE * (high - low)
+            low = max(twelve(low + hair if domain.low_open and low <= domain.low else low), domain.low)
+            high = min(twelve(high - hair if domain.high_open and high >= domain.high else high), domain.high)
+            if scale == LOG and low < sys.float_info.min:  # subnormal: no ratio can be taken
+                scale = LINEAR
+        return Range(low, high, scale, self.why, (), self.moves)  # `replace` is slow, and this is drawn
 
 
 def typical(name: str, domain: Domain) -> float:
@@ -152,10 +149,8 @@ def typical(name: str, domain: Domain) -> float:
     low, high, usual = domain.low, domain.high, role_of(name).usual
     if usual is not None and not domain.whole:
         return usual
-    if domain.bounded:
-        return (low + high) / 2
     if math.isfinite(low):
-        return max(2 * low, low + 1)
+        return (low + high) / 2 if math.isfinite(high) else max(2 * low, low + 1)
     return high - 1 if math.isfinite(high) else 1.0
 
 
@@ -190,11 +185,9 @@ def _hinted(domain: Domain, default: float, hint: dict[str, Any], schema_default
         moved = default / schema_default
     if moved != 1.0:
         low, high, why = low * moved, high * moved, why + ", moved to the spec's value"
-    if not math.isfinite(low) or low < domain.low:
-        low = domain.low if math.isfinite(domain.low) else default
-    if not math.isfinite(high) or high > domain.high:
-        high = domain.high if math.isfinite(domain.high) else default
-    low, high = min(low, default), max(high, default)
+    low, high = max(low, domain.low), min(high, domain.high)
+    low = min(low, default) if math.isfinite(low) else default
+    high = max(high, default) if math.isfinite(high) else default
     return Range(low, high, LOG if log and high > 0 else LINEAR, why)
 
 

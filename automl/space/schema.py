@@ -55,8 +55,8 @@ class Schema:
             got = type(properties).__name__
             raise SpaceError(f"{where}: properties must be a JSON object, but got {got}")
         for key, names in self.listed.items():
-            for raw in (node.get(key), properties.get(key)):
-                names |= {n for n in raw if isinstance(n, str)} if isinstance(raw, (list, tuple)) else set()
+            lists = [raw for raw in (node.get(key), properties.get(key)) if isinstance(raw, (list, tuple))]
+            names |= {name for raw in lists for name in raw if isinstance(name, str)}
         for key, child in properties.items():
             if key not in self.listed and isinstance(child, Mapping):  # else metadata that strayed there
                 self._child(child, (*path, str(key)), inherited, inside)
@@ -250,11 +250,11 @@ def _choices(node: Node, default: Any, name: str) -> tuple[tuple[Any, ...], bool
 
 def _kind(word: str, choices: tuple[Any, ...], has_default: bool, default: Any, name: str) -> str:
     kind = KINDS.get(word.lower(), "")
-    if choices and kind in ("list", "subset") and not all(isinstance(c, list) for c in choices):
-        return "subset"
     if choices:
-        numeric = all(is_number(c) for c in choices)
-        return "ordered" if kind == "ordered" or (numeric and kind != "choice") else "choice"
+        if kind in ("list", "subset") and not all(isinstance(c, list) for c in choices):
+            return "subset"
+        numeric = kind != "choice" and all(map(is_number, choices))
+        return "ordered" if kind == "ordered" or numeric else "choice"
     if kind == "subset":
         raise SpaceError(f"{name}: a {word} needs an enum of its options")
     if kind in ("choice", "ordered"):
@@ -272,20 +272,18 @@ def _guess(default: Any) -> str:
 
 def _domain(node: Node, whole: bool, name: str) -> Domain:
     """Bounds, multipleOf and the numeric part of math_cond. Raises `SpaceError` when nothing is left."""
-    clauses: list[tuple[str, float | str]] = []
+    clauses: list[tuple[str, float | str | None]] = []
     for sign, key, exclusive in _ENDS:
         bound, raw = dialect.as_number(node.get(key), name, key), node.get(exclusive)
-        end = None if isinstance(raw, bool) else dialect.as_number(raw, name, exclusive)
-        if bound is not None:  # draft 4 wrote a boolean beside minimum
-            clauses.append((sign if raw is True else sign + "=", bound))
-        clauses += [] if end is None else [(sign, end)]
+        clauses.append((sign if raw is True else sign + "=", bound))  # draft 4 wrote a boolean beside minimum
+        clauses.append((sign, None if isinstance(raw, bool) else dialect.as_number(raw, name, exclusive)))
     multiple = dialect.as_number(node.get("multipleOf"), name, "multipleOf")
     if multiple is not None and not (is_number(multiple) and multiple > 0):
         raise SpaceError(f"{name}: multipleOf must be a positive number, but got {node['multipleOf']!r}")
-    clauses += [] if multiple is None or (whole and multiple == 1) else [("/", multiple)]
+    clauses.append(("/", None if whole and multiple == 1 else multiple))
     domain = Domain(whole)
     for op, operand in (*clauses, *dialect.parse_math_cond(node.get("math_cond"), name)):
-        domain = domain if isinstance(operand, str) else domain.where(op, operand)
+        domain = domain if operand is None or isinstance(operand, str) else domain.where(op, operand)
     if domain.empty:
         text = ", ".join(f"{k} {node[k]!r}" for k in _ITEM_BOUNDS if node.get(k) is not None)
         raise SpaceError(f"{name}: no {'integer' if whole else 'number'} satisfies {text}")
@@ -313,11 +311,10 @@ def _items(root: Node, node: Node, default: Any, name: str) -> Leaf | None:
 def _list_bounds(node: Node, items: Leaf | None, name: str) -> tuple[Domain, ...]:
     """One domain per element, of bounds that are lists ([.8, .9] and [.95, .999])."""
     raws = {key: node.get(key) for key in ("minimum", "maximum")}
-    ends = {key: raw if isinstance(raw, (list, tuple)) else [raw] for key, raw in raws.items()}
+    ends = {key: list(raw) if isinstance(raw, (list, tuple)) else [raw] for key, raw in raws.items()}
     count = max(map(len, ends.values()))
-    for key, end in ends.items():
-        if len(end) not in (1, count):
-            raise SpaceError(f"{name}: {key} must have {count} elements, but got {list(end)!r}")
+    if odd := [key for key, end in ends.items() if len(end) not in (1, count)]:
+        raise SpaceError(f"{name}: {odd[0]} must have {count} elements, but got {ends[odd[0]]!r}")
     domains = []
     for i in range(count):
         bounds = {k: e[min(i, len(e) - 1)] for k, e in ends.items()} | {"math_cond": node.get("math_cond")}
@@ -360,8 +357,6 @@ def _active_when(node: Node, name: str) -> tuple[Condition, ...]:
 
 def _count(node: Node, key: str, name: str) -> int | None:
     number = dialect.as_number(node.get(key), name, key)
-    if number is None:
-        return None
-    if not is_number(number) or number < 0 or number != int(number):
+    if number is not None and (not is_number(number) or number < 0 or number != int(number)):
         raise SpaceError(f"{name}: {key} must be a count, but got {node[key]!r}")
-    return int(number)
+    return None if number is None else int(number)

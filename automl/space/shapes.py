@@ -245,13 +245,14 @@ def _element(leaf: Leaf, default: list[Any], index: int, whole: bool, wish: Wish
     if start is None:
         return f"no number is {domain}"
     found = search_range(name, domain, start)
-    return Number(name, domain, with_wish(found, domain, wish, (low, high)) if wish.narrows else found)
+    own = replace(wish, low=low, high=high)
+    return Number(name, domain, with_wish(found, domain, own) if wish.narrows else found)
 
 
-def with_wish(found: Range, domain: Domain, wish: Wish, ends: tuple[Any, Any]) -> Range:
-    """The range and scale that a person asked for, between `ends`; what is None stays as it was found. Raises
-    `SpaceError` where no valid number is in it."""
-    low, high = ends
+def with_wish(found: Range, domain: Domain, wish: Wish) -> Range:
+    """The range and scale that a person asked for; what is None stays as it was found. Raises `SpaceError` where no
+    valid number is in it."""
+    low, high = wish.low, wish.high
     start, end = found.low if low is None else low, found.high if high is None else high
     if low is not None and high is None:
         end = max(end, domain.high if math.isfinite(domain.high) else low * 10)
@@ -277,10 +278,9 @@ def number_range(asked: Asked, name: str, domain: Domain) -> Range:
         found = Range.of(heads, LOG, f"divisors of {WIDTH}")
     else:
         on_end = is_number(value) and value in (domain.low, domain.high) and not domain.stepped
-        around = value if on_end else start
-        found = search_range(name, domain, around, leaf, asked.epochs)
+        found = search_range(name, domain, value if on_end else start, leaf, asked.epochs)
         if wish.narrows or wish.log is not None:
-            found = with_wish(found, domain, wish, (wish.low, wish.high))
+            found = with_wish(found, domain, wish)
     alone = len(found.grid) == 1 or (not found.grid and found.low >= found.high)
     return replace(found, grid=(start,)) if alone and start != value else found
 
