@@ -17,7 +17,6 @@ from automl.space.leaf import short
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from automl.space import SearchSpace
 
@@ -62,39 +61,27 @@ def read_space(
         raise type(error)(f"{source}: {error}") from None
 
 
-def space_table(space: SearchSpace) -> Table:
-    """The space as a table a person likes to read, where there is room for one."""
+def print_space(console: Console, space: SearchSpace) -> None:
+    """What is searched, as a table where there is room for one, else as two lines or more a parameter; what is left out
+    and why; the notes."""
     from rich.table import Table
 
     table = Table(title="Search space", title_justify="left", box=None, header_style="bold", pad_edge=False)
     for name in ("parameter", "kind", "range", "scale", "default", "condition", "why"):
         table.add_column(name, no_wrap=name == "parameter", overflow="fold")
-    for p in space.parameters:
-        scale = p.scale if p.kind in ("int", "float") else ""
-        table.add_row(p.name, p.kind, p.codec.text, scale, short(p.default), p.condition, p.why)
-    return table
-
-
-def space_list(space: SearchSpace, width: int) -> str:
-    """The same for a narrow terminal: two lines or more a parameter, its condition and reason below it."""
     lines = ["Search space"]
     for p in space.parameters:
-        scale = f" {p.scale}" if p.kind in ("int", "float") else ""
-        lines += [f"{p.name}  ({p.kind})", f"  {p.codec.text}{scale}, default {short(p.default)}"]
-        lines += [f"  {text}" for text in (p.condition, p.why) if text]
-    return "\n".join(part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="    "))
-
-
-def print_space(console: Console, space: SearchSpace) -> None:
-    """Table or list, what is left out and why, and the notes."""
+        text, scale, default = p.codec.text, p.scale if p.kind in ("int", "float") else "", short(p.default)
+        table.add_row(p.name, p.kind, text, scale, default, p.condition, p.why)
+        lines += [f"{p.name}  ({p.kind})", f"  {text}{scale and ' '}{scale}, default {default}"]
+        lines += [f"  {said}" for said in (p.condition, p.why) if said]
     if console.width >= NARROW:
-        console.print(space_table(space))
-    else:
-        console.print(space_list(space, console.width), highlight=False, markup=False)
-    for name, reason in space.left_out:
-        console.print(f"left out: {name}: {reason}", highlight=False, markup=False)
-    for note in space.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(table)
+        lines = []
+    lines = [part for line in lines for part in textwrap.wrap(line, console.width, subsequent_indent="    ")]
+    lines += [f"left out: {name}: {reason}" for name, reason in space.left_out]
+    for line in [*lines, *(f"note: {note}" for note in space.notes)]:
+        console.print(line, highlight=False, markup=False)
 
 
 @app.command(epilog="Example: automl space show --model MODEL --fix train.batch_size=8")

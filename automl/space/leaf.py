@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 
 HUGE = 1e300  # beyond it a value is no number
 NEARLY = 1e-9  # relative: what counts as being a multiple or a power, in floating point
+UNSET = "???"  # OmegaConf's mark for "must be given"
 OPEN_SHARE = 1e-3  # an open end is left by this share of what is searched
 _COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
             "==": operator.eq, "!=": operator.ne}  # fmt: skip
@@ -32,11 +33,6 @@ def is_number(value: Any) -> TypeGuard[float]:
 def twelve(value: float) -> float:
     """The value with 12 significant digits."""
     return float(f"{value:.12g}")
-
-
-def is_missing(value: Any) -> bool:
-    """OmegaConf's mark for "must be given"."""
-    return isinstance(value, str) and value == "???"
 
 
 def short(value: Any) -> str:

@@ -24,7 +24,7 @@ from automl.documents import load_yaml
 from automl.dotted import MISSING, get
 from automl.errors import SpaceError, SpecError, did_you_mean
 from automl.space.dialect import as_bool, as_number, checked_weights
-from automl.space.leaf import Leaf, coerced, is_missing, is_number, short
+from automl.space.leaf import UNSET, Leaf, coerced, is_number, short
 from automl.space.schema import Schema
 
 Values = Mapping[str, Any]  # dotted name -> value
@@ -138,7 +138,7 @@ def ask(
         raise SpaceError(f"a spec must be a mapping, but got {type(spec).__name__}")
     wished = {n: w.value for n, w in wishes.items() if w.value is not MISSING}
     given = {n: wished.get(n, get(spec, n, MISSING)) for n in schema}
-    given = {n: v for n, v in given.items() if v is not MISSING and not is_missing(v)}
+    given = {n: v for n, v in given.items() if v is not MISSING and v != UNSET}
     base = {n: given.get(n, schema.default(n)[1]) for n in schema if n in given or schema.default(n)[0]}
     asked = Asked(schema, spec or {}, wishes, limits, base, frozenset(given), group)
     around = {n: w.around(asked.value(n)) if w.recommended else w for n, w in wishes.items()}

@@ -17,7 +17,7 @@ from automl.documents import load_object
 from automl.dotted import leaves
 from automl.errors import SpaceError, did_you_mean
 from automl.space import dialect
-from automl.space.leaf import Condition, Domain, Leaf, among, coerced, is_missing, is_number, same
+from automl.space.leaf import UNSET, Condition, Domain, Leaf, among, coerced, is_number, same
 
 Node = Mapping[str, Any]
 LISTED, UNLISTED = "automl_default_parameters", "automl_disabled_parameters"
@@ -73,7 +73,7 @@ class Schema:
         if name in self.nodes:
             raise SpaceError(f"{name}: two parameters have this dotted name")
         self.nodes[name], self.paths[name] = node, path
-        if ("default" in node or path[-1] in known or "const" in node) and not is_missing(default):
+        if ("default" in node or path[-1] in known or "const" in node) and default != UNSET:
             self._defaults[name] = default
 
     def __iter__(self) -> Iterator[str]:
@@ -126,7 +126,7 @@ class Schema:
         except SpaceError:  # a leaf whose schema contradicts itself: compiling tells, if it is searched
             return None
         has_default, default = self.default(name)
-        usual = is_missing(value) or (has_default and same(default, value))
+        usual = value == UNSET or (has_default and same(default, value))
         return f"{name} {wrong}" if wrong and not usual else None
 
     def _unknown(self, name: str) -> str | None:
