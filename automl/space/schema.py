@@ -207,13 +207,18 @@ def _record(schema: Schema, node: Node, others: Sequence[Node], name: str, nulla
     cond = dialect.parse_math_cond(node.get("math_cond"), name)
     by_item = any(isinstance(node.get(k), (list, tuple)) for k in ("minimum", "maximum"))
     items = _items(schema.document, node, default, name) if kind == "list" else None
+    hint = _mapping(node, "search", "{low, high, log}", name)
+    forms = {"low": dialect.as_number, "high": dialect.as_number, "log": dialect.as_bool} if hint else {}
+    active = _mapping(node, "active_when", "{name: [values]}", name)
+    listed = {str(n): tuple(v) if isinstance(v, (list, tuple)) else (v,) for n, v in active.items()}
     return Leaf(
         name, schema.paths[name], kind, word, default,
         nullable=nullable or null_choice or node.get("nullable") is True,
         domain=_domain(node, kind == "int", name) if kind in ("int", "float") and not by_item else None,
         choices=choices, weights=_weights(node, choices, name), cond=cond,
-        depends_on=dialect.parse_depends_on(node.get("depends_on"), name), hint=_hint(node, name),
-        active_when=_active_when(node, name), items=items,
+        depends_on=dialect.parse_depends_on(node.get("depends_on"), name),
+        hint=tuple((key, form(hint.get(key), name, f"search.{key}")) for key, form in forms.items()),
+        active_when=tuple(Condition(other, values) for other, values in listed.items()), items=items,
         bounds_by_item=_list_bounds(node, items, name) if by_item and kind == "list" else (),
         min_items=_count(node, "minItems", name) or (1 if word == "subset_list" else 0),
         max_items=_count(node, "maxItems", name), unique=bool(node.get("uniqueItems")),
@@ -258,16 +263,11 @@ def _kind(word: str, choices: tuple[Any, ...], has_default: bool, default: Any, 
     if kind == "subset":
         raise SpaceError(f"{name}: a {word} needs an enum of its options")
     if kind in ("choice", "ordered"):
-        return _guess(default) if has_default else "text"
-    return kind or _guess(default)
-
-
-def _guess(default: Any) -> str:
-    """The kind of a default, for a type word that says nothing."""
-    if is_number(default):
+        kind = "" if has_default else "text"
+    if not kind and is_number(default):
         return "int" if isinstance(default, int) else "float"
-    kinds = {bool: "bool", str: "text", list: "list", tuple: "list", dict: "mapping"}
-    return kinds.get(type(default), "null")
+    shown = {bool: "bool", str: "text", list: "list", tuple: "list", dict: "mapping"}
+    return kind or shown.get(type(default), "null")
 
 
 def _domain(node: Node, whole: bool, name: str) -> Domain:
@@ -337,22 +337,11 @@ def _weights(node: Node, choices: tuple[Any, ...], name: str) -> tuple[float, ..
     return dialect.checked_weights(kept, len(choices), name)
 
 
-def _hint(node: Node, name: str) -> tuple[tuple[str, Any], ...]:
-    raw = node.get("search")
-    if raw is None:
-        return ()
+def _mapping(node: Node, key: str, form: str, name: str) -> Node:
+    raw = {} if node.get(key) is None else node[key]
     if not isinstance(raw, Mapping):
-        raise SpaceError(f"{name}: search must be {{low, high, log}}, but got {raw!r}")
-    ends = tuple((key, dialect.as_number(raw.get(key), name, f"search.{key}")) for key in ("low", "high"))
-    return (*ends, ("log", dialect.as_bool(raw.get("log"), name, "search.log")))
-
-
-def _active_when(node: Node, name: str) -> tuple[Condition, ...]:
-    raw = {} if node.get("active_when") is None else node["active_when"]
-    if not isinstance(raw, Mapping):
-        raise SpaceError(f"{name}: active_when must be {{name: [values]}}, but got {raw!r}")
-    listed = {str(n): tuple(v) if isinstance(v, (list, tuple)) else (v,) for n, v in raw.items()}
-    return tuple(Condition(other, values) for other, values in listed.items())
+        raise SpaceError(f"{name}: {key} must be {form}, but got {raw!r}")
+    return raw
 
 
 def _count(node: Node, key: str, name: str) -> int | None:
