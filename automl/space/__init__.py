@@ -212,10 +212,11 @@ def build(
             drawn[name] = default
         raws = codec.encode(default, dict(drawn))
         axes = tuple(replace(axis, centre=raw) for axis, raw in zip(codec.axes, raws, strict=True))
-        why = f"{wish.why}; {codec.why}" if wish.recommended else codec.why
-        kind = "choice" if leaf.kind == "text" else leaf.kind
         if isinstance(codec, Number):
-            kind = "int" if codec.domain.whole else "float"
+            kind, why = "int" if codec.domain.whole else "float", codec.range.why
+        else:
+            kind, why = "choice" if leaf.kind == "text" else leaf.kind, codec.why
+        why = f"{wish.why}; {why}" if wish.recommended else why
         built.append(Parameter(name, kind, default, codec, axes, chosen[name], why))
     return tuple(built), notes
 

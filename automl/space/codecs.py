@@ -7,7 +7,7 @@ A codec (`Number`, `Options`, `ListOf`, `Subset`) turns raw values of its `axes`
 drawn before it (`drawn`), and back. `decode` always gives a valid value: relations to other parameters hold because the
 range itself moves; nothing is drawn and then corrected. `encode` raises `SpaceError` saying why a value is not in the
 search range, without the parameter's name; `nearest` is the value of the search range closest to another. `text` is
-what a person reads, `why` how it came about.
+what a person reads.
 """
 
 from __future__ import annotations
@@ -176,10 +176,6 @@ class Number:
     wide: Domain | None = None  # the domain before it made room for others
 
     @property
-    def why(self) -> str:
-        return self.range.why
-
-    @property
     def text(self) -> str:
         grid = self.range.grid
         if len(grid) > 8:
@@ -200,8 +196,7 @@ class Number:
         return (Axis(f"{self.name} (index)", "index", 0, last),)
 
     def decode(self, raws: Sequence[Any], drawn: Mapping[str, Any]) -> Any:
-        found, valid = self.left(drawn) if self.relations else (self.range, self.domain)
-        value = raws[0]
+        (found, valid), value = self.left(drawn), raws[0]
         if found.grid:
             last = len(found.grid) - 1
             return found.grid[min(int(value * (last + 1)), last) if self.relations else value]
@@ -382,9 +377,9 @@ class Subset:
         return list(self.default) if is_default else picked
 
     def encode(self, value: Any, drawn: Mapping[str, Any]) -> list[Any]:
-        known = isinstance(value, (list, tuple)) and all(among(v, self.options) for v in value)
         most = len(self.options) if self.max_items is None else self.max_items
-        if not known or not self.min_items <= len(value) <= most:
+        is_list = isinstance(value, (list, tuple)) and self.min_items <= len(value) <= most
+        if not is_list or not all(among(v, self.options) for v in value):
             raise SpaceError(f"must be a subset of {', '.join(map(short, self.options))}, but got {value!r}")
         raws = [int(among(o, value)) for o in self.options]
         if self.decode(raws, drawn) != list(value):

@@ -190,7 +190,7 @@ def _elements(
         if order and role_of(number.name).share and 0 <= value <= 1 and not domain.whole:
             domain = domain.narrowed(0.0, 1.0)
         kept.append(replace(number, domain=domain, relations=tuple(relations)))
-    return ListOf(tuple(kept), f"each element: {found[0].why}{keeps}")
+    return ListOf(tuple(kept), f"each element: {found[0].range.why}{keeps}")
 
 
 def _order(default: list[Any], numbers: Sequence[Number]) -> list[Relation]:
