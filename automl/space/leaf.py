@@ -173,14 +173,11 @@ class Domain:
             step = self.multiple or 1.0
             first, last = math.ceil(low / step - NEARLY), math.floor(high / step + NEARLY)
             near = (k * step for k in range(first, min(last, first + 2 * limit) + 1))
-        rounded = (self._rounded(value) for value in near)
-        return tuple(islice((v for v in rounded if low <= v <= high and self.holds(v)), limit))
-
-    def _rounded(self, value: float) -> float:
-        """A step without the noise of floating point."""
-        if self.whole and abs(value - round(value)) <= NEARLY * max(1.0, abs(value)):
-            return round(value)
-        return value if self.whole or self.values else twelve(value)
+        if self.whole:  # without the noise of floating point
+            near = (round(v) if abs(v - round(v)) <= NEARLY * max(1.0, abs(v)) else v for v in near)
+        elif not self.values:
+            near = map(twelve, near)
+        return tuple(islice((v for v in near if low <= v <= high and self.holds(v)), limit))
 
     def nearest(self, value: float) -> float | None:
         """The valid number closest to `value`, or None when the domain has none; open ends are left by a hair."""

@@ -313,7 +313,8 @@ def settle(
     names = {name for relation in spoken for name in relation.sides}
     fixed = {name: Domain(False, base[name], base[name]) for name in names if name not in domains}
     wide = _beside_fixed({**domains, **fixed}, spoken, offs)
-    free, found = _between_free(spoken, wide), dict(wide)
+    free = [relation for relation in spoken if all(wide[n].only is None for n in relation.sides)]
+    found = dict(wide)
     for relation in free:
         _check_equality(relation, found, every)
     needs = {r.left: [other.right for other in free if other.left == r.left] for r in free}
@@ -326,7 +327,7 @@ def settle(
             if off is not None and found[right].narrowed(off, off).empty:
                 raise SpaceError(f"{name}: {relation.text} cannot hold while {right} is {short(off)}")
     narrow = _beside_fixed(found, spoken, offs)
-    moving = _between_free(spoken, narrow)
+    moving = [relation for relation in spoken if all(narrow[n].only is None for n in relation.sides)]
     return {n: wide[n] for n in domains}, {n: narrow[n] for n in domains}, moving, list(silent.values())
 
 
@@ -338,10 +339,6 @@ def _says_nothing(relation: Relation, domains: Domains, base: Values) -> str | N
             what = f"{name} is {short(base[name])}, not a number" if name in base else absent
             return f"{relation.text}: {what}, so the relation says nothing"
     return None
-
-
-def _between_free(relations: Sequence[Relation], domains: Domains) -> list[Relation]:
-    return [r for r in relations if all(domains[n].only is None for n in r.sides)]
 
 
 def _beside_fixed(domains: Domains, relations: Sequence[Relation], offs: Values) -> Domains:
