@@ -86,14 +86,9 @@ def print_space(console: Console, space: SearchSpace) -> None:
 
 @app.command(epilog="Example: automl space show --model MODEL --fix train.batch_size=8")
 def show(
-    schema: str = SCHEMA,
-    model: str = MODEL,
-    spec: str = SPEC,
-    tune: list[str] = TUNE,
-    fix: list[str] = FIX,
-    space: str = SPACE,
-    as_json: bool = typer.Option(False, "--json", help="As one JSON object."),
-) -> None:
+    schema: str = SCHEMA, model: str = MODEL, spec: str = SPEC, tune: list[str] = TUNE, fix: list[str] = FIX,
+    space: str = SPACE, as_json: bool = typer.Option(False, "--json", help="As one JSON object."),
+) -> None:  # fmt: skip
     """Show what is searched, where, on which scale and why; what is left out, and why."""
     found = read_space(schema, model, spec, tune, fix, space)
     if as_json:
@@ -109,16 +104,12 @@ def show(
 
 @app.command(epilog="Example: automl space sample --schema train.schema.json -n 100 --seed 7")
 def sample(
-    schema: str = SCHEMA,
-    model: str = MODEL,
-    spec: str = SPEC,
-    tune: list[str] = TUNE,
-    fix: list[str] = FIX,
+    schema: str = SCHEMA, model: str = MODEL, spec: str = SPEC, tune: list[str] = TUNE, fix: list[str] = FIX,
     space: str = SPACE,
     count: int = typer.Option(1, "-n", "--count", min=0, help="How many configurations."),
     seed: int = typer.Option(0, "--seed", min=0, help="The same seed draws the same."),
     prior: bool = typer.Option(False, "--prior", help="Draw around the default instead of uniformly."),
-) -> None:
+) -> None:  # fmt: skip
     """Draw configurations: one JSON object of {dotted name: value} per line."""
     for params in read_space(schema, model, spec, tune, fix, space).sample(count, seed, prior):
         print(json.dumps(params))
@@ -127,13 +118,9 @@ def sample(
 @app.command(epilog="Example: automl space check --schema train.schema.json config.json")
 def check(
     config: Path = typer.Argument(..., help="JSON: {dotted name: value}, or nested; - reads standard input."),
-    schema: str = SCHEMA,
-    model: str = MODEL,
-    spec: str = SPEC,
-    tune: list[str] = TUNE,
-    fix: list[str] = FIX,
+    schema: str = SCHEMA, model: str = MODEL, spec: str = SPEC, tune: list[str] = TUNE, fix: list[str] = FIX,
     space: str = SPACE,
-) -> None:
+) -> None:  # fmt: skip
     """Check a configuration; every violation is printed, and then the exit code is 2."""
     found = read_space(schema, model, spec, tune, fix, space)
     problems = found.validate(load_object(config, "a configuration"))
