@@ -81,9 +81,9 @@ def why_never(asked: Asked, name: str) -> Iterator[str]:
         yield "it changes speed, not results"
     if path[-1] in EPOCHS and path[0] in (path[-1], "train"):
         yield LENGTH
-    if len(path) > 1 and path[0] in ACTIONS and path[0] != own and not own.endswith(f"_{path[0]}"):
-        if schema.action or any(each[0] == "train" for each in schema.paths.values()):
-            yield f"it belongs to the action {path[0]}"
+    is_foreign = len(path) > 1 and path[0] in ACTIONS and path[0] != own and not own.endswith(f"_{path[0]}")
+    if is_foreign and (schema.action or any(each[0] == "train" for each in schema.paths.values())):
+        yield f"it belongs to the action {path[0]}"
     for part in (part for part in path if SCORING.match(part) and part != own):
         yield f"'{part}' is not training: it changes how trials are scored, if anything"
     if asked.group != "tao" and schema.leaf(name).nullable and asked.base.get(name) is None:

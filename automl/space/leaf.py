@@ -183,11 +183,11 @@ class Domain:
         """The valid number closest to `value`, or None when the domain has none; open ends are left by a hair."""
         if self.empty:
             return None
-        if self.values:
-            return min(self.steps(), key=lambda v: (abs(v - value), v))
         value = min(max(value, self.low), self.high)
-        if self.stepped:
-            reach = max(1.0, abs(value)) * 2 + 2 * (self.multiple or self.power or 1)
+        if self.values or self.stepped:
+            reach = (
+                math.inf if self.values else 2 * max(1.0, abs(value)) + 2 * (self.multiple or self.power or 1)
+            )
             near = self.steps(value - reach, value + reach)
             return min(near, key=lambda v: (abs(v - value), v), default=None)
         hair = OPEN_SHARE * (self.high - self.low if self.bounded else max(1.0, abs(value)))

@@ -130,9 +130,7 @@ class Asked:
         return int(epochs) if is_number(epochs) and epochs >= 1 else None
 
 
-def ask(
-    schema: Schema, spec: Any, wishes: Mapping[str, Wish], limits: Mapping[str, float], group: str
-) -> Asked:
+def ask(schema: Schema, spec: Any, wishes: Mapping[str, Wish], limits: Values, group: str) -> Asked:
     """The base configuration under the requests."""
     if spec is not None and not isinstance(spec, Mapping):
         raise SpaceError(f"a spec must be a mapping, but got {type(spec).__name__}")

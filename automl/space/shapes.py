@@ -51,7 +51,7 @@ def shape(asked: Asked, leaf: Leaf, searched: Collection[str], related: bool) ->
         )
     if not values and leaf.domain is None:
         return "its schema does not say what it may be"
-    return _domain(asked, leaf, wish, values, searched)
+    return _domain(asked, leaf, values, searched)
 
 
 def start_of(name: str, domain: Domain, value: Any) -> float:
@@ -64,12 +64,10 @@ def start_of(name: str, domain: Domain, value: Any) -> float:
     return start
 
 
-def _domain(
-    asked: Asked, leaf: Leaf, wish: Wish, values: tuple[Any, ...], searched: Collection[str]
-) -> Domain:
+def _domain(asked: Asked, leaf: Leaf, values: tuple[Any, ...], searched: Collection[str]) -> Domain:
     """The schema's bounds, or those of `values`, under the data's limit, with the heads that must divide it, between
     the ends that are asked for."""
-    name, limit = leaf.name, asked.limits.get(leaf.name)
+    name, wish, limit = leaf.name, asked.wish(leaf.name), asked.limits.get(leaf.name)
     domain = leaf.domain or Domain(all(isinstance(v, int) for v in values), min(values), max(values))
     limited = domain if limit is None else domain.narrowed(high=float(limit))
     if limited.empty:
