@@ -5,7 +5,7 @@
              and what they have to do with each other: conditions and relations
 3  shape     what each may be: a domain of numbers, options, a subset, a list                (shapes.py)
 4  settle    relations with a fixed side narrow domains; what has one value becomes fixed    (shapes.py)
-5  range     where to look for each number, on which scale, and why                          (ranges.py)
+5  range     where to look for each number, on which scale, and why                          (shapes.py, ranges.py)
 6  build     parameters in the order in which they are drawn, each with a valid default      (codecs.py, space.py)
 
 One parameter through all of them:
@@ -105,15 +105,13 @@ def _compiled(asked: Asked) -> SearchSpace:
     shapes = {name: each for name, each in found.items() if not isinstance(each, str)}
     offs = {name: base[name] for name in shapes if chosen[name] and is_number(base.get(name))}
     wide, narrow, moving, silent = settle(asked, shapes, relations, base, offs)
+    # What can only be what it is in the base is not searched; any other only value, every draw must say.
     only = {name: domain.only for name, domain in narrow.items() if name in shapes}
-    single = {
-        n: v for n, v in only.items() if v is not None and v == asked.value(n)
-    }  # any other, draws must say
+    single = {n: value for n, value in only.items() if value is not None and value == asked.value(n)}
     settled = {n: f"{short(value)} is the only valid value" for n, value in single.items()}
     asked.let_go(settled)
-    codecs = ranged(
-        asked, shapes, wide, {n: each for n, each in narrow.items() if n not in single}, moving, offs
-    )
+    narrow = {name: domain for name, domain in narrow.items() if name not in single}
+    codecs = ranged(asked, shapes, wide, narrow, moving, offs)
     kept = {name: conditions for name, conditions in chosen.items() if name in codecs}
     base = {**base, **single}
     parameters, replaced = build(asked, _order(kept, codecs, [*moving, *relations]), kept, codecs, base)
