@@ -40,13 +40,12 @@ Built: a parameter on an axis, in the middle of which the default lies, and as O
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from automl.dotted import MISSING, leaves
 from automl.errors import SpaceError, did_you_mean
-from automl.space.chosen import Conditions, choose, disagreements, gather, numbered
+from automl.space.chosen import Conditions, choose, disagreements, relate
 from automl.space.codecs import Codec, ListOf, Number
 from automl.space.leaf import UPPER, Domain, Leaf, Relation, is_number, same, short
 from automl.space.ranges import Range
@@ -95,9 +94,7 @@ def compile_space(
 
 def _compiled(asked: Asked) -> SearchSpace:
     chosen, left_out, notes = choose(asked)
-    relations, unclear = gather(asked, chosen)
-    base = numbered(asked, relations)
-    wrong = _broken(asked, relations, chosen, base)
+    relations, base, unkept = relate(asked, chosen)
     related = {name for relation in relations for name in relation.sides}
     found = {name: shape(asked, asked.schema.leaf(name), chosen, name in related) for name in chosen}
     unfit = {name: reason for name, reason in found.items() if isinstance(reason, str)}
@@ -115,43 +112,17 @@ def _compiled(asked: Asked) -> SearchSpace:
     kept = {name: conditions for name, conditions in chosen.items() if name in codecs}
     base = {**base, **single}
     parameters, replaced = build(asked, _order(kept, codecs, [*moving, *relations]), kept, codecs, base)
-    said = [*notes, *unclear, *wrong, *silent, *replaced, *disagreements(asked.schema), *_unknown(asked)]
+    said = [*notes, *unkept, *silent, *replaced, *disagreements(asked)]
     return SearchSpace(
         parameters,
         left_out=tuple(sorted((left_out | unfit | settled).items())),
         notes=tuple(dict.fromkeys(said if parameters else [*said, NOTHING])),
         fixed=asked.fixed,
-        context=_values(base, (n for p in parameters for n in p.looks_at)),
+        context=tuple((n, base[n]) for n in sorted({n for p in parameters for n in p.looks_at}) if n in base),
         leaves=asked.schema.readable(),
         relations=tuple(relation for relation in relations if relation.op != "after"),
-        base=tuple((name, value) for name, value in _values(base, related) if is_number(value)),
+        base=tuple((n, base[n]) for n in sorted(related) if is_number(base.get(n))),
     )
-
-
-def _broken(asked: Asked, relations: Sequence[Relation], chosen: Conditions, base: Values) -> list[str]:
-    """Notes on relations between what is not searched that do not hold. Raises `SpaceError` where a request set one of
-    the two sides."""
-    notes = []
-    for relation in relations:
-        shown = relation.broken(base)
-        if shown and not any(name in chosen for name in relation.sides):
-            notes.append(f"{relation.text} does not hold: {shown}")
-            if any(asked.wish(name).value is not MISSING for name in relation.sides):
-                raise SpaceError(f"{relation.left}: {notes[-1]}")
-    return notes
-
-
-def _values(base: Values, names: Iterable[str]) -> tuple[tuple[str, Any], ...]:
-    """The names with their values, those that have one, in order."""
-    return tuple((n, base[n]) for n in sorted(set(names)) if n in base)
-
-
-def _unknown(asked: Asked) -> Iterator[str]:
-    """The spec's names that the schema does not have; relations may still use their values."""
-    schema = asked.schema
-    for name, _ in leaves(asked.spec, known=schema):
-        if not (name in schema or name in schema.sections or any(n.startswith(f"{name}[") for n in schema)):
-            yield f"the spec's {name} is not in the schema{did_you_mean(name, schema)}"
 
 
 def ranged(

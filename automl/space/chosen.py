@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from automl.dotted import MISSING, get
-from automl.errors import SpaceError
+from automl.dotted import MISSING, get, leaves
+from automl.errors import SpaceError, did_you_mean
 from automl.space.leaf import Condition, Leaf, Relation, among, coerced, is_number, short
 from automl.space.requests import EPOCHS, Asked, Values
-from automl.space.schema import LISTED, UNLISTED, Schema
+from automl.space.schema import LISTED, UNLISTED
 
 Conditions = Mapping[str, tuple[Condition, ...]]  # of every searched parameter
 LARGEST = 2**52  # of integers: to twice of it a double counts exactly
@@ -237,6 +237,24 @@ def used_by(asked: Asked, leaf: Leaf) -> Iterator[Condition]:
             return
 
 
+def relate(asked: Asked, searched: Collection[str]) -> tuple[list[Relation], Values, list[str]]:
+    """(every relation that the schema states; the base's values, with numbers written as text read as numbers, and the
+    spec's for names that the schema lacks; notes). Raises `SpaceError` where a request set one side of a relation
+    between what is not searched, and it does not hold."""
+    relations, notes = gather(asked, searched)
+    sides = dict.fromkeys(name for relation in relations for name in relation.sides)
+    found = {n: asked.base.get(n, get(asked.spec, n, MISSING)) for n in sides}
+    read = {n: coerced(v, "float") if n in asked.base and not is_number(v) else v for n, v in found.items()}
+    base = {**asked.base, **{name: value for name, value in read.items() if value is not MISSING}}
+    for relation in relations:
+        shown = relation.broken(base)
+        if shown and not any(name in searched for name in relation.sides):
+            notes.append(f"{relation.text} does not hold: {shown}")
+            if any(asked.wish(name).value is not MISSING for name in relation.sides):
+                raise SpaceError(f"{relation.left}: {notes[-1]}")
+    return relations, base, notes
+
+
 def gather(asked: Asked, searched: Collection[str]) -> tuple[list[Relation], list[str]]:
     """(every relation that the schema states, notes)."""
     schema = asked.schema
@@ -280,17 +298,10 @@ def _stated(asked: Asked, leaf: Leaf) -> Iterator[Relation]:
             yield Relation(leaf.name, sign or ("<=" if at_most else "after"), target)
 
 
-def numbered(asked: Asked, relations: Sequence[Relation]) -> Values:
-    """The base's values, numbers written as text read as numbers, and the spec's for names the schema lacks."""
-    base = asked.base
-    sides = dict.fromkeys(name for relation in relations for name in relation.sides)
-    found = {name: base.get(name, get(asked.spec, name, MISSING)) for name in sides}
-    read = {n: coerced(v, "float") if n in base and not is_number(v) else v for n, v in found.items()}
-    return {**base, **{name: value for name, value in read.items() if value is not MISSING}}
-
-
-def disagreements(schema: Schema) -> Iterator[str]:
-    """Where the schema's flags and its lists of names contradict each other."""
+def disagreements(asked: Asked) -> Iterator[str]:
+    """Where the schema is not modelled, its flags and its lists of names contradict each other, or the spec has names
+    that it lacks; relations may still use their values."""
+    schema = asked.schema
     for where, key in schema.unread.items():
         yield f"'{key}' in {where} is not modelled: a configuration may be one that the schema forbids"
     listed, unlisted = sorted(schema.listed[LISTED]), sorted(schema.listed[UNLISTED])
@@ -307,3 +318,6 @@ def disagreements(schema: Schema) -> Iterator[str]:
         if found:
             more = f" and {len(found) - 4} more" if len(found) > 4 else ""
             yield f"{what}: {', '.join(found[:4])}{more}"
+    for name, _ in leaves(asked.spec, known=schema):
+        if not (name in schema or name in schema.sections or any(n.startswith(f"{name}[") for n in schema)):
+            yield f"the spec's {name} is not in the schema{did_you_mean(name, schema)}"
