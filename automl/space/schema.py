@@ -207,17 +207,20 @@ def _record(schema: Schema, node: Node, others: Sequence[Node], name: str, nulla
     cond = dialect.parse_math_cond(node.get("math_cond"), name)
     by_item = any(isinstance(node.get(k), (list, tuple)) for k in ("minimum", "maximum"))
     items = _items(schema.document, node, default, name) if kind == "list" else None
-    hint = _mapping(node, "search", "{low, high, log}", name)
-    forms = {"low": dialect.as_number, "high": dialect.as_number, "log": dialect.as_bool} if hint else {}
+    domain = _domain(node, kind == "int", name) if kind in ("int", "float") and not by_item else None
+    weights, depends_on = (
+        _weights(node, choices, name),
+        dialect.parse_depends_on(node.get("depends_on"), name),
+    )
+    search = _mapping(node, "search", "{low, high, log}", name)
+    forms = {"low": dialect.as_number, "high": dialect.as_number, "log": dialect.as_bool} if search else {}
+    hint = tuple((key, form(search.get(key), name, f"search.{key}")) for key, form in forms.items())
     active = _mapping(node, "active_when", "{name: [values]}", name)
     listed = {str(n): tuple(v) if isinstance(v, (list, tuple)) else (v,) for n, v in active.items()}
     return Leaf(
         name, schema.paths[name], kind, word, default,
-        nullable=nullable or null_choice or node.get("nullable") is True,
-        domain=_domain(node, kind == "int", name) if kind in ("int", "float") and not by_item else None,
-        choices=choices, weights=_weights(node, choices, name), cond=cond,
-        depends_on=dialect.parse_depends_on(node.get("depends_on"), name),
-        hint=tuple((key, form(hint.get(key), name, f"search.{key}")) for key, form in forms.items()),
+        nullable=nullable or null_choice or node.get("nullable") is True, domain=domain,
+        choices=choices, weights=weights, cond=cond, depends_on=depends_on, hint=hint,
         active_when=tuple(Condition(other, values) for other, values in listed.items()), items=items,
         bounds_by_item=_list_bounds(node, items, name) if by_item and kind == "list" else (),
         min_items=_count(node, "minItems", name) or (1 if word == "subset_list" else 0),
