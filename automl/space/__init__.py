@@ -1,11 +1,11 @@
 """From a train schema, a base spec and requests to a `SearchSpace`, in six steps, each a function of the ones before.
 
 1  ask       every leaf's value: the request's, else the spec's, else the schema's default   (schema.py, requests.py)
-2  choose    the leaves that are flagged or asked for, less what cannot matter               (chosen.py, names.py)
+2  choose    the leaves that are flagged or asked for, less what cannot matter               (chosen.py)
              and what they have to do with each other: conditions and relations
 3  shape     what each may be: a domain of numbers, options, a subset, a list                (shapes.py)
 4  settle    relations with a fixed side narrow domains; what has one value becomes fixed    (shapes.py)
-5  range     where to look for each number, on which scale, and why                          (ranges.py)
+5  range     where to look for each number, on which scale, and why                          (shapes.py, ranges.py)
 6  build     parameters in the order in which they are drawn, each with a valid default      (codecs.py, space.py)
 
 One parameter through all of them:
@@ -20,7 +20,7 @@ A leaf: what its schema says of it, and the validator of its values (schema.py, 
 ('float', 'a number in (0, 0.01]', 'must be a number in (0, 0.01], but got 5')
 
 Asked, chosen and shaped: 0.0002 is where it starts; it is flagged, and always matters; it may be any number of its
-domain, which no relation to another narrows (requests.py, chosen.py, names.py, shapes.py).
+domain, which no relation to another narrows (requests.py, chosen.py, shapes.py).
 
 >>> asked = ask(Schema(document), {}, {}, {}, "tao")
 >>> asked.value(leaf.name), choose(asked)[0], str(shape(asked, leaf, [leaf.name], related=False))
@@ -28,7 +28,7 @@ domain, which no relation to another narrows (requests.py, chosen.py, names.py, 
 
 Ranged: its name says what it is, and so where to look and on which scale (ranges.py).
 
->>> search_range(leaf.name, leaf.domain, 0.0002)
+>>> number_range(asked, leaf.name, leaf.domain)
 Range(low=2e-05, high=0.002, scale='log', why='a learning rate: log, 10 times either way', grid=(), moves=False)
 
 Built: a parameter on an axis, in the middle of which the default lies, and as Optuna sees it (codecs.py, space.py).
@@ -40,20 +40,18 @@ Built: a parameter on an axis, in the middle of which the default lies, and as O
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from automl.dotted import MISSING, leaves
 from automl.errors import SpaceError, did_you_mean
-from automl.space.chosen import Conditions, choose, disagreements, gather, numbered
+from automl.space.chosen import Conditions, choose, disagreements, relate
 from automl.space.codecs import Codec, ListOf, Number
 from automl.space.leaf import UPPER, Domain, Leaf, Relation, is_number, same, short
-from automl.space.names import WIDTH
-from automl.space.ranges import LOG, Range, search_range
+from automl.space.ranges import Range
 from automl.space.requests import GROUPS, Asked, Values, ask, read_wishes
 from automl.space.schema import Schema, load_schema, problems
-from automl.space.shapes import Domains, Shape, heads_of, in_order, narrowed, shape, start_of, with_wish
+from automl.space.shapes import Domains, Shape, elements_of, in_order, number_range, settle, shape, start_of
 from automl.space.space import Parameter, SearchSpace, to_record
 
 __all__ = ["Parameter", "SearchSpace", "compile_space", "load_schema", "problems", "to_record"]
@@ -96,143 +94,67 @@ def compile_space(
 
 def _compiled(asked: Asked) -> SearchSpace:
     chosen, left_out, notes = choose(asked)
-    relations, unclear = gather(asked, chosen)
-    base = numbered(asked, relations)
-    wrong = []
-    for relation in relations:
-        if (shown := relation.broken(base)) and not any(name in chosen for name in relation.sides):
-            wrong.append(f"{relation.text} does not hold: {shown}")
-            if any(
-                asked.wish(name).value is not MISSING for name in relation.sides
-            ):  # somebody set one of the two
-                raise SpaceError(f"{relation.left}: {wrong[-1]}")
+    relations, base, unkept = relate(asked, chosen)
     related = {name for relation in relations for name in relation.sides}
-    shapes, unfit = shaped(asked, chosen, related)
-    wide, domains, moving, single, silent = settle(asked, chosen, shapes, relations, base)
-    settled = {**base, **single}
-    codecs = ranged(asked, shapes, (wide, domains), moving, _offs(chosen, domains, settled))
-    kept = {name: found for name, found in chosen.items() if name in codecs}
-    order = _order(kept, codecs, [*moving, *relations])
-    parameters, replaced = build(asked, order, kept, codecs, settled)
-    only = {name: f"{short(value)} is the only valid value" for name, value in single.items()}
-    said = [*notes, *unclear, *wrong, *silent, *replaced]
-    said += [*disagreements(asked.schema), *_unknown(asked)]
+    found = {name: shape(asked, asked.schema.leaf(name), chosen, name in related) for name in chosen}
+    unfit = {name: reason for name, reason in found.items() if isinstance(reason, str)}
+    asked.let_go(unfit)
+    shapes = {name: each for name, each in found.items() if not isinstance(each, str)}
+    offs = {name: base[name] for name in shapes if chosen[name] and is_number(base.get(name))}
+    wide, narrow, moving, silent = settle(asked, shapes, relations, base, offs)
+    # What can only be what it is in the base is not searched; any other only value, every draw must say.
+    only = {name: domain.only for name, domain in narrow.items() if name in shapes}
+    single = {n: value for n, value in only.items() if value is not None and value == asked.value(n)}
+    settled = {n: f"{short(value)} is the only valid value" for n, value in single.items()}
+    asked.let_go(settled)
+    narrow = {name: domain for name, domain in narrow.items() if name not in single}
+    codecs = ranged(asked, shapes, wide, narrow, moving, offs)
+    kept = {name: conditions for name, conditions in chosen.items() if name in codecs}
+    base = {**base, **single}
+    parameters, replaced = build(asked, _order(kept, codecs, [*moving, *relations]), kept, codecs, base)
+    said = [*notes, *unkept, *silent, *replaced, *disagreements(asked)]
     return SearchSpace(
         parameters,
-        left_out=tuple(sorted((left_out | unfit | only).items())),
+        left_out=tuple(sorted((left_out | unfit | settled).items())),
         notes=tuple(dict.fromkeys(said if parameters else [*said, NOTHING])),
         fixed=asked.fixed,
-        context=_values(settled, (n for p in parameters for n in p.looks_at)),
+        context=tuple((n, base[n]) for n in sorted({n for p in parameters for n in p.looks_at}) if n in base),
         leaves=asked.schema.readable(),
         relations=tuple(relation for relation in relations if relation.op != "after"),
-        base=tuple((name, value) for name, value in _values(settled, related) if is_number(value)),
+        base=tuple((n, base[n]) for n in sorted(related) if is_number(base.get(n))),
     )
 
 
-def _values(base: Values, names: Iterable[str]) -> tuple[tuple[str, Any], ...]:
-    """The names with their values, those that have one, in order."""
-    return tuple((n, base[n]) for n in sorted(set(names)) if n in base)
-
-
-def _unknown(asked: Asked) -> Iterator[str]:
-    """The spec's names that the schema does not have; relations may still use their values."""
-    schema = asked.schema
-    for name, _ in leaves(asked.spec, known=schema):
-        if not (name in schema or name in schema.sections or any(n.startswith(f"{name}[") for n in schema)):
-            yield f"the spec's {name} is not in the schema{did_you_mean(name, schema)}"
-
-
-def shaped(asked: Asked, chosen: Conditions, related: Collection[str]) -> tuple[Shapes, dict[str, str]]:
-    """(what each chosen parameter may be, why others cannot be searched)."""
-    found = {name: shape(asked, asked.schema.leaf(name), chosen, name in related) for name in chosen}
-    unfit = {name: reason for name, reason in found.items() if isinstance(reason, str)}
-    for name, reason in unfit.items():
-        asked.let_go(name, reason)
-    return {name: each for name, each in found.items() if not isinstance(each, str)}, unfit
-
-
-def _elements(shapes: Shapes) -> dict[str, Number]:
-    """The elements of lists, by name."""
-    return {e.name: e for each in shapes.values() if isinstance(each, ListOf) for e in each.elements}
-
-
-def settle(
-    asked: Asked, chosen: Conditions, shapes: Shapes, relations: Sequence[Relation], base: Values
-) -> tuple[Domains, Domains, list[Relation], Values, list[str]]:
-    """(the numbers' domains beside what is fixed, the same with room for each other, the relations that stay between
-    them, the values of what has only one valid value, the base's, and is not searched, notes). Raises `SpaceError`
-    where a relation cannot hold."""
-    elements = _elements(shapes)
-    domains = {name: domain for name, domain in shapes.items() if isinstance(domain, Domain)}
-    domains |= {name: element.domain for name, element in elements.items()}
-    starts = {name: start_of(name, domain, asked.value(name)) for name, domain in domains.items()}
-    inner = [relation for element in elements.values() for relation in element.relations]
-    offs = _offs(chosen, domains, base)
-    wide, found, moving, notes = narrowed(domains, [*relations, *inner], base, starts, offs)
-    only = {name: domain.only for name, domain in found.items() if name in shapes and domain.only is not None}
-    fixed = {n: v for n, v in only.items() if v == asked.value(n)}  # any other, every draw must say
-    for name, value in fixed.items():
-        asked.let_go(name, f"{short(value)} is the only valid value")
-    return wide, {n: domain for n, domain in found.items() if n not in fixed}, moving, fixed, notes
-
-
-def _offs(chosen: Conditions, domains: Domains, base: Values) -> Values:
-    """What numbers are while they do not matter."""
-    return {n: base[n] for n in domains if chosen.get(n) and is_number(base.get(n))}
-
-
 def ranged(
-    asked: Asked, shapes: Shapes, domains: tuple[Domains, Domains], moving: Sequence[Relation], offs: Values
+    asked: Asked, shapes: Shapes, wide: Domains, narrow: Domains, moving: Sequence[Relation], offs: Values
 ) -> dict[str, Codec]:
     """The codecs: every number and element of a list with where to look for it, the relations that it follows, how far
-    they can take it, and how far below a moving upper end it begins: as far as below the default's. `domains` are
-    (before they made room for each other, after), `offs` what some are while they do not matter."""
-    wide, narrow = domains
-    elements, found = _elements(shapes), {}
+    they can take it, and how far below a moving upper end it begins: as far as below the default's. `wide` and `narrow`
+    are the domains before they made room for each other and after, `offs` what some are while they do not matter."""
+    elements, found = elements_of(shapes), {}
     ranges = {
         name: elements[name].range.within(domain) if name in elements else number_range(asked, name, domain)
         for name, domain in narrow.items()
     }
     for name, each in ranges.items():
         relations = tuple(relation for relation in moving if relation.left == name)
-        share = _share(asked, each, relations, narrow)
+        tops = [relation.right for relation in relations if relation.op in UPPER]
+        share = None
+        if each.moves and each.low > 0 and tops:
+            usual = [start_of(top, narrow[top], asked.value(top)) for top in tops]
+            share = min(1.0, each.low / max(min([each.high, *usual]), 1))
         number = Number(name, narrow[name], each, relations, share, each.ends, wide[name])
         free = each.grid or not relations
         found[name] = number if free else replace(number, hull=_hull(number, ranges, offs))
-    codecs: dict[str, Codec] = {name: number for name, number in found.items() if name in shapes}
+    codecs: dict[str, Codec] = {}
     for name, may in shapes.items():
         if isinstance(may, ListOf):
             codecs[name] = replace(may, elements=tuple(found[element.name] for element in may.elements))
         elif not isinstance(may, Domain):
             codecs[name] = may
+        elif name in found:
+            codecs[name] = found[name]
     return codecs
-
-
-def number_range(asked: Asked, name: str, domain: Domain) -> Range:
-    """A person's range, or what the name, default and bounds of a number suggest."""
-    leaf, wish, value = asked.schema.leaf(name), asked.wish(name), asked.value(name)
-    start, heads = start_of(name, domain, value), heads_of(asked, name, domain)
-    if domain.values:
-        why = wish.said if wish.options else "all its values, in order"
-        found = Range.of(domain.steps(), why=why)
-    elif len(heads) > 1 and not wish.narrows:
-        found = Range.of(heads, LOG, f"divisors of {WIDTH}")
-    else:
-        on_end = is_number(value) and value in (domain.low, domain.high) and not domain.stepped
-        around = value if on_end else start
-        found = search_range(name, domain, around, leaf, asked.epochs)
-        if wish.narrows or wish.log is not None:
-            found = with_wish(found, domain, wish, (wish.low, wish.high))
-    alone = len(found.grid) == 1 or (not found.grid and found.low >= found.high)
-    return replace(found, grid=(start,)) if alone and start != value else found
-
-
-def _share(asked: Asked, found: Range, relations: Sequence[Relation], domains: Domains) -> float | None:
-    uppers = [relation.right for relation in relations if relation.op in UPPER]
-    if not (found.moves and found.low > 0 and uppers):
-        return None
-    tops = [start_of(name, domains[name], asked.value(name)) for name in uppers]
-    return min(1.0, found.low / max(min([found.high, *tops]), 1))
 
 
 def _hull(number: Number, ranges: Mapping[str, Range], offs: Values) -> tuple[float, float]:
@@ -259,8 +181,12 @@ def build(
             drawn[name] = default
         raws = codec.encode(default, dict(drawn))
         axes = tuple(replace(axis, centre=raw) for axis, raw in zip(codec.axes, raws, strict=True))
-        why = f"{wish.why}; {codec.why}" if wish.recommended else codec.why
-        built.append(Parameter(name, _kind(leaf, codec), default, codec, axes, chosen[name], why))
+        if isinstance(codec, Number):
+            kind, why = "int" if codec.domain.whole else "float", codec.range.why
+        else:
+            kind, why = "choice" if leaf.kind == "text" else leaf.kind, codec.why
+        why = f"{wish.why}; {why}" if wish.recommended else why
+        built.append(Parameter(name, kind, default, codec, axes, chosen[name], why))
     return tuple(built), notes
 
 
@@ -275,12 +201,6 @@ def _order(chosen: Conditions, codecs: Mapping[str, Codec], relations: Sequence[
         if relation.left in needs and relation.right in needs:
             needs[relation.left].append(relation.right)
     return [name for name in in_order(sorted(needs), needs) if name in chosen]
-
-
-def _kind(leaf: Leaf, codec: Codec) -> str:
-    if isinstance(codec, Number):
-        return "int" if codec.domain.whole else "float"
-    return "list" if isinstance(codec, ListOf) else "choice" if leaf.kind == "text" else leaf.kind
 
 
 def _default(asked: Asked, leaf: Leaf, codec: Codec, drawn: Values) -> tuple[Any, list[str]]:

@@ -17,7 +17,6 @@ from automl.space.leaf import short
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from automl.space import SearchSpace
 
@@ -62,51 +61,34 @@ def read_space(
         raise type(error)(f"{source}: {error}") from None
 
 
-def space_table(space: SearchSpace) -> Table:
-    """The space as a table a person likes to read, where there is room for one."""
+def print_space(console: Console, space: SearchSpace) -> None:
+    """What is searched, as a table where there is room for one, else as two lines or more a parameter; what is left out
+    and why; the notes."""
     from rich.table import Table
 
     table = Table(title="Search space", title_justify="left", box=None, header_style="bold", pad_edge=False)
     for name in ("parameter", "kind", "range", "scale", "default", "condition", "why"):
         table.add_column(name, no_wrap=name == "parameter", overflow="fold")
-    for p in space.parameters:
-        scale = p.scale if p.kind in ("int", "float") else ""
-        table.add_row(p.name, p.kind, p.codec.text, scale, short(p.default), p.condition, p.why)
-    return table
-
-
-def space_list(space: SearchSpace, width: int) -> str:
-    """The same for a narrow terminal: two lines or more a parameter, its condition and reason below it."""
     lines = ["Search space"]
     for p in space.parameters:
-        scale = f" {p.scale}" if p.kind in ("int", "float") else ""
-        lines += [f"{p.name}  ({p.kind})", f"  {p.codec.text}{scale}, default {short(p.default)}"]
-        lines += [f"  {text}" for text in (p.condition, p.why) if text]
-    return "\n".join(part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="    "))
-
-
-def print_space(console: Console, space: SearchSpace) -> None:
-    """Table or list, what is left out and why, and the notes."""
+        text, scale, default = p.codec.text, p.scale if p.kind in ("int", "float") else "", short(p.default)
+        table.add_row(p.name, p.kind, text, scale, default, p.condition, p.why)
+        lines += [f"{p.name}  ({p.kind})", f"  {text}{scale and ' '}{scale}, default {default}"]
+        lines += [f"  {said}" for said in (p.condition, p.why) if said]
     if console.width >= NARROW:
-        console.print(space_table(space))
-    else:
-        console.print(space_list(space, console.width), highlight=False, markup=False)
-    for name, reason in space.left_out:
-        console.print(f"left out: {name}: {reason}", highlight=False, markup=False)
-    for note in space.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(table)
+        lines = []
+    lines = [part for line in lines for part in textwrap.wrap(line, console.width, subsequent_indent="    ")]
+    lines += [f"left out: {name}: {reason}" for name, reason in space.left_out]
+    for line in [*lines, *(f"note: {note}" for note in space.notes)]:
+        console.print(line, highlight=False, markup=False)
 
 
 @app.command(epilog="Example: automl space show --model MODEL --fix train.batch_size=8")
 def show(
-    schema: str = SCHEMA,
-    model: str = MODEL,
-    spec: str = SPEC,
-    tune: list[str] = TUNE,
-    fix: list[str] = FIX,
-    space: str = SPACE,
-    as_json: bool = typer.Option(False, "--json", help="As one JSON object."),
-) -> None:
+    schema: str = SCHEMA, model: str = MODEL, spec: str = SPEC, tune: list[str] = TUNE, fix: list[str] = FIX,
+    space: str = SPACE, as_json: bool = typer.Option(False, "--json", help="As one JSON object."),
+) -> None:  # fmt: skip
     """Show what is searched, where, on which scale and why; what is left out, and why."""
     found = read_space(schema, model, spec, tune, fix, space)
     if as_json:
@@ -122,16 +104,12 @@ def show(
 
 @app.command(epilog="Example: automl space sample --schema train.schema.json -n 100 --seed 7")
 def sample(
-    schema: str = SCHEMA,
-    model: str = MODEL,
-    spec: str = SPEC,
-    tune: list[str] = TUNE,
-    fix: list[str] = FIX,
+    schema: str = SCHEMA, model: str = MODEL, spec: str = SPEC, tune: list[str] = TUNE, fix: list[str] = FIX,
     space: str = SPACE,
     count: int = typer.Option(1, "-n", "--count", min=0, help="How many configurations."),
     seed: int = typer.Option(0, "--seed", min=0, help="The same seed draws the same."),
     prior: bool = typer.Option(False, "--prior", help="Draw around the default instead of uniformly."),
-) -> None:
+) -> None:  # fmt: skip
     """Draw configurations: one JSON object of {dotted name: value} per line."""
     for params in read_space(schema, model, spec, tune, fix, space).sample(count, seed, prior):
         print(json.dumps(params))
@@ -140,13 +118,9 @@ def sample(
 @app.command(epilog="Example: automl space check --schema train.schema.json config.json")
 def check(
     config: Path = typer.Argument(..., help="JSON: {dotted name: value}, or nested; - reads standard input."),
-    schema: str = SCHEMA,
-    model: str = MODEL,
-    spec: str = SPEC,
-    tune: list[str] = TUNE,
-    fix: list[str] = FIX,
+    schema: str = SCHEMA, model: str = MODEL, spec: str = SPEC, tune: list[str] = TUNE, fix: list[str] = FIX,
     space: str = SPACE,
-) -> None:
+) -> None:  # fmt: skip
     """Check a configuration; every violation is printed, and then the exit code is 2."""
     found = read_space(schema, model, spec, tune, fix, space)
     problems = found.validate(load_object(config, "a configuration"))

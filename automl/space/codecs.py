@@ -6,8 +6,8 @@ number (real, whole), an index into a list (index, option) or a share of a range
 A codec (`Number`, `Options`, `ListOf`, `Subset`) turns raw values of its `axes` into a valid value, given the values
 drawn before it (`drawn`), and back. `decode` always gives a valid value: relations to other parameters hold because the
 range itself moves; nothing is drawn and then corrected. `encode` raises `SpaceError` saying why a value is not in the
-search range, without the parameter's name; `nearest` is the value of the search range closest to another. `choices` are
-the values that can be listed, `text` is what a person reads, `why` how it came about.
+search range, without the parameter's name; `nearest` is the value of the search range closest to another. `text` is
+what a person reads.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, zip_longest
 from statistics import NormalDist
-from typing import Any, ClassVar
+from typing import Any
 
 from automl.errors import SpaceError
 from automl.space.leaf import Domain, Relation, among, is_number, same, short, twelve
@@ -54,10 +54,9 @@ class Axis:
 
     def every(self, most: int) -> range | None:
         """All raw values; None of more than `most`, and of numbers without gaps."""
-        if self.kind not in ("option", "index", "whole"):
-            return None
-        raws = range(int(self.low), int(self.high) + 1) if self.kind == "whole" else range(self.count)
-        return raws if raws.stop - raws.start <= most else None  # `len` of a longer one may overflow
+        start, stop = (0, self.count) if self.kind == "option" else (int(self.low), int(self.high) + 1)
+        is_short = self.kind in ("option", "index", "whole") and stop - start <= most
+        return range(start, stop) if is_short else None
 
     def from_unit(self, u: float) -> Any:
         """Position -> raw value."""
@@ -114,14 +113,10 @@ class Axis:
         """(Optuna's word for the kind, what it is told of it)."""
         if self.kind == "option":
             return "categorical", {"choices": self.labels}
-        if self.kind == "index":
-            last = self.start + int(self.high) * self.step
-            return "int", {"low": self.start, "high": last, "step": self.step, "log": False}
-        if self.kind == "whole":
-            return "int", {"low": int(self.low), "high": int(self.high), "step": 1, "log": self.scale == LOG}
-        if self.scale == COMPLEMENT:
-            return "float", {"low": 1.0 - self.high, "high": 1.0 - self.low, "log": True}
-        return "float", {"low": self.low, "high": self.high, "log": self.scale == LOG}
+        kind, number = ("int", int) if self.kind in ("index", "whole") else ("float", float)
+        low, high = sorted(number(self.to_optuna(raw)) for raw in (self.low, self.high))
+        step = {"step": self.step} if kind == "int" else {}
+        return kind, {"low": low, "high": high, "log": self.scale != LINEAR, **step}
 
     @cached_property
     def shares(self) -> tuple[float, ...]:
@@ -181,18 +176,11 @@ class Number:
     wide: Domain | None = None  # the domain before it made room for others
 
     @property
-    def why(self) -> str:
-        return self.range.why
-
-    @property
-    def choices(self) -> tuple[Any, ...]:
-        return self.range.grid
-
-    @property
     def text(self) -> str:
-        if len(self.choices) > 8:
-            return f"{short(self.choices[0])} .. {short(self.choices[-1])}, {len(self.choices)} values"
-        return ", ".join(map(short, self.choices)) or f"{short(self.hull[0])} .. {short(self.hull[1])}"
+        grid = self.range.grid
+        if len(grid) > 8:
+            return f"{short(grid[0])} .. {short(grid[-1])}, {len(grid)} values"
+        return ", ".join(map(short, grid)) or f"{short(self.hull[0])} .. {short(self.hull[1])}"
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
@@ -208,8 +196,7 @@ class Number:
         return (Axis(f"{self.name} (index)", "index", 0, last),)
 
     def decode(self, raws: Sequence[Any], drawn: Mapping[str, Any]) -> Any:
-        found, valid = self.left(drawn) if self.relations else (self.range, self.domain)
-        value = raws[0]
+        (found, valid), value = self.left(drawn), raws[0]
         if found.grid:
             last = len(found.grid) - 1
             return found.grid[min(int(value * (last + 1)), last) if self.relations else value]
@@ -250,11 +237,11 @@ class Number:
                 valid = valid.where(relation.op, right)
         if found.grid:
             kept = tuple(v for v in found.grid if valid.holds(v))
-            near = None if kept else valid.nearest(found.low)
-            if not kept and near is None:
+            near = kept[0] if kept else valid.nearest(found.low)
+            if near is None:
                 text = " and ".join(map(str, self.relations))
                 raise SpaceError(f"{self.name}: no value is left that is {text}")
-            return Range.of(kept if near is None else (near,)), valid
+            return Range.of(kept or (near,)), valid
         if self.share is not None and valid.low <= found.low and 0 < valid.high < found.high:
             low = max(valid.low, min(found.low, valid.high * self.share))
             found = replace(found, low=math.ceil(low) if valid.whole else low)
@@ -292,10 +279,6 @@ class Options:
     why: str = ""
 
     @property
-    def choices(self) -> tuple[Any, ...]:
-        return self.values
-
-    @property
     def text(self) -> str:
         if self.ordered and len(self.values) > 3:
             return f"{short(self.values[0])} .. {short(self.values[-1])}, {len(self.values)} steps"
@@ -311,9 +294,8 @@ class Options:
         return _as_list(self.values[raws[0]])
 
     def encode(self, value: Any, drawn: Mapping[str, Any]) -> list[Any]:
-        for i, option in enumerate(self.values):
-            if same(_as_list(option), _as_list(value)):
-                return [i]
+        if found := [i for i, v in enumerate(self.values) if same(_as_list(v), _as_list(value))]:
+            return found[:1]
         raise SpaceError(f"must be one of {', '.join(map(short, self.values))}, but got {short(value)}")
 
     def nearest(self, value: Any, drawn: Mapping[str, Any]) -> Any:
@@ -334,7 +316,6 @@ class ListOf:
 
     elements: tuple[Number, ...]
     why: str = ""
-    choices: ClassVar[tuple[Any, ...]] = ()
 
     @property
     def text(self) -> str:
@@ -362,10 +343,9 @@ class ListOf:
         return raws
 
     def nearest(self, value: Any, drawn: dict[str, Any]) -> Any:
-        given = list(value) if isinstance(value, (list, tuple)) else []
-        for i, element in enumerate(self.elements):
-            start = given[i] if i < len(given) and is_number(given[i]) else element.range.low
-            drawn[element.name] = element.nearest(start, drawn)
+        given = value if isinstance(value, (list, tuple)) else ()
+        for element, near in zip_longest(self.elements, given[: len(self.elements)]):
+            drawn[element.name] = element.nearest(near if is_number(near) else element.range.low, drawn)
         return [drawn[element.name] for element in self.elements]
 
 
@@ -381,10 +361,6 @@ class Subset:
     why: str = ""
 
     @property
-    def choices(self) -> tuple[Any, ...]:
-        return self.options
-
-    @property
     def text(self) -> str:
         return f"subset of {{{', '.join(map(short, self.options))}}}"
 
@@ -393,18 +369,17 @@ class Subset:
         return tuple(Axis(f"{self.name}[{label(o)}]", "option", labels=(False, True)) for o in self.options)
 
     def decode(self, raws: Sequence[Any], drawn: Mapping[str, Any]) -> Any:
-        chosen = {i for i, raw in enumerate(raws) if raw}
-        usual = [i for i, o in enumerate(self.options) if o in self.default]
-        missing = [i for i in dict.fromkeys([*usual, *range(len(self.options))]) if i not in chosen]
-        chosen |= set(missing[: max(0, self.min_items - len(chosen))])
-        picked = [o for i, o in enumerate(self.options) if i in chosen][: self.max_items]
+        usual_first = sorted(range(len(self.options)), key=lambda i: self.options[i] not in self.default)
+        missing = [i for i in usual_first if not raws[i]]
+        added = missing[: max(0, self.min_items - sum(map(bool, raws)))]
+        picked = [o for i, o in enumerate(self.options) if raws[i] or i in added][: self.max_items]
         is_default = len(picked) == len(self.default) and all(o in self.default for o in picked)
         return list(self.default) if is_default else picked
 
     def encode(self, value: Any, drawn: Mapping[str, Any]) -> list[Any]:
-        known = isinstance(value, (list, tuple)) and all(among(v, self.options) for v in value)
         most = len(self.options) if self.max_items is None else self.max_items
-        if not known or not self.min_items <= len(value) <= most:
+        is_list = isinstance(value, (list, tuple)) and self.min_items <= len(value) <= most
+        if not is_list or not all(among(v, self.options) for v in value):
             raise SpaceError(f"must be a subset of {', '.join(map(short, self.options))}, but got {value!r}")
         raws = [int(among(o, value)) for o in self.options]
         if self.decode(raws, drawn) != list(value):

@@ -42,9 +42,7 @@ def as_number(raw: Any, where: str, key: str) -> float | None:
     if isinstance(number, bool) or not isinstance(number, (int, float)) or number != number:
         raise SpaceError(f"{where}: {key} must be a number, but got {raw!r}")
     if abs(number) > HUGE or (isinstance(number, int) and abs(number) > 2**53):
-        return (
-            math.inf if number > 0 else -math.inf
-        )  # beyond what a double counts exactly: no bound to speak of
+        number = math.inf if number > 0 else -math.inf  # beyond what a double counts exactly: no bound
     return number
 
 
@@ -145,9 +143,8 @@ def _parts(raw: Any, where: str, key: str) -> list[Node]:
 
 def branches(root: Node, node: Node, where: str) -> list[Node]:
     """The alternatives of anyOf, oneOf or a list of types, null among them, each with the node's own keys in it."""
-    key = next((k for k in ("anyOf", "oneOf") if k in node), None)
+    key, kinds = next((k for k in ("anyOf", "oneOf") if k in node), None), node.get("type")
     if key is None:
-        kinds = node.get("type")
         several = isinstance(kinds, (list, tuple))
         return [{**node, "type": kind} for kind in kinds or ["null"]] if several else [node]
     outer = {k: v for k, v in node.items() if k != key}
@@ -171,9 +168,8 @@ def type_of(node: Node, where: str) -> str:
 def section(root: Node, node: Node, where: str) -> Node:
     """The node, or the one branch of its anyOf that has properties (an optional section), flat."""
     whole = flat(root, node, where)
-    if whole.get("properties") or not ("anyOf" in whole or "oneOf" in whole):
-        return whole
-    withs = [b for b in branches(root, whole, where) if b.get("properties")]
+    is_plain = whole.get("properties") or not ("anyOf" in whole or "oneOf" in whole)
+    withs = [] if is_plain else [b for b in branches(root, whole, where) if b.get("properties")]
     return withs[0] if len(withs) == 1 else whole
 
 

@@ -6,13 +6,15 @@ import json
 import math
 import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, TypeGuard
 
 HUGE = 1e300  # beyond it a value is no number
 NEARLY = 1e-9  # relative: what counts as being a multiple or a power, in floating point
+UNSET = "???"  # OmegaConf's mark for "must be given"
 OPEN_SHARE = 1e-3  # an open end is left by this share of what is searched
 _COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
             "==": operator.eq, "!=": operator.ne}  # fmt: skip
@@ -31,11 +33,6 @@ def is_number(value: Any) -> TypeGuard[float]:
 def twelve(value: float) -> float:
     """The value with 12 significant digits."""
     return float(f"{value:.12g}")
-
-
-def is_missing(value: Any) -> bool:
-    """OmegaConf's mark for "must be given"."""
-    return isinstance(value, str) and value == "???"
 
 
 def short(value: Any) -> str:
@@ -153,56 +150,44 @@ class Domain:
         high = right if op in UPPER else math.inf
         return self.narrowed(low, high, op == ">", op == "<")
 
-    def problem(self, value: Any) -> str | None:
-        """Why a value is not in the domain, in words that follow the parameter's name; None when it is."""
-        return None if self.holds(value) else f"must be {self}, but got {value!r}"
-
     def holds(self, value: Any) -> bool:
         if not is_number(value) or (self.whole and value != int(value)) or value in self.excluded:
             return False
         above = value > self.low if self.low_open else value >= self.low
         below = value < self.high if self.high_open else value <= self.high
-        return above and below and (not self.values or value in self.values) and self._on_step(value)
-
-    def _on_step(self, value: float) -> bool:
-        count = value / (self.multiple or 1.0)
+        if not (above and below) or (self.values and value not in self.values):
+            return False
+        count, power = value / (self.multiple or 1.0), self.power
         if self.multiple and abs(count - round(count)) > NEARLY * max(1.0, abs(count)):
             return False
-        power = self.power
         return not power or (value > 0 and abs(power ** round(math.log(value, power)) / value - 1) <= NEARLY)
 
     def steps(self, low: float = -math.inf, high: float = math.inf, limit: int = 4096) -> tuple[float, ...]:
         """The valid values, powers or multiples in [low, high], ascending, at most `limit`."""
-        low, high = max(low, self.low, -HUGE), min(high, self.high, HUGE)
-        found: list[float] = []
-        for value in self._candidates(low, high, limit):
-            near = self.whole and abs(value - round(value)) <= NEARLY * max(1.0, abs(value))
-            value = round(value) if near else value if self.whole or self.values else twelve(value)
-            if low <= value <= high and self.holds(value):
-                found.append(value)
-            if len(found) == limit:
-                break
-        return tuple(found)
-
-    def _candidates(self, low: float, high: float, limit: int) -> Sequence[float]:
-        if self.values or low > high or (self.power and high <= 0):
-            return self.values
-        if power := self.power:
+        low, high, power = max(low, self.low, -HUGE), min(high, self.high, HUGE), self.power
+        near: Iterable[float] = self.values
+        if not near and low <= high and power and high > 0:
             ends = sorted((math.log(max(low, 1e-12), power), math.log(high, power)))
-            return sorted(power**k for k in range(math.floor(ends[0]), math.ceil(ends[1]) + 1))
-        step = self.multiple or 1.0
-        first, last = math.ceil(low / step - NEARLY), math.floor(high / step + NEARLY)
-        return [k * step for k in range(first, min(last, first + 2 * limit) + 1)]
+            near = sorted(power**k for k in range(math.floor(ends[0]), math.ceil(ends[1]) + 1))
+        elif not near and low <= high and not power:
+            step = self.multiple or 1.0
+            first, last = math.ceil(low / step - NEARLY), math.floor(high / step + NEARLY)
+            near = (k * step for k in range(first, min(last, first + 2 * limit) + 1))
+        if self.whole:  # without the noise of floating point
+            near = (round(v) if abs(v - round(v)) <= NEARLY * max(1.0, abs(v)) else v for v in near)
+        elif not self.values:
+            near = map(twelve, near)
+        return tuple(islice((v for v in near if low <= v <= high and self.holds(v)), limit))
 
     def nearest(self, value: float) -> float | None:
         """The valid number closest to `value`, or None when the domain has none; open ends are left by a hair."""
         if self.empty:
             return None
-        if self.values:
-            return min(self.steps(), key=lambda v: (abs(v - value), v))
         value = min(max(value, self.low), self.high)
-        if self.stepped:
-            reach = max(1.0, abs(value)) * 2 + 2 * (self.multiple or self.power or 1)
+        if self.values or self.stepped:
+            reach = (
+                math.inf if self.values else 2 * max(1.0, abs(value)) + 2 * (self.multiple or self.power or 1)
+            )
             near = self.steps(value - reach, value + reach)
             return min(near, key=lambda v: (abs(v - value), v), default=None)
         hair = OPEN_SHARE * (self.high - self.low if self.bounded else max(1.0, abs(value)))
@@ -341,18 +326,18 @@ class Leaf:
 
     def _own_problem(self, value: Any) -> str | None:
         if self.kind in ("subset", "list"):
-            return self._list_problem(value) or self._element_problem(value)
-        if self.choices:
-            return _not_among(value, self.choices)
-        if self.domain:
-            return self.domain.problem(value)
+            return self._list_problem(value)
         wanted, noun = _TYPES.get(self.kind, (object, ""))
-        if not isinstance(value, wanted):
-            return f"must be {noun}, but got {value!r}"
-        with suppress(re.error):
-            if self.pattern and isinstance(value, str) and not re.search(self.pattern, value):
-                return f"must match {self.pattern}, but got {value!r}"
-        return None
+        if self.choices:
+            good, must = among(value, self.choices), f"be one of {', '.join(map(short, self.choices))}"
+        elif self.domain:
+            good, must = self.domain.holds(value), f"be {self.domain}"
+        else:
+            good, must = isinstance(value, wanted), f"be {noun}"
+            if good and self.pattern and isinstance(value, str):
+                with suppress(re.error):
+                    good, must = bool(re.search(self.pattern, value)), f"match {self.pattern}"
+        return None if good else f"must {must}, but got {value!r}"
 
     def _list_problem(self, value: Any) -> str | None:
         if not isinstance(value, (list, tuple)):
@@ -360,17 +345,15 @@ class Leaf:
         if len(value) < self.min_items or (self.max_items is not None and len(value) > self.max_items):
             most = "" if self.max_items is None else f" and at most {self.max_items}"
             return f"must have at least {self.min_items}{most} elements, but got {value!r}"
-        distinct = self.unique or (self.kind == "subset" and self.choices)
-        if distinct and any(among(a, value[:i]) for i, a in enumerate(value)):
+        options = self.choices if self.kind == "subset" else ()
+        if (self.unique or options) and any(among(a, value[:i]) for i, a in enumerate(value)):
             return f"must not repeat an element, but got {value!r}"
-        return None
-
-    def _element_problem(self, value: Sequence[Any]) -> str | None:
+        each = Leaf(self.name, (), "choice", choices=options) if options else self.items
         for i, element in enumerate(value):
-            domain = self.item_domain(i)
-            wrong = _not_among(element, self.choices) if self.kind == "subset" and self.choices else None
-            wrong = wrong or (self.items.problem(element) if self.items else None)
-            if wrong := wrong or (domain.problem(element) if domain and is_number(element) else None):
+            wrong, domain = each.problem(element) if each else None, self.item_domain(i)
+            if not wrong and domain and is_number(element) and not domain.holds(element):
+                wrong = f"must be {domain}, but got {element!r}"
+            if wrong:
                 return f"[{i}] {wrong}"
         return None
 
@@ -379,8 +362,3 @@ class Leaf:
         if self.bounds_by_item:
             return self.bounds_by_item[min(index, len(self.bounds_by_item) - 1)]
         return self.items.domain if self.items else None
-
-
-def _not_among(value: Any, choices: tuple[Any, ...]) -> str | None:
-    listed = ", ".join(map(short, choices))
-    return None if among(value, choices) else f"must be one of {listed}, but got {value!r}"

@@ -1,4 +1,4 @@
-"""Where to look for a number, and on which scale.
+"""Where to look for a number, and on which scale; what its name tells of that.
 
 The bounds of a schema say what is valid, which is rarely where to search: a learning rate valid on (0, 1] is looked
 for around 2e-4, in logarithmic steps. Decided in this order: the schema's own search hint, the role that the
@@ -9,13 +9,13 @@ the range unless the domain itself puts it at an end.
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from automl.space.leaf import OPEN_SHARE, Domain, Leaf, is_number, twelve
-from automl.space.names import Role, role_of
 
 LINEAR, LOG, COMPLEMENT = "linear", "log", "log(1 - x)"
 BENT: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {  # there and back
@@ -25,6 +25,61 @@ BENT: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {  
 }
 EDGE = 0.05  # the default lies at least this far from either end, as a share of the range
 VALID = "linear over what is valid"
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a number is for. `factor`: it is searched that many times either way of its default, in log; `usual`: what
+    it is set to where the schema does not say; `top`: how far to look when it is off by default; `share`: of 1;
+    `near_one`: from this default on, what is left to 1 is what counts."""
+
+    word: str = ""
+    noun: str = ""
+    factor: float = 0.0
+    usual: float | None = None
+    top: float | None = None
+    pattern: re.Pattern[str] = re.compile("$^")
+    share: bool = False
+    near_one: float = 2.0
+
+
+ROLES = (
+    Role("lr", "a learning rate", 10.0, 1e-3, 1e-3),
+    Role("decay", "a weight decay", 10.0, 1e-4, 0.1,
+         re.compile(r"weight_decay|(^|_)wd($|_)|l[12]_reg|regularization|(^|_)l2($|_)")),
+    Role("epsilon", "an epsilon", 10.0, 1e-8, 1e-3, re.compile(r"(^|_)eps(ilon)?$")),
+    Role("momentum", "a momentum", share=True, near_one=0.5, pattern=re.compile(
+        r"(^|_)momentum($|_)|(^|_)betas?\d?($|_)|ema_decay|(^|_)moms?$|moving_average")),
+    Role("dropout", "a dropout rate", share=True, pattern=re.compile(
+        r"drop_?out|drop_path|drop_rate|drop_prob|label_smooth")),
+    Role("share", "a share of 1", share=True, pattern=re.compile(
+        r"prob|probability|(^|_)p$|(^|_)ratio$|threshold|thresh$|(^|_)iou($|_)")),
+    Role("factor", "a factor", 10.0, None, 1.0, re.compile(
+        r"lr_decay|(^|_)gamma$|(_|^)mult(iplier)?$|_factor$|layer_decay|decay_rate|lr_drop_factor"), near_one=0.7),
+    Role("coefficient", "a weight or coefficient", 5.0, None, 1.0, re.compile(
+        r"_coeff?$|_coefficient$|_weight$|(^|_)lambda($|_)|loss_weight|(^|_)cost(_|$)|(^|_)alpha$|temperature")),
+    Role("batch", pattern=re.compile(r"batch")),
+    Role("layers", pattern=re.compile(r"(^|_)n?layers$|(^|_)depth$")),
+    Role("warmup", pattern=re.compile(r"warm_?up.*epoch|epoch.*warm_?up")),
+    Role("step size", pattern=re.compile(r"lr_step_size|^step_size$|decay_epochs?$|lr_drop$")),
+)  # fmt: skip
+NO_ROLE = Role()
+_BY_WORD = {role.word: role for role in ROLES}
+_LR_OTHER = {
+    "step", "steps", "decay", "sched", "scheduler", "mult", "factor", "ratio", "gamma", "epochs", "epoch", "policy",
+    "power", "patience", "num", "multiplier", "drop", "milestones", "scale", "iters", "type",
+}  # fmt: skip
+
+
+def role_of(name: str) -> Role:
+    """The role that the last part of a dotted name tells; `NO_ROLE` for none."""
+    above, _, last = re.sub(r"\[\d+\]$", "", name.lower()).rpartition(".")
+    if last == "decay" and re.search(r"(^|[._])ema$", above):
+        return _BY_WORD["momentum"]
+    words = set(last.split("_"))
+    if ("lr" in words or "learning_rate" in last or "learningrate" in last) and not words & _LR_OTHER:
+        return _BY_WORD["lr"]
+    return next((role for role in ROLES if role.pattern.search(last)), NO_ROLE)
 
 
 def place(value: float, low: float, high: float, scale: str, whole: bool) -> float:
@@ -72,24 +127,21 @@ class Range:
         """The range inside the domain, with open ends left by a hair and a logarithm kept off zero."""
         if self.grid:
             return Range.of(tuple(v for v in self.grid if domain.holds(v)), self.scale, self.why)
+        low, high, scale = max(self.low, domain.low), min(self.high, domain.high), self.scale
         if domain.whole:
             part = domain.narrowed(self.low, self.high)
-            scale = LINEAR if part.low < 1 else self.scale
-            return Range(
-                part.low, part.high, scale, self.why, (), self.moves
-            )  # `replace` is slow, and this is drawn
-        low, high, scale = max(self.low, domain.low), min(self.high, domain.high), self.scale
-        if low == high:  # as it is, to the last digit
-            return Range(float(low), float(high), scale, self.why, (), self.moves)
-        if scale == LOG and low <= 0:
-            low = high * 1e-4
-        if scale == COMPLEMENT and high >= 1:
-            high = 1 - (1 - low) * 1e-4
-        hair = OPEN_SHARE * (high - low)
-        low = max(twelve(low + hair if domain.low_open and low <= domain.low else low), domain.low)
-        high = min(twelve(high - hair if domain.high_open and high >= domain.high else high), domain.high)
-        log_of_nothing = scale == LOG and low < sys.float_info.min  # subnormal: no ratio can be taken
-        return Range(low, high, LINEAR if log_of_nothing else scale, self.why, (), self.moves)
+            low, high, scale = part.low, part.high, LINEAR if part.low < 1 else scale
+        elif low == high:  # as it is, to the last digit
+            low, high = float(low), float(high)
+        else:
+            low = high * 1e-4 if scale == LOG and low <= 0 else low
+            high = 1 - (1 - low) * 1e-4 if scale == COMPLEMENT and high >= 1 else high
+            hair = OPEN_SHARE * (high - low)
+            low = max(twelve(low + hair if domain.low_open and low <= domain.low else low), domain.low)
+            high = min(twelve(high - hair if domain.high_open and high >= domain.high else high), domain.high)
+            if scale == LOG and low < sys.float_info.min:  # subnormal: no ratio can be taken
+                scale = LINEAR
+        return Range(low, high, scale, self.why, (), self.moves)  # `replace` is slow, and this is drawn
 
 
 def typical(name: str, domain: Domain) -> float:
@@ -97,10 +149,8 @@ def typical(name: str, domain: Domain) -> float:
     low, high, usual = domain.low, domain.high, role_of(name).usual
     if usual is not None and not domain.whole:
         return usual
-    if domain.bounded:
-        return (low + high) / 2
     if math.isfinite(low):
-        return max(2 * low, low + 1)
+        return (low + high) / 2 if math.isfinite(high) else max(2 * low, low + 1)
     return high - 1 if math.isfinite(high) else 1.0
 
 
@@ -135,11 +185,9 @@ def _hinted(domain: Domain, default: float, hint: dict[str, Any], schema_default
         moved = default / schema_default
     if moved != 1.0:
         low, high, why = low * moved, high * moved, why + ", moved to the spec's value"
-    if not math.isfinite(low) or low < domain.low:
-        low = domain.low if math.isfinite(domain.low) else default
-    if not math.isfinite(high) or high > domain.high:
-        high = domain.high if math.isfinite(domain.high) else default
-    low, high = min(low, default), max(high, default)
+    low, high = max(low, domain.low), min(high, domain.high)
+    low = min(low, default) if math.isfinite(low) else default
+    high = max(high, default) if math.isfinite(high) else default
     return Range(low, high, LOG if log and high > 0 else LINEAR, why)
 
 

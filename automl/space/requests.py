@@ -23,18 +23,15 @@ from typing import Any
 from automl.documents import load_yaml
 from automl.dotted import MISSING, get
 from automl.errors import SpaceError, SpecError, did_you_mean
-from automl.space import names
 from automl.space.dialect import as_bool, as_number, checked_weights
-from automl.space.leaf import Leaf, coerced, is_missing, is_number, short
+from automl.space.leaf import UNSET, Leaf, coerced, is_number, short
 from automl.space.schema import Schema
 
 Values = Mapping[str, Any]  # dotted name -> value
-GROUPS = (
-    "tao",
-    "recommended",
-    "all",
-)  # searched unless named: what is flagged, the model's choice, all that can be
+# Searched unless named: what is flagged, the model's choice, all that can be.
+GROUPS = ("tao", "recommended", "all")
 ENTRY_KEYS = ("valid_min", "valid_max", "valid_options", "option_weights", "log")
+EPOCHS = ("num_epochs", "epochs", "epoch", "max_epochs", "n_epochs", "total_epochs")
 _SCALES = {"": None, "log": True, "linear": False, "lin": False}
 
 
@@ -101,10 +98,11 @@ class Asked:
         wish = self.wishes.get(name)
         return None if wish is None or wish.recommended else wish
 
-    def let_go(self, name: str, reason: str) -> None:
-        """Raises `SpaceError` where a person asks for a parameter that cannot be searched."""
-        if wish := self.insists(name):
-            raise wish.error(f"{name} cannot be searched: {reason}")
+    def let_go(self, reasons: Mapping[str, str]) -> None:
+        """Raises `SpaceError` where a person asks for a parameter that cannot be searched: {name: why}."""
+        for name, reason in reasons.items():
+            if wish := self.insists(name):
+                raise wish.error(f"{name} cannot be searched: {reason}")
 
     def value(self, name: str) -> Any:
         """The base value in the leaf's own type; of `name[1]`, that element of a list."""
@@ -116,16 +114,14 @@ class Asked:
     @property
     def fixed(self) -> tuple[tuple[str, Any], ...]:
         """The leaves that a request fixes, with their values."""
-        fixed = ((n, self.wishes[n]) for n in sorted(self.wishes) if self.wishes[n].fixed and n in self.base)
-        return tuple(
-            (name, self.value(name) if wish.value is MISSING else wish.value) for name, wish in fixed
-        )
+        fixed = {n: wish.value for n, wish in sorted(self.wishes.items()) if wish.fixed and n in self.base}
+        return tuple((n, self.value(n) if value is MISSING else value) for n, value in fixed.items())
 
     @cached_property
     def epochs_name(self) -> str | None:
         """The parameter that holds the length of the training in epochs."""
         training = [n for n in sorted(self.schema) if n.split(".")[0] == "train" or "." not in n]
-        return next((n for word in names.EPOCHS for n in training if n.rsplit(".", 1)[-1] == word), None)
+        return next((n for word in EPOCHS for n in training if n.rsplit(".", 1)[-1] == word), None)
 
     @property
     def epochs(self) -> int | None:
@@ -134,15 +130,13 @@ class Asked:
         return int(epochs) if is_number(epochs) and epochs >= 1 else None
 
 
-def ask(
-    schema: Schema, spec: Any, wishes: Mapping[str, Wish], limits: Mapping[str, float], group: str
-) -> Asked:
+def ask(schema: Schema, spec: Any, wishes: Mapping[str, Wish], limits: Values, group: str) -> Asked:
     """The base configuration under the requests."""
     if spec is not None and not isinstance(spec, Mapping):
         raise SpaceError(f"a spec must be a mapping, but got {type(spec).__name__}")
     wished = {n: w.value for n, w in wishes.items() if w.value is not MISSING}
-    given = {n: v for n in schema if (v := wished.get(n, get(spec, n, MISSING))) is not MISSING}
-    given = {n: v for n, v in given.items() if not is_missing(v)}
+    given = {n: wished.get(n, get(spec, n, MISSING)) for n in schema}
+    given = {n: v for n, v in given.items() if v is not MISSING and v != UNSET}
     base = {n: given.get(n, schema.default(n)[1]) for n in schema if n in given or schema.default(n)[0]}
     asked = Asked(schema, spec or {}, wishes, limits, base, frozenset(given), group)
     around = {n: w.around(asked.value(n)) if w.recommended else w for n, w in wishes.items()}
@@ -221,10 +215,10 @@ def _recommended(schema: Schema, entries: Mapping[str, Any]) -> Iterator[tuple[s
     """{name: reason}, or {name: {why: reason, and the keys of an entry of `search:`}}."""
     for name, entry in entries.items():
         source = f"recommended: {name}"
-        why = entry.get("why") if isinstance(entry, Mapping) else entry
+        keys = dict(entry) if isinstance(entry, Mapping) else {"why": entry}
+        why = keys.pop("why", None)
         if not isinstance(why, str) or not why:
             raise SpaceError(f"{source}: must be a reason, or a mapping with `why`, but got {entry!r}")
-        keys = {k: v for k, v in entry.items() if k != "why"} if isinstance(entry, Mapping) else {}
         known, wish = _wish(schema, name, keys, source)
         yield known, replace(wish, why=why)
 
@@ -254,43 +248,35 @@ def _wish(schema: Schema, name: str, entry: Any, source: str) -> tuple[str, Wish
         return known, _options_wish(leaf, entry["valid_options"], source, weights)
     if weights is not None:
         return known, Wish(source, weights=checked_weights(weights, len(leaf.choices), source))
-    ends = [_end(entry.get(key), source, key) for key in ("valid_min", "valid_max")]
+    ends: list[Any] = []
+    for key in ("valid_min", "valid_max"):
+        raw = entry.get(key)
+        each = [as_number(end, source, key) for end in raw] if isinstance(raw, (list, tuple)) else None
+        ends.append(as_number(raw, source, key) if each is None else each)
     nothing = ends == [None, None] and log is None
     return known, Wish(source) if nothing else _range_wish(leaf, ends, log, source)
 
 
-def _end(raw: Any, source: str, key: str) -> Any:
-    if isinstance(raw, (list, tuple)):
-        return [as_number(element, source, key) for element in raw]
-    return as_number(raw, source, key)
-
-
-def _range_wish(leaf: Leaf, ends: list[Any], log: bool | None, source: str) -> Wish:
-    """A range with its ends in the leaf's type. Raises `SpaceError` when it leaves the schema."""
+def _range_wish(leaf: Leaf, ends: Sequence[Any], log: bool | None, source: str) -> Wish:
+    """A range with its ends in the leaf's type: any numbers between the schema's bounds; steps and open ends are kept
+    when drawing. Raises `SpaceError` when it leaves the schema."""
     if leaf.kind not in ("int", "float", "list", "ordered"):
         raise SpaceError(f"{source}: {leaf.name} is of type {leaf.word or leaf.kind}, it has no range")
     if leaf.kind == "list":
         return Wish(source, low=ends[0], high=ends[1], log=log)
-    low, high = (_inside(leaf, end, source) for end in ends)
+    domain, (low, high) = leaf.domain, (coerced(end, leaf.kind) for end in ends)
+    for end in (end for end in (low, high) if end is not None):
+        if not is_number(end):
+            raise SpaceError(f"{source}: an end of the range must be a finite number, but got {end!r}")
+        if domain and domain.whole and end != int(end):
+            raise SpaceError(f"{source}: {leaf.name} must be {domain}, but got {end!r}")
+        if domain and not domain.low <= end <= domain.high:
+            raise SpaceError(f"{source}: {leaf.name} must be {domain}, but got {short(end)}")
     if low is not None and high is not None and low >= high:
         raise SpaceError(f"{source}: low must be < high, but got {short(low)} and {short(high)}")
     if log and low is not None and low <= 0:
         raise SpaceError(f"{source}: a log scale needs low > 0, but got {short(low)}")
     return Wish(source, low=low, high=high, log=log)
-
-
-def _inside(leaf: Leaf, end: Any, source: str) -> float | None:
-    """An end may be any number between the schema's bounds; steps and open ends are kept when drawing."""
-    if end is None:
-        return None
-    if not is_number(end):
-        raise SpaceError(f"{source}: an end of the range must be a finite number, but got {end!r}")
-    end, domain = coerced(end, leaf.kind), leaf.domain
-    if domain and domain.whole and end != int(end):
-        raise SpaceError(f"{source}: {leaf.name} must be {domain}, but got {end!r}")
-    if domain and not domain.low <= end <= domain.high:
-        raise SpaceError(f"{source}: {leaf.name} must be {domain}, but got {short(end)}")
-    return end
 
 
 def _options_wish(leaf: Leaf, raw: Any, source: str, weights: Any) -> Wish:

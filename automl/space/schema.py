@@ -17,7 +17,7 @@ from automl.documents import load_object
 from automl.dotted import leaves
 from automl.errors import SpaceError, did_you_mean
 from automl.space import dialect
-from automl.space.leaf import Condition, Domain, Leaf, among, coerced, is_missing, is_number, same
+from automl.space.leaf import UNSET, Condition, Domain, Leaf, among, coerced, is_number, same
 
 Node = Mapping[str, Any]
 LISTED, UNLISTED = "automl_default_parameters", "automl_disabled_parameters"
@@ -55,8 +55,8 @@ class Schema:
             got = type(properties).__name__
             raise SpaceError(f"{where}: properties must be a JSON object, but got {got}")
         for key, names in self.listed.items():
-            for raw in (node.get(key), properties.get(key)):
-                names |= {n for n in raw if isinstance(n, str)} if isinstance(raw, (list, tuple)) else set()
+            lists = [raw for raw in (node.get(key), properties.get(key)) if isinstance(raw, (list, tuple))]
+            names |= {name for raw in lists for name in raw if isinstance(name, str)}
         for key, child in properties.items():
             if key not in self.listed and isinstance(child, Mapping):  # else metadata that strayed there
                 self._child(child, (*path, str(key)), inherited, inside)
@@ -73,7 +73,7 @@ class Schema:
         if name in self.nodes:
             raise SpaceError(f"{name}: two parameters have this dotted name")
         self.nodes[name], self.paths[name] = node, path
-        if ("default" in node or path[-1] in known or "const" in node) and not is_missing(default):
+        if ("default" in node or path[-1] in known or "const" in node) and default != UNSET:
             self._defaults[name] = default
 
     def __iter__(self) -> Iterator[str]:
@@ -126,7 +126,7 @@ class Schema:
         except SpaceError:  # a leaf whose schema contradicts itself: compiling tells, if it is searched
             return None
         has_default, default = self.default(name)
-        usual = is_missing(value) or (has_default and same(default, value))
+        usual = value == UNSET or (has_default and same(default, value))
         return f"{name} {wrong}" if wrong and not usual else None
 
     def _unknown(self, name: str) -> str | None:
@@ -207,13 +207,21 @@ def _record(schema: Schema, node: Node, others: Sequence[Node], name: str, nulla
     cond = dialect.parse_math_cond(node.get("math_cond"), name)
     by_item = any(isinstance(node.get(k), (list, tuple)) for k in ("minimum", "maximum"))
     items = _items(schema.document, node, default, name) if kind == "list" else None
+    domain = _domain(node, kind == "int", name) if kind in ("int", "float") and not by_item else None
+    weights, depends_on = (
+        _weights(node, choices, name),
+        dialect.parse_depends_on(node.get("depends_on"), name),
+    )
+    search = _mapping(node, "search", "{low, high, log}", name)
+    forms = {"low": dialect.as_number, "high": dialect.as_number, "log": dialect.as_bool} if search else {}
+    hint = tuple((key, form(search.get(key), name, f"search.{key}")) for key, form in forms.items())
+    active = _mapping(node, "active_when", "{name: [values]}", name)
+    listed = {str(n): tuple(v) if isinstance(v, (list, tuple)) else (v,) for n, v in active.items()}
     return Leaf(
         name, schema.paths[name], kind, word, default,
-        nullable=nullable or null_choice or node.get("nullable") is True,
-        domain=_domain(node, kind == "int", name) if kind in ("int", "float") and not by_item else None,
-        choices=choices, weights=_weights(node, choices, name), cond=cond,
-        depends_on=dialect.parse_depends_on(node.get("depends_on"), name), hint=_hint(node, name),
-        active_when=_active_when(node, name), items=items,
+        nullable=nullable or null_choice or node.get("nullable") is True, domain=domain,
+        choices=choices, weights=weights, cond=cond, depends_on=depends_on, hint=hint,
+        active_when=tuple(Condition(other, values) for other, values in listed.items()), items=items,
         bounds_by_item=_list_bounds(node, items, name) if by_item and kind == "list" else (),
         min_items=_count(node, "minItems", name) or (1 if word == "subset_list" else 0),
         max_items=_count(node, "maxItems", name), unique=bool(node.get("uniqueItems")),
@@ -250,42 +258,35 @@ def _choices(node: Node, default: Any, name: str) -> tuple[tuple[Any, ...], bool
 
 def _kind(word: str, choices: tuple[Any, ...], has_default: bool, default: Any, name: str) -> str:
     kind = KINDS.get(word.lower(), "")
-    if choices and kind in ("list", "subset") and not all(isinstance(c, list) for c in choices):
-        return "subset"
     if choices:
-        numeric = all(is_number(c) for c in choices)
-        return "ordered" if kind == "ordered" or (numeric and kind != "choice") else "choice"
+        if kind in ("list", "subset") and not all(isinstance(c, list) for c in choices):
+            return "subset"
+        numeric = kind != "choice" and all(map(is_number, choices))
+        return "ordered" if kind == "ordered" or numeric else "choice"
     if kind == "subset":
         raise SpaceError(f"{name}: a {word} needs an enum of its options")
     if kind in ("choice", "ordered"):
-        return _guess(default) if has_default else "text"
-    return kind or _guess(default)
-
-
-def _guess(default: Any) -> str:
-    """The kind of a default, for a type word that says nothing."""
-    if is_number(default):
+        kind = "" if has_default else "text"
+    if not kind and is_number(default):
         return "int" if isinstance(default, int) else "float"
-    kinds = {bool: "bool", str: "text", list: "list", tuple: "list", dict: "mapping"}
-    return kinds.get(type(default), "null")
+    shown = {bool: "bool", str: "text", list: "list", tuple: "list", dict: "mapping"}
+    return kind or shown.get(type(default), "null")
 
 
 def _domain(node: Node, whole: bool, name: str) -> Domain:
     """Bounds, multipleOf and the numeric part of math_cond. Raises `SpaceError` when nothing is left."""
-    clauses: list[tuple[str, float | str]] = []
+    clauses: list[tuple[str, float | str | None]] = []
     for sign, key, exclusive in _ENDS:
         bound, raw = dialect.as_number(node.get(key), name, key), node.get(exclusive)
-        end = None if isinstance(raw, bool) else dialect.as_number(raw, name, exclusive)
-        if bound is not None:  # draft 4 wrote a boolean beside minimum
-            clauses.append((sign if raw is True else sign + "=", bound))
-        clauses += [] if end is None else [(sign, end)]
+        clauses.append((sign if raw is True else sign + "=", bound))  # draft 4 wrote a boolean beside minimum
+        clauses.append((sign, None if isinstance(raw, bool) else dialect.as_number(raw, name, exclusive)))
     multiple = dialect.as_number(node.get("multipleOf"), name, "multipleOf")
     if multiple is not None and not (is_number(multiple) and multiple > 0):
         raise SpaceError(f"{name}: multipleOf must be a positive number, but got {node['multipleOf']!r}")
-    clauses += [] if multiple is None or (whole and multiple == 1) else [("/", multiple)]
+    clauses.append(("/", None if whole and multiple == 1 else multiple))
     domain = Domain(whole)
     for op, operand in (*clauses, *dialect.parse_math_cond(node.get("math_cond"), name)):
-        domain = domain if isinstance(operand, str) else domain.where(op, operand)
+        domain = domain if operand is None or isinstance(operand, str) else domain.where(op, operand)
     if domain.empty:
         text = ", ".join(f"{k} {node[k]!r}" for k in _ITEM_BOUNDS if node.get(k) is not None)
         raise SpaceError(f"{name}: no {'integer' if whole else 'number'} satisfies {text}")
@@ -313,11 +314,10 @@ def _items(root: Node, node: Node, default: Any, name: str) -> Leaf | None:
 def _list_bounds(node: Node, items: Leaf | None, name: str) -> tuple[Domain, ...]:
     """One domain per element, of bounds that are lists ([.8, .9] and [.95, .999])."""
     raws = {key: node.get(key) for key in ("minimum", "maximum")}
-    ends = {key: raw if isinstance(raw, (list, tuple)) else [raw] for key, raw in raws.items()}
+    ends = {key: list(raw) if isinstance(raw, (list, tuple)) else [raw] for key, raw in raws.items()}
     count = max(map(len, ends.values()))
-    for key, end in ends.items():
-        if len(end) not in (1, count):
-            raise SpaceError(f"{name}: {key} must have {count} elements, but got {list(end)!r}")
+    if odd := [key for key, end in ends.items() if len(end) not in (1, count)]:
+        raise SpaceError(f"{name}: {odd[0]} must have {count} elements, but got {ends[odd[0]]!r}")
     domains = []
     for i in range(count):
         bounds = {k: e[min(i, len(e) - 1)] for k, e in ends.items()} | {"math_cond": node.get("math_cond")}
@@ -340,28 +340,15 @@ def _weights(node: Node, choices: tuple[Any, ...], name: str) -> tuple[float, ..
     return dialect.checked_weights(kept, len(choices), name)
 
 
-def _hint(node: Node, name: str) -> tuple[tuple[str, Any], ...]:
-    raw = node.get("search")
-    if raw is None:
-        return ()
+def _mapping(node: Node, key: str, form: str, name: str) -> Node:
+    raw = {} if node.get(key) is None else node[key]
     if not isinstance(raw, Mapping):
-        raise SpaceError(f"{name}: search must be {{low, high, log}}, but got {raw!r}")
-    ends = tuple((key, dialect.as_number(raw.get(key), name, f"search.{key}")) for key in ("low", "high"))
-    return (*ends, ("log", dialect.as_bool(raw.get("log"), name, "search.log")))
-
-
-def _active_when(node: Node, name: str) -> tuple[Condition, ...]:
-    raw = {} if node.get("active_when") is None else node["active_when"]
-    if not isinstance(raw, Mapping):
-        raise SpaceError(f"{name}: active_when must be {{name: [values]}}, but got {raw!r}")
-    listed = {str(n): tuple(v) if isinstance(v, (list, tuple)) else (v,) for n, v in raw.items()}
-    return tuple(Condition(other, values) for other, values in listed.items())
+        raise SpaceError(f"{name}: {key} must be {form}, but got {raw!r}")
+    return raw
 
 
 def _count(node: Node, key: str, name: str) -> int | None:
     number = dialect.as_number(node.get(key), name, key)
-    if number is None:
-        return None
-    if not is_number(number) or number < 0 or number != int(number):
+    if number is not None and (not is_number(number) or number < 0 or number != int(number)):
         raise SpaceError(f"{name}: {key} must be a count, but got {node[key]!r}")
-    return int(number)
+    return None if number is None else int(number)

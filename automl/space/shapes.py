@@ -10,20 +10,24 @@ third from both sides, each keeps to its side of the third's default.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import Any
 
 from automl.errors import SpaceError
 from automl.space.codecs import ListOf, Number, Options, Subset
 from automl.space.leaf import FLIPPED, LOWER, UPPER, Domain, Leaf, Relation, coerced, is_number, short
-from automl.space.names import HEADS, WIDTH, is_steps, role_of
-from automl.space.ranges import LINEAR, LOG, Range, rescaled, search_range, typical
+from automl.space.ranges import LINEAR, LOG, Range, rescaled, role_of, search_range, typical
 from automl.space.requests import Asked, Values, Wish
 
 Shape = Domain | Options | Subset | ListOf
 Domains = Mapping[str, Domain]
+HEADS = ("nheads", "n_heads", "num_heads", "num_attention_heads")
+WIDTH = "hidden_dim"  # its heads divide it
+# A list of integers by such a name holds the epochs at which a schedule steps.
+_STEPS = re.compile(r"^(lr_|decay_)*(steps|step_list|(lr_)?milestones)$|_steps_list$|decay_step_list$")
 MOST_AXES = 4  # a longer list moves as a whole
 SIZE = 8  # integers from here on are taken for sizes, which move together
 _EXCLUSIVE = ("all", "none")  # an option like "all-linear" stands alone, so it is no part of a subset
@@ -41,15 +45,13 @@ def shape(asked: Asked, leaf: Leaf, searched: Collection[str], related: bool) ->
     weights = wish.weights or (leaf.weights if values == leaf.choices else ())
     if values and (weights or not all(map(is_number, values)) or (leaf.kind == "choice" and not related)):
         why = wish.said if wish.options else "both" if leaf.kind == "bool" else "all its options"
-        if not weights:
-            return Options(leaf.name, values, leaf.kind == "ordered", (), why)
-        kept = [
-            (v, w) for v, w in zip(values, weights, strict=True) if w
-        ]  # one without weight is not searched
-        return Options(leaf.name, tuple(v for v, _ in kept), False, tuple(w for _, w in kept), why)
+        kept = tuple(compress(values, weights)) if weights else values  # one without weight is not searched
+        return Options(
+            leaf.name, kept, leaf.kind == "ordered" and not weights, tuple(filter(None, weights)), why
+        )
     if not values and leaf.domain is None:
         return "its schema does not say what it may be"
-    return _domain(asked, leaf, wish, values, searched)
+    return _domain(asked, leaf, values, searched)
 
 
 def start_of(name: str, domain: Domain, value: Any) -> float:
@@ -62,12 +64,10 @@ def start_of(name: str, domain: Domain, value: Any) -> float:
     return start
 
 
-def _domain(
-    asked: Asked, leaf: Leaf, wish: Wish, values: tuple[Any, ...], searched: Collection[str]
-) -> Domain:
+def _domain(asked: Asked, leaf: Leaf, values: tuple[Any, ...], searched: Collection[str]) -> Domain:
     """The schema's bounds, or those of `values`, under the data's limit, with the heads that must divide it, between
     the ends that are asked for."""
-    name, limit = leaf.name, asked.limits.get(leaf.name)
+    name, wish, limit = leaf.name, asked.wish(leaf.name), asked.limits.get(leaf.name)
     domain = leaf.domain or Domain(all(isinstance(v, int) for v in values), min(values), max(values))
     limited = domain if limit is None else domain.narrowed(high=float(limit))
     if limited.empty:
@@ -87,11 +87,9 @@ def heads_of(asked: Asked, name: str, domain: Domain) -> tuple[int, ...]:
     """The valid numbers of attention heads that divide the width beside them; () when `name` is none."""
     above, _, last = name.rpartition(".")
     width, count = asked.base.get(f"{above}.{WIDTH}".lstrip(".")), asked.base.get(name)
-    if last not in HEADS or type(width) is not int or type(count) is not int:
+    if last not in HEADS or type(width) is not int or type(count) is not int or not 0 < count <= width:
         return ()
-    if min(width, count) <= 0 or width % count:
-        return ()
-    near = range(max(1, count // 4), count * 4 + 1)
+    near = () if width % count else range(max(1, count // 4), count * 4 + 1)
     return tuple(n for n in near if width % n == 0 and domain.holds(n))
 
 
@@ -130,17 +128,16 @@ def _list(asked: Asked, leaf: Leaf, wish: Wish, searched: Collection[str]) -> Sh
             return "a list of options with repetitions is not modelled"
         why = "any subset of what its elements may be"
         return Subset(leaf.name, leaf.items.choices, tuple(default), leaf.min_items, leaf.max_items, why)
-    for i in range(len(default)):
-        if (own := f"{leaf.name}[{i}]") in asked.schema:
-            return f"its elements are parameters of their own, such as {own}"
+    if own := [n for i in range(len(default)) if (n := f"{leaf.name}[{i}]") in asked.schema]:
+        return f"its elements are parameters of their own, such as {own[0]}"
     if not default:
         return "an empty list tells neither its length nor its elements"
     if not all(map(is_number, default)):
         return "a list of anything but numbers needs options to choose from"
-    typed = leaf.items.kind if leaf.items and leaf.items.kind in ("int", "float") else ""
-    whole = typed == "int" or (not typed and all(isinstance(e, int) for e in default))
+    typed = leaf.items.kind if leaf.items else ""
+    whole = typed == "int" or (typed != "float" and all(isinstance(e, int) for e in default))
     numbers = [coerced(e, "int" if whole else "float") for e in default]
-    if whole and is_steps(leaf.name) and not wish.narrows:
+    if whole and _STEPS.search(leaf.name.rsplit(".", 1)[-1].lower()) and not wish.narrows:
         moving = asked.epochs_name if asked.epochs_name in searched else None
         return _steps(leaf, numbers, asked.epochs, moving)
     together = len(numbers) > MOST_AXES or (whole and len(numbers) > 1 and min(numbers) >= SIZE)
@@ -162,11 +159,10 @@ def _family(leaf: Leaf, default: list[Any], whole: bool) -> Options | str:
         stride = max(1, math.ceil((down + up) / 32))
         shifts = [k * stride for k in range(-(down // stride), up // stride + 1)]
         lists: list[list[float]] = [[int(e) + k * step for e in default] for k in shifts]
-    elif whole:
-        lists = [[round(e * 2 ** (k / 4) / grain) * grain for e in default] for k in range(-4, 5)]
     else:
-        lists = [[float(f"{e * 2 ** (k / 4):.6g}") for e in default] for k in range(-4, 5)]
-        lists[4] = list(default)  # to its last digit
+        scaled = [[e * 2 ** (k / 4) for e in default] for k in range(-4, 5)]
+        lists = [[round(e / grain) * grain if whole else float(f"{e:.6g}") for e in each] for each in scaled]
+        lists[4] = lists[4] if whole else list(default)  # to its last digit
     kept = tuple(v for i, v in enumerate(lists) if leaf.problem(v) is None and v not in lists[:i])
     if len(kept) < 2:
         return "its bounds leave no room around the default"
@@ -192,7 +188,7 @@ def _elements(
         if order and role_of(number.name).share and 0 <= value <= 1 and not domain.whole:
             domain = domain.narrowed(0.0, 1.0)
         kept.append(replace(number, domain=domain, relations=tuple(relations)))
-    return ListOf(tuple(kept), f"each element: {found[0].why}{keeps}")
+    return ListOf(tuple(kept), f"each element: {found[0].range.why}{keeps}")
 
 
 def _order(default: list[Any], numbers: Sequence[Number]) -> list[Relation]:
@@ -234,10 +230,10 @@ def _steps(leaf: Leaf, default: list[int], epochs: int | None, moving: str | Non
 def _element(leaf: Leaf, default: list[Any], index: int, whole: bool, wish: Wish) -> Number | str:
     """One element of a list of numbers, around its default."""
     domain, name = leaf.item_domain(index) or Domain(whole), f"{leaf.name}[{index}]"
-    for end in (wish.low, wish.high):
-        if isinstance(end, list) and len(end) != len(default):
-            raise SpaceError(f"the range must have {len(default)} elements, but got {end!r}")
-    low, high = (end[index] if isinstance(end, list) else end for end in (wish.low, wish.high))
+    ends = (wish.low, wish.high)
+    if odd := [end for end in ends if isinstance(end, list) and len(end) != len(default)]:
+        raise SpaceError(f"the range must have {len(default)} elements, but got {odd[0]!r}")
+    low, high = (end[index] if isinstance(end, list) else end for end in ends)
     for end in (low, high):
         if end is not None and not domain.low <= end <= domain.high:
             raise wish.error(f"{leaf.name} must be {domain}, but got {short(end)}")
@@ -247,13 +243,14 @@ def _element(leaf: Leaf, default: list[Any], index: int, whole: bool, wish: Wish
     if start is None:
         return f"no number is {domain}"
     found = search_range(name, domain, start)
-    return Number(name, domain, with_wish(found, domain, wish, (low, high)) if wish.narrows else found)
+    own = replace(wish, low=low, high=high)
+    return Number(name, domain, with_wish(found, domain, own) if wish.narrows else found)
 
 
-def with_wish(found: Range, domain: Domain, wish: Wish, ends: tuple[Any, Any]) -> Range:
-    """The range and scale that a person asked for, between `ends`; what is None stays as it was found. Raises
-    `SpaceError` where no valid number is in it."""
-    low, high = ends
+def with_wish(found: Range, domain: Domain, wish: Wish) -> Range:
+    """The range and scale that a person asked for; what is None stays as it was found. Raises `SpaceError` where no
+    valid number is in it."""
+    low, high = wish.low, wish.high
     start, end = found.low if low is None else low, found.high if high is None else high
     if low is not None and high is None:
         end = max(end, domain.high if math.isfinite(domain.high) else low * 10)
@@ -268,27 +265,56 @@ def with_wish(found: Range, domain: Domain, wish: Wish, ends: tuple[Any, Any]) -
     raise wish.error(f"no number in the range is {domain}")
 
 
+def number_range(asked: Asked, name: str, domain: Domain) -> Range:
+    """A person's range, or what the name, default and bounds of a number suggest."""
+    leaf, wish, value = asked.schema.leaf(name), asked.wish(name), asked.value(name)
+    start, heads = start_of(name, domain, value), heads_of(asked, name, domain)
+    if domain.values:
+        why = wish.said if wish.options else "all its values, in order"
+        found = Range.of(domain.steps(), why=why)
+    elif len(heads) > 1 and not wish.narrows:
+        found = Range.of(heads, LOG, f"divisors of {WIDTH}")
+    else:
+        on_end = is_number(value) and value in (domain.low, domain.high) and not domain.stepped
+        found = search_range(name, domain, value if on_end else start, leaf, asked.epochs)
+        if wish.narrows or wish.log is not None:
+            found = with_wish(found, domain, wish)
+    alone = len(found.grid) == 1 or (not found.grid and found.low >= found.high)
+    return replace(found, grid=(start,)) if alone and start != value else found
+
+
 # ---- beside the others ----------------------------------------------------------------------------------------------
 
 
-def narrowed(
-    domains: Domains, relations: Sequence[Relation], base: Values, starts: Values, offs: Values
-) -> tuple[Domains, Domains, list[Relation], list[str]]:
-    """(domains beside what is fixed, the same with room for each other, the relations between those that still have
-    several values, notes).
+def elements_of(shapes: Mapping[str, Shape]) -> dict[str, Number]:
+    """The elements of lists, by name."""
+    return {e.name: e for each in shapes.values() if isinstance(each, ListOf) for e in each.elements}
 
-    One rule: a side is narrowed until the other can always follow. `starts` are numbers to search around, `offs` what
-    some are while they do not matter. Raises `SpaceError` when a relation cannot hold.
+
+def settle(
+    asked: Asked, shapes: Mapping[str, Shape], relations: Sequence[Relation], base: Values, offs: Values
+) -> tuple[Domains, Domains, list[Relation], list[str]]:
+    """(the numbers' domains beside what is fixed, the same with room for each other, the relations between those that
+    still have several values, notes).
+
+    One rule: a side is narrowed until the other can always follow. `offs` are what some numbers are while they do not
+    matter. Raises `SpaceError` when a relation cannot hold.
     """
-    known = [r for r in relations if r.op != "after" and any(n in domains for n in r.sides)]
+    elements = elements_of(shapes)
+    domains = {name: domain for name, domain in shapes.items() if isinstance(domain, Domain)}
+    domains |= {name: element.domain for name, element in elements.items()}
+    starts = {name: start_of(name, domain, asked.value(name)) for name, domain in domains.items()}
+    every = [*relations, *(relation for element in elements.values() for relation in element.relations)]
+    known = [r for r in every if r.op != "after" and any(n in domains for n in r.sides)]
     silent = {r: text for r in known if (text := _says_nothing(r, domains, base))}
     spoken = [r for r in known if r not in silent]
     names = {name for relation in spoken for name in relation.sides}
     fixed = {name: Domain(False, base[name], base[name]) for name in names if name not in domains}
     wide = _beside_fixed({**domains, **fixed}, spoken, offs)
-    free, found = _between_free(spoken, wide), dict(wide)
+    free = [relation for relation in spoken if all(wide[n].only is None for n in relation.sides)]
+    found = dict(wide)
     for relation in free:
-        _check_equality(relation, found, relations)
+        _check_equality(relation, found, every)
     needs = {r.left: [other.right for other in free if other.left == r.left] for r in free}
     for name in reversed(in_order(found, needs)):
         mine = [relation for relation in free if relation.left == name]
@@ -298,9 +324,9 @@ def narrowed(
             off = offs.get(right)
             if off is not None and found[right].narrowed(off, off).empty:
                 raise SpaceError(f"{name}: {relation.text} cannot hold while {right} is {short(off)}")
-    settled = _beside_fixed(found, spoken, offs)
-    moving = _between_free(spoken, settled)
-    return {n: wide[n] for n in domains}, {n: settled[n] for n in domains}, moving, list(silent.values())
+    narrow = _beside_fixed(found, spoken, offs)
+    moving = [relation for relation in spoken if all(narrow[n].only is None for n in relation.sides)]
+    return {n: wide[n] for n in domains}, {n: narrow[n] for n in domains}, moving, list(silent.values())
 
 
 def _says_nothing(relation: Relation, domains: Domains, base: Values) -> str | None:
@@ -311,10 +337,6 @@ def _says_nothing(relation: Relation, domains: Domains, base: Values) -> str | N
             what = f"{name} is {short(base[name])}, not a number" if name in base else absent
             return f"{relation.text}: {what}, so the relation says nothing"
     return None
-
-
-def _between_free(relations: Sequence[Relation], domains: Domains) -> list[Relation]:
-    return [r for r in relations if all(domains[n].only is None for n in r.sides)]
 
 
 def _beside_fixed(domains: Domains, relations: Sequence[Relation], offs: Values) -> Domains:

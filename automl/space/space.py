@@ -18,7 +18,7 @@ from typing import Any
 
 from automl.dotted import leaves, put
 from automl.errors import SpaceError, did_you_mean
-from automl.space.codecs import Axis, Codec, ListOf, Number
+from automl.space.codecs import Axis, Codec, ListOf, Number, Options, Subset
 from automl.space.leaf import Condition, Leaf, Relation, is_number
 from automl.space.ranges import COMPLEMENT, LINEAR, LOG
 
@@ -56,8 +56,12 @@ class Parameter:
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        """The values it takes, when they can be listed."""
-        return self.codec.choices
+        """The values it takes, when they can be listed; of a subset, what it is taken from."""
+        if isinstance(self.codec, Options):
+            return self.codec.values
+        if isinstance(self.codec, Subset):
+            return self.codec.options
+        return self.codec.range.grid if isinstance(self.codec, Number) else ()
 
     @property
     def looks_at(self) -> tuple[str, ...]:
@@ -159,9 +163,8 @@ class SearchSpace:
     def _raws(self, params: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
         """(axis, raw value) in order; None on the axes of a parameter that does not matter in `params`."""
         known = {p.name for p in self.parameters}
-        for name in params:
-            if name not in known:
-                raise SpaceError(f"{name} is not searched{did_you_mean(name, known)}")
+        if odd := [name for name in params if name not in known]:
+            raise SpaceError(f"{odd[0]} is not searched{did_you_mean(odd[0], known)}")
         drawn = dict(self.context)
         for p in self.parameters:
             if not p.active(drawn):
@@ -237,17 +240,14 @@ class SearchSpace:
         forbids, relations that do not hold with the base spec under it. Empty when it is valid."""
         known = {leaf.name: leaf for leaf in self.leaves}
         given = {n: v for n, v in leaves(params, known=known) if v != {} or n in known}
-        problems = []
-        for name, value in given.items():
-            if name not in known:
-                problems.append(f"{name} is not in the schema{did_you_mean(name, known)}")
-            elif wrong := known[name].problem(value):
-                problems.append(f"{name} {wrong}")
+        wrong = {
+            n: known[n].problem(v) if n in known else f"is not in the schema{did_you_mean(n, known)}"
+            for n, v in given.items()
+        }
         values = {**dict(self.base), **{n: v for n, v in given.items() if is_number(v)}}
-        for relation in self.relations:
-            if (shown := relation.broken(values)) and any(n in given for n in relation.sides):
-                problems.append(f"{relation.left} must be {relation}, but {shown}")
-        return problems
+        broken = {r: r.broken(values) for r in self.relations if any(n in given for n in r.sides)}
+        problems = [f"{name} {what}" for name, what in wrong.items() if what]
+        return problems + [f"{r.left} must be {r}, but {shown}" for r, shown in broken.items() if shown]
 
     def apply(self, spec: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         """A new full spec: `spec` with the fixed leaves and `params` in it; `spec` is left as it is."""
