@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -11,8 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from model.deploy.card import IMAGE
-from model.errors import UserError
+from model.deploy import card
+from model.deploy.card import IMAGE, OPENVINO
+from model.errors import NotRunnable, UserError
 from model.parameters import MANDATORY
 from model.spec import Spec, notes, require
 from model.spec_file import load
@@ -34,10 +36,10 @@ def run(spec: Spec) -> dict[str, Any]:
     require(spec, "export.checkpoint")
     folder = results_folder(spec, "export")
     path = folder / "model.onnx" if section["onnx_file"] in ("", MANDATORY) else Path(section["onnx_file"])
-    if section["format"] != "onnx":
-        raise UserError(
-            f"export.format must be onnx, but got {section['format']}: xdl needs NVIDIA's own tools"
-        )
+    if section["format"] == "xdl":
+        raise UserError("export.format must be onnx or openvino, but got xdl, which needs NVIDIA's own tools")
+    if section["format"] == "openvino" and importlib.util.find_spec("openvino") is None:
+        raise NotRunnable(f"export.format openvino needs {OPENVINO}")
     if section["input_channel"] != 3:
         raise UserError(
             f"export.input_channel must be 3, the channels this detector sees, but got {section['input_channel']}"
@@ -46,8 +48,9 @@ def run(spec: Spec) -> dict[str, Any]:
         raise UserError(
             "export.pre_post does not go with export.serialize_nvdsinfer: DeepStream resizes by itself"
         )
-    if path.exists():
-        raise UserError(f"{path} exists already; move it away or name another export.onnx_file")
+    for file in (path, path.with_suffix(".xml")) if section["format"] == "openvino" else (path,):
+        if file.exists():
+            raise UserError(f"{file} exists already; move it away or name another export.onnx_file")
     for line in notes(spec, "export."):
         print(f"warning: {line}")
     status = Status(folder, spec["model_name"])
@@ -57,6 +60,11 @@ def run(spec: Spec) -> dict[str, Any]:
         from model.deploy.deepstream import write_nvdsinfer
 
         write_nvdsinfer(path)
+    if section["format"] == "openvino":
+        from model.deploy import openvino
+
+        openvino.save(path, path.with_suffix(".xml"), card.read(path))
+        print(f"{path.with_suffix('.xml')}: the same for OpenVINO, its weights in .bin beside it")
     status.write("SUCCESS", "Export finished.")
     return sidecar
 
@@ -65,7 +73,7 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
     """Export `export.checkpoint` to `path`, which says in its metadata what it is, and a .json beside it (the same,
     sha256, opset, versions, differences to torch). Returns what the .json holds."""
     from model.build import build_from
-    from model.deploy import card, onnx_export, standalone
+    from model.deploy import onnx_export, standalone
 
     section = spec["export"]
     detector, checkpoint = build_from(section["checkpoint"], spec)

@@ -16,6 +16,7 @@ from model.parameters import MANDATORY
 FORMAT = "detr-automl 1"
 LICENSE = "software: Apache-2.0; weights: none stated"
 ENGINES = (".engine", ".plan")
+OPENVINO = "the package openvino (pip install 'detr-automl[openvino]')"
 IMAGE = "image"  # the only input of a graph that stands alone (standalone.py)
 
 
@@ -106,7 +107,7 @@ def of_texts(texts: Mapping[str, str]) -> Card:
 
 
 def read(path: Path | str) -> Card:
-    """The card of an ONNX file or an engine; an empty one where there is none."""
+    """The card of an ONNX file, an engine or OpenVINO's .xml; an empty one where there is none."""
     path = Path(path)
     if path.suffix != ".onnx":
         return _of_json(beside_engine(path))
@@ -151,7 +152,7 @@ def leaves(action: str, given: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
     named = [given.get(f"{action}.{key}") for key in keys.get(action, ())]
     path = next((str(v) for v in named if v and v != MANDATORY), "")
-    if Path(path).suffix not in (".onnx", *ENGINES) or not Path(path).is_file():
+    if Path(path).suffix not in (".onnx", ".xml", *ENGINES) or not Path(path).is_file():
         return {}
     card = read(path)
     found: dict[str, Any] = {

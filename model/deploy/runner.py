@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,3 +31,17 @@ class Runner(ABC):
     @abstractmethod
     def infer(self, images: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         """images [B, 3, H, W] float32, mask [B, H, W] bool -> pred_logits [B, Q, K], pred_boxes [B, Q, 4] on CPU."""
+
+
+def in_batches(
+    images: torch.Tensor, batch: int | None, run: Callable[[torch.Tensor], Sequence[torch.Tensor]]
+) -> dict[str, torch.Tensor]:
+    """What `run` makes of images [B, 3, H, W], pred_logits and pred_boxes; a graph of a fixed batch gets them in parts
+    of that many, the last filled up and cut again."""
+    found = []
+    for part in images.split(batch) if batch else (images,):
+        short = (batch or len(part)) - len(part)
+        full = torch.cat([part, part[-1:].expand(short, -1, -1, -1)]) if short else part
+        found.append([each[: len(part)] for each in run(full)])
+    logits, boxes = (torch.cat(each) for each in zip(*found, strict=True))
+    return {"pred_logits": logits, "pred_boxes": boxes}

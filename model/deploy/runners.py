@@ -1,5 +1,5 @@
 """One way to run a detector, whatever its file: `.pth` by torch, `.onnx` by ONNX Runtime, `.engine` by TensorRT or
-TensorRT-RTX."""
+TensorRT-RTX, `.xml` by OpenVINO."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model.build import build_from
 from model.data.transforms import exact_size
 from model.deploy.card import ENGINES, check, completed, of_checkpoint, of_texts, refuse_standalone
 from model.deploy.engine import TrtRunner
-from model.deploy.runner import Runner
+from model.deploy.runner import Runner, in_batches
 from model.errors import UserError
 from model.parameters import MANDATORY
 
@@ -54,17 +54,12 @@ class OrtRunner(Runner):
 
     def infer(self, images: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         """The graph has no mask input: images must fill it."""
-        parts = images.split(self.batch) if self.batch else (images,)
-        found = []
-        for part in parts:
-            short = (self.batch or len(part)) - len(part)  # a fixed batch is filled up and cut again
-            full = torch.cat([part, part[-1:].expand(short, -1, -1, -1)]) if short else part
-            logits, boxes = self.session.run(["pred_logits", "pred_boxes"], {"inputs": full.numpy()})
-            found.append((torch.from_numpy(logits[: len(part)]), torch.from_numpy(boxes[: len(part)])))
-        return {
-            "pred_logits": torch.cat([f[0] for f in found]),
-            "pred_boxes": torch.cat([f[1] for f in found]),
-        }
+
+        def run(part: torch.Tensor) -> list[torch.Tensor]:
+            found = self.session.run(["pred_logits", "pred_boxes"], {"inputs": part.numpy()})
+            return [torch.from_numpy(each) for each in found]
+
+        return in_batches(images, self.batch, run)
 
 
 def open_runner(spec: Mapping[str, Any], action: str) -> Runner:
@@ -87,9 +82,15 @@ def _runner_of(path: str, spec: Mapping[str, Any], action: str) -> Runner:
         return TrtRunner(path, where)
     if path.endswith(".onnx"):
         return OrtRunner(path, where)
+    if path.endswith(".xml"):
+        from model.deploy.openvino import OpenVinoRunner
+
+        return OpenVinoRunner(path)
     if path.endswith(".pth"):
         return TorchRunner(path, spec, where)
-    raise UserError(f"{action}.checkpoint must be a .pth or .onnx file or an .engine, but got {path}")
+    raise UserError(
+        f"{action}.checkpoint must be a .pth or .onnx file, an .engine, or OpenVINO's .xml, but got {path}"
+    )
 
 
 def input_size(runner: Runner, spec: Mapping[str, Any], action: str) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from model.deploy.card import OPENVINO
 from model.deploy.runner import Runner
 from model.deploy.runners import OrtRunner
 from model.errors import NotRunnable
@@ -32,7 +33,7 @@ def _missing(target: str) -> str | None:
 
         return available("tensorrt", running=True)[1]
     if target == "openvino" and importlib.util.find_spec("openvino") is None:
-        return "the package openvino (pip install openvino)"
+        return OPENVINO
     return None
 
 
