@@ -247,10 +247,8 @@ def _choices(node: Node, default: Any, name: str) -> tuple[tuple[Any, ...], bool
     if isinstance(default, bool):
         words = {"true": True, "false": False}
         found = [words.get(c.lower(), c) if isinstance(c, str) else c for c in found]
-    if not all(is_number(c) for c in found):
-        return tuple(found), None in raw
-    domain = _domain(node, False, name)
-    kept = tuple(c for c in found if domain.holds(c))
+    domain = _domain(node, False, name) if all(map(is_number, found)) else None
+    kept = tuple(c for c in found if domain is None or domain.holds(c))
     if not kept:
         raise SpaceError(f"{name}: no value of its enum {found} is {domain}")
     return kept, None in raw
