@@ -82,14 +82,12 @@ def defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
         return copy.deepcopy(schema["default"])
     read = Schema(schema)
     found: dict[str, Any] = {}
-    for name in read:
-        there, value = read.default(name)
+    for name, value in read.defaults.items():
         *above, last = read.paths[name]  # a key may hold dots itself
         section = found
-        for key in above if there else ():
+        for key in above:
             section = section.setdefault(key, {})
-        if there:
-            section[last] = copy.deepcopy(value)
+        section[last] = copy.deepcopy(value)
     return found
 
 

@@ -206,9 +206,8 @@ def _order(chosen: Conditions, codecs: Mapping[str, Codec], relations: Sequence[
 def _default(asked: Asked, leaf: Leaf, codec: Codec, drawn: Values) -> tuple[Any, list[str]]:
     """(the base value where the space has it, otherwise the nearest; what to say about it)."""
     name, value = leaf.name, leaf.typed(drawn.get(leaf.name))
-    if value is None:
-        what = "its default is null" if name in asked.base else "it has no default"
-    else:
+    what = "its default is null" if name in asked.base else "it has no default"
+    if value is not None:
         wrong = leaf.problem(value)
         if wrong and name in asked.given and not same(value, leaf.default):
             raise SpaceError(f"{name} {wrong} (the spec's value)")

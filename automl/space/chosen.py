@@ -265,16 +265,15 @@ def gather(asked: Asked, searched: Collection[str]) -> tuple[list[Relation], lis
         if not (says or name in searched or SELECTED.search(name)):
             continue
         try:
-            stated = list(_stated(asked, schema.leaf(name)))
+            stated = [r for r in _stated(asked, schema.leaf(name)) if r.op != "after" or name in searched]
         except SpaceError as error:
             if name in searched:
                 raise
             notes.append(f"{error}; the parameter is not searched, so its relations are not kept")
             continue
-        found += [relation for relation in stated if relation.op != "after" or name in searched]
+        found += stated
         unclear = "has no operator and implies none that we know"
-        loose = [relation.right for relation in stated if relation.op == "after" and name in searched]
-        notes += [f"{name}: depends_on {right} {unclear}" for right in loose]
+        notes += [f"{name}: depends_on {r.right} {unclear}" for r in stated if r.op == "after"]
     return list(dict.fromkeys(found)), notes
 
 

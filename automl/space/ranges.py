@@ -185,7 +185,8 @@ def _hinted(domain: Domain, default: float, hint: dict[str, Any], schema_default
         moved = default / schema_default
     if moved != 1.0:
         low, high, why = low * moved, high * moved, why + ", moved to the spec's value"
-    low, high = max(low, domain.low), min(high, domain.high)
+    low = max(low, domain.low) if math.isfinite(low) else domain.low
+    high = min(high, domain.high) if math.isfinite(high) else domain.high
     low = min(low, default) if math.isfinite(low) else default
     high = max(high, default) if math.isfinite(high) else default
     return Range(low, high, LOG if log and high > 0 else LINEAR, why)

@@ -137,7 +137,7 @@ def ask(schema: Schema, spec: Any, wishes: Mapping[str, Wish], limits: Values, g
     wished = {n: w.value for n, w in wishes.items() if w.value is not MISSING}
     given = {n: wished.get(n, get(spec, n, MISSING)) for n in schema}
     given = {n: v for n, v in given.items() if v is not MISSING and v != UNSET}
-    base = {n: given.get(n, schema.default(n)[1]) for n in schema if n in given or schema.default(n)[0]}
+    base = {n: given.get(n, schema.defaults.get(n)) for n in schema if n in given or n in schema.defaults}
     asked = Asked(schema, spec or {}, wishes, limits, base, frozenset(given), group)
     around = {n: w.around(asked.value(n)) if w.recommended else w for n, w in wishes.items()}
     return replace(asked, wishes=around)

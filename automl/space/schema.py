@@ -25,7 +25,8 @@ LISTED, UNLISTED = "automl_default_parameters", "automl_disabled_parameters"
 
 class Schema:
     """The parameters of a schema by dotted name, in the schema's order, each read on demand. `nodes` are without $ref
-    and allOf, `paths` their keys, `sections` the names above them, `listed` the two lists of names."""
+    and allOf, `paths` their keys, `sections` the names above them, `defaults` those of leaves or of the sections above
+    them, as written ("???" is none), `listed` the two lists of names."""
 
     def __init__(self, document: Any) -> None:
         if not isinstance(document, Mapping):
@@ -37,7 +38,7 @@ class Schema:
         self.listed: dict[str, set[str]] = {LISTED: set(), UNLISTED: set()}
         # Section -> the keyword that relates its parameters in a way not modelled.
         self.unread: dict[str, str] = {}
-        self._defaults: dict[str, Any] = {}
+        self.defaults: dict[str, Any] = {}
         self._walk(document, (), document.get("default"), ())
         if not self.nodes and "properties" not in document:
             raise SpaceError("a schema must have `properties`, but this one has none")
@@ -74,7 +75,7 @@ class Schema:
             raise SpaceError(f"{name}: two parameters have this dotted name")
         self.nodes[name], self.paths[name] = node, path
         if ("default" in node or path[-1] in known or "const" in node) and default != UNSET:
-            self._defaults[name] = default
+            self.defaults[name] = default
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.nodes)
@@ -93,17 +94,12 @@ class Schema:
         """The leaf's `automl_enabled`, None when it has none. Raises `SpaceError` for anything but a boolean."""
         return dialect.as_bool(self.nodes[name].get("automl_enabled"), name, "automl_enabled")
 
-    def default(self, name: str) -> tuple[bool, Any]:
-        """(is there one, default) as written, of the leaf or of a section above it; "???" is none."""
-        return name in self._defaults, self._defaults.get(name)
-
     def _leaf(self, name: str) -> Leaf:
         """The parameter's record. Raises `SpaceError` naming the parameter when the schema contradicts itself."""
-        has_default, default = self.default(name)
         every = dialect.branches(self.document, self.nodes[name], name)
         found = [branch for branch in every if branch.get("type") != "null"] or every
         scalar = next((b for b in found if KINDS.get(str(b.get("type"))) != "list"), found[0])
-        chosen = next((b for b in found if has_default and _fits(b, default)), scalar)
+        chosen = next((b for b in found if name in self.defaults and _fits(b, self.defaults[name])), scalar)
         others = [b for b in found if b is not chosen]
         return _record(self, chosen, others, name, any(b.get("type") == "null" for b in every))
 
@@ -125,8 +121,7 @@ class Schema:
             wrong = self.leaf(name).problem(value)
         except SpaceError:  # a leaf whose schema contradicts itself: compiling tells, if it is searched
             return None
-        has_default, default = self.default(name)
-        usual = value == UNSET or (has_default and same(default, value))
+        usual = value == UNSET or (name in self.defaults and same(self.defaults[name], value))
         return f"{name} {wrong}" if wrong and not usual else None
 
     def _unknown(self, name: str) -> str | None:
@@ -199,7 +194,7 @@ def _fits(branch: Node, default: Any) -> bool:
 
 def _record(schema: Schema, node: Node, others: Sequence[Node], name: str, nullable: bool = False) -> Leaf:
     """The leaf of one branch of a node; `others` are what else is valid."""
-    has_default, usual = schema.default(name)
+    has_default, usual = name in schema.defaults, schema.defaults.get(name)
     word = dialect.type_of(node, name)
     choices, null_choice = _choices(node, usual, name)
     kind = _kind(word, choices, has_default, usual, name)
@@ -247,10 +242,8 @@ def _choices(node: Node, default: Any, name: str) -> tuple[tuple[Any, ...], bool
     if isinstance(default, bool):
         words = {"true": True, "false": False}
         found = [words.get(c.lower(), c) if isinstance(c, str) else c for c in found]
-    if not all(is_number(c) for c in found):
-        return tuple(found), None in raw
-    domain = _domain(node, False, name)
-    kept = tuple(c for c in found if domain.holds(c))
+    domain = _domain(node, False, name) if all(map(is_number, found)) else None
+    kept = tuple(c for c in found if domain is None or domain.holds(c))
     if not kept:
         raise SpaceError(f"{name}: no value of its enum {found} is {domain}")
     return kept, None in raw
