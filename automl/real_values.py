@@ -28,13 +28,13 @@ from automl.attachments import Attachments
 from automl.metric import figure
 from automl.space.codecs import label
 from automl.space.leaf import is_number, short
+from automl.study import METRIC_NAMES
 
 if TYPE_CHECKING:
     from optuna.study._frozen import FrozenStudy
 
     from automl.study import Best
 
-METRIC_NAMES = "study:metric_names"  # Optuna's key
 NOTE, NOTE_OF = "dashboard:", "dashboard:{}:"  # the dashboard's keys of a study's and a trial's note
 DIGITS = 6  # of a trial's value: its card has room for so many
 WORDS = {"reason": "why it ended", "retries": "starts after a crash"}  # of what is kept about a trial
@@ -127,7 +127,7 @@ class RealValues(_Through):
         found = dict(self.stored.get_study_system_attrs(study_id))
         if not self.is_ours(study_id):
             return found
-        found[METRIC_NAMES] = [metrics.of_run(self.document).name]
+        found[METRIC_NAMES] = metrics.names_of(self.document)
         if self.notes:
             added = note(NOTE, self._of_study(study_id))
             for trial in self.stored.get_all_trials(study_id, deepcopy=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -21,13 +21,16 @@ from automl.comparison import compare
 from automl.documents import is_empty
 from automl.ending import ended, unconfirmed
 from automl.errors import UserError
-from automl.metric import figure, signed
+from automl.front import places
+from automl.metric import Metric, counted, figure, signed
 from automl.progress import STATE_STYLE, short
+from automl.request import LATENCY
 from automl.rundir import RunDir
 from automl.storage import is_running, load_study
 
 if TYPE_CHECKING:
     from automl.earlier import Lessons
+    from automl.front import Place
     from automl.handoff import Outcome
     from automl.plan import Plan
     from automl.stages import StageResult
@@ -56,7 +59,7 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     else:
         request = what.request
         way = " and ".join(dict.fromkeys((request.sampler, request.scheduler)))  # one word where both are one
-        say(console, f"   {forecast.budget_text(request)}; by {way}; best by {what.metric}", "Budget")
+        say(console, f"   {forecast.budget_text(request)}; by {way}; best by {_goal(what)}", "Budget")
         lessons = lessons_of(what)
         if lessons.of:
             say(
@@ -64,7 +67,7 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
                 f"{len(lessons.trials)} of {lessons.of} earlier trials fit this search space",
                 "Warm start ",
             )
-        for line in latency.told(what.limit) if what.limit else ():
+        for line in latency.told(what.latency) if what.latency else ():
             say(console, f"  {line}", "Latency")
         _space(console, what, first_configurations(what, configurations, lessons))
     if expected := forecast.of(what):
@@ -75,6 +78,10 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     say(console, f"\nNothing was trained. Next: {command}")
     if what.request.data and what.bundle.entry("picture"):
         say(console, f"A page about the data: {shlex.join(['automl', 'data', what.request.data])}")
+
+
+def _goal(what: Plan) -> str:
+    return f"{what.metric} and {LATENCY} (their front, and its knee)" if what.trade_off else str(what.metric)
 
 
 def _data(console: Console, what: Plan) -> None:
@@ -165,17 +172,12 @@ def first_configurations(what: Plan, count: int, lessons: Lessons | None = None)
     import optuna
 
     from automl.asking import NothingFits
-    from automl.study import Study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    request, lessons = what.request, lessons or lessons_of(what)
-    study = Study(
-        optuna.storages.InMemoryStorage(), "plan", what.space, request.sampler, request.seed, what.metric.maximize,
-        [dict(what.space.default), *what.tries, *lessons.best], lessons.trials, what.limit,
-    )  # fmt: skip
+    study = what.study(optuna.storages.InMemoryStorage(), "plan", lessons or lessons_of(what))
     found: list[dict[str, Any]] = []
     with suppress(NothingFits):
-        found += (study.ask()[1] for _ in range(min(count, request.trials or count)))
+        found += (study.ask()[1] for _ in range(min(count, what.request.trials or count)))
     return found
 
 
@@ -244,6 +246,8 @@ def best(console: Console, root: Path) -> None:
         " (the default configuration)" if not top.number and document["searching"] else ""
     )
     say(console, f"{name}: {metric.name} {figure(top.value)} at epoch {top.epoch + 1}")
+    run = RunDir(root)
+    _front(console, places(study, run), metric, run)
     if not top.complete:
         _stopped(console)
     for name, value in top.params.items():
@@ -257,6 +261,16 @@ def best(console: Console, root: Path) -> None:
         say(console, f"files: {RunDir(root).best}{other}")
     else:
         say(console, f"to have it now: {shlex.join(['automl', 'best', str(root), '--export'])}")
+
+
+def _front(console: Console, found: Sequence[Place], metric: Metric, run: RunDir) -> None:
+    """The trials of a front, a line each, and where they lie."""
+    if not found:
+        return
+    say(console, f" of {counted(len(found), 'trial')}, fastest first", "front")
+    for place in found:
+        at = f"  {run.root / place.folder}" if place.folder else ""
+        say(console, f"  {place.words(metric)}{at}")
 
 
 def handed_over(root: Path) -> int | None:
@@ -294,6 +308,7 @@ def outcome(console: Console, result: Outcome) -> None:
         f"  trial {top.number}, {metric.name} {figure(top.value)} at epoch {top.epoch + 1}",
         f"\n{head}",
     )
+    _front(console, result.front, metric, RunDir(result.root))
     if not top.complete:
         _stopped(console)
     if result.warning:
