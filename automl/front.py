@@ -10,8 +10,10 @@ and schedulers see it in their `View` (`ms`), and read a trial's metric by `metr
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl import provenance, samplers, schedulers
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from automl.study import Best, Study
 
 FOLDER = "pareto"  # below what is handed over
+HERE = "{folder}"  # in the commands of a provenance.json: where that lies
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Place:
     epoch: int  # 0-based
     knee: bool
     folder: str | None
+    later: str = ""  # the commands of the stages that ran on the winner and not on it
 
     def words(self, metric: Metric) -> str:
         """In a line: what it is, and where."""
@@ -49,19 +53,27 @@ class Place:
 def places(study: Study, run: RunDir) -> list[Place]:
     """The front, fastest first; empty where latency is no objective."""
     knee = study.knee()
-    return [
-        Place(best.number, best.value, ms_of(study.frozen(best.number)), best.epoch, best.number == knee,
-              _handed_over(best, run))
-        for best in study.front()
-    ]  # fmt: skip
+    found = []
+    for best in study.front():
+        folder, told = _handed_over(best, run)
+        ms, later = ms_of(study.frozen(best.number)), _commands(told.get("later"), run.root / (folder or ""))
+        found.append(Place(best.number, best.value, ms, best.epoch, best.number == knee, folder, later))
+    return found
 
 
-def _handed_over(best: Best, run: RunDir) -> str | None:
+def _handed_over(best: Best, run: RunDir) -> tuple[str | None, dict[str, Any]]:
+    """(folder below the run's, its provenance) of a trial that is handed over as it now is."""
     for folder in (run.handed_over, f"{run.handed_over}/{folder_of(best.number)}"):
         told = provenance.read(run.root / folder)
         if (told.get("trial"), told.get("epoch")) == (best.number, best.epoch):
-            return folder
-    return None
+            return folder, told
+    return None, {}
+
+
+def _commands(later: Any, folder: Path) -> str:
+    """What provenance.json keeps of them, of the place where it lies now."""
+    lines = later if isinstance(later, list) else []
+    return " && ".join(shlex.join(str(word).replace(HERE, str(folder)) for word in words) for words in lines)
 
 
 def folder_of(number: int) -> str:
@@ -83,11 +95,13 @@ def metric_of(request: RunRequest, known: tuple[Metric, ...]) -> Metric:
     return metric
 
 
-def in_file(request: RunRequest, engine_keys: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The objectives that a spec file names and the command line does not; None where there are none. Raises
+def named(request: RunRequest, engine_keys: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The objectives of the command line, else of the spec file, the metric first; None where there are none. Raises
     `UserError` for what names none."""
+    if request.objectives:
+        return parse_objectives(request.objectives)
     named = engine_keys.get("objectives")
-    if named is None or request.objectives:
+    if named is None:
         return None
     if not isinstance(named, str | list):
         raise UserError(

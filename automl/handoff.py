@@ -21,9 +21,10 @@ from automl.comparison import OF_DEFAULT
 from automl.confirmed import Confirmed
 from automl.documents import load_json
 from automl.errors import AutoMLError
-from automl.front import FOLDER, Place, folder_of, places
+from automl.front import FOLDER, HERE, Place, folder_of, places
 from automl.machine import visible_gpus
 from automl.metric import Metric, figure
+from automl.pareto import ms_of
 from automl.request import write_ms
 from automl.rundir import RunDir, write_json
 from automl.skill import Stage
@@ -52,6 +53,7 @@ class Outcome:
     confirmed: Confirmed | None = None  # what other seeds left of the gain
     trials: int = 0  # that there were
     front: list[Place] = field(default_factory=list)  # of a search for a metric and latency, fastest first
+    default_ms: float | None = None  # there
 
 
 def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
@@ -91,6 +93,7 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     return Outcome(
         run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
         following, warning, folder=run.handed_over, trials=len(study.trials()), front=places(study, run),
+        default_ms=ms_of(study.frozen(DEFAULT)) if study.several else None,
     )  # fmt: skip
 
 
@@ -128,6 +131,14 @@ def _rest_of_front(
                 f"the checkpoint of trial {result.number} is not there; only its configuration is handed over"
             )
         _product(plan, trials, result, source, place, progress)
+        path = place.best / provenance.FILE
+        write_json(path, load_json(path, provenance.LARGEST) | {"later": _later(plan)})
+
+
+def _later(plan: Plan) -> list[list[str]]:
+    """The commands of the stages that were asked for, on a folder that is handed over."""
+    asked = [s for s in plan.stages if not s.sets and all(spec.get(plan.spec, key) for key in s.needs)]
+    return [list(plan.bundle.command_words(s.action, f"{HERE}/{s.action}.yaml")) for s in asked]
 
 
 def _unmoved(plan: Plan, study: Study, winner: Best) -> str | None:

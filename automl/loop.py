@@ -146,7 +146,7 @@ def _confirm(plan: Plan, folder: RunDir, outcome: handoff.Outcome, progress: Pro
             "the default was not trained, for it is above --max-latency"
             if plan.first
             else "what was handed over is the default"
-            if outcome.warning
+            if outcome.warning or outcome.front
             else "no trial is better than the default"
         )
         progress.note(f"nothing to confirm: {why}")

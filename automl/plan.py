@@ -135,13 +135,12 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     schedulers.make(asked.scheduler)
     trackers.check(asked.log)
     merged, engine_keys = merge(asked, model)
-    if named := front.in_file(asked, engine_keys):
-        asked = replace(asked, objectives=named)
+    searching = policy.resolve(model, asked.policy, engine_keys.get("automl_policy"))
+    asked = replace(asked, objectives=front.named(asked, engine_keys if searching else {}))
+    if asked.objectives:
         metric = front.metric_of(asked, model.metrics)
         _check_places(asked, metric)
-    if asked.objectives:
         front.check(asked.sampler, asked.scheduler)
-    searching = policy.resolve(model, asked.policy, engine_keys.get("automl_policy"))
     asked.check_epochs(searching)
     request = asked.with_budget() if searching else asked
     # Without a search a missing or broken schema is no obstacle: the model's own check still holds.

@@ -83,7 +83,7 @@ def parse_objectives(text: str | Iterable[str]) -> tuple[str, ...]:
         near = did_you_mean(names[1], [LATENCY]) if len(names) == 2 and names[1] else ""
         raise UserError(
             f"--objectives must be a metric and {LATENCY}, such as val_loss,{LATENCY}, but got "
-            f"'{','.join(names)}'{near}; one objective alone is --metric NAME"
+            f"'{','.join(names)}' (one objective alone is --metric NAME){near}"
         )
     return metrics[0], LATENCY
 

@@ -22,7 +22,9 @@ from automl.documents import is_empty
 from automl.ending import ended, unconfirmed
 from automl.errors import UserError
 from automl.front import places
+from automl.latency import figure_ms
 from automl.metric import Metric, counted, figure, signed
+from automl.pareto import ms_of
 from automl.progress import STATE_STYLE, short
 from automl.request import LATENCY
 from automl.rundir import RunDir
@@ -187,7 +189,8 @@ def status(console: Console, root: Path) -> None:
     metric = metrics.of_run(document)
     table = Table(box=None, header_style="bold")
     running = is_running(root)  # a trial that nobody runs waits to be resumed
-    for name in ("trial", "state", "epochs", metric.name, "at epoch", "why"):
+    several = [LATENCY] if study and study.several else []
+    for name in ("trial", "state", "epochs", metric.name, *several, "at epoch", "why"):
         table.add_column(Text(name), justify="left" if name in ("state", "why") else "right")
     for trial in study.trials() if study else []:
         curve = trial.intermediate_values
@@ -198,10 +201,12 @@ def status(console: Console, root: Path) -> None:
             Text(state, STATE_STYLE.get(state, "")),
             str(max(curve, default=-1) + 1),
             figure(done.value if done else None),
+            *(figure_ms(ms_of(trial)).removesuffix(" ms") for _ in several),
             str(done.epoch + 1) if done else "-",
             Text(str(trial.user_attrs.get("reason", ""))),
         )
     console.print(table)
+    _front(console, places(study, RunDir(root)) if study else (), metric, RunDir(root))
     if text := latency.redrawn_text(
         study.trials() if study else (), document["request"].get("max_latency_ms")
     ):
@@ -271,6 +276,8 @@ def _front(console: Console, found: Sequence[Place], metric: Metric, run: RunDir
     for place in found:
         at = f"  {run.root / place.folder}" if place.folder else ""
         say(console, f"  {place.words(metric)}{at}")
+    if later := next((place.later for place in found if place.later), ""):
+        say(console, f"  to score and make ready one that is not the knee: {later}")
 
 
 def handed_over(root: Path) -> int | None:
@@ -317,13 +324,15 @@ def outcome(console: Console, result: Outcome) -> None:
         part = "" if default.complete else " (stopped early)"
         lower = "" if metric.maximize else " (lower is better)"
         gain = metric.shown_gain(top.value, default.value)
-        say(console, f"default{part} {figure(default.value)}{lower}, gain {signed(gain)}")
+        at = f" at {figure_ms(result.default_ms)}" if result.default_ms else ""
+        say(console, f"default{part} {figure(default.value)}{at}{lower}, gain {signed(gain)}")
         for compared in compare([asdict(stage) for stage in result.stages], result.root):
             say(console, compared.words(), "  ")
         if result.confirmed:
             say(console, result.confirmed.words(metric), "  ")
     elif default and result.searched and not result.warning:
-        say(console, "the default configuration won: nothing better was found")
+        knee = "the default configuration is the knee of the front"
+        say(console, knee if result.front else "the default configuration won: nothing better was found")
     if result.checkpoint is None:
         say(
             console,

@@ -8,6 +8,7 @@ from typing import Any
 
 from automl.forecast import clock
 from automl.metric import counted, figure
+from automl.report import trade_off
 from automl.report.gather import Facts
 from automl.report.search import style
 from automl.space.leaf import is_number
@@ -23,7 +24,7 @@ def sentences(facts: Facts) -> list[str]:
     found = f"{metric.name} {figure(top.value)} at epoch {top.best_epoch}"
     if not searched:
         return [f"One plain training, without a search: {found}."]
-    lines = [_gain(facts, found)]
+    lines = [trade_off.sentence(facts) if facts.front else _gain(facts, found)]
     if facts.warning:
         lines.append(f"{facts.warning[0].upper()}{facts.warning[1:]}.")
     if not facts.complete:
