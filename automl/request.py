@@ -76,8 +76,8 @@ def parse_ms(text: str) -> float:
 def parse_objectives(text: str | Iterable[str]) -> tuple[str, ...]:
     """`"val_loss,latency_ms"`, in any order -> (metric as `--metric` takes it, "latency_ms"). Raises `UserError`
     else."""
-    given = text.split(",") if isinstance(text, str) else text
-    names = [str(name).strip() for name in given]
+    joined = text if isinstance(text, str) else ",".join(map(str, text))
+    names = [name.strip() for name in joined.split(",")]
     metrics = [name for name in names if name not in (LATENCY, f"{LATENCY}:minimize")]
     if len(names) != 2 or len(metrics) != 1 or not metrics[0]:
         near = did_you_mean(names[1], [LATENCY]) if len(names) == 2 and names[1] else ""
