@@ -19,14 +19,16 @@ from typing import Any
 import optuna
 import pytest
 
-from automl import front, loop, report, run_figures, schedulers, show
+from automl import dashboard, front, loop, report, run_figures, samplers, schedulers, show, so_far
 from automl.cli import guarded
 from automl.documents import load_json
 from automl.errors import UserError
 from automl.latency import Latency
 from automl.pareto import Point, dominates, joined, knee
 from automl.progress import Progress
+from automl.real_values import RealValues
 from automl.request import RunRequest, parse_objectives
+from automl.storage import read_storage
 from automl.study import Study
 from automl.tuning import tune
 from tests.automl.test_latency import limited, model, shown, trials
@@ -158,6 +160,26 @@ def test_fgp_looks_along_the_whole_front() -> None:
     assert len(study.front()) >= 3
 
 
+def lacking(study: Study) -> float:
+    """How far the front lies below the best there is, over the latencies of the space."""
+    best = [(t.values[1], t.values[0]) for t in study.trials() if t.values]
+    depths = range(1, 7)
+    found = (max((q for ms, q in best if ms <= 3.0 * depth), default=0.0) for depth in depths)
+    return sum(1 + 0.08 * depth - value for depth, value in zip(depths, found, strict=True)) / 6
+
+
+def test_fgp_finds_a_better_front_than_chance() -> None:
+    gaps: dict[str, list[float]] = {"fgp": [], "random": []}
+    for sampler, seed in itertools.product(gaps, range(3)):
+        study = opened(optuna.storages.InMemoryStorage(), sampler, seed)
+        for _ in range(20):
+            number, params = study.ask()
+            study.report(number, 0, deeper(params))
+            study.tell(number, "COMPLETE", "")
+        gaps[sampler].append(lacking(study))
+    assert sum(gaps["fgp"]) < 0.5 * sum(gaps["random"])
+
+
 def test_of_many_trials_a_sampler_is_shown_the_front() -> None:
     _, study = search("random", 200)
     from automl.proposals import telling
@@ -246,6 +268,12 @@ def test_members_that_know_one_objective_are_refused_with_what_to_use(
         front.check("tpe", "theirs")
 
 
+def test_a_plain_study_of_two_directions_is_not_for_fgp() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=samplers.make("fgp", 0))
+    with pytest.raises(ValueError, match="multi-objective"):
+        study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_one_objective_is_a_study_of_one_direction(name: str) -> None:
     storage = optuna.storages.InMemoryStorage()
@@ -325,10 +353,35 @@ def test_a_run_hands_over_its_front(tmp_path: Path) -> None:
     assert f"the front of {len(found)} among" in figures["verdict"][0]
     assert [entry["number"] for entry in figures["front"]] == [entry["number"] for entry in found]
     assert run_figures.status(root)["objectives"] == list(ASKED)
+    check_dashboard(root, {entry["number"] for entry in found})
     # More trials: what is no longer on the front is taken away, and of what still is nothing is lost.
     loop.resume(root, {"trials": 16}, Progress(quiet=True))
     check_handed_over(root)
     assert (folder / "measured.txt").read_text() == "measured\n"
+
+
+def check_dashboard(root: Path, on_front: set[int]) -> None:
+    document = json.loads((root / "run.json").read_text())
+    study = optuna.load_study(
+        study_name=document["study"], storage=RealValues(read_storage(None, root), document, root)
+    )
+    assert {trial.number for trial in study.best_trials} == on_front
+    assert study.metric_names == list(ASKED)
+    found = json.loads(dashboard._importances(root, study.trials))["param_importances"]
+    assert len(found) == 2
+    note = study._storage.get_study_system_attrs(study._study_id)["dashboard:note_str:0"]
+    assert "A second objective is latency\\_ms" in note
+
+
+def test_the_best_so_far_comes_with_its_front_and_seeds_confirm_the_knee(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    outcome = quiet(request(model(tmp_path / "model"), trials=6, confirm=2), root)
+    assert bool(outcome.confirmed) == (outcome.winner.number != 0)
+    made = so_far.export(root, Progress(quiet=True))
+    places = [run_figures.asdict(place) for place in made.front]
+    assert [place["number"] for place in places] == [e["number"] for e in check_handed_over(root)]
+    assert all((root / place["folder"] / "train.yaml").is_file() for place in places)
+    assert all(place["folder"].startswith("so_far/") for place in places)
 
 
 def test_killed_and_resumed_it_brings_the_same(tmp_path: Path) -> None:
