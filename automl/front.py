@@ -21,6 +21,7 @@ from automl.errors import UserError
 from automl.latency import figure_ms
 from automl.metric import Metric, figure, parse
 from automl.pareto import ms_of
+from automl.programs import typed
 from automl.request import LATENCY, parse_objectives
 
 if TYPE_CHECKING:
@@ -56,7 +57,10 @@ def places(study: Study, run: RunDir) -> list[Place]:
     found = []
     for best in study.front():
         folder, told = _handed_over(best, run)
-        ms, later = ms_of(study.frozen(best.number)), _commands(told.get("later"), run.root / (folder or ""))
+        ms, later = (
+            ms_of(study.frozen(best.number)),
+            _commands(told.get("later") or [], run.root / (folder or "")),
+        )
         found.append(Place(best.number, best.value, ms, best.epoch, best.number == knee, folder, later))
     return found
 
@@ -70,10 +74,10 @@ def _handed_over(best: Best, run: RunDir) -> tuple[str | None, dict[str, Any]]:
     return None, {}
 
 
-def _commands(later: Any, folder: Path) -> str:
+def _commands(later: list[list[str]], folder: Path) -> str:
     """What provenance.json keeps of them, of the place where it lies now."""
-    lines = later if isinstance(later, list) else []
-    return " && ".join(shlex.join(str(word).replace(HERE, str(folder)) for word in words) for words in lines)
+    lines = [[str(word).replace(HERE, str(folder)) for word in words] for words in later if words]
+    return " && ".join(f"{typed(program)} {shlex.join(rest)}" for program, *rest in lines)
 
 
 def folder_of(number: int) -> str:

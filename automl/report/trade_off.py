@@ -12,6 +12,8 @@ from automl.report.svg import Axis, Dot, Line
 from automl.request import LATENCY
 from automl.study import DEFAULT
 
+BEYOND = 1.5  # spans of the front that are drawn of what is worse
+
 
 def sentence(facts: Facts) -> str:
     """Which trial is the knee, of what, and what the default is beside it."""
@@ -20,8 +22,8 @@ def sentence(facts: Facts) -> str:
     who = "The default configuration" if place.number == DEFAULT else f"Trial {place.number}"
     on = f"the knee of the front of {len(facts.front)}" if len(facts.front) > 1 else "alone on the front"
     text = (
-        f"{who} is {on} among {of}, with {facts.metric.name} {figure(place.value)} at epoch {place.epoch + 1} and "
-        f"{figure_ms(place.ms)}"
+        f"{who} is {on} among {of}, with {facts.metric.name} {figure(place.value)} at epoch {place.epoch + 1} and a "
+        f"predicted {figure_ms(place.ms)}"
     )
     default = facts.trial(DEFAULT)
     if place.number == DEFAULT or default is None or default.ms is None:
@@ -36,10 +38,10 @@ def plane(facts: Facts) -> str:
     shown = [(t, t.value, t.ms) for t in in_order(facts) if t.value is not None and t.ms is not None]
     if not shown:
         return ""
-    x, y = (
-        Axis(LATENCY, [ms for *_, ms in shown], room=ROOM),
-        Axis(facts.metric.name, [v for _, v, _ in shown], room=ROOM),
-    )
+    bounds = _worth_seeing(facts)
+    shown = [(t, max(bounds[0], min(bounds[1], value)), ms) for t, value, ms in shown]
+    x = Axis(LATENCY, [ms for *_, ms in shown], room=ROOM)
+    y = Axis(facts.metric.name, [value for _, value, _ in shown], room=ROOM)
     sx, sy = svg.scales(x, y)
     front = {place.number for place in facts.front}
     drawn = [
@@ -51,6 +53,16 @@ def plane(facts: Facts) -> str:
     knee = next(((place.ms, place.value) for place in facts.front if place.knee), None)
     mark = f'<circle class="knee" cx="{sx(knee[0])}" cy="{sy(knee[1])}" r="9"/>' if knee else ""
     return svg.dots(x, y, drawn).replace("</svg>", f"{steps}{mark}</svg>", 1)
+
+
+def _worth_seeing(facts: Facts) -> tuple[float, float]:
+    """The metrics that are drawn at their place; others lie at the edge: one trial that diverged would hide all."""
+    values = [place.value for place in facts.front]
+    known = facts.trial(DEFAULT)
+    values += [known.value] if known is not None and known.value is not None else []
+    span = max(values) - min(values) or abs(max(values)) or 1.0
+    low, high = min(values) - BEYOND * span, max(values) + BEYOND * span
+    return (low, max(values)) if facts.metric.maximize else (min(values), high)
 
 
 def _steps(front: list[Place]) -> list[tuple[float, float]]:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,10 +24,14 @@ from automl import dashboard, front, loop, report, run_figures, samplers, schedu
 from automl.cli import guarded
 from automl.documents import load_json
 from automl.errors import UserError
+from automl.front import Place
 from automl.latency import Latency
+from automl.metric import Metric
 from automl.pareto import Point, dominates, joined, knee
 from automl.progress import Progress
 from automl.real_values import RealValues
+from automl.report import svg, trade_off
+from automl.report.gather import Facts, TrialFacts
 from automl.request import RunRequest, parse_objectives
 from automl.storage import read_storage
 from automl.study import Study
@@ -371,6 +376,34 @@ def check_dashboard(root: Path, on_front: set[int]) -> None:
     assert len(found) == 2
     note = study._storage.get_study_system_attrs(study._study_id)["dashboard:note_str:0"]
     assert "A second objective is latency\\_ms" in note
+
+
+def test_a_trial_that_diverged_hides_no_other() -> None:
+    def trial(number: int, value: float, ms: float) -> Any:
+        return TrialFacts(number, "COMPLETE", "", {}, [(1, value)], 1, value, {}, 1.0, [], ms)
+
+    values = [(0.5, 9.0), (0.6, 2.0), (0.3, 11.0), (1e22, 20.0)]
+    each = [trial(n, *value) for n, value in enumerate(values)]
+    on = [
+        Place(1, 0.6, 2.0, 0, False, None),
+        Place(0, 0.5, 9.0, 0, False, None),
+        Place(2, 0.3, 11.0, 0, True, None),
+    ]
+    for sign in (1, -1):
+        metric = Metric("loss", sign < 0)
+        flipped = [replace(t, value=sign * (t.value or 0.0)) for t in each]
+        found = [replace(place, value=sign * place.value) for place in on]
+        facts: Any = Facts(
+            Path(), {"searching": True}, metric, flipped, 2, True, False, 1.0, {}, [], [], front=found
+        )
+        heights = [
+            float(y) for y in re.findall(r'class="dot [^"]*" cx="[^"]*" cy="([^"]*)"', trade_off.plane(facts))
+        ]
+        assert len(set(heights)) == 4
+        assert max(heights) - min(heights) > 150
+        assert all(svg.TOP <= y <= svg.H - svg.BOTTOM for y in heights)
+        apart = sorted(heights)
+        assert min(b - a for a, b in itertools.pairwise(apart)) > 10
 
 
 def test_the_best_so_far_comes_with_its_front_and_seeds_confirm_the_knee(tmp_path: Path) -> None:
