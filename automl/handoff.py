@@ -117,6 +117,8 @@ def _rest_of_front(
 ) -> None:
     """The other trials of the front, each as the winner is handed over but for the stages; those that are no longer on
     it are taken away."""
+    if not study.several:
+        return
     rest = [result for result in study.front() if result.number != winner.number]
     kept = {folder_of(result.number) for result in rest}
     for folder in (run.best / FOLDER).glob("[0-9]*"):
