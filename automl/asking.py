@@ -72,7 +72,7 @@ def draw(
     given = study.fixed[number] if given is None and number < len(study.fixed) else given
     fixed = fixed if given is None else study.space.enqueue_params(given)
     history = [*study.earlier, *(t for t in before if t.number not in study.refused)]
-    return propose(study.space, sampler, history, number, study.direction, fixed)
+    return propose(study.space, sampler, history, number, study.directions, fixed)
 
 
 def _within(study: Study, number: int, limit: Limit) -> Proposal:

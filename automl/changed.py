@@ -12,7 +12,7 @@ from automl.faults import is_away
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from automl.study import Study
+    from automl.stored import Stored
 
 
 # What is kept of a trial beside Optuna's own, each of its kind: see study.py.
@@ -38,7 +38,7 @@ def check_trials(name: str, trials: Sequence[FrozenTrial]) -> None:
         )
 
 
-def tell_if_changed(study: Study, error: Exception) -> None:
+def tell_if_changed(study: Stored, error: Exception) -> None:
     """Raises `StudyGone` where that is why a write of the driver's failed."""
     from optuna.exceptions import UpdateFinishedTrialError
 
@@ -61,7 +61,7 @@ def tell_if_changed(study: Study, error: Exception) -> None:
         ) from None
 
 
-def next_trial(study: Study) -> int | None:
+def next_trial(study: Stored) -> int | None:
     """The id of the trial that the driver was writing, where the answer was lost and not the writing."""
     number = len(study.trials())
     if study.storage.get_n_trials(study._id) <= number:
@@ -69,7 +69,7 @@ def next_trial(study: Study) -> int | None:
     return int(study.storage.get_trial_id_from_study_id_trial_number(study._id, number))
 
 
-def _exists(study: Study) -> bool:
+def _exists(study: Stored) -> bool:
     try:
         return bool(study.storage.get_study_name_from_id(study._id) == study.name)
     except KeyError:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from automl import spec
+from automl.errors import UserError
 from automl.metric import Metric, signed
+from automl.space.schema import Schema
+
+if TYPE_CHECKING:
+    from automl.bundle import ModelBundle
+    from automl.request import RunRequest
+    from automl.space import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -65,3 +73,28 @@ def other_seeds(own: Any, fallback: int, count: int) -> list[int]:
     """So many seeds, none of them the `own` of the search's trainings, or where these have none its `fallback`."""
     first = own if isinstance(own, int) and own >= 0 else fallback
     return [first + 1 + n for n in range(count)]
+
+
+def check(
+    request: RunRequest, model: ModelBundle, full: Mapping[str, Any], space: SearchSpace, searching: bool
+) -> None:
+    """Raises `UserError` where `--confirm` has nothing to compare, or no seed to change."""
+    if request.confirm is None:
+        return
+    if not searching:
+        raise UserError(
+            "--confirm trains the winner of a search and its default again; here nothing is searched"
+        )
+    key = model.seed_key
+    if not key or spec.get(full, key, spec.MISSING) is spec.MISSING:
+        what = f"its spec has no {key}" if key else "its skill_info.yaml names no seed_key"
+        raise UserError(f"--confirm needs the leaf that holds the seed of a training: {what}")
+    if model.schema_path("train").is_file():
+        schema = Schema(model.schema("train"))
+        for seed in other_seeds(spec.get(full, key), request.seed, request.confirm):
+            if key in schema.nodes and (wrong := schema.problem(key, seed)):
+                raise UserError(f"--confirm {request.confirm} would train with {key} {seed}, but {wrong}")
+    if key in space.default:
+        raise UserError(
+            f"--confirm trains with other values of {key}, which is searched here; --fix {key}=1234"
+        )

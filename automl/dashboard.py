@@ -89,7 +89,9 @@ def _importances(root: Path, trials: Sequence[FrozenTrial]) -> bytes:
         for s in found
         if s.found
     ]
-    return json.dumps({"param_importances": [rows]}).encode()
+    objectives = max((len(trial.values or ()) for trial in trials), default=1)
+    others: list[Any] = [[] for _ in range(objectives - 1)]  # latency is computed, not found out
+    return json.dumps({"param_importances": [rows, *others]}).encode()
 
 
 def guarded(app: App, port: int, write: bool) -> App:

@@ -160,10 +160,13 @@ class SearchDriver:
             )
 
     def name_winner(self) -> None:
-        """At the end of a search: let the scheduler say which of the trials whose checkpoints are kept has won."""
+        """At the end of a search: let the scheduler say which of the trials whose checkpoints are kept has won; of a
+        front it is the knee."""
         best = [result.number for result in self.study.leaders(KEPT_TRIALS) if result.complete]
         self._count_budget()
-        if len(best) > 1 and (number := self.scheduler.winner(self.study.view(), best)) is not None:
+        if len(best) < 2 or self.study.several:
+            return
+        if (number := self.scheduler.winner(self.study.view(), best)) is not None:
             self.study.name_winner(number)
 
     def why_nothing(self) -> str | None:
@@ -395,13 +398,10 @@ class SearchDriver:
         patience = self.plan.request.patience
         if patience is None or not self.plan.searching:
             return False
-        ended = [
-            t for t in self.study.trials() if t.state.is_finished() and t.number not in self.study.refused
-        ]
+        ended = [t for t in self.study.trials() if t.state.is_finished() and not t.user_attrs.get("refused")]
         ended.sort(key=lambda t: (t.datetime_complete, t.number))
-        best = self.study.best()
-        since = [t.number for t in ended]
-        return best is not None and best.number in since and len(since) - since.index(best.number) > patience
+        since = {t.number: len(ended) - place for place, t in enumerate(ended)}
+        return min((since.get(n, 0) for n in self.study.holders()), default=0) > patience
 
     def _hopeless(self) -> bool:
         return len(self.failures) >= HOPELESS and not self.study.epochs_reported

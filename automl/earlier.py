@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl.documents import load_json
 from automl.errors import SpaceError, UserError
-from automl.metric import Metric, of_run
+from automl.metric import Metric, of_run, value_of
 from automl.rundir import RunDir, write_json
 from automl.storage import load_study
 
@@ -55,7 +55,7 @@ def bring(earlier: Path, root: Path, metric: Metric) -> None:
     rows = [
         {
             "state": t.state.name,
-            "value": t.value,
+            "value": value_of(t),
             "params": t.user_attrs.get("params", {}),
             "curve": sorted(t.intermediate_values.items()),
         }

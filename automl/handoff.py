@@ -11,7 +11,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,10 @@ from automl.comparison import OF_DEFAULT
 from automl.confirmed import Confirmed
 from automl.documents import load_json
 from automl.errors import AutoMLError
+from automl.front import FOLDER, HERE, Place, folder_of, places
 from automl.machine import visible_gpus
 from automl.metric import Metric, figure
+from automl.pareto import ms_of
 from automl.request import write_ms
 from automl.rundir import RunDir, write_json
 from automl.skill import Stage
@@ -50,6 +52,8 @@ class Outcome:
     folder: str = "best"  # below root
     confirmed: Confirmed | None = None  # what other seeds left of the gain
     trials: int = 0  # that there were
+    front: list[Place] = field(default_factory=list)  # of a search for a metric and latency, fastest first
+    default_ms: float | None = None  # there
 
 
 def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
@@ -66,16 +70,12 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     if chosen is None:
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
     winner = chosen.best
-    expected = f", {plan.limit.expected(winner.params)}" if plan.limit else ""
+    expected = f", {plan.latency.expected(winner.params)}" if plan.latency else ""
     progress.note(f"handing over trial {winner.number}{expected} ...")
     _set_aside(plan.bundle, run.best, winner)
-    checkpoint = _copied(chosen.checkpoint, run.best) if chosen.checkpoint else None
+    checkpoint = _product(plan, trials, winner, chosen.checkpoint, run, progress)
     trained = trials.spec_of(winner.number, winner.params)
-    figures = _figures(plan, trials, winner)
-    write_specs(plan.bundle, trained, checkpoint, run.best, figures, limits(plan))
-    portable.write(plan.bundle, run.best / "train.yaml", _for_retraining(plan, trained, run.best), run.best)
-    _slim(plan.bundle, checkpoint, progress)
-    _write_provenance(plan, winner, trained, checkpoint, run, figures)
+    _rest_of_front(plan, study, trials, winner, run, progress)
     default = default_result(study)
     stages = _stages(plan, trials, winner, default, checkpoint)
     try:
@@ -92,8 +92,55 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     warning = chosen.warning or _unmoved(plan, study, winner) or _outdone(plan, study, winner)
     return Outcome(
         run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
-        following, warning, folder=run.handed_over, trials=len(study.trials()),
+        following, warning, folder=run.handed_over, trials=len(study.trials()), front=places(study, run),
+        default_ms=ms_of(study.frozen(DEFAULT)) if study.several else None,
     )  # fmt: skip
+
+
+def _product(
+    plan: Plan, trials: Trials, result: Best, source: Path | None, run: RunDir, progress: Progress
+) -> Path | None:
+    """A trial's checkpoint `source`, the specs of all actions and provenance, in the folder that `run` names; returns
+    the checkpoint there."""
+    checkpoint = _copied(source, run.best) if source else None
+    trained = trials.spec_of(result.number, result.params)
+    figures = _figures(plan, trials, result)
+    write_specs(plan.bundle, trained, checkpoint, run.best, figures, limits(plan))
+    portable.write(plan.bundle, run.best / "train.yaml", _for_retraining(plan, trained, run.best), run.best)
+    _slim(plan.bundle, checkpoint, progress)
+    _write_provenance(plan, result, trained, checkpoint, run, figures)
+    return checkpoint
+
+
+def _rest_of_front(
+    plan: Plan, study: Study, trials: Trials, winner: Best, run: RunDir, progress: Progress
+) -> None:
+    """The other trials of the front, each as the winner is handed over but for the stages; those that are no longer on
+    it are taken away."""
+    if not study.several:
+        return
+    rest = [result for result in study.front() if result.number != winner.number]
+    kept = {folder_of(result.number) for result in rest}
+    for folder in (run.best / FOLDER).glob("[0-9]*"):
+        if f"{FOLDER}/{folder.name}" not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
+    for result in rest:
+        place = RunDir(run.root, f"{run.handed_over}/{folder_of(result.number)}")
+        before = _held(place.best).get((result.number, result.epoch, result.value))
+        source = before or trials.checkpoint_of(result.number, result.epoch)
+        if source is None and trials.names_checkpoints(result.number):
+            progress.note(
+                f"the checkpoint of trial {result.number} is not there; only its configuration is handed over"
+            )
+        _product(plan, trials, result, source, place, progress)
+        path = place.best / provenance.FILE
+        write_json(path, load_json(path, provenance.LARGEST) | {"later": _later(plan)})
+
+
+def _later(plan: Plan) -> list[list[str]]:
+    """The commands of the stages that were asked for, on a folder that is handed over."""
+    asked = [s for s in plan.stages if not s.sets and all(spec.get(plan.spec, key) for key in s.needs)]
+    return [list(plan.bundle.command_words(s.action, f"{HERE}/{s.action}.yaml")) for s in asked]
 
 
 def _unmoved(plan: Plan, study: Study, winner: Best) -> str | None:
@@ -338,7 +385,7 @@ def _write_provenance(
     figures: Mapping[str, float],
 ) -> None:  # fmt: skip
     changed = spec.diff(plan.spec, trained)
-    limited = {"latency": plan.limit.expected(winner.params)} if plan.limit else {}
+    limited = {"latency": plan.latency.expected(winner.params)} if plan.latency else {}
     folders = plan.bundle.output_keys("train")  # a trial's own, and nowhere else
     write_json(
         run.best / provenance.FILE,

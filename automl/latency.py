@@ -1,4 +1,5 @@
-"""`--max-latency`: configurations whose product would be slower than that are not trained.
+"""What a configuration's product is predicted to take (`Latency`), an objective of a search by `--objectives`
+(front.py); and `--max-latency`: configurations whose product would be slower than that are not trained (`Limit`).
 
 How long one takes is the model's to say: `entry_points.latency`, of what `entry_points.time_latency` measured on this
 machine before the first trial. run.json keeps what was measured, so that a run that goes on refuses the same.
@@ -35,6 +36,7 @@ from automl.space.leaf import short
 
 if TYPE_CHECKING:
     from automl.bundle import ModelBundle
+    from automl.request import RunRequest
     from automl.space import SearchSpace
 
 PREDICT, MEASURE = "latency", "time_latency"  # entry points
@@ -45,11 +47,10 @@ MOST = 1000  # draws in a row above the limit that end a search
 
 
 @dataclass(frozen=True)
-class Limit:
+class Latency:
     """`timed`: what the model measured on this machine. Predictions are those of a whole train spec, `base` with a
     configuration in it."""
 
-    allowed_ms: float
     model: ModelBundle
     space: SearchSpace
     base: Mapping[str, Any]
@@ -71,33 +72,48 @@ class Limit:
         assert ask is not None
         return ask
 
-    def fits(self, params: Mapping[str, Any]) -> bool:
-        """Whether a configuration is predicted within the limit."""
-        return self.predict(params) <= self.allowed_ms
-
-    def expected(self, params: Mapping[str, Any]) -> str:
-        """What is said of a winner."""
-        return f"predicted {figure_ms(self.predict(params))}, allowed {write_ms(self.allowed_ms)}"
-
-    def refusal(self, ms: float) -> str:
-        """Why one that takes so long is not trained."""
-        return f"predicted {figure_ms(ms)}, allowed {write_ms(self.allowed_ms)}; not trained"
-
     @cached_property
     def default_ms(self) -> float:
         return self.predict(self.space.default)
-
-    @cached_property
-    def every(self) -> list[dict[str, Any]] | None:
-        """The configurations that fit, of a space that can be tried whole; None of a larger one."""
-        found = self.space.every
-        return None if found is None else [params for params in found if self.fits(params)]
 
     @cached_property
     def drawn(self) -> list[tuple[float, dict[str, Any]]]:
         """(ms, configuration) of the whole of a small space or of `DRAWS` uniform draws, fastest first."""
         found = self.space.every or self.space.sample(DRAWS)
         return sorted(((self.predict(params), params) for params in found), key=lambda pair: pair[0])
+
+    @property
+    def fitting(self) -> list[tuple[float, dict[str, Any]]]:
+        """Those that may be trained."""
+        return self.drawn
+
+    def expected(self, params: Mapping[str, Any]) -> str:
+        """What is said of a winner."""
+        return f"predicted {figure_ms(self.predict(params))}"
+
+
+@dataclass(frozen=True)
+class Limit(Latency):
+    """The same where what is slower than `allowed_ms` is not trained."""
+
+    allowed_ms: float
+
+    def fits(self, params: Mapping[str, Any]) -> bool:
+        """Whether a configuration is predicted within the limit."""
+        return self.predict(params) <= self.allowed_ms
+
+    def expected(self, params: Mapping[str, Any]) -> str:
+        return f"{super().expected(params)}, allowed {write_ms(self.allowed_ms)}"
+
+    def refusal(self, ms: float) -> str:
+        """Why one that takes so long is not trained."""
+        return f"predicted {figure_ms(ms)}, allowed {write_ms(self.allowed_ms)}; not trained"
+
+    @cached_property
+    def every(self) -> list[dict[str, Any]] | None:
+        """The configurations that fit, of a space that can be tried whole; None of a larger one."""
+        found = self.space.every
+        return None if found is None else [params for params in found if self.fits(params)]
 
     @property
     def fitting(self) -> list[tuple[float, dict[str, Any]]]:
@@ -136,14 +152,15 @@ class Limit:
 
 
 def settle(
-    allowed_ms: float | None, model: ModelBundle, space: SearchSpace, base: Mapping[str, Any], folder: Path,
+    request: RunRequest, model: ModelBundle, space: SearchSpace, base: Mapping[str, Any], folder: Path,
     searching: bool, say: Callable[[str], Any],
-) -> Limit | None:  # fmt: skip
-    """The limit asked for, with the model's first timing of this machine; None where none was. Raises `UserError` for a
-    model that predicts no latency, where nothing is searched, and where nothing that was drawn fits."""
-    if allowed_ms is None:
+) -> Latency | None:  # fmt: skip
+    """What predicts latencies, with the model's first timing of this machine; a `Limit` where one was asked for; None
+    where nothing was. Raises `UserError` for a model that predicts no latency, where nothing is searched, and where
+    nothing that was drawn fits or, as an objective, differs."""
+    option = _option(request)
+    if not option:
         return None
-    option = f"--max-latency {write_ms(allowed_ms)}"
     if not searching:
         raise UserError(
             f"{option} chooses among configurations, but nothing is searched here; automl deploy makes faster forms of "
@@ -160,15 +177,37 @@ def settle(
             space.apply(base, params) for params in (space.default, *(space.every or space.sample(DRAWS)))
         ]
         timed = hooks.answer(model, MEASURE, measure(specs, folder, say))
-    limit = Limit(allowed_ms, model, space, base, hooks.plain(model, MEASURE, timed))
-    if not limit.fitting:
-        fastest, params = limit.drawn[0]
+    found = predicting(request, model, space, base, hooks.plain(model, MEASURE, timed))
+    if isinstance(found, Limit) and not found.fitting:
+        fastest, params = found.drawn[0]
         raise UserError(
-            f"{option}: none of {len(limit.drawn)} configurations of the search space fits; the fastest is predicted "
-            f"{figure_ms(fastest)} ({_settings(_changed(limit, params))}), the default {figure_ms(limit.default_ms)}; "
+            f"{option}: none of {len(found.drawn)} configurations of the search space fits; the fastest is predicted "
+            f"{figure_ms(fastest)} ({_settings(_changed(found, params))}), the default {figure_ms(found.default_ms)}; "
             "allow more, or let the search reach faster ones (--set, --tune, --fix)"
         )
-    return limit
+    if request.objectives and found.fitting[0][0] == found.fitting[-1][0]:
+        raise UserError(
+            f"{option}: each of {len(found.fitting)} configurations of the search space is predicted "
+            f"{figure_ms(found.fitting[0][0])}, so there is nothing to trade; let the search change what makes a "
+            "network faster (--tune, --space), or leave the option out"
+        )
+    return found
+
+
+def predicting(
+    request: RunRequest, model: ModelBundle, space: SearchSpace, base: Mapping[str, Any], timed: Mapping[str, Any]
+) -> Latency:  # fmt: skip
+    """What predicts for a request that asks for it, by what was timed."""
+    if request.max_latency_ms is None:
+        return Latency(model, space, base, timed)
+    return Limit(model, space, base, timed, request.max_latency_ms)
+
+
+def _option(request: RunRequest) -> str:
+    """What asks for predictions, as it was given; empty where nothing does."""
+    if request.max_latency_ms is not None:
+        return f"--max-latency {write_ms(request.max_latency_ms)}"
+    return f"--objectives {','.join(request.objectives)}" if request.objectives else ""
 
 
 def _changed(limit: Limit, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,31 +216,36 @@ def _changed(limit: Limit, params: Mapping[str, Any]) -> dict[str, Any]:
     return {n: v for n, v in params.items() if default.get(n) != v and limit._with({n: v}) < limit.default_ms}
 
 
-def told(limit: Limit) -> list[str]:
+def told(what: Latency) -> list[str]:
     """What a person should know before the first trial: the default's prediction, what fits, how it was measured."""
-    count, share = len(limit.drawn), len(limit.fitting)
-    within = f"{share} of {count} configurations fit, the fastest is predicted {figure_ms(limit.drawn[0][0])}"
-    allowed = f"allowed {write_ms(limit.allowed_ms)}"
-    lines = [f"the default is predicted {figure_ms(limit.default_ms)}, {allowed}; {within}"]
-    if limit.nearest:
+    limit, drawn, count = what if isinstance(what, Limit) else None, what.drawn, len(what.drawn)
+    default = f"the default is predicted {figure_ms(what.default_ms)}"
+    fastest, slowest = figure_ms(drawn[0][0]), figure_ms(drawn[-1][0])
+    lines = [f"{default}; {count} configurations are predicted {fastest} to {slowest}"]
+    if limit:
+        within = f"{len(limit.fitting)} of {count} configurations fit, the fastest is predicted {fastest}"
+        lines = [f"{default}, allowed {write_ms(limit.allowed_ms)}; {within}"]
+    if limit and limit.nearest:
         ms = figure_ms(limit._with(limit.nearest))
         lines.append(
             f"so the default is not trained, and the search starts with the nearest that fits, predicted {ms}: "
             f"{_settings(limit.nearest)} (given so, it is the default that all else is compared with)"
         )
-    return [*lines, *filter(None, [str(limit.timed.get("text", ""))])]
+    return [*lines, *filter(None, [str(what.timed.get("text", ""))])]
 
 
-def figures(limit: Limit) -> dict[str, Any]:
+def figures(what: Latency) -> dict[str, Any]:
     """The same as plain data; `timed` is what the model measured."""
+    limit = what if isinstance(what, Limit) else None
     return {
-        "allowed_ms": limit.allowed_ms,
-        "default_ms": limit.default_ms,
-        "fitting": len(limit.fitting),
-        "of": len(limit.drawn),
-        "fastest_ms": limit.drawn[0][0],
-        "nearest": limit.nearest,
-        "timed": dict(limit.timed),
+        "allowed_ms": limit.allowed_ms if limit else None,
+        "default_ms": what.default_ms,
+        "fitting": len(what.fitting),
+        "of": len(what.drawn),
+        "fastest_ms": what.drawn[0][0],
+        "slowest_ms": what.drawn[-1][0],
+        "nearest": limit.nearest if limit else {},
+        "timed": dict(what.timed),
     }
 
 

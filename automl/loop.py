@@ -37,11 +37,11 @@ from automl.request import RunRequest
 from automl.rundir import RunDir, clear_temporaries, write_json
 from automl.sole_driver import sole_driver
 from automl.storage import RunLock, open_storage, read_storage
-from automl.study import Study
 from automl.trackers import Tracking
 
 if TYPE_CHECKING:
     from automl.progress import Progress
+    from automl.study import Study
 
 
 def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
@@ -68,7 +68,7 @@ def announced(plan: Plan) -> list[str]:
     """What a person should know before the first trial: notes, where training starts, and about how long it takes."""
     lines = [f"note: {warning}" for warning in (*plan.warnings, *plan.space.notes)]
     lines += [f"start: {plan.start}"] if plan.start else []
-    lines += [f"latency: {line}" for line in latency.told(plan.limit)] if plan.limit else []
+    lines += [f"latency: {line}" for line in latency.told(plan.latency)] if plan.latency else []
     if expected := forecast.of(plan):
         lines.append(f"time: {forecast.text(plan, expected)}")
     return lines
@@ -146,7 +146,7 @@ def _confirm(plan: Plan, folder: RunDir, outcome: handoff.Outcome, progress: Pro
             "the default was not trained, for it is above --max-latency"
             if plan.first
             else "what was handed over is the default"
-            if outcome.warning
+            if outcome.warning or outcome.front
             else "no trial is better than the default"
         )
         progress.note(f"nothing to confirm: {why}")
@@ -170,10 +170,7 @@ def open_study(plan: Plan, folder: RunDir, progress: Progress) -> Study:
         )
     storage, name = open_storage(plan.request.storage, folder.root), folder.read_run()["study"]
     with rows_of(folder.root, plan.request.storage):
-        return Study(
-            storage, name, plan.space, plan.request.sampler, plan.request.seed, plan.metric.maximize,
-            [dict(plan.space.default), *plan.tries, *lessons.best], lessons.trials, plan.limit,
-        )  # fmt: skip
+        return plan.study(storage, name, lessons)
 
 
 def make_executor(plan: Plan, run: RunDir) -> Executor:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from automl.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
 
 SMALL, LARGE = 0.001, 1e8  # where the figures of a value change their form
 DIRECTIONS = {"maximize": True, "minimize": False}
@@ -73,9 +76,16 @@ class Metric:
         return self.name if self.maximize else f"{self.name} (lower is better)"
 
 
-def parse(text: str | None, known: tuple[Metric, ...]) -> Metric:
-    """`--metric NAME[:minimize|:maximize]`; None: the first known. A name the model does not declare needs its
-    direction. Raises `UserError` else."""
+def value_of(trial: FrozenTrial) -> float | None:
+    """The metric that a trial of Optuna's was told with, also where it is the first of several objectives, for which
+    `trial.value` raises."""
+    values = trial.values
+    return values[0] if values else None
+
+
+def parse(text: str | None, known: tuple[Metric, ...], option: str = "--metric") -> Metric:
+    """`--metric NAME[:minimize|:maximize]`, the same of another `option`; None: the first known. A name that the model
+    does not declare needs its direction. Raises `UserError` else."""
     if text is None:
         return known[0]
     name, sign, direction = text.rpartition(":")
@@ -85,18 +95,18 @@ def parse(text: str | None, known: tuple[Metric, ...]) -> Metric:
     if direction:
         if not name:
             raise UserError(
-                f"--metric must be NAME, NAME:maximize or NAME:minimize, but got '{text}', without a name"
+                f"{option} must be NAME, NAME:maximize or NAME:minimize, but got '{text}', without a name"
             )
         if direction not in DIRECTIONS:
             raise UserError(
-                f"--metric must be NAME, NAME:maximize or NAME:minimize, but got '{text}'"
+                f"{option} must be NAME, NAME:maximize or NAME:minimize, but got '{text}'"
                 f"{did_you_mean(direction, DIRECTIONS)}"
             )
         return Metric(name, DIRECTIONS[direction])
     if declared is None:
         names = [m.name for m in known]
         raise UserError(
-            f"--metric {name}: the model declares {', '.join(names)}{did_you_mean(name, names)}; for another key of "
+            f"{option} {name}: the model declares {', '.join(names)}{did_you_mean(name, names)}; for another key of "
             f"its records say which way is better: {name}:maximize or {name}:minimize"
         )
     return declared
@@ -107,3 +117,8 @@ def of_run(document: Mapping[str, Any]) -> Metric:
     if "metric" in document:
         return Metric(**document["metric"])
     return Metric(str(document["request"]["metric"]))
+
+
+def names_of(document: Mapping[str, Any]) -> list[str]:
+    """The objectives of a run.json: the metric, and the latency where it is one."""
+    return [of_run(document).name, *(document["request"].get("objectives") or ())[1:]]

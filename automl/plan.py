@@ -10,27 +10,41 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from automl import bundle as bundles
-from automl import earlier, forecast, hooks, latency, policy, portable, samplers, schedulers, spec, trackers
-from automl import metric as metrics
+from automl import (
+    confirmed,
+    earlier,
+    forecast,
+    front,
+    hooks,
+    latency,
+    policy,
+    portable,
+    samplers,
+    schedulers,
+    spec,
+    trackers,
+)
 from automl.bundle import ModelBundle
-from automl.confirmed import other_seeds
 from automl.errors import PolicyError, SpaceError, UserError
 from automl.foresight import foresee
-from automl.latency import Limit
+from automl.latency import Latency, Limit
 from automl.machine import Machine, find_machine
 from automl.metric import Metric
-from automl.request import RunRequest
+from automl.request import LATENCY, RunRequest
 from automl.rundir import RunDir
 from automl.scheduling import View
 from automl.secret_leaves import hidden_sets
 from automl.skill import Stage
 from automl.space import SearchSpace, compile_space
-from automl.space.schema import Schema
 from automl.spec import SourcedSpec
 from automl.storage import read_storage
+
+if TYPE_CHECKING:
+    from automl.earlier import Lessons
+    from automl.study import Study
 
 
 @dataclass
@@ -53,7 +67,27 @@ class Plan:
     engine_keys: dict[str, Any] = field(
         default_factory=dict
     )  # `search`, `try`: the spec file's words to the engine
-    limit: Limit | None = None  # of what a configuration's product may take
+    latency: Latency | None = None  # what predicts it, where it is limited or an objective
+
+    @property
+    def limit(self) -> Limit | None:
+        """Of what a configuration's product may take."""
+        return self.latency if isinstance(self.latency, Limit) else None
+
+    @property
+    def trade_off(self) -> Latency | None:
+        """What predicts the second objective; None where there is one objective."""
+        return self.latency if self.request.objectives else None
+
+    def study(self, storage: Any, name: str, lessons: Lessons) -> Study:
+        """The plan's study, made when it is not there: the default first, then what `try:` and `lessons` bring."""
+        from automl.study import Study
+
+        return Study(
+            storage, name, self.space, self.request.sampler, self.request.seed, self.metric.maximize,
+            [dict(self.space.default), *self.tries, *lessons.best], lessons.trials, self.limit, self.trade_off,
+            (self.metric.name, LATENCY),
+        )  # fmt: skip
 
     @property
     def first(self) -> int:
@@ -88,20 +122,25 @@ def prepare(request: RunRequest, work_dir: Path, say: Callable[[str], Any] = asi
 
 
 def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Plan:
-    model, request = bundles.resolve(asked.model), asked
-    metric = metrics.parse(request.metric, model.metrics)
-    stages = model.stages_of(request.stages)
+    model = bundles.resolve(asked.model)
+    metric = front.metric_of(asked, model.metrics)
+    stages = model.stages_of(asked.stages)
     model.launch("train")
-    if request.results_dir and RunDir(Path(request.results_dir)).run_json.exists():
+    if asked.results_dir and RunDir(Path(asked.results_dir)).run_json.exists():
         raise UserError(
-            f"{request.results_dir} already holds a run; go on with it by: automl resume {request.results_dir}"
+            f"{asked.results_dir} already holds a run; go on with it by: automl resume {asked.results_dir}"
         )
-    _check_places(request, metric)
-    samplers.make(request.sampler, 0, View((), {}))
-    schedulers.make(request.scheduler)
-    trackers.check(request.log)
-    merged, engine_keys = merge(request, model)
-    searching = policy.resolve(model, request.policy, engine_keys.get("automl_policy"))
+    _check_places(asked, metric)
+    samplers.make(asked.sampler, 0, View((), {}))
+    schedulers.make(asked.scheduler)
+    trackers.check(asked.log)
+    merged, engine_keys = merge(asked, model)
+    searching = policy.resolve(model, asked.policy, engine_keys.get("automl_policy"))
+    asked = replace(asked, objectives=front.named(asked, engine_keys if searching else {}))
+    if asked.objectives:
+        metric = front.metric_of(asked, model.metrics)
+        _check_places(asked, metric)
+        front.check(asked.sampler, asked.scheduler)
     asked.check_epochs(searching)
     request = asked.with_budget() if searching else asked
     # Without a search a missing or broken schema is no obstacle: the model's own check still holds.
@@ -119,7 +158,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     if searching:
         _must_search(space, model)
     check_tries(engine_keys.get("try"), space)
-    _check_confirm(request, model, merged.spec, space, searching)
+    confirmed.check(request, model, merged.spec, space, searching)
     estimate = model.call("estimate")
     hours = (
         hooks.answer(model, "estimate", estimate(merged.spec, facts, machine.gpus_per_trial))
@@ -133,7 +172,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
         _absolute(request, model, merged.spec, begins.get("path")), model, searching, merged.spec, merged.sources,
         filled | settled, facts, notes,
         space, machine, metric, stages, hours, str(begins.get("text", "")), reasons, engine_keys,
-        latency.settle(request.max_latency_ms, model, space, merged.spec, work_dir, searching, say),
+        latency.settle(request, model, space, merged.spec, work_dir, searching, say),
     )  # fmt: skip
     plan.warnings.extend([*forecast.warnings(plan), *_smaller(plan)])
     return plan
@@ -155,31 +194,6 @@ def _check_stages(model: ModelBundle, stages: tuple[Stage, ...], full: Mapping[s
             raise UserError(
                 f"{model.name}: stages.{stage.name}.{word}: {name} is no leaf of the {action} spec{hint}"
             )
-
-
-def _check_confirm(
-    request: RunRequest, model: ModelBundle, full: dict[str, Any], space: SearchSpace, searching: bool
-) -> None:
-    """Raises `UserError` where `--confirm` has nothing to compare, or no seed to change."""
-    if request.confirm is None:
-        return
-    if not searching:
-        raise UserError(
-            "--confirm trains the winner of a search and its default again; here nothing is searched"
-        )
-    key = model.seed_key
-    if not key or spec.get(full, key, spec.MISSING) is spec.MISSING:
-        what = f"its spec has no {key}" if key else "its skill_info.yaml names no seed_key"
-        raise UserError(f"--confirm needs the leaf that holds the seed of a training: {what}")
-    if model.schema_path("train").is_file():
-        schema = Schema(model.schema("train"))
-        for seed in other_seeds(spec.get(full, key), request.seed, request.confirm):
-            if key in schema.nodes and (wrong := schema.problem(key, seed)):
-                raise UserError(f"--confirm {request.confirm} would train with {key} {seed}, but {wrong}")
-    if key in space.default:
-        raise UserError(
-            f"--confirm trains with other values of {key}, which is searched here; --fix {key}=1234"
-        )
 
 
 def _smaller(plan: Plan) -> list[str]:
@@ -310,7 +324,8 @@ def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[st
     engine_keys: dict[str, Any] = {}
     if request.spec_file:
         document = portable.read(model, Path(request.spec_file))
-        engine_keys = {key: document.pop(key) for key in spec.ENGINE_KEYS if key in document}
+        keys = [key for key in spec.ENGINE_KEYS if key in document and key not in merged.spec]
+        engine_keys = {key: document.pop(key) for key in keys}
         merged.overlay(document, request.spec_file)
     pairs = spec.parse_set(request.sets, model.skill.get("spec_shorthand_keys", {}))
     if request.epochs is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from automl import latency
 from automl.plan import Plan
+from automl.request import LATENCY
 from automl.show import first_configurations
 
 
@@ -36,10 +37,15 @@ def document(what: Plan, configurations: int) -> dict[str, Any]:
             "total_epochs": request.total_epochs,
             "time_s": request.time_s,
         },
-        "search": {"sampler": request.sampler, "scheduler": request.scheduler, "metric": what.metric.name},
+        "search": {
+            "sampler": request.sampler,
+            "scheduler": request.scheduler,
+            "metric": what.metric.name,
+            "objectives": [what.metric.name, LATENCY] if what.trade_off else [what.metric.name],
+        },
         "space": to_record(what.space) if what.searching else None,
         "configurations": first_configurations(what, configurations) if what.searching else [],
-        "latency": latency.figures(what.limit) if what.limit else None,
+        "latency": latency.figures(what.latency) if what.latency else None,
         "estimate": what.estimate,
         "spec": what.spec,
     }

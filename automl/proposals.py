@@ -21,6 +21,9 @@ import optuna
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from automl.metric import value_of
+from automl.pareto import Point, joined
+
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.study import StudyDirection
@@ -62,16 +65,18 @@ class _Snapshot(InMemoryStorage):
     """One trial being asked for, in front of a history that is only read and not copied, and only when a sampler
     looks at it."""
 
-    def __init__(self, trials: Sequence[FrozenTrial], direction: StudyDirection, number: int) -> None:
+    def __init__(
+        self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], number: int
+    ) -> None:
         super().__init__()
-        self.trials, self.direction = trials, direction
-        self.study_id = self.create_new_study([direction], "snapshot")
+        self.trials, self.directions = trials, directions
+        self.study_id = self.create_new_study(directions, "snapshot")
         self.trial_id = self.create_new_trial(self.study_id)
         self.get_trial(self.trial_id).number = number
 
     @cached_property
     def history(self) -> list[FrozenTrial]:
-        return telling(self.trials, self.direction)
+        return telling(self.trials, self.directions)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -85,11 +90,11 @@ def propose(
     sampler: BaseSampler,
     trials: Sequence[FrozenTrial],
     number: int,
-    direction: StudyDirection,
+    directions: Sequence[StudyDirection],
     fixed: Mapping[str, Any] | None = None,
 ) -> Proposal:
     """Trial `number`'s configuration after `trials`; `fixed` (in Optuna's terms) is taken instead of drawn."""
-    storage = _Snapshot(trials, direction, number)
+    storage = _Snapshot(trials, directions, number)
     if fixed is not None:
         storage.set_trial_system_attr(storage.trial_id, FIXED, dict(fixed))
     study = optuna.load_study(study_name="snapshot", storage=storage, sampler=sampler)
@@ -120,21 +125,41 @@ def _key(params: Any) -> str:
     return json.dumps(params, sort_keys=True, default=str)
 
 
-def telling(trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[FrozenTrial]:
-    """The trials that a sampler is shown, in their order."""
+def telling(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> list[FrozenTrial]:
+    """The trials that a sampler is shown, in their order; of several objectives the front among them."""
     ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    several = len(directions) > 1
     if len(ended) > BEST + LATEST:
-        sign = -1 if direction == optuna.study.StudyDirection.MAXIMIZE else 1
+        sign = -1 if directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1
         best = heapq.nsmallest(BEST, ended, key=lambda t: (t.state != TrialState.COMPLETE, sign * _value(t)))
+        best += _front(ended, sign) if several else []
         shown = {t.number for t in best} | {t.number for t in ended[-LATEST:]}
         ended = [t for t in ended if t.number in shown]
+    if several:
+        ended = [_silent(t) if t.state == TrialState.PRUNED else t for t in ended]
     running = [t for t in trials if t.state == TrialState.RUNNING]
     return sorted([*ended, *running], key=lambda t: t.number)
 
 
+def _front(trials: Sequence[FrozenTrial], sign: int) -> list[FrozenTrial]:
+    """Those that no other equals or beats in both."""
+    found: list[tuple[Point, int]] = []
+    for place, trial in enumerate(trials):
+        if trial.values:
+            found = joined(found, (-sign * trial.values[0], trial.values[1]), place)
+    return [trials[place] for _, place in found]
+
+
+def _silent(trial: FrozenTrial) -> FrozenTrial:
+    """A stopped trial without its curve: Optuna's samplers take no stopped trials with one of several objectives."""
+    shown = copy.copy(trial)
+    shown.intermediate_values = {}
+    return shown
+
+
 def _value(trial: FrozenTrial) -> float:
-    if trial.state == TrialState.COMPLETE and trial.value is not None:
-        return trial.value
+    if trial.state == TrialState.COMPLETE and (value := value_of(trial)) is not None:
+        return value
     values = trial.intermediate_values
     last = values[max(values)] if values else math.nan
     return last if math.isfinite(last) else 0.0

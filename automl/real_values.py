@@ -28,14 +28,18 @@ from automl.attachments import Attachments
 from automl.metric import figure
 from automl.space.codecs import label
 from automl.space.leaf import is_number, short
+from automl.study import METRIC_NAMES
 
 if TYPE_CHECKING:
     from optuna.study._frozen import FrozenStudy
 
     from automl.study import Best
 
-METRIC_NAMES = "study:metric_names"  # Optuna's key
 NOTE, NOTE_OF = "dashboard:", "dashboard:{}:"  # the dashboard's keys of a study's and a trial's note
+NAMED = (
+    "The winner is the trial that the search names, by whole curves and not by one epoch alone: the dashboard's best "
+    "may be another. "
+)
 DIGITS = 6  # of a trial's value: its card has room for so many
 WORDS = {"reason": "why it ended", "retries": "starts after a crash"}  # of what is kept about a trial
 
@@ -127,7 +131,7 @@ class RealValues(_Through):
         found = dict(self.stored.get_study_system_attrs(study_id))
         if not self.is_ours(study_id):
             return found
-        found[METRIC_NAMES] = [metrics.of_run(self.document).name]
+        found[METRIC_NAMES] = metrics.names_of(self.document)
         if self.notes:
             added = note(NOTE, self._of_study(study_id))
             for trial in self.stored.get_all_trials(study_id, deepcopy=False):
@@ -143,14 +147,18 @@ class RealValues(_Through):
 
     def _of_study(self, study_id: int) -> str:
         metric = metrics.of_run(self.document)
-        way = "higher" if metric.maximize else "lower"
+        way, several = "higher" if metric.maximize else "lower", metrics.names_of(self.document)[1:]
         lines = [
             f"**{_plain(metric.name)}** of {_plain(self.document['model'])}, {way} is better. Trial 0 is the default "
             "configuration; epochs count from 1.",
-            "The winner is the trial that the search names, by whole curves and not by one epoch alone: the "
-            "dashboard's best may be another. Its durations hold pauses.",
+            f"{'' if several else NAMED}Its durations hold pauses.",
             f"Pictures, the gain and how sure it is: {_plain(self.root / 'report.html')}.",
         ]
+        if several:
+            lines.append(
+                f"A second objective is {_plain(several[0])}, as predicted. The winner is the knee of their front, "
+                "whose trials are the best trials here."
+            )
         if (top := self._best(study_id)) is not None:
             lines.append(f"Best so far: trial {top.number}, {figure(top.value)} at epoch {top.epoch + 1}.")
         if self.space:

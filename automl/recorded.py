@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import metric, portable, secret_leaves, spec
+from automl import latency, metric, portable, secret_leaves, spec
 from automl.errors import UserError
-from automl.latency import Limit
 from automl.machine import find_machine, hardware
 from automl.plan import Plan, check_spec, compile_for, merge
 from automl.provenance import versions
@@ -42,7 +41,7 @@ def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
         "filled": plan.filled,
         "reasons": plan.reasons,
         "facts": plan.facts,
-        "latency": dict(plan.limit.timed) if plan.limit else None,
+        "latency": dict(plan.latency.timed) if plan.latency else None,
         "space_digest": plan.space.digest,
         "versions": versions(plan.bundle.packages),
         "machine": hardware(),
@@ -77,8 +76,8 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
         machine, metric.of_run(document), model.stages_of(request.stages), {}, "",
         document.get("reasons", {}), engine_keys,
     )  # fmt: skip
-    if request.max_latency_ms is not None:
-        plan.limit = Limit(request.max_latency_ms, model, space, base, document.get("latency") or {})
+    if request.max_latency_ms is not None or request.objectives:
+        plan.latency = latency.predicting(request, model, space, base, document.get("latency") or {})
     plan.warnings.extend(_differences(request, model, base, document.get("sources", {})))
     return plan
 

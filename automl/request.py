@@ -7,7 +7,7 @@ written back as a command line from them (`words`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +17,7 @@ from automl.errors import UserError, did_you_mean
 
 DEFAULT_TRAININGS = 20
 AUTO = "auto"  # of --gpus-per-trial
+LATENCY = "latency_ms"  # of --objectives: what the model predicts
 WHAT, BUDGET, SEARCH, MACHINE = "What to train", "Budget", "Search", "Machine"
 
 
@@ -68,6 +69,21 @@ def parse_ms(text: str) -> float:
             f"--max-latency must be a number above 0 with us, ms or s, such as 15ms, but got '{text}'{near}"
         )
     return float(match[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[match[2]]
+
+
+def parse_objectives(text: str | Iterable[str]) -> tuple[str, ...]:
+    """`"val_loss,latency_ms"`, in any order -> (metric as `--metric` takes it, "latency_ms"). Raises `UserError`
+    else."""
+    joined = text if isinstance(text, str) else ",".join(map(str, text))
+    names = [name.strip() for name in joined.split(",")]
+    metrics = [name for name in names if name not in (LATENCY, f"{LATENCY}:minimize")]
+    if len(names) != 2 or len(metrics) != 1 or not metrics[0]:
+        near = did_you_mean(names[1], [LATENCY]) if len(names) == 2 and names[1] else ""
+        raise UserError(
+            f"--objectives must be a metric and {LATENCY}, such as val_loss,{LATENCY}, but got "
+            f"'{','.join(names)}' (one objective alone is --metric NAME){near}"
+        )
+    return metrics[0], LATENCY
 
 
 def write_ms(ms: float) -> str:
@@ -157,6 +173,11 @@ class RunRequest:
     max_latency_ms: float | None = option(
         None, "--max-latency", SEARCH, "Train only what is predicted to be as fast as that on this machine, such as "
         "15ms; a few timings come first.", read=parse_ms, write=write_ms,
+    )  # fmt: skip
+    objectives: tuple[str, ...] | None = option(
+        None, "--objectives", SEARCH, "METRIC,latency_ms: search for the trade-off of both; best/ is its knee, "
+        "best/pareto/ the rest of the front. Trials are stopped only by ones that are as fast.",
+        read=parse_objectives, write=",".join,
     )  # fmt: skip
     sampler: str = option(
         "fgp", "--sampler", SEARCH, "What proposes: fgp (a model of whole curves), tpe, gp, random or an installed one."

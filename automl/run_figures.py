@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from automl import metric as metrics
 from automl import spec
 from automl.errors import UserError
+from automl.front import Place, places
 from automl.rundir import RunDir
 from automl.show import checkpoint_of, handed_over
 from automl.storage import is_running, load_study
@@ -31,7 +32,8 @@ def _plain(node: Any) -> Any:
 
 
 def status(root: Path) -> dict[str, Any]:
-    """{"run", "running", "finished", "metric", "trials"}; a run that has not begun has no trials."""
+    """{"run", "running", "finished", "metric", "objectives", "front", "trials"}; a run that has not begun has no
+    trials."""
     from automl.report.gather import facts_of
 
     document = RunDir(root).read_run()
@@ -43,18 +45,20 @@ def status(root: Path) -> dict[str, Any]:
         "running": running,
         "finished": facts is not None and not running and not facts.unfinished,
         "metric": asdict(metrics.of_run(document)),
+        "objectives": metrics.names_of(document),
+        "front": _front(facts.front if facts else (), root),
         "trials": [asdict(trial) for trial in (facts.trials if facts else ())],
     }
 
 
 def best(root: Path) -> dict[str, Any]:
     """{"trial", "value", "epoch", "complete", "params", "changed", "checkpoint", "files",
-    "files_of_trial"}, of which the last is another where the winner's checkpoint was gone. Raises `UserError` while no
-    trial has a metric."""
+    "files_of_trial", "front"}; "files_of_trial" is another where the winner's checkpoint was gone. Raises `UserError`
+    while no trial has a metric."""
     document = RunDir(root).read_run()
     study = load_study(document, root)
     top = study.best() if study else None
-    if top is None:
+    if study is None or top is None:
         raise UserError(f"{root}: no trial has a metric yet; see automl status {root}")
     checkpoint, folder = checkpoint_of(RunDir(root), top), RunDir(root).best
     return {
@@ -69,4 +73,13 @@ def best(root: Path) -> dict[str, Any]:
         "checkpoint": str(checkpoint) if checkpoint and checkpoint.exists() else None,
         "files": str(folder) if folder.is_dir() else None,
         "files_of_trial": handed_over(root),
+        "front": _front(places(study, RunDir(root)), root),
     }
+
+
+def _front(found: Sequence[Place], root: Path) -> list[dict[str, Any]]:
+    """{"number", "value", "ms", "epoch" from 1, "knee", "folder"} of each, fastest first."""
+    return [
+        asdict(p) | {"epoch": p.epoch + 1, "folder": str(root / p.folder) if p.folder else None}
+        for p in found
+    ]

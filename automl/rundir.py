@@ -7,6 +7,7 @@ study.db              the Optuna storage (unless a URL was given)
 trials/0007/          spec.yaml, metrics.jsonl, status.json, log.txt, model_epoch_*.pth, dd_model_latest.pth; of
                       trackers: tracked.json, tensorboard/
 best/                 the winner's specs for every action, provenance.json, what the stages wrote
+best/pareto/0007/     the same of every other trial of a front (--objectives), without the stages
 so_far/0007_epoch_12/ the same of the best there was when `automl best --export` was asked, while the run went on
 report.html
 """

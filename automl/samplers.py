@@ -56,7 +56,36 @@ def random(seed: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
+PROBED = 6  # trials that another package's sampler is shown
+
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"fgp": fgp, "tpe": tpe, "gp": gp, "random": random}
+
+
+def single(text: str) -> str:
+    """Why a sampler cannot search for several objectives; empty where it can: ours, and of others what proposes after
+    trials of two."""
+    import optuna
+
+    if text.partition(":")[0] in SAMPLERS:
+        return ""
+    sampler = make(text, 0)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    axis = {
+        "x": optuna.distributions.FloatDistribution(0, 1),
+        "y": optuna.distributions.IntDistribution(1, 9),
+    }
+    try:
+        for n in range(PROBED):
+            values = [n / PROBED, float(n % 3)]
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params={"x": n / PROBED, "y": n + 1}, distributions=axis, values=values
+                )
+            )
+        study.ask(axis)
+    except Exception as error:  # whatever another package's raises
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def make(text: str, seed: int, view: View | None = None) -> Any:

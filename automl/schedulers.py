@@ -7,7 +7,7 @@ is a class here, or in any package under the entry point group `automl.scheduler
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from automl.errors import UserError
@@ -15,6 +15,12 @@ from automl.roles import build
 from automl.scheduling import Scheduler, Verdict, View
 
 ETA = 3
+
+
+class Unhurried(Scheduler):
+    """Lets every trial run to its end."""
+
+    several: ClassVar[bool] = True
 
 
 class Halving(Scheduler):
@@ -25,6 +31,7 @@ class Halving(Scheduler):
     """
 
     action: ClassVar[str] = "stop"
+    several: ClassVar[bool] = True
 
     def decide(self, view: View, number: int, epoch: int, num_epochs: int) -> Verdict | None:
         if epoch not in rungs(num_epochs):
@@ -45,11 +52,14 @@ class PausingHalving(Halving):
     def promote(self, view: View) -> int | None:
         for epoch in sorted(set(view.paused.values()), reverse=True):
             there = view.reached.get(epoch, {})
-            best = sorted(there, key=lambda number: (-there[number], number))[: _allowed(len(there))]
-            for number in best:
-                if view.paused.get(number) == epoch:
+            for number in _best(there) if view.ms is None else sorted(view.paused):
+                if view.paused.get(number) == epoch and self._goes_on(view, number, epoch):
                     return number
         return None
+
+    @staticmethod
+    def _goes_on(view: View, number: int, epoch: int) -> bool:
+        return view.ms is None or number in _best(view.at_most_as_slow(number).reached.get(epoch, {}))
 
 
 def fgp() -> Scheduler:
@@ -63,6 +73,8 @@ def fgp() -> Scheduler:
 class Median(Scheduler):
     """Stop below the median of what at least three others had reached by the same epoch (Golovin et al. 2017,
     Vizier), from a third of the epochs on."""
+
+    several: ClassVar[bool] = True
 
     def decide(self, view: View, number: int, epoch: int, num_epochs: int) -> Verdict | None:
         if epoch + 1 < num_epochs / 3:
@@ -83,13 +95,18 @@ SCHEDULERS: dict[str, Callable[..., Scheduler]] = {
     "halving": Halving,
     "asha": PausingHalving,
     "median": Median,
-    "none": Scheduler,
+    "none": Unhurried,
 }
 
 
 def rungs(num_epochs: int) -> list[int]:
     """The 0-based epochs at which successive halving compares: a ninth and a third of them, rounded up."""
     return sorted({math.ceil(num_epochs / ETA**k) - 1 for k in (1, 2)} - {num_epochs - 1})
+
+
+def _best(there: Mapping[int, float]) -> list[int]:
+    """Those that may go on, best first."""
+    return sorted(there, key=lambda number: (-there[number], number))[: _allowed(len(there))]
 
 
 def _allowed(there: int) -> int:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from automl.budget import Budget
 from automl.metric import figure
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
+
+    from automl.latency import Latency
 
 Curve = Mapping[int, float]  # 0-based epoch -> metric
 
@@ -31,7 +33,8 @@ class View:
     `trials` are Optuna's (values as reported, `user_attrs["params"]`), `sign` times a value is better when higher;
     `earlier` are another run's; `paused`: number -> epoch; `resumable`: what is paused can go on. `memo` is for what
     follows from the rest alone, `version` differs when the rest does. `fits`: whether a configuration, in real values,
-    may be trained at all; None: any. A sampler that asks saves draws, for what does not fit is drawn again."""
+    may be trained at all; None: any. A sampler that asks saves draws, for what does not fit is drawn again. Where the
+    predicted latency is an objective, `ms`: number -> milliseconds, and `latency` predicts them; None: it is none."""
 
     trials: Sequence[FrozenTrial]
     reached: Mapping[int, Mapping[int, float]]
@@ -46,6 +49,19 @@ class View:
     memo: MutableMapping[Any, Any] = field(default_factory=dict)
     resumable: bool = True
     fits: Callable[[Mapping[str, Any]], bool] | None = None
+    ms: Mapping[int, float] | None = None
+    latency: Latency | None = None
+
+    def at_most_as_slow(self, number: int) -> View:
+        """The same with what trials reached that are predicted at most as slow as this one, itself among them: a faster
+        trial is no worse for what slower ones reach. Where latency is no objective, all."""
+        if self.ms is None:
+            return self
+        ms, most = self.ms, self.ms[number]
+        kept = {
+            epoch: {n: v for n, v in there.items() if ms[n] <= most} for epoch, there in self.reached.items()
+        }
+        return replace(self, reached=kept)
 
     def of_length(self, num_epochs: int) -> View:
         """The same with the length of a full training told, where it was not."""
@@ -60,7 +76,10 @@ class View:
 
 
 class Scheduler:
-    """Lets every trial run to its end."""
+    """Lets every trial run to its end. `several`: may be asked in a search for a metric and latency (`View.ms`): its
+    `decide` compares by `reached` alone, which then holds what is at most as slow, and its `promote` heeds `ms`."""
+
+    several: ClassVar[bool] = False
 
     def decide(self, view: View, number: int, epoch: int, num_epochs: int) -> Verdict | None:
         """After a trial's epoch (0-based; never its last, never of the default configuration): None to go on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -21,13 +21,18 @@ from automl.comparison import compare
 from automl.documents import is_empty
 from automl.ending import ended, unconfirmed
 from automl.errors import UserError
-from automl.metric import figure, signed
+from automl.front import places
+from automl.latency import figure_ms
+from automl.metric import Metric, counted, figure, signed
+from automl.pareto import ms_of
 from automl.progress import STATE_STYLE, short
+from automl.request import LATENCY
 from automl.rundir import RunDir
 from automl.storage import is_running, load_study
 
 if TYPE_CHECKING:
     from automl.earlier import Lessons
+    from automl.front import Place
     from automl.handoff import Outcome
     from automl.plan import Plan
     from automl.stages import StageResult
@@ -56,7 +61,7 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     else:
         request = what.request
         way = " and ".join(dict.fromkeys((request.sampler, request.scheduler)))  # one word where both are one
-        say(console, f"   {forecast.budget_text(request)}; by {way}; best by {what.metric}", "Budget")
+        say(console, f"   {forecast.budget_text(request)}; by {way}; best by {_goal(what)}", "Budget")
         lessons = lessons_of(what)
         if lessons.of:
             say(
@@ -64,7 +69,7 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
                 f"{len(lessons.trials)} of {lessons.of} earlier trials fit this search space",
                 "Warm start ",
             )
-        for line in latency.told(what.limit) if what.limit else ():
+        for line in latency.told(what.latency) if what.latency else ():
             say(console, f"  {line}", "Latency")
         _space(console, what, first_configurations(what, configurations, lessons))
     if expected := forecast.of(what):
@@ -75,6 +80,10 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     say(console, f"\nNothing was trained. Next: {command}")
     if what.request.data and what.bundle.entry("picture"):
         say(console, f"A page about the data: {shlex.join(['automl', 'data', what.request.data])}")
+
+
+def _goal(what: Plan) -> str:
+    return f"{what.metric} and {LATENCY} (their front, and its knee)" if what.trade_off else str(what.metric)
 
 
 def _data(console: Console, what: Plan) -> None:
@@ -165,17 +174,12 @@ def first_configurations(what: Plan, count: int, lessons: Lessons | None = None)
     import optuna
 
     from automl.asking import NothingFits
-    from automl.study import Study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    request, lessons = what.request, lessons or lessons_of(what)
-    study = Study(
-        optuna.storages.InMemoryStorage(), "plan", what.space, request.sampler, request.seed, what.metric.maximize,
-        [dict(what.space.default), *what.tries, *lessons.best], lessons.trials, what.limit,
-    )  # fmt: skip
+    study = what.study(optuna.storages.InMemoryStorage(), "plan", lessons or lessons_of(what))
     found: list[dict[str, Any]] = []
     with suppress(NothingFits):
-        found += (study.ask()[1] for _ in range(min(count, request.trials or count)))
+        found += (study.ask()[1] for _ in range(min(count, what.request.trials or count)))
     return found
 
 
@@ -185,7 +189,8 @@ def status(console: Console, root: Path) -> None:
     metric = metrics.of_run(document)
     table = Table(box=None, header_style="bold")
     running = is_running(root)  # a trial that nobody runs waits to be resumed
-    for name in ("trial", "state", "epochs", metric.name, "at epoch", "why"):
+    several = [LATENCY] if study and study.several else []
+    for name in ("trial", "state", "epochs", metric.name, *several, "at epoch", "why"):
         table.add_column(Text(name), justify="left" if name in ("state", "why") else "right")
     for trial in study.trials() if study else []:
         curve = trial.intermediate_values
@@ -196,10 +201,12 @@ def status(console: Console, root: Path) -> None:
             Text(state, STATE_STYLE.get(state, "")),
             str(max(curve, default=-1) + 1),
             figure(done.value if done else None),
+            *(figure_ms(ms_of(trial)).removesuffix(" ms") for _ in several),
             str(done.epoch + 1) if done else "-",
             Text(str(trial.user_attrs.get("reason", ""))),
         )
     console.print(table)
+    _front(console, places(study, RunDir(root)) if study else (), metric, RunDir(root))
     if text := latency.redrawn_text(
         study.trials() if study else (), document["request"].get("max_latency_ms")
     ):
@@ -244,6 +251,8 @@ def best(console: Console, root: Path) -> None:
         " (the default configuration)" if not top.number and document["searching"] else ""
     )
     say(console, f"{name}: {metric.name} {figure(top.value)} at epoch {top.epoch + 1}")
+    run = RunDir(root)
+    _front(console, places(study, run), metric, run)
     if not top.complete:
         _stopped(console)
     for name, value in top.params.items():
@@ -257,6 +266,18 @@ def best(console: Console, root: Path) -> None:
         say(console, f"files: {RunDir(root).best}{other}")
     else:
         say(console, f"to have it now: {shlex.join(['automl', 'best', str(root), '--export'])}")
+
+
+def _front(console: Console, found: Sequence[Place], metric: Metric, run: RunDir) -> None:
+    """The trials of a front, a line each, and where they lie."""
+    if not found:
+        return
+    say(console, f" of {counted(len(found), 'trial')}, fastest first", "front")
+    for place in found:
+        at = f"  {run.root / place.folder}" if place.folder else ""
+        say(console, f"  {place.words(metric)}{at}")
+    if later := next((place.later for place in found if place.later), ""):
+        say(console, f"  to score and make ready one that is not the knee: {later}")
 
 
 def handed_over(root: Path) -> int | None:
@@ -294,6 +315,7 @@ def outcome(console: Console, result: Outcome) -> None:
         f"  trial {top.number}, {metric.name} {figure(top.value)} at epoch {top.epoch + 1}",
         f"\n{head}",
     )
+    _front(console, result.front, metric, RunDir(result.root))
     if not top.complete:
         _stopped(console)
     if result.warning:
@@ -302,13 +324,15 @@ def outcome(console: Console, result: Outcome) -> None:
         part = "" if default.complete else " (stopped early)"
         lower = "" if metric.maximize else " (lower is better)"
         gain = metric.shown_gain(top.value, default.value)
-        say(console, f"default{part} {figure(default.value)}{lower}, gain {signed(gain)}")
+        at = f" at {figure_ms(result.default_ms)}" if result.default_ms else ""
+        say(console, f"default{part} {figure(default.value)}{at}{lower}, gain {signed(gain)}")
         for compared in compare([asdict(stage) for stage in result.stages], result.root):
             say(console, compared.words(), "  ")
         if result.confirmed:
             say(console, result.confirmed.words(metric), "  ")
     elif default and result.searched and not result.warning:
-        say(console, "the default configuration won: nothing better was found")
+        knee = "the default configuration is the knee of the front"
+        say(console, knee if result.front else "the default configuration won: nothing better was found")
     if result.checkpoint is None:
         say(
             console,

@@ -21,7 +21,12 @@ from automl.dotted import nest as nest
 from automl.dotted import put as put
 from automl.errors import SpecError, did_you_mean
 
-ENGINE_KEYS = ("automl_policy", "search", "try")  # keys of a spec file that are the engine's, not the model's
+ENGINE_KEYS = (
+    "automl_policy",
+    "objectives",
+    "search",
+    "try",
+)  # keys of a spec file that are the engine's, not the model's
 TEMPLATE = "template"
 MANDATORY = "???"  # OmegaConf's mark for "must be given"
 

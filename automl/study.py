@@ -9,9 +9,9 @@ User attributes of a trial: `params` (the real values by dotted name), `reason` 
 it), `paused` (the epoch after which it waits; -1 when it goes on), `waited` (the last such epoch), `seconds` (that its
 processes ran, but for those whose driver died), `starts` (the epochs that its later processes began with). Of the
 study: `elapsed_s` (wall time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs
-reported by then), `rebuilding` (its trials are being read from their folders), `driver` (see sole_driver.py). Under a
-limit of latency also of a trial: `predicted_ms`, `refused` (above it: not trained), `redrawn` (what the sampler
-proposed before it and was).
+reported by then), `rebuilding` (its trials are being read from their folders), `driver` (see sole_driver.py). Where
+latency is limited or an objective also of a trial: `predicted_ms`, `refused` (above the limit: not trained),
+`redrawn` (what the sampler proposed before it and was).
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from automl.budget import Budget
-from automl.changed import check_trials, next_trial, tell_if_changed
-from automl.faults import patiently
+from automl.changed import check_trials
 from automl.metric import figure
+from automl.pareto import PREDICTED, Point, joined, knee, ms_of, with_latency
 from automl.scheduling import Curve, Scheduler, Verdict, View
+from automl.stored import Stored
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from automl.latency import Limit
+    from automl.latency import Latency, Limit
     from automl.space import SearchSpace
 
 DEFAULT = 0  # the number of the default configuration's trial
+METRIC_NAMES = "study:metric_names"  # Optuna's key
 LONGEST_SKIP = 1000  # epochs; a trainer may number them as it likes
-ELAPSED_STEP_S = 1.0  # the running time is stored when it has grown by so much
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Best:
     complete: bool  # False: no trial ran to its end, this is the best of those stopped
 
 
-class Study:
+class Study(Stored):
     """One search. A trial's value is its best epoch's metric, as the trainer reported it.
 
     `fixed` are configurations to run before the sampler's, the default first. `earlier` are finished trials of
@@ -69,15 +69,21 @@ class Study:
         fixed: Sequence[Mapping[str, Any]] | None = None,
         earlier: Sequence[FrozenTrial] = (),
         limit: Limit | None = None,
+        latency: Latency | None = None,
+        names: Sequence[str] = (),
     ) -> None:
         import optuna
 
-        self.space, self.sampler, self.seed, self.earlier = space, sampler, seed, list(earlier)
-        self.limit = limit
+        self.space, self.sampler, self.seed = space, sampler, seed
+        self.limit, self.latency = limit, latency
+        self.earlier = [with_latency(trial, latency) for trial in earlier] if latency else list(earlier)
         self.fixed = [dict(space.default)] if fixed is None else [dict(params) for params in fixed]
-        way = optuna.study.StudyDirection.MAXIMIZE if maximize else optuna.study.StudyDirection.MINIMIZE
-        made = optuna.create_study(storage=storage, study_name=name, direction=way, load_if_exists=True)
+        up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+        ways = [up if maximize else down, *([down] if latency else [])]
+        made = optuna.create_study(storage=storage, study_name=name, directions=ways, load_if_exists=True)
         self._load(storage, name, made)
+        if latency and names:
+            self._write(storage.set_study_system_attr, self._id, METRIC_NAMES, list(names))
 
     @classmethod
     def reading(cls, storage: Any, name: str) -> Study:
@@ -90,8 +96,10 @@ class Study:
 
     def _load(self, storage: Any, name: str, study: Any) -> None:
         self.storage, self.name, self.study = storage, name, study
-        self.direction = study.direction
-        self.sign = 1.0 if study.direction.name == "MAXIMIZE" else -1.0
+        self.directions = tuple(
+            study.directions
+        )  # the metric's, and where it is an objective that of latency
+        self.sign = 1.0 if study.directions[0].name == "MAXIMIZE" else -1.0
         self._id = storage.get_study_id_from_name(name)
         self._trials: list[FrozenTrial] = storage.get_all_trials(self._id)
         check_trials(name, self._trials)
@@ -101,6 +109,7 @@ class Study:
         self._lines: dict[int, int] = {}  # number -> epochs, where the last ones were not measured
         self._leaders: list[tuple[int, float, int]] = []  # of those that ended, best first: see `rank`
         self._paused: dict[int, int] = {}
+        self._front: list[tuple[Point, int]] = []  # where latency is an objective: see front.py
         self.going: set[int] = set()  # the trials that neither ended nor wait
         self.refused: set[int] = set()  # those above the limit of latency, which are not trained
         self.exhausted = ""  # why nothing more that may be trained is proposed
@@ -122,9 +131,6 @@ class Study:
             self._place(trial)
 
     # ---- looking --------------------------------------------------------------------------------------------
-
-    def trials(self) -> list[FrozenTrial]:
-        return self._trials
 
     def frozen(self, number: int) -> FrozenTrial:
         return self._trials[number]
@@ -158,11 +164,32 @@ class Study:
             trials, self._reached, self._paused, lambda value: figure(self.sign * value), self.space, self.seed,
             self.sign, self.earlier, self.budget, self.version, self.memo, self.resumable,
             self.limit.fits if self.limit else None,
+            {t.number: ms_of(t) for t in trials} if self.several else None, self.latency,
         )  # fmt: skip
 
+    @property
+    def several(self) -> bool:
+        """Whether the predicted latency is an objective beside the metric."""
+        return len(self.directions) > 1
+
+    def front(self) -> list[Best]:
+        """Where latency is an objective: the COMPLETE trials that no other equals or beats in both, fastest first."""
+        return [self.result(number) for _, number in self._front]
+
+    def holders(self) -> list[int]:
+        """The numbers of the front, or where latency is no objective of the best trial."""
+        top = self.best()
+        return [n for _, n in self._front] or ([] if top is None else [top.number])
+
+    def knee(self) -> int | None:
+        """The number of the trial of the front that is handed over as the winner; None while there is none."""
+        return self._front[knee([point for point, _ in self._front])][1] if self._front else None
+
     def best(self) -> Best | None:
-        """The winner, when one was named; else the best COMPLETE trial, ties to the lower number; without one the best
-        that was stopped; or None."""
+        """The winner, when one was named, or the front's knee; else the best COMPLETE trial, ties to the lower number;
+        without one the best that was stopped; or None."""
+        if (at := self.knee()) is not None:
+            return self.result(at)
         if (named := self.named_winner()) is not None:
             return self.result(named)
         if self._leaders and not self._leaders[0][0]:
@@ -170,11 +197,11 @@ class Study:
         return next(iter(self.ranked()), None)
 
     def ranked(self) -> list[Best]:
-        """Every trial with a metric, best first: the named winner, COMPLETE ones, those that were stopped or still
-        run."""
+        """Every trial with a metric, best first: the named winner or the front's knee, the rest of the front, COMPLETE
+        ones, those that were stopped or still run."""
         found = [self.result(t.number) for t in self._trials if t.intermediate_values]
-        named = self.named_winner()
-        return sorted(found, key=lambda best: (best.number != named, self.rank(best)))
+        named, front = self.knee() if self.several else self.named_winner(), {n for _, n in self._front}
+        return sorted(found, key=lambda b: (b.number != named, b.number not in front, self.rank(b)))
 
     def named_winner(self) -> int | None:
         """The trial that `name_winner` was told, while nothing has been reported since."""
@@ -188,7 +215,10 @@ class Study:
         self._write(self.storage.set_study_user_attr, self._id, "winner", list(self._winner))
 
     def leaders(self, count: int) -> list[Best]:
-        """The best `count` of the trials that ended: of the COMPLETE ones, or without one of those stopped."""
+        """The best `count` of the trials that ended: of the COMPLETE ones, or without one of those stopped; of a front
+        all."""
+        if self._front:
+            return self.front()
         top = [entry for entry in self._leaders[:count] if entry[0] == self._leaders[0][0]]
         return [self.result(number) for _, _, number in top]
 
@@ -224,6 +254,8 @@ class Study:
 
         number = len(self._trials)
         proposal = asking.new(self, number) if given is None else asking.draw(self, number, given)
+        if self.latency and PREDICTED not in proposal.trial.user_attrs:
+            proposal.trial.set_user_attr(PREDICTED, self.latency.predict(proposal.params))
         trial_id = self._write(self.storage.create_new_trial, self._id, template_trial=proposal.trial)
         self._trials.append(proposal.stored(trial_id))
         self._place(self._trials[number])
@@ -288,7 +320,7 @@ class Study:
 
     def decide(self, number: int, epoch: int, scheduler: Scheduler, num_epochs: int) -> Verdict | None:
         """What the scheduler says of a trial after this epoch; None to go on."""
-        return scheduler.decide(self.view(), number, epoch, num_epochs)
+        return scheduler.decide(self.view().at_most_as_slow(number), number, epoch, num_epochs)
 
     def set_paused(self, number: int, epoch: int) -> None:
         """Note that the trial waits after this epoch; -1: it goes on."""
@@ -328,46 +360,13 @@ class Study:
             self._set(trial, "best_epoch", best)
             value = curve[best]
         values = [value] if state == "COMPLETE" and value is not None else None
+        if values and self.several:
+            values.append(ms_of(trial))
         self._write(self.storage.set_trial_state_values, trial._trial_id, TrialState[state], values)
         trial.state, trial.values, trial.datetime_complete = TrialState[state], values, datetime.now()
         self._place(trial)
 
-    def elapsed_s(self) -> float:
-        return self._elapsed_s
-
-    def set_elapsed_s(self, seconds: float, now: bool = False) -> None:
-        """Keep the running time; stored when it has grown by a second, or `now`."""
-        if now or abs(seconds - self._elapsed_s) >= ELAPSED_STEP_S:
-            self._elapsed_s = round(seconds, 3)
-            self._write(self.storage.set_study_user_attr, self._id, "elapsed_s", self._elapsed_s)
-
-    def set_rebuilding(self, now: bool) -> None:
-        """Note that the study is being made again from the trials' folders, for the case that its driver dies."""
-        self.rebuilding = now
-        self._write(self.storage.set_study_user_attr, self._id, "rebuilding", now)
-
-    def close(self) -> None:
-        """Let go of the database's connections (opened again when needed): the last one writes SQLite's log into its
-        file, which then is whole by itself."""
-        if hasattr(self.storage, "engine"):
-            self.storage.remove_session()
-            self.storage.engine.dispose()
-
-    # ---- writing ------------------------------------------------------------------------------------------------
-
-    def _set(self, trial: FrozenTrial, name: str, value: Any) -> None:
-        self._write(self.storage.set_trial_user_attr, trial._trial_id, name, value)
-        trial.user_attrs[name] = value
-
-    def _write(self, write: Any, *args: Any, **kwargs: Any) -> Any:
-        """Write to the storage; a study that somebody has deleted there is told as such."""
-        self.version += args[1:2] != ("elapsed_s",)
-        made = partial(next_trial, self) if write == self.storage.create_new_trial else None
-        try:
-            return patiently(lambda: write(*args, **kwargs), made, self.say)
-        except Exception as error:
-            tell_if_changed(self, error)
-            raise
+    # ---- counting ----------------------------------------------------------------------------------------------
 
     def _place(self, trial: FrozenTrial) -> None:
         """Keep who goes on, waits, failed and leads; called once of a trial that ended."""
@@ -384,6 +383,8 @@ class Study:
         self.failed_after[self.epochs_of(trial.number)] += trial.state.name == "FAIL"
         if trial.intermediate_values:
             bisect.insort(self._leaders, self.rank(self.result(trial.number)))
+        if self.several and trial.values:
+            self._front = joined(self._front, (self.sign * trial.values[0], trial.values[1]), trial.number)
 
     def _recount(self, trial: FrozenTrial) -> None:
         """Count a trial's curve anew."""

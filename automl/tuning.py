@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from automl import spec as specs
 from automl.errors import UserError
-from automl.request import RunRequest, parse_time
+from automl.request import RunRequest, parse_objectives, parse_time
 
 if TYPE_CHECKING:
     from automl.comparison import Comparison
+    from automl.front import Place
     from automl.handoff import Outcome
 
 
@@ -34,6 +35,12 @@ class Tuned:
     def params(self) -> dict[str, Any]:
         """What was searched, as the winner has it: {dotted name: value}."""
         return dict(self.outcome.winner.params)
+
+    @property
+    def front(self) -> list[Place]:
+        """Where latency is an objective: the trials that no other equals or beats in both, fastest first, each with the
+        folder below `root` that it lies in; the winner is the one that is `knee`."""
+        return list(self.outcome.front)
 
     @property
     def gain(self) -> float | None:
@@ -110,6 +117,7 @@ def tune(
     spec: str | Path | None = None,
     sets: Sequence[str] = (),
     metric: str | None = None,
+    objectives: str | Sequence[str] | None = None,
     results_dir: str | Path | None = None,
     quiet: bool = False,
     **options: Any,
@@ -123,6 +131,7 @@ def tune(
     epochs: of each training; None: as the spec says.
     preset, spec, sets: named settings, a spec file, and `KEY=VALUE` pairs, the later winning.
     metric: what is made better; None: the model's first.
+    objectives: a metric and "latency_ms", in place of `metric`: search for the trade-off of both; see `Tuned.front`.
     results_dir: the run folder; None: results/<model>/<time>.
     quiet: show nothing while it runs; else a table, or a line an event where there is no terminal.
     options: every other field of `automl.request.RunRequest`: sampler, scheduler, seed, executor, storage, stages...
@@ -141,7 +150,8 @@ def tune(
     request = RunRequest(
         model=model, data=None if data is None else str(data), time_s=_seconds(time), trainings=trainings,
         trials=trials, epochs=epochs, preset=preset, spec_file=None if spec is None else str(spec), sets=tuple(sets),
-        metric=metric, results_dir=None if results_dir is None else str(results_dir), **options,
+        metric=metric, objectives=parse_objectives(objectives) if objectives else None,
+        results_dir=None if results_dir is None else str(results_dir), **options,
     )  # fmt: skip
     name = Path(bundle.resolve(model).name).name
     root = Path(request.results_dir or Path("results") / name / clock.strftime("%Y%m%d-%H%M%S")).resolve()

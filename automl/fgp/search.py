@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from optuna.samplers import BaseSampler, RandomSampler
@@ -23,6 +23,7 @@ from automl.fgp.cube import Cube
 from automl.fgp.curves import Scale
 from automl.fgp.gp import Array, Posterior, Rows
 from automl.fgp.runs import Run, Runs
+from automl.fgp.trade import Trade
 from automl.scheduling import Scheduler, Verdict, View
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Model:
     def __init__(self, view: View, cut: tuple[int, int] | None = None, fresh: bool = True) -> None:
         self.view, self.fresh = view, fresh
         self._proposed: dict[int, Proposal] = {}
-        self.cube = _cube(view)
+        self.cube, self.trade = _cube(view), Trade.of(view)
         self.epochs = view.budget.num_epochs or _longest(view)
         self.runs = runs.all_runs(view.trials, view.paused, self.cube, view.sign, self.epochs, view.memo)
         if cut is not None:  # decide as if a trial's later epochs were not there
@@ -124,9 +125,26 @@ class Model:
 
     def _incumbent(self) -> float:
         """The posterior mean of the best of what was observed, at most the best observed value."""
-        top = self.valued.best(5)
-        mean, _ = self.at(top, np.array([self.phi[run.epochs - 1] for run in top]))
-        return min(0.0, float(mean.max()))
+        if self.trade:
+            return float(self._incumbents(np.array([self.trade.most]))[0])
+        return min(0.0, float(self._now(self.valued.best(5)).max()))
+
+    def _now(self, trials: Sequence[Run] | Runs) -> Array:
+        """The posterior mean of what trials have reached."""
+        return self.at(trials, np.array([self.phi[run.epochs - 1] for run in trials]))[0]
+
+    def _incumbents(self, ms: Array) -> Array:
+        """(n,) the same of those that are at most as slow as each; without any, what the worst has."""
+        assert self.trade is not None
+        front = self.trade.front(self.valued)
+        floor = float(self.scale.z(self.valued.column("top").min()))
+        return self.trade.best_of(ms, front, np.minimum(0.0, self._now(front)), min(0.0, floor))
+
+    def _rivals(self, trials: Sequence[Run]) -> Array | float:
+        """What trials must exceed to become the best; of those at most as slow, where latency counts."""
+        if self.trade is None:
+            return self.incumbent
+        return self._incumbents(np.array([self.trade.ms[run.number] for run in trials]))
 
     def at(self, trials: Iterable[Run], phi: Array) -> tuple[Array, Array]:
         """(mean, sd) of trials where so much of their curves is still to come."""
@@ -214,17 +232,22 @@ class Model:
 
     def _fits(self, point: Array) -> bool:
         """Whether a configuration may be trained."""
-        fits, space = self.view.fits, self.view.space
-        return fits is None or fits(self.cube.values(space, point))
+        fits, trade = self.view.fits, self.trade
+        if fits is None and trade is None:
+            return True
+        params = self.cube.values(self.view.space, point)
+        return (fits is None or fits(params)) and (trade is None or trade.fits(params))
 
     def _candidates(self, rng: np.random.Generator) -> Array:
         drawn = [self.cube.near_default(rng, n, f) for f, n in ((0.25, 25), (0.5, 40), (1.0, 40), (1.7, 20))]
         drawn.append(self.cube.uniform(rng, 50))
-        top = self.valued.best(60)
+        top = (self.trade.within(self.valued) if self.trade else self.valued).best(60)
         mean, _ = self.at_end(top)
         for j in np.argsort(-mean, kind="stable")[:3]:
             for sd, share in ((0.05, 1.0), (0.12, 1.0), (0.05, 0.3), (0.2, 0.3)):
                 drawn.append(self.cube.moved(rng, np.repeat(top[j].x[None], 12, 0), sd, share))
+        for params in self.trade.offered() if self.trade else ():
+            drawn.append(self.cube.point(self.view.space.enqueue_params(params))[None])
         return self.cube.where_active(np.concatenate(drawn))
 
     def gain(self, points: Array) -> Array:
@@ -240,17 +263,19 @@ class Model:
     def gain_an_epoch(self, trials: Sequence[Run]) -> Array:
         """(n,) expected improvement of trials that go on to their end, for each epoch they still need."""
         left = np.array([max(1, self.epochs - run.epochs) for run in trials])
-        return _improvement(*self.at_end(trials), self.incumbent) / left
+        return _improvement(*self.at_end(trials), self._rivals(trials)) / left
 
     def chance(self, run: Run) -> float:
         """That a trial ends above the incumbent."""
         mean, sd = self.at_end([run])
-        return float(ndtr((mean[0] - self.incumbent) / sd[0]))
+        return float(ndtr((mean - self._rivals([run])) / sd)[0])
 
 
 class FreezeThaw(Scheduler):
     """Pauses a trial that will hardly become the best, at epochs grace * 2^j, and lets the paused one go on that
     promises more for its epochs than a new configuration."""
+
+    several: ClassVar[bool] = True
 
     def decide(self, view: View, number: int, epoch: int, num_epochs: int) -> Verdict | None:
         curve = view.trials[number].intermediate_values
@@ -267,8 +292,9 @@ class FreezeThaw(Scheduler):
         chance = model.condition().chance(model.runs[number])
         if chance >= SETTINGS.hopeless:
             return None
+        of = "" if model.trade is None else " of those at most as slow"
         return Verdict(
-            "pause", f"{mine} at epoch {epoch + 1} has a chance of {chance:.0%} to become the best"
+            "pause", f"{mine} at epoch {epoch + 1} has a chance of {chance:.0%} to become the best{of}"
         )
 
     def promote(self, view: View) -> int | None:
@@ -331,6 +357,7 @@ class FreezeThawSampler(BaseSampler):
     def _view(self, study: Study, trial: FrozenTrial) -> View:
         if self.view is not None:
             return self.view
+        self._raise_error_if_multi_objective(study)
         trials = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
         return View(trials, {}, sign=1.0 if study.direction.name == "MAXIMIZE" else -1.0)
 
@@ -351,7 +378,7 @@ def _worth_pausing(view: View, number: int, done: int, num_epochs: int) -> bool:
     return view.budget.new or min(needed, default=math.inf) <= freed
 
 
-def _improvement(mean: Array, sd: Array, best: float) -> Array:
+def _improvement(mean: Array, sd: Array, best: Array | float) -> Array:
     z = (mean - best) / sd
     return np.asarray(sd * (z * ndtr(z) + np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)))
 

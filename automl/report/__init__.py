@@ -13,7 +13,7 @@ from automl.comparison import OF_DEFAULT
 from automl.documents import is_empty
 from automl.errors import UserError
 from automl.metric import figure
-from automl.report import mattered, parts, search, svg, verdict
+from automl.report import mattered, parts, search, svg, trade_off, verdict
 from automl.report.gather import DATA_FOLDER, Facts, facts_of
 from automl.request import RunRequest
 from automl.rundir import write_text
@@ -52,8 +52,8 @@ def page(facts: Facts) -> str:
         loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("page.html.j2").render(
-        facts=facts, figure=figure, svg=svg, verdict=verdict, search=search, changed=_changed(facts),
-        command=_command(facts),
+        facts=facts, figure=figure, svg=svg, verdict=verdict, search=search, trade_off=trade_off,
+        changed=_changed(facts), command=_command(facts),
         mattered=judged, bars=[(s.name.rsplit(".", 1)[-1], round(s.share, 3)) for s in found],
         intervals=[(s.low, s.high) for s in found],
         used={search.style(facts, t) for t in facts.trials}, material=_drawn(facts),
@@ -71,6 +71,7 @@ def figures(root: Path) -> dict[str, Any]:
         "run": str(root), "running": facts.running, "metric": asdict(facts.metric), "winner": facts.winner,
         "verdict": verdict.sentences(facts), "comparisons": [asdict(c) | {"gain": c.gain} for c in facts.comparisons],
         "trials": [asdict(t) for t in facts.trials], "elapsed_s": facts.elapsed_s, "stages": facts.stages,
+        "front": [asdict(place) | {"epoch": place.epoch + 1} for place in facts.front],
         "confirmed": facts.confirmed and asdict(facts.confirmed),
         "mattered": asdict(what_mattered(facts)),
     }  # fmt: skip

@@ -15,8 +15,10 @@ from automl.confirmed import Confirmed, confirmed
 from automl.documents import load_json
 from automl.ending import at_end, unconfirmed
 from automl.errors import SpecError, UserError
+from automl.front import Place, places
 from automl.latency import redrawn_text
 from automl.metric import Metric
+from automl.pareto import PREDICTED
 from automl.run_json import moved
 from automl.rundir import RunDir
 from automl.storage import is_running, load_study
@@ -45,6 +47,7 @@ class TrialFacts:
     columns: dict[str, list[tuple[int, float]]]
     seconds: float | None
     took: list[tuple[int, float]]
+    ms: float | None = None  # that it is predicted to take, where latency counts
 
     @property
     def finished(self) -> bool:
@@ -73,6 +76,7 @@ class Facts:
     warning: str = ""  # why best/ is not the winner at its best epoch
     unfinished: bool = False  # no driver is at work, and it is not at its end
     redrawn: str = ""  # what was proposed and, above the limit of latency, made no trial
+    front: list[Place] = field(default_factory=list)  # where latency is an objective, fastest first
 
     @property
     def open(self) -> bool:
@@ -113,7 +117,7 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
         _space(document), stages, compare(stages, root), _material(root, stages), min(started, default=None),
         confirmed(outcome.get("confirmed")), str(outcome.get("warning") or ""),
         not running and (not at_end(outcome, study, running) or unconfirmed(document, outcome)),
-        redrawn_text(study.trials(), document["request"].get("max_latency_ms")),
+        redrawn_text(study.trials(), document["request"].get("max_latency_ms")), places(study, RunDir(root)),
     )  # fmt: skip
 
 
@@ -127,7 +131,7 @@ def _trial(root: Path, study: Study, trial: FrozenTrial, running: bool) -> Trial
         dict(trial.user_attrs.get("params", {})),
         [(epoch + 1, value) for epoch, value in sorted(trial.intermediate_values.items())],
         best.epoch + 1 if best else None, best.value if best else None, columns_of(found),
-        _seconds(trial, took), took,
+        _seconds(trial, took), took, trial.user_attrs.get(PREDICTED),
     )  # fmt: skip
 
 

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from automl.forecast import clock
+from automl.latency import figure_ms
 from automl.metric import counted, figure
+from automl.report import trade_off
 from automl.report.gather import Facts
 from automl.report.search import style
+from automl.request import LATENCY
 from automl.space.leaf import is_number
 from automl.study import DEFAULT
 
@@ -23,7 +26,7 @@ def sentences(facts: Facts) -> list[str]:
     found = f"{metric.name} {figure(top.value)} at epoch {top.best_epoch}"
     if not searched:
         return [f"One plain training, without a search: {found}."]
-    lines = [_gain(facts, found)]
+    lines = [trade_off.sentence(facts) if facts.front else _gain(facts, found)]
     if facts.warning:
         lines.append(f"{facts.warning[0].upper()}{facts.warning[1:]}.")
     if not facts.complete:
@@ -83,7 +86,16 @@ def table(facts: Facts) -> tuple[list[str], list[list[str | float | None]]]:
     """(columns, rows) of winner and default: the metric, then every figure that both have, or that the one has that is
     both."""
     alone = _figures_of_one(facts)
-    columns = ["", "trial", facts.metric.name, "at epoch", *(c.name for c in facts.comparisons), *alone]
+    several = [LATENCY] if facts.front else []
+    columns = [
+        "",
+        "trial",
+        facts.metric.name,
+        *several,
+        "at epoch",
+        *(c.name for c in facts.comparisons),
+        *alone,
+    ]
     rows: list[list[str | float | None]] = []
     first = "winner" if facts.document["searching"] else "trained"
     for word, number, figures in (
@@ -96,7 +108,8 @@ def table(facts: Facts) -> tuple[list[str], list[list[str | float | None]]]:
             and trial.value is not None
             and (word == first or style(facts, trial) == "default")
         ):
-            rows.append([word, trial.number, trial.value, trial.best_epoch, *figures])
+            ms = [figure_ms(trial.ms or 0.0).removesuffix(" ms") for _ in several]
+            rows.append([word, trial.number, trial.value, *ms, trial.best_epoch, *figures])
     return columns, rows
 
 

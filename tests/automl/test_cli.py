@@ -40,6 +40,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "space": st.sampled_from(["tao", "recommended", "all"]),
     "time_s": st.none() | st.floats(0.001, 1e9) | st.integers(1, 10**7).map(float),
     "max_latency_ms": st.none() | st.floats(1e-9, 1e12),
+    "objectives": st.none() | st.sampled_from([("loss:minimize", "latency_ms"), ("a.b", "latency_ms")]),
     "silence_timeout_s": st.none() | st.floats(0.001, 1e9),
     "seed": st.integers(0, 2**31),
     "gpus_per_trial": st.none() | st.floats(0.01, 1) | st.just("auto"),

@@ -65,7 +65,7 @@ def limited(allowed_ms: float, space: Any = SPACE, base: Any = BASE) -> Limit:
 
     hooks: dict[str, Callable[..., float]] = {"latency": ask}
     model: Any = SimpleNamespace(name="toy", call=hooks.get, entry=lambda purpose: "toy:ask")
-    return Limit(allowed_ms, model, space, base, {})
+    return Limit(model, space, base, {}, allowed_ms)
 
 
 def opened(storage: Any, sampler: str, limit: Limit | None, space: Any = SPACE, seed: int = 0) -> Study:

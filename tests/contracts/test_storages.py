@@ -126,7 +126,7 @@ def test_a_proposal_knows_how_it_will_be_read(storage: Any, sampler: str) -> Non
     maximize = optuna.study.StudyDirection.MAXIMIZE
     study, trials = storage.create_new_study([maximize], "proposed"), []
     for number in range(6):
-        proposal = propose(space, samplers.make(sampler, number), trials, number, maximize)
+        proposal = propose(space, samplers.make(sampler, number), trials, number, [maximize])
         trial_id = storage.create_new_trial(study, template_trial=proposal.trial)
         known, read = proposal.stored(trial_id), storage.get_trial(trial_id)
         assert known == read

@@ -1,0 +1,66 @@
+"""What a study keeps in its storage beside the trials, and the way in which everything gets there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from automl.changed import next_trial, tell_if_changed
+from automl.faults import patiently
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+ELAPSED_STEP_S = 1.0  # the running time is stored when it has grown by so much
+
+
+class Stored:
+    """`version` grows with every write but of the running time; `say` is told where a database lets wait."""
+
+    storage: Any
+    name: str
+    version: int
+    rebuilding: bool
+    say: Callable[[str], object]
+    _id: int
+    _elapsed_s: float
+    _trials: list[FrozenTrial]
+
+    def trials(self) -> list[FrozenTrial]:
+        return self._trials
+
+    def elapsed_s(self) -> float:
+        return self._elapsed_s
+
+    def set_elapsed_s(self, seconds: float, now: bool = False) -> None:
+        """Keep the running time; stored when it has grown by a second, or `now`."""
+        if now or abs(seconds - self._elapsed_s) >= ELAPSED_STEP_S:
+            self._elapsed_s = round(seconds, 3)
+            self._write(self.storage.set_study_user_attr, self._id, "elapsed_s", self._elapsed_s)
+
+    def set_rebuilding(self, now: bool) -> None:
+        """Note that the study is being made again from the trials' folders, for the case that its driver dies."""
+        self.rebuilding = now
+        self._write(self.storage.set_study_user_attr, self._id, "rebuilding", now)
+
+    def close(self) -> None:
+        """Let go of the database's connections (opened again when needed): the last one writes SQLite's log into its
+        file, which then is whole by itself."""
+        if hasattr(self.storage, "engine"):
+            self.storage.remove_session()
+            self.storage.engine.dispose()
+
+    def _set(self, trial: FrozenTrial, name: str, value: Any) -> None:
+        self._write(self.storage.set_trial_user_attr, trial._trial_id, name, value)
+        trial.user_attrs[name] = value
+
+    def _write(self, write: Any, *args: Any, **kwargs: Any) -> Any:
+        """Write to the storage; a study that somebody has deleted there is told as such."""
+        self.version += args[1:2] != ("elapsed_s",)
+        made = partial(next_trial, self) if write == self.storage.create_new_trial else None
+        try:
+            return patiently(lambda: write(*args, **kwargs), made, self.say)
+        except Exception as error:
+            tell_if_changed(self, error)
+            raise
