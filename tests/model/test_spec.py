@@ -26,6 +26,7 @@ DEPARTURES = {
     "quantize.algorithm": "enum",  # percentile
     "train.precision": "enum",  # bf16
     "train.optim.lr_scheduler": "enum",  # Cosine
+    "export.format": "enum",  # openvino
     "quantize.backend_kwargs": "default",
     "inference.color_map": "default",
     "train.clip_grad_norm": "minimum math_cond",  # 0 means no clipping
