@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -251,6 +252,9 @@ class Collate:
 
 
 def loader_workers(wanted: int) -> int:
-    """No more loader processes than cores beside the trainer's own; 0 on a single core."""
+    """No more loader processes than cores beside the trainer's own; 0 on a single core, and where OpenVINO is loaded:
+    its threads do not survive the fork, and the process dies of SIGSEGV."""
+    if "openvino" in sys.modules:
+        return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(0, min(wanted, cores - 1))

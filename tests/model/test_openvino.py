@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from model.actions import export, inference
+from model.data.module import loader_workers
 from model.deploy import card
 from model.deploy.openvino import OpenVinoRunner
 from model.deploy.runners import OrtRunner
@@ -63,6 +64,16 @@ def test_inference_reads_it_with_what_it_says_of_itself(
     wanted = labels(path, "onnx")
     assert len(wanted) == 4
     assert labels(path.with_suffix(".xml"), "openvino").keys() == wanted.keys()
+
+
+@needs_openvino
+def test_images_are_read_in_the_process_that_runs_it(
+    made: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """A loader that is forked after OpenVINO has run takes the whole process with it."""
+    path = exported(made, tmp_path)
+    OpenVinoRunner(str(path.with_suffix(".xml")))
+    assert loader_workers(8) == 0
 
 
 @needs_openvino
