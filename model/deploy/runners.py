@@ -100,6 +100,7 @@ def input_size(runner: Runner, spec: Mapping[str, Any], action: str) -> tuple[in
     if runner.size and asked and asked != runner.size:
         raise UserError(
             f"{action}.input_height and input_width must be {runner.size[0]} and {runner.size[1]}, the size of the "
-            f"file's input, but got {asked[0]} and {asked[1]}"
+            f"file's input, but got {asked[0]} and {asked[1]}; add {action}.input_height={runner.size[0]} "
+            f"{action}.input_width={runner.size[1]}"
         )
     return runner.size or asked or runner.validated
