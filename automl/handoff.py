@@ -206,7 +206,7 @@ def _run_stages(
     plan: Plan, stages: list[tuple[Stage, str, Path]], best: Path, progress: Progress
 ) -> list[StageResult]:
     gpus = plan.machine.gpus or (visible_gpus() if plan.machine.gpus_per_trial else ())
-    results: list[StageResult] = []
+    results = [StageResult(name, False, f"not run: {key} is not set", "") for name, key in left_out(plan)]
     for stage, name, folder in stages:
         if stage.after and not any(result.ok for result in results if result.name == stage.after):
             command = shlex.join(
@@ -297,6 +297,12 @@ def action_spec(
         if value not in (None, "", []) and spec.get(full, name, spec.MISSING) is not spec.MISSING:
             spec.put(full, name, value)
     return full
+
+
+def left_out(plan: Plan) -> list[tuple[str, str]]:
+    """(stage, the first leaf that it needs and the data or the spec do not give) of what was asked for."""
+    lacking = ((s.name, [key for key in s.needs if not spec.get(plan.spec, key)]) for s in plan.stages)
+    return [(name, keys[0]) for name, keys in lacking if keys]
 
 
 def _stages(

@@ -171,7 +171,7 @@ def test_cores_of_a_trial_on_cpus(model: bundle.ModelBundle, monkeypatch: pytest
     assert find(model, {}, concurrency=2 * cores()).cpus_per_trial == 0.5
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("off", None), ("2h", 7200.0), ("90", 90.0)])
+@pytest.mark.parametrize(("text", "seconds"), [("off", None), ("2h", 7200.0), ("90s", 90.0)])
 def test_silence(text: str, seconds: float | None) -> None:
     assert parse_silence(text) == seconds
     with pytest.raises(UserError, match="--silence must be like"):

@@ -57,6 +57,15 @@ RATE = {"type": "number", "minimum": 0.001, "maximum": 1.0, "default": 0.1, "aut
 
 # ---- keys that hold dots ------------------------------------------------------------------------------------------
 
+
+def test_a_stage_that_lacks_what_it_needs_is_told(tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "model", stages={"ship": {"needs": ["fit.rounds", "fit.go_on"]}})
+    outcome, _ = searched(model, tmp_path / "run", trials=2)
+    assert [(s.name, s.ok, s.failed, s.message) for s in outcome.stages] == [
+        ("ship", False, False, "not run: fit.go_on is not set")
+    ]
+
+
 KEYS = st.text("ab.[", min_size=1, max_size=4)
 SPECS = st.recursive(
     st.integers(), lambda inner: st.dictionaries(KEYS, inner, min_size=1, max_size=3), max_leaves=8
