@@ -11,6 +11,7 @@ and schedulers see it in their `View` (`ms`), and read a trial's metric by `metr
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,3 +131,13 @@ def check(sampler: str, scheduler: str) -> None:
             f"--sampler {sampler} searches for one objective alone ({why}); with --objectives use "
             f"{', '.join(samplers.SAMPLERS)}"
         )
+
+
+def only(study: Study, winner: Best, best: Path) -> None:
+    """Take away the folders of trials that are no longer on the front beside the winner."""
+    if not study.several:
+        return
+    kept = {folder_of(result.number) for result in study.front() if result.number != winner.number}
+    for folder in (best / FOLDER).glob("[0-9]*"):
+        if f"{FOLDER}/{folder.name}" not in kept:
+            shutil.rmtree(folder, ignore_errors=True)

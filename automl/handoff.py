@@ -21,7 +21,7 @@ from automl.comparison import OF_DEFAULT
 from automl.confirmed import Confirmed
 from automl.documents import load_json
 from automl.errors import AutoMLError
-from automl.front import FOLDER, HERE, Place, folder_of, places
+from automl.front import FOLDER, HERE, Place, folder_of, only, places
 from automl.machine import visible_gpus
 from automl.metric import Metric, figure
 from automl.pareto import ms_of
@@ -66,16 +66,20 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outc
 def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
     """The same, into the folder that `run` names, and nothing is written elsewhere."""
     trials = Trials(plan, run)
-    chosen = choose_winner(study, trials, _held(run.best))
+    held = _held_by_all(run.best)
+    chosen = choose_winner(study, trials, held)
     if chosen is None:
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
     winner = chosen.best
     expected = f", {plan.latency.expected(winner.params)}" if plan.latency else ""
     progress.note(f"handing over trial {winner.number}{expected} ...")
+    _rest_of_front(
+        plan, study, trials, winner, held, run, progress
+    )  # first: best/ may hold what was the knee
     _set_aside(plan.bundle, run.best, winner)
     checkpoint = _product(plan, trials, winner, chosen.checkpoint, run, progress)
+    only(study, winner, run.best)
     trained = trials.spec_of(winner.number, winner.params)
-    _rest_of_front(plan, study, trials, winner, run, progress)
     default = default_result(study)
     stages = _stages(plan, trials, winner, default, checkpoint)
     try:
@@ -113,21 +117,17 @@ def _product(
 
 
 def _rest_of_front(
-    plan: Plan, study: Study, trials: Trials, winner: Best, run: RunDir, progress: Progress
-) -> None:
-    """The other trials of the front, each as the winner is handed over but for the stages; those that are no longer on
-    it are taken away."""
-    if not study.several:
-        return
-    rest = [result for result in study.front() if result.number != winner.number]
-    kept = {folder_of(result.number) for result in rest}
-    for folder in (run.best / FOLDER).glob("[0-9]*"):
-        if f"{FOLDER}/{folder.name}" not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
-    for result in rest:
+    plan: Plan, study: Study, trials: Trials, winner: Best, held: Mapping[tuple[int, int, float], Path],
+    run: RunDir, progress: Progress,
+) -> None:  # fmt: skip
+    """The other trials of the front, each as the winner is handed over but for the stages; from what is `held`, where
+    their own folders may have been tidied up."""
+    for result in study.front() if study.several else ():
+        if result.number == winner.number:
+            continue
         place = RunDir(run.root, f"{run.handed_over}/{folder_of(result.number)}")
-        before = _held(place.best).get((result.number, result.epoch, result.value))
-        source = before or trials.checkpoint_of(result.number, result.epoch)
+        key = (result.number, result.epoch, result.value)
+        source = held.get(key) or trials.checkpoint_of(result.number, result.epoch)
         if source is None and trials.names_checkpoints(result.number):
             progress.note(
                 f"the checkpoint of trial {result.number} is not there; only its configuration is handed over"
@@ -183,16 +183,10 @@ def _set_aside(bundle: ModelBundle, best: Path, winner: Best) -> None:
             file.replace(kept)
 
 
-def _held(best: Path) -> dict[tuple[int, int, float], Path]:
-    """(trial, epoch, value) -> the checkpoint that `best` holds of it, if that is what was handed over: what lies in
-    the trial's folder may have been tidied up or damaged since."""
-    before = provenance.read(best)
-    try:
-        path = best / before["checkpoint"]
-        whole = before["checkpoint_sha256"] == provenance.sha256(path)
-        return {(before["trial"], before["epoch"], before["value"]): path} if whole else {}
-    except (OSError, KeyError, TypeError):
-        return {}
+def _held_by_all(best: Path) -> dict[tuple[int, int, float], Path]:
+    """`provenance.held` of `best` and of the rest of the front in it: which of them is the knee may have changed."""
+    folders = (best, *(best / FOLDER).glob("[0-9]*"))
+    return {key: path for folder in folders for key, path in provenance.held(folder).items()}
 
 
 def _put_back(bundle: ModelBundle, best: Path) -> None:

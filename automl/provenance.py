@@ -67,3 +67,15 @@ def sha256(path: Path) -> str:
                 while block := opened.read(1 << 20):
                     digest.update(block)
     return digest.hexdigest()
+
+
+def held(best: Path) -> dict[tuple[int, int, float], Path]:
+    """(trial, epoch, value) -> the checkpoint that `best` holds of it, if that is what was handed over: what lies in
+    the trial's folder may have been tidied up or damaged since."""
+    before = read(best)
+    try:
+        path = best / before["checkpoint"]
+        whole = before["checkpoint_sha256"] == sha256(path)
+        return {(before["trial"], before["epoch"], before["value"]): path} if whole else {}
+    except (OSError, KeyError, TypeError):
+        return {}

@@ -48,7 +48,8 @@ def run(spec: Spec) -> dict[str, Any]:
         raise UserError(
             "export.pre_post does not go with export.serialize_nvdsinfer: DeepStream resizes by itself"
         )
-    for file in (path, path.with_suffix(".xml")) if section["format"] == "openvino" else (path,):
+    beside = (".xml", ".bin", ".xml.json") if section["format"] == "openvino" else ()
+    for file in (path, *map(path.with_suffix, beside)):
         if file.exists():
             raise UserError(f"{file} exists already; move it away or name another export.onnx_file")
     for line in notes(spec, "export."):
@@ -63,7 +64,7 @@ def run(spec: Spec) -> dict[str, Any]:
     if section["format"] == "openvino":
         from model.deploy import openvino
 
-        openvino.save(path, path.with_suffix(".xml"), card.read(path))
+        openvino.save(path, path.with_suffix(".xml"), card.Card.of(sidecar))
         print(f"{path.with_suffix('.xml')}: the same for OpenVINO, its weights in .bin beside it")
     status.write("SUCCESS", "Export finished.")
     return sidecar

@@ -417,6 +417,33 @@ def test_the_best_so_far_comes_with_its_front_and_seeds_confirm_the_knee(tmp_pat
     assert all(place["folder"].startswith("so_far/") for place in places)
 
 
+def test_another_knee_takes_its_weights_from_where_they_were_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trials' own checkpoints are tidied away; what best/ and best/pareto/ hold is all there is."""
+    root = tmp_path / "run"
+    quiet(request(model(tmp_path / "model"), trials=8, scheduler="none", sampler="random"), root)
+    before = {e["number"]: weights_in(e["folder"]) for e in check_handed_over(root)}
+    assert len(before) > 2
+    for entry in run_figures.best(root)["front"]:
+        for file in (root / "trials" / f"{entry['number']:04d}").glob(Path(weights_of(entry["folder"])).name):
+            file.unlink()
+    for place in range(len(before)):
+        monkeypatch.setattr("automl.study.knee", lambda points, place=place: place)
+        loop.resume(root, {}, Progress(quiet=True))
+        found = check_handed_over(root)
+        assert [e["knee"] for e in found].index(True) == place
+        assert {e["number"]: weights_in(e["folder"]) for e in found} == before
+
+
+def weights_of(folder: str) -> str:
+    return str(Path(folder) / load_json(Path(folder) / "provenance.json")["checkpoint"])
+
+
+def weights_in(folder: str) -> bytes:
+    return Path(weights_of(folder)).read_bytes()
+
+
 def test_killed_and_resumed_it_brings_the_same(tmp_path: Path) -> None:
     folder = model(tmp_path / "model")
     asked = request(

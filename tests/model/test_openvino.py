@@ -77,11 +77,14 @@ def test_images_are_read_in_the_process_that_runs_it(
 
 
 @needs_openvino
-def test_what_is_there_is_not_written_over(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    (tmp_path / "model of mine.xml").write_text("mine")
-    with pytest.raises(UserError, match=r"model of mine\.xml exists already"):
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".bin", ".xml.json"])
+def test_what_is_there_is_not_written_over(
+    made: tuple[Path, dict[str, Any]], tmp_path: Path, suffix: str
+) -> None:
+    (tmp_path / f"model of mine{suffix}").write_text("mine")
+    with pytest.raises(UserError, match=rf"model of mine{suffix} exists already"):
         exported(made, tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["model of mine.xml"]
+    assert [p.name for p in tmp_path.iterdir()] == [f"model of mine{suffix}"]
 
 
 @needs_openvino
@@ -108,6 +111,20 @@ def test_without_the_package_it_is_refused_before_anything_is_written(
     with pytest.raises(NotRunnable, match=r"detr-automl\[openvino\]"):
         exported(made, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_openvino
+@pytest.mark.parametrize("name", ["mod.el ü", "net.ONNX", "model"])
+def test_a_file_of_any_name_says_what_it_is(
+    made: tuple[Path, dict[str, Any]], tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    export.run(spec_of("export", made[0], export__onnx_file=str(path), export__format="openvino"))
+    assert [c["name"] for c in card.read(path.with_suffix(".xml")).classes] == [
+        "red cell",
+        "square",
+        "triangle",
+    ]
 
 
 @needs_openvino
