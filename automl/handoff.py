@@ -122,7 +122,7 @@ def _rest_of_front(
 ) -> None:  # fmt: skip
     """The other trials of the front, each as the winner is handed over but for the stages; from what is `held`, where
     their own folders may have been tidied up."""
-    for result in study.front() if study.several else ():
+    for result in study.front():
         if result.number == winner.number:
             continue
         place = RunDir(run.root, f"{run.handed_over}/{folder_of(result.number)}")
@@ -139,7 +139,7 @@ def _rest_of_front(
 
 def _later(plan: Plan) -> list[list[str]]:
     """The commands of the stages that were asked for, on a folder that is handed over."""
-    asked = [s for s in plan.stages if not s.sets and all(spec.get(plan.spec, key) for key in s.needs)]
+    asked = [s for s in plan.stages if not s.sets and not s.lacks(plan.spec)]
     return [list(plan.bundle.command_words(s.action, f"{HERE}/{s.action}.yaml")) for s in asked]
 
 
@@ -200,7 +200,11 @@ def _run_stages(
     plan: Plan, stages: list[tuple[Stage, str, Path]], best: Path, progress: Progress
 ) -> list[StageResult]:
     gpus = plan.machine.gpus or (visible_gpus() if plan.machine.gpus_per_trial else ())
-    results = [StageResult(name, False, f"not run: {key} is not set", "") for name, key in left_out(plan)]
+    results = [
+        StageResult(stage.name, False, f"not run: {lacking[0]} is not set", "")
+        for stage in plan.stages
+        if (lacking := stage.lacks(plan.spec))
+    ]
     for stage, name, folder in stages:
         if stage.after and not any(result.ok for result in results if result.name == stage.after):
             command = shlex.join(
@@ -293,12 +297,6 @@ def action_spec(
     return full
 
 
-def left_out(plan: Plan) -> list[tuple[str, str]]:
-    """(stage, the first leaf that it needs and the data or the spec do not give) of what was asked for."""
-    lacking = ((s.name, [key for key in s.needs if not spec.get(plan.spec, key)]) for s in plan.stages)
-    return [(name, keys[0]) for name, keys in lacking if keys]
-
-
 def _stages(
     plan: Plan, trials: Trials, winner: Best, default: Best | None, checkpoint: Path | None
 ) -> list[tuple[Stage, str, Path]]:
@@ -306,7 +304,7 @@ def _stages(
     default configuration too when that is another trial whose checkpoint is still there."""
     best, found = trials.run.best, []
     for stage in plan.stages:
-        if not all(spec.get(plan.spec, key) for key in stage.needs):
+        if stage.lacks(plan.spec):
             continue
         if stage.sets:
             found.append((stage, stage.name, _set_up(plan, trials, winner, stage, checkpoint)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from automl.metric import value_of
@@ -30,6 +30,14 @@ def joined(front: Sequence[tuple[Point, int]], point: Point, number: int) -> lis
         return list(front)
     kept = [(other, n) for other, n in front if not dominates(point, other) and other != point]
     return sorted([*kept, (point, number)], key=lambda entry: (entry[0][1], -entry[0][0]))
+
+
+def front_of(points: Iterable[tuple[Point, int]]) -> list[int]:
+    """The numbers of the trials that no other equals or beats in both, fastest first."""
+    found: list[tuple[Point, int]] = []
+    for point, number in points:
+        found = joined(found, point, number)
+    return [number for _, number in found]
 
 
 def knee(points: Sequence[Point]) -> int:

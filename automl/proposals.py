@@ -22,7 +22,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from automl.metric import value_of
-from automl.pareto import Point, joined
+from automl.pareto import front_of
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -143,11 +143,8 @@ def telling(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection])
 
 def _front(trials: Sequence[FrozenTrial], sign: int) -> list[FrozenTrial]:
     """Those that no other equals or beats in both."""
-    found: list[tuple[Point, int]] = []
-    for place, trial in enumerate(trials):
-        if trial.values:
-            found = joined(found, (-sign * trial.values[0], trial.values[1]), place)
-    return [trials[place] for _, place in found]
+    points = (((-sign * t.values[0], t.values[1]), place) for place, t in enumerate(trials) if t.values)
+    return [trials[place] for place in front_of(points)]
 
 
 def _silent(trial: FrozenTrial) -> FrozenTrial:

@@ -74,7 +74,7 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
         _space(console, what, first_configurations(what, configurations, lessons))
     if expected := forecast.of(what):
         say(console, f"     {forecast.text(what, expected)}", "Time")
-    stages = [s.name for s in what.stages if all(spec.get(what.spec, key) for key in s.needs)]
+    stages = [stage.name for stage in what.stages if not stage.lacks(what.spec)]
     say(console, f"    {', '.join(stages) or 'its specs and provenance'}", "After")
     command = shlex.join(["automl", "run", *what.request.words()])
     say(console, f"\nNothing was trained. Next: {command}")

@@ -56,6 +56,10 @@ class Stage:
     def __post_init__(self) -> None:
         object.__setattr__(self, "action", self.action or self.name)
 
+    def lacks(self, full: Mapping[str, Any]) -> list[str]:
+        """The leaves that it needs and a train spec does not give."""
+        return [key for key in self.needs if not spec.get(full, key)]
+
 
 def stages(skill: Mapping[str, Any]) -> tuple[Stage, ...]:
     """What runs on the winner when nothing else is asked for."""

@@ -156,7 +156,7 @@ def runs_a_finished_graph(action: str, spec: Mapping[str, Any]) -> bool:
     """Whether the network comes whole from an ONNX file or an engine, so that no rule of its making binds."""
     section = spec.get(action, {})
     if action in ("evaluate", "inference"):
-        return bool(section["trt_engine"]) or section["checkpoint"].endswith((".onnx", ".xml", *card.ENGINES))
+        return bool(section["trt_engine"]) or section["checkpoint"].endswith(card.GRAPHS)
     return action == "gen_trt_engine"
 
 

@@ -188,6 +188,11 @@ def _own(text: str, network: bool) -> Start:
     from model.data.cache import cache_dir
     from model.data.sources import is_url
 
+    if re.fullmatch(r"\w+", text) and not Path(text).exists():
+        raise UserError(
+            f"train.start must be one of {', '.join(NAMED)}, or a path or URL of weights, but got {text!r}, and "
+            f"there is no such file{did_you_mean(text, NAMED)}"
+        )
     if not is_url(text) or text.startswith("file://"):
         path = _existing(unquote(text.removeprefix("file://")), "train.start")
         return Start("file", f"weights in {path}", str(path), path)
@@ -210,11 +215,6 @@ def _own(text: str, network: bool) -> Start:
 
 def _existing(text: str, name: str) -> Path:
     path = Path(text).expanduser()
-    if not path.is_file() and re.fullmatch(r"\w+", text) and not path.exists() and name == "train.start":
-        raise UserError(
-            f"{name} must be one of {', '.join(NAMED)}, or a path or URL of weights, but got {text!r}, and "
-            f"there is no such file{did_you_mean(text, NAMED)}"
-        )
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*"))[:8] if path.parent.is_dir() else []
         raise UserError(

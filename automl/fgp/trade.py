@@ -18,7 +18,7 @@ import numpy as np
 from automl import seeds
 from automl.fgp.gp import Array
 from automl.fgp.runs import Run, Runs
-from automl.pareto import Point, joined
+from automl.pareto import front_of
 
 if TYPE_CHECKING:
     from automl.latency import Latency
@@ -62,10 +62,8 @@ class Trade:
 
     def front(self, runs: Runs) -> list[Run]:
         """The trials that no other has equalled or beaten in both so far, fastest first."""
-        found: list[tuple[Point, int]] = []
-        for place, run in enumerate(runs):
-            found = joined(found, (run.top, self.ms[run.number]), place)
-        return [runs[place] for _, place in found]
+        points = (((run.top, self.ms[run.number]), place) for place, run in enumerate(runs))
+        return [runs[place] for place in front_of(points)]
 
     def best_of(self, ms: Array, front: list[Run], level: Array, floor: float) -> Array:
         """(n,) the highest `level` of the front's trials that are at most as slow as each; `floor` where none is."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model.deploy import card
-from model.deploy.card import IMAGE, OPENVINO
+from model.deploy.card import IMAGE
 from model.errors import NotRunnable, UserError
 from model.parameters import MANDATORY
 from model.spec import Spec, notes, require
@@ -38,8 +37,11 @@ def run(spec: Spec) -> dict[str, Any]:
     path = folder / "model.onnx" if section["onnx_file"] in ("", MANDATORY) else Path(section["onnx_file"])
     if section["format"] == "xdl":
         raise UserError("export.format must be onnx or openvino, but got xdl, which needs NVIDIA's own tools")
-    if section["format"] == "openvino" and importlib.util.find_spec("openvino") is None:
-        raise NotRunnable(f"export.format openvino needs {OPENVINO}")
+    if section["format"] == "openvino":
+        from model.deploy import targets
+
+        if lacking := targets.missing("openvino"):
+            raise NotRunnable(f"export.format openvino needs {lacking}")
     if section["input_channel"] != 3:
         raise UserError(
             f"export.input_channel must be 3, the channels this detector sees, but got {section['input_channel']}"

@@ -16,6 +16,7 @@ from model.parameters import MANDATORY
 FORMAT = "detr-automl 1"
 LICENSE = "software: Apache-2.0; weights: none stated"
 ENGINES = (".engine", ".plan")
+GRAPHS = (".onnx", ".xml", *ENGINES)  # files that hold a finished network
 OPENVINO = "the package openvino (pip install 'detr-automl[openvino]')"
 IMAGE = "image"  # the only input of a graph that stands alone (standalone.py)
 
@@ -152,7 +153,7 @@ def leaves(action: str, given: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
     named = [given.get(f"{action}.{key}") for key in keys.get(action, ())]
     path = next((str(v) for v in named if v and v != MANDATORY), "")
-    if Path(path).suffix not in (".onnx", ".xml", *ENGINES) or not Path(path).is_file():
+    if Path(path).suffix not in GRAPHS or not Path(path).is_file():
         return {}
     card = read(path)
     found: dict[str, Any] = {

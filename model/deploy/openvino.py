@@ -38,8 +38,9 @@ class OpenVinoRunner(Runner):
             raise UserError(f"{path}: no such file")
         self.card = read(path)
         try:
-            graph = openvino.Core().read_model(path)
-            self.model = openvino.Core().compile_model(graph, "CPU", HINTS)
+            core = openvino.Core()
+            graph = core.read_model(path)
+            self.model = core.compile_model(graph, "CPU", HINTS)
         except RuntimeError as error:
             raise UserError(
                 f"{path}: OpenVINO cannot load it ({str(error).strip().splitlines()[-1]})"

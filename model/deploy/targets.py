@@ -17,12 +17,12 @@ from model.errors import NotRunnable
 
 def check(target: str) -> None:
     """Raise `NotRunnable` when this machine lacks what a target needs."""
-    missing = _missing(target)
-    if missing:
-        raise NotRunnable(f"deploy.target {target} needs {missing}")
+    if lacking := missing(target):
+        raise NotRunnable(f"deploy.target {target} needs {lacking}")
 
 
-def _missing(target: str) -> str | None:
+def missing(target: str) -> str | None:
+    """What a target needs and this machine lacks, in words; None: nothing."""
     if target == "gpu":
         import onnxruntime
 

@@ -270,17 +270,22 @@ def test_a_run_whose_default_does_not_fit(tmp_path: Path) -> None:
     assert trials(root)[-1].user_attrs["predicted_ms"] <= 6
 
 
+def killed_in_trial(number: int, asked: RunRequest, root: Path) -> None:
+    """A run whose driver is killed when the trial has a folder, or after 200 s."""
+    words = [*asked.words(), "--results-dir", str(root)]
+    driver = subprocess.Popen([sys.executable, "-m", "automl", "run", *words], start_new_session=True)
+    until = time.monotonic() + 200
+    while not (root / "trials" / f"{number:04d}").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+
+
 def test_killed_and_resumed_it_trains_the_same(tmp_path: Path) -> None:
     folder = model(tmp_path / "model")
     asked = request(folder, trials=4, sampler="tpe:n_startup_trials=2")
     loop.run(asked, tmp_path / "whole", Progress(quiet=True))
-    words = [*asked.words(), "--results-dir", str(tmp_path / "cut")]
-    driver = subprocess.Popen([sys.executable, "-m", "automl", "run", *words], start_new_session=True)
-    until = time.monotonic() + 200
-    while not (tmp_path / "cut" / "trials" / "0002").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
+    killed_in_trial(2, asked, tmp_path / "cut")
     loop.resume(tmp_path / "cut", {}, Progress(quiet=True))
 
     def told(root: Path) -> list[Any]:

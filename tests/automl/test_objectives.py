@@ -5,13 +5,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import random
 import re
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,7 +31,7 @@ from automl.request import RunRequest, parse_objectives
 from automl.storage import read_storage
 from automl.study import Study
 from automl.tuning import tune
-from tests.automl.test_latency import limited, model, shown, trials
+from tests.automl.test_latency import killed_in_trial, limited, model, shown, trials
 from tests.contracts.test_roles import BASE, SAMPLERS, SCHEDULERS, SPACE, quality
 
 EPOCHS = 9
@@ -450,14 +445,8 @@ def test_killed_and_resumed_it_brings_the_same(tmp_path: Path) -> None:
         folder, trials=9, scheduler="none"
     )  # a pause may come after a last line that is already written
     quiet(asked, tmp_path / "whole")
-    words = [*asked.words(), "--results-dir", str(tmp_path / "cut")]
-    assert "val_loss,latency_ms" in words
-    driver = subprocess.Popen([sys.executable, "-m", "automl", "run", *words], start_new_session=True)
-    until = time.monotonic() + 200
-    while not (tmp_path / "cut" / "trials" / "0005").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
+    assert "val_loss,latency_ms" in asked.words()
+    killed_in_trial(5, asked, tmp_path / "cut")
     loop.resume(tmp_path / "cut", {}, Progress(quiet=True))
     told = [
         [(t.state.name, t.user_attrs["params"], t.values) for t in trials(tmp_path / at)]

@@ -520,7 +520,7 @@ def test_refusals(deployed: Any, leaf: str, value: Any, message: str) -> None:
 @pytest.mark.parametrize("target", ["gpu", "tensorrt", "openvino"])
 def test_targets_that_are_not_here(deployed: Any, target: str) -> None:
     spec = deployed[1]
-    if targets._missing(target) is None:
+    if targets.missing(target) is None:
         pytest.skip(f"{target} is here")
     with pytest.raises(NotRunnable, match=f"deploy.target {target} needs"):
         deploy.run(spec | {"deploy": spec["deploy"] | {"target": target}})
