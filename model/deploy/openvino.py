@@ -4,7 +4,9 @@ CPU."""
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -13,11 +15,22 @@ from model.deploy.runner import Runner, in_batches
 from model.errors import NotRunnable, UserError
 
 
-def save(onnx_file: Path, xml: Path, card: Card) -> None:
-    """Write the graph as `xml`, its weights, all of 32 bits, as .bin and its card as .xml.json beside it."""
+def package() -> ModuleType:
+    """The package openvino, which tells nobody that it is used.
+
+    Left alone its import reports to a server, from a process forked off a thread: no business of a training machine,
+    three seconds where there is no network, and a fork of a process whose other threads hold locks.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # its import fails, a stub steps in
     import openvino
 
-    openvino.save_model(openvino.convert_model(str(onnx_file)), str(xml), compress_to_fp16=False)
+    return openvino
+
+
+def save(onnx_file: Path, xml: Path, card: Card) -> None:
+    """Write the graph as `xml`, its weights, all of 32 bits, as .bin and its card as .xml.json beside it."""
+    openvino = package()
+    openvino.save_model(openvino.Core().read_model(str(onnx_file)), str(xml), compress_to_fp16=False)
     beside_engine(xml).write_text(json.dumps(card.entries(), indent=1) + "\n")
 
 
@@ -30,7 +43,7 @@ class OpenVinoRunner(Runner):
 
     def __init__(self, path: str) -> None:
         try:
-            import openvino
+            openvino = package()
         except ImportError:
             raise NotRunnable(f"{path}: running it needs {OPENVINO}") from None
 

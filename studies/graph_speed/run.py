@@ -99,14 +99,14 @@ def ways(folder: Path) -> tuple[dict[str, Way], Path, list[str]]:
 
 
 def openvino_way(graph: Path, theirs: torch.nn.Module, images: torch.Tensor, folder: Path) -> Way:
-    import openvino
+    from model.deploy.openvino import package
 
     hints = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": 1,
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    model = openvino.Core().compile_model(str(graph), "CPU", hints)
+    model = package().Core().compile_model(str(graph), "CPU", hints)
 
     def run() -> tuple[np.ndarray, np.ndarray]:
         found = model({"inputs": images.numpy()})

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +77,15 @@ def test_images_are_read_in_the_process_that_runs_it(
     path = exported(made, tmp_path)
     OpenVinoRunner(str(path.with_suffix(".xml")))
     assert loader_workers(8) == 0
+
+
+@needs_openvino
+def test_nobody_is_told_that_it_is_used(tmp_path: Path) -> None:
+    """Its own import sends a message and leaves an identity in the home folder."""
+    code = "from model.deploy.openvino import package; package().Core()"
+    told = os.environ | {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=told, check=True, timeout=120)
+    assert list(tmp_path.iterdir()) == []
 
 
 @needs_openvino

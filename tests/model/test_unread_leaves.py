@@ -58,7 +58,10 @@ def read_by(action: str) -> frozenset[str]:
         for n in ast.walk(t)
         if isinstance(n, ast.Constant) and isinstance(n.value, str)
     ]
-    return frozenset(part for text in texts for word in text.split() for part in [word, *word.split(".")])
+    words = [
+        word for text in texts for word in text.split() if word.split(".")[0] not in {*ACTIONS} - {action}
+    ]
+    return frozenset(part for word in words for part in [word, *word.split(".")])
 
 
 def reads(action: str, key: str) -> bool:
