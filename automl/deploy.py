@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import portable, spec
+from automl import hooks, portable, spec
 from automl.bundle import ModelBundle
 from automl.errors import UserError
-from automl.plan import check_spec
 from automl.run_json import moved
 from automl.rundir import RunDir
 
@@ -37,7 +36,7 @@ def run(root: Path, words: Sequence[str], known: Iterable[str]) -> int:
                 f"{model.name}: its option sets {name}, which {handed} does not have (deploy.options)"
             )
         spec.put(full, name, value)
-    check_spec(model, full, action)
+    hooks.check_spec(model, full, action)
     path = folder.best / action / f"{action}.yaml"
     path.parent.mkdir(exist_ok=True)
     portable.write(model, path, full, folder.best)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import portable, provenance, secret_leaves, spec
+from automl import later, portable, provenance, secret_leaves, spec
 from automl.bundle import ModelBundle
 from automl.comparison import OF_DEFAULT
 from automl.confirmed import Confirmed
@@ -109,7 +109,7 @@ def _product(
     checkpoint = _copied(source, run.best) if source else None
     trained = trials.spec_of(result.number, result.params)
     figures = _figures(plan, trials, result)
-    write_specs(plan.bundle, trained, checkpoint, run.best, figures, limits(plan))
+    write_specs(plan.bundle, trained, checkpoint, run.best, figures, asked(plan))
     portable.write(plan.bundle, run.best / "train.yaml", _for_retraining(plan, trained, run.best), run.best)
     _slim(plan.bundle, checkpoint, progress)
     _write_provenance(plan, result, trained, checkpoint, run, figures)
@@ -245,16 +245,18 @@ def write_specs(
     for action in bundle.actions:
         if action == "train":
             continue
-        full = action_spec(bundle, action, trained, checkpoint, folder)
-        for leaf, value in given.items():
-            if spec.get(full, leaf, spec.MISSING) is not spec.MISSING:
-                spec.put(full, leaf, value)
+        full = action_spec(bundle, action, trained, checkpoint, folder, given)
         portable.write(bundle, folder / f"{action}.yaml", full, folder)
 
 
-def limits(plan: Plan) -> dict[str, str]:
-    """{leaf: value} of what was asked of the search and `automl deploy` has an option for: what it makes keeps the
-    limit that the configurations were chosen by, unless it is told another."""
+def asked(plan: Plan) -> dict[str, Any]:
+    """{leaf: value} of what a person asks of the actions after training: their sections of his spec, and what was asked
+    of the search and `automl deploy` has an option for, which keeps the limit that configurations were chosen by."""
+    of_spec = [later.leaves(plan.bundle, plan.engine_keys, action) for action in plan.bundle.actions]
+    return _limits(plan) | {leaf: value for each in of_spec for leaf, value in each.items()}
+
+
+def _limits(plan: Plan) -> dict[str, str]:
     leaf = (plan.bundle.skill.get("deploy") or {}).get("options", {}).get("max-latency")
     ms = plan.request.max_latency_ms
     return {str(leaf): write_ms(ms)} if leaf and ms is not None else {}
@@ -268,10 +270,12 @@ def _figures(plan: Plan, trials: Trials, winner: Best) -> dict[str, float]:
 
 
 def action_spec(
-    bundle: ModelBundle, action: str, trained: Mapping[str, Any], checkpoint: Path | None, folder: Path
-) -> dict[str, Any]:
+    bundle: ModelBundle, action: str, trained: Mapping[str, Any], checkpoint: Path | None, folder: Path,
+    given: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """One later action's spec: its template, the leaves that travel, and the files by the roles of `spec_params`:
-    `output_dir` is `folder`, `parent_model` the checkpoint; `files` names the others."""
+    `output_dir` is `folder`, `parent_model` the checkpoint; `files` names the others. Of `given`, {leaf: value}, it
+    takes the leaves that it has."""
     full = bundle.template(action)
     for name, value in spec.leaves(trained):
         if name.startswith(bundle.carries):
@@ -284,17 +288,23 @@ def action_spec(
         elif role == "parent_model" and checkpoint and not bundle.is_settled(key):
             spec.put(full, key, str(checkpoint))
     for key, file in bundle.named_files.items():
-        if spec.get(full, key, spec.MISSING) is not spec.MISSING:
-            spec.put(full, key, str(folder / file))
+        _put_known(full, key, str(folder / file))
     for section in bundle.unread:
         if section != action:
             full.pop(section, None)
     secret_leaves.carry(bundle, action, trained, full)
     for source, target in bundle.copies.items():
         name, value = target.replace("{action}", action), spec.get_each(trained, source)
-        if value not in (None, "", []) and spec.get(full, name, spec.MISSING) is not spec.MISSING:
-            spec.put(full, name, value)
+        if value not in (None, "", []):
+            _put_known(full, name, value)
+    for name, value in (given or {}).items():
+        _put_known(full, name, value)
     return full
+
+
+def _put_known(full: dict[str, Any], name: str, value: Any) -> None:
+    if spec.get(full, name, spec.MISSING) is not spec.MISSING:
+        spec.put(full, name, value)
 
 
 def _stages(
@@ -315,7 +325,9 @@ def _stages(
         if source := trials.checkpoint_of(default.number, default.epoch):
             folder = best / "default"
             trained = trials.spec_of(default.number, default.params)
-            full = action_spec(plan.bundle, stage.action, trained, _copied(source, folder), folder)
+            full = action_spec(
+                plan.bundle, stage.action, trained, _copied(source, folder), folder, asked(plan)
+            )
             portable.write(plan.bundle, folder / f"{stage.action}.yaml", full, best)
             found.append((stage, stage.name + OF_DEFAULT, folder))
     return found
@@ -326,7 +338,7 @@ def _set_up(plan: Plan, trials: Trials, winner: Best, stage: Stage, checkpoint: 
     best = trials.run.best
     folder = best / stage.name
     trained = trials.spec_of(winner.number, winner.params)
-    full = action_spec(plan.bundle, stage.action, trained, checkpoint, folder)
+    full = action_spec(plan.bundle, stage.action, trained, checkpoint, folder, asked(plan))
     for leaf, value in stage.sets:
         spec.put(full, leaf, value.replace("{best}", str(best)) if isinstance(value, str) else value)
     portable.write(plan.bundle, folder / f"{stage.action}.yaml", full, best)

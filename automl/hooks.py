@@ -94,6 +94,19 @@ def unknown_leaves(
     yield from spec.unknown(full, known, names)
 
 
+def check_spec(model: ModelBundle, full: Mapping[str, Any], action: str = "train") -> None:
+    """Let the model check what ties several leaves of an action's spec together. Raises `UserError`."""
+    check = model.call("check_spec")
+    if check is None:
+        return
+    try:
+        check(action, full)
+    except Exception as error:
+        if getattr(error, "exit_code", None) == 2:
+            raise UserError(str(error)) from None
+        raise
+
+
 def texts(found: Any) -> list[str]:
     """A hook's texts: a list of them, or one alone."""
     return [found] if isinstance(found, str) else list(map(str, found or ()))

@@ -19,6 +19,7 @@ from automl import (
     front,
     hooks,
     latency,
+    later,
     policy,
     portable,
     samplers,
@@ -65,7 +66,7 @@ class Plan:
     reasons: dict[str, str] = field(default_factory=dict)  # why leaves that the model settled are as they are
     engine_keys: dict[str, Any] = field(
         default_factory=dict
-    )  # `search`, `try`: the spec file's words to the engine
+    )  # the spec's words to the engine (`search`, `try`) and to the actions after training
     latency: Latency | None = None  # what predicts it, where it is limited or an objective
 
     @property
@@ -152,7 +153,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
             node[key] = os.path.abspath(node[key])  # a resumed run may be started elsewhere
     machine, of_machine = find_machine(request, merged.spec, merged.sources, model)
     settled, reasons, more = _settle(request, model, merged, facts, machine, searching)
-    check_spec(model, merged.spec)
+    hooks.check_spec(model, merged.spec)
     space = compile_for(model, merged.spec, request, engine_keys, facts, searching)
     if searching:
         _must_search(space, model)
@@ -166,6 +167,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     )
     describe = model.call("describe_start")
     begins = hooks.answer(model, "describe_start", describe(merged.spec)) if describe else {}
+    notes += later.passed_over(model, engine_keys, merged.sources)
     notes += [*warnings, *more, *of_machine, *foresee(model, request, merged.spec, searching)]
     plan = Plan(
         _absolute(request, model, merged.spec, begins.get("path")), model, searching, merged.spec, merged.sources,
@@ -306,8 +308,8 @@ def _absolute_pair(pair: str, files: Collection[str]) -> str:
 
 
 def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[str, Any]]:
-    """Template < preset < file < --set, and the engine's own keys of the file. Unknown keys are told apart later,
-    against the schema."""
+    """Template < preset < file < --set, and what is not the training's: the engine's own keys of the file, the sections
+    of later actions. Unknown keys are told apart later, against the schema."""
     merged = SourcedSpec(model.template("train"))
     if request.demo and not model.entry("demo_data"):
         raise UserError(f"{model.name} has no demo data; give --data DIR")
@@ -325,7 +327,7 @@ def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[st
     if request.epochs is not None:
         merged.overlay(spec.nest(_length(request.epochs, pairs, model)), "--epochs")
     merged.overlay(spec.nest(pairs), "--set")
-    return merged, engine_keys
+    return merged, engine_keys | later.take_out(merged, model)
 
 
 def _length(epochs: int, pairs: Mapping[str, Any], model: ModelBundle) -> dict[str, int]:
@@ -364,19 +366,6 @@ def _settle(
         {name: reasons[name] for name in settled if name in reasons},
         hooks.texts(found.get("warnings")),
     )
-
-
-def check_spec(model: ModelBundle, full: Mapping[str, Any], action: str = "train") -> None:
-    """Let the model check what ties several leaves of an action's spec together. Raises `UserError`."""
-    check = model.call("check_spec")
-    if check is None:
-        return
-    try:
-        check(action, full)
-    except Exception as error:
-        if getattr(error, "exit_code", None) == 2:
-            raise UserError(str(error)) from None
-        raise
 
 
 def _demo_data(model: ModelBundle, work_dir: Path) -> str:

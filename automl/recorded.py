@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import latency, metric, portable, secret_leaves, spec
+from automl import hooks, latency, metric, portable, secret_leaves, spec
 from automl.errors import UserError
 from automl.machine import find_machine, hardware
-from automl.plan import Plan, check_spec, compile_for, merge
+from automl.plan import Plan, compile_for, merge
 from automl.provenance import versions
 from automl.request import RunRequest
 from automl.run_json import moved
@@ -68,7 +68,7 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
             f"{folder.root}: the model's train schema makes another search space than the one this run began with "
             "(another version is installed?); start a new run, or install the version in run.json"
         )
-    check_spec(model, base)
+    hooks.check_spec(model, base)
     _check_files(model, base, folder.root)
     machine, notes = find_machine(request, base, document.get("sources", {}), model)
     plan = Plan(
@@ -78,7 +78,7 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     )  # fmt: skip
     if request.max_latency_ms is not None or request.objectives:
         plan.latency = latency.predicting(request, model, space, base, document.get("latency") or {})
-    plan.warnings.extend(_differences(request, model, base, document.get("sources", {})))
+    plan.warnings.extend(_differences(request, model, {**engine_keys, **base}, document.get("sources", {})))
     return plan
 
 
@@ -116,6 +116,7 @@ def _differences(
         current = portable.read(model, Path(request.spec_file))
     except UserError:
         return [f"{request.spec_file} is no longer there or readable; the run goes on as recorded"]
+    current_name = Path(request.spec_file).name  # sources have the path as it was typed
     for key in spec.ENGINE_KEYS:
         current.pop(key, None)
     for name in secret_leaves.names(model, "train"):
@@ -124,7 +125,7 @@ def _differences(
     lines = [
         f"{name} is {value!r} there, {spec.get(base, name)!r} here"
         for name, value in spec.leaves(current)
-        if sources.get(name) == request.spec_file and spec.get(base, name) != value
+        if Path(sources.get(name, "")).name == current_name and spec.get(base, name) != value
     ]
     lines += [f"{name} is set there" for name, _ in spec.leaves(current) if name not in sources]
     if not lines:

@@ -39,9 +39,11 @@ class SourcedSpec:
     sources: dict[str, str] = field(default_factory=dict)
 
     def overlay(self, partial: Mapping[str, Any], source: str) -> None:
-        """Set every leaf of `partial`; a list is replaced whole, an empty section says nothing."""
+        """Set every leaf of `partial`; a list is replaced whole. An empty section says nothing, and neither does null
+        where there is an empty text or list, as TAO writes what was not given."""
         for name, value in leaves(partial):
-            if value == {} and isinstance(get(self.spec, name), dict):
+            there = get(self.spec, name)
+            if (value == {} and isinstance(there, dict)) or (value is None and there in ("", [])):
                 continue
             put(self.spec, name, copy.deepcopy(value))
             self.sources[name] = source

@@ -17,13 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import records, spec
+from automl import hooks, records, spec
 from automl.errors import SpecError
 from automl.executors.base import TrialJob
 from automl.liveness import read_beat
 from automl.machine import share_of
 from automl.metric import figure
-from automl.plan import check_spec
 from automl.records import BrokenRecord, Record
 from automl.rundir import RunDir, write_text, write_yaml
 
@@ -51,7 +50,7 @@ class Trials:
         """Write the trial's whole spec, checked, and say how to run it."""
         full = self._spec(number, params)
         self._name_own_gpus(full)
-        check_spec(self.plan.bundle, full)
+        hooks.check_spec(self.plan.bundle, full)
         path = self.run.trial(number) / "spec.yaml"
         write_yaml(path, full)
         machine, entry, gpus = self.plan.machine, self.plan.bundle.entry("train"), self._gpus()

@@ -85,12 +85,13 @@ def overlaid(action: str, partial: Mapping[str, Any], where: str = "spec") -> Sp
 
 
 def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -> dict[str, Any]:
-    """{dotted name: value} of the leaves, each known and valid by itself; rules over several are not asked.
+    """{dotted name: value} of the leaves, each known and valid by itself; rules over several are not asked. Null says
+    nothing where the default is an empty text or list, as TAO writes what was not given.
 
     Raises `UserError` with every unknown key, wrong type and broken bound at once.
     """
     params = {p.name: p for p in of_action(_known_action(action))}
-    given = dict(leaves(partial, params))
+    given = {n: v for n, v in leaves(partial, params) if not (v is None and _empty(params.get(n)))}
     problems = [f"{where}: {_unknown(name, action, params)}" for name in given if name not in params]
     for name, value in given.items():
         if name in params and (wrong := check_value(params[name], value)):
@@ -101,6 +102,10 @@ def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -
     if problems:
         raise UserError("\n".join(problems))
     return given
+
+
+def _empty(param: Param | None) -> bool:
+    return param is not None and param.default in ("", [])
 
 
 def read(path: Path) -> Spec:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoint import complete
-from model.spec import Spec, put, read, resolve
+from model.parameters import ACTIONS, of_action
+from model.spec import Spec, check_leaves, put, read, resolve
 
 FROM_CHECKPOINT = (
     "evaluate",
@@ -18,12 +19,21 @@ FROM_CHECKPOINT = (
 
 
 def load(action: str, path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Spec:
-    """Read a YAML spec file (None: an empty one), apply `{dotted name: value}` overrides, add what the checkpoint says
-    that the action is given, resolve."""
-    document = read(Path(path)) if path is not None else {}
+    """Read a YAML spec file (None: an empty one), which may hold the sections of other actions too, as TAO's do, apply
+    `{dotted name: value}` overrides, add what the checkpoint says that the action is given, resolve. Raises
+    `UserError`."""
+    where = "command line" if path is None else str(path)
+    document = _own(action, read(Path(path)), where) if path is not None else {}
     for name, value in (overrides or {}).items():
         put(document, name, value)
-    where = "command line" if path is None else str(path)
     if action in FROM_CHECKPOINT:
         document = complete(action, document)
     return resolve(action, document, where)
+
+
+def _own(action: str, document: Spec, where: str) -> Spec:
+    """A file without the sections of other actions, which must be right all the same."""
+    sections = {param.name.partition(".")[0] for param in of_action(action)}
+    for other in [key for key in document if key in ACTIONS and key not in sections]:
+        check_leaves(other, {other: document.pop(other) or {}}, where)
+    return document

@@ -437,9 +437,7 @@ def test_help_of_deploy_names_the_options_of_the_model(
         assert ended.value.code == 0
         assert told in " ".join(capsys.readouterr().out.split())
     for value in ("3", "-3ms", "-.5"):
-        monkeypatch.setattr(
-            "automl.deploy.check_spec", lambda *_: (_ for _ in ()).throw(UserError("no unit"))
-        )
+        monkeypatch.setattr("automl.hooks.check_spec", lambda *_: (_ for _ in ()).throw(UserError("no unit")))
         code, said = printed(capsys, monkeypatch, "deploy", str(tmp_path / "run"), "--bits", value)
         assert (code, said) == (2, "error: no unit\n")
         assert not (tmp_path / "run" / "best" / "ship" / "ship.yaml").exists()

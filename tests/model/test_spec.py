@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from model import spec
 from model.errors import UserError
 from model.parameters import ACTIONS, MANDATORY, PARAMETERS, of_action
+from model.spec_file import load
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "facts" / "deformable_detr.json"
 
@@ -207,3 +208,22 @@ def test_an_amount_without_its_unit_is_told_one(leaf: str, told: str, value: obj
     with pytest.raises(UserError, match=f"deploy.{leaf} must be a .*") as caught:
         spec.resolve("deploy", {"deploy": {leaf: value}})
     assert told in str(caught.value) or "must be a number above 0 with" in str(caught.value)
+
+
+def test_a_file_may_hold_the_sections_of_other_actions(tmp_path: Path) -> None:
+    """TAO's files hold those of all actions; what is wrong in them is told by each."""
+    file = tmp_path / "one.yaml"
+    file.write_text(
+        "train: {num_epochs: 3}\nevaluate: {conf_threshold: 0.1}\ninference: {color_map: {a: red}}\nexport:\n"
+    )
+    assert load("train", file)["train"]["num_epochs"] == 3
+    assert load("evaluate", file)["evaluate"]["conf_threshold"] == 0.1
+    assert "evaluate" not in load("train", file)
+    with pytest.raises(UserError, match="command line: evaluate.conf_threshold belongs to evaluate, not to"):
+        load("train", None, {"evaluate.conf_threshold": 0.2})
+    file.write_text("evaluate: {conf_treshold: 0.1}\n")
+    with pytest.raises(UserError, match=r"one\.yaml: unknown key 'evaluate.conf_treshold'; did you mean"):
+        load("train", file)
+    file.write_text("evaluate: 3\n")
+    with pytest.raises(UserError, match=r"one\.yaml: unknown key 'evaluate'"):
+        load("train", file)

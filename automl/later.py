@@ -1,0 +1,69 @@
+"""What a spec says of the actions after training: a file in TAO's dialect holds the sections of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from automl import hooks, spec
+from automl.bundle import ModelBundle
+from automl.errors import SpecError
+from automl.spec import SourcedSpec
+
+
+def take_out(merged: SourcedSpec, model: ModelBundle) -> dict[str, dict[str, Any]]:
+    """{action: its section}, taken out of a train spec that has no such section itself. Raises `SpecError` for what
+    that action does not know or forbids."""
+    template = model.template("train")
+    others = [action for action in model.actions if action in merged.spec and action not in template]
+    if others and model.schema_path("train").is_file():
+        others = [action for action in others if action not in model.schema("train")["properties"]]
+    return {action: _checked(model, action, merged.spec.pop(action), merged.sources) for action in others}
+
+
+def _checked(model: ModelBundle, action: str, section: Any, sources: Mapping[str, str]) -> dict[str, Any]:
+    """What is set of a section."""
+    full = SourcedSpec(model.template(action))
+    full.overlay({action: {} if section is None else section}, action)
+    if model.schema_path(action).is_file():
+        spec.validate(full.spec, model.schema(action), sources, model.template(action))
+    else:
+        known = {name for name, _ in spec.leaves(model.template(action))}
+        for name, hint in spec.unknown(model.template(action), known, full.sources):
+            if not any(name.startswith(f"{whole}.") for whole in known):
+                raise SpecError(f"{sources.get(name, action)}: unknown key '{name}'{hint}")
+    hooks.check_spec(model, full.spec, action)
+    return dict(spec.nest({name: spec.get(full.spec, name) for name in full.sources}).get(action, {}))
+
+
+def leaves(model: ModelBundle, engine_keys: Mapping[str, Any], action: str) -> dict[str, Any]:
+    """{leaf: value} that an action's spec takes from such a section: all but the files that the winner brings."""
+    given = _given(model, engine_keys, action)
+    return {name: value for name, value in given.items() if not _brought(model, action, name)}
+
+
+def passed_over(model: ModelBundle, engine_keys: Mapping[str, Any], sources: Mapping[str, str]) -> list[str]:
+    """What to say of the leaves that are not taken."""
+    names = [
+        name
+        for action in model.actions
+        for name, value in _given(model, engine_keys, action).items()
+        if value and _brought(model, action, name)
+    ]
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)} of {sources.get(names[0], 'the spec')} will be the winner's own files instead"
+    ]
+
+
+def _given(model: ModelBundle, engine_keys: Mapping[str, Any], action: str) -> dict[str, Any]:
+    """A mapping that is a leaf by itself, such as colours by class, is whole."""
+    if not engine_keys.get(action):
+        return {}
+    return dict(spec.leaves({action: engine_keys[action]}, known=dict(spec.leaves(model.template(action)))))
+
+
+def _brought(model: ModelBundle, action: str, name: str) -> bool:
+    """The leaf names a file that the winner has of its own, by its role or by `files`."""
+    return name in (model.skill.get("spec_params", {}).get(action) or {}) or model.is_settled(name)

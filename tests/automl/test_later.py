@@ -1,0 +1,154 @@
+"""Sections of other actions in one spec file, as TAO's files have them: checked, carried to the stages, never lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from automl import bundle, handoff, later, spec
+from automl.errors import UserError
+from automl.plan import merge
+from automl.request import RunRequest
+from model import spec_file as model_spec
+
+ONE_FILE = {
+    "train": {"num_epochs": 1},
+    "evaluate": {"conf_threshold": 0.05, "checkpoint": "/a/b.pth", "results_dir": None},
+    "inference": {"conf_threshold": 0.33, "color_map": {"square": "red"}},
+    "export": {"opset_version": 18, "onnx_file": "/a/b.onnx"},
+    "gen_trt_engine": {"tensorrt": {"data_type": "FP16"}},
+}
+
+
+def asked(tmp_path: Path, document: Any, **more: Any) -> RunRequest:
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(document))
+    return RunRequest(model="deformable_detr", demo=True, spec_file=str(tmp_path / "one.yaml"), **more)
+
+
+def test_every_section_goes_to_its_action(tmp_path: Path) -> None:
+    detector = bundle.resolve("deformable_detr")
+    merged, keys = merge(
+        asked(tmp_path, ONE_FILE, sets=("export.opset_version=19", "evaluate.input_width=96")), detector
+    )
+    assert not {"evaluate", "inference", "export", "gen_trt_engine"} & {*merged.spec}
+    plan: Any = SimpleNamespace(bundle=detector, request=RunRequest(), engine_keys=keys)
+    best = tmp_path / "best"
+    handoff.write_specs(
+        detector, merged.spec, best / "model.pth", best, {"val_threshold": 0.2}, handoff.asked(plan)
+    )
+    found = {a: spec.load(best / f"{a}.yaml") for a in detector.actions if a != "train"}
+    assert found["evaluate"]["evaluate"]["conf_threshold"] == 0.05
+    assert found["evaluate"]["evaluate"]["input_width"] == 96
+    assert found["evaluate"]["evaluate"]["checkpoint"].endswith("model.pth")
+    assert found["inference"]["inference"]["conf_threshold"] == 0.33  # his, not what validation suggests
+    assert found["inference"]["inference"]["color_map"] == {"square": "red"}
+    assert found["export"]["export"]["opset_version"] == 19
+    assert found["export"]["export"]["onnx_file"].endswith("best/model.onnx") or found["export"]["export"][
+        "onnx_file"
+    ].endswith("}/model.onnx")
+    assert found["gen_trt_engine"]["gen_trt_engine"]["tensorrt"]["data_type"] == "FP16"
+
+
+def test_what_the_winner_brings_itself_is_told(tmp_path: Path) -> None:
+    detector = bundle.resolve("deformable_detr")
+    merged, keys = merge(asked(tmp_path, ONE_FILE), detector)
+    (told,) = later.passed_over(detector, keys, merged.sources)
+    assert "evaluate.checkpoint, export.onnx_file of " in told
+    assert "one.yaml will be the winner's own files instead" in told
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"evaluate": {"conf_treshold": 0.1}}, r"one\.yaml: unknown key 'evaluate\.conf_treshold'; did you mean"),
+        ({"evaluate": {"conf_threshold": 7}}, r"one\.yaml: evaluate\.conf_threshold must be .*, but got 7"),
+        ({"evaluate": 3}, r"one\.yaml: evaluate must be a section, but got 3"),
+        ({"evaluate": ""}, r"one\.yaml: evaluate must be a section, but got ''"),
+        ({"evaluate": []}, r"one\.yaml: evaluate must be a section, but got \[\]"),
+        ({"export": {"gpu_id": 1}}, r"export\.gpu_id must stay 0, but got 1"),
+        ({"evalute": {"conf_threshold": 0.1}}, None),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_one_is_told_before_the_first_trial(
+    section: dict[str, Any], message: str | None, tmp_path: Path
+) -> None:
+    detector = bundle.resolve("deformable_detr")
+    if message is None:  # no action: the train schema tells
+        merged, _ = merge(asked(tmp_path, section), detector)
+        with pytest.raises(UserError, match="unknown key 'evalute'"):
+            spec.validate(merged.spec, detector.schema("train"), merged.sources, detector.template("train"))
+        return
+    with pytest.raises(UserError, match=message):
+        merge(asked(tmp_path, section), detector)
+
+
+def test_an_empty_section_says_nothing(tmp_path: Path) -> None:
+    detector = bundle.resolve("deformable_detr")
+    assert merge(asked(tmp_path, {"evaluate": None, "export": {}}), detector)[1] in (
+        {"evaluate": {}, "export": {}},
+        {"evaluate": {}},
+    )
+
+
+def test_a_run_keeps_them_to_its_end_and_when_it_is_resumed(tmp_path: Path) -> None:
+    """With a foreign model whose other action has no schema."""
+    example = Path(__file__).resolve().parents[2] / "examples" / "numpy_net"
+    model = tmp_path / "model"
+    shutil.copytree(example, model)
+    skill = yaml.safe_load((model / "references" / "skill_info.yaml").read_text())
+    skill["actions"]["score"] = {"command": "true {config_path}"}
+    (model / "references" / "skill_info.yaml").write_text(yaml.safe_dump(skill))
+    (model / "references" / "spec_template_score.yaml").write_text("score: {shots: 3, by: {kind: a}}\n")
+    (tmp_path / "one.yaml").write_text("score: {shots: 5}\n")
+
+    def automl(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "automl", *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=200)
+
+    options = ["--model", str(model), "-e", "one.yaml", "--trials", "2", "--results-dir", "run"]
+    ended = automl("run", *options)
+    assert ended.returncode == 0, ended.stderr
+    written = yaml.safe_load((tmp_path / "run" / "best" / "score.yaml").read_text())
+    assert written["score"] == {"shots": 5, "by": {"kind": "a"}}
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["engine_keys"]["score"] == {"shots": 5}
+    resumed = automl("resume", "run")
+    assert resumed.returncode == 0
+    assert "has changed" not in resumed.stderr + resumed.stdout
+    (tmp_path / "one.yaml").write_text("score: {shots: 7}\n")
+    resumed = automl("resume", "run")
+    assert "score.shots is 7 there, 5 here" in resumed.stderr + resumed.stdout
+    (tmp_path / "one.yaml").write_text("score: {shot: 7}\n")
+    refused = automl("plan", *options[:4])
+    assert refused.returncode == 2
+    assert "unknown key 'score.shot'; did you mean" in refused.stderr
+
+
+def test_plans_keep_the_request(tmp_path: Path) -> None:
+    """--set of another action's leaf is a pair like any."""
+    detector = bundle.resolve("deformable_detr")
+    request = replace(RunRequest(model="deformable_detr", demo=True), sets=("evaluate.conf_threshold=0.1",))
+    assert merge(request, detector)[1]["evaluate"] == {"conf_threshold": 0.1}
+
+
+def test_what_was_not_given_may_be_null(tmp_path: Path) -> None:
+    """As TAO writes it into the spec of a training that ran."""
+    names = ["results_dir", "train.results_dir", "train.pretrained_model_path", "encryption_key"]
+    detector = bundle.resolve("deformable_detr")
+    document = spec.nest(dict.fromkeys(names)) | {"evaluate": {"results_dir": None, "trt_engine": None}}
+    merged, keys = merge(asked(tmp_path, document), detector)
+    assert [spec.get(merged.spec, name) for name in names] == [
+        spec.get(detector.template("train"), name) for name in names
+    ]
+    assert not {*names} & {name for name, source in merged.sources.items() if source.endswith("one.yaml")}
+    spec.validate(merged.spec, detector.schema("train"), merged.sources, detector.template("train"))
+    assert later.passed_over(detector, keys, merged.sources) == []
+    assert model_spec.load("train", tmp_path / "one.yaml")["results_dir"] == ""
