@@ -20,4 +20,5 @@ def typed(name: str) -> str:
     found, by_name = find_program(name), shutil.which(name)
     if found is None or (by_name and os.path.samefile(found, by_name)):
         return name
-    return shlex.quote(os.path.relpath(found) if Path(found).is_relative_to(Path.cwd()) else found)
+    inside = Path(found).is_relative_to(Path.cwd()) and str(Path.cwd()) != Path(found).root
+    return shlex.quote(os.path.relpath(found) if inside else found)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from model import hub
+from model.checkpoint import best_in
 from model.errors import UserError, did_you_mean
 from model.hub import HubFile, PublishedFile, Unreachable, WebFile
 from model.spec import Spec, get, put
@@ -78,7 +79,7 @@ def settle(spec: Mapping[str, Any], network: bool = True) -> Start:
     if train["resume_training_checkpoint_path"]:
         return Start("resume", f"goes on from {train['resume_training_checkpoint_path']}")
     if given := train["pretrained_model_path"]:
-        path = _existing(given, "train.pretrained_model_path")
+        path = _weights(given, "train.pretrained_model_path")
         return Start("file", f"train.pretrained_model_path: {path}", str(path), path)
     if given := get(spec, "model.pretrained_backbone_path"):
         return Start(
@@ -194,7 +195,7 @@ def _own(text: str, network: bool) -> Start:
             f"there is no such file{did_you_mean(text, NAMED)}"
         )
     if not is_url(text) or text.startswith("file://"):
-        path = _existing(unquote(text.removeprefix("file://")), "train.start")
+        path = _weights(unquote(text.removeprefix("file://")), "train.start")
         return Start("file", f"weights in {path}", str(path), path)
     if not text.startswith(("http://", "https://")):
         return Start("file", f"weights at {text} (not looked at before they are fetched)", text)
@@ -211,6 +212,19 @@ def _own(text: str, network: bool) -> Start:
     except Unreachable as error:
         raise Unreachable(f"train.start: {error}") from None
     return Start("file", f"weights at {file.where} ({hub.megabytes(size)} to fetch)", file, None, size)
+
+
+def _weights(text: str, name: str) -> Path:
+    """A weights file; of a folder the one of Hugging Face's layout, else the best checkpoint of a run, trial or
+    training."""
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        return _existing(text, name)
+    published = [path / each for each in HubFile.names if (path / each).is_file()]
+    try:
+        return published[0] if published else best_in(path)[0]
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
 
 
 def _existing(text: str, name: str) -> Path:
@@ -248,10 +262,11 @@ def fetch(
     _check_fits(replace(start, path=path), spec)
     if start.kind in ("resume", "given"):
         return {}
+    named = "train.pretrained_model_path" if get(spec, "train.pretrained_model_path") else "train.start"
     if path is not None and folder is not None:
-        return {"train.start": str(_copied(path, Path(folder)))}
+        return {named: str(_copied(path, Path(folder)))}
     if isinstance(start.file, str) and start.path is not None:
-        return {"train.start": str(start.path.resolve())}  # trials may run elsewhere
+        return {named: str(start.path.resolve())}  # trials may run elsewhere, and start from the same file
     return {"train.start": get(spec, "train.start") if start.kind == "file" else start.kind}
 
 

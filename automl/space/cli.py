@@ -26,6 +26,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 SCHEMA = typer.Option(None, "--schema", help="A train schema, in TAO's dialect or standard JSON Schema.")
 MODEL = typer.Option(None, "--model", help="Installed name, or a model folder; default: the one there is.")
+PRESET = typer.Option(None, "--preset", help="Named settings of the model, under the spec file.")
 SPEC = typer.Option(None, "--spec", "-e", help="Spec file, whole or in part; `search:` narrows the space.")
 TUNE = typer.Option(None, "--tune", help="NAME, NAME=low:high[:log] or NAME=a,b,c; repeatable.")
 FIX = typer.Option(None, "--fix", help="NAME=VALUE: do not search it; repeatable.")
@@ -34,27 +35,34 @@ SPACE = typer.Option("tao", "--space", help="tao (what the schema flags), recomm
 
 def read_space(
     schema: str | None, model: str | None, spec: str | None, tune: list[str] | None, fix: list[str] | None,
-    group: str = "tao",
+    group: str = "tao", preset: str | None = None,
 ) -> SearchSpace:  # fmt: skip
     """The space that the options describe. Raises `UserError` naming the file."""
+    from automl import later
     from automl import spec as specs
     from automl.space import compile_space, load_schema
 
     if schema and model:
         raise UserError("give --schema FILE or --model NAME, not both")
     recommended: Mapping[str, Any] = {}
+    base, given = specs.SourcedSpec({}), specs.load(Path(spec)) if spec else {}
+    engine_keys = {key: given.pop(key) for key in specs.ENGINE_KEYS if key in given}
     if schema:
+        if preset:
+            raise UserError(f"--preset {preset} is a model's; give --model NAME, not --schema")
         document, source = load_schema(schema), schema
+        base.overlay(given, str(spec))
     else:
         from automl import bundle
 
         found = bundle.resolve(model)
         document, source, recommended = found.schema("train"), f"model {found.name}", found.recommended
-    base = specs.load(Path(spec)) if spec else {}
-    engine_keys = {key: base.pop(key) for key in specs.ENGINE_KEYS if key in base}
+        base.overlay(found.preset(preset)[0] if preset else {}, f"preset {preset}")
+        base.overlay(given, str(spec))
+        later.take_out(base, found)
     try:
         return compile_space(
-            document, base or None, tune=tune or (), fix=fix or (), search=engine_keys.get("search"),
+            document, base.spec or None, tune=tune or (), fix=fix or (), search=engine_keys.get("search"),
             group=group, recommended=recommended,
         )  # fmt: skip
     except UserError as error:
@@ -87,10 +95,10 @@ def print_space(console: Console, space: SearchSpace) -> None:
 @app.command(epilog="Example: automl space show --model MODEL --fix train.batch_size=8")
 def show(
     schema: str = SCHEMA, model: str = MODEL, spec: str = SPEC, tune: list[str] = TUNE, fix: list[str] = FIX,
-    space: str = SPACE, as_json: bool = typer.Option(False, "--json", help="As one JSON object."),
+    space: str = SPACE, preset: str = PRESET, as_json: bool = typer.Option(False, "--json", help="As one JSON object."),
 ) -> None:  # fmt: skip
     """Show what is searched, where, on which scale and why; what is left out, and why."""
-    found = read_space(schema, model, spec, tune, fix, space)
+    found = read_space(schema, model, spec, tune, fix, space, preset)
     if as_json:
         from automl.space import to_record
 
@@ -105,13 +113,13 @@ def show(
 @app.command(epilog="Example: automl space sample --schema train.schema.json -n 100 --seed 7")
 def sample(
     schema: str = SCHEMA, model: str = MODEL, spec: str = SPEC, tune: list[str] = TUNE, fix: list[str] = FIX,
-    space: str = SPACE,
+    space: str = SPACE, preset: str = PRESET,
     count: int = typer.Option(1, "-n", "--count", min=0, help="How many configurations."),
     seed: int = typer.Option(0, "--seed", min=0, help="The same seed draws the same."),
     prior: bool = typer.Option(False, "--prior", help="Draw around the default instead of uniformly."),
 ) -> None:  # fmt: skip
     """Draw configurations: one JSON object of {dotted name: value} per line."""
-    for params in read_space(schema, model, spec, tune, fix, space).sample(count, seed, prior):
+    for params in read_space(schema, model, spec, tune, fix, space, preset).sample(count, seed, prior):
         print(json.dumps(params))
 
 
@@ -119,10 +127,10 @@ def sample(
 def check(
     config: Path = typer.Argument(..., help="JSON: {dotted name: value}, or nested; - reads standard input."),
     schema: str = SCHEMA, model: str = MODEL, spec: str = SPEC, tune: list[str] = TUNE, fix: list[str] = FIX,
-    space: str = SPACE,
+    space: str = SPACE, preset: str = PRESET,
 ) -> None:  # fmt: skip
     """Check a configuration; every violation is printed, and then the exit code is 2."""
-    found = read_space(schema, model, spec, tune, fix, space)
+    found = read_space(schema, model, spec, tune, fix, space, preset)
     problems = found.validate(load_object(config, "a configuration"))
     for problem in problems:
         print(f"{config}: {problem}", file=sys.stderr)

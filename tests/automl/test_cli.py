@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from automl import cli, show
+from automl import bundle, cli, show, spec
 from automl.errors import UserError
 from automl.handoff import Outcome
 from automl.metric import Metric
@@ -356,6 +356,17 @@ def test_the_space_of_the_installed_model_is_shown_as_plan_has_it() -> None:
     assert named.digest == alone.digest
     with pytest.raises(UserError, match="not both"):
         read_space("schema.json", "deformable_detr", None, None, None)
+
+
+def test_the_space_around_a_preset() -> None:
+    from automl.space.cli import read_space
+
+    around = read_space(None, None, None, None, None, "tao", "small")
+    small = bundle.resolve("deformable_detr").preset("small")[0]
+    name = "dataset.augmentation.train_random_crop_min"
+    assert around.default[name] == spec.get(small, name)
+    with pytest.raises(UserError, match="--preset small is a model's"):
+        read_space("schema.json", None, None, None, None, "tao", "small")
 
 
 def test_a_fact_with_words_of_its_own_is_shown_as_those() -> None:

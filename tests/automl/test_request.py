@@ -9,13 +9,24 @@ from automl.request import DEFAULT_TRAININGS, RunRequest, parse_time
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1.5h", 5400), ("1d", 86400)],
+    [
+        ("90s", 90),
+        ("30m", 1800),
+        ("2h", 7200),
+        ("1h30m", 5400),
+        ("1.5h", 5400),
+        ("1d", 86400),
+        ("30min", 1800),
+        ("2 h", 7200),
+        ("1 hour 30 minutes", 5400),
+        ("10secs", 10),
+    ],
 )
 def test_times(text: str, seconds: float) -> None:
     assert parse_time(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "90", "soon", "2x", "1h30", "-5", "0s", "2 h"])
+@pytest.mark.parametrize("text", ["", "90", "soon", "2x", "1h30", "-5", "0s", "2 hx", "90ss", "1h30mi"])
 def test_broken_times(text: str) -> None:
     with pytest.raises(UserError, match="--time"):
         parse_time(text)

@@ -442,10 +442,31 @@ def test_weights_of_a_file_are_taken_alike_by_both_names(tmp_path: Path) -> None
     assert "layer" in told[0]
 
 
+@pytest.mark.parametrize("leaf", ["train.pretrained_model_path", "train.start"])
+@pytest.mark.parametrize(
+    "file", ["run/best/model.pth", "run/model.pth", "run/pytorch_model.bin", "run/trials/3/e1.pth"]
+)
+def test_a_folder_starts_from_the_best_in_it(leaf: str, file: str, tmp_path: Path) -> None:
+    source = build_model(spec_of("scratch"))
+    (tmp_path / file).parent.mkdir(parents=True)
+    torch.save(source.state_dict(), tmp_path / file)
+    if "trials" in file:
+        (tmp_path / file).with_name("metrics.jsonl").write_text(
+            '{"epoch": 1, "val_mAP": 0.3, "checkpoint": "e1.pth"}\n'
+        )
+    spec = spec_of("scratch")
+    put(spec, leaf, str(tmp_path / "run"))
+    detector, _ = loaded(spec)
+    name = "transformer.encoder.layers.0.linear1.weight"
+    assert torch.equal(detector.get_parameter(name), source.get_parameter(name))
+    assert start.fetch(spec) == {leaf: str(tmp_path / file)}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("/no/such.pth", "must be a weights file"),
+        (str(Path(__file__).parent), "holds no checkpoint that was validated"),
         ("file:///no/such.pth", "must be a weights file"),
         ("http://127.0.0.1:9/w.pth", "is out of reach"),
         ("http://127.0.0.1:9/", "must end in a file's name"),
