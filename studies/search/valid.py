@@ -21,8 +21,8 @@ from typing import Any
 
 import optuna
 
-from automl import samplers, seeds, spec
-from automl.plan import Plan, check_spec, prepare
+from automl import hooks, samplers, seeds, spec
+from automl.plan import Plan, prepare
 from automl.proposals import propose
 from automl.request import RunRequest
 from automl.study import Study
@@ -69,7 +69,7 @@ def _refused(plan: Plan, params: dict[str, Any]) -> bool:
     full = plan.space.apply(plan.spec, params)
     try:
         spec.validate(full, plan.bundle.schema("train"), {}, plan.bundle.template("train"))
-        check_spec(plan.bundle, full)
+        hooks.check_spec(plan.bundle, full)
     except Exception as error:
         print(f"refused: {params}: {error}")
         return True
