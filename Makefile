@@ -31,6 +31,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases studies
 	$(BIN)/python -m model.generate --check
 
 bench: $(VENV)/.installed-dev

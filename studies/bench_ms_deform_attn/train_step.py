@@ -88,7 +88,7 @@ def steps(seed: int = 0) -> tuple[dict[str, Step], dict[str, Any]]:
     mask, present = torch.zeros(1, SIDE, SIDE, dtype=torch.bool), torch.ones(1, SIDE, SIDE, dtype=torch.long)
     with torch.no_grad():
         wanted, got = theirs.eval()(images, present), ours.eval()(images, mask)
-    found = {
+    found: dict[str, Any] = {
         "parameters_trained": {
             n: sum(p.numel() for p in trained(m)) for n, m in ((OURS, ours), (PEER, theirs))
         },

@@ -71,7 +71,9 @@ def cpu_times(
                 outputs = dict(zip(("pred_logits", "pred_boxes"), map(torch.from_numpy, found), strict=True))
                 postprocess(outputs, [original], spec["model"]["num_select"])
                 taken[key] += [1e3 * (time.process_time() - began)] * bool(i)
-    return {key: timing.Times(*np.percentile(ms, [50, 10, 90]), float("nan")) for key, ms in taken.items()}
+    return {
+        key: timing.Times(*np.percentile(ms, [50, 10, 90]), network=float("nan")) for key, ms in taken.items()
+    }
 
 
 def study(plan: Plan, count: int, folder: Path, cpu_time: bool = False) -> list[dict[str, Any]]:
