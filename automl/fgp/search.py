@@ -38,9 +38,9 @@ CLIMBING, NEIGHBOURS = 8, 20  # of the best candidates, and of each at every ste
 # ten trainings on curves, and more candidates in their place were no better (studies/search).
 CLIMB = ((0.15, 0.4), (0.08, 0.4), (0.08, 1.0), (0.04, 0.4), (0.04, 1.0), (0.02, 0.6), (0.01, 1.0))
 # From so many trainings that ran to their end the model goes by ends alone, and pauses only what is all but hopeless.
-# What early epochs say of an end blurs where the best lies: without them .03 to .11 less is left after twenty trainings,
-# .04 to .18 after thirty; from three or eight on it is much the same. What waits is then judged by its place: judged by
-# its curve beside new ones that are not, it never goes on (studies/search).
+# What early epochs say of an end blurs where the best lies: without them .03 to .11 less is left after twenty
+# trainings, .04 to .18 after thirty; from three or eight on it is much the same. What waits is then judged by its
+# place: judged by its curve beside new ones that are not, it never goes on (studies/search).
 ENOUGH = 5
 FIT_EACH, FIT_GROWTH = 12, 1.12  # every trial up to so many, then when their number has grown so much
 
@@ -109,8 +109,9 @@ class Model:
             return self
         self.scale = Scale.of(self.valued)
         self.phi = curves.shape(self.valued, self.epochs)
+        ended = self.runs.column("failed") | (self.runs.column("epochs") >= self.epochs)
         rows = curves.rows(
-            [*self._theirs(), *runs.chosen(self.runs)],
+            [*self._theirs(), *runs.chosen(self.runs.where(ended) if self.by_ends else self.runs)],
             self.scale,
             self.phi,
             self.rungs[0] if self.rungs else 1,

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from automl.fgp import curves
 from automl.fgp.cube import Cube
 from automl.fgp.runs import Run, Runs, run_of
+from automl.fgp.search import ENOUGH, Model
 from automl.plan import Plan, prepare
 from automl.request import RunRequest
 from automl.study import Study
 from studies.search.valid import one_study
+from tests.contracts.test_roles import EPOCHS, SPACE
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -126,3 +128,26 @@ def test_where_a_metric_s_zero_lies_says_nothing(offset: float) -> None:
 def test_equal_values_have_a_scale() -> None:
     scale = curves.Scale.of(Runs.of([run_that([0.0]), run_that([0.0])]))
     assert scale.z(np.array([0.0])) == 0
+
+
+@pytest.mark.parametrize("whole", [4, 5])
+def test_ends_alone_count_once_there_are_enough(whole: int) -> None:
+    """What is paused and what came before an end blur where the best lies; a failed trial still teaches."""
+    study = Study(optuna.storages.InMemoryStorage(), "ends", SPACE, "random", 0)
+    for number in range(whole + 2):
+        study.ask()
+        for epoch in range(EPOCHS if number < whole else 2):
+            study.report(number, epoch, 0.1 * number + 0.01 * epoch)
+        if number < whole:
+            study.tell(number, "COMPLETE", "")
+    study.set_paused(whole, 1)
+    study.tell(whole + 1, "FAIL", "broken")
+    view = study.view().of_length(EPOCHS)
+    rows = Model(view).condition().posterior.rows
+    every = Model(view, curves_too=True).condition().posterior.rows
+    assert {*every.trial} == {*range(whole + 2)}
+    if whole < ENOUGH:
+        assert len(rows) == len(every)
+    else:
+        assert sorted(rows.trial) == [*range(whole), whole + 1]
+        assert set(rows.phi) == {0.0}
