@@ -14,6 +14,7 @@ from typing import Any
 
 from automl.documents import load_json
 from automl.errors import SpecError
+from automl.latency import below
 from automl.metric import between, figure, signed
 
 OF_DEFAULT = "_of_default"
@@ -43,8 +44,8 @@ class Comparison:
         """The interval leaves no doubt about the sign."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
-    def words(self) -> str:
-        """The gain and what the interval says of it, plainly."""
+    def words(self, times: float | None = None) -> str:
+        """The gain and what the interval says of it, plainly; `times`: see `latency.below`."""
         gain = signed(between(self.winner, self.default))
         text = f"{self.name} {gain} ({figure(self.default)} to {figure(self.winner)})"
         if self.low is None or self.high is None:
@@ -54,7 +55,7 @@ class Comparison:
         )
         if not self.settled:
             return f"{text}: this may be chance"
-        return text if self.low > 0 else f"{text}: worse than the default"
+        return text if self.low > 0 else f"{text}: {below(times)}"
 
 
 def compare(stages: Sequence[Mapping[str, Any]], root: Path) -> list[Comparison]:

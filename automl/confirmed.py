@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl import spec
 from automl.errors import UserError
+from automl.latency import below
 from automl.metric import Metric, signed
 from automl.space.schema import Schema
 
@@ -42,8 +43,8 @@ class Confirmed:
         half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(gains) / math.sqrt(n)
         return mean - half, mean + half
 
-    def words(self, metric: Metric) -> str:
-        """What is left of the gain, plainly."""
+    def words(self, metric: Metric, times: float | None = None) -> str:
+        """What is left of the gain, plainly; `times`: see `latency.below`."""
         gains = self.gains(metric)
         missing = f"; {len(self.failed)} of the trainings failed: {self.failed[0]}" if self.failed else ""
         if not gains:
@@ -56,9 +57,7 @@ class Confirmed:
         text = f"trained again with {seeds}: gain {signed(mean)} of {metric.name}, {seen}"
         if (bounds := self.interval(metric)) is None:
             return f"{text}; one seed says nothing of the spread{missing}"
-        doubt = (
-            "" if bounds[0] > 0 else ": this may be chance" if bounds[1] > 0 else ": worse than the default"
-        )
+        doubt = "" if bounds[0] > 0 else ": this may be chance" if bounds[1] > 0 else f": {below(times)}"
         return f"{text}; 95 % of the mean {signed(bounds[0])} to {signed(bounds[1])}{doubt}{missing}"
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from automl import provenance, samplers, schedulers
 from automl.errors import UserError
 from automl.latency import figure_ms
 from automl.metric import Metric, figure, parse
-from automl.pareto import ms_of
+from automl.pareto import PREDICTED, ms_of
 from automl.programs import typed
 from automl.request import LATENCY, parse_objectives
 
@@ -49,7 +49,7 @@ class Place:
     def words(self, metric: Metric) -> str:
         """In a line: what it is, and where."""
         knee = " (knee)" if self.knee else ""
-        return f"trial {self.number}{knee}: {metric.name} {figure(self.value)} at {figure_ms(self.ms)}"
+        return f"trial {self.number}{knee}: {metric.name} {figure(self.value)} at a predicted {figure_ms(self.ms)}"
 
 
 def places(study: Study, run: RunDir) -> list[Place]:
@@ -66,6 +66,12 @@ def places(study: Study, run: RunDir) -> list[Place]:
     return found
 
 
+def times_as_fast(front: Sequence[Place], default_ms: float | None) -> float | None:
+    """The knee as the default, by prediction; None where latency is no objective."""
+    ms = next((place.ms for place in front if place.knee), None)
+    return default_ms / ms if default_ms and ms else None
+
+
 def _handed_over(best: Best, run: RunDir) -> tuple[str | None, dict[str, Any]]:
     """(folder below the run's, its provenance) of a trial that is handed over as it now is."""
     for folder in (run.handed_over, f"{run.handed_over}/{folder_of(best.number)}"):
@@ -79,6 +85,12 @@ def _commands(later: list[list[str]], folder: Path) -> str:
     """What provenance.json keeps of them, of the place where it lies now."""
     lines = [[str(word).replace(HERE, str(folder)) for word in words] for words in later if words]
     return " && ".join(f"{typed(program)} {shlex.join(rest)}" for program, *rest in lines)
+
+
+def predicted(study: Study, number: int) -> dict[str, float]:
+    """A trial's latency under the name that it has as an objective; empty where none was predicted."""
+    ms = study.frozen(number).user_attrs.get(PREDICTED)
+    return {} if ms is None else {LATENCY: ms}
 
 
 def folder_of(number: int) -> str:

@@ -260,6 +260,19 @@ def figure_ms(ms: float) -> str:
     return f"{ms:.3g} ms" if ms < 100 else f"{ms:.0f} ms"
 
 
+def pace(times: float) -> str:
+    """`1.9 times as fast as the default`."""
+    ratio = max(times, 1 / times)
+    same, word = f"{ratio:.3g}" == "1", "fast" if times > 1 else "slow"
+    return f"{'as fast' if same else f'{ratio:.3g} times as {word}'} as the default"
+
+
+def below(times: float | None) -> str:
+    """What is said of a winner whose figure is surely below the default's and which is predicted to be so many `times`
+    as fast; None where latency is no objective."""
+    return f"but {pace(times)}" if times and times > 1 else "worse than the default"
+
+
 def redrawn_text(trials: Sequence[Any], allowed_ms: float | None) -> str:
     """What was proposed in a study and, above the limit, made no trial; empty where nothing was."""
     notes = [t.user_attrs["redrawn"] for t in trials if "redrawn" in t.user_attrs]

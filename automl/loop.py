@@ -22,6 +22,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from automl.driver import SearchDriver
 from automl.errors import AutoMLError, UserError
 from automl.executors.base import Executor
 from automl.faults import rows_of, told_of
+from automl.front import predicted
 from automl.interruption import interruptible
 from automl.plan import Plan, fetch, prepare
 from automl.report.keeper import Keeper
@@ -104,7 +106,9 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
             held.enter_context(sole_driver(study, folder.root, progress.note))
         keeper = Keeper(plan, folder.root, study, progress.note)
         keeper.describe_data()
-        tracking = Tracking(plan.request.log, folder, study.name, plan.metric.name, progress.note)
+        tracking = Tracking(
+            plan.request.log, folder, study.name, plan.metric.name, progress.note, partial(predicted, study)
+        )
         driver = SearchDriver(plan, study, folder, progress, after=keeper.refresh, tracking=tracking)
         progress.begin(plan, study)
         what = "some of its study" if study.trials() else "its study"

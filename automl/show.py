@@ -21,8 +21,8 @@ from automl.comparison import compare
 from automl.documents import is_empty
 from automl.ending import ended, unconfirmed
 from automl.errors import UserError
-from automl.front import places
-from automl.latency import figure_ms
+from automl.front import places, times_as_fast
+from automl.latency import figure_ms, pace
 from automl.metric import Metric, counted, figure, signed
 from automl.pareto import ms_of
 from automl.progress import STATE_STYLE, short
@@ -189,7 +189,7 @@ def status(console: Console, root: Path) -> None:
     metric = metrics.of_run(document)
     table = Table(box=None, header_style="bold")
     running = is_running(root)  # a trial that nobody runs waits to be resumed
-    several = [LATENCY] if study and study.several else []
+    several = [f"predicted {LATENCY}"] if study and study.several else []
     for name in ("trial", "state", "epochs", metric.name, *several, "at epoch", "why"):
         table.add_column(Text(name), justify="left" if name in ("state", "why") else "right")
     for trial in study.trials() if study else []:
@@ -324,12 +324,14 @@ def outcome(console: Console, result: Outcome) -> None:
         part = "" if default.complete else " (stopped early)"
         lower = "" if metric.maximize else " (lower is better)"
         gain = metric.shown_gain(top.value, default.value)
-        at = f" at {figure_ms(result.default_ms)}" if result.default_ms else ""
-        say(console, f"default{part} {figure(default.value)}{at}{lower}, gain {signed(gain)}")
+        at = f" at a predicted {figure_ms(result.default_ms)}" if result.default_ms else ""
+        times = times_as_fast(result.front, result.default_ms)
+        faster = f", {pace(times)}" if times else ""
+        say(console, f"default{part} {figure(default.value)}{at}{lower}, gain {signed(gain)}{faster}")
         for compared in compare([asdict(stage) for stage in result.stages], result.root):
-            say(console, compared.words(), "  ")
+            say(console, compared.words(times), "  ")
         if result.confirmed:
-            say(console, result.confirmed.words(metric), "  ")
+            say(console, result.confirmed.words(metric, times), "  ")
     elif default and result.searched and not result.warning:
         knee = "the default configuration is the knee of the front"
         say(console, knee if result.front else "the default configuration won: nothing better was found")

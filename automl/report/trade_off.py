@@ -45,7 +45,7 @@ def plane(facts: Facts) -> str:
     sx, sy = svg.scales(x, y)
     front = {place.number for place in facts.front}
     drawn = [
-        Dot(ms, value, f"{told(facts, t)}, {figure_ms(ms)}{', on the front' if t.number in front else ''}",
+        Dot(ms, value, f"{told(facts, t)}, predicted {figure_ms(ms)}{', on the front' if t.number in front else ''}",
             f"dot {style(facts, t)}{' front' if t.number in front else ''}", t.number)
         for t, value, ms in shown
     ]  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from automl.forecast import clock
+from automl.front import times_as_fast
 from automl.latency import figure_ms
 from automl.metric import counted, figure
 from automl.report import trade_off
@@ -32,9 +33,10 @@ def sentences(facts: Facts) -> list[str]:
     if not facts.complete:
         lines.append("No trial has run to its end; this is the best of those stopped or still running.")
     lines += [f"{facts.redrawn}."] if facts.redrawn else []
-    lines += [f"{c.words()}." for c in facts.comparisons]
+    times = times_as_fast(facts.front, default.ms if default else None)
+    lines += [f"{c.words(times)}." for c in facts.comparisons]
     if facts.confirmed:
-        text = facts.confirmed.words(metric)
+        text = facts.confirmed.words(metric, times)
         lines.append(f"{text[0].upper()}{text[1:]}.")
     if default is not None and top.number != DEFAULT and default.value is not None:
         lines.append(_flatters(facts))
@@ -86,7 +88,7 @@ def table(facts: Facts) -> tuple[list[str], list[list[str | float | None]]]:
     """(columns, rows) of winner and default: the metric, then every figure that both have, or that the one has that is
     both."""
     alone = _figures_of_one(facts)
-    several = [LATENCY] if facts.front else []
+    several = [f"predicted {LATENCY}"] if facts.front else []
     columns = [
         "",
         "trial",

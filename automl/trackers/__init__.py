@@ -99,9 +99,11 @@ class Tracking:
     """The trackers of a run. Every call returns at once."""
 
     def __init__(
-        self, given: tuple[str, ...], folder: RunDir, study: str, metric: str, say: Callable[[str], None]
-    ) -> None:
-        self.folder, self.study, self.metric, self.say = folder, study, metric, say
+        self, given: tuple[str, ...], folder: RunDir, study: str, metric: str, say: Callable[[str], None],
+        known: Callable[[int], Mapping[str, float]] = lambda number: {},
+    ) -> None:  # fmt: skip
+        """`known`: figures of a trial that its records do not hold."""
+        self.folder, self.study, self.metric, self.say, self.known = folder, study, metric, say, known
         self.names = list(names_of(given))
         self.open: dict[tuple[str, int], Run] = {}
         self.queue: ThreadPoolExecutor | None = None
@@ -113,12 +115,14 @@ class Tracking:
         """One line of a trial's metrics.jsonl; `epoch` counts from 0, as there."""
         if not self.names:
             return
-        plain = {str(k): float(v) for k, v in values.items() if k != "epoch" and is_finite(v)}
+        told = {**self.known(number), **values}
+        plain = {str(k): float(v) for k, v in told.items() if k != "epoch" and is_finite(v)}
         self._each(lambda name: self._log(name, number, epoch + 1, plain))
 
     def ended(self, number: int, state: str, reason: str, best: Best | None = None) -> None:
         """A trial ended or was paused; `best` is what it scored."""
         figures = {f"best {self.metric}": best.value, "best epoch": best.epoch + 1.0} if best else {}
+        figures |= self.known(number)
         self._each(lambda name: self._end(name, number, state, reason, figures))
 
     def finish(self, winner: int, report: Path | None) -> None:

@@ -17,9 +17,12 @@ import pytest
 
 from automl import dashboard, front, loop, report, run_figures, samplers, schedulers, show, so_far
 from automl.cli import guarded
+from automl.comparison import Comparison
+from automl.confirmed import Confirmed
 from automl.documents import load_json
 from automl.errors import UserError
 from automl.front import Place
+from automl.handoff import Outcome
 from automl.latency import Latency
 from automl.metric import Metric
 from automl.pareto import Point, dominates, joined, knee
@@ -27,9 +30,10 @@ from automl.progress import Progress
 from automl.real_values import RealValues
 from automl.report import svg, trade_off
 from automl.report.gather import Facts, TrialFacts
+from automl.report.verdict import sentences
 from automl.request import RunRequest, parse_objectives
 from automl.storage import read_storage
-from automl.study import Study
+from automl.study import Best, Study
 from automl.tuning import tune
 from tests.automl.test_latency import killed_in_trial, limited, model, shown, trials
 from tests.contracts.test_roles import BASE, SAMPLERS, SCHEDULERS, SPACE, quality
@@ -360,6 +364,19 @@ def test_a_run_hands_over_its_front(tmp_path: Path) -> None:
     assert (folder / "measured.txt").read_text() == "measured\n"
 
 
+@pytest.mark.parametrize("more", [{}, {"objectives": None, "max_latency_ms": 12.0}])
+def test_trackers_are_told_the_predicted_latency_of_every_trial(tmp_path: Path, more: dict[str, Any]) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    root = tmp_path / "run"
+    quiet(request(model(tmp_path / "model"), trials=3, log=("tensorboard",), **more), root)
+    for trial in trials(root):
+        log = events.EventAccumulator(str(root / f"trials/{trial.number:04d}/tensorboard"))
+        log.Reload()
+        ms = pytest.approx(trial.user_attrs["predicted_ms"])
+        told = {event.step: event.value for event in log.Scalars("latency_ms")}
+        assert told == dict.fromkeys([0, *(e.step for e in log.Scalars("val_loss"))], ms)
+
+
 def check_dashboard(root: Path, on_front: set[int]) -> None:
     document = json.loads((root / "run.json").read_text())
     study = optuna.load_study(
@@ -399,6 +416,34 @@ def test_a_trial_that_diverged_hides_no_other() -> None:
         assert all(svg.TOP <= y <= svg.H - svg.BOTTOM for y in heights)
         apart = sorted(heights)
         assert min(b - a for a, b in itertools.pairwise(apart)) > 10
+
+
+@pytest.mark.parametrize(
+    ("ms", "said", "verdict"),
+    [
+        (4.75, "gain -0.0040, 2 times as fast as the default", "but 2 times as fast as the default"),
+        (9.5, "gain -0.0040, as fast as the default", "worse than the default"),
+        (12.0, "gain -0.0040, 1.26 times as slow as the default", "worse than the default"),
+    ],
+)
+def test_a_knee_is_worse_than_the_default_only_where_it_is_no_faster(
+    ms: float, said: str, verdict: str
+) -> None:
+    confirmed, metric = Confirmed(-0.004, [(1, 0.4, 0.5), (2, 0.41, 0.52)]), Metric("val_mAP")
+    on = [Place(1, 0.496, ms, 0, True, "best")]
+    best = [Best(n, 0, value, {}, True) for n, value in ((1, 0.496), (0, 0.5))]
+    outcome = Outcome(Path(), metric, *best, [], front=on, default_ms=9.5, confirmed=confirmed)
+    text = shown(lambda console: show.outcome(console, outcome))
+    assert f"trial 1 (knee): val_mAP 0.4960 at a predicted {ms:.3g} ms" in text
+    assert f"default 0.5000 at a predicted 9.5 ms, {said}\n" in text
+    told = [TrialFacts(b.number, "COMPLETE", "", {}, [(1, b.value)], 1, b.value, {}, 1.0, [], at)
+            for b, at in zip(best, (ms, 9.5), strict=True)]  # fmt: skip
+    sure = Comparison("test_mAP", 0.496, 0.5, -0.006, -0.002, 100, "9 images")
+    facts = Facts(Path(), {"searching": True}, metric, told, 1, True, False, 1.0, {}, [], [sure],
+                  front=on, confirmed=confirmed)  # fmt: skip
+    ends = [line for line in [*text.splitlines(), *sentences(facts)] if "95 %" in line]
+    assert len(ends) == 3
+    assert all(line.rstrip(".").endswith(f": {verdict}") for line in ends)
 
 
 def test_the_best_so_far_comes_with_its_front_and_seeds_confirm_the_knee(tmp_path: Path) -> None:
