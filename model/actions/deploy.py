@@ -6,8 +6,10 @@ import hashlib
 import json
 import platform
 import re
+import shlex
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ PRECISIONS = ("FP32", "FP16", "INT8")
 APART = (
     1.1  # times what was measured first that a point may take, measured again, unsaid; or the other way round
 )
-TRIES = 3  # points that may fail to hold the limit before none is taken
+TRIES = 3  # points that are measured again before one of them is taken, or none
 MEASURED_BY = ("calibration_images", "target")  # leaves
 
 
@@ -60,13 +62,17 @@ def run(spec: Spec) -> dict[str, Any]:
     _measure(made, forms, data, kept, pace)
     table = handed.Table(folder, kept.key, forms, section["target"])
     table.write(kept)
-    for point in front_page.front(table.points(kept)):
-        print(f"front: {front_page.line(point)}")
-    images = survey.timed_images(data["val"])
-    chosen = _export(made, table, kept, wish, images)
+    try:
+        chosen = _export(made, table, kept, wish, survey.timed_images(data["val"]))
+    finally:  # by what was measured last, also where nothing was chosen
+        for point in front_page.front(table.points(kept)):
+            print(f"front: {front_page.line(point)}")
     status.write("SUCCESS", "Deploy finished.", {"val_mAP": chosen.val_mAP, "latency_ms": chosen.ms})
     print(f"{len(table.points(kept))} of {len(forms)} points: {folder / 'README.md'}")
-    print(f"chosen: {front_page.line(chosen)}; file: {folder / 'model.onnx'}")
+    file = targets.own_form(section["target"], table.model)
+    print(f"chosen: {front_page.line(chosen)}; file: {file}")
+    pictures = list(sources.values())[-1][0]["image_dir"]
+    print(f"next: {shlex.join(['deformable_detr', 'inference', '--checkpoint', str(file), str(pictures)])}")
     return table.document(kept, chosen)
 
 
@@ -189,45 +195,70 @@ class Maker:
 def _export(
     made: Maker, table: handed.Table, kept: Measurements, wish: Wish, images: Sequence[Path]
 ) -> Point:  # fmt: skip
-    """Hand over the first point that keeps the limit when it is measured again; after one that does not, those are
-    tried that would, were they as much slower as it was. Where none keeps it by what is known, the fastest is measured
-    again before that is said. Raises `ModelError` when none does, `UserError` when none can."""
-    candidates, worse, refused = _candidates(table.points(kept), wish)
-    told: list[str] = []
-    while candidates and len(told) < TRIES:
-        point, *candidates = candidates
-        path = _file_of(made, point, table.folder / ".model.onnx")
-        point = replace(point, again_ms=_again(made.spec, path, images), bytes=path.stat().st_size)
-        kept.add_points({point.form: point})
-        if wish.fits(point):
-            table.hand_over(kept, point, path)
-            _say_apart(point)
+    """Hand over the point that is meant by what was measured last: the first one is measured again and the choice made
+    anew, until it falls on one that was. After one that does not keep the limit those are tried that would, were they
+    as much slower as it was. Where none keeps it by what is known, the fastest is measured again before that is said.
+    Raises `ModelError` when none does, `UserError` when none can."""
+    place = table.folder / ".tried"
+    shutil.rmtree(place, ignore_errors=True)  # of one that was killed
+    try:
+        return _tried(made, table, kept, wish, images, place)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _tried(
+    made: Maker, table: handed.Table, kept: Measurements, wish: Wish, images: Sequence[Path], place: Path
+) -> Point:
+    tried: dict[Form, Path] = {}
+    worse, refused = 1.0, not any(map(wish.fits, table.points(kept)))
+    while point := _meant(table.points(kept), wish, tried, worse):
+        if point.form in tried:
+            table.hand_over(kept, point, tried[point.form])
+            _say_apart(point, ranked(table.points(kept), wish)[0])
             return point
-        path.unlink()
-        told.append(f"{point.form}: {told_ms(point)}, {point.bytes / 1e6:.6g} MB")
-        print(f"does not hold: {told[-1]}")
-        worse = max(worse, slower(point, point.ms))
-        candidates = [
-            p
-            for p in candidates
-            if wish.latency_ms is None or p.again_ms or p.latency_ms * worse <= wish.latency_ms
-        ]
+        tried[point.form] = folder = place / str(len(tried))
+        folder.mkdir(parents=True)
+        point = _measured_again(made, table.target, point, folder, images)
+        kept.add_points({point.form: point})
+        if not wish.fits(point):
+            print(f"does not hold: {_told(point)}")
+            worse = max(worse, slower(point, point.ms))
     table.write(kept)
     if refused:
         ranked(table.points(kept), wish)  # says how near they come
     raise ModelError(
         "no point keeps what was asked for when its file is measured again; other work on this machine? remove "
-        "measured.json and try again, or allow more:\n  " + "\n  ".join(told)
+        "measured.json and try again, or allow more:\n  "
+        + "\n  ".join(_told(kept.points[form]) for form in tried)
     )
 
 
-def _candidates(points: Sequence[Point], wish: Wish) -> tuple[list[Point], float, bool]:
-    """(points to be tried in turn, 1, whether none of them keeps the limit by what is known)."""
-    if not any(map(wish.fits, points)) and wish.latency_ms is not None:
+def _told(point: Point) -> str:
+    return f"{point.form}: {told_ms(point)}, {point.bytes / 1e6:.6g} MB"
+
+
+def _meant(points: Sequence[Point], wish: Wish, tried: Collection[Form], worse: float) -> Point | None:
+    """The point to hand over or, where it was not tried yet, to measure again first; after `TRIES` one of the tried.
+    None: nothing is left that may keep the limit. Raises `UserError` where nothing can."""
+    if not any(map(wish.fits, points)):
         others = [p for p in points if replace(wish, latency_ms=None).fits(p)]
-        if others:
-            return [min(others, key=lambda p: p.ms)], 1.0, True
-    return ranked(points, wish), 1.0, False
+        if wish.latency_ms is not None and others and not tried:
+            return min(others, key=lambda p: p.ms)
+        return None if tried else ranked(points, wish)[0]
+
+    def hopeful(p: Point) -> bool:
+        return not wish.latency_ms or p.again_ms is not None or p.latency_ms * worse <= wish.latency_ms
+
+    left = (p for p in ranked(points, wish) if p.form in tried or (len(tried) < TRIES and hopeful(p)))
+    return next(left, None)
+
+
+def _measured_again(made: Maker, target: str, point: Point, folder: Path, images: Sequence[Path]) -> Point:
+    """A point by its file, which is written into the folder and measured alone as the target runs it."""
+    path = targets.write_own_form(target, _file_of(made, point, folder / "model.onnx"))
+    size = sum(each.stat().st_size for each in (path, path.with_suffix(".bin")) if each.is_file())
+    return replace(point, again_ms=_again(made.spec, path, images), bytes=size)
 
 
 def _again(spec: Spec, path: Path, images: Sequence[Path]) -> float:
@@ -237,13 +268,18 @@ def _again(spec: Spec, path: Path, images: Sequence[Path]) -> float:
     return timing.measure({0: opened}, images, spec, section["rounds"], section["runs"])[0].whole
 
 
-def _say_apart(point: Point) -> None:
+def _say_apart(point: Point, first: Point) -> None:
+    """`first`: what is meant by the numbers alone."""
     times = slower(point, point.ms)
     if not 1 / APART <= times <= APART:
         print(
             f"warning: measured again it took {point.ms:.1f} ms, {times:.2f} times the {point.latency_ms:.1f} ms that "
             "were measured first: what else this machine does counts; remove measured.json to measure all anew when it "
             "is idle"
+        )
+    if first != point:
+        print(
+            f"warning: {first.form} comes before it by its {first.ms:.1f} ms, but was not measured again this time"
         )
 
 

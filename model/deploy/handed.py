@@ -1,5 +1,6 @@
 """What is handed over of all that was measured: the table, its page, and the chosen file. At any moment, a kill
-included, a model.onnx that is there is the one that points.json and the page call chosen."""
+included, a model.onnx that is there is the one that points.json and the page call chosen. OpenVINO's form of it lies
+beside it where that is the target."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from model.deploy import front_page
 from model.deploy.measurements import Measurements
 from model.deploy.points import Form, Point
 from model.status import write_whole
+
+FILES = ("model.onnx", "model.xml", "model.bin", "model.xml.json")
 
 
 @dataclass(frozen=True)
@@ -41,18 +44,24 @@ class Table:
         """The table and its page; a file that was chosen before stays, unless it is of something else."""
         earlier = self._earlier()
         if earlier is None:
-            self.model.unlink(missing_ok=True)
+            self._clear()
         self._write(kept, earlier and kept.points.get(earlier.form, earlier))
 
-    def hand_over(self, kept: Measurements, chosen: Point, file: Path) -> None:
-        """The table with what is chosen, and its file."""
-        self.model.unlink(missing_ok=True)
+    def hand_over(self, kept: Measurements, chosen: Point, made: Path) -> None:
+        """The table with what is chosen, and its files out of the folder `made`."""
+        self._clear()
         self._write(kept, chosen)
-        file.replace(self.model)
+        for name in reversed(FILES):
+            if (made / name).is_file():
+                (made / name).replace(self.folder / name)
+
+    def _clear(self) -> None:
+        for name in FILES:
+            (self.folder / name).unlink(missing_ok=True)
 
     @property
     def model(self) -> Path:
-        return self.folder / "model.onnx"
+        return self.folder / FILES[0]
 
     def _write(self, kept: Measurements, chosen: Point | None) -> None:
         machine, document = platform.processor() or platform.machine(), self.document(kept, chosen)

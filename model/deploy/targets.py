@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from model.deploy.card import OPENVINO
+from model.deploy.card import OPENVINO, read
 from model.deploy.runner import Runner
 from model.deploy.runners import OrtRunner
 from model.errors import NotRunnable
@@ -47,6 +47,21 @@ def opener(target: str, path: Path) -> Callable[[], Runner]:
         return lambda: OpenVinoRunner(str(path))
     device = torch.device("cpu" if target == "cpu" else "cuda:0")
     return lambda: OrtRunner(str(path), device)
+
+
+def own_form(target: str, path: Path) -> Path:
+    """What a target is given of an .onnx file: for OpenVINO the .xml beside it, else the file itself."""
+    return path.with_suffix(".xml") if target == "openvino" else path
+
+
+def write_own_form(target: str, path: Path) -> Path:
+    """The same, written."""
+    own = own_form(target, path)
+    if own != path:
+        from model.deploy import openvino
+
+        openvino.save(path, own, read(path))
+    return own
 
 
 def _engine(path: Path) -> Callable[[], Runner]:

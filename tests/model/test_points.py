@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from contextlib import suppress
 from dataclasses import replace
@@ -13,9 +14,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from model.actions import deploy, evaluate
-from model.deploy import card, handed, scoring, shrink, survey, targets, timing
+from model.cli import app
+from model.deploy import card, front_page, handed, scoring, shrink, survey, targets, timing
 from model.deploy.measurements import Cost, Measurements
 from model.deploy.points import Form, Point, Wish, amount, front, ranked
 from model.deploy.runners import OrtRunner
@@ -228,6 +231,34 @@ def test_a_latency_that_does_not_hold_is_not_handed_over(
     assert not (folder / "out" / ".model.onnx").exists()
 
 
+@pytest.mark.skipif(targets.missing("openvino") is not None, reason="no openvino")
+def test_what_is_deployed_for_another_target_lies_beside_the_cpu_s(
+    deployed: Any, demo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:  # fmt: skip
+    folder, spec, _ = deployed
+
+    def whole() -> dict[str, bytes]:
+        return {f.name: f.read_bytes() for f in (folder / "out").iterdir() if f.is_file()}
+
+    before, leaves = whole(), {"target": "openvino", "precisions": ["FP32"], "points": 2, "max_size": ""}
+    result = deploy.run(spec | {"deploy": spec["deploy"] | leaves})
+    assert whole() == before
+    there = folder / "out" / "openvino"
+    sizes = {f.name: f.stat().st_size for f in there.glob("model.*")}
+    assert sizes.keys() == {"model.onnx", "model.xml", "model.bin", "model.xml.json"}
+    assert result["chosen"]["bytes"] == sizes["model.xml"] + sizes["model.bin"]
+    assert card.read(there / "model.xml") == card.read(there / "model.onnx")
+    consistent(there)
+    assert "timed on openvino" in (there / "README.md").read_text()
+    said = capsys.readouterr().out
+    assert f"file: {there / 'model.xml'}\n" in said
+    program, *words = shlex.split(said.rpartition("next: ")[2])
+    monkeypatch.chdir(tmp_path)
+    assert program == "deformable_detr"
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    assert len(list(tmp_path.rglob("labels/*.txt"))) == len(list((demo / "test" / "images").iterdir()))
+
+
 def test_what_was_measured_again_is_written_and_a_difference_is_said(
     deployed: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -247,7 +278,11 @@ def test_what_was_measured_again_is_written_and_a_difference_is_said(
     assert f"**{3 * first:.2f} ms**, {3 * first / chosen:.2f} times what was measured first" in page
     assert f"| {chosen:.2f} | {3 * first:.2f} |" in page
     apart = not 1 / deploy.APART <= 3 * first / chosen <= deploy.APART
-    assert ("warning: measured again it took" in capsys.readouterr().out) == apart
+    said = capsys.readouterr().out
+    assert ("warning: measured again it took" in said) == apart
+    best = front([Point.of(row) for row in again["points"]])
+    told = [line for line in said.splitlines() if line.startswith("front: ")]
+    assert told[-len(best) :] == [f"front: {front_page.line(p)}" for p in best]
 
 
 class Exported:
@@ -288,6 +323,38 @@ def test_the_second_measurement_chooses_where_the_limit_is_not_held(
     made.tried.clear()
     assert made.export(Wish(9.5)).latency_ms == 4.5
     assert [p.latency_ms for p in made.tried] == [8.0, 4.5]  # what is known to take 20 ms is not tried
+
+
+@pytest.mark.parametrize("wish", [Wish(), Wish(mAP=0.4), Wish(megabytes=9)])
+@pytest.mark.parametrize(
+    ("again", "place"),
+    [
+        ([5.1, 0, 0, 0, 0], 0),
+        ([8.0, 5.3, 0, 0, 0], 1),  # the second was faster all along
+        ([8.0, 9.0, 6.6, 0, 0], 2),
+        ([6.1, 9.0, 0, 0, 0], 0),  # the first stays the fastest
+        ([8.0, 9.0, 10.0, 0, 0], 0),  # three are enough; the fourth is told of
+    ],
+)
+def test_what_was_measured_last_chooses_whatever_was_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], wish: Wish,
+    again: list[float], place: int,
+) -> None:  # fmt: skip
+    """Table, picture, file and what is returned are of one point."""
+    made = Exported(monkeypatch, tmp_path, [point(ms, 0.5) for ms in (5.0, 6.0, 6.5, 7.0, 9.0)], 1)
+    monkeypatch.setattr(deploy, "_again", lambda *_: again[made.tried[-1].form.layers])
+    chosen, known = made.export(wish), made.table.points(made.kept)
+    assert (chosen.form.layers, chosen.again_ms) == (place, again[place])
+    assert [p.form.layers for p in made.tried] == [n for n, ms in enumerate(again) if ms]
+    consistent(tmp_path)
+    document = json.loads((tmp_path / "points.json").read_text())
+    assert Point.of(document["chosen"]) == chosen == next(p for p in known if p.form == chosen.form)
+    assert [Point.of(row) for row in document["points"]] == known
+    assert (tmp_path / "points.svg").read_text() == front_page.picture(known, chosen)
+    assert not (tmp_path / ".tried").exists()
+    enough = ranked(known, wish)[0] != chosen
+    assert ("3 layers, 1 queries, 32x32, FP32 comes before it" in capsys.readouterr().out) == enough
+    assert enough == (len(made.tried) == 3 and place == 0)
 
 
 def test_the_size_that_counts_is_that_of_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
