@@ -21,8 +21,11 @@ setup: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/automl run --model deformable_detr --demo --trainings 8
 
+# A test that hangs in native code, which no signal ends: its worker dies, and is told as crashed.
+HANGS := -o faulthandler_timeout=1300 -o faulthandler_exit_on_timeout=true
+
 test: $(VENV)/.installed-dev check
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 1 $(HANGS)
 
 test-all: $(VENV)/.installed-dev check
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not gpu'
