@@ -37,9 +37,8 @@ CLIMBING, NEIGHBOURS = 8, 20  # of the best candidates, and of each at every ste
 # (standard deviation, share of axes that move). Three steps of four points left a third of what was to be gained after
 # ten trainings on curves, and more candidates in their place were no better (studies/search).
 CLIMB = ((0.15, 0.4), (0.08, 0.4), (0.08, 1.0), (0.04, 0.4), (0.04, 1.0), (0.02, 0.6), (0.01, 1.0))
-# From so many trainings that ran to their end the model goes by ends alone, and pauses only what is all but hopeless.
-# What early epochs say of an end blurs where the best lies: without them .03 to .11 less is left after twenty
-# trainings, .04 to .18 after thirty; from three or eight on it is much the same. What waits is then judged by its
+# From so many trainings that ran to their end, twice those that run, the model goes by ends alone, and pauses only what
+# is all but hopeless: what early epochs say of an end blurs where the best lies. What waits is then judged by its
 # place: judged by its curve beside new ones that are not, it never goes on (studies/search).
 ENOUGH = 5
 FIT_EACH, FIT_GROWTH = 12, 1.12  # every trial up to so many, then when their number has grown so much
@@ -85,7 +84,8 @@ class Model:
             self.runs = self.runs.replaced(cut[0], runs.shortened(self.runs[cut[0]], cut[1]))
         self.valued = self.runs.valued
         self.rungs = curves.rungs(self.valued, self.epochs)
-        self.enough = np.count_nonzero(self.valued.column("epochs") >= self.epochs) >= ENOUGH
+        whole = np.count_nonzero(self.valued.column("epochs") >= self.epochs)
+        self.enough = whole >= max(ENOUGH, 2 * np.count_nonzero(self.runs.column("running")))
         self.by_ends = self.enough and not curves_too
 
     @classmethod
