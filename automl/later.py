@@ -18,7 +18,17 @@ def take_out(merged: SourcedSpec, model: ModelBundle) -> dict[str, dict[str, Any
     others = [action for action in model.actions if action in merged.spec and action not in template]
     if others and model.schema_path("train").is_file():
         others = [action for action in others if action not in model.schema("train")["properties"]]
-    return {action: _checked(model, action, merged.spec.pop(action), merged.sources) for action in others}
+    found = {action: _checked(model, action, merged.spec.pop(action), merged.sources) for action in others}
+    return found | {action: given for action in model.actions if (given := _shared(merged, action))}
+
+
+def _shared(merged: SourcedSpec, action: str) -> dict[str, Any]:
+    """What was set of a section that the train spec has too, and keeps."""
+    names = [n for n, s in merged.sources.items() if n.startswith(f"{action}.") and s != spec.TEMPLATE]
+    there = {
+        name: spec.get(merged.spec, name) for name in names if action != "train" and action in merged.spec
+    }
+    return dict(spec.nest(there).get(action, {}))
 
 
 def _checked(model: ModelBundle, action: str, section: Any, sources: Mapping[str, str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,9 +149,10 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     notes = spec.validate(merged.spec, schema, merged.sources, model.template("train")) if schema else []
     _check_stages(model, stages, merged.spec)
     facts, filled, warnings = _read_data(request, model, merged, work_dir)
-    for _, node, key in model.inputs("train", merged.spec):
-        if Path(node[key]).exists():
-            node[key] = os.path.abspath(node[key])  # a resumed run may be started elsewhere
+    for action, full in product(model.actions, (merged.spec, engine_keys)):
+        for _, node, key in model.inputs(action, full):
+            if Path(node[key]).exists():
+                node[key] = os.path.abspath(node[key])  # a resumed run may be started elsewhere
     machine, of_machine = find_machine(request, merged.spec, merged.sources, model)
     settled, reasons, more = _settle(request, model, merged, facts, machine, searching)
     hooks.check_spec(model, merged.spec)

@@ -40,10 +40,10 @@ class SourcedSpec:
 
     def overlay(self, partial: Mapping[str, Any], source: str) -> None:
         """Set every leaf of `partial`; a list is replaced whole. An empty section says nothing, and neither does null
-        where there is an empty text or list, as TAO writes what was not given."""
+        where there is a section or an empty text or list, as TAO writes what was not given."""
         for name, value in leaves(partial):
             there = get(self.spec, name)
-            if (value == {} and isinstance(there, dict)) or (value is None and there in ("", [])):
+            if value in ({}, None) and (isinstance(there, dict) or (value is None and there in ("", []))):
                 continue
             put(self.spec, name, copy.deepcopy(value))
             self.sources[name] = source

@@ -86,12 +86,12 @@ def overlaid(action: str, partial: Mapping[str, Any], where: str = "spec") -> Sp
 
 def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -> dict[str, Any]:
     """{dotted name: value} of the leaves, each known and valid by itself; rules over several are not asked. Null says
-    nothing where the default is an empty text or list, as TAO writes what was not given.
+    nothing for a section and where the default is empty, as TAO writes what was not given.
 
     Raises `UserError` with every unknown key, wrong type and broken bound at once.
     """
     params = {p.name: p for p in of_action(_known_action(action))}
-    given = {n: v for n, v in leaves(partial, params) if not (v is None and _empty(params.get(n)))}
+    given = {n: v for n, v in leaves(partial, params) if not (v is None and _empty(n, params))}
     problems = [f"{where}: {_unknown(name, action, params)}" for name in given if name not in params]
     for name, value in given.items():
         if name in params and (wrong := check_value(params[name], value)):
@@ -104,8 +104,13 @@ def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -
     return given
 
 
-def _empty(param: Param | None) -> bool:
-    return param is not None and param.default in ("", [])
+def _empty(name: str, params: Mapping[str, Param]) -> bool:
+    """A section, or a leaf whose default is empty."""
+    return (
+        params[name].default in ("", [], {})
+        if name in params
+        else any(n.startswith(f"{name}.") for n in params)
+    )
 
 
 def read(path: Path) -> Spec:

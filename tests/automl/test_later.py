@@ -26,6 +26,7 @@ ONE_FILE = {
     "inference": {"conf_threshold": 0.33, "color_map": {"square": "red"}},
     "export": {"opset_version": 18, "onnx_file": "/a/b.onnx"},
     "gen_trt_engine": {"tensorrt": {"data_type": "FP16"}},
+    "quantize": {"calibration_images": 9},  # the train spec has it too
 }
 
 
@@ -55,6 +56,8 @@ def test_every_section_goes_to_its_action(tmp_path: Path) -> None:
     assert found["export"]["export"]["onnx_file"].endswith("best/model.onnx") or found["export"]["export"][
         "onnx_file"
     ].endswith("}/model.onnx")
+    assert found["quantize"]["quantize"]["calibration_images"] == 9
+    assert merged.spec["quantize"]["calibration_images"] == 9
     assert found["gen_trt_engine"]["gen_trt_engine"]["tensorrt"]["data_type"] == "FP16"
 
 
@@ -143,7 +146,10 @@ def test_what_was_not_given_may_be_null(tmp_path: Path) -> None:
     """As TAO writes it into the spec of a training that ran."""
     names = ["results_dir", "train.results_dir", "train.pretrained_model_path", "encryption_key"]
     detector = bundle.resolve("deformable_detr")
-    document = spec.nest(dict.fromkeys(names)) | {"evaluate": {"results_dir": None, "trt_engine": None}}
+    document = spec.nest(dict.fromkeys(names)) | {
+        "evaluate": {"results_dir": None, "trt_engine": None}, "inference": {"color_map": None},
+        "gen_trt_engine": {"tensorrt": None}, "quantize": None, "model": None,
+    }  # fmt: skip
     merged, keys = merge(asked(tmp_path, document), detector)
     assert [spec.get(merged.spec, name) for name in names] == [
         spec.get(detector.template("train"), name) for name in names
