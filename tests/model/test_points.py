@@ -234,6 +234,7 @@ def test_a_latency_that_does_not_hold_is_not_handed_over(
     assert not (folder / "out" / ".model.onnx").exists()
 
 
+@pytest.mark.slow  # and OpenVINO in a process with other tests may end it: test_openvino.py
 @pytest.mark.skipif(targets.missing("openvino") is not None, reason="no openvino")
 def test_what_is_deployed_for_another_target_lies_beside_the_cpu_s(
     deployed: Any, demo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
