@@ -142,12 +142,9 @@ class Limit(Latency):
         params = {**self.space.default, **changes}
         try:
             self.space.enqueue_params(params)
-            if check := self.model.call("check_spec"):
-                check("train", self.space.apply(self.base, params))
-        except Exception as error:
-            if isinstance(error, SpaceError) or getattr(error, "exit_code", None) == 2:
-                return math.inf
-            raise
+            hooks.check_spec(self.model, self.space.apply(self.base, params))
+        except (SpaceError, UserError):
+            return math.inf
         return self.predict(params)
 
 

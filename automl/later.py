@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,13 +34,14 @@ def _shared(merged: SourcedSpec, action: str) -> dict[str, Any]:
 
 def _checked(model: ModelBundle, action: str, section: Any, sources: Mapping[str, str]) -> dict[str, Any]:
     """What is set of a section."""
-    full = SourcedSpec(model.template(action))
+    template = model.template(action)
+    full = SourcedSpec(copy.deepcopy(template))
     full.overlay({action: {} if section is None else section}, action)
     if model.schema_path(action).is_file():
-        spec.validate(full.spec, model.schema(action), sources, model.template(action))
+        spec.validate(full.spec, model.schema(action), sources, template)
     else:
-        known = {name for name, _ in spec.leaves(model.template(action))}
-        for name, hint in spec.unknown(model.template(action), known, full.sources):
+        known = {name for name, _ in spec.leaves(template)}
+        for name, hint in spec.unknown(template, known, full.sources):
             if not any(name.startswith(f"{whole}.") for whole in known):
                 raise SpecError(f"{sources.get(name, action)}: unknown key '{name}'{hint}")
     hooks.check_spec(model, full.spec, action)

@@ -50,9 +50,9 @@ def parse_time(text: str, option: str = "--time") -> float:
     """`"90s"`, `"30m"`, `"30 min"`, `"2 hours"`, `"1h30m"` -> seconds; the unit must be told: a night of 8 s would end
     before it began. Raises `UserError` else."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    word = r"(\d+(?:\.\d+)?)\s*(s|m|h|d|secs?|seconds?|mins?|minutes?|hrs?|hours?|days?)"
-    parts = re.findall(rf"{word}(?![a-z])", text)
-    if not re.fullmatch(rf"(\s*{word}(?![a-z]))+\s*", text):
+    word = r"(\d+(?:\.\d+)?)\s*(s|m|h|d|secs?|seconds?|mins?|minutes?|hrs?|hours?|days?)(?![a-z])"
+    parts = re.findall(word, text)
+    if not re.fullmatch(rf"(\s*{word})+\s*", text):
         near = f"; say {text}s, {text}m or {text}h" if re.fullmatch(r"\d+(\.\d+)?", text) else ""
         raise UserError(f"{option} must be like 90s, 30m, 2h or 1h30m, but got '{text}'{near}")
     seconds = sum(float(number) * units[unit[0]] for number, unit in parts)

@@ -43,7 +43,7 @@ class SourcedSpec:
         where there is a section or an empty text or list, as TAO writes what was not given."""
         for name, value in leaves(partial):
             there = get(self.spec, name)
-            if value in ({}, None) and (isinstance(there, dict) or (value is None and there in ("", []))):
+            if (value in ({}, None) and isinstance(there, dict)) or (value is None and there in ("", [])):
                 continue
             put(self.spec, name, copy.deepcopy(value))
             self.sources[name] = source

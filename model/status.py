@@ -22,13 +22,14 @@ def results_folder(spec: Mapping[str, Any], action: str) -> Path:
     """Where an action writes: its own results_dir, else a folder of its name below the spec's; an engine's folder; of
     points that are not the CPU's a folder of their target's name in it."""
     section = spec[action]
-    if action == "deploy" and section["target"] != "cpu":
-        return results_folder({**spec, action: {**section, "target": "cpu"}}, action) / section["target"]
-    if section["results_dir"]:
-        return Path(section["results_dir"])
-    if action == "gen_trt_engine" and section["trt_engine"] not in (None, "", MANDATORY):
+    if (
+        not section["results_dir"]
+        and action == "gen_trt_engine"
+        and section["trt_engine"] not in (None, "", MANDATORY)
+    ):
         return Path(section["trt_engine"]).parent
-    return Path(spec["results_dir"] or "results") / action
+    folder = Path(section["results_dir"] or Path(spec["results_dir"] or "results") / action)
+    return folder / section["target"] if action == "deploy" and section["target"] != "cpu" else folder
 
 
 def failure_told(action: str) -> Callable[[Callable[[dict[str, Any]], R]], Callable[[dict[str, Any]], R]]:

@@ -50,15 +50,15 @@ def read_space(
     if schema:
         if preset:
             raise UserError(f"--preset {preset} is a model's; give --model NAME, not --schema")
-        document, source = load_schema(schema), schema
-        base.overlay(given, str(spec))
+        document, source, found = load_schema(schema), schema, None
     else:
         from automl import bundle
 
         found = bundle.resolve(model)
         document, source, recommended = found.schema("train"), f"model {found.name}", found.recommended
         base.overlay(found.preset(preset)[0] if preset else {}, f"preset {preset}")
-        base.overlay(given, str(spec))
+    base.overlay(given, str(spec))
+    if found:
         later.take_out(base, found)
     try:
         return compile_space(

@@ -50,7 +50,7 @@ def run(spec: Spec) -> dict[str, Any]:
         raise UserError(
             "export.pre_post does not go with export.serialize_nvdsinfer: DeepStream resizes by itself"
         )
-    beside = (".xml", ".bin", ".xml.json") if section["format"] == "openvino" else ()
+    beside = card.OPENVINO_FILES if section["format"] == "openvino" else ()
     for file in (path, *map(path.with_suffix, beside)):
         if file.exists():
             raise UserError(f"{file} exists already; move it away or name another export.onnx_file")

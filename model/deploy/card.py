@@ -16,6 +16,7 @@ from model.parameters import MANDATORY
 FORMAT = "detr-automl 1"
 LICENSE = "software: Apache-2.0; weights: none stated"
 ENGINES = (".engine", ".plan")
+OPENVINO_FILES = (".xml", ".bin", ".xml.json")  # suffixes: graph, weights, card
 GRAPHS = (".onnx", ".xml", *ENGINES)  # files that hold a finished network
 OPENVINO = "the package openvino (pip install 'detr-automl[openvino]')"
 IMAGE = "image"  # the only input of a graph that stands alone (standalone.py)

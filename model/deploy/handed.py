@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from model.deploy import front_page
+from model.deploy.card import OPENVINO_FILES
 from model.deploy.measurements import Measurements
 from model.deploy.points import Form, Point
 from model.status import write_whole
 
-FILES = ("model.onnx", "model.xml", "model.bin", "model.xml.json")
+FILES = tuple(f"model{suffix}" for suffix in (".onnx", *OPENVINO_FILES))
 
 
 @dataclass(frozen=True)
