@@ -72,10 +72,15 @@ def shape(runs: Runs, epochs: int) -> Array:
     return np.asarray((assumed + MEASURED * sum(whole)) / (ASSUMED + MEASURED * len(whole)))
 
 
+def first_rung(epochs: int) -> int:
+    """The epochs after which a trial may first be paused, before any curve is whole."""
+    return min(max(2, round(epochs / 9)), epochs)
+
+
 def rungs(runs: Runs, epochs: int) -> list[int]:
     """After how many epochs a trial may be paused: from a ninth of all, or from where the curves that are whole have
     left their floor."""
-    first = max(2, round(epochs / 9))
+    first = first_rung(epochs)
     if whole := _falls(runs, epochs):
         mean = np.mean(whole, axis=0)
         while first < epochs // 2 and mean[first - 1] > FLOOR:

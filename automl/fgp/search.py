@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -47,11 +48,13 @@ FIT_EACH, FIT_GROWTH = 12, 1.12  # every trial up to so many, then when their nu
 @dataclass(frozen=True)
 class Settings:
     """`first`: spreads of the first draws, in units of the prior's, 0 for uniform ones. `belief`: the prior counts as
-    belief / n trials (Hvarfner et al. 2022, piBO, arXiv:2204.11051). `hopeless`: a trial with less chance to become
-    the best is paused."""
+    belief / n trials (Hvarfner et al. 2022, piBO, arXiv:2204.11051) where a curve's first ninth tells nothing of its
+    end, and not at all where it tells `told` of it: then many configurations can be looked at, and what they show is
+    worth more than the prior. `hopeless`: a trial with less chance to become the best is paused."""
 
     first: tuple[float, ...] = (0.7, 0.0, 0.7, 0.0)
-    belief: float = 0.0
+    belief: float = 8.0
+    told: float = 0.7
     hopeless: float = 0.1
     late: float = 0.02  # the same once the model goes by ends
     worthless: float = 1e-6  # expected gain an epoch, in units of the scale, below which nobody goes on
@@ -119,8 +122,8 @@ class Model:
         if self.by_ends:
             rows = rows.take(rows.phi == 0)
         self.fitted = _fitted(self.view.trials, len(self.cube.axes))
-        count = len(self.runs)
-        if self.fresh and count >= 3 and (count <= FIT_EACH or count >= FIT_GROWTH * self.fitted[0]):
+        count = int(np.count_nonzero(ended)) if self.by_ends else len(self.runs)
+        if self.fresh and _due(count, self.fitted[0]):
             self.fitted = count, gp.fit(_of_most_weight(rows), self.cube.squared, self.fitted[1]).round(4)
         self.posterior = Posterior(rows, self.cube.squared, self.fitted[1])
         self.incumbent = self._incumbent()
@@ -270,7 +273,12 @@ class Model:
 
     def _score(self, points: Array) -> Array:
         score = np.log(np.maximum(self.gain(points), 1e-300))
-        return np.asarray(score - SETTINGS.belief / max(1, len(self.runs)) * self.cube.surprise(points))
+        return np.asarray(score - self._belief / max(1, len(self.runs)) * self.cube.surprise(points))
+
+    @cached_property
+    def _belief(self) -> float:
+        told = 1 - float(self.phi[curves.first_rung(self.epochs) - 1])
+        return SETTINGS.belief * max(0.0, 1 - told / SETTINGS.told)
 
     # ---- those that wait, and the end ------------------------------------------------------------------------------
 
@@ -331,7 +339,7 @@ class FreezeThaw(Scheduler):
         return waiting[best].number if rate[best] > new.gain / model.epochs else None
 
     def winner(self, view: View, among: Collection[int]) -> int | None:
-        model = Model(view, fresh=False).condition()
+        model = Model(view).condition()
         whole = [run for run in model.valued if run.number in among]
         if (
             len({run.top for run in whole}) < 2
@@ -409,6 +417,11 @@ def _fitted(trials: Sequence[FrozenTrial], axes: int) -> tuple[int, Array]:
         if len(theta) == axes + 4:
             return int(count), np.array(theta, float)
     return 0, gp.prior(axes)[0]
+
+
+def _due(count: int, before: int) -> bool:
+    """Whether to fit anew to so many trials; fewer than `before` are other ones: the model goes by ends now."""
+    return count >= 3 and (count <= FIT_EACH or count < before or count >= FIT_GROWTH * before)
 
 
 def _of_most_weight(rows: Rows) -> Rows:

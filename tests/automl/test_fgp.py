@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl.fgp import curves
+from automl.fgp import curves, gp
 from automl.fgp.cube import Cube
 from automl.fgp.runs import Run, Runs, run_of
-from automl.fgp.search import ENOUGH, Model
+from automl.fgp.search import ENOUGH, FITTED, FreezeThaw, Model
 from automl.plan import Plan, prepare
 from automl.request import RunRequest
 from automl.study import Study
@@ -151,3 +151,48 @@ def test_ends_alone_count_once_there_are_enough(whole: int) -> None:
     else:
         assert sorted(rows.trial) == [*range(whole), whole + 1]
         assert set(rows.phi) == {0.0}
+
+
+def with_a_default(curve: list[float]) -> Model:
+    """The model of a study whose first trial ran to its end and whose second waits."""
+    study = Study(optuna.storages.InMemoryStorage(), "told", SPACE, "random", 0)
+    for values in (curve, curve[:2]):
+        number, _ = study.ask()
+        for epoch, value in enumerate(values):
+            study.report(number, epoch, value)
+    study.tell(0, "COMPLETE", "")
+    study.set_paused(1, 1)
+    return Model(study.view().of_length(len(curve))).condition()
+
+
+def test_the_prior_counts_where_first_epochs_tell_little() -> None:
+    """As a learning rate far from the default's: all that has stood at its floor for a third of its training."""
+    late = with_a_default([0.0, 0.01, 0.02, 0.2, 0.5, 0.6, 0.65, 0.68, 0.7])
+    early = with_a_default([0.0, 0.65, 0.66, 0.67, 0.68, 0.69, 0.69, 0.7, 0.7])
+    points = late.cube.near_default(np.random.default_rng(0), 8, 2.0)
+    lost = np.log(late.gain(points)) - late._score(points)
+    assert np.all(lost > 0)
+    assert np.argmax(lost) == np.argmax(late.cube.surprise(points))
+    assert early._score(points) == pytest.approx(np.log(early.gain(points)))
+
+
+def test_a_model_that_goes_by_ends_is_fitted_to_ends() -> None:
+    """What does not fit into curves is no noise of ends: else of five that lie well apart the best is not named."""
+    study = Study(optuna.storages.InMemoryStorage(), "anew", SPACE, "random", 0)
+    tops = [0.70, 0.50, 0.60, 0.74, 0.65]
+    for _ in range(10):
+        number, _ = study.ask()
+        study.report(number, 0, 0.1)
+        study.set_paused(number, 0)
+    for top in tops:
+        number, _ = study.ask()
+        for epoch in range(EPOCHS):
+            study.report(number, epoch, top * (epoch + 1) / EPOCHS)
+        study.tell(number, "COMPLETE", "")
+    view = study.view().of_length(EPOCHS)
+    of_curves = gp.prior(len(Cube.of(SPACE, view.trials).axes))[0]
+    of_curves[-1] = np.log(0.5)
+    view.trials[-1].system_attrs[FITTED] = [20, of_curves.tolist()]
+    assert np.exp(Model(view, fresh=False).condition().fitted[1][-1]) > 0.4
+    assert np.exp(Model(view).condition().fitted[1][-1]) < 0.02
+    assert FreezeThaw().winner(view, range(10, 15)) == 13
