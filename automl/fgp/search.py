@@ -106,8 +106,8 @@ class Model:
         """Whether there is anything to go by."""
         return len(self.valued) > 0
 
-    def condition(self) -> Model:
-        """Give the process its rows, where there are any."""
+    def condition(self, anew: bool = False) -> Model:
+        """Give the process its rows, where there are any. `anew`: fitted to these rows, also where that is not due."""
         if not self.knows:
             return self
         self.scale = Scale.of(self.valued)
@@ -122,8 +122,9 @@ class Model:
         if self.by_ends:
             rows = rows.take(rows.phi == 0)
         self.fitted = _fitted(self.view.trials, len(self.cube.axes))
-        count = int(np.count_nonzero(ended)) if self.by_ends else len(self.runs)
-        if self.fresh and _due(count, self.fitted[0]):
+        count = len(self.runs)
+        due = self.fresh and count >= 3 and (count <= FIT_EACH or count >= FIT_GROWTH * self.fitted[0])
+        if due or anew:
             self.fitted = count, gp.fit(_of_most_weight(rows), self.cube.squared, self.fitted[1]).round(4)
         self.posterior = Posterior(rows, self.cube.squared, self.fitted[1])
         self.incumbent = self._incumbent()
@@ -339,7 +340,8 @@ class FreezeThaw(Scheduler):
         return waiting[best].number if rate[best] > new.gain / model.epochs else None
 
     def winner(self, view: View, among: Collection[int]) -> int | None:
-        model = Model(view).condition()
+        # What does not fit into curves is no noise of ends, and would let the prior outweigh what was measured.
+        model = Model(view, fresh=False).condition(anew=True)
         whole = [run for run in model.valued if run.number in among]
         if (
             len({run.top for run in whole}) < 2
@@ -417,11 +419,6 @@ def _fitted(trials: Sequence[FrozenTrial], axes: int) -> tuple[int, Array]:
         if len(theta) == axes + 4:
             return int(count), np.array(theta, float)
     return 0, gp.prior(axes)[0]
-
-
-def _due(count: int, before: int) -> bool:
-    """Whether to fit anew to so many trials; fewer than `before` are other ones: the model goes by ends now."""
-    return count >= 3 and (count <= FIT_EACH or count < before or count >= FIT_GROWTH * before)
 
 
 def _of_most_weight(rows: Rows) -> Rows:
