@@ -70,14 +70,15 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def parse_set(pairs: Sequence[str], shorthand: Mapping[str, str]) -> dict[str, Any]:
-    """`["train.num_epochs=5", "batch_size=2"]` -> {dotted name: value}; values are YAML, shorthand keys expand."""
+    """`["train.num_epochs=5", "batch_size=2"]` -> {dotted name: value}; values are YAML, shorthand keys expand. What
+    begins with @, as nothing in YAML does, is text."""
     values: dict[str, Any] = {}
     for pair in pairs:
         name, sign, text = pair.partition("=")
         if not sign or not name.strip():
             raise SpecError(f"--set must be KEY=VALUE, but got '{pair}'")
         name = shorthand.get(name.strip(), name.strip())
-        values[name] = load_yaml(text, f"--set {name}") if text else ""
+        values[name] = load_yaml(text, f"--set {name}") if text and not text.startswith("@") else text
     return values
 
 

@@ -174,7 +174,8 @@ def info() -> None:
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
-    """`["a.b=1", "c=[1, 2]"]` -> {"a.b": 1, "c": [1, 2]}; values are YAML. Raises `UserError` without a `=`."""
+    """`["a.b=1", "c=[1, 2]"]` -> {"a.b": 1, "c": [1, 2]}; values are YAML, but what begins with @, as nothing in
+    YAML does, is text. Raises `UserError` without a `=`."""
     from safe_documents import DocumentError, read_yaml
 
     parsed = {}
@@ -183,7 +184,7 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         if not sign or not name.strip():
             raise UserError(f"an override must be KEY=VALUE, but got '{pair}'")
         try:
-            parsed[name.strip()] = read_yaml(text) if text else ""
+            parsed[name.strip()] = read_yaml(text) if text and not text.startswith("@") else text
         except DocumentError as error:
             raise UserError(f"the value of {name} must be YAML, but got '{text[:80]}': {error}") from None
     return parsed

@@ -17,7 +17,7 @@ from typing import Any
 from model.deploy import card
 from model.errors import UserError, did_you_mean
 from model.parameters import ACTIONS, MANDATORY, PARAMETERS, RECIPES, SOURCE, Param, of_action
-from safe_documents import DocumentError, placed, read_yaml
+from safe_documents import DocumentError, no_text, placed, read_yaml
 
 Spec = dict[str, Any]
 
@@ -95,7 +95,8 @@ def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -
     problems = [f"{where}: {_unknown(name, action, params)}" for name in given if name not in params]
     for name, value in given.items():
         if name in params and (wrong := check_value(params[name], value)):
-            problems.append(f"{where}: {name} must be {wrong}, but got {value!r}")
+            got = no_text(value) if params[name].type == "string" and not params[name].enum else repr(value)
+            problems.append(f"{where}: {name} must be {wrong}, but got {got}")
         elif name in params and params[name].dead and value != params[name].default:
             param = params[name]
             problems.append(f"{where}: {name} must stay {param.default!r}, but got {value!r}. {param.doc}")

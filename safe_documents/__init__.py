@@ -9,7 +9,7 @@ An alias is a copy, so nothing read here refers to itself or shares its parts.
 
 from safe_documents.json_reading import read_json
 from safe_documents.limits import MAX_BYTES, MAX_DEPTH, MAX_VALUES, DocumentError
-from safe_documents.texts import map_texts, placed
+from safe_documents.texts import map_texts, no_text, placed
 from safe_documents.yaml_reading import read_yaml
 from safe_documents.yaml_writing import dump_yaml
 
@@ -20,6 +20,7 @@ __all__ = [
     "DocumentError",
     "dump_yaml",
     "map_texts",
+    "no_text",
     "placed",
     "read_json",
     "read_yaml",

@@ -24,3 +24,9 @@ def placed(node: Any, folder: str, here: str) -> Any:
         return mark + os.path.normpath(folder + rest) if found else text
 
     return map_texts(node, at)
+
+
+def no_text(value: Any) -> str:
+    """What stands where text should, for a message: its kind alone, as what should be text may be a secret."""
+    words = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
+    return words.get(type(value), type(value).__name__) + "; quote it if it is meant as text"

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeGuard
 
+from safe_documents import no_text
+
 HUGE = 1e300  # beyond it a value is no number
 NEARLY = 1e-9  # relative: what counts as being a multiple or a power, in floating point
 UNSET = "???"  # OmegaConf's mark for "must be given"
@@ -334,6 +336,8 @@ class Leaf:
             good, must = self.domain.holds(value), f"be {self.domain}"
         else:
             good, must = isinstance(value, wanted), f"be {noun}"
+            if self.kind == "text" and not good:
+                return f"must be text, but got {no_text(value)}"
             if good and self.pattern and isinstance(value, str):
                 with suppress(re.error):
                     good, must = bool(re.search(self.pattern, value)), f"match {self.pattern}"

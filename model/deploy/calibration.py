@@ -19,10 +19,12 @@ SEED = 0  # of the choice of images
 
 class Calibration:
     """ONNX Runtime's CalibrationDataReader over images [1, 3, H, W] float32, preprocessed as for evaluation and read
-    one at a time."""
+    one at a time; a graph of a fixed `batch` gets each that often, which leaves its ranges as they are."""
 
-    def __init__(self, paths: Sequence[Path], spec: Mapping[str, Any], size: tuple[int, int]) -> None:
-        self.paths, self.spec, self.size = list(paths), spec, size
+    def __init__(
+        self, paths: Sequence[Path], spec: Mapping[str, Any], size: tuple[int, int], batch: int = 1
+    ) -> None:
+        self.paths, self.spec, self.size, self.batch = list(paths), spec, size, batch
         self.set_range(0, len(self.paths))
 
     def __len__(self) -> int:
@@ -37,7 +39,11 @@ class Calibration:
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         index = next(self.left, None)
-        return None if index is None else {"inputs": self[index]}
+        return None if index is None else {"inputs": self[index].repeat(self.batch, 0)}
+
+    def in_batches_of(self, batch: int) -> Calibration:
+        """The same images for a graph of that batch."""
+        return Calibration(self.paths, self.spec, self.size, batch)
 
 
 def drawn(

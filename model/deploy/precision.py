@@ -93,9 +93,11 @@ def to_int8(
         "quant_format": QuantFormat.QDQ, "per_channel": True, "activation_type": QuantType.QInt8,
         "weight_type": QuantType.QInt8, **given,
     }  # fmt: skip
+    batch = onnx.load(source, load_external_data=False).graph.input[0].type.tensor_type.shape.dim[0].dim_value
     with _quiet(), cached(cache, source, images, algorithm) as ranges:
         quantize_static(
-            str(source), str(target), images, op_types_to_quantize=list(OPERATORS), nodes_to_quantize=list(nodes),
+            str(source), str(target), images.in_batches_of(batch or 1),
+            op_types_to_quantize=list(OPERATORS), nodes_to_quantize=list(nodes),
             calibrate_method=CalibrationMethod[ALGORITHMS[algorithm]], calibration_providers=list(providers) or None,
             calibration_cache_path=ranges, extra_options=extra, **arguments,
         )  # fmt: skip

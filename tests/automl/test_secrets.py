@@ -13,6 +13,8 @@ from automl.errors import UserError
 from automl.plan import prepare
 from automl.progress import Progress
 from automl.request import RunRequest
+from model.errors import UserError as ModelUserError
+from model.spec import resolve
 from tests.automl.toy import toy
 
 SECRET = "s3cret phrase"
@@ -130,3 +132,19 @@ def test_the_detector_says_how_it_takes_its_key(tmp_path: Path) -> None:
         assert secret_leaves.names(detector, action) == ["encryption_key"]
         full = handoff.action_spec(detector, action, {"encryption_key": "@/x/y"}, None, tmp_path)
         assert full["encryption_key"] == "@/x/y"
+
+
+def test_a_secret_that_is_no_text_is_not_told(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("phrase: 20481234\n")
+    with pytest.raises(
+        UserError, match="my.yaml: phrase must be text, but got a number; quote it"
+    ) as refused:
+        prepare(request(model(tmp_path / "model"), spec_file=str(tmp_path / "my.yaml")), tmp_path / "work")
+    assert "2048" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", [20481234, [20481234], {"a": 20481234}])
+def test_nor_by_the_model(value: Any) -> None:
+    with pytest.raises(ModelUserError, match="encryption_key must be a string, but got a") as refused:
+        resolve("train", {"encryption_key": value})
+    assert "2048" not in str(refused.value)

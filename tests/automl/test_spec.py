@@ -46,9 +46,10 @@ def test_facts_fill_only_what_nobody_set() -> None:
 
 def test_set_values_are_yaml_with_scientific_numbers_and_shorthand() -> None:
     values = spec.parse_set(
-        ["learning_rate=1e-4", "a=[1, 2]", "b=off", "c=", "d=x=y"], {"learning_rate": "train.lr"}
+        ["learning_rate=1e-4", "a=[1, 2]", "b=off", "c=", "d=x=y", "e=@key.txt"],
+        {"learning_rate": "train.lr"},
     )
-    assert values == {"train.lr": 1e-4, "a": [1, 2], "b": False, "c": "", "d": "x=y"}
+    assert values == {"train.lr": 1e-4, "a": [1, 2], "b": False, "c": "", "d": "x=y", "e": "@key.txt"}
 
 
 @pytest.mark.parametrize("pair", ["novalue", "=3", "a=[1"])

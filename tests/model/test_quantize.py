@@ -57,6 +57,18 @@ def test_it_runs_as_handed_over_and_reports_the_drift(
     assert not any("class_embed" in n.name for n in graph.node if n.op_type == "DequantizeLinear")
 
 
+def test_a_graph_of_a_fixed_batch(made: tuple[Path, dict[str, Any]], demo: Path, tmp_path: Path) -> None:
+    """Of the same ranges as the one of any batch, which it is but for its input's shape."""
+    model = onnx.load(made[0] / "model.onnx")
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    onnx.save(model, tmp_path / "two.onnx")
+    for name, path in (("any", made[0] / "model.onnx"), ("two", tmp_path / "two.onnx")):
+        quantize.run(spec_for(made, demo, tmp_path / name, model_path=str(path), max_drop=None))
+    any_batch, two = (scales(next((tmp_path / name).glob("*.int8.onnx"))) for name in ("any", "two"))
+    assert len(any_batch) > 10
+    assert two == pytest.approx(any_batch, rel=1e-4)
+
+
 def test_a_checkpoint_takes_the_file_exported_from_it(
     made: tuple[Path, dict[str, Any]], demo: Path, tmp_path: Path
 ) -> None:
