@@ -140,7 +140,7 @@ class Detector:
         schema, spec = _schema_and_spec()
         self.space, self.epochs, self.seed = compile_space(schema, spec), epochs, seed
         self.objective = Objective(spec, seed)
-        self.name = f"detector, moved {moved:g}"
+        self.name = f"detector, moved {moved:g}" + (f", {epochs} epochs" if epochs != 9 else "")
         for name in ("train.optim.lr", "train.optim.lr_backbone"):
             self.objective.best[name] *= 10 ** (moved if seed % 2 else -moved)
         self.default = self.true(self.space.default)

@@ -149,7 +149,8 @@ def objectives(arguments: argparse.Namespace) -> Iterator[tuple[int, Any]]:
                 yield seed, LCBench(task, arguments.default)
     else:
         for seed in range(arguments.seeds):
-            yield seed, Detector(seed, {"good": 0.0, "poor": 0.25, "bad": 0.5}[arguments.default])
+            moved = {"good": 0.0, "poor": 0.25, "bad": 0.5}[arguments.default]
+            yield seed, Detector(seed, moved, arguments.epochs)
 
 
 def main() -> None:
@@ -160,6 +161,7 @@ def main() -> None:
     parser.add_argument("--tasks", choices=("tuned", "held-out"), default="tuned")
     parser.add_argument("--most", type=int, default=99, help="tasks")
     parser.add_argument("--default", choices=("good", "poor", "bad"), default="good")
+    parser.add_argument("--epochs", type=int, default=9, help="of a detector's training")
     parser.add_argument("--arms", default="fgp,tpe+halving,random")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
