@@ -125,7 +125,10 @@ class Model:
         count = len(self.runs)
         due = self.fresh and count >= 3 and (count <= FIT_EACH or count >= FIT_GROWTH * self.fitted[0])
         if due or anew:
-            self.fitted = count, gp.fit(_of_most_weight(rows), self.cube.squared, self.fitted[1]).round(4)
+            self.fitted = (
+                count,
+                gp.fit(gp.of_most_weight(rows, MOST_FIT_ROWS), self.cube.squared, self.fitted[1]).round(4),
+            )
         self.posterior = Posterior(rows, self.cube.squared, self.fitted[1])
         self.incumbent = self._incumbent()
         return self
@@ -270,7 +273,7 @@ class Model:
 
     def gain(self, points: Array) -> Array:
         """(n,) expected improvement of new configurations, (n, D), over the incumbent at the end of their trainings."""
-        return _improvement(*self.posterior.predict(points, np.zeros(len(points))), self.incumbent)
+        return gp.improvement(*self.posterior.predict(points, np.zeros(len(points))), self.incumbent)
 
     def _score(self, points: Array) -> Array:
         score = np.log(np.maximum(self.gain(points), 1e-300))
@@ -286,7 +289,7 @@ class Model:
     def gain_an_epoch(self, trials: Sequence[Run]) -> Array:
         """(n,) expected improvement of trials that go on to their end, for each epoch they still need."""
         left = np.array([max(1, self.epochs - run.epochs) for run in trials])
-        return _improvement(*self.at_end(trials), self._rivals(trials)) / left
+        return gp.improvement(*self.at_end(trials), self._rivals(trials)) / left
 
     def chance(self, run: Run) -> float:
         """That a trial ends above the incumbent."""
@@ -402,11 +405,6 @@ def _worth_pausing(view: View, number: int, done: int, num_epochs: int) -> bool:
     return view.budget.new or min(needed, default=math.inf) <= freed
 
 
-def _improvement(mean: Array, sd: Array, best: Array | float) -> Array:
-    z = (mean - best) / sd
-    return np.asarray(sd * (z * ndtr(z) + np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)))
-
-
 def _longest(view: View) -> int:
     """Where nobody says how many epochs a training has: the most that any has had."""
     return max((max(t.intermediate_values) + 1 for t in view.trials if t.intermediate_values), default=1)
@@ -419,12 +417,3 @@ def _fitted(trials: Sequence[FrozenTrial], axes: int) -> tuple[int, Array]:
         if len(theta) == axes + 4:
             return int(count), np.array(theta, float)
     return 0, gp.prior(axes)[0]
-
-
-def _of_most_weight(rows: Rows) -> Rows:
-    """At most `MOST_FIT_ROWS`: the last of each trial first, the best of those first."""
-    if len(rows) <= MOST_FIT_ROWS:
-        return rows
-    last = np.r_[rows.trial[1:] != rows.trial[:-1], True]
-    weight = rows.z + 10 * last + 1e-6 * np.arange(len(rows))
-    return rows.take(np.sort(np.argsort(-weight, kind="stable")[:MOST_FIT_ROWS]))
