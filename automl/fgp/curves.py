@@ -19,6 +19,7 @@ NOISES = 8.0  # and in standard deviations of the noise from epoch to epoch: tha
 JUMPS = 20  # the newest whole curves that say what is noise
 COARSEST = 1e-3  # the least unit, of the distance from the best to the worst; where a metric's zero lies says nothing
 GROWTH = 2.0  # from rung to rung
+SLIGHT = 0.1  # of the largest rise; a smaller one has no shape
 FLOOR = 0.85  # a curve with more than this still to come has not left its floor
 MEASURED, ASSUMED = (
     2.0,
@@ -92,8 +93,10 @@ def rungs(runs: Runs, epochs: int) -> list[int]:
 
 
 def _falls(runs: Runs, epochs: int) -> list[Array]:
-    """Of each trial that ran to its end, the share of its rise still to come, (epochs,)."""
-    whole = runs.newest(SHAPING, (runs.column("epochs") >= epochs) & (runs.column("rise") > 1e-9))
+    """Of each trial that ran to its end, the share of its rise still to come, (epochs,). What hardly rises, as under a
+    default that learns nothing, shows no shape but chance's."""
+    least = max(1e-9, SLIGHT * float(runs.column("rise").max(initial=0.0)))
+    whole = runs.newest(SHAPING, (runs.column("epochs") >= epochs) & (runs.column("rise") > least))
     return [(run.top - run.best) / run.rise for run in whole]
 
 

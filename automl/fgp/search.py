@@ -24,6 +24,7 @@ from automl.fgp.cube import Cube
 from automl.fgp.curves import Scale
 from automl.fgp.gp import Array, Posterior, Rows
 from automl.fgp.runs import Run, Runs
+from automl.fgp.settings import SETTINGS
 from automl.fgp.trade import Trade
 from automl.scheduling import Scheduler, Verdict, View
 
@@ -43,24 +44,6 @@ CLIMB = ((0.15, 0.4), (0.08, 0.4), (0.08, 1.0), (0.04, 0.4), (0.04, 1.0), (0.02,
 # place: judged by its curve beside new ones that are not, it never goes on (studies/search).
 ENOUGH = 5
 FIT_EACH, FIT_GROWTH = 12, 1.12  # every trial up to so many, then when their number has grown so much
-
-
-@dataclass(frozen=True)
-class Settings:
-    """`first`: spreads of the first draws, in units of the prior's, 0 for uniform ones. `belief`: the prior counts as
-    belief / n trials (Hvarfner et al. 2022, piBO, arXiv:2204.11051) where a curve's first ninth tells nothing of its
-    end, and not at all where it tells `told` of it: then many configurations can be looked at, and what they show is
-    worth more than the prior. `hopeless`: a trial with less chance to become the best is paused."""
-
-    first: tuple[float, ...] = (0.7, 0.0, 0.7, 0.0)
-    belief: float = 8.0
-    told: float = 0.7
-    hopeless: float = 0.1
-    late: float = 0.02  # the same once the model goes by ends
-    worthless: float = 1e-6  # expected gain an epoch, in units of the scale, below which nobody goes on
-
-
-SETTINGS = Settings()
 
 
 @dataclass(frozen=True)
@@ -281,8 +264,14 @@ class Model:
 
     @cached_property
     def _belief(self) -> float:
-        told = 1 - float(self.phi[curves.first_rung(self.epochs) - 1])
-        return SETTINGS.belief * max(0.0, 1 - told / SETTINGS.told)
+        left = float(self.phi[curves.first_rung(self.epochs) - 1])
+        behind = (
+            -self.scale.z(self.valued.column("top")[:1])[0]
+            if self.runs[0].number == self.valued[0].number
+            else 0
+        )
+        beaten = (behind - SETTINGS.beaten[0]) / (SETTINGS.beaten[1] - SETTINGS.beaten[0])
+        return SETTINGS.belief * max(0.0, 1 - (1 - left) / SETTINGS.told) * float(np.clip(1 - beaten, 0, 1))
 
     # ---- those that wait, and the end ------------------------------------------------------------------------------
 
