@@ -264,14 +264,13 @@ class Model:
 
     @cached_property
     def _belief(self) -> float:
-        left = float(self.phi[curves.first_rung(self.epochs) - 1])
-        behind = (
-            -self.scale.z(self.valued.column("top")[:1])[0]
-            if self.runs[0].number == self.valued[0].number
-            else 0
-        )
-        beaten = (behind - SETTINGS.beaten[0]) / (SETTINGS.beaten[1] - SETTINGS.beaten[0])
-        return SETTINGS.belief * max(0.0, 1 - (1 - left) / SETTINGS.told) * float(np.clip(1 - beaten, 0, 1))
+        """What `belief` is in this study: see `Settings`."""
+        told = 1 - float(self.phi[curves.first_rung(self.epochs) - 1])
+        first, (low, high) = self.valued[0], SETTINGS.beaten
+        known = first.number == self.runs[0].number  # the default has reported
+        behind = -float(self.scale.z(np.array(first.top))) if known else 0.0
+        share = min(1.0, max(0.0, 1 - (behind - low) / (high - low)))
+        return SETTINGS.belief * max(0.0, 1 - told / SETTINGS.told) * share
 
     # ---- those that wait, and the end ------------------------------------------------------------------------------
 
@@ -333,7 +332,7 @@ class FreezeThaw(Scheduler):
 
     def winner(self, view: View, among: Collection[int]) -> int | None:
         # What does not fit into curves is no noise of ends, and would let the prior outweigh what was measured.
-        model = Model(view, fresh=False).condition(anew=True)
+        model = Model(view).condition(anew=True)
         whole = [run for run in model.valued if run.number in among]
         if (
             len({run.top for run in whole}) < 2

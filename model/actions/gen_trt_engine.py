@@ -35,7 +35,7 @@ def run(spec: Spec) -> dict[str, Any]:
     from model.deploy import card
     from model.deploy import engine as engines
 
-    engines.batch_profile(section, _input_shape(source)[0])
+    engines.batch_profile(section, card.input_shape(source)[0])
     card.check(card.read(source), spec, str(source))
     builder = "tensorrt" if section["builder"] == "auto" else section["builder"]
     engines.choose_gpu(builder, section["gpu_id"])
@@ -55,7 +55,7 @@ def run(spec: Spec) -> dict[str, Any]:
 
 def prepare(spec: Spec, source: Path, engine: Path) -> Path:
     """The ONNX that the builder gets: as it is for FP32, else `<engine>.<fp16|int8>.onnx`."""
-    from model.deploy import calibration, precision
+    from model.deploy import calibration, card, precision
 
     tensorrt = spec["gen_trt_engine"]["tensorrt"]
     kind, kept = tensorrt["data_type"], patterns_of(tensorrt["layers_precision"])
@@ -75,7 +75,7 @@ def prepare(spec: Spec, source: Path, engine: Path) -> Path:
     images = calibration.drawn(
         section["cal_image_dir"],
         spec,
-        _input_shape(source)[1],
+        card.input_shape(source)[1],
         section["cal_batch_size"] * section["cal_batches"],
     )
     nodes = precision.chosen(precision.onnx.load(source), [], [*kept["fp32"], *kept["fp16"]])
@@ -96,15 +96,3 @@ def patterns_of(entries: list[str]) -> dict[str, list[str]]:
             )
         found[kind.lower()].append(pattern)
     return found
-
-
-def _input_shape(path: Path) -> tuple[int | None, tuple[int, int]]:
-    """(batch, None when any will do; (H, W) px) of an ONNX file's input."""
-    import onnx
-
-    from model.deploy.card import refuse_standalone
-
-    graph = onnx.load(path, load_external_data=False).graph
-    refuse_standalone([each.name for each in graph.input], path)
-    dims = graph.input[0].type.tensor_type.shape.dim
-    return int(dims[0].dim_value) or None, (int(dims[2].dim_value), int(dims[3].dim_value))

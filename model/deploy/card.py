@@ -180,6 +180,17 @@ def check(card: Card, spec: Mapping[str, Any], where: str) -> None:
             )
 
 
+def input_shape(path: Path) -> tuple[int | None, tuple[int, int]]:
+    """(batch, None when any will do; (H, W) px) of an ONNX file's input. Raises `UserError` for a graph that stands
+    alone."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    refuse_standalone([each.name for each in graph.input], path)
+    dims = graph.input[0].type.tensor_type.shape.dim
+    return int(dims[0].dim_value) or None, (int(dims[2].dim_value), int(dims[3].dim_value))
+
+
 def refuse_standalone(inputs: Sequence[str], path: Path | str) -> None:
     """Raise `UserError` for a graph of this kind, by its inputs' names, where a plain one is wanted."""
     if list(inputs) == [IMAGE]:

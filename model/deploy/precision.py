@@ -93,10 +93,10 @@ def to_int8(
         "quant_format": QuantFormat.QDQ, "per_channel": True, "activation_type": QuantType.QInt8,
         "weight_type": QuantType.QInt8, **given,
     }  # fmt: skip
-    batch = onnx.load(source, load_external_data=False).graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    batch = card.input_shape(source)[0] or 1
     with _quiet(), cached(cache, source, images, algorithm) as ranges:
         quantize_static(
-            str(source), str(target), images.in_batches_of(batch or 1),
+            str(source), str(target), images.in_batches_of(batch),
             op_types_to_quantize=list(OPERATORS), nodes_to_quantize=list(nodes),
             calibrate_method=CalibrationMethod[ALGORITHMS[algorithm]], calibration_providers=list(providers) or None,
             calibration_cache_path=ranges, extra_options=extra, **arguments,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
+import statistics
 import subprocess
 import sys
 import time
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from automl.confirmed import Confirmed
+from automl.metric import Metric, signed
 from studies.machine import describe
 
 HERE = Path(__file__).resolve().parent
@@ -29,7 +31,6 @@ TASKS = {
     "demo": ["--demo", "--trainings", "8"],
     "bccd": ["--preset", "small", "--trainings", "12", "--set", "num_epochs=5", "--stages", "evaluate"],
 }
-T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # of so many seeds
 
 
 def search(task: str, data: list[str], seed: int, work: Path) -> dict[str, Any]:
@@ -59,12 +60,12 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def told(rows: list[dict[str, Any]]) -> str:
-    gains = [row["test"] - row["test_of_default"] for row in rows]
-    mean = sum(gains) / len(gains)
-    sd = math.sqrt(sum((g - mean) ** 2 for g in gains) / max(1, len(gains) - 1))
-    half = T_95.get(len(gains), math.nan) * sd / math.sqrt(len(gains))
+    metric = Metric("test_mAP")
+    found = Confirmed(0.0, [(row["seed"], row["test"], row["test_of_default"]) for row in rows])
+    mean, bounds = statistics.fmean(found.gains(metric)), found.interval(metric)
     others = sum(row["winner"] != 0 for row in rows)
-    return f"{others} of {len(rows)} winners are not the default; test mAP {mean:+.4f}, 95 % over seeds +-{half:.4f}"
+    spread = f", 95 % over seeds {signed(bounds[0])} to {signed(bounds[1])}" if bounds else ""
+    return f"{others} of {len(rows)} winners are not the default; {metric.name} {signed(mean)}{spread}"
 
 
 def main() -> None:
