@@ -70,9 +70,10 @@ def draw(
     before = study.trials()[:number]
     sampler = samplers.make(name, seed, study.view_of(before))
     given = study.fixed[number] if given is None and number < len(study.fixed) else given
-    fixed = fixed if given is None else study.space.enqueue_params(given)
+    space = samplers.room(sampler, study.space)
+    fixed = fixed if given is None else space.enqueue_params(given)
     history = [*study.earlier, *(t for t in before if t.number not in study.refused)]
-    return propose(study.space, sampler, history, number, study.directions, fixed)
+    return propose(space, sampler, history, number, study.directions, fixed)
 
 
 def _within(study: Study, number: int, limit: Limit) -> Proposal:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, type | tuple[type, ...]] = {
     "params": dict, "reason": str, "best_epoch": int, "epochs": int, "retries": int, "lost": int, "paused": int,
     "waited": int, "seconds": (int, float), "starts": list,
-    "predicted_ms": (int, float), "refused": bool, "redrawn": dict,
+    "predicted_ms": (int, float), "refused": bool, "redrawn": dict, "widened": dict,
 }  # fmt: skip
 
 

@@ -104,7 +104,7 @@ def propose(
         state=TrialState.RUNNING,
         params=drawn.params,
         distributions=drawn.distributions,
-        user_attrs={"params": params},
+        user_attrs={"params": params, **drawn.user_attrs},
         system_attrs={name: value for name, value in drawn.system_attrs.items() if name != FIXED},
     )
     trial.number = number

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import spec
+from automl import samplers, spec
 from automl.errors import SpaceError, SpecError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _params(plan: Plan, path: Path) -> dict[str, Any] | None:
     try:
         full = spec.load(path)
         params = {name: spec.get(full, name) for name in plan.space.default}
-        plan.space.enqueue_params(params)
+        samplers.room(plan.request.sampler, plan.space).enqueue_params(params)
     except (SpecError, SpaceError, KeyError, TypeError, ValueError):
         return None
     return params

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
     from automl.scheduling import View
+    from automl.space import SearchSpace
 
 
 def fgp(seed: int, view: View | None = None) -> BaseSampler:
     """Freeze-thaw Gaussian process over whole learning curves (fgp/), around the default: 50 ms a suggestion."""
-    from automl.fgp.search import FreezeThawSampler
+    from automl.fgp.sampler import FreezeThawSampler
 
     return FreezeThawSampler(seed, view)
 
@@ -86,6 +87,13 @@ def single(text: str) -> str:
     except Exception as error:  # whatever another package's raises
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def room(sampler: str | BaseSampler, space: SearchSpace) -> SearchSpace:
+    """What a sampler, or the one of that name, draws from: one with `widens` from the ranges as far as a search may go,
+    so that Optuna sees the same from the first trial to the last. It keeps to the usual ones until it widens them."""
+    made = make(sampler, 0) if isinstance(sampler, str) else sampler
+    return space.widest if getattr(made, "widens", False) else space
 
 
 def make(text: str, seed: int, view: View | None = None) -> Any:

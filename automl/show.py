@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automl import earlier, forecast, latency, provenance, spec
+from automl import earlier, forecast, latency, provenance, samplers, spec
 from automl import metric as metrics
 from automl.comparison import compare
 from automl.documents import is_empty
@@ -165,7 +165,7 @@ def lessons_of(what: Plan) -> Lessons:
         return earlier.Lessons()
     with tempfile.TemporaryDirectory(prefix="automl-plan-") as folder:
         earlier.bring(Path(what.request.warm_start), Path(folder), what.metric)
-        return earlier.lessons(Path(folder), what.space)
+        return earlier.lessons(Path(folder), samplers.room(what.request.sampler, what.space))
 
 
 def first_configurations(what: Plan, count: int, lessons: Lessons | None = None) -> list[dict[str, Any]]:

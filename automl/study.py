@@ -11,7 +11,7 @@ processes ran, but for those whose driver died), `starts` (the epochs that its l
 study: `elapsed_s` (wall time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs
 reported by then), `rebuilding` (its trials are being read from their folders), `driver` (see sole_driver.py). Where
 latency is limited or an objective also of a trial: `predicted_ms`, `refused` (above the limit: not trained),
-`redrawn` (what the sampler proposed before it and was).
+`redrawn` (what the sampler proposed before it and was). Where ranges are widened for it: `widened` (widening.py).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from automl.metric import figure
 from automl.pareto import PREDICTED, Point, joined, knee, ms_of, with_latency
 from automl.scheduling import Curve, Scheduler, Verdict, View
 from automl.stored import Stored
+from automl.widening import widenings
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -259,6 +260,8 @@ class Study(Stored):
         trial_id = self._write(self.storage.create_new_trial, self._id, template_trial=proposal.trial)
         self._trials.append(proposal.stored(trial_id))
         self._place(self._trials[number])
+        for text in widenings([proposal.trial]):
+            self.say(text)
         return number, proposal.params
 
     def adopt(self) -> list[tuple[int, dict[str, Any]]]:

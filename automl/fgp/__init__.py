@@ -4,6 +4,7 @@
     curves.py   the study's trials as rows of the model: scale, shape of a curve, rungs
     gp.py       y(x, e) = f(x) + c - (g(x) + h) phi(e) + noise: fit and posterior
     search.py   what the model says: the next configuration, whom to pause, who goes on, who won
+    sampler.py  the same as Optuna asks for it
 
 It keeps nothing: all it knows is the study's, so a killed driver's successor goes on with the same trials. Imports
 numpy, scipy and optuna; import it late.

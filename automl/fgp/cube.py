@@ -1,5 +1,5 @@
-"""Configurations as coordinates: numbers in [0, 1] on their own scale, the index of an option, nan where an axis does
-not matter.
+"""Configurations as coordinates: numbers in [0, 1] on their own scale, beyond it where a range was widened, the index
+of an option, nan where an axis does not matter.
 
 Numbers are as far apart as they lie on their scale, two different options at distance 1. An axis that matters only
 sometimes lies on an arc of one radian whose middle is "does not matter", at distance 1 from all of it (Swersky et al.
@@ -8,7 +8,7 @@ sometimes lies on an arc of one radian whose middle is "does not matter", at dis
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -25,13 +25,21 @@ if TYPE_CHECKING:
 NEAR = 0.02  # two configurations closer than this on every axis are the same
 COUNTED = ("whole", "index")  # kinds of axes whose values are steps; nan: the axis does not matter there
 MOST_CHANGED = 0.85  # chance that an option is drawn anew, at most
+CROWD, EDGE = (
+    2,
+    0.1,
+)  # a range is widened where so many of the best lie no further than that from its end, or beyond
+SIDES = ("low", "high")
+End = tuple[str, str]  # (an axis's name, one of `SIDES`)
 
 
 @dataclass(frozen=True)
 class Cube:
-    """`space` tells which axes matter; None: all do. `conditional`: some axes matter only sometimes."""
+    """`axes` reach as far as a search may go; 0 and 1 are the ends of the `usual` range, each a position on its axis.
+    `space` tells which axes matter; None: all do. `conditional`: some axes matter only sometimes."""
 
     axes: tuple[Axis, ...]
+    usual: tuple[tuple[float, float], ...]
     space: Any = None
     conditional: bool = False
     _active: dict[tuple[Any, ...], Array] = field(default_factory=dict, compare=False)
@@ -39,7 +47,8 @@ class Cube:
     @classmethod
     def of(cls, space: Any, trials: Sequence[FrozenTrial]) -> Cube:
         """The axes of a space, and those that only the trials know, around what the first trial with them had."""
-        parameters = tuple(getattr(space, "parameters", ()))
+        wide = getattr(space, "widest", None)
+        parameters = tuple(getattr(wide, "parameters", ()))
         axes = [axis for p in parameters for axis in p.axes]
         known = {axis.name for axis in axes}
         for trial in trials:
@@ -50,7 +59,10 @@ class Cube:
                     axes.append(replace(axis, centre=axis.from_optuna(trial.params[name])))
         ruled = any(p.conditions for p in parameters)
         partly = any(len(trial.params) < len(axes) for trial in trials)
-        return cls(tuple(axes), space if ruled else None, ruled or partly)
+        held = [axis for p in parameters and space.parameters for axis in p.axes]
+        usual = [_within(axis, wide) for axis, wide in zip(held, axes, strict=False)]
+        usual += [(0.0, 1.0)] * (len(axes) - len(usual))
+        return cls(tuple(axes), tuple(usual), wide if ruled else None, ruled or partly)
 
     def holds(self, trial: FrozenTrial) -> bool:
         """Whether a trial's parameters are all axes, and may be missing where they are."""
@@ -70,24 +82,71 @@ class Cube:
     @cached_property
     def centre(self) -> Array:
         """(D,) the default's position; of options the likeliest."""
-        return np.array([float(np.argmax(a.shares)) if a.mean is None else a.mean for a in self.axes], float)
+        return self._from_axes(
+            np.array([float(np.argmax(a.shares)) if a.mean is None else a.mean for a in self.axes], float)
+        )
+
+    # ---- ranges that are left -----------------------------------------------------------------------------------
+
+    @cached_property
+    def _usual(self) -> tuple[Array, Array]:
+        """(D,) the low end of the usual ranges as a position on their axes, and how long they are there."""
+        ends = np.array(self.usual, float).reshape(len(self.axes), 2)
+        return ends[:, 0], ends[:, 1] - ends[:, 0]
+
+    def _to_axes(self, point: Array) -> Array:
+        low, length = self._usual
+        return low + length * point
+
+    def _from_axes(self, positions: Array) -> Array:
+        low, length = self._usual
+        return np.asarray((positions - low) / length)
+
+    def ends(self, opened: Collection[End] = ()) -> Array:
+        """(2, D) the least and the most coordinate, of the `opened` ends as far as a search may go."""
+        ends = np.array([np.zeros(len(self.axes)), np.ones(len(self.axes))])
+        furthest = [self._from_axes(np.full(len(self.axes), u)) for u in (0.0, 1.0)]
+        for i, axis in enumerate(self.axes):
+            for side, word in enumerate(SIDES):
+                if (axis.name, word) in opened:
+                    ends[side, i] = furthest[side][i]
+        return ends
+
+    def crowded(self, points: Array) -> set[End]:
+        """The ends that a search may leave and at which so many of the points lie as `CROWD` asks."""
+        found = set()
+        for i, (axis, (low, high)) in enumerate(zip(self.axes, self.usual, strict=True)):
+            at = {"low": low > 0 and points[:, i] < EDGE, "high": high < 1 and points[:, i] > 1 - EDGE}
+            found |= {(axis.name, side) for side, there in at.items() if np.count_nonzero(there) >= CROWD}
+        return found
+
+    def reach(self, opened: Collection[End]) -> dict[str, list[float]]:
+        """{parameter: [lowest, highest]} of those that have an `opened` end."""
+        ends, names = self.ends(opened), {name for name, _ in opened}
+        found = {}
+        for i, axis in enumerate(self.axes):
+            if axis.name in names:
+                found[axis.name] = [axis.from_unit(u) for u in self._to_axes(ends)[:, i].tolist()]
+        return found
 
     # ---- from and to Optuna -----------------------------------------------------------------------------------
 
     def point(self, params: Mapping[str, Any]) -> Array:
         """Optuna's params -> (D,)."""
-        return np.array([_place(axis, params.get(axis.name, _MISSING)) for axis in self.axes], float)
+        places = [_place(axis, params.get(axis.name, _MISSING)) for axis in self.axes]
+        return self._from_axes(np.array(places, float))
 
     def params(self, point: Array) -> dict[str, Any]:
         """(D,) -> Optuna's params, of every axis."""
         return {
-            axis.name: axis.to_optuna(self._raw(axis, u)) for axis, u in zip(self.axes, point, strict=True)
+            axis.name: axis.to_optuna(self._raw(axis, u))
+            for axis, u in zip(self.axes, self._to_axes(point), strict=True)
         }
 
     def values(self, space: Any, point: Array) -> dict[str, Any]:
         """(D,) -> the configuration of a `space`, whose axes come first, in real values."""
-        pairs = zip(self.axes[: space.dimensions], point.tolist(), strict=False)
-        decoded: dict[str, Any] = space.decode([axis.to_unit(self._raw(axis, u)) for axis, u in pairs])
+        pairs = zip(self.axes[: space.dimensions], self._to_axes(point).tolist(), strict=False)
+        decoded: dict[str, Any] = space.widest.decode([axis.to_unit(self._raw(axis, u)) for axis, u in pairs])
         return decoded
 
     def snapped(self, points: Array) -> Array:
@@ -118,6 +177,7 @@ class Cube:
 
     def _mask(self, point: Array) -> Array:
         """(D,) which axes matter; found once for each state of what conditions look at."""
+        point = self._to_axes(point)
         key = tuple(self._raw(self.axes[i], point[i]) for i in self._parents)
         if key not in self._active:
             pairs = list(zip(self.axes, point, strict=True))[: len(self._owners)]
@@ -180,22 +240,26 @@ class Cube:
             drawn[:, i] = np.where(
                 anew, rng.choice(len(weights), count, p=weights / weights.sum()), self.centre[i]
             )
-        return self._reflected(drawn)
+        return self._reflected(drawn, self.ends())
 
-    def moved(self, rng: np.random.Generator, points: Array, sd: float, share: float) -> Array:
-        """(n, D) copies with about `share` of the axes, at least one, moved by normal steps; an option is drawn anew,
-        and what did not matter starts from the default."""
+    def moved(
+        self, rng: np.random.Generator, points: Array, sd: float, share: float, ends: Array | None = None
+    ) -> Array:
+        """(n, D) copies with about `share` of the axes, at least one, moved by normal steps inside the `ends`; an
+        option is drawn anew, and what did not matter starts from the default."""
         start = np.where(np.isnan(points), self.centre, points)
         changed = np.asarray(rng.random(points.shape) < share)
         changed[np.arange(len(points)), rng.integers(0, points.shape[1], len(points))] = True
         moved = start + changed * sd * rng.standard_normal(points.shape)
         return self._reflected(
-            np.where(self.options, np.where(changed, self.uniform(rng, len(points)), start), moved)
+            np.where(self.options, np.where(changed, self.uniform(rng, len(points)), start), moved),
+            self.ends() if ends is None else ends,
         )
 
-    def _reflected(self, points: Array) -> Array:
-        inside = np.abs(points)
-        inside = np.clip(np.where(inside > 1, 2 - inside, inside), 0, 1)
+    def _reflected(self, points: Array, ends: Array) -> Array:
+        low, high = ends
+        inside = np.where(points < low, 2 * low - points, points)
+        inside = np.clip(np.where(inside > high, 2 * high - inside, inside), low, high)
         return np.where(self.options, points, inside)
 
     def surprise(self, points: Array) -> Array:
@@ -210,6 +274,11 @@ class Cube:
 
 
 _MISSING = object()
+
+
+def _within(held: Axis, wide: Axis) -> tuple[float, float]:
+    """The ends of an axis as positions on the same one that reaches further."""
+    return (0.0, 1.0) if held == wide else (wide.to_unit(held.low), wide.to_unit(held.high))
 
 
 def _place(axis: Axis, stored: Any) -> float:

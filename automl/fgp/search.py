@@ -12,15 +12,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from optuna.samplers import BaseSampler, RandomSampler
 from scipy.special import ndtr
 
 from automl import seeds
 from automl.fgp import curves, gp, runs
-from automl.fgp.cube import Cube
+from automl.fgp.cube import Cube, End
 from automl.fgp.curves import Scale
 from automl.fgp.gp import Array, Posterior, Rows
 from automl.fgp.runs import Run, Runs
@@ -29,11 +28,11 @@ from automl.fgp.trade import Trade
 from automl.scheduling import Scheduler, Verdict, View
 
 if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
-    from optuna.study import Study
     from optuna.trial import FrozenTrial
 
-FITTED = "automl.fgp"  # the system attribute: [trials at the last fit, theta]
+FITTED = (
+    "automl.fgp"  # the system attribute: [trials at the last fit, theta, the ends of ranges that are opened]
+)
 MOST_FIT_ROWS = 70
 CLIMBING, NEIGHBOURS = 8, 20  # of the best candidates, and of each at every step
 # (standard deviation, share of axes that move). Three steps of four points left a third of what was to be gained after
@@ -43,6 +42,8 @@ CLIMB = ((0.15, 0.4), (0.08, 0.4), (0.08, 1.0), (0.04, 0.4), (0.04, 1.0), (0.02,
 # is all but hopeless: what early epochs say of an end blurs where the best lies. What waits is then judged by its
 # place: judged by its curve beside new ones that are not, it never goes on (studies/search).
 ENOUGH = 5
+# Of so many trials with a value, the best ones say whether the search should go on beyond the end of a range.
+LEAST_WIDENING, LOOKED_AT = 6, 3
 FIT_EACH, FIT_GROWTH = 12, 1.12  # every trial up to so many, then when their number has grown so much
 
 
@@ -63,7 +64,7 @@ class Model:
     ) -> None:
         self.view, self.fresh = view, fresh
         self._proposed: dict[int, Proposal] = {}
-        self.cube, self.trade = _cube(view), Trade.of(view)
+        self.cube, self.trade = cube_of(view), Trade.of(view)
         self.epochs = view.budget.num_epochs or _longest(view)
         self.runs = runs.all_runs(view.trials, view.paused, self.cube, view.sign, self.epochs, view.memo)
         if cut is not None:  # decide as if a trial's later epochs were not there
@@ -104,7 +105,7 @@ class Model:
         )
         if self.by_ends:
             rows = rows.take(rows.phi == 0)
-        self.fitted = _fitted(self.view.trials, len(self.cube.axes))
+        self.fitted = _fitted(self.view.trials, len(self.cube.axes))[:2]
         count = len(self.runs)
         due = self.fresh and count >= 3 and (count <= FIT_EACH or count >= FIT_GROWTH * self.fitted[0])
         if due or anew:
@@ -204,7 +205,8 @@ class Model:
     def _climbed(self, rng: np.random.Generator, points: Array, score: Array) -> tuple[Array, Array]:
         """(points, score) after each went, step by step, to the best of its neighbours that may be trained."""
         for sd, share in CLIMB:
-            near = self.cube.where_active(self.cube.moved(rng, np.repeat(points, NEIGHBOURS, 0), sd, share))
+            near = self.cube.moved(rng, np.repeat(points, NEIGHBOURS, 0), sd, share, self._ends)
+            near = self.cube.where_active(near)
             found = self._score(near).reshape(len(points), NEIGHBOURS)
             near = near.reshape(len(points), NEIGHBOURS, -1)
             for n, each in enumerate(found):
@@ -212,6 +214,24 @@ class Model:
                 if (best := next((i for i in better if self._fits(near[n, i])), None)) is not None:
                     points[n], score[n] = near[n, best], each[best]
         return points, score
+
+    @cached_property
+    def opened(self) -> frozenset[End]:
+        """The ends of ranges that may be left: once the best lay at one it stays open."""
+        before = _fitted(self.view.trials, len(self.cube.axes))[2]
+        if len(self.valued) < LEAST_WIDENING:
+            return before
+        return before | self.cube.crowded(np.array([run.x for run in self.valued.best(LOOKED_AT)]))
+
+    @cached_property
+    def _ends(self) -> Array:
+        return self.cube.ends(self.opened)
+
+    def widened(self) -> dict[str, list[float]]:
+        """{parameter: [lowest, highest]} of the ranges that are wider for the next configuration than before it."""
+        new = self.opened - _fitted(self.view.trials, len(self.cube.axes))[2]
+        names = {name for name, _ in new}
+        return self.cube.reach(frozenset(end for end in self.opened if end[0] in names))
 
     def _tried(self) -> Array:
         """(trials, D) where trials were; only new ones are put to those known before."""
@@ -249,7 +269,7 @@ class Model:
         mean, _ = self.at_end(top)
         for j in np.argsort(-mean, kind="stable")[:3]:
             for sd, share in ((0.05, 1.0), (0.12, 1.0), (0.05, 0.3), (0.2, 0.3)):
-                drawn.append(self.cube.moved(rng, np.repeat(top[j].x[None], 12, 0), sd, share))
+                drawn.append(self.cube.moved(rng, np.repeat(top[j].x[None], 12, 0), sd, share, self._ends))
         for params in self.trade.offered() if self.trade else ():
             drawn.append(self.cube.point(self.view.space.enqueue_params(params))[None])
         return self.cube.where_active(np.concatenate(drawn))
@@ -342,42 +362,7 @@ class FreezeThaw(Scheduler):
         return whole[int(np.argmax(mean))].number
 
 
-class FreezeThawSampler(BaseSampler):
-    """Also of use to a plain Optuna study: what it needs is then taken from that."""
-
-    def __init__(self, seed: int, view: View | None = None) -> None:
-        self.seed, self.view = seed, view
-        self.independent = RandomSampler(seed=seed)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return _cube(self._view(study, trial)).distributions
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        if not search_space or not trial.number:
-            return {}
-        model = Model.of(self._view(study, trial))
-        proposal = model.propose(self.seed)
-        if model.knows:
-            count, theta = model.fitted
-            study._storage.set_trial_system_attr(trial._trial_id, FITTED, [count, theta.tolist()])
-        return model.cube.params(proposal.point)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self.independent.sample_independent(study, trial, param_name, param_distribution)
-
-    def _view(self, study: Study, trial: FrozenTrial) -> View:
-        if self.view is not None:
-            return self.view
-        self._raise_error_if_multi_objective(study)
-        trials = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-        return View(trials, {}, sign=1.0 if study.direction.name == "MAXIMIZE" else -1.0)
-
-
-def _cube(view: View) -> Cube:
+def cube_of(view: View) -> Cube:
     """The coordinates of a study; only trials that are new are looked at."""
     count, cube = view.memo.get("cube", (0, None))
     if cube is None or count > len(view.trials) or not all(map(cube.holds, view.trials[count:])):
@@ -398,10 +383,12 @@ def _longest(view: View) -> int:
     return max((max(t.intermediate_values) + 1 for t in view.trials if t.intermediate_values), default=1)
 
 
-def _fitted(trials: Sequence[FrozenTrial], axes: int) -> tuple[int, Array]:
-    """(trials at the last fit, theta) as kept with the newest trial that has it; the prior's before."""
+def _fitted(trials: Sequence[FrozenTrial], axes: int) -> tuple[int, Array, frozenset[End]]:
+    """(trials at the last fit, theta, the opened ends) as kept with the newest trial that has them; the prior's before.
+    Trials of before ranges were widened have no ends."""
     for trial in reversed(trials):
-        count, theta = trial.system_attrs.get(FITTED, (0, ()))
+        count, theta, *ends = trial.system_attrs.get(FITTED, (0, ()))
         if len(theta) == axes + 4:
-            return int(count), np.array(theta, float)
-    return 0, gp.prior(axes)[0]
+            opened = frozenset((str(name), str(side)) for name, side in (ends[0] if ends else ()))
+            return int(count), np.array(theta, float), opened
+    return 0, gp.prior(axes)[0], frozenset()

@@ -22,6 +22,7 @@ from automl.pareto import PREDICTED
 from automl.run_json import moved
 from automl.rundir import RunDir
 from automl.storage import is_running, load_study
+from automl.widening import widenings
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -76,6 +77,7 @@ class Facts:
     warning: str = ""  # why best/ is not the winner at its best epoch
     unfinished: bool = False  # no driver is at work, and it is not at its end
     redrawn: str = ""  # what was proposed and, above the limit of latency, made no trial
+    widened: list[str] = field(default_factory=list)  # the ranges that the search has left
     front: list[Place] = field(default_factory=list)  # where latency is an objective, fastest first
 
     @property
@@ -117,7 +119,8 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
         _space(document), stages, compare(stages, root), _material(root, stages), min(started, default=None),
         confirmed(outcome.get("confirmed")), str(outcome.get("warning") or ""),
         not running and (not at_end(outcome, study, running) or unconfirmed(document, outcome)),
-        redrawn_text(study.trials(), document["request"].get("max_latency_ms")), places(study, RunDir(root)),
+        redrawn_text(study.trials(), document["request"].get("max_latency_ms")), widenings(study.trials()),
+        places(study, RunDir(root)),
     )  # fmt: skip
 
 

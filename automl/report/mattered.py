@@ -127,15 +127,15 @@ def part_of(column: Sequence[Any], searched: Searched) -> Part:
         levels = sorted({repr(v) for v in column})
         return level_part(np.array([levels.index(repr(v)) for v in column]), len(levels))
     listed = [float(v) for v in searched.choices]
-    low = min(numbers) if searched.low is None else searched.low
-    high = max(numbers) if searched.high is None else searched.high
+    ends = [end for end in (searched.low, searched.high) if end is not None]
+    low, high = min([*numbers, *ends]), max([*numbers, *ends])  # a search may have widened a range
     low, high = (min(listed), max(listed)) if listed else (low, high)
     log = searched.log and min(low, *numbers) > 0
-    ends = np.log([low, high]) if log else np.array([low, high], float)
+    outer = np.log([low, high]) if log else np.array([low, high], float)
 
     def placed(values: Any) -> np.ndarray:
         known = np.log(values) if log else np.asarray(values, float)
-        return np.asarray((known - ends[0]) / ((ends[1] - ends[0]) or 1.0))
+        return np.asarray((known - outer[0]) / ((outer[1] - outer[0]) or 1.0))
 
     middle = float(np.median(numbers))
     grid = placed(sorted(listed)) if listed else np.linspace(0, 1, GRID)

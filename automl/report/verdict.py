@@ -33,6 +33,7 @@ def sentences(facts: Facts) -> list[str]:
     if not facts.complete:
         lines.append("No trial has run to its end; this is the best of those stopped or still running.")
     lines += [f"{facts.redrawn}."] if facts.redrawn else []
+    lines += [f"{text[0].upper()}{text[1:]}." for text in facts.widened]
     times = times_as_fast(facts.front, default.ms if default else None)
     lines += [f"{c.words(times)}." for c in facts.comparisons]
     if facts.confirmed:

@@ -176,6 +176,14 @@ class Number:
     wide: Domain | None = None  # the domain before it made room for others
 
     @property
+    def widest(self) -> Number:
+        """The same as far as a search may go."""
+        if not self.range.reach or self.relations:
+            return self
+        low, high = self.range.reach
+        return replace(self, range=replace(self.range, low=low, high=high), hull=(low, high))
+
+    @property
     def text(self) -> str:
         grid = self.range.grid
         if len(grid) > 8:

@@ -105,7 +105,8 @@ def spread(u: float, low: float, high: float, scale: str, whole: bool) -> float:
 
 @dataclass(frozen=True)
 class Range:
-    """Where to look: [low, high] on a scale, or the values of `grid`, ascending. `why` says how it came about."""
+    """Where to look: [low, high] on a scale, or the values of `grid`, ascending. `why` says how it came about; `reach`
+    is how far a search may go where the best lie at an end, () for no further."""
 
     low: float
     high: float
@@ -113,6 +114,7 @@ class Range:
     why: str = ""
     grid: tuple[float, ...] = ()
     moves: bool = False  # the lower end moves with an upper end that another parameter sets
+    reach: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, grid: tuple[float, ...], scale: str = LINEAR, why: str = "") -> Range:
@@ -142,6 +144,20 @@ class Range:
             if scale == LOG and low < sys.float_info.min:  # subnormal: no ratio can be taken
                 scale = LINEAR
         return Range(low, high, scale, self.why, (), self.moves)  # `replace` is slow, and this is drawn
+
+
+def reaching(found: Range, domain: Domain) -> Range:
+    """The range with a reach: of a real number in logarithmic steps half of itself further either way, inside the
+    domain. What is counted keeps its ends, and so do shares and what is linear: those are mostly all there is."""
+    if found.grid or domain.whole or found.scale != LOG or not 0 < found.low < found.high:
+        return found
+    half = math.sqrt(found.high / found.low)
+    wide = replace(found, low=found.low / half, high=found.high * half).within(domain)
+    return (
+        found
+        if wide.scale != LOG
+        else replace(found, reach=(min(wide.low, found.low), max(wide.high, found.high)))
+    )
 
 
 def typical(name: str, domain: Domain) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 from automl.errors import SpaceError
 from automl.space.codecs import ListOf, Number, Options, Subset
 from automl.space.leaf import FLIPPED, LOWER, UPPER, Domain, Leaf, Relation, coerced, is_number, short
-from automl.space.ranges import LINEAR, LOG, Range, rescaled, role_of, search_range, typical
+from automl.space.ranges import LINEAR, LOG, Range, reaching, rescaled, role_of, search_range, typical
 from automl.space.requests import Asked, Values, Wish
 
 Shape = Domain | Options | Subset | ListOf
@@ -279,6 +279,8 @@ def number_range(asked: Asked, name: str, domain: Domain) -> Range:
         found = search_range(name, domain, value if on_end else start, leaf, asked.epochs)
         if wish.narrows or wish.log is not None:
             found = with_wish(found, domain, wish)
+    if wish.recommended or not wish.narrows:  # what a person asks for is not left
+        found = reaching(found, domain)
     alone = len(found.grid) == 1 or (not found.grid and found.low >= found.high)
     return replace(found, grid=(start,)) if alone and start != value else found
 

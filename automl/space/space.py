@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import accumulate, product
 from typing import Any
@@ -62,6 +62,15 @@ class Parameter:
         if isinstance(self.codec, Subset):
             return self.codec.options
         return self.codec.range.grid if isinstance(self.codec, Number) else ()
+
+    @cached_property
+    def widest(self) -> Parameter:
+        """The same as far as a search may go where the best lie at an end of its range."""
+        if not isinstance(self.codec, Number) or (codec := self.codec.widest) is self.codec:
+            return self
+        centres = (axis.centre for axis in self.axes)
+        axes = tuple(replace(axis, centre=c) for axis, c in zip(codec.axes, centres, strict=True))
+        return replace(self, codec=codec, axes=axes)
 
     @property
     def looks_at(self) -> tuple[str, ...]:
@@ -134,6 +143,12 @@ class SearchSpace:
     def distributions(self) -> dict[str, Any]:
         """Optuna's names -> distributions, of every axis that can occur."""
         return {axis.name: axis.distribution() for p in self.parameters for axis in p.axes}
+
+    @cached_property
+    def widest(self) -> SearchSpace:
+        """The same with every range as far as a search may go: what a sampler that widens ranges draws from, so that
+        Optuna sees one distribution of a parameter from the first trial to the last."""
+        return replace(self, parameters=tuple(p.widest for p in self.parameters))
 
     @cached_property
     def digest(self) -> str:

@@ -14,6 +14,10 @@ class TinySpace:
     digest = "tiny"
     every = None
 
+    @property
+    def widest(self) -> TinySpace:
+        return self
+
     def suggest(self, trial: Any) -> dict[str, Any]:
         return {
             "train.lr": trial.suggest_float("train.lr", 1e-5, 1e-1, log=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import optuna
@@ -68,6 +68,10 @@ def test_failed_trials_teach() -> None:
 
         def enqueue_params(self, params: dict[str, float]) -> dict[str, float]:
             return {"y": 0.5, **params}
+
+        @property
+        def widest(self) -> Any:
+            return self
 
     study, asked = Study(optuna.storages.InMemoryStorage(), "line", Line(), "fgp", 0), []  # type: ignore[arg-type]
     for _ in range(25):

@@ -1,0 +1,27 @@
+"""What is said of ranges that a search has left: see fgp/cube.py for when it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from automl.space.leaf import short
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+WIDENED = (
+    "widened"  # the user attribute of the first trial for which ranges were: {parameter: [lowest, highest]}
+)
+
+
+def widened_text(number: int, ranges: Mapping[str, Sequence[Any]]) -> str:
+    """That of one trial."""
+    where = ", ".join(f"{name} may be {short(low)} .. {short(high)}" for name, (low, high) in ranges.items())
+    return f"the best trials lie at the end of a range: from trial {number} on {where}"
+
+
+def widenings(trials: Sequence[FrozenTrial]) -> list[str]:
+    """Those of a study, in their order."""
+    found = ((trial.number, trial.user_attrs.get(WIDENED)) for trial in trials)
+    return [widened_text(number, ranges) for number, ranges in found if ranges]
