@@ -15,6 +15,7 @@ import heapq
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ import optuna
 from automl import schedulers
 from automl.budget import Limits
 from automl.driver import KEPT_TRIALS
+from automl.space import SearchSpace
+from automl.space.codecs import Number
 from automl.study import DEFAULT, Study
 from studies import machine
 from studies.search.objectives import HELD_OUT, TUNED, Detector, LCBench
@@ -31,11 +34,24 @@ HERE = Path(__file__).resolve().parent
 BUDGETS = (5, 8, 10, 20, 30)
 ARMS = {  # sampler, scheduler, whether the default comes first
     "fgp": ("fgp", "fgp", True),
+    "fgp-kept": ("fgp", "fgp", True),
     "tpe+halving": ("tpe", "halving", True),
     "random+asha": ("random", "asha", True),
     "gp": ("gp", "none", True),
     "random": ("random", "none", False),
 }
+
+
+def kept(space: SearchSpace) -> SearchSpace:
+    """The same whose ranges are never widened."""
+    codecs = ((p, p.codec) for p in space.parameters)
+    parameters = [
+        replace(p, codec=replace(codec, range=replace(codec.range, reach=())))
+        if isinstance(codec, Number)
+        else p
+        for p, codec in codecs
+    ]
+    return replace(space, parameters=tuple(parameters))
 
 
 class Played:
@@ -46,7 +62,8 @@ class Played:
         self.objective, self.workers, self.epochs = objective, workers, objective.epochs
         storage = optuna.storages.InMemoryStorage()
         fixed = None if default_first else []
-        self.study = Study(storage, "played", objective.space, sampler, seed, fixed=fixed)
+        space = kept(objective.space) if arm.endswith("kept") else objective.space
+        self.study = Study(storage, "played", space, sampler, seed, fixed=fixed)
         self.scheduler, self.limits = schedulers.make(scheduler), Limits(trainings=trainings)
         self.default_first, self.now = default_first, 0.0
         self.curves: dict[int, list[float]] = {}
@@ -149,7 +166,7 @@ def objectives(arguments: argparse.Namespace) -> Iterator[tuple[int, Any]]:
                 yield seed, LCBench(task, arguments.default)
     else:
         for seed in range(arguments.seeds):
-            moved = {"good": 0.0, "poor": 0.25, "bad": 0.5}[arguments.default]
+            moved = {"good": 0.0, "poor": 0.25, "bad": 0.5, "far": 1.0}[arguments.default]
             yield seed, Detector(seed, moved, arguments.epochs)
 
 
@@ -160,7 +177,7 @@ def main() -> None:
     parser.add_argument("--on", choices=("lcbench", "detector"), default="lcbench")
     parser.add_argument("--tasks", choices=("tuned", "held-out"), default="tuned")
     parser.add_argument("--most", type=int, default=99, help="tasks")
-    parser.add_argument("--default", choices=("good", "poor", "bad"), default="good")
+    parser.add_argument("--default", choices=("good", "poor", "bad", "far"), default="good")
     parser.add_argument("--epochs", type=int, default=9, help="of a detector's training")
     parser.add_argument("--arms", default="fgp,tpe+halving,random")
     parser.add_argument("--seeds", type=int, default=2)
