@@ -18,7 +18,7 @@ WIDENED = (
 def widened_text(number: int, ranges: Mapping[str, Sequence[Any]]) -> str:
     """That of one trial."""
     where = ", ".join(f"{name} may be {short(low)} .. {short(high)}" for name, (low, high) in ranges.items())
-    return f"the best trials lie at the end of a range: from trial {number} on {where}"
+    return f"the best trials lie at the end of a range: from trial {number} on, {where}"
 
 
 def widenings(trials: Sequence[FrozenTrial]) -> list[str]:

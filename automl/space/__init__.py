@@ -26,10 +26,12 @@ domain, which no relation to another narrows (requests.py, chosen.py, shapes.py)
 >>> asked.value(leaf.name), choose(asked)[0], str(shape(asked, leaf, [leaf.name], related=False))
 (0.0002, {'train.optim.lr': ()}, 'a number in (0, 0.01]')
 
-Ranged: its name says what it is, and so where to look and on which scale (ranges.py).
+Ranged: its name says what it is, and so where to look and on which scale, and how far a search may go where the best
+lie at an end (ranges.py).
 
->>> number_range(asked, leaf.name, leaf.domain)
-Range(low=2e-05, high=0.002, scale='log', why='a learning rate: log, 10 times either way', grid=(), moves=False)
+>>> found = number_range(asked, leaf.name, leaf.domain)
+>>> found.low, found.high, found.scale, found.why, found.reach
+(2e-05, 0.002, 'log', 'a learning rate: log, 10 times either way', (2e-06, 0.01))
 
 Built: a parameter on an axis, in the middle of which the default lies, and as Optuna sees it (codecs.py, space.py).
 

@@ -96,7 +96,7 @@ def test_it_goes_on_where_the_best_lie_at_an_end() -> None:
     assert min(beyond) >= first.number
     assert study.best().params["lr"] > usual.high  # type: ignore[union-attr, operator]
     assert widenings(study.trials()) == [
-        f"the best trials lie at the end of a range: from trial {first.number} on lr may be 2e-05 .. 0.005"
+        f"the best trials lie at the end of a range: from trial {first.number} on, lr may be 2e-05 .. 0.005"
     ]
 
 
