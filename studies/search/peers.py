@@ -2,7 +2,7 @@
 a search that is there is not played again.
 
     OMP_NUM_THREADS=1 nice python -m studies.search.peers --arms smac-mf,smac-hpo,syne-ashacqr,neps-priorband \
-        [--tasks held-out] [--seeds 2] [--default good|poor|bad] [--trainings 30]
+        [--on detector | --tasks held-out] [--seeds 2] [--default good|poor|bad] [--trainings 30]
 
     pip install smac syne-tune neural-pipeline-search     # none is needed by the product or its tests
 
@@ -19,6 +19,7 @@ import importlib.metadata
 import json
 import logging
 import random
+import re
 import shlex
 import sys
 import tempfile
@@ -31,8 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from studies.search.objectives import HELD_OUT, TUNED, LCBench
-from studies.search.run import BUDGETS
+from studies.search.run import BUDGETS, objectives
 
 HERE = Path(__file__).resolve().parent
 REDUCTION = 3  # each package's own
@@ -45,6 +45,7 @@ class Paid:
     def __init__(self, objective: Any, trainings: int) -> None:
         self.objective, self.limit = objective, trainings * objective.epochs
         self.curves: dict[str, list[float]] = {}
+        self.params: dict[str, dict[str, Any]] = {}
         self.epochs: dict[str, int] = {}
         self.found: list[float] = []
         self.thought_s: list[float] = []
@@ -55,15 +56,23 @@ class Paid:
 
     def train(self, params: Mapping[str, Any], until: int) -> float:
         """The best value of a configuration's first `until` epochs. Only those that it has not had yet are paid for."""
-        whole = {p.name: _plain(params[p.name]) for p in self.objective.space.parameters}
-        key = json.dumps(whole, sort_keys=True)
+        space = self.objective.space
+        raws = {name: _plain(params[name]) for name, _ in _axes(space)}
+        whole = space._drawn(lambda p, _, drawn: p.codec.decode([raws[_word(a)] for a in p.axes], drawn))
+        key = json.dumps(raws, sort_keys=True)
         if key not in self.curves:
             self.curves[key] = self.objective.curve(whole, len(self.curves))
+            self.params[key] = whole
         for epoch in range(self.epochs.get(key, 0), until):
             if not self.spent:
                 self.found.append(max([self.curves[key][epoch], *self.found[-1:]]))
         self.epochs[key] = max(until, self.epochs.get(key, 0))
         return max(self.curves[key][:until])
+
+    def winner(self) -> float:
+        """The true value of the configuration that has had the best."""
+        best = max(self.curves, key=lambda key: max(self.curves[key][: self.epochs[key]]))
+        return float(self.objective.true(self.params[best]))
 
     @contextmanager
     def thinking(self) -> Iterator[None]:
@@ -76,10 +85,24 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _ends(parameter: Any) -> tuple[bool, bool, Any, Any]:
-    """(whole, log, low, high) of a parameter with one axis."""
-    [axis] = parameter.axes
-    return axis.kind == "whole", axis.scale == "log", axis.low, axis.high
+def _word(axis: Any) -> str:
+    return re.sub(r"\W+", "_", axis.name)
+
+
+def _axes(space: Any) -> Iterator[tuple[str, Any]]:
+    """(name, axis) of all numbers that are drawn: of a value among several its index, of one that must not exceed
+    another its share."""
+    return ((_word(axis), axis) for p in space.parameters for axis in p.axes)
+
+
+def _default(space: Any) -> dict[str, Any]:
+    return {name: axis.centre for name, axis in _axes(space)}
+
+
+def _ends(axis: Any) -> tuple[bool, bool, Any, Any]:
+    """(whole, log, low, high)."""
+    whole = axis.kind in ("whole", "index")
+    return whole, axis.scale == "log", *map(int if whole else float, (axis.low, axis.high))
 
 
 # SMAC3
@@ -89,10 +112,10 @@ def _configspace(space: Any, seed: int) -> Any:
     from ConfigSpace import ConfigurationSpace, UniformFloatHyperparameter, UniformIntegerHyperparameter
 
     found = ConfigurationSpace(seed=seed)
-    for p in space.parameters:
-        whole, log, low, high = _ends(p)
+    for name, axis in _axes(space):
+        whole, log, low, high = _ends(axis)
         kind = UniformIntegerHyperparameter if whole else UniformFloatHyperparameter
-        found.add(kind(p.name, low, high, default_value=p.default, log=log))
+        found.add(kind(name, low, high, default_value=axis.centre, log=log))
     return found
 
 
@@ -154,9 +177,9 @@ def _syne_space(space: Any) -> dict[str, Any]:
         (False, False): cs.uniform,
     }
     found = {}
-    for p in space.parameters:
-        whole, log, low, high = _ends(p)
-        found[p.name] = kinds[whole, log](low, high)
+    for name, axis in _axes(space):
+        whole, log, low, high = _ends(axis)
+        found[name] = kinds[whole, log](low, high)
     return found
 
 
@@ -178,7 +201,7 @@ def _syne_asha(paid: Paid, seed: int, kind: Any) -> None:
     space, epochs = paid.objective.space, paid.objective.epochs
     scheduler = kind(
         _syne_space(space), metric="value", time_attr="epoch", max_t=epochs, do_minimize=False,
-        random_seed=seed, points_to_evaluate=[dict(space.default)],
+        random_seed=seed, points_to_evaluate=[_default(space)],
     )  # fmt: skip
     _syne(paid, scheduler)
 
@@ -190,7 +213,7 @@ def syne_botorch(paid: Paid, seed: int) -> None:
     space = paid.objective.space
     scheduler = BOTorch(
         _syne_space(space), metric="value", do_minimize=False, random_seed=seed,
-        points_to_evaluate=[dict(space.default)],
+        points_to_evaluate=[_default(space)],
     )  # fmt: skip
     _syne(paid, scheduler)
 
@@ -232,10 +255,10 @@ def _neps(paid: Paid, seed: int, kick_in: int | None) -> None:
 
     epochs = paid.objective.epochs
     fields: dict[str, Any] = {"epoch": neps.IntegerFidelity(lower=1, upper=epochs)}
-    for p in paid.objective.space.parameters:
-        whole, log, low, high = _ends(p)
+    for name, axis in _axes(paid.objective.space):
+        whole, log, low, high = _ends(axis)
         kind = neps.Integer if whole else neps.Float
-        fields[p.name] = kind(lower=low, upper=high, log=log, prior=p.default, prior_confidence="medium")
+        fields[name] = kind(lower=low, upper=high, log=log, prior=axis.centre, prior_confidence="medium")
     np.random.seed(seed)  # it draws from the global generators
     torch.manual_seed(seed)
     random.seed(seed)
@@ -264,7 +287,7 @@ ARMS: dict[str, tuple[Callable[[Paid, int], None], tuple[str, ...]]] = {
 }
 
 
-def row(arm: str, objective: LCBench, trainings: int, seed: int) -> dict[str, Any]:
+def row(arm: str, objective: Any, trainings: int, seed: int) -> dict[str, Any]:
     """One search as it is kept, with run.py's names."""
     search, packages = ARMS[arm]
     paid, began = Paid(objective, trainings), time.process_time()
@@ -276,6 +299,7 @@ def row(arm: str, objective: LCBench, trainings: int, seed: int) -> dict[str, An
     thought = sorted(paid.thought_s)
     return {
         "arm": arm, "objective": objective.name, "workers": 1, "trainings": trainings, "seed": seed, "loss_at": found,
+        "loss_of_winner": round(objective.loss(paid.winner()), 4),
         "configurations": len(paid.epochs),
         "complete": sum(n >= objective.epochs for n in paid.epochs.values()), "epochs": len(paid.found),
         "think_ms_most": round(1e3 * thought[-1], 1), "cpu_s": round(time.process_time() - began, 1),
@@ -300,9 +324,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--on", choices=("lcbench", "detector"), default="lcbench")
     parser.add_argument("--tasks", choices=("tuned", "held-out"), default="tuned")
     parser.add_argument("--most", type=int, default=99, help="tasks")
-    parser.add_argument("--default", choices=("good", "poor", "bad"), default="good")
+    parser.add_argument("--default", choices=("good", "poor", "bad", "far"), default="good")
+    parser.add_argument("--epochs", type=int, default=9, help="of a detector's training")
     parser.add_argument("--arms", default="smac-mf,smac-hpo,syne-ashacqr,neps-priorband")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1)
@@ -313,20 +339,14 @@ def main() -> None:
     logging.disable(logging.WARNING)
     command = shlex.join(["python", "-m", "studies.search.peers", *sys.argv[1:]])
     more = {"default": arguments.default, "tasks": arguments.tasks, "command": command}
-    tasks = {"tuned": TUNED, "held-out": HELD_OUT}[arguments.tasks][: arguments.most]
-    every = [
-        (arm, task, seed)
-        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-        for task in tasks
-        for arm in arguments.arms.split(",")
-    ]
     there = _there(arguments.out, arguments.default)
     with arguments.out.open("a") as file:
-        for arm, task, seed in every:
-            if (arm, f"lcbench {task}", seed) not in there:
-                found = row(arm, LCBench(task, arguments.default), arguments.trainings, seed)
-                file.write(json.dumps({**found, **more}) + "\n")
-                file.flush()
+        for seed, objective in objectives(arguments, arguments.first_seed):
+            for arm in arguments.arms.split(","):
+                if (arm, objective.name, seed) not in there:
+                    found = row(arm, objective, arguments.trainings, seed)
+                    file.write(json.dumps({**found, **more}) + "\n")
+                    file.flush()
 
 
 if __name__ == "__main__":

@@ -158,14 +158,16 @@ def row(arm: str, objective: Any, workers: int, trainings: int, seed: int) -> di
     }  # fmt: skip
 
 
-def objectives(arguments: argparse.Namespace) -> Iterator[tuple[int, Any]]:
+def objectives(arguments: argparse.Namespace, first: int = 0) -> Iterator[tuple[int, Any]]:
+    """(seed, objective) of what was asked for."""
+    seeds = range(first, first + arguments.seeds)
     if arguments.on == "lcbench":
         tasks = {"tuned": TUNED, "held-out": HELD_OUT}[arguments.tasks][: arguments.most]
-        for seed in range(arguments.seeds):
+        for seed in seeds:
             for task in tasks:
                 yield seed, LCBench(task, arguments.default)
     else:
-        for seed in range(arguments.seeds):
+        for seed in seeds:
             moved = {"good": 0.0, "poor": 0.25, "bad": 0.5, "far": 1.0}[arguments.default]
             yield seed, Detector(seed, moved, arguments.epochs)
 
