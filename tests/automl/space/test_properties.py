@@ -8,6 +8,7 @@ import random
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from automl import bundle
 from automl.errors import SpaceError
+from automl.fgp.cube import Cube
 from automl.space import SearchSpace, compile_space
 from tests.automl.space.checker import violations
 from tests.automl.space.test_schemas import REAL as DOCUMENTS
@@ -115,10 +117,21 @@ def test_every_draw_of_many_is_valid_and_round_trips(document: dict[str, Any], s
 
 
 def check_draws(document: dict[str, Any], seed: int) -> None:
-    space = space_or_error(document)
-    if isinstance(space, str):
-        assert "train." in space  # a contradiction, and it says where
+    found = space_or_error(document)
+    if isinstance(found, str):
+        assert "train." in found  # a contradiction, and it says where
         return
+    draws_are_valid(found, document, seed)
+    draws_are_valid(found.widest, document, seed)
+    assert found.widest.default == found.default
+    cube = Cube.of(found, [])
+    for params in [found.default, *found.sample(5, seed)]:
+        at = cube.point(found.widest.enqueue_params(params))
+        assert np.all(np.isnan(at) | cube.options | ((at > -1e-6) & (at < 1 + 1e-6)))
+        assert same(cube.values(found, at), params)
+
+
+def draws_are_valid(space: SearchSpace, document: dict[str, Any], seed: int) -> None:
     base = {name: value for name, value in space.base if value is not None}
     for params in space.sample(20, seed):
         assert violations(document, params, base) == []
