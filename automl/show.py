@@ -29,6 +29,7 @@ from automl.progress import STATE_STYLE, short
 from automl.request import LATENCY
 from automl.rundir import RunDir
 from automl.storage import is_running, load_study
+from automl.widening import widenings
 
 if TYPE_CHECKING:
     from automl.earlier import Lessons
@@ -210,6 +211,8 @@ def status(console: Console, root: Path) -> None:
     if text := latency.redrawn_text(
         study.trials() if study else (), document["request"].get("max_latency_ms")
     ):
+        say(console, text)
+    for text in widenings(study.trials() if study else ()):
         say(console, text)
     end = ended(root, study)
     going_on = shlex.join(["automl", "resume", str(root)])

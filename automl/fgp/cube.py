@@ -47,9 +47,10 @@ class Cube:
     @classmethod
     def of(cls, space: Any, trials: Sequence[FrozenTrial]) -> Cube:
         """The axes of a space, and those that only the trials know, around what the first trial with them had."""
-        wide = getattr(space, "widest", None)
-        parameters = tuple(getattr(wide, "parameters", ()))
-        axes = [axis for p in parameters for axis in p.axes]
+        parameters = tuple(getattr(space, "parameters", ()))
+        wide = space.widest if parameters else None
+        axes = [axis for p in wide.parameters for axis in p.axes] if wide else []
+        usual = list(map(_within, (axis for p in parameters for axis in p.axes), axes))
         known = {axis.name for axis in axes}
         for trial in trials:
             for name, distribution in trial.distributions.items():
@@ -59,8 +60,6 @@ class Cube:
                     axes.append(replace(axis, centre=axis.from_optuna(trial.params[name])))
         ruled = any(p.conditions for p in parameters)
         partly = any(len(trial.params) < len(axes) for trial in trials)
-        held = [axis for p in parameters and space.parameters for axis in p.axes]
-        usual = [_within(axis, wide) for axis, wide in zip(held, axes, strict=False)]
         usual += [(0.0, 1.0)] * (len(axes) - len(usual))
         return cls(tuple(axes), tuple(usual), wide if ruled else None, ruled or partly)
 
@@ -104,13 +103,9 @@ class Cube:
 
     def ends(self, opened: Collection[End] = ()) -> Array:
         """(2, D) the least and the most coordinate, of the `opened` ends as far as a search may go."""
-        ends = np.array([np.zeros(len(self.axes)), np.ones(len(self.axes))])
-        furthest = [self._from_axes(np.full(len(self.axes), u)) for u in (0.0, 1.0)]
-        for i, axis in enumerate(self.axes):
-            for side, word in enumerate(SIDES):
-                if (axis.name, word) in opened:
-                    ends[side, i] = furthest[side][i]
-        return ends
+        least_and_most = np.array([[0.0], [1.0]])
+        open_there = [[(axis.name, side) in opened for axis in self.axes] for side in SIDES]
+        return np.where(open_there, self._from_axes(least_and_most), least_and_most)
 
     def crowded(self, points: Array) -> set[End]:
         """The ends that a search may leave and at which so many of the points lie as `CROWD` asks."""
@@ -122,12 +117,9 @@ class Cube:
 
     def reach(self, opened: Collection[End]) -> dict[str, list[float]]:
         """{parameter: [lowest, highest]} of those that have an `opened` end."""
-        ends, names = self.ends(opened), {name for name, _ in opened}
-        found = {}
-        for i, axis in enumerate(self.axes):
-            if axis.name in names:
-                found[axis.name] = [axis.from_unit(u) for u in self._to_axes(ends)[:, i].tolist()]
-        return found
+        names = {name for name, _ in opened}
+        places = zip(self.axes, self._to_axes(self.ends(opened)).T.tolist(), strict=True)
+        return {axis.name: [*map(axis.from_unit, ends)] for axis, ends in places if axis.name in names}
 
     # ---- from and to Optuna -----------------------------------------------------------------------------------
 
