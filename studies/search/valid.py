@@ -62,7 +62,7 @@ def drawn(study: Study, plan: Plan, sampler: str, draws: int) -> Iterator[dict[s
     number = len(study.trials())
     for draw in range(draws if number else 0):
         made = samplers.make(sampler, seeds.derive(study.seed, number, f"draw {draw}"), study.view())
-        yield propose(plan.space, made, study.trials(), number, study.directions).params
+        yield propose(samplers.room(made, plan.space), made, study.trials(), number, study.directions).params
 
 
 def _refused(plan: Plan, params: dict[str, Any]) -> bool:
