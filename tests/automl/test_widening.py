@@ -142,3 +142,12 @@ def test_a_study_of_before_goes_on() -> None:
     again = Study(storage, "wide", space, "fgp", 0)
     go_on(again, 0.004, 20)
     assert widenings(again.trials())
+
+
+@pytest.mark.parametrize("node", [{"search": {"low": 0.01, "high": 0.9, "log": True}}, {}])
+def test_a_share_on_a_logarithmic_scale_is_kept(node: dict[str, Any]) -> None:
+    """Its 1 need not be in the schema."""
+    leaf = {"type": "number", "minimum": 0, "default": 0.1, **node}
+    space = compile_space({"properties": {"dropout": leaf}}, search={"dropout": {"log": True}})
+    assert space.parameters[0].log
+    assert space.parameters[0].widest is space.parameters[0]
