@@ -10,9 +10,8 @@ from automl.space.leaf import short
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-WIDENED = (
-    "widened"  # the user attribute of the first trial for which ranges were: {parameter: [lowest, highest]}
-)
+# The user attribute of the first trial for which ranges were: {parameter: [lowest, highest]}.
+WIDENED = "widened"
 
 
 def widened_text(number: int, ranges: Mapping[str, Sequence[Any]]) -> str:

@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 NEAR = 0.02  # two configurations closer than this on every axis are the same
 COUNTED = ("whole", "index")  # kinds of axes whose values are steps; nan: the axis does not matter there
 MOST_CHANGED = 0.85  # chance that an option is drawn anew, at most
-CROWD, EDGE = (
-    2,
-    0.1,
-)  # a range is widened where so many of the best lie no further than that from its end, or beyond
+# A range is widened where so many of the best lie no further than that from its end, or beyond.
+CROWD, EDGE = 2, 0.1
 SIDES = ("low", "high")
 End = tuple[str, str]  # (an axis's name, one of `SIDES`)
 
@@ -234,9 +232,7 @@ class Cube:
             )
         return self._reflected(drawn, self.ends())
 
-    def moved(
-        self, rng: np.random.Generator, points: Array, sd: float, share: float, ends: Array | None = None
-    ) -> Array:
+    def moved(self, rng: np.random.Generator, points: Array, sd: float, share: float, ends: Array) -> Array:
         """(n, D) copies with about `share` of the axes, at least one, moved by normal steps inside the `ends`; an
         option is drawn anew, and what did not matter starts from the default."""
         start = np.where(np.isnan(points), self.centre, points)
@@ -245,7 +241,7 @@ class Cube:
         moved = start + changed * sd * rng.standard_normal(points.shape)
         return self._reflected(
             np.where(self.options, np.where(changed, self.uniform(rng, len(points)), start), moved),
-            self.ends() if ends is None else ends,
+            ends,
         )
 
     def _reflected(self, points: Array, ends: Array) -> Array:

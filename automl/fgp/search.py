@@ -30,9 +30,8 @@ from automl.scheduling import Scheduler, Verdict, View
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-FITTED = (
-    "automl.fgp"  # the system attribute: [trials at the last fit, theta, the ends of ranges that are opened]
-)
+# The system attribute: [trials at the last fit, theta, the ends of ranges that are opened].
+FITTED = "automl.fgp"
 MOST_FIT_ROWS = 70
 CLIMBING, NEIGHBOURS = 8, 20  # of the best candidates, and of each at every step
 # (standard deviation, share of axes that move). Three steps of four points left a third of what was to be gained after
@@ -105,7 +104,7 @@ class Model:
         )
         if self.by_ends:
             rows = rows.take(rows.phi == 0)
-        self.fitted = _fitted(self.view.trials, len(self.cube.axes))[:2]
+        self.fitted = self._kept[:2]
         count = len(self.runs)
         due = self.fresh and count >= 3 and (count <= FIT_EACH or count >= FIT_GROWTH * self.fitted[0])
         if due or anew:
@@ -216,9 +215,13 @@ class Model:
         return points, score
 
     @cached_property
+    def _kept(self) -> tuple[int, Array, frozenset[End]]:
+        return _kept(self.view.trials, len(self.cube.axes))
+
+    @cached_property
     def opened(self) -> frozenset[End]:
         """The ends of ranges that may be left: once the best lay at one it stays open."""
-        before = _fitted(self.view.trials, len(self.cube.axes))[2]
+        before = self._kept[2]
         if len(self.valued) < LEAST_WIDENING:
             return before
         return before | self.cube.crowded(np.array([run.x for run in self.valued.best(LOOKED_AT)]))
@@ -229,8 +232,7 @@ class Model:
 
     def widened(self) -> dict[str, list[float]]:
         """{parameter: [lowest, highest]} of the ranges that are wider for the next configuration than before it."""
-        new = self.opened - _fitted(self.view.trials, len(self.cube.axes))[2]
-        names = {name for name, _ in new}
+        names = {name for name, _ in self.opened - self._kept[2]}
         return self.cube.reach(frozenset(end for end in self.opened if end[0] in names))
 
     def _tried(self) -> Array:
@@ -383,7 +385,7 @@ def _longest(view: View) -> int:
     return max((max(t.intermediate_values) + 1 for t in view.trials if t.intermediate_values), default=1)
 
 
-def _fitted(trials: Sequence[FrozenTrial], axes: int) -> tuple[int, Array, frozenset[End]]:
+def _kept(trials: Sequence[FrozenTrial], axes: int) -> tuple[int, Array, frozenset[End]]:
     """(trials at the last fit, theta, the opened ends) as kept with the newest trial that has them; the prior's before.
     Trials of before ranges were widened have no ends."""
     for trial in reversed(trials):

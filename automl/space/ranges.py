@@ -146,18 +146,23 @@ class Range:
         return Range(low, high, scale, self.why, (), self.moves)  # `replace` is slow, and this is drawn
 
 
-def reaching(found: Range, domain: Domain) -> Range:
+def reaching(name: str, found: Range, domain: Domain) -> Range:
     """The range with a reach: of a real number in logarithmic steps half of itself further either way, inside the
-    domain. What is counted keeps its ends, and so do shares and what is linear: those are mostly all there is."""
-    if found.grid or domain.whole or found.scale != LOG or not 0 < found.low < found.high:
+    domain. What is counted keeps its ends, and so do what is linear and shares, whose 1 the schema may not state: those
+    are mostly all there is."""
+    if (
+        role_of(name).share
+        or found.grid
+        or domain.whole
+        or found.scale != LOG
+        or not 0 < found.low < found.high
+    ):
         return found
     half = math.sqrt(found.high / found.low)
     wide = replace(found, low=found.low / half, high=found.high * half).within(domain)
-    return (
-        found
-        if wide.scale != LOG
-        else replace(found, reach=(min(wide.low, found.low), max(wide.high, found.high)))
-    )
+    if wide.scale != LOG:
+        return found
+    return replace(found, reach=(min(wide.low, found.low), max(wide.high, found.high)))
 
 
 def typical(name: str, domain: Domain) -> float:

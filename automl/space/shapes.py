@@ -279,9 +279,8 @@ def number_range(asked: Asked, name: str, domain: Domain) -> Range:
         found = search_range(name, domain, value if on_end else start, leaf, asked.epochs)
         if wish.narrows or wish.log is not None:
             found = with_wish(found, domain, wish)
-    # What a person asks for is not left, nor the range of a share, whose 1 the schema may not state.
-    if (wish.recommended or not wish.narrows) and not role_of(name).share:
-        found = reaching(found, domain)
+    if wish.recommended or not wish.narrows:  # what a person asks for is not left
+        found = reaching(name, found, domain)
     alone = len(found.grid) == 1 or (not found.grid and found.low >= found.high)
     return replace(found, grid=(start,)) if alone and start != value else found
 

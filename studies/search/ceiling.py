@@ -11,7 +11,7 @@ import statistics
 
 import numpy as np
 
-from studies.search.objectives import DEFAULTS, HELD_OUT, LCBENCH_ORDER, LCBench, _accuracies
+from studies.search.objectives import DEFAULTS, HELD_OUT, LCBench, tops
 from studies.search.picture import BUDGETS, HERE, read
 
 DRAWN, CLIMBING, NEIGHBOURS = 1500, 20, 20
@@ -29,9 +29,7 @@ def lowest(task: str) -> float:
     space = objective.space
 
     def values(points: np.ndarray) -> np.ndarray:
-        params = [space.decode(list(point)) for point in points]
-        rows = [[{"epoch": e, **p}[name] for name in LCBENCH_ORDER] for p in params for e in EPOCHS]
-        return _accuracies(task, rows).reshape(len(points), -1).max(1)
+        return tops(task, [space.decode(list(point)) for point in points], EPOCHS)
 
     drawn = np.array([space.encode(params) for params in space.sample(DRAWN, seed=3)])
     found = values(drawn)

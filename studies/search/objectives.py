@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -96,17 +96,17 @@ def _accuracies(task: str, rows: list[list[float]]) -> np.ndarray[Any, Any]:
     return np.asarray(_session().run(None, inputs)[0][:, 1], float) / 100
 
 
+def tops(task: str, every: Sequence[Mapping[str, Any]], epochs: Sequence[int]) -> np.ndarray[Any, Any]:
+    """(n,) the best accuracy of each configuration at these epochs."""
+    rows = [[{"epoch": e, **params}[name] for name in LCBENCH_ORDER] for params in every for e in epochs]
+    return np.asarray(_accuracies(task, rows).reshape(len(every), -1).max(1))
+
+
 @cache
 def _reference(task: str) -> tuple[float, float]:
     """(best, median) over epochs and `REFERENCE` random configurations."""
-    space = lcbench_space("good")
-    rows = [
-        [{"epoch": epoch, **params}[name] for name in LCBENCH_ORDER]
-        for params in space.sample(REFERENCE, seed=1)
-        for epoch in (13, 26, 39, 52)
-    ]
-    tops = _accuracies(task, rows).reshape(REFERENCE, -1).max(1)
-    return float(tops.max()), float(np.median(tops))
+    found = tops(task, lcbench_space("good").sample(REFERENCE, seed=1), (13, 26, 39, 52))
+    return float(found.max()), float(np.median(found))
 
 
 class LCBench:
