@@ -86,7 +86,9 @@ class SearchDriver:
         if (asked := asking.to_train(self.study, self._refused)) is None:
             return None
         self.trials.set_aside(asked[0])
-        return self._started(*asked, self.trials.job(*asked))
+        job = self.trials.job(*asked)
+        self.trials.note(asked[0], self.study.frozen(asked[0]))
+        return self._started(*asked, job)
 
     def finished(self) -> bool:
         if self.pending:

@@ -29,11 +29,18 @@ LARGEST = 256 << 20  # bytes
 @dataclass(frozen=True)
 class Lessons:
     """`trials`: finished ones in the new space's terms; `best`: the earlier winner's params, to run again here (its
-    score there is of another budget or other data), empty when they do not fit."""
+    score there is of another budget or other data), empty when they do not fit, and `unfit` says why."""
 
     trials: tuple[FrozenTrial, ...] = ()
     best: tuple[dict[str, Any], ...] = ()
     of: int = 0  # finished trials of the earlier run
+    unfit: str = ""
+
+    @property
+    def text(self) -> str:
+        """What fits, for a person."""
+        lost = f"; its winner does not and is not tried again: {self.unfit}" if self.unfit else ""
+        return f"{len(self.trials)} of {self.of} earlier trials fit this search space{lost}"
 
 
 def check(earlier: Path, metric: Metric) -> Study:
@@ -74,30 +81,31 @@ def lessons(root: Path, space: SearchSpace) -> Lessons:
             translated for row in document["trials"] if (translated := _translated(row, space)) is not None
         ]
         best = document["best"]
-        again = (best,) if best is not None and _drawn(best, space) is not None else ()
-        return Lessons(tuple(made), again, len(document["trials"]))
+        unfit = _unfit(best, space) if best is not None else ""
+        again = (best,) if best is not None and not unfit else ()
+        return Lessons(tuple(made), again, len(document["trials"]), unfit)
     except (KeyError, TypeError, AttributeError, ValueError):
         raise UserError(
             f"{root / FILE}: is damaged; put a copy of it back, or delete it to go on without"
         ) from None
 
 
-def _drawn(params: Mapping[str, Any], space: SearchSpace) -> dict[str, Any] | None:
-    """The params in Optuna's terms; None when this space could not have drawn them."""
+def _unfit(params: Mapping[str, Any], space: SearchSpace) -> str:
+    """Why this space could not have drawn the params; empty where it could."""
     try:
-        return space.enqueue_params(params)
-    except SpaceError:
-        return None
+        space.enqueue_params(params)
+    except SpaceError as error:
+        return str(error)
+    return ""
 
 
 def _translated(row: Mapping[str, Any], space: SearchSpace) -> FrozenTrial | None:
     """An earlier trial as if this space had drawn it; None when it could not have."""
     from optuna.trial import TrialState, create_trial
 
-    drawn = _drawn(row["params"], space)
-    if drawn is None:
+    if _unfit(row["params"], space):
         return None
-    distributions = space.distributions
+    drawn, distributions = space.enqueue_params(row["params"]), space.distributions
     return create_trial(
         state=TrialState[row["state"]],
         value=row["value"],

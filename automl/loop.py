@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import confirming, earlier, forecast, handoff, latency, rebuilt, recorded, samplers, secret_leaves
+from automl import confirming, earlier, forecast, handoff, latency, rebuilt, recorded, secret_leaves
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, UserError
 from automl.executors.base import Executor
@@ -167,11 +167,9 @@ def _confirm(plan: Plan, folder: RunDir, outcome: handoff.Outcome, progress: Pro
 
 def open_study(plan: Plan, folder: RunDir, progress: Progress) -> Study:
     """The run's study, made when it is not there: the default first, then what `try:` and `--warm-start` bring."""
-    lessons = earlier.lessons(folder.root, samplers.room(plan.request.sampler, plan.space))
+    lessons = earlier.lessons(folder.root, plan.room)
     if lessons.of:
-        progress.note(
-            f"warm start: {len(lessons.trials)} of {lessons.of} earlier trials fit this search space"
-        )
+        progress.note(f"warm start: {lessons.text}")
     storage, name = open_storage(plan.request.storage, folder.root), folder.read_run()["study"]
     with rows_of(folder.root, plan.request.storage):
         return plan.study(storage, name, lessons)

@@ -80,6 +80,11 @@ class Plan:
         """What predicts the second objective; None where there is one objective."""
         return self.latency if self.request.objectives else None
 
+    @property
+    def room(self) -> SearchSpace:
+        """What trials may lie in: the space, of a sampler that widens ranges as far as those may go."""
+        return samplers.room(self.request.sampler, self.space)
+
     def study(self, storage: Any, name: str, lessons: Lessons) -> Study:
         """The plan's study, made when it is not there: the default first, then what `try:` and `lessons` bring."""
         from automl.study import Study
@@ -159,7 +164,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     space = compile_for(model, merged.spec, request, engine_keys, facts, searching)
     if searching:
         _must_search(space, model)
-    check_tries(engine_keys.get("try"), space)
+    check_tries(engine_keys.get("try"), samplers.room(request.sampler, space))
     confirmed.check(request, model, merged.spec, space, searching)
     estimate = model.call("estimate")
     hours = (

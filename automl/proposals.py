@@ -56,6 +56,12 @@ class Proposal:
         trial.intermediate_values = {}
         return trial
 
+    def as_noted(self, user_attrs: Mapping[str, Any], system_attrs: Mapping[str, Any]) -> Proposal:
+        """The same with what was noted when it was first made."""
+        trial = copy.copy(self.trial)
+        trial._user_attrs, trial._system_attrs = {**user_attrs, "params": self.params}, dict(system_attrs)
+        return Proposal(self.params, trial)
+
     def end(self) -> None:
         """Let it be stored as one that was never trained."""
         self.trial.state, self.trial.datetime_complete = TrialState.PRUNED, datetime.now()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import samplers, spec
+from automl import spec
 from automl.errors import SpaceError, SpecError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def rebuild(plan: Plan, study: Study, trials: Trials) -> int:
             params = _params(plan, trials.run.trial(number) / "spec.yaml")
             if params is None:
                 trials.set_aside(number)
-            study.ask(params)
+            study.ask(params, trials.noted(number) if params else None)
         if not study.frozen(number).state.is_finished():
             _tell_if_ended(plan, study, trials, number)
     study.set_rebuilding(False)
@@ -42,7 +42,7 @@ def _params(plan: Plan, path: Path) -> dict[str, Any] | None:
     try:
         full = spec.load(path)
         params = {name: spec.get(full, name) for name in plan.space.default}
-        samplers.room(plan.request.sampler, plan.space).enqueue_params(params)
+        plan.room.enqueue_params(params)
     except (SpecError, SpaceError, KeyError, TypeError, ValueError):
         return None
     return params

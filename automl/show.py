@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automl import earlier, forecast, latency, provenance, samplers, spec
+from automl import earlier, forecast, latency, provenance, spec
 from automl import metric as metrics
 from automl.comparison import compare
 from automl.documents import is_empty
@@ -65,11 +65,7 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
         say(console, f"   {forecast.budget_text(request)}; by {way}; best by {_goal(what)}", "Budget")
         lessons = lessons_of(what)
         if lessons.of:
-            say(
-                console,
-                f"{len(lessons.trials)} of {lessons.of} earlier trials fit this search space",
-                "Warm start ",
-            )
+            say(console, lessons.text, "Warm start ")
         for line in latency.told(what.latency) if what.latency else ():
             say(console, f"  {line}", "Latency")
         _space(console, what, first_configurations(what, configurations, lessons))
@@ -166,7 +162,7 @@ def lessons_of(what: Plan) -> Lessons:
         return earlier.Lessons()
     with tempfile.TemporaryDirectory(prefix="automl-plan-") as folder:
         earlier.bring(Path(what.request.warm_start), Path(folder), what.metric)
-        return earlier.lessons(Path(folder), samplers.room(what.request.sampler, what.space))
+        return earlier.lessons(Path(folder), what.room)
 
 
 def first_configurations(what: Plan, count: int, lessons: Lessons | None = None) -> list[dict[str, Any]]:

@@ -27,11 +27,14 @@ from automl.records import BrokenRecord, Record
 from automl.rundir import RunDir, write_text, write_yaml
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from automl.plan import Plan
     from automl.study import Best, Study
 
 
-OWN_FILES = ("metrics.jsonl", "spec.yaml", "resume.yaml", "log.txt", "heartbeat", "status.json")
+PROPOSAL = "proposal.json"
+OWN_FILES = ("metrics.jsonl", "spec.yaml", PROPOSAL, "resume.yaml", "log.txt", "heartbeat", "status.json")
 
 
 class Trials:
@@ -74,6 +77,20 @@ class Trials:
         if (folder / "metrics.jsonl").exists():
             names = (folder.with_name(f"set_aside_{folder.name}_{n}") for n in itertools.count())
             folder.rename(next(name for name in names if not name.exists()))
+
+    def note(self, number: int, trial: FrozenTrial) -> None:
+        """Keep what the search noted when it proposed a trial, for a study whose database is lost."""
+        noted = {name: value for name, value in trial.user_attrs.items() if name != "params"}
+        kept = {"user_attrs": noted, "system_attrs": trial.system_attrs}
+        write_text(self.run.trial(number) / PROPOSAL, json.dumps(kept) + "\n")
+
+    def noted(self, number: int) -> dict[str, dict[str, Any]] | None:
+        """What `note` kept; None where there is nothing that can be read."""
+        try:
+            kept = json.loads((self.run.trial(number) / PROPOSAL).read_text())
+            return {name: dict(kept[name]) for name in ("user_attrs", "system_attrs")}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def spec_of(self, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
         """The whole spec that a trial ran with; where its file is gone or damaged, made again from its params."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from automl.space import SearchSpace
+    from automl.space.space import Parameter
 
 NARROW = 140  # columns: below, a table would fold names
 
@@ -80,9 +81,10 @@ def print_space(console: Console, space: SearchSpace) -> None:
     lines = ["Search space"]
     for p in space.parameters:
         text, scale, default = p.codec.text, p.scale if p.kind in ("int", "float") else "", short(p.default)
-        table.add_row(p.name, p.kind, text, scale, default, p.condition, p.why)
+        why = "; ".join(filter(None, (p.why, _beyond(p))))
+        table.add_row(p.name, p.kind, text, scale, default, p.condition, why)
         lines += [f"{p.name}  ({p.kind})", f"  {text}{scale and ' '}{scale}, default {default}"]
-        lines += [f"  {said}" for said in (p.condition, p.why) if said]
+        lines += [f"  {said}" for said in (p.condition, why) if said]
     if console.width >= NARROW:
         console.print(table)
         lines = []
@@ -90,6 +92,13 @@ def print_space(console: Console, space: SearchSpace) -> None:
     lines += [f"left out: {name}: {reason}" for name, reason in space.left_out]
     for line in [*lines, *(f"note: {note}" for note in space.notes)]:
         console.print(line, highlight=False, markup=False)
+
+
+def _beyond(p: Parameter) -> str:
+    """How far a search may leave the range where the best lie at its end."""
+    if p.widest is p:
+        return ""
+    return f"fgp may go on to {p.widest.codec.text}"
 
 
 @app.command(epilog="Example: automl space show --model MODEL --fix train.batch_size=8")

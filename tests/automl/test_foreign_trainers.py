@@ -84,6 +84,17 @@ def shell_trainer(root: Path, keeps: str = "a file", **skill: Any) -> Path:
     return root
 
 
+def wide_model(root: Path) -> Path:
+    """One whose learning rate may lie a decade beyond the range that its schema hints at."""
+    model = shell_trainer(root, stages=None)
+    schema = model / "schemas" / "train.schema.json"
+    document = json.loads(schema.read_text())
+    leaf = document["properties"]["fit"]["properties"]["lr"]
+    leaf |= {"maximum": 100, "search": {"low": 0.03, "high": 0.3, "log": True}}
+    schema.write_text(json.dumps(document))
+    return model
+
+
 def searched(model: Path, root: Path, **request: Any) -> tuple[Outcome, Study]:
     asked: dict[str, Any] = {"trials": 4, "executor": "local", "scheduler": "none", **request}
     outcome = loop.run(RunRequest(model=str(model), **asked), root, Progress(quiet=True))

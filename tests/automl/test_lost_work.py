@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.storage import open_storage
 from automl.study import Study
+from automl.widening import widenings
 from tests.automl.test_driver import EPOCHS, Bench
-from tests.automl.test_foreign_trainers import shell_trainer
+from tests.automl.test_foreign_trainers import shell_trainer, wide_model
 
 
 def searched(root: Path, **request: Any) -> Path:
@@ -38,11 +40,15 @@ def searched(root: Path, **request: Any) -> Path:
     return root / "run"
 
 
+def study_of(root: Path) -> Study:
+    return Study.reading(open_storage(None, root), json.loads((root / "run.json").read_text())["study"])
+
+
 def told(root: Path) -> list[Any]:
     """(params, state, value, epochs) of every trial."""
-    study = Study.reading(open_storage(None, root), json.loads((root / "run.json").read_text())["study"])
     return [
-        (t.user_attrs["params"], t.state.name, t.value, sorted(t.intermediate_values)) for t in study.trials()
+        (t.user_attrs["params"], t.state.name, t.value, sorted(t.intermediate_values))
+        for t in study_of(root).trials()
     ]
 
 
@@ -97,6 +103,21 @@ def test_trials_that_a_database_of_earlier_lacks_are_made_again(tmp_path: Path) 
     resume(root)
     assert told(root) == before
     assert lines(root) == written
+
+
+def test_what_the_search_noted_of_trials_is_made_again_with_them(tmp_path: Path) -> None:
+    """From where on a range was left, and the numbers that the model goes by."""
+    asked = RunRequest(
+        model=str(wide_model(tmp_path / "model")), trials=20, executor="local", scheduler="none"
+    )
+    whole, lost = tmp_path / "whole", tmp_path / "lost"
+    loop.run(asked, whole, Progress(quiet=True))
+    loop.run(replace(asked, trials=14), lost, Progress(quiet=True))
+    for path in lost.glob("study.db*"):
+        path.unlink()
+    loop.resume(lost, {"trials": 20}, Progress(quiet=True))
+    assert told(lost) == told(whole)
+    assert widenings(study_of(lost).trials()) == widenings(study_of(whole).trials()) != []
 
 
 def test_what_lies_in_the_folder_of_a_new_trial_is_set_aside_and_not_taken_for_its_own(

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from automl import loop, spec
+from automl import loop, show, spec
 from automl.errors import UserError
 from automl.fgp.search import FreezeThaw
 from automl.metric import figure, signed
@@ -24,7 +25,7 @@ from automl.progress import Progress
 from automl.report.gather import facts_of
 from automl.report.verdict import sentences
 from automl.request import RunRequest
-from tests.automl.test_foreign_trainers import searched, shell_trainer
+from tests.automl.test_foreign_trainers import searched, shell_trainer, wide_model
 
 TRAINER = """
 import json, os, sys, yaml
@@ -173,8 +174,6 @@ def test_a_hook_that_cannot_be_imported_is_told(tmp_path: Path, text: str) -> No
     ],
 )
 def test_a_hook_may_leave_out_what_it_has_not_to_say(tmp_path: Path, body: str) -> None:
-    from automl import show
-
     model = shell_trainer(
         tmp_path / "model", entry_points={"inspect_data": "look:look", "settings": "look:none"}
     )
@@ -539,6 +538,24 @@ def test_plan_shows_what_a_warm_start_brings(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=120)
     show.plan(console, plan, 3)
     assert "4 of 4 earlier trials fit" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("sampler", "held"), [("fgp", True), ("tpe", False)])
+def test_what_is_to_be_tried_may_lie_where_the_sampler_may(tmp_path: Path, sampler: str, held: bool) -> None:
+    """In `try:`, and the winner of an earlier run; where it may not, that is said."""
+    spec_file = tmp_path / "spec.yaml"
+    spec_file.write_text("try: [{fit.lr: 0.5}]\n")
+    asked = RunRequest(model=str(wide_model(tmp_path / "model")), trials=4, executor="local", sampler=sampler)
+    first = replace(asked, spec_file=str(spec_file))
+    if not held:
+        with pytest.raises(UserError, match="try, entry 1: fit.lr must be in"):
+            prepare(first, tmp_path / "work")
+        first = replace(first, sampler="fgp")
+    loop.run(first, tmp_path / "run", Progress(quiet=True))
+    later = prepare(replace(asked, warm_start=str(tmp_path / "run")), tmp_path / "work")
+    lessons = show.lessons_of(later)
+    assert [best["fit.lr"] for best in lessons.best] == ([0.5] if held else [])
+    assert ("its winner does not" in lessons.text) is not held
 
 
 @pytest.mark.parametrize("names", [("twice",), ("ship", "ship"), ("ship", "twice")])
