@@ -85,10 +85,8 @@ class SearchDriver:
             return None
         if (asked := asking.to_train(self.study, self._refused)) is None:
             return None
-        self.trials.set_aside(asked[0])
-        job = self.trials.job(*asked)
-        self.trials.note(asked[0], self.study.frozen(asked[0]))
-        return self._started(*asked, job)
+        self.trials.begin(asked[0], self.study.frozen(asked[0]))
+        return self._started(*asked, self.trials.job(*asked))
 
     def finished(self) -> bool:
         if self.pending:

@@ -78,14 +78,16 @@ class Trials:
             names = (folder.with_name(f"set_aside_{folder.name}_{n}") for n in itertools.count())
             folder.rename(next(name for name in names if not name.exists()))
 
-    def note(self, number: int, trial: FrozenTrial) -> None:
-        """Keep what the search noted when it proposed a trial, for a study whose database is lost."""
+    def begin(self, number: int, trial: FrozenTrial) -> None:
+        """Make room for a new trial, and keep what the search noted when it proposed it, for a study whose database is
+        lost."""
+        self.set_aside(number)
         noted = {name: value for name, value in trial.user_attrs.items() if name != "params"}
         kept = {"user_attrs": noted, "system_attrs": trial.system_attrs}
         write_text(self.run.trial(number) / PROPOSAL, json.dumps(kept) + "\n")
 
     def noted(self, number: int) -> dict[str, dict[str, Any]] | None:
-        """What `note` kept; None where there is nothing that can be read."""
+        """What `begin` kept; None where there is nothing that can be read."""
         try:
             kept = json.loads((self.run.trial(number) / PROPOSAL).read_text())
             return {name: dict(kept[name]) for name in ("user_attrs", "system_attrs")}
