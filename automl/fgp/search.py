@@ -282,7 +282,8 @@ class Model:
 
     def _score(self, points: Array) -> Array:
         score = np.log(np.maximum(self.gain(points), 1e-300))
-        return np.asarray(score - self._belief / max(1, len(self.runs)) * self.cube.surprise(points))
+        weight = min(SETTINGS.strongest, self._belief / max(1, len(self.runs)))
+        return np.asarray(score - weight * self.cube.surprise(points))
 
     @cached_property
     def _belief(self) -> float:
