@@ -151,7 +151,8 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     request = asked.with_budget() if searching else asked
     # Without a search a missing or broken schema is no obstacle: the model's own check still holds.
     schema = None if not searching and policy.not_runnable(model) else model.schema("train")
-    notes = spec.validate(merged.spec, schema, merged.sources, model.template("train")) if schema else []
+    others, template = (*spec.ENGINE_KEYS, *model.actions), model.template("train")
+    notes = spec.validate(merged.spec, schema, merged.sources, template, others) if schema else []
     _check_stages(model, stages, merged.spec)
     facts, filled, warnings = _read_data(request, model, merged, work_dir)
     for action, full in product(model.actions, (merged.spec, engine_keys)):

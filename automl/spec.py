@@ -113,15 +113,18 @@ def validate(
     schema: Mapping[str, Any],
     sources: Mapping[str, str],
     template: Mapping[str, Any] | None = None,
+    sections: Iterable[str] = (),
 ) -> list[str]:
     """Check a spec against a train schema in either dialect. Raises `SpecError` with every violation of what somebody
     set, its source, and a near name for a key that neither the schema nor the template has; what is wrong with the
-    template's own values is returned as notes."""
+    template's own values is returned as notes. `sections`: what a spec file may hold besides, for a near name."""
     from automl.space.schema import problems as wrong_in
 
     extra, problems, notes = dict(leaves(template or {})), [], []
     for name, wrong in wrong_in(spec, schema, extra):
-        source = _source_of(name, sources)
+        source, top = _source_of(name, sources), name.split(".")[0]
+        if wrong == f"unknown key '{top}'":
+            wrong += did_you_mean(top, sections)
         if source == TEMPLATE:
             notes.append(f"the template contradicts the schema: {wrong}")
         else:

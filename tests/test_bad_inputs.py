@@ -72,6 +72,7 @@ CASES: dict[str, tuple[Any, list[str], str]] = {
     "spec file is not YAML": (yaml_file("train: [1"), SPEC, "not valid YAML"),
     "spec file is a list": (yaml_file("- 1"), SPEC, "must be a mapping"),
     "unknown key in the file": (yaml_file("train: {epochs: 3}"), SPEC, "unknown key 'train.epochs'"),
+    "typo in another action": (yaml_file("evalute: {num_gpus: 1}"), SPEC, "unknown key 'evalute'; did you mean 'evaluate'"),
     "unknown key of another action": (yaml_file("export: {chekpoint: x}"), SPEC, "unknown key 'export.chekpoint'; did you mean 'checkpoint'"),
     "policy that is neither": (yaml_file("automl_policy: maybe"), SPEC, "automl_policy must be on or off, but got 'maybe'"),
     "unknown model": (None, ["--model", "deformable_dert"], "did you mean 'deformable_detr'"),
