@@ -198,8 +198,7 @@ class Trials:
 
     def newest_loose(self, number: int) -> Path | None:
         """The newest file or folder in a trial's folder that looks like a checkpoint."""
-        pattern = self.plan.bundle.checkpoint_glob
-        there = [p for p in self.run.trial(number).glob(pattern) if p.exists()] if pattern else []
+        there = (path for path in self._looks_like_one(number) if path.exists())
         return max(there, key=lambda path: path.stat().st_mtime_ns, default=None)
 
     def keep_while_running(self, number: int, best_epoch: int | None) -> None:
@@ -233,19 +232,23 @@ class Trials:
 
     def _all(self, number: int) -> set[str]:
         """The names of all checkpoints in a trial's folder: those named by its records, and what looks like one."""
-        folder = self.run.trial(number)
         named = {r.checkpoint for r in self.records(number)[0] if r.checkpoint}
+        return named | {path.name for path in self._looks_like_one(number)}
+
+    def _looks_like_one(self, number: int) -> list[Path]:
+        """What the model's pattern of checkpoints fits in a trial's folder; the engine's own files are none."""
         pattern = self.plan.bundle.checkpoint_glob
-        return named | ({path.name for path in folder.glob(pattern)} if pattern else set())
+        found = self.run.trial(number).glob(pattern) if pattern else ()
+        return [path for path in found if path.name not in OWN_FILES]
 
     def _drop_unnamed(self, number: int, last: Record) -> None:
         """Delete what looks like a checkpoint, is named by no line and is older than the last one handled (written
         within an epoch, or by a process that died before its line)."""
-        pattern, newest = self.plan.bundle.checkpoint_glob, self.checkpoint(number, last)
-        if not pattern or newest is None:
+        newest = self.checkpoint(number, last)
+        if newest is None:
             return
         folder, before = self.run.trial(number), newest.stat().st_mtime_ns
-        loose = {path.name for path in folder.glob(pattern) if not path.is_symlink()}
+        loose = {path.name for path in self._looks_like_one(number) if not path.is_symlink()}
         loose -= {r.checkpoint for r in self.records(number)[0]}
         with contextlib.suppress(FileNotFoundError):
             self._drop(number, {name for name in loose if (folder / name).stat().st_mtime_ns < before})

@@ -482,3 +482,10 @@ def test_what_a_stage_does_not_make_again_for_the_same_winner_stays(tmp_path: Pa
     loop.resume(root, {}, Progress(quiet=True))
     assert (root / "best" / "net.bin").read_text() == "made at length"
     assert not list((root / "best").glob(".net.bin*"))
+
+
+def test_a_pattern_that_every_file_matches_takes_none_of_the_engine_s(tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "model", stages=None, checkpoint_glob="*")
+    searched(model, tmp_path / "run")
+    for folder in (tmp_path / "run" / "trials").iterdir():
+        assert {"spec.yaml", "proposal.json", "log.txt"} <= {path.name for path in folder.iterdir()}
