@@ -91,7 +91,7 @@ class Trials:
         try:
             kept = json.loads((self.run.trial(number) / PROPOSAL).read_text())
             return {name: dict(kept[name]) for name in ("user_attrs", "system_attrs")}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def spec_of(self, number: int, params: Mapping[str, Any]) -> dict[str, Any]:

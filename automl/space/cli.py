@@ -61,8 +61,6 @@ def read_space(
     base.overlay(given, str(spec))
     if found:
         later.take_out(base, found)
-        others = (*specs.ENGINE_KEYS, *found.actions)
-        specs.validate(base.spec, document, base.sources, found.template("train"), others)
     try:
         return compile_space(
             document, base.spec or None, tune=tune or (), fix=fix or (), search=engine_keys.get("search"),
