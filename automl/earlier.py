@@ -103,9 +103,10 @@ def _translated(row: Mapping[str, Any], space: SearchSpace) -> FrozenTrial | Non
     """An earlier trial as if this space had drawn it; None when it could not have."""
     from optuna.trial import TrialState, create_trial
 
-    if _unfit(row["params"], space):
+    try:
+        drawn, distributions = space.enqueue_params(row["params"]), space.distributions
+    except SpaceError:
         return None
-    drawn, distributions = space.enqueue_params(row["params"]), space.distributions
     return create_trial(
         state=TrialState[row["state"]],
         value=row["value"],
