@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl import hooks, records, spec
+from automl.documents import load_object
 from automl.errors import SpecError
 from automl.executors.base import TrialJob
 from automl.liveness import read_beat
@@ -89,9 +90,9 @@ class Trials:
     def noted(self, number: int) -> dict[str, dict[str, Any]] | None:
         """What `begin` kept; None where there is nothing that can be read."""
         try:
-            kept = json.loads((self.run.trial(number) / PROPOSAL).read_text())
+            kept = load_object(self.run.trial(number) / PROPOSAL, "what the search noted")
             return {name: dict(kept[name]) for name in ("user_attrs", "system_attrs")}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (SpecError, ValueError, KeyError, TypeError):
             return None
 
     def spec_of(self, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
