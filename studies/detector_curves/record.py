@@ -2,10 +2,13 @@
 started again, it goes on where it was.
 
     nice -n 19 python studies/detector_curves/record.py demo [--first 0] [--count 150] [--work FOLDER]
+    nice -n 19 python studies/detector_curves/record.py near [--first 0] [--count 150] [--work FOLDER]
     nice -n 19 python studies/detector_curves/record.py bccd --data ../shared/data/bccd --count 50
 
 Configuration 0 is the default; the others are a scrambled Sobol sequence over the unit cube of the recommended space,
-so that any first part of them covers it. The first 25 are trained twice, with another seed. One core alone.
+so that any first part of them covers it. `near`: what `make demo` searches (its space, 12 epochs, its precision), and
+draws from the prior around the default, with half its spread and with all of it by turns. The first 25 are trained
+twice, with another seed. One core alone.
 """
 
 from __future__ import annotations
@@ -20,9 +23,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.stats import qmc
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from automl.fgp.cube import Cube
 from automl.plan import Plan, prepare
 from automl.request import RunRequest
 from automl.rundir import write_yaml
@@ -31,18 +36,26 @@ from studies.machine import describe
 
 HERE = Path(__file__).resolve().parent
 TWICE = 25
+SPREADS = (0.5, 1.0)
 SHARED = {"space": "recommended", "epochs": 9, "trainings": 1}
 FP32 = "train.precision=fp32"  # as the first were trained, also where the CPU has bf16
 TASKS: dict[str, dict[str, Any]] = {
     "demo": {"demo": True, "sets": (FP32,)},
+    "near": {"demo": True, "space": "tao", "epochs": None},
     "bccd": {"preset": "demo", "sets": (FP32, "dataset.augmentation.scales=[192,224,256]")},
 }
 
 
-def configurations(plan: Plan, count: int) -> list[dict[str, Any]]:
-    """The default, then Sobol's points, decoded."""
-    points = qmc.Sobol(plan.space.dimensions, scramble=True, rng=0).random(256)
-    return [plan.space.default, *(plan.space.decode(p) for p in points)][:count]
+def configurations(plan: Plan, task: str, count: int) -> list[dict[str, Any]]:
+    """The default, then Sobol's points or draws around it, decoded."""
+    if task == "near":
+        cube, rng = Cube.of(plan.space, []), np.random.default_rng(0)
+        points = (cube.near_default(rng, 1, SPREADS[i % len(SPREADS)])[0] for i in range(256))
+        drawn = [cube.values(plan.space, point) for point in points]
+    else:
+        points = qmc.Sobol(plan.space.dimensions, scramble=True, rng=0).random(256)
+        drawn = [plan.space.decode(p) for p in points]
+    return [plan.space.default, *drawn][:count]
 
 
 def train(plan: Plan, params: dict[str, Any], seed: int, folder: Path) -> dict[str, Any]:
@@ -69,7 +82,7 @@ def train(plan: Plan, params: dict[str, Any], seed: int, folder: Path) -> dict[s
 
 def main(options: argparse.Namespace) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
-    request = RunRequest("deformable_detr", **SHARED, **TASKS[options.task], data=options.data)
+    request = RunRequest("deformable_detr", **(SHARED | TASKS[options.task]), data=options.data)
     plan = prepare(request, options.work / options.task)
     out = HERE / "curves.jsonl"
     done = set()
@@ -78,7 +91,7 @@ def main(options: argparse.Namespace) -> None:
         done = {(row["task"], row["number"], row["seed"]) for row in rows}
     jobs = [(number, 0) for number in range(options.first, options.first + options.count)]
     jobs += [(number, 1) for number, _ in jobs if number < TWICE]
-    drawn = configurations(plan, options.first + options.count)
+    drawn = configurations(plan, options.task, options.first + options.count)
     for number, seed in jobs:
         if (options.task, number, seed) in done:
             continue
