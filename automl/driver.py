@@ -85,7 +85,7 @@ class SearchDriver:
             return None
         if (asked := asking.to_train(self.study, self._refused)) is None:
             return None
-        self.trials.begin(asked[0], self.study.frozen(asked[0]))
+        self.trials.begin(asked[0], self.study)
         return self._started(*asked, self.trials.job(*asked))
 
     def finished(self) -> bool:
@@ -93,7 +93,7 @@ class SearchDriver:
             return False
         if self._ended():
             return True
-        if self.plan.searching and self._running():
+        if self.plan.searching and self.study.going:
             return False  # what is saved on it may be spent on another
         return self._all_asked() and self._promoted() is None
 
@@ -302,6 +302,7 @@ class SearchDriver:
             self.study.note(number, reason=reason)
             epoch = max(self.study.frozen(number).intermediate_values)
             self.study.set_paused(number, epoch)
+            self.trials.keep(number, self.study)
             self.progress.ended(number, state, reason)
             self.tracking.ended(number, state, reason)
             return
@@ -310,6 +311,7 @@ class SearchDriver:
             state, reason = "FAIL", no_metric(found, self.plan.metric.name)
         reason = reason.encode("utf-8", "backslashreplace").decode()  # words of a trainer may be no text
         self.study.tell(number, state, reason, self.trials.scoring(number))
+        self.trials.keep(number, self.study)
         state = self.study.frozen(number).state.name
         scored = self.study.result(number) if self.study.frozen(number).intermediate_values else None
         self.progress.ended(number, state, reason, scored.value if scored else None)
@@ -386,12 +388,9 @@ class SearchDriver:
         limit, done = self.plan.request.time_s, self.study.epochs_trained
         if limit is None or done < (self.full_epochs or 1):
             return None
-        at_a_time = max(1, self.plan.machine.concurrency, self._running())
+        at_a_time = max(1, self.plan.machine.concurrency, len(self.study.going))
         epoch_s = SLOWER * self.elapsed_s() * at_a_time / done
         return max(0.0, limit - self.elapsed_s()) / max(epoch_s, 1e-9)
-
-    def _running(self) -> int:
-        return len(self.study.going)
 
     def _patience_over(self) -> bool:
         """So many trials in a row have ended without a new best."""

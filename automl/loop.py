@@ -40,6 +40,7 @@ from automl.rundir import RunDir, clear_temporaries, write_json
 from automl.sole_driver import sole_driver
 from automl.storage import RunLock, open_storage, read_storage
 from automl.trackers import Tracking
+from automl.trials import Trials
 
 if TYPE_CHECKING:
     from automl.progress import Progress
@@ -104,6 +105,9 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
         study = open_study(plan, folder, progress)
         if plan.request.storage:
             held.enter_context(sole_driver(study, folder.root, progress.note))
+        what = "some of its study" if study.trials() else "its study"
+        if count := rebuilt.rebuild(plan, study, Trials(plan, folder)):
+            progress.note(f"{what} was gone from the database; made again from the folders of {count} trials")
         keeper = Keeper(plan, folder.root, study, progress.note)
         keeper.describe_data()
         tracking = Tracking(
@@ -111,9 +115,6 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
         )
         driver = SearchDriver(plan, study, folder, progress, after=keeper.refresh, tracking=tracking)
         progress.begin(plan, study)
-        what = "some of its study" if study.trials() else "its study"
-        if count := rebuilt.rebuild(plan, study, driver.trials):
-            progress.note(f"{what} was gone from the database; made again from the folders of {count} trials")
         driver.adopt()
         executor.run(driver)
         if why := driver.why_nothing():

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.study import StudyDirection
 
+    from automl.kept import Kept
     from automl.space import SearchSpace
 
 BEST = 60  # finished trials that a sampler sees: so many of the best ...
@@ -56,10 +57,10 @@ class Proposal:
         trial.intermediate_values = {}
         return trial
 
-    def as_noted(self, user_attrs: Mapping[str, Any], system_attrs: Mapping[str, Any]) -> Proposal:
+    def as_kept(self, kept: Kept) -> Proposal:
         """The same with what was noted when it was first made."""
         trial = copy.copy(self.trial)
-        trial._user_attrs, trial._system_attrs = {**user_attrs, "params": self.params}, dict(system_attrs)
+        trial._user_attrs, trial._system_attrs = {**kept.noted, "params": self.params}, dict(kept.system)
         return Proposal(self.params, trial)
 
     def end(self) -> None:

@@ -4,7 +4,7 @@ run.json              what was asked, seed, versions, base spec, data facts, spa
 storage_url           the database's URL when it holds a password, which run.json leaves out; for its owner's eyes
 run.lock              held by the driver while it lives
 study.db              the Optuna storage (unless a URL was given)
-trials/0007/          spec.yaml, proposal.json (what the search noted), metrics.jsonl, status.json, log.txt,
+trials/0007/          spec.yaml, trial.json (what the study has of it), metrics.jsonl, status.json, log.txt,
                       model_epoch_*.pth, dd_model_latest.pth; of trackers: tracked.json, tensorboard/
 best/                 the winner's specs for every action, provenance.json, what the stages wrote
 best/pareto/0007/     the same of every other trial of a front (--objectives), without the stages

@@ -35,6 +35,7 @@ from automl.widening import widenings
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+    from automl.kept import Kept
     from automl.latency import Latency, Limit
     from automl.space import SearchSpace
 
@@ -248,17 +249,17 @@ class Study(Stored):
     # ---- trials begin ---------------------------------------------------------------------------------------
 
     def ask(
-        self, given: Mapping[str, Any] | None = None, noted: Mapping[str, Mapping[str, Any]] | None = None
+        self, given: Mapping[str, Any] | None = None, kept: Kept | None = None
     ) -> tuple[int, dict[str, Any]]:
-        """The next trial's number and params: those `given`, as it was once proposed where that is `noted`, else the
+        """The next trial's number and params: those `given`, as it was once proposed where that is `kept`, else the
         default, the other fixed ones, then what a sampler seeded from (study seed, number) proposes (asking.py). It is
         written whole, RUNNING or, where it is refused, ended, or not at all. Raises `NothingFits`."""
         from automl import asking
 
         number = len(self._trials)
         proposal = asking.new(self, number) if given is None else asking.draw(self, number, given)
-        if noted is not None:
-            proposal = proposal.as_noted(**noted)
+        if kept is not None:
+            proposal = proposal.as_kept(kept)
         if self.latency and PREDICTED not in proposal.trial.user_attrs:
             proposal.trial.set_user_attr(PREDICTED, self.latency.predict(proposal.params))
         trial_id = self._write(self.storage.create_new_trial, self._id, template_trial=proposal.trial)

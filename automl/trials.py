@@ -17,8 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import hooks, records, spec
-from automl.documents import load_object
+from automl import hooks, kept, records, spec
 from automl.errors import SpecError
 from automl.executors.base import TrialJob
 from automl.liveness import read_beat
@@ -28,14 +27,11 @@ from automl.records import BrokenRecord, Record
 from automl.rundir import RunDir, write_text, write_yaml
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
     from automl.plan import Plan
     from automl.study import Best, Study
 
 
-PROPOSAL = "proposal.json"
-OWN_FILES = ("metrics.jsonl", "spec.yaml", PROPOSAL, "resume.yaml", "log.txt", "heartbeat", "status.json")
+OWN_FILES = ("metrics.jsonl", "spec.yaml", kept.FILE, "resume.yaml", "log.txt", "heartbeat", "status.json")
 
 
 class Trials:
@@ -79,21 +75,15 @@ class Trials:
             names = (folder.with_name(f"set_aside_{folder.name}_{n}") for n in itertools.count())
             folder.rename(next(name for name in names if not name.exists()))
 
-    def begin(self, number: int, trial: FrozenTrial) -> None:
-        """Make room for a new trial, and keep what the search noted when it proposed it, for a study whose database is
-        lost."""
+    def begin(self, number: int, study: Study) -> None:
+        """Make room for a new trial, and keep what the study has of it."""
         self.set_aside(number)
-        noted = {name: value for name, value in trial.user_attrs.items() if name != "params"}
-        kept = {"user_attrs": noted, "system_attrs": trial.system_attrs}
-        write_text(self.run.trial(number) / PROPOSAL, json.dumps(kept) + "\n")
+        kept.write(self.run.trial(number), study.frozen(number), study.elapsed_s())
 
-    def noted(self, number: int) -> dict[str, dict[str, Any]] | None:
-        """What `begin` kept; None where there is nothing that can be read."""
-        try:
-            kept = load_object(self.run.trial(number) / PROPOSAL, "what the search noted")
-            return {name: dict(kept[name]) for name in ("user_attrs", "system_attrs")}
-        except (SpecError, ValueError, KeyError, TypeError):
-            return None
+    def keep(self, number: int, study: Study) -> None:
+        """Keep how a trial ended or that it waits, where it has a folder."""
+        if self.run.trial(number).is_dir():
+            kept.write(self.run.trial(number), study.frozen(number), study.elapsed_s())
 
     def spec_of(self, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
         """The whole spec that a trial ran with; where its file is gone or damaged, made again from its params."""

@@ -9,3 +9,6 @@
 It keeps nothing: all it knows is the study's, so a killed driver's successor goes on with the same trials. Imports
 numpy, scipy and optuna; import it late.
 """
+
+# The system attribute of a trial: [trials at the last fit, theta, the ends of ranges that are opened].
+FITTED = "automl.fgp"

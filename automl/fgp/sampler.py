@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from optuna.samplers import BaseSampler, RandomSampler
 
-from automl.fgp.search import FITTED, Model, cube_of
+from automl.fgp import FITTED
+from automl.fgp.search import Model, cube_of
 from automl.scheduling import View
 from automl.widening import WIDENED
 

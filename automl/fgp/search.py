@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from automl import seeds
-from automl.fgp import curves, gp, runs
+from automl.fgp import FITTED, curves, gp, runs
 from automl.fgp.cube import Cube, End
 from automl.fgp.curves import Scale
 from automl.fgp.gp import Array, Posterior, Rows
@@ -30,8 +30,6 @@ from automl.scheduling import Scheduler, Verdict, View
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-# The system attribute: [trials at the last fit, theta, the ends of ranges that are opened].
-FITTED = "automl.fgp"
 MOST_FIT_ROWS = 70
 CLIMBING, NEIGHBOURS = 8, 20  # of the best candidates, and of each at every step
 # (standard deviation, share of axes that move). Three steps of four points left a third of what was to be gained after

@@ -488,4 +488,4 @@ def test_a_pattern_that_every_file_matches_takes_none_of_the_engine_s(tmp_path: 
     model = shell_trainer(tmp_path / "model", stages=None, checkpoint_glob="*")
     searched(model, tmp_path / "run")
     for folder in (tmp_path / "run" / "trials").iterdir():
-        assert {"spec.yaml", "proposal.json", "log.txt"} <= {path.name for path in folder.iterdir()}
+        assert {"spec.yaml", "trial.json", "log.txt"} <= {path.name for path in folder.iterdir()}

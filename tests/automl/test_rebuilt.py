@@ -1,0 +1,218 @@
+"""A study whose database is lost, made again from its trials' folders: what it knew, and what strange files say."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from automl import kept
+from automl.driver import SearchDriver
+from automl.executors.base import Decision
+from automl.executors.replay import ReplayExecutor
+from automl.fgp import FITTED
+from automl.progress import Progress
+from automl.rebuilt import rebuild
+from automl.storage import open_storage
+from automl.study import Study
+from automl.trials import Trials
+from tests.automl.test_driver import Bench
+
+
+class Died(BaseException):
+    pass
+
+
+class Dying(SearchDriver):
+    """Puts each line and checkpoint on disk as it comes, as a trainer does; dies at the `left`-th, or when it is about
+    to write the `specs`-th spec."""
+
+    left = specs = 10**9
+
+    def on_record(self, number: int, record: dict[str, Any]) -> Decision:
+        folder = self.trials.run.trial(number)
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        (folder / record["checkpoint"]).write_text("weights")
+        self.left -= 1
+        if not self.left:
+            raise Died
+        return super().on_record(number, record)
+
+    def _started(self, *args: Any, **named: Any) -> Any:
+        self.specs -= 1
+        return super()._started(*args, **named)
+
+
+def drive(bench: Bench, lines: int = 10**9, specs: int = 10**9) -> Study:
+    """One driver's life, which may end early."""
+    executor = ReplayExecutor(bench.curve, bench.plan.machine.concurrency)
+    study = Study(open_storage(None, bench.run.root), "bench", bench.plan.space, "fgp", 0)
+    rebuild(bench.plan, study, Trials(bench.plan, bench.run))
+    driver = Dying(bench.plan, study, bench.run, Progress(quiet=True), clock=lambda: executor.now_s)
+    driver.left, job = lines, driver.trials.job
+
+    def written(number: int, params: Any) -> Any:
+        if number == specs:
+            raise Died
+        return job(number, params)
+
+    driver.trials.job = written  # type: ignore[method-assign]
+    try:
+        driver.adopt()
+        executor.run(driver)
+        driver.end_paused()
+    except Died:
+        pass
+    finally:
+        study.close()
+    return study
+
+
+def lose(bench: Bench) -> None:
+    for path in bench.run.root.glob("study.db*"):
+        path.unlink()
+
+
+def told(study: Study) -> list[Any]:
+    return [
+        (
+            t.user_attrs["params"],
+            t.state.name,
+            t.user_attrs["reason"],
+            t.intermediate_values,
+            t.system_attrs.get(FITTED),
+        )
+        for t in study.trials()
+    ]
+
+
+def bench(root: Path, **request: Any) -> Bench:
+    return Bench(root, **{"trials": None, "trainings": 8, "scheduler": "fgp", "sampler": "fgp", **request})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    found = told(drive(bench(tmp_path_factory.mktemp("whole"))))
+    assert any("pause" in reason for _, _, reason, _, _ in found)
+    return found
+
+
+@pytest.mark.parametrize("moment", [5, 9, 14, 22, 31, 40, 52, 63])
+def test_a_search_whose_driver_and_database_are_lost_goes_on_alike(
+    tmp_path: Path, moment: int, whole: list[Any]
+) -> None:
+    cut = bench(tmp_path)
+    drive(cut, lines=moment)
+    lose(cut)
+    assert told(drive(cut)) == whole
+
+
+@pytest.mark.parametrize("number", [0, 1, 4, 7])
+def test_lost_between_a_trial_s_beginning_and_its_spec_it_goes_on_alike(
+    tmp_path: Path, number: int, whole: list[Any]
+) -> None:
+    cut = bench(tmp_path)
+    drive(cut, specs=number)
+    assert not (cut.run.trial(number) / "spec.yaml").exists()
+    lose(cut)
+    assert told(drive(cut)) == whole
+
+
+def test_the_time_that_was_used_is_not_given_again(tmp_path: Path) -> None:
+    cut = bench(tmp_path)
+    used = drive(cut, lines=40).elapsed_s()
+    lose(cut)
+    study = Study(open_storage(None, cut.run.root), "bench", cut.plan.space, "fgp", 0)
+    rebuild(cut.plan, study, Trials(cut.plan, cut.run))
+    assert used - 90 <= study.elapsed_s() <= used
+    study.close()
+
+
+def test_trials_that_wait_wait_again(tmp_path: Path) -> None:
+    cut = bench(tmp_path)
+    before = drive(cut, lines=40)
+    assert before.paused()
+    lose(cut)
+    after = drive(cut, lines=1)
+    assert {n: e for n, e in before.paused().items() if n in after.paused()} == after.paused()
+    assert len(before.paused()) - len(after.paused()) <= 1  # the one that goes on
+
+
+def test_a_trial_of_whose_configuration_nothing_is_left_is_proposed_again(
+    tmp_path: Path, whole: list[Any]
+) -> None:
+    cut = bench(tmp_path)
+    drive(cut, lines=20)
+    for name in ("spec.yaml", kept.FILE):
+        (cut.run.trial(1) / name).unlink()
+    lose(cut)
+    after = drive(cut)
+    found = kept.read(cut.run.trial(1), 1)
+    assert found is not None
+    assert found.params == told(after)[1][0] == whole[1][0]
+    assert found.system[FITTED] == after.frozen(1).system_attrs[FITTED] if found.system else True
+    assert list(cut.run.root.glob("trials/set_aside_0001_*"))
+
+
+def changed(**facts: Any) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+    return change
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "nothing": lambda path: path.write_text(""),
+    "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+    "a list": lambda path: path.write_text("[]"),
+    "deep": lambda path: path.write_text("[" * 100_000),
+    "large": lambda path: path.write_text(json.dumps({"x": "y" * 2_000_000})),
+    "a pipe": pipe,
+    "another trial's": changed(number=7),
+    "other params": changed(params={"train.lr": 0.5}),
+    "params of another kind": changed(params="x"),
+    "no fit": changed(fitted=None),
+    "a fit of words": changed(fitted=["a", "b"]),
+    "a fit of nan": changed(fitted=[3, [float("nan")] * 6, []]),
+    "a state": changed(state="WON"),
+    "a reason": changed(reason=[1]),
+    "an epoch": changed(state="PAUSED", paused="x"),
+    "widened": changed(noted={"widened": 5}),
+    "widened names": changed(noted={"widened": {"\x1b[31m": [1, 2]}}),
+    "foreign attributes": changed(noted={"epochs": "x", "refused": True}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_strange_file_is_as_good_as_none(tmp_path: Path, damage: str) -> None:
+    cut = bench(tmp_path)
+    drive(cut, lines=60)
+    for number in range(1, 4):
+        DAMAGES[damage](cut.run.trial(number) / kept.FILE)
+    lose(cut)
+    study = drive(cut)
+    assert {t.state.name for t in study.trials()} <= {"COMPLETE", "PRUNED"}
+    assert study.trials()[0].state.name == "COMPLETE"
+    for trial in study.trials():
+        assert not trial.user_attrs.keys() & {"refused", "widened"}
+        assert trial.user_attrs.get("epochs", 0) != "x"
+
+
+def test_control_characters_of_a_reason_are_left_out(tmp_path: Path) -> None:
+    cut = bench(tmp_path)
+    drive(cut, lines=60)
+    number = next(n for n in range(1, 8) if json.loads((cut.run.trial(n) / kept.FILE).read_text())["reason"])
+    changed(reason="red \x1b[31m")(cut.run.trial(number) / kept.FILE)
+    found = kept.read(cut.run.trial(number), number)
+    assert found is not None
+    assert found.reason == "red [31m"
