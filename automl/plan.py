@@ -151,8 +151,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     request = asked.with_budget() if searching else asked
     # Without a search a missing or broken schema is no obstacle: the model's own check still holds.
     schema = None if not searching and policy.not_runnable(model) else model.schema("train")
-    others, template = (*spec.ENGINE_KEYS, *model.actions), model.template("train")
-    notes = spec.validate(merged.spec, schema, merged.sources, template, others) if schema else []
+    notes = check_merged(merged, model) if schema else []
     _check_stages(model, stages, merged.spec)
     facts, filled, warnings = _read_data(request, model, merged, work_dir)
     for action, full in product(model.actions, (merged.spec, engine_keys)):
@@ -165,7 +164,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     space = compile_for(model, merged.spec, request, engine_keys, facts, searching)
     if searching:
         _must_search(space, model)
-    check_tries(engine_keys.get("try"), samplers.room(request.sampler, space))
+        check_tries(engine_keys.get("try"), samplers.room(request.sampler, space))
     confirmed.check(request, model, merged.spec, space, searching)
     estimate = model.call("estimate")
     hours = (
@@ -336,6 +335,12 @@ def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[st
         merged.overlay(spec.nest(_length(request.epochs, pairs, model)), "--epochs")
     merged.overlay(spec.nest(pairs), "--set")
     return merged, engine_keys | later.take_out(merged, model)
+
+
+def check_merged(merged: SourcedSpec, model: ModelBundle) -> list[str]:
+    """Check a merged spec against the model's train schema. Raises `SpecError`; returns notes on the template."""
+    others = (*spec.ENGINE_KEYS, *model.actions)
+    return spec.validate(merged.spec, model.schema("train"), merged.sources, model.template("train"), others)
 
 
 def _length(epochs: int, pairs: Mapping[str, Any], model: ModelBundle) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import Any
 from automl import latency
 from automl.plan import Plan
 from automl.request import LATENCY
-from automl.show import first_configurations
+from automl.show import first_configurations, lessons_of
 
 
 def text(what: Plan, configurations: int) -> str:
@@ -19,10 +19,13 @@ def text(what: Plan, configurations: int) -> str:
 
 def document(what: Plan, configurations: int) -> dict[str, Any]:
     """The plan as plain data: "data" is what the model found (layout, its parts and their counts), "filled"
-    the leaves that the data determined (among them where each split lies), "space" the parameters that are searched."""
+    the leaves that the data determined (among them where each split lies), "space" the parameters that are searched
+    and how far trials may leave their ranges."""
     from automl.space import to_record
+    from automl.space.space import reach_record
 
-    request = what.request
+    request, lessons = what.request, lessons_of(what)
+    space = to_record(what.space) | {"reach": reach_record(what.space, what.room)} if what.searching else None
     return {
         "model": what.bundle.name,
         "searching": what.searching,
@@ -43,8 +46,11 @@ def document(what: Plan, configurations: int) -> dict[str, Any]:
             "metric": what.metric.name,
             "objectives": [what.metric.name, LATENCY] if what.trade_off else [what.metric.name],
         },
-        "space": to_record(what.space) if what.searching else None,
-        "configurations": first_configurations(what, configurations) if what.searching else [],
+        "space": space,
+        "warm_start": {"trials": len(lessons.trials), "of": lessons.of, "text": lessons.text}
+        if lessons.of
+        else None,
+        "configurations": first_configurations(what, configurations, lessons) if what.searching else [],
         "latency": latency.figures(what.latency) if what.latency else None,
         "estimate": what.estimate,
         "spec": what.spec,

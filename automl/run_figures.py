@@ -16,6 +16,7 @@ from automl.front import Place, places
 from automl.rundir import RunDir
 from automl.show import checkpoint_of, handed_over
 from automl.storage import is_running, load_study
+from automl.widening import widened
 
 
 def text(document: Mapping[str, Any]) -> str:
@@ -32,8 +33,8 @@ def _plain(node: Any) -> Any:
 
 
 def status(root: Path) -> dict[str, Any]:
-    """{"run", "running", "finished", "metric", "objectives", "front", "trials"}; a run that has not begun has no
-    trials."""
+    """{"run", "running", "finished", "metric", "objectives", "front", "trials", "widened"}; a run that has not begun
+    has no trials. "widened": {number: {parameter: [lowest, highest]}}, from which trial on it may be so far."""
     from automl.report.gather import facts_of
 
     document = RunDir(root).read_run()
@@ -48,6 +49,7 @@ def status(root: Path) -> dict[str, Any]:
         "objectives": metrics.names_of(document),
         "front": _front(facts.front if facts else (), root),
         "trials": [asdict(trial) for trial in (facts.trials if facts else ())],
+        "widened": dict(widened(study.trials() if study else ())),
     }
 
 

@@ -137,7 +137,7 @@ def _space(console: Console, what: Plan, drawn: list[dict[str, Any]]) -> None:
     from automl.space.cli import print_space
 
     console.print()
-    print_space(console, what.space)
+    print_space(console, what.space, what.room)
     table = Table(
         title="\nFirst configurations",
         title_justify="left",

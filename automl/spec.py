@@ -135,7 +135,8 @@ def validate(
 
 
 def _source_of(name: str, sources: Mapping[str, str]) -> str:
-    return next((s for n, s in sources.items() if n == name or n.startswith(name + ".")), TEMPLATE)
+    below = (source for leaf, source in sources.items() if leaf.startswith(f"{name}."))
+    return sources.get(name) or next(below, TEMPLATE)
 
 
 def diff(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

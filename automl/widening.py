@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl.space.leaf import short
@@ -20,7 +20,13 @@ def widened_text(number: int, ranges: Mapping[str, Sequence[Any]]) -> str:
     return f"the best trials lie at the end of a range: from trial {number} on, {where}"
 
 
+def widened(trials: Sequence[FrozenTrial]) -> Iterator[tuple[int, Mapping[str, Sequence[Any]]]]:
+    """(number, ranges) of the trials of a study for which ranges were, in their order."""
+    for trial in trials:
+        if ranges := trial.user_attrs.get(WIDENED):
+            yield trial.number, ranges
+
+
 def widenings(trials: Sequence[FrozenTrial]) -> list[str]:
-    """Those of a study, in their order."""
-    found = ((trial.number, trial.user_attrs.get(WIDENED)) for trial in trials)
-    return [widened_text(number, ranges) for number, ranges in found if ranges]
+    """What is said of them."""
+    return [widened_text(number, ranges) for number, ranges in widened(trials)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +20,8 @@ from automl.space.leaf import short
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from automl.request import RunRequest
     from automl.space import SearchSpace
-    from automl.space.space import Parameter
 
 NARROW = 140  # columns: below, a table would fold names
 
@@ -38,42 +40,79 @@ def read_space(
     schema: str | None, model: str | None, spec: str | None, tune: list[str] | None, fix: list[str] | None,
     group: str = "tao", preset: str | None = None,
 ) -> SearchSpace:  # fmt: skip
-    """The space that the options describe. Raises `UserError` naming the file."""
-    from automl import later
-    from automl import spec as specs
-    from automl.space import compile_space, load_schema
+    """The space that the options describe, around a spec that a run would take. Raises `UserError` naming the file."""
+    from automl.request import RunRequest
 
     if schema and model:
         raise UserError("give --schema FILE or --model NAME, not both")
-    recommended: Mapping[str, Any] = {}
-    base, given = specs.SourcedSpec({}), specs.load(Path(spec)) if spec else {}
-    engine_keys = {key: given.pop(key) for key in specs.ENGINE_KEYS if key in given}
-    if schema:
-        if preset:
-            raise UserError(f"--preset {preset} is a model's; give --model NAME, not --schema")
-        document, source, found = load_schema(schema), schema, None
-    else:
-        from automl import bundle
+    if schema and preset:
+        raise UserError(f"--preset {preset} is a model's; give --model NAME, not --schema")
+    asked = RunRequest(
+        model or "", spec_file=spec, tune=tuple(tune or ()), fix=tuple(fix or ()), space=group, preset=preset
+    )
+    return _of_schema(schema, asked) if schema else _of_model(model, asked)
 
-        found = bundle.resolve(model)
-        document, source, recommended = found.schema("train"), f"model {found.name}", found.recommended
-        base.overlay(found.preset(preset)[0] if preset else {}, f"preset {preset}")
-    base.overlay(given, str(spec))
-    if found:
-        later.take_out(base, found)
-    try:
-        return compile_space(
-            document, base.spec or None, tune=tune or (), fix=fix or (), search=engine_keys.get("search"),
-            group=group, recommended=recommended,
+
+def _of_model(name: str | None, asked: RunRequest) -> SearchSpace:
+    from automl import bundle, plan
+
+    model = bundle.resolve(name)
+    merged, engine_keys = plan.merge(asked, model)
+    plan.check_merged(merged, model)
+    with _of(f"model {model.name}"):
+        space = plan.compile_for(model, merged.spec, asked, engine_keys, {}, searching=True)
+    return _agreed(space, engine_keys, asked)
+
+
+def _of_schema(path: str, asked: RunRequest) -> SearchSpace:
+    from automl import spec as specs
+    from automl.space import compile_space, load_schema
+
+    document = load_schema(path)
+    given = specs.load(Path(asked.spec_file)) if asked.spec_file else {}
+    own = document.get("properties") or {}
+    engine_keys = {key: given.pop(key) for key in specs.ENGINE_KEYS if key in given and key not in own}
+    with _of(path):
+        base = specs.SourcedSpec(specs.defaults(document) if given else {})
+    template = copy.deepcopy(base.spec)
+    base.overlay(given, str(asked.spec_file))
+    specs.validate(base.spec, document, base.sources, template, specs.ENGINE_KEYS)
+    with _of(path):
+        space = compile_space(
+            document, base.spec or None, tune=asked.tune, fix=asked.fix, search=engine_keys.get("search"),
+            group=asked.space,
         )  # fmt: skip
+    return _agreed(space, engine_keys, asked)
+
+
+def _agreed(space: SearchSpace, engine_keys: Mapping[str, Any], asked: RunRequest) -> SearchSpace:
+    """The space, where a run would take the spec file's other words to the engine too."""
+    from automl import front, plan, policy
+
+    if (word := engine_keys.get("automl_policy")) is not None:
+        policy.parse(word, str(asked.spec_file))
+    front.named(asked, engine_keys)
+    plan.check_tries(engine_keys.get("try"), space.widest)
+    return space
+
+
+@contextmanager
+def _of(source: str) -> Iterator[None]:
+    """Name in errors what they are about."""
+    try:
+        yield
     except UserError as error:
         raise type(error)(f"{source}: {error}") from None
 
 
-def print_space(console: Console, space: SearchSpace) -> None:
-    """What is searched, as a table where there is room for one, else as two lines or more a parameter; what is left out
-    and why; the notes."""
+def print_space(console: Console, space: SearchSpace, room: SearchSpace) -> None:
+    """What is searched, as a table where there is width for one, else as two lines or more a parameter; how far `room`
+    lets trials leave a range; what is left out and why; the notes."""
     from rich.table import Table
+
+    from automl.space.space import reach
+
+    beyond = {name: f"fgp may go on to {p.codec.text}" for name, p in reach(space, room).items()}
 
     table = Table(title="Search space", title_justify="left", box=None, header_style="bold", pad_edge=False)
     for name in ("parameter", "kind", "range", "scale", "default", "condition", "why"):
@@ -81,7 +120,7 @@ def print_space(console: Console, space: SearchSpace) -> None:
     lines = ["Search space"]
     for p in space.parameters:
         text, scale, default = p.codec.text, p.scale if p.kind in ("int", "float") else "", short(p.default)
-        why = "; ".join(filter(None, (p.why, _beyond(p))))
+        why = "; ".join(filter(None, (p.why, beyond.get(p.name))))
         table.add_row(p.name, p.kind, text, scale, default, p.condition, why)
         lines += [f"{p.name}  ({p.kind})", f"  {text}{scale and ' '}{scale}, default {default}"]
         lines += [f"  {said}" for said in (p.condition, why) if said]
@@ -94,13 +133,6 @@ def print_space(console: Console, space: SearchSpace) -> None:
         console.print(line, highlight=False, markup=False)
 
 
-def _beyond(p: Parameter) -> str:
-    """How far a search may leave the range where the best lie at its end."""
-    if p.widest is p:
-        return ""
-    return f"fgp may go on to {p.widest.codec.text}"
-
-
 @app.command(epilog="Example: automl space show --model MODEL --fix train.batch_size=8")
 def show(
     schema: str = SCHEMA, model: str = MODEL, spec: str = SPEC, tune: list[str] = TUNE, fix: list[str] = FIX,
@@ -110,13 +142,15 @@ def show(
     found = read_space(schema, model, spec, tune, fix, space, preset)
     if as_json:
         from automl.space import to_record
+        from automl.space.space import reach_record
 
-        print(json.dumps(to_record(found), indent=1, default=str))
+        document = to_record(found) | {"reach": reach_record(found, found.widest)}
+        print(json.dumps(document, indent=1, default=str))
         return
     from rich.console import Console
 
     console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200)
-    print_space(console, found)
+    print_space(console, found, found.widest)
 
 
 @app.command(epilog="Example: automl space sample --schema train.schema.json -n 100 --seed 7")

@@ -178,7 +178,7 @@ class Number:
     @property
     def widest(self) -> Number:
         """The same as far as a search may go."""
-        if not self.range.reach or self.relations:
+        if not self.range.reach or self.relations or self.range.reach == self.hull:
             return self
         low, high = self.range.reach
         return replace(self, range=replace(self.range, low=low, high=high), hull=(low, high))

@@ -291,3 +291,14 @@ def to_record(space: SearchSpace) -> dict[str, Any]:
         "fixed": dict(space.fixed),
         "default": space.default,
     }
+
+
+def reach(space: SearchSpace, room: SearchSpace) -> dict[str, Parameter]:
+    """The parameters that trials may leave the range of, as they are in the `room` that trials may lie in."""
+    pairs = zip(space.parameters, room.parameters, strict=True)
+    return {p.name: wide for p, wide in pairs if wide.codec is not p.codec}
+
+
+def reach_record(space: SearchSpace, room: SearchSpace) -> dict[str, list[Any]]:
+    """{name: [lowest, highest]} of them, as JSON data."""
+    return {name: [p.low, p.high] for name, p in reach(space, room).items()}

@@ -199,7 +199,7 @@ def schema_file(tmp_path: Path) -> str:
 def test_every_name_is_shown_whole(width: int) -> None:
     out = io.StringIO()
     space = compile_space(SCHEMA, tune=["dataset.augmentation.scales"])
-    print_space(Console(file=out, width=width), space)
+    print_space(Console(file=out, width=width), space, space.widest)
     lines = out.getvalue().splitlines()
     assert all(len(line) <= width for line in lines)
     assert all(any(line.startswith(p.name) for line in lines) for p in space.parameters)
