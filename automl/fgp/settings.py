@@ -14,7 +14,7 @@ class Settings:
 
     first: tuple[float, ...] = (0.7, 0.0, 0.7, 0.0)
     belief: float = 8.0
-    strongest: float = 0.4
+    strongest: float = 0.2
     told: float = 0.7
     beaten: tuple[float, float] = (1.0, 2.5)
     hopeless: float = 0.1

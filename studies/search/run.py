@@ -166,6 +166,11 @@ def objectives(arguments: argparse.Namespace, first: int = 0) -> Iterator[tuple[
         for seed in seeds:
             for task in tasks:
                 yield seed, LCBench(task, arguments.default)
+    elif arguments.on == "recorded":
+        from studies.detector_curves.surrogate import Recorded
+
+        for seed in seeds:
+            yield seed, Recorded(seed)
     else:
         for seed in seeds:
             moved = {"good": 0.0, "poor": 0.25, "bad": 0.5, "far": 1.0}[arguments.default]
@@ -176,7 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--on", choices=("lcbench", "detector"), default="lcbench")
+    parser.add_argument("--on", choices=("lcbench", "detector", "recorded"), default="lcbench")
     parser.add_argument("--tasks", choices=("tuned", "held-out"), default="tuned")
     parser.add_argument("--most", type=int, default=99, help="tasks")
     parser.add_argument("--default", choices=("good", "poor", "bad", "far"), default="good")
