@@ -14,7 +14,7 @@ from automl.budget import SLOWER, Limits
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record
 from automl.scheduling import Verdict
-from automl.slips import no_metric, slips
+from automl.slips import BY_ITSELF, no_metric, slips
 from automl.study import DEFAULT
 from automl.trackers import Tracking
 from automl.trials import Trials
@@ -79,6 +79,7 @@ class SearchDriver:
             return None
         while (paused := self._promoted()) is not None:
             self.study.set_paused(paused, -1)
+            self.trials.keep(paused, self.study)
             if (job := self._going_on(paused)) is not None:
                 return job
         if self._all_asked():
@@ -326,7 +327,7 @@ class SearchDriver:
         """How a training that ended well ended."""
         done, wanted = self.study.epochs_of(number), self.num_epochs[number]
         early = wanted is not None and 0 < done < wanted
-        return f"finished by itself after {done} of {wanted} epochs" if early else "finished"
+        return f"{BY_ITSELF} after {done} of {wanted} epochs" if early else "finished"
 
     def _started(
         self, number: int, params: Mapping[str, Any], job: TrialJob, from_epoch: int = 0

@@ -7,6 +7,7 @@ It is a stranger's file as well as ours: what has not this form is as good as no
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from automl.documents import load_json
 from automl.errors import SpecError
 from automl.fgp import FITTED
-from automl.pareto import PREDICTED
 from automl.rundir import write_text
 from automl.widening import WIDENED
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FILE = "trial.json"
 PAUSED = "PAUSED"
 MAX_BYTES = 1_000_000
+LONGEST_REASON = 4000  # characters
 
 
 def _pair_of(form: dict[str, Any]) -> dict[str, Any]:
@@ -32,10 +33,10 @@ def _pair_of(form: dict[str, Any]) -> dict[str, Any]:
 
 
 _NUMBER = {"type": "number", "minimum": -1e300, "maximum": 1e300}
+_THETA = {"type": "number", "minimum": -20, "maximum": 20}
 _MS = {"type": "number", "minimum": 0, "maximum": 1e12}
 _COUNT = {"type": "integer", "minimum": 0, "maximum": 2**31}
 _NOTED = {
-    PREDICTED: _MS,
     "redrawn": {
         "type": "object",
         "required": ["count", "fastest_ms", "slowest_ms"],
@@ -54,48 +55,55 @@ _FORM = {
             "type": "array", "minItems": 2, "maxItems": 3,
             "prefixItems": [
                 _COUNT,
-                {"type": "array", "items": _NUMBER},
+                {"type": "array", "items": _THETA},
                 {"type": "array", "items": _pair_of({"type": "string"})},
             ],
         },
         "state": {"enum": ["RUNNING", PAUSED, "COMPLETE", "PRUNED", "FAIL"]},
         "reason": {"type": "string"},
         "paused": _COUNT,
-        "elapsed_s": {"type": "number", "minimum": 0, "maximum": 1e10},
+        "waited": _COUNT,
+        "ended": {"type": "number", "minimum": 0, "maximum": 1e11},
     },
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Kept:
-    """`noted`: user attributes; `system`: system attributes; `paused`: the epoch after which it waits; `elapsed_s`: how
-    long the search had run when this was kept."""
+    """`noted`: user attributes; `system`: system attributes; `paused`: the epoch after which it waits, `waited`: the
+    last such epoch, -1 for none; `ended`: when, in seconds since 1970."""
 
     params: dict[str, Any]
     state: str = "RUNNING"
     reason: str = ""
     paused: int = -1
-    elapsed_s: float = 0.0
+    waited: int = -1
+    ended: float = 0.0
     noted: Mapping[str, Any] = field(default_factory=dict)
     system: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write(folder: Path, trial: FrozenTrial, elapsed_s: float) -> None:
-    """Keep a trial as it now is in the study, and how long that has run."""
-    attrs, waits = trial.user_attrs, int(trial.user_attrs.get("paused", -1))
-    waiting = waits >= 0 and not trial.state.is_finished()
-    document = {
+def write(folder: Path, trial: FrozenTrial) -> None:
+    """Keep a trial as it now is in the study."""
+    attrs, epochs = trial.user_attrs, {}
+    for name in ("paused", "waited"):
+        if attrs.get(name, -1) >= 0:
+            epochs[name] = int(attrs[name])
+    waiting = "paused" in epochs and not trial.state.is_finished()
+    document: dict[str, Any] = {
         "number": trial.number,
         "params": attrs["params"],
         "state": PAUSED if waiting else trial.state.name,
         "reason": attrs.get("reason", ""),
-        "elapsed_s": elapsed_s,
         "noted": {name: attrs[name] for name in _NOTED if name in attrs},
+        **epochs,
     }
-    if waiting:
-        document["paused"] = waits
+    if trial.datetime_complete is not None:
+        document["ended"] = trial.datetime_complete.timestamp()
     if FITTED in trial.system_attrs:
         document["fitted"] = trial.system_attrs[FITTED]
+    if (folder / FILE).is_dir():
+        (folder / FILE).rename(folder / f"{FILE}.set_aside_{time.time_ns()}")
     write_text(folder / FILE, json.dumps(document) + "\n")
 
 
@@ -113,8 +121,11 @@ def read(folder: Path, number: int) -> Kept | None:
     if not jsonschema.Draft202012Validator(_FORM).is_valid(found) or found["number"] != number:
         return None
     noted, system = found.get("noted", {}), {FITTED: found["fitted"]} if "fitted" in found else {}
-    if not noted.get(WIDENED, {}).keys() <= found["params"].keys():
+    strange = not noted.get(WIDENED, {}).keys() <= found["params"].keys()
+    if strange or (system and found["fitted"][0] > number):
         return None
-    reason = "".join(letter for letter in found.get("reason", "") if letter.isprintable() or letter in "\n\t")
-    waits, elapsed_s = int(found.get("paused", -1)), float(found.get("elapsed_s", 0.0))
-    return Kept(found["params"], found["state"], reason, waits, elapsed_s, noted, system)
+    reason = "".join(c for c in found.get("reason", "")[:LONGEST_REASON] if c.isprintable() or c in "\n\t")
+    paused, waited = int(found.get("paused", -1)), int(found.get("waited", -1))
+    return Kept(
+        found["params"], found["state"], reason, paused, waited, found.get("ended", 0.0), noted, system
+    )

@@ -173,7 +173,10 @@ def open_study(plan: Plan, folder: RunDir, progress: Progress) -> Study:
         progress.note(f"warm start: {lessons.text}")
     storage, name = open_storage(plan.request.storage, folder.root), folder.read_run()["study"]
     with rows_of(folder.root, plan.request.storage):
-        return plan.study(storage, name, lessons)
+        study = plan.study(storage, name, lessons)
+    study.timed = folder.keep_elapsed
+    study.set_elapsed_s(max(study.elapsed_s(), folder.kept_elapsed()))
+    return study
 
 
 def make_executor(plan: Plan, run: RunDir) -> Executor:

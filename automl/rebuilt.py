@@ -1,5 +1,6 @@
-"""A study that is gone from its database, made again from the trials' folders: their specs say what was tried, their
-records how it did, and trial.json what was decided. Without that file who was stopped, and why, is decided anew."""
+"""A study that is gone from its database, or of which an earlier copy was put back, made again from the trials'
+folders: their specs say what was tried, their records how it did, and trial.json what was decided. What that file does
+not say of a trial, or what contradicts its records, is decided anew."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from automl import kept, spec
 from automl.errors import SpaceError, SpecError
-from automl.kept import Kept
+from automl.kept import FILE, PAUSED, Kept
+from automl.slips import BY_ITSELF
 
 if TYPE_CHECKING:
     from automl.plan import Plan
@@ -16,27 +18,38 @@ if TYPE_CHECKING:
     from automl.study import Study
     from automl.trials import Trials
 
+RUNNING = "RUNNING"
+OURS = ("spec.yaml", "metrics.jsonl", FILE)
+
 
 def rebuild(plan: Plan, study: Study, trials: Trials) -> int:
     """Give a study the trials that have folders and that it lacks (it is gone, a copy of earlier, or was being made
-    again when its driver died), RUNNING, for the driver to adopt; those that had ended or wait are told so. Returns how
-    many. A trial of whose configuration nothing can be read is proposed again, what lies in its folder set aside."""
+    again when its driver died), RUNNING, for the driver to adopt; those that had ended or wait are told so, in the
+    order in which they had. Returns how many it lacked. A trial of whose configuration nothing can be read is proposed
+    again, what lies in its folder set aside."""
     folders = (trials.run.root / "trials").glob("[0-9]*")
-    count = max((int(folder.name) + 1 for folder in folders if folder.name.isdecimal()), default=0)
+    ours = (f for f in folders if f.name.isdecimal() and any((f / name).is_file() for name in OURS))
+    count = max((int(folder.name) + 1 for folder in ours), default=0)
     lacking = range(len(study.trials()), count)
-    if not lacking and not study.rebuilding:
-        return 0
-    study.set_rebuilding(True)
+    anew = bool(lacking) or study.rebuilding
+    if anew:
+        study.set_rebuilding(True)
+    ends: list[tuple[float, int, str, str]] = []
     for number in range(count):
+        if number not in lacking and study.frozen(number).state.is_finished():
+            continue
         params, found = _found(plan, trials, number)
-        study.set_elapsed_s(max(study.elapsed_s(), found.elapsed_s if found else 0.0))
         if number in lacking:
+            if params is None:
+                _tell(study, trials, ends)  # what is asked for goes by them
             study.ask(params, found)
             if params is None and number not in study.refused:
                 trials.begin(number, study)
-        if not study.frozen(number).state.is_finished():
-            _tell(plan, study, trials, number, found)
-    study.set_rebuilding(False)
+        if number not in study.refused:
+            ends += _brought(plan, study, trials, number, found, anew)
+    _tell(study, trials, ends)
+    if anew:
+        study.set_rebuilding(False)
     return len(lacking)
 
 
@@ -63,31 +76,72 @@ def _found(plan: Plan, trials: Trials, number: int) -> tuple[dict[str, Any] | No
     return params, found
 
 
-def _tell(plan: Plan, study: Study, trials: Trials, number: int, found: Kept | None) -> None:
-    """Report a trial's records, and tell that it waits or has ended, where that is known: what is asked for later goes
-    by it. Without what was kept, one whose last checkpoint has been dropped, as only those of ended trials are, has
-    ended."""
+def _brought(
+    plan: Plan, study: Study, trials: Trials, number: int, found: Kept | None, anew: bool
+) -> list[tuple[float, int, str, str]]:
+    """Bring a trial up to what its folder says, where that is more than the study does: the study is written first.
+    Returns its end where it has one, (when, number, state, reason)."""
     lines, _ = trials.records(number)
+    state, reason = _believed(plan, study, trials, number, lines, found)
+    if state == RUNNING and anew and _dropped(trials, number, lines):
+        state, reason = _ended(study, trials, number, lines), "ended before its study was lost"
+    waited = study.frozen(number).user_attrs.get("waited", -1)
+    if state == PAUSED and found:
+        if waited < found.paused:
+            _report(plan, study, number, [line for line in lines if line.epoch <= found.paused])
+            study.note(number, reason=reason)
+            study.set_paused(number, found.paused)
+        return []
+    if anew or state != RUNNING:
+        _report(plan, study, number, lines)
+    if state != RUNNING:
+        return [(found.ended if found else 0.0, number, state, reason)]
+    if found and found.waited >= waited:  # it had gone on
+        if number in study.paused():
+            study.set_paused(number, -1)
+        if found.waited > waited:
+            study.note(number, waited=found.waited)
+    return []
+
+
+def _believed(
+    plan: Plan, study: Study, trials: Trials, number: int, lines: Sequence[Record], found: Kept | None
+) -> tuple[str, str]:
+    """(state, reason) as kept, or RUNNING where its records say otherwise: the driver then judges by these."""
+    if found is None:
+        return RUNNING, ""
+    epochs = trials.num_epochs(number, study.frozen(number).user_attrs["params"])
+    whole = epochs is not None and bool(lines) and lines[-1].epoch + 1 >= epochs
+    finite = not any(line.diverged(plan.bundle.finite) for line in lines)
+    short = epochs is not None and not whole and not found.reason.startswith(BY_ITSELF)
+    wrong = {
+        "COMPLETE": not lines or short,
+        "PRUNED": not lines or whole,
+        "FAIL": whole and finite,
+        PAUSED: whole or not any(line.epoch == found.paused for line in lines),
+    }
+    return (RUNNING, "") if wrong.get(found.state) else (found.state, found.reason)
+
+
+def _report(plan: Plan, study: Study, number: int, lines: Sequence[Record]) -> None:
     for record in lines:
         if record.diverged(plan.bundle.finite):
-            break
+            return
         if (value := record.number(plan.metric.name)) is not None:
             study.report(number, record.epoch, value)
         else:
             study.passed(number, record.epoch)
-    state, reason = (found.state, found.reason) if found else ("RUNNING", "")
-    if state == kept.PAUSED:
-        if found and lines and lines[-1].epoch == found.paused:
-            study.note(number, reason=reason)
-            study.set_paused(number, found.paused)
-        return
-    if state == "RUNNING" and _dropped(trials, number, lines):
-        state, reason = _ended(study, trials, number, lines), "ended before its study was lost"
-    if state != "RUNNING":
+
+
+def _tell(study: Study, trials: Trials, ends: list[tuple[float, int, str, str]]) -> None:
+    """In the order in which they ended: patience goes by it."""
+    for _, number, state, reason in sorted(ends):
         study.tell(number, state, reason, trials.scoring(number))
+    ends.clear()
 
 
 def _dropped(trials: Trials, number: int, lines: Sequence[Record]) -> bool:
+    """Whether its last checkpoint has been dropped, as only those of ended trials are."""
     last = lines[-1] if lines else None
     return last is not None and last.checkpoint is not None and trials.checkpoint(number, last) is None
 

@@ -4,6 +4,7 @@ run.json              what was asked, seed, versions, base spec, data facts, spa
 storage_url           the database's URL when it holds a password, which run.json leaves out; for its owner's eyes
 run.lock              held by the driver while it lives
 study.db              the Optuna storage (unless a URL was given)
+elapsed_s             how long the search has run, beside the database
 trials/0007/          spec.yaml, trial.json (what the study has of it), metrics.jsonl, status.json, log.txt,
                       model_epoch_*.pth, dd_model_latest.pth; of trackers: tracked.json, tensorboard/
 best/                 the winner's specs for every action, provenance.json, what the stages wrote
@@ -15,6 +16,7 @@ report.html
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -25,6 +27,8 @@ from typing import Any
 from automl import database_url, run_json
 from automl.errors import UserError
 from safe_documents import dump_yaml
+
+ELAPSED = "elapsed_s"
 
 
 def write_text(path: Path, text: str, mode: int = 0o666) -> None:
@@ -98,6 +102,18 @@ class RunDir:
 
     def trial(self, number: int) -> Path:
         return self.root / "trials" / f"{number:04d}"
+
+    def keep_elapsed(self, seconds: float) -> None:
+        """Keep how long the search has run, for the case that its study is lost."""
+        write_text(self.root / ELAPSED, f"{seconds}\n")
+
+    def kept_elapsed(self) -> float:
+        """The same; 0 where it is not there or no such number."""
+        try:
+            found = float((self.root / ELAPSED).read_text()) if (self.root / ELAPSED).is_file() else 0.0
+        except (OSError, ValueError):
+            return 0.0
+        return found if math.isfinite(found) and found > 0 else 0.0
 
     def write_run(self, document: dict[str, Any]) -> None:
         url = document["request"]["storage"]

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from automl.records import Record
 
+BY_ITSELF = "finished by itself"  # how the reason begins of a training that ended well before its last epoch
+
 
 def slips(
     number: int, lines: Sequence[Record], epochs: int | None, resume_key: str | None

@@ -16,13 +16,15 @@ ELAPSED_STEP_S = 1.0  # the running time is stored when it has grown by so much
 
 
 class Stored:
-    """`version` grows with every write but of the running time; `say` is told where a database lets wait."""
+    """`version` grows with every write but of the running time; `say` is told where a database lets wait, `timed` how
+    long the search has run."""
 
     storage: Any
     name: str
     version: int
     rebuilding: bool
     say: Callable[[str], object]
+    timed: Callable[[float], object]
     _id: int
     _elapsed_s: float
     _trials: list[FrozenTrial]
@@ -38,6 +40,7 @@ class Stored:
         if now or abs(seconds - self._elapsed_s) >= ELAPSED_STEP_S:
             self._elapsed_s = round(seconds, 3)
             self._write(self.storage.set_study_user_attr, self._id, "elapsed_s", self._elapsed_s)
+            self.timed(self._elapsed_s)
 
     def set_rebuilding(self, now: bool) -> None:
         """Note that the study is being made again from the trials' folders, for the case that its driver dies."""

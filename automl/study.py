@@ -119,6 +119,7 @@ class Study(Stored):
         self.epochs_trained = 0  # the sum of `epochs_of`
         self.budget = Budget()  # what may still be spent, as the driver says
         self.say: Callable[[str], object] = lambda text: None  # to the person, as the driver says
+        self.timed = lambda seconds: None  # how long the search has run, as the run's folder keeps it
         self.resumable = True  # a trial that waits can go on, as the driver says
         self.version = 0  # of everything but the running time
         self.memo: dict[Any, Any] = {}
@@ -260,8 +261,9 @@ class Study(Stored):
         proposal = asking.new(self, number) if given is None else asking.draw(self, number, given)
         if kept is not None:
             proposal = proposal.as_kept(kept)
-        if self.latency and PREDICTED not in proposal.trial.user_attrs:
-            proposal.trial.set_user_attr(PREDICTED, self.latency.predict(proposal.params))
+        predictor = self.latency or self.limit
+        if predictor and PREDICTED not in proposal.trial.user_attrs:
+            proposal.trial.set_user_attr(PREDICTED, predictor.predict(proposal.params))
         trial_id = self._write(self.storage.create_new_trial, self._id, template_trial=proposal.trial)
         self._trials.append(proposal.stored(trial_id))
         self._place(self._trials[number])

@@ -78,12 +78,12 @@ class Trials:
     def begin(self, number: int, study: Study) -> None:
         """Make room for a new trial, and keep what the study has of it."""
         self.set_aside(number)
-        kept.write(self.run.trial(number), study.frozen(number), study.elapsed_s())
+        kept.write(self.run.trial(number), study.frozen(number))
 
     def keep(self, number: int, study: Study) -> None:
-        """Keep how a trial ended or that it waits, where it has a folder."""
+        """Keep that a trial ended, waits or goes on, where it has a folder."""
         if self.run.trial(number).is_dir():
-            kept.write(self.run.trial(number), study.frozen(number), study.elapsed_s())
+            kept.write(self.run.trial(number), study.frozen(number))
 
     def spec_of(self, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
         """The whole spec that a trial ran with; where its file is gone or damaged, made again from its params."""
