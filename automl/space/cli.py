@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from automl.request import RunRequest
     from automl.space import SearchSpace
 
+# Sections of a spec file in TAO's dialect that are other actions', whose schemas are not given with the train schema.
+ACTIONS = ("evaluate", "inference", "export", "quantize", "prune", "gen_trt_engine", "distill")
 NARROW = 140  # columns: below, a table would fold names
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -72,6 +74,7 @@ def _of_schema(path: str, asked: RunRequest) -> SearchSpace:
     given = specs.load(Path(asked.spec_file)) if asked.spec_file else {}
     own = document.get("properties") or {}
     engine_keys = {key: given.pop(key) for key in specs.ENGINE_KEYS if key in given and key not in own}
+    given = {key: value for key, value in given.items() if key in own or key not in ACTIONS}
     with _of(path):
         base = specs.SourcedSpec(specs.defaults(document) if given else {})
     template = copy.deepcopy(base.spec)
@@ -89,8 +92,9 @@ def _agreed(space: SearchSpace, engine_keys: Mapping[str, Any], asked: RunReques
     """The space, where a run would take the spec file's other words to the engine too."""
     from automl import front, plan, policy
 
-    if (word := engine_keys.get("automl_policy")) is not None:
-        policy.parse(word, str(asked.spec_file))
+    word = engine_keys.get("automl_policy")
+    if word is not None and not policy.parse(word, str(asked.spec_file)):
+        return space  # a run passes them over
     front.named(asked, engine_keys)
     plan.check_tries(engine_keys.get("try"), space.widest)
     return space

@@ -219,8 +219,8 @@ def ceiling() -> float:
 
 
 def left_out(every: Sequence[Training], numbers: torch.Tensor) -> list[tuple[float, float, str]]:
-    """(measured, predicted, source) of the ends of whole trainings, each by a process without its fifth. The numbers are
-    those of all: it is the prediction that is judged, at a fifth of the time."""
+    """(measured, predicted, source) of the ends of whole trainings, each by a process without its fifth. The numbers
+    are those of all: it is the prediction that is judged, at a fifth of the time."""
     fold = np.random.default_rng(0).permutation(len(every)) % FOLDS
     told: list[tuple[float, float, str]] = []
     for left in range(FOLDS):

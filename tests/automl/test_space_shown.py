@@ -85,6 +85,16 @@ def test_a_schema_s_own_section_of_a_name_of_the_engine_s_is_its_own(tmp_path: P
         read_space(str(schema), None, spec_file(tmp_path, "search: {depth: 12}\n"), None, None)
 
 
+def test_sections_of_other_actions_and_what_nothing_is_searched_for_are_passed_over(tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps(OWN))
+    mine = spec_file(tmp_path, "evaluate: {threshold: 0.5}\ngen_trt_engine: {batch: 4}\n")
+    assert len(read_space(str(schema), None, mine, None, None).parameters) == 2
+    model = str(shell_trainer(tmp_path / "model", stages=None))
+    mine = spec_file(tmp_path, "automl_policy: off\ntry: [{fit.lr: 5}]\nobjectives: 5\n")
+    assert len(read_space(None, model, mine, None, None).parameters) == 1
+
+
 def test_a_range_that_can_go_no_further_is_not_said_to(tmp_path: Path) -> None:
     schema = tmp_path / "schema.json"
     schema.write_text(json.dumps(OWN))
