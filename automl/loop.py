@@ -175,7 +175,8 @@ def open_study(plan: Plan, folder: RunDir, progress: Progress) -> Study:
     with rows_of(folder.root, plan.request.storage):
         study = plan.study(storage, name, lessons)
     study.timed = folder.keep_elapsed
-    study.set_elapsed_s(max(study.elapsed_s(), folder.kept_elapsed()))
+    if (used := folder.kept_elapsed()) > study.elapsed_s():
+        study.set_elapsed_s(used, now=True)
     return study
 
 
