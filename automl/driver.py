@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from automl import asking, faults, schedulers
 from automl.budget import SLOWER, Limits
 from automl.executors.base import Decision, Exit, TrialJob
-from automl.records import BrokenRecord, Record
+from automl.records import BrokenRecord, Record, is_whole
 from automl.scheduling import Verdict
 from automl.slips import BY_ITSELF, no_metric, slips
 from automl.study import DEFAULT
@@ -227,9 +227,7 @@ class SearchDriver:
 
     def _whole(self, number: int, found: Sequence[Record]) -> tuple[str, str] | None:
         """How a trial ends whose last line is that of its last epoch."""
-        epochs = self._length(number)
-        whole = epochs is not None and bool(found) and found[-1].epoch + 1 >= epochs
-        return ("COMPLETE", "finished") if whole else None
+        return ("COMPLETE", "finished") if is_whole(found, self._length(number)) else None
 
     def _length(self, number: int) -> int | None:
         """The epochs of a trial's training."""

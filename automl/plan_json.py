@@ -22,10 +22,8 @@ def document(what: Plan, configurations: int) -> dict[str, Any]:
     the leaves that the data determined (among them where each split lies), "space" the parameters that are searched
     and how far trials may leave their ranges."""
     from automl.space import to_record
-    from automl.space.space import reach_record
 
     request, lessons = what.request, lessons_of(what)
-    space = to_record(what.space) | {"reach": reach_record(what.space, what.room)} if what.searching else None
     return {
         "model": what.bundle.name,
         "searching": what.searching,
@@ -46,7 +44,7 @@ def document(what: Plan, configurations: int) -> dict[str, Any]:
             "metric": what.metric.name,
             "objectives": [what.metric.name, LATENCY] if what.trade_off else [what.metric.name],
         },
-        "space": space,
+        "space": to_record(what.space, what.room) if what.searching else None,
         "warm_start": {"trials": len(lessons.trials), "of": lessons.of, "text": lessons.text}
         if lessons.of
         else None,

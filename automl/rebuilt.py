@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from automl import kept, spec
+from automl import kept, records, spec
 from automl.errors import SpaceError, SpecError
 from automl.kept import FILE, PAUSED, Kept
 from automl.slips import BY_ITSELF
@@ -111,7 +111,7 @@ def _believed(
     if found is None:
         return RUNNING, ""
     epochs = trials.num_epochs(number, study.frozen(number).user_attrs["params"])
-    whole = epochs is not None and bool(lines) and lines[-1].epoch + 1 >= epochs
+    whole = records.is_whole(lines, epochs)
     finite = not any(line.diverged(plan.bundle.finite) for line in lines)
     short = epochs is not None and not whole and not found.reason.startswith(BY_ITSELF)
     wrong = {
@@ -148,4 +148,4 @@ def _dropped(trials: Trials, number: int, lines: Sequence[Record]) -> bool:
 
 def _ended(study: Study, trials: Trials, number: int, lines: Sequence[Record]) -> str:
     epochs = trials.num_epochs(number, study.frozen(number).user_attrs["params"])
-    return "COMPLETE" if epochs is not None and lines[-1].epoch + 1 >= epochs else "PRUNED"
+    return "COMPLETE" if records.is_whole(lines, epochs) else "PRUNED"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -112,6 +112,11 @@ def read(path: Path) -> tuple[list[Record], str | None]:
         except BrokenRecord as error:
             return found, f"line {number}: {error}"
     return found, None
+
+
+def is_whole(lines: Sequence[Record], epochs: int | None) -> bool:
+    """Whether the last of a trial's lines is that of its last epoch; no where nobody says how many it has."""
+    return epochs is not None and bool(lines) and lines[-1].epoch + 1 >= epochs
 
 
 def as_number(value: Any) -> float | None:

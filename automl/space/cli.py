@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from automl.request import RunRequest
     from automl.space import SearchSpace
 
-# Sections of a spec file in TAO's dialect that are other actions', whose schemas are not given with the train schema.
-ACTIONS = ("evaluate", "inference", "export", "quantize", "prune", "gen_trt_engine", "distill")
 NARROW = 140  # columns: below, a table would fold names
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -69,11 +67,13 @@ def _of_model(name: str | None, asked: RunRequest) -> SearchSpace:
 def _of_schema(path: str, asked: RunRequest) -> SearchSpace:
     from automl import spec as specs
     from automl.space import compile_space, load_schema
+    from automl.space.chosen import ACTIONS
 
     document = load_schema(path)
     given = specs.load(Path(asked.spec_file)) if asked.spec_file else {}
     own = document.get("properties") or {}
     engine_keys = {key: given.pop(key) for key in specs.ENGINE_KEYS if key in given and key not in own}
+    # Sections of other actions, as TAO's files have them: their schemas are not given with the train schema.
     given = {key: value for key, value in given.items() if key in own or key not in ACTIONS}
     with _of(path):
         base = specs.SourcedSpec(specs.defaults(document) if given else {})
@@ -146,10 +146,8 @@ def show(
     found = read_space(schema, model, spec, tune, fix, space, preset)
     if as_json:
         from automl.space import to_record
-        from automl.space.space import reach_record
 
-        document = to_record(found) | {"reach": reach_record(found, found.widest)}
-        print(json.dumps(document, indent=1, default=str))
+        print(json.dumps(to_record(found, found.widest), indent=1, default=str))
         return
     from rich.console import Console
 

@@ -281,9 +281,10 @@ def _values(p: Parameter, drawn: dict[str, Any]) -> list[Any] | None:
     return list({json.dumps(value, sort_keys=True, default=str): value for value in values}.values())
 
 
-def to_record(space: SearchSpace) -> dict[str, Any]:
-    """The space as JSON data."""
-    return {
+def to_record(space: SearchSpace, room: SearchSpace | None = None) -> dict[str, Any]:
+    """The space as JSON data; with the `room` that trials may lie in also how far they may leave ranges, {name:
+    [lowest, highest]}."""
+    record = {
         "digest": space.digest,
         "parameters": [p.record() for p in space.parameters],
         "left_out": [{"name": name, "reason": reason} for name, reason in space.left_out],
@@ -291,14 +292,12 @@ def to_record(space: SearchSpace) -> dict[str, Any]:
         "fixed": dict(space.fixed),
         "default": space.default,
     }
+    if room is not None:
+        record["reach"] = {name: [p.low, p.high] for name, p in reach(space, room).items()}
+    return record
 
 
 def reach(space: SearchSpace, room: SearchSpace) -> dict[str, Parameter]:
     """The parameters that trials may leave the range of, as they are in the `room` that trials may lie in."""
     pairs = zip(space.parameters, room.parameters, strict=True)
     return {p.name: wide for p, wide in pairs if wide.codec is not p.codec}
-
-
-def reach_record(space: SearchSpace, room: SearchSpace) -> dict[str, list[Any]]:
-    """{name: [lowest, highest]} of them, as JSON data."""
-    return {name: [p.low, p.high] for name, p in reach(space, room).items()}

@@ -77,7 +77,7 @@ def _odds(values: Any) -> Any:
 
 
 class Surrogate:
-    """The process given trainings; `mean`, `spread`: of the log-odds; draws of what trainings differ by."""
+    """The process given trainings: its mean of the log-odds, and what trainings differ by."""
 
     def __init__(self, given: Sequence[Training], numbers: torch.Tensor | None = None) -> None:
         self.options = torch.tensor(space_and_cube()[1].options)
@@ -90,8 +90,8 @@ class Surrogate:
         self.z = torch.tensor([_odds(row[3]) - self.level[row[1] - 1] for row in rows], dtype=torch.float64)
         self.numbers = self._fitted() if numbers is None else numbers
         with torch.no_grad():
-            self.factor = torch.linalg.cholesky(self._covariance(self.numbers))
-            self.weights = torch.cholesky_solve(self.z[:, None], self.factor)[:, 0]
+            factor = torch.linalg.cholesky(self._covariance(self.numbers))
+            self.weights = torch.cholesky_solve(self.z[:, None], factor)[:, 0]
 
     def _start(self) -> torch.Tensor:
         """Logarithms of: length of each axis, of epochs; sd of both parts, of both of a training, of an epoch."""
@@ -130,17 +130,14 @@ class Surrogate:
             optimizer.step()
         return numbers.detach()
 
-    def at(self, points: np.ndarray[Any, Any], epochs: Sequence[int]) -> tuple[Any, Any]:
-        """(n, epochs) mean and sd of the log-odds that configurations have, without what trainings differ by."""
+    def at(self, points: np.ndarray[Any, Any], epochs: Sequence[int]) -> Any:
+        """(n, epochs) mean of the log-odds that configurations have, without what trainings differ by."""
         a = torch.tensor(np.repeat(points, len(epochs), 0))
         e = torch.tensor([math.log(epoch) for epoch in epochs] * len(points), dtype=torch.float64)
         with torch.no_grad():
             cross, _ = self._kernels(a, e, self.x, self.e, self.numbers)
-            solved = torch.linalg.solve_triangular(self.factor, cross.T, upper=False)
-            variance = (2 * self.numbers[-5]).exp() + (2 * self.numbers[-4]).exp() - solved.square().sum(0)
         level = np.array([self.level[epoch - 1] for epoch in epochs])
-        mean = (cross @ self.weights).numpy().reshape(len(points), -1) + level
-        return mean, variance.clamp_min(0).sqrt().numpy().reshape(len(points), -1)
+        return (cross @ self.weights).numpy().reshape(len(points), -1) + level
 
     @property
     def noises(self) -> list[float]:
@@ -181,7 +178,7 @@ class Recorded:
 
     def _mean(self, params: Mapping[str, Any]) -> Any:
         point = self.cube.point(self.space.widest.enqueue_params(params))
-        return self.model.at(point[None], range(1, EPOCHS + 1))[0][0]
+        return self.model.at(point[None], range(1, EPOCHS + 1))[0]
 
     def true(self, params: Mapping[str, Any]) -> float:
         return float(share(self._mean(params)[-1]))
@@ -208,11 +205,11 @@ def ceiling() -> float:
     rng, model = np.random.default_rng(0), fitted()
     points = np.concatenate([cube.near_default(rng, 1000, f) for f in (0.3, 0.6, 1.0, 1.5)])
     points = np.concatenate([points, np.array([t.point for t in trainings()])])
-    value = model.at(points, [EPOCHS])[0][:, 0]
+    value = model.at(points, [EPOCHS])[:, 0]
     points, value = points[np.argsort(-value)[:20]], np.sort(value)[::-1][:20]
     for step in range(60):
         near = cube.moved(rng, np.repeat(points, 20, 0), 0.1 * 0.95**step, 0.5, cube.ends())
-        found = model.at(near, [EPOCHS])[0].reshape(len(points), -1)
+        found = model.at(near, [EPOCHS]).reshape(len(points), -1)
         near, best = near.reshape(len(points), 20, -1), found.argmax(1)
         better = found.max(1) > value
         points[better], value[better] = near[np.arange(len(points)), best][better], found.max(1)[better]
@@ -227,7 +224,7 @@ def left_out(every: Sequence[Training], numbers: torch.Tensor) -> list[tuple[flo
     for left in range(FOLDS):
         part = Surrogate([t for t, f in zip(every, fold, strict=True) if f != left], numbers)
         out = [t for t, f in zip(every, fold, strict=True) if f == left and len(t.curve) == EPOCHS]
-        mean = share(part.at(np.array([t.point for t in out]), [EPOCHS])[0][:, 0])
+        mean = share(part.at(np.array([t.point for t in out]), [EPOCHS])[:, 0])
         told += [(t.curve[-1], float(m), t.source) for t, m in zip(out, mean, strict=True)]
     return told
 

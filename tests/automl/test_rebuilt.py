@@ -33,10 +33,9 @@ class Died(BaseException):
 
 
 class Dying(SearchDriver):
-    """Puts each line and checkpoint on disk as it comes, as a trainer does; dies at the `left`-th, or when it is about
-    to write the `specs`-th spec."""
+    """Puts each line and checkpoint on disk as it comes, as a trainer does; dies at the `left`-th."""
 
-    left = specs = 10**9
+    left = 10**9
 
     def on_record(self, number: int, record: dict[str, Any]) -> Decision:
         folder = self.trials.run.trial(number)
@@ -48,13 +47,9 @@ class Dying(SearchDriver):
             raise Died
         return super().on_record(number, record)
 
-    def _started(self, *args: Any, **named: Any) -> Any:
-        self.specs -= 1
-        return super()._started(*args, **named)
-
 
 def drive(bench: Bench, lines: int = 10**9, specs: int = 10**9) -> Study:
-    """One driver's life, which may end early."""
+    """One driver's life, which may end early: at so many lines, or about to write the spec of trial `specs`."""
     executor = ReplayExecutor(bench.curve, bench.plan.machine.concurrency)
     study = Study(open_storage(None, bench.run.root), "bench", bench.plan.space, "fgp", 0)
     rebuild(bench.plan, study, Trials(bench.plan, bench.run))
@@ -151,7 +146,7 @@ def test_a_trial_of_whose_configuration_nothing_is_left_is_proposed_again(
     found = kept.read(cut.run.trial(1), 1)
     assert found is not None
     assert found.params == told(after)[1][0] == whole[1][0]
-    assert found.system[FITTED] == after.frozen(1).system_attrs[FITTED] if found.system else True
+    assert found.system.get(FITTED) == after.frozen(1).system_attrs.get(FITTED)
     assert list(cut.run.root.glob("trials/set_aside_0001_*"))
 
 
