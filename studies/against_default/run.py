@@ -2,11 +2,11 @@
 results.jsonl.
 
     python studies/against_default/run.py demo --seeds 0 1 2 3 4 --work FOLDER
-    python studies/against_default/run.py bccd --data DATA --seeds 0 1 2 --work FOLDER
+    python studies/against_default/run.py bccd|bccd_one_stage --data DATA --seeds 0 1 2 --work FOLDER
 
 `demo` is what `make demo` runs: 8 trainings of 12 epochs. `bccd`: 12 trainings of 5 epochs on blood cells (364
-microscope images), preset `small`. A search whose folder is whole is read, not run again; its default is trial 0, of
-the same search, trained as long.
+microscope images), preset `small`; `bccd_one_stage` starts from the default that there was before recipe `dino`. A
+search whose folder is whole is read, not run again; its default is trial 0, of the same search, trained as long.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ from studies.machine import describe
 
 HERE = Path(__file__).resolve().parent
 AUTOML = str(Path(sys.executable).parent / "automl")
+BCCD = ["--preset", "small", "--trainings", "12", "--set", "num_epochs=5", "--stages", "evaluate"]
 TASKS = {
     "demo": ["--demo", "--trainings", "8"],
-    "bccd": ["--preset", "small", "--trainings", "12", "--set", "num_epochs=5", "--stages", "evaluate"],
+    "bccd": BCCD,
+    "bccd_one_stage": [*BCCD, "--set", "train.recipe=default", "--set", "dataset.batch_size=4"],
 }
 
 
