@@ -308,7 +308,8 @@ class Model:
 
 class FreezeThaw(Scheduler):
     """Pauses a trial that will hardly become the best, at epochs grace * 2^j, and lets the paused one go on that
-    promises more for its epochs than a new configuration. Once `ENOUGH` ran to their end, hardly any is paused."""
+    promises more for its epochs than a new configuration. Once `ENOUGH` ran to their end, hardly any is paused, and
+    none that could not go on."""
 
     several: ClassVar[bool] = True
 
@@ -320,6 +321,10 @@ class FreezeThaw(Scheduler):
             return None
         model = Model(view, (number, epoch + 1), fresh=False, curves_too=True)
         if not any(before < rung <= epoch + 1 for rung in model.rungs) or len(model.valued) < 2:
+            return None
+        if (
+            model.enough and not view.resumable
+        ):  # by their curves nearly all look hopeless, and none comes back
             return None
         mine = view.text(view.reached[epoch][number])
         if view.resumable and 0 < number <= len(SETTINGS.first) and epoch + 1 <= model.rungs[0]:

@@ -32,9 +32,10 @@ from studies.search.objectives import HELD_OUT, TUNED, Detector, LCBench
 
 HERE = Path(__file__).resolve().parent
 BUDGETS = (5, 8, 10, 20, 30)
-ARMS = {  # sampler, scheduler, whether the default comes first
+ARMS = {  # sampler, scheduler, whether the default comes first; kept: no range is left; once: nothing goes on again
     "fgp": ("fgp", "fgp", True),
     "fgp-kept": ("fgp", "fgp", True),
+    "fgp-once": ("fgp", "fgp", True),
     "tpe+halving": ("tpe", "halving", True),
     "random+asha": ("random", "asha", True),
     "gp": ("gp", "none", True),
@@ -64,6 +65,7 @@ class Played:
         fixed = None if default_first else []
         space = kept(objective.space) if arm.endswith("kept") else objective.space
         self.study = Study(storage, "played", space, sampler, seed, fixed=fixed)
+        self.study.resumable = not arm.endswith("once")
         self.scheduler, self.limits = schedulers.make(scheduler), Limits(trainings=trainings)
         self.default_first, self.now = default_first, 0.0
         self.curves: dict[int, list[float]] = {}
@@ -125,7 +127,7 @@ class Played:
         self.decide_s.append(time.process_time() - before)
         if verdict is None:
             return False
-        if verdict.action == "pause":
+        if verdict.action == "pause" and self.study.resumable:
             self.study.set_paused(number, epoch)
         else:
             self.study.tell(number, "PRUNED", verdict.reason)

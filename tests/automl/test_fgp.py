@@ -157,6 +157,25 @@ def test_ends_alone_count_once_there_are_enough(whole: int) -> None:
         assert set(rows.phi) == {0.0}
 
 
+@pytest.mark.parametrize("whole", [4, 5])
+@pytest.mark.parametrize("resumable", [True, False])
+def test_what_cannot_go_on_is_not_stopped_late(whole: int, resumable: bool) -> None:
+    """Nearly every curve would be once the model goes by ends, and then only few trainings of many are whole."""
+    study = Study(optuna.storages.InMemoryStorage(), "once", SPACE, "random", 0)
+    study.resumable = resumable
+    for number in range(whole):
+        study.ask()
+        for epoch in range(EPOCHS):
+            study.report(number, epoch, 0.5 + 0.01 * number + 0.02 * epoch)
+        study.tell(number, "COMPLETE", "")
+    number, _ = study.ask()
+    verdicts = []
+    for epoch in range(EPOCHS - 1):
+        study.report(number, epoch, 0.01)
+        verdicts.append(FreezeThaw().decide(study.view(), number, epoch, EPOCHS))
+    assert any(verdicts) == (resumable or whole < ENOUGH)
+
+
 def with_a_default(curve: list[float]) -> Model:
     """The model of a study whose first trial ran to its end and whose second waits."""
     study = Study(optuna.storages.InMemoryStorage(), "told", SPACE, "random", 0)
