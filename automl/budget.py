@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from automl.study import Study
 
+AGAIN = "again"  # user attribute of a trial: epochs trained once more, as it went on from a checkpoint before them
 FAILED_SHARE = (
     9  # a failed trial counts as at least so large a part (1 / 9) of a training, or searches would not end
 )

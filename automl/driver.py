@@ -49,7 +49,7 @@ class SearchDriver:
         self.tracking = tracking or Tracking(("none",), run, study.name, plan.metric.name, progress.note)
         self.trials = Trials(plan, run)
         self.scheduler = schedulers.make(plan.request.scheduler if plan.searching else "none")
-        study.resumable, study.say = plan.bundle.can_resume, progress.note
+        study.say = progress.note
         self.limits = Limits(plan.request.trials, plan.request.trainings, plan.request.total_epochs)
         self.full_epochs = plan.bundle.epochs(plan.spec)
         self.pending: deque[TrialJob] = deque()
@@ -78,7 +78,7 @@ class SearchDriver:
         if self._ended():
             return None
         while (paused := self._promoted()) is not None:
-            self.study.set_paused(paused, -1)
+            self.study.go_on(paused, self.trials.goes_on_at(paused))
             self.trials.keep(paused, self.study)
             if (job := self._going_on(paused)) is not None:
                 return job
@@ -118,9 +118,7 @@ class SearchDriver:
         self.study.set_elapsed_s(self.elapsed_s(), now=True)
         self._count_seconds(number)
         if number in self.verdicts:
-            state, reason = self.verdicts.pop(number)
-            if state == "PRUNED":
-                state, reason = self._late(number) or (state, reason)
+            state, reason = self._settled(number, self.verdicts.pop(number))
         elif exit.code == 0:
             state, reason = "COMPLETE", self._finished(number)
         elif exit.stopped:
@@ -151,14 +149,12 @@ class SearchDriver:
                 self.pending.append(job)
 
     def end_paused(self) -> None:
-        """At the end of a search: what still waits is told with its best epoch. One whose trainer was at its end before
-        the pause took hold is whole."""
+        """At the end of a search: what still waits is told with its best epoch."""
+        self._count_budget()
         for number in self.study.paused():
-            otherwise = self._late(number)
-            done = self.study.epochs_of(number)
-            self._end(
-                number, *(otherwise or ("PRUNED", f"paused after epoch {done}, and the budget was used up"))
-            )
+            fits = self._left(number) <= self.study.budget.free and not self._ended()
+            why = "it had hardly a chance to become the best" if fits else "the budget was used up"
+            self._end(number, "PRUNED", f"paused after epoch {self.study.epochs_of(number)}, and {why}")
 
     def name_winner(self) -> None:
         """At the end of a search: let the scheduler say which of the trials whose checkpoints are kept has won; of a
@@ -202,21 +198,23 @@ class SearchDriver:
         """Trackers hear nothing of it: there is no folder, and nothing was trained."""
         self.progress.ended(number, "PRUNED", reason)
 
-    def _late(self, number: int) -> tuple[str, str] | None:
-        """Take in what a trainer wrote as its stop or pause arrived: it is computed. (state, reason) where the trial
-        ends otherwise than it was told: it is at its end, or a line is wrong."""
-        found, _ = self.trials.records(number)
-        return self._take_in(number, found, judge=False) or self._whole(number, found)
+    def _settled(self, number: int, verdict: tuple[str, str]) -> tuple[str, str]:
+        """A verdict once what the trainer wrote as its stop arrived is taken in: it is computed. Another where the trial
+        is at its end, or a line is wrong. Of one that waits, lines short of the end wait with it: when a stop arrives is
+        chance, and what is proposed next goes by what was seen."""
+        state, (found, _) = verdict[0], self.trials.records(number)
+        if state == "FAIL" or (state == "PAUSED" and not self._whole(number, found)):
+            return verdict
+        return self._take_in(number, found, judge=False) or self._whole(number, found) or verdict
 
     def _caught_up(self, number: int) -> tuple[str, str] | None:
         """Handle what a trial's folder holds; (state, reason) where it must not go on."""
         self.trials.handled.pop(number, None)
         self.num_epochs[number] = self._length(number)
         found, broken = self.trials.records(number)
-        verdict = self._take_in(number, found, judge=True)
-        if broken and not verdict:
-            verdict = "FAIL", f"metrics.jsonl {broken}"
-        return verdict or self._whole(number, found)
+        if verdict := self._take_in(number, found, judge=True):
+            return self._settled(number, verdict)
+        return ("FAIL", f"metrics.jsonl {broken}") if broken else self._whole(number, found)
 
     def _take_in(self, number: int, found: Sequence[Record], judge: bool) -> tuple[str, str] | None:
         """Handle the lines on disk that have not been, up to the first that ends the trial."""
@@ -287,10 +285,11 @@ class SearchDriver:
         if number == self.plan.first:  # all else is compared with it, run to its end
             return None
         self._count_budget()
+        self.study.resumable = self.trials.goes_on_at(number) > 0
         verdict: Verdict | None = self.study.decide(number, epoch, self.scheduler, num_epochs)
         if verdict is None:
             return None
-        if verdict.action == "pause" and self.plan.bundle.can_resume:
+        if verdict.action == "pause" and self.study.resumable:
             # One that had to start from nothing comes by again: it does not wait twice at the same place.
             waited = self.study.frozen(number).user_attrs.get("waited", -1)
             return ("PAUSED", verdict.reason) if epoch > waited else None
@@ -366,8 +365,11 @@ class SearchDriver:
         number = self.scheduler.promote(self.study.view())
         if number is None or self.full_epochs is None:
             return number
-        left = (self.num_epochs.get(number) or self.full_epochs) - self.study.epochs_of(number)
-        return number if left <= self.study.budget.free else None
+        return number if self._left(number) <= self.study.budget.free else None
+
+    def _left(self, number: int) -> int:
+        """The epochs that a trial that waits would still be trained for."""
+        return (self._length(number) or 0) - self.trials.goes_on_at(number)
 
     def _all_asked(self) -> bool:
         """No new configuration may be asked for."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl.budget import AGAIN
 from automl.documents import load_json
 from automl.errors import SpecError
 from automl.fgp import FITTED
@@ -43,6 +44,7 @@ _NOTED = {
         "properties": {"count": _COUNT, "fastest_ms": _MS, "slowest_ms": _MS},
     },
     WIDENED: {"type": "object", "additionalProperties": _pair_of(_NUMBER)},
+    AGAIN: _COUNT,
 }
 _FORM = {
     "type": "object",

@@ -152,6 +152,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     # Without a search a missing or broken schema is no obstacle: the model's own check still holds.
     schema = None if not searching and policy.not_runnable(model) else model.schema("train")
     notes = check_merged(merged, model) if schema else []
+    notes += [] if searching else request.check_off()
     _check_stages(model, stages, merged.spec)
     facts, filled, warnings = _read_data(request, model, merged, work_dir)
     for action, full in product(model.actions, (merged.spec, engine_keys)):
@@ -272,7 +273,8 @@ def check_tries(tries: Any, space: SearchSpace) -> None:
         return
     if not isinstance(tries, list) or not all(isinstance(entry, dict) and entry for entry in tries):
         raise UserError(
-            f"try: must be a list of mappings such as {{train.optim.lr: 0.0001}}, but got {tries!r}"
+            f"try: must be a list of mappings such as {{train.optim.lr: 0.0001}}, none of them empty (the default is "
+            f"tried anyway), but got {tries!r}"
         )
     for number, entry in enumerate(tries, 1):
         try:

@@ -7,6 +7,7 @@ written back as a command line from them (`words`).
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from decimal import Decimal
@@ -16,6 +17,18 @@ from typing import Any
 from automl.errors import UserError, did_you_mean
 
 DEFAULT_TRAININGS = 20
+OF_A_SEARCH = (
+    "tune",
+    "space",
+    "trials",
+    "trainings",
+    "total_epochs",
+    "patience",
+    "warm_start",
+    "sampler",
+    "scheduler",
+)
+BUDGETS = ("trainings", "trials", "total_epochs", "time_s")
 AUTO = "auto"  # of --gpus-per-trial
 LATENCY = "latency_ms"  # of --objectives: what the model predicts
 WHAT, BUDGET, SEARCH, MACHINE = "What to train", "Budget", "Search", "Machine"
@@ -227,8 +240,7 @@ class RunRequest:
     @property
     def has_budget(self) -> bool:
         """Something says when the search ends."""
-        given = (self.trials, self.trainings, self.total_epochs, self.time_s)
-        return any(each is not None for each in given)
+        return any(getattr(self, name) is not None for name in BUDGETS)
 
     def with_budget(self) -> RunRequest:
         """The same, with the default number of trainings when no budget was given at all."""
@@ -243,6 +255,23 @@ class RunRequest:
             f"--trainings N or --time 12h ({DEFAULT_TRAININGS} trainings is the default without --epochs); "
             f"{self.epochs} epochs in all trainings together are --total-epochs {self.epochs}"
         )
+
+    def check_off(self) -> list[str]:
+        """What is passed over where nothing is searched, as a note; nothing where no such option was given. Raises
+        `UserError` for a value that the one training would not have."""
+        if self.fix:
+            raise UserError(
+                f"--fix {self.fix[0]} is a word to a search; with --automl-policy off, or `automl_policy: off` in the "
+                f"spec file, it is --set {self.fix[0]}"
+            )
+        given = {name: getattr(self, name) for name in OF_A_SEARCH}
+        words = replace(RunRequest(), **given).words()
+        return [f"passed over, as nothing is searched: {shlex.join(words)}"] if words else []
+
+    def larger(self) -> str:
+        """The options that ask for twice the budget."""
+        twice = {name: 2 * given for name in BUDGETS if (given := getattr(self, name)) is not None}
+        return shlex.join(replace(RunRequest(), **twice).words())
 
     def absolute(self) -> RunRequest:
         """The same with the paths that were given made absolute, for a resume from another folder."""

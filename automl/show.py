@@ -26,7 +26,7 @@ from automl.latency import figure_ms, pace
 from automl.metric import Metric, counted, figure, signed
 from automl.pareto import ms_of
 from automl.progress import STATE_STYLE, short
-from automl.request import LATENCY
+from automl.request import LATENCY, RunRequest
 from automl.rundir import RunDir
 from automl.storage import is_running, load_study
 from automl.widening import widenings
@@ -224,10 +224,7 @@ def status(console: Console, root: Path) -> None:
         say(console, f"it is finished; {what} is in {RunDir(root).best}")
         say(console, f"next    {_next(root, end)}")
         if document["searching"]:
-            say(
-                console,
-                f"to search on: {going_on} with a larger budget, such as --trials {2 * end['trials']}",
-            )
+            say(console, f"to search on: {going_on} {RunRequest.from_json(document['request']).larger()}")
 
 
 def _next(root: Path, end: Mapping[str, Any]) -> str:

@@ -32,6 +32,20 @@ class Stored:
     def trials(self) -> list[FrozenTrial]:
         return self._trials
 
+    def frozen(self, number: int) -> FrozenTrial:
+        return self._trials[number]
+
+    def count_retry(self, number: int, kind: str = "retries") -> int:
+        """Note one more start of a trial after a crash, or of another `kind`; returns how many there have been."""
+        trial = self.frozen(number)
+        self._set(trial, kind, int(trial.user_attrs.get(kind, 0)) + 1)
+        return int(trial.user_attrs[kind])
+
+    def note(self, number: int, **facts: Any) -> None:
+        """Keep what is to be told of a trial."""
+        for name, fact in facts.items():
+            self._set(self.frozen(number), name, fact)
+
     def elapsed_s(self) -> float:
         return self._elapsed_s
 

@@ -5,13 +5,14 @@ What is in the storage is read once, when the study is opened; from then on its 
 every write, so that no decision waits for a database, however many trials there are.
 
 User attributes of a trial: `params` (the real values by dotted name), `reason` (why it ended or waits), `best_epoch`,
-`epochs` (where the last were not measured), `retries`, `lost` (starts after the loss of the process that had started
-it), `paused` (the epoch after which it waits; -1 when it goes on), `waited` (the last such epoch), `seconds` (that its
-processes ran, but for those whose driver died), `starts` (the epochs that its later processes began with). Of the
-study: `elapsed_s` (wall time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs
-reported by then), `rebuilding` (its trials are being read from their folders), `driver` (see sole_driver.py). Where
-latency is limited or an objective also of a trial: `predicted_ms`, `refused` (above the limit: not trained),
-`redrawn` (what the sampler proposed before it and was). Where ranges are widened for it: `widened` (widening.py).
+`epochs` (where the last were not measured), `again` (that were trained once more after a pause), `retries`, `lost`
+(starts after the loss of the process that had started it), `paused` (the epoch after which it waits; -1 when it goes
+on), `waited` (the last such epoch), `seconds` (that its processes ran, but for those whose driver died), `starts` (the
+epochs that its later processes began with). Of the study: `elapsed_s` (wall time over all drivers), `winner` (the trial
+that the scheduler names at the end, and the epochs reported by then), `rebuilding` (its trials are being read from
+their folders), `driver` (see sole_driver.py). Where latency is limited or an objective also of a trial: `predicted_ms`,
+`refused` (above the limit: not trained), `redrawn` (what the sampler proposed before it and was). Where ranges are
+widened for it: `widened` (widening.py).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from automl.budget import Budget
+from automl.budget import AGAIN, Budget
 from automl.changed import check_trials
 from automl.metric import figure
 from automl.pareto import PREDICTED, Point, joined, knee, ms_of, with_latency
@@ -116,11 +117,11 @@ class Study(Stored):
         self.refused: set[int] = set()  # those above the limit of latency, which are not trained
         self.exhausted = ""  # why nothing more that may be trained is proposed
         self.failed_after: Counter[int] = Counter()  # epochs -> how many trials failed after so many
-        self.epochs_trained = 0  # the sum of `epochs_of`
+        self.epochs_trained = 0  # the sum of `epochs_of` and of what was trained again
         self.budget = Budget()  # what may still be spent, as the driver says
         self.say: Callable[[str], object] = lambda text: None  # to the person, as the driver says
         self.timed = lambda seconds: None  # how long the search has run, as the run's folder keeps it
-        self.resumable = True  # a trial that waits can go on, as the driver says
+        self.resumable = True  # the trial that is decided of could go on, as the driver says
         self.version = 0  # of everything but the running time
         self.memo: dict[Any, Any] = {}
         self._winner = tuple(storage.get_study_user_attrs(self._id).get("winner", ()))
@@ -130,13 +131,10 @@ class Study(Stored):
             for epoch in sorted(trial.intermediate_values):
                 self._count(trial.number, epoch, trial.intermediate_values[epoch])
             self._lines[trial.number] = int(trial.user_attrs.get("epochs", 0))
-            self.epochs_trained += self.epochs_of(trial.number)
+            self.epochs_trained += self.epochs_of(trial.number) + trial.user_attrs.get(AGAIN, 0)
             self._place(trial)
 
     # ---- looking --------------------------------------------------------------------------------------------
-
-    def frozen(self, number: int) -> FrozenTrial:
-        return self._trials[number]
 
     def curves(self) -> Sequence[Curve]:
         return [t.intermediate_values for t in self._trials]
@@ -267,6 +265,7 @@ class Study(Stored):
         trial_id = self._write(self.storage.create_new_trial, self._id, template_trial=proposal.trial)
         self._trials.append(proposal.stored(trial_id))
         self._place(self._trials[number])
+        self.epochs_trained += proposal.trial.user_attrs.get(AGAIN, 0)
         for text in widenings([proposal.trial] if given is None else []):
             self.say(text)
         return number, proposal.params
@@ -340,16 +339,12 @@ class Study(Stored):
             self._set(self.frozen(number), "waited", epoch)
         self._place(self.frozen(number))
 
-    def count_retry(self, number: int, kind: str = "retries") -> int:
-        """Note one more start of a trial after a crash, or of another `kind`; returns how many there have been."""
-        trial = self.frozen(number)
-        self._set(trial, kind, int(trial.user_attrs.get(kind, 0)) + 1)
-        return int(trial.user_attrs[kind])
-
-    def note(self, number: int, **facts: Any) -> None:
-        """Keep what is to be told of a trial."""
-        for name, fact in facts.items():
-            self._set(self.frozen(number), name, fact)
+    def go_on(self, number: int, epoch: int) -> None:
+        """Note that a trial that waited goes on with this epoch; those that it had reached beyond are trained again."""
+        if again := self.epochs_of(number) - epoch:
+            self.note(number, **{AGAIN: again + self.frozen(number).user_attrs.get(AGAIN, 0)})
+            self.epochs_trained += again
+        self.set_paused(number, -1)
 
     def tell(self, number: int, state: str, reason: str, among: Collection[int] | None = None) -> None:
         """End a trial: COMPLETE or PRUNED with its best epoch (of those `among`, see `result`), FAIL with none. A trial

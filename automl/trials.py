@@ -110,9 +110,7 @@ class Trials:
         """The job of a trial that goes on from its last whole checkpoint; epochs after it are run again."""
         job = self.job(number, params)
         folder, metrics = self.run.trial(number), self.run.trial(number) / "metrics.jsonl"
-        found, _ = records.read(metrics)
-        while found and (not self.plan.bundle.can_resume or self.checkpoint(number, found[-1]) is None):
-            found.pop()  # what follows is run again; without a way to go on, all of it
+        found = self._to_go_on_from(number)
         self.handled[number] = list(found)
         if metrics.exists():
             write_text(metrics, "".join(json.dumps(dict(record.values)) + "\n" for record in found))
@@ -125,6 +123,18 @@ class Trials:
         write_yaml(path, full)
         command = job.command and self.plan.bundle.command("train", str(path))
         return replace(job, spec_path=str(path), command=command)
+
+    def goes_on_at(self, number: int) -> int:
+        """The epoch that a trial would go on with; 0 where it would start from nothing."""
+        found = self._to_go_on_from(number)
+        return found[-1].epoch + 1 if found else 0
+
+    def _to_go_on_from(self, number: int) -> list[Record]:
+        """A trial's lines up to its last whole checkpoint. What follows is run again; without a way to go on, all."""
+        found, _ = self.records(number)
+        while found and (not self.plan.bundle.can_resume or self.checkpoint(number, found[-1]) is None):
+            found.pop()
+        return found
 
     def num_epochs(self, number: int, params: Mapping[str, Any]) -> int | None:
         """The length of the trial's training; None where the model does not say."""

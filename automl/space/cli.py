@@ -159,7 +159,7 @@ def show(
 def sample(
     schema: str = SCHEMA, model: str = MODEL, spec: str = SPEC, tune: list[str] = TUNE, fix: list[str] = FIX,
     space: str = SPACE, preset: str = PRESET,
-    count: int = typer.Option(1, "-n", "--count", min=0, help="How many configurations."),
+    count: int = typer.Option(1, "-n", "--count", min=0, max=1_000_000, help="How many configurations."),
     seed: int = typer.Option(0, "--seed", min=0, help="The same seed draws the same."),
     prior: bool = typer.Option(False, "--prior", help="Draw around the default instead of uniformly."),
 ) -> None:  # fmt: skip

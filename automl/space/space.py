@@ -10,6 +10,7 @@ import copy
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -254,7 +255,8 @@ class SearchSpace:
         """Every violation of a configuration, flat or nested, searched or not: unknown names, values that the schema
         forbids, relations that do not hold with the base spec under it. Empty when it is valid."""
         known = {leaf.name: leaf for leaf in self.leaves}
-        given = {n: v for n, v in leaves(params, known=known) if v != {} or n in known}
+        pairs = [(n, v) for n, v in leaves(params, known=known) if v != {} or n in known]
+        given = dict(pairs)
         wrong = {
             n: known[n].problem(v) if n in known else f"is not in the schema{did_you_mean(n, known)}"
             for n, v in given.items()
@@ -262,6 +264,8 @@ class SearchSpace:
         values = {**dict(self.base), **{n: v for n, v in given.items() if is_number(v)}}
         broken = {r: r.broken(values) for r in self.relations if any(n in given for n in r.sides)}
         problems = [f"{name} {what}" for name, what in wrong.items() if what]
+        twice = (n for n, count in Counter(n for n, _ in pairs).items() if count > 1)
+        problems += [f"{n} is given twice, nested and by its dotted name" for n in twice]
         return problems + [f"{r.left} must be {r}, but {shown}" for r, shown in broken.items() if shown]
 
     def apply(self, spec: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:

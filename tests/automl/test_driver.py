@@ -84,14 +84,23 @@ class Bench:
                         (folder / record["checkpoint"]).write_text("weights")
         return curve
 
-    def drive(self, curves: Any = None) -> SearchDriver:
+    def drive(self, curves: Any = None, kind: type[SearchDriver] = SearchDriver) -> SearchDriver:
         executor = ReplayExecutor(curves or self.curve, self.plan.machine.concurrency)
-        driver = SearchDriver(
-            self.plan, self.study(), self.run, Progress(quiet=True), clock=lambda: executor.now_s
-        )
+        driver = kind(self.plan, self.study(), self.run, Progress(quiet=True), clock=lambda: executor.now_s)
         driver.adopt()
         executor.run(driver)
         return driver
+
+    def in_time(self) -> type[SearchDriver]:
+        """A driver whose trainers put a line and its checkpoint on disk just before it is read."""
+        bench = self
+
+        class InTime(SearchDriver):
+            def on_record(self, number: int, record: dict[str, Any]) -> Decision:
+                bench.written([record], TrialJob(number, str(bench.run.trial(number)), "", entry="a:b"))
+                return super().on_record(number, record)
+
+        return InTime
 
     def study(self) -> Study:
         storage = open_storage(None, self.run.root)
@@ -172,28 +181,73 @@ def test_what_stopping_saves_of_the_trials_goes_to_paused_ones(tmp_path: Path) -
 def test_what_a_trainer_wrote_before_its_pause_took_hold_is_counted_when_it_goes_on(
     tmp_path: Path, scheduler: str
 ) -> None:
-    """All lines are on disk at once: a trainer much faster than the driver. It is as if it had been slow."""
+    """All lines but the last are on disk at once: a trainer much faster than the driver. It is as if it had been slow."""
     fast = Bench(tmp_path / "fast", trials=8, scheduler=scheduler)
-    fast.drive(lambda job: fast.written(fast.curve(job), job))
+
+    def ahead(job: TrialJob) -> list[Any]:
+        curve = fast.curve(job)
+        fast.written(curve[: EPOCHS - 1 - curve[0]["epoch"]], job)  # type: ignore[index]
+        return curve
+
+    class LastLine(SearchDriver):
+        def on_record(self, number: int, record: dict[str, Any]) -> Decision:
+            if record["epoch"] == EPOCHS - 1:
+                fast.written([record], TrialJob(number, str(fast.run.trial(number)), "", entry="a:b"))
+            return super().on_record(number, record)
+
+    fast.drive(ahead, LastLine)
     curves = [t.intermediate_values for t in fast.study().trials() if t.state.name == "COMPLETE"]
     assert {len(curve) for curve in curves} == {EPOCHS}
     slow = Bench(tmp_path / "slow", trials=8, scheduler=scheduler)
-
-    class InTime(SearchDriver):
-        def on_record(self, number: int, record: dict[str, Any]) -> Decision:
-            slow.written([record], TrialJob(number, str(slow.run.trial(number)), "", entry="a:b"))
-            return super().on_record(number, record)
-
-    ReplayExecutor(slow.curve).run(InTime(slow.plan, slow.study(), slow.run, Progress(quiet=True)))
+    slow.drive(kind=slow.in_time())
+    assert any("waited" in t.user_attrs for t in slow.study().trials())
     assert fast.study().curves() == slow.study().curves()
+
+
+@pytest.mark.parametrize("scheduler", ["fgp", "asha"])
+def test_a_trainer_that_is_at_its_end_before_a_pause_takes_hold_spends_the_budget(
+    tmp_path: Path, scheduler: str
+) -> None:
+    """Every line is on disk before the driver reads the first."""
+    bench = Bench(tmp_path, trials=None, trainings=5, scheduler=scheduler)
+    driver = bench.drive(lambda job: bench.written(bench.curve(job), job))
+    assert bench.states() == ["COMPLETE"] * 5
+    assert driver.study.epochs_reported == 5 * EPOCHS
 
 
 def test_a_paused_trial_that_lost_its_checkpoint_does_not_wait_at_the_same_place_again(
     tmp_path: Path,
 ) -> None:
+    """What it is trained again counts in the budget."""
+    bench = Bench(tmp_path, trials=None, trainings=12, scheduler="asha")
+
+    class Losing(bench.in_time()):  # type: ignore[misc]
+        def on_exit(self, number: int, exit: Exit) -> None:
+            super().on_exit(number, exit)
+            if number in self.study.paused():
+                for path in self.trials.run.trial(number).glob("*.pth"):
+                    path.unlink()
+
+    def counting(job: TrialJob) -> list[Any]:
+        metrics = Path(job.trial_dir) / "metrics.jsonl"
+        assert not metrics.exists() or not metrics.read_text()  # each starts from nothing
+        return bench.curve(job)
+
+    driver = bench.drive(counting, Losing)
+    again = sum(t.user_attrs.get("again", 0) for t in driver.study.trials())
+    reported = driver.study.epochs_reported
+    assert again
+    assert driver.study.epochs_trained == reported + again <= 12 * EPOCHS
+    assert max(sum(job.number == n for job in bench.jobs) for n in range(len(bench.states()))) <= 4
+    assert Study.reading(driver.study.storage, "bench").epochs_trained == reported + again
+
+
+def test_a_trial_without_a_checkpoint_is_not_let_wait(tmp_path: Path) -> None:
+    """Going on would be to train it again."""
     bench = Bench(tmp_path, trials=8, scheduler="fgp")
-    bench.drive()  # nothing is on disk: each promoted trial starts from nothing
-    assert max(sum(job.number == n for job in bench.jobs) for n in range(8)) <= 4
+    driver = bench.drive()  # nothing is on disk
+    assert not driver.study.paused()
+    assert len(bench.jobs) == 8
 
 
 def test_a_model_that_cannot_resume_stops_what_would_wait(tmp_path: Path) -> None:
