@@ -144,3 +144,32 @@ def test_a_plan_for_programs_tells_of_a_warm_start(tmp_path: Path) -> None:
     found = plan_json.document(prepare(asked, tmp_path / "two"), 3)
     assert found["warm_start"]["trials"] == found["warm_start"]["of"] > 0
     assert found["warm_start"]["text"].endswith("earlier trials fit this search space")
+
+
+def test_words_of_a_search_are_named_where_nothing_is_searched(tmp_path: Path) -> None:
+    model = str(shell_trainer(tmp_path / "model", stages=None))
+    asked = RunRequest(model, policy="off", executor="local", trials=3, sampler="tpe")
+    found = prepare(asked, tmp_path / "run").warnings
+    assert "passed over, as nothing is searched: --trials 3 --sampler tpe" in found
+    with pytest.raises(UserError, match=r"--fix fit.lr=0.1 is a word to a search; .* it is --set fit.lr=0.1"):
+        prepare(RunRequest(model, policy="off", fix=("fit.lr=0.1",)), tmp_path / "other")
+
+
+def test_a_value_that_is_given_twice_is_no_configuration(tmp_path: Path) -> None:
+    space = read_space(None, str(shell_trainer(tmp_path / "model", stages=None)), None, None, None)
+    assert space.validate({"fit": {"lr": 0.1}}) == []
+    assert space.validate({"fit": {"lr": 0.1}, "fit.lr": 0.2}) == [
+        "fit.lr is given twice, nested and by its dotted name"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "larger"),
+    [
+        ({"trainings": 6}, "--trainings 12"),
+        ({"trials": 5, "time_s": 90.0}, "--trials 10 --time 3m"),
+        ({"total_epochs": 9}, "--total-epochs 18"),
+    ],
+)
+def test_twice_the_budget_is_that_of_the_kind_that_was_asked_for(asked: dict[str, Any], larger: str) -> None:
+    assert RunRequest(**asked).larger() == larger
