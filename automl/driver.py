@@ -199,9 +199,9 @@ class SearchDriver:
         self.progress.ended(number, "PRUNED", reason)
 
     def _settled(self, number: int, verdict: tuple[str, str]) -> tuple[str, str]:
-        """A verdict once what the trainer wrote as its stop arrived is taken in: it is computed. Another where the trial
-        is at its end, or a line is wrong. Of one that waits, lines short of the end wait with it: when a stop arrives is
-        chance, and what is proposed next goes by what was seen."""
+        """A verdict once what the trainer wrote as its stop arrived is taken in: it is computed. Another where the
+        trial is at its end, or a line is wrong. Of one that waits, lines short of the end wait with it: when a stop
+        arrives is chance, and what is proposed next goes by what was seen."""
         state, (found, _) = verdict[0], self.trials.records(number)
         if state == "FAIL" or (state == "PAUSED" and not self._whole(number, found)):
             return verdict
@@ -285,11 +285,10 @@ class SearchDriver:
         if number == self.plan.first:  # all else is compared with it, run to its end
             return None
         self._count_budget()
-        self.study.resumable = self.trials.goes_on_at(number) > 0
         verdict: Verdict | None = self.study.decide(number, epoch, self.scheduler, num_epochs)
         if verdict is None:
             return None
-        if verdict.action == "pause" and self.study.resumable:
+        if verdict.action == "pause" and self.trials.goes_on_at(number):
             # One that had to start from nothing comes by again: it does not wait twice at the same place.
             waited = self.study.frozen(number).user_attrs.get("waited", -1)
             return ("PAUSED", verdict.reason) if epoch > waited else None

@@ -35,9 +35,9 @@ CLIMBING, NEIGHBOURS = 8, 20  # of the best candidates, and of each at every ste
 # (standard deviation, share of axes that move). Three steps of four points left a third of what was to be gained after
 # ten trainings on curves, and more candidates in their place were no better (studies/search).
 CLIMB = ((0.15, 0.4), (0.08, 0.4), (0.08, 1.0), (0.04, 0.4), (0.04, 1.0), (0.02, 0.6), (0.01, 1.0))
-# From so many trainings that ran to their end, twice those that run, the model goes by ends alone, and pauses only what
-# is all but hopeless: what early epochs say of an end blurs where the best lies. What waits is then judged by its
-# place: judged by its curve beside new ones that are not, it never goes on (studies/search).
+# From so many trainings that ran to their end, twice those that run, the model goes by ends alone, and pauses nobody:
+# what early epochs say of an end blurs where the best lies. What waits is then judged by its place: judged by its
+# curve beside new ones that are not, it never goes on (studies/search).
 ENOUGH = 5
 # Of so many trials with a value, the best ones say whether the search should go on beyond the end of a range.
 LEAST_WIDENING, LOOKED_AT = 6, 3
@@ -53,12 +53,9 @@ class Proposal:
 
 
 class Model:
-    """The posterior of one state of a study. `fresh`: fit anew where that is due. `curves_too`: go by curves also where
-    `ENOUGH` ran to their end."""
+    """The posterior of one state of a study. `fresh`: fit anew where that is due."""
 
-    def __init__(
-        self, view: View, cut: tuple[int, int] | None = None, fresh: bool = True, curves_too: bool = False
-    ) -> None:
+    def __init__(self, view: View, cut: tuple[int, int] | None = None, fresh: bool = True) -> None:
         self.view, self.fresh = view, fresh
         self._proposed: dict[int, Proposal] = {}
         self.cube, self.trade = cube_of(view), Trade.of(view)
@@ -69,8 +66,7 @@ class Model:
         self.valued = self.runs.valued
         self.rungs = curves.rungs(self.valued, self.epochs)
         whole = np.count_nonzero(self.valued.column("epochs") >= self.epochs)
-        self.enough = whole >= max(ENOUGH, 2 * np.count_nonzero(self.runs.column("running")))
-        self.by_ends = self.enough and not curves_too
+        self.by_ends = whole >= max(ENOUGH, 2 * np.count_nonzero(self.runs.column("running")))
 
     @classmethod
     def of(cls, view: View) -> Model:
@@ -308,8 +304,7 @@ class Model:
 
 class FreezeThaw(Scheduler):
     """Pauses a trial that will hardly become the best, at epochs grace * 2^j, and lets the paused one go on that
-    promises more for its epochs than a new configuration. Once `ENOUGH` ran to their end, hardly any is paused, and
-    none that could not go on."""
+    promises more for its epochs than a new configuration. Once `ENOUGH` ran to their end, none is paused."""
 
     several: ClassVar[bool] = True
 
@@ -319,19 +314,17 @@ class FreezeThaw(Scheduler):
         view = view.of_length(num_epochs)
         if epoch not in view.reached or not _worth_pausing(view, number, epoch + 1, num_epochs):
             return None
-        model = Model(view, (number, epoch + 1), fresh=False, curves_too=True)
-        if not any(before < rung <= epoch + 1 for rung in model.rungs) or len(model.valued) < 2:
-            return None
+        model = Model(view, (number, epoch + 1), fresh=False)
         if (
-            model.enough and not view.resumable
-        ):  # by their curves nearly all look hopeless, and none comes back
+            model.by_ends
+            or not any(before < rung <= epoch + 1 for rung in model.rungs)
+            or len(model.valued) < 2
+        ):
+            return None
+        chance = model.condition().chance(model.runs[number])
+        if chance >= SETTINGS.hopeless:
             return None
         mine = view.text(view.reached[epoch][number])
-        if view.resumable and 0 < number <= len(SETTINGS.first) and epoch + 1 <= model.rungs[0]:
-            return Verdict("pause", f"{mine} at epoch {epoch + 1}: one of the first draws waits there")
-        chance = model.condition().chance(model.runs[number])
-        if chance >= (SETTINGS.late if model.enough else SETTINGS.hopeless):
-            return None
         of = "" if model.trade is None else " of those at most as slow"
         return Verdict(
             "pause", f"{mine} at epoch {epoch + 1} has a chance of {chance:.0%} to become the best{of}"

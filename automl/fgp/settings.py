@@ -18,7 +18,6 @@ class Settings:
     told: float = 0.7
     beaten: tuple[float, float] = (1.0, 2.5)
     hopeless: float = 0.1
-    late: float = 0.02  # the same once the model goes by ends
     worthless: float = 1e-6  # expected gain an epoch, in units of the scale, below which nobody goes on
 
 
