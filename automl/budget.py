@@ -31,6 +31,14 @@ class Budget:
     whole: bool = True
     num_epochs: int | None = None
 
+    def why_waiting(self, needed: int) -> str:
+        """Why a trial that needs so many epochs more was left waiting."""
+        if self.free < 1:
+            return "the budget was used up"
+        if needed > self.free:
+            return f"the {self.free:.0f} epochs left of the budget would not bring it to its end"
+        return "it had hardly a chance to become the best"
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -41,6 +49,20 @@ class Limits:
     trials: int | None = None
     trainings: int | None = None
     epochs: int | None = None
+
+    def used_up(self, study: Study, num_epochs: int | None) -> str:
+        """Which of them keep a new training from being begun."""
+        asked, done, said = len(study.trials()) - len(study.refused), study.epochs_trained, []
+        if self.trials is not None and asked >= self.trials:
+            said.append(f"{asked} trials are there, and --trials is {self.trials}")
+        if self.trainings is not None:
+            total = (
+                ""
+                if num_epochs is None
+                else f" is {self.trainings * num_epochs} epochs, of which {done} are used"
+            )
+            said.append(f"--trainings {self.trainings}{total}")
+        return "; ".join(said) or "the budget is used up"
 
     def left(self, study: Study, num_epochs: int | None, seconds: float | None = None) -> Budget:
         """`seconds` are what is left of the time, in units of an epoch's; None: not limited or not known yet."""

@@ -17,7 +17,7 @@ from typer.core import TyperCommand
 
 from automl import __version__, faults
 from automl.errors import AutoMLError, UserError
-from automl.interruption import Interrupted, import_with_threads
+from automl.interruption import Interrupted, import_with_threads, no_more_signals
 from automl.request import RunRequest, options
 
 if TYPE_CHECKING:
@@ -355,7 +355,9 @@ def _mount_space() -> None:
 
 def main() -> None:
     _mount_space()
-    sys.exit(guarded(app))
+    code = guarded(app)
+    no_more_signals()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

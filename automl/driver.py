@@ -151,9 +151,9 @@ class SearchDriver:
     def end_paused(self) -> None:
         """At the end of a search: what still waits is told with its best epoch."""
         self._count_budget()
+        over = "the budget was used up" if self._ended() else ""
         for number in self.study.paused():
-            fits = self._left(number) <= self.study.budget.free and not self._ended()
-            why = "it had hardly a chance to become the best" if fits else "the budget was used up"
+            why = over or self.study.budget.why_waiting(self._left(number))
             self._end(number, "PRUNED", f"paused after epoch {self.study.epochs_of(number)}, and {why}")
 
     def name_winner(self) -> None:
@@ -178,12 +178,12 @@ class SearchDriver:
         elif self._patience_over():
             why = f"nothing better came in the last {request.patience} trials (--patience {request.patience})"
         else:
-            why = f"{len(self.study.trials())} trials are what the budget holds (--trials, --trainings)"
+            why = self.limits.used_up(self.study, self.full_epochs)
         return f"nothing is trained: {why}; a larger one goes on"
 
     def elapsed_s(self) -> float:
-        """Seconds of search, over all drivers of the run."""
-        return self.used_before_s + self.clock() - self.started_at
+        """Seconds of search, over all drivers of the run that started a training."""
+        return self.used_before_s + (self.clock() - self.started_at if self.begun else 0.0)
 
     def _going_on(self, number: int) -> TrialJob | None:
         """What a trial still has to do, or None: it ended or waits by what its folder already holds. A process that was
@@ -285,10 +285,11 @@ class SearchDriver:
         if number == self.plan.first:  # all else is compared with it, run to its end
             return None
         self._count_budget()
+        self.study.resumable = self.trials.goes_on_at(number) > 0
         verdict: Verdict | None = self.study.decide(number, epoch, self.scheduler, num_epochs)
         if verdict is None:
             return None
-        if verdict.action == "pause" and self.trials.goes_on_at(number):
+        if verdict.action == "pause" and self.study.resumable:
             # One that had to start from nothing comes by again: it does not wait twice at the same place.
             waited = self.study.frozen(number).user_attrs.get("waited", -1)
             return ("PAUSED", verdict.reason) if epoch > waited else None
@@ -343,10 +344,8 @@ class SearchDriver:
 
     def _count_seconds(self, number: int) -> None:
         """Add what a process that has ended took."""
-        before = self.study.frozen(number).user_attrs.get("seconds", 0.0)
-        self.study.note(
-            number, seconds=round(before + self.clock() - self.began_at.pop(number, self.clock()), 3)
-        )
+        before, now = self.study.frozen(number).user_attrs.get("seconds", 0.0), self.clock()
+        self.study.note(number, seconds=round(before + now - self.began_at.pop(number, now), 3))
 
     # ---- budget and disk ------------------------------------------------------------------------------------
 

@@ -72,6 +72,12 @@ def interruptible(root: Path) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+def no_more_signals() -> None:
+    """For a process that is about to exit: another Ctrl-C while Python winds down would end it by the signal."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def handlers_kept(numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
     """Give the signals back the handlers that they have now, whatever is done inside."""

@@ -45,6 +45,8 @@ _NOTED = {
     },
     WIDENED: {"type": "object", "additionalProperties": _pair_of(_NUMBER)},
     AGAIN: _COUNT,
+    "seconds": {"type": "number", "minimum": 0, "maximum": 1e9},
+    "starts": {"type": "array", "items": _COUNT, "maxItems": 10_000},
 }
 _FORM = {
     "type": "object",

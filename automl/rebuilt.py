@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl import kept, records, spec
+from automl.budget import AGAIN
 from automl.errors import SpaceError, SpecError
 from automl.kept import FILE, PAUSED, Kept
 from automl.slips import BY_ITSELF
@@ -86,6 +87,8 @@ def _brought(
     if state == RUNNING and anew and _dropped(trials, number, lines):
         state, reason = _ended(study, trials, number, lines), "ended before its study was lost"
     waited = study.frozen(number).user_attrs.get("waited", -1)
+    if found:
+        _note(study, number, found)
     if state == PAUSED and found:
         if waited < found.paused:
             _report(plan, study, number, [line for line in lines if line.epoch <= found.paused])
@@ -96,12 +99,23 @@ def _brought(
         _report(plan, study, number, lines)
     if state != RUNNING:
         return [(found.ended if found else 0.0, number, state, reason)]
-    if found and found.waited >= waited:  # it had gone on
-        if number in study.paused():
-            study.set_paused(number, -1)
-        if found.waited > waited:
-            study.note(number, waited=found.waited)
+    if found and found.waited >= waited and number in study.paused():  # it had gone on
+        study.set_paused(number, -1)
     return []
+
+
+def _note(study: Study, number: int, found: Kept) -> None:
+    """Note what the folder has seen more of than a copy of the study of earlier."""
+    attrs, noted = study.frozen(number).user_attrs, {**found.noted, "waited": found.waited}
+    more = {
+        name: noted[name]
+        for name in ("seconds", AGAIN, "waited")
+        if noted.get(name, -1) > attrs.get(name, -1)
+    }
+    if len(noted.get("starts", ())) > len(attrs.get("starts", ())):
+        more["starts"] = noted["starts"]
+    study.epochs_trained += max(0, more.get(AGAIN, 0) - attrs.get(AGAIN, 0))
+    study.note(number, **more)
 
 
 def _believed(

@@ -33,8 +33,9 @@ def _plain(node: Any) -> Any:
 
 
 def status(root: Path) -> dict[str, Any]:
-    """{"run", "running", "finished", "metric", "objectives", "front", "trials", "widened"}; a run that has not begun
-    has no trials. "widened": {number: {parameter: [lowest, highest]}}, from which trial on it may be so far."""
+    """{"run", "running", "finished", "metric", "objectives", "front", "elapsed_s", "epochs", "trials", "widened"}; a
+    run that has not begun has no trials. "epochs": trained in all; "widened": {number: {parameter: [lowest,
+    highest]}}, from which trial on it may be so far."""
     from automl.report.gather import facts_of
 
     document = RunDir(root).read_run()
@@ -48,6 +49,8 @@ def status(root: Path) -> dict[str, Any]:
         "metric": asdict(metrics.of_run(document)),
         "objectives": metrics.names_of(document),
         "front": _front(facts.front if facts else (), root),
+        "elapsed_s": study.elapsed_s() if study else 0.0,
+        "epochs": study.epochs_trained if study else 0,
         "trials": [asdict(trial) for trial in (facts.trials if facts else ())],
         "widened": dict(widened(study.trials() if study else ())),
     }

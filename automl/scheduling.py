@@ -31,10 +31,11 @@ class View:
     """The study as samplers and schedulers see it. `reached[epoch][number]`: a trial's best metric up to that epoch, of
     those that got there, turned so that higher is better; `text` gives such a value as the trainer reported it.
     `trials` are Optuna's (values as reported, `user_attrs["params"]`), `sign` times a value is better when higher;
-    `earlier` are another run's; `paused`: number -> epoch. `memo` is for what follows from the rest alone, `version`
-    differs when the rest does. `fits`: whether a configuration, in real values, may be trained at all; None: any. A
-    sampler that asks saves draws, for what does not fit is drawn again. Where the predicted latency is an objective,
-    `ms`: number -> milliseconds, and `latency` predicts them; None: it is none."""
+    `earlier` are another run's; `paused`: number -> epoch; `resumable`: the trial that is decided of could go on.
+    `memo` is for what follows from the rest alone, `version` differs when the rest does. `fits`: whether a
+    configuration, in real values, may be trained at all; None: any. A sampler that asks saves draws, for what does not
+    fit is drawn again. Where the predicted latency is an objective, `ms`: number -> milliseconds, and `latency`
+    predicts them; None: it is none."""
 
     trials: Sequence[FrozenTrial]
     reached: Mapping[int, Mapping[int, float]]
@@ -47,6 +48,7 @@ class View:
     budget: Budget = field(default_factory=Budget)
     version: int = 0
     memo: MutableMapping[Any, Any] = field(default_factory=dict)
+    resumable: bool = True
     fits: Callable[[Mapping[str, Any]], bool] | None = None
     ms: Mapping[int, float] | None = None
     latency: Latency | None = None

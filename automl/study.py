@@ -121,6 +121,7 @@ class Study(Stored):
         self.budget = Budget()  # what may still be spent, as the driver says
         self.say: Callable[[str], object] = lambda text: None  # to the person, as the driver says
         self.timed = lambda seconds: None  # how long the search has run, as the run's folder keeps it
+        self.resumable = True  # the trial that is decided of could go on, as the driver says
         self.version = 0  # of everything but the running time
         self.memo: dict[Any, Any] = {}
         self._winner = tuple(storage.get_study_user_attrs(self._id).get("winner", ()))
@@ -162,7 +163,7 @@ class Study(Stored):
         """The same of the first of them."""
         return View(
             trials, self._reached, self._paused, lambda value: figure(self.sign * value), self.space, self.seed,
-            self.sign, self.earlier, self.budget, self.version, self.memo,
+            self.sign, self.earlier, self.budget, self.version, self.memo, self.resumable,
             self.limit.fits if self.limit else None,
             {t.number: ms_of(t) for t in trials} if self.several else None, self.latency,
         )  # fmt: skip

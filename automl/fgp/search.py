@@ -315,16 +315,15 @@ class FreezeThaw(Scheduler):
         if epoch not in view.reached or not _worth_pausing(view, number, epoch + 1, num_epochs):
             return None
         model = Model(view, (number, epoch + 1), fresh=False)
-        if (
-            model.by_ends
-            or not any(before < rung <= epoch + 1 for rung in model.rungs)
-            or len(model.valued) < 2
-        ):
+        at_rung = any(before < rung <= epoch + 1 for rung in model.rungs)
+        if model.by_ends or not at_rung or len(model.valued) < 2:
             return None
+        mine = view.text(view.reached[epoch][number])
+        if view.resumable and 0 < number <= len(SETTINGS.first) and epoch + 1 <= model.rungs[0]:
+            return Verdict("pause", f"{mine} at epoch {epoch + 1}: one of the first draws waits there")
         chance = model.condition().chance(model.runs[number])
         if chance >= SETTINGS.hopeless:
             return None
-        mine = view.text(view.reached[epoch][number])
         of = "" if model.trade is None else " of those at most as slow"
         return Verdict(
             "pause", f"{mine} at epoch {epoch + 1} has a chance of {chance:.0%} to become the best{of}"

@@ -164,16 +164,9 @@ def _took(found: Sequence[records.Record], starts: Sequence[int]) -> list[tuple[
 
 
 def _seconds(trial: FrozenTrial, took: Sequence[tuple[int, float]]) -> float | None:
-    """What the trial's processes took, as the driver or the records say; whichever has seen more of them."""
-    told = max(trial.user_attrs.get("seconds", 0.0), sum(seconds for _, seconds in took))
-    if (
-        told
-        or "waited" in trial.user_attrs
-        or trial.datetime_start is None
-        or trial.datetime_complete is None
-    ):
-        return told or None
-    return (trial.datetime_complete - trial.datetime_start).total_seconds()
+    """What the trial's processes took, as the driver or the records say; whichever has seen more of them. None where
+    nobody says: a study that was made again from its folders does not know when a trial began."""
+    return max(trial.user_attrs.get("seconds", 0.0), sum(seconds for _, seconds in took)) or None
 
 
 def _space(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

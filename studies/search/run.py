@@ -65,7 +65,7 @@ class Played:
         fixed = None if default_first else []
         space = kept(objective.space) if arm.endswith("kept") else objective.space
         self.study = Study(storage, "played", space, sampler, seed, fixed=fixed)
-        self.goes_on = not arm.endswith("once")
+        self.study.resumable = not arm.endswith("once")
         self.scheduler, self.limits = schedulers.make(scheduler), Limits(trainings=trainings)
         self.default_first, self.now = default_first, 0.0
         self.curves: dict[int, list[float]] = {}
@@ -127,7 +127,7 @@ class Played:
         self.decide_s.append(time.process_time() - before)
         if verdict is None:
             return False
-        if verdict.action == "pause" and self.goes_on:
+        if verdict.action == "pause" and self.study.resumable:
             self.study.set_paused(number, epoch)
         else:
             self.study.tell(number, "PRUNED", verdict.reason)
