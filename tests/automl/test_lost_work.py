@@ -337,8 +337,9 @@ def test_epochs_without_a_measure_are_epochs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({}, "4 trials are what the budget holds"),
+        ({}, "4 trials are there, and --trials is 4"),
         ({"total_epochs": 5}, "12 epochs are used of --total-epochs 5"),
+        ({"trials": None, "trainings": 2}, "--trainings 2 is 6 epochs, of which 12 are used"),
         ({"trials": 9, "patience": 1}, "nothing better came in the last 1 trials"),
     ],
 )
@@ -353,4 +354,7 @@ def test_a_resume_that_trains_nothing_says_why(
     from rich.console import Console
 
     loop.resume(root, changes, Progress(Console(width=200)))
+    used = study_of(root).elapsed_s()
     assert f"nothing is trained: {why}" in capsys.readouterr().out
+    loop.resume(root, changes, Progress(quiet=True))
+    assert study_of(root).elapsed_s() == used

@@ -87,6 +87,7 @@ def told(study: Study) -> list[Any]:
             t.user_attrs["reason"],
             t.intermediate_values,
             t.system_attrs.get(FITTED),
+            t.user_attrs.get("waited"),
         )
         for t in study.trials()
     ]
@@ -99,7 +100,8 @@ def bench(root: Path, **request: Any) -> Bench:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     found = told(drive(bench(tmp_path_factory.mktemp("whole"))))
-    assert any("pause" in reason for _, _, reason, _, _ in found)
+    assert any("pause" in reason for _, _, reason, *_ in found)
+    assert any(waited is not None for *_, waited in found)
     return found
 
 
@@ -111,6 +113,25 @@ def test_a_search_whose_driver_and_database_are_lost_goes_on_alike(
     drive(cut, lines=moment)
     lose(cut)
     assert told(drive(cut)) == whole
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_what_trials_took_is_known_when_their_study_is_lost(tmp_path: Path, earlier: bool) -> None:
+    """Also where a copy of before they ended is put back."""
+    cut = bench(tmp_path)
+    if earlier:
+        drive(cut, lines=40)
+        shutil.copyfile(cut.run.root / "study.db", tmp_path / "early.db")
+    before = drive(cut)
+    lose(cut)
+    if earlier:
+        shutil.copyfile(tmp_path / "early.db", cut.run.root / "study.db")
+    after = drive(cut)
+    assert told(after) == told(before)
+    for name in ("seconds", "starts"):
+        assert [t.user_attrs.get(name) for t in after.trials()] == [
+            t.user_attrs.get(name) for t in before.trials()
+        ]
 
 
 @pytest.mark.parametrize("number", [0, 4])
