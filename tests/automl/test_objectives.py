@@ -214,16 +214,16 @@ class TestScheduler:
         return [verdict for verdict in verdicts if verdict]
 
     def test_slower_and_better_ones_stop_nobody(self, scheduler: str) -> None:
-        study, member = fan({depth: [0.1 * depth] * EPOCHS for depth in (2, 3, 4, 5, 6)}, scheduler)
-        for number in range(5):
+        study, member = fan({depth: [0.1 * depth] * EPOCHS for depth in (2, 3, 4, 6)}, scheduler)
+        for number in range(4):
             study.tell(number, "COMPLETE", "")
         said = self.said(study, member, 1, 0.01)
         assert not [v for v in said if v.action == "stop"]
         assert not [v for v in said if "chance" in v.reason]
 
     def test_faster_and_better_ones_do(self, scheduler: str) -> None:
-        study, member = fan({depth: [0.9 + 0.01 * depth] * EPOCHS for depth in (1, 2, 3, 4, 5)}, scheduler)
-        for number in range(5):
+        study, member = fan({depth: [0.9 + 0.01 * depth] * EPOCHS for depth in (1, 2, 3, 4)}, scheduler)
+        for number in range(4):
             study.tell(number, "COMPLETE", "")
         assert bool(self.said(study, member, 6, 0.01)) == (scheduler != "none")
 
