@@ -416,7 +416,7 @@ def test_status_says_what_is_true_of_the_end_and_what_comes_next(
     capsys.readouterr()
     _, said = printed(capsys, monkeypatch, "status", str(root))
     assert "it is finished; the winner is in" in said
-    assert f"automl resume {root} with a larger budget, such as --trials 4" in said
+    assert f"to search on: automl resume {root} --trials 4" in said
     assert json.loads((root / "outcome.json").read_text())["next"] in said
     assert "no driver" not in said
     assert json.loads(printed(capsys, monkeypatch, "status", str(root), "--json")[1])["finished"] is True

@@ -105,8 +105,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sixty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 trials, as a search without further words makes them: few run to their end."""
-    return known.searched(tmp_path_factory.mktemp("sixty"), trials=60, seed=0)
+    """60 trials of which few run to their end."""
+    return known.searched(tmp_path_factory.mktemp("sixty"), trials=60, seed=0, scheduler="halving")
 
 
 def test_at_sixty_trials_the_first_three_are_named_in_their_order(tmp_path: Path) -> None:
