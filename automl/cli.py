@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import sys
 import time
@@ -356,7 +357,7 @@ def _mount_space() -> None:
 def main() -> None:
     _mount_space()
     code = guarded(app)
-    no_more_signals()
+    atexit.register(no_more_signals)
     sys.exit(code)
 
 

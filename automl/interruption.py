@@ -73,7 +73,7 @@ def interruptible(root: Path) -> Iterator[None]:
 
 
 def no_more_signals() -> None:
-    """For a process that is about to exit: another Ctrl-C while Python winds down would end it by the signal."""
+    """For a process that exits: another Ctrl-C while Python winds down would end it by the signal."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
