@@ -204,6 +204,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "widened": changed(noted={"widened": 5}),
     "widened names": changed(noted={"widened": {"\x1b[31m": [1, 2]}}),
     "a prediction": changed(noted={"predicted_ms": 0}),
+    "years": changed(noted={"seconds": -1}),
+    "starts": changed(noted={"starts": ["x"]}),
+    "a budget of its own": changed(noted={"again": 10**9}),
     "foreign attributes": changed(noted={"epochs": "x", "refused": True}),
 }
 
@@ -221,6 +224,7 @@ def test_a_strange_file_is_as_good_as_none(tmp_path: Path, damage: str) -> None:
     for trial in study.trials():
         assert not trial.user_attrs.keys() & {"refused", "widened", "predicted_ms"}
         assert trial.user_attrs.get("epochs", 0) != "x"
+    assert study.epochs_trained == sum(len(curve) for curve in study.curves())
 
 
 def test_control_characters_of_a_reason_are_left_out(tmp_path: Path) -> None:
