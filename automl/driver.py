@@ -366,8 +366,8 @@ class SearchDriver:
         return number if self._left(number) <= self.study.budget.free else None
 
     def _left(self, number: int) -> int:
-        """The epochs that a trial that waits would still be trained for."""
-        return (self._length(number) or 0) - self.trials.goes_on_at(number)
+        """The epochs that a trial that waits would still add: what it wrote after its pause is not counted yet."""
+        return (self._length(number) or 0) - min(self.study.epochs_of(number), self.trials.goes_on_at(number))
 
     def _all_asked(self) -> bool:
         """No new configuration may be asked for."""

@@ -4,6 +4,7 @@ not say of a trial, or what contradicts its records, is decided anew."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,10 @@ def _brought(
             study.set_paused(number, found.paused)
         return []
     if anew or state != RUNNING:
-        _report(plan, study, number, lines)
+        last = (
+            found.paused if found and state == "PRUNED" and found.paused >= 0 else math.inf
+        )  # it ended as it waited
+        _report(plan, study, number, [line for line in lines if line.epoch <= last])
     if state != RUNNING:
         return [(found.ended if found else 0.0, number, state, reason)]
     if found and found.waited >= waited and number in study.paused():  # it had gone on

@@ -341,7 +341,7 @@ class Study(Stored):
 
     def go_on(self, number: int, epoch: int) -> None:
         """Note that a trial that waited goes on with this epoch; those that it had reached beyond are trained again."""
-        if again := self.epochs_of(number) - epoch:
+        if (again := self.epochs_of(number) - epoch) > 0:
             self.note(number, **{AGAIN: again + self.frozen(number).user_attrs.get(AGAIN, 0)})
             self.epochs_trained += again
         self.set_paused(number, -1)

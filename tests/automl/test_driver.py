@@ -202,6 +202,8 @@ def test_what_a_trainer_wrote_before_its_pause_took_hold_is_counted_when_it_goes
     slow.drive(kind=slow.in_time())
     assert any("waited" in t.user_attrs for t in slow.study().trials())
     assert fast.study().curves() == slow.study().curves()
+    assert fast.study().epochs_trained == slow.study().epochs_trained == fast.study().epochs_reported
+    assert not any("again" in t.user_attrs for t in fast.study().trials())
 
 
 @pytest.mark.parametrize("scheduler", ["fgp", "asha"])

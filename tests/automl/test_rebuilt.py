@@ -134,6 +134,19 @@ def test_what_trials_took_is_known_when_their_study_is_lost(tmp_path: Path, earl
         ]
 
 
+def test_lines_after_a_pause_that_never_went_on_stay_uncounted(tmp_path: Path) -> None:
+    """A trainer wrote one more before it was stopped."""
+    cut = bench(tmp_path)
+    before = drive(cut)
+    waited = [t for t in before.trials() if t.state.name == "PRUNED" and t.user_attrs.get("paused", -1) >= 0]
+    assert waited
+    for trial in waited:
+        with (cut.run.trial(trial.number) / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"epoch": trial.user_attrs["paused"] + 1, "val_mAP": 0.99}) + "\n")
+    lose(cut)
+    assert told(drive(cut)) == told(before)
+
+
 @pytest.mark.parametrize("number", [0, 4])
 def test_lost_between_a_trial_s_beginning_and_its_spec_it_goes_on_alike(
     tmp_path: Path, number: int, whole: list[Any]
