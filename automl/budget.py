@@ -52,21 +52,18 @@ class Limits:
 
     def used_up(self, study: Study, num_epochs: int | None) -> str:
         """Which of them keep a new training from being begun."""
-        asked, done, said = len(study.trials()) - len(study.refused), study.epochs_trained, []
+        asked, said = _asked(study), []
         if self.trials is not None and asked >= self.trials:
             said.append(f"{asked} trials are there, and --trials is {self.trials}")
         if self.trainings is not None:
-            total = (
-                ""
-                if num_epochs is None
-                else f" is {self.trainings * num_epochs} epochs, of which {done} are used"
-            )
+            used = f"{study.epochs_trained} are used"
+            total = f" is {self.trainings * num_epochs} epochs, of which {used}" if num_epochs else ""
             said.append(f"--trainings {self.trainings}{total}")
         return "; ".join(said) or "the budget is used up"
 
     def left(self, study: Study, num_epochs: int | None, seconds: float | None = None) -> Budget:
         """`seconds` are what is left of the time, in units of an epoch's; None: not limited or not known yet."""
-        asked, whole = len(study.trials()) - len(study.refused), num_epochs or math.inf
+        asked, whole = _asked(study), num_epochs or math.inf
         if num_epochs is None:
             most = min((n for n in (self.trials, self.trainings) if n is not None), default=math.inf)
             return Budget(new=asked < most)
@@ -83,6 +80,11 @@ class Limits:
         if self.trainings is not None or seconds is not None:
             new = new and (ends or not asked)
         return Budget(free, new, ends, num_epochs)
+
+
+def _asked(study: Study) -> int:
+    """Configurations asked for that may be trained."""
+    return len(study.trials()) - len(study.refused)
 
 
 def _spent(study: Study, num_epochs: int) -> int:
