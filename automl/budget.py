@@ -82,6 +82,14 @@ class Limits:
         return Budget(free, new, ends, num_epochs)
 
 
+def ended_since_best(study: Study) -> int:
+    """How many trials have ended since the last one that is the best, or on the front, itself among them."""
+    ended = [t for t in study.trials() if t.state.is_finished() and not t.user_attrs.get("refused")]
+    ended.sort(key=lambda t: (t.datetime_complete, t.number))
+    since = {t.number: len(ended) - place for place, t in enumerate(ended)}
+    return min((since.get(number, 0) for number in study.holders()), default=0)
+
+
 def _asked(study: Study) -> int:
     """Configurations asked for that may be trained."""
     return len(study.trials()) - len(study.refused)

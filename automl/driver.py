@@ -7,10 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from automl import asking, faults, schedulers
-from automl.budget import SLOWER, Limits
+from automl.budget import SLOWER, Limits, ended_since_best
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record, is_whole
 from automl.scheduling import Verdict
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 MAX_STARTS = 2  # a crashed trial is started once more, from its last checkpoint
 MAX_LOSSES = 10  # one that lost the process that had started it, so often
 HOPELESS = 3  # so many failures before any trial has got through an epoch end the run
+KEPT_EACH_S = 5.0  # the time used is kept at least so often
 KEPT_TRIALS = 5  # checkpoints are kept of so many best COMPLETE trials, and of the default
-BROKEN = "metrics.jsonl is broken"  # the launcher's words
 
 
 class SearchDriver:
@@ -99,8 +100,11 @@ class SearchDriver:
         return self._all_asked() and self._promoted() is None
 
     def deadline_passed(self) -> bool:
-        limit = self.plan.request.time_s
-        return limit is not None and self.elapsed_s() >= limit
+        """Asked all the time, so the time that is used is kept here too: an epoch may take hours, and a driver die."""
+        elapsed_s, limit = self.elapsed_s(), self.plan.request.time_s
+        if elapsed_s >= self.study.elapsed_s() + KEPT_EACH_S:
+            self.study.set_elapsed_s(elapsed_s)
+        return limit is not None and elapsed_s >= limit
 
     def on_record(self, number: int, record: dict[str, Any]) -> Decision:
         verdict = self._taken(number, record)
@@ -124,14 +128,12 @@ class SearchDriver:
         elif exit.stopped:
             state, reason = "PRUNED", "the time budget was used up"
         elif exit.code != 2 and faults.is_full(self.trials.run.root):
-            raise faults.no_space(
-                self.trials.run.root
-            )  # the trial stays RUNNING, and goes on when the run does
+            raise faults.no_space(self.trials.run.root)  # the trial stays RUNNING, and goes on with the run
         elif exit.lost and self.study.count_retry(number, "lost") < MAX_LOSSES:
             self.progress.note(f"trial {number} was {exit.reason}; starting it again")
             self.pending.append(self._resumed(number))
             return
-        elif _worth_another_try(exit) and self.study.count_retry(number) < MAX_STARTS:
+        elif exit.worth_another_try and self.study.count_retry(number) < MAX_STARTS:
             self.progress.note(f"trial {number} failed ({exit.reason}); starting it once more")
             self.pending.append(self._resumed(number))
             return
@@ -152,9 +154,10 @@ class SearchDriver:
         """At the end of a search: what still waits is told with its best epoch."""
         self._count_budget()
         over = "the budget was used up" if self._ended() else ""
-        for number in self.study.paused():
+        for number, epoch in self.study.paused().items():
             why = over or self.study.budget.why_waiting(self._left(number))
-            self._end(number, "PRUNED", f"paused after epoch {self.study.epochs_of(number)}, and {why}")
+            verdict = "PRUNED", f"paused after epoch {epoch + 1}, and {why}"
+            self._end(number, *(self._late(number) or verdict))
 
     def name_winner(self) -> None:
         """At the end of a search: let the scheduler say which of the trials whose checkpoints are kept has won; of a
@@ -216,6 +219,12 @@ class SearchDriver:
             return self._settled(number, verdict)
         return ("FAIL", f"metrics.jsonl {broken}") if broken else self._whole(number, found)
 
+    def _late(self, number: int) -> tuple[str, str] | None:
+        """Take in what a trial that will not go on wrote after its pause; (state, reason) where that ends it."""
+        found, done = self.trials.records(number)[0], self.study.epochs_of(number)
+        self.trials.handled[number] = list(takewhile(lambda record: record.epoch < done, found))
+        return self._take_in(number, found, judge=False) or self._whole(number, found)
+
     def _take_in(self, number: int, found: Sequence[Record], judge: bool) -> tuple[str, str] | None:
         """Handle the lines on disk that have not been, up to the first that ends the trial."""
         for record in found[len(self.trials.handled.get(number, ())) :]:
@@ -238,7 +247,7 @@ class SearchDriver:
         """Handle one line; (state, reason) when the trial must not go on, by the scheduler's word only to `judge`."""
         handled = self.trials.handled.setdefault(number, [])
         try:
-            record, value = self.trials.take(number, line)
+            record, value = self.trials.take(number, line, self.num_epochs.get(number))
             self._note_slips(number)
             self.tracking.record(number, record.epoch, record.values)
             verdict = self._stored(number, record, value, tidy)
@@ -280,9 +289,9 @@ class SearchDriver:
             return None
         if self._epochs_used_up():
             return "PRUNED", "the budget of epochs was used up"
-        if num_epochs is None or not measured:
-            return None
-        if number == self.plan.first:  # all else is compared with it, run to its end
+        if (
+            num_epochs is None or not measured or number == self.plan.first
+        ):  # it runs to its end, to compare with
             return None
         self._count_budget()
         self.study.resumable = self.trials.goes_on_at(number) > 0
@@ -396,10 +405,7 @@ class SearchDriver:
         patience = self.plan.request.patience
         if patience is None or not self.plan.searching:
             return False
-        ended = [t for t in self.study.trials() if t.state.is_finished() and not t.user_attrs.get("refused")]
-        ended.sort(key=lambda t: (t.datetime_complete, t.number))
-        since = {t.number: len(ended) - place for place, t in enumerate(ended)}
-        return min((since.get(n, 0) for n in self.study.holders()), default=0) > patience
+        return ended_since_best(self.study) > patience
 
     def _hopeless(self) -> bool:
         return len(self.failures) >= HOPELESS and not self.study.epochs_reported
@@ -411,8 +417,3 @@ class SearchDriver:
         if trials and trials[DEFAULT].state.is_finished() and trials[DEFAULT].intermediate_values:
             kept[DEFAULT] = self.study.result(DEFAULT).epoch
         self.trials.keep_of_ended(kept, (t.number for t in trials if t.state.is_finished()))
-
-
-def _worth_another_try(exit: Exit) -> bool:
-    """Not for a user's mistake, for what would run out of memory again, nor for records that nobody can read."""
-    return exit.code != 2 and not exit.out_of_memory and BROKEN not in exit.reason

@@ -4,9 +4,9 @@ AutoMLError              exit 1   something failed that the user did not cause
 ├── UserError            exit 2   a mistake in the input; one message, never a traceback
 │   ├── SpecError                 a spec, a key, a value
 │   ├── SpaceError                a search space that cannot be built or a choice outside it
-│   └── PolicyError               AutoML is on but cannot run, and why
+│   ├── PolicyError               AutoML is on but cannot run, and why
+│   └── StudyBusy                 another driver holds the run folder
 ├── StorageError         exit 1   a disk is full, a database does not answer
-├── StudyBusy            exit 1   another driver holds the run folder
 └── StudyGone            exit 1   somebody else has changed the study in its database, or deleted it
 """
 
@@ -40,7 +40,7 @@ class StorageError(AutoMLError):
     pass
 
 
-class StudyBusy(AutoMLError):
+class StudyBusy(UserError):
     pass
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 FILE = "trial.json"
+OURS = ("spec.yaml", "metrics.jsonl", FILE)
 PAUSED = "PAUSED"
 MAX_BYTES = 1_000_000
 LONGEST_REASON = 4000  # characters
@@ -85,6 +86,13 @@ class Kept:
     ended: float = 0.0
     noted: Mapping[str, Any] = field(default_factory=dict)
     system: Mapping[str, Any] = field(default_factory=dict)
+
+
+def count(root: Path) -> int:
+    """How many trials a run has by their folders: one more than the highest number that has a file of a trial's."""
+    folders = (root / "trials").glob("[0-9]*")
+    ours = (f for f in folders if f.name.isdecimal() and any((f / name).is_file() for name in OURS))
+    return max((int(folder.name) + 1 for folder in ours), default=0)
 
 
 def write(folder: Path, trial: FrozenTrial) -> None:

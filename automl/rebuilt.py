@@ -4,14 +4,13 @@ not say of a trial, or what contradicts its records, is decided anew."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl import kept, records, spec
 from automl.budget import AGAIN
 from automl.errors import SpaceError, SpecError
-from automl.kept import FILE, PAUSED, Kept
+from automl.kept import PAUSED, Kept
 from automl.slips import BY_ITSELF
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from automl.trials import Trials
 
 RUNNING = "RUNNING"
-OURS = ("spec.yaml", "metrics.jsonl", FILE)
 
 
 def rebuild(plan: Plan, study: Study, trials: Trials) -> int:
@@ -29,9 +27,7 @@ def rebuild(plan: Plan, study: Study, trials: Trials) -> int:
     again when its driver died), RUNNING, for the driver to adopt; those that had ended or wait are told so, in the
     order in which they had. Returns how many it lacked. A trial of whose configuration nothing can be read is proposed
     again, what lies in its folder set aside."""
-    folders = (trials.run.root / "trials").glob("[0-9]*")
-    ours = (f for f in folders if f.name.isdecimal() and any((f / name).is_file() for name in OURS))
-    count = max((int(folder.name) + 1 for folder in ours), default=0)
+    count = kept.count(trials.run.root)
     lacking = range(len(study.trials()), count)
     anew = bool(lacking) or study.rebuilding
     if anew:
@@ -97,10 +93,7 @@ def _brought(
             study.set_paused(number, found.paused)
         return []
     if anew or state != RUNNING:
-        last = (
-            found.paused if found and state == "PRUNED" and found.paused >= 0 else math.inf
-        )  # it ended as it waited
-        _report(plan, study, number, [line for line in lines if line.epoch <= last])
+        _report(plan, study, number, lines)
     if state != RUNNING:
         return [(found.ended if found else 0.0, number, state, reason)]
     if found and found.waited >= waited and number in study.paused():  # it had gone on

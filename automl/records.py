@@ -114,6 +114,17 @@ def read(path: Path) -> tuple[list[Record], str | None]:
     return found, None
 
 
+def check_step(before: int, epoch: int, num_epochs: int | None) -> None:
+    """Raises `BrokenRecord` for a line whose epoch is further from the last one's (-1: none) than a whole training has
+    epochs: budgets are counted by it, and it would be most of them, or all."""
+    if num_epochs is not None and epoch - before > num_epochs:
+        after = f"after epoch {before}" if before >= 0 else "first"
+        raise BrokenRecord(
+            f"epoch must be counted one by one from 0, and not in steps, but got {epoch} {after}, and the training has "
+            f"{num_epochs} epochs"
+        )
+
+
 def is_whole(lines: Sequence[Record], epochs: int | None) -> bool:
     """Whether the last of a trial's lines is that of its last epoch; no where nobody says how many it has."""
     return epochs is not None and bool(lines) and lines[-1].epoch + 1 >= epochs

@@ -168,7 +168,12 @@ class RunRequest:
         None, "--epochs", WHAT, "Epochs of each training; default: as the spec says.", kind=int, low=1
     )
     total_epochs: int | None = option(
-        None, "--total-epochs", BUDGET, "Training epochs, summed over all trials.", kind=int, low=1
+        None,
+        "--total-epochs",
+        BUDGET,
+        "Training epochs, summed over all trials; what else runs when they are used up ends its epoch.",
+        kind=int,
+        low=1,
     )
     time_s: float | None = option(
         None, "--time", BUDGET, "Wall time of the search: 90s, 30m, 2h, 1h30m; the stages after it are not counted.",

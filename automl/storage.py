@@ -57,11 +57,13 @@ def open_storage(url: str | None, run_root: Path) -> RDBStorage:
 def load_study(document: dict[str, Any], run_root: Path) -> Study | None:
     """The study of a run, to look at only; `document` is its run.json. None when nothing has been asked yet.
 
-    Raises `UserError` when it cannot be read, or is not in its database although there are trials.
+    Raises `UserError` when it cannot be read, is not in its database although there are trials, or is a copy of
+    earlier: what that shows is not how the search stands.
     """
     from automl.study import Study
 
     url, name = document["request"].get("storage"), document["study"]
+    running = is_running(run_root)  # a driver that starts brings its study up to the folders
     with faults.rows_of(run_root, url):
         storage = read_storage(url, run_root)
         try:
@@ -69,7 +71,36 @@ def load_study(document: dict[str, Any], run_root: Path) -> Study | None:
         except KeyError:
             _check_not_lost(url, run_root, name)
             return None
-        return Study.reading(storage, name)
+        study = Study.reading(storage, name)
+    if not running and (words := _behind(study, run_root)):
+        raise UserError(
+            f"{_place(url, run_root)}: the study {name} is a copy of earlier: {words}; put the newer one back, or have "
+            f"this one brought up to the folders: automl resume {run_root}"
+        )
+    return study
+
+
+def _behind(study: Study, run_root: Path) -> str:
+    """How the trials' folders are ahead of their study, which a driver always writes first; empty: they are not."""
+    from automl import kept
+
+    trials, count = study.trials(), kept.count(run_root)
+    if count > len(trials):
+        return f"it has {len(trials)} trials, and {run_root / 'trials'} those up to number {count - 1}"
+    for trial in trials:
+        if trial.state.is_finished():
+            continue
+        found = kept.read(run_root / "trials" / f"{trial.number:04}", trial.number)
+        waits = found is not None and found.state == kept.PAUSED
+        if found and (
+            found.paused > trial.user_attrs.get("waited", -1) if waits else found.state != "RUNNING"
+        ):
+            return f"trial {trial.number} has not ended in it, and is {found.state} in {run_root / 'trials'}"
+    return ""
+
+
+def _place(url: str | None, run_root: Path) -> str:
+    return database_url.shown(url) if url else str(run_root / "study.db")
 
 
 def read_storage(url: str | None, run_root: Path) -> BaseStorage:
@@ -95,10 +126,9 @@ def read_storage(url: str | None, run_root: Path) -> BaseStorage:
 def _check_not_lost(url: str | None, run_root: Path, study: str) -> None:
     count = len(list((run_root / "trials").glob("[0-9]*")))
     if count:
-        place = database_url.shown(url) if url else str(run_root / "study.db")
         raise UserError(
-            f"{place}: the study {study} is not in it, but {run_root / 'trials'} holds {count} trial(s); put the "
-            f"database back, or have it made again from them: automl resume {run_root}"
+            f"{_place(url, run_root)}: the study {study} is not in it, but {run_root / 'trials'} holds {count} "
+            f"trial(s); put the database back, or have it made again from them: automl resume {run_root}"
         )
 
 
@@ -273,7 +303,8 @@ class RunLock:
                 self._lock.acquire(timeout=LOOK_S)
         except Timeout:
             raise StudyBusy(
-                f"{self._root}: another driver is running it; see automl status {self._root}"
+                f"{self._root}: another driver is running it; wait for its end or stop it with Ctrl-C, and see "
+                f"automl status {self._root}"
             ) from None
         return self
 

@@ -164,12 +164,16 @@ class Trials:
         path = self.run.trial(number) / record.checkpoint if record.checkpoint else None
         return path if path is not None and path.exists() else None
 
-    def take(self, number: int, line: Mapping[str, Any]) -> tuple[Record, float | None]:
-        """Take in the next line of a trial: (its record, what the search makes better). Raises `BrokenRecord`."""
-        record = records.parse(line)
+    def take(
+        self, number: int, line: Mapping[str, Any], num_epochs: int | None = None
+    ) -> tuple[Record, float | None]:
+        """Take in the next line of a trial, whose training has `num_epochs`: (its record, what the search makes
+        better). Raises `BrokenRecord`."""
+        record, handled = records.parse(line), self.handled.setdefault(number, [])
+        records.check_step(handled[-1].epoch if handled else -1, record.epoch, num_epochs)
         self.check_place(number, record)
         value = record.number(self.plan.metric.name)
-        self.handled.setdefault(number, []).append(record)
+        handled.append(record)
         return record, value
 
     def check_place(self, number: int, record: Record) -> None:

@@ -17,6 +17,7 @@ PAUSED = "paused"
 DEADLINE = "stopped: the time budget is used up"
 OUT_OF_MEMORY = "out of memory"
 OUT_OF_MEMORY_CODE = 4  # how a trainer says so; CUDA's own words in a log's last line count too
+BROKEN = "metrics.jsonl is broken"  # the launcher's words
 ROUNDING = 1e-6  # in sums of shares
 
 
@@ -108,6 +109,11 @@ class Exit:
     def out_of_memory(self) -> bool:
         """It would run out of memory again: not to be started unchanged."""
         return self.reason.startswith(OUT_OF_MEMORY)
+
+    @property
+    def worth_another_try(self) -> bool:
+        """Not for a user's mistake, for what would run out of memory again, nor for records that nobody can read."""
+        return self.code != 2 and not self.out_of_memory and BROKEN not in self.reason
 
 
 Event = dict[str, Any] | Beat | Exit  # a trial's news: one of its records, a beat, at the very end its exit

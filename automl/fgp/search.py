@@ -35,10 +35,13 @@ CLIMBING, NEIGHBOURS = 8, 20  # of the best candidates, and of each at every ste
 # (standard deviation, share of axes that move). Three steps of four points left a third of what was to be gained after
 # ten trainings on curves, and more candidates in their place were no better (studies/search).
 CLIMB = ((0.15, 0.4), (0.08, 0.4), (0.08, 1.0), (0.04, 0.4), (0.04, 1.0), (0.02, 0.6), (0.01, 1.0))
-# From so many trainings that ran to their end, twice those that run, the model goes by ends alone, and pauses nobody:
+# From so many trainings that ran to their end, and as many as run, the model goes by ends alone, and pauses nobody:
 # what early epochs say of an end blurs where the best lies. What waits is then judged by its place: judged by its
 # curve beside new ones that are not, it never goes on (studies/search).
 ENOUGH = 5
+# While the model goes by curves, trials that run are taken to end so many standard deviations below what is expected of
+# them, or all that run at a time would stand round one place, of which early epochs say little (studies/search).
+DOUBT = 4.0
 # Of so many trials with a value, the best ones say whether the search should go on beyond the end of a range.
 LEAST_WIDENING, LOOKED_AT = 6, 3
 FIT_EACH, FIT_GROWTH = 12, 1.12  # every trial up to so many, then when their number has grown so much
@@ -66,12 +69,11 @@ class Model:
         self.valued = self.runs.valued
         self.rungs = curves.rungs(self.valued, self.epochs)
         whole = np.count_nonzero(self.valued.column("epochs") >= self.epochs)
-        self.by_ends = whole >= max(ENOUGH, 2 * np.count_nonzero(self.runs.column("running")))
+        self.by_ends = whole >= max(ENOUGH, int(np.count_nonzero(self.runs.column("running"))))
 
     @classmethod
     def of(cls, view: View) -> Model:
-        """What a promotion and an ask go by, made once for both: running trials are taken to end where they are
-        expected to."""
+        """What a promotion and an ask go by, made once for both: running trials are taken to have ended."""
         key = view.version, len(view.trials), view.budget
         if view.memo.get("model", (None,))[0] != key:
             view.memo["model"] = key, cls(view).condition()._believing()
@@ -156,10 +158,10 @@ class Model:
     def _believing(self) -> Model:
         running = self.runs.where(self.runs.column("running") & (self.runs.column("epochs") < self.epochs))
         if len(running) and self.knows:
-            mean, _ = self.at_end(running)
+            mean, sd = self.at_end(running)
             more = Rows(
                 np.array([run.x for run in running]), np.zeros(len(running)),
-                np.array([run.number for run in running]), mean,
+                np.array([run.number for run in running]), mean if self.by_ends else mean - DOUBT * sd,
             )  # fmt: skip
             self.posterior = Posterior(
                 self.posterior.rows.plus(more), self.cube.squared, self.posterior.theta

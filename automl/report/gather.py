@@ -139,13 +139,13 @@ def _trial(root: Path, study: Study, trial: FrozenTrial, running: bool) -> Trial
 
 
 def columns_of(found: Sequence[records.Record]) -> dict[str, list[tuple[int, float]]]:
-    """{name: (epoch from 1, value)} of every number in the records."""
-    columns: dict[str, list[tuple[int, float]]] = {}
+    """{name: (epoch from 1, value)} of every number in the records, the last of an epoch that was told twice."""
+    columns: dict[str, dict[int, float]] = {}
     for record in found:
         for name, value in record.values.items():
             if name != "epoch" and records.is_finite(value):
-                columns.setdefault(str(name), []).append((record.epoch + 1, float(value)))
-    return columns
+                columns.setdefault(str(name), {})[record.epoch + 1] = float(value)
+    return {name: sorted(column.items()) for name, column in columns.items()}
 
 
 def _took(found: Sequence[records.Record], starts: Sequence[int]) -> list[tuple[int, float]]:

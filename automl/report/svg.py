@@ -114,7 +114,7 @@ def _whole_ticks(scale: Scale) -> list[float]:
     """The ends, and multiples of a round step between them; every number where they are few."""
     low, high = math.ceil(scale.low), math.floor(scale.high)
     step = 1 if high - low <= MOST_TICKS else max(1, round(_step((high - low) / 5)))
-    between = {n for n in range(low, high + 1) if n % step == 0}
+    between = set(range(-(-low // step) * step, high + 1, step))
     return [float(n) for n in sorted(between | {low, high})]
 
 

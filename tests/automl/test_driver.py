@@ -17,6 +17,7 @@ from automl.executors.replay import ReplayExecutor
 from automl.metric import Metric
 from automl.plan import Machine, Plan
 from automl.progress import Progress
+from automl.records import Record
 from automl.report.gather import columns_of
 from automl.request import RunRequest
 from automl.rundir import RunDir
@@ -575,8 +576,9 @@ def test_whatever_else_a_line_holds_ends_nothing(tmp_path: Path, odd: Any) -> No
         {"epoch": 1, "val_mAP": [0.5]},
         {"epoch": 10**400},
         {"epoch": 1, "val_mAP": 0.5, "checkpoint": {"path": "x"}},
+        {"epoch": 2_000_000_000, "val_mAP": 0.5},
     ],
-    ids=["no epoch", "epoch -1", "a list", "400 digits", "a mapping"],
+    ids=["no epoch", "epoch -1", "a list", "400 digits", "a mapping", "steps"],
 )
 def test_an_odd_record_fails_its_trial_alone_now_and_after_a_restart(
     tmp_path: Path, odd: dict[str, Any]
@@ -599,8 +601,31 @@ def test_an_odd_record_fails_its_trial_alone_now_and_after_a_restart(
     folder = other.run.trial(0)
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text('{"epoch": 0, "val_mAP": 0.25}\n' + json.dumps(odd) + "\n")
-    other.drive()
+    found = other.drive()
     assert other.states() == ["FAIL", "COMPLETE"]
+    assert found.study.epochs_trained < 100  # an absurd epoch counts in no budget
+
+
+def test_the_time_that_is_used_is_kept_while_no_line_comes(tmp_path: Path) -> None:
+    """An epoch may take hours, and its driver die."""
+    bench, now = Bench(tmp_path, trials=2, time_s=100.0), [0.0]
+    study = bench.study()
+    driver = SearchDriver(bench.plan, study, bench.run, Progress(quiet=True), clock=lambda: now[0])
+    now[0] = 50.0
+    assert not driver.deadline_passed()
+    assert study.elapsed_s() == 0  # nothing was begun
+    assert driver.next_job() is not None
+    for second in (51.0, 60.0, 70.0):
+        now[0] = second
+        assert not driver.deadline_passed()
+    assert bench.study().elapsed_s() == 70
+    now[0] = 101.0
+    assert driver.deadline_passed()
+
+
+def test_of_an_epoch_told_twice_the_last_number_stands_in_the_columns() -> None:
+    lines = [Record(0, {"epoch": 0, "a": 1}), Record(1, {"a": 2}), Record(1, {"a": 3.0, "b": 4})]
+    assert columns_of(lines) == {"a": [(1, 1.0), (2, 3.0)], "b": [(2, 4.0)]}
 
 
 def test_what_never_reports_the_metric_is_told_what_it_reports(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from automl.fgp import curves, gp
 from automl.fgp.cube import Cube
 from automl.fgp.runs import Run, Runs, run_of
-from automl.fgp.search import ENOUGH, FITTED, FreezeThaw, Model
+from automl.fgp.search import DOUBT, ENOUGH, FITTED, FreezeThaw, Model
 from automl.plan import Plan, prepare
 from automl.request import RunRequest
 from automl.study import Study
@@ -154,6 +154,25 @@ def test_ends_alone_count_once_there_are_enough(whole: int) -> None:
     else:
         assert sorted(rows.trial) == [*range(whole), whole + 1]
         assert set(rows.phi) == {0.0}
+
+
+@pytest.mark.parametrize("whole", [4, 5, 8])
+def test_trials_that_run_are_taken_to_end_badly_until_ends_count(whole: int) -> None:
+    """Or all that run at a time would stand round one place. Ends count once there are as many as run."""
+    study = Study(optuna.storages.InMemoryStorage(), "apart", SPACE, "random", 0)
+    for number in range(whole):
+        study.ask()
+        for epoch in range(EPOCHS):
+            study.report(number, epoch, 0.1 * number + 0.01 * epoch)
+        study.tell(number, "COMPLETE", "")
+    going = [study.ask()[0] for _ in range(6)]
+    view = study.view().of_length(EPOCHS)
+    alone, taken = Model(view).condition(), Model.of(view)
+    mean, sd = alone.at_end([alone.runs[number] for number in going])
+    believed = taken.posterior.rows.z[-len(going) :]
+    assert believed == pytest.approx(mean if whole >= len(going) else mean - DOUBT * sd)
+    points = np.array([alone.runs[number].x for number in going])
+    assert np.all(taken.gain(points) <= alone.gain(points) + 1e-12)
 
 
 @pytest.mark.parametrize("whole", [4, 5])

@@ -46,3 +46,10 @@ def test_a_chart_of_them_has_places_for_all(ys: tuple[float, float], log: bool) 
     text = lines(Axis("epoch", (1, 2)), Axis("score", ys, log=log), [Line("a", [(1, ys[0]), (2, ys[1])])])
     assert "inf" not in text
     assert "nan" not in text
+
+
+def test_whole_numbers_far_apart_are_not_counted_one_by_one() -> None:
+    text = lines(
+        Axis("epoch", (1, 2_000_000_000), whole=True), Axis("score", (0.0, 1.0)), [Line("a", [(1, 0.0)])]
+    )
+    assert "2,000,000,000" in text or "2000000000" in text or "2e" in text

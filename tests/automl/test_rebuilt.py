@@ -13,6 +13,7 @@ import pytest
 
 from automl import kept, loop
 from automl.driver import SearchDriver
+from automl.errors import UserError
 from automl.executors.base import Decision
 from automl.executors.replay import ReplayExecutor
 from automl.fgp import FITTED
@@ -20,7 +21,7 @@ from automl.progress import Progress
 from automl.rebuilt import rebuild
 from automl.request import RunRequest
 from automl.rundir import RunDir
-from automl.storage import open_storage
+from automl.storage import RunLock, load_study, open_storage
 from automl.study import Study
 from automl.trials import Trials
 from tests.automl.test_driver import Bench
@@ -48,8 +49,11 @@ class Dying(SearchDriver):
         return super().on_record(number, record)
 
 
-def drive(bench: Bench, lines: int = 10**9, specs: int = 10**9) -> Study:
-    """One driver's life, which may end early: at so many lines, or about to write the spec of trial `specs`."""
+def drive(
+    bench: Bench, lines: int = 10**9, specs: int = 10**9, late: dict[str, float] | None = None
+) -> Study:
+    """One driver's life, which may end early: at so many lines, or about to write the spec of trial `specs`. `late`:
+    what each trial that waits at the end had written besides."""
     executor = ReplayExecutor(bench.curve, bench.plan.machine.concurrency)
     study = Study(open_storage(None, bench.run.root), "bench", bench.plan.space, "fgp", 0)
     rebuild(bench.plan, study, Trials(bench.plan, bench.run))
@@ -65,6 +69,9 @@ def drive(bench: Bench, lines: int = 10**9, specs: int = 10**9) -> Study:
     try:
         driver.adopt()
         executor.run(driver)
+        for number, epoch in study.paused().items() if late else ():
+            with (bench.run.trial(number) / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps({"epoch": epoch + 1, **(late or {})}) + "\n")
         driver.end_paused()
         driver.name_winner()
     except Died:
@@ -134,15 +141,18 @@ def test_what_trials_took_is_known_when_their_study_is_lost(tmp_path: Path, earl
         ]
 
 
-def test_lines_after_a_pause_that_never_went_on_stay_uncounted(tmp_path: Path) -> None:
-    """A trainer wrote one more before it was stopped."""
+def test_lines_after_a_pause_of_a_trial_that_never_went_on_count_once_the_search_ends(tmp_path: Path) -> None:
+    """A trainer wrote one more before it was stopped: it was trained, and stands in the folder."""
     cut = bench(tmp_path)
-    before = drive(cut)
+    before = drive(cut, late={"val_mAP": 0.99})
     waited = [t for t in before.trials() if t.state.name == "PRUNED" and t.user_attrs.get("paused", -1) >= 0]
     assert waited
     for trial in waited:
-        with (cut.run.trial(trial.number) / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"epoch": trial.user_attrs["paused"] + 1, "val_mAP": 0.99}) + "\n")
+        assert max(trial.intermediate_values) == trial.user_attrs["paused"] + 1
+        assert trial.intermediate_values[trial.user_attrs["paused"] + 1] == 0.99
+        assert f"paused after epoch {trial.user_attrs['paused'] + 1}," in trial.user_attrs["reason"]
+    lines = [len(Trials(cut.plan, cut.run).records(t.number)[0]) for t in before.trials()]
+    assert before.epochs_trained == sum(lines)
     lose(cut)
     assert told(drive(cut)) == told(before)
 
@@ -330,6 +340,38 @@ def test_an_earlier_copy_of_the_database_is_brought_up_to_the_folders(
     lose(cut)
     shutil.copyfile(tmp_path / "early.db", cut.run.root / "study.db")
     assert told(drive(cut)) == whole
+
+
+@pytest.mark.parametrize(("early", "late"), [(12, 30), (30, 47), (44, None)])
+def test_an_earlier_copy_of_the_database_is_not_shown_as_the_search(
+    tmp_path: Path, early: int, late: int | None
+) -> None:
+    cut = bench(tmp_path)
+    document = {"study": "bench", "request": {"storage": None}}
+    drive(cut, lines=early).close()
+    shutil.copyfile(cut.run.root / "study.db", tmp_path / "early.db")
+    drive(cut, lines=10**9 if late is None else late - early).close()
+    assert load_study(document, cut.run.root) is not None
+    lose(cut)
+    shutil.copyfile(tmp_path / "early.db", cut.run.root / "study.db")
+    with pytest.raises(UserError, match=f"copy of earlier: .*automl resume {cut.run.root}"):
+        load_study(document, cut.run.root)
+    with RunLock(cut.run.root):  # a driver brings it up to the folders
+        assert load_study(document, cut.run.root) is not None
+    drive(cut)
+    assert load_study(document, cut.run.root) is not None
+
+
+def test_a_copy_that_lacks_no_trial_but_its_end_is_told(tmp_path: Path) -> None:
+    cut = bench(tmp_path, trials=1, trainings=None)
+    document = {"study": "bench", "request": {"storage": None}}
+    drive(cut, lines=2).close()
+    shutil.copyfile(cut.run.root / "study.db", tmp_path / "early.db")
+    drive(cut)
+    lose(cut)
+    shutil.copyfile(tmp_path / "early.db", cut.run.root / "study.db")
+    with pytest.raises(UserError, match="trial 0 has not ended in it, and is COMPLETE"):
+        load_study(document, cut.run.root)
 
 
 def test_ended_trials_are_told_in_the_order_in_which_they_ended(tmp_path: Path) -> None:
