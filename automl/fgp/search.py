@@ -41,7 +41,7 @@ CLIMB = ((0.15, 0.4), (0.08, 0.4), (0.08, 1.0), (0.04, 0.4), (0.04, 1.0), (0.02,
 ENOUGH = 5
 # While the model goes by curves, trials that run are taken to end so many standard deviations below what is expected of
 # them, or all that run at a time would stand round one place, of which early epochs say little (studies/search).
-DOUBT = 4.0
+DOUBT = 2.0
 # Of so many trials with a value, the best ones say whether the search should go on beyond the end of a range.
 LEAST_WIDENING, LOOKED_AT = 6, 3
 FIT_EACH, FIT_GROWTH = 12, 1.12  # every trial up to so many, then when their number has grown so much
