@@ -72,7 +72,11 @@ def load_study(document: dict[str, Any], run_root: Path) -> Study | None:
             _check_not_lost(url, run_root, name)
             return None
         study = Study.reading(storage, name)
-    if not running and (words := _behind(study, run_root)):
+        words = "" if running else _behind(study, run_root)
+        if words:  # unless a driver elsewhere, whose lock is not seen here, got on meanwhile
+            study = Study.reading(storage, name)
+            words = _behind(study, run_root)
+    if words:
         raise UserError(
             f"{_place(url, run_root)}: the study {name} is a copy of earlier: {words}; put the newer one back, or have "
             f"this one brought up to the folders: automl resume {run_root}"
