@@ -289,9 +289,8 @@ class SearchDriver:
             return None
         if self._epochs_used_up():
             return "PRUNED", "the budget of epochs was used up"
-        if (
-            num_epochs is None or not measured or number == self.plan.first
-        ):  # it runs to its end, to compare with
+        compared_with = number == self.plan.first  # by all else: it runs to its end
+        if num_epochs is None or not measured or compared_with:
             return None
         self._count_budget()
         self.study.resumable = self.trials.goes_on_at(number) > 0

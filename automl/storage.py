@@ -87,6 +87,7 @@ def load_study(document: dict[str, Any], run_root: Path) -> Study | None:
 def _behind(study: Study, run_root: Path) -> str:
     """How the trials' folders are ahead of their study, which a driver always writes first; empty: they are not."""
     from automl import kept
+    from automl.rundir import RunDir
 
     trials, count = study.trials(), kept.count(run_root)
     if count > len(trials):
@@ -94,7 +95,7 @@ def _behind(study: Study, run_root: Path) -> str:
     for trial in trials:
         if trial.state.is_finished():
             continue
-        found = kept.read(run_root / "trials" / f"{trial.number:04}", trial.number)
+        found = kept.read(RunDir(run_root).trial(trial.number), trial.number)
         waits = found is not None and found.state == kept.PAUSED
         if found and (
             found.paused > trial.user_attrs.get("waited", -1) if waits else found.state != "RUNNING"
