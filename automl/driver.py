@@ -213,7 +213,6 @@ class SearchDriver:
     def _caught_up(self, number: int) -> tuple[str, str] | None:
         """Handle what a trial's folder holds; (state, reason) where it must not go on."""
         self.trials.handled.pop(number, None)
-        self.num_epochs[number] = self._length(number)
         found, broken = self.trials.records(number)
         if verdict := self._take_in(number, found, judge=True):
             return self._settled(number, verdict)
@@ -227,6 +226,7 @@ class SearchDriver:
 
     def _take_in(self, number: int, found: Sequence[Record], judge: bool) -> tuple[str, str] | None:
         """Handle the lines on disk that have not been, up to the first that ends the trial."""
+        self.num_epochs[number] = self._length(number)
         for record in found[len(self.trials.handled.get(number, ())) :]:
             if verdict := self._taken(number, record.values, tidy=False, judge=judge):
                 return verdict

@@ -129,11 +129,12 @@ def read_storage(url: str | None, run_root: Path) -> BaseStorage:
 
 
 def _check_not_lost(url: str | None, run_root: Path, study: str) -> None:
-    count = len(list((run_root / "trials").glob("[0-9]*")))
-    if count:
+    from automl import kept
+
+    if count := kept.count(run_root):
         raise UserError(
-            f"{_place(url, run_root)}: the study {study} is not in it, but {run_root / 'trials'} holds {count} "
-            f"trial(s); put the database back, or have it made again from them: automl resume {run_root}"
+            f"{_place(url, run_root)}: the study {study} is not in it, but {run_root / 'trials'} holds trials up to "
+            f"number {count - 1}; put the database back, or have it made again from them: automl resume {run_root}"
         )
 
 

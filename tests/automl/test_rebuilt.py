@@ -157,6 +157,20 @@ def test_lines_after_a_pause_of_a_trial_that_never_went_on_count_once_the_search
     assert told(drive(cut)) == told(before)
 
 
+@pytest.mark.parametrize("resumed_after", [None, 60])
+def test_a_jump_of_epochs_after_a_pause_is_no_training(tmp_path: Path, resumed_after: int | None) -> None:
+    """Whether the driver that ends the search is the one that paused the trial or a later one."""
+    cut = bench(tmp_path)
+    if resumed_after:
+        drive(cut, lines=resumed_after)
+    study = drive(cut, late={"val_mAP": 0.99, "epoch": 10**6})
+    jumped = [t for t in study.trials() if t.state.name == "FAIL"]
+    assert jumped
+    for trial in jumped:
+        assert "one by one" in trial.user_attrs["reason"]
+        assert max(trial.intermediate_values, default=0) < 10**6
+
+
 @pytest.mark.parametrize("number", [0, 4])
 def test_lost_between_a_trial_s_beginning_and_its_spec_it_goes_on_alike(
     tmp_path: Path, number: int, whole: list[Any]
