@@ -121,26 +121,32 @@ class SearchDriver:
     def on_exit(self, number: int, exit: Exit) -> None:
         self.study.set_elapsed_s(self.elapsed_s(), now=True)
         self._count_seconds(number)
-        if number in self.verdicts:
-            state, reason = self._settled(number, self.verdicts.pop(number))
-        elif exit.code == 0:
-            state, reason = "COMPLETE", self._finished(number)
-        elif exit.stopped:
-            state, reason = "PRUNED", "the time budget was used up"
-        elif exit.code != 2 and faults.is_full(self.trials.run.root):
-            raise faults.no_space(self.trials.run.root)  # the trial stays RUNNING, and goes on with the run
-        elif exit.lost and self.study.count_retry(number, "lost") < MAX_LOSSES:
-            self.progress.note(f"trial {number} was {exit.reason}; starting it again")
+        ended = self._outcome(number, exit)
+        if ended is None:
             self.pending.append(self._resumed(number))
             return
-        elif exit.worth_another_try and self.study.count_retry(number) < MAX_STARTS:
-            self.progress.note(f"trial {number} failed ({exit.reason}); starting it once more")
-            self.pending.append(self._resumed(number))
-            return
-        else:
-            state, reason = "FAIL", exit.reason
-        self._end(number, state, reason)
+        self._end(number, *ended)
         self.after()
+
+    def _outcome(self, number: int, exit: Exit) -> tuple[str, str] | None:
+        """(state, reason) of a trial whose processes are gone; None where it is to be started again."""
+        if number in self.verdicts:
+            return self._settled(number, self.verdicts.pop(number))
+        if exit.code == 0:
+            return "COMPLETE", self._finished(number)
+        if exit.stopped:
+            return self._settled(number, ("PRUNED", "the time budget was used up"))
+        if exit.code != 2 and faults.is_full(self.trials.run.root):
+            raise faults.no_space(self.trials.run.root)  # the trial stays RUNNING, and goes on with the run
+        if exit.lost and (ended := self._caught_up(number)):  # who is gone may not have passed on the last lines
+            return ended
+        if exit.lost and self.study.count_retry(number, "lost") < MAX_LOSSES:
+            self.progress.note(f"trial {number} was {exit.reason}; starting it again")
+            return None
+        if exit.worth_another_try and self.study.count_retry(number) < MAX_STARTS:
+            self.progress.note(f"trial {number} failed ({exit.reason}); starting it once more")
+            return None
+        return "FAIL", exit.reason
 
     # ---- the steps ------------------------------------------------------------------------------------------
 
@@ -191,6 +197,7 @@ class SearchDriver:
     def _going_on(self, number: int) -> TrialJob | None:
         """What a trial still has to do, or None: it ended or waits by what its folder already holds. A process that was
         to pause, or whose driver died, may have written more lines than were handled."""
+        self.trials.handled.pop(number, None)
         verdict = self._caught_up(number)
         if verdict is None:
             return self._resumed(number)
@@ -211,8 +218,7 @@ class SearchDriver:
         return self._take_in(number, found, judge=False) or self._whole(number, found) or verdict
 
     def _caught_up(self, number: int) -> tuple[str, str] | None:
-        """Handle what a trial's folder holds; (state, reason) where it must not go on."""
-        self.trials.handled.pop(number, None)
+        """Handle what a trial's folder holds besides; (state, reason) where it must not go on."""
         found, broken = self.trials.records(number)
         if verdict := self._take_in(number, found, judge=True):
             return self._settled(number, verdict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -110,7 +111,9 @@ class Bridge:
 
     def on_lost(self, trial: Trial) -> None:
         """Its actor has died, or could not start."""
-        self._close(trial.trial_id, Exit(None, f"lost with its Ray actor: {_error_of(trial)}"))
+        self._close(
+            trial.trial_id, Exit(None, f"lost with its Ray actor: {_error_of(trial)}", lost=_died(trial))
+        )
 
     def must_end(self) -> bool:
         """Asked all the time. At the deadline, ends every trial; True once they have ended or take too long."""
@@ -204,6 +207,16 @@ class Bridge:
         except Exception as error:
             self.failure = error
             return otherwise
+
+
+def _died(trial: Trial) -> bool:
+    """Whether its actor ran and is gone, with its machine or alone; one that cannot be made would fail again."""
+    path = trial.pickled_error_file  # Trial.get_pickled_error looks where it is copied to later
+    if not path or not os.path.exists(path):
+        return False
+    with open(path, "rb") as file:
+        error = pickle.load(file)  # of this very process
+    return isinstance(error, ray.exceptions.RayActorError) and not error.actor_init_failed
 
 
 def _error_of(trial: Trial) -> str:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 BEST = NEWEST = 25  # trials that are rows, of many
 LARGEST = 1e150  # of a value: what a diverged trial reports may have no square and no sum
 FAILED_ROWS = 10  # the newest failed ones
+# A value that lies so many times further below where curves of the better half start than that lies below the best is
+# cut off: a loss that has diverged would be the scale that all others are measured by.
+SANE = 20.0
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,21 @@ def chosen(runs: Runs) -> Runs:
         best = _best(runs.column("top")[valued], BEST)
         valued = np.union1d(valued[best], valued[-NEWEST:])
     return runs.take(np.union1d(valued, np.flatnonzero(runs.column("failed"))[-FAILED_ROWS:]))
+
+
+def sane(runs: Runs) -> Runs:
+    """With curves cut off where they lie absurdly far below the others; as they are where nothing does."""
+    tops, first = runs.column("top"), runs.column("top") - runs.column("rise")
+    reported = runs.reported
+    if not reported.any():
+        return runs
+    best, places = float(tops[reported].max()), np.flatnonzero(reported)
+    better = places[_best(tops[places], (len(places) + 1) // 2)]
+    start = float(np.median(first[better]))
+    floor = start - SANE * (best - start)
+    low = np.flatnonzero(reported & (first < floor)) if best > start else ()
+    changed = {int(place): replace(runs[place], best=np.maximum(runs[place].best, floor)) for place in low}
+    return _with(runs, changed) if changed else runs
 
 
 def aligned(earlier: Runs, own: Runs) -> Runs:

@@ -64,6 +64,7 @@ class Model:
         self.cube, self.trade = cube_of(view), Trade.of(view)
         self.epochs = view.budget.num_epochs or _longest(view)
         self.runs = runs.all_runs(view.trials, view.paused, self.cube, view.sign, self.epochs, view.memo)
+        self.runs = runs.sane(self.runs)
         if cut is not None:  # decide as if a trial's later epochs were not there
             self.runs = self.runs.replaced(cut[0], runs.shortened(self.runs[cut[0]], cut[1]))
         self.valued = self.runs.valued
@@ -354,6 +355,9 @@ class FreezeThaw(Scheduler):
         # What does not fit into curves is no noise of ends, and would let the prior outweigh what was measured.
         model = Model(view).condition(anew=True)
         whole = [run for run in model.valued if run.number in among]
+        # Who hands over what has measured worse than the default would have to explain it.
+        least = next((run.top for run in whole if run.number == 0), -math.inf)
+        whole = [run for run in whole if run.top >= least]
         if (
             len({run.top for run in whole}) < 2
         ):  # equal ones: the model knows no better than the lowest number

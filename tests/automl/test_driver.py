@@ -245,6 +245,29 @@ def test_a_paused_trial_that_lost_its_checkpoint_does_not_wait_at_the_same_place
     assert Study.reading(driver.study.storage, "bench").epochs_trained == reported + again
 
 
+@pytest.mark.parametrize("written", [3, 6, EPOCHS])
+def test_lines_that_the_one_who_is_gone_did_not_pass_on_are_taken_in(tmp_path: Path, written: int) -> None:
+    """Of every trial the first process is lost once; its last lines are on disk alone."""
+    whole = Bench(tmp_path / "whole", scheduler="none")
+    whole.drive()
+    bench = Bench(tmp_path / "lost", scheduler="none")
+    lost: set[int] = set()
+
+    def losing(job: TrialJob) -> list[Any]:
+        curve = bench.curve(job)
+        if job.number in lost:
+            return bench.written(curve, job)
+        lost.add(job.number)
+        return [*bench.written(curve[:written], job)[:2], Exit(None, "lost with its machine", lost=True)]
+
+    driver = bench.drive(losing)
+    assert [t.intermediate_values for t in driver.study.trials()] == [
+        t.intermediate_values for t in whole.study().trials()
+    ]
+    assert bench.states() == whole.states()
+    assert len(bench.jobs) == (6 if written == EPOCHS else 12)
+
+
 def test_a_trial_without_a_checkpoint_is_not_let_wait(tmp_path: Path) -> None:
     """Going on would be to train it again."""
     bench = Bench(tmp_path, trials=8, scheduler="fgp")

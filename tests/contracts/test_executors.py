@@ -373,6 +373,7 @@ def test_a_lost_ray_actor_ends_its_trial_once(late: Told) -> None:
     assert exit.code is None
     assert exit.reason.startswith("lost with its Ray actor: ")
     assert "died" in exit.reason
+    assert exit.lost  # no fault of the trial's
     deadline = time.monotonic() + GONE_S
     while living(late.folders[0]) and time.monotonic() < deadline:
         time.sleep(0.1)
