@@ -138,7 +138,9 @@ class SearchDriver:
             return self._settled(number, ("PRUNED", "the time budget was used up"))
         if exit.code != 2 and faults.is_full(self.trials.run.root):
             raise faults.no_space(self.trials.run.root)  # the trial stays RUNNING, and goes on with the run
-        if exit.lost and (ended := self._caught_up(number)):  # who is gone may not have passed on the last lines
+        if exit.lost and (
+            ended := self._caught_up(number)
+        ):  # who is gone may not have passed on the last lines
             return ended
         if exit.lost and self.study.count_retry(number, "lost") < MAX_LOSSES:
             self.progress.note(f"trial {number} was {exit.reason}; starting it again")

@@ -71,8 +71,8 @@ def told(error: BaseException, root: Path | None = None, url: str | None = None)
 def no_space(root: Path | None, path: object = None) -> AutoMLError:
     """What to say, and do, when a disk is full."""
     place = Path(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else root
-    then = f"automl resume {root}" if root else "try again"
-    return StorageError(f"no space left on {_mount(place) if place else 'the disk'}; free some and: {then}")
+    then = f": automl resume {root}" if root else " try again"
+    return StorageError(f"no space left on {_mount(place) if place else 'the disk'}; free some and{then}")
 
 
 def is_full(root: Path) -> bool:

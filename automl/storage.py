@@ -3,6 +3,7 @@ opens it so that nothing can be written."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -12,7 +13,6 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -60,21 +60,21 @@ def load_study(document: dict[str, Any], run_root: Path) -> Study | None:
     Raises `UserError` when it cannot be read, is not in its database although there are trials, or is a copy of
     earlier: what that shows is not how the search stands.
     """
-    from automl.study import Study
-
     url, name = document["request"].get("storage"), document["study"]
     running = is_running(run_root)  # a driver that starts brings its study up to the folders
     with faults.rows_of(run_root, url):
-        storage = read_storage(url, run_root)
         try:
-            storage.get_study_id_from_name(name)
-        except KeyError:
+            study = _study_in(url, run_root, name)
+        except Exception as error:
+            if not _lacks_its_index(error):
+                raise
+            study = _study_in(url, run_root, name)  # its driver died while it was read
+        if study is None:
             _check_not_lost(url, run_root, name)
             return None
-        study = Study.reading(storage, name)
         words = "" if running else _behind(study, run_root)
         if words:  # unless a driver elsewhere, whose lock is not seen here, got on meanwhile
-            study = Study.reading(storage, name)
+            study = study.reading(study.storage, name)
             words = _behind(study, run_root)
     if words:
         raise UserError(
@@ -82,6 +82,17 @@ def load_study(document: dict[str, Any], run_root: Path) -> Study | None:
             f"this one brought up to the folders: automl resume {run_root}"
         )
     return study
+
+
+def _study_in(url: str | None, run_root: Path, name: str) -> Study | None:
+    from automl.study import Study
+
+    storage = read_storage(url, run_root)
+    try:
+        storage.get_study_id_from_name(name)
+    except KeyError:
+        return None
+    return Study.reading(storage, name)
 
 
 def _behind(study: Study, run_root: Path) -> str:
@@ -116,10 +127,8 @@ def read_storage(url: str | None, run_root: Path) -> BaseStorage:
     path = run_root / "study.db"
     if url is not None:
         return _server(url, reading=True)
-    if not path.exists():
+    if not path.exists() or _is_unmade(path):
         return optuna.storages.InMemoryStorage()
-    if path.stat().st_size == 0:
-        raise sqlite3.DatabaseError("malformed: it is empty")
     try:
         return _sqlite(path, "ro")
     except Exception as error:
@@ -172,10 +181,8 @@ def _sqlite(path: Path, mode: str) -> RDBStorage:
     whatever characters that has."""
     import sqlalchemy
 
-    uri = f"file:{quote(str(path.resolve()))}?mode={mode}"
-
     def connect() -> sqlite3.Connection:
-        return sqlite3.connect(uri, uri=True, timeout=TIMEOUT_S, check_same_thread=False)
+        return sqlite3.connect(_uri(path, mode), uri=True, timeout=TIMEOUT_S, check_same_thread=False)
 
     storage = _make("sqlite:///study.db", {"creator": connect}, skip_table_creation=mode != "rw")
     opened = os.stat(path).st_ino
@@ -199,6 +206,21 @@ def _lacks_its_index(error: Exception) -> bool:
 def _has_wal(path: Path) -> bool:
     wal = path.with_name("study.db-wal")
     return wal.exists() and wal.stat().st_size > 0
+
+
+def _is_unmade(path: Path) -> bool:
+    """Whether nothing can stand in the file yet: a driver is about to make its tables, or died before it had."""
+    if path.stat().st_size == 0 and not _has_wal(path):
+        return True
+    try:
+        with contextlib.closing(sqlite3.connect(_uri(path, "ro"), uri=True, timeout=TIMEOUT_S)) as connection:
+            return not connection.execute("SELECT count(*) FROM alembic_version").fetchone()[0]
+    except sqlite3.OperationalError as error:  # Optuna writes that last
+        return "no such table: alembic_version" in str(error)
+
+
+def _uri(path: Path, mode: str) -> str:
+    return f"file:{quote(str(path.resolve()))}?mode={mode}"
 
 
 def _copied(path: Path) -> RDBStorage:
@@ -260,7 +282,7 @@ def _patience(url: sqlalchemy.URL) -> dict[str, int]:
     return {"connect_timeout": faults.ANSWER_S} if knows and "connect_timeout" not in url.query else {}
 
 
-@contextmanager
+@contextlib.contextmanager
 def _one_at_a_time(engine: sqlalchemy.Engine) -> Iterator[None]:
     """Drivers that start together on an empty PostgreSQL make its tables one after the other."""
     import sqlalchemy

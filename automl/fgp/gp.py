@@ -148,28 +148,28 @@ class Posterior:
         axes = rows.x.shape[1]
         self.signal, self.shape, self.own, self.noise = np.exp(theta[axes:])
         self.shrink = np.exp(-2 * theta[:axes])
-        k = self._between(rows.x, rows.phi, rows.trial)
+        k = self._between(rows.x, rows.phi, rows.trial, rows)
         k[np.diag_indices(len(rows))] += self.noise + JITTER
         self.lower = np.linalg.cholesky(k)
         residual = rows.z - _basis(rows.phi) @ MEAN
         self.weights = solve_triangular(self.lower, residual, lower=True, check_finite=False)
 
-    def _between(self, x: Array, phi: Array, trial: Array) -> Array:
-        both, product, _ = _kernels(self.distance(x, self.rows.x), self.shrink)
-        bent = phi[:, None] * self.rows.phi[None]
-        same = trial[:, None] == self.rows.trial[None]
+    def _between(self, x: Array, phi: Array, trial: Array, rows: Rows) -> Array:
+        both, product, _ = _kernels(self.distance(x, rows.x), self.shrink)
+        bent = phi[:, None] * rows.phi[None]
+        same = trial[:, None] == rows.trial[None]
         k = (
             self.signal * both
             + self.shape * product * bent
             + same * (self.own + OWN_SHAPE * self.shape * bent)
         )
-        return np.asarray(k + (_basis(phi) * MEAN_VARIANCE) @ _basis(self.rows.phi).T)
+        return np.asarray(k + (_basis(phi) * MEAN_VARIANCE) @ _basis(rows.phi).T)
 
     def predict(self, x: Array, phi: Array, trial: Array | None = None) -> tuple[Array, Array]:
         """(mean, standard deviation), each (n,), without noise. `trial` says whose own part is known; None asks for
         new configurations' f and g alone."""
         known = trial is not None
-        cross = self._between(x, phi, trial if trial is not None else np.full(len(x), NOBODY))
+        cross = self._between(x, phi, trial if trial is not None else np.full(len(x), NOBODY), self.rows)
         half = solve_triangular(self.lower, cross.T, lower=True, check_finite=False)
         basis = _basis(phi)
         variance = self.signal + self.shape * phi**2 + ((basis * MEAN_VARIANCE) * basis).sum(1)
@@ -177,6 +177,36 @@ class Posterior:
             variance = variance + self.own + OWN_SHAPE * self.shape * phi**2
         variance = variance - (half * half).sum(0)
         return basis @ MEAN + half.T @ self.weights, np.sqrt(np.maximum(variance, 1e-8))
+
+    def ends(self, x: Array, trial: Array, normal: Array) -> Array:
+        """(n, M) joint draws of where trials end, from (n, M) standard normal numbers."""
+        zeros = np.zeros(len(x))
+        half = solve_triangular(self.lower, self._between(x, zeros, trial, self.rows).T, lower=True)
+        k = self._between(x, zeros, trial, Rows(x, zeros, trial, zeros)) - half.T @ half
+        k[np.diag_indices(len(x))] += JITTER * (1 + np.diag(k).max())
+        return np.asarray((MEAN[0] + half.T @ self.weights)[:, None] + np.linalg.cholesky(k) @ normal)
+
+
+class Fantasies:
+    """The process given, besides its rows, what trials may end at that still run: the expected improvement over all of
+    it is that of a batch (Ginsbourger et al. 2010; Snoek et al. 2012, arXiv:1206.2944). `ends` (n, M): draws of
+    `posterior.ends` at `x`, of `trial`; `best` (M,) what is to be beaten in each. `mean`: given their
+    means."""
+
+    def __init__(self, posterior: Posterior, x: Array, trial: Array, ends: Array, best: Array) -> None:
+        rows = posterior.rows.plus(Rows(x, np.zeros(len(x)), trial, ends.mean(1)))
+        self.mean, self.best = Posterior(rows, posterior.distance, posterior.theta), best
+        z = np.concatenate([np.repeat(posterior.rows.z[:, None], ends.shape[1], 1), ends])
+        residual = z - (_basis(rows.phi) @ MEAN)[:, None]
+        self.weights = solve_triangular(self.mean.lower, residual, lower=True, check_finite=False)
+
+    def improvement(self, x: Array) -> Array:
+        """(n,) expected improvement of new configurations at their ends."""
+        phi = np.zeros(len(x))
+        cross = self.mean._between(x, phi, np.full(len(x), NOBODY), self.mean.rows)
+        half = solve_triangular(self.mean.lower, cross.T, lower=True, check_finite=False)
+        _, sd = self.mean.predict(x, phi)
+        return improvement(MEAN[0] + half.T @ self.weights, sd[:, None], self.best).mean(1)
 
 
 NOBODY = -(2**40)  # a trial that no row is of

@@ -223,7 +223,7 @@ def sane(runs: Runs) -> Runs:
     start = float(np.median(first[better]))
     floor = start - SANE * (best - start)
     low = np.flatnonzero(reported & (first < floor)) if best > start else ()
-    changed = {int(place): replace(runs[place], best=np.maximum(runs[place].best, floor)) for place in low}
+    changed = {p: replace(runs[p], best=np.maximum(runs[p].best, floor)) for p in map(int, low)}
     return _with(runs, changed) if changed else runs
 
 

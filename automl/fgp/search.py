@@ -21,7 +21,7 @@ from automl import seeds
 from automl.fgp import FITTED, curves, gp, runs
 from automl.fgp.cube import Cube, End
 from automl.fgp.curves import Scale
-from automl.fgp.gp import Array, Posterior, Rows
+from automl.fgp.gp import Array, Posterior
 from automl.fgp.runs import Run, Runs
 from automl.fgp.settings import SETTINGS
 from automl.fgp.trade import Trade
@@ -39,9 +39,9 @@ CLIMB = ((0.15, 0.4), (0.08, 0.4), (0.08, 1.0), (0.04, 0.4), (0.04, 1.0), (0.02,
 # what early epochs say of an end blurs where the best lies. What waits is then judged by its place: judged by its
 # curve beside new ones that are not, it never goes on (studies/search).
 ENOUGH = 5
-# While the model goes by curves, trials that run are taken to end so many standard deviations below what is expected of
-# them, or all that run at a time would stand round one place, of which early epochs say little (studies/search).
-DOUBT = 2.0
+# Draws of where the trials that run will end, half of them the others' mirror images. What is proposed must be better
+# than what they bring, or all that run at a time would stand round one place (studies/search).
+DRAWS = 16
 # Of so many trials with a value, the best ones say whether the search should go on beyond the end of a range.
 LEAST_WIDENING, LOOKED_AT = 6, 3
 FIT_EACH, FIT_GROWTH = 12, 1.12  # every trial up to so many, then when their number has grown so much
@@ -60,6 +60,7 @@ class Model:
 
     def __init__(self, view: View, cut: tuple[int, int] | None = None, fresh: bool = True) -> None:
         self.view, self.fresh = view, fresh
+        self.fantasies: gp.Fantasies | None = None
         self._proposed: dict[int, Proposal] = {}
         self.cube, self.trade = cube_of(view), Trade.of(view)
         self.epochs = view.budget.num_epochs or _longest(view)
@@ -74,7 +75,7 @@ class Model:
 
     @classmethod
     def of(cls, view: View) -> Model:
-        """What a promotion and an ask go by, made once for both: running trials are taken to have ended."""
+        """What a promotion and an ask go by, made once for both: of running trials it is drawn where they end."""
         key = view.version, len(view.trials), view.budget
         if view.memo.get("model", (None,))[0] != key:
             view.memo["model"] = key, cls(view).condition()._believing()
@@ -159,14 +160,16 @@ class Model:
     def _believing(self) -> Model:
         running = self.runs.where(self.runs.column("running") & (self.runs.column("epochs") < self.epochs))
         if len(running) and self.knows:
-            mean, sd = self.at_end(running)
-            more = Rows(
-                np.array([run.x for run in running]), np.zeros(len(running)),
-                np.array([run.number for run in running]), mean if self.by_ends else mean - DOUBT * sd,
-            )  # fmt: skip
-            self.posterior = Posterior(
-                self.posterior.rows.plus(more), self.cube.squared, self.posterior.theta
+            x = np.array([run.x for run in running])
+            number = np.array([run.number for run in running])
+            normal = np.random.default_rng(len(self.runs)).standard_normal((len(running), DRAWS // 2))
+            ends = self.posterior.ends(x, number, np.concatenate([normal, -normal], 1))
+            rivals = (
+                ends if self.trade is None else ends[[self.trade.ms[n] <= self.trade.most for n in number]]
             )
+            best = np.maximum(self.incumbent, rivals.max(0, initial=-math.inf))
+            self.fantasies = gp.Fantasies(self.posterior, x, number, ends, best)
+            self.posterior = self.fantasies.mean
         return self
 
     # ---- the next configuration ---------------------------------------------------------------------------------
@@ -275,6 +278,8 @@ class Model:
 
     def gain(self, points: Array) -> Array:
         """(n,) expected improvement of new configurations, (n, D), over the incumbent at the end of their trainings."""
+        if self.fantasies is not None:
+            return self.fantasies.improvement(points)
         return gp.improvement(*self.posterior.predict(points, np.zeros(len(points))), self.incumbent)
 
     def _score(self, points: Array) -> Array:
