@@ -85,7 +85,8 @@ class SearchDriver:
                 return job
         if self._all_asked():
             return None
-        if (asked := asking.to_train(self.study, self._refused)) is None:
+        refused = self.progress.ended  # trackers hear nothing of it: nothing was trained
+        if (asked := asking.to_train(self.study, lambda n, why: refused(n, "PRUNED", why))) is None:
             return None
         self.trials.begin(asked[0], self.study)
         return self._started(*asked, self.trials.job(*asked))
@@ -121,10 +122,8 @@ class SearchDriver:
     def on_exit(self, number: int, exit: Exit) -> None:
         self.study.set_elapsed_s(self.elapsed_s(), now=True)
         self._count_seconds(number)
-        ended = self._outcome(number, exit)
-        if ended is None:
-            self.pending.append(self._resumed(number))
-            return
+        if (ended := self._outcome(number, exit)) is None:
+            return self.pending.append(self._resumed(number))
         self._end(number, *ended)
         self.after()
 
@@ -138,9 +137,7 @@ class SearchDriver:
             return self._settled(number, ("PRUNED", "the time budget was used up"))
         if exit.code != 2 and faults.is_full(self.trials.run.root):
             raise faults.no_space(self.trials.run.root)  # the trial stays RUNNING, and goes on with the run
-        if exit.lost and (
-            ended := self._caught_up(number)
-        ):  # who is gone may not have passed on the last lines
+        if exit.lost and (ended := self._caught_up(number)):  # its last lines may not have been passed on
             return ended
         if exit.lost and self.study.count_retry(number, "lost") < MAX_LOSSES:
             self.progress.note(f"trial {number} was {exit.reason}; starting it again")
@@ -205,10 +202,6 @@ class SearchDriver:
             return self._resumed(number)
         self._end(number, *verdict)
         return None
-
-    def _refused(self, number: int, reason: str) -> None:
-        """Trackers hear nothing of it: there is no folder, and nothing was trained."""
-        self.progress.ended(number, "PRUNED", reason)
 
     def _settled(self, number: int, verdict: tuple[str, str]) -> tuple[str, str]:
         """A verdict once what the trainer wrote as its stop arrived is taken in: it is computed. Another where the

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import later, portable, provenance, secret_leaves, spec
+from automl import later, portable, provenance, replaced, secret_leaves, spec
 from automl.bundle import ModelBundle
 from automl.comparison import OF_DEFAULT
 from automl.confirmed import Confirmed
@@ -76,7 +76,7 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     _rest_of_front(
         plan, study, trials, winner, held, run, progress
     )  # first: best/ may hold what was the knee
-    _set_aside(plan.bundle, run.best, winner)
+    replaced.set_aside(plan.bundle, run.best, winner)
     checkpoint = _product(plan, trials, winner, chosen.checkpoint, run, progress)
     only(study, winner, run.best)
     trained = trials.spec_of(winner.number, winner.params)
@@ -85,7 +85,7 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     try:
         results = _run_stages(plan, stages, run.best, progress)
     finally:
-        _put_back(plan.bundle, run.best)
+        replaced.put_back(plan.bundle, run.best)
     _settle(plan.bundle, stages, run.best)
     _add_figures(run.best, results)
     for result in results:
@@ -106,6 +106,7 @@ def _product(
 ) -> Path | None:
     """A trial's checkpoint `source`, the specs of all actions and provenance, in the folder that `run` names; returns
     the checkpoint there."""
+    replaced.disown(run.best, result)
     checkpoint = _copied(source, run.best) if source else None
     trained = trials.spec_of(result.number, result.params)
     figures = _figures(plan, trials, result)
@@ -166,34 +167,10 @@ def _outdone(plan: Plan, study: Study, winner: Best) -> str | None:
     )
 
 
-def _aside(bundle: ModelBundle, best: Path) -> list[tuple[Path, Path]]:
-    """(file that stages make, where it waits while they run again, for they write over none)."""
-    return [(best / file, best / f".{file}.before") for file in bundle.named_files.values()]
-
-
-def _set_aside(bundle: ModelBundle, best: Path, winner: Best) -> None:
-    """Make room for the stages' files: those of another winner are removed."""
-    before = provenance.read(best)
-    same = (before.get("trial"), before.get("epoch")) == (winner.number, winner.epoch)
-    for file, kept in _aside(bundle, best):
-        if not same:
-            file.unlink(missing_ok=True)
-            kept.unlink(missing_ok=True)
-        elif file.is_file():
-            file.replace(kept)
-
-
 def _held_by_all(best: Path) -> dict[tuple[int, int, float], Path]:
     """`provenance.held` of `best` and of the rest of the front in it: which of them is the knee may have changed."""
     folders = (best, *(best / FOLDER).glob("[0-9]*"))
     return {key: path for folder in folders for key, path in provenance.held(folder).items()}
-
-
-def _put_back(bundle: ModelBundle, best: Path) -> None:
-    """What a stage has not made again, for it failed or was cut off, stays as it was."""
-    for file, kept in _aside(bundle, best):
-        if kept.is_file():
-            kept.unlink() if file.exists() else kept.replace(file)
 
 
 def _run_stages(

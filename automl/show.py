@@ -258,7 +258,9 @@ def best(console: Console, root: Path) -> None:
     say(console, f"checkpoint: {_checkpoint_text(RunDir(root), top)}")
     if RunDir(root).best.is_dir():
         handed = handed_over(root)
-        other = "" if handed in (None, top.number) else f", which holds trial {handed}"
+        other = "" if handed == top.number else f", which holds trial {handed}"
+        if handed is None:
+            other = f", not all there yet; where nobody hands over: automl resume {shlex.quote(str(root))}"
         say(console, f"files: {RunDir(root).best}{other}")
     else:
         say(console, f"to have it now: {shlex.join(['automl', 'best', str(root), '--export'])}")

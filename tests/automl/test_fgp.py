@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl.fgp import curves, gp
+from automl.fgp import curves, gp, runs
 from automl.fgp.cube import Cube
 from automl.fgp.runs import Run, Runs, run_of
-from automl.fgp.search import DOUBT, ENOUGH, FITTED, FreezeThaw, Model
+from automl.fgp.search import ENOUGH, FITTED, FreezeThaw, Model
 from automl.plan import Plan, prepare
 from automl.request import RunRequest
+from automl.scheduling import View
 from automl.study import Study
 from studies.search.valid import one_study
 from tests.contracts.test_roles import EPOCHS, SPACE
@@ -156,23 +157,93 @@ def test_ends_alone_count_once_there_are_enough(whole: int) -> None:
         assert set(rows.phi) == {0.0}
 
 
-@pytest.mark.parametrize("whole", [4, 5, 8])
-def test_trials_that_run_are_taken_to_end_badly_until_ends_count(whole: int) -> None:
-    """Or all that run at a time would stand round one place. Ends count once there are as many as run."""
+def with_running(whole: int, running: int) -> tuple[View, list[int]]:
+    """A study of so many trials that ran to their end and so many that run; the numbers of these."""
     study = Study(optuna.storages.InMemoryStorage(), "apart", SPACE, "random", 0)
     for number in range(whole):
         study.ask()
         for epoch in range(EPOCHS):
             study.report(number, epoch, 0.1 * number + 0.01 * epoch)
         study.tell(number, "COMPLETE", "")
-    going = [study.ask()[0] for _ in range(6)]
-    view = study.view().of_length(EPOCHS)
-    alone, taken = Model(view).condition(), Model.of(view)
-    mean, sd = alone.at_end([alone.runs[number] for number in going])
-    believed = taken.posterior.rows.z[-len(going) :]
-    assert believed == pytest.approx(mean if whole >= len(going) else mean - DOUBT * sd)
+    going = [study.ask()[0] for _ in range(running)]
+    return study.view().of_length(EPOCHS), going
+
+
+@pytest.mark.parametrize("whole", [4, 8])
+def test_what_is_proposed_is_to_beat_what_runs(whole: int) -> None:
+    """Or all that run at a time would stand round one place."""
+    view, going = with_running(whole, 6)
+    alone, beside = Model(view).condition(), Model.of(view)
+    mean, _ = alone.at_end([alone.runs[number] for number in going])
+    assert beside.posterior.rows.z[-len(going) :] == pytest.approx(mean)  # draws and their mirror images
     points = np.array([alone.runs[number].x for number in going])
-    assert np.all(taken.gain(points) <= alone.gain(points) + 1e-12)
+    assert np.all(beside.gain(points) <= alone.gain(points) + 1e-12)
+    assert beside.fantasies is not None
+    assert np.all(beside.fantasies.best >= beside.incumbent)
+    assert beside.fantasies.best.max() > beside.incumbent
+
+
+def test_draws_of_ends_are_of_the_joint_posterior() -> None:
+    """And the improvement over many draws is that of one trial
+    after the other."""
+    view, going = with_running(5, 3)
+    model = Model(view).condition()
+    x = np.array([model.runs[number].x for number in going])
+    x[1] = x[0] + 0.01
+    rng = np.random.default_rng(0)
+    ends = model.posterior.ends(x, np.array(going), rng.standard_normal((3, 20000)))
+    mean, sd = model.posterior.predict(x, np.zeros(3), np.array(going))
+    assert ends.mean(1) == pytest.approx(mean, abs=0.03)
+    assert ends.std(1) == pytest.approx(sd, rel=0.03)
+    assert np.corrcoef(ends)[0, 1] > 0.1
+    points = rng.random(x.shape)
+    drawn = ends[:, :4000]
+    best = np.maximum(model.incumbent, drawn.max(0))
+    found = gp.Fantasies(model.posterior, x, np.array(going), drawn, best).improvement(points)
+    each = []
+    for i in range(300):
+        rows = gp.Rows(x, np.zeros(3), np.array(going), drawn[:, i])
+        given = gp.Posterior(model.posterior.rows.plus(rows), model.cube.squared, model.posterior.theta)
+        each.append(gp.improvement(*given.predict(points, np.zeros(3)), best[i]))
+    assert np.mean(each, 0) == pytest.approx(found, abs=4 * np.std(each, 0).max() / 300**0.5)
+
+
+@pytest.mark.parametrize("diverged", [[1e12] * EPOCHS, [1e9, *[2.0] * (EPOCHS - 1)], [1.7e308] * EPOCHS])
+@pytest.mark.parametrize("others", [1, 3])
+def test_a_diverged_loss_is_not_the_scale_that_all_others_are_measured_by(
+    diverged: list[float], others: int
+) -> None:
+    study = Study(optuna.storages.InMemoryStorage(), "diverged", SPACE, "random", 0, maximize=False)
+    ends = [1.5, 1.1, 1.9, 0.4, 1.3, 1.0]
+    for curve in [[3 - (3 - end) * (e + 1) / EPOCHS for e in range(EPOCHS)] for end in ends]:
+        number, _ = study.ask()
+        for epoch, value in enumerate(curve):
+            study.report(number, epoch, value)
+        study.tell(number, "COMPLETE", "")
+    before = Model(study.view().of_length(EPOCHS)).condition()
+    assert runs.sane(before.runs) is before.runs
+    for _ in range(others):
+        number, _ = study.ask()
+        for epoch, value in enumerate(diverged):
+            study.report(number, epoch, value)
+        study.tell(number, "COMPLETE", "")
+    view = study.view().of_length(EPOCHS)
+    after = Model(view).condition()
+    assert after.scale.unit < 50 * before.scale.unit
+    assert FreezeThaw().winner(view, range(len(ends))) == 3
+
+
+def test_none_is_handed_over_that_measured_worse_than_the_default() -> None:
+    """Also where the model takes the default for a lucky one."""
+    study = Study(optuna.storages.InMemoryStorage(), "lucky", SPACE, "random", 0)
+    tops = [0.70, 0.69, 0.69, 0.69, 0.69]
+    for top in tops:
+        number, _ = study.ask()
+        for epoch in range(EPOCHS):
+            study.report(number, epoch, top * (epoch + 1) / EPOCHS)
+        study.tell(number, "COMPLETE", "")
+    assert FreezeThaw().winner(study.view().of_length(EPOCHS), range(1, 5)) is None  # equal ones
+    assert FreezeThaw().winner(study.view().of_length(EPOCHS), range(5)) in (0, None)
 
 
 @pytest.mark.parametrize("whole", [4, 5])
