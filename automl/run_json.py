@@ -39,7 +39,7 @@ def read(path: Path) -> dict[str, Any]:
     """The document. Raises `UserError` when there is none, it is damaged, or of a later format."""
     try:
         document = load_json(path, MAX_BYTES)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path.parent}: not a run folder (no run.json); automl run makes one") from None
     if not isinstance(document, dict):
         raise _damaged(path, "it", "a mapping", document)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from automl import loop, show, so_far, spec
 from automl.documents import load_json
-from automl.errors import UserError
+from automl.errors import StudyBusy, UserError
 from automl.progress import Progress
 from automl.request import RunRequest
 from automl.rundir import RunDir
@@ -91,3 +91,14 @@ def test_a_stopped_run_s_trials_wait(tmp_path: Path) -> None:
     assert study.state(number, running=False) == "WAITING"
     study.set_paused(number, 1)
     assert study.state(number, running=False) == "PAUSED"
+
+
+def test_two_at_once_do_not_empty_what_the_other_writes(tmp_path: Path) -> None:
+    with so_far._alone(tmp_path / "so_far"):
+        with (
+            pytest.raises(StudyBusy, match="another automl best --export"),
+            so_far._alone(tmp_path / "so_far"),
+        ):
+            pass
+    with so_far._alone(tmp_path / "so_far"):
+        pass
