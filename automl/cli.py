@@ -31,7 +31,13 @@ app = typer.Typer(
     epilog="Example: automl run --data data/ --time 12h",
 )
 
-RUN_DIR = typer.Argument(..., help="A run folder.")
+
+def _no_option(path: Path) -> Path:
+    """A folder as it can be typed in a command that is printed: one that begins with - would be taken for an option."""
+    return path.absolute() if str(path).startswith("-") else path
+
+
+RUN_DIR = typer.Argument(..., help="A run folder.", callback=_no_option)
 AS_JSON = typer.Option(False, "--json", help="Its figures as one JSON object.")
 MODEL_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}  # its own: skill_info's `options`
 OF_DATA = ("model", "spec_file", "preset", "sets")  # what decides how data are read
@@ -95,7 +101,7 @@ def run(context: typer.Context, **given: Any) -> None:
 
     request = make_request(context, given)
     name = Path(bundle.resolve(request.model).name).name
-    root = Path(request.results_dir or Path("results") / name / time.strftime("%Y%m%d-%H%M%S"))
+    root = _no_option(Path(request.results_dir or Path("results") / name / time.strftime("%Y%m%d-%H%M%S")))
     console = _console()
     print(f"run folder: {root}")
     _finish(console, loop.run(request, root, Progress(console)))

@@ -452,3 +452,9 @@ def test_help_of_deploy_names_the_options_of_the_model(
         code, said = printed(capsys, monkeypatch, "deploy", str(tmp_path / "run"), "--bits", value)
         assert (code, said) == (2, "error: no unit\n")
         assert not (tmp_path / "run" / "best" / "ship" / "ship.yaml").exists()
+
+
+@pytest.mark.parametrize("folder", ["-k2", "./-k2", "--x y"])
+def test_a_folder_that_begins_as_an_option_is_named_so_that_it_can_be_typed(folder: str) -> None:
+    assert cli._no_option(Path(folder)) == Path.cwd() / folder
+    assert cli._no_option(Path("runs/-k2")) == Path("runs/-k2")
