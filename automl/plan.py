@@ -261,10 +261,14 @@ def compile_for(
     """The search space around a base spec; one without parameters when nothing is searched."""
     if not searching:
         return SearchSpace(())
-    return compile_space(
+    space = compile_space(
         model.schema("train"), base, tune=request.tune, fix=request.fix, search=engine_keys.get("search"),
         limits=model.limits(facts), group=request.space, recommended=model.recommended,
     )  # fmt: skip
+    roles = (model.skill.get("spec_params") or {}).get("train") or {}
+    if own := [p.name for p in space.parameters if p.name in roles]:
+        raise UserError(f"{own[0]} cannot be searched: each trial is given its own ({roles[own[0]]})")
+    return space
 
 
 def check_tries(tries: Any, space: SearchSpace) -> None:

@@ -568,3 +568,12 @@ def test_stages_of_the_model_s_own_names_may_be_asked_for_once(
     found = [stage.name for stage in plan.stages]
     assert len(set(found)) == len(found)
     assert set(found) >= set(names)
+
+
+def test_what_each_trial_is_given_of_its_own_is_not_searched(tmp_path: Path) -> None:
+    """Every trial would go on from a checkpoint that is not there."""
+    request = RunRequest(
+        model="deformable_detr", demo=True, tune=("train.resume_training_checkpoint_path=a,b",)
+    )
+    with pytest.raises(UserError, match="resume_training_checkpoint_path cannot be searched"):
+        prepare(request, tmp_path / "work")
