@@ -66,7 +66,7 @@ def parse_time(text: str, option: str = "--time") -> float:
     word = r"(\d+(?:\.\d+)?)\s*(s|m|h|d|secs?|seconds?|mins?|minutes?|hrs?|hours?|days?)(?![a-z])"
     parts = re.findall(word, text)
     if not re.fullmatch(rf"(\s*{word})+\s*", text):
-        near = f"; say {text}s, {text}m or {text}h" if re.fullmatch(r"\d+(\.\d+)?", text) else ""
+        near = f"; say {text}s, {text}m or {text}h" if re.fullmatch(r"0*[1-9]\d*(\.\d+)?", text) else ""
         raise UserError(f"{option} must be like 90s, 30m, 2h or 1h30m, but got '{text}'{near}")
     seconds = sum(float(number) * units[unit[0]] for number, unit in parts)
     if seconds <= 0:

@@ -196,7 +196,7 @@ def status(console: Console, root: Path) -> None:
         table.add_row(
             str(trial.number),
             Text(state, STATE_STYLE.get(state, "")),
-            str(max(curve, default=-1) + 1),
+            str(study.epochs_of(trial.number) if study else 0),
             figure(done.value if done else None),
             *(figure_ms(ms_of(trial)).removesuffix(" ms") for _ in several),
             str(done.epoch + 1) if done else "-",
