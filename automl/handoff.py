@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from automl.progress import Progress
 
 
+NOT_RUN = "not run"  # how the message of a stage begins that had not what it needs
+
+
 @dataclass
 class Outcome:
     root: Path
@@ -76,16 +79,19 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     _rest_of_front(
         plan, study, trials, winner, held, run, progress
     )  # first: best/ may hold what was the knee
-    replaced.set_aside(plan.bundle, run.best, winner)
+    if earlier := replaced.set_aside(plan.bundle, run.best, winner):
+        progress.note(f"what {run.best} held before is in {earlier}")
     checkpoint = _product(plan, trials, winner, chosen.checkpoint, run, progress)
     only(study, winner, run.best)
     trained = trials.spec_of(winner.number, winner.params)
     default = default_result(study)
     stages = _stages(plan, trials, winner, default, checkpoint)
+    results: list[StageResult] = []
     try:
         results = _run_stages(plan, stages, run.best, progress)
     finally:
-        replaced.put_back(plan.bundle, run.best)
+        well = all(result.ok or result.message.startswith(NOT_RUN) for result in results)
+        replaced.put_back(plan.bundle, run.best, well and bool(results))
     _settle(plan.bundle, stages, run.best)
     _add_figures(run.best, results)
     for result in results:
@@ -169,7 +175,7 @@ def _outdone(plan: Plan, study: Study, winner: Best) -> str | None:
 
 def _held_by_all(best: Path) -> dict[tuple[int, int, float], Path]:
     """`provenance.held` of `best` and of the rest of the front in it: which of them is the knee may have changed."""
-    folders = (best, *(best / FOLDER).glob("[0-9]*"))
+    folders = (best, *(best / FOLDER).glob("[0-9]*"), *best.parent.glob(f"{best.name}_of_trial_*"))
     return {key: path for folder in folders for key, path in provenance.held(folder).items()}
 
 
@@ -178,7 +184,7 @@ def _run_stages(
 ) -> list[StageResult]:
     gpus = plan.machine.gpus or (visible_gpus() if plan.machine.gpus_per_trial else ())
     results = [
-        StageResult(stage.name, False, f"not run: {lacking[0]} is not set", "")
+        StageResult(stage.name, False, f"{NOT_RUN}: {lacking[0]} is not set", "")
         for stage in plan.stages
         if (lacking := stage.lacks(plan.spec))
     ]
@@ -187,7 +193,7 @@ def _run_stages(
             command = shlex.join(
                 plan.bundle.command_words(stage.action, str(folder / f"{stage.action}.yaml"))
             )
-            results.append(StageResult(name, False, f"not run: {stage.after} did not go well", command))
+            results.append(StageResult(name, False, f"{NOT_RUN}: {stage.after} did not go well", command))
             continue
         progress.note(f"{name} ...")
         results.append(
@@ -364,7 +370,7 @@ def _add_figures(best: Path, results: list[StageResult]) -> None:
         for result in results if not result.name.endswith(OF_DEFAULT)
     }  # fmt: skip
     shown = {name: figures for name, figures in found.items() if figures}
-    write_json(path, load_json(path, provenance.LARGEST) | {"measured": shown})
+    write_json(path, load_json(path, provenance.LARGEST) | {provenance.MEASURED: shown})
 
 
 def _write_provenance(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from automl import __version__
 from automl.errors import UserError
 
 FILE, LARGEST = "provenance.json", 1 << 20  # bytes
+MEASURED = "measured"
 
 PACKAGES = ("optuna", "ray")
 
@@ -54,6 +55,11 @@ def read(folder: Path) -> dict[str, Any]:
     except (OSError, UserError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def is_whole(found: Mapping[str, Any]) -> bool:
+    """Whether the hand-over came to its end: what the stages measured is written last."""
+    return MEASURED in found
 
 
 def sha256(path: Path) -> str:

@@ -279,9 +279,10 @@ def _front(console: Console, found: Sequence[Place], metric: Metric, run: RunDir
 
 
 def handed_over(root: Path) -> int | None:
-    """The trial whose files best/ holds; None where that is not known."""
-    number = provenance.read(RunDir(root).best).get("trial")
-    return number if isinstance(number, int) else None
+    """The trial whose files best/ holds; None where that is not known, or not all of them are there."""
+    found = provenance.read(RunDir(root).best)
+    number = found.get("trial")
+    return number if isinstance(number, int) and provenance.is_whole(found) else None
 
 
 def _checkpoint_text(run: RunDir, top: Best) -> str:

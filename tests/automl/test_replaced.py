@@ -20,45 +20,86 @@ def best_of(number: int, epoch: int = 3) -> Best:
     return Best(number, epoch, 0.5, {}, True)
 
 
+def say(folder: Path, **found: Any) -> None:
+    (folder / provenance.FILE).write_text(json.dumps({"epoch": 3, **found}))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """As trial 0 was handed over, and somebody has run a later action."""
-    (tmp_path / "operating_points").mkdir()
-    (tmp_path / "operating_points" / "points.json").write_text("of 0")
-    (tmp_path / "model.onnx").write_text("of 0")
-    (tmp_path / provenance.FILE).write_text(json.dumps({"trial": 0, "epoch": 3}))
-    return tmp_path
+    """As trial 0 was handed over, and somebody has run later actions and put a note there."""
+    best = tmp_path / "best"
+    (best / "operating_points").mkdir(parents=True)
+    (best / "results" / "quantize").mkdir(parents=True)
+    (best / "pareto" / "0001").mkdir(parents=True)
+    for name in (
+        "operating_points/points.json",
+        "results/quantize/model.int8.onnx",
+        "model.onnx",
+        "model.engine",
+        "note",
+    ):
+        (best / name).write_text("of 0")
+    say(best, trial=0, measured={})
+    return best
 
 
-def test_another_winner_s_files_go_and_its_folders_are_kept_beside(folder: Path) -> None:
+def test_all_that_was_another_winner_s_moves_beside_and_nothing_is_lost(folder: Path) -> None:
     for number in (2, 0, 2):
-        replaced.set_aside(BUNDLE, folder, best_of(number))
-        replaced.disown(folder, best_of(number))
-        assert not (folder / "model.onnx").exists()
-        assert not (folder / "operating_points").exists()
-        assert not (folder / provenance.FILE).exists()  # until it is another's, it is nobody's
-        (folder / "operating_points").mkdir()
-        (folder / "operating_points" / "points.json").write_text(f"of {number}")
-        (folder / provenance.FILE).write_text(json.dumps({"trial": number, "epoch": 3}))
-    assert (folder / "of_trial_0" / "operating_points" / "points.json").read_text() == "of 0"
-    assert (folder / "of_trial_2" / "operating_points" / "points.json").read_text() == "of 2"
+        moved = replaced.set_aside(BUNDLE, folder, best_of(number))
+        assert moved is not None
+        assert moved.parent == folder.parent
+        assert [path.name for path in folder.iterdir()] == ["pareto"]  # nobody's, until it is another's
+        (folder / "model.onnx").write_text(f"of {number}")
+        say(folder, trial=number, measured={})
+    first, third = (folder.with_name(f"best_of_trial_0{more}") for more in ("", "_1"))
+    for name in ("operating_points/points.json", "results/quantize/model.int8.onnx", "model.engine", "note"):
+        assert (first / name).read_text() == "of 0"
+    assert provenance.read(first)["trial"] == 0
+    assert (third / "model.onnx").read_text() == "of 0"
+    assert (folder.with_name("best_of_trial_2") / "model.onnx").read_text() == "of 2"
 
 
-@pytest.mark.parametrize("made", [True, False])
-def test_the_same_winner_s_stay_unless_made_again(folder: Path, made: bool) -> None:
-    replaced.set_aside(BUNDLE, folder, best_of(0))
+@pytest.mark.parametrize(("made", "well", "left"), [
+    (True, True, "again"), (True, False, "of 0"), (False, True, "of 0"), (False, False, "of 0"),
+])  # fmt: skip
+def test_the_same_winner_s_stay_unless_made_again_well(
+    folder: Path, made: bool, well: bool, left: str
+) -> None:
+    assert replaced.set_aside(BUNDLE, folder, best_of(0)) is None
     replaced.disown(folder, best_of(0))
     if made:
         (folder / "model.onnx").write_text("again")
-    replaced.put_back(BUNDLE, folder)
-    assert (folder / "model.onnx").read_text() == ("again" if made else "of 0")
+    replaced.put_back(BUNDLE, folder, well)
+    assert (folder / "model.onnx").read_text() == left
     assert (folder / "operating_points" / "points.json").read_text() == "of 0"
     assert provenance.read(folder)["trial"] == 0
 
 
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_file_that_a_kill_cut_off_is_not_kept(folder: Path, earlier: bool) -> None:
+    """`earlier`: a hand-over before had made a whole one."""
+    if earlier:
+        replaced.set_aside(BUNDLE, folder, best_of(0))
+    say(folder, trial=0)  # the hand-over did not come to its end
+    (folder / "model.onnx").write_text("cut o")
+    replaced.set_aside(BUNDLE, folder, best_of(0))
+    assert not (folder / "model.onnx").exists()
+    replaced.put_back(BUNDLE, folder, well=False)
+    assert (folder / "model.onnx").exists() == earlier
+    assert not earlier or (folder / "model.onnx").read_text() == "of 0"
+
+
 @pytest.mark.parametrize("said", ["../../x", None, True])
 def test_whose_it_was_may_not_be_known(folder: Path, said: object) -> None:
-    (folder / provenance.FILE).write_text(json.dumps({"trial": said, "epoch": 3}))
-    replaced.set_aside(BUNDLE, folder, best_of(2))
-    (kept,) = folder.glob("of_*/operating_points")
-    assert kept.parent.parent == folder
+    say(folder, trial=said)
+    folder.with_name("best_of_another_trial").write_text("a person's")
+    moved = replaced.set_aside(BUNDLE, folder, best_of(2))
+    assert moved == folder.with_name("best_of_another_trial_1")
+    assert (moved / "note").read_text() == "of 0"
+
+
+def test_what_is_not_there_yet_moves_nowhere(tmp_path: Path) -> None:
+    assert replaced.set_aside(BUNDLE, tmp_path / "best", best_of(2)) is None
+    (tmp_path / "best" / "pareto").mkdir(parents=True)
+    assert replaced.set_aside(BUNDLE, tmp_path / "best", best_of(2)) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
