@@ -78,7 +78,8 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     )  # fmt: skip
     if request.max_latency_ms is not None or request.objectives:
         plan.latency = latency.predicting(request, model, space, base, document.get("latency") or {})
-    plan.warnings.extend(_differences(request, model, {**engine_keys, **base}, document.get("sources", {})))
+    given = {**engine_keys, **base}
+    plan.warnings.extend(_differences(request, model, given, engine_keys, document.get("sources", {})))
     return plan
 
 
@@ -107,8 +108,9 @@ def _check_files(model: bundles.ModelBundle, base: dict[str, Any], root: Path) -
 
 
 def _differences(
-    request: RunRequest, model: bundles.ModelBundle, base: Mapping[str, Any], sources: Mapping[str, str]
-) -> list[str]:
+    request: RunRequest, model: bundles.ModelBundle, base: Mapping[str, Any], engine_keys: Mapping[str, Any],
+    sources: Mapping[str, str],
+) -> list[str]:  # fmt: skip
     """What the spec file says by now and the run, which goes on as recorded, does not."""
     if not request.spec_file:
         return []
@@ -117,12 +119,15 @@ def _differences(
     except UserError:
         return [f"{request.spec_file} is no longer there or readable; the run goes on as recorded"]
     current_name = Path(request.spec_file).name  # sources have the path as it was typed
+    lines = []
     for key in spec.ENGINE_KEYS:
-        current.pop(key, None)
+        value = current.pop(key, None)
+        if value is not None and key in engine_keys and value != engine_keys[key]:
+            lines.append(f"{key} is another there")
     for name in secret_leaves.names(model, "train"):
         if spec.get(current, name) is not None:
             spec.put(current, name, spec.get(base, name))
-    lines = [
+    lines += [
         f"{name} is {value!r} there, {spec.get(base, name)!r} here"
         for name, value in spec.leaves(current)
         if Path(sources.get(name, "")).name == current_name and spec.get(base, name) != value
