@@ -160,14 +160,17 @@ class ModelBundle:
         """A leaf of the train spec has the role `resume_model`. Without one a trial that was cut off starts anew."""
         return self.spec_key("train", "resume_model") is not None
 
+    def roles(self, action: str) -> Mapping[str, str]:
+        """`spec_params`: {leaf: role} of an action."""
+        return self.skill.get("spec_params", {}).get(action) or {}
+
     def spec_key(self, action: str, role: str) -> str | None:
         """The first spec key that plays a role ("resume_model", "parent_model", "output_dir") in an action."""
         return next(iter(self.spec_keys(action, role)), None)
 
     def spec_keys(self, action: str, role: str) -> tuple[str, ...]:
         """Every spec key that plays a role in an action, by `spec_params`."""
-        roles = self.skill.get("spec_params", {}).get(action) or {}
-        return tuple(str(key) for key, value in roles.items() if value == role)
+        return tuple(str(key) for key, value in self.roles(action).items() if value == role)
 
     def output_keys(self, action: str) -> tuple[str, ...]:
         """The leaves that say where an action writes. Fall-back: `results_dir`."""

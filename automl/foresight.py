@@ -72,7 +72,7 @@ def _unread(model: ModelBundle) -> Iterator[str]:
 
 def _roles_of_nothing(model: ModelBundle, full: Mapping[str, Any]) -> Iterator[str]:
     """Leaves of the train spec that have a role, but that neither the spec nor the schema has."""
-    roles = model.skill.get("spec_params", {}).get("train") or {}
+    roles = model.roles("train")
     for leaf, hint in hooks.unknown_leaves(model, full, roles):
         yield f"{_where(model)}: spec_params: {leaf} ({roles[leaf]}) is no leaf of the spec{hint}"
 

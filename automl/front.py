@@ -76,7 +76,7 @@ def _handed_over(best: Best, run: RunDir) -> tuple[str | None, dict[str, Any]]:
     """(folder below the run's, its provenance) of a trial that is handed over as it now is."""
     for folder in (run.handed_over, f"{run.handed_over}/{folder_of(best.number)}"):
         told = provenance.read(run.root / folder)
-        if (told.get("trial"), told.get("epoch")) == (best.number, best.epoch):
+        if provenance.is_of(told, best):
             return folder, told
     return None, {}
 

@@ -174,8 +174,9 @@ def _outdone(plan: Plan, study: Study, winner: Best) -> str | None:
 
 
 def _held_by_all(best: Path) -> dict[tuple[int, int, float], Path]:
-    """`provenance.held` of `best` and of the rest of the front in it: which of them is the knee may have changed."""
-    folders = (best, *(best / FOLDER).glob("[0-9]*"), *best.parent.glob(f"{best.name}_of_trial_*"))
+    """`provenance.held` of what other winners left, of `best` and of the rest of the front in it: which of them is the
+    knee may have changed. Of two that hold the same, the one in `best`."""
+    folders = (*best.parent.glob(f"{best.name}_of_trial_*"), best, *(best / FOLDER).glob("[0-9]*"))
     return {key: path for folder in folders for key, path in provenance.held(folder).items()}
 
 
@@ -263,7 +264,7 @@ def action_spec(
     for name, value in spec.leaves(trained):
         if name.startswith(bundle.carries):
             spec.put(full, name, value)
-    for key, role in (bundle.skill.get("spec_params", {}).get(action) or {}).items():
+    for key, role in bundle.roles(action).items():
         if role == "output_dir":
             spec.put(full, key, str(folder))
         elif role in bundle.named_files and not bundle.is_settled(key):

@@ -78,4 +78,4 @@ def _given(model: ModelBundle, engine_keys: Mapping[str, Any], action: str) -> d
 
 def _brought(model: ModelBundle, action: str, name: str) -> bool:
     """The leaf names a file that the winner has of its own, by its role or by `files`."""
-    return name in (model.skill.get("spec_params", {}).get(action) or {}) or model.is_settled(name)
+    return name in model.roles(action) or model.is_settled(name)

@@ -265,7 +265,7 @@ def compile_for(
         model.schema("train"), base, tune=request.tune, fix=request.fix, search=engine_keys.get("search"),
         limits=model.limits(facts), group=request.space, recommended=model.recommended,
     )  # fmt: skip
-    roles = (model.skill.get("spec_params") or {}).get("train") or {}
+    roles = model.roles("train")
     if own := [p.name for p in space.parameters if p.name in roles]:
         raise UserError(f"{own[0]} cannot be searched: each trial is given its own ({roles[own[0]]})")
     return space

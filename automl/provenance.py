@@ -8,10 +8,13 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from automl import __version__
 from automl.errors import UserError
+
+if TYPE_CHECKING:
+    from automl.study import Best
 
 FILE, LARGEST = "provenance.json", 1 << 20  # bytes
 MEASURED = "measured"
@@ -60,6 +63,11 @@ def read(folder: Path) -> dict[str, Any]:
 def is_whole(found: Mapping[str, Any]) -> bool:
     """Whether the hand-over came to its end: what the stages measured is written last."""
     return MEASURED in found
+
+
+def is_of(found: Mapping[str, Any], result: Best) -> bool:
+    """Whether it speaks of this trial at this epoch."""
+    return (found.get("trial"), found.get("epoch")) == (result.number, result.epoch)
 
 
 def sha256(path: Path) -> str:

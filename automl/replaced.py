@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from automl import provenance
 from automl.front import FOLDER
@@ -27,7 +26,7 @@ def set_aside(bundle: ModelBundle, best: Path, winner: Best) -> Path | None:
     `best_of_trial_N` beside it, what a person or a later action put there too, and works there as before; returns that
     folder. Files of a hand-over that did not come to its end may be cut off, and go."""
     before = provenance.read(best)
-    if not _same(before, winner):
+    if not provenance.is_of(before, winner):
         put_back(bundle, best, well=False)
         return _moved(best, before.get("trial")) if best.is_dir() else None
     for file, kept in _aside(bundle, best):
@@ -36,10 +35,6 @@ def set_aside(bundle: ModelBundle, best: Path, winner: Best) -> Path | None:
         elif not file.is_dir():
             file.unlink(missing_ok=True)
     return None
-
-
-def _same(before: Mapping[str, Any], winner: Best) -> bool:
-    return (before.get("trial"), before.get("epoch")) == (winner.number, winner.epoch)
 
 
 def _moved(best: Path, trial: object) -> Path | None:
@@ -67,5 +62,5 @@ def put_back(bundle: ModelBundle, best: Path, well: bool) -> None:
 def disown(folder: Path, result: Best) -> None:
     """Take away what says whose a folder is, where it is about to become another's: who reads meanwhile, or after a
     kill, must not take the one for the other."""
-    if not _same(provenance.read(folder), result):
+    if not provenance.is_of(provenance.read(folder), result):
         (folder / provenance.FILE).unlink(missing_ok=True)

@@ -31,7 +31,7 @@ HIDDEN = "***"
 
 def names(bundle: ModelBundle, action: str) -> list[str]:
     """The secret leaves of an action."""
-    roles = bundle.skill.get("spec_params", {}).get(action) or {}
+    roles = bundle.roles(action)
     return [str(name) for name, role in roles.items() if role == ROLE]
 
 

@@ -127,11 +127,13 @@ def read_storage(url: str | None, run_root: Path) -> BaseStorage:
     path = run_root / "study.db"
     if url is not None:
         return _server(url, reading=True)
-    if not path.exists() or _is_unmade(path):
+    if not path.exists():
         return optuna.storages.InMemoryStorage()
     try:
         return _sqlite(path, "ro")
     except Exception as error:
+        if _is_unmade(path):
+            return optuna.storages.InMemoryStorage()
         if not _lacks_its_index(error):
             raise
     return _copied(path) if _has_wal(path) else _sqlite(path, "ro&immutable=1")

@@ -168,6 +168,11 @@ class Posterior:
     def predict(self, x: Array, phi: Array, trial: Array | None = None) -> tuple[Array, Array]:
         """(mean, standard deviation), each (n,), without noise. `trial` says whose own part is known; None asks for
         new configurations' f and g alone."""
+        half, sd = self.seen(x, phi, trial)
+        return _basis(phi) @ MEAN + half.T @ self.weights, sd
+
+    def seen(self, x: Array, phi: Array, trial: Array | None = None) -> tuple[Array, Array]:
+        """((N, n) what rows say of each, by which their weights count; (n,) the standard deviation left)."""
         known = trial is not None
         cross = self._between(x, phi, trial if trial is not None else np.full(len(x), NOBODY), self.rows)
         half = solve_triangular(self.lower, cross.T, lower=True, check_finite=False)
@@ -176,12 +181,12 @@ class Posterior:
         if known:
             variance = variance + self.own + OWN_SHAPE * self.shape * phi**2
         variance = variance - (half * half).sum(0)
-        return basis @ MEAN + half.T @ self.weights, np.sqrt(np.maximum(variance, 1e-8))
+        return half, np.sqrt(np.maximum(variance, 1e-8))
 
     def ends(self, x: Array, trial: Array, normal: Array) -> Array:
         """(n, M) joint draws of where trials end, from (n, M) standard normal numbers."""
         zeros = np.zeros(len(x))
-        half = solve_triangular(self.lower, self._between(x, zeros, trial, self.rows).T, lower=True)
+        half, _ = self.seen(x, zeros, trial)
         k = self._between(x, zeros, trial, Rows(x, zeros, trial, zeros)) - half.T @ half
         k[np.diag_indices(len(x))] += JITTER * (1 + np.diag(k).max())
         return np.asarray((MEAN[0] + half.T @ self.weights)[:, None] + np.linalg.cholesky(k) @ normal)
@@ -202,10 +207,7 @@ class Fantasies:
 
     def improvement(self, x: Array) -> Array:
         """(n,) expected improvement of new configurations at their ends."""
-        phi = np.zeros(len(x))
-        cross = self.mean._between(x, phi, np.full(len(x), NOBODY), self.mean.rows)
-        half = solve_triangular(self.mean.lower, cross.T, lower=True, check_finite=False)
-        _, sd = self.mean.predict(x, phi)
+        half, sd = self.mean.seen(x, np.zeros(len(x)))
         return improvement(MEAN[0] + half.T @ self.weights, sd[:, None], self.best).mean(1)
 
 
