@@ -38,7 +38,7 @@ from automl.report.keeper import Keeper
 from automl.request import RunRequest
 from automl.rundir import RunDir, clear_temporaries, write_json
 from automl.sole_driver import sole_driver
-from automl.storage import RunLock, open_storage, read_storage
+from automl.storage import open_storage, read_storage, run_lock
 from automl.trackers import Tracking
 from automl.trials import Trials
 
@@ -59,7 +59,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
         for line in announced(plan):
             progress.note(line)
         fetch(plan, root, progress.note)
-        with RunLock(root), interruptible(root):
+        with run_lock(root), interruptible(root):
             if plan.request.warm_start:
                 earlier.bring(Path(plan.request.warm_start), root, plan.metric)
             secret_leaves.put_away(plan, root)
@@ -81,7 +81,7 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
     """Go on with a run, as recorded, after its driver died or its budget ended; `changes` may raise the budget."""
     folder = RunDir(root.resolve())
     folder.read_run()  # what is no run is told before a lock is left there
-    with told_of(folder.root), RunLock(folder.root), interruptible(folder.root):
+    with told_of(folder.root), run_lock(folder.root), interruptible(folder.root):
         plan = recorded.restore(folder, changes)
         for warning in plan.warnings:
             progress.note(f"note: {warning}")

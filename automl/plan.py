@@ -152,7 +152,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     # Without a search a missing or broken schema is no obstacle: the model's own check still holds.
     schema = None if not searching and policy.not_runnable(model) else model.schema("train")
     notes = check_merged(merged, model) if schema else []
-    notes += [] if searching else request.check_off()
+    notes += [] if searching else request.check_off(k for k in spec.KEYS_OF_A_SEARCH if k in engine_keys)
     _check_stages(model, stages, merged.spec)
     facts, filled, warnings = _read_data(request, model, merged, work_dir)
     for action, full in product(model.actions, (merged.spec, engine_keys)):

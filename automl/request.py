@@ -261,8 +261,8 @@ class RunRequest:
             f"{self.epochs} epochs in all trainings together are --total-epochs {self.epochs}"
         )
 
-    def check_off(self) -> list[str]:
-        """What is passed over where nothing is searched, as a note; nothing where no such option was given. Raises
+    def check_off(self, keys: Iterable[str] = ()) -> list[str]:
+        """What is passed over where nothing is searched, as notes: the options, and the `keys` of the spec file. Raises
         `UserError` for a value that the one training would not have."""
         if self.fix:
             raise UserError(
@@ -270,8 +270,9 @@ class RunRequest:
                 f"spec file, it is --set {self.fix[0]}"
             )
         given = {name: getattr(self, name) for name in OF_A_SEARCH}
-        words = replace(RunRequest(), **given).words()
-        return [f"passed over, as nothing is searched: {shlex.join(words)}"] if words else []
+        words = shlex.join(replace(RunRequest(), **given).words())
+        passed = [words, *(f"{key}: in the spec file" for key in keys)]
+        return [f"passed over, as nothing is searched: {text}" for text in passed if text]
 
     def larger(self) -> str:
         """The options that ask for twice the budget."""

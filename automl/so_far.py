@@ -5,19 +5,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from automl import recorded
-from automl.errors import StudyBusy, UserError
+from automl.errors import UserError
 from automl.handoff import Outcome, hand_over_to
 from automl.rundir import RunDir
-from automl.storage import is_running, load_study
+from automl.storage import alone, is_running, load_study
 from automl.trials import Trials, choose_winner
 
 if TYPE_CHECKING:
@@ -51,23 +47,7 @@ def _once(plan: Plan, root: Path, progress: Progress) -> Outcome:
     if study is None or chosen is None:
         raise UserError(f"{root}: no trial has a metric yet; see automl status {root}")
     run = RunDir(root, f"so_far/{chosen.best.number:04d}_epoch_{chosen.best.epoch + 1}")
-    with _alone(run.best.parent):
+    busy = f"{run.best.parent}: another automl best --export is at work there; wait for its end"
+    with alone(run.best.parent / ".lock", busy):  # two at once would each empty what the other writes
         shutil.rmtree(run.best, ignore_errors=True)
         return hand_over_to(plan, study, run, progress)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two at once would each empty what the other writes."""
-    folder.mkdir(exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise StudyBusy(
-            f"{folder}: another automl best --export is at work there; wait for its end"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()

@@ -263,7 +263,7 @@ def _server(text: str, reading: bool = False) -> Any:
     plain = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     try:
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, connect_args=patience)
-        if reading and not sqlalchemy.inspect(engine).has_table("alembic_version"):
+        if reading and (_is_new_file(url) or not sqlalchemy.inspect(engine).has_table("alembic_version")):
             return optuna.storages.InMemoryStorage()
         with _one_at_a_time(engine):
             return _made(lambda: _make(plain, options, skip_table_creation=reading))
@@ -276,6 +276,14 @@ def _server(text: str, reading: bool = False) -> Any:
         raise UserError(
             f"--storage {database_url.shown(text)}: cannot open it, check host, name and user: {reason}"
         ) from None
+
+
+def _is_new_file(url: sqlalchemy.URL) -> bool:
+    """Whether it is an SQLite file that a driver can make: to look at it would make it."""
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return False
+    file = Path(url.database)
+    return not file.exists() and os.access(file.parent, os.W_OK | os.X_OK)
 
 
 def _patience(url: sqlalchemy.URL) -> dict[str, int]:
@@ -318,28 +326,30 @@ def _made(make: Callable[[], RDBStorage]) -> RDBStorage:
 # ---- who drives a run -----------------------------------------------------------------------------------------------
 
 
-class RunLock:
-    """Held by the driver of a run. The kernel lets go of it when the driver dies, however it dies."""
+@contextlib.contextmanager
+def alone(lock: Path, busy: str, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold a lock file. The kernel lets go of it when its holder dies, however it dies. Raises `StudyBusy` with the
+    words `busy` where another process still has it after `wait_s`."""
+    held = FileLock(lock)
+    try:
+        with faults.told_of(lock.parent):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held.acquire(timeout=wait_s)
+    except Timeout:
+        raise StudyBusy(busy) from None
+    try:
+        yield
+    finally:
+        held.release()
 
-    def __init__(self, run_root: Path) -> None:
-        with faults.told_of(run_root):
-            run_root.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(run_root / "run.lock")
-        self._root = run_root
 
-    def __enter__(self) -> RunLock:
-        try:
-            with faults.told_of(self._root):
-                self._lock.acquire(timeout=LOOK_S)
-        except Timeout:
-            raise StudyBusy(
-                f"{self._root}: another driver is running it; wait for its end or stop it with Ctrl-C, and see "
-                f"automl status {self._root}"
-            ) from None
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._lock.release()
+def run_lock(run_root: Path) -> contextlib.AbstractContextManager[None]:
+    """Held by the driver of a run. Raises `StudyBusy` while there is another."""
+    busy = (
+        f"{run_root}: another driver is running it; wait for its end or stop it with Ctrl-C, and see "
+        f"automl status {run_root}"
+    )
+    return alone(run_root / "run.lock", busy, LOOK_S)
 
 
 def is_running(run_root: Path) -> bool:

@@ -21,7 +21,7 @@ from automl.progress import Progress
 from automl.rebuilt import rebuild
 from automl.request import RunRequest
 from automl.rundir import RunDir
-from automl.storage import RunLock, load_study, open_storage
+from automl.storage import load_study, open_storage, run_lock
 from automl.study import Study
 from automl.trials import Trials
 from tests.automl.test_driver import Bench
@@ -370,7 +370,7 @@ def test_an_earlier_copy_of_the_database_is_not_shown_as_the_search(
     shutil.copyfile(tmp_path / "early.db", cut.run.root / "study.db")
     with pytest.raises(UserError, match=f"copy of earlier: .*automl resume {cut.run.root}"):
         load_study(document, cut.run.root)
-    with RunLock(cut.run.root):  # a driver brings it up to the folders
+    with run_lock(cut.run.root):  # a driver brings it up to the folders
         assert load_study(document, cut.run.root) is not None
     drive(cut)
     assert load_study(document, cut.run.root) is not None

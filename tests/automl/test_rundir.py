@@ -16,7 +16,7 @@ from automl.request import RunRequest
 from automl.run_json import FORMAT
 from automl.rundir import RunDir, clear_temporaries, write_text
 from automl.seeds import derive
-from automl.storage import RunLock, is_running
+from automl.storage import is_running, run_lock
 from tests.automl.toy import toy
 
 
@@ -87,9 +87,9 @@ def test_read_run_refuses(tmp_path: Path, content: str | None, message: str) -> 
 
 
 def test_only_one_driver(tmp_path: Path) -> None:
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         assert is_running(tmp_path)
-        with pytest.raises(StudyBusy, match="another driver"), RunLock(tmp_path):
+        with pytest.raises(StudyBusy, match="another driver"), run_lock(tmp_path):
             pass
     assert not is_running(tmp_path)
 

@@ -19,7 +19,7 @@ from automl.progress import Progress
 from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.sole_driver import sole_driver
-from automl.storage import RunLock, load_study, open_storage
+from automl.storage import load_study, open_storage, run_lock
 from automl.study import Study
 from tests.automl import postgresql
 from tests.automl.fakes import TinySpace
@@ -67,7 +67,7 @@ def count(root: Path) -> int:
 def test_a_copy_is_refused_while_the_first_lives_and_told_of_it_afterwards(run: Path) -> None:
     copy = run.with_name("copy")
     shutil.copytree(run, copy)
-    with RunLock(run), pytest.raises(StudyBusy, match=f"from {run} on .*--warm-start {copy}"):
+    with run_lock(run), pytest.raises(StudyBusy, match=f"from {run} on .*--warm-start {copy}"):
         noted(copy, 2)
     assert count(run) == 1
     assert f"note: {run} is a folder of the same study" in noted(copy, 2)

@@ -148,9 +148,11 @@ def test_a_plan_for_programs_tells_of_a_warm_start(tmp_path: Path) -> None:
 
 def test_words_of_a_search_are_named_where_nothing_is_searched(tmp_path: Path) -> None:
     model = str(shell_trainer(tmp_path / "model", stages=None))
-    asked = RunRequest(model, policy="off", executor="local", trials=3, sampler="tpe")
+    mine = spec_file(tmp_path, "automl_policy: off\nobjectives: [val_loss, latency_ms]\n")
+    asked = RunRequest(model, spec_file=mine, executor="local", trials=3, sampler="tpe")
     found = prepare(asked, tmp_path / "run").warnings
     assert "passed over, as nothing is searched: --trials 3 --sampler tpe" in found
+    assert "passed over, as nothing is searched: objectives: in the spec file" in found
     with pytest.raises(UserError, match=r"--fix fit.lr=0.1 is a word to a search; .* it is --set fit.lr=0.1"):
         prepare(RunRequest(model, policy="off", fix=("fit.lr=0.1",)), tmp_path / "other")
 
