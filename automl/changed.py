@@ -44,20 +44,17 @@ def tell_if_changed(study: Stored, error: Exception) -> None:
 
     if isinstance(error, UpdateFinishedTrialError):
         raise StudyGone(
-            f"the study {study.name}: a trial that was running has been ended in its database by another program; "
-            "automl resume goes on with the others"
+            f"the study {study.name}: a trial that was running has been ended in its database by another program"
         ) from None
     if is_away(error):
         return
     if not _exists(study):
         raise StudyGone(
-            f"the study {study.name} is no longer in its database (deleted there?); its trials' folders are whole, and "
-            "automl resume takes them up again"
+            f"the study {study.name} is no longer in its database (deleted there?); its trials' folders are whole"
         ) from None
     if isinstance(error, KeyError):
         raise StudyGone(
-            f"the study {study.name} has been changed in its database by another program: {error.args[0]}; automl "
-            "resume goes on with what is there"
+            f"the study {study.name} has been changed in its database by another program: {error.args[0]}"
         ) from None
 
 

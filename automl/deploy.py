@@ -11,6 +11,7 @@ from automl import bundle as bundles
 from automl import hooks, portable, spec
 from automl.bundle import ModelBundle
 from automl.errors import UserError
+from automl.programs import command
 from automl.run_json import moved
 from automl.rundir import RunDir
 
@@ -27,7 +28,8 @@ def run(root: Path, words: Sequence[str], known: Iterable[str]) -> int:
     handed = folder.best / f"{action}.yaml"
     if not handed.is_file():
         raise UserError(
-            f"{handed}: is not there; automl resume {root} hands the winner over (again) when the search is at its end"
+            f"{handed}: is not there; {command('resume', root)} hands the winner over (again) when the search is at "
+            "its end"
         )
     full = moved(portable.read(model, handed), document.get("root"), root.absolute())
     for name, value in spec.parse_set(pairs, {}).items():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from automl.errors import AutoMLError, StorageError, UserError
+from automl.programs import command
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -62,7 +63,7 @@ def told(error: BaseException, root: Path | None = None, url: str | None = None)
         if isinstance(cause, OSError):
             return _of_system(cause, root)
         if isinstance(cause, sqlite3.Error):
-            return _of_sqlite(cause, root)
+            return _of_sqlite(cause, root, url)
         if _is_of_database(cause):
             return _of_server(cause, root, url)
     return None
@@ -71,7 +72,7 @@ def told(error: BaseException, root: Path | None = None, url: str | None = None)
 def no_space(root: Path | None, path: object = None) -> AutoMLError:
     """What to say, and do, when a disk is full."""
     place = Path(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else root
-    then = f": automl resume {root}" if root else " try again"
+    then = f": {command('resume', root)}" if root else " try again"
     return StorageError(f"no space left on {_mount(place) if place else 'the disk'}; free some and{then}")
 
 
@@ -142,12 +143,12 @@ def _words(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()
 
 
-def _of_sqlite(error: sqlite3.Error, root: Path | None) -> AutoMLError | None:
-    text, where = str(error), f"{root}/study.db" if root else "the run's study.db"
+def _of_sqlite(error: sqlite3.Error, root: Path | None, url: str | None) -> AutoMLError | None:
+    text, where = str(error), _database(root, url)
     if "disk is full" in text or ("disk I/O" in text and root and is_full(root)):
         return no_space(root)
     if any(words in text for words in DAMAGED):
-        return _damaged(text, root, None)
+        return _damaged(text, root, url)
     if "readonly" in text:
         return UserError(f"{where}: cannot be written ({text})")
     if type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError):  # the others tell of a wrong program
@@ -156,16 +157,19 @@ def _of_sqlite(error: sqlite3.Error, root: Path | None) -> AutoMLError | None:
 
 
 def _damaged(text: str, root: Path | None, url: str | None) -> UserError:
+    away = "delete the study in it" if url else "move it away"
+    return UserError(
+        f"{_database(root, url)}: is damaged ({text}); put a copy of it back, or {away} and have it made again from "
+        f"the trials' folders{_resume(root, ': ')}"
+    )
+
+
+def _database(root: Path | None, url: str | None) -> str:
     from automl.database_url import shown
 
     if url:
-        where, away = f"the database {shown(url)}", "delete the study in it"
-    else:
-        where, away = f"{root}/study.db" if root else "the run's study.db", "move it away"
-    return UserError(
-        f"{where}: is damaged ({text}); put a copy of it back, or {away} and have it made again from the trials' "
-        f"folders{_resume(root, ': ')}"
-    )
+        return f"the database {shown(url)}"
+    return f"{root}/study.db" if root else "the run's study.db"
 
 
 def _is_of_database(error: BaseException) -> bool:
@@ -178,18 +182,18 @@ def _is_of_database(error: BaseException) -> bool:
 
 
 def _of_server(error: Any, root: Path | None, url: str | None) -> AutoMLError:
-    from automl.database_url import shown, without_secrets
+    from automl.database_url import without_secrets
 
     said = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
     said = without_secrets(said, url) if url else said
-    name = f"the database{f' {shown(url)}' if url else ''}"
+    name = _database(None, url) if url else "the database"
     if "timeout expired" in said:
         return StorageError(f"{name} does not answer; it was given {ANSWER_S} s{_resume(root)}")
     return StorageError(f"{name}: {said}{_resume(root)}")
 
 
 def _resume(root: Path | None, before: str = "; once that is mended: ") -> str:
-    return f"{before}automl resume {root}" if root else ""
+    return f"{before}{command('resume', root)}" if root else ""
 
 
 def _mount(path: Path) -> Path:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from automl.programs import command
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN_S = 0.05  # until a signal whose exception was dropped is sent once more
@@ -25,7 +26,7 @@ class Interrupted(BaseException):
         self.root = root
 
     def __str__(self) -> str:
-        return f"stopped; go on with: automl resume {shlex.quote(str(self.root))}"
+        return f"stopped; go on with: {command('resume', self.root)}"
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def interruptible(root: Path) -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         if caught:
-            os.write(2, f"stopped at once; go on with: automl resume {shlex.quote(str(root))}\n".encode())
+            os.write(2, f"stopped at once; go on with: {command('resume', root)}\n".encode())
             os._exit(128 + number)
         caught.append(number)
         raise KeyboardInterrupt

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from automl.errors import AutoMLError
+from automl.errors import AutoMLError, Interrupted
 from automl.executors.base import (
     FINISHED,
     OUT_OF_MEMORY,
@@ -112,9 +112,8 @@ class ForkServer:
         except OSError:  # it is no longer there
             reply = ""
         if not reply:
-            raise AutoMLError(
-                f"the process that starts trials (it imports {modules}) has ended: {self.last_words()}; go on with: "
-                "automl resume RUN"
+            raise Interrupted(
+                f"the process that starts trials (it imports {modules}) has ended: {self.last_words()}"
             )
         return dict(json.loads(reply))
 

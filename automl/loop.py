@@ -28,12 +28,13 @@ from typing import TYPE_CHECKING, Any
 
 from automl import confirming, earlier, forecast, handoff, latency, rebuilt, recorded, secret_leaves
 from automl.driver import SearchDriver
-from automl.errors import AutoMLError, UserError
+from automl.errors import AutoMLError, Interrupted, UserError
 from automl.executors.base import Executor
 from automl.faults import rows_of, told_of
 from automl.front import predicted
 from automl.interruption import interruptible
 from automl.plan import Plan, fetch, prepare
+from automl.programs import command
 from automl.report.keeper import Keeper
 from automl.request import RunRequest
 from automl.rundir import RunDir, clear_temporaries, write_json
@@ -52,7 +53,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
     root = root.resolve()  # trials run in folders of their own
     folder = RunDir(root)
     if folder.run_json.exists():
-        raise UserError(f"{root} already holds a run; go on with it by: automl resume {root}")
+        raise UserError(f"{root} already holds a run; go on with it by: {command('resume', root)}")
     with told_of(root, request.storage):
         read_storage(request.storage, root)  # it must answer before anything is written
         plan = prepare(request, root, progress.note)
@@ -92,8 +93,11 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
 
 
 def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
-    with ExitStack() as held:
-        return _searched(plan, folder, progress, held)
+    try:
+        with ExitStack() as held:
+            return _searched(plan, folder, progress, held)
+    except Interrupted as error:
+        raise type(error)(f"{error}; go on with: {command('resume', folder.root)}") from None
 
 
 def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -> handoff.Outcome:

@@ -34,6 +34,7 @@ from automl.foresight import foresee
 from automl.latency import Latency, Limit
 from automl.machine import Machine, find_machine
 from automl.metric import Metric
+from automl.programs import command
 from automl.request import LATENCY, RunRequest
 from automl.rundir import RunDir
 from automl.scheduling import View
@@ -134,7 +135,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     model.launch("train")
     if asked.results_dir and RunDir(Path(asked.results_dir)).run_json.exists():
         raise UserError(
-            f"{asked.results_dir} already holds a run; go on with it by: automl resume {asked.results_dir}"
+            f"{asked.results_dir} already holds a run; go on with it by: {command('resume', asked.results_dir)}"
         )
     _check_places(asked, metric)
     samplers.make(asked.sampler, 0, View((), {}))

@@ -15,6 +15,11 @@ def find_program(name: str) -> str | None:
     return str(beside) if beside.is_file() else shutil.which(name)
 
 
+def command(*words: object) -> str:
+    """A command of the engine's own, as a person must type it."""
+    return shlex.join(["automl", *map(str, words)])
+
+
 def typed(name: str) -> str:
     """A program as a person must type it here: the one beside this Python by its path, unless PATH finds it."""
     found, by_name = find_program(name), shutil.which(name)

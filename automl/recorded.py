@@ -16,6 +16,7 @@ from automl import hooks, latency, metric, portable, secret_leaves, spec
 from automl.errors import UserError
 from automl.machine import find_machine, hardware
 from automl.plan import Plan, compile_for, merge
+from automl.programs import command
 from automl.provenance import versions
 from automl.request import RunRequest
 from automl.run_json import moved
@@ -88,7 +89,7 @@ def _model(moved_to: str | None, recorded: str | None, root: Path) -> bundles.Mo
     if moved_to or not recorded or not Path(recorded).is_absolute() or Path(recorded).exists():
         return bundles.resolve(moved_to or recorded)
     raise UserError(
-        f"{recorded}: the model's folder is not there; where it is now: automl resume {root} --model FOLDER"
+        f"{recorded}: the model's folder is not there; where it is now: {command('resume', root)} --model FOLDER"
     )
 
 

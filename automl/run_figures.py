@@ -13,6 +13,7 @@ from automl import metric as metrics
 from automl import spec
 from automl.errors import UserError
 from automl.front import Place, places
+from automl.programs import command
 from automl.rundir import RunDir
 from automl.show import checkpoint_of, handed_over
 from automl.storage import is_running, load_study
@@ -64,7 +65,7 @@ def best(root: Path) -> dict[str, Any]:
     study = load_study(document, root)
     top = study.best() if study else None
     if study is None or top is None:
-        raise UserError(f"{root}: no trial has a metric yet; see automl status {root}")
+        raise UserError(f"{root}: no trial has a metric yet; see {command('status', root)}")
     checkpoint, folder = checkpoint_of(RunDir(root), top), RunDir(root).best
     return {
         "trial": top.number,

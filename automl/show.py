@@ -25,6 +25,7 @@ from automl.front import places, times_as_fast
 from automl.latency import figure_ms, pace
 from automl.metric import Metric, counted, figure, signed
 from automl.pareto import ms_of
+from automl.programs import command
 from automl.progress import STATE_STYLE, short
 from automl.request import LATENCY, RunRequest
 from automl.rundir import RunDir
@@ -73,10 +74,9 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
         say(console, f"     {forecast.text(what, expected)}", "Time")
     stages = [stage.name for stage in what.stages if not stage.lacks(what.spec)]
     say(console, f"    {', '.join(stages) or 'its specs and provenance'}", "After")
-    command = shlex.join(["automl", "run", *what.request.words()])
-    say(console, f"\nNothing was trained. Next: {command}")
+    say(console, f"\nNothing was trained. Next: {command('run', *what.request.words())}")
     if what.request.data and what.bundle.entry("picture"):
-        say(console, f"A page about the data: {shlex.join(['automl', 'data', what.request.data])}")
+        say(console, f"A page about the data: {command('data', what.request.data)}")
 
 
 def _goal(what: Plan) -> str:
@@ -211,7 +211,7 @@ def status(console: Console, root: Path) -> None:
     for text in widenings(study.trials() if study else ()):
         say(console, text)
     end = ended(root, study)
-    going_on = shlex.join(["automl", "resume", str(root)])
+    going_on = command("resume", root)
     if running:
         say(console, "a driver is running it")
     elif end is None:
@@ -231,7 +231,7 @@ def _next(root: Path, end: Mapping[str, Any]) -> str:
     """The command that the run named at its end, of the place where it lies now."""
     told, before = str(end.get("next") or ""), str(end.get("root") or "")
     if not told or not RunDir(root).best.is_dir():
-        return shlex.join(["automl", "best", str(root)])
+        return command("best", root)
     here = str(root.resolve())
     return told.replace(shlex.quote(before), shlex.quote(here)).replace(before, here) if before else told
 
@@ -241,7 +241,7 @@ def best(console: Console, root: Path) -> None:
     document, study = _read(root)
     top = study.best() if study else None
     if study is None or top is None:
-        raise UserError(f"{root}: no trial has a metric yet; see automl status {root}")
+        raise UserError(f"{root}: no trial has a metric yet; see {command('status', root)}")
     metric = metrics.of_run(document)
     name = f"trial {top.number}" + (
         " (the default configuration)" if not top.number and document["searching"] else ""
@@ -260,10 +260,10 @@ def best(console: Console, root: Path) -> None:
         handed = handed_over(root)
         other = "" if handed == top.number else f", which holds trial {handed}"
         if handed is None:
-            other = f", not all there yet; where nobody hands over: automl resume {shlex.quote(str(root))}"
+            other = f", not all there yet; where nobody hands over: {command('resume', root)}"
         say(console, f"files: {RunDir(root).best}{other}")
     else:
-        say(console, f"to have it now: {shlex.join(['automl', 'best', str(root), '--export'])}")
+        say(console, f"to have it now: {command('best', root, '--export')}")
 
 
 def _front(console: Console, found: Sequence[Place], metric: Metric, run: RunDir) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from automl import recorded
 from automl.errors import UserError
 from automl.handoff import Outcome, hand_over_to
+from automl.programs import command
 from automl.rundir import RunDir
 from automl.storage import alone, is_running, load_study
 from automl.trials import Trials, choose_winner
@@ -45,7 +46,7 @@ def _once(plan: Plan, root: Path, progress: Progress) -> Outcome:
     study = load_study(RunDir(root).read_run(), root)
     chosen = choose_winner(study, Trials(plan, RunDir(root))) if study else None
     if study is None or chosen is None:
-        raise UserError(f"{root}: no trial has a metric yet; see automl status {root}")
+        raise UserError(f"{root}: no trial has a metric yet; see {command('status', root)}")
     run = RunDir(root, f"so_far/{chosen.best.number:04d}_epoch_{chosen.best.epoch + 1}")
     busy = f"{run.best.parent}: another automl best --export is at work there; wait for its end"
     with alone(run.best.parent / ".lock", busy):  # two at once would each empty what the other writes

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl import run_json
 from automl.errors import StudyBusy, UserError
+from automl.programs import command
 from automl.storage import is_running
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _words(name: str, root: Path, before: dict[str, str]) -> str:
     return (
         f"{root}: a driver is at work on its study {name} in the database{where}; two would write to one study. "
         "End that one first (of one whose machine is gone the database knows within a minute), or begin a run of its "
-        f"own: automl run --warm-start {root}"
+        f"own: {command('run', '--warm-start', root)}"
     )
 
 

@@ -22,7 +22,10 @@ from automl.dotted import put as put
 from automl.errors import SpecError, did_you_mean
 
 KEYS_OF_A_SEARCH = ("objectives", "search", "try")
-ENGINE_KEYS = ("automl_policy", *KEYS_OF_A_SEARCH)  # keys of a spec file that are the engine's, not the model's
+ENGINE_KEYS = (
+    "automl_policy",
+    *KEYS_OF_A_SEARCH,
+)  # keys of a spec file that are the engine's, not the model's
 TEMPLATE = "template"
 MANDATORY = "???"  # OmegaConf's mark for "must be given"
 

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from automl import database_url, faults
 from automl.errors import StorageError, StudyBusy, UserError
+from automl.programs import command
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -79,7 +80,7 @@ def load_study(document: dict[str, Any], run_root: Path) -> Study | None:
     if words:
         raise UserError(
             f"{_place(url, run_root)}: the study {name} is a copy of earlier: {words}; put the newer one back, or have "
-            f"this one brought up to the folders: automl resume {run_root}"
+            f"this one brought up to the folders: {command('resume', run_root)}"
         )
     return study
 
@@ -145,7 +146,7 @@ def _check_not_lost(url: str | None, run_root: Path, study: str) -> None:
     if count := kept.count(run_root):
         raise UserError(
             f"{_place(url, run_root)}: the study {study} is not in it, but {run_root / 'trials'} holds trials up to "
-            f"number {count - 1}; put the database back, or have it made again from them: automl resume {run_root}"
+            f"number {count - 1}; put the database back, or have it made again from them: {command('resume', run_root)}"
         )
 
 
@@ -347,7 +348,7 @@ def run_lock(run_root: Path) -> contextlib.AbstractContextManager[None]:
     """Held by the driver of a run. Raises `StudyBusy` while there is another."""
     busy = (
         f"{run_root}: another driver is running it; wait for its end or stop it with Ctrl-C, and see "
-        f"automl status {run_root}"
+        f"{command('status', run_root)}"
     )
     return alone(run_root / "run.lock", busy, LOOK_S)
 

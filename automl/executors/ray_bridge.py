@@ -17,7 +17,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from automl.errors import AutoMLError, UserError
+from automl.errors import Interrupted, UserError
 from automl.executors.base import DEADLINE, Decision, Driver, Event, Exit, TrialJob, deliver
 from automl.executors.ray_cluster import places, resources
 from automl.launcher import GRACE_S, ForkServer, ServerPlan, TrialProcess
@@ -75,10 +75,8 @@ class Bridge:
     experiment.
     """
 
-    def __init__(
-        self, driver: Driver, plan: ServerPlan, concurrency: int | None, root: str = "RUN", own: bool = True
-    ) -> None:
-        self.driver, self.plan, self.root = driver, plan, root
+    def __init__(self, driver: Driver, plan: ServerPlan, concurrency: int | None, own: bool = True) -> None:
+        self.driver, self.plan = driver, plan
         self.gone_s = GONE_S if own else GONE_ELSEWHERE_S
         self.concurrency = math.inf if concurrency is None else concurrency
         self.failure: Exception | None = None
@@ -165,9 +163,9 @@ class Bridge:
         """Raises `AutoMLError` for a cluster that has lost the machines that trials ran on, for which Tune would wait
         for ever."""
         if not self._look() and time.monotonic() - self._held_at > self.gone_s:
-            raise AutoMLError(
+            raise Interrupted(
                 f"Ray has had no machine for a trial for {self.gone_s:.0f} s: the cluster is gone, or its processes on "
-                f"this machine were killed; go on with: automl resume {self.root}"
+                "this machine were killed"
             )
 
     def _take(self, trial: Trial, events: list[Event]) -> bool:
@@ -271,15 +269,13 @@ class _Stopper(Stopper):
         return self._bridge.must_end()
 
 
-def tune_run(
-    driver: Driver, plan: ServerPlan, concurrency: int | None, folder: str, root: str, own: bool
-) -> None:
+def tune_run(driver: Driver, plan: ServerPlan, concurrency: int | None, folder: str, own: bool) -> None:
     """Run the driver's jobs on the connected cluster, which is `own` where this process started it. `folder` takes
-    Tune's files; `root` is the run's, as told."""
+    Tune's files."""
     logging.getLogger("ray.tune").setLevel(
         logging.CRITICAL
     )  # it reports each failed trial; the driver does that
-    bridge = Bridge(driver, plan, concurrency, root, own)
+    bridge = Bridge(driver, plan, concurrency, own)
     tuner = tune.Tuner(
         TrialActor,
         tune_config=tune.TuneConfig(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from automl.errors import AutoMLError, UserError
+from automl.errors import Interrupted, UserError
 from automl.executors.base import ROUNDING, TrialJob, trials_on
 from automl.interruption import SIGNALS, handlers_held, waiting
 
@@ -95,9 +95,8 @@ def _begin(address: str | None, folder: str, gpus: Sequence[int | str] | None) -
                 _temp_dir=folder,
             )
         except Exception as error:  # Ray raises it bare, where an overloaded machine is too slow for it
-            raise AutoMLError(
-                f"Ray did not start on this machine ({_reason(error)}); automl resume RUN tries again, and with "
-                "--executor local goes on without Ray"
+            raise Interrupted(
+                f"Ray did not start on this machine ({_reason(error)}); --executor local does without it"
             ) from None
         return
     try:
@@ -196,7 +195,7 @@ def _ask_all(paths: list[str]) -> dict[str, list[str]]:
         return {name: ray.get(answer, timeout=PROBE_S) for name, answer in asked.items()}
     except (ray.exceptions.RayError, TimeoutError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise AutoMLError(f"a machine of the cluster could not look for the run's files: {reason}") from None
+        raise Interrupted(f"a machine of the cluster could not look for the run's files: {reason}") from None
 
 
 def missing(paths: list[str]) -> list[str]:

@@ -73,9 +73,8 @@ class RayTuneExecutor(Executor):
                 from automl.executors.ray_bridge import tune_run
 
                 with handlers_kept((signal.SIGUSR1,)):  # Tune takes it for itself and never gives it back
-                    root = self.files[0] if self.files else "RUN"
                     own = self.address is None
-                    tune_run(driver, self._server.plan, self.concurrency, folder, root, own)
+                    tune_run(driver, self._server.plan, self.concurrency, folder, own)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

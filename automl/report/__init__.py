@@ -4,7 +4,6 @@ the data, and how to run it again. What is of the model comes from documents tha
 from __future__ import annotations
 
 import itertools
-import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from automl.comparison import OF_DEFAULT
 from automl.documents import is_empty
 from automl.errors import UserError
 from automl.metric import figure
+from automl.programs import command
 from automl.report import mattered, parts, search, svg, trade_off, verdict
 from automl.report.gather import DATA_FOLDER, Facts, facts_of
 from automl.request import RunRequest
@@ -126,7 +126,7 @@ def _drawn(facts: Facts) -> dict[str, list[tuple[str, str, str, str]]]:
 def _command(facts: Facts) -> str:
     """What asks for the same run again, as a person types it; where to is left open, for there this run lies."""
     request = replace(RunRequest.from_json(facts.document["request"]), results_dir=None)
-    return shlex.join(["automl", "run", *request.words()])
+    return command("run", *request.words())
 
 
 def _fact_rows(facts: Facts) -> list[tuple[str, str]]:

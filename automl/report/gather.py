@@ -19,6 +19,7 @@ from automl.front import Place, places
 from automl.latency import redrawn_text
 from automl.metric import Metric
 from automl.pareto import PREDICTED
+from automl.programs import command
 from automl.run_json import moved
 from automl.rundir import RunDir
 from automl.storage import is_running, load_study
@@ -105,7 +106,7 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
     document = RunDir(root).read_run()
     study, running = study or load_study(document, root), is_running(root) if running is None else running
     if study is None:
-        raise UserError(f"{root}: it has no trials yet; see automl status {root}")
+        raise UserError(f"{root}: it has no trials yet; see {command('status', root)}")
     document = run_json.read(RunDir(root).run_json)  # without the secrets that `read_run` puts back
     document = dict(moved(document, document.get("root"), root.resolve()))
     top = study.best()
@@ -188,7 +189,7 @@ def _outcome(root: Path) -> dict[str, Any]:
         return {}
     stages = document.get("stages") if isinstance(document, dict) else None
     if not isinstance(stages, list) or not all(_is_stage(stage) for stage in stages):
-        raise UserError(f"{path}: is damaged; automl resume {root} writes it again")
+        raise UserError(f"{path}: is damaged; {command('resume', root)} writes it again")
     return dict(document)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from automl.forecast import clock
 from automl.front import times_as_fast
 from automl.latency import figure_ms
 from automl.metric import counted, figure
+from automl.programs import command
 from automl.report import trade_off
 from automl.report.gather import Facts
 from automl.report.search import style
@@ -81,7 +81,7 @@ def standing(facts: Facts) -> str:
     states = [t.state for t in facts.trials]
     each = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     word = "Running" if facts.running else "Interrupted" if facts.unfinished else "Ended"
-    more = f" To go on: {shlex.join(['automl', 'resume', str(facts.root)])}" if word == "Interrupted" else ""
+    more = f" To go on: {command('resume', facts.root)}" if word == "Interrupted" else ""
     return f"{word}; {counted(len(states), 'trial')} ({each}), {clock(facts.elapsed_s)} of search.{more}"
 
 

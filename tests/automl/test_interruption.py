@@ -15,6 +15,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from automl import loop
+from automl.errors import Interrupted
+from automl.executors.local import LocalExecutor
+from automl.progress import Progress
+from automl.request import RunRequest
+
 PATIENCE_S = 140
 TRAINER = """
     import json, pathlib, signal, sys, time, yaml
@@ -223,3 +229,17 @@ def test_a_signal_waits_while_what_would_take_it_is_at_work() -> None:
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
     assert done.stdout == "[1]\n", done.stderr
+
+
+def test_what_has_ended_below_a_run_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the run's own folder, as a person must type it."""
+    toy, run = write_toy(tmp_path / "toy"), tmp_path / "a run"
+
+    def gone(*_: object) -> None:
+        raise Interrupted("the process that starts trials has ended")
+
+    monkeypatch.setattr(LocalExecutor, "run", gone)
+    with pytest.raises(Interrupted, match=f"has ended; go on with: automl resume '{run}'$"):
+        loop.run(RunRequest(str(toy), trials=2, executor="local"), run, Progress(quiet=True))

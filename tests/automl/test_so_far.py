@@ -17,7 +17,7 @@ from automl.errors import StudyBusy, UserError
 from automl.progress import Progress
 from automl.request import RunRequest
 from automl.rundir import RunDir
-from automl.storage import is_running
+from automl.storage import alone, is_running
 from tests.automl.test_driver import Bench
 from tests.automl.toy import toy
 
@@ -94,11 +94,11 @@ def test_a_stopped_run_s_trials_wait(tmp_path: Path) -> None:
 
 
 def test_two_at_once_do_not_empty_what_the_other_writes(tmp_path: Path) -> None:
-    with so_far._alone(tmp_path / "so_far"):
-        with (
-            pytest.raises(StudyBusy, match="another automl best --export"),
-            so_far._alone(tmp_path / "so_far"),
-        ):
-            pass
-    with so_far._alone(tmp_path / "so_far"):
-        pass
+    root, model = tmp_path / "run", toy(tmp_path / "toy")
+    loop.run(RunRequest(model=str(model), trials=1, executor="local", stages=()), root, Progress(quiet=True))
+    with (
+        alone(root / "so_far" / ".lock", "the first"),
+        pytest.raises(StudyBusy, match="so_far: another automl best --export"),
+    ):
+        so_far.export(root, Progress(quiet=True))
+    so_far.export(root, Progress(quiet=True))
