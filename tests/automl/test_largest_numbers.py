@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
@@ -52,4 +53,4 @@ def test_whole_numbers_far_apart_are_not_counted_one_by_one() -> None:
     text = lines(
         Axis("epoch", (1, 2_000_000_000), whole=True), Axis("score", (0.0, 1.0)), [Line("a", [(1, 0.0)])]
     )
-    assert "2,000,000,000" in text or "2000000000" in text or "2e" in text
+    assert re.findall(r">([^<]+)</text>", text)[6:-2] == ["1", "5e+08", "1e+09", "1.5e+09", "2e+09"]
