@@ -58,7 +58,7 @@ def _found(plan: Plan, trials: Trials, number: int) -> tuple[dict[str, Any] | No
     found = kept.read(folder, number)
     try:
         full = spec.load(folder / "spec.yaml")
-        params = {name: spec.get(full, name) for name in plan.space.default}
+        params = plan.space.params_of(full)
         if found and any(params.get(name) != value for name, value in found.params.items()):
             found = None
     except SpecError:

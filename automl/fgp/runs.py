@@ -1,8 +1,9 @@
 """The study's trials as the model sees them: where they lie in the cube and how their values rose, and of all of them
 at once what it asks of all of them.
 
-Everything here is turned so that higher is better. A curve is the best so far: a trainer's checkpoint is that of its
-best epoch.
+Everything here is turned so that higher is better. A curve is the best so far, as a trainer's checkpoint is that of its
+best epoch, and never above what the trial was told with, or would be now: of a trainer that writes one file over and
+over the last epoch counts.
 """
 
 from __future__ import annotations
@@ -130,20 +131,43 @@ def _best(values: Array, count: int) -> Array:
     return np.asarray(near[np.argsort(-values[near], kind="stable")[:count]])
 
 
-def run_of(trial: FrozenTrial, number: int, cube: Cube, sign: float, epochs: int, paused: bool) -> Run:
-    state = trial.state.name
-    curve = {min(e, epochs - 1): _within(sign * v) for e, v in sorted(trial.intermediate_values.items())}
-    best = np.full(max(curve) + 1 if curve else 0, -np.inf)
-    for epoch, value in curve.items():
-        best[epoch] = value
+def run_of(
+    trial: FrozenTrial, number: int, cube: Cube, sign: float, epochs: int, paused: bool = False,
+    last: bool = False, until: int | None = None,
+) -> Run:  # fmt: skip
+    """A trial after its last epoch or, while it is open, after `until` epochs. `last`: what an open trial reported last
+    is what counts of it."""
+    state, told = trial.state.name, _told(trial)
+    complete = state == "COMPLETE"
+    curve = sorted(item for item in trial.intermediate_values.items() if until is None or item[0] < until)
+    if not curve and complete and told is not None:  # of a study that reports nothing on the way
+        curve = [(epochs - 1, told)]
+    values = [_within(sign * value) for _, value in curve]
+    best = np.full(min(curve[-1][0] + 1, epochs) if curve else 0, -np.inf)
+    for (epoch, _), value in zip(curve, values, strict=True):
+        best[min(epoch, epochs - 1)] = max(value, best[min(epoch, epochs - 1)])
     if len(best):  # epochs without a metric have what came before, the first ones what comes first
         best = np.maximum.accumulate(best)
         best[np.isinf(best)] = best[np.isfinite(best)][0]
-    complete = state == "COMPLETE"
+        if told is not None or last:
+            best = np.minimum(best, values[-1] if told is None else _within(sign * told))
     return Run(
         number, cube.point(trial.params), best, state == "FAIL",
-        state in ("RUNNING", "WAITING") and not paused, complete, _jump([*curve.values()]) if complete else math.nan,
+        state in ("RUNNING", "WAITING") and not paused, complete, _jump(values) if complete else math.nan,
     )  # fmt: skip
+
+
+def _told(trial: FrozenTrial) -> float | None:
+    """The value that a trial ended with, as reported; None of one that is open or failed."""
+    if trial.values:
+        return float(trial.values[0])
+    return trial.intermediate_values.get(trial.user_attrs.get("best_epoch", -1))
+
+
+def _has_fallen(trial: FrozenTrial, sign: float) -> bool:
+    """Whether a trial was told with less than it once had."""
+    told, values = _told(trial), trial.intermediate_values.values()
+    return told is not None and any(sign * value > sign * told for value in values)
 
 
 def _within(value: float) -> float:
@@ -161,33 +185,50 @@ def _jump(values: Sequence[float]) -> float:
 
 @dataclass
 class Seen:
-    """What `all_runs` keeps. `open`: place -> state of the trials that had not ended."""
+    """What `all_runs` keeps. `open`: place -> state of the trials that had not ended; `last`: see `run_of`."""
 
     key: tuple[int, int]
     runs: Runs
     open: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    last: bool = False
 
 
 def all_runs(
     trials: Sequence[FrozenTrial], paused: Mapping[int, int], cube: Cube, sign: float, epochs: int,
-    memo: MutableMapping[Any, Any],
+    memo: MutableMapping[Any, Any], cut: tuple[int, int] | None = None,
 ) -> Runs:  # fmt: skip
-    """Every trial as a `Run`. Those that had ended when last looked at are not looked at again."""
+    """Every trial as a `Run`; `cut`: (number, epochs) of one whose later epochs are left out. Those that had ended when
+    last looked at are not looked at again."""
     seen: Seen | None = memo.get("runs")
     if seen is None or seen.key != (len(cube.axes), epochs) or len(seen.runs) > len(trials):
         seen = memo["runs"] = Seen((len(cube.axes), epochs), Runs.of([]))
     known, changed = len(seen.runs), {}
-    for place in [*seen.open, *range(known, len(trials))]:
+    places = [*seen.open, *range(known, len(trials))]
+    seen.last |= any(_has_fallen(trials[place], sign) for place in places)
+    for place in places:
         trial = trials[place]
-        state = len(trial.intermediate_values), trial.state, trial.number in paused
+        state = len(trial.intermediate_values), trial.state, trial.number in paused, seen.last
         if seen.open.get(place) != state:
             seen.open[place] = state
-            changed[place] = run_of(trial, trial.number, cube, sign, epochs, trial.number in paused)
+            run = run_of(trial, trial.number, cube, sign, epochs, trial.number in paused, seen.last)
+            changed[place] = _to_end(run, epochs)
         if trial.state.is_finished():
             del seen.open[place]
     if changed:
         seen.runs = _with(seen.runs, changed)
-    return seen.runs
+    if cut is None:
+        return seen.runs
+    place, until = cut
+    return seen.runs.replaced(
+        place, run_of(trials[place], place, cube, sign, epochs, last=seen.last, until=until)
+    )
+
+
+def _to_end(run: Run, epochs: int) -> Run:
+    """A training that ended by itself has come to its end, also one that ended early or has not measured it."""
+    if not run.complete or not 0 < run.epochs < epochs:
+        return run
+    return replace(run, best=np.r_[run.best, np.full(epochs - run.epochs, run.top)])
 
 
 def _with(runs: Runs, changed: Mapping[int, Run]) -> Runs:
@@ -233,8 +274,3 @@ def aligned(earlier: Runs, own: Runs) -> Runs:
     theirs, ours = earlier.valued, own.valued
     shift = float(ours.column("top").max() - theirs.column("top").max()) if len(ours) and len(theirs) else 0.0
     return Runs.of([Run(-1 - i, run.x, run.best + shift) for i, run in enumerate(theirs)])
-
-
-def shortened(run: Run, epochs: int) -> Run:
-    """A run as it was after so many epochs."""
-    return replace(run, best=run.best[:epochs], complete=False)

@@ -56,7 +56,8 @@ class Proposal:
 
 
 class Model:
-    """The posterior of one state of a study. `fresh`: fit anew where that is due."""
+    """The posterior of one state of a study. `cut`: (number, epochs) of a trial that is decided of as if its later
+    epochs were not there; `fresh`: fit anew where that is due."""
 
     def __init__(self, view: View, cut: tuple[int, int] | None = None, fresh: bool = True) -> None:
         self.view, self.fresh = view, fresh
@@ -64,10 +65,8 @@ class Model:
         self._proposed: dict[int, Proposal] = {}
         self.cube, self.trade = cube_of(view), Trade.of(view)
         self.epochs = view.budget.num_epochs or _longest(view)
-        self.runs = runs.all_runs(view.trials, view.paused, self.cube, view.sign, self.epochs, view.memo)
-        self.runs = runs.sane(self.runs)
-        if cut is not None:  # decide as if a trial's later epochs were not there
-            self.runs = self.runs.replaced(cut[0], runs.shortened(self.runs[cut[0]], cut[1]))
+        every = runs.all_runs(view.trials, view.paused, self.cube, view.sign, self.epochs, view.memo, cut)
+        self.runs = runs.sane(every)
         self.valued = self.runs.valued
         self.rungs = curves.rungs(self.valued, self.epochs)
         whole = np.count_nonzero(self.valued.column("epochs") >= self.epochs)
@@ -119,7 +118,7 @@ class Model:
         view, key = self.view, (len(self.cube.axes), self.epochs)
         if view.memo.get("earlier", (None,))[0] != key:
             each = [
-                runs.run_of(trial, -1 - i, self.cube, view.sign, self.epochs, False)
+                runs.run_of(trial, -1 - i, self.cube, view.sign, self.epochs)
                 for i, trial in enumerate(view.earlier)
             ]
             view.memo["earlier"] = key, Runs.of(each)

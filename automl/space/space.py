@@ -17,7 +17,7 @@ from functools import cached_property
 from itertools import accumulate, product
 from typing import Any
 
-from automl.dotted import leaves, put
+from automl.dotted import get, leaves, put
 from automl.errors import SpaceError, did_you_mean
 from automl.space.codecs import Axis, Codec, ListOf, Number, Options, Subset
 from automl.space.leaf import Condition, Leaf, Relation, is_number
@@ -244,12 +244,17 @@ class SearchSpace:
             grown: list[dict[str, Any]] = []
             for params in found:
                 drawn = {**dict(self.context), **params}
-                values = _values(p, drawn) if p.active(drawn) else [None]
-                if values is None or len(grown) + len(values) > LISTED:
+                values = _values(p, drawn) if p.active(drawn) else ()
+                if values is None or len(grown) + max(1, len(values)) > LISTED:
                     return None
-                grown += [params if value is None else {**params, p.name: value} for value in values]
+                grown += [{**params, p.name: value} for value in values] or [params]
             found = grown
         return found
+
+    def params_of(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration of a whole spec: its searched leaves that matter in it, None where one is not
+        there."""
+        return self._drawn(lambda p, _at, _drawn: get(spec, p.name))
 
     def validate(self, params: Mapping[str, Any]) -> list[str]:
         """Every violation of a configuration, flat or nested, searched or not: unknown names, values that the schema
@@ -276,7 +281,7 @@ class SearchSpace:
         return full
 
 
-def _values(p: Parameter, drawn: dict[str, Any]) -> list[Any] | None:
+def _values(p: Parameter, drawn: dict[str, Any]) -> Sequence[Any] | None:
     """All values that a parameter may take beside those drawn; None of too many."""
     raws = [axis.every(LISTED) for axis in p.axes]
     if any(r is None for r in raws) or math.prod(len(r) for r in raws if r is not None) > LISTED:
