@@ -109,13 +109,13 @@ def _judged(proposal: Proposal, limit: Limit | None) -> Proposal:
     return proposal
 
 
-def to_train(study: Study, refused: Callable[[int, str], Any]) -> tuple[int, dict[str, Any]] | None:
-    """The next trial to be trained; those that are not are told by number and reason. None where there is nothing more,
-    which `at_end` then tells."""
+def to_train(study: Study, refused: Callable[[int, str, str], Any]) -> tuple[int, dict[str, Any]] | None:
+    """The next trial to be trained; those that are not are told by number, state and reason. None where there is
+    nothing more, which `at_end` then tells."""
     try:
         number, params = study.ask()
         while number in study.refused:
-            refused(number, str(study.frozen(number).user_attrs["reason"]))
+            refused(number, "PRUNED", str(study.frozen(number).user_attrs["reason"]))
             number, params = study.ask()
     except NothingFits as error:
         study.exhausted = f"the search ends: {error}"

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from automl.study import Study
 
 AGAIN = "again"  # user attribute of a trial: epochs trained once more, as it went on from a checkpoint before them
@@ -79,15 +81,28 @@ class Limits:
                 free, ends = min(free, rest), ends and rest >= whole
         if self.trainings is not None or seconds is not None:
             new = new and (ends or not asked)
+        if self.epochs is not None:  # what runs beside may use them up
+            new = new and (self.epochs > spent or not asked)
         return Budget(free, new, ends, num_epochs)
 
 
-def ended_since_best(study: Study) -> int:
-    """How many trials have ended since the last one that is the best, or on the front, itself among them."""
+def ended_since_best(study: Study, num_epochs: int | None) -> float:
+    """How many trials have ended since the last one that is the best, or on the front, itself among them; of a later
+    one that waits, the share of a full training of `num_epochs` that it was given."""
     ended = [t for t in study.trials() if t.state.is_finished() and not t.user_attrs.get("refused")]
     ended.sort(key=lambda t: (t.datetime_complete, t.number))
-    since = {t.number: len(ended) - place for place, t in enumerate(ended)}
-    return min((since.get(number, 0) for number in study.holders()), default=0)
+    places = {t.number: place for place, t in enumerate(ended)}
+    holders = study.holders()
+    if not holders or not all(number in places for number in holders):
+        return 0.0
+    last = max(places[number] for number in holders)
+    waiting = [n for n in study.paused() if _began_after(study.frozen(n), ended[last])] if num_epochs else []
+    return len(ended) - last + sum(min(1.0, study.epochs_of(n) / (num_epochs or 1)) for n in waiting)
+
+
+def _began_after(trial: FrozenTrial, ended: FrozenTrial) -> bool:
+    begun, end = trial.datetime_start, ended.datetime_complete
+    return begun is not None and end is not None and begun > end
 
 
 def _asked(study: Study) -> int:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from automl.documents import load_json
 from automl.errors import SpecError
 from automl.latency import below
-from automl.metric import between, figure, signed
+from automl.metric import Metric, between, figure, signed
 
 OF_DEFAULT = "_of_default"
 SHARE = 95  # per cent of the resamplings that the interval holds
@@ -25,7 +25,7 @@ FEWEST = 20  # resamplings, below which no interval is told
 @dataclass(frozen=True)
 class Comparison:
     """One figure of winner and default. `low` and `high` bound the middle 95 % of the resampled gains; None without
-    resamplings. `of` says what was drawn ("72 images")."""
+    resamplings. `of` says what was drawn ("72 images"); `maximize`: higher is better."""
 
     name: str
     winner: float
@@ -34,6 +34,7 @@ class Comparison:
     high: float | None = None
     draws: int = 0
     of: str = ""
+    maximize: bool = True
 
     @property
     def gain(self) -> float:
@@ -55,12 +56,13 @@ class Comparison:
         )
         if not self.settled:
             return f"{text}: this may be chance"
-        return text if self.low > 0 else f"{text}: {below(times)}"
+        return text if (self.low > 0) == self.maximize else f"{text}: {below(times)}"
 
 
-def compare(stages: Sequence[Mapping[str, Any]], root: Path) -> list[Comparison]:
+def compare(stages: Sequence[Mapping[str, Any]], root: Path, metric: Metric) -> list[Comparison]:
     """The figures that a stage shows of the winner and of the default configuration, from an outcome's stages; report
-    files are relative to `root`."""
+    files are relative to `root`. Higher is better, but for what the search's `metric` says of itself, of whatever
+    split: of `val_loss` also `test_loss`."""
     by_name = {str(stage.get("name")): stage for stage in stages if stage.get("ok")}
     found = []
     for name, stage in by_name.items():
@@ -71,8 +73,15 @@ def compare(stages: Sequence[Mapping[str, Any]], root: Path) -> list[Comparison]
         for shown in stage.get("shows", ()):
             values = [_number(each.get("metrics", {}).get(shown)) for each in (stage, other)]
             if values[0] is not None and values[1] is not None:
-                found.append(_compared(str(shown), values[0], values[1], ours, theirs))
+                compared = _compared(str(shown), values[0], values[1], ours, theirs)
+                same = _measured(compared.name) == _measured(metric.name)
+                found.append(replace(compared, maximize=metric.maximize or not same))
     return found
+
+
+def _measured(name: str) -> str:
+    """A figure's name without that of the split."""
+    return name.removeprefix("val_").removeprefix("test_")
 
 
 def document_of(stage: Mapping[str, Any], root: Path) -> dict[str, Any]:

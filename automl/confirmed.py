@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from automl.request import RunRequest
     from automl.space import SearchSpace
 
+MOST = 1000  # seeds
+
 
 @dataclass(frozen=True)
 class Confirmed:
@@ -70,7 +72,11 @@ def confirmed(document: Any) -> Confirmed | None:
 
 def other_seeds(own: Any, fallback: int, count: int) -> list[int]:
     """So many seeds, none of them the `own` of the search's trainings, or where these have none its `fallback`."""
-    first = own if isinstance(own, int) and own >= 0 else fallback
+    try:
+        first = int(own)  # a spec may hold it as text
+    except (TypeError, ValueError, OverflowError):
+        first = fallback
+    first = first if first >= 0 else fallback
     return [first + 1 + n for n in range(count)]
 
 
@@ -84,6 +90,8 @@ def check(
         raise UserError(
             "--confirm trains the winner of a search and its default again; here nothing is searched"
         )
+    if request.confirm > MOST:
+        raise UserError(f"--confirm must be at most {MOST} other seeds, but got {request.confirm}")
     key = model.seed_key
     if not key or spec.get(full, key, spec.MISSING) is spec.MISSING:
         what = f"its spec has no {key}" if key else "its skill_info.yaml names no seed_key"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FOLDER = "confirm"
 VALUE = "value.json"  # in a training's folder once it has run to its end
 TELL_S = 8.0  # between two lines about trainings that go on
-STARTS = 2
+STARTS, MAX_LOSSES = 2, 10
 
 
 def confirm(
@@ -87,7 +87,9 @@ class Training:
     def finish(self) -> bool:
         """Keep its value, and none of its checkpoints; False where it has reported none."""
         found, _ = self.trials.records(self.best.number)
-        value = self.plan.metric.best(v for r in found if (v := r.number(self.plan.metric.name)) is not None)
+        counts = self.trials.scoring(self.best.number)
+        values = ((r.epoch, r.number(self.plan.metric.name)) for r in found)
+        value = self.plan.metric.best(v for epoch, v in values if v is not None and epoch in counts)
         if value is not None:
             write_json(self.folder / VALUE, {"value": value, "params": self.best.params})
         self.trials.keep_of_ended({}, [self.best.number])
@@ -146,7 +148,7 @@ class Repeats:
             self.say(
                 f"confirm {number + 1} of {len(self.trainings)}: {training.label}: {figure(training.value())}"
             )
-        elif reason and exit.code not in (0, 2, None) and self.starts[number] < STARTS:
+        elif reason and self.starts[number] < (MAX_LOSSES if exit.lost else STARTS) and _may_go_well(exit):
             self.say(f"{training.label} failed ({reason}); starting it once more")
             self.pending.append(number)
         else:
@@ -156,3 +158,8 @@ class Repeats:
     def _tell(self, text: str) -> None:
         self.told_at = time.monotonic()
         self.say(text)
+
+
+def _may_go_well(exit: Exit) -> bool:
+    """Whether another start is worth it."""
+    return exit.lost or (exit.code not in (0, None) and exit.worth_another_try)

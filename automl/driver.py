@@ -85,8 +85,7 @@ class SearchDriver:
                 return job
         if self._all_asked():
             return None
-        refused = self.progress.ended  # trackers hear nothing of it: nothing was trained
-        if (asked := asking.to_train(self.study, lambda n, why: refused(n, "PRUNED", why))) is None:
+        if (asked := asking.to_train(self.study, self.progress.ended)) is None:
             return None
         self.trials.begin(asked[0], self.study)
         return self._started(*asked, self.trials.job(*asked))
@@ -226,10 +225,12 @@ class SearchDriver:
         return self._take_in(number, found, judge=False) or self._whole(number, found)
 
     def _take_in(self, number: int, found: Sequence[Record], judge: bool) -> tuple[str, str] | None:
-        """Handle the lines on disk that have not been, up to the first that ends the trial."""
+        """Handle the lines on disk that have not been, up to the first that ends the trial. What was judged before a
+        driver died is not judged again by what came later; of the last nobody knows."""
         self.num_epochs[number] = self._length(number)
+        known = self.study.epochs_of(number) - 1
         for record in found[len(self.trials.handled.get(number, ())) :]:
-            if verdict := self._taken(number, record.values, tidy=False, judge=judge):
+            if verdict := self._taken(number, record.values, False, judge and record.epoch >= known):
                 return verdict
         return None
 
@@ -307,7 +308,7 @@ class SearchDriver:
     def _end(self, number: int, state: str, reason: str) -> None:
         if state == "PAUSED":
             self.study.note(number, reason=reason)
-            epoch = max(self.study.frozen(number).intermediate_values)
+            epoch = self.trials.handled[number][-1].epoch  # an attempt before this one may have got further
             self.study.set_paused(number, epoch)
             self.trials.keep(number, self.study)
             self.progress.ended(number, state, reason)
@@ -405,7 +406,7 @@ class SearchDriver:
         patience = self.plan.request.patience
         if patience is None or not self.plan.searching:
             return False
-        return ended_since_best(self.study) > patience
+        return ended_since_best(self.study, self.full_epochs) > patience
 
     def _hopeless(self) -> bool:
         return len(self.failures) >= HOPELESS and not self.study.epochs_reported

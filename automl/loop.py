@@ -68,6 +68,15 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
             return _search(plan, folder, progress)
 
 
+def _failures(study: Study, folder: RunDir) -> list[str]:
+    """Why the trials failed, of drivers before this one."""
+    failed = [t for t in study.trials() if t.state.name == "FAIL"]
+    return [
+        f"trial {t.number}: {t.user_attrs.get('reason')}; log: {folder.trial(t.number)}/log.txt"
+        for t in failed
+    ]
+
+
 def announced(plan: Plan) -> list[str]:
     """What a person should know before the first trial: notes, where training starts, and about how long it takes."""
     lines = [f"note: {warning}" for warning in (*plan.warnings, *plan.space.notes)]
@@ -134,7 +143,9 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
             driver.tracking.close()
             keeper.finish()
     if study.best() is None:
-        raise AutoMLError("no trial got through an epoch:\n" + "\n".join(driver.failures))
+        raise AutoMLError(
+            "no trial got through an epoch:\n" + "\n".join(driver.failures or _failures(study, folder))
+        )
     try:
         keeper.going_on()
         outcome = handoff.hand_over(plan, study, folder, progress)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import hooks, latency, metric, portable, secret_leaves, spec
+from automl import confirmed, hooks, latency, metric, portable, secret_leaves, spec
 from automl.errors import UserError
 from automl.machine import find_machine, hardware
 from automl.plan import Plan, compile_for, merge
@@ -70,6 +70,7 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
             "(another version is installed?); start a new run, or install the version in run.json"
         )
     hooks.check_spec(model, base)
+    confirmed.check(request, model, base, space, searching)
     _check_files(model, base, folder.root)
     machine, notes = find_machine(request, base, document.get("sources", {}), model)
     plan = Plan(

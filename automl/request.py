@@ -180,7 +180,8 @@ class RunRequest:
         read=parse_time, write=write_time,
     )  # fmt: skip
     patience: int | None = option(
-        None, "--patience", BUDGET, "End when so many trials in a row have brought no new best.", kind=int, low=1
+        None, "--patience", BUDGET, "End when so many trials in a row have brought no new best; "
+        "one that waits counts as far as it got.", kind=int, low=1,
     )  # fmt: skip
     confirm: int | None = option(
         None, "--confirm", BUDGET, "Train winner and default again with so many other seeds after the search, and say "

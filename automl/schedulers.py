@@ -7,6 +7,7 @@ is a class here, or in any package under the entry point group `automl.scheduler
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -34,7 +35,8 @@ class Halving(Scheduler):
     several: ClassVar[bool] = True
 
     def decide(self, view: View, number: int, epoch: int, num_epochs: int) -> Verdict | None:
-        if epoch not in rungs(num_epochs):
+        before = max((e for e in view.trials[number].intermediate_values if e < epoch), default=-1)
+        if not any(before < rung <= epoch for rung in rungs(num_epochs)):  # not every epoch may be measured
             return None
         mine, others = view.standing(number, epoch)
         rank, allowed = sum(value > mine for value in others), _allowed(len(others) + 1)
@@ -82,7 +84,7 @@ class Median(Scheduler):
         mine, others = view.standing(number, epoch)
         if len(others) < 3:
             return None
-        middle = sorted(others)[len(others) // 2]
+        middle = statistics.median(others)
         if mine >= middle:
             return None
         return Verdict(

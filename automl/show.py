@@ -327,7 +327,7 @@ def outcome(console: Console, result: Outcome) -> None:
         times = times_as_fast(result.front, result.default_ms)
         faster = f", {pace(times)}" if times else ""
         say(console, f"default{part} {figure(default.value)}{at}{lower}, gain {signed(gain)}{faster}")
-        for compared in compare([asdict(stage) for stage in result.stages], result.root):
+        for compared in compare([asdict(stage) for stage in result.stages], result.root, result.metric):
             say(console, compared.words(times), "  ")
         if result.confirmed:
             say(console, result.confirmed.words(metric, times), "  ")

@@ -80,7 +80,8 @@ class Study(Stored):
         self.space, self.sampler, self.seed = space, sampler, seed
         self.limit, self.latency = limit, latency
         self.earlier = [with_latency(trial, latency) for trial in earlier] if latency else list(earlier)
-        self.fixed = [dict(space.default)] if fixed is None else [dict(params) for params in fixed]
+        given = [dict(space.default)] if fixed is None else [dict(params) for params in fixed]
+        self.fixed = [params for place, params in enumerate(given) if params not in given[:place]]
         up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
         ways = [up if maximize else down, *([down] if latency else [])]
         made = optuna.create_study(storage=storage, study_name=name, directions=ways, load_if_exists=True)
@@ -310,6 +311,7 @@ class Study(Stored):
             self._count(number, epoch, value)
         else:  # an epoch that is measured after a later one counts in its place
             self._recount(trial)
+            self.epochs_reported += before is None
         self.epochs_trained += self.epochs_of(number) - trained
 
     def passed(self, number: int, epoch: int) -> None:

@@ -56,7 +56,7 @@ class Tuned:
 
         from automl.comparison import compare
 
-        return compare([asdict(stage) for stage in self.outcome.stages], self.root)
+        return compare([asdict(stage) for stage in self.outcome.stages], self.root, self.outcome.metric)
 
     @property
     def best_spec(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@ the data, and how to run it again. What is of the model comes from documents tha
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from automl.errors import UserError
 from automl.metric import figure
 from automl.programs import command
 from automl.report import mattered, parts, search, svg, trade_off, verdict
-from automl.report.gather import DATA_FOLDER, Facts, facts_of
+from automl.report.gather import DATA_FOLDER, Facts, TrialFacts, facts_of
 from automl.request import RunRequest
 from automl.rundir import write_text
 from automl.space.leaf import is_number, short
@@ -79,17 +78,21 @@ def figures(root: Path) -> dict[str, Any]:
 
 def what_mattered(facts: Facts) -> mattered.Mattered:
     """Judged on the trials that ran to their end, or on all at an epoch they share (mattered.py)."""
-    better = max if facts.metric.maximize else min
     tried = [
-        mattered.Tried(
-            t.params,
-            [*itertools.accumulate((value for _, value in t.curve), better)],
-            t.finished and t.value is not None,
-        )
+        mattered.Tried(t.params, _by_epoch(facts, t), t.finished and t.value is not None)
         for t in facts.trials
         if t.state != "FAIL"
     ]
     return mattered.judge(tried, {name: _searched(facts, name) for name in facts.names})
+
+
+def _by_epoch(facts: Facts, trial: TrialFacts) -> list[float]:
+    """The best up to each epoch; up to the first that was measured, what that brought."""
+    better, found = max if facts.metric.maximize else min, list[float]()
+    for epoch, value in trial.curve:
+        best = better(value, found[-1]) if found else value
+        found += [found[-1] if found else best] * (epoch - 1 - len(found)) + [best]
+    return found
 
 
 def _searched(facts: Facts, name: str) -> mattered.Searched:

@@ -80,6 +80,7 @@ class Facts:
     redrawn: str = ""  # what was proposed and, above the limit of latency, made no trial
     widened: list[str] = field(default_factory=list)  # the ranges that the search has left
     front: list[Place] = field(default_factory=list)  # where latency is an objective, fastest first
+    epochs: int = 0  # trained, of all trials
 
     @property
     def open(self) -> bool:
@@ -109,20 +110,28 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
         raise UserError(f"{root}: it has no trials yet; see {command('status', root)}")
     document = run_json.read(RunDir(root).run_json)  # without the secrets that `read_run` puts back
     document = dict(moved(document, document.get("root"), root.resolve()))
-    top = study.best()
+    top, metric = study.best(), metrics.of_run(document)
     outcome = _outcome(root)
-    stages = outcome.get("stages", [])
+    told = outcome if _is_of(outcome, top) else {}  # what was handed over may be another's by now
+    stages = told.get("stages", [])
     started = [t.datetime_start for t in study.trials() if t.datetime_start]
     return Facts(
-        root, document, metrics.of_run(document), [_trial(root, study, t, running) for t in study.trials()],
-        top.number if top else None, bool(top and top.complete), running,
-        study.elapsed_s(),
-        _space(document), stages, compare(stages, root), _material(root, stages), min(started, default=None),
-        confirmed(outcome.get("confirmed")), str(outcome.get("warning") or ""),
+        root, document, metric, [_trial(root, study, t, running) for t in study.trials()],
+        top.number if top else None, bool(top and top.complete), running, study.elapsed_s(),
+        _space(document), stages, compare(stages, root, metric), _material(root, stages), min(started, default=None),
+        confirmed(told.get("confirmed")), str(outcome.get("warning") or "") if told or not running else "",
         not running and (not at_end(outcome, study, running) or unconfirmed(document, outcome)),
         redrawn_text(study.trials(), document["request"].get("max_latency_ms")), widenings(study.trials()),
-        places(study, RunDir(root)),
+        places(study, RunDir(root)), study.epochs_trained,
     )  # fmt: skip
+
+
+def _is_of(outcome: Mapping[str, Any], top: Best | None) -> bool:
+    """Whether it is the hand-over of this trial at this epoch."""
+    winner = outcome.get("winner")
+    if top is None or not isinstance(winner, dict):
+        return False
+    return (winner.get("number"), winner.get("epoch")) == (top.number, top.epoch)
 
 
 def _trial(root: Path, study: Study, trial: FrozenTrial, running: bool) -> TrialFacts:

@@ -224,7 +224,7 @@ def stopped(facts: Facts) -> str:
     early: Sequence[TrialFacts] = [t for t in ended if t.state == "PRUNED"]
     if not early:
         return ""
-    epochs = sum(len(t.curve) for t in ended)
+    epochs = facts.epochs
     were = "was" if len(early) == 1 else "were"
     told = f"{len(early)} of {counted(len(ended), 'trial')} {were} stopped early"
     return f"{told}; {counted(epochs, 'epoch')} {'was' if epochs == 1 else 'were'} trained in all."

@@ -27,6 +27,9 @@ class TinySpace:
     def enqueue_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return dict(params)
 
+    def params_of(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: spec.get("train", {}).get(name.split(".")[1]) for name in self.default}
+
     def apply(self, base: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         full = copy.deepcopy(dict(base))
         for name, value in params.items():

@@ -17,7 +17,7 @@ from rich.console import Console
 from scipy.stats import ttest_1samp
 
 from automl import loop, run_figures, show
-from automl.confirmed import Confirmed
+from automl.confirmed import Confirmed, other_seeds
 from automl.documents import load_json
 from automl.errors import UserError
 from automl.metric import Metric
@@ -206,6 +206,7 @@ def test_a_finished_run_is_confirmed_later(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"confirm": 10**22}, "at most 1000 other seeds"),
         ({"policy": "off"}, "nothing is searched"),
         ({"tune": ("seed=1,2,3",)}, "--fix seed"),
     ],
@@ -217,3 +218,22 @@ def test_what_cannot_be_confirmed_is_refused_before_the_search(
     with pytest.raises(UserError, match=words):
         loop.run(request, tmp_path / "run", Progress(quiet=True))
     assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_confirmed_is_refused_later_too(tmp_path: Path) -> None:
+    asked = example().to_json() | {"stages": (), "confirm": None, "tune": ("seed=1,2,3",)}
+    loop.run(RunRequest(**asked), tmp_path / "run", Progress(quiet=True))
+    before = (tmp_path / "run" / "run.json").read_text()
+    with pytest.raises(UserError, match="--fix seed"):
+        loop.resume(tmp_path / "run", {"confirm": 2}, Progress(quiet=True))
+    assert (tmp_path / "run" / "run.json").read_text() == before
+
+
+@pytest.mark.parametrize("own", [3, 3.0, "3"])
+def test_other_seeds_are_others(own: object) -> None:
+    assert other_seeds(own, 0, 2) == [4, 5]
+
+
+@pytest.mark.parametrize("own", [None, "", -1, float("inf"), "x"])
+def test_without_a_seed_of_its_own_they_are_others_than_the_search_s(own: object) -> None:
+    assert other_seeds(own, 7, 2) == [8, 9]

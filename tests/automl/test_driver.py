@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from automl import bundle, records
+from automl import bundle, loop, records
 from automl.driver import SearchDriver
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.executors.replay import ReplayExecutor
@@ -814,3 +814,59 @@ def test_checkpoints_in_a_folder_of_their_own(tmp_path: Path) -> None:
         driver.on_record(0, line)
     driver.on_exit(0, Exit(0, "finished"))
     assert [path.name for path in folder.iterdir()] == ["3.pth"]
+
+
+def test_patience_counts_what_waits_as_far_as_it_got(tmp_path: Path) -> None:
+    """With a scheduler that pauses hardly any trial ends."""
+    bench = Bench(tmp_path, trials=None, trainings=30, patience=3, scheduler="asha")
+
+    def worse(job: TrialJob) -> list[Any]:
+        lines = bench.curve(job)
+        for line in lines:
+            line["val_mAP"] = (line["epoch"] + 1) * (0.1 if job.number == 0 else 0.02)  # type: ignore[index]
+        return lines
+
+    driver = bench.drive(worse, bench.in_time())
+    assert driver.study.epochs_trained <= 6 * EPOCHS
+    assert len(driver.study.paused()) > 3
+
+
+@pytest.mark.parametrize(("total", "whole"), [(1, 0), (EPOCHS, 1), (2 * EPOCHS, 2)])
+def test_trainings_side_by_side_do_not_use_up_each_other_s_epochs(
+    tmp_path: Path, total: int, whole: int
+) -> None:
+    bench = Bench(tmp_path, trials=None, total_epochs=total, at_a_time=4, scheduler="none")
+    driver = bench.drive()
+    assert driver.study.epochs_trained == total
+    assert bench.states().count("COMPLETE") == whole
+
+
+@pytest.mark.parametrize("scheduler", ["halving", "asha", "median"])
+def test_what_was_judged_is_not_judged_again_by_what_came_later(tmp_path: Path, scheduler: str) -> None:
+    """The first of three at a time is far ahead when it is judged, and last when its driver is started again."""
+    bench = Bench(tmp_path, trials=12, scheduler=scheduler, at_a_time=3)
+    study = bench.study()
+    for _ in range(6):
+        study.ask()
+    for number in (0, 2, 3, 4, 5):
+        for epoch in range(EPOCHS):
+            study.report(number, epoch, 0.9)
+        study.tell(number, "COMPLETE", "")
+    job = TrialJob(1, str(bench.run.trial(1)), "", entry="a:b")
+    lines = [{"epoch": e, "val_mAP": 0.1, "checkpoint": f"{e}.pth"} for e in range(6)]
+    bench.written(lines, job)
+    for epoch in range(6):
+        study.report(1, epoch, 0.1)
+    study.close()
+    driver = SearchDriver(bench.plan, bench.study(), bench.run, Progress(quiet=True))
+    driver.adopt()
+    assert driver.study.frozen(1).state.name == ("PRUNED" if scheduler == "median" else "RUNNING")
+    assert driver.study.paused() == {}
+
+
+def test_all_failed_says_why_also_when_it_goes_on(tmp_path: Path) -> None:
+    study = Bench(tmp_path, trials=2).study()
+    for _ in range(2):
+        study.tell(study.ask()[0], "FAIL", "it burst")
+    said = loop._failures(study, RunDir(tmp_path / "run"))
+    assert said[1] == f"trial 1: it burst; log: {tmp_path}/run/trials/0001/log.txt"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from automl.fgp import curves, gp, runs
 from automl.fgp.cube import Cube
 from automl.fgp.runs import Run, Runs, run_of
+from automl.fgp.sampler import FreezeThawSampler
 from automl.fgp.search import ENOUGH, FITTED, FreezeThaw, Model
 from automl.plan import Plan, prepare
 from automl.request import RunRequest
@@ -306,3 +307,61 @@ def test_the_winner_is_named_by_what_was_fitted_to_ends() -> None:
     assert np.exp(Model(view, fresh=False).condition().fitted[1][-1]) > 0.4
     assert np.exp(Model(view, fresh=False).condition(anew=True).fitted[1][-1]) < 0.02
     assert FreezeThaw().winner(view, range(10, 15)) == 13
+
+
+def of_trial(curve: dict[int, float], state: str = "COMPLETE", told: int | None = None, **more: Any) -> Run:
+    """A trial of trainings of nine epochs, told with what epoch `told` brought, as a `Run`."""
+    kind = optuna.trial.TrialState[state]
+    value = None if told is None or state != "COMPLETE" else curve[told]
+    attrs = {} if told is None else {"best_epoch": told}
+    trial = optuna.trial.create_trial(value=value, state=kind, intermediate_values=curve, user_attrs=attrs)
+    return run_of(trial, 0, Cube((), ()), 1.0, EPOCHS, **more)
+
+
+def test_a_trial_is_worth_what_its_checkpoint_holds() -> None:
+    fell = {0: 0.1, 1: 0.6, 2: 0.3}
+    assert of_trial(fell, told=1).top == 0.6
+    assert list(of_trial(fell, told=2).best) == [0.1, 0.3, 0.3]  # one file that is written over and over
+    assert of_trial(fell, "PRUNED", told=2).top == 0.3
+    assert of_trial(fell, "RUNNING").top == 0.6
+    assert of_trial(fell, "RUNNING", last=True).top == 0.3
+    assert of_trial(fell, "RUNNING", last=True, until=2).top == 0.6
+
+
+def test_what_is_longer_than_a_training_keeps_its_best() -> None:
+    assert of_trial({0: 0.1, 9: 0.7, 14: 0.5}, "PRUNED").top == 0.7
+
+
+def one_file(falls: float) -> Study:
+    """Three trials whose last epoch counts; the second rises highest, and falls."""
+    study = Study(optuna.storages.InMemoryStorage(), "one file", SPACE, "random", 0)
+    for top, end in ((0.6, 0.6), (0.9, 0.9 - falls), (0.65, 0.65)):
+        number, _ = study.ask()
+        for epoch in range(EPOCHS):
+            study.report(number, epoch, end if epoch == EPOCHS - 1 else top * (epoch + 1) / EPOCHS)
+        study.tell(number, "COMPLETE", "", {EPOCHS - 1})
+    return study
+
+
+@pytest.mark.parametrize(("falls", "winner"), [(0.0, 1), (0.5, 2)])
+def test_where_the_last_epoch_counts_the_winner_is_the_best_by_that(falls: float, winner: int) -> None:
+    study = one_file(falls)
+    assert FreezeThaw().winner(study.view().of_length(EPOCHS), range(3)) == winner
+
+
+@pytest.mark.parametrize("top", [0.5, 0.53, 0.55])
+def test_a_training_that_ended_early_by_itself_is_at_its_end(top: float) -> None:
+    """What it might have become is nothing that can be handed over."""
+    study = Study(optuna.storages.InMemoryStorage(), "early", SPACE, "random", 0)
+    for end, epochs in ((0.5, EPOCHS), (0.6, EPOCHS), (0.57, EPOCHS), (top, 4)):
+        number, _ = study.ask()
+        for epoch in range(epochs):
+            study.report(number, epoch, end * (epoch + 1) / epochs)
+        study.tell(number, "COMPLETE", "")
+    assert FreezeThaw().winner(study.view().of_length(EPOCHS), range(4)) == 1
+
+
+def test_a_plain_study_that_only_returns_values_teaches() -> None:
+    study = optuna.create_study(direction="maximize", sampler=FreezeThawSampler(0))
+    study.optimize(lambda trial: -((trial.suggest_float("x", 0.0, 1.0) - 0.3) ** 2), n_trials=20)
+    assert study.best_value > -1e-4

@@ -110,7 +110,7 @@ class TestSampler:
         study = opened(optuna.storages.InMemoryStorage(), sampler, limited(9.0, space, base), space)
         told: list[str] = []
         found = []
-        while (asked := asking.to_train(study, lambda number, why: told.append(why))) is not None:
+        while (asked := asking.to_train(study, lambda number, _, why: told.append(why))) is not None:
             found.append(asked[1])
             study.report(asked[0], 0, 0.1 * asked[1]["train.depth"])
             study.tell(asked[0], "COMPLETE", "")
@@ -165,7 +165,7 @@ def test_a_search_without_anything_that_fits_ends(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(asking, "MOST", 40)
     study = opened(optuna.storages.InMemoryStorage(), "random", limited(2.0))
     told: list[str] = []
-    assert asking.to_train(study, lambda number, why: told.append(f"{number}: {why}")) is None
+    assert asking.to_train(study, lambda number, _, why: told.append(f"{number}: {why}")) is None
     assert told == ["0: predicted 9 ms, allowed 2ms; not trained"]
     assert asking.at_end(study) == (
         "the search ends: 40 proposals in a row are predicted above --max-latency 2ms, the fastest 3 ms"
@@ -175,7 +175,7 @@ def test_a_search_without_anything_that_fits_ends(monkeypatch: pytest.MonkeyPatc
 
 def test_what_is_refused_counts_in_no_budget() -> None:
     study = opened(optuna.storages.InMemoryStorage(), "random", limited(6.5))
-    asking.to_train(study, lambda number, why: None)
+    asking.to_train(study, lambda number, _, why: None)
     assert [t.state.name for t in study.trials()] == ["PRUNED", "RUNNING"]
     assert Limits(trials=2).left(study, 4).new
     assert not Limits(trials=1).left(study, 4).new

@@ -27,6 +27,7 @@ from automl.trials import Trials
 from tests.automl.test_driver import Bench
 from tests.automl.test_foreign_trainers import shell_trainer
 from tests.automl.test_lost_work import study_of
+from tests.automl.toy import toy
 
 
 class Died(BaseException):
@@ -435,3 +436,33 @@ def test_the_time_that_was_used_is_not_given_again(tmp_path: Path) -> None:
     for text in ("", "nan", "-3", "inf", "\x00", "1e999"):
         (root / "elapsed_s").write_text(text)
         assert RunDir(root).kept_elapsed() == 0
+
+
+def test_parameters_that_matter_only_under_others_come_back(tmp_path: Path) -> None:
+    model = toy(tmp_path / "toy", epochs=2)
+    path = model / "schemas" / "train.schema.json"
+    schema = json.loads(path.read_text())
+    schema["properties"] |= {
+        "use_q": {"type": "boolean", "default": False, "automl_enabled": True},
+        "q_lr": {
+            "type": "number", "minimum": 0.001, "maximum": 1, "default": 0.05, "automl_enabled": True,
+            "active_when": {"use_q": [True]},
+        },
+    }  # fmt: skip
+    path.write_text(json.dumps(schema))
+    request = RunRequest(
+        str(model), trials=7, executor="local", scheduler="none", sampler="random", seed=1, stages=()
+    )
+    loop.run(request, tmp_path / "run", Progress(quiet=True))
+
+    def params() -> list[Any]:
+        study = load_study(RunDir(tmp_path / "run").read_run(), tmp_path / "run")
+        assert study is not None
+        return [trial.user_attrs["params"] for trial in study.trials()]
+
+    before = params()
+    assert any("q_lr" in each for each in before)
+    for path in (tmp_path / "run").glob("study.db*"):
+        path.unlink()
+    loop.resume(tmp_path / "run", {}, Progress(quiet=True))
+    assert params() == before

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from automl import dashboard, loop, report
 from automl.comparison import Comparison, compare
 from automl.errors import UserError
+from automl.metric import Metric
 from automl.progress import Progress
 from automl.real_values import RealValues
 from automl.report import gather, parts, svg, verdict
@@ -99,8 +101,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "metrics": {"test_score": 0.5 + shift}, "report": f"best/{name}/report.json",
             }
         )  # fmt: skip
-    (root / "outcome.json").write_text(json.dumps({"stages": stages}))
+    hand_over(root, stages)
     return root
+
+
+def hand_over(root: Path, stages: list[dict[str, Any]], **more: Any) -> None:
+    """outcome.json of the best trial there is."""
+    facts = gather.facts_of(root)
+    top = facts.trial(facts.winner)
+    assert top is not None
+    assert top.best_epoch
+    winner = {"number": top.number, "epoch": top.best_epoch - 1}
+    (root / "outcome.json").write_text(json.dumps({"stages": stages, "winner": winner, **more}))
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +239,7 @@ def test_what_was_not_drawn_alike_has_no_interval(ours: Any, theirs: Any, tmp_pa
         stages.append(
             {"name": name, "ok": True, "shows": ["f"], "metrics": {"f": 0.5}, "report": f"{name}.json"}
         )
-    (found,) = compare(stages, tmp_path)
+    (found,) = compare(stages, tmp_path, Metric("val_mAP"))
     assert found.low is None
 
 
@@ -235,6 +247,21 @@ def test_an_interval_across_nought_may_be_chance() -> None:
     assert Comparison("f", 0.5, 0.4, -0.1, 0.2, 100, "9 images").words().endswith("this may be chance")
     assert Comparison("f", 0.3, 0.4, -0.2, -0.1, 100, "9 images").words().endswith("worse than the default")
     assert Comparison("f", 0.5, 0.4, 0.05, 0.2, 100, "9 images").words().endswith("+0.0500 to +0.2000")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("test_loss", "-0.1000"), ("test_mAP", "worse than the default")]
+)
+def test_lower_is_better_of_what_the_search_makes_lower(name: str, words: str, tmp_path: Path) -> None:
+    stages = []
+    for stage, value in (("s", 0.4), ("s_of_default", 0.5)):
+        resamples = {"draws": "a", "values": {name: [value] * 50}, "of": "9 images"}
+        (tmp_path / f"{stage}.json").write_text(json.dumps({"resamples": resamples}))
+        stages.append(
+            {"name": stage, "ok": True, "shows": [name], "metrics": {name: value}, "report": f"{stage}.json"}
+        )
+    (found,) = compare(stages, tmp_path, Metric("val_loss", False))
+    assert found.words().endswith(words)
 
 
 DAMAGED = [
@@ -445,3 +472,27 @@ def test_in_a_browser_nothing_overflows_and_nothing_is_requested(
     assert titles == ["Result", "Pictures", "Search", "What mattered", "Data", "Again"]
     assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//", page)
     assert "default-src 'none'" in page
+
+
+@pytest.mark.parametrize("change", [{"number": 99}, {"epoch": 99}])
+def test_what_was_handed_over_of_another_winner_is_not_told_of_this_one(
+    run: Path, change: dict[str, int], tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(run, tmp_path / "run"))
+    told = json.loads((root / "outcome.json").read_text())
+    told["confirmed"] = {"seen": 0.1, "pairs": [[1, 0.5, 0.4], [2, 0.5, 0.4]], "failed": []}
+    (root / "outcome.json").write_text(json.dumps(told))
+    before = gather.facts_of(root)
+    assert before.comparisons
+    assert before.confirmed
+    told["winner"] |= change
+    (root / "outcome.json").write_text(json.dumps(told))
+    after = gather.facts_of(root)
+    assert (after.stages, after.comparisons, after.confirmed) == ([], [], None)
+
+
+def test_epochs_that_were_not_measured_are_counted_and_keep_curves_apart(tmp_path: Path) -> None:
+    curve = [(3, 0.1), (6, 0.5), (9, 0.4)]
+    facts = SimpleNamespace(metric=Metric("val_mAP"))
+    trial = SimpleNamespace(curve=curve)
+    assert report._by_epoch(facts, trial) == [0.1] * 5 + [0.5] * 4  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,9 +12,15 @@ from automl.errors import UserError
 from automl.schedulers import Halving, Median, PausingHalving, View
 
 
-def standing(epoch: int, values: Mapping[int, float], paused: Mapping[int, int] | None = None) -> View:
-    """A view in which the trials `values` (number -> best) got to `epoch`."""
-    return View((), {epoch: dict(values)}, paused or {})
+def standing(
+    epoch: int, values: Mapping[int, float], paused: Mapping[int, int] | None = None, each: int = 1
+) -> View:
+    """A view in which the trials `values` (number -> best) got to `epoch`, of which every `each`-th was measured."""
+    curves = {
+        n: SimpleNamespace(intermediate_values=dict.fromkeys(range(epoch, -1, -each), v))
+        for n, v in values.items()
+    }
+    return View([curves.get(n) for n in range(max(values) + 1)], {epoch: dict(values)}, paused or {})
 
 
 def test_rungs_are_a_ninth_and_a_third_of_the_epochs() -> None:
@@ -28,6 +35,13 @@ def test_halving_only_acts_at_rungs() -> None:
     values = {0: 0.1} | dict.fromkeys(range(1, 6), 0.9)
     assert Halving().decide(standing(1, values), 0, 1, 9) is None
     assert Halving().decide(standing(2, values), 0, 2, 9) is not None
+
+
+@pytest.mark.parametrize(("epoch", "acts"), [(3, True), (7, True), (11, False)])
+def test_where_not_every_epoch_is_measured_halving_acts_at_the_next_that_is(epoch: int, acts: bool) -> None:
+    """Rungs of 18 epochs are the second and the sixth."""
+    values = {0: 0.1} | dict.fromkeys(range(1, 6), 0.9)
+    assert (Halving().decide(standing(epoch, values, each=4), 0, epoch, 18) is not None) is acts
 
 
 def test_halving_lets_the_best_third_go_on() -> None:
@@ -62,6 +76,8 @@ def test_median_needs_three_others_and_a_third_of_the_epochs() -> None:
     verdict = Median().decide(standing(3, others | {0: 0.15}), 0, 3, 9)
     assert verdict is not None
     assert "below the median 0.2000" in verdict.reason
+    four = dict(enumerate((0.1, 0.2, 0.3, 0.4), 1))
+    assert Median().decide(standing(3, four | {0: 0.29}), 0, 3, 9) is None
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 from pathlib import Path
 from random import Random
 
+import optuna
 import pytest
 from optuna import load_study
 from optuna.storages import InMemoryStorage
 
+from automl import proposals
 from automl.errors import StudyGone, UserError
 from automl.fgp.cube import Cube
 from automl.fgp.runs import all_runs
@@ -377,3 +379,32 @@ def test_what_is_kept_in_memory_is_what_plain_optuna_reads(tmp_path: Path) -> No
         ]
         a.datetime_complete = b.datetime_complete
         assert a == b
+
+
+def test_an_epoch_that_is_measured_after_a_later_one_counts_once_now_and_after_a_restart() -> None:
+    storage = InMemoryStorage()
+    study = Study(storage, "tiny", TinySpace(), "random", 0)
+    for best in (0.3, 0.4):
+        number, _ = study.ask()
+        for epoch, value in ((0, 0.1), (2, best), (1, 0.2)):
+            study.report(number, epoch, value)
+        study.tell(number, "COMPLETE", "")
+    study.name_winner(0)
+    again = Study(storage, "tiny", TinySpace(), "random", 0)
+    assert study.epochs_reported == again.epochs_reported == 6
+    assert study.named_winner() == again.named_winner() == 0
+
+
+def test_what_is_to_be_tried_is_tried_once() -> None:
+    space = TinySpace()
+    fixed = [space.default, {**space.default, "lr": 0.01}, space.default, {**space.default, "lr": 0.01}]
+    assert Study(InMemoryStorage(), "tiny", space, "random", 0, fixed=fixed).fixed == fixed[:2]
+
+
+def test_many_trials_of_earlier_runs_are_no_reason_to_be_shown_all() -> None:
+    create = optuna.trial.create_trial
+    earlier = [create(value=n / 1000, user_attrs={}) for n in range(1000)]
+    for trial in earlier:
+        trial.number = -1
+    up = [optuna.study.StudyDirection.MAXIMIZE]
+    assert len(proposals.telling(earlier, up)) <= proposals.BEST + proposals.LATEST

@@ -11,6 +11,7 @@ import pytest
 from automl import loop
 from automl.progress import Progress
 from automl.request import RunRequest
+from automl.space import compile_space
 from automl.space.space import SearchSpace
 from automl.storage import load_study
 from tests.automl.toy import toy
@@ -75,3 +76,12 @@ def test_the_search_ends_when_all_have_been_tried(
     assert outcome.winner.value == pytest.approx(0.06)  # the best there is: lr 0.02, three epochs
     assert said.lines.count("all 6 configurations of the search space have been tried") == 1
     assert any("holds 6 configurations" in line for line in said.lines)
+
+
+def test_null_is_a_value_like_others() -> None:
+    kind = {"enum": ["a", "b", None], "default": "a", "automl_enabled": True}
+    flag = {"type": "boolean", "default": False, "automl_enabled": True}
+    space = compile_space({"properties": {"kind": kind, "flag": flag}})
+    assert space.every is not None
+    wanted = [(k, f) for k in ("a", "b", None) for f in (False, True)]
+    assert sorted(map(str, wanted)) == sorted(str((each["kind"], each["flag"])) for each in space.every)
