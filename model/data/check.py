@@ -17,16 +17,14 @@ from model.data.coco import Options, Part, read_part
 from model.data.images import READ_SUFFIXES
 from model.data.layouts import find_data
 from model.data.leaks import leave_out_copies, note_copies_within, note_near_copies, note_versions
-from model.data.looks import Look
 from model.data.paths import is_hidden
+from model.data.pixels import note_pixels
 from model.data.problems import Problems, listed
 from model.data.sources import is_url, stage
 from model.data.splits import VAL_SHARE, groups_of, held_out
 from model.data.tree import SPLITS, Sources, counted
 from model.errors import UserError
 from model.spec import get
-
-DIM = 1 / 8  # images that use less of the range of 16 bits look black
 
 OTHER_IMAGES = "give other images, or set dataset.allow_leaks=true to keep them"
 
@@ -247,9 +245,7 @@ def _check_what_is_left(parts: Parts, spec: Mapping[str, Any], problems: Problem
     for split in SPLITS:
         if parts[split]:
             check_boxes(split, parts[split], spec, problems)
-    _note_dim_images(parts, problems)
-    _note_gaps(parts, problems)
-    _note_orientations(parts, problems)
+    note_pixels(parts, problems)
     _note_unseen_classes(parts["train"], problems)
 
 
@@ -268,47 +264,6 @@ def check_boxes(split: str, parts: Sequence[Part], spec: Mapping[str, Any], prob
     if over := sum(int((counts > limit).sum()) for counts in most):
         text = f"{files}: {over} images have more objects than the {limit} that model.num_queries and num_select allow"
         problems.note(f"{text} (the most: {max(int(np.max(c)) for c in most)}); the rest cannot be found")
-
-
-def _note_dim_images(parts: Parts, problems: Problems) -> None:
-    for split in SPLITS:
-        deep = [look.brightest for part in parts[split] for look in part.looks if look.brightest]
-        if deep and max(deep) < DIM:
-            problems.note(
-                f"{len(deep)} {split} images of 16 bits use at most {max(deep):.1%} of their range and look almost "
-                "black; scale them to the full range"
-            )
-
-
-def _note_gaps(parts: Parts, problems: Problems) -> None:
-    """Pixels of floats that are no numbers."""
-    if found := [(path, look) for path, look in _looks(parts).items() if look.gaps]:
-        path, look = found[0]
-        first = f"the first: {path}, {look.gaps} of {look.stored[0] * look.stored[1]} pixels"
-        problems.note(f"{len(found)} images hold NaN or infinite pixels, read as black and white ({first})")
-
-
-def _note_orientations(parts: Parts, problems: Problems) -> None:
-    """Turned by EXIF without another size: nothing tells whether the boxes are those of the upright image."""
-    if found := [
-        (path, look)
-        for path, look in _looks(parts).items()
-        if look.orientation > 1 and look.size == look.stored
-    ]:
-        path, look = found[0]
-        problems.note(
-            f"{len(found)} images have an EXIF orientation that leaves the size as it is (the first: {path}, "
-            f"orientation {look.orientation}); their boxes are taken as those of the upright image, as viewers show it"
-        )
-
-
-def _looks(parts: Parts) -> dict[Path, Look]:
-    return {
-        path: look
-        for split in SPLITS
-        for part in parts[split]
-        for path, look in zip(part.paths, part.looks, strict=True)
-    }
 
 
 def _note_unseen_classes(train: Sequence[Part], problems: Problems) -> None:

@@ -29,6 +29,12 @@ MAX_PIXELS = int(default_of("dataset.max_image_pixels"))
 NO_PICTURES = ("EPS", "PDF", "WMF", "FPX", "MPEG", "GRIB", "HDF5", "BUFR", "FITS", "STUB")
 BY_CONTENT = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "JPEG2000")  # what a name need not tell
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+WHITES = (1.0, 255.0, 65535.0)  # of floats and of whole numbers of 32 bits
+OVERSHOOT = 1.5  # times white: what a cubic or Lanczos filter makes of an edge
+OVERSHOT = 0.05  # of the pixels that are not black, the share there that may be cut off
+STRAY = 0.001  # of these, pixels of any value that say nothing of white; one of LARGE
+LARGE = 100  # pixels
+DIM = 1 / 8  # of white: an image that stays below looks black
 
 Image.MAX_IMAGE_PIXELS = None  # `opened` has a limit of its own, which a spec can raise
 Image.init()
@@ -73,12 +79,31 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def white(mode: str, values: np.ndarray) -> float:
-    """The value of white: told by the pixel type where it does, else the least usual one that holds all finite
-    values."""
+    """The value of white: told by the pixel type where it does, else the least usual one that holds the image. A few
+    pixels beyond it are cut off: what resampling leaves above white, and dead pixels of a sensor. Where many are a bit
+    beyond, the brightest of them is white."""
     if mode.startswith("I;16"):
         return 65535.0
-    top = float(values.max(initial=0.0, where=np.isfinite(values)))
-    return next((white for white in (1.0, 255.0, 65535.0) if top <= white), top)
+    lit = values[np.isfinite(values) & (values > 0)]
+    top = float(lit.max(initial=0.0))
+    for usual in WHITES:
+        if top <= usual:
+            return usual
+        if (usual > 1 or mode == "F") and (near := _white_near(usual, lit)):
+            return near
+    return top
+
+
+def _white_near(white: float, lit: np.ndarray) -> float:
+    """White of pixels that are not black, some of them beyond `white`, if it is that or a bit more; else 0."""
+    strays = int(STRAY * lit.size) or int(lit.size >= LARGE)
+    place = lit.size - 1 - strays
+    most, top = (float(v) for v in np.partition(lit, (place, lit.size - 1))[[place, -1]])
+    # Some bright spots on what is black to the next white are an image of that.
+    if most > OVERSHOOT * white or (top > OVERSHOOT * white and most < DIM * white):
+        return 0.0
+    few = int((lit > white).sum()) <= OVERSHOT * lit.size + strays
+    return white if few else max(white, most)
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

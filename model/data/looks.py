@@ -22,8 +22,9 @@ from model.data.cache import cache_dir
 from model.data.images import BROKEN, MAX_PIXELS, TURNED, opened, to_rgb, white
 from model.errors import UserError
 
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 PROGRESS_FROM = 1000  # images
+FLAT = 4  # of 255 grey levels: what differs by less looks like one shade
 SIDE = 9  # of the thumbnail whose neighbours are compared
 
 
@@ -38,6 +39,8 @@ class Look:
     likeness: str = ""  # 128 bits in hex that near copies share, most of them
     brightest: float = 0.0  # value over white, of greys of more than 8 bits
     gaps: int = 0  # pixels that are no finite number
+    guessed_white: float = 0.0  # where the pixel type does not tell it
+    flat: bool = False  # nearly all pixels of one shade, of greys of more than 8 bits
     orientation: int = 1  # EXIF's, 1 is upright
 
     @property
@@ -63,7 +66,7 @@ def look(path: Path, decode: bool = True, max_pixels: int = MAX_PIXELS) -> Look:
                 "",
                 _digest(pixels),
                 _likeness(pixels),
-                *_range_of(file),
+                *_range_of(file, pixels),
                 orientation=orientation,
             )
     except UserError as error:
@@ -189,11 +192,15 @@ def _orientation(image: Image.Image) -> int:
     return next((n for n in range(1, 9) if n == found), 1)
 
 
-def _range_of(image: Image.Image) -> tuple[float, int]:
-    """(the brightest finite value over white, how many pixels are not finite); (0.0, 0) for 8-bit images."""
+def _range_of(image: Image.Image, pixels: Image.Image) -> tuple[float, int, float, bool]:
+    """(the brightest finite value over white, how many pixels are not finite, white where it was guessed, whether
+    the RGB `pixels` of it look like one shade); nothing of 8-bit images."""
     if not image.mode.startswith(("I", "F")):
-        return 0.0, 0
+        return 0.0, 0, 0.0, False
     values = np.asarray(image, dtype=np.float32)
     finite = values[np.isfinite(values)]
     top = float(np.max(finite)) if finite.size else 0.0
-    return top / white(image.mode, values), values.size - finite.size
+    whole = white(image.mode, values)
+    low, high = np.percentile(np.asarray(pixels)[..., 0], [0.1, 99.9]) if values.size else (0, 0)
+    guessed = whole if top > 0 and not image.mode.startswith("I;16") else 0.0
+    return min(top / whole, 1.0), values.size - finite.size, guessed, bool(high - low < FLAT)

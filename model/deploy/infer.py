@@ -22,10 +22,26 @@ def upright_rgb(path):
     image = ImageOps.exif_transpose(Image.open(path))
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, np.float32)
-        top = 65535.0 if image.mode.startswith("I;16") else float(np.max(values))
-        white = next((w for w in (1.0, 255.0, 65535.0) if top <= w), top)
-        image = Image.fromarray((values / white * 255).clip(0, 255).astype(np.uint8))
+        top = white(image.mode, values)
+        image = Image.fromarray((np.nan_to_num(values).clip(0, top) / top * 255).astype(np.uint8))
     return image.convert("RGB")
+
+
+def white(mode, values):
+    """The value of white, as in training: the least of 1, 255, 65535 that holds all pixels but a few."""
+    if mode.startswith("I;16"):
+        return 65535.0
+    lit = np.sort(values[np.isfinite(values) & (values > 0)])
+    strays = int(0.001 * lit.size) or int(lit.size >= 100)
+    most, top = (float(lit[n]) for n in (-1 - strays, -1)) if lit.size else (0.0, 0.0)
+    for usual in (1.0, 255.0, 65535.0):
+        if top <= usual:
+            return usual
+        near = most <= 1.5 * usual and (top <= 1.5 * usual or most >= usual / 8)
+        if near and (usual > 1 or mode == "F"):
+            few = int((lit > usual).sum()) <= 0.05 * lit.size + strays
+            return usual if few else max(usual, most)
+    return top
 
 
 def shrunk(pixels, size):

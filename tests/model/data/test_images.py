@@ -54,6 +54,48 @@ def test_an_image_of_no_numbers_is_black(tmp_path: Path) -> None:
     assert (look(path).gaps, look(path).brightest) == (6, 0.0)
 
 
+RAMP = np.linspace(0, 1, 10_000).reshape(100, 100)  # 0 to white
+
+
+@pytest.mark.parametrize(
+    ("white", "kind", "odd"),
+    [
+        (1.0, np.float32, [1.02]), (1.0, np.float32, [1.2] * 300), (1.0, np.float32, [200.0] * 3),
+        (1.0, np.float32, [1.1] * 300 + [9e4]), (255.0, np.float32, [260.0]), (255.0, np.int32, [300]),
+        (255.0, np.int32, [60_000] * 5), (255.0, np.int32, [256] * 400), (65535.0, np.int32, [66_000]),
+        (65535.0, np.float32, [1e9]),
+    ],
+)  # fmt: skip
+def test_a_few_pixels_beyond_white_leave_the_others(
+    tmp_path: Path, white: float, kind: type, odd: list[float]
+) -> None:
+    values = (RAMP * white).astype(kind)
+    whole = np.asarray(open_rgb(save(tmp_path, Image.fromarray(values), "x.tif")))
+    values.ravel()[: len(odd)] = odd
+    path = save(tmp_path, Image.fromarray(values), "odd.tif")
+    found = np.asarray(open_rgb(path))[..., 0].ravel()
+    assert (found[: len(odd)] == 255).all()
+    assert (found[len(odd) :] == whole[..., 0].ravel()[len(odd) :]).all()
+    assert look(path).guessed_white == white
+
+
+@pytest.mark.parametrize(("kind", "top"), [(np.float32, 1.3), (np.int32, 330)])
+def test_where_many_pixels_are_a_bit_beyond_white_none_is_black(
+    tmp_path: Path, kind: type, top: float
+) -> None:
+    path = save(tmp_path, Image.fromarray((RAMP * top).astype(kind)), "x.tif")
+    assert abs(np.asarray(open_rgb(path))[..., 0] / 255 - RAMP).max() < 0.01
+    assert not look(path).flat
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.01])
+def test_bright_spots_on_black_do_not_turn_it_white(tmp_path: Path, share: float) -> None:
+    values = np.full((200, 200), 0.1, np.float32)
+    values.ravel()[: int(share * values.size)] = 200
+    found = np.asarray(open_rgb(save(tmp_path, Image.fromarray(values), "x.tif")))[..., 0].ravel()
+    assert sorted({*found.tolist()}) == [0, 200]
+
+
 def test_palette_transparency_and_cmyk(tmp_path: Path) -> None:
     colours = np.zeros((2, 3, 3), dtype=np.uint8)
     colours[:, 0, 0] = colours[:, 1, 1] = 255

@@ -228,3 +228,36 @@ def test_pixels_that_are_no_numbers_are_counted(own_demo: Path) -> None:
     assert found["problems"] == []
     assert "1 images hold NaN or infinite pixels" in said(found)
     assert "0001.tif, 128 of 4096 pixels" in said(found)
+
+
+def put_deep(data: Path, split: str, n: int, values: np.ndarray) -> None:
+    name = f"000{n}.tif"
+    Image.fromarray(values).save(data / split / "images" / name)
+    edit(data, split, lambda d: d["images"][n].update(file_name=name))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32, np.uint16])
+def test_images_of_deep_pixels_that_come_out_black_are_counted(own_demo: Path, kind: type) -> None:
+    values = np.random.default_rng(0).random((64, 64))
+    put_deep(own_demo, "train", 0, (values * 65535).astype(kind))
+    put_deep(own_demo, "train", 1, (values * 700).astype(kind))  # black in 16 bits
+    put_deep(own_demo, "train", 2, np.full((64, 64), 9, kind))
+    found = looked_at(own_demo)
+    assert found["problems"] == []
+    (line,) = (line for line in found["warnings"] if "black or of one shade" in line)
+    assert line.startswith("2 images of more than 8 bits are read as black or of one shade")
+    assert "0001.tif" in line
+    put_deep(own_demo, "train", 1, (values * 65535).astype(kind))
+    put_deep(own_demo, "train", 2, (values * 65535).astype(kind))
+    assert "one shade" not in said(looked_at(own_demo))
+
+
+@pytest.mark.parametrize("tops", [(1, 1, 1), (1, 1, 255), (200, 1, 60_000)])
+def test_images_of_floats_of_unlike_scales_are_counted(own_demo: Path, tops: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).random((64, 64), np.float32)
+    for n, top in enumerate(tops):
+        put_deep(own_demo, "train", n, values * np.float32(top))
+    lines = [line for line in looked_at(own_demo)["warnings"] if "unlike scales" in line]
+    assert len(lines) == (len(set(tops)) > 1)
+    assert all(line.startswith("3 images of floats or 32-bit integers") for line in lines)
+    assert all("2 with white at 1, 1 with white at 255" in line for line in lines if tops == (1, 1, 255))
