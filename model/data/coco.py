@@ -32,7 +32,7 @@ from model.data.tree import given, near_namesakes
 from model.errors import UserError
 from model.spec import get
 
-CACHE_FORMAT = 3  # of the arrays on disk; another number, another place
+CACHE_FORMAT = 4  # of the arrays on disk; another number, another place
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,9 @@ class AnnotationRow(Struct, gc=False):
     bbox: Any = UNSET
     area: Any = UNSET
     iscrowd: Any = UNSET
+    ignore: Any = (
+        UNSET  # of CityPersons, CrowdHuman, VisDrone: a region that is neither an object nor background
+    )
     attributes: Any = UNSET  # of CVAT, with the angle of turned boxes
     rotation: Any = UNSET
     angle: Any = UNSET

@@ -34,6 +34,9 @@ from model.errors import UserError
 
 NO_LABELS = (*NAME_FILES, *SPARE)
 OVERSHOOT = 0.01  # how far outside 0..1 rounding may take a coordinate
+SCORED = (
+    "lines with a sixth field, taken as a confidence and passed over: are these labels what a detector found?"
+)
 WANTED = "labels/NAME.txt for images/NAME.jpg, or NAME.txt beside NAME.jpg"
 APART = "put the labels of images/train into labels/train, and so for each folder"
 TWINS = ("labels", "Labels", "LABELS")  # of images/
@@ -82,18 +85,19 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
 
 def parse(path: Path, size: tuple[int, int], numbers: Mapping[int, int], keypoints: int = 0) -> Parsed:
     """One label file; `numbers` are {number in the file: category id}. Raises `ValueError` naming every broken line."""
-    objects, problems, places = [], [], []
+    objects, problems, places, scored = [], [], [], 0
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         fields = line.split()
         if fields:
             try:
                 objects.append(_object(fields, size, numbers, keypoints))
                 places.append(f":{number}")
+                scored += len(fields) == 6
             except ValueError as error:
                 problems.append(f"{number}: {error}")
     if problems:
         raise ValueError("\n".join(problems))
-    return Parsed(objects, places=places)
+    return Parsed(objects, None, {SCORED: scored} if scored else {}, places)
 
 
 def _object(
@@ -111,7 +115,12 @@ def _object(
                 f"a pose must have 4 numbers and {keypoints} by kpt_shape, but has {len(values)}"
             )
         values = values[:4]
-    box = len(values) in (4, 5)  # a fifth is the confidence that detectors write
+    box = len(values) in (4, 5)
+    if len(values) == 5 and not 0 <= values[4] <= 1:
+        raise ValueError(
+            f"a sixth field may be a confidence, from 0 to 1, but got {fields[5]} in '{' '.join(fields)}': where it is "
+            "an angle, give the upright box around the turned one; remove it in any case"
+        )
     values = values[:4] if box else values
     if not box and (len(values) < 6 or len(values) % 2):
         raise ValueError(

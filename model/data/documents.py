@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from msgspec import UNSET
 
-from model.data.coco_boxes import read_boxes
+from model.data.coco_boxes import IGNORED, read_boxes
 from model.data.coco_ids import ORPHANS, Meant
 from model.data.coco_rows import (
     AnnotationRow,
@@ -115,7 +115,8 @@ class _Reader:
         sizes = self.sizes(rows.images)
         read = read_boxes(rows.annotations, masks, self.where, self.problems)
         boxes = read.xywh_px
-        areas, crowd = self.areas(rows.annotations, boxes), self.crowd(rows.annotations)
+        areas = self.areas(rows.annotations, boxes)
+        crowd, ignored = (self.flags(rows.annotations, key) for key in ("iscrowd", "ignore"))
         self.stop()
         images, doubles = self.unique("images", rows.images)
         categories, double_categories = self.unique("categories", rows.categories)
@@ -142,7 +143,7 @@ class _Reader:
             category=category[order],
             boxes_xywh_px=boxes[order],
             areas=areas[order],
-            crowd=crowd[order],
+            crowd=(crowd | ignored)[order],
             rows=order,
             annotation_ids=[ids[n] for n in order.tolist()],
             categories=[{"id": _whole(row.id), "name": row.name.strip()} for row in kept],
@@ -154,6 +155,7 @@ class _Reader:
             **of_images,
             **of_categories,
             **read.counts,
+            IGNORED: (ignored & ~crowd).sum(),
             ORPHANS: len(self.orphans),
         }
         for what, times in counts.items():
@@ -301,15 +303,15 @@ class _Reader:
                 self.say("annotations", n, rows[n], "area", "a number from 0")
         return areas
 
-    def crowd(self, rows: Sequence[AnnotationRow]) -> np.ndarray:
-        """[T] bool; null is no crowd. A text would be true whatever it says."""
-        values = _column(rows, "iscrowd")
+    def flags(self, rows: Sequence[AnnotationRow], key: str) -> np.ndarray:
+        """[T] bool; null is no. A text would be true whatever it says."""
+        values = _column(rows, key)
         known = {0: False, 1: True, UNSET: False, None: False}
         types = {int, bool, float, GONE, type(None)}
         if not (set(map(type, values)) <= types and set(values) <= known.keys()):
             for n, value in enumerate(values):
                 if type(value) not in types or value not in known:
-                    self.say("annotations", n, rows[n], "iscrowd", "0, 1, true or false")
+                    self.say("annotations", n, rows[n], key, "0, 1, true or false")
             return np.zeros(len(values), bool)
         return np.fromiter(map(known.__getitem__, values), bool, len(values))
 

@@ -131,14 +131,14 @@ def one_box(row: dict[str, Any], order: dict[Any, int], names: dict[Any, str]) -
     if not isinstance(box, list) or len(box) != 4:
         raise Refused("box")
     x, y, w, h = (number(v) for v in box)
-    crowd = 0 if row.get("iscrowd") is None else row["iscrowd"]
-    if not isinstance(crowd, (int, float)) or crowd not in (0, 1):
+    flags = [0 if row.get(key) is None else row[key] for key in ("iscrowd", "ignore")]
+    if not all(isinstance(flag, (int, float)) and flag in (0, 1) for flag in flags):
         raise Refused("iscrowd")
     area = row.get("area")
     area = w * h if area is None else number(area)
     if row.get("area") is not None and area < 0:
         raise Refused("area")
-    return (image, names[category], (x, y, w, h), area, bool(crowd))
+    return (image, names[category], (x, y, w, h), area, any(flags))
 
 
 def meant(value: Any, known: Any, names: dict[Any, str], *otherwise: Any) -> Any:

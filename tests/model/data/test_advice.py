@@ -34,6 +34,9 @@ def refused(root: Path) -> str:
         ("blue 0.5 0.5 0.1 0.1", "a class must be its number in the list of names, from 0, but got 'blue"),
         ("1 2 30 2 30 40 1 40 blue 0", "is a line of DOTA"),
         ("1.5 2 30 2 30 40 1 40 blue", "is a line of DOTA"),
+        ("0 0.5 0.5 0.1 0.1 45", "a sixth field may be a confidence, from 0 to 1, but got 45 in"),
+        ("0 0.5 0.5 0.1 0.1 -0.3", "where it is an angle, give the upright box around the turned one"),
+        ("0 0.5 0.5 0.1 0.1 nan", "a sixth field may be a confidence"),
         ("# made by us", "a class's number and 4 numbers or more, but got '# made by us'"),
     ],
 )

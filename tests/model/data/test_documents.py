@@ -365,6 +365,29 @@ def test_a_crowd_of_null_is_none(images: Path) -> None:
     assert "iscrowd" not in said
 
 
+@pytest.mark.parametrize("yes", [1, True, 1.0])
+@pytest.mark.parametrize("no", [0, False, None, "absent"])
+def test_boxes_marked_ignore_are_crowds_and_counted(images: Path, yes: Any, no: Any) -> None:
+    def mark(document: dict[str, Any]) -> None:
+        for n, row in enumerate(document["annotations"]):
+            if n < 5 or no != "absent":
+                row["ignore"] = yes if n < 5 else no  # the last of the five is a crowd
+
+    for strict in (False, True):
+        found, said = changed(images, mark, strict=strict)
+        assert found is not None
+        assert sum(box[4] for box in found) == 5
+        assert "4 boxes marked ignore taken as crowds (iscrowd 1): neither trained on nor scored" in said
+    agrees(images / "changed.json", images)
+
+
+@pytest.mark.parametrize("value", ["yes", "0", 2, [1]])
+def test_ignore_is_a_flag(images: Path, value: Any) -> None:
+    found, said = changed(images, each_box(ignore=value))
+    assert found is None
+    assert "annotations[0] (id 1): ignore must be 0, 1, true or false, but got" in said
+
+
 @pytest.mark.parametrize("value", [None, 0, -1, "absent"])
 def test_missing_sizes_are_read_from_the_files(images: Path, value: Any) -> None:
     def unsized(document: dict[str, Any]) -> None:

@@ -572,7 +572,11 @@ def test_polygons_poses_and_confidences_become_boxes(tmp_path: Path, pictures: t
     root = written("YOLO", tmp_path / "data", pictures)
     labels = root / "labels/train/train_0.txt"
     labels.write_text("0 .25 .5 .75 .5 .5 .9\n1 .5 .5 .5 .5 .87\n1.0 .25 .25 .75 .25 .75 .75 .25 .75\n")
-    boxes = seen(in_place(str(root)))["train"]["train_0"]
+    data = in_place(str(root))
+    assert any(
+        "YOLO (data.yaml): 1 lines with a sixth field, taken as a confidence" in note for note in data.notes
+    )
+    boxes = seen(data)["train"]["train_0"]
     assert boxes == [
         ("red car", *map(pytest.approx, (20, 30, 40, 24))),
         ("blue", 20, 15, 40, 30),
