@@ -21,7 +21,7 @@ from model.errors import UserError
 from model.spec import nest, resolve
 
 Document = dict[str, Any]
-LABEL_FILES = ("label_file", "read_from")  # of the cache's own documents
+LABEL_FILES = ("label_file", "read_from", "swapped")  # of the cache's own documents
 
 
 @refusing_in_own_words()

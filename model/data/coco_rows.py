@@ -53,6 +53,7 @@ class Rows(Struct):
     annotations: list[AnnotationRow]
     categories: list[CategoryRow]
     read_from: Any = UNSET  # what the file was made of, where it is one of the cache or of a run
+    swapped: Any = UNSET  # where the boxes stand whose corners were swapped in a label file
 
 
 class MaskRow(Struct, gc=False):

@@ -56,17 +56,19 @@ def parse(path: Path, size: tuple[int, int]) -> Parsed:
     root = _root(path)
     database = (root.findtext("source/database") or "").casefold()
     first = 1 if any(word in database for word in FROM_ONE) else 0
-    objects, places, problems, difficult, turned = [], [], [], 0, 0
+    objects, places, problems, swapped, difficult, turned = [], [], [], [], 0, 0
     for number, node in enumerate(root.findall("object"), 1):
         name = (node.findtext("name") or "").strip()
         try:
             if not name:
                 raise ValueError("it has no name")
-            left, top, right, bottom = _corners(node.findall("bndbox"))
+            corners = _corners(node.findall("bndbox"))
+            (left, right), (top, bottom) = sorted(corners[::2]), sorted(corners[1::2])
             box, is_turned = _upright(node, (left - first, top - first, right, bottom), _size(root) or size)
             objects.append((name, box))
             turned += is_turned
             places.append(f": object {number}")
+            swapped += [places[-1]] if (left, top, right, bottom) != corners else []
             difficult += (node.findtext("difficult") or "").strip() == "1"
         except ValueError as error:
             problems.append(f" object {number} ({name or '?'}): {error}")
@@ -74,7 +76,7 @@ def parse(path: Path, size: tuple[int, int]) -> Parsed:
         raise ValueError("\n".join(problems))
     remarks = {"objects marked difficult are kept like the others": difficult, TURNED: turned}
     remarks = {text: count for text, count in remarks.items() if count}
-    return Parsed(list(objects), _size(root), remarks, places)
+    return Parsed(list(objects), _size(root), remarks, places, swapped)
 
 
 def _upright(node: ET.Element, box: Box, size: tuple[int, int]) -> tuple[Box, bool]:
@@ -100,7 +102,9 @@ def _corners(boxes: list[ET.Element]) -> tuple[float, float, float, float]:
         raise ValueError(f"an object must have one bndbox, but has {len(boxes) or 'none'}")
     texts = [(boxes[0].findtext(corner) or "").strip() for corner in CORNERS]
     left, top, right, bottom = (float(text) for text in texts)
-    if not all(map(math.isfinite, (left, top, right, bottom))) or right < left or bottom < top:
+    if not all(map(math.isfinite, (left, top, right, bottom))) or (
+        min(left, top, right, bottom) < 0 and (right < left or bottom < top)  # too much is wrong for a swap
+    ):
         raise ValueError(f"xmin <= xmax and ymin <= ymax must hold, but got {' '.join(texts)}")
     return left, top, right, bottom
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from msgspec import UNSET
 
-from model.data.coco_boxes import IGNORED, read_boxes
+from model.data.coco_boxes import IGNORED, SWAPPED, read_boxes
 from model.data.coco_ids import ORPHANS, Meant
 from model.data.coco_rows import (
     AnnotationRow,
@@ -156,6 +156,7 @@ class _Reader:
             **of_categories,
             **read.counts,
             IGNORED: (ignored & ~crowd).sum(),
+            **_swapped(rows),
             ORPHANS: len(self.orphans),
         }
         for what, times in counts.items():
@@ -314,6 +315,12 @@ class _Reader:
                     self.say("annotations", n, rows[n], key, "0, 1, true or false")
             return np.zeros(len(values), bool)
         return np.fromiter(map(known.__getitem__, values), bool, len(values))
+
+
+def _swapped(rows: Rows) -> dict[str, int]:
+    if type(rows.read_from) is str and type(rows.swapped) is list and rows.swapped:
+        return {f"{SWAPPED}, the first: {rows.swapped[0]}": len(rows.swapped)}
+    return {}
 
 
 def _id(row: AnnotationRow) -> Any:

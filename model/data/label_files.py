@@ -38,6 +38,7 @@ class Parsed:
     size: tuple[int, int] | None = None  # (W, H) px
     remarks: Mapping[str, int] = field(default_factory=dict)
     places: Sequence[str] = ()  # where each object stands in the file, such as ":3"
+    swapped: Sequence[str] = ()  # those whose corners were
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def _write(found: LabelFiles, folder: Path) -> None:
             root = Path(os.path.commonpath([image.parent for image, _ in members]))
             folders[split] = str(root)
             document = _document(members, root, first, names, ids)
+            document["swapped"] = [place for _, p in members for place in p.swapped]
             document["read_from"] = _place([label for s, _, label in pairs if s == split and label])
             first += len(members)
             (folder / f"{split}.json").write_text(json.dumps(document))
@@ -130,8 +132,8 @@ def _read(found: LabelFiles, image: Path, label: Path | None) -> tuple[Parsed | 
         return None, f"{label}: {UTF_8}"
     except (OSError, ValueError) as error:
         return None, "\n".join(f"{label}:{line}" for line in str(error).splitlines())
-    places = [f"{label}{place}" for place in parsed.places]
-    return Parsed(parsed.objects, parsed.size or size, parsed.remarks, places), ""
+    places, swapped = ([f"{label}{place}" for place in each] for each in (parsed.places, parsed.swapped))
+    return Parsed(parsed.objects, parsed.size or size, parsed.remarks, places, swapped), ""
 
 
 def _place(labels: Sequence[Path]) -> str:

@@ -1,8 +1,8 @@
 """What is put right in a COCO document, each kind counted, and how much of it is too much.
 
 Boxes without extent (a side below 0.01 px) and of images that are not listed are left out, boxes beyond their image's
-border are cut to it, boxes that are there twice are dropped. Nothing else is changed: a file without such boxes is
-read number by number.
+border are cut to it, boxes that are there twice are dropped, and swapped corners of Pascal VOC, which its reader put in
+order, are counted here. Nothing else is changed: a file without such boxes is read number by number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from model.data.coco_boxes import FROM_MASKS, IGNORED, IN_QUOTES
+from model.data.coco_boxes import FROM_MASKS, IGNORED, IN_QUOTES, SWAPPED
 from model.data.coco_ids import ORPHANS, READINGS
 from model.data.document import Document
 from model.data.problems import Problems
@@ -26,6 +26,8 @@ OTHER_SUFFIX = "images named with another suffix than their files have"
 DERIVED = ("image sizes read from the files", OTHER_SUFFIX, FROM_MASKS, IN_QUOTES, IGNORED, TURNED, *READINGS)
 TINY_PX = 0.01  # a box with a side below is empty: what a slip of the mouse or rounding leaves
 MANY = 20  # boxes that say what numbers are meant
+CORNERS = "; are these x1 y1 x2 y2? All boxes would lie within their images"
+BEYOND = ("boxes outside their image left out", "boxes beyond the border clipped")
 TOLERANCE_PX = 1.0  # a box may stick out of its image by rounding, and stays as it is
 
 
@@ -46,10 +48,8 @@ class Rules:
 def mend(document: Document, rules: Rules, problems: Problems) -> Document:
     """The document with its boxes in order; all its sizes must be known. Says in `problems` what was done, or
     refuses."""
-    if _are_shares(document):
-        text = "boxes look like shares of the image, pixels are wanted: all lie within [0, 1]"
-        shown = f"{document.box(0)}: {document.boxes_xywh_px[0].tolist()}"
-        problems.add("shares", f"{document.where}: {text}, the first: {shown}")
+    if shares := _shares(document, rules):
+        problems.add("shares", f"{document.where}: {shares}")
         return document
     if _may_be_percents(document):
         text = "boxes lie within the first 100 pixels of their images: are they percents? Pixels are wanted"
@@ -62,14 +62,60 @@ def mend(document: Document, rules: Rules, problems: Problems) -> Document:
             first[kind] = before.box(int(which[0]))
             found = found.counted(kind, len(which))
     _report(document, found, first, rules, problems)
+    _note_tiny(found, problems)
     return found
 
 
-def _are_shares(document: Document) -> bool:
-    """Whether no box reaches beyond the first pixel of an image that has more."""
-    boxes = document.boxes_xywh_px
-    drawn = boxes[(boxes[:, 2:] > 0).all(axis=1)]
-    return len(drawn) > 0 and float(np.abs(drawn).max()) <= 1.0 < float(document.sizes.min())
+def _shares(document: Document, rules: Rules) -> str:
+    """What is wrong where boxes look like shares of the image: those that do not reach beyond the first pixel of an
+    image that has more. All of them, all of some images, or more than may be mended."""
+    boxes, owner = document.boxes_xywh_px, document.owner
+    drawn = (boxes[:, 2:] > 0).all(axis=1)
+    within = drawn & (np.abs(boxes) <= 1.0).all(axis=1) & (document.sizes[owner].min(axis=1) > 1)
+    if not within.any():
+        return ""
+    if (within == drawn).all():
+        text = "boxes look like shares of the image, pixels are wanted: all lie within [0, 1]"
+        return f"{text}, the first: {_shown(document, 0)}"
+    within &= (boxes % 1 != 0).any(axis=1)  # a box of whole numbers may be the first pixel
+    others = np.bincount(owner[drawn & ~within], minlength=len(document))
+    alone = within & (others[owner] == 0)
+    found = alone if alone.sum() > 1 else within
+    if found.sum() <= 1 or (found is within and found.sum() <= rules.mended_share * len(boxes)):
+        return ""
+    images = len(np.unique(owner[found]))
+    of_images = f"of {images} of {len(document)} images"
+    return (
+        f"{found.sum()} boxes {of_images} look like shares of the image, those of the others like pixels, which are "
+        f"wanted: they lie within [0, 1], the first: {_shown(document, int(np.flatnonzero(found)[0]))}; multiply x and "
+        "w by the image's width, y and h by its height"
+    )
+
+
+def _shown(document: Document, n: int) -> str:
+    return f"{document.box(n)}: {document.boxes_xywh_px[n].tolist()}"
+
+
+def _note_tiny(document: Document, problems: Problems) -> None:
+    tiny = np.flatnonzero((document.boxes_xywh_px[:, 2:] <= 1.0).all(axis=1))
+    if len(tiny):
+        problems.note(
+            f"{document.where}: {len(tiny)} boxes are no larger than one pixel: is that meant, in pixels and not in "
+            f"shares of the image? The first: {_shown(document, int(tiny[0]))}"
+        )
+
+
+def _may_be_corners(document: Document) -> bool:
+    """Whether all boxes are whole ones within their images if their numbers are x1 y1 x2 y2; those of YOLO's files
+    were read as the centre and the sides."""
+    boxes, limits = document.boxes_xywh_px, document.sizes[document.owner][:, ::-1]
+    if len(boxes) and ".txt:" in document.box(0):
+        boxes = np.concatenate([boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]], axis=1)
+    return bool(
+        (boxes[:, :2] >= -TOLERANCE_PX).all()
+        and (boxes[:, 2:] > boxes[:, :2]).all()
+        and (boxes[:, 2:] <= limits + TOLERANCE_PX).all()
+    )
 
 
 def _may_be_percents(document: Document) -> bool:
@@ -84,12 +130,15 @@ def _may_be_percents(document: Document) -> bool:
 def _report(
     before: Document, after: Document, first: Mapping[str, str], rules: Rules, problems: Problems
 ) -> None:
-    counts = {kind: after.mended[kind] for kind in (*STEPS, ORPHANS) if kind in after.mended}
+    counts = {kind: n for kind, n in after.mended.items() if kind in (*STEPS, ORPHANS) or SWAPPED in kind}
     total, boxes = sum(counts.values()), len(before.category) + counts.get(ORPHANS, 0)
     too_many = total > max(1, rules.mended_share * boxes) or (total == 1 and rules.mended_share == 0)
+    corners = (
+        counts.keys() & BEYOND and (too_many or len(before.category) >= MANY) and _may_be_corners(before)
+    )
     for kind, count in after.mended.items():
         where = f", the first: {first[kind]}" if kind in first else ""
-        line = f"{after.where}: {count} {kind}{where}"
+        line = f"{after.where}: {count} {kind}{where}" + (CORNERS if corners and kind in BEYOND else "")
         if rules.strict and kind not in DERIVED:
             problems.add("mended", f"{line}; dataset.strict allows none")
         elif kind in counts and too_many:
@@ -171,7 +220,7 @@ def _may_repeat(rows: np.ndarray) -> bool:
 
 STEPS = {
     "empty boxes left out": _empty,
-    "boxes outside their image left out": _outside,
-    "boxes beyond the border clipped": _clipped,
+    BEYOND[0]: _outside,
+    BEYOND[1]: _clipped,
     "boxes that are there twice dropped": _twice,
 }

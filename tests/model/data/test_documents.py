@@ -339,6 +339,48 @@ def test_boxes_as_shares_of_the_image_are_refused(images: Path, form: str, size:
     assert "the first: annotation 1 of image 7 (a.png)" in said
 
 
+@pytest.mark.parametrize("form", ["xywh", "xyxy"])
+@pytest.mark.parametrize("which", ["an image", "an image of one box", "some boxes", "a box", "whole"])
+def test_boxes_as_shares_of_some_images_are_told(images: Path, form: str, which: str) -> None:
+    def share(document: dict[str, Any]) -> None:
+        sizes = {i["id"]: (i["width"], i["height"]) for i in document["images"]}
+        rows = document["annotations"]
+        own = [row for row in rows if row["image_id"] == 3]
+        if which == "an image of one box":
+            document["annotations"] = [row for row in rows if row not in own[1:]]
+        for row in own if which.startswith("an image") else own[:3] if which == "some boxes" else own[:1]:
+            shares = as_shares(row["bbox"], *sizes[3], form if which != "whole" else "whole")
+            row.update(bbox=shares, area=shares[2] * shares[3])
+
+    found, said = changed(images, share)
+    if which in ("an image", "some boxes"):
+        assert found is None
+        count = 8 if which == "an image" else 3
+        assert f"{count} boxes of 1 of 3 images look like shares of the image" in said
+        assert "the first: annotation 2 of image 3 (b.png)" in said
+        assert "multiply x and w by the image's width" in said
+    else:
+        assert found is not None
+        assert "1 boxes are no larger than one pixel: is that meant" in said
+
+
+@pytest.mark.parametrize("count", [3, 24])
+def test_corners_in_place_of_sides_are_asked_for(images: Path, count: int) -> None:
+    def corners(document: dict[str, Any]) -> None:
+        del document["annotations"][count:]
+        sizes = {i["id"]: (i["width"], i["height"]) for i in document["images"]}
+        for row in document["annotations"]:
+            w, h = row["bbox"][2:]
+            width, height = sizes[row["image_id"]]
+            row["bbox"] = [width - w - 1, height - h - 1, width - 1, height - 1]
+
+    found, said = changed(images, corners)
+    assert found is None
+    assert "clipped, the first: annotation 1 of image 7 (a.png); are these x1 y1 x2 y2? All boxes" in said
+    bad = one_box(*[[30, 20, 30, 30]] * 4)  # of others too, which are no corners
+    assert "x1 y1" not in changed(images, bad)[1]
+
+
 @pytest.mark.parametrize("percent", [True, False])
 def test_boxes_that_may_be_percents_are_named(tmp_path: Path, percent: bool) -> None:
     random = np.random.default_rng(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import re
 import shutil
 import tarfile
 import threading
@@ -812,6 +813,39 @@ def test_broken_xml(old: str, new: str, message: str, tmp_path: Path, pictures: 
     label.write_text(text.replace(old, new, 1))
     with pytest.raises(UserError, match=rf"train_0\.xml: .*{message}"):
         in_place(str(root))
+
+
+@pytest.mark.parametrize("count", [1, 2, 20])
+def test_swapped_corners_of_voc_are_counted(count: int, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = written("VOC", tmp_path / "data", pictures)
+    left = count
+    for label in sorted(root.rglob("train_*.xml")) + sorted(root.rglob("[!t]*.xml")):
+        text, done = re.subn(
+            r"<xmin>([\d.]+)</xmin>(<ymin>[\d.]+</ymin>)<xmax>([\d.]+)</xmax>",
+            r"<xmin>\3</xmin>\2<xmax>\1</xmax>", label.read_text(), count=left,
+        ) if left else (label.read_text(), 0)  # fmt: skip
+        label.write_text(text)
+        left -= done
+    data = in_place(str(root))
+    assert_same(data, pictures[1])
+    found = inspect(default_spec("train"), str(root), work_dir=tmp_path / "work")
+    told = "\n".join(found["warnings"] + found["problems"])
+    assert "boxes whose xmin and xmax, or ymin and ymax, stood in each other's place put right" in told
+    assert "train_0.xml: object 1" in told
+    assert ("more than dataset.mended_share" in "\n".join(found["problems"])) == (count > 1)
+
+
+@pytest.mark.parametrize("corners", [True, False])
+def test_corners_in_yolo_labels_are_asked_for(
+    corners: bool, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written("YOLO", tmp_path / "data", pictures)
+    for label in (root / "labels").rglob("*.txt"):
+        label.write_text("0 .1 .2 .5 .6\n1 .5 .5 .9 .8" if corners else "0 .9 .2 .5 .6\n1 .9 .5 .9 .8")
+    found = inspect(default_spec("train"), str(root), work_dir=tmp_path / "work")
+    assert all("boxes beyond the border clipped" in line for line in found["problems"])
+    assert len(found["problems"]) in (2, 3)
+    assert all(("are these x1 y1 x2 y2?" in line) == corners for line in found["problems"])
 
 
 def test_a_document_type_without_entities_does_no_harm(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
