@@ -4,6 +4,7 @@ files, not what was made of them."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -15,13 +16,33 @@ from filelock import FileLock
 from model.errors import UserError
 
 PLACE = r"/(?:[a-z_]+/)?[0-9a-f]{32}(?![0-9a-zA-Z])"  # below the cache: an archive's content, data laid out or fetched
+ANOTHER = "set the environment variable DETR_CACHE_DIR to a folder that can"
 
 
 def cache_dir() -> Path:
-    """`$DETR_CACHE_DIR`, else `~/.cache/deformable_detr`; readable by its owner alone."""
-    root = Path(os.environ.get("DETR_CACHE_DIR") or Path.home() / ".cache" / "deformable_detr")
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """`$DETR_CACHE_DIR`, else `~/.cache/deformable_detr`; readable by its owner alone. Raises `UserError` where it
+    cannot be made."""
+    try:
+        root = Path(os.environ.get("DETR_CACHE_DIR") or Path.home() / ".cache" / "deformable_detr")
+    except RuntimeError as error:
+        raise UserError(f"{error}, where the cache folder would be; {ANOTHER}") from None
+    with _telling_of_the_cache(root):
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
     return root
+
+
+@contextlib.contextmanager
+def _telling_of_the_cache(place: Path) -> Iterator[None]:
+    """Raise a `UserError` where the block can make nothing at `place`; a full disk is told as such elsewhere."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        what = error.strerror or str(error)
+        raise UserError(
+            f"{place}: the cache folder must be one that can be written, but: {what.lower()}; {ANOTHER}"
+        ) from None
 
 
 def once(
@@ -34,8 +55,10 @@ def once(
         return target.is_dir() and holds(target)
 
     if not good():
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(f"{target}.lock"):
+        with contextlib.ExitStack() as held:
+            with _telling_of_the_cache(target.parent):
+                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                held.enter_context(FileLock(f"{target}.lock"))
             if not good():
                 partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
                 shutil.rmtree(partial, ignore_errors=True)

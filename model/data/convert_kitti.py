@@ -50,7 +50,7 @@ def find(tree: Tree) -> LabelFiles | None:
     folders = _by_folder(tree, sequences)
     lists = lists_of(tree, _labelled(tree, folders))
     found, notes = _by_list(folders, lists) if lists else _of_no_split(tree, folders)
-    orphans = without_orphans(found, (image for pairs in folders.values() for image, _ in pairs))
+    orphans = without_orphans(tree, found, (image for pairs in folders.values() for image, _ in pairs))
     notes = (*notes, *(f"KITTI: {note}" for note in orphans))
     splits, more = without_unlabelled(found, "label_2/NAME.txt for image_2/NAME.png")
     return LabelFiles("KITTI", splits, {}, parse, (*notes, *more, *lost_labels(tree, found)))

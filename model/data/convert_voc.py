@@ -41,7 +41,8 @@ def find(tree: Tree) -> LabelFiles | None:
         else _by_folder(tree, pairs)
     )
     bare = sum(label is None for label in pairs.values())
-    lost = orphans_left_out(dict.fromkeys(known.orphans, ""), map(tree.path, known.labels), bare)
+    orphans = {label: tree.unread_image(label.stem) for label in known.orphans}
+    lost = orphans_left_out(orphans, map(tree.path, known.labels), bare)
     notes = tuple(f"Pascal VOC: {note}" for note in (*known.notes(), *lost, *told))
     found = {
         split: [(tree.path(i), tree.path(label) if (label := pairs[i]) else None) for i in images]

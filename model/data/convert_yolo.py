@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from model.data.image_sets import by_lists, lists_of
-from model.data.images import READ_SUFFIXES
+from model.data.images import READ_SUFFIXES, how_to_convert
 from model.data.label_files import (
     LabelFiles,
     Parsed,
@@ -60,7 +60,7 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
         split: [(image, apart.get(image) or labels_of[image]) for image in paths]
         for split, paths in images.items()
     }
-    orphans = without_orphans(pairs, map(tree.path, tree.images))
+    orphans = without_orphans(tree, pairs, map(tree.path, tree.images))
     splits, notes = without_unlabelled(pairs, WANTED)
     labels = [label for listed in splits.values() for _, label in listed if label is not None]
     names = names_of(tree, config, labels)
@@ -188,8 +188,19 @@ def _images(config: Config, split: str) -> list[Path]:
         for image in _listed(config, place) if place.is_file() else _below(place):
             found[image] = None
     if not found:
-        raise UserError(f"{config.path}: {split} names no images ({', '.join(config.entries[split])})")
+        unread = next((hint for place, _ in places if (hint := _unread_in(place))), "")
+        raise UserError(
+            f"{config.path}: {split} names no images ({', '.join(config.entries[split])}){unread}"
+        )
     return list(found)
+
+
+def _unread_in(place: Path) -> str:
+    """What to do about images in a folder whose suffixes are not read."""
+    for _, names in walk(place):
+        if found := next((name for name in names if how_to_convert(name)), ""):
+            return f"; {found} is there: {how_to_convert(found)}"
+    return ""
 
 
 def _place(config: Config, entry: str) -> Path:

@@ -319,6 +319,7 @@ def by_lists(
                 listed_by.setdefault(split, {})[meant[0]] = None
             else:
                 why = f"which may be any of {', '.join(meant)}" if meant else "of which there is no image"
+                why += "" if meant else tree.unread_image(name)
                 problems.append(f"{tree.path(source)}: names {name}, {why}")
     refuse(problems)
     found = {split: list(members) for split, members in listed_by.items()}

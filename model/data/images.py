@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from model.errors import UserError
 from model.parameters import default_of
@@ -39,14 +39,25 @@ DIM = 1 / 8  # of white: an image that stays below looks black
 Image.MAX_IMAGE_PIXELS = None  # `opened` has a limit of its own, which a spec can raise
 Image.init()
 FORMATS = tuple(name for name in Image.ID if name not in NO_PICTURES)
-READ_SUFFIXES = tuple(sorted(s for s, name in Image.registered_extensions().items() if name in FORMATS))
+READ_SUFFIXES = tuple(
+    sorted({".mpo", *(s for s, name in Image.registered_extensions().items() if name in FORMATS)})
+)  # .mpo: JPEG with a second picture behind it
+# Raw ones are TIFF to Pillow, which finds a small preview in them.
+RAW = (".dng", ".nef", ".cr2", ".cr3", ".crw", ".arw", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw")
+UNREAD = (".heic", ".heif", ".hif", ".jxl", ".jxr", ".exr", ".dcm", *RAW)
 
 
 def opened(path: Path, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS) -> Any:
     """Pillow's image of a file, not yet decoded. Raises one of BROKEN, `UserError` for too many pixels."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError("no regular file")  # to open a pipe may wait for ever
-    file = Image.open(path, formats=formats)
+    try:
+        file = Image.open(path, formats=formats)
+    except UnidentifiedImageError as error:
+        raise OSError(how_to_convert(path) or str(error)) from None
+    if file.format == "TIFF" and Path(path).suffix.lower() in RAW:
+        file.close()
+        raise OSError(how_to_convert(path))
     if file.width * file.height > max_pixels:
         size = f"{file.width}x{file.height}"
         file.close()
@@ -54,6 +65,12 @@ def opened(path: Path, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = 
             f"{path}: {size} px are more than dataset.max_image_pixels {max_pixels}; raise it if the file is trusted"
         )
     return file
+
+
+def how_to_convert(path: str | Path) -> str:
+    """What to do about an image that has a suffix of those that are not read, or nothing."""
+    suffix = Path(path).suffix.lower()
+    return f"{suffix} is not read, convert such images to JPEG, PNG or TIFF" if suffix in UNREAD else ""
 
 
 def open_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:

@@ -15,7 +15,7 @@ several side by side, or at a URL. What is there and not read is named.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -26,6 +26,7 @@ from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco, pa
 from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.foreign import ADVICE, how_to_export, tool_of
 from model.data.image_sets import lists_in, unread_splits
+from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert
 from model.data.label_files import LabelFiles, to_coco
 from model.data.other_labels import SUFFIXES, Found, form_of, unread_labels
 from model.data.paths import MASKS
@@ -35,6 +36,7 @@ from model.errors import UserError
 from model.spec import get
 
 SHOWN = 5
+NAMES = 8  # of files in a folder
 LOOKED_AT = 200  # files that may be labels
 # Annotations in formats that are not read, by the end of the name.
 FOREIGN = (
@@ -184,7 +186,7 @@ def _refuse_halves(tree: Tree, found: Data, settled: Sequence[str]) -> None:
             and not (split in settled or found.sources[split])
             and not _covered(tree, found, folder)
         ):
-            has = ", ".join(sorted({*tree.folders[folder], *_below(tree, folder)})[:8])
+            has = _shown_names({*tree.folders[folder], *_below(tree, folder)})
             raise UserError(
                 f"{tree.path(folder)}: images for {split}, but no such annotation file as belongs to them "
                 f"({folder} has {has or 'nothing'}){_why_unread(tree, found, folder, split)}"
@@ -285,16 +287,24 @@ def unread_folders(tree: Tree, found: Data) -> Iterator[str]:
 def whats_there(tree: Tree) -> str:
     """What a folder holds, in a few words."""
     foreign = sorted({*tree.files(*FOREIGN), *tree.files(".json", ".xml")})
-    has = sorted({*tree.folders[""], *_below(tree, "")})
-    text = f"it has {', '.join(has[:8]) or 'nothing'}"
+    text = f"it has {_shown_names({*tree.folders[''], *_below(tree, '')}) or 'nothing'}"
     text += f", of annotations {', '.join(foreign[:3])}" if foreign else ""
     return text + _advice(tree)
+
+
+def _shown_names(names: Iterable[str]) -> str:
+    """The first of the names in a folder, those of images behind the others, which tell more."""
+    ordered = sorted(names, key=lambda name: (name.lower().endswith(READ_SUFFIXES), name))
+    more = f" and {len(ordered) - NAMES} more" if len(ordered) > NAMES else ""
+    return ", ".join(ordered[:NAMES]) + more
 
 
 def _advice(tree: Tree) -> str:
     """What to do about annotations that are there and cannot be used, or nothing."""
     if text := how_to_export(tree):
         return text
+    if unread := list(tree.files(*UNREAD)) if not tree.images else []:
+        return f"; {unread[0]} is an image: {how_to_convert(unread[0])}"
     for file in islice(tree.files(*SUFFIXES), LOOKED_AT):
         if form := form_of(tree.path(file)):
             wanted = (

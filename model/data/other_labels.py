@@ -203,7 +203,7 @@ def _form_of_line(fields: list[str]) -> str:
 
 
 def without_orphans(
-    splits: Mapping[str, list[tuple[Path, Path | None]]], others: Iterable[Path] = ()
+    tree: Tree, splits: Mapping[str, list[tuple[Path, Path | None]]], others: Iterable[Path] = ()
 ) -> tuple[str, ...]:
     """`orphans_left_out` of label files that hold something, lie beside those of the splits, and have no image: neither
     in the splits nor of `others`, images that are there and not used."""
@@ -222,7 +222,8 @@ def without_orphans(
     ]
     near = {stem_of(stem): stem for stem in sorted(spare)} if orphans else {}
     bare = sum(label is None for pairs in splits.values() for _, label in pairs)
-    return orphans_left_out({label: _called_otherwise(label, near) for label in orphans}, used, bare)
+    hints = {label: tree.unread_image(label.stem) or _called_otherwise(label, near) for label in orphans}
+    return orphans_left_out(hints, used, bare)
 
 
 def orphans_left_out(orphans: Mapping[Path, str], used: Iterable[Path], bare: int) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from os.path import splitext
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from model.data.images import READ_SUFFIXES
+from model.data.images import READ_SUFFIXES, how_to_convert
 
 JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # folders that systems leave, besides hidden ones
 UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
@@ -240,7 +240,8 @@ class Resolver:
         lasts = {file.rsplit("/", 1)[-1]: file for file in reversed(self.files)}
         last = name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
         near = [last] if last in lasts else difflib.get_close_matches(last, lasts, n=1, cutoff=0.7)
-        return f"; did you mean '{lasts[near[0]]}'?" if near else ""
+        what = how_to_convert(near[0]) if near else ""
+        return f"; did you mean '{lasts[near[0]]}'?" + (f" {what}" if what else "") if near else ""
 
 
 def _stem(last: str) -> str:

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
-from model.data.images import READ_SUFFIXES
+from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert
 from model.data.paths import FORMS, walk
 from model.data.sources import is_archive
 from model.errors import UserError
@@ -140,6 +140,19 @@ class Tree:
             f: sum(n.lower().endswith(READ_SUFFIXES) for n in names) for f, names in self.folders.items()
         }
         return {folder: count for folder, count in counts.items() if count}
+
+    @cached_property
+    def _unread(self) -> dict[str, str]:
+        """Images of suffixes that are not read, by their stems in one case."""
+        return {FORMS[-1](Path(image).stem): image for image in self.files(*UNREAD)}
+
+    def unread_image(self, name: str) -> str:
+        """What to do about the image of a name or stem that is there and whose suffix is not read: "; x.heic is there:
+        ...", or nothing."""
+        last = FORMS[-1](name.replace("\\", "/").rsplit("/", 1)[-1])
+        stem = last.removesuffix(Path(last).suffix) if Path(last).suffix in UNREAD else last
+        image = self._unread.get(stem)
+        return f"; {image} is there: {how_to_convert(image)}" if image else ""
 
     @cached_property
     def split_names(self) -> SplitNames:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from model import bundle_dir
+from model.errors import UserError
 from model.ops import cuda_compile, cuda_driver
 
 Shapes = Sequence[tuple[int, int]]
@@ -48,7 +49,7 @@ def status() -> tuple[bool, str]:
         usual = Problem(torch.float32, torch.float32, 1, 1, 8, 32, 1, 4, 4, ((1, 1),) * 4)
         device.kernel(_instance("FORWARD", usual, device.capability))
         return True, f"CUDA kernel for sm_{device.capability}, compiled by {cuda_compile.find().name}"
-    except (cuda_compile.CompileError, cuda_driver.CudaError, OSError) as error:
+    except (cuda_compile.CompileError, cuda_driver.CudaError, OSError, UserError) as error:
         return False, str(error)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from model.errors import UserError
 from model.ops import build
 
 MAX_LEVELS, MAX_SAMPLES = 8, 128  # csrc/ms_deform_attn/cpu.h
@@ -33,7 +34,7 @@ def load() -> ctypes.CDLL:
     """The library, built if need be, with torch's OpenMP pool handed to it. Raises `build.BuildError`."""
     try:
         library = ctypes.CDLL(str(build.library()))
-    except OSError as error:
+    except (OSError, UserError) as error:
         raise build.BuildError(f"the library could not be built or loaded: {error}") from error
     library.msda_variant_name.restype = ctypes.c_char_p
     library.msda_use_openmp.argtypes = [ctypes.c_void_p]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from model.data.check import inspect
 from model.data.foreign import tool_of
 from model.data.layouts import in_place
 from model.errors import UserError
+from model.spec import default_spec
 from tests.model.data import drawn as writers
 from tests.model.data.drawn import LAYOUTS, Drawn, draw, put
 
@@ -28,11 +32,33 @@ SHAPES = {
 }
 REGIONS = {"0.png9": {"filename": "0.png", "regions": [{"shape_attributes": {"name": "rect"}}]}}
 APPLE = [{"image": "0.png", "annotations": [{"label": "a", "coordinates": {"x": 1}}]}]
+ROW = "filename,width,height,class,xmin,ymin,xmax,ymax\n0.png,9,9,a,1,1,5,5\n"
+PEOPLE = {
+    "description": "", "tags": [], "size": {"height": 9, "width": 9},
+    "objects": [{"classTitle": "a", "points": {"exterior": [[1, 1], [5, 5]], "interior": []}}],
+}  # fmt: skip
+ASSET = {
+    "asset": {"format": "png", "name": "0.png"},
+    "regions": [{"boundingBox": {"left": 1}}],
+    "version": "2.2.0",
+}
+ITEMS = {
+    "info": {}, "categories": {"label": {"labels": [{"name": "a"}]}},
+    "items": [{"id": "0", "annotations": [{"type": "bbox", "label_id": 0, "bbox": [1, 1, 4, 4]}], "image": {"path": "0.png"}}],
+}  # fmt: skip
 FILES: dict[str, tuple[str, Any, str]] = {
     "CVAT": ("annotations.xml", CVAT, "annotations.xml is the own format of CVAT: export .* 'COCO 1.0'"),
     "Label Studio": ("project-1.json", [TASK], "project-1.json is the own format of Label Studio: choose Export > COCO or YOLO"),
     "Labelme": ("0.json", SHAPES, "0.json is of Labelme"),
     "VIA": ("via_region_data.json", REGIONS, "Export annotations .COCO format."),
+    "table of Roboflow": ("_annotations.csv", ROW, "_annotations.csv is a table: export it as COCO JSON"),
+    "table without a head": ("boxes.csv", "img/0.png,1,1,5,5,a\n", "boxes.csv is a table: export it as COCO JSON"),
+    "table of Kaggle": ("train.csv", 'image_id,width,bbox\n0,9,"[1, 1, 4, 4]"\n', "train.csv is a table"),
+    "list of Roboflow": ("_annotations.txt", "0.png 1,1,5,5,0 2,2,6,6,1\n", "_annotations.txt is a list of images .* COCO JSON"),
+    "Supervisely": ("0.png.json", PEOPLE, "0.png.json is of Supervisely, one a picture: export it as COCO JSON"),
+    "VoTT": ("0a1b-asset.json", ASSET, "0a1b-asset.json is of VoTT"),
+    "VoTT project": ("x-export.json", {"tags": [], "activeLearningSettings": {}, "assets": {"0a1b": ASSET}}, "is of VoTT"),
+    "Datumaro": ("default.json", ITEMS, "default.json is of Datumaro: export it as COCO JSON"),
     "CreateML": ("_annotations.createml.json", APPLE, "of CreateML: export COCO or YOLO"),
 }  # fmt: skip
 
@@ -48,10 +74,14 @@ def test_the_way_to_export_is_told(tool: str, folder: str, tmp_path: Path) -> No
     image.parent.mkdir(parents=True)
     Image.new("RGB", (9, 9)).save(image)
     file = tmp_path / "data" / f"{folder}{name}"
+    for n in range(12):
+        shutil.copy(image, image.with_name(f"{n:02}.png"))
     put(file, content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(UserError, match=message):
         in_place(str(tmp_path / "data"))
-    if file.suffix in (".json", ".xml"):
+    with pytest.raises(UserError, match=rf"has .*{re.escape(name)}.*" + (" and 6 more" if folder else "")):
+        in_place(str(tmp_path / "data"))
+    if file.suffix in (".json", ".xml", ".csv", ".txt"):
         with pytest.raises(UserError, match=message.replace(f"{name} is", f"{name}: is")):
             in_place(str(file))
 
@@ -62,6 +92,52 @@ def test_what_is_read_is_no_foreign_format(name: str, tmp_path: Path) -> None:
     LAYOUTS[name][0](tmp_path / "data", tmp_path / "pictures", pictures)
     put(tmp_path / "data/empty.json", "")
     put(tmp_path / "data/list.json", "[]")
-    files = [path for path in (tmp_path / "data").rglob("*.*") if path.suffix in (".json", ".xml")]
+    files = [path for path in (tmp_path / "data").rglob("*.*") if path.suffix in (".json", ".xml", ".txt")]
+    put(tmp_path / "data/splits.csv", "filename,split\n0.png,train\n")
+    files.append(tmp_path / "data/splits.csv")
     assert {tool_of(path) for path in files} == {""}
     assert writers.every(pictures)
+
+
+@pytest.mark.parametrize(
+    "layout", ["YOLO", "YOLO of Roboflow", "VOC", "VOC by folder", "KITTI", "ours", "Roboflow"]
+)
+@pytest.mark.parametrize("suffix", [".heic", ".DNG", ".jxl"])
+@pytest.mark.parametrize("which", ["one", "all"])
+def test_images_of_suffixes_that_are_not_read_are_named(
+    layout: str, suffix: str, which: str, tmp_path: Path
+) -> None:
+    pictures = draw(tmp_path / "pictures")
+    root = tmp_path / "data"
+    LAYOUTS[layout][0](root, tmp_path / "pictures", pictures)
+    for image in list(root.rglob("train_0.png" if which == "one" else "*.png")):
+        with Image.open(image) as file:
+            file.convert("RGB").save(image.with_suffix(".tif"))
+        content = image.with_suffix(".tif").read_bytes() if suffix == ".DNG" else b"\0\0\0\x18ftypheic"
+        image.with_suffix(suffix).write_bytes(content)  # a raw image is a TIFF with a small preview
+        image.with_suffix(".tif").unlink()
+        image.unlink()
+    for file in root.rglob("*.json"):
+        text = file.read_text()
+        file.write_text(
+            text.replace(*("train_0.png", f"train_0{suffix}") if which == "one" else (".png", suffix))
+        )
+    try:
+        found = inspect(default_spec("train"), str(root), work_dir=tmp_path / "work")
+        message = "\n".join(found["problems"])
+    except UserError as error:
+        message = str(error)
+    assert f"{suffix.lower()} is not read, convert such images to JPEG, PNG or TIFF" in message
+    assert ("train_0" if which == "one" else suffix) in message
+
+
+def test_stereo_pictures_are_read(tmp_path: Path) -> None:
+    pictures = draw(tmp_path / "pictures")
+    LAYOUTS["YOLO"][0](tmp_path / "data", tmp_path / "pictures", pictures)
+    for image in list((tmp_path / "data").rglob("*.png")):
+        with Image.open(image) as file:
+            file.save(image.with_suffix(".mpo"), save_all=True, append_images=[Image.new("RGB", file.size)])
+        image.unlink()
+    found = inspect(default_spec("train"), str(tmp_path / "data"), work_dir=tmp_path / "work")
+    assert found["problems"] == []
+    assert found["facts"]["train"]["images"] == len(pictures["train"])

@@ -34,6 +34,29 @@ def told(place: Path, work_dir: Path, **dataset: object) -> str:
     return "\n".join([*found["problems"], *found["warnings"]])
 
 
+@pytest.mark.parametrize("place", ["/proc/nope/cache", "file", "file/below"])
+def test_a_cache_that_cannot_be_made_is_called_so(
+    place: str, tmp_path: Path, pictures: tuple[Path, Drawn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "file", "")
+    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / place))
+    writers.LAYOUTS["YOLO"][0](tmp_path / "data", *pictures)
+    message = told(tmp_path / "data", tmp_path / "work")
+    assert message.startswith(f"{tmp_path / place}: the cache folder must be one that can be written")
+    assert "set the environment variable DETR_CACHE_DIR" in message
+
+
+def test_a_home_that_is_not_there_names_the_cache(
+    tmp_path: Path, pictures: tuple[Path, Drawn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DETR_CACHE_DIR")
+    monkeypatch.setenv("HOME", "/proc/nope")
+    writers.LAYOUTS["YOLO"][0](tmp_path / "data", *pictures)
+    message = told(tmp_path / "data", tmp_path / "work")
+    assert message.startswith("/proc/nope/.cache/deformable_detr: the cache folder must be")
+    assert "DETR_CACHE_DIR" in message
+
+
 def wide(pictures: tuple[Path, Drawn]) -> Drawn:
     return {
         split: [writers.Picture(p.stem, (*p.boxes, WIDE) if p.boxes else ()) for p in listed]

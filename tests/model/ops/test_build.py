@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model.ops import build
+from model.ops import build, native
 
 SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
@@ -72,6 +72,15 @@ def test_a_failing_compiler_is_one_line(
         build.library()
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "cache").rglob("*.so"))
+
+
+def test_without_a_cache_there_is_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which attention takes as its sign to run in plain torch."""
+    monkeypatch.setenv("DETR_CACHE_DIR", "/proc/nope")
+    with pytest.raises(
+        build.BuildError, match="/proc/nope: the cache folder must be one that can be written"
+    ):
+        native.load.__wrapped__()
 
 
 FORK = """
