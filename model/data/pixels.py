@@ -12,8 +12,6 @@ from model.data.looks import Look
 from model.data.problems import Problems
 from model.data.tree import counted
 
-SCALE = "save them in 8 or 16 bits, all by one scale"
-
 
 def note_pixels(parts: Mapping[str, Sequence[Part]], problems: Problems) -> None:
     """Notes on the images of all splits."""
@@ -45,7 +43,7 @@ def _note_flat_images(looks: Mapping[Path, Look], problems: Problems) -> None:
         one = len(found) == 1
         problems.note(
             f"{counted(len(found), 'image')} of more than 8 bits {'is' if one else 'are'} read as black or of "
-            f"one shade (the first: {found[0]}); {SCALE}"
+            f"one shade (the first: {found[0]}); scale their values to the full range"
         )
 
 
@@ -58,7 +56,7 @@ def _note_scales(looks: Mapping[Path, Look], problems: Problems) -> None:
         more = f" and {len(whites) - 3} other values" if len(whites) > 3 else ""
         problems.note(
             f"{whites.total()} images of floats or 32-bit integers are read by unlike scales, {said}{more}, as their "
-            f"brightest pixels tell; {SCALE}"
+            "brightest pixels tell; save them in 8 or 16 bits, all by one scale"
         )
 
 

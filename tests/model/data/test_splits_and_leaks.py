@@ -351,7 +351,7 @@ def test_images_that_use_little_of_16_bits_are_noted(own_demo: Path) -> None:
     for path in (own_demo / "train" / "images").iterdir():
         grey = np.asarray(Image.open(path).convert("L"), dtype=np.uint16) * 16
         Image.fromarray(grey).save(path)
-    assert "12 train images of 16 bits use at most" in said(looked_at(own_demo))
+    assert "12 train images of more than 8 bits use at most" in said(looked_at(own_demo))
 
 
 def test_a_jpeg_with_data_behind_its_end_is_read_and_a_cut_one_is_named(own_demo: Path) -> None:
