@@ -133,9 +133,8 @@ def read(folder: Path, number: int) -> Kept | None:
     if not jsonschema.Draft202012Validator(_FORM).is_valid(found) or found["number"] != number:
         return None
     noted, system = found.get("noted", {}), {FITTED: found["fitted"]} if "fitted" in found else {}
-    strange = not noted.get(WIDENED, {}).keys() <= found["params"].keys()
     goings = len(noted.get("starts", ())) + 1  # each trains at most what there was once more
-    strange |= noted.get(AGAIN, 0) > goings * (found.get("waited", -1) + 1)
+    strange = noted.get(AGAIN, 0) > goings * (found.get("waited", -1) + 1)
     if strange or (system and found["fitted"][0] > number):
         return None
     reason = "".join(c for c in found.get("reason", "")[:LONGEST_REASON] if c.isprintable() or c in "\n\t")

@@ -12,6 +12,7 @@ from automl.budget import AGAIN
 from automl.errors import SpaceError, SpecError
 from automl.kept import PAUSED, Kept
 from automl.slips import BY_ITSELF
+from automl.widening import WIDENED
 
 if TYPE_CHECKING:
     from automl.plan import Plan
@@ -56,6 +57,8 @@ def _found(plan: Plan, trials: Trials, number: int) -> tuple[dict[str, Any] | No
     What is kept counts where the spec is of the same configuration, or cannot be read."""
     folder = trials.run.trial(number)
     found = kept.read(folder, number)
+    if found and not found.noted.get(WIDENED, {}).keys() <= {p.name for p in plan.space.parameters}:
+        found = None
     try:
         full = spec.load(folder / "spec.yaml")
         params = plan.space.params_of(full)
