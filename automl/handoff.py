@@ -114,7 +114,7 @@ def _product(
     the checkpoint there."""
     replaced.disown(run.best, result)
     checkpoint = _copied(source, run.best) if source else None
-    trained = trials.spec_of(result.number, result.params)
+    trained = trials.spec_of(result.number, result.params, progress.note)
     figures = _figures(plan, trials, result)
     write_specs(plan.bundle, trained, checkpoint, run.best, figures, asked(plan))
     portable.write(plan.bundle, run.best / "train.yaml", _for_retraining(plan, trained, run.best), run.best)

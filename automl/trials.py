@@ -12,19 +12,22 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl import hooks, kept, records, spec
+from automl.documents import load_yaml
 from automl.errors import SpecError
 from automl.executors.base import TrialJob
 from automl.liveness import read_beat
 from automl.machine import share_of
 from automl.metric import figure
 from automl.records import BrokenRecord, Record
+from automl.run_json import moved
 from automl.rundir import RunDir, write_text, write_yaml
+from safe_documents import dump_yaml
 
 if TYPE_CHECKING:
     from automl.plan import Plan
@@ -85,17 +88,37 @@ class Trials:
         if self.run.trial(number).is_dir():
             kept.write(self.run.trial(number), study.frozen(number))
 
-    def spec_of(self, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The whole spec that a trial ran with; where its file is gone or damaged, made again from its params."""
-        try:
-            found = spec.load(self.run.trial(number) / "spec.yaml")
-        except SpecError:
-            found = {}
-        if found:
-            return found
-        full = self._spec(number, params)
+    def spec_of(
+        self, number: int, params: Mapping[str, Any], say: Callable[[str], Any] = lambda text: None
+    ) -> dict[str, Any]:
+        """The whole spec that a trial ran with. Its file may be gone, cut off, or somebody has tried something in it:
+        then it is made again from the params, and `say` told why."""
+        full, path = self._spec(number, params), self.run.trial(number) / "spec.yaml"
         self._name_own_gpus(full)
-        return full
+        if not path.is_file():
+            return full
+        try:
+            found = spec.load(path)
+        except SpecError:
+            odd = ["it cannot be read"]
+        else:
+            found = moved(found, self._root_in(found, number), self.run.root)
+            odd = self._odd(found, full)
+        if odd:
+            say(f"{path}: {', '.join(odd[:3])}; trial {number} is handed over with what it was given")
+        return full if odd else found
+
+    def _root_in(self, full: Mapping[str, Any], number: int) -> str:
+        """The run's folder when a trial's spec was written."""
+        writes = spec.get(full, self.plan.bundle.output_keys("train")[0])
+        return str(writes or "").removesuffix(f"/trials/{number:04d}")
+
+    def _odd(self, found: Mapping[str, Any], full: Mapping[str, Any]) -> list[str]:
+        """What a trial's file has otherwise than its spec; where it writes and the GPUs that it had do not count."""
+        bundle = self.plan.bundle
+        own = {*bundle.output_keys("train"), bundle.skill.get("gpu_ids_key")}
+        made = load_yaml(dump_yaml(full))
+        return [f"{name} is another" for name, _, _ in spec.diff(found, made) if name not in own]
 
     def _gpus(self) -> float:
         """How many GPUs the next trial gets, or its share of one."""

@@ -159,7 +159,20 @@ def _spec_damaged(folder: Path) -> None:
     (folder / "spec.yaml").write_bytes(b"\xff\xfe")
 
 
-@pytest.mark.parametrize("damage", [_gone, _no_records, _cut, _spec_gone, _spec_damaged])
+def _spec_cut(folder: Path) -> None:
+    path = folder / "spec.yaml"
+    path.write_text(path.read_text()[:10])
+
+
+def _spec_edited(folder: Path) -> None:
+    full = yaml.safe_load((folder / "spec.yaml").read_text())
+    full["fit"]["lr"] = 0.5
+    (folder / "spec.yaml").write_text(yaml.safe_dump(full))
+
+
+@pytest.mark.parametrize(
+    "damage", [_gone, _no_records, _cut, _spec_gone, _spec_damaged, _spec_cut, _spec_edited]
+)
 def test_what_was_handed_over_stays_whatever_becomes_of_its_trial(tmp_path: Path, damage: Any) -> None:
     root = searched(tmp_path, trials=4)
     kept = {path.name: path.read_bytes() for path in (root / "best").iterdir() if path.is_file()}
@@ -171,6 +184,21 @@ def test_what_was_handed_over_stays_whatever_becomes_of_its_trial(tmp_path: Path
     assert after["model"] == kept["model"] == b"weights\n"
     for name in ("train.yaml", "ship.yaml"):
         assert yaml.safe_load(after.get(name, b"")) == yaml.safe_load(kept.get(name, b""))
+
+
+def test_a_trial_s_spec_that_somebody_has_changed_is_told(tmp_path: Path) -> None:
+    root, notes = searched(tmp_path, trials=2), []
+    progress = Progress(quiet=True)
+    progress.note = notes.append  # type: ignore[method-assign]
+    moved = root.rename(tmp_path / "moved")
+    loop.resume(moved, {}, progress)
+    winner = show.handed_over(moved)
+    assert not [note for note in notes if "spec.yaml" in note]
+    _spec_edited(moved / "trials" / f"{winner:04d}")
+    loop.resume(moved, {}, progress)
+    (told_of,) = [note for note in notes if "spec.yaml" in note]
+    assert "spec.yaml: fit.lr is another" in told_of
+    assert f"; trial {winner} is handed over with what it was given" in told_of
 
 
 def test_a_model_in_best_that_is_not_what_was_handed_over_is_made_again(tmp_path: Path) -> None:
