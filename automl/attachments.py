@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from automl import ending
 from automl.comparison import OF_DEFAULT, document_of
-from automl.documents import load_json
-from automl.errors import SpecError
+from automl.errors import UserError
 from automl.report import drawings
 from automl.rundir import RunDir
 from automl.study import DEFAULT
@@ -97,13 +97,12 @@ class Attachments:
     def _of_stages(self, number: int) -> Iterator[Attachment]:
         """What the stages drew of the winner, and of the default configuration."""
         try:
-            outcome = load_json(self.root / "outcome.json")
-            stages, winner = outcome["stages"], outcome["winner"]["number"]
-            mine = [
-                s for s in stages if number == (DEFAULT if str(s["name"]).endswith(OF_DEFAULT) else winner)
-            ]
-        except (OSError, SpecError, KeyError, TypeError):
+            outcome = ending.read(self.root)
+        except UserError:
             return
+        winner = (outcome.get("winner") or {}).get("number")
+        stages = outcome.get("stages", ())
+        mine = [s for s in stages if number == (DEFAULT if s["name"].endswith(OF_DEFAULT) else winner)]
         for stage in mine:
             if document := document_of(stage, self.root):
                 yield from _pictures(str(stage["name"]), document, (self.root / str(stage["report"])).parent)

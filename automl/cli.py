@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -298,7 +299,7 @@ def deploy(context: typer.Context, run_dir: Path = RUN_DIR) -> None:
     from automl import deploy as deploying
 
     known = {flag for parameter in context.command.params for flag in parameter.opts}
-    if code := deploying.run(run_dir, context.args, known):
+    if code := deploying.run(run_dir, context.args, known, partial(print, flush=True)):
         raise typer.Exit(code)
 
 

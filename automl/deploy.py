@@ -2,35 +2,80 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import hooks, portable, spec
+from automl import hooks, metric, portable, provenance, spec
 from automl.bundle import ModelBundle
-from automl.errors import UserError
+from automl.errors import AutoMLError, UserError
+from automl.forkserver import end_with
+from automl.metric import figure
 from automl.programs import command
 from automl.run_json import moved
 from automl.rundir import RunDir
+from automl.storage import handing_over, load_study
 
 
-def run(root: Path, words: Sequence[str], known: Iterable[str]) -> int:
-    """Run the action with the model's options `words` on the winner; returns its exit code. The spec it ran on is
-    `best/<action>/<action>.yaml`. Raises `UserError` for a model without such an action, an option it does not know,
-    and a run without a winner."""
+def run(
+    root: Path, words: Sequence[str], known: Iterable[str], say: Callable[[str], Any] = lambda text: None
+) -> int:
+    """Run the action with the model's options `words` on the winner, which `say` is told; returns its exit code. The
+    spec it ran on is `best/<action>/<action>.yaml`. Raises `UserError` for a model without such an action, an option it
+    does not know, a run without a winner, and one whose best/ another process writes in."""
     folder = RunDir(root)
     document = folder.read_run()
     model = model_of(document)
     action, options = action_of(model)
     pairs = model.set_pairs(words, known, options)
+    with handing_over(root):
+        _check_handed_over(folder, action)
+        say(_which(folder, document))
+        path = _write(folder, document, model, action, pairs)
+        tie = partial(end_with, os.getpid())
+        return subprocess.run(model.command(action, str(path)), preexec_fn=tie).returncode
+
+
+def _check_handed_over(folder: RunDir, action: str) -> None:
+    """Raises `UserError` where a spec to deploy by is not there, or may be another's than the weights beside it."""
     handed = folder.best / f"{action}.yaml"
-    if not handed.is_file():
+    whose = provenance.read(folder.best)
+    if not handed.is_file() or "trial" not in whose:
+        what = handed if not handed.is_file() else folder.best / provenance.FILE
         raise UserError(
-            f"{handed}: is not there; {command('resume', root)} hands the winner over (again) when the search is at "
-            "its end"
+            f"{what}: is not there; {command('resume', folder.root)} hands the winner over (again) when the search is "
+            "at its end"
         )
+
+
+def _which(folder: RunDir, document: dict[str, Any]) -> str:
+    """Whose weights are made ready, and whether another leads the search by now."""
+    whose = provenance.read(folder.best)
+    text = f"deploying trial {whose['trial']}"
+    if (value := whose.get("value")) is not None:
+        text += f" ({metric.of_run(document).name} {figure(value)})"
+    try:
+        study = load_study(document, folder.root)
+        top = study.best() if study else None
+    except AutoMLError:
+        return text  # the folder is enough to deploy from
+    if top is None or top.number == whose["trial"]:
+        return text
+    return (
+        f"{text}; by now trial {top.number} ({figure(top.value)}) is the best; to hand it over: "
+        f"{command('resume', folder.root)}"
+    )
+
+
+def _write(
+    folder: RunDir, document: Mapping[str, Any], model: ModelBundle, action: str, pairs: Sequence[str]
+) -> Path:
+    """The spec that the action runs on, with `pairs` set."""
+    handed, root = folder.best / f"{action}.yaml", folder.root
     full = moved(portable.read(model, handed), document.get("root"), root.absolute())
     for name, value in spec.parse_set(pairs, {}).items():
         if spec.get(full, name, spec.MISSING) is spec.MISSING:
@@ -42,7 +87,7 @@ def run(root: Path, words: Sequence[str], known: Iterable[str]) -> int:
     path = folder.best / action / f"{action}.yaml"
     path.parent.mkdir(exist_ok=True)
     portable.write(model, path, full, folder.best)
-    return subprocess.run(model.command(action, str(path))).returncode
+    return path
 
 
 def model_of(document: Mapping[str, Any]) -> ModelBundle:

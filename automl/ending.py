@@ -1,4 +1,4 @@
-"""Whether a run is at its end, for all who tell of it."""
+"""How a run ended, as outcome.json tells it, and whether it is at its end, for all who tell of it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,87 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl import provenance
 from automl.documents import load_json
 from automl.errors import UserError
+from automl.programs import command
+from automl.rundir import RunDir
 from automl.storage import is_running
 
 if TYPE_CHECKING:
     from automl.study import Study
+
+FILE, LARGEST = "outcome.json", 1 << 24  # bytes
+
+_COUNT = {"type": "integer", "minimum": 0, "maximum": 2**31}
+_TEXT = {"type": "string", "not": {"pattern": "\0"}}
+_TEXT_OR_NONE = {"type": ["string", "null"], "not": {"pattern": "\0"}}
+_TEXTS = {"type": "array", "items": _TEXT}
+_SEEDS = {
+    "type": "array", "minItems": 3, "maxItems": 3,
+    "prefixItems": [{"type": "integer"}, {"type": "number"}, {"type": "number"}],
+}  # fmt: skip
+_BEST = {
+    "type": ["object", "null"],
+    "required": ["number"],
+    "properties": {"number": _COUNT, "epoch": _COUNT, "value": {"type": "number"}},
+}
+_STAGE = {
+    "type": "object",
+    "required": ["name", "message", "metrics"],
+    "properties": {
+        "name": _TEXT,
+        "ok": {"type": "boolean"},
+        "message": _TEXT,
+        "command": _TEXT,
+        "metrics": {"type": "object"},
+        "shows": _TEXTS,
+        "failed": {"type": "boolean"},
+        "report": _TEXT,
+    },
+}
+_CONFIRMED = {
+    "type": ["object", "null"],
+    "properties": {
+        "seen": {"type": "number"},
+        "pairs": {"type": "array", "items": _SEEDS},
+        "failed": _TEXTS,
+    },
+    "additionalProperties": False,
+}
+_FORM = {
+    "type": "object",
+    "required": ["stages"],
+    "properties": {
+        "root": _TEXT,
+        "winner": _BEST,
+        "default": _BEST,
+        "stages": {"type": "array", "items": _STAGE},
+        "next": _TEXT,
+        "warning": _TEXT_OR_NONE,
+        "confirmed": _CONFIRMED,
+        "trials": _COUNT,
+    },
+}
+
+
+def read(root: Path) -> dict[str, Any]:
+    """outcome.json of a run; empty while there is none. Raises `UserError` for one that is not of its form."""
+    import jsonschema
+
+    path = root / FILE
+    found: Any = None
+    try:
+        found = load_json(path, LARGEST)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UserError:
+        pass
+    if not jsonschema.Draft202012Validator(_FORM).is_valid(found):
+        raise UserError(f"{path}: is damaged; {command('resume', root)} writes it again")
+    return dict(found)
 
 
 def unconfirmed(document: Mapping[str, Any], end: Mapping[str, Any]) -> bool:
@@ -21,22 +96,24 @@ def unconfirmed(document: Mapping[str, Any], end: Mapping[str, Any]) -> bool:
     return bool(asked and default.get("number") != winner.get("number") and not end.get("confirmed"))
 
 
-def at_end(outcome: Mapping[str, Any], study: Study | None, running: bool) -> bool:
-    """Whether `outcome`, of outcome.json, is that of a run at its end: no driver is at work (`running`), and trials are
-    at theirs and did not come after the winner was handed over."""
+def at_end(root: Path, outcome: Mapping[str, Any], study: Study | None, running: bool) -> bool:
+    """Whether `outcome`, of outcome.json, is that of a run at its end: no driver is at work (`running`), trials are at
+    theirs and did not come after the winner was handed over, and all of it is there."""
     trials = study.trials() if study else []
     if running or not outcome or not trials or any(trial.state.name == "RUNNING" for trial in trials):
         return False
     known = outcome.get("trials") or len(trials)  # earlier versions do not say
-    return bool(known == len(trials))
+    handed, winner = provenance.read(RunDir(root).best), outcome.get("winner")
+    there = not winner or (provenance.is_whole(handed) and handed.get("trial") == winner["number"])
+    return bool(known == len(trials) and there)
 
 
 def ended(root: Path, study: Study | None) -> dict[str, Any] | None:
     """outcome.json of a run that is at its end, else None."""
     try:
-        outcome = load_json(root / "outcome.json", 1 << 24)
-    except (OSError, UserError):
-        return None
-    if study is None or not isinstance(outcome, dict) or not at_end(outcome, study, is_running(root)):
+        outcome = read(root)
+    except UserError:
+        return None  # it is written again when the run goes on
+    if study is None or not at_end(root, outcome, study, is_running(root)):
         return None
     return outcome | {"trials": len(study.trials())}

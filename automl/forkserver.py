@@ -290,11 +290,16 @@ def _torchrun_env(rank: int, ranks: int, port: int) -> dict[str, str]:
 # ---- the child ------------------------------------------------------------------------------------------------
 
 
+def end_with(parent: int) -> None:
+    """In a fresh child: let the kernel end it when its `parent` does, however that ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
+
+
 def _run_child(child: _InChild, server_pid: int) -> int:
     """Be the trial process: its group, log, environment, threads; then its entry. Returns the exit code."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != server_pid:  # it died before the line above
-        os._exit(1)
+    end_with(server_pid)
     with contextlib.suppress(OSError):
         os.setpgid(0, child.group)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
@@ -305,9 +310,8 @@ def _run_child(child: _InChild, server_pid: int) -> int:
         os.environ.pop(name, None)  # the driver's own place among processes is not the trial's
     os.environ.update(child.env)
     paths = dict(request["env"]).get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:0] = [
-        path for path in paths if path and path not in sys.path
-    ]  # read by Python at its start alone
+    # PYTHONPATH is read by Python at its start alone
+    sys.path[:0] = [path for path in paths if path and path not in sys.path]
     if request["command"]:
         return _execute(request["command"])
     tempfile.tempdir = None  # a path cached before the fork would be everybody's

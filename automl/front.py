@@ -11,7 +11,6 @@ and schedulers see it in their `View` (`ms`), and read a trial's metric by `metr
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,11 +144,6 @@ def check(sampler: str, scheduler: str) -> None:
         )
 
 
-def only(study: Study, winner: Best, best: Path) -> None:
-    """Take away the folders of trials that are no longer on the front beside the winner."""
-    if not study.several:
-        return
-    kept = {folder_of(result.number) for result in study.front() if result.number != winner.number}
-    for folder in (best / FOLDER).glob("[0-9]*"):
-        if f"{FOLDER}/{folder.name}" not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
+def stay(study: Study, winner: Best) -> set[str]:
+    """The names of the folders in `pareto` of the trials that are on the front beside the winner."""
+    return {Path(folder_of(b.number)).name for b in study.front() if b.number != winner.number}

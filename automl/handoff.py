@@ -21,7 +21,7 @@ from automl.comparison import OF_DEFAULT
 from automl.confirmed import Confirmed
 from automl.documents import load_json
 from automl.errors import AutoMLError
-from automl.front import FOLDER, HERE, Place, folder_of, only, places
+from automl.front import FOLDER, HERE, Place, folder_of, places, stay
 from automl.machine import visible_gpus
 from automl.metric import Metric, figure
 from automl.pareto import ms_of
@@ -29,6 +29,7 @@ from automl.request import write_ms
 from automl.rundir import RunDir, write_json
 from automl.skill import Stage
 from automl.stages import StageResult, run_package, run_slimming, run_stage
+from automl.storage import handing_over
 from automl.study import DEFAULT, Best, Study
 from automl.trials import Trials, choose_winner
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from automl.progress import Progress
 
 
+PATIENCE_S = 1800.0  # with an `automl deploy` that is at work on the winner before
 NOT_RUN = "not run"  # how the message of a stage begins that had not what it needs
 
 
@@ -61,13 +63,15 @@ class Outcome:
 
 def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
     """Write `best/` and run the stages asked for; a stage that fails is reported and the others go on."""
-    outcome = hand_over_to(plan, study, run, progress)
-    write_json(run.root / "outcome.json", asdict(outcome))
+    with handing_over(run.root, PATIENCE_S, progress.note):
+        outcome = hand_over_to(plan, study, run, progress)
+        write_json(run.root / "outcome.json", asdict(outcome))
     return outcome
 
 
 def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
     """The same, into the folder that `run` names, and nothing is written elsewhere."""
+    replaced.begin(run.best)
     trials = Trials(plan, run)
     held = _held_by_all(run.best)
     chosen = choose_winner(study, trials, held)
@@ -82,7 +86,8 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     if earlier := replaced.set_aside(plan.bundle, run.best, winner):
         progress.note(f"what {run.best} held before is in {earlier}")
     checkpoint = _product(plan, trials, winner, chosen.checkpoint, run, progress)
-    only(study, winner, run.best)
+    if study.several:
+        replaced.clear_front(plan.bundle, run.best, stay(study, winner), progress.note)
     trained = trials.spec_of(winner.number, winner.params)
     default = default_result(study)
     stages = _stages(plan, trials, winner, default, checkpoint)
@@ -337,12 +342,16 @@ def _copied(source: Path, folder: Path) -> Path:
         return target
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{target.name}.{os.getpid()}.tmp"
-    if source.is_dir():
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(source, temporary)
-        shutil.rmtree(target, ignore_errors=True)
-    else:
-        shutil.copyfile(source, temporary)
+    try:
+        if source.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copytree(source, temporary)
+            shutil.rmtree(target, ignore_errors=True)
+        else:
+            shutil.copyfile(source, temporary)
+    except OSError:  # a full disk needs the room
+        shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink(missing_ok=True)
+        raise
     temporary.replace(target)
     return target
 

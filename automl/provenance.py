@@ -21,6 +21,21 @@ MEASURED = "measured"
 
 PACKAGES = ("optuna", "ray")
 
+_COUNT = {"type": "integer", "minimum": 0, "maximum": 2**31}
+_NAME = {"type": ["string", "null"], "not": {"pattern": "\0"}}
+_FORM = {
+    "type": "object",
+    "properties": {
+        "trial": _COUNT,
+        "epoch": _COUNT,
+        "value": {"type": "number"},
+        "checkpoint": _NAME,
+        "checkpoint_sha256": _NAME,
+        "later": {"type": "array", "items": {"type": "array", "items": {"type": "string"}}},
+        MEASURED: {"type": "object"},
+    },
+}
+
 
 def versions(packages: Sequence[str] = ()) -> dict[str, str]:
     """Python, the engine, the packages that matter to it and to the model, and the git commit of a checkout."""
@@ -50,14 +65,16 @@ def git_commit() -> str | None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What the provenance.json of a handed-over folder says; empty where there is none that can be read."""
+    """What the provenance.json of a handed-over folder says; empty where there is none of its form."""
+    import jsonschema
+
     from automl.documents import load_json  # brings YAML, which studies that ask only `versions` may lack
 
     try:
         found = load_json(folder / FILE, LARGEST)
     except (OSError, UserError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if jsonschema.Draft202012Validator(_FORM).is_valid(found) else {}
 
 
 def is_whole(found: Mapping[str, Any]) -> bool:

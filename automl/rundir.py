@@ -3,6 +3,7 @@
 run.json              what was asked, seed, versions, base spec, data facts, space digest; `format` numbers it
 storage_url           the database's URL when it holds a password, which run.json leaves out; for its owner's eyes
 run.lock              held by the driver while it lives
+best.lock             held by whoever writes in best/
 study.db              the Optuna storage (unless a URL was given)
 elapsed_s             how long the search has run, beside the database
 trials/0007/          spec.yaml, trial.json (what the study has of it), metrics.jsonl, status.json, log.txt,

@@ -4,7 +4,6 @@ its lock is left alone."""
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from automl import recorded
 from automl.errors import UserError
 from automl.handoff import Outcome, hand_over_to
 from automl.programs import command
-from automl.rundir import RunDir
+from automl.rundir import RunDir, clear_temporaries
 from automl.storage import alone, is_running, load_study
 from automl.trials import Trials, choose_winner
 
@@ -49,6 +48,6 @@ def _once(plan: Plan, root: Path, progress: Progress) -> Outcome:
         raise UserError(f"{root}: no trial has a metric yet; see {command('status', root)}")
     run = RunDir(root, f"so_far/{chosen.best.number:04d}_epoch_{chosen.best.epoch + 1}")
     busy = f"{run.best.parent}: another automl best --export is at work there; wait for its end"
-    with alone(run.best.parent / ".lock", busy):  # two at once would each empty what the other writes
-        shutil.rmtree(run.best, ignore_errors=True)
+    with alone(run.best.parent / ".lock", busy):  # two at once would each write what the other does
+        clear_temporaries(run.best.parent)
         return hand_over_to(plan, study, run, progress)

@@ -353,6 +353,25 @@ def run_lock(run_root: Path) -> contextlib.AbstractContextManager[None]:
     return alone(run_root / "run.lock", busy, LOOK_S)
 
 
+@contextlib.contextmanager
+def handing_over(
+    run_root: Path, wait_s: float = 0.0, say: Callable[[str], Any] = lambda text: None
+) -> Iterator[None]:
+    """Held by whoever writes what a run hands over; the lock lies beside it, as it may move. Raises `StudyBusy` while
+    there is another, after `wait_s`, which `say` is told of."""
+    lock, place = run_root / "best.lock", run_root / "best"
+    busy = f"{place}: another automl deploy, run or resume is at work there; wait for its end"
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(alone(lock, busy))
+        except StudyBusy:
+            if not wait_s:
+                raise
+            say(f"waiting for an automl deploy that is at work in {place}")
+            held.enter_context(alone(lock, busy, wait_s))
+        yield
+
+
 def is_running(run_root: Path) -> bool:
     """Whether some driver holds the run's lock right now; asked without writing anything."""
     try:

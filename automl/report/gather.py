@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl import ending, records, run_json, spec
 from automl import metric as metrics
-from automl import records, run_json, spec
 from automl.comparison import OF_DEFAULT, Comparison, compare, document_of
 from automl.confirmed import Confirmed, confirmed
 from automl.documents import load_json
@@ -111,7 +111,7 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
     document = run_json.read(RunDir(root).run_json)  # without the secrets that `read_run` puts back
     document = dict(moved(document, document.get("root"), root.resolve()))
     top, metric = study.best(), metrics.of_run(document)
-    outcome = _outcome(root)
+    outcome = ending.read(root)
     told = outcome if _is_of(outcome, top) else {}  # what was handed over may be another's by now
     stages = told.get("stages", [])
     started = [t.datetime_start for t in study.trials() if t.datetime_start]
@@ -120,7 +120,7 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
         top.number if top else None, bool(top and top.complete), running, study.elapsed_s(),
         _space(document), stages, compare(stages, root, metric), _material(root, stages), min(started, default=None),
         confirmed(told.get("confirmed")), str(outcome.get("warning") or "") if told or not running else "",
-        not running and (not at_end(outcome, study, running) or unconfirmed(document, outcome)),
+        not running and (not at_end(root, outcome, study, running) or unconfirmed(document, outcome)),
         redrawn_text(study.trials(), document["request"].get("max_latency_ms")), widenings(study.trials()),
         places(study, RunDir(root)), study.epochs_trained,
     )  # fmt: skip
@@ -187,28 +187,6 @@ def _space(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for row in rows
         if isinstance(row, dict) and "name" in row
     }
-
-
-def _outcome(root: Path) -> dict[str, Any]:
-    """outcome.json, its stages looked at; empty while there is none."""
-    path = root / "outcome.json"
-    try:
-        document = load_json(path)
-    except FileNotFoundError:
-        return {}
-    stages = document.get("stages") if isinstance(document, dict) else None
-    if not isinstance(stages, list) or not all(_is_stage(stage) for stage in stages):
-        raise UserError(f"{path}: is damaged; {command('resume', root)} writes it again")
-    return dict(document)
-
-
-def _is_stage(stage: Any) -> bool:
-    """It has the parts that are read here, each of its kind."""
-    if not isinstance(stage, dict):
-        return False
-    kinds = {"name": str, "message": str, "metrics": dict, "shows": list, "report": str}
-    needed = {"name", "message", "metrics"}
-    return needed <= stage.keys() and all(isinstance(stage[k], t) for k, t in kinds.items() if k in stage)
 
 
 def _material(root: Path, stages: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, Any], Path]]:

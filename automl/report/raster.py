@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl import ending
 from automl.comparison import OF_DEFAULT, document_of
-from automl.documents import load_json
-from automl.errors import SpecError
+from automl.errors import UserError
 from automl.report.drawings import COLOURS, pictures_of
 from automl.report.parts import MAX_PICTURE_BYTES, inside
 
@@ -35,8 +35,8 @@ class Picture:
 def of_winner(root: Path) -> list[Picture]:
     """What the stages drew of a run's winner; none where they drew nothing that can be read."""
     try:
-        stages = load_json(root / "outcome.json")["stages"]
-    except (OSError, SpecError, KeyError, TypeError):
+        stages = ending.read(root).get("stages", ())
+    except UserError:
         return []
     found: list[Picture] = []
     for stage in stages:

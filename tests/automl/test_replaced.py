@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from automl import provenance, replaced
+from automl.errors import UserError
 from automl.study import Best
 
 FILES = {"export.onnx_file": "model.onnx", "deploy.results_dir": "operating_points", "engine": "model.engine"}
-BUNDLE: Any = SimpleNamespace(named_files=FILES)
+BUNDLE: Any = SimpleNamespace(named_files=FILES, actions=("train", "export"))
 
 
 def best_of(number: int, epoch: int = 3) -> Best:
@@ -103,3 +104,85 @@ def test_what_is_not_there_yet_moves_nowhere(tmp_path: Path) -> None:
     (tmp_path / "best" / "pareto").mkdir(parents=True)
     assert replaced.set_aside(BUNDLE, tmp_path / "best", best_of(2)) is None
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_from_the_first_move_on_it_is_not_all_there_and_after_a_kill_all_comes_back(folder: Path) -> None:
+    before = {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert replaced.set_aside(BUNDLE, folder, best_of(0)) is None
+    assert not provenance.is_whole(provenance.read(folder))
+    assert replaced.set_aside(BUNDLE, folder, best_of(0)) is None  # the one before was killed
+    replaced.put_back(BUNDLE, folder, well=False)
+    assert {path: path.read_text() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("kill", range(1, 5))
+def test_a_kill_while_it_moves_splits_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kill: int
+) -> None:
+    real, done = Path.rename, [0]
+
+    def rename(path: Path, to: Path) -> Path:
+        done[0] += 1
+        if done[0] == kill:
+            raise KeyboardInterrupt
+        return real(path, to)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    before = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    for _ in range(2):
+        try:
+            replaced.begin(folder)
+            replaced.set_aside(BUNDLE, folder, best_of(2))
+        except KeyboardInterrupt:
+            continue
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["best", "best_of_trial_0"]
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*")} == {"pareto", "pareto/0001"}
+    moved = folder.with_name("best_of_trial_0")
+    assert {str(path.relative_to(moved)) for path in moved.rglob("*")} == before - {"pareto", "pareto/0001"}
+
+
+def test_a_link_to_another_place_stays_one(folder: Path, tmp_path: Path) -> None:
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(elsewhere)
+    moved = replaced.set_aside(BUNDLE, folder, best_of(2))
+    assert moved == tmp_path / "best_of_trial_0"
+    assert folder.is_symlink()
+    assert [path.name for path in elsewhere.iterdir()] == ["pareto"]
+    assert (moved / "operating_points" / "points.json").read_text() == "of 0"
+
+
+@pytest.mark.parametrize("made", ["a file", "a link to nothing"])
+def test_a_place_that_is_no_folder_is_told(tmp_path: Path, made: str) -> None:
+    best = tmp_path / "best"
+    best.write_text("") if made == "a file" else best.symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"best: must be the folder .* move it away and resume"):
+        replaced.begin(best)
+
+
+@pytest.mark.parametrize("more", [None, "note", "model.onnx"])
+def test_a_hand_over_that_had_just_begun_goes_unless_somebody_put_something_there(
+    tmp_path: Path, more: str | None
+) -> None:
+    best = tmp_path / "best"
+    best.mkdir()
+    for name in ("train.yaml", "model.ckpt", ".model.ckpt.123.tmp", *([more] if more else [])):
+        (best / name).write_text("cut o")
+    moved = replaced.set_aside(BUNDLE, best, best_of(2))
+    assert moved == (tmp_path / "best_of_another_trial" if more else None)
+    assert not best.exists() or not list(best.iterdir())
+    assert not more or moved is None or (moved / more).exists()
+
+
+def test_what_leaves_the_front_goes_but_not_what_a_person_made_there(folder: Path) -> None:
+    said: list[str] = []
+    for number in (1, 2, 3):
+        (folder / "pareto" / f"000{number}").mkdir(exist_ok=True)
+        for name in ("train.yaml", "model.ckpt", *(["model.onnx"] if number == 3 else [])):
+            (folder / "pareto" / f"000{number}" / name).write_text(f"of {number}")
+        say(folder / "pareto" / f"000{number}", trial=number)
+    replaced.clear_front(BUNDLE, folder, {"0001"}, said.append)
+    assert [path.name for path in (folder / "pareto").iterdir()] == ["0001"]
+    (kept,) = folder.parent.glob("best_of_trial_*")
+    assert kept.name == "best_of_trial_3"
+    assert (kept / "model.onnx").read_text() == "of 3"
+    assert said == [f"what {folder}/pareto/0003 held before is in {kept}"]
