@@ -34,8 +34,8 @@ def run(
     pairs = model.set_pairs(words, known, options)
     with handing_over(root):
         _check_handed_over(folder, action)
-        say(_which(folder, document))
         path = _write(folder, document, model, action, pairs)
+        say(_which(folder, document))
         tie = partial(end_with, os.getpid())
         return subprocess.run(model.command(action, str(path)), preexec_fn=tie).returncode
 

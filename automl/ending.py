@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 FILE, LARGEST = "outcome.json", 1 << 24  # bytes
 
 _COUNT = {"type": "integer", "minimum": 0, "maximum": 2**31}
-_TEXT = {"type": "string", "not": {"pattern": "\0"}}
-_TEXT_OR_NONE = {"type": ["string", "null"], "not": {"pattern": "\0"}}
+_TEXT = {"type": "string", "pattern": r"\A[^\0]*\Z"}
+_TEXT_OR_NONE = {"type": ["string", "null"], "pattern": r"\A[^\0]*\Z"}
 _TEXTS = {"type": "array", "items": _TEXT}
 _SEEDS = {
     "type": "array", "minItems": 3, "maxItems": 3,

@@ -22,7 +22,7 @@ MEASURED = "measured"
 PACKAGES = ("optuna", "ray")
 
 _COUNT = {"type": "integer", "minimum": 0, "maximum": 2**31}
-_NAME = {"type": ["string", "null"], "not": {"pattern": "\0"}}
+_NAME = {"type": ["string", "null"], "pattern": r"\A[^\0]*\Z"}
 _FORM = {
     "type": "object",
     "properties": {

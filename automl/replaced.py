@@ -75,6 +75,7 @@ def clear_front(bundle: ModelBundle, best: Path, stay: Collection[str], say: Cal
         if folder.name in stay or not folder.is_dir():
             continue
         if all(_is_ours(bundle, path) for path in folder.iterdir()):
+            (folder / provenance.FILE).unlink(missing_ok=True)  # first: what is left is nobody's
             shutil.rmtree(folder, ignore_errors=True)
         else:
             to = _free(best, int(folder.name) if folder.name.isdecimal() else None)

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import typer
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
 from automl import bundle, cli, show, spec
-from automl.errors import UserError
+from automl.errors import StudyBusy, UserError
 from automl.handoff import Outcome
 from automl.metric import Metric
 from automl.progress import Progress, beat_text, share_of_epoch
 from automl.request import RunRequest, options, parse_time, write_time
 from automl.stages import StageResult
+from automl.storage import handing_over
 from automl.study import Best
 from tests.automl.test_foreign_trainers import searched, shell_trainer
 from tests.automl.test_policy_bundle import make_model
@@ -433,6 +440,54 @@ def test_status_says_what_is_true_of_the_end_and_what_comes_next(
         _, said = printed(capsys, monkeypatch, "status", str(root))
         assert f"no driver is running it; to go on: automl resume {root}" in said
         assert "it is finished" not in said
+    (root / "outcome.json").write_text(json.dumps(outcome))
+    _, said = printed(capsys, monkeypatch, "status", str(root))
+    assert "it is finished" in said
+    found = json.loads((root / "best" / "provenance.json").read_text())
+    for left in ({}, {"measured": {}, "trial": 7}, {"trial": found["trial"]}):  # killed amid the hand-over
+        (root / "best" / "provenance.json").write_text(json.dumps(left))
+        _, said = printed(capsys, monkeypatch, "status", str(root))
+        assert f"no driver is running it; to go on: automl resume {root}" in said
+        assert "it is finished" not in said
+
+
+_WRONG = [
+    {"default": []}, {"winner": {"number": "1"}}, {"trials": "2"}, {"next": 5}, {"confirmed": {"seen": 1, "x": 2}},
+    {"confirmed": {"seen": 1, "pairs": [[1, 2]]}}, {"stages": {}}, {"stages": [{"name": "a"}]}, {"warning": []},
+    *({"stages": [{"name": "ship", "ok": True, "message": "", "metrics": {}, **more}]}
+      for more in ({"shows": [[]]}, {"report": "\0"}, {"report": []}, {"ok": 1})),
+]  # fmt: skip
+_WRONG_PROVENANCE = [
+    [], {"trial": []}, {"epoch": {}}, {"later": [["a"], 5]}, {"later": [[1]]}, {"checkpoint": "\0"},
+    {"checkpoint": 5}, {"measured": []}, {"value": "a"},
+]  # fmt: skip
+
+
+def test_what_a_run_left_is_looked_at_before_it_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "run"
+    searched(shell_trainer(tmp_path / "model"), root, trials=2)
+    capsys.readouterr()
+    outcome = json.loads((root / "outcome.json").read_text())
+    told = f"error: {root / 'outcome.json'}: is damaged; automl resume {root} writes it again\n"
+    for wrong in _WRONG:
+        (root / "outcome.json").write_text(json.dumps(outcome | wrong))
+        code, said = printed(capsys, monkeypatch, "report", str(root))
+        assert (code, said) == (2, told), wrong
+        code, said = printed(capsys, monkeypatch, "status", str(root))
+        assert code == 0
+        assert f"to go on: automl resume {root}" in said
+    (root / "outcome.json").write_text(json.dumps(outcome))
+    before = json.loads((root / "best" / "provenance.json").read_text())
+    for found in _WRONG_PROVENANCE:
+        document = before | found if isinstance(found, dict) else found
+        (root / "best" / "provenance.json").write_text(json.dumps(document))
+        code, said = printed(capsys, monkeypatch, "best", str(root))
+        assert (code, f"not all there yet; where nobody hands over: automl resume {root}" in said) == (
+            0,
+            True,
+        )
 
 
 def test_help_of_deploy_names_the_options_of_the_model(
@@ -452,6 +507,86 @@ def test_help_of_deploy_names_the_options_of_the_model(
         code, said = printed(capsys, monkeypatch, "deploy", str(tmp_path / "run"), "--bits", value)
         assert (code, said) == (2, "error: no unit\n")
         assert not (tmp_path / "run" / "best" / "ship" / "ship.yaml").exists()
+
+
+def deploying(tmp_path: Path) -> Path:
+    """A finished run of two trials whose action to deploy writes its process id and then waits."""
+    model = shell_trainer(tmp_path / "model", deploy={"action": "ship", "options": {}})
+    searched(model, tmp_path / "run", trials=2)
+    skill = model / "references" / "skill_info.yaml"
+    found = yaml.safe_load(skill.read_text())
+    (tmp_path / "wait.py").write_text(
+        "import os, sys, time\n"
+        "open(sys.argv[1] + '.new', 'w').write(str(os.getpid()))\n"
+        "os.rename(sys.argv[1] + '.new', sys.argv[1])\n"
+        "time.sleep(float(sys.argv[2]))\n"
+    )
+    words = f"{sys.executable} {tmp_path / 'wait.py'} {tmp_path / 'pid'} 60 {{config_path}}"
+    found["actions"]["ship"]["command"] = words
+    skill.write_text(yaml.safe_dump(found))
+    return tmp_path / "run"
+
+
+def test_deploy_is_alone_and_its_action_ends_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = deploying(tmp_path)
+    capsys.readouterr()
+    words = [sys.executable, "-m", "automl.cli", "deploy", str(root)]
+    first = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        wait_for((tmp_path / "pid").exists)
+        code, said = printed(capsys, monkeypatch, "deploy", str(root))
+        busy = f"{root / 'best'}: another automl deploy, run or resume is at work there; wait for its end"
+        assert (code, said) == (2, f"error: {busy}\n")
+        with pytest.raises(StudyBusy), handing_over(root):
+            pass
+        action = int((tmp_path / "pid").read_text())
+        os.kill(action, 0)
+    finally:
+        first.kill()
+        told = first.communicate()[0]
+    assert told.startswith(f"deploying trial {show.handed_over(root)} (score 0.")
+    wait_for(lambda: not alive(action))
+    with handing_over(root):
+        pass
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def test_deploy_says_where_another_leads_and_wants_a_whole_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = deploying(tmp_path)
+    capsys.readouterr()
+    ran: list[Any] = []
+    monkeypatch.setattr(
+        "subprocess.run", lambda words, **_: ran.append(words) or SimpleNamespace(returncode=0)
+    )
+    path = root / "best" / "provenance.json"
+    found = json.loads(path.read_text())
+    other = 1 - found["trial"]
+    path.write_text(json.dumps(found | {"trial": other, "value": 0.1}))
+    code, said = printed(capsys, monkeypatch, "deploy", str(root))
+    assert code == 0
+    assert said.startswith(f"deploying trial {other} (score 0.1000); by now trial {found['trial']} (0.")
+    assert said.endswith(f"is the best; to hand it over: automl resume {root}\n")
+    path.unlink()
+    code, said = printed(capsys, monkeypatch, "deploy", str(root))
+    assert (code, len(ran)) == (2, 1)
+    assert f"{path}: is not there; automl resume {root} hands the winner over (again)" in said
 
 
 @pytest.mark.parametrize("folder", ["-k2", "./-k2", "--x y"])

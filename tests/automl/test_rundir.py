@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -8,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from automl import loop
+from automl import handoff, loop
 from automl.database_url import parse, shown, without_secrets
 from automl.errors import StudyBusy, UserError
 from automl.progress import Progress
@@ -59,6 +60,25 @@ def test_all_that_writes_in_a_run_names_its_temporary_files_alike() -> None:
     ]
     assert len(found) >= 7
     assert [f for f in found if f[1][0] != "." or not f[1].endswith(".{os.getpid()}.tmp")] == []
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_copy_that_a_full_disk_cuts_off_leaves_its_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    source = tmp_path / "epoch_1.ckpt"
+    (source if kind == "file" else source / "weights").parent.mkdir(exist_ok=True)
+    (source if kind == "file" else source / "weights").write_text("whole")
+
+    def full(_: object, to: Path, **__: object) -> None:
+        Path(to).write_text("wh")
+        raise OSError(errno.ENOSPC, "No space left")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    monkeypatch.setattr("shutil.copy2", full)
+    with pytest.raises(OSError, match="No space left"):
+        handoff._copied(source, tmp_path / "best")
+    assert not list((tmp_path / "best").iterdir())
 
 
 def test_a_resumed_run_clears_them(tmp_path: Path) -> None:

@@ -52,6 +52,29 @@ def test_of_a_finished_run_it_is_what_was_handed_over_and_nothing_else_changes(t
     assert str(folder) in out.getvalue()
 
 
+def test_made_again_it_keeps_what_somebody_put_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, model = tmp_path / "run", toy(tmp_path / "toy")
+    loop.run(RunRequest(model=str(model), trials=1, executor="local", stages=()), root, Progress(quiet=True))
+    folder = root / so_far.export(root, Progress(quiet=True)).folder
+    (folder / "results").mkdir()
+    for name in ("note", "results/figures.json", "model.ckpt"):
+        (folder / name).write_text("mine")
+    (folder / "train.yaml").unlink()
+    (folder / ".model.ckpt.999999999.tmp").write_text("of a kill")
+    assert root / so_far.export(root, Progress(quiet=True)).folder == folder
+    assert (folder / "note").read_text() == (folder / "results" / "figures.json").read_text() == "mine"
+    assert (folder / "model.ckpt").read_bytes() == b"0" * 1024
+    assert (folder / "train.yaml").is_file()
+    assert not list(folder.glob(".*"))
+    before = files(root) | {path.name: path.read_bytes() for path in folder.glob("*") if path.is_file()}
+    killed = OSError("killed")
+    monkeypatch.setattr("automl.handoff.write_specs", lambda *_: (_ for _ in ()).throw(killed))
+    with pytest.raises(OSError, match="killed"):
+        so_far.export(root, Progress(quiet=True))
+    left = {path.name: path.read_bytes() for path in folder.glob("*") if path.is_file()}
+    assert files(root) | left | {"provenance.json": before["provenance.json"]} == before
+
+
 def test_in_mid_run_the_driver_goes_on_undisturbed(tmp_path: Path) -> None:
     root, model = tmp_path / "run", toy(tmp_path / "toy", epochs=3, pause_s=0.5)
     words = ["run", "--model", str(model), "--trials", "4", "--executor", "local", "--results-dir", str(root)]
