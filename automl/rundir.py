@@ -9,7 +9,8 @@ elapsed_s             how long the search has run, beside the database
 trials/0007/          spec.yaml, trial.json (what the study has of it), metrics.jsonl, status.json, log.txt,
                       model_epoch_*.pth, dd_model_latest.pth; of trackers: tracked.json, tensorboard/
 best/                 the winner's specs for every action, provenance.json, what the stages wrote
-best_of_trial_3/      what best/ held when another trial became the winner
+best_of_trial_3/      what best/ held when another trial became the winner, or best/pareto/0003 when it left the
+                      front and somebody had made more of it
 best/pareto/0007/     the same of every other trial of a front (--objectives), without the stages
 so_far/0007_epoch_12/ the same of the best there was when `automl best --export` was asked, while the run went on
 report.html

@@ -117,8 +117,9 @@ class Trials:
         """What a trial's file has otherwise than its spec; where it writes and the GPUs that it had do not count."""
         bundle = self.plan.bundle
         own = {*bundle.output_keys("train"), bundle.skill.get("gpu_ids_key")}
-        made = load_yaml(dump_yaml(full))
-        return [f"{name} is another" for name, _, _ in spec.diff(found, made) if name not in own]
+        own = {name for name in own if spec.get(found, str(name), spec.MISSING) is not spec.MISSING}
+        names = [name for name, _, _ in spec.diff(found, load_yaml(dump_yaml(full)))]
+        return [f"{name} is another" for name in names if name not in own]
 
     def _gpus(self) -> float:
         """How many GPUs the next trial gets, or its share of one."""

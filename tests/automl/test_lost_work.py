@@ -164,6 +164,11 @@ def _spec_cut(folder: Path) -> None:
     path.write_text(path.read_text()[:10])
 
 
+def _spec_without_its_end(folder: Path) -> None:
+    full = yaml.safe_load((folder / "spec.yaml").read_text())
+    (folder / "spec.yaml").write_text(yaml.safe_dump({"fit": full["fit"]}))
+
+
 def _spec_edited(folder: Path) -> None:
     full = yaml.safe_load((folder / "spec.yaml").read_text())
     full["fit"]["lr"] = 0.5
@@ -171,7 +176,8 @@ def _spec_edited(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [_gone, _no_records, _cut, _spec_gone, _spec_damaged, _spec_cut, _spec_edited]
+    "damage",
+    [_gone, _no_records, _cut, _spec_gone, _spec_damaged, _spec_cut, _spec_edited, _spec_without_its_end],
 )
 def test_what_was_handed_over_stays_whatever_becomes_of_its_trial(tmp_path: Path, damage: Any) -> None:
     root = searched(tmp_path, trials=4)
