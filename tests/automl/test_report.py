@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from automl import dashboard, loop, report
+from automl import dashboard, loop, provenance, report
 from automl.comparison import Comparison, compare
 from automl.errors import UserError
 from automl.metric import Metric
@@ -106,13 +106,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def hand_over(root: Path, stages: list[dict[str, Any]], **more: Any) -> None:
-    """outcome.json of the best trial there is."""
+    """outcome.json of the best trial there is, and whose `best/` is."""
     facts = gather.facts_of(root)
     top = facts.trial(facts.winner)
     assert top is not None
     assert top.best_epoch
     winner = {"number": top.number, "epoch": top.best_epoch - 1}
     (root / "outcome.json").write_text(json.dumps({"stages": stages, "winner": winner, **more}))
+    (root / "best").mkdir(exist_ok=True)
+    whose = {"trial": top.number, "epoch": top.best_epoch, provenance.MEASURED: {}}
+    (root / "best" / provenance.FILE).write_text(json.dumps(whose))
 
 
 @pytest.fixture(scope="module")
