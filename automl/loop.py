@@ -26,7 +26,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import confirming, earlier, forecast, handoff, latency, rebuilt, recorded, secret_leaves
+from automl import (
+    confirming,
+    earlier,
+    forecast,
+    handoff,
+    latency,
+    rebuilt,
+    recorded,
+    same_data,
+    secret_leaves,
+)
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, Interrupted, UserError
 from automl.executors.base import Executor
@@ -93,6 +103,7 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
     folder.read_run()  # what is no run is told before a lock is left there
     with told_of(folder.root), run_lock(folder.root), interruptible(folder.root):
         plan = recorded.restore(folder, changes)
+        same_data.check(plan, folder.root)
         for warning in plan.warnings:
             progress.note(f"note: {warning}")
         fetch(plan, folder.root, progress.note)

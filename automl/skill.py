@@ -33,7 +33,8 @@ KEYS = {*" ".join(names for _, names in KINDS.values()).split(), *"""
     actions automl_enabled data_format automl_default_parameters automl_disabled_parameters gpu_ids_key nodes_key
     recommended secrets""".split()}  # fmt: skip
 PURPOSES = """preload train inspect_data picture settings check_spec demo_data estimate describe_start describe_data
-    fetch fetch_named latency package package_weights predict time_latency""".split()  # fmt: skip
+    fetch fetch_named latency package package_weights predict time_latency
+    data_changes""".split()  # fmt: skip
 ROLES = ("output_dir", "resume_model", "parent_model")
 
 

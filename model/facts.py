@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.data import check
+from model.data import facts as of_data
 from model.spec import check_leaves, get
 
 # GFLOP of one forward pass at 640x640, of which training makes three. Counted from the layers' shapes.
@@ -22,6 +23,11 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None, work_dir: Path) -> di
     """`model.data.check.inspect`; raises `UserError` when a leaf is not valid by itself."""
     check_leaves("train", spec)
     return check.inspect(spec, data_dir, work_dir=work_dir)
+
+
+def data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """`model.data.facts.changes`, for a run that goes on."""
+    return of_data.changes(before, now)
 
 
 def estimate(spec: Mapping[str, Any], facts: Mapping[str, Any], gpus: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from model.data.cache import all_in_own_words, cache_dir, refusing_in_own_words
 from model.data.classes import Table, look_alikes
 from model.data.coco import Options, Part, read_part
+from model.data.facts import box_counts, facts_of
 from model.data.images import READ_SUFFIXES
 from model.data.layouts import find_data
 from model.data.leaks import leave_out_copies, note_copies_within, note_near_copies, note_versions
@@ -54,7 +54,7 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
             found["replace"] = {
                 k: v for k, v in found["fill"].items() if any(f".{s}_data" in k for s in changed)
             }
-        found["facts"] = _facts(parts, table) | layout
+        found["facts"] = facts_of(parts, table) | layout
     told = {"problems": problems.lines(), "warnings": problems.notes}
     return found | {key: all_in_own_words(lines) for key, lines in told.items()}
 
@@ -267,7 +267,7 @@ def check_boxes(split: str, parts: Sequence[Part], spec: Mapping[str, Any], prob
 
 
 def _note_unseen_classes(train: Sequence[Part], problems: Problems) -> None:
-    counts = _box_counts(train)
+    counts = box_counts(train)
     names: dict[Any, str] = {}
     for part in train:
         names |= {c["id"]: c["name"] for c in part.document.categories}
@@ -277,15 +277,6 @@ def _note_unseen_classes(train: Sequence[Part], problems: Problems) -> None:
             f"{'class' if one else f'{len(unseen)} classes:'} {listed(unseen)} {'has' if one else 'have'} no box in "
             "the training set"
         )
-
-
-def _box_counts(parts: Sequence[Part]) -> Counter[Any]:
-    counts: Counter[Any] = Counter()
-    for part in parts:
-        per = np.bincount(part.document.category, minlength=len(part.document.categories))
-        for category, count in zip(part.document.categories, per.tolist(), strict=True):
-            counts[category["id"]] += count
-    return counts
 
 
 # ---- what the engine is told ------------------------------------------------------------------------------------
@@ -320,50 +311,6 @@ def _fill(sources: Sources, parts: Parts, table: Table) -> dict[str, Any]:
     none = {"image_dir": "", "json_file": ""} if parts["test"] else {}  # none is left
     test = _absolute(sources["test"][0]) if sources["test"] else none
     return fill | {f"dataset.test_data_sources.{key}": value for key, value in test.items()}
-
-
-def _facts(parts: Parts, table: Table) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
-    for split in SPLITS:
-        if parts[split]:
-            images = sum(len(part.paths) for part in parts[split])
-            facts[split] = {"images": images, "boxes": sum(len(p.document.category) for p in parts[split])}
-    if sizes := _sizes(parts["train"]):
-        facts["sizes"] = sizes
-    counts = _box_counts(parts["train"])
-    ordered = sorted(table.names.items(), key=lambda item: (isinstance(item[0], str), item[0]))
-    facts["classes"] = [{"id": i, "name": name, "train_boxes": counts[i]} for i, name in ordered]
-    return facts
-
-
-def _sizes(parts: Sequence[Part]) -> dict[str, Any]:
-    """Of the training set: "text", in words; "usual" [H, W] px of most images and their share "alike";
-    "short_px", the median short side; "small_box" and "box", the tenth and the fiftieth percentile of the root of a
-    box's area over its image's short side. Empty where sizes or boxes are unknown."""
-    sizes = np.concatenate([part.document.sizes for part in parts])
-    shares = [_box_shares(part) for part in parts]
-    known, boxes = sizes[(sizes > 0).all(axis=1)], np.concatenate(shares)
-    if not len(known) or not len(boxes):
-        return {}
-    values, counts = np.unique(known, axis=0, return_counts=True)
-    height, width = (int(v) for v in values[np.argmax(counts)])
-    small, middle = np.percentile(boxes, [10, 50])
-    mostly = "" if len(values) == 1 else "mostly "
-    told = f"{mostly}{width}x{height} px; a box is {middle:.0%} of the short side, a tenth of them below {small:.0%}"
-    return {
-        "text": told,
-        "usual": [height, width], "alike": round(float(np.max(counts) / len(sizes)), 3),
-        "short_px": float(np.median(known.min(axis=1))), "small_box": round(float(small), 4),
-        "box": round(float(middle), 4),
-    }  # fmt: skip
-
-
-def _box_shares(part: Part) -> np.ndarray:
-    """[T'] of the boxes of a part whose images' sizes are known: side over the image's short side, 0-1."""
-    document = part.document
-    short = document.sizes.min(axis=1)[document.owner]
-    usable = (short > 0) & ~document.crowd
-    return np.asarray(np.sqrt(document.boxes_xywh_px[usable, 2:].prod(axis=1)) / short[usable])
 
 
 def _absolute(source: Mapping[str, str]) -> dict[str, str]:

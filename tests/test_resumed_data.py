@@ -1,0 +1,176 @@
+"""A run that goes on does so on the data that it began with, or says what of them has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from automl import cli, recorded, same_data
+from automl.errors import UserError
+from automl.plan import Plan, prepare
+from automl.request import RunRequest
+from automl.rundir import RunDir
+from tests.automl.test_foreign_trainers import searched, shell_trainer
+from tests.model.data.test_check import edit
+
+Document = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def begun(own_demo: Path, tmp_path: Path) -> RunDir:
+    """A run of which nothing has been trained yet."""
+    run = RunDir(tmp_path / "run")
+    asked = RunRequest(
+        data=str(own_demo), preset="small", trials=2, sets=("dataset.batch_size=2", "train.start=scratch")
+    )
+    run.write_run(recorded.describe(prepare(asked, run.root), run.root, "run-1"))
+    return run
+
+
+def restored(run: RunDir) -> Plan:
+    plan = recorded.restore(run, {})
+    same_data.check(plan, run.root)
+    return plan
+
+
+def halved(document: Document) -> None:
+    document["annotations"] = document["annotations"][::2]
+
+
+def swapped(document: Document) -> None:
+    first, second = document["categories"][:2]
+    first["name"], second["name"] = second["name"], first["name"]
+
+
+def with_a_class_more(document: Document) -> None:
+    document["categories"].append({"id": 4, "name": "new"})
+    document["annotations"][0]["category_id"] = 4
+
+
+def moved(document: Document) -> None:
+    document["annotations"][0]["bbox"][2] -= 1
+
+
+CASES: dict[str, tuple[tuple[str, ...], Callable[[Document], None], str]] = {
+    "objects": (("val",), halved, r"val: \d+ objects then, \d+ now"),
+    "names": (
+        ("train", "val", "test"),
+        swapped,
+        r"class 1 was (\w+) and is (\w+), class 2 was \2 and is \1\n",
+    ),
+    "a class": (("train",), with_a_class_more, r"class 4 \(new\) is new\n"),
+    "a box": (("test",), moved, "test: as many objects, but not the same, in other places"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_other_annotations_are_refused_and_named(case: str, begun: RunDir, own_demo: Path) -> None:
+    splits, change, message = CASES[case]
+    for split in splits:
+        edit(own_demo, split, change)
+    with pytest.raises(UserError, match=message) as error:
+        restored(begun)
+    assert f"automl resume {begun.root}" in str(error.value)
+    assert f"--warm-start {begun.root}" in str(error.value)
+
+
+def test_a_missing_image_ends_a_resume_before_anything_is_changed(
+    begun: RunDir, own_demo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in begun.root.rglob("*") if path.is_file()}
+    gone = next((own_demo / "train/images").iterdir())
+    gone.unlink()
+    assert cli.guarded(lambda: cli.app(["resume", str(begun.root)], standalone_mode=False)) == 2
+    said = capsys.readouterr().err
+    assert f"{gone.name} is not in" in said
+    assert "put them back" in said
+    assert {path: path.read_bytes() for path in begun.root.rglob("*") if path in before} == before
+    assert not (begun.root / "trials").exists()
+
+
+def test_another_picture_under_an_old_name_is_told(begun: RunDir, own_demo: Path) -> None:
+    image = next((own_demo / "train/images").iterdir())
+    Image.open(image).transpose(Image.Transpose.ROTATE_180).save(image)
+    with pytest.raises(UserError, match="train: as many images, but not the same"):
+        restored(begun)
+
+
+def test_the_same_in_another_order_or_by_another_link_is_the_same(begun: RunDir, own_demo: Path) -> None:
+    for split in ("train", "val"):
+        edit(own_demo, split, lambda d: [d[key].reverse() for key in ("images", "annotations", "categories")])
+    there = own_demo.with_name("elsewhere")
+    own_demo.rename(there)
+    own_demo.symlink_to(there)
+    assert restored(begun).facts == begun.read_run()["facts"]
+
+
+def test_a_validation_set_that_the_run_drew_is_the_same_again(own_demo: Path, tmp_path: Path) -> None:
+    for split in ("val", "test"):
+        (own_demo / split).rename(tmp_path / split)
+    run = RunDir(tmp_path / "run")
+    asked = RunRequest(
+        data=str(own_demo), preset="small", trials=2, sets=("dataset.batch_size=2", "train.start=scratch")
+    )
+    run.write_run(recorded.describe(prepare(asked, run.root), run.root, "run-1"))
+    files = sorted(run.root.iterdir())
+    assert any("val_split" in file.name for file in files)
+    restored(run)
+    assert sorted(run.root.iterdir()) == files
+
+
+def test_a_run_of_an_earlier_version_is_compared_as_far_as_it_recorded(begun: RunDir, own_demo: Path) -> None:
+    document = begun.read_run()
+    now = document["facts"].pop("contents")
+    begun.write_run(document)
+    edit(own_demo, "val", moved)
+    moved_now = restored(begun).facts["contents"]
+    assert moved_now != now
+    edit(own_demo, "val", halved)
+    with pytest.raises(UserError, match="val: .* objects then"):
+        restored(begun)
+    begun.write_run({**document, "facts": {"train": {"images": 12}}})
+    restored(begun)
+
+
+HOOKS = """
+import pathlib
+def inspect(spec, data, work_dir):
+    rows = len(pathlib.Path(data, "rows").read_text())
+    problems = [] if rows else ["no rows"]
+    return {"problems": problems, "facts": {"train": {"rows": rows, "share": 0.5 / (rows or 1)}, "data": data}}
+"""
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> tuple[Path, Path]:
+    """(the rows, the run) of a trainer of another make."""
+    model = shell_trainer(tmp_path / "model", entry_points={"inspect_data": "hooks:inspect"})
+    (model / "hooks.py").write_text(HOOKS)
+    rows = tmp_path / "data" / "rows"
+    rows.parent.mkdir()
+    rows.write_text("abc")
+    searched(model, tmp_path / "run", trials=1, data=str(rows.parent))
+    return rows, tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("ab", "train: rows was 3 and is 2"), ("", "train: rows was 3 and is 0"), ("xyz", "")],
+)
+def test_the_counts_of_any_model_are_compared(strange: tuple[Path, Path], text: str, message: str) -> None:
+    rows, run = strange
+    rows.write_text(text)
+    if not message:
+        restored(RunDir(run))
+        return
+    with pytest.raises(UserError, match=message):
+        restored(RunDir(run))
