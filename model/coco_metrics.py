@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from model.coco_evaluation import IOU_THRESHOLDS, Boxes, Evaluation, evaluate
-from model.data.classes import outside_id, outside_ids
+from model.data.classes import not_categories, outside_id, outside_ids
 from model.data.coco import CocoData
 from model.errors import UserError
 
@@ -83,11 +83,8 @@ class CocoMetrics:
 def check_class_ids(data: CocoData, class_ids: Sequence[int] | None) -> list[int] | None:
     """The labels of these category ids, sorted, None for all. Raises `UserError` for one that is no category of the
     data."""
-    known = {outside_id(c): c["name"] for c in data.categories}
-    if unknown := sorted(set(class_ids or []) - set(known)):
-        raise UserError(
-            f"dataset.eval_class_ids: {unknown} are no categories of the data, which have {known}; null means all"
-        )
+    if wrong := not_categories(data.categories, class_ids):
+        raise UserError(wrong)
     return (
         sorted({int(c["id"]) for c in data.categories if outside_id(c) in class_ids}) if class_ids else None
     )

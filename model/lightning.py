@@ -107,6 +107,13 @@ def freeze(detector: nn.Module, paths: list[str]) -> None:
             raise UserError(f"train.freeze: no module '{path}'; the detector has {top}") from None
 
 
+def check_parts(spec: Mapping[str, Any]) -> None:
+    """Raises `UserError` for a full spec that names parts which its network has not, or asks what it cannot do."""
+    detector = build_model({**spec, "model": {**spec["model"], "pretrained_backbone_path": ""}})
+    freeze(detector, spec["train"]["freeze"])
+    parameter_groups(detector, spec)
+
+
 class DetectorModule(pl.LightningModule):
     """Trains the detector of `spec`, validates by loss and COCO metrics.
 

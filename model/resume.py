@@ -24,9 +24,12 @@ TAKEN = (
 
 
 def check(
-    checkpoint: Mapping[str, Any], spec: Mapping[str, Any], classes: Sequence[Mapping[str, Any]], where: str
+    checkpoint: Mapping[str, Any],
+    spec: Mapping[str, Any],
+    classes: Sequence[Mapping[str, Any]] | None,
+    where: str,
 ) -> None:
-    """Raise `UserError` when the checkpoint cannot go on under this spec with these classes."""
+    """Raise `UserError` when the checkpoint cannot go on under this spec with these classes (None: not known yet)."""
     if not checkpoint.get("optimizer_states"):
         raise UserError(
             f"{where} holds the weights alone, without what a training needs to go on; start a new one from them by "
@@ -42,6 +45,8 @@ def check(
         lines = "\n".join(f"  {line}" for line in wrong)
         advice = "start from its weights by train.pretrained_model_path instead"
         raise UserError(f"{where} cannot be gone on from with other settings of these; {advice}:\n{lines}")
+    if classes is None:
+        return
     before, now = (
         {outside_ids([c])[c["id"]]: c["name"] for c in of} for of in (checkpoint["classes"], classes)
     )

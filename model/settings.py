@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from model import bundle_dir, start
+from model.data.facts import misfits
+from model.errors import UserError
 from model.facts import estimate
 from model.parameters import RECIPES, SCALES, of_action
-from model.spec import get, leaves, nest, put, resolve
+from model.spec import get, leaves, nest, put, resolve, unfit_device
 from safe_documents import read_yaml
 
 OWN_NETWORK = (
@@ -90,8 +92,12 @@ def fit(
 ) -> dict[str, Any]:
     """Settle a train spec that has every leaf. `facts`: see `data/check.inspect`; `machine`: the fields of `Machine`;
     `sources`: {leaf: who set it} of what a person or a preset set. Returns {"fill": {leaf: value}, "reasons": {leaf:
-    text}, "warnings": [text]}. Raises `UserError` for a start that cannot be had."""
+    text}, "warnings": [text]}. Raises `UserError` for a start that cannot be had, and for leaves that contradict the
+    data or the machine."""
     on, chosen = Machine(**machine), Chosen(copy.deepcopy(dict(spec)), frozenset(sources))
+    unfit = unfit_device(spec["train"], on_gpu=False) if on.here and not on.gpus else ""
+    if wrong := [*misfits(spec["dataset"], facts), *filter(None, [unfit])]:
+        raise UserError("\n".join(wrong))
     own = _is_settled(chosen.spec, sources)
     chosen.take("train.recipe", *_recipe(spec, own))
     named = RECIPES[chosen["train.recipe"]]

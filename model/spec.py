@@ -28,6 +28,10 @@ ARCHITECTURE = tuple(
     "model.dilation model.hidden_dim model.nheads model.enc_layers model.dec_layers model.dim_feedforward "
     "model.enc_n_points model.dec_n_points model.num_queries model.with_box_refine model.two_stage model.mixed_selection model.tao_compat".split()
 )
+OF_PARTS = tuple(
+    "train.freeze model.backbone_names model.linear_proj_names model.dilation model.backbone_norm "
+    "model.return_interm_indices".split()
+)
 HERE = "${here}"  # in a spec file: the folder that it lies in
 
 
@@ -230,6 +234,24 @@ def notes(spec: Mapping[str, Any], section: str = "") -> list[str]:
             f"train.optim.lr_step_size {optim['lr_step_size']} is not reached in {epochs} epochs: no drop"
         )
     return found
+
+
+def names_parts(spec: Mapping[str, Any]) -> bool:
+    """Whether a spec names parts of the network, or asks for what not every backbone has: only a network that is built
+    can tell whether that is there."""
+    params = [param for param in PARAMETERS if param.name in OF_PARTS]
+    return any(get(spec, p.name, p.default) != p.default for p in params) or str(
+        get(spec, "model.backbone")
+    ).startswith("timm/")
+
+
+def unfit_device(train: Mapping[str, Any], on_gpu: bool) -> str:
+    """What the section `train` asks for that a training with or without a GPU cannot do; "" for nothing."""
+    if train["accelerator"] == "gpu" and not on_gpu:
+        return "train.accelerator is gpu, but torch finds no CUDA device; set it to auto or cpu"
+    if train["precision"] == "fp16" and not on_gpu:
+        return "train.precision fp16 needs a GPU; on a CPU use fp32 or bf16"
+    return ""
 
 
 def architecture_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

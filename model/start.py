@@ -21,7 +21,7 @@ from model import hub
 from model.checkpoint import best_in
 from model.errors import UserError, did_you_mean
 from model.hub import HubFile, PublishedFile, Unreachable, WebFile
-from model.spec import Spec, get, put
+from model.spec import Spec, get, names_parts, put
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,8 +76,9 @@ def settle(spec: Mapping[str, Any], network: bool = True) -> Start:
     machine (a few seconds where there are none); without, only what is here counts. Raises `UserError` for what
     was asked for and cannot be had."""
     train, asked = spec["train"], str(get(spec, "train.start", "scratch"))
-    if train["resume_training_checkpoint_path"]:
-        return Start("resume", f"goes on from {train['resume_training_checkpoint_path']}")
+    if given := train["resume_training_checkpoint_path"]:
+        path = _existing(given, "train.resume_training_checkpoint_path", "checkpoint")
+        return Start("resume", f"goes on from {path}", path=path)
     if given := train["pretrained_model_path"]:
         path = _weights(given, "train.pretrained_model_path")
         return Start("file", f"train.pretrained_model_path: {path}", str(path), path)
@@ -227,12 +228,12 @@ def _weights(text: str, name: str) -> Path:
         raise UserError(f"{name}: {error}") from None
 
 
-def _existing(text: str, name: str) -> Path:
+def _existing(text: str, name: str, what: str = "weights file") -> Path:
     path = Path(text).expanduser()
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*"))[:8] if path.parent.is_dir() else []
         raise UserError(
-            f"{name}: {text} must be a weights file, but there is none"
+            f"{name}: {text} must be a {what}, but there is none"
             + (f" ({path.parent} has {', '.join(near)})" if near else "")
         )
     return path
@@ -243,9 +244,14 @@ def _existing(text: str, name: str) -> Path:
 
 def describe(spec: Mapping[str, Any]) -> dict[str, Any]:
     """{"text": where training starts, "size": bytes to fetch or None, "cached": whether nothing is to be fetched,
-    "path": the file of a person's own, else None}. Raises `UserError` for a file that fits nothing of the network."""
+    "path": the file of a person's own, else None}. Raises `UserError` for a file that fits nothing of the network, and
+    for names of parts that the network has not."""
     start = settle(spec)
     _check_fits(start, spec)
+    if names_parts(spec):
+        from model.lightning import check_parts
+
+        check_parts(spec)
     own = os.path.abspath(start.path) if isinstance(start.file, str) and start.path else None
     return {"text": start.text, "size": start.size, "cached": not start.missing, "path": own}
 
@@ -273,6 +279,11 @@ def fetch(
 def _check_fits(start: Start, spec: Mapping[str, Any]) -> None:
     """Raises `UserError` where a person's file, or his backbone's, does not fit the network: better now than in every
     training."""
+    if start.kind == "resume" and start.path is not None:
+        from model import checkpoint, resume
+
+        recorded = checkpoint.load(start.path, spec["encryption_key"])
+        resume.check(recorded, spec, None, str(start.path))
     if start.kind == "given" or (start.kind == "file" and start.path is not None):
         from model.build import build_model
 

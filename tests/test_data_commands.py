@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from automl import cli
+from tests.model.data.test_check import edit
 
 SMALL = ["--preset", "small", "--set", "dataset.batch_size=2"]
 
@@ -59,3 +61,37 @@ def test_the_page_about_a_dataset(demo: Path, tmp_path: Path, capsys: pytest.Cap
     assert run("data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "none.html")) == 2
     assert "no such folder" in capsys.readouterr().err
     assert not (tmp_path / "none.html").exists()
+
+
+CONTRADICTIONS = {
+    "dataset.num_classes=3": "must be above the largest category id 3, but got 3; .* at least 4",
+    "dataset.eval_class_ids=[1,2,9]": r"dataset.eval_class_ids: \[9\] are no categories of the data",
+    "dataset.eval_class_ids=[1]": r"no box of dataset.eval_class_ids \[1\] to validate with",
+    "train.freeze=[foo]": "train.freeze: no module 'foo'; the detector has backbone,",
+    "model.backbone_names=[foo]": "model.backbone_names: no parameter's name contains 'foo'",
+    "model.dilation=true": "model.dilation needs resnet_50",
+    "train.resume_training_checkpoint_path=none.pth": "train.resume_training_checkpoint_path: none.pth must be a checkpoint",
+    "train.precision=fp16": "train.precision fp16 needs a GPU",
+    "train.accelerator=gpu": "train.accelerator is gpu, but torch finds no CUDA device",
+}
+
+
+@pytest.mark.parametrize("given", CONTRADICTIONS)
+def test_what_contradicts_data_network_or_machine_is_refused_before_anything_is_written(
+    given: str,
+    own_demo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    edit(
+        own_demo,
+        "val",
+        lambda d: d.update(annotations=[a for a in d["annotations"] if a["category_id"] != 1]),
+    )
+    words = ["--data", str(own_demo), *SMALL, "--set", given, "--start", "scratch", "--trials", "2"]
+    for more in (["plan"], ["run", "--results-dir", str(tmp_path / "run")]):
+        assert run(*more, *words) == 2
+        assert re.search(CONTRADICTIONS[given], capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()

@@ -11,7 +11,7 @@ import model.checkpoint as ckpt
 from model.distributed import LAUNCH, gpu_ids, launched, start_ranks
 from model.encryption import passphrase
 from model.errors import OutOfMemory, UserError
-from model.spec import Spec, notes, require
+from model.spec import Spec, notes, require, unfit_device
 from model.spec_file import load
 from model.status import Status, failure_told, results_folder
 
@@ -145,10 +145,8 @@ def build_trainer(spec: Spec, callbacks: list[Any], parts: int = 1, batches: int
 
     train = spec["train"]
     on_gpu = train["accelerator"] != "cpu" and torch.cuda.is_available()
-    if train["accelerator"] == "gpu" and not on_gpu:
-        raise UserError("train.accelerator is gpu, but torch finds no CUDA device; set it to auto or cpu")
-    if train["precision"] == "fp16" and not on_gpu:
-        raise UserError("train.precision fp16 needs a GPU; on a CPU use fp32 or bf16")
+    if wrong := unfit_device(train, on_gpu):
+        raise UserError(wrong)
     devices = _devices(spec, on_gpu)
     return pl.Trainer(
         accelerator="gpu" if on_gpu else "cpu",

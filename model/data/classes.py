@@ -8,7 +8,7 @@ such classes carry the id of the files as "category_id" beside their label, and 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,40 @@ def labelled(names: Mapping[Any, str]) -> list[dict[str, Any]]:
         return [{"id": i, "name": names[i]} for i in sorted(names)]
     ordered = sorted(names, key=lambda i: (isinstance(i, str), i))
     return [{"id": n, "name": names[i], "category_id": i} for n, i in enumerate(ordered)]
+
+
+def not_categories(categories: Sequence[Mapping[str, Any]], ids: Iterable[Any] | None) -> str:
+    """What is wrong with `dataset.eval_class_ids`; "" where all are categories of the data."""
+    known = {outside_id(c): c["name"] for c in categories}
+    unknown = sorted(set(ids or []) - set(known))
+    if not unknown:
+        return ""
+    return (
+        f"dataset.eval_class_ids: {unknown} are no categories of the data, which have {known}; null means all"
+    )
+
+
+def misfits(
+    dataset: Mapping[str, Any], categories: Sequence[Mapping[str, Any]], boxed: Mapping[str, Collection[int]]
+) -> list[str]:
+    """What of the section `dataset` of a spec contradicts the data: `categories` [{"id": label, "name"[,
+    "category_id"]}], and the labels that are `boxed` in "train" and "val"."""
+    wrong = []
+    labels, ids = {label for each in boxed.values() for label in each}, dataset["eval_class_ids"]
+    top = max(labels, default=-1)
+    if top >= dataset["num_classes"]:
+        ordinary = outside_ids(categories).get(top) == top
+        what = "category id" if ordinary else "label of the renumbered classes"
+        wrong.append(
+            f"dataset.num_classes must be above the largest {what} {top}, but got {dataset['num_classes']}; labels are "
+            f"the ids themselves, from 0 on, so that it is at least {top + 1}, however many classes there are"
+        )
+    if unknown := not_categories(categories, ids):
+        return [*wrong, unknown]
+    counted = {int(c["id"]) for c in categories if outside_id(c) in (ids or ())}
+    if counted and not counted & set(boxed["val"]):
+        wrong.append(f"no box of dataset.eval_class_ids {list(ids)} to validate with")
+    return wrong
 
 
 def unlike(a: str, b: str) -> str:

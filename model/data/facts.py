@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from model.data.classes import Table
+from model.data import classes
+from model.data.classes import Table, labelled
 from model.data.coco import Part
 from model.data.problems import listed, shown
 from model.data.tree import SPLITS
@@ -75,14 +76,25 @@ def box_counts(parts: Sequence[Part]) -> Counter[Any]:
     return counts
 
 
+def misfits(dataset: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    """`classes.misfits` of a spec's section and what was found in the data; nothing where that is not known."""
+    known, contents = facts.get("classes"), facts.get("contents") or {}
+    if not known or not contents:
+        return []
+    categories = labelled({c["id"]: c["name"] for c in known})
+    there = {split: contents.get(split, {}).get("classes", {}) for split in ("train", "val")}
+    boxed = {split: {c["id"] for c in categories if c["name"] in of} for split, of in there.items()}
+    return classes.misfits(dataset, categories, boxed)
+
+
 # ---- whether it is the same ---------------------------------------------------------------------------------------
 
 
 def contents(parts: Mapping[str, Sequence[Part]]) -> dict[str, Any]:
     """By what the data are known again, wherever they lie and in whatever order: {"text": the start of a digest of it
-    all, "format", split: {"images", "boxes", "classes": {name: boxes}, "pictures": digest of the pixels, "objects":
-    digest of which boxes of which class are on which of these}}. Of the test set the first source counts, which is the
-    one that is scored. Pixels were read before, when the images were looked at."""
+    all, "format", split: {"images", "boxes", "classes": {name: boxes, crowds not counted}, "pictures": digest of the
+    pixels, "objects": digest of which boxes of which class are on which of these}}. Of the test set the first source
+    counts, which is the one that is scored. Pixels were read before, when the images were looked at."""
     found: dict[str, Any] = {}
     for split in SPLITS:
         of_split = parts[split][:1] if split == "test" else parts[split]
@@ -92,16 +104,17 @@ def contents(parts: Mapping[str, Sequence[Part]]) -> dict[str, Any]:
 
 
 def _of_split(parts: Sequence[Part]) -> dict[str, Any]:
-    classes: Counter[str] = Counter()
+    of_class: Counter[str] = Counter()
     for part in parts:
-        for n, times in Counter(part.document.category.tolist()).items():
-            classes[str(part.document.categories[n]["name"])] += times
-    number = {name: n for n, name in enumerate(sorted(classes))}
+        for n, times in Counter(part.document.category[~part.document.crowd].tolist()).items():
+            of_class[str(part.document.categories[n]["name"])] += times
+    number = {name: n for n, name in enumerate(sorted(of_class))}
     pictures = [look.digest for part in parts for look in part.looks]
     objects = [line for part in parts for line in _objects(part, number)]
     return {
-        "images": len(pictures), "boxes": classes.total(), "classes": dict(sorted(classes.items())),
-        BY_PICTURE: _digest(pictures), "objects": _digest([*number, *objects]),
+        "images": len(pictures), "boxes": sum(len(part.document.category) for part in parts),
+        "classes": dict(sorted(of_class.items())), BY_PICTURE: _digest(pictures),
+        "objects": _digest([*number, *objects]),
     }  # fmt: skip
 
 
@@ -109,11 +122,11 @@ def _objects(part: Part, number: Mapping[str, int]) -> list[str]:
     """A digest of each image's pixels and boxes, in any order of these."""
     document = part.document
     of_file = [number.get(str(c["name"]), -1) for c in document.categories]
-    classes = np.array(of_file, np.int64)[document.category]
+    of_class = np.array(of_file, np.int64)[document.category]
     boxes = np.round(document.boxes_xywh_px * 10**PLACES).astype(np.int64)
-    columns = [document.owner, classes, document.crowd.astype(np.int64), *boxes.T]
+    columns = [document.owner, of_class, document.crowd.astype(np.int64), *boxes.T]
     rows = (
-        np.stack(columns, axis=1)[np.lexsort(columns[::-1])] if len(classes) else np.zeros((0, 7), np.int64)
+        np.stack(columns, axis=1)[np.lexsort(columns[::-1])] if len(of_class) else np.zeros((0, 7), np.int64)
     )
     ends = np.searchsorted(rows[:, 0], np.arange(len(part.looks) + 1))
     return [

@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from model.coco_metrics import check_class_ids
-from model.data.classes import outside_ids
+from model.data.classes import misfits
 from model.data.coco import CocoData, Options, load_sources
 from model.data.images import open_rgb
 from model.data.transforms import EvalTransform, TrainTransform, batch_images, canvas, exact_size
@@ -170,16 +169,11 @@ class DataModule(pl.LightningDataModule):
         )
         for line in dict.fromkeys((*self.train_data.notes, *self.val_data.notes)) if place()[0] == 0 else ():
             print(f"data: {line}")
-        _check_something_is_left(self.train_data, None, "train on")
-        _check_something_is_left(self.val_data, dataset["eval_class_ids"], "validate with")
-        top = int(np.max(self.train_data.labels))
-        if top >= dataset["num_classes"]:
-            what = (
-                "category id" if outside_ids(self.classes)[top] == top else "label of the renumbered classes"
-            )
-            raise UserError(
-                f"dataset.num_classes must be above the largest {what} {top}, but got {dataset['num_classes']}"
-            )
+        _check_something_is_left(self.train_data, "train on")
+        _check_something_is_left(self.val_data, "validate with")
+        boxed = {"train": _boxed(self.train_data), "val": _boxed(self.val_data)}
+        if wrong := misfits(dataset, self.classes, boxed):
+            raise UserError("\n".join(wrong))
 
     def train_dataloader(self) -> DataLoader[Any]:
         dataset, seed = self.spec["dataset"], max(0, self.spec["train"]["seed"])
@@ -227,14 +221,16 @@ class DataModule(pl.LightningDataModule):
         )
 
 
-def _check_something_is_left(data: CocoData, class_ids: Sequence[int] | None, purpose: str) -> None:
-    """Raise `UserError` when no object of the classes that count is left."""
-    labels = check_class_ids(data, class_ids)
-    plain = data.labels[~data.crowd]
-    if not (np.isin(plain, labels).any() if labels else len(plain)):
+def _check_something_is_left(data: CocoData, purpose: str) -> None:
+    """Raise `UserError` when no object is left."""
+    if data.crowd.all():
         crowds = f": {int(data.crowd.sum())} boxes are crowds (iscrowd 1)" if data.crowd.any() else ""
-        named = f" of dataset.eval_class_ids {list(class_ids or [])}" if labels else ""
-        raise UserError(f"no box{named} to {purpose}{crowds}")
+        raise UserError(f"no box to {purpose}{crowds}")
+
+
+def _boxed(data: CocoData) -> set[int]:
+    """The labels that have a box which is no crowd."""
+    return set(data.labels[~data.crowd].tolist())
 
 
 class Collate:
