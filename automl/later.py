@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,18 +55,39 @@ def leaves(model: ModelBundle, engine_keys: Mapping[str, Any], action: str) -> d
     return {name: value for name, value in given.items() if not _brought(model, action, name)}
 
 
-def passed_over(model: ModelBundle, engine_keys: Mapping[str, Any], sources: Mapping[str, str]) -> list[str]:
-    """What to say of the leaves that are not taken."""
+def passed_over(
+    model: ModelBundle, engine_keys: Mapping[str, Any], merged: SourcedSpec, placed: bool = False
+) -> list[str]:
+    """What to say of the leaves that are not taken; `placed`: the run's folder was named by its option."""
     names = [
         name
         for action in model.actions
         for name, value in _given(model, engine_keys, action).items()
         if value and _brought(model, action, name)
     ]
+    lines = [] if placed else _folders(model, merged)
+    if names:
+        source = merged.sources.get(names[0], "the spec")
+        lines.append(f"{', '.join(names)} of {source} will be the winner's own files and folders instead")
+    return lines
+
+
+def _folders(model: ModelBundle, merged: SourcedSpec) -> list[str]:
+    """Of the leaves that say where a training writes: each trial is given its own."""
+    template = model.template("train")
+    set_ = {
+        name: spec.get(merged.spec, name) for name in model.output_keys("train") if name in merged.sources
+    }
+    names = [
+        name
+        for name, value in set_.items()
+        if value not in (None, "", spec.MANDATORY, spec.get(template, name))
+    ]
     if not names:
         return []
     return [
-        f"{', '.join(names)} of {sources.get(names[0], 'the spec')} will be the winner's own files instead"
+        f"{', '.join(names)} of {merged.sources[names[0]]} is passed over, as each trial writes to a folder of its own "
+        f"in the run's; to say where that lies: --results-dir {shlex.quote(str(set_[names[0]]))}"
     ]
 
 

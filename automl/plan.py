@@ -176,7 +176,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     )
     describe = model.call("describe_start")
     begins = hooks.answer(model, "describe_start", describe(merged.spec)) if describe else {}
-    notes += later.passed_over(model, engine_keys, merged.sources)
+    notes += later.passed_over(model, engine_keys, merged, bool(asked.results_dir))
     notes += [*warnings, *more, *of_machine, *foresee(model, request, merged.spec, searching)]
     plan = Plan(
         _absolute(request, model, merged.spec, begins.get("path")), model, searching, merged.spec, merged.sources,

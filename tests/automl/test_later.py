@@ -64,9 +64,9 @@ def test_every_section_goes_to_its_action(tmp_path: Path) -> None:
 def test_what_the_winner_brings_itself_is_told(tmp_path: Path) -> None:
     detector = bundle.resolve("deformable_detr")
     merged, keys = merge(asked(tmp_path, ONE_FILE), detector)
-    (told,) = later.passed_over(detector, keys, merged.sources)
+    (told,) = later.passed_over(detector, keys, merged)
     assert "evaluate.checkpoint, export.onnx_file of " in told
-    assert "one.yaml will be the winner's own files instead" in told
+    assert "one.yaml will be the winner's own files and folders instead" in told
 
 
 @pytest.mark.parametrize(
@@ -156,5 +156,24 @@ def test_what_was_not_given_may_be_null(tmp_path: Path) -> None:
     ]
     assert not {*names} & {name for name, source in merged.sources.items() if source.endswith("one.yaml")}
     spec.validate(merged.spec, detector.schema("train"), merged.sources, detector.template("train"))
-    assert later.passed_over(detector, keys, merged.sources) == []
+    assert later.passed_over(detector, keys, merged) == []
     assert model_spec.load("train", tmp_path / "one.yaml")["results_dir"] == ""
+
+
+def test_where_a_spec_file_has_results_written_is_passed_over_and_told(tmp_path: Path) -> None:
+    detector = bundle.resolve("deformable_detr")
+    document = {
+        "results_dir": "/my results",
+        "train": {"results_dir": "/t"},
+        "evaluate": {"results_dir": "/e"},
+    }
+    request = asked(tmp_path, document)
+    merged, keys = merge(request, detector)
+    first, second = later.passed_over(detector, keys, merged)
+    assert first.startswith(f"results_dir, train.results_dir of {request.spec_file} is passed over")
+    assert first.endswith("--results-dir '/my results'")
+    assert second.startswith("evaluate.results_dir of ")
+    assert later.leaves(detector, keys, "evaluate") == {}
+    assert later.passed_over(detector, keys, merged, placed=True) == [second]
+    for plain in ({}, {"results_dir": ""}, {"results_dir": "???"}):
+        assert later.passed_over(detector, {}, merge(asked(tmp_path, plain), detector)[0]) == []
