@@ -6,6 +6,7 @@ import atexit
 import inspect
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -20,7 +21,7 @@ from typer.core import TyperCommand
 from automl import __version__, faults
 from automl.errors import AutoMLError, UserError
 from automl.interruption import Interrupted, import_with_threads, no_more_signals
-from automl.request import RunRequest, options
+from automl.request import WHAT, RunRequest, options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -182,6 +183,16 @@ class _OfModel(TyperCommand):
 
         words = [word for pair in sys.argv for word in pair.split("=", 1)]
         return bundle.resolve(dict(pairwise(words)).get("--model")).options_told()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Raises `UserError` for a dataset, a spec file or another thing of one that is named twice."""
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        single = [
+            p for p in order if getattr(p, "rich_help_panel", "") == WHAT and not getattr(p, "multiple", True)
+        ]
+        if twice := [p for p, count in Counter(single).items() if count > 1]:
+            raise UserError(f"{twice[0].opts[0]} is given {single.count(twice[0])} times; give it once")
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         with suppress(UserError):

@@ -102,6 +102,11 @@ def parse(text: str | None, known: tuple[Metric, ...], option: str = "--metric")
                 f"{option} must be NAME, NAME:maximize or NAME:minimize, but got '{text}'"
                 f"{did_you_mean(direction, DIRECTIONS)}"
             )
+        if declared and declared.maximize != DIRECTIONS[direction]:
+            raise UserError(
+                f"{option} {text}: the model says that {name} is to be {declared.direction}d; give {option} {name}, or "
+                "another key of its records"
+            )
         return Metric(name, DIRECTIONS[direction])
     if declared is None:
         names = [m.name for m in known]

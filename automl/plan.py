@@ -327,8 +327,7 @@ def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[st
     merged = SourcedSpec(model.template("train"))
     if request.demo and not model.entry("demo_data"):
         raise UserError(f"{model.name} has no demo data; give --data DIR")
-    preset = request.preset or ("demo" if request.demo else None)
-    if preset:
+    if preset := request.preset or ("demo" if request.demo else None):
         partial, path = model.preset(preset)
         merged.overlay(partial, path.stem)
     engine_keys: dict[str, Any] = {}
@@ -338,6 +337,7 @@ def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[st
         engine_keys = {key: document.pop(key) for key in keys}
         merged.overlay(document, request.spec_file)
     pairs = spec.parse_set(request.sets, model.skill.get("spec_shorthand_keys", {}))
+    spec.check_fixed(request.fix, pairs)
     if request.epochs is not None:
         merged.overlay(spec.nest(_length(request.epochs, pairs, model)), "--epochs")
     merged.overlay(spec.nest(pairs), "--set")

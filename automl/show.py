@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from automl.stages import StageResult
     from automl.study import Best, Study
 
+NARROW = 60  # columns of a terminal, below which reasons have no room beside the figures
+
 
 def say(console: Console, text: str, head: str = "", style: str = "bold") -> None:
     """One line: a styled word, then text as it is."""
@@ -184,25 +186,8 @@ def status(console: Console, root: Path) -> None:
     """The trials of a run, read from its storage; safe while it runs."""
     document, study = _read(root)
     metric = metrics.of_run(document)
-    table = Table(box=None, header_style="bold")
     running = is_running(root)  # a trial that nobody runs waits to be resumed
-    several = [f"predicted {LATENCY}"] if study and study.several else []
-    for name in ("trial", "state", "epochs", metric.name, *several, "at epoch", "why"):
-        table.add_column(Text(name), justify="left" if name in ("state", "why") else "right")
-    for trial in study.trials() if study else []:
-        curve = trial.intermediate_values
-        done = study.result(trial.number) if study and curve else None
-        state = study.state(trial.number, running) if study else ""
-        table.add_row(
-            str(trial.number),
-            Text(state, STATE_STYLE.get(state, "")),
-            str(study.epochs_of(trial.number) if study else 0),
-            figure(done.value if done else None),
-            *(figure_ms(ms_of(trial)).removesuffix(" ms") for _ in several),
-            str(done.epoch + 1) if done else "-",
-            Text(str(trial.user_attrs.get("reason", ""))),
-        )
-    console.print(table)
+    _trials(console, study, metric, running)
     _front(console, places(study, RunDir(root)) if study else (), metric, RunDir(root))
     if text := latency.redrawn_text(
         study.trials() if study else (), document["request"].get("max_latency_ms")
@@ -225,6 +210,41 @@ def status(console: Console, root: Path) -> None:
         say(console, f"next    {_next(root, end)}")
         if document["searching"]:
             say(console, f"to search on: {going_on} {RunRequest.from_json(document['request']).larger()}")
+
+
+def _trials(console: Console, study: Study | None, metric: Metric, running: bool) -> None:
+    """A row each. Figures are never cut: where there is no room beside them, the reasons stand below."""
+    narrow = console.width < NARROW
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0) if narrow else (0, 1))
+    several = [f"predicted {LATENCY}"] if study and study.several else []
+    names = ("trial", "state", "epochs", metric.name, *several, "at epoch", *(() if narrow else ("why",)))
+    rows: list[list[str]] = []
+    reasons: list[str] = []
+    for trial in study.trials() if study else []:
+        curve = trial.intermediate_values
+        done = study.result(trial.number) if study and curve else None
+        reasons.append(str(trial.user_attrs.get("reason", "")))
+        row = [
+            str(trial.number),
+            study.state(trial.number, running) if study else "",
+            str(study.epochs_of(trial.number) if study else 0),
+            figure(done.value if done else None),
+            *(figure_ms(ms_of(trial)).removesuffix(" ms") for _ in several),
+            str(done.epoch + 1) if done else "-",
+        ]
+        rows.append(row if narrow else [*row, reasons[-1]])
+    for n, name in enumerate(names):
+        least = None if name == "why" else max([len(row[n]) for row in rows], default=1)
+        justify: Any = "left" if name in ("state", "why") else "right"
+        table.add_column(Text(name), justify=justify, min_width=least, overflow="fold")
+    for row in rows:
+        table.add_row(
+            *(Text(text, STATE_STYLE.get(text, "") if n == 1 else "") for n, text in enumerate(row))
+        )
+    console.print(table)
+    for row, reason in zip(rows, reasons, strict=True) if narrow else ():
+        if reason and reason != "finished":
+            say(console, f"trial {row[0]}: {reason}")
 
 
 def _next(root: Path, end: Mapping[str, Any]) -> str:

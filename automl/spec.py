@@ -81,6 +81,17 @@ def parse_set(pairs: Sequence[str], shorthand: Mapping[str, str]) -> dict[str, A
     return values
 
 
+def check_fixed(fixed: Iterable[str], pairs: Mapping[str, Any]) -> None:
+    """Raises `SpecError` where `--fix NAME=VALUE` and the pairs of `--set` give one leaf two values."""
+    for text in fixed:
+        name, sign, value = (part.strip() for part in text.partition("="))
+        if sign and name in pairs and pairs[name] != (load_yaml(value, f"--fix {name}") if value else value):
+            raise SpecError(
+                f"--fix {text} and --set {name}={pairs[name]} contradict each other; give one of them (what is set may "
+                f"still be searched: --fix {name} keeps it)"
+            )
+
+
 def defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
     """A schema's `default`, else the defaults of its leaves, nested."""
     from automl.space.schema import Schema

@@ -114,7 +114,7 @@ def _compiled(asked: Asked) -> SearchSpace:
     kept = {name: conditions for name, conditions in chosen.items() if name in codecs}
     base = {**base, **single}
     parameters, replaced = build(asked, _order(kept, codecs, [*moving, *relations]), kept, codecs, base)
-    said = [*notes, *unkept, *silent, *replaced, *disagreements(asked)]
+    said = [*notes, *unkept, *silent, *never(asked, narrow), *replaced, *disagreements(asked)]
     return SearchSpace(
         parameters,
         left_out=tuple(sorted((left_out | unfit | settled).items())),
@@ -125,6 +125,23 @@ def _compiled(asked: Asked) -> SearchSpace:
         relations=tuple(relation for relation in relations if relation.op != "after"),
         base=tuple((n, base[n]) for n in sorted(related) if is_number(base.get(n))),
     )
+
+
+def never(asked: Asked, domains: Domains) -> list[str]:
+    """Of the values that a person listed those that no draw can have, and why."""
+    lines = []
+    for name, domain in domains.items():
+        wish = asked.insists(name)
+        values = wish.options if wish else ()
+        gone = [value for value in values if is_number(value) and not domain.holds(value)]
+        if not wish or not gone:
+            continue
+        limit = asked.limits.get(name)
+        why = f"must be {replace(domain, values=())}"
+        if limit is not None and min(gone) > limit:
+            why = f"the data allow at most {short(limit)}"
+        lines.append(f"{wish.source}: {', '.join(map(short, gone))} is left out: {name}: {why}")
+    return lines
 
 
 def ranged(

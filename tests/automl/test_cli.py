@@ -23,7 +23,8 @@ from rich.console import Console
 from automl import bundle, cli, show, spec
 from automl.errors import StudyBusy, UserError
 from automl.handoff import Outcome
-from automl.metric import Metric
+from automl.metric import Metric, figure
+from automl.plan import merge
 from automl.progress import Progress, beat_text, share_of_epoch
 from automl.request import RunRequest, options, parse_time, write_time
 from automl.stages import StageResult
@@ -141,6 +142,16 @@ def called(
         (["more"], "unexpected argument 'more'"),
         (["--executor", "slurm"], "--executor must be ray or local, but got 'slurm'"),
         (["--results-dir", "{taken}"], "already holds a run"),
+        (["--data", "a", "--data", "b"], "--data is given 2 times; give it once"),
+        (["--spec", "a.yaml", "-e", "b.yaml"], "--spec is given 2 times"),
+        (
+            ["--metric", "score:minimize"],
+            "the model says that score is to be maximized; give --metric score, or",
+        ),
+        (
+            ["--fix", "fit.lr=0.1", "--set", "fit.lr=0.2"],
+            "--fix fit.lr=0.1 and --set fit.lr=0.2 contradict each other",
+        ),
     ],
 )
 def test_words_that_are_no_options(
@@ -268,6 +279,22 @@ def test_status_prints_reasons_as_they_are(tmp_path: Path, odd: str) -> None:
     out = io.StringIO()
     show.status(Console(file=out, width=200), tmp_path / "run")
     assert odd in out.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 50, 59, 60, 80])
+def test_status_cuts_no_figure_in_a_narrow_terminal(tmp_path: Path, width: int) -> None:
+    model = shell_trainer(tmp_path / "model", stages=None)
+    _, study = searched(model, tmp_path / "run", trials=3)
+    out = io.StringIO()
+    show.status(Console(file=out, width=width), tmp_path / "run")
+    for trial in study.trials():
+        assert f" {figure(trial.value)} " in out.getvalue()
+    assert "…" not in out.getvalue()
+
+
+def test_what_is_fixed_may_be_set_to_the_same(tmp_path: Path) -> None:
+    model = bundle.resolve(str(shell_trainer(tmp_path / "model")))
+    merge(RunRequest(fix=("fit.lr=1e-1", "fit.rounds"), sets=("fit.lr=0.1", "fit.rounds=2")), model)
 
 
 def test_best_names_checkpoint_and_default(tmp_path: Path) -> None:

@@ -36,6 +36,20 @@ def test_a_range_and_its_scale() -> None:
     assert "--tune train.optim.lr=1e-5:1e-3" in lr.why
 
 
+def test_listed_values_that_cannot_be_are_named() -> None:
+    schema = document(
+        {"train.batch": whole(4, 1, 512), "model.hidden_dim": whole(64), "model.nheads": leaf("int", 8)}
+    )
+    asked = ["train.batch=1,2,64,128", "model.hidden_dim=64,100,128"]
+    space = compile_space(schema, tune=asked, limits={"train.batch": 12})
+    drawn = space.sample(50)
+    assert {params["train.batch"] for params in drawn} == {1, 2}
+    assert {params["model.hidden_dim"] for params in drawn} == {64, 128}
+    notes = "\n".join(space.notes)
+    assert f"--tune {asked[0]}: 64, 128 is left out: train.batch: the data allow at most 12" in notes
+    assert f"--tune {asked[1]}: 100 is left out: model.hidden_dim: must be an integer" in notes
+
+
 def test_values_to_fix_may_be_a_mapping() -> None:
     texts = compile_space(SCHEMA, fix=["train.optim.lr=0.0003"])
     assert compile_space(SCHEMA, fix={"train.optim.lr": 3e-4}).digest == texts.digest

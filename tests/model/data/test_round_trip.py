@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from model.actions.export_dataset import write
+from model.data import facts
 from model.data.check import inspect
 from model.errors import UserError
 from model.spec import default_spec
+from model.spec import put as set_leaf
 from tests.model.data import drawn as writers
 from tests.model.data.drawn import LAYOUTS, Drawn, put
 
@@ -93,6 +95,24 @@ def test_what_a_run_mends_or_leaves_out(name: str, tmp_path: Path, pictures: tup
     damage, dataset = USED[name]
     damage(tmp_path / "data")
     assert_round_trip(tmp_path / "data", tmp_path / "new", **dataset)
+
+
+@pytest.mark.parametrize("name", [*LAYOUTS, *USED])
+def test_a_run_that_goes_on_finds_its_data_again(
+    name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    """By the spec that the first look filled in, which is all that it then has."""
+    root, spec = tmp_path / "data", default_spec("train")
+    damage, dataset = USED.get(name, (lambda root: None, {}))
+    LAYOUTS[name][0](root, *pictures) if name in LAYOUTS else writers.ours(root, *pictures)
+    damage(root)
+    spec["dataset"].update({"batch_size": 1} | dataset)
+    first = inspect(spec, str(root), work_dir=tmp_path / "run")
+    for leaf, value in {**first["fill"], **first["replace"]}.items():
+        set_leaf(spec, leaf, value)
+    again = inspect(spec, None, work_dir=tmp_path / "again")
+    assert again["problems"] == []
+    assert facts.changes(json.loads(json.dumps(first["facts"])), again["facts"]) == []
 
 
 def empty(document: dict[str, Any]) -> None:
