@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 from automl import __version__, faults
 from automl.errors import AutoMLError, UserError
 from automl.interruption import Interrupted, import_with_threads, no_more_signals
-from automl.request import WHAT, RunRequest, options
+from automl.request import RunRequest, options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +42,7 @@ def _no_option(path: Path) -> Path:
 RUN_DIR = typer.Argument(..., help="A run folder.", callback=_no_option)
 AS_JSON = typer.Option(False, "--json", help="Its figures as one JSON object.")
 MODEL_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}  # its own: skill_info's `options`
+ALONE = ("data", "spec_file")  # given twice, these would not be merged
 OF_DATA = ("model", "spec_file", "preset", "sets")  # what decides how data are read
 RESUMABLE = (
     "model",
@@ -185,13 +186,12 @@ class _OfModel(TyperCommand):
         return bundle.resolve(dict(pairwise(words)).get("--model")).options_told()
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Raises `UserError` for a dataset, a spec file or another thing of one that is named twice."""
+        """Raises `UserError` for a second dataset or spec file: of other options the last counts, these a person may
+        take for both."""
         _, _, order = self.make_parser(ctx).parse_args(list(args))
-        single = [
-            p for p in order if getattr(p, "rich_help_panel", "") == WHAT and not getattr(p, "multiple", True)
-        ]
-        if twice := [p for p, count in Counter(single).items() if count > 1]:
-            raise UserError(f"{twice[0].opts[0]} is given {single.count(twice[0])} times; give it once")
+        for parameter, count in Counter(p for p in order if p.name in ALONE).items():
+            if count > 1:
+                raise UserError(f"{parameter.opts[0]} is given {count} times; give it once")
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
