@@ -104,6 +104,18 @@ def test_another_picture_under_an_old_name_is_told(begun: RunDir, own_demo: Path
         restored(begun)
 
 
+def test_what_another_decoder_reads_is_compared_without_its_pixels(begun: RunDir, own_demo: Path) -> None:
+    document = begun.read_run()
+    document["facts"]["contents"]["read_by"] = "Pillow 1.0, libjpeg 6, abacus"
+    begun.write_run(document)
+    image = next((own_demo / "train/images").iterdir())
+    Image.open(image).transpose(Image.Transpose.ROTATE_180).save(image)
+    restored(begun)
+    edit(own_demo, "val", halved)
+    with pytest.raises(UserError, match="val: .* objects then"):
+        restored(begun)
+
+
 def test_the_same_in_another_order_or_by_another_link_is_the_same(begun: RunDir, own_demo: Path) -> None:
     for split in ("train", "val"):
         edit(own_demo, split, lambda d: [d[key].reverse() for key in ("images", "annotations", "categories")])

@@ -13,6 +13,7 @@ import numpy as np
 from model.data import classes
 from model.data.classes import Table, labelled
 from model.data.coco import Part
+from model.data.looks import read_by
 from model.data.problems import listed, shown
 from model.data.tree import SPLITS
 
@@ -92,15 +93,17 @@ def misfits(dataset: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
 
 def contents(parts: Mapping[str, Sequence[Part]]) -> dict[str, Any]:
     """By what the data are known again, wherever they lie and in whatever order: {"text": the start of a digest of it
-    all, "format", split: {"images", "boxes", "classes": {name: boxes, crowds not counted}, "pictures": digest of the
-    pixels, "objects": digest of which boxes of which class are on which of these}}. Of the test set the first source
-    counts, which is the one that is scored. Pixels were read before, when the images were looked at."""
+    all, "format", "read_by": what decoded the images, split: {"images", "boxes", "classes": {name: boxes, crowds not
+    counted}, "pictures": digest of the pixels, "objects": digest of which boxes of which class are on which of these}}.
+    Of the test set the first source counts, which is the one that is scored. Pixels were read before, when the images
+    were looked at."""
     found: dict[str, Any] = {}
     for split in SPLITS:
         of_split = parts[split][:1] if split == "test" else parts[split]
         if sum(len(part.paths) for part in of_split):
             found[split] = _of_split(of_split)
-    return {"text": f"digest {_digest([json.dumps(found)])[:16]}", "format": FORMAT, **found}
+    text = f"digest {_digest([json.dumps(found)])[:16]}"
+    return {"text": text, "format": FORMAT, "read_by": read_by(), **found}
 
 
 def _of_split(parts: Sequence[Part]) -> dict[str, Any]:
@@ -149,9 +152,10 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     kept, there = (dict(of.get("contents") or {}) for of in (before, now))
     if kept and there and kept.get("format") != there.get("format"):
         kept, there = {}, {}
+    alike = kept.get("read_by") == there.get("read_by")
     for split in SPLITS:
         if kept and there:
-            found += _changed_split(split, kept.get(split), there.get(split))
+            found += _changed_split(split, kept.get(split), there.get(split), alike)
         elif split != "test":  # of an earlier version, whose counts of it are those of several sources
             found += _changed_counts(split, before.get(split), now.get(split))
     return found
@@ -182,14 +186,16 @@ def _changed_counts(split: str, before: Any, now: Any) -> list[str]:
     ]
 
 
-def _changed_split(split: str, before: Any, now: Any) -> list[str]:
+def _changed_split(split: str, before: Any, now: Any, alike: bool) -> list[str]:
+    """`alike`: pixels were decoded alike, so that what goes by them can be compared."""
     none = {"images": 0, "boxes": 0}
     then, there = dict(before or none), dict(now or none)
     if lines := _changed_counts(split, then, there):
         return lines
-    if then.get(BY_PICTURE) != there.get(BY_PICTURE):
+    if alike and then.get(BY_PICTURE) != there.get(BY_PICTURE):
         return [f"{split}: as many images, but not the same"]
-    if then.get("objects") == there.get("objects"):
+    key = "objects" if alike else "classes"
+    if then.get(key) == there.get(key):
         return []
     of = [dict(each.get("classes") or {}) for each in (then, there)]
     moved = [f"{name} {of[0].get(name, 0)} then, {of[1].get(name, 0)} now" for name in sorted({*of[0], *of[1]})

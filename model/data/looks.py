@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import PIL
+from PIL import Image, features
 
 from model.data.cache import cache_dir
 from model.data.images import BROKEN, MAX_PIXELS, TURNED, opened, to_rgb, white
@@ -146,8 +148,14 @@ class _Known:
                 partial.replace(target)
 
 
+def read_by() -> str:
+    """What decodes images here; another version may round otherwise."""
+    return f"Pillow {PIL.__version__}, libjpeg {features.version('jpg')}, {platform.machine()}"
+
+
 def _cache_file(folder: str) -> Path:
-    name = hashlib.sha256(f"{CACHE_FORMAT} {folder}".encode(errors="surrogateescape")).hexdigest()[:32]
+    key = f"{CACHE_FORMAT} {read_by()} {folder}"
+    name = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:32]
     return cache_dir() / "looks" / f"{name}.json"
 
 
