@@ -71,7 +71,7 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
         )
     hooks.check_spec(model, base)
     confirmed.check(request, model, base, space, searching)
-    _check_files(model, base, folder.root)
+    _check_files(model, base, folder.root, request.data)
     machine, notes = find_machine(request, base, document.get("sources", {}), model)
     plan = Plan(
         request, model, searching, base, document.get("sources", {}), document.get("filled", {}), facts, notes, space,
@@ -99,13 +99,18 @@ def _moved(document: dict[str, Any], root: Path) -> dict[str, Any]:
     return dict(moved(document, document.get("root"), root)) | {"root": str(root)}
 
 
-def _check_files(model: bundles.ModelBundle, base: dict[str, Any], root: Path) -> None:
+def _check_files(model: bundles.ModelBundle, base: dict[str, Any], root: Path, data: str | None) -> None:
     """Files and folders that the train action takes in must still be there."""
     found = [(leaf, node[key]) for leaf, node, key in model.inputs("train", base)]
     gone = [f"{leaf}: {path}" for leaf, path in found if not Path(path).exists()]
     if gone:
+        copies = data and not all(
+            Path(node[key]).is_relative_to(data) for _, node, key in model.inputs("train", base)
+        )
+        again = f" (what was converted or unpacked, by: {command('plan', '--data', data)})" if copies else ""
         raise UserError(
-            f"{root}: what this run trains on is gone; put it back, then resume:\n  " + "\n  ".join(gone)
+            f"{root}: what this run trains on is gone; put it back{again}, then resume:\n  "
+            + "\n  ".join(gone)
         )
 
 

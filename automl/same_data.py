@@ -9,20 +9,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from automl import hooks
+from automl import hooks, spec
 from automl.errors import UserError
 from automl.plan import Plan
 from automl.programs import command
 
 
 def check(plan: Plan, root: Path) -> None:
-    """Changes nothing but facts that an earlier version did not record. Raises `UserError` for data with problems, or
-    with other facts than those recorded: by the model's `data_changes`, else by the counts that both have."""
-    found = _looked_at(plan)
+    """Changes nothing but facts that an earlier version did not record. What a run has a copy of, and has changed where
+    it came from since, is a warning of the plan's. Raises `UserError` for data with problems, or with other facts than
+    those recorded: by the model's `data_changes`, else by the counts that both have."""
+    named = "data" in plan.sources.values()  # the spec was filled in, and says by itself where they are
+    found = _looked_at(plan, plan.spec, None if named else plan.request.data)
     now = found.get("facts") or {}
-    compare = plan.bundle.call("data_changes")
-    changed = compare(plan.facts, now) if compare else _other_counts(plan.facts, now)
-    if lines := hooks.texts(changed):
+    if lines := _changes(plan, now):
         raise UserError(
             f"{root}: the data have changed since this run began:\n{_indented(lines)}\n"
             f"Trials on both cannot be compared. Put the old data back, then {command('resume', root)}; or begin a new "
@@ -34,16 +34,46 @@ def check(plan: Plan, root: Path) -> None:
             f"{command('resume', root)}:\n{_indented(problems)}"
         )
     plan.facts = {**now, **plan.facts}
+    if named and (lines := _changed_since_copied(plan)):
+        plan.warnings.append(
+            f"{plan.request.data} has changed since this run began, which goes on with its copy of then "
+            f"({'; '.join(lines)}); automl run begins one on the data of now, which --warm-start {root} lets learn from "
+            "this one"
+        )
 
 
-def _looked_at(plan: Plan) -> dict[str, Any]:
-    """What the model's check says of the data that the recorded spec names."""
+def _changed_since_copied(plan: Plan) -> list[str]:
+    """What is another by now in the folder or archive that a run's own copies were made of."""
+    data = plan.request.data
+    if not data or "://" in data or not Path(data).exists():
+        return []
+    inside = Path(data).resolve()
+    inputs = [Path(node[key]) for _, node, key in plan.bundle.inputs("train", plan.spec)]
+    if all(path.resolve().is_relative_to(inside) for path in inputs):
+        return []  # what was looked at are these files themselves
+    template, unfilled = plan.bundle.template("train"), copy.deepcopy(plan.spec)
+    for name, source in plan.sources.items():
+        if source == "data":
+            spec.put(unfilled, name, copy.deepcopy(spec.get(template, name)))
+    try:
+        found = _looked_at(plan, unfilled, data)
+    except UserError as error:
+        return str(error).splitlines()[:1]
+    return _changes(plan, found.get("facts") or {}) or hooks.texts(found.get("problems"))[:1]
+
+
+def _changes(plan: Plan, now: Mapping[str, Any]) -> list[str]:
+    compare = plan.bundle.call("data_changes")
+    return hooks.texts(compare(plan.facts, now) if compare else _other_counts(plan.facts, now))
+
+
+def _looked_at(plan: Plan, full: Mapping[str, Any], data: str | None) -> dict[str, Any]:
+    """What the model's check says of the data that a spec names, or of those at `data`."""
     inspect = plan.bundle.call("inspect_data")
     if inspect is None:
         return {}
-    named = "data" in plan.sources.values()  # the spec was filled in, and says by itself where they are
     with tempfile.TemporaryDirectory(prefix="automl-data-") as folder:
-        found = inspect(copy.deepcopy(plan.spec), None if named else plan.request.data, work_dir=Path(folder))
+        found = inspect(copy.deepcopy(dict(full)), data, work_dir=Path(folder))
     return hooks.answer(plan.bundle, "inspect_data", found)
 
 

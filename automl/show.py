@@ -351,7 +351,7 @@ def outcome(console: Console, result: Outcome) -> None:
             say(console, compared.words(times), "  ")
         if result.confirmed:
             say(console, result.confirmed.words(metric, times), "  ")
-    elif default and result.searched and not result.warning:
+    elif default and result.searched and not result.warning and top.complete:
         knee = "the default configuration is the knee of the front"
         say(console, knee if result.front else "the default configuration won: nothing better was found")
     if result.checkpoint is None:

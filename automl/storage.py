@@ -367,7 +367,7 @@ def handing_over(
         except StudyBusy:
             if not wait_s:
                 raise
-            say(f"waiting for an automl deploy that is at work in {place}")
+            say(f"waiting for another automl command, such as deploy, that is at work in {place}")
             held.enter_context(alone(lock, busy, wait_s))
         yield
 

@@ -216,10 +216,11 @@ class Trials:
         return self.checkpoint(number, record) if record else None
 
     def scoring(self, number: int) -> set[int]:
-        """The epochs that count: of a trainer that names checkpoints those with one of their own, on disk or dropped
-        for a better one; else all that its records hold (not what an attempt before a start from nothing reported)."""
+        """The epochs that count: of a trainer that names checkpoints the last measured of each, on disk or dropped for
+        a better one; else all that its records hold (not what an attempt before a start from nothing reported)."""
         found = self.handled.get(number) or self.records(number)[0]
-        return {r.epoch for r in _owners(found)} or {r.epoch for r in found}
+        measured = [r for r in found if r.number(self.plan.metric.name) is not None]
+        return {r.epoch for r in _owners(measured)} or {r.epoch for r in found}
 
     def names_checkpoints(self, number: int) -> bool:
         """Whether any record of the trial names a checkpoint."""

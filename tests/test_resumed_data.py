@@ -135,8 +135,12 @@ def test_a_validation_set_that_the_run_drew_is_the_same_again(own_demo: Path, tm
     run.write_run(recorded.describe(prepare(asked, run.root), run.root, "run-1"))
     files = sorted(run.root.iterdir())
     assert any("val_split" in file.name for file in files)
-    restored(run)
+    assert not any("has changed" in text for text in restored(run).warnings)
     assert sorted(run.root.iterdir()) == files
+    edit(own_demo, "train", halved)
+    (said,) = [text for text in restored(run).warnings if "has changed since this run began" in text]
+    assert "train: " in said
+    assert f"--warm-start {run.root}" in said
 
 
 def test_a_run_of_an_earlier_version_is_compared_as_far_as_it_recorded(begun: RunDir, own_demo: Path) -> None:

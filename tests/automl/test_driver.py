@@ -23,7 +23,7 @@ from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.storage import open_storage
 from automl.study import Study
-from automl.trials import choose_winner
+from automl.trials import Trials, choose_winner
 from tests.automl.fakes import TinySpace
 from tests.automl.test_policy_bundle import make_model
 
@@ -862,6 +862,15 @@ def test_what_was_judged_is_not_judged_again_by_what_came_later(tmp_path: Path, 
     driver.adopt()
     assert driver.study.frozen(1).state.name == ("PRUNED" if scheduler == "median" else "RUNNING")
     assert driver.study.paused() == {}
+
+
+def test_of_one_file_whose_last_epoch_is_not_measured_the_last_that_is_counts(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    lines = [
+        {"epoch": e, "checkpoint": "last.pth"} | ({"val_mAP": 0.1 * e} if e % 2 else {}) for e in range(7)
+    ]
+    bench.written(lines, TrialJob(0, str(bench.run.trial(0)), "", entry="a:b"))
+    assert Trials(bench.plan, bench.run).scoring(0) == {5}
 
 
 def test_all_failed_says_why_also_when_it_goes_on(tmp_path: Path) -> None:
