@@ -37,8 +37,8 @@ def check(plan: Plan, root: Path) -> None:
     if named and (lines := _changed_since_copied(plan)):
         plan.warnings.append(
             f"{plan.request.data} has changed since this run began, which goes on with its copy of then "
-            f"({'; '.join(lines)}); automl run begins one on the data of now, which --warm-start {root} lets learn from "
-            "this one"
+            f"({'; '.join(lines)}); a run of its own can have the data of now, and learn from this one by --warm-start "
+            f"{root}"
         )
 
 
