@@ -60,7 +60,7 @@ def test_only_what_was_handed_over_is_at_its_end(run: Path, tmp_path: Path) -> N
 def test_one_is_one(run: Path) -> None:
     facts = gather.facts_of(run)
     first = replace(facts.trials[0], state="PRUNED", curve=facts.trials[0].curve[:1])
-    one = replace(facts, trials=[first])
+    one = replace(facts, trials=[first], epochs=1)
     assert search.stopped(one) == "1 of 1 trial was stopped early; 1 epoch was trained in all."
     assert not re.search(r"\b1 (trials|epochs|finished trials)\b", text_of(report.page(one)))
 
