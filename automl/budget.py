@@ -95,9 +95,9 @@ def ended_since_best(study: Study, num_epochs: int | None) -> float:
     holders = study.holders()
     if not holders or not all(number in places for number in holders):
         return 0.0
-    last = max(places[number] for number in holders)
-    waiting = [n for n in study.paused() if _began_after(study.frozen(n), ended[last])] if num_epochs else []
-    return len(ended) - last + sum(min(1.0, study.epochs_of(n) / (num_epochs or 1)) for n in waiting)
+    last, whole = max(places[number] for number in holders), num_epochs or math.inf
+    waiting = (n for n in study.paused() if _began_after(study.frozen(n), ended[last]))
+    return len(ended) - last + sum(min(1.0, study.epochs_of(n) / whole) for n in waiting)
 
 
 def _began_after(trial: FrozenTrial, ended: FrozenTrial) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,8 @@ def compare(stages: Sequence[Mapping[str, Any]], root: Path, metric: Metric) -> 
         for shown in stage.get("shows", ()):
             values = [_number(each.get("metrics", {}).get(shown)) for each in (stage, other)]
             if values[0] is not None and values[1] is not None:
-                compared = _compared(str(shown), values[0], values[1], ours, theirs)
-                same = _measured(compared.name) == _measured(metric.name)
-                found.append(replace(compared, maximize=metric.maximize or not same))
+                upwards = metric.maximize or _measured(str(shown)) != _measured(metric.name)
+                found.append(_compared(str(shown), values[0], values[1], ours, theirs, upwards))
     return found
 
 
@@ -101,14 +100,19 @@ def _resamples(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _compared(
-    name: str, winner: float, default: float, ours: Mapping[str, Any], theirs: Mapping[str, Any]
+    name: str,
+    winner: float,
+    default: float,
+    ours: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    maximize: bool,
 ) -> Comparison:
     pairs = _pairs(name, ours, theirs)
     if len(pairs) < FEWEST:
-        return Comparison(name, winner, default)
+        return Comparison(name, winner, default, maximize=maximize)
     gains = sorted(a - b for a, b in pairs)
     low, high = (_quantile(gains, q) for q in ((100 - SHARE) / 200, (100 + SHARE) / 200))
-    return Comparison(name, winner, default, low, high, len(gains), str(ours.get("of", "samples")))
+    return Comparison(name, winner, default, low, high, len(gains), str(ours.get("of", "samples")), maximize)
 
 
 def _pairs(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[float, float]]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl import records, spec
 from automl.confirmed import Confirmed, other_seeds
-from automl.executors.base import Decision, Executor, Exit, TrialJob
+from automl.executors.base import MAX_LOSSES, MAX_STARTS, Decision, Executor, Exit, TrialJob
 from automl.metric import figure
 from automl.records import BrokenRecord
 from automl.rundir import RunDir, write_json
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 FOLDER = "confirm"
 VALUE = "value.json"  # in a training's folder once it has run to its end
 TELL_S = 8.0  # between two lines about trainings that go on
-STARTS, MAX_LOSSES = 2, 10
 
 
 def confirm(
@@ -148,7 +147,9 @@ class Repeats:
             self.say(
                 f"confirm {number + 1} of {len(self.trainings)}: {training.label}: {figure(training.value())}"
             )
-        elif reason and self.starts[number] < (MAX_LOSSES if exit.lost else STARTS) and _may_go_well(exit):
+        elif (
+            reason and self.starts[number] < (MAX_LOSSES if exit.lost else MAX_STARTS) and _may_go_well(exit)
+        ):
             self.say(f"{training.label} failed ({reason}); starting it once more")
             self.pending.append(number)
         else:

@@ -33,15 +33,16 @@ def run(
     action, options = action_of(model)
     pairs = model.set_pairs(words, known, options)
     with handing_over(root):
-        _check_handed_over(folder, action)
+        whose = _handed_over(folder, action)
         path = _write(folder, document, model, action, pairs)
-        say(_which(folder, document))
+        say(_which(folder, document, whose))
         tie = partial(end_with, os.getpid())
         return subprocess.run(model.command(action, str(path)), preexec_fn=tie).returncode
 
 
-def _check_handed_over(folder: RunDir, action: str) -> None:
-    """Raises `UserError` where a spec to deploy by is not there, or may be another's than the weights beside it."""
+def _handed_over(folder: RunDir, action: str) -> dict[str, Any]:
+    """The provenance of what is handed over. Raises `UserError` where a spec to deploy by is not there, or may be
+    another's than the weights beside it."""
     handed = folder.best / f"{action}.yaml"
     whose = provenance.read(folder.best)
     if not handed.is_file() or "trial" not in whose:
@@ -50,11 +51,11 @@ def _check_handed_over(folder: RunDir, action: str) -> None:
             f"{what}: is not there; {command('resume', folder.root)} hands the winner over (again) when the search is "
             "at its end"
         )
+    return whose
 
 
-def _which(folder: RunDir, document: dict[str, Any]) -> str:
+def _which(folder: RunDir, document: dict[str, Any], whose: Mapping[str, Any]) -> str:
     """Whose weights are made ready, and whether another leads the search by now."""
-    whose = provenance.read(folder.best)
     text = f"deploying trial {whose['trial']}"
     if (value := whose.get("value")) is not None:
         text += f" ({metric.of_run(document).name} {figure(value)})"

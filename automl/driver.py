@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl import asking, faults, schedulers
 from automl.budget import SLOWER, Limits, ended_since_best
-from automl.executors.base import Decision, Exit, TrialJob
+from automl.executors.base import MAX_LOSSES, MAX_STARTS, Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record, is_whole
 from automl.scheduling import Verdict
 from automl.slips import BY_ITSELF, no_metric, slips
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from automl.rundir import RunDir
     from automl.study import Study
 
-MAX_STARTS = 2  # a crashed trial is started once more, from its last checkpoint
-MAX_LOSSES = 10  # one that lost the process that had started it, so often
 HOPELESS = 3  # so many failures before any trial has got through an epoch end the run
 KEPT_EACH_S = 5.0  # the time used is kept at least so often
 KEPT_TRIALS = 5  # checkpoints are kept of so many best COMPLETE trials, and of the default
@@ -327,8 +325,7 @@ class SearchDriver:
         self.trials.let_go(number)
         self._drop_all_but_the_best()
         if state == "FAIL":
-            log = self.trials.run.trial(number) / "log.txt"
-            self.failures.append(f"trial {number}: {reason}; log: {log}")
+            self.failures.append(self.trials.run.failure(number, reason))
 
     def _finished(self, number: int) -> str:
         """How a training that ended well ended."""

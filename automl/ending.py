@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from automl import provenance
 from automl.documents import load_json
 from automl.errors import UserError
+from automl.forms import COUNT, TEXT, TEXT_OR_NULL, fits
 from automl.programs import command
 from automl.rundir import RunDir
 from automl.storage import is_running
@@ -18,10 +19,7 @@ if TYPE_CHECKING:
 
 FILE, LARGEST = "outcome.json", 1 << 24  # bytes
 
-_COUNT = {"type": "integer", "minimum": 0, "maximum": 2**31}
-_TEXT = {"type": "string", "pattern": r"\A[^\0]*\Z"}
-_TEXT_OR_NONE = {"type": ["string", "null"], "pattern": r"\A[^\0]*\Z"}
-_TEXTS = {"type": "array", "items": _TEXT}
+_TEXTS = {"type": "array", "items": TEXT}
 _SEEDS = {
     "type": "array", "minItems": 3, "maxItems": 3,
     "prefixItems": [{"type": "integer"}, {"type": "number"}, {"type": "number"}],
@@ -29,20 +27,20 @@ _SEEDS = {
 _BEST = {
     "type": ["object", "null"],
     "required": ["number"],
-    "properties": {"number": _COUNT, "epoch": _COUNT, "value": {"type": "number"}},
+    "properties": {"number": COUNT, "epoch": COUNT, "value": {"type": "number"}},
 }
 _STAGE = {
     "type": "object",
     "required": ["name", "message", "metrics"],
     "properties": {
-        "name": _TEXT,
+        "name": TEXT,
         "ok": {"type": "boolean"},
-        "message": _TEXT,
-        "command": _TEXT,
+        "message": TEXT,
+        "command": TEXT,
         "metrics": {"type": "object"},
         "shows": _TEXTS,
         "failed": {"type": "boolean"},
-        "report": _TEXT,
+        "report": TEXT,
     },
 }
 _CONFIRMED = {
@@ -58,22 +56,20 @@ _FORM = {
     "type": "object",
     "required": ["stages"],
     "properties": {
-        "root": _TEXT,
+        "root": TEXT,
         "winner": _BEST,
         "default": _BEST,
         "stages": {"type": "array", "items": _STAGE},
-        "next": _TEXT,
-        "warning": _TEXT_OR_NONE,
+        "next": TEXT,
+        "warning": TEXT_OR_NULL,
         "confirmed": _CONFIRMED,
-        "trials": _COUNT,
+        "trials": COUNT,
     },
 }
 
 
 def read(root: Path) -> dict[str, Any]:
     """outcome.json of a run; empty while there is none. Raises `UserError` for one that is not of its form."""
-    import jsonschema
-
     path = root / FILE
     found: Any = None
     try:
@@ -84,7 +80,7 @@ def read(root: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except UserError:
         pass
-    if not jsonschema.Draft202012Validator(_FORM).is_valid(found):
+    if not fits(_FORM, found):
         raise UserError(f"{path}: is damaged; {command('resume', root)} writes it again")
     return dict(found)
 

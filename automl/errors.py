@@ -7,7 +7,7 @@ AutoMLError              exit 1   something failed that the user did not cause
 │   ├── PolicyError               AutoML is on but cannot run, and why
 │   └── StudyBusy                 another driver holds the run folder
 ├── StorageError         exit 1   a disk is full, a database does not answer
-└── Interrupted          exit 1   what the run needs has ended, and nothing is lost; the run says how to go on
+└── Resumable            exit 1   what the run needs has ended, and nothing is lost; the run says how to go on
     └── StudyGone                 somebody else has changed the study in its database, or deleted it
 """
 
@@ -45,11 +45,11 @@ class StudyBusy(UserError):
     pass
 
 
-class Interrupted(AutoMLError):
+class Resumable(AutoMLError):
     pass
 
 
-class StudyGone(Interrupted):
+class StudyGone(Resumable):
     pass
 
 

@@ -17,6 +17,7 @@ from automl.budget import AGAIN
 from automl.documents import load_json
 from automl.errors import SpecError
 from automl.fgp import FITTED
+from automl.forms import COUNT, fits
 from automl.rundir import write_text
 from automl.widening import WIDENED
 
@@ -37,37 +38,36 @@ def _pair_of(form: dict[str, Any]) -> dict[str, Any]:
 _NUMBER = {"type": "number", "minimum": -1e300, "maximum": 1e300}
 _THETA = {"type": "number", "minimum": -20, "maximum": 20}
 _MS = {"type": "number", "minimum": 0, "maximum": 1e12}
-_COUNT = {"type": "integer", "minimum": 0, "maximum": 2**31}
 _NOTED = {
     "redrawn": {
         "type": "object",
         "required": ["count", "fastest_ms", "slowest_ms"],
-        "properties": {"count": _COUNT, "fastest_ms": _MS, "slowest_ms": _MS},
+        "properties": {"count": COUNT, "fastest_ms": _MS, "slowest_ms": _MS},
     },
     WIDENED: {"type": "object", "additionalProperties": _pair_of(_NUMBER)},
-    AGAIN: _COUNT,
+    AGAIN: COUNT,
     "seconds": {"type": "number", "minimum": 0, "maximum": 1e9},
-    "starts": {"type": "array", "items": _COUNT, "maxItems": 10_000},
+    "starts": {"type": "array", "items": COUNT, "maxItems": 10_000},
 }
 _FORM = {
     "type": "object",
     "required": ["number", "params", "state"],
     "properties": {
-        "number": _COUNT,
+        "number": COUNT,
         "params": {"type": "object"},
         "noted": {"type": "object", "properties": _NOTED, "additionalProperties": False},
         "fitted": {
             "type": "array", "minItems": 2, "maxItems": 3,
             "prefixItems": [
-                _COUNT,
+                COUNT,
                 {"type": "array", "items": _THETA},
                 {"type": "array", "items": _pair_of({"type": "string"})},
             ],
         },
         "state": {"enum": ["RUNNING", PAUSED, "COMPLETE", "PRUNED", "FAIL"]},
         "reason": {"type": "string"},
-        "paused": _COUNT,
-        "waited": _COUNT,
+        "paused": COUNT,
+        "waited": COUNT,
         "ended": {"type": "number", "minimum": 0, "maximum": 1e11},
     },
 }  # fmt: skip
@@ -121,8 +121,6 @@ def write(folder: Path, trial: FrozenTrial) -> None:
 
 def read(folder: Path, number: int) -> Kept | None:
     """What `write` kept of trial `number`; None where there is nothing of its form."""
-    import jsonschema
-
     if not (folder / FILE).is_file():  # a pipe of this name would never end
         return None
     try:
@@ -130,7 +128,7 @@ def read(folder: Path, number: int) -> Kept | None:
         json.dumps(found, allow_nan=False)  # nan is neither below a minimum nor above a maximum
     except (SpecError, OSError, ValueError):
         return None
-    if not jsonschema.Draft202012Validator(_FORM).is_valid(found) or found["number"] != number:
+    if not fits(_FORM, found) or found["number"] != number:
         return None
     noted, system = found.get("noted", {}), {FITTED: found["fitted"]} if "fitted" in found else {}
     goings = len(noted.get("starts", ())) + 1  # each trains at most what there was once more

@@ -75,19 +75,18 @@ def passed_over(
 def _folders(model: ModelBundle, merged: SourcedSpec) -> list[str]:
     """Of the leaves that say where a training writes: each trial is given its own."""
     template = model.template("train")
-    set_ = {
-        name: spec.get(merged.spec, name) for name in model.output_keys("train") if name in merged.sources
+    named = {
+        name: value
+        for name in model.output_keys("train")
+        if name in merged.sources
+        and (value := spec.get(merged.spec, name)) not in (None, "", spec.MANDATORY, spec.get(template, name))
     }
-    names = [
-        name
-        for name, value in set_.items()
-        if value not in (None, "", spec.MANDATORY, spec.get(template, name))
-    ]
-    if not names:
+    if not named:
         return []
+    first = next(iter(named))
     return [
-        f"{', '.join(names)} of {merged.sources[names[0]]} is passed over, as each trial writes to a folder of its own "
-        f"in the run's; to say where that lies: --results-dir {shlex.quote(str(set_[names[0]]))}"
+        f"{', '.join(named)} of {merged.sources[first]} is passed over, as each trial writes to a folder of its own "
+        f"in the run's; to say where that lies: --results-dir {shlex.quote(str(named[first]))}"
     ]
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from automl.errors import AutoMLError, Interrupted
+from automl.errors import AutoMLError, Resumable
 from automl.executors.base import (
     FINISHED,
     OUT_OF_MEMORY,
@@ -112,7 +112,7 @@ class ForkServer:
         except OSError:  # it is no longer there
             reply = ""
         if not reply:
-            raise Interrupted(
+            raise Resumable(
                 f"the process that starts trials (it imports {modules}) has ended: {self.last_words()}"
             )
         return dict(json.loads(reply))

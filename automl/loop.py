@@ -38,7 +38,7 @@ from automl import (
     secret_leaves,
 )
 from automl.driver import SearchDriver
-from automl.errors import AutoMLError, Interrupted, UserError
+from automl.errors import AutoMLError, Resumable, UserError
 from automl.executors.base import Executor
 from automl.faults import rows_of, told_of
 from automl.front import predicted
@@ -81,10 +81,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
 def _failures(study: Study, folder: RunDir) -> list[str]:
     """Why the trials failed, of drivers before this one."""
     failed = [t for t in study.trials() if t.state.name == "FAIL"]
-    return [
-        f"trial {t.number}: {t.user_attrs.get('reason')}; log: {folder.trial(t.number)}/log.txt"
-        for t in failed
-    ]
+    return [folder.failure(t.number, str(t.user_attrs.get("reason"))) for t in failed]
 
 
 def announced(plan: Plan) -> list[str]:
@@ -116,7 +113,7 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
     try:
         with ExitStack() as held:
             return _searched(plan, folder, progress, held)
-    except Interrupted as error:
+    except Resumable as error:
         raise type(error)(f"{error}; go on with: {command('resume', folder.root)}") from None
 
 

@@ -140,9 +140,8 @@ def telling(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection])
         sign = -1 if directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1
         best = heapq.nsmallest(BEST, ended, key=lambda t: (t.state != TrialState.COMPLETE, sign * _value(t)))
         best += _front(ended, sign) if several else []
-        shown = {
-            id(t) for t in [*best, *ended[-LATEST:]]
-        }  # trials of earlier runs have no numbers of their own
+        # Trials of earlier runs have no numbers of their own.
+        shown = {id(t) for t in [*best, *ended[-LATEST:]]}
         ended = [t for t in ended if id(t) in shown]
     if several:
         ended = [_silent(t) if t.state == TrialState.PRUNED else t for t in ended]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl import __version__
 from automl.errors import UserError
+from automl.forms import COUNT, TEXT_OR_NULL, fits
 
 if TYPE_CHECKING:
     from automl.study import Best
@@ -21,16 +22,14 @@ MEASURED = "measured"
 
 PACKAGES = ("optuna", "ray")
 
-_COUNT = {"type": "integer", "minimum": 0, "maximum": 2**31}
-_NAME = {"type": ["string", "null"], "pattern": r"\A[^\0]*\Z"}
 _FORM = {
     "type": "object",
     "properties": {
-        "trial": _COUNT,
-        "epoch": _COUNT,
+        "trial": COUNT,
+        "epoch": COUNT,
         "value": {"type": "number"},
-        "checkpoint": _NAME,
-        "checkpoint_sha256": _NAME,
+        "checkpoint": TEXT_OR_NULL,
+        "checkpoint_sha256": TEXT_OR_NULL,
         "later": {"type": "array", "items": {"type": "array", "items": {"type": "string"}}},
         MEASURED: {"type": "object"},
     },
@@ -66,15 +65,13 @@ def git_commit() -> str | None:
 
 def read(folder: Path) -> dict[str, Any]:
     """What the provenance.json of a handed-over folder says; empty where there is none of its form."""
-    import jsonschema
-
     from automl.documents import load_json  # brings YAML, which studies that ask only `versions` may lack
 
     try:
         found = load_json(folder / FILE, LARGEST)
     except (OSError, UserError):
         return {}
-    return found if jsonschema.Draft202012Validator(_FORM).is_valid(found) else {}
+    return found if fits(_FORM, found) else {}
 
 
 def is_whole(found: Mapping[str, Any]) -> bool:

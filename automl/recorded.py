@@ -104,14 +104,20 @@ def _check_files(model: bundles.ModelBundle, base: dict[str, Any], root: Path, d
     found = [(leaf, node[key]) for leaf, node, key in model.inputs("train", base)]
     gone = [f"{leaf}: {path}" for leaf, path in found if not Path(path).exists()]
     if gone:
-        copies = data and not all(
-            Path(node[key]).is_relative_to(data) for _, node, key in model.inputs("train", base)
+        copied = data and has_copies(model, base, data)
+        again = (
+            f" (what was converted or unpacked, by: {command('plan', '--data', str(data))})" if copied else ""
         )
-        again = f" (what was converted or unpacked, by: {command('plan', '--data', data)})" if copies else ""
         raise UserError(
             f"{root}: what this run trains on is gone; put it back{again}, then resume:\n  "
             + "\n  ".join(gone)
         )
+
+
+def has_copies(model: bundles.ModelBundle, base: dict[str, Any], data: str) -> bool:
+    """Whether a training takes in other files than those of `data` themselves."""
+    inputs = (Path(node[key]).resolve() for _, node, key in model.inputs("train", base))
+    return not all(path.is_relative_to(Path(data).resolve()) for path in inputs)
 
 
 def _differences(

@@ -106,6 +106,10 @@ class RunDir:
     def trial(self, number: int) -> Path:
         return self.root / "trials" / f"{number:04d}"
 
+    def failure(self, number: int, reason: str) -> str:
+        """How a failed trial is told, with the log that says more."""
+        return f"trial {number}: {reason}; log: {self.trial(number) / 'log.txt'}"
+
     def keep_elapsed(self, seconds: float) -> None:
         """Keep how long the search has run, for the case that its study is lost."""
         write_text(self.root / ELAPSED, f"{seconds}\n")

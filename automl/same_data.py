@@ -13,6 +13,7 @@ from automl import hooks, spec
 from automl.errors import UserError
 from automl.plan import Plan
 from automl.programs import command
+from automl.recorded import has_copies
 
 
 def check(plan: Plan, root: Path) -> None:
@@ -47,9 +48,7 @@ def _changed_since_copied(plan: Plan) -> list[str]:
     data = plan.request.data
     if not data or "://" in data or not Path(data).exists():
         return []
-    inside = Path(data).resolve()
-    inputs = [Path(node[key]) for _, node, key in plan.bundle.inputs("train", plan.spec)]
-    if all(path.resolve().is_relative_to(inside) for path in inputs):
+    if not has_copies(plan.bundle, plan.spec, data):
         return []  # what was looked at are these files themselves
     template, unfilled = plan.bundle.template("train"), copy.deepcopy(plan.spec)
     for name, source in plan.sources.items():

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 FINISHED = "finished"
 STOPPED = "stopped"
 PAUSED = "paused"
+MAX_STARTS = 2  # a crashed training is started once more, from its last checkpoint
+MAX_LOSSES = 10  # one that lost the process that had started it, so often
 DEADLINE = "stopped: the time budget is used up"
 OUT_OF_MEMORY = "out of memory"
 OUT_OF_MEMORY_CODE = 4  # how a trainer says so; CUDA's own words in a log's last line count too

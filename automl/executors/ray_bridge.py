@@ -17,7 +17,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from automl.errors import Interrupted, UserError
+from automl.errors import Resumable, UserError
 from automl.executors.base import DEADLINE, Decision, Driver, Event, Exit, TrialJob, deliver
 from automl.executors.ray_cluster import places, resources
 from automl.launcher import GRACE_S, ForkServer, ServerPlan, TrialProcess
@@ -163,7 +163,7 @@ class Bridge:
         """Raises `AutoMLError` for a cluster that has lost the machines that trials ran on, for which Tune would wait
         for ever."""
         if not self._look() and time.monotonic() - self._held_at > self.gone_s:
-            raise Interrupted(
+            raise Resumable(
                 f"Ray has had no machine for a trial for {self.gone_s:.0f} s: the cluster is gone, or its processes on "
                 "this machine were killed"
             )

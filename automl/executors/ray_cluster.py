@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from automl.errors import Interrupted, UserError
+from automl.errors import Resumable, UserError
 from automl.executors.base import ROUNDING, TrialJob, trials_on
 from automl.interruption import SIGNALS, handlers_held, waiting
 
@@ -95,7 +95,7 @@ def _begin(address: str | None, folder: str, gpus: Sequence[int | str] | None) -
                 _temp_dir=folder,
             )
         except Exception as error:  # Ray raises it bare, where an overloaded machine is too slow for it
-            raise Interrupted(
+            raise Resumable(
                 f"Ray did not start on this machine ({_reason(error)}); --executor local does without it"
             ) from None
         return
@@ -195,7 +195,7 @@ def _ask_all(paths: list[str]) -> dict[str, list[str]]:
         return {name: ray.get(answer, timeout=PROBE_S) for name, answer in asked.items()}
     except (ray.exceptions.RayError, TimeoutError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise Interrupted(f"a machine of the cluster could not look for the run's files: {reason}") from None
+        raise Resumable(f"a machine of the cluster could not look for the run's files: {reason}") from None
 
 
 def missing(paths: list[str]) -> list[str]:

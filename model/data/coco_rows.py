@@ -33,9 +33,8 @@ class AnnotationRow(Struct, gc=False):
     bbox: Any = UNSET
     area: Any = UNSET
     iscrowd: Any = UNSET
-    ignore: Any = (
-        UNSET  # of CityPersons, CrowdHuman, VisDrone: a region that is neither an object nor background
-    )
+    # Of CityPersons, CrowdHuman, VisDrone: a region that is neither an object nor background.
+    ignore: Any = UNSET
     attributes: Any = UNSET  # of CVAT, with the angle of turned boxes
     rotation: Any = UNSET
     angle: Any = UNSET

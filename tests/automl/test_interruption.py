@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from automl import loop
-from automl.errors import Interrupted
+from automl.errors import Resumable
 from automl.executors.local import LocalExecutor
 from automl.progress import Progress
 from automl.request import RunRequest
@@ -238,8 +238,8 @@ def test_what_has_ended_below_a_run_says_how_to_go_on(
     toy, run = write_toy(tmp_path / "toy"), tmp_path / "a run"
 
     def gone(*_: object) -> None:
-        raise Interrupted("the process that starts trials has ended")
+        raise Resumable("the process that starts trials has ended")
 
     monkeypatch.setattr(LocalExecutor, "run", gone)
-    with pytest.raises(Interrupted, match=f"has ended; go on with: automl resume '{run}'$"):
+    with pytest.raises(Resumable, match=f"has ended; go on with: automl resume '{run}'$"):
         loop.run(RunRequest(str(toy), trials=2, executor="local"), run, Progress(quiet=True))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from automl.errors import Interrupted, UserError
+from automl.errors import Resumable, UserError
 from automl.executors.base import Decision, TrialJob
 from automl.executors.ray_cluster import _places, connected, gpus_of, missing
 from automl.executors.ray_tune import RayTuneExecutor
@@ -103,7 +103,7 @@ def test_a_ray_that_does_not_start_is_one_message(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(ray, "init", slow)
     with (
-        pytest.raises(Interrupted, match=r"did not start .*timed out during startup\.\); .*--executor local"),
+        pytest.raises(Resumable, match=r"did not start .*timed out during startup\.\); .*--executor local"),
         connected(None, str(tmp_path), None),
     ):
         pass
@@ -145,7 +145,7 @@ def test_a_cluster_that_has_lost_its_machines_ends_the_run(
     held[0] = 0
     ended = [now[0] for now[0] in range(36, 100) if bridge.must_end()]
     assert 60 < ended[0] <= 75
-    assert type(bridge.failure) is Interrupted
+    assert type(bridge.failure) is Resumable
     assert bridge.over()
 
 
@@ -178,7 +178,7 @@ def test_a_raylet_that_is_killed_ends_the_run(
     monkeypatch.setattr(driver, "on_record", kill)
     executor = RayTuneExecutor(concurrency=2)
     try:
-        with pytest.raises(Interrupted, match="the cluster is gone"):
+        with pytest.raises(Resumable, match="the cluster is gone"):
             executor.run(driver)
     finally:
         executor.close()
