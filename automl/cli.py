@@ -46,6 +46,7 @@ ALONE = ("data", "spec_file")  # given twice, these would not be merged
 OF_DATA = ("model", "spec_file", "preset", "sets")  # what decides how data are read
 RESUMABLE = (
     "model",
+    "data",
     "trials",
     "trainings",
     "total_epochs",

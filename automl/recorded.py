@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import confirmed, hooks, latency, metric, portable, secret_leaves, spec
+from automl import confirmed, hooks, latency, metric, portable, same_data, secret_leaves, spec
 from automl.errors import UserError
 from automl.machine import find_machine, hardware
 from automl.plan import Plan, compile_for, merge
@@ -56,8 +56,12 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     document = _moved(folder.read_run(), folder.root)
     if changes.get("executor") == "local":
         changes = {"ray_address": None, **changes}
-    request = replace(RunRequest.from_json(document["request"]), **changes)
-    model = _model(changes.get("model"), document.get("model_reference") or request.model, folder.root)
+    reference = document.get("model_reference") or document["request"].get("model")
+    model = _model(changes.get("model"), reference, folder.root)
+    if data := changes.get("data"):
+        document = same_data.follow(document, model, data, folder.root)
+    unmoved = {name: value for name, value in changes.items() if name != "data"}
+    request = replace(RunRequest.from_json(document["request"]), **unmoved)
     base, facts = document["spec"], document.get("facts", {})
     engine_keys = document.get("engine_keys")
     if engine_keys is None:  # written before they were recorded
@@ -104,20 +108,10 @@ def _check_files(model: bundles.ModelBundle, base: dict[str, Any], root: Path, d
     found = [(leaf, node[key]) for leaf, node, key in model.inputs("train", base)]
     gone = [f"{leaf}: {path}" for leaf, path in found if not Path(path).exists()]
     if gone:
-        copied = data and has_copies(model, base, data)
-        again = (
-            f" (what was converted or unpacked, by: {command('plan', '--data', str(data))})" if copied else ""
-        )
+        where = f", or say where the data are now: {command('resume', root)} --data DIR" if data else ""
         raise UserError(
-            f"{root}: what this run trains on is gone; put it back{again}, then resume:\n  "
-            + "\n  ".join(gone)
+            f"{root}: what this run trains on is gone; put it back and resume{where}:\n  " + "\n  ".join(gone)
         )
-
-
-def has_copies(model: bundles.ModelBundle, base: dict[str, Any], data: str) -> bool:
-    """Whether a training takes in other files than those of `data` themselves."""
-    inputs = (Path(node[key]).resolve() for _, node, key in model.inputs("train", base))
-    return not all(path.is_relative_to(Path(data).resolve()) for path in inputs)
 
 
 def _differences(

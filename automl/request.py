@@ -133,7 +133,9 @@ class RunRequest:
     model: str | None = option(
         None, "--model", WHAT, "Installed name, or a model folder; default: the one that is installed."
     )
-    data: str | None = option(None, "--data", WHAT, "The dataset, as the model reads it.")
+    data: str | None = option(
+        None, "--data", WHAT, "The dataset, as the model reads it; of a run that goes on: where it lies by now."
+    )
     demo: bool = option(
         False, "--demo", WHAT, "Draw a small dataset and use settings a CPU can train.", kind=bool
     )

@@ -7,23 +7,27 @@ import copy
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from automl import hooks, spec
+from automl.bundle import ModelBundle
 from automl.errors import UserError
-from automl.plan import Plan
 from automl.programs import command
-from automl.recorded import has_copies
+
+if TYPE_CHECKING:
+    from automl.plan import Plan
+
+OF_DATA = "data"  # where leaves come from that the data determined
 
 
 def check(plan: Plan, root: Path) -> None:
     """Changes nothing but facts that an earlier version did not record. What a run has a copy of, and has changed where
     it came from since, is a warning of the plan's. Raises `UserError` for data with problems, or with other facts than
     those recorded: by the model's `data_changes`, else by the counts that both have."""
-    named = "data" in plan.sources.values()  # the spec was filled in, and says by itself where they are
-    found = _looked_at(plan, plan.spec, None if named else plan.request.data)
+    named = OF_DATA in plan.sources.values()  # the spec was filled in, and says by itself where they are
+    found = _looked_at(plan.bundle, plan.spec, None if named else plan.request.data)
     now = found.get("facts") or {}
-    if lines := _changes(plan, now):
+    if lines := _changes(plan.bundle, plan.facts, now):
         raise UserError(
             f"{root}: the data have changed since this run began:\n{_indented(lines)}\n"
             f"Trials on both cannot be compared. Put the old data back, then {command('resume', root)}; or begin a new "
@@ -43,6 +47,42 @@ def check(plan: Plan, root: Path) -> None:
         )
 
 
+def follow(document: Mapping[str, Any], model: ModelBundle, data: str, root: Path) -> dict[str, Any]:
+    """run.json's `document` with the data of the run at another place, `data`: what the data determined is determined
+    anew, and what is to be written (a validation set) is written to `root`. Raises `UserError` where the run was not
+    begun with data of a person's, or those at `data` are others."""
+    request = document["request"]
+    if not request.get("data"):
+        what = "drew its own" if request.get("demo") else "has them named by its spec"
+        raise UserError(
+            f"--data {data}: a run that was begun with --data can be told where they are now, and this one {what}; "
+            "a link at the old place works"
+        )
+    unfilled = _unfilled(model, document["spec"], document.get("sources", {}))
+    found = _looked_at(model, unfilled, data)
+    changes = _changes(model, document.get("facts", {}), found.get("facts") or {})
+    if lines := changes or hooks.texts(found.get("problems")):
+        raise UserError(
+            f"--data {data}: these are not the data that {root} began with ({request['data']}), and trials on both "
+            f"cannot be compared:\n{_indented(lines)}"
+        )
+    found = _looked_at(model, unfilled, data, root)
+    filled = {**(found.get("fill") or {}), **(found.get("replace") or {})}
+    moved = {name: value for name, value in filled.items() if name in of_data(document.get("sources", {}))}
+    full = copy.deepcopy(document["spec"])
+    for name, value in moved.items():
+        spec.put(full, name, value)
+    there = str(Path(data).resolve()) if Path(data).exists() else data
+    settled = {"filled": {**document.get("filled", {}), **moved}, "request": {**request, "data": there}}
+    return {**document, "spec": full, **settled}
+
+
+def has_copies(model: ModelBundle, base: dict[str, Any], data: str) -> bool:
+    """Whether a training takes in other files than those of `data` themselves."""
+    inputs = (Path(node[key]).resolve() for _, node, key in model.inputs("train", base))
+    return not all(path.is_relative_to(Path(data).resolve()) for path in inputs)
+
+
 def _changed_since_copied(plan: Plan) -> list[str]:
     """What is another by now in the folder or archive that a run's own copies were made of."""
     data = plan.request.data
@@ -50,30 +90,45 @@ def _changed_since_copied(plan: Plan) -> list[str]:
         return []
     if not has_copies(plan.bundle, plan.spec, data):
         return []  # what was looked at are these files themselves
-    template, unfilled = plan.bundle.template("train"), copy.deepcopy(plan.spec)
-    for name, source in plan.sources.items():
-        if source == "data":
-            spec.put(unfilled, name, copy.deepcopy(spec.get(template, name)))
     try:
-        found = _looked_at(plan, unfilled, data)
-    except UserError as error:
+        found = _looked_at(plan.bundle, _unfilled(plan.bundle, plan.spec, plan.sources), data)
+    except Exception as error:  # the model's own errors are of another family
+        if getattr(error, "exit_code", None) != UserError.exit_code:
+            raise
         return str(error).splitlines()[:1]
-    return _changes(plan, found.get("facts") or {}) or hooks.texts(found.get("problems"))[:1]
+    changes = _changes(plan.bundle, plan.facts, found.get("facts") or {})
+    return changes or hooks.texts(found.get("problems"))[:1]
 
 
-def _changes(plan: Plan, now: Mapping[str, Any]) -> list[str]:
-    compare = plan.bundle.call("data_changes")
-    return hooks.texts(compare(plan.facts, now) if compare else _other_counts(plan.facts, now))
+def of_data(sources: Mapping[str, str]) -> set[str]:
+    """The leaves that the data determined."""
+    return {name for name, source in sources.items() if source == OF_DATA}
 
 
-def _looked_at(plan: Plan, full: Mapping[str, Any], data: str | None) -> dict[str, Any]:
-    """What the model's check says of the data that a spec names, or of those at `data`."""
-    inspect = plan.bundle.call("inspect_data")
+def _unfilled(model: ModelBundle, full: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str, Any]:
+    """A spec as it was before the data determined some of its leaves."""
+    template, unfilled = model.template("train"), copy.deepcopy(dict(full))
+    for name in of_data(sources):
+        spec.put(unfilled, name, copy.deepcopy(spec.get(template, name)))
+    return unfilled
+
+
+def _changes(model: ModelBundle, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    compare = model.call("data_changes")
+    return hooks.texts(compare(then, now) if compare else _other_counts(then, now))
+
+
+def _looked_at(
+    model: ModelBundle, full: Mapping[str, Any], data: str | None, work_dir: Path | None = None
+) -> dict[str, Any]:
+    """What the model's check says of the data that a spec names, or of those at `data`; what it writes goes to
+    `work_dir`, or is not kept."""
+    inspect = model.call("inspect_data")
     if inspect is None:
         return {}
     with tempfile.TemporaryDirectory(prefix="automl-data-") as folder:
-        found = inspect(copy.deepcopy(dict(full)), data, work_dir=Path(folder))
-    return hooks.answer(plan.bundle, "inspect_data", found)
+        found = inspect(copy.deepcopy(dict(full)), data, work_dir=work_dir or Path(folder))
+    return hooks.answer(model, "inspect_data", found)
 
 
 def _other_counts(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import hooks, kept, records, spec
+from automl import hooks, kept, records, same_data, spec
 from automl.documents import load_yaml
 from automl.errors import SpecError
 from automl.executors.base import TrialJob
@@ -103,6 +103,10 @@ class Trials:
             odd = ["it cannot be read"]
         else:
             found = moved(found, self._root_in(found, number), self.run.root)
+            for name in same_data.of_data(
+                self.plan.sources
+            ):  # a resumed run may have been told of another place
+                spec.put(found, name, spec.get(full, name))
             odd = self._odd(found, full)
         if odd:
             say(f"{path}: {', '.join(odd[:3])}; trial {number} is handed over with what it was given")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from automl import cli, recorded, same_data
+from automl import cli, recorded, same_data, trials
 from automl.errors import UserError
 from automl.plan import Plan, prepare
 from automl.request import RunRequest
 from automl.rundir import RunDir
 from tests.automl.test_foreign_trainers import searched, shell_trainer
+from tests.model.data.drawn import draw
 from tests.model.data.test_check import edit
+from tests.model.data.test_layouts import written
 
 Document = dict[str, Any]
 
@@ -155,6 +158,113 @@ def test_a_run_of_an_earlier_version_is_compared_as_far_as_it_recorded(begun: Ru
         restored(begun)
     begun.write_run({**document, "facts": {"train": {"images": 12}}})
     restored(begun)
+
+
+def followed(run: RunDir, data: Path) -> Plan:
+    plan = recorded.restore(run, {"data": str(data)})
+    same_data.check(plan, run.root)
+    return plan
+
+
+def test_data_that_moved_are_found_where_one_says(begun: RunDir, own_demo: Path) -> None:
+    before, there = begun.read_run(), own_demo.with_name("else where")
+    own_demo.rename(there)
+    with pytest.raises(UserError, match=r"is gone; .*--data DIR"):
+        restored(begun)
+    plan = followed(begun, there)
+    begun.write_run(recorded.describe(plan, begun.root, "run-1"))
+    after = restored(begun)
+    assert after.request.data == str(there)
+    assert after.facts == before["facts"]
+    assert str(own_demo) not in str(after.spec)
+    assert {k: v for k, v in after.sources.items() if v == "data"} == {
+        k: v for k, v in before["sources"].items() if v == "data"
+    }
+    full = trials.Trials(after, begun).spec_of(0, after.space.default)
+    assert full["dataset"]["train_data_sources"][0]["image_dir"] == str(there / "train" / "images")
+
+
+def test_a_trial_of_before_is_handed_over_with_the_data_of_now(begun: RunDir, own_demo: Path) -> None:
+    plan = restored(begun)
+    trials.Trials(plan, begun).job(0, plan.space.default)
+    there = own_demo.with_name("elsewhere")
+    own_demo.rename(there)
+    said: list[str] = []
+    full = trials.Trials(followed(begun, there), begun).spec_of(0, plan.space.default, said.append)
+    assert full["dataset"]["val_data_sources"][0]["json_file"].startswith(str(there))
+    assert not said
+
+
+def test_other_data_are_not_taken_for_those_that_moved(begun: RunDir, own_demo: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(own_demo, other)
+    edit(other, "val", halved)
+    before = begun.run_json.read_bytes()
+    with pytest.raises(UserError, match=r"not the data that .*\n  val: \d+ objects then"):
+        followed(begun, other)
+    with pytest.raises(Exception, match="no-such: no such folder"):
+        followed(begun, tmp_path / "no-such")
+    assert begun.run_json.read_bytes() == before
+
+
+def test_a_drawn_validation_set_moves_with_its_data(own_demo: Path, tmp_path: Path) -> None:
+    for split in ("val", "test"):
+        (own_demo / split).rename(tmp_path / split)
+    run = RunDir(tmp_path / "run")
+    asked = RunRequest(
+        data=str(own_demo), preset="small", trials=2, sets=("dataset.batch_size=2", "train.start=scratch")
+    )
+    run.write_run(recorded.describe(prepare(asked, run.root), run.root, "run-1"))
+    there = own_demo.with_name("elsewhere")
+    own_demo.rename(there)
+    other = tmp_path / "other"
+    shutil.copytree(there, other)
+    edit(other, "train", halved)
+    kept = {file: file.read_bytes() for file in run.root.glob("*_split_*.json")}
+    with pytest.raises(UserError, match="not the data"):
+        followed(run, other)
+    assert {file: file.read_bytes() for file in run.root.glob("*_split_*.json")} == kept
+    plan = followed(run, there)
+    assert not [text for text in plan.warnings if "has changed" in text]
+    assert str(own_demo) not in str(plan.spec)
+
+
+def test_what_was_converted_is_converted_again(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    yolo = written("YOLO", tmp_path / "yolo", (pictures, draw(pictures)))
+    run = RunDir(tmp_path / "run")
+    asked = RunRequest(
+        data=str(yolo), preset="small", trials=2, sets=("dataset.batch_size=2", "train.start=scratch")
+    )
+    run.write_run(recorded.describe(prepare(asked, run.root), run.root, "run-1"))
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(UserError, match=r"is gone; .*--data DIR"):
+        restored(run)
+    followed(run, yolo)
+    restored(run)
+
+
+def test_an_archive_that_is_none_any_more_is_told_and_its_copy_used(own_demo: Path, tmp_path: Path) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "data set"), "zip", own_demo))
+    run = RunDir(tmp_path / "run")
+    asked = RunRequest(
+        data=str(archive), preset="small", trials=2, sets=("dataset.batch_size=2", "train.start=scratch")
+    )
+    run.write_run(recorded.describe(prepare(asked, run.root), run.root, "run-1"))
+    archive.write_bytes(b"not a zip")
+    (said,) = [text for text in restored(run).warnings if "has changed since this run began" in text]
+    assert archive.name in said
+
+
+@pytest.mark.parametrize("request_", [{"demo": True}, {"sets": ("a=1",)}])
+def test_a_run_without_a_folder_of_data_has_none_that_moved(
+    request_: dict[str, Any], begun: RunDir, own_demo: Path
+) -> None:
+    document = begun.read_run()
+    document["request"] |= {"data": None, **request_}
+    begun.write_run(document)
+    with pytest.raises(UserError, match="begun with --data"):
+        followed(begun, own_demo)
 
 
 HOOKS = """
