@@ -134,7 +134,10 @@ class RunRequest:
         None, "--model", WHAT, "Installed name, or a model folder; default: the one that is installed."
     )
     data: str | None = option(
-        None, "--data", WHAT, "The dataset, as the model reads it; of a run that goes on: where it lies by now."
+        None,
+        "--data",
+        WHAT,
+        "The dataset, as the model reads it; of a run that goes on: where it lies by now.",
     )
     demo: bool = option(
         False, "--demo", WHAT, "Draw a small dataset and use settings a CPU can train.", kind=bool
