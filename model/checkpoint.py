@@ -72,8 +72,11 @@ def check_spec(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], where: st
     differences = architecture_differences(checkpoint["spec"], spec)
     if differences:
         lines = "\n".join(f"  {line}" for line in differences)
+        theirs = get(checkpoint["spec"], "train.recipe", "default")
+        recipe = f"\nit was trained with train.recipe={theirs}, which sets many of these; set that too"
+        told = "" if theirs in ("default", get(spec, "train.recipe", theirs)) else recipe
         raise UserError(
-            f"{where} was trained with another architecture (leaf: in checkpoint, in spec):\n{lines}"
+            f"{where} was trained with another architecture (leaf: in checkpoint, in spec):\n{lines}{told}"
         )
 
 

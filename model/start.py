@@ -231,10 +231,11 @@ def _weights(text: str, name: str) -> Path:
 def _existing(text: str, name: str, what: str = "weights file") -> Path:
     path = Path(text).expanduser()
     if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*"))[:8] if path.parent.is_dir() else []
+        folder = path if path.is_dir() else path.parent
+        near = sorted(p.name for p in folder.glob("*"))[:8] if folder.is_dir() else []
         raise UserError(
-            f"{name}: {text} must be a {what}, but there is none"
-            + (f" ({path.parent} has {', '.join(near)})" if near else "")
+            f"{name}: {text} must be a {what}, but {'is a folder' if path.is_dir() else 'there is none'}"
+            + (f" ({folder} has {', '.join(near)})" if near else "")
         )
     return path
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from model import resume
+from model import resume, start
 from model.actions import train
 from model.errors import UserError
 from model.lightning import rate_factor
@@ -94,3 +94,20 @@ def test_weights_alone_are_no_training_to_go_on_with() -> None:
     recorded = {"spec": resolve("train", TINY), "classes": CLASSES}
     with pytest.raises(UserError, match="train.pretrained_model_path=best/model.pth"):
         resume.check(recorded, resolve("train", TINY), CLASSES, "best/model.pth")
+
+
+def test_a_checkpoint_of_another_recipe_says_which() -> None:
+    dino = resolve("train", {**TINY, "train": {**TINY["train"], "recipe": "dino"}})
+    found = {"optimizer_states": [{}], "spec": dino}
+    with pytest.raises(UserError, match=r"set that too$") as error:
+        resume.check(found, resolve("train", TINY), None, "it.pth")
+    assert "train.recipe=dino" in str(error.value)
+    resume.check(found, dino, None, "it.pth")
+
+
+def test_a_folder_is_no_checkpoint_to_go_on_from(tmp_path: Path) -> None:
+    (tmp_path / "model_epoch_003.pth").touch()
+    spec = resolve("train", TINY)
+    put(spec, "train.resume_training_checkpoint_path", str(tmp_path))
+    with pytest.raises(UserError, match=r"is a folder \(.* has model_epoch_003\.pth\)"):
+        start.settle(spec)
