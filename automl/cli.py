@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import inspect
+import os
 import sys
 import time
 from collections import Counter
@@ -55,6 +56,7 @@ RESUMABLE = (
     "confirm",
     "executor",
     "concurrency",
+    "cpus_per_trial",
 )  # may change then
 
 
@@ -373,7 +375,21 @@ def _mount_space() -> None:
     app.add_typer(space_app, name="space", help="Show, sample and check a search space.")
 
 
+def _stand_in() -> None:
+    """Where a shell closed stdout or another (`>&-`), the null device: else the next file that is opened gets its
+    number, and what a child prints goes there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # which has the lowest free number
+    sys.stdin = sys.stdin or open(0, closefd=False)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+
+
 def main() -> None:
+    _stand_in()
     _mount_space()
     code = guarded(app)
     atexit.register(no_more_signals)

@@ -55,6 +55,11 @@ def find_machine(
     cpus = request.cpus_per_trial
     if cpus is not None and not (0 < cpus < 1 or (cpus > 0 and cpus % 1 == 0)):
         raise UserError(f"--cpus-per-trial must be a whole number or a share below 1, but got {cpus:g}")
+    if cpus is not None and cpus > cores() and not request.ray_address:
+        raise UserError(
+            f"--cpus-per-trial {cpus:g} is more than the {cores()} core(s) that this process may use; give {cores()} "
+            "or less"
+        )
     wanted = 0 if model.wants_cpu(base) else _gpus_per_trial(request, base, model)
     ids = _ids(base, sources, model, wanted)
     if request.ray_address:
@@ -62,7 +67,8 @@ def find_machine(
     visible = visible_gpus() if wanted else ()
     gpus = _chosen(visible, ids, model) if visible else ()
     if not gpus:
-        return _cores(request), []
+        over = request.gpus_per_trial is not None
+        return _cores(request), ["--gpus-per-trial is passed over: trials run on CPUs here"] if over else []
     if wanted > len(gpus):
         raise UserError(f"{gpu_key(model)} is {wanted:g}, but this run may use {len(gpus)} GPU(s)")
     fewer = len(gpus) < len(visible)

@@ -41,6 +41,7 @@ from automl.scheduling import View
 from automl.secret_leaves import hidden_sets
 from automl.skill import Stage
 from automl.space import SearchSpace, compile_space
+from automl.space.leaf import short
 from automl.spec import SourcedSpec
 from automl.storage import read_storage
 
@@ -276,16 +277,15 @@ def check_tries(tries: Any, space: SearchSpace) -> None:
     """Raises `UserError` when `try:` is no list of configurations that the space holds."""
     if tries is None:
         return
-    if not isinstance(tries, list) or not all(isinstance(entry, dict) and entry for entry in tries):
-        raise UserError(
-            f"try: must be a list of mappings such as {{train.optim.lr: 0.0001}}, none of them empty (the default is "
-            f"tried anyway), but got {tries!r}"
-        )
-    for number, entry in enumerate(tries, 1):
+    for number, entry in enumerate(tries if isinstance(tries, list) else [short(tries)], 1):
+        if not (isinstance(entry, dict) and entry):
+            like = "{train.optim.lr: 0.0001}, none of them empty (the default is tried anyway)"
+            raise UserError(f"try: must be a list of mappings such as {like}, but got {short(entry)}")
         try:
             space.enqueue_params(dict(spec.leaves(entry)))
         except SpaceError as error:
-            raise UserError(f"try, entry {number}: {error}") from None
+            said = f"try, entry {number}: {error}"
+            raise UserError(f"{said}; automl space show has what is searched, --tune adds to it") from None
 
 
 def _must_search(space: SearchSpace, model: ModelBundle) -> None:

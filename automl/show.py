@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from automl.stages import StageResult
     from automl.study import Best, Study
 
+LISTED = 20  # of classes and the like
 NARROW = 60  # columns of a terminal, below which reasons have no room beside the figures
 
 
@@ -129,9 +130,8 @@ def _fact_text(fact: Any) -> str:
             return told
         return ", ".join(f"{name} {value}" for name, value in fact.items())
     if isinstance(fact, list):
-        return ", ".join(
-            " ".join(map(str, entry.values())) if isinstance(entry, Mapping) else str(entry) for entry in fact
-        )
+        told = [" ".join(map(str, e.values())) if isinstance(e, Mapping) else str(e) for e in fact[:LISTED]]
+        return ", ".join([*told, *([f"and {len(fact) - LISTED} more"] if fact[LISTED:] else [])])
     return str(fact)
 
 

@@ -32,7 +32,8 @@ def passphrase(key: str) -> str:
         secret = path.read_text().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"encryption_key: {path} must be a readable file that holds the passphrase ({error})"
+            f"encryption_key: {path} must be a readable file that holds the passphrase ({error}); give "
+            f"encryption_key=@FILE, or the passphrase in the environment variable {ENVIRONMENT}"
         ) from None
     if not secret:
         raise UserError(f"encryption_key: {path} must hold the passphrase, but is empty")
@@ -57,7 +58,7 @@ def encrypt(data: bytes, key: str) -> bytes:
 
 def decrypt(path: str | Path, key: str) -> bytes:
     """What `encrypt` was given. Raises `UserError` without or with another passphrase, or when the file was changed."""
-    secret = passphrase(key)
+    secret = passphrase("" if _stayed_behind(key) else key)
     if not secret:
         raise UserError(f"{path}: is encrypted; give its encryption_key")
     whole = Path(path).read_bytes()
@@ -73,6 +74,12 @@ def decrypt(path: str | Path, key: str) -> bytes:
             f"{path}: encryption_key is not the one it was written with, or the file is damaged"
         ) from None
     return b"".join(opened)
+
+
+def _stayed_behind(key: str) -> bool:
+    """Whether a key names a file that is not there, as in a copied folder's specs, and the environment may have it."""
+    named = key.startswith(REFERENCE) and bool(os.environ.get(ENVIRONMENT))
+    return named and not Path(key.removeprefix(REFERENCE)).expanduser().exists()
 
 
 def _cipher(secret: str, salt: bytes) -> AESGCM:

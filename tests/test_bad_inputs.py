@@ -134,7 +134,7 @@ def test_run_folders_that_are_none(
         (
             "evaluate",
             [],
-            "dataset.test_data_sources is empty: the data that this was trained on had no test split",
+            "a model file does not say where they are: give -e RUN/best/evaluate.yaml",
         ),
         ("export", [], "export.checkpoint must be given"),
         ("export", ["export.checkpoint=none.pth"], "none.pth: no such checkpoint"),

@@ -74,6 +74,11 @@ def sources_of(spec: Mapping[str, Any]) -> list[dict[str, str]]:
     there, with how other data are named."""
     if spec["evaluate"]["split"] == "test":
         if not any(spec["dataset"]["test_data_sources"].get(key) for key in ("json_file", "image_dir")):
+            if not any(s.get("json_file") for s in spec["dataset"]["val_data_sources"]):
+                raise UserError(
+                    "no data are named, and a model file does not say where they are: give "
+                    f"-e RUN/best/evaluate.yaml, or {OTHER_TEST}"
+                )
             raise UserError(
                 "dataset.test_data_sources is empty: the data that this was trained on had no test split; score what "
                 f"it was validated on by evaluate.split=val, or name test data: {OTHER_TEST}"

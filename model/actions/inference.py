@@ -63,9 +63,13 @@ def run(spec: Spec) -> dict[str, Any]:
         count, highest, unread = sum(gather([count])), max(gather([highest])), gather(unread)
     done = len(pictures) - len(unread)
     if status:
-        hint = "" if count else f"; the highest score is {highest:.3f}: set inference.conf_threshold lower"
+        hint = (
+            ""
+            if count or not done
+            else f"; the highest score is {highest:.3f}: set inference.conf_threshold lower"
+        )
         line = f"{count} objects with a score of at least {limit:.3f} ({source}) in {done} images{hint}"
-        print(f"{line}; pictures and labels: {folder}")
+        print(f"{line}; pictures and labels: {folder}" if done else line)
         _tell(status, unread, done, count)
     return {"images": done, "detections": count, "folder": str(folder)}
 

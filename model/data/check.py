@@ -241,7 +241,9 @@ def _check_what_is_left(parts: Parts, spec: Mapping[str, Any], problems: Problem
     batch = int(np.prod([int(get(spec, name)) for name in leaves]))
     if images < batch:
         text = f"the training set has {images} images, fewer than the total batch of {batch}"
-        problems.add("batch", f"{text} (dataset.batch_size * GPUs)")
+        each = images * int(get(spec, leaves[0])) // batch
+        advice = f"; set dataset.batch_size={each}" if each else "; train on fewer GPUs"
+        problems.add("batch", f"{text} (dataset.batch_size * GPUs){advice}")
     for split in SPLITS:
         if parts[split]:
             check_boxes(split, parts[split], spec, problems)

@@ -178,6 +178,8 @@ class Table:
         if i in self.names:
             return f"{here}, but {self.names[i]} in {self.origin[i]}{unlike(name, self.names[i])}"
         other = self.ids[name]
+        if self.origin[other] == where:
+            return f"{where}: categories {shown(other)} and {shown(i)} are both called {name}"
         return f"{here}, but {name} is category {shown(other)} in {self.origin[other]}"
 
     def _add(self, i: Any, name: str, where: str) -> Any:

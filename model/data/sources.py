@@ -191,9 +191,12 @@ def _listing(url: str) -> tuple[dict[str, dict[str, Any]], Any]:
             f"{without_secrets(url)}: {protocol}:// needs a package that is not here{hint} ({error})"
         ) from None
     except Exception as error:  # every protocol has errors of its own
-        reason = str(error).replace(url, without_secrets(url))
+        # Of a server that does not answer fsspec says that the file is not there.
+        told = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        reason = str(told).replace(url, without_secrets(url))
         raise UserError(
-            f"{without_secrets(url)}: cannot be listed ({type(error).__name__}: {reason})"
+            f"{without_secrets(url)}: cannot be read; see that the address is right and its server answers "
+            f"({type(told).__name__}: {reason})"
         ) from None
     files = {}
     for path, info in found.items():

@@ -156,7 +156,9 @@ def _made(made: Maker, unit: Unit, here: Sequence[Form], folder: Path, pace: Pac
     height, width, queries = unit
     layers = list(dict.fromkeys(f.layers for f in here))
     kinds = list(dict.fromkeys(f.precision for f in here))
-    with told(f"exporting {queries} queries at {width}x{height} ({pace})"):
+    with told(
+        f"exporting {queries} queries at {width}x{height} ({pace.done_points} of {pace.points} points scored)"
+    ):
         return made.files(folder / f"{width}x{height}_{queries}", (height, width), queries, layers, kinds)
 
 

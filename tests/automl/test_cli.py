@@ -408,6 +408,14 @@ def test_a_fact_with_words_of_its_own_is_shown_as_those() -> None:
 
     assert _fact_text({"text": "mostly 640x480 px", "usual": [480, 640]}) == "mostly 640x480 px"
     assert _fact_text({"usual": [480, 640], "text": 3}) == "usual [480, 640], text 3"
+    assert _fact_text([{"id": n} for n in range(3000)]).endswith(", 18, 19, and 2980 more")
+
+
+@pytest.mark.parametrize("closed", ["", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_obstacle(tmp_path: Path, closed: str) -> None:
+    words = f"{sys.executable} -m automl.cli status {tmp_path / 'none'} {closed}"
+    done = subprocess.run(words, shell=True, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (2, "", False), done.stderr
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "data"])

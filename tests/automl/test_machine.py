@@ -146,6 +146,7 @@ def test_a_run_kept_to_some_gpus_says_so(model: bundle.ModelBundle, monkeypatch:
         ({"num_gpus": 2}, {"gpus_per_trial": 0.5}, "does not go with train.num_gpus=2"),
         ({"num_gpus": 2}, {"gpus_per_trial": "auto"}, "does not go with train.num_gpus=2"),
         ({}, {"cpus_per_trial": 0}, "--cpus-per-trial must be a whole number"),
+        ({}, {"cpus_per_trial": 10_000}, "--cpus-per-trial 10000 is more than the .* give .* or less"),
         ({}, {"cpus_per_trial": 1.5}, "a share below 1, but got 1.5"),
         ({}, {"cpus_per_trial": float("inf")}, "a share below 1, but got inf"),
         ({"gpu_ids": [1]}, {"ray_address": "auto"}, "names GPUs of one machine"),
@@ -166,8 +167,10 @@ def test_what_cannot_be_is_refused(
 def test_cores_of_a_trial_on_cpus(model: bundle.ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert find(model, {}, cpus_per_trial=1).concurrency == cores()
-    assert find(model, {}, cpus_per_trial=10_000).concurrency == 1
+    assert find(model, {}, cpus_per_trial=cores()).concurrency == 1
     assert find(model, {}, cpus_per_trial=0.5, concurrency=3).concurrency == 3
+    _, notes = find_machine(RunRequest(gpus_per_trial=0.5), {}, {}, model)
+    assert notes == ["--gpus-per-trial is passed over: trials run on CPUs here"]
     assert find(model, {}, concurrency=2 * cores()).cpus_per_trial == 0.5
 
 

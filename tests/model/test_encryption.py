@@ -54,15 +54,19 @@ def test_where_a_passphrase_comes_from(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("DETR_ENCRYPTION_KEY", "@secret")
     assert encryption.decrypt(sealed, "") == b"data"
     for content, message in (
-        (None, "must be a readable file"),
         ("\n", "is empty"),
         ("other", "not the one it was written with"),
     ):
-        file.unlink(missing_ok=True)
-        if content is not None:
-            file.write_text(content)
+        file.write_text(content)
         with pytest.raises(UserError, match=message):
             encryption.decrypt(sealed, f"@{file}")
+    file.unlink()  # in a folder that was copied elsewhere
+    assert encryption.decrypt(sealed, f"@{file}") == b"data"
+    with pytest.raises(UserError, match="must be a readable file"):  # what is written is never under another
+        encryption.encrypt(b"data", f"@{file}")
+    monkeypatch.delenv("DETR_ENCRYPTION_KEY")
+    with pytest.raises(UserError, match="DETR_ENCRYPTION_KEY"):
+        encryption.decrypt(sealed, f"@{file}")
 
 
 def test_an_encrypted_training_is_resumed_evaluated_and_built_upon(

@@ -149,6 +149,7 @@ def test_unreadable_and_truncated_images(own_demo: Path) -> None:
 
 def test_fewer_images_than_a_batch(demo: Path) -> None:
     assert "the training set has 12 images, fewer than the total batch of 16" in problems(demo, batch=16)
+    assert problems(demo, batch=16).endswith("set dataset.batch_size=12")
 
 
 def test_category_of_validation_that_training_lacks(own_demo: Path) -> None:

@@ -320,9 +320,11 @@ def test_a_dataset_at_a_web_address(
     data = in_place(f"{url}/set/train/_annotations.coco.json")
     assert data.layout == "COCO file _annotations.coco.json, 1 split"
     assert len(seen(data)["train"]) == 6
-    with pytest.raises(UserError, match="cannot be listed") as caught:
+    with pytest.raises(UserError, match="see that the address is right") as caught:
         in_place(f"{url}/gone.zip?key=SECRET")
     assert "SECRET" not in str(caught.value)
+    with pytest.raises(UserError, match="localhost:1 .*Connect"):
+        in_place("http://localhost:1/x.zip")
 
 
 def further(root: Path, pictures: tuple[Path, Drawn]) -> dict[str, bool]:

@@ -264,6 +264,12 @@ def test_one_name_under_two_ids_is_refused(own_demo: Path) -> None:
     assert "but circle is category 1 in" in problem
 
 
+def test_one_name_twice_in_a_file_is_told_as_such(own_demo: Path) -> None:
+    renamed(own_demo, "train", {1: (1, "circle"), 2: (2, "circle"), 3: (3, "triangle")})
+    (problem,) = [text for text in looked_at(own_demo)["problems"] if "both" in text]
+    assert "categories 1 and 2 are both called circle; set dataset.match_classes_by_name=true" in problem
+
+
 def test_an_empty_placeholder_of_the_same_name_is_left_out(own_demo: Path) -> None:
     for split in ("train", "val", "test"):
         edit(own_demo, split, lambda d: d["categories"].insert(0, {"id": 0, "name": "circle"}))
