@@ -16,10 +16,15 @@ from PIL import Image, ImageDraw, ImageOps
 
 
 def upright_rgb(path):
-    """The image as 8-bit RGB, EXIF rotation applied, greys of more bits scaled."""
+    """A file's image, as `to_rgb` makes it."""
     if Path(path).exists() and not Path(path).is_file():
         raise OSError("no regular file")  # to open a pipe may wait for ever
-    image = ImageOps.exif_transpose(Image.open(path))
+    return to_rgb(Image.open(path))
+
+
+def to_rgb(image):
+    """A Pillow image as 8-bit RGB, EXIF rotation applied, greys of more bits scaled."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, np.float32)
         top = white(image.mode, values)
@@ -71,7 +76,8 @@ class Detector:
         return json.loads(self.card[key])
 
     def __call__(self, image, threshold=None):
-        """[(class name, score, (left, top, right, bottom) px)] of a Pillow image, best first."""
+        """[(class name, score, (left, top, right, bottom) px)] of a Pillow image, best first; px of it upright."""
+        image = to_rgb(image) if isinstance(image, Image.Image) else image
         limit = next(v for v in (threshold, self._entry("threshold"), 0.5) if v is not None)
         boxes, scores, labels = (self._whole if self.alone else self._plain)(image)
         names = [self.names.get(i, str(i)) for i in labels[scores >= limit].tolist()]

@@ -121,17 +121,18 @@ def weights(path: str | Path) -> None:
 
 def predict(folder: str | Path, images: Any) -> list[list[dict[str, Any]]]:
     """[{"name", "score", "box_xyxy_px"}], best first, of each image: paths or Pillow images, one or several, by the
-    `model.onnx` of a folder. Raises `UserError` when that was not exported."""
+    `model.onnx` of a folder; either is turned upright by its EXIF and scaled to 8 bits, and px are of that. Raises
+    `UserError` when that was not exported."""
     from PIL import Image
 
-    from model.deploy.infer import Detector, upright_rgb
+    from model.deploy.infer import Detector, to_rgb, upright_rgb
 
     file = Path(folder) / "model.onnx"
     if not file.is_file():
         raise UserError(f"{file} does not exist; run deformable_detr export first")
     listed = [images] if isinstance(images, str | Path | Image.Image) else list(images)
     detector = Detector(str(file))
-    pictures = [i.convert("RGB") if isinstance(i, Image.Image) else upright_rgb(i) for i in listed]
+    pictures = [to_rgb(i) if isinstance(i, Image.Image) else upright_rgb(i) for i in listed]
     return [
         [{"name": n, "score": float(s), "box_xyxy_px": tuple(map(float, b))} for n, s, b in detector(picture)]
         for picture in pictures

@@ -28,7 +28,7 @@ from model import cli
 from model.actions import export, inference
 from model.data.transforms import View, shown
 from model.deploy import card, package
-from model.deploy.infer import shrunk, upright_rgb
+from model.deploy.infer import Detector, shrunk, upright_rgb
 from model.errors import UserError
 from model.spec import resolve
 from tests.model.choices import same_detections
@@ -249,6 +249,28 @@ def test_images_of_floats_and_long_numbers_are_opened_as_in_training(tmp_path: P
     assert np.array_equal(
         np.asarray(upright_rgb(tmp_path / "x.tif")), np.asarray(open_rgb(tmp_path / "x.tif"))
     )
+
+
+@pytest.mark.parametrize("kind", ["grey16", "float", "long", "rotated"])
+def test_a_pillow_image_is_read_as_its_file_is(best: Path, tmp_path: Path, kind: str) -> None:
+    """Greys of more than 8 bits are scaled and EXIF turns, also where the person has opened the file."""
+    card.put(best / "model.onnx", card.Card(**vars(card.read(best / "model.onnx")) | {"threshold": 0.0}))
+    noise = np.random.default_rng(0).random((5, 9)).repeat(8, 0).repeat(8, 1)
+    scaled = {
+        "grey16": (noise * 65535).astype(np.uint16),
+        "float": noise.astype(np.float32),
+        "long": (noise * 40000).astype(np.int32),
+        "rotated": (noise * 255).astype(np.uint8),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = 6 if kind == "rotated" else 1
+    path = tmp_path / ("x.png" if kind in ("grey16", "rotated") else "x.tif")
+    Image.fromarray(scaled[kind]).save(path, exif=exif)
+    with Image.open(path) as image:
+        assert package.predict(best, [path, image]) == package.predict(best, image) * 2
+        assert Detector(str(best / "model.onnx"))(image) == Detector(str(best / "model.onnx"))(
+            upright_rgb(path)
+        )
 
 
 @pytest.mark.parametrize(
