@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def best_in(folder: Path) -> tuple[Path, str]:
     found = [
         (float(record[metric]), path.parent / record["checkpoint"], record["epoch"])
         for path in (folder / "metrics.jsonl", folder / "train" / "metrics.jsonl", *trials)
-        for record in _records(path)
+        for record in records(path)
         if isinstance(record.get(metric), (int, float)) and record.get("checkpoint")
     ]
     there = [row for row in found if row[1].is_file()]
@@ -147,15 +148,39 @@ def _metric_of(folder: Path) -> tuple[str, bool]:
     return "val_mAP", True
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a metrics.jsonl; the last may be half written."""
+def records(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl that belong to one training, by rising epochs: where a later line has an epoch once
+    more, the training was resumed before it or begun anew, and what stood from there on is no more."""
+    found: list[dict[str, Any]] = []
     for line in path.read_text().splitlines() if path.is_file() else ():
         try:
             record = json.loads(line)
-        except ValueError:
+        except ValueError:  # the last may be half written
             continue
-        if isinstance(record, dict):
-            yield record
+        if not isinstance(record, dict) or not isinstance(record.get("epoch"), (int, float)):
+            continue
+        while found and found[-1]["epoch"] >= record["epoch"]:
+            found.pop()
+        found.append(record)
+    return found
+
+
+def make_room(folder: Path, resumed: str | Path | None) -> Path | None:
+    """Move what an earlier training has recorded in a folder into one below it, for the checkpoints and lines of two
+    cannot be told apart; not where the one that begins is `resumed` from a checkpoint of that folder. Returns where
+    they are now, None where there was nothing to move. A folder without a line is left as it is: what the engine
+    restarts has none, and it looks after the checkpoints itself."""
+    if not records(folder / "metrics.jsonl"):
+        return None
+    if resumed and any(p.parent.samefile(folder) for p in (Path(resumed), Path(resumed).resolve())):
+        return None
+    places = (folder / f"earlier_{n}" for n in itertools.count(1))
+    place = next(place for place in places if not place.exists())
+    place.mkdir()
+    for path in [*folder.glob("model_epoch_*.pth"), folder / LATEST, folder / "metrics.jsonl"]:
+        if os.path.lexists(path):
+            path.rename(place / path.name)
+    return place
 
 
 def threshold_of(checkpoint: Mapping[str, Any]) -> float | None:

@@ -296,6 +296,14 @@ class EpochRecorder(pl.Callback):
         new.started, new.last, new.recorded = self.started, self.last, self.recorded
         return new
 
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """An earlier training's files leave the folder only now: all processes have loaded what they start from."""
+        if trainer.is_global_zero and self.recorded < 0:
+            if place := ckpt.make_room(self.folder, trainer.ckpt_path):
+                print(
+                    f"{self.folder} held an earlier training: its checkpoints and metrics.jsonl are in {place} now"
+                )
+
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.current_epoch + 1 == self.spec["train"]["num_epochs"]:
             trainer.check_val_every_n_epoch = 1  # the last epoch is validated whatever the interval

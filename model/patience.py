@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
+from model import checkpoint as ckpt
 from model.status import Status
 
 Lines = Sequence[Mapping[str, Any]]
@@ -40,13 +40,8 @@ class Patience(pl.Callback):
 
 
 def records(folder: Path) -> Lines:
-    """The lines of metrics.jsonl that belong together: the last ones of rising epochs."""
-    path = folder / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    lines = [json.loads(text) for text in path.read_text().splitlines() if text.strip()]
-    starts = [n for n in range(1, len(lines)) if lines[n]["epoch"] <= lines[n - 1]["epoch"]]
-    return lines[starts[-1] if starts else 0 :]
+    """The lines of metrics.jsonl that belong together."""
+    return ckpt.records(folder / "metrics.jsonl")
 
 
 def is_over(spec: Mapping[str, Any], lines: Lines) -> bool:

@@ -16,6 +16,7 @@ from model.cli import guarded, parse_overrides
 from model.errors import UserError
 from model.spec import get, resolve
 from model.spec_file import load
+from model.status import append_line
 from tests.conftest import TINY, with_data
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:pytorch_lightning", "ignore::Warning:torch")
@@ -146,6 +147,40 @@ def test_the_best_epoch_of_a_training_or_a_trial(tmp_path: Path) -> None:
     path, said = ckpt.best_in(tmp_path / "other")
     assert path.name == "model_epoch_002_step_00001.pth"
     assert "0.5000 was reached, but its checkpoint is gone" in said
+
+
+def test_lines_of_what_was_run_again_do_not_count(tmp_path: Path) -> None:
+    """A training that was resumed in its folder keeps what stood before; one begun anew keeps nothing."""
+    trial(tmp_path / "train", [0.1, 0.5, 0.9, 0.8])
+    (tmp_path / "train" / "metrics.jsonl").write_text("")
+
+    def best_after(*told: tuple[int, float]) -> str:
+        for epoch, value in told:
+            name = f"model_epoch_{epoch:03d}_step_00001.pth"
+            line = {"epoch": epoch, "val_mAP": value, "checkpoint": name}
+            append_line(tmp_path / "train" / "metrics.jsonl", line)
+        return ckpt.best_in(tmp_path)[1]
+
+    assert best_after((0, 0.1), (1, 0.5), (2, 0.9), (3, 0.8)) == "epoch 3, val_mAP 0.9000"
+    assert best_after((2, 0.3), (3, 0.4)) == "epoch 2, val_mAP 0.5000"
+    assert best_after((0, 0.2)) == "epoch 1, val_mAP 0.2000"
+
+
+def test_room_is_made_for_a_training_that_begins_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "train"
+    trial(folder, [0.1, 0.5])
+    ckpt.link_latest(folder / "model_epoch_001_step_00001.pth")
+    (folder / "status.json").write_text("")
+    assert ckpt.make_room(folder, folder / ckpt.LATEST) is None
+    assert ckpt.make_room(folder, None) == folder / "earlier_1"
+    assert ckpt.best_in(folder / "earlier_1")[1] == "epoch 2, val_mAP 0.5000"
+    assert {p.name for p in folder.iterdir()} == {"earlier_1", "status.json"}
+    assert (folder / "earlier_1" / ckpt.LATEST).is_file()
+    (folder / "model_epoch_000_step_00001.pth").write_bytes(b"")
+    (folder / "metrics.jsonl").write_text("")
+    assert ckpt.make_room(folder, None) is None  # a trial that the engine starts again
+    append_line(folder / "metrics.jsonl", {"epoch": 0})
+    assert ckpt.make_room(folder, folder / "earlier_1" / ckpt.LATEST) == folder / "earlier_2"
 
 
 def test_the_best_trial_of_a_run_by_the_run_s_own_metric(tmp_path: Path) -> None:

@@ -89,6 +89,24 @@ def test_a_resumed_training_goes_on_where_it_stopped(
     assert [[r[f] for f in figures] for r in second] == [[r[f] for f in figures] for r in first[1:]]
 
 
+def test_a_second_training_in_the_folder_makes_room(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may start from a checkpoint of the one before; resumed, it goes on in the same lines."""
+    train.run(spec_of(tiny, demo, tmp_path, train__num_epochs=1))
+    first = tmp_path / lines(tmp_path / "metrics.jsonl")[0]["checkpoint"]
+    again = spec_of(tiny, demo, tmp_path, train__num_epochs=1, train__pretrained_model_path=str(first))
+    train.run(again)
+    assert f"{tmp_path} held an earlier training" in capsys.readouterr().out
+    assert (tmp_path / "earlier_1" / first.name).is_file()
+    assert [r["epoch"] for r in lines(tmp_path / "metrics.jsonl")] == [0]
+    put(again, "train.resume_training_checkpoint_path", str(first))
+    put(again, "train.num_epochs", 2)
+    train.run(again)
+    assert [r["epoch"] for r in lines(tmp_path / "metrics.jsonl")] == [0, 1]
+    assert not (tmp_path / "earlier_2").exists()
+
+
 def test_resuming_another_architecture_lists_the_leaves(
     tiny: dict[str, Any], demo: Path, tmp_path: Path
 ) -> None:
