@@ -11,6 +11,7 @@ import model.checkpoint as ckpt
 from model.distributed import LAUNCH, gpu_ids, launched, start_ranks
 from model.encryption import passphrase
 from model.errors import OutOfMemory, UserError
+from model.seeding import seeded
 from model.spec import Spec, notes, require, unfit_device
 from model.spec_file import load
 from model.status import Status, failure_told, results_folder
@@ -32,6 +33,7 @@ def run(spec: Spec) -> dict[str, Any]:
     of several processes runs out.
     """
     require(spec, "dataset.train_data_sources")
+    spec = seeded(spec)
     folder = results_folder(spec, "train")
     if start_ranks(spec, "train"):
         return {"checkpoint": str(folder / ckpt.LATEST)}
@@ -103,7 +105,7 @@ def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: i
     from model.patience import Patience
 
     train = spec["train"]
-    pl.seed_everything(train["seed"] if train["seed"] >= 0 else None, workers=True, verbose=False)
+    pl.seed_everything(train["seed"], workers=True, verbose=False)
     torch.backends.cudnn.benchmark = train["cudnn"]["benchmark"]
     torch.backends.cudnn.deterministic = train["cudnn"]["deterministic"]
     batch = spec["dataset"]["batch_size"]
