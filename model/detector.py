@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from model.backbone import build_backbone
 from model.denoising import HYBRID, MATCHED, Denoising, Noised, may_not_see
@@ -76,6 +77,15 @@ class DeformableDETR(nn.Module):
         self.hybrid_queries, self.hybrid_embed = model["hybrid_queries"], None
         if self.hybrid_queries and self.query_embed is not None:
             self.hybrid_embed = nn.Embedding(self.hybrid_queries, self.query_embed.embedding_dim)
+        self.train()
+
+    def train(self, mode: bool = True) -> DeformableDETR:
+        """Norms of parts that do not train keep their statistics and go by them, as in an evaluation: else a frozen
+        backbone would follow the batches all the same."""
+        super().train(mode)
+        if mode:
+            _keep_statistics(self)
+        return self
 
     def _build_heads(self, channels: int, classes: int, count: int) -> None:
         """One class and one box head per decoder layer, copies with box refinement, else one shared module; the
@@ -257,6 +267,18 @@ class DeformableDETR(nn.Module):
         """A decoder layer's predictions from its states [B, Q, C] and reference [B, Q, 2 or 4]."""
         boxes = refined(self.bbox_embed[layer](state), reference)
         return {"pred_logits": self.class_embed[layer](state), "pred_boxes": boxes}
+
+
+def _keep_statistics(module: nn.Module) -> None:
+    """Put the norms of parts whose parameters are all frozen into evaluation mode, those without parameters too."""
+    parameters = list(module.parameters())
+    if not parameters or any(parameter.requires_grad for parameter in parameters):
+        for part in module.children():
+            _keep_statistics(part)
+        return
+    for part in module.modules():
+        if isinstance(part, _NormBase):  # with statistics: of batches, also over processes, and of instances
+            part.eval()
 
 
 def _split(layer: dict[str, torch.Tensor], counts: list[int]) -> list[dict[str, torch.Tensor]]:

@@ -105,6 +105,7 @@ def freeze(detector: nn.Module, paths: list[str]) -> None:
         except AttributeError:
             top = ", ".join(name for name, _ in detector.named_children())
             raise UserError(f"train.freeze: no module '{path}'; the detector has {top}") from None
+    detector.train(detector.training)  # its frozen norms keep their statistics
 
 
 def check_parts(spec: Mapping[str, Any]) -> None:

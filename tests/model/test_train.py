@@ -148,6 +148,37 @@ def test_freeze_stops_what_it_names_and_refuses_what_it_does_not_know(tiny: dict
         freeze(detector, ["bakbone"])
 
 
+@pytest.mark.parametrize("backbone", ["resnet_18", "timm/mobilenetv3_small_050"])
+def test_norms_of_frozen_parts_keep_their_statistics(tiny: dict[str, Any], backbone: str) -> None:
+    """Those without parameters too; a trained part's follow the batch."""
+    tiny["model"] |= {"backbone": backbone, "backbone_norm": "batch"}
+    images = torch.rand(2, 3, 64, 64)
+
+    def moved(detector: Any) -> set[str]:
+        before = {name: value.clone() for name, value in detector.named_buffers()}
+        detector.train().project(images)
+        return {name for name, value in detector.named_buffers() if not torch.equal(value, before[name])}
+
+    detector = build_model(tiny)
+    assert moved(detector)
+    detector.get_submodule("backbone.0").register_module("bare", torch.nn.BatchNorm2d(3, affine=False))
+    freeze(detector, ["backbone"])
+    assert not moved(detector)
+    assert not detector.get_submodule("backbone.0.bare").training
+    tiny["model"]["train_backbone"] = False
+    detector = build_model(tiny)
+    assert detector.training
+    assert torch.equal(detector.project(images)[0], detector.eval().project(images)[0])
+
+
+def test_a_frozen_backbone_s_norms_do_not_train(tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
+    spec = spec_of(tiny, demo, tmp_path, train__num_epochs=1, train__start="scratch", train__freeze=["backbone"])  # fmt: skip
+    state = ckpt.load(train.run(spec)["checkpoint"])["state_dict"]
+    means = [value for name, value in state.items() if name.endswith("running_mean")]
+    assert means
+    assert not any(mean.any() for mean in means)
+
+
 @pytest.mark.parametrize(
     "optim",
     [{"optimizer": "SGD", "momentum": 0.8}, {"lr_scheduler": "StepLR", "lr_step_size": 1, "lr_decay": 0.5}],
