@@ -83,11 +83,10 @@ def settle(spec: Mapping[str, Any], network: bool = True) -> Start:
         path = _weights(given, "train.pretrained_model_path")
         return Start("file", f"train.pretrained_model_path: {path}", str(path), path)
     if given := get(spec, "model.pretrained_backbone_path"):
-        return Start(
-            "given", f"model.pretrained_backbone_path: {_existing(given, 'model.pretrained_backbone_path')}"
-        )
+        path = _existing(given, "model.pretrained_backbone_path")
+        return Start("given", f"model.pretrained_backbone_path: {path}")
     if asked == "scratch":
-        return Start("scratch", "random weights")
+        return _scratch(spec, "random weights")
     if asked == "auto":
         return _best(spec, network)
     if asked in NAMED:
@@ -112,7 +111,18 @@ def _best(spec: Mapping[str, Any], network: bool) -> Start:
         f"training starts from random weights, which takes many more images and epochs. {reasons[0]}. "
         "train.start=scratch silences this"
     )
-    return Start("scratch", "random weights, for nothing pretrained can be had", warning=warning)
+    return _scratch(spec, "random weights, for nothing pretrained can be had", warning)
+
+
+def _scratch(spec: Mapping[str, Any], text: str, warning: str = "") -> Start:
+    """Random weights. Raises `UserError` where norms would stay at them; GCViT has none of these."""
+    model = spec["model"]
+    if model["backbone_norm"] == "frozen" and not model["backbone"].startswith("gc"):
+        raise UserError(
+            "model.backbone_norm frozen keeps pretrained statistics, but training starts from random weights; set it "
+            f"to auto or batch{f'. {warning}' if warning else ''}"
+        )
+    return Start("scratch", text, warning=warning)
 
 
 def _published(kind: str, spec: Mapping[str, Any], network: bool) -> Start:
@@ -369,10 +379,7 @@ def _load_detector(
     if not any(name.startswith("transformer.") and made.weights[name].dim() > 1 for name in taken):
         raise UserError(f"{path}: nothing of its transformer fits this network; compare model.hidden_dim")
     detector.load_state_dict(made.weights, strict=True)
-    lines = [
-        f"  {len(taken)} of {len(made.weights)} tensors are taken",
-        *(f"  {line}" for line in made.changes),
-    ]
+    lines = [f"  {len(taken)} of {len(made.weights)} tensors are taken", *(f"  {c}" for c in made.changes)]
     return [*lines, f"  start anew: {adapt.summary(made.new)}"] if made.new else lines
 
 
@@ -404,9 +411,8 @@ def _load_imagenet(detector: nn.Module, backbone: str, path: Path) -> None:
     try:
         made = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": found})
     except Exception as error:  # of torch, of timm's own reading
-        raise UserError(
-            f"{path}: timm cannot read it as {name} ({str(error).splitlines()[0][:200]})"
-        ) from None
+        why = str(error).splitlines()[0][:200]
+        raise UserError(f"{path}: timm cannot read it as {name} ({why})") from None
     found = made.state_dict()
     if size:
         found = gcvit.from_timm(detector.get_submodule("backbone.0.body").state_dict(), found)

@@ -396,6 +396,19 @@ def test_a_run_from_coco_takes_all_that_is_published(own_demo: Path, tmp_path: P
     assert "start anew: denoising.label_enc" in said
 
 
+@pytest.mark.parametrize("kind", ["auto", "scratch"])
+def test_frozen_norms_want_pretrained_weights(kind: str, torch_files: Path, tmp_path: Path) -> None:
+    """Of nothing they would be random for good; GCViT has none."""
+    spec = spec_of(kind, backbone="resnet_18", backbone_norm="frozen")
+    for look in (start.describe, start.fetch, start.settled):
+        with pytest.raises(UserError, match=r"backbone_norm frozen .* set it to auto or batch"):
+            look(spec)
+    assert start.settle(spec_of(kind, backbone="gc_vit_xxtiny", backbone_norm="frozen")).kind == "scratch"
+    (tmp_path / "w.pth").write_bytes(b"")
+    put(spec, "model.pretrained_backbone_path", str(tmp_path / "w.pth"))
+    assert start.settle(spec).kind == "given"
+
+
 @pytest.mark.parametrize("leaf", ["train.pretrained_model_path", "model.pretrained_backbone_path"])
 def test_the_two_path_keys_win_and_must_exist(leaf: str, tmp_path: Path) -> None:
     spec = spec_of("coco")
