@@ -23,6 +23,10 @@ TAKEN = (
 )  # fmt: skip
 
 
+INSTEAD = "start from its weights by train.pretrained_model_path instead"
+SHOWN = 8  # tensors of a message
+
+
 def check(
     checkpoint: Mapping[str, Any],
     spec: Mapping[str, Any],
@@ -41,10 +45,11 @@ def check(
     wrong = [line for name in FIXED if (line := _difference(recorded, spec, name))]
     if bool(_leaf(recorded, "train.ema_decay")) != bool(_leaf(spec, "train.ema_decay")):
         wrong.append(_difference(recorded, spec, "train.ema_decay") or "")
+    before_queries, queries = _training_s_queries(recorded), _training_s_queries(spec)
+    wrong += [_difference(recorded, spec, n) or "" for n in queries if before_queries[n] != queries[n]]
     if wrong:
         lines = "\n".join(f"  {line}" for line in wrong)
-        advice = "start from its weights by train.pretrained_model_path instead"
-        raise UserError(f"{where} cannot be gone on from with other settings of these; {advice}:\n{lines}")
+        raise UserError(f"{where} cannot be gone on from with other settings of these; {INSTEAD}:\n{lines}")
     if classes is None:
         return
     before, now = (
@@ -52,6 +57,33 @@ def check(
     )
     if before != now:
         raise UserError(f"{where} was trained on other classes: {before}, but the data have {now}")
+
+
+def check_network(checkpoint: Mapping[str, Any], detector: Any, where: str) -> None:
+    """Raise `UserError` when the checkpoint's tensors are not the detector's by name and shape, whatever leaf made it
+    so: the optimizer's state belongs to each of them."""
+    before, now = (
+        {name: tuple(value.shape) for name, value in state.items()}
+        for state in (checkpoint["state_dict"], detector.state_dict())
+    )
+    names = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    if names:
+        lines = [f"  {name}: {before.get(name, 'none')} -> {now.get(name, 'none')}" for name in names[:SHOWN]]
+        more = [f"  and {len(names) - SHOWN} others"] if len(names) > SHOWN else []
+        raise UserError(
+            f"{where} cannot be gone on from, for this spec makes another network; set what differs as it was, or "
+            f"{INSTEAD} (tensor: shape in the checkpoint -> now):\n" + "\n".join(lines + more)
+        )
+
+
+def _training_s_queries(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What the training's own queries have parameters for, by leaf: noised ones an embedding of classes, those of
+    hybrid matching their own where queries are learned."""
+    learned = _leaf(spec, "model.mixed_selection") or not _leaf(spec, "model.two_stage")
+    return {
+        "model.denoising_queries": _leaf(spec, "model.denoising_queries") > 0,
+        "model.hybrid_queries": _leaf(spec, "model.hybrid_queries") if learned else 0,
+    }
 
 
 def new_rates(checkpoint: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:

@@ -73,6 +73,8 @@ def _fit(spec: Spec, folder: Path, status: Status) -> dict[str, Any]:
         try:
             return _train(spec, folder, recorder, resume, parts)
         except Exception as error:
+            if wrong := _norm_of_one_value(error, batch // parts):
+                raise UserError(wrong) from None
             if not memory.is_out_of_memory(error):
                 raise
             detail = str(error).partition("\n")[0]
@@ -90,6 +92,17 @@ def _fit(spec: Spec, folder: Path, status: Status) -> dict[str, Any]:
         )
         print(line)
         status.write("RUNNING", line)
+
+
+def _norm_of_one_value(error: Exception, batch: int) -> str:
+    """What to do about torch's error of a norm that would divide a single value by its spread; "" for any other."""
+    if not (isinstance(error, ValueError) and "more than 1 value per channel" in str(error)):
+        return ""
+    return (
+        f"a norm of the network gets a single value of each channel from {batch} image(s) of this size, and cannot "
+        "train on that; set dataset.batch_size to 2 or more, larger images (train.input_height and input_width, or "
+        f"dataset.augmentation) or, for a ResNet, model.backbone_norm=group. {error}"
+    )
 
 
 def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: int) -> dict[str, Any]:
@@ -129,6 +142,7 @@ def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: i
     if resume:
         recorded = ckpt.load(resume, spec["encryption_key"])
         resuming.check(recorded, spec, data.classes, resume)
+        resuming.check_network(recorded, module.model, resume)
         for line in resuming.new_rates(recorded, spec):
             print(f"resumed with {line}")
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)

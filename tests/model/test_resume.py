@@ -12,6 +12,7 @@ import torch
 
 from model import resume, start
 from model.actions import train
+from model.build import build_model
 from model.errors import UserError
 from model.lightning import rate_factor
 from model.spec import put, resolve
@@ -70,6 +71,8 @@ CLASSES = [{"id": 1, "name": "circle"}, {"id": 2, "name": "square"}]
         ("train.freeze", ["backbone"], "train.freeze"),
         ("train.ema_decay", 0.9, "train.ema_decay: 0.0 -> 0.9"),
         ("model.num_queries", 120, "model.num_queries"),
+        ("model.denoising_queries", 20, "model.denoising_queries: 0 -> 20"),
+        ("model.hybrid_queries", 50, "model.hybrid_queries: 0 -> 50"),
     ],
 )
 def test_what_an_optimizer_s_state_does_not_fit_is_refused(leaf: str, value: Any, message: str) -> None:
@@ -80,6 +83,47 @@ def test_what_an_optimizer_s_state_does_not_fit_is_refused(leaf: str, value: Any
     with pytest.raises(UserError, match="a.pth") as caught:
         resume.check(recorded, resolve("train", partial), CLASSES, "a.pth")
     assert message in str(caught.value)
+
+
+def test_queries_of_the_training_without_parameters_of_their_own_may_change() -> None:
+    """More noised ones; those of hybrid matching where the encoder's cells start all queries."""
+    partial = json.loads(json.dumps(TINY))
+    partial["model"] |= {"denoising_queries": 20, "two_stage": True, "with_box_refine": True}
+    recorded = {"spec": resolve("train", partial), "classes": CLASSES, "optimizer_states": [{}]}
+    partial["model"] |= {"denoising_queries": 40, "hybrid_queries": 50}
+    spec = resolve("train", partial)
+    resume.check(recorded, spec, CLASSES, "a.pth")
+    state = build_model(recorded["spec"]).state_dict()
+    resume.check_network({"state_dict": state}, build_model(spec), "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("leaves", "line"),
+    [
+        ({"hybrid_queries": 50}, r"hybrid_embed\.weight: none -> \(50, 64\)$"),
+        ({"num_queries": 120}, r"query_embed\.weight: \(100, 64\) -> \(120, 64\)$"),
+        ({"backbone_norm": "group"}, r"backbone\.0\.body\.bn1\.num_batches_tracked: \(\) -> none\n(.*\n){7}  and \d+ others$"),
+    ],
+)  # fmt: skip
+def test_a_network_that_is_another_is_told_by_its_tensors(leaves: dict[str, Any], line: str) -> None:
+    """Whichever leaf it is, in words before Lightning loads it."""
+    partial = json.loads(json.dumps(TINY))
+    state = build_model(partial).state_dict()
+    resume.check_network({"state_dict": state}, build_model(partial), "a.pth")
+    partial["model"] |= leaves
+    with pytest.raises(UserError, match=rf"a\.pth cannot be gone on from(.|\n)*\n  {line}"):
+        resume.check_network({"state_dict": state}, build_model(partial), "a.pth")
+
+
+def test_a_training_compares_the_tensors(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Lightning would fail on them."""
+    partial = with_data(json.loads(json.dumps(TINY)), demo)
+    partial["train"] |= {"results_dir": str(tmp_path / "a"), "num_epochs": 1}
+    partial["train"]["resume_training_checkpoint_path"] = train.run(resolve("train", partial))["checkpoint"]
+    partial["model"]["hybrid_queries"] = 50
+    monkeypatch.setattr(resume, "check", lambda *what: None)
+    with pytest.raises(UserError, match="hybrid_embed"):
+        train.run(resolve("train", partial))
 
 
 def test_other_classes_are_refused() -> None:

@@ -381,6 +381,14 @@ def test_a_heart_that_cannot_beat_does_not_end_a_training(
     assert result["checkpoint"]
 
 
+def test_a_norm_of_a_single_value_is_told(tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
+    """One image whose last map has one cell."""
+    small = {"dataset__batch_size": 1, "train__input_height": 32, "train__input_width": 32}
+    spec = spec_of(tiny, demo, tmp_path, **small, train__start="scratch")
+    with pytest.raises(UserError, match=r"a single value .* set dataset\.batch_size to 2 or more"):
+        train.run(spec)
+
+
 def test_a_label_above_num_classes_is_found_before_training(
     tiny: dict[str, Any], demo: Path, tmp_path: Path
 ) -> None:
