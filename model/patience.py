@@ -12,6 +12,7 @@ from model import checkpoint as ckpt
 from model.status import Status
 
 Lines = Sequence[Mapping[str, Any]]
+BETTER = {"val_mAP": 1, "val_loss": -1}  # sign of what is better
 
 
 class Patience(pl.Callback):
@@ -33,7 +34,7 @@ class Patience(pl.Callback):
         over = patience > 0 and trainer.is_global_zero and is_over(self.spec, records(self.folder))
         if patience and trainer.strategy.broadcast(over):
             trainer.should_stop = True
-            line = f"No new best in {patience} epochs: the training ends here (train.patience)."
+            line = f"No new best in {patience} validated epochs: the training ends here (train.patience)."
             if trainer.is_global_zero:
                 print(line)
                 Status(self.folder, self.spec["model_name"]).write("RUNNING", line)
@@ -45,12 +46,20 @@ def records(folder: Path) -> Lines:
 
 
 def is_over(spec: Mapping[str, Any], lines: Lines) -> bool:
-    """Whether a training of a full spec has nothing new to bring, and the last of its epochs has a checkpoint."""
-    if not lines or not lines[-1]["checkpoint"]:
+    """Whether a training of a full spec has nothing new to bring, and the last of its epochs is validated and has a
+    checkpoint. Of an epoch that was not validated nobody knows whether it was a new best: it does not count."""
+    if not lines or not lines[-1]["checkpoint"] or not _validated(lines[-1]):
         return False
     done = int(lines[-1]["epoch"]) + 1
     drops = [epoch for epoch in _drops(spec["train"]["optim"], done) if epoch < done]
-    return bool(done - max([_newest_best(lines) + 1, *drops]) >= spec["train"]["patience"])
+    since = max([_newest_best(lines) + 1, *drops])
+    in_vain = sum(_validated(line) and int(line["epoch"]) >= since for line in lines)
+    return bool(in_vain >= spec["train"]["patience"])
+
+
+def _validated(line: Mapping[str, Any]) -> bool:
+    """A figure that is not finite is there as null."""
+    return any(name in line for name in BETTER)
 
 
 def _drops(optim: Mapping[str, Any], done: int) -> Sequence[int]:
@@ -64,9 +73,9 @@ def _drops(optim: Mapping[str, Any], done: int) -> Sequence[int]:
 
 def _newest_best(lines: Lines) -> int:
     """The last epoch that brought a better val_mAP or val_loss than all before it; else the one before the first."""
-    newest, best = int(lines[0]["epoch"]) - 1, {"val_mAP": float("-inf"), "val_loss": float("-inf")}
+    newest, best = int(lines[0]["epoch"]) - 1, dict.fromkeys(BETTER, float("-inf"))
     for line in lines:
-        for name, sign in (("val_mAP", 1), ("val_loss", -1)):
+        for name, sign in BETTER.items():
             value = line.get(name)
             if value is not None and sign * value > best[name]:
                 best[name], newest = sign * value, int(line["epoch"])

@@ -40,7 +40,7 @@ ALIKE = 0.9  # share of images of one size, from which on all are resized to exa
 STEPS = {"coco": 3000, "imagenet": 6000, "scratch": 10000}  # of one training, by what it starts from
 FEWEST_EPOCHS, MOST_EPOCHS, HURRIED_EPOCHS = 12, 100, 6
 SEARCH_SHARE, PLAIN_SHARE = 0.35, 0.8  # of --time, for one training
-PATIENCE_SHARE, LEAST_PATIENCE = 0.3, 8  # of the epochs
+PATIENCE_SHARE, LEAST_PATIENCE = 0.3, 8  # of the epochs that are validated
 GB_PER_MEGAPIXEL = 5.0  # of GPU memory for one image of a training in fp32, activations kept; an estimate
 NATIVE_BF16 = 8.0  # compute capability
 
@@ -122,9 +122,10 @@ def fit(
         _fit_memory(chosen, on)
         chosen.take("dataset.workers", *_workers(on))
         chosen.take("train.num_epochs", *_epochs(chosen, facts, on, begin.kind))
-        patience = max(LEAST_PATIENCE, math.ceil(PATIENCE_SHARE * int(chosen["train.num_epochs"])))
-        if patience < int(chosen["train.num_epochs"]):
-            why = f"ends when {patience} epochs in a row bring nothing new, counted anew after a drop of the rates"
+        validated = int(chosen["train.num_epochs"]) // int(chosen["train.validation_interval"])
+        patience = max(LEAST_PATIENCE, math.ceil(PATIENCE_SHARE * validated))
+        if patience < validated:
+            why = f"ends when {patience} validated epochs in a row bring nothing new, counted anew after a drop of the rates"
             chosen.take("train.patience", patience, why)
     drop = max(1, round(0.8 * int(chosen["train.num_epochs"])))
     chosen.take("train.optim.lr_steps", [drop], "at 80 % of the epochs")

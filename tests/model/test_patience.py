@@ -20,7 +20,9 @@ VALUES = st.lists(st.none() | st.floats(0, 1, width=16), min_size=1, max_size=30
 
 
 def lines_of(values: list[float | None]) -> list[dict[str, Any]]:
-    return [{"epoch": n, "val_mAP": value, "checkpoint": "x"} for n, value in enumerate(values)]
+    """None: an epoch that was not validated."""
+    lines: list[dict[str, Any]] = [{"epoch": n, "checkpoint": "x"} for n in range(len(values))]
+    return [line if value is None else line | {"val_mAP": value} for line, value in zip(lines, values, strict=True)]
 
 
 def spec_with(patience: int, drops: list[int]) -> dict[str, Any]:
@@ -41,7 +43,9 @@ def test_it_counts_from_the_newest_best_or_drop(
         if value is not None and value > best:
             best, since = value, epoch + 1
     since = max([since, *(drop for drop in drops if drop < len(values))])
-    assert is_over(spec_with(patience, drops), lines_of(values)) == (len(values) - since >= patience)
+    in_vain = sum(value is not None for value in values[since:])
+    over = values[-1] is not None and in_vain >= patience
+    assert is_over(spec_with(patience, drops), lines_of(values)) == over
 
 
 def test_a_lower_loss_is_something_new() -> None:
@@ -50,6 +54,17 @@ def test_a_lower_loss_is_something_new() -> None:
     for line in lines:
         line["val_loss"] = 10.0 - line["epoch"]
     assert not is_over(spec_with(5, []), lines)
+
+
+def test_it_ends_at_a_validated_epoch_and_counts_those_alone() -> None:
+    rare = lines_of([None, 0.5, None, 0.1, None, 0.1, None])
+    assert not any(is_over(spec_with(2, []), rare[:n]) for n in (1, 2, 3, 4, 5, 7))
+    assert is_over(spec_with(2, []), rare[:6])
+    assert not is_over(spec_with(1, []), lines_of([None] * 9))
+
+
+def test_a_validation_whose_loss_is_not_finite_is_one() -> None:
+    assert is_over(spec_with(1, []), [{"epoch": n, "val_loss": None, "checkpoint": "x"} for n in range(2)])
 
 
 def test_it_waits_for_a_checkpoint() -> None:
@@ -67,6 +82,14 @@ def test_lines_of_an_earlier_training_in_the_folder_do_not_count(tmp_path: Path)
 
 def test_off_unless_asked_for() -> None:
     assert default_of("train.patience") == 0
+
+
+def test_a_training_is_validated_before_it_ends(tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
+    spec = spec_of(
+        tiny, demo, tmp_path, train__num_epochs=3, train__patience=1, train__validation_interval=3
+    )  # fmt: skip
+    assert "val_mAP" in train.run(spec)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize("resumed", [False, True])

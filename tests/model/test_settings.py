@@ -242,3 +242,11 @@ def _read(path: Path) -> dict[str, Any]:
     from automl.spec import load
 
     return load(path)
+
+
+@pytest.mark.parametrize(("interval", "patience"), [(1, 30), (4, 8), (12, 0)])
+def test_patience_counts_validated_epochs(interval: int, patience: int) -> None:
+    spec = base(train__num_epochs=100, train__validation_interval=interval)
+    given = dict.fromkeys(("train.num_epochs", "train.validation_interval"), "--set")
+    facts = {"train": {"images": 100}, "sizes": None}
+    assert fitting.fit(spec, facts, {}, given)["fill"].get("train.patience", 0) == patience
