@@ -189,8 +189,16 @@ class DetectorModule(pl.LightningModule):
         groups = parameter_groups(self.model, self.spec)
         take_rates(optimizer, schedule, groups, self.spec["train"]["optim"])
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.ema is not None and stepped(self.trainer, batch_idx):
+    def begin_average(self) -> None:
+        """Let the average stand where the network does: to be called when its weights have been loaded."""
+        if self.ema is not None:
+            self.ema.module.load_state_dict(self.model.state_dict())
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """The average follows at once: Lightning's callbacks, which write checkpoints of a step, come before this
+        module's `on_train_batch_end`."""
+        super().optimizer_step(*args, **kwargs)
+        if self.ema is not None:
             self.ema.update_parameters(self.model)
 
     def on_train_epoch_start(self) -> None:

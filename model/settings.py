@@ -125,7 +125,7 @@ def fit(
         validated = int(chosen["train.num_epochs"]) // int(chosen["train.validation_interval"])
         patience = max(LEAST_PATIENCE, math.ceil(PATIENCE_SHARE * validated))
         if patience < validated:
-            why = f"ends when {patience} validated epochs in a row bring nothing new, counted anew after a drop of the rates"
+            why = f"ends when {patience} validated epochs bring nothing new, counted anew after a drop of the rates"
             chosen.take("train.patience", patience, why)
     drop = max(1, round(0.8 * int(chosen["train.num_epochs"])))
     chosen.take("train.optim.lr_steps", [drop], "at 80 % of the epochs")

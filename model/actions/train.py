@@ -130,6 +130,7 @@ def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: i
     module = DetectorModule(spec, data.classes, data.val_data)
     for line in start.load(module.model, begin, spec, data.classes):
         print(line)
+    module.begin_average()
     freeze(module.model, train["freeze"])
     if train["verbose"]:
         print(module.model)

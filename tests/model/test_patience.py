@@ -22,7 +22,10 @@ VALUES = st.lists(st.none() | st.floats(0, 1, width=16), min_size=1, max_size=30
 def lines_of(values: list[float | None]) -> list[dict[str, Any]]:
     """None: an epoch that was not validated."""
     lines: list[dict[str, Any]] = [{"epoch": n, "checkpoint": "x"} for n in range(len(values))]
-    return [line if value is None else line | {"val_mAP": value} for line, value in zip(lines, values, strict=True)]
+    return [
+        line if value is None else line | {"val_mAP": value}
+        for line, value in zip(lines, values, strict=True)
+    ]
 
 
 def spec_with(patience: int, drops: list[int]) -> dict[str, Any]:

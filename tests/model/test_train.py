@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import weakref
@@ -209,6 +210,46 @@ def test_intervals(tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
     records = lines(tmp_path / "metrics.jsonl")
     assert ["val_mAP" in r for r in records] == [False, True, True]
     assert [bool(r["checkpoint"]) for r in records] == [False, True, True]
+
+
+def test_a_checkpoint_of_a_step_holds_that_step_s_average(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path
+) -> None:
+    spec = spec_of(
+        tiny, demo, tmp_path, train__num_epochs=1, train__ema_decay=0.5,
+        train__checkpoint_interval_unit="step",
+    )  # fmt: skip
+    train.run(spec)
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in sorted(tmp_path.glob("model_*"))]
+    assert [int(state["ema.n_averaged"]) for state in states] == [1, 2, 3]
+    name = "transformer.encoder.layers.0.linear1.weight"
+    for before, after in itertools.pairwise(states):
+        share = 1 - (1 + int(before["ema.n_averaged"])) / (10 + int(before["ema.n_averaged"]))
+        wanted = before[f"ema.module.{name}"].lerp(after[f"model.{name}"], share)
+        assert torch.allclose(after[f"ema.module.{name}"], wanted, atol=1e-7)
+
+
+def test_an_average_begins_from_the_weights_that_were_loaded(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train.run(spec_of(tiny, demo, tmp_path / "first", train__num_epochs=1))["checkpoint"]
+    begun: list[Any] = []
+    monkeypatch.setattr("pytorch_lightning.Trainer.fit", lambda self, module, **rest: begun.append(module))
+    monkeypatch.setattr("model.lightning.DetectorModule.train_loss", lambda self: 0.0)
+    train.run(
+        spec_of(
+            tiny,
+            demo,
+            tmp_path / "second",
+            train__ema_decay=0.5,
+            train__seed=7,
+            train__pretrained_model_path=str(first),
+        )
+    )
+    loaded = ckpt.load(first)["state_dict"]
+    average = dict(begun[0].ema.module.named_parameters())
+    name = "transformer.encoder.layers.0.linear1.weight"
+    assert torch.equal(average[name], loaded[name])
 
 
 def test_a_dry_run_saves_nothing(tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
