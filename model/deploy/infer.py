@@ -8,18 +8,25 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from PIL import Image, ImageDraw, ImageOps
 
+# TIFF to Pillow, which finds a small preview in them.
+RAW = ".dng .nef .cr2 .cr3 .crw .arw .sr2 .orf .rw2 .raf .pef .srw".split()
+
 
 def upright_rgb(path):
     """A file's image, as `to_rgb` makes it."""
     if Path(path).exists() and not Path(path).is_file():
         raise OSError("no regular file")  # to open a pipe may wait for ever
-    return to_rgb(Image.open(path))
+    image, suffix = Image.open(path), Path(path).suffix.lower()
+    if image.format == "TIFF" and suffix in RAW:
+        raise OSError(f"{suffix} is not read, convert such images to JPEG, PNG or TIFF")
+    return to_rgb(image)
 
 
 def to_rgb(image):
@@ -124,10 +131,11 @@ def loaded(model):
 
 
 def files_in(place):
-    """A file as it is, whatever its name; a folder's images, subfolders' too."""
+    """A file as it is, whatever its name; a folder's images, subfolders' too, but none that is hidden."""
     known = Image.registered_extensions()
     found = sorted(p for p in Path(place).rglob("*") if p.suffix.lower() in known and p.is_file())
-    return found if Path(place).is_dir() else [place]
+    shown = [p for p in found if not any(n[0] == "." or n == "__MACOSX" for n in p.relative_to(place).parts)]
+    return shown if Path(place).is_dir() else [place]
 
 
 def free_place(folder, path, taken):
@@ -155,6 +163,7 @@ def main():
     parser.add_argument("--draw", metavar="FOLDER", type=Path)
     options = parser.parse_args()
     detector, unread = loaded(options.model), []
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # training takes as many pixels
     files = [file for place in options.images for file in files_in(place)]
     taken = {Path(file).resolve() for file in files}
     for path in files:
