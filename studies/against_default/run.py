@@ -6,7 +6,7 @@ results.jsonl.
 
 `demo` is what `make demo` runs: 8 trainings of 12 epochs. `bccd`: 12 trainings of 5 epochs on blood cells (364
 microscope images), preset `small`; `bccd_one_stage` starts from the default that there was before recipe `dino`. A
-search whose folder is whole is read, not run again; its default is trial 0, of the same search, trained as long.
+search whose folder is whole is read, not run again, and one that was begun goes on; its default is trial 0, of the same search, trained as long.
 """
 
 from __future__ import annotations
@@ -38,17 +38,20 @@ TASKS = {
 def search(task: str, data: list[str], seed: int, work: Path) -> dict[str, Any]:
     folder = work / f"{task}_{seed}"
     words = ["run", "--model", "deformable_detr", *TASKS[task], *data, "--seed", str(seed)]
+    begun = (folder / "run.json").exists()
     if not (folder / "outcome.json").exists():
         began = time.time()
-        subprocess.run([AUTOML, *words, "--results-dir", str(folder)], check=True)
-        (folder / "wall_s").write_text(str(round(time.time() - began)))
+        how = ["resume", str(folder)] if begun else [*words, "--results-dir", str(folder)]
+        subprocess.run([AUTOML, *how], check=True)
+        if not begun:
+            (folder / "wall_s").write_text(str(round(time.time() - began)))
     return {"task": task, "seed": seed, **read(folder)}
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What a finished search says of itself; the winner may be the default."""
+    """What a finished search says of itself; the winner may be the default. "wall_s" is null of one that was resumed."""
     outcome = json.loads((folder / "outcome.json").read_text())
-    winner, default = outcome["winner"], outcome["default"]
+    winner, default, wall = outcome["winner"], outcome["default"], folder / "wall_s"
     tests = {
         s["name"]: s["metrics"]["test_mAP"] for s in outcome["stages"] if s["name"].startswith("evaluate")
     }
@@ -57,7 +60,7 @@ def read(folder: Path) -> dict[str, Any]:
         "winner": winner["number"], "configurations": outcome["trials"],
         "val": round(winner["value"], 4), "val_of_default": round(default["value"], 4),
         "test": round(tests["evaluate"], 4), "test_of_default": round(of_default, 4),
-        "wall_s": int((folder / "wall_s").read_text()), "params": winner["params"],
+        "wall_s": int(wall.read_text()) if wall.exists() else None, "params": winner["params"],
     }  # fmt: skip
 
 
