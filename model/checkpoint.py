@@ -1,8 +1,8 @@
 """Checkpoint files: what is inside, how one is written whole, read safely and checked against a spec.
 
-The file is Lightning's own (so that a training can go on from it) with four entries of ours beside it:
-`spec` (the full train spec), `classes` ([{"id", "name"}]), `metrics` (of the epoch that wrote it) and
-`validated_size` ([H, W] px that most validation images had, or None).
+The file is Lightning's own (so that a training can go on from it) with five entries of ours beside it:
+`spec` (the full train spec), `classes` ([{"id", "name"}]), `metrics` (of the epoch that wrote it),
+`validated_size` ([H, W] px that most validation images had, or None) and `mid_epoch` (see `model/mid_epoch.py`).
 Only tensors and plain Python values are in it: `torch.load(weights_only=True)` reads all of it. With
 `encryption_key` the whole file is encrypted (`model/encryption.py`).
 """

@@ -38,7 +38,8 @@ class Heartbeat(pl.Callback):
         self._beat_at, self._images = -BEAT_S, 0
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._began_at, self._began_with = self.clock(), trainer.current_epoch * self._batches(trainer)
+        done = getattr(module, "done", 0)  # of an epoch that a resume begins within
+        self._began_at, self._began_with = self.clock(), trainer.current_epoch * self._batches(trainer) + done
         self._write(trainer, 0)
 
     def on_train_batch_end(

@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from model import checkpoint as ckpt
-from model import elastic, operating_point
+from model import elastic, mid_epoch, operating_point
 from model.build import build_criterion, build_model
 from model.coco_metrics import CocoMetrics, summarise
 from model.data.transforms import usual_size
@@ -131,6 +131,7 @@ class DetectorModule(pl.LightningModule):
         self.ema = moving_average(self.model, decay) if decay else None
         self.val_metrics: dict[str, float] = {}
         self._losses: list[torch.Tensor] = []
+        self.done = 0  # batches of the first epoch, where a resume has begun within it
         self._val_losses: list[torch.Tensor] = []  # [summed loss, boxes] of every batch
 
     def configure_model(self) -> None:
@@ -184,10 +185,13 @@ class DetectorModule(pl.LightningModule):
         return losses["loss"]
 
     def on_train_start(self) -> None:
-        """The rates are the spec's, also where restoring a checkpoint brought others."""
+        """The rates are the spec's, also where restoring a checkpoint brought others. Within an epoch Lightning calls
+        no `on_train_epoch_start`."""
         optimizer, schedule = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
         groups = parameter_groups(self.model, self.spec)
         take_rates(optimizer, schedule, groups, self.spec["train"]["optim"])
+        self._losses = [loss.to(self.device) for loss in self._losses]
+        self._seed(self.done)
 
     def begin_average(self) -> None:
         """Let the average stand where the network does: to be called when its weights have been loaded."""
@@ -203,9 +207,13 @@ class DetectorModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self._losses.clear()
-        # Dropout and noised queries draw from torch's generator; seeded anew, an epoch after a resume draws what it
-        # would have drawn without the interruption.
+        self._seed()
+
+    def _seed(self, done: int = 0) -> None:
+        """Dropout and noised queries draw from torch's generator; seeded anew, an epoch after a resume draws what it
+        would have drawn without the interruption. Within an epoch it draws anew."""
         place = [max(0, self.spec["train"]["seed"]), self.current_epoch, self.global_rank]
+        place += [done] if done else []
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def train_loss(self) -> float:
@@ -251,11 +259,26 @@ class DetectorModule(pl.LightningModule):
         checkpoint |= {"spec": recorded, "classes": self.classes, "metrics": dict(self.val_metrics)}
         size = usual_size(self.spec, self.val_data.sizes) if self.val_data is not None else None
         checkpoint["validated_size"] = list(size) if size else None  # what an export takes for its graph
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        order = mid_epoch.order_of(self.spec, len(data.train_data), self.trainer.world_size)
+        checkpoint["mid_epoch"] = mid_epoch.told(
+            checkpoint, self.trainer.accumulate_grad_batches, self._over_ranks, order
+        )
         # A checkpoint written at an epoch's end counts that epoch as not completed, and Lightning, going on from it,
         # hands the sampler the old epoch's number: the next epoch would see the same order and augmentations again.
         progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
         for span in ("total", "current"):
             progress[span]["completed"] = progress[span]["processed"]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.done, self._losses = mid_epoch.go_on(checkpoint, self.trainer.accumulate_grad_batches)
+        epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        self.trainer.datamodule.leave_out(epoch, self.done)  # type: ignore[attr-defined]
+
+    def _over_ranks(self) -> list[torch.Tensor]:
+        """The losses of this epoch's batches, each the mean over all ranks; all of them must call it."""
+        losses = torch.stack(self._losses) if self._losses else torch.zeros(0, device=self.device)
+        return list(self.trainer.strategy.reduce(losses, reduce_op="mean"))
 
     def _mean(self, losses: list[torch.Tensor]) -> float:
         mean = torch.stack(losses).mean() if losses else torch.tensor(float("nan"), device=self.device)
@@ -307,6 +330,7 @@ class EpochRecorder(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """An earlier training's files leave the folder only now: all processes have loaded what they start from."""
+        self.on_train_epoch_start(trainer, module)  # which Lightning leaves out where a resume begins within one
         if trainer.is_global_zero and self.recorded < 0:
             if place := ckpt.make_room(self.folder, trainer.ckpt_path):
                 print(
@@ -324,14 +348,17 @@ class EpochRecorder(pl.Callback):
             self.said_first_step = True
             self.status.write("RUNNING", "First training step done.", seconds_from_start=self._elapsed())
         if self.spec["train"]["checkpoint_interval_unit"] == "step" and stepped(trainer, batch_idx):
-            if trainer.global_step % self.spec["train"]["checkpoint_interval"] == 0:
+            ended = batch_idx + 1 >= trainer.num_training_batches
+            # After the epoch's last step it is written with what the validation brought, and counts the epoch as done.
+            if trainer.global_step % self.spec["train"]["checkpoint_interval"] == 0 and not ended:
                 self._save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, DetectorModule)
         train, epoch = self.spec["train"], trainer.current_epoch
         last = epoch + 1 == train["num_epochs"]
-        due = train["checkpoint_interval_unit"] == "epoch" and (epoch + 1) % train["checkpoint_interval"] == 0
+        done = epoch + 1 if train["checkpoint_interval_unit"] == "epoch" else trainer.global_step
+        due = done % train["checkpoint_interval"] == 0
         name = self._save(trainer) if due or last else None
         validated = (
             (epoch + 1) % trainer.check_val_every_n_epoch == 0 if trainer.check_val_every_n_epoch else last

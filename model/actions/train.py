@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ def _fit(spec: Spec, folder: Path, status: Status) -> dict[str, Any]:
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # Lightning's loader would begin the epoch anew; ours leaves out what is done (`mid_epoch`).
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
     recorder = EpochRecorder(folder, spec)
     resume, parts, batch = (
         spec["train"]["resume_training_checkpoint_path"] or None,
@@ -110,8 +113,8 @@ def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: i
     import pytorch_lightning as pl
     import torch
 
+    from model import mid_epoch, start
     from model import resume as resuming
-    from model import start
     from model.data.module import DataModule
     from model.heartbeat import Heartbeat
     from model.lightning import DetectorModule, freeze
@@ -144,6 +147,8 @@ def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: i
         recorded = ckpt.load(resume, spec["encryption_key"])
         resuming.check(recorded, spec, data.classes, resume)
         resuming.check_network(recorded, module.model, resume)
+        order = mid_epoch.order_of(spec, len(data.train_data), trainer.world_size)
+        mid_epoch.check(recorded, order, resume)
         for line in resuming.new_rates(recorded, spec):
             print(f"resumed with {line}")
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)

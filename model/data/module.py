@@ -78,9 +78,12 @@ class TrainSampler(Sampler[int]):
     """
 
     def __init__(
-        self, data: CocoData, kind: str, seed: int, rank: int, world: int, epoch: Callable[[], int]
-    ) -> None:
-        """`epoch` tells the current one; Lightning's own `set_epoch` is an epoch behind after a resume."""
+        self, data: CocoData, kind: str, seed: int, rank: int, world: int, epoch: Callable[[], int],
+        done: Callable[[int], int] = lambda epoch: 0,
+    ) -> None:  # fmt: skip
+        """`epoch` tells the current one; Lightning's own `set_epoch` is an epoch behind after a resume. `done`: how
+        many of an epoch's images, of this rank's, are left out."""
+        self.done = done
         self.data, self.kind, self.seed = data, kind, seed
         self.rank, self.world, self.epoch = rank, world, epoch
 
@@ -90,7 +93,7 @@ class TrainSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         epoch = self.epoch()
         own = self._order(np.random.default_rng([self.seed, epoch])) + epoch * len(self.data)
-        return iter(own.tolist())
+        return iter(own[self.done(epoch) :].tolist())
 
     def _order(self, random: np.random.Generator) -> np.ndarray:
         """This rank's images."""
@@ -153,6 +156,11 @@ class DataModule(pl.LightningDataModule):
     def __init__(self, spec: Mapping[str, Any]) -> None:
         super().__init__()
         self.spec = spec
+        self._left_out = (-1, 0)
+
+    def leave_out(self, epoch: int, batches: int) -> None:
+        """Begin this epoch, from 0, after so many batches of each process."""
+        self._left_out = (epoch, batches)
 
     def setup(self, stage: str | None = None) -> None:
         if hasattr(self, "train_data"):
@@ -187,7 +195,9 @@ class DataModule(pl.LightningDataModule):
         return DataLoader(
             DetectionDataset(self.train_data, TrainTransform(self.spec), seed),
             batch_size=dataset["batch_size"],
-            sampler=TrainSampler(self.train_data, dataset["train_sampler"], seed, rank, world, self._epoch),
+            sampler=TrainSampler(
+                self.train_data, dataset["train_sampler"], seed, rank, world, self._epoch, self._done
+            ),
             num_workers=workers,
             collate_fn=Collate(self.spec if self._pads() else None),
             drop_last=True,
@@ -214,6 +224,10 @@ class DataModule(pl.LightningDataModule):
 
     def _epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer else 0
+
+    def _done(self, epoch: int) -> int:
+        first, batches = self._left_out
+        return batches * int(self.spec["dataset"]["batch_size"]) if epoch == first else 0
 
     def _pads(self) -> bool:
         return bool(self.spec["dataset"]["augmentation"]["fixed_padding"]) and not exact_size(

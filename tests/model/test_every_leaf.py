@@ -324,7 +324,12 @@ def test_checkpoints_every_so_many_steps(tmp_path: Path, monkeypatch: pytest.Mon
         )
         for step in range(1, 6):
             recorder.on_train_batch_end(
-                SimpleNamespace(global_step=step, is_global_zero=True, accumulate_grad_batches=1),
+                SimpleNamespace(
+                    global_step=step,
+                    is_global_zero=True,
+                    accumulate_grad_batches=1,
+                    num_training_batches=9,
+                ),
                 None,
                 None,
                 None,
