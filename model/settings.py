@@ -129,8 +129,22 @@ def fit(
             chosen.take("train.patience", patience, why)
     drop = max(1, round(0.8 * int(chosen["train.num_epochs"])))
     chosen.take("train.optim.lr_steps", [drop], "at 80 % of the epochs")
-    warnings = [begin.warning] if begin.warning else []
+    warnings = [*filter(None, (begin.warning, _unkept(chosen["train"])))]
     return {"fill": chosen.fill, "reasons": chosen.reasons, "warnings": warnings}
+
+
+def _unkept(train: Mapping[str, Any]) -> str:
+    """What a run loses where epochs are validated that have no checkpoint; "" for nothing."""
+    every, unit, validated = (
+        train[name] for name in ("checkpoint_interval", "checkpoint_interval_unit", "validation_interval")
+    )
+    if every == 1 or (unit == "epoch" and validated % every == 0):
+        return ""
+    return (
+        f"with a checkpoint every {every} {unit}s not each validated epoch has one: the weights of the best may be lost, "
+        f"and a later one's handed over. train.checkpoint_interval_unit=epoch with train.checkpoint_interval={validated}"
+        " keeps them"
+    )
 
 
 def given_by(spec: Mapping[str, Any]) -> dict[str, str]:

@@ -250,3 +250,24 @@ def test_patience_counts_validated_epochs(interval: int, patience: int) -> None:
     given = dict.fromkeys(("train.num_epochs", "train.validation_interval"), "--set")
     facts = {"train": {"images": 100}, "sizes": None}
     assert fitting.fit(spec, facts, {}, given)["fill"].get("train.patience", 0) == patience
+
+
+@pytest.mark.parametrize(
+    ("unit", "every", "validated", "lost"),
+    [
+        ("epoch", 1, 1, False),
+        ("epoch", 2, 4, False),
+        ("epoch", 4, 2, True),
+        ("step", 1, 1, False),
+        ("step", 7, 1, True),
+    ],
+)
+def test_validated_epochs_without_a_checkpoint_are_warned_of(
+    unit: str, every: int, validated: int, lost: bool
+) -> None:
+    leaves = {"unit": unit, "every": every, "validated": validated}
+    names = ("checkpoint_interval_unit", "checkpoint_interval", "validation_interval")
+    spec = base(**{f"train__{name}": value for name, value in zip(names, leaves.values(), strict=True)})
+    given = {f"train.{name}": "--set" for name in names}
+    found = fitting.fit(spec, {"train": {"images": 100}, "sizes": None}, {}, given)["warnings"]
+    assert any(f"a checkpoint every {every} {unit}s" in line for line in found) is lost
