@@ -1,11 +1,10 @@
-"""The LightningModule around the detector, and the callback that writes down what each epoch brought."""
+"""The LightningModule around the detector."""
 
 from __future__ import annotations
 
 import io
 import math
 import os
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,11 @@ from model.data.transforms import usual_size
 from model.distributed import gather
 from model.encryption import encrypt
 from model.errors import UserError, did_you_mean
-from model.heartbeat import memory
 from model.parameters import default_of
 from model.postprocess import postprocess
 from model.resume import take_rates
-from model.status import Status, append_line
 
+IN_A_ROW = 10
 Batch = tuple[torch.Tensor, torch.Tensor, list[dict[str, Any]]]
 
 
@@ -220,6 +218,17 @@ class DetectorModule(pl.LightningModule):
         """The mean over this epoch's steps and all ranks."""
         return self._mean(self._losses)
 
+    def diverged(self, batches: int) -> int | None:
+        """The step, from 1 in this epoch, in which the loss was first not finite on any rank, among the last `batches`
+        (0: of the epoch); None where it was always. In fp16, whose scaler leaves out single steps, as many as
+        `IN_A_ROW` up to now must be. All ranks must call it; it waits for the device."""
+        means = self._over_ranks(batches)
+        finite = torch.stack(means).isfinite().tolist() if means else [True]
+        if all(finite) or (self.spec["train"]["precision"] == "fp16" and any(finite[-IN_A_ROW:])):
+            return None
+        before = len(self._losses) - len(finite)
+        return (before + finite.index(False)) // self.trainer.accumulate_grad_batches + 1
+
     def on_validation_epoch_start(self) -> None:
         self._val_losses.clear()
         self._predictions: list[dict[str, Any]] = []
@@ -275,19 +284,15 @@ class DetectorModule(pl.LightningModule):
         epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         self.trainer.datamodule.leave_out(epoch, self.done)  # type: ignore[attr-defined]
 
-    def _over_ranks(self) -> list[torch.Tensor]:
-        """The losses of this epoch's batches, each the mean over all ranks; all of them must call it."""
-        losses = torch.stack(self._losses) if self._losses else torch.zeros(0, device=self.device)
+    def _over_ranks(self, batches: int = 0) -> list[torch.Tensor]:
+        """The losses of this epoch's last `batches`, 0: of all, each the mean over all ranks; all of them must call
+        it."""
+        losses = torch.stack(self._losses[-batches:]) if self._losses else torch.zeros(0, device=self.device)
         return list(self.trainer.strategy.reduce(losses, reduce_op="mean"))
 
     def _mean(self, losses: list[torch.Tensor]) -> float:
         mean = torch.stack(losses).mean() if losses else torch.tensor(float("nan"), device=self.device)
         return float(self.trainer.strategy.reduce(mean, reduce_op="mean"))
-
-
-def stepped(trainer: pl.Trainer, batch: int) -> bool:
-    """Whether the optimizer has taken its step after this batch of an epoch; epochs hold whole steps only."""
-    return (batch + 1) % trainer.accumulate_grad_batches == 0
 
 
 class EncryptedCheckpoints(TorchCheckpointIO):
@@ -306,94 +311,3 @@ class EncryptedCheckpoints(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
         return ckpt.read(path, self.key, map_location)
-
-
-class EpochRecorder(pl.Callback):
-    """At the end of each epoch: checkpoint, `metrics.jsonl`, `status.json`, in that order, so that a line in
-    `metrics.jsonl` always names a checkpoint that is whole. `last` is the newest one, None before the first. An epoch
-    that is run again, after memory ran out, is not told again."""
-
-    def __init__(self, folder: Path, spec: Mapping[str, Any]) -> None:
-        self.folder, self.spec = folder, spec
-        self.status = Status(folder, spec["model_name"])
-        self.started = time.monotonic()
-        self.last_epoch_end = self.started
-        self.said_first_step = False
-        self.last: Path | None = None
-        self.recorded = -1  # epoch
-
-    def successor(self) -> EpochRecorder:
-        """A recorder for a new network that goes on where this one stands; Lightning ties a callback to its network."""
-        new = EpochRecorder(self.folder, self.spec)
-        new.started, new.last, new.recorded = self.started, self.last, self.recorded
-        return new
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """An earlier training's files leave the folder only now: all processes have loaded what they start from."""
-        self.on_train_epoch_start(trainer, module)  # which Lightning leaves out where a resume begins within one
-        if trainer.is_global_zero and self.recorded < 0:
-            if place := ckpt.make_room(self.folder, trainer.ckpt_path):
-                print(
-                    f"{self.folder} held an earlier training: its checkpoints and metrics.jsonl are in {place} now"
-                )
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.current_epoch + 1 == self.spec["train"]["num_epochs"]:
-            trainer.check_val_every_n_epoch = 1  # the last epoch is validated whatever the interval
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if not self.said_first_step and trainer.is_global_zero:
-            self.said_first_step = True
-            self.status.write("RUNNING", "First training step done.", seconds_from_start=self._elapsed())
-        if self.spec["train"]["checkpoint_interval_unit"] == "step" and stepped(trainer, batch_idx):
-            ended = batch_idx + 1 >= trainer.num_training_batches
-            # After the epoch's last step it is written with what the validation brought, and counts the epoch as done.
-            if trainer.global_step % self.spec["train"]["checkpoint_interval"] == 0 and not ended:
-                self._save(trainer)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, DetectorModule)
-        train, epoch = self.spec["train"], trainer.current_epoch
-        last = epoch + 1 == train["num_epochs"]
-        done = epoch + 1 if train["checkpoint_interval_unit"] == "epoch" else trainer.global_step
-        due = done % train["checkpoint_interval"] == 0
-        name = self._save(trainer) if due or last else None
-        validated = (
-            (epoch + 1) % trainer.check_val_every_n_epoch == 0 if trainer.check_val_every_n_epoch else last
-        )
-        kpi = {"train_loss": module.train_loss()} | (module.val_metrics if validated else {})
-        if trainer.is_global_zero and epoch > self.recorded:
-            now, self.recorded = time.monotonic(), epoch
-            append_line(
-                self.folder / "metrics.jsonl",
-                {"epoch": epoch, "step": trainer.global_step}
-                | kpi
-                | {"lr": trainer.optimizers[0].param_groups[0]["lr"], "memory_mb": memory()["memory_mb"]}
-                | {"elapsed_s": self._elapsed(), "checkpoint": name},
-            )
-            if trainer.logger:
-                trainer.logger.log_metrics(kpi, step=trainer.global_step)
-            self.status.write(
-                "RUNNING",
-                f"Epoch {epoch + 1} of {train['num_epochs']} done.",
-                kpi,
-                epoch=epoch,
-                max_epoch=train["num_epochs"] - 1,
-                time_per_epoch=round(now - self.last_epoch_end, 3),
-                eta=round((now - self.last_epoch_end) * (train["num_epochs"] - epoch - 1), 1),
-            )
-            self.last_epoch_end = now
-
-    def _save(self, trainer: pl.Trainer) -> str:
-        """Write the checkpoint whole or not at all, then move the `latest` link; returns the file's name."""
-        path = self.folder / ckpt.file_name(trainer.current_epoch, trainer.global_step)
-        trainer.save_checkpoint(path)  # Lightning writes to memory first and renames
-        if trainer.is_global_zero:
-            ckpt.link_latest(path)
-        self.last = path
-        return path.name
-
-    def _elapsed(self) -> float:
-        return round(time.monotonic() - self.started, 3)

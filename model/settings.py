@@ -141,9 +141,9 @@ def _unkept(train: Mapping[str, Any]) -> str:
     if every == 1 or (unit == "epoch" and validated % every == 0):
         return ""
     return (
-        f"with a checkpoint every {every} {unit}s not each validated epoch has one: the weights of the best may be lost, "
-        f"and a later one's handed over. train.checkpoint_interval_unit=epoch with train.checkpoint_interval={validated}"
-        " keeps them"
+        f"with a checkpoint every {every} {unit}s not each validated epoch has one: the weights of the best may be "
+        "lost, and a later one's handed over. train.checkpoint_interval_unit=epoch with "
+        f"train.checkpoint_interval={validated} keeps them"
     )
 
 

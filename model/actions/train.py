@@ -60,7 +60,7 @@ def run(spec: Spec) -> dict[str, Any]:
 def _fit(spec: Spec, folder: Path, status: Status) -> dict[str, Any]:
     """Train, with batches in more parts each time that memory runs out."""
     from model import memory
-    from model.lightning import EpochRecorder
+    from model.recorder import EpochRecorder
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

@@ -15,9 +15,10 @@ from torch import nn
 from model.actions import train
 from model.build import build_criterion, build_model
 from model.errors import UserError
-from model.lightning import DetectorModule, EpochRecorder, freeze, parameter_groups
+from model.lightning import DetectorModule, freeze, parameter_groups
 from model.parameters import of_action
 from model.postprocess import postprocess
+from model.recorder import EpochRecorder
 from model.spec import get, notes, put, resolve
 from model.status import results_folder
 from tests.conftest import TINY, with_data

@@ -7,16 +7,18 @@ import json
 import logging
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from automl.records import parse
 from model import checkpoint as ckpt
 from model.actions import evaluate, train
 from model.build import build_model
-from model.errors import OutOfMemory, UserError
-from model.lightning import freeze, parameter_groups
+from model.errors import ModelError, OutOfMemory, UserError
+from model.lightning import DetectorModule, freeze, parameter_groups
 from model.spec import put, resolve
 from tests.conftest import with_data
 
@@ -250,6 +252,51 @@ def test_an_average_begins_from_the_weights_that_were_loaded(
     average = dict(begun[0].ema.module.named_parameters())
     name = "transformer.encoder.layers.0.linear1.weight"
     assert torch.equal(average[name], loaded[name])
+
+
+@pytest.mark.parametrize(("unit", "step"), [("epoch", 6), ("step", 5)])
+def test_a_loss_that_is_not_finite_ends_a_training(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str, step: int
+) -> None:
+    """From the second step of the second epoch on; a checkpoint of a step is not written with such weights."""
+    from model.criterion import Criterion
+
+    forward, calls = Criterion.forward, []
+
+    def failing(self: Any, outputs: Any, targets: Any) -> Any:
+        calls.append(torch.is_grad_enabled())
+        broken = torch.is_grad_enabled() and calls.count(True) >= 5
+        return {k: v * float("nan") if broken else v for k, v in forward(self, outputs, targets).items()}
+
+    monkeypatch.setattr(Criterion, "forward", failing)
+    with pytest.raises(ModelError, match="not finite from step 2 of epoch 2 on") as caught:
+        train.run(spec_of(tiny, demo, tmp_path, train__num_epochs=3, train__checkpoint_interval_unit=unit))
+    assert caught.value.exit_code == 1
+    told = lines(tmp_path / "metrics.jsonl")
+    last = {name: told[-1][name] for name in ("epoch", "step", "train_loss", "checkpoint")}
+    assert last == {"epoch": 1, "step": step, "train_loss": None, "checkpoint": None}
+    assert parse(told[-1]).diverged(("train_loss",)) == "train_loss"
+    assert len(told) == 2
+    assert lines(tmp_path / "status.json")[-1]["status"] == "FAILURE"
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in tmp_path.glob("model_*")]
+    assert all(value.isfinite().all() for state in states for value in state.values())
+
+
+@pytest.mark.parametrize(
+    ("precision", "lost", "step"),
+    [("fp32", [2], 3), ("bf16", [], None), ("fp16", [2, 5], None), ("fp16", range(8, 20), 9)],
+)
+def test_what_the_scaler_leaves_out_is_no_divergence(
+    tiny: dict[str, Any], precision: str, lost: Any, step: int | None
+) -> None:
+    module = DetectorModule(resolve("train", tiny), [])
+    module.spec["train"]["precision"] = precision
+    module._trainer = SimpleNamespace(  # type: ignore[assignment]
+        strategy=SimpleNamespace(reduce=lambda value, **rest: value), accumulate_grad_batches=1
+    )
+    module._losses = [torch.tensor(float("inf") if n in lost else 1.0) for n in range(20)]
+    found = module.diverged(0)
+    assert found == step
 
 
 def test_a_dry_run_saves_nothing(tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
