@@ -27,7 +27,7 @@ from model.encryption import encrypt
 from model.errors import UserError, did_you_mean
 from model.parameters import default_of
 from model.postprocess import postprocess
-from model.resume import take_rates
+from model.resume import count_epochs, take_rates
 
 IN_A_ROW = 10
 Batch = tuple[torch.Tensor, torch.Tensor, list[dict[str, Any]]]
@@ -162,8 +162,8 @@ class DetectorModule(pl.LightningModule):
             )
         # Not the trainer's estimated_stepping_batches, which starts the loader before a resumed epoch is known.
         batches = self.trainer.datamodule.steps_per_epoch()  # type: ignore[attr-defined]
-        steps = max(1, batches // self.trainer.accumulate_grad_batches)
-        factor = rate_factor(optim, steps * self.spec["train"]["num_epochs"], steps)
+        self.steps = max(1, batches // self.trainer.accumulate_grad_batches)  # an epoch
+        factor = rate_factor(optim, self.steps * self.spec["train"]["num_epochs"], self.steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -187,6 +187,10 @@ class DetectorModule(pl.LightningModule):
         no `on_train_epoch_start`."""
         optimizer, schedule = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
         groups = parameter_groups(self.model, self.spec)
+        parts = self.trainer.accumulate_grad_batches
+        line = count_epochs(schedule, self.current_epoch, self.steps, self.done // parts)
+        if line and self.trainer.is_global_zero:
+            print(line)
         take_rates(optimizer, schedule, groups, self.spec["train"]["optim"])
         self._losses = [loss.to(self.device) for loss in self._losses]
         self._seed(self.done)

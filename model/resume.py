@@ -91,6 +91,19 @@ def new_rates(checkpoint: Mapping[str, Any], spec: Mapping[str, Any]) -> list[st
     return [line for name in TAKEN if (line := _difference(checkpoint["spec"], spec, name))]
 
 
+def count_epochs(schedule: Any, epochs: int, steps: int, within: int) -> str:
+    """Let a restored schedule stand where so many epochs of `steps` and `within` steps of the next have brought it: it
+    counted the checkpoint's, of another batch size, number of processes or of images perhaps. Returns a sentence about
+    it, "" where it stood there."""
+    before, schedule.last_epoch = schedule.last_epoch, epochs * steps + within
+    if before == schedule.last_epoch:
+        return ""
+    return (
+        f"resumed after {epochs} epochs with {steps} steps each, other than before: the rates go by step "
+        f"{schedule.last_epoch}, not {before}"
+    )
+
+
 def take_rates(
     optimizer: Any, schedule: Any, groups: Sequence[Mapping[str, Any]], optim: Mapping[str, Any]
 ) -> None:

@@ -20,7 +20,7 @@ from model.spec import read
 
 SHOWN_IMAGES, TILE_PX = 4, 320
 # Entries of a checkpoint that only going on with its training needs.
-TRAINING_ONLY = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "MixedPrecision")
+TRAINING_ONLY = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "MixedPrecision", "mid_epoch")
 FILES = {
     "model.onnx": "the detector, for ONNX Runtime, TensorRT and others; it says in its metadata what it is",
     "infer.py": "detects objects in images; needs numpy, Pillow and onnxruntime alone",

@@ -21,6 +21,15 @@ from tests.conftest import TINY, with_data
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:pytorch_lightning", "ignore::Warning:torch")
 
 
+def trained(demo: Path, folder: Path, **leaves: Any) -> str:
+    """The path of a tiny training's last checkpoint."""
+    partial = with_data(json.loads(json.dumps(TINY)), demo)
+    put(partial, "train.results_dir", str(folder))
+    for leaf, value in leaves.items():
+        put(partial, leaf.replace("__", "."), value)
+    return str(train.run(resolve("train", partial))["checkpoint"])
+
+
 def test_the_rates_of_the_spec_go_on(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def trained(name: str, **leaves: Any) -> tuple[Any, Any]:
         partial = with_data(json.loads(json.dumps(TINY)), demo)
@@ -59,6 +68,23 @@ def test_unchanged_rates_stay_to_the_last_bit(step: int) -> None:
     resume.take_rates(optimizer, schedule, [{"lr": 3e-4}], optim)
     assert [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups] == before
     assert schedule.get_last_lr() == [before[0]["lr"]]
+
+
+def test_the_rates_drop_at_the_spec_s_epoch_whatever_the_batch(
+    demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """12 images: 3 steps an epoch, then 6; by steps alone the drop would come an epoch late, by 3 of 6."""
+    first = trained(demo, tmp_path / "first", train__num_epochs=1, train__optim__lr_steps=[2])
+    trained(
+        demo, tmp_path / "second", train__num_epochs=3, train__optim__lr_steps=[2], dataset__batch_size=2,
+        train__resume_training_checkpoint_path=first,
+    )  # fmt: skip
+    told = [json.loads(line) for line in (tmp_path / "second/metrics.jsonl").read_text().splitlines()]
+    # A line has the rate of the next step.
+    assert [line["lr"] for line in told] == pytest.approx([2e-5, 2e-5])
+    assert "resumed after 1 epochs with 6 steps each, other than before: the rates go by step 6, not 3" in (
+        capsys.readouterr().out
+    )
 
 
 CLASSES = [{"id": 1, "name": "circle"}, {"id": 2, "name": "square"}]
