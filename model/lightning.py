@@ -116,7 +116,7 @@ def check_parts(spec: Mapping[str, Any]) -> None:
 class DetectorModule(pl.LightningModule):
     """Trains the detector of `spec`, validates by loss and COCO metrics.
 
-    `classes` ([{"id", "name"}]) travels in the checkpoint. After a validation, `val_metrics` holds `val_loss`,
+    `classes` ([{"id", "name"}]) travels in the checkpoint. Once an epoch is validated, `val_metrics` holds `val_loss`,
     `val_mAP` and `val_mAP50`, and, where anything is found, `val_threshold` and `val_f1`: the score with the best F1.
     """
 
@@ -209,6 +209,7 @@ class DetectorModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self._losses.clear()
+        self.val_metrics = {}  # a checkpoint of an epoch that is not validated must not carry an earlier one's
         self._seed()
 
     def _seed(self, done: int = 0) -> None:

@@ -17,6 +17,7 @@ from automl.records import parse
 from model import checkpoint as ckpt
 from model.actions import evaluate, train
 from model.build import build_model
+from model.deploy.card import of_checkpoint
 from model.errors import ModelError, OutOfMemory, UserError
 from model.lightning import DetectorModule, freeze, parameter_groups
 from model.spec import put, resolve
@@ -212,6 +213,18 @@ def test_intervals(tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
     records = lines(tmp_path / "metrics.jsonl")
     assert ["val_mAP" in r for r in records] == [False, True, True]
     assert [bool(r["checkpoint"]) for r in records] == [False, True, True]
+
+
+def test_a_checkpoint_of_an_epoch_that_was_not_validated_carries_no_figures(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path
+) -> None:
+    train.run(spec_of(tiny, demo, tmp_path, train__num_epochs=4, train__validation_interval=2))
+    paths = [tmp_path / line["checkpoint"] for line in lines(tmp_path / "metrics.jsonl")]
+    assert [bool(ckpt.load(path)["metrics"]) for path in paths] == [False, True, False, True]
+    assert ckpt.threshold_of(ckpt.load(paths[2])) is None
+    card = of_checkpoint(ckpt.load(paths[2]))
+    assert card.threshold is None
+    assert card.trained["metrics"] == {}
 
 
 def test_a_checkpoint_of_a_step_holds_that_step_s_average(
