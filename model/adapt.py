@@ -17,6 +17,7 @@ Weights = dict[str, torch.Tensor]
 
 _STACKS = {"encoder": "transformer.encoder.layers.", "decoder": "transformer.decoder.layers."}
 _HEADS = ("class_embed.", "bbox_embed.")
+_BY_CLASS = ("class_embed.", "denoising.label_enc.")  # a row for each category id
 _QUERIES = ("query_embed.weight",)
 _PROJECTION = "input_proj."
 # COCO's 80 classes by id; the published models' heads have a row for every id up to 90.
@@ -59,8 +60,8 @@ def adapt(
     for name, value in wanted.items():
         origin = source.name_of(name, value, wanted, shared)
         old = found.get(origin) if origin else None
-        if old is not None and name.startswith("class_embed."):
-            rates_cells = origin is not None and _number(origin) == layers
+        if old is not None and origin is not None and name.startswith(_BY_CLASS):
+            rates_cells = name.startswith(_HEADS) and _number(origin) == layers
             old = _class_rows(old, value, rows, rates_cells)
         if old is not None and name in _QUERIES and old.shape[1:] == value.shape[1:]:
             old = old.repeat(-(-len(value) // len(old)), 1)[: len(value)]
@@ -156,8 +157,9 @@ def _plain(name: str) -> str:
 def _class_rows(
     old: torch.Tensor, start: torch.Tensor, rows: Mapping[int, int] | None, rates_cells: bool
 ) -> torch.Tensor | None:
-    """A class head's rows (of weight or bias): those of the same class from `old`, all others as they start. Row 0
-    of the head that rates a two-stage model's cells means "an object", whatever the classes."""
+    """The rows of a class head (of weight or bias) or of the embedding of noised labels: those of the same class from
+    `old`, all others as they start. Row 0 of the head that rates a two-stage model's cells means "an object",
+    whatever the classes."""
     if old.shape[1:] != start.shape[1:]:
         return None
     if rates_cells or rows is None:

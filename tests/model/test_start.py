@@ -671,3 +671,16 @@ def test_the_same_shape_and_classes_take_everything_to_the_bit() -> None:
     for key, value in made.weights.items():
         kept = value[1:] if key in rows else value  # no class has id 0
         assert torch.equal(kept, source.state_dict()[key][1:] if key in rows else source.state_dict()[key])
+
+
+def test_embeddings_of_noised_labels_go_by_the_names_of_classes_as_the_heads_do() -> None:
+    torch.manual_seed(3)
+    partial = TINY | {"model": TINY["model"] | {"denoising_queries": 20}}
+    source, target = build_model(partial), build_model(partial)
+    found, name = source.state_dict(), "denoising.label_enc.weight"
+    made = adapt.adapt(found, target, {1: "cat", 2: "dog"}, {1: "dog", 2: "cat", 3: "cow"})
+    fresh = target.state_dict()[name]
+    wanted = torch.stack([fresh[0], found[name][2], found[name][1], fresh[3]])
+    assert torch.equal(made.weights[name], wanted)
+    assert name in adapt.adapt(found, target, {1: "cat"}, {1: "nut"}).new
+    assert torch.equal(adapt.adapt(found, target, None, {1: "nut"}).weights[name], found[name])
