@@ -147,7 +147,7 @@ TRAIN = (
     Param("train.elastic", "bool", False, "Half of the steps train the network with fewer decoder layers, queries and pixels, drawn anew each, so that the smaller forms that deploy cuts out lose less; the whole network may lose a little. Ours.", automl=False),
     Param("train.cudnn.benchmark", "bool", False, "Let cuDNN time its algorithms and keep the fastest."),
     Param("train.cudnn.deterministic", "bool", True, "Only deterministic cuDNN algorithms."),
-    Param("train.freeze", "list", [], "Dotted module paths whose parameters do not train, such as backbone or transformer.encoder.", item="string", automl=False),
+    Param("train.freeze", "list", [], "Dotted module paths whose parameters and norm statistics do not train, such as backbone or transformer.encoder.", item="string", automl=False),
     Param("train.start", "categorical", "auto", "What training starts from: coco (the published detectors), imagenet (the backbone alone), scratch, or the path or URL of weights in any layout, fitted to this network; auto: coco where it fits, else imagenet, else scratch, by what is on this machine or can be fetched. The two paths to pretrained weights win. Ours.", enum=("auto", "coco", "imagenet", "scratch"), pattern=r"^.+$", active_when=NO_PATHS, automl=False),
     Param("train.pretrained_model_path", "string", "", "Weights to start from (own, official, Hugging Face or TAO names); class heads are left out when the class count differs."),
     Param("train.resume_training_checkpoint_path", "string", "", "A checkpoint to go on from: weights, optimizer, schedule and epoch."),

@@ -42,6 +42,15 @@ def test_the_training_is_that_of_the_number_it_records(
     assert get(seeded(resumed), "train.seed") == seed
 
 
+def test_the_processes_that_a_training_starts_get_one_number(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(train, "start_ranks", lambda spec, action: given.append(spec) or True)
+    train.run(spec_of(tiny, demo, tmp_path, train__seed=-1))
+    assert get(given[0], "train.seed") >= 0
+
+
 @pytest.mark.parametrize("several", ["launched", "machines"])
 def test_processes_that_would_each_draw_are_refused(
     tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch, several: str
