@@ -7,6 +7,7 @@ network than the one that was trained; and every spec points at the checkpoint t
 from __future__ import annotations
 
 import copy
+import math
 import os
 import shlex
 import shutil
@@ -25,6 +26,7 @@ from automl.front import FOLDER, HERE, Place, folder_of, places, stay
 from automl.machine import visible_gpus
 from automl.metric import Metric, figure
 from automl.pareto import ms_of
+from automl.records import as_number
 from automl.request import write_ms
 from automl.rundir import RunDir, write_json
 from automl.skill import Stage
@@ -254,8 +256,8 @@ def _limits(plan: Plan) -> dict[str, str]:
 def _figures(plan: Plan, trials: Trials, winner: Best) -> dict[str, float]:
     """What the bundle wants of the record of the epoch that scored."""
     found = [r for r in trials.records(winner.number)[0] if r.epoch == winner.epoch]
-    values = {name: r.number(name) for r in found for name in plan.bundle.figures}
-    return {name: value for name, value in values.items() if value is not None}
+    values = {name: as_number(r.values.get(name)) for r in found for name in plan.bundle.figures}
+    return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
 
 
 def action_spec(

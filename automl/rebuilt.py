@@ -82,10 +82,12 @@ def _brought(
 ) -> list[tuple[float, int, str, str]]:
     """Bring a trial up to what its folder says, where that is more than the study does: the study is written first.
     Returns its end where it has one, (when, number, state, reason)."""
-    lines, _ = trials.records(number)
+    lines, broken = trials.records(number)
     state, reason = _believed(plan, study, trials, number, lines, found)
     if state == RUNNING and anew and _dropped(trials, number, lines):
         state, reason = _ended(study, trials, number, lines), "ended before its study was lost"
+        if broken:
+            state, reason = "FAIL", f"metrics.jsonl {broken}"
     waited = study.frozen(number).user_attrs.get("waited", -1)
     if found:
         _note(study, number, found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -49,8 +49,8 @@ class Record:
         return None
 
 
-def parse(document: Any) -> Record:
-    """One decoded line as a `Record`. Raises `BrokenRecord`."""
+def parse(document: Any, numbers: Iterable[str] = ()) -> Record:
+    """One decoded line as a `Record`, in which `numbers`, where it has them, are numbers. Raises `BrokenRecord`."""
     if not isinstance(document, dict):
         raise BrokenRecord(f"a line must be a JSON object, but got {_shown(document)}")
     epoch = as_number(document.get("epoch"))
@@ -63,7 +63,10 @@ def parse(document: Any) -> Record:
         raise BrokenRecord(
             f"checkpoint must be the name of a file or folder, but {wrong}: {_shown(checkpoint)}"
         )
-    return Record(int(epoch), document, checkpoint or None)
+    record = Record(int(epoch), document, checkpoint or None)
+    for name in numbers:
+        record.number(name)
+    return record
 
 
 def _not_a_name(path: str) -> str | None:
@@ -101,14 +104,14 @@ def whole_lines(path: Path) -> Iterator[bytes]:
         return
 
 
-def read(path: Path) -> tuple[list[Record], str | None]:
-    """(the records up to the first broken line, what is wrong with that line or None)."""
+def read(path: Path, numbers: Iterable[str] = ()) -> tuple[list[Record], str | None]:
+    """(the records up to the first broken line, what is wrong with that line or None). `numbers` as in `parse`."""
     found: list[Record] = []
     for number, line in enumerate(whole_lines(path), 1):
         if not line.strip():
             continue
         try:
-            found.append(parse(decode(line)))
+            found.append(parse(decode(line), numbers))
         except BrokenRecord as error:
             return found, f"line {number}: {error}"
     return found, None

@@ -42,6 +42,8 @@ class Trials:
 
     def __init__(self, plan: Plan, run: RunDir) -> None:
         self.plan, self.run = plan, run
+        # What is read of its lines: one in which such a value is no number is broken, for whoever reads it.
+        self.numbers = (plan.metric.name, *plan.bundle.finite)
         self.handled: dict[int, list[Record]] = {}
         self._holding: set[int] | None = (
             None  # ended trials whose folders may hold checkpoints; None: unknown
@@ -185,7 +187,7 @@ class Trials:
 
     def records(self, number: int) -> tuple[list[Record], str | None]:
         """(all whole records on disk, what is wrong with the line after them or None)."""
-        return records.read(self.run.trial(number) / "metrics.jsonl")
+        return records.read(self.run.trial(number) / "metrics.jsonl", self.numbers)
 
     def checkpoint(self, number: int, record: Record) -> Path | None:
         """The checkpoint a record names, if it is there."""
@@ -197,7 +199,7 @@ class Trials:
     ) -> tuple[Record, float | None]:
         """Take in the next line of a trial, whose training has `num_epochs`: (its record, what the search makes
         better). Raises `BrokenRecord`."""
-        record, handled = records.parse(line), self.handled.setdefault(number, [])
+        record, handled = records.parse(line, self.numbers), self.handled.setdefault(number, [])
         records.check_step(handled[-1].epoch if handled else -1, record.epoch, num_epochs)
         self.check_place(number, record)
         value = record.number(self.plan.metric.name)

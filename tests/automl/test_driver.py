@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from automl import bundle, loop, records
+from automl import bundle, handoff, loop, records
 from automl.driver import SearchDriver
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.executors.replay import ReplayExecutor
@@ -81,7 +81,7 @@ class Bench:
             for record in curve:
                 if isinstance(record, dict):
                     file.write(json.dumps(record) + "\n")
-                    if record.get("checkpoint"):
+                    if isinstance(record.get("checkpoint"), str):
                         (folder / record["checkpoint"]).write_text("weights")
         return curve
 
@@ -597,25 +597,30 @@ def test_whatever_else_a_line_holds_ends_nothing(tmp_path: Path, odd: Any) -> No
         {"val_mAP": 0.5},
         {"epoch": -1, "val_mAP": 0.5},
         {"epoch": 1, "val_mAP": [0.5]},
+        {"epoch": 1, "val_mAP": "abc"},
+        {"epoch": 1, "val_mAP": 0.5, "train_loss": "abc"},
         {"epoch": 10**400},
         {"epoch": 1, "val_mAP": 0.5, "checkpoint": {"path": "x"}},
         {"epoch": 2_000_000_000, "val_mAP": 0.5},
     ],
-    ids=["no epoch", "epoch -1", "a list", "400 digits", "a mapping", "steps"],
+    ids=["no epoch", "epoch -1", "a list", "text", "loss", "400 digits", "a mapping", "steps"],
 )
+@pytest.mark.parametrize("before", [0, 1])  # good lines
 def test_an_odd_record_fails_its_trial_alone_now_and_after_a_restart(
-    tmp_path: Path, odd: dict[str, Any]
+    tmp_path: Path, odd: dict[str, Any], before: int
 ) -> None:
     bench = Bench(tmp_path, trials=3, scheduler="none")
 
     def curves(job: TrialJob) -> list[Any]:
-        curve = bench.written(bench.curve(job), job)
-        return [curve[0], odd | {"elapsed_s": 10.5}, *curve[1:]] if job.number == 1 else curve
+        curve: list[Any] = bench.curve(job)
+        if job.number == 1:
+            curve.insert(before, odd | {"elapsed_s": 10.0 * before + 0.5})
+        return bench.written(curve, job)
 
     driver = bench.drive(curves)
     assert bench.states() == ["COMPLETE", "FAIL", "COMPLETE"]
     reason = driver.study.frozen(1).user_attrs["reason"]
-    assert reason.startswith("metrics.jsonl line 2: ")
+    assert reason.startswith(f"metrics.jsonl line {before + 1}: ")
     assert "must be" in reason
 
     other = Bench(tmp_path / "other", trials=2, scheduler="none")
@@ -623,10 +628,19 @@ def test_an_odd_record_fails_its_trial_alone_now_and_after_a_restart(
     running.ask()
     folder = other.run.trial(0)
     folder.mkdir(parents=True)
-    (folder / "metrics.jsonl").write_text('{"epoch": 0, "val_mAP": 0.25}\n' + json.dumps(odd) + "\n")
+    (folder / "metrics.jsonl").write_text('{"epoch": 0, "val_mAP": 0.25}\n' * before + json.dumps(odd) + "\n")
     found = other.drive()
     assert other.states() == ["FAIL", "COMPLETE"]
     assert found.study.epochs_trained < 100  # an absurd epoch counts in no budget
+
+
+def test_a_figure_that_is_no_number_is_not_handed_over(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=1)
+    bench.plan.bundle.skill["figures"] = {"val_mAP": "a", "odd": "b", "hot": "c"}
+    more = {"odd": "abc", "hot": float("inf")}
+    driver = bench.drive(lambda job: bench.written([line | more for line in bench.curve(job)], job))
+    best = driver.study.ranked()[0]
+    assert handoff._figures(bench.plan, driver.trials, best) == {"val_mAP": best.value}
 
 
 def test_the_time_that_is_used_is_kept_while_no_line_comes(tmp_path: Path) -> None:

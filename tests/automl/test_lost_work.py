@@ -3,6 +3,7 @@ ahead of their driver, processes that others end."""
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from automl import loop, records, show
+from automl import loop, records, run_figures, show
 from automl.driver import MAX_STARTS
 from automl.executors.base import Exit, TrialJob
 from automl.progress import Progress
@@ -133,6 +134,32 @@ def test_what_lies_in_the_folder_of_a_new_trial_is_set_aside_and_not_taken_for_i
     assert value == pytest.approx(params["fit.lr"], rel=1e-4)  # it was trained, and not read
     assert epochs == [0, 1, 2]
     assert len(list((root / "trials").glob("set_aside_0002_*"))) == 1
+
+
+@pytest.mark.parametrize("good", [0, 2])  # lines before it
+def test_a_trial_whose_metric_is_text_fails_alone_also_when_it_is_read_again(
+    tmp_path: Path, good: int
+) -> None:
+    model = shell_trainer(tmp_path / "model", stages=None)
+    text = f"""case $AUTOML_TRIAL_DIR:$epoch in */0001:{good}) echo '"abc"';; *) command awk "$@";; esac"""
+    (model / "train.sh").write_text(f"awk() {{ {text}; }}\n" + (model / "train.sh").read_text())
+    root = tmp_path / "run"
+    asked = RunRequest(model=str(model), trials=4, executor="local", scheduler="none")
+    loop.run(asked, root, Progress(quiet=True))
+    before = told(root)
+    assert [state for _, state, _, _ in before] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert before[1][3] == list(range(good))
+    why = f"metrics.jsonl line {good + 1}: score must be a number, but got 'abc'"
+    assert study_of(root).frozen(1).user_attrs["reason"] == why
+    assert run_figures.status(root)["run"]
+    assert run_figures.best(root)
+    for lost in ("study.db", "trial.json"):  # what was decided is read, or decided anew
+        for path in [*root.glob("study.db*"), *root.glob(f"trials/0001/{lost}")]:
+            path.unlink()
+        resume(root)
+        assert told(root) == before
+        assert study_of(root).frozen(1).user_attrs["reason"] == why
+    assert why in html.unescape((root / "report.html").read_text())
 
 
 # ---- best/ beside trials that somebody tidied up or damaged ---------------------------------------------------------
