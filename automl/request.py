@@ -115,6 +115,20 @@ def parse_share(text: str) -> float | str:
         raise UserError(f"--gpus-per-trial must be a number or {AUTO}, but got '{text}'") from None
 
 
+def check_text(name: str, value: Any) -> None:
+    """Raises `UserError` for text that no file of a run can hold: a file's name may be bytes that are no characters."""
+    if not isinstance(value, str):
+        return
+    try:
+        value.encode()
+        held = "\0" not in value
+    except UnicodeEncodeError:
+        held = False
+    if not held:
+        shown = value.encode("utf-8", "backslashreplace").decode()
+        raise UserError(f"{name} must be text in UTF-8 without NUL, but got {shown!r}; give it another name")
+
+
 def write_time(seconds: float) -> str:
     """Seconds as `parse_time` reads them back, in the largest unit that loses nothing."""
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
@@ -332,6 +346,8 @@ class RunRequest:
             value, spelled = given.get(each.name), each.metadata["option"]
             if value is None or (spelled.kind is list and not value):
                 continue
+            for text in value if spelled.kind is list else [value]:
+                check_text(spelled.flags[0], text)
             if spelled.choices and value not in spelled.choices:
                 raise UserError(
                     f"{spelled.flags[0]} must be {' or '.join(spelled.choices)}, but got '{value}'"

@@ -72,13 +72,14 @@ def check_request(path: Path, request: Mapping[str, Any]) -> None:
     from automl.request import RunRequest
 
     for name, hint in typing.get_type_hints(RunRequest).items():
-        if name in request and not _fits(request[name], hint):
+        if name in request and not fits(request[name], hint):
             raise _damaged(path, f"request.{name}", f"of the kind {_said(hint)}", request[name])
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value as JSON has it is of a field's type."""
     if isinstance(hint, types.UnionType):
-        return any(_fits(value, one) for one in typing.get_args(hint))
+        return any(fits(value, one) for one in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
         return isinstance(value, list) and all(isinstance(v, str) for v in value)
     if hint is float:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time as clock
-from collections.abc import Sequence
+import typing
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl import spec as specs
-from automl.errors import UserError
-from automl.request import RunRequest, parse_objectives, parse_time
+from automl.errors import UserError, did_you_mean
+from automl.request import Option, RunRequest, check_text, options
+from automl.run_json import WORDS, fits
 
 if TYPE_CHECKING:
     from automl.comparison import Comparison
@@ -142,16 +145,14 @@ def tune(
     from automl import bundle, loop
     from automl.progress import Progress
 
-    known = set(RunRequest.__dataclass_fields__)
-    if unknown := sorted(set(options) - known):
-        from automl.errors import did_you_mean
-
-        raise UserError(f"tune has no option '{unknown[0]}'{did_you_mean(unknown[0], known)}")
-    request = RunRequest(
-        model=model, data=None if data is None else str(data), time_s=_seconds(time), trainings=trainings,
-        trials=trials, epochs=epochs, preset=preset, spec_file=None if spec is None else str(spec), sets=tuple(sets),
-        metric=metric, objectives=parse_objectives(objectives) if objectives else None,
-        results_dir=None if results_dir is None else str(results_dir), **options,
+    if not fits(quiet, bool):
+        raise UserError(f"tune: quiet must be {WORDS[bool]}, but got {quiet!r}")
+    request = _asked(
+        options | {
+            "model": model, "data": data, "time": time, "trainings": trainings, "trials": trials, "epochs": epochs,
+            "preset": preset, "spec": spec, "sets": sets, "metric": metric, "objectives": objectives or None,
+            "results_dir": results_dir,
+        }
     )  # fmt: skip
     name = Path(bundle.resolve(model).name).name
     root = Path(request.results_dir or Path("results") / name / clock.strftime("%Y%m%d-%H%M%S")).resolve()
@@ -160,8 +161,55 @@ def tune(
     return Tuned(root, loop.run(request, root, Progress(quiet=quiet)))
 
 
-def _seconds(time: str | float | None) -> float | None:
-    """A budget of time in seconds: a number of them, or a text. Raises `UserError` for what is none."""
-    if time is None:
-        return None
-    return parse_time(time if isinstance(time, str) else f"{time}s", "time")
+CALLED = {"time_s": "time", "spec_file": "spec"}  # what fields are named here, where it is another name
+
+
+def _asked(given: Mapping[str, Any]) -> RunRequest:
+    """A request of what a program gave, {name: value}. Raises `UserError` for a name that no field has, and for a value
+    that its option would not take."""
+    by_name = {CALLED.get(each.name, each.name): each for each in options()}
+    if unknown := sorted(set(given) - set(by_name)):
+        raise UserError(f"tune has no option '{unknown[0]}'{did_you_mean(unknown[0], by_name)}")
+    hints, values = typing.get_type_hints(RunRequest), dict[str, Any]()
+    for name, value in given.items():
+        each = by_name[name]
+        values[each.name] = _value(name, value, hints[each.name], each.metadata["option"])
+    return RunRequest(**values)
+
+
+def _value(name: str, value: Any, hint: Any, option: Option) -> Any:
+    """A field's value of what was given for it: a folder may be a `Path`, several texts any collection; text is read as
+    the command line's. Raises `UserError`."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if option.read and isinstance(value, str):
+        return option.read(value)
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        value = list(value)
+    below = option.low is not None and isinstance(value, int) and value < option.low
+    empty = value == "" and not option.env  # a variable may be empty
+    other = bool(option.choices) and value not in option.choices
+    if not fits(value, hint) or below or empty or other:
+        near = did_you_mean(value, option.choices) if isinstance(value, str) else ""
+        words = f"{_words(hint, option)}{' that is not empty' if empty else ''}"
+        raise UserError(f"tune: {name} must be {words}, but got {_shown(value)}{near}")
+    for text in value if isinstance(value, list) else [value]:
+        check_text(f"tune: {name}", text)
+    if option.read and value is not None:
+        return option.read(option.write(value))  # in the same bounds
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _words(hint: Any, option: Option) -> str:
+    """What a field takes, for a message."""
+    if option.choices:
+        return " or ".join(option.choices)
+    kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
+    kinds = [list] if option.kind is list or typing.get_origin(kinds[0]) is tuple else kinds
+    words = " or ".join("a list of texts" if kind is list else WORDS[kind] for kind in kinds)
+    return words if option.low is None else f"{words} from {option.low}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 import automl
-from automl import cli
+from automl import cli, tuning
 from automl.errors import UserError
+from automl.request import RunRequest, options
 from automl.tuning import Tuned
 from tests.automl.toy import toy
 
@@ -44,6 +46,70 @@ def test_unknown_options_and_times_are_told(tmp_path: Path) -> None:
         automl.tune(model=str(toy(tmp_path / "toy")), sampeler="tpe")
     with pytest.raises(UserError, match="time must be like"):
         automl.tune(model=str(tmp_path / "toy"), time="soon")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"trials": "2"}, "tune: trials must be a whole number from 1, but got '2'"),
+        ({"trials": 0}, "trials must be a whole number from 1, but got 0"),
+        ({"trials": 2.5}, "trials must be a whole number from 1, but got 2.5"),
+        ({"trials": True}, "trials must be a whole number from 1, but got True"),
+        ({"seed": "a"}, "seed must be a whole number, but got 'a'"),
+        ({"confirm": 0}, "confirm must be a whole number from 1, but got 0"),
+        ({"gpus_per_trial": "x"}, "--gpus-per-trial must be a number or auto, but got 'x'"),
+        ({"max_latency_ms": -1}, "--max-latency must be a number above 0"),
+        ({"cpus_per_trial": "x"}, "cpus_per_trial must be a number, but got 'x'"),
+        ({"time": [1]}, r"time must be a number, but got \[1\]"),
+        ({"time_s": 5}, "no option 'time_s'; did you mean 'time'"),
+        ({"spec_file": "x"}, "no option 'spec_file'; did you mean 'spec'"),
+        ({"quiet": "x"}, "quiet must be true or false, but got 'x'"),
+        ({"data": ""}, "data must be text that is not empty, but got ''"),
+        ({"model": 5}, "model must be text, but got 5"),
+        ({"scheduler": None}, "scheduler must be text, but got None"),
+        ({"space": "tap"}, "space must be tao or recommended or all, but got 'tap'; did you mean 'tao'"),
+        ({"sets": "lr=1"}, "sets must be a list of texts, but got 'lr=1'"),
+        ({"sets": [1]}, r"sets must be a list of texts, but got \[1\]"),
+        ({"objectives": 5}, "objectives must be a list of texts, but got 5"),
+        ({"results_dir": "a\0b"}, "results_dir must be text in UTF-8 without NUL"),
+    ],
+    ids=str,
+)
+def test_what_an_option_cannot_be_is_told_before_anything_is_written(
+    tmp_path: Path, asked: dict[str, Any], words: str
+) -> None:
+    given: dict[str, Any] = {
+        "model": toy(tmp_path / "toy"),
+        "results_dir": tmp_path / "run",
+        "executor": "local",
+    }
+    with pytest.raises(UserError, match=words):
+        automl.tune(**(given | {"trials": 1} | asked))
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_field_takes_an_object_and_each_its_own_default() -> None:
+    for name, each in {tuning.CALLED.get(each.name, each.name): each for each in options()}.items():
+        with pytest.raises(UserError, match=f"{name} must be"):
+            tuning._asked({name: object()})
+        assert getattr(tuning._asked({name: each.default}), each.name) == each.default
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ({"spec": Path("a.yaml")}, {"spec_file": "a.yaml"}),
+        ({"sets": ["a=1"], "log": ["none"]}, {"sets": ("a=1",), "log": ("none",)}),
+        ({"time": 90, "max_latency_ms": 15}, {"time_s": 90, "max_latency_ms": 15}),
+        ({"time": "2h", "max_latency_ms": "15ms"}, {"time_s": 7200, "max_latency_ms": 15}),
+        ({"stages": [], "silence_timeout_s": "off"}, {"stages": (), "silence_timeout_s": None}),
+        ({"gpus_per_trial": "auto", "cpus_per_trial": 2}, {"gpus_per_trial": "auto", "cpus_per_trial": 2}),
+        ({"objectives": ["latency_ms", "score"]}, {"objectives": ("score", "latency_ms")}),
+    ],
+    ids=str,
+)
+def test_the_forms_of_python_are_taken(given: dict[str, Any], taken: dict[str, Any]) -> None:
+    assert tuning._asked(given) == RunRequest(**taken)
 
 
 def test_help_names_every_argument() -> None:
