@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -34,7 +35,11 @@ def interruptible(root: Path) -> Iterator[None]:
     """The first of SIGNALS raises KeyboardInterrupt inside, the only one that Ray knows, and `Interrupted` comes out;
     another ends the process at once: the kernel closes its sockets, which ends its trials. What a shell had made the
     process ignore stays ignored. Where it comes in the middle of a destructor or a weak reference's callback, Python
-    drops what is raised there; then it is raised again."""
+    drops what is raised there; then it is raised again. In another thread than the main one, which alone may set
+    handlers and be interrupted, those of the program stay."""
+    if not _may_set_handlers():
+        yield
+        return
     caught: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -73,6 +78,10 @@ def interruptible(root: Path) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+def _may_set_handlers() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 def no_more_signals() -> None:
     """For a process that exits: another Ctrl-C while Python winds down would end it by the signal."""
     for number in SIGNALS:
@@ -81,7 +90,10 @@ def no_more_signals() -> None:
 
 @contextlib.contextmanager
 def handlers_kept(numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
-    """Give the signals back the handlers that they have now, whatever is done inside."""
+    """Give the signals back the handlers that they have now, whatever is done inside; in the main thread."""
+    if not _may_set_handlers():
+        yield
+        return
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield
@@ -124,7 +136,10 @@ def import_with_threads() -> None:
 @contextlib.contextmanager
 def handlers_held(numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
     """Nobody replaces the handlers of these signals inside: who tries in Python sets them anew, and who did so in C, as
-    Ray's core for SIGTERM does, loses at the next such call, or at the end."""
+    Ray's core for SIGTERM does, loses at the next such call, or at the end; in the main thread."""
+    if not _may_set_handlers():
+        yield
+        return
     replace = signal.signal
 
     def unless_held(number: int, handler: Any) -> Any:

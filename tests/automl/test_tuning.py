@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 import automl
 from automl import cli, tuning
 from automl.errors import UserError
+from automl.interruption import SIGNALS
 from automl.request import RunRequest, options
 from automl.tuning import Tuned
 from tests.automl.toy import toy
@@ -110,6 +113,19 @@ def test_no_field_takes_an_object_and_each_its_own_default() -> None:
 )
 def test_the_forms_of_python_are_taken(given: dict[str, Any], taken: dict[str, Any]) -> None:
     assert tuning._asked(given) == RunRequest(**taken)
+
+
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_a_search_in_a_thread_leaves_the_handlers_of_signals_alone(tmp_path: Path, executor: str) -> None:
+    model = toy(tmp_path / "toy")
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(
+            automl.tune, model=model, trials=2, executor=executor, concurrency=1, results_dir=tmp_path / "run",
+            quiet=True,
+        ).result()  # fmt: skip
+    assert list(found.trials["state"]) == ["COMPLETE", "COMPLETE"]
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_help_names_every_argument() -> None:
