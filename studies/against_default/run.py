@@ -6,7 +6,8 @@ results.jsonl.
 
 `demo` is what `make demo` runs: 8 trainings of 12 epochs. `bccd`: 12 trainings of 5 epochs on blood cells (364
 microscope images), preset `small`; `bccd_one_stage` starts from the default that there was before recipe `dino`. A
-search whose folder is whole is read, not run again, and one that was begun goes on; its default is trial 0, of the same search, trained as long.
+search whose folder is whole is read, not run again, and one that was begun goes on; its default is trial 0, of the same
+search, trained as long.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def search(task: str, data: list[str], seed: int, work: Path) -> dict[str, Any]:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What a finished search says of itself; the winner may be the default. "wall_s" is null of one that was resumed."""
+    """What a finished search says of itself; the winner may be the default. "wall_s": null of one that was resumed."""
     outcome = json.loads((folder / "outcome.json").read_text())
     winner, default, wall = outcome["winner"], outcome["default"], folder / "wall_s"
     tests = {
