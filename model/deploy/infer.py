@@ -72,20 +72,18 @@ class Detector:
     def __init__(self, model):
         known = [p for p in onnxruntime.get_available_providers() if p.startswith(("CUDA", "CPU"))]
         self.session = onnxruntime.InferenceSession(model, providers=known)
-        self.card = self.session.get_modelmeta().custom_metadata_map
-        self.names = {c["id"]: c["name"] for c in json.loads(self.card["classes"])}
-        self.mean, self.std, self.most = (self._entry(k) for k in ("input_mean", "input_std", "num_select"))
+        card = self.session.get_modelmeta().custom_metadata_map
+        entries = ("classes", "input_mean", "input_std", "num_select", "threshold")
+        classes, self.mean, self.std, self.most, self.threshold = (json.loads(card[e]) for e in entries)
+        self.names = {c["id"]: c["name"] for c in classes}
         asked = self.session.get_inputs()[0]
         self.alone = asked.name == "image"  # resizes by itself, see export.pre_post
         self.batch, _, self.height, self.width = asked.shape
 
-    def _entry(self, key):
-        return json.loads(self.card[key])
-
     def __call__(self, image, threshold=None):
         """[(class name, score, (left, top, right, bottom) px)] of a Pillow image, best first; px of it upright."""
         image = to_rgb(image) if isinstance(image, Image.Image) else image
-        limit = next(v for v in (threshold, self._entry("threshold"), 0.5) if v is not None)
+        limit = next(v for v in (threshold, self.threshold, 0.5) if v is not None)
         boxes, scores, labels = (self._whole if self.alone else self._plain)(image)
         names = [self.names.get(i, str(i)) for i in labels[scores >= limit].tolist()]
         corners = map(tuple, boxes[scores >= limit].tolist())
