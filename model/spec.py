@@ -179,6 +179,7 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
     """Rules that tie several leaves together, as messages; a full spec of any action in, empty when all hold."""
     model, augmentation = spec["model"], spec["dataset"]["augmentation"]
     size = {k: get(spec, f"train.input_{k}") for k in ("height", "width")}
+    seed = get(spec, "train.seed", 0)
     scores = model["num_queries"] * spec["dataset"]["num_classes"]
     crop = augmentation["train_random_crop_min"], augmentation["train_random_crop_max"]
     rules = (
@@ -192,6 +193,7 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
         (model["hybrid_queries"] == 0 or model["hybrid_repeat"] <= model["hybrid_queries"], "model.hybrid_repeat must be at most model.hybrid_queries"),
         ((size["height"] is None) == (size["width"] is None), f"train.input_height and train.input_width must be set together, but got {size['height']} and {size['width']}"),
         (set(model["loss_types"]) <= {"labels", "boxes"} and "labels" in model["loss_types"], f"model.loss_types must hold labels and may hold boxes, but got {model['loss_types']}"),
+        (seed < 2**32, f"train.seed must be below {2**32}, which generators take no more of, but got {seed}"),
         (len(augmentation["input_mean"]) == 3 and all(0 <= v <= 1 for v in augmentation["input_mean"]), f"dataset.augmentation.input_mean must be three numbers in [0, 1], as pixels are scaled to that, but got {augmentation['input_mean']}"),
         (len(augmentation["input_std"]) == 3 and all(v > 0 for v in augmentation["input_std"]), f"dataset.augmentation.input_std must be three numbers above 0, but got {augmentation['input_std']}"),
     )  # fmt: skip
@@ -332,6 +334,10 @@ def _in_bounds(param: Param, value: float) -> bool:
     return above_zero and low and (param.maximum is None or value <= param.maximum)
 
 
+def _bound(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
 def _wanted(param: Param) -> str:
     words = {"int": "an integer", "ordered_int": "an integer", "float": "a number", "bool": "true or false"}
     text = words.get(param.type, f"a {param.type}") + (
@@ -345,6 +351,6 @@ def _wanted(param: Param) -> str:
         text = f"a mapping with the keys {', '.join(param.default)}"
     if param.minimum is not None or param.maximum not in (None, float("inf")):
         opening = "(" if param.math_cond and ">" in param.math_cond and param.minimum == 0 else "["
-        top = "inf)" if param.maximum in (None, float("inf")) else f"{param.maximum:g}]"
-        text += f" in {opening}{'-inf' if param.minimum is None else format(param.minimum, 'g')}, {top}"
+        top = "inf)" if param.maximum in (None, float("inf")) else f"{_bound(param.maximum)}]"
+        text += f" in {opening}{'-inf' if param.minimum is None else _bound(param.minimum)}, {top}"
     return text + (" or null" if param.nullable else "")

@@ -17,6 +17,11 @@ from tests.model.test_train import lines, spec_of
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:pytorch_lightning", "ignore::Warning:torch")
 
 
+def test_a_seed_beyond_32_bits_is_refused() -> None:
+    with pytest.raises(UserError, match=r"train\.seed must be below 4294967296.* but got 4294967296"):
+        resolve("train", {"train": {"seed": 2**32}})
+
+
 def test_a_new_one_each_time(tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     put(tiny, "train.seed", -1)
     spec = resolve("train", tiny)
