@@ -80,6 +80,10 @@ class Training:
         same = isinstance(found, dict) and found.get("params") == json.loads(json.dumps(self.best.params))
         return float(found["value"]) if same and records.is_finite(found.get("value")) else None
 
+    def at_end(self) -> bool:
+        """Whether nothing is left to train, though nobody may have seen it end."""
+        return self.trials.goes_on_at(self.best.number) == self.epochs
+
     def job(self) -> TrialJob:
         return self.trials.resumed(self.best.number, self.best.params)
 
@@ -100,7 +104,11 @@ class Repeats:
 
     def __init__(self, plan: Plan, trainings: Sequence[Training], say: Callable[[str], Any]) -> None:
         self.plan, self.trainings, self.say = plan, trainings, say
-        self.pending = deque(n for n, training in enumerate(trainings) if training.value() is None)
+        self.pending = deque(
+            n
+            for n, training in enumerate(trainings)
+            if training.value() is None and not (training.at_end() and training.finish())
+        )
         self.starts: Counter[int] = Counter()
         self.broken: dict[int, str] = {}
         self.failed: dict[int, str] = {}
@@ -142,7 +150,7 @@ class Repeats:
 
     def on_exit(self, number: int, exit: Exit) -> None:
         training = self.trainings[number]
-        reason = self.broken.pop(number, "" if exit.code == 0 else exit.reason)
+        reason = self.broken.pop(number, "" if exit.code == 0 or training.at_end() else exit.reason)
         if not reason and training.finish():
             self.say(
                 f"confirm {number + 1} of {len(self.trainings)}: {training.label}: {figure(training.value())}"

@@ -134,7 +134,9 @@ class SearchDriver:
             return self._settled(number, ("PRUNED", "the time budget was used up"))
         if exit.code != 2 and faults.is_full(self.trials.run.root):
             raise faults.no_space(self.trials.run.root)  # the trial stays RUNNING, and goes on with the run
-        if exit.lost and (ended := self._caught_up(number)):  # its last lines may not have been passed on
+        # Its last lines may not have been passed on; one that failed after its last epoch has nothing to go on with.
+        over = exit.worth_another_try and self.trials.goes_on_at(number) == self._length(number)
+        if (exit.lost or over) and (ended := self._caught_up(number)):
             return ended
         if exit.lost and self.study.count_retry(number, "lost") < MAX_LOSSES:
             self.progress.note(f"trial {number} was {exit.reason}; starting it again")

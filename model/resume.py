@@ -41,6 +41,7 @@ def check(
             "(model_epoch_*.pth)"
         )
     check_spec(checkpoint, spec, where)
+    _check_something_is_left(checkpoint, spec, where)
     recorded = checkpoint["spec"]
     wrong = [line for name in FIXED if (line := _difference(recorded, spec, name))]
     if bool(_leaf(recorded, "train.ema_decay")) != bool(_leaf(spec, "train.ema_decay")):
@@ -84,6 +85,15 @@ def _training_s_queries(spec: Mapping[str, Any]) -> dict[str, Any]:
         "model.denoising_queries": _leaf(spec, "model.denoising_queries") > 0,
         "model.hybrid_queries": _leaf(spec, "model.hybrid_queries") if learned else 0,
     }
+
+
+def _check_something_is_left(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], where: str) -> None:
+    done = get(checkpoint, "loops.fit_loop.epoch_progress.current.processed", 0)
+    epochs = spec["train"]["num_epochs"]
+    if done >= epochs:
+        raise UserError(
+            f"{where} is at epoch {done} of {epochs}: nothing is left to train; raise train.num_epochs"
+        )
 
 
 def new_rates(checkpoint: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:

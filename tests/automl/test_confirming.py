@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -18,8 +20,10 @@ from scipy.stats import ttest_1samp
 
 from automl import loop, run_figures, show
 from automl.confirmed import Confirmed, other_seeds
+from automl.confirming import Repeats
 from automl.documents import load_json
 from automl.errors import UserError
+from automl.executors.base import Exit
 from automl.metric import Metric
 from automl.progress import Progress
 from automl.report import figures
@@ -186,6 +190,25 @@ def test_a_winner_whose_checkpoint_is_gone_is_told_everywhere(tmp_path: Path) ->
     found = run_figures.best(root)
     assert (found["trial"], found["files_of_trial"]) == (whole.winner.number, outcome.winner.number)
     assert any("is not there; handed over instead" in line for line in figures(root)["verdict"])
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_repeat_at_its_end_is_not_started_again(when: str) -> None:
+    """Its driver died before it saw the end, or its process failed after the last epoch."""
+    training: Any = SimpleNamespace(label="winner, seed 2", epochs=3, kept=None)
+    training.at_end = lambda: True
+    training.value = lambda: training.kept
+    training.finish = lambda: bool(setattr(training, "kept", 0.5) or True)
+    if when == "after":
+        training.at_end = lambda: False
+    driver = Repeats(SimpleNamespace(), [training], lambda text: None)  # type: ignore[arg-type]
+    if when == "after":
+        driver.pending.clear()
+        training.at_end = lambda: True
+        driver.on_exit(0, Exit(1, "exit code 1"))
+    assert driver.finished()
+    assert training.kept == 0.5
+    assert not driver.failed
 
 
 def test_what_is_no_run_gets_no_lock(tmp_path: Path) -> None:

@@ -295,6 +295,14 @@ def test_trials_that_fail_use_up_a_budget_of_trainings(tmp_path: Path) -> None:
     assert bench.states() == ["COMPLETE"] + ["FAIL"] * 19
 
 
+def test_a_crash_after_the_last_epoch_is_not_started_again(tmp_path: Path) -> None:
+    """From its last checkpoint there would be nothing left to train."""
+    bench = Bench(tmp_path, trials=1)
+    bench.drive(lambda job: [*bench.written(bench.curve(job), job), Exit(1, "exit code 1")])
+    assert bench.states() == ["COMPLETE"]
+    assert len(bench.jobs) == 1
+
+
 def test_a_crash_is_started_once_more_from_its_checkpoint(tmp_path: Path) -> None:
     bench = Bench(tmp_path, trials=1)
 

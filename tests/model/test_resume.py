@@ -175,6 +175,19 @@ def test_a_checkpoint_of_another_recipe_says_which() -> None:
     resume.check(found, dino, None, "it.pth")
 
 
+@pytest.mark.parametrize("epochs", [3, 4])
+def test_a_training_that_is_over_has_nothing_to_go_on_with(epochs: int) -> None:
+    spec = resolve("train", TINY)
+    progress = {"current": {"processed": 4}}
+    loops = {"fit_loop": {"epoch_progress": progress}}
+    found = {"optimizer_states": [{}], "spec": spec, "loops": loops}
+    put(spec, "train.num_epochs", epochs)
+    with pytest.raises(UserError, match=f"a.pth is at epoch 4 of {epochs}: .*raise train.num_epochs"):
+        resume.check(found, spec, None, "a.pth")
+    put(spec, "train.num_epochs", 5)
+    resume.check(found, spec, None, "a.pth")
+
+
 def test_a_folder_is_no_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     (tmp_path / "model_epoch_003.pth").touch()
     spec = resolve("train", TINY)
