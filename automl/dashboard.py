@@ -6,14 +6,21 @@ sending requests to this address. So only loopback names are answered, and what 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 import re
 import socket
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from automl.errors import UserError
+from automl.interruption import SIGNALS, answer, handlers_kept
 from automl.rundir import RunDir
 from automl.storage import load_study, open_storage, read_storage
 
@@ -29,10 +36,8 @@ App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def serve(root: Path, port: int, write: bool = False) -> None:
-    """Serve until interrupted; `write`: studies may be changed and deleted. Raises `UserError` when the port is
-    taken."""
-    from wsgiref.simple_server import WSGIRequestHandler, make_server
-
+    """Serve until interrupted; `write`: studies may be changed and deleted. Raises `UserError` for a port that cannot
+    be had."""
     from optuna_dashboard import wsgi
 
     from automl.real_values import RealValues
@@ -43,19 +48,58 @@ def serve(root: Path, port: int, write: bool = False) -> None:
     stored = (open_storage if write else read_storage)(document["request"].get("storage"), root)
     storage = RealValues(stored, document, root, notes=not write)
     app = with_importances(wsgi(storage, storage.attachments), storage, root)
-    if port and _taken(port):
-        raise UserError(f"port {port} is taken on {HOST}; choose another with --port, or 0 for any")
-
-    class Quiet(WSGIRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            """No line per request."""
-
-    with make_server(HOST, port, app, handler_class=Quiet) as server:
+    with _server(port) as server, handlers_kept(SIGNALS):
+        answer(server.stop)
         server.set_app(guarded(app, server.server_port, write))
         address = f"http://{HOST}:{server.server_port}/dashboard{_page(storage, document['study'])}"
         rights = "" if write else "read-only; "
         print(f"dashboard: {address}   ({rights}Ctrl-C ends it)", flush=True)
         server.serve_forever()
+
+
+class _Request(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """No line per request."""
+
+
+class _Server(WSGIServer):
+    """A signal ends it wherever it comes: what is raised within a request wsgiref takes for an error of the page."""
+
+    signalled = 0
+    client: socket.socket | None = None
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        if self.signalled:
+            os._exit(128 + number)
+        self.signalled = number
+        with contextlib.suppress(OSError):  # one that says nothing, or does not listen, would be waited for
+            if self.client is not None:
+                self.client.shutdown(socket.SHUT_RDWR)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        self.client = request
+        return not self.signalled
+
+    def service_actions(self) -> None:
+        """After each request, and twice a second."""
+        if self.signalled:
+            raise SystemExit(128 + self.signalled)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that has gone is no error."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+def _server(port: int) -> _Server:
+    """Raises `UserError`."""
+    try:
+        if port and _taken(port):
+            raise OSError(errno.EADDRINUSE, "")
+        return _Server((HOST, port), _Request)
+    except OSError as error:
+        why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
+        raise UserError(f"port {port} {why} on {HOST}; choose another with --port, or 0 for any") from None
 
 
 def with_importances(app: App, storage: RealValues, root: Path) -> App:

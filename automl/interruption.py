@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -60,12 +60,9 @@ def interruptible(root: Path) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
 
     told = sys.unraisablehook
-    before = {number: signal.getsignal(number) for number in SIGNALS}
     with handlers_kept((*SIGNALS, signal.SIGALRM)):
         signal.signal(signal.SIGALRM, again)
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, stop)
+        answer(stop)
         sys.unraisablehook = unraisable
         try:
             yield
@@ -76,6 +73,13 @@ def interruptible(root: Path) -> Iterator[None]:
         finally:
             sys.unraisablehook = told
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def answer(handler: Callable[[int, FrameType | None], Any]) -> None:
+    """Have SIGNALS call `handler`, in the main thread; what a shell had made the process ignore stays ignored."""
+    for number in SIGNALS if _may_set_handlers() else ():
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _may_set_handlers() -> bool:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import http.client
 import json
 import re
+import signal
+import socket
+import struct
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from automl import dashboard
+from automl.errors import UserError
 from automl.rundir import RunDir
 from automl.storage import open_storage
 from automl.study import Study
@@ -46,12 +56,22 @@ def served(request: pytest.FixtureRequest, run: Path) -> Iterator[tuple[str, int
         "0",
         *([request.param] if request.param.startswith("--") else []),
     ]
+    with started(*words) as (_, port, line):
+        yield request.param, port, line
+
+
+@contextmanager
+def started(*words: str) -> Iterator[tuple[subprocess.Popen[str], int, str]]:
+    """(the process, its port, the line that was printed)."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "automl.cli", *words], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "automl.cli", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert process.stdout is not None
     line = process.stdout.readline()
-    yield request.param, int(re.findall(r":(\d+)/", line)[0]), line
+    yield process, int(re.findall(r":(\d+)/", line)[0]), line
     process.kill()
     process.wait()
     process.stdout.close()
@@ -65,6 +85,56 @@ def ask(port: int, method: str, path: str, host: str | None = None, **headers: s
     text = answer.read().decode()
     connection.close()
     return answer.status, text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_the_middle_of_requests_and_nothing_is_printed(
+    run: Path, number: signal.Signals
+) -> None:
+    with started("dashboard", str(run), "--port", "0") as (process, port, line):
+        page, over = line.split("/dashboard")[1].split()[0], threading.Event()
+
+        def poll() -> None:
+            while not over.is_set():
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    ask(port, "GET", f"/api{page}")
+
+        with socket.create_connection(("127.0.0.1", port)) as gone:  # reset
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            gone.sendall(b"GET / HT")
+        pollers = [threading.Thread(target=poll, daemon=True) for _ in range(3)]
+        for poller in pollers:
+            poller.start()
+        time.sleep(1)
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+        over.set()
+        assert process.stdout is not None
+        assert process.stdout.read() == ""
+
+
+def test_a_connection_that_says_nothing_keeps_no_signal_waiting(run: Path) -> None:
+    with (
+        started("dashboard", str(run), "--port", "0") as (process, port, _),
+        socket.create_connection(("127.0.0.1", port)),
+    ):
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+
+
+@pytest.mark.parametrize("why", ["taken", "not allowed"])
+def test_a_port_that_cannot_be_had_is_told(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # it does not answer, and has it
+        if why == "not allowed":
+            monkeypatch.setattr(dashboard._Server, "server_bind", refused)
+        port = held.getsockname()[1]
+        with pytest.raises(UserError, match=rf"port {port} .* on 127.0.0.1; choose another with --port"):
+            dashboard._server(port)
 
 
 def test_who_is_answered_and_what_may_change(served: tuple[str, int, str], run: Path) -> None:
