@@ -46,7 +46,7 @@ from automl.interruption import interruptible
 from automl.plan import Plan, fetch, prepare
 from automl.programs import command
 from automl.report.keeper import Keeper
-from automl.request import RunRequest
+from automl.request import RunRequest, check_text
 from automl.rundir import RunDir, clear_temporaries, write_json
 from automl.sole_driver import sole_driver
 from automl.storage import open_storage, read_storage, run_lock
@@ -64,6 +64,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
     folder = RunDir(root)
     if folder.run_json.exists():
         raise UserError(f"{root} already holds a run; go on with it by: {command('resume', root)}")
+    check_text("the run folder", str(root))
     with told_of(root, request.storage):
         read_storage(request.storage, root)  # it must answer before anything is written
         plan = prepare(request, root, progress.note)
@@ -96,6 +97,7 @@ def announced(plan: Plan) -> list[str]:
 
 def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.Outcome:
     """Go on with a run, as recorded, after its driver died or its budget ended; `changes` may raise the budget."""
+    check_text("the run folder", str(root.resolve()))
     folder = RunDir(root.resolve())
     folder.read_run()  # what is no run is told before a lock is left there
     with told_of(folder.root), run_lock(folder.root), interruptible(folder.root):

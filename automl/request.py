@@ -6,6 +6,7 @@ written back as a command line from them (`words`).
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +29,7 @@ OF_A_SEARCH = (
     "sampler",
     "scheduler",
 )
+PLACES = ("data", "spec_file", "warm_start", "results_dir")
 BUDGETS = ("trainings", "trials", "total_epochs", "time_s")
 AUTO = "auto"  # of --gpus-per-trial
 LATENCY = "latency_ms"  # of --objectives: what the model predicts
@@ -125,8 +127,7 @@ def check_text(name: str, value: Any) -> None:
     except UnicodeEncodeError:
         held = False
     if not held:
-        shown = value.encode("utf-8", "backslashreplace").decode()
-        raise UserError(f"{name} must be text in UTF-8 without NUL, but got {shown!r}; give it another name")
+        raise UserError(f"{name} must be text in UTF-8 without NUL, but got {value!r}; give it another name")
 
 
 def write_time(seconds: float) -> str:
@@ -262,6 +263,15 @@ class RunRequest:
         read=parse_stages, write=lambda names: ",".join(names) or "none",
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        """Raises `UserError` for text that no file can hold; of a file's name the folder that it is relative to
+        counts too."""
+        for each in options():
+            given, flag = getattr(self, each.name), each.metadata["option"].flags[0]
+            for value in given if isinstance(given, tuple) else [given]:
+                is_place = each.name in PLACES and isinstance(value, str) and "\0" not in value
+                check_text(flag, os.path.abspath(value) if is_place else value)
+
     @property
     def has_budget(self) -> bool:
         """Something says when the search ends."""
@@ -346,8 +356,6 @@ class RunRequest:
             value, spelled = given.get(each.name), each.metadata["option"]
             if value is None or (spelled.kind is list and not value):
                 continue
-            for text in value if spelled.kind is list else [value]:
-                check_text(spelled.flags[0], text)
             if spelled.choices and value not in spelled.choices:
                 raise UserError(
                     f"{spelled.flags[0]} must be {' or '.join(spelled.choices)}, but got '{value}'"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl import spec as specs
 from automl.errors import UserError, did_you_mean
-from automl.request import Option, RunRequest, check_text, options
+from automl.request import Option, RunRequest, options
 from automl.run_json import WORDS, fits
 
 if TYPE_CHECKING:
@@ -193,8 +193,6 @@ def _value(name: str, value: Any, hint: Any, option: Option) -> Any:
         near = did_you_mean(value, option.choices) if isinstance(value, str) else ""
         words = f"{_words(hint, option)}{' that is not empty' if empty else ''}"
         raise UserError(f"tune: {name} must be {words}, but got {_shown(value)}{near}")
-    for text in value if isinstance(value, list) else [value]:
-        check_text(f"tune: {name}", text)
     if option.read and value is not None:
         return option.read(option.write(value))  # in the same bounds
     return tuple(value) if isinstance(value, list) else value

@@ -1,10 +1,15 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from automl import cli, loop
 from automl.errors import UserError
+from automl.progress import Progress
 from automl.request import DEFAULT_TRAININGS, RunRequest, parse_time
+from tests.automl.toy import toy
 
 
 @pytest.mark.parametrize(
@@ -63,3 +68,30 @@ def test_a_run_of_the_time_when_epochs_were_the_budget(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps(document | {"format": run_json.FORMAT}))
     request = RunRequest.from_json(run_json.read(tmp_path / "run.json")["request"])
     assert (request.epochs, request.total_epochs) == (600, None)
+
+
+@pytest.mark.parametrize("option", ["--results-dir", "--data", "--spec", "--warm-start", "--model", "--set"])
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_a_name_that_is_no_utf_8_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, option: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = os.fsdecode(b"bad\xffbyte")
+    done = CliRunner().invoke(cli.app, [verb, option, odd])
+    assert isinstance(done.exception, UserError)
+    assert f"{option} must be text in UTF-8" in str(done.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_no_utf_8_holds_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one stands counts, and so does where a run was moved to."""
+    there = tmp_path / os.fsdecode(b"bad\xff")
+    there.mkdir()
+    with pytest.raises(UserError, match="the run folder must be text in UTF-8"):
+        loop.run(RunRequest(model=str(toy(tmp_path / "toy"))), there / "run", Progress(quiet=True))
+    with pytest.raises(UserError, match="the run folder must be text in UTF-8"):
+        loop.resume(there, {}, Progress(quiet=True))
+    monkeypatch.chdir(there)
+    with pytest.raises(UserError, match="--data must be text in UTF-8"):
+        RunRequest(data="images")
+    assert list(there.iterdir()) == []

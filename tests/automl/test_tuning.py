@@ -74,7 +74,7 @@ def test_unknown_options_and_times_are_told(tmp_path: Path) -> None:
         ({"sets": "lr=1"}, "sets must be a list of texts, but got 'lr=1'"),
         ({"sets": [1]}, r"sets must be a list of texts, but got \[1\]"),
         ({"objectives": 5}, "objectives must be a list of texts, but got 5"),
-        ({"results_dir": "a\0b"}, "results_dir must be text in UTF-8 without NUL"),
+        ({"results_dir": "a\0b"}, "--results-dir must be text in UTF-8 without NUL"),
     ],
     ids=str,
 )
