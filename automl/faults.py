@@ -100,10 +100,12 @@ def patiently(
     write: Callable[[], Any],
     made: Callable[[], Any] | None = None,
     say: Callable[[str], object] = lambda text: None,
+    at_once: bool = False,
 ) -> Any:
-    """Call `write`, again and again while the database server is away, which may be for `AWAY_S`; trials go on
-    meanwhile, and what they report is on disk. One that stands still is waited for as long as it does. Where a write
-    must not be done twice, `made` says what it would return if only its answer was lost, else None."""
+    """Call `write`, again and again while the database server is away, which may be for `AWAY_S`, or not at all with
+    `at_once`; trials go on meanwhile, and what they report is on disk. One that stands still is waited for as long as
+    it does. Where a write must not be done twice, `made` says what it would return if only its answer was lost, else
+    None."""
     until, again = time.monotonic() + AWAY_S, False
     slow = threading.Timer(
         ANSWER_S, say, ("the database does not answer; waiting for it, trials go on meanwhile",)
@@ -116,7 +118,7 @@ def patiently(
                 found = made() if again and made else None
                 return write() if found is None else found
             except Exception as error:
-                if not is_away(error) or time.monotonic() > until:
+                if at_once or not is_away(error) or time.monotonic() > until:
                     raise
             if not again:
                 slow.cancel()

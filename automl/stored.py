@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from automl.changed import next_trial, tell_if_changed
-from automl.faults import patiently
+from automl.faults import is_away, patiently
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -23,6 +23,9 @@ class Stored:
     name: str
     version: int
     rebuilding: bool
+    given_up = (
+        False  # the database stayed away: what else an ending run would write does not wait for it again
+    )
     say: Callable[[str], object]
     timed: Callable[[float], object]
     _id: int
@@ -77,7 +80,10 @@ class Stored:
         self.version += args[1:2] != ("elapsed_s",)
         made = partial(next_trial, self) if write == self.storage.create_new_trial else None
         try:
-            return patiently(lambda: write(*args, **kwargs), made, self.say)
+            found = patiently(lambda: write(*args, **kwargs), made, self.say, self.given_up)
+            self.given_up = False
+            return found
         except Exception as error:
+            self.given_up = is_away(error)
             tell_if_changed(self, error)
             raise

@@ -174,8 +174,13 @@ def test_a_server_that_goes_away_is_told_in_one_line(tmp_path: Path, monkeypatch
         url = server + "postgres"
         study = Study(open_storage(url, tmp_path), "one", TinySpace(), "random", 0)
         study.ask()
+    said: list[str] = []
+    study.say = said.append
     with pytest.raises(StorageError, match="automl resume") as caught, told_of(tmp_path, url):
         study.report(0, 0, 0.5)
+    with pytest.raises(StorageError, match="automl resume"), told_of(tmp_path, url):
+        study.set_elapsed_s(5.0, now=True)  # as the run ends
+    assert len(said) == 1
     assert "\n" not in str(caught.value)
     assert postgresql.PASSWORD not in str(caught.value)
 
