@@ -112,6 +112,11 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
 
 
 def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
+    if plan.request.ray_address and plan.request.executor == "ray":  # once it has gone, only Ray has the word
+        progress.note(
+            "note: should the head of the Ray cluster end, Ray ends this process too, within about a minute; then go "
+            f"on with: {command('resume', folder.root)}"
+        )
     try:
         with ExitStack() as held:
             return _searched(plan, folder, progress, held)

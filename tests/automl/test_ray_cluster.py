@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
+from automl import loop
 from automl.errors import Resumable, UserError
 from automl.executors.base import Decision, TrialJob
 from automl.executors.ray_cluster import _places, connected, gpus_of, missing
 from automl.executors.ray_tune import RayTuneExecutor
+from automl.progress import Progress
+from automl.request import RunRequest
+from automl.rundir import RunDir
 from tests.contracts.test_executors import Told, make_job
 
 
@@ -93,6 +97,23 @@ def test_no_cluster_is_a_mistake(address: str) -> None:
     with pytest.raises(UserError, match=f"--ray-address {told}: no Ray cluster can be used there"):
         with connected(address, "", None):
             pass
+
+
+@pytest.mark.parametrize("executor", ["ray", "local"])
+@pytest.mark.parametrize("address", ["head:6379", None])
+def test_how_to_go_on_is_said_before_a_cluster_s_head_can_take_the_word(
+    executor: str, address: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's core ends a process that its head does not answer, and lets nothing be said."""
+    said: list[str] = []
+    progress = Progress(quiet=True)
+    monkeypatch.setattr(progress, "note", said.append)
+    monkeypatch.setattr(loop, "_searched", lambda *args: None)
+    plan: Any = SimpleNamespace(request=RunRequest(executor=executor, ray_address=address))
+    loop._search(plan, RunDir(tmp_path), progress)
+    assert [f"automl resume {tmp_path}" in line for line in said] == [True] * (
+        executor == "ray" and bool(address)
+    )
 
 
 def test_a_ray_that_does_not_start_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
