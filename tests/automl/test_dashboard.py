@@ -70,11 +70,13 @@ def started(*words: str) -> Iterator[tuple[subprocess.Popen[str], int, str]]:
         text=True,
     )
     assert process.stdout is not None
-    line = process.stdout.readline()
-    yield process, int(re.findall(r":(\d+)/", line)[0]), line
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    try:
+        line = process.stdout.readline()
+        yield process, int(re.findall(r":(\d+)/", line)[0]), line
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 def ask(port: int, method: str, path: str, host: str | None = None, **headers: str) -> tuple[int, str]:
