@@ -44,14 +44,20 @@ class Forecast:
         if not searching:
             return min([self.training_s, *ends])
         ends += [self.trials_s(request.trials)] if request.trials else []
-        ends += [self.training_s * request.trainings / self.at_a_time] if request.trainings else []
-        ends += [self.epoch_s * request.total_epochs / self.at_a_time] if request.total_epochs else []
+        ends += [self._wall_s(self.training_s * request.trainings)] if request.trainings else []
+        ends += [self._wall_s(self.epoch_s * request.total_epochs)] if request.total_epochs else []
         return min(ends, default=self.training_s)
 
-    def trials_in(self, seconds: float) -> int:
-        """About how many trials a search gets through in a time."""
-        rest = max(0.0, seconds - self.training_s) * self.at_a_time
-        return round((seconds >= self.training_s) + rest / (self.training_s * self.share))
+    def _wall_s(self, work_s: float) -> float:
+        """Of so many seconds of training, done side by side: no training is faster for that."""
+        return max(min(work_s, self.training_s), work_s / self.at_a_time)
+
+    def trials_in(self, request: RunRequest) -> int:
+        """About how many trials the first budget used up holds, one at least; one of `--trials` says it itself."""
+        held = [request.time_s * self.at_a_time / self.training_s] if request.time_s else []
+        held += [float(request.trainings)] if request.trainings else []
+        held += [request.total_epochs / self.epochs] if request.total_epochs else []
+        return max(1, round(1 + (min(held, default=1.0) - 1) / self.share))
 
 
 def of(plan: Plan) -> Forecast | None:
@@ -81,7 +87,7 @@ def text(plan: Plan, found: Forecast) -> str:
         held = (
             ""
             if request.trials
-            else f", which holds about {counted(found.trials_in(total), 'configuration')}"
+            else f", which holds about {counted(found.trials_in(request), 'configuration')}"
         )
         said += f", {clock(total)} for {budget_text(request)}{held}"
         again = 2 * (request.confirm or 0) * found.training_s / found.at_a_time

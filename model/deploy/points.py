@@ -110,10 +110,10 @@ def amount(text: str, leaf: str, units: Sequence[str]) -> float | None:
     return float(match[1]) * UNITS[match[2].lower()]
 
 
-def told_ms(point: Point) -> str:
-    """The latency that counts, and the other one."""
+def told_ms(point: Point, asked: float | None = None) -> str:
+    """The latency that counts, apart from one `asked` for, and the other one."""
     first = f" measured again, {point.latency_ms:.1f} ms first" if point.again_ms is not None else ""
-    return f"{point.ms:.1f} ms{first}"
+    return f"{_apart(point.ms, asked, 1)} ms{first}"
 
 
 def slower(point: Point, again_ms: float) -> float:
@@ -146,6 +146,7 @@ def ranked(points: Sequence[Point], wish: Wish) -> list[Point]:
 
 
 def _nearest(points: Sequence[Point], wish: Wish) -> str:
+    """Why none fits, in digits enough to tell what there is from what was asked for."""
     asked = [
         f"a latency of at most {wish.latency_ms:g} ms" if wish.latency_ms is not None else "",
         f"a mAP of at least {wish.mAP:g}" if wish.mAP is not None else "",
@@ -153,8 +154,14 @@ def _nearest(points: Sequence[Point], wish: Wish) -> str:
     ]
     fastest, best = min(points, key=lambda p: p.ms), max(points, key=lambda p: p.val_mAP)
     small = min(points, key=lambda p: p.bytes)
+    mAP, megabytes = _apart(best.val_mAP, wish.mAP, 4), _apart(small.bytes / 1e6, wish.megabytes, 1)
     return (
         f"none of {len(points)} points has {' and '.join(filter(None, asked))}: the fastest takes "
-        f"{told_ms(fastest)}, the best has a mAP of {best.val_mAP:.3f}, the smallest "
-        f"{small.bytes / 1e6:.1f} MB"
+        f"{told_ms(fastest, wish.latency_ms)}, the best has a mAP of {mAP}, the smallest {megabytes} MB"
     )
+
+
+def _apart(value: float, asked: float | None, digits: int) -> str:
+    """A figure with as many decimals as it takes not to look like what was asked for, `digits` at least."""
+    texts = (f"{value:.{n}f}" for n in range(digits, digits + 9))
+    return next((text for text in texts if asked is None or float(text) != asked), repr(value))

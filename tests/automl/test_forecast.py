@@ -93,6 +93,26 @@ def test_every_budget_has_a_time(asked: dict[str, Any], words: str) -> None:
     assert words in forecast.text(plan, found)
 
 
+@pytest.mark.parametrize(
+    ("at_a_time", "asked", "words"),
+    [
+        (8, {"trainings": 2}, "10m00s for 2 trainings, which holds about 2 configurations"),
+        (8, {"trainings": 8}, "10m00s for 8 trainings, which holds about 10 configurations"),
+        (4, {"trainings": 20}, "50m00s for 20 trainings, which holds about 26 configurations"),
+        (4, {"total_epochs": 6}, "6m00s for 6 epochs in all, which holds about 1 configuration"),
+        (4, {"time_s": 1800.0}, "30m00s for 30m00s, which holds about 15 configurations"),
+    ],
+)
+def test_side_by_side_no_training_takes_less_and_the_budget_holds_as_many(
+    at_a_time: int, asked: dict[str, Any], words: str
+) -> None:
+    plan = planned(**asked)
+    plan.machine.concurrency = at_a_time
+    found = forecast.of(plan)
+    assert found is not None
+    assert words in forecast.text(plan, found)
+
+
 def test_without_an_estimate_nothing_is_said_of_time() -> None:
     assert forecast.of(planned(None, time_s=1.0)) is None
     assert forecast.warnings(planned(None, time_s=1.0)) == []

@@ -71,6 +71,19 @@ def test_what_is_chosen_fits_and_is_the_best_that_does(
             assert first.latency_ms == min(p.latency_ms for p in fitting)
 
 
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        (Wish(61.8), "at most 61.8 ms: the fastest takes 61.84 ms"),
+        (Wish(50), "the fastest takes 61.8 ms"),
+        (Wish(mAP=0.0525), "at least 0.0525: .* a mAP of 0.05248"),
+    ],
+)
+def test_what_there_is_does_not_look_like_what_was_asked_for(wish: Wish, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        ranked([point(61.84, 0.05248)], wish)
+
+
 def test_without_a_wish_the_fastest_of_nearly_the_same_quality() -> None:
     found = [point(9, 0.5), point(5, 0.495), point(1, 0.4)]
     assert ranked(found, Wish())[0] == found[1]
