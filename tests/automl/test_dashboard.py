@@ -60,11 +60,15 @@ def served(request: pytest.FixtureRequest, run: Path) -> Iterator[tuple[str, int
         yield request.param, port, line
 
 
+# A suite in the background is born ignoring SIGINT, and so are its children.
+BOOT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from automl.cli import main; main()"
+
+
 @contextmanager
 def started(*words: str) -> Iterator[tuple[subprocess.Popen[str], int, str]]:
     """(the process, its port, the line that was printed)."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "automl.cli", *words],
+        [sys.executable, "-c", BOOT, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
