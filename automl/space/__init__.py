@@ -4,7 +4,7 @@
 2  choose    the leaves that are flagged or asked for, less what cannot matter               (chosen.py)
              and what they have to do with each other: conditions and relations
 3  shape     what each may be: a domain of numbers, options, a subset, a list                (shapes.py)
-4  settle    relations with a fixed side narrow domains; what has one value becomes fixed    (shapes.py)
+4  settle    relations with a fixed side narrow domains; what has one value becomes fixed    (related.py, shapes.py)
 5  range     where to look for each number, on which scale, and why                          (shapes.py, ranges.py)
 6  build     parameters in the order in which they are drawn, each with a valid default      (codecs.py, space.py)
 
@@ -44,6 +44,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import compress, repeat
 from typing import Any
 
 from automl.errors import SpaceError, did_you_mean
@@ -51,9 +52,10 @@ from automl.space.chosen import Conditions, choose, disagreements, relate
 from automl.space.codecs import Codec, ListOf, Number
 from automl.space.leaf import UPPER, Domain, Leaf, Relation, is_number, same, short
 from automl.space.ranges import Range
+from automl.space.related import loose_of, only_of, settled
 from automl.space.requests import GROUPS, Asked, Values, ask, read_wishes
 from automl.space.schema import Schema, load_schema, problems
-from automl.space.shapes import Domains, Shape, elements_of, in_order, number_range, settle, shape, start_of
+from automl.space.shapes import Domains, Shape, elements_of, in_order, number_range, shape, start_of
 from automl.space.space import Parameter, SearchSpace, to_record
 
 __all__ = ["Parameter", "SearchSpace", "compile_space", "load_schema", "problems", "to_record"]
@@ -103,12 +105,12 @@ def _compiled(asked: Asked) -> SearchSpace:
     asked.let_go(unfit)
     shapes = {name: each for name, each in found.items() if not isinstance(each, str)}
     offs = {name: base[name] for name in shapes if chosen[name] and is_number(base.get(name))}
-    wide, narrow, moving, silent = settle(asked, shapes, relations, base, offs)
+    shapes, wide, narrow, moving, silent = settled(asked, shapes, relations, base, offs)
     # What can only be what it is in the base is not searched; any other only value, every draw must say.
-    only = {name: domain.only for name, domain in narrow.items() if name in shapes}
-    single = {n: value for n, value in only.items() if value is not None and value == asked.value(n)}
-    settled = {n: f"{short(value)} is the only valid value" for n, value in single.items()}
-    asked.let_go(settled)
+    single = {n: value for n, value in only_of(shapes, narrow).items() if same(value, asked.value(n))}
+    certain = {n: f"{short(value)} is the only valid value" for n, value in single.items()}
+    asked.let_go(certain)
+    shapes = {name: each for name, each in shapes.items() if name not in single}
     narrow = {name: domain for name, domain in narrow.items() if name not in single}
     codecs = ranged(asked, shapes, wide, narrow, moving, offs)
     kept = {name: conditions for name, conditions in chosen.items() if name in codecs}
@@ -117,7 +119,7 @@ def _compiled(asked: Asked) -> SearchSpace:
     said = [*notes, *unkept, *silent, *never(asked, narrow), *replaced, *disagreements(asked)]
     return SearchSpace(
         parameters,
-        left_out=tuple(sorted((left_out | unfit | settled).items())),
+        left_out=tuple(sorted((left_out | unfit | certain).items())),
         notes=tuple(dict.fromkeys(said if parameters else [*said, NOTHING])),
         fixed=asked.fixed,
         context=tuple((n, base[n]) for n in sorted({n for p in parameters for n in p.looks_at}) if n in base),
@@ -132,7 +134,7 @@ def never(asked: Asked, domains: Domains) -> list[str]:
     lines = []
     for name, domain in domains.items():
         wish = asked.insists(name)
-        values = wish.options if wish else ()
+        values = compress(wish.options, wish.weights or repeat(1)) if wish else ()
         gone = [value for value in values if is_number(value) and not domain.holds(value)]
         if not wish or not gone:
             continue
@@ -154,7 +156,9 @@ def ranged(
     ranges = {
         name: elements[name].range.within(domain) if name in elements else number_range(asked, name, domain)
         for name, domain in narrow.items()
+        if not domain.empty  # as the numbers of options may be that have a word too
     }
+    words = loose_of(shapes)
     for name, each in ranges.items():
         relations = tuple(relation for relation in moving if relation.left == name)
         tops = [relation.right for relation in relations if relation.op in UPPER]
@@ -164,7 +168,7 @@ def ranged(
             share = min(1.0, each.low / max(min([each.high, *usual]), 1))
         number = Number(name, narrow[name], each, relations, share, each.ends, wide[name])
         free = each.grid or not relations
-        found[name] = number if free else replace(number, hull=_hull(number, ranges, offs))
+        found[name] = number if free else replace(number, hull=_hull(number, ranges, offs, words))
     codecs: dict[str, Codec] = {}
     for name, may in shapes.items():
         if isinstance(may, ListOf):
@@ -176,12 +180,14 @@ def ranged(
     return codecs
 
 
-def _hull(number: Number, ranges: Mapping[str, Range], offs: Values) -> tuple[float, float]:
-    """(lowest, highest) value over all that the number's relations look at."""
+def _hull(number: Number, ranges: Mapping[str, Range], offs: Values, words: set[str]) -> tuple[float, float]:
+    """(lowest, highest) value over all that the number's relations look at; `words` may also be no number."""
     bounds = replace(number, relations=tuple(r for r in number.relations if r.op != "!="))
     rights = {r.right: ranges[r.right].ends for r in bounds.relations}
     reach = {name: [*ends, offs.get(name, ends[0])] for name, ends in rights.items()}
     sides = [bounds.left({n: end(values) for n, values in reach.items()})[0] for end in (min, max)]
+    if words & reach.keys():
+        sides.append(bounds.left({n: ends[0] for n, ends in reach.items() if n not in words})[0])
     return min(side.low for side in sides), max(side.high for side in sides)
 
 

@@ -240,8 +240,10 @@ class Number:
         if not self.relations:
             return self.range, self.domain
         valid, found = self.domain, self.range
-        for relation in self.relations:  # what does not matter and has no default sets no limit
-            if (right := drawn.get(relation.right)) is not None:
+        for (
+            relation
+        ) in self.relations:  # what is no number, or does not matter and has no default, sets no limit
+            if is_number(right := drawn.get(relation.right)):
                 valid = valid.where(relation.op, right)
         if found.grid:
             kept = tuple(v for v in found.grid if valid.holds(v))
@@ -307,8 +309,8 @@ class Options:
         raise SpaceError(f"must be one of {', '.join(map(short, self.values))}, but got {short(value)}")
 
     def nearest(self, value: Any, drawn: Mapping[str, Any]) -> Any:
-        if is_number(value) and all(is_number(v) for v in self.values):
-            return min(self.values, key=lambda v: (abs(v - value), v))
+        if is_number(value) and (numbers := tuple(filter(is_number, self.values))):
+            return min(numbers, key=lambda v: (abs(v - value), v))
         named = {str(v): v for v in self.values}
         near = difflib.get_close_matches(str(value), list(named), n=1, cutoff=0.5)
         return _as_list(named[near[0]] if near else self.values[0])

@@ -51,7 +51,7 @@ def shape(asked: Asked, leaf: Leaf, searched: Collection[str], related: bool) ->
         )
     if not values and leaf.domain is None:
         return "its schema does not say what it may be"
-    return _domain(asked, leaf, values, searched)
+    return domain_of(asked, leaf, values, searched)
 
 
 def start_of(name: str, domain: Domain, value: Any) -> float:
@@ -64,7 +64,7 @@ def start_of(name: str, domain: Domain, value: Any) -> float:
     return start
 
 
-def _domain(asked: Asked, leaf: Leaf, values: tuple[Any, ...], searched: Collection[str]) -> Domain:
+def domain_of(asked: Asked, leaf: Leaf, values: tuple[Any, ...], searched: Collection[str]) -> Domain:
     """The schema's bounds, or those of `values`, under the data's limit, with the heads that must divide it, between
     the ends that are asked for."""
     name, wish, limit = leaf.name, asked.wish(leaf.name), asked.limits.get(leaf.name)

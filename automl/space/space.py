@@ -20,8 +20,9 @@ from typing import Any
 from automl.dotted import get, leaves, put
 from automl.errors import SpaceError, did_you_mean
 from automl.space.codecs import Axis, Codec, ListOf, Number, Options, Subset
-from automl.space.leaf import Condition, Leaf, Relation, is_number
+from automl.space.leaf import Condition, Leaf, Relation
 from automl.space.ranges import COMPLEMENT, LINEAR, LOG
+from automl.space.related import RelatedOptions
 
 LISTED = 1000  # configurations of a space that is small enough to be tried whole
 
@@ -77,15 +78,18 @@ class Parameter:
     def looks_at(self) -> tuple[str, ...]:
         """Other names whose values decide whether it matters or how far it reaches."""
         parts = self.codec.elements if isinstance(self.codec, ListOf) else ()
-        numbers = (self.codec,) if isinstance(self.codec, Number) else parts
-        names = [c.name for c in self.conditions] + [r.right for number in numbers for r in number.relations]
+        relations = [*self._relations, *(r for part in parts for r in part.relations)]
+        names = [c.name for c in self.conditions] + [r.right for r in relations]
         return tuple(n for n in dict.fromkeys(names) if n not in {part.name for part in parts})
+
+    @property
+    def _relations(self) -> tuple[Relation, ...]:
+        return self.codec.relations if isinstance(self.codec, (Number, RelatedOptions)) else ()
 
     @property
     def condition(self) -> str:
         """Relations and conditions in words; "" for none."""
-        relations = self.codec.relations if isinstance(self.codec, Number) else ()
-        return "; ".join([*map(str, relations), *(f"only while {c}" for c in self.conditions)])
+        return "; ".join([*map(str, self._relations), *(f"only while {c}" for c in self.conditions)])
 
     def active(self, drawn: Mapping[str, Any]) -> bool:
         return all(condition.holds(drawn) for condition in self.conditions)
@@ -266,7 +270,7 @@ class SearchSpace:
             n: known[n].problem(v) if n in known else f"is not in the schema{did_you_mean(n, known)}"
             for n, v in given.items()
         }
-        values = {**dict(self.base), **{n: v for n, v in given.items() if is_number(v)}}
+        values = {**dict(self.base), **given}  # null given is null, not the base's number
         broken = {r: r.broken(values) for r in self.relations if any(n in given for n in r.sides)}
         problems = [f"{name} {what}" for name, what in wrong.items() if what]
         twice = (n for n, count in Counter(n for n, _ in pairs).items() if count > 1)
