@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from automl.dotted import MISSING, get, leaves
 from automl.errors import SpaceError, did_you_mean
+from automl.space.dialect import Node, parse_math_cond
 from automl.space.leaf import Condition, Leaf, Relation, among, coerced, is_number, short
 from automl.space.requests import EPOCHS, Asked, Values
 from automl.space.schema import LISTED, UNLISTED
@@ -261,8 +262,9 @@ def gather(asked: Asked, searched: Collection[str]) -> tuple[list[Relation], lis
     found: list[Relation] = []
     notes: list[str] = []
     for name, node in schema.nodes.items():
-        says = node.get("depends_on") or "depends_on" in str(node.get("math_cond", ""))
-        if not (says or name in searched or SELECTED.search(name)):
+        if not (
+            node.get("depends_on") or names_another(node, name) or name in searched or SELECTED.search(name)
+        ):
             continue
         try:
             stated = [r for r in _stated(asked, schema.leaf(name)) if r.op != "after" or name in searched]
@@ -275,6 +277,15 @@ def gather(asked: Asked, searched: Collection[str]) -> tuple[list[Relation], lis
         unclear = "has no operator and implies none that we know"
         notes += [f"{name}: depends_on {r.right} {unclear}" for r in stated if r.op == "after"]
     return list(dict.fromkeys(found)), notes
+
+
+def names_another(node: Node, name: str) -> bool:
+    """Whether the math_cond of a parameter says something of another; of what cannot be read, whether it means to."""
+    raw = node.get("math_cond")
+    try:
+        return any(isinstance(operand, str) for _, operand in parse_math_cond(raw, name))
+    except SpaceError:
+        return "depends_on" in str(raw)
 
 
 def _stated(asked: Asked, leaf: Leaf) -> Iterator[Relation]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from automl.errors import SpaceError
 from automl.space import compile_space, problems
 from tests.automl.space.checker import COMPARE
-from tests.automl.space.zoo import document, real, whole
+from tests.automl.space.zoo import document, leaf, real, whole
 
 
 def below(other: str, default: Any = 6, low: Any = 1, high: Any = 10) -> dict[str, Any]:
@@ -86,3 +87,23 @@ def test_relations_hold_to_the_last_digit(op: str, default: float) -> None:
     space = compile_space(document({"x": real(default, None, None, **bound), "y": real(default, None, None)}))
     for params in [space.default, *space.sample(200)]:
         assert COMPARE[op](params["x"], params["y"])
+
+
+@pytest.mark.parametrize(
+    "says", [{"cond": "> b"}, {"depends_on": "> b"}, {"cond": "> depends_on", "depends_on": "b"}]
+)
+@pytest.mark.parametrize("other", ["b", "train.b"])
+def test_what_is_not_searched_keeps_its_relation_however_it_is_stated(
+    says: dict[str, str], other: str
+) -> None:
+    says = {key: re.sub(r"\bb$", other, value) for key, value in says.items()}
+    schema = document({"a": whole(3, 1, 10, on=False, **says), other: whole(0, 0, 5)})
+    assert {params[other] for params in compile_space(schema).sample(100)} == {0, 1, 2}
+    with pytest.raises(SpaceError, match=f"a > {other} does not hold: a is 2, {other} is 4"):
+        compile_space(schema, fix=["a=2", f"{other}=4"])
+
+
+@pytest.mark.parametrize("cond", ["> b >", "@ 3", 5, None, "", "> 0"])
+def test_a_condition_that_cannot_be_read_stands_in_nobody_s_way(cond: Any) -> None:
+    schema = document({"a": leaf("int", 3, math_cond=cond), "b": whole(0, 0, 5)})
+    assert {params["b"] for params in compile_space(schema).sample(100)} == set(range(6))
