@@ -48,9 +48,9 @@ from itertools import compress, repeat
 from typing import Any
 
 from automl.errors import SpaceError, did_you_mean
-from automl.space.chosen import Conditions, choose, disagreements, relate
-from automl.space.codecs import Codec, ListOf, Number
-from automl.space.leaf import UPPER, Domain, Leaf, Relation, is_number, same, short
+from automl.space.chosen import NO_EFFECT, Conditions, choose, disagreements, relate
+from automl.space.codecs import Codec, ListOf, Number, Options
+from automl.space.leaf import UPPER, Domain, Leaf, Relation, among, is_number, same, short
 from automl.space.ranges import Range
 from automl.space.related import loose_of, only_of, settled
 from automl.space.requests import GROUPS, Asked, Values, ask, read_wishes
@@ -91,13 +91,14 @@ def compile_space(
     try:
         read = Schema(schema)
         wishes = read_wishes(read, tune, fix, search, (recommended or {}) if group == "recommended" else {})
-        return _compiled(ask(read, spec, wishes, limits or {}, group))
+        return _compiled(ask(read, spec, wishes, limits or {}, group), {})
     except RecursionError:
         raise SpaceError("the schema refers to itself without end, or is nested too deeply") from None
 
 
-def _compiled(asked: Asked) -> SearchSpace:
-    chosen, left_out, notes = choose(asked)
+def _compiled(asked: Asked, inert: Mapping[str, str]) -> SearchSpace:
+    """`inert` are parameters of which it turned out that they never matter, and why."""
+    chosen, left_out, notes = choose(asked, inert)
     relations, base, unkept = relate(asked, chosen)
     related = {name for relation in relations for name in relation.sides}
     found = {name: shape(asked, asked.schema.leaf(name), chosen, name in related) for name in chosen}
@@ -115,6 +116,8 @@ def _compiled(asked: Asked) -> SearchSpace:
     codecs = ranged(asked, shapes, wide, narrow, moving, offs)
     kept = {name: conditions for name, conditions in chosen.items() if name in codecs}
     base = {**base, **single}
+    if never_met := unreachable(kept, codecs, base):
+        return _compiled(asked, {**inert, **never_met})
     parameters, replaced = build(asked, _order(kept, codecs, [*moving, *relations]), kept, codecs, base)
     said = [*notes, *unkept, *silent, *never(asked, narrow), *replaced, *disagreements(asked)]
     return SearchSpace(
@@ -127,6 +130,31 @@ def _compiled(asked: Asked) -> SearchSpace:
         relations=tuple(relation for relation in relations if relation.op != "after"),
         base=tuple((n, base[n]) for n in sorted(related) if is_number(base.get(n))),
     )
+
+
+def unreachable(conditions: Conditions, codecs: Mapping[str, Codec], base: Values) -> dict[str, str]:
+    """The parameters that never matter, as what their conditions ask for is never drawn, and why."""
+    reasons: dict[str, str] = {}
+    for name, condition in ((name, each) for name, found in conditions.items() for each in found):
+        codec, what = codecs.get(condition.name), NO_EFFECT.format(condition.name)
+        if codec is None:
+            met = condition.holds(base)
+            what = f"it has no effect while {condition.name} is {short(base.get(condition.name))}"
+        else:
+            met = any(can_be(codec, value) for value in condition.values)
+        reasons |= {} if met else {name: what}
+    return reasons
+
+
+def can_be(codec: Codec, value: Any) -> bool:
+    """Whether the value may be drawn, whatever else is; also where that is not certain."""
+    if isinstance(codec, Options):
+        return among(value, codec.values)
+    if not isinstance(codec, Number):
+        return True
+    low, high = codec.range.reach or codec.hull
+    listed = codec.range.grid and not codec.relations
+    return value in codec.range.grid if listed else codec.domain.holds(value) and low <= value <= high
 
 
 def never(asked: Asked, domains: Domains) -> list[str]:

@@ -15,6 +15,7 @@ from automl.space.schema import LISTED, UNLISTED
 
 Conditions = Mapping[str, tuple[Condition, ...]]  # of every searched parameter
 LARGEST = 2**52  # of integers: to twice of it a double counts exactly
+NO_EFFECT = "it has no effect for any searched value of {}"
 LENGTH = "it is the length of the training, which the budget of the search spends"
 APART = {  # what --space all leaves alone too: a part of a name -> why
     re.compile(r"(^|_)class(es|_ids)$"): "the data say it",
@@ -39,11 +40,14 @@ _RANGELESS = {
 }
 
 
-def choose(asked: Asked) -> tuple[Conditions, dict[str, str], list[str]]:
-    """(the conditions of the parameters that are searched, why others that could be are not, notes). Raises
-    `SpaceError` for a parameter that was asked for and cannot be searched."""
+def choose(
+    asked: Asked, known: Mapping[str, str] | None = None
+) -> tuple[Conditions, dict[str, str], list[str]]:
+    """(the conditions of the parameters that are searched, why others that could be are not, notes). `known` are some
+    that never matter, with the reason. Raises `SpaceError` for a parameter that was asked for and cannot be searched.
+    """
     verdicts = {name: why_not(asked, name) for name in sorted(asked.schema) if wanted(asked, name)}
-    conditions, inert, notes = keep_active(asked, [n for n, reason in verdicts.items() if reason is None])
+    conditions, inert, notes = keep_active(asked, [n for n, r in verdicts.items() if r is None], known or {})
     return conditions, {n: reason for n, reason in verdicts.items() if reason is not None} | inert, notes
 
 
@@ -114,12 +118,15 @@ def no_space(asked: Asked, name: str) -> str | None:
     return _RANGELESS.get(leaf.kind)
 
 
-def keep_active(asked: Asked, kept: Sequence[str]) -> tuple[Conditions, dict[str, str], list[str]]:
+def keep_active(
+    asked: Asked, kept: Sequence[str], known: Mapping[str, str]
+) -> tuple[Conditions, dict[str, str], list[str]]:
     """(the conditions that searched parameters decide, why others never matter, notes)."""
     rules = {name: tuple(conditions_of(asked, asked.schema.leaf(name))) for name in kept}
     inert: dict[str, str] = {}
     while True:
-        verdicts = {n: judge(asked, rules[n], rules.keys() - inert.keys()) for n in kept if n not in inert}
+        searched = rules.keys() - inert.keys()
+        verdicts = {n: known.get(n) or judge(asked, rules[n], searched) for n in kept if n not in inert}
         never = {n: v for n, v in verdicts.items() if isinstance(v, str)}
         if not (more := {n: v for n, v in never.items() if not asked.insists(n)}):
             notes = [f"{n} is searched as asked, though {v}" for n, v in never.items()]
@@ -135,11 +142,14 @@ def judge(asked: Asked, rules: Sequence[Condition], searched: Collection[str]) -
             if not rule.holds(asked.base):
                 return f"it has no effect while {rule.name} is {short(asked.base.get(rule.name))}"
             continue
-        values = asked.wish(rule.name).options or asked.schema.leaf(rule.name).options  # none of a number
+        leaf = asked.schema.leaf(rule.name)
+        values = asked.wish(rule.name).options or leaf.options
         fitting = tuple(v for v in values if among(v, rule.values))
+        if not values:  # of a number, or a list: where it is searched, `unreachable` looks later
+            fitting = tuple(v for v in rule.values if v is not None and leaf.problem(v) is None)
         if not fitting:
-            return f"it has no effect for any searched value of {rule.name}"
-        if len(fitting) < len(values):
+            return NO_EFFECT.format(rule.name)
+        if len(fitting) < len(values) or not values:
             still_open.append(Condition(rule.name, fitting))
     return tuple(still_open)
 
