@@ -109,7 +109,9 @@ def _compiled(asked: Asked, inert: Mapping[str, str]) -> SearchSpace:
     shapes, wide, narrow, moving, silent = settled(asked, shapes, relations, base, offs)
     # What can only be what it is in the base is not searched; any other only value, every draw must say.
     single = {n: value for n, value in only_of(shapes, narrow).items() if same(value, asked.value(n))}
-    certain = {n: f"{short(value)} is the only valid value" for n, value in single.items()}
+    weighed = {name for name, each in found.items() if isinstance(each, Options) and len(each.values) == 1}
+    kinds = {name: "value with a weight" if name in weighed else "valid value" for name in single}
+    certain = {name: f"{short(value)} is the only {kinds[name]}" for name, value in single.items()}
     asked.let_go(certain)
     shapes = {name: each for name, each in shapes.items() if name not in single}
     narrow = {name: domain for name, domain in narrow.items() if name not in single}

@@ -119,7 +119,8 @@ def _subset(asked: Asked, leaf: Leaf) -> Subset | str:
 
 def _list(asked: Asked, leaf: Leaf, wish: Wish, searched: Collection[str]) -> Shape | str:
     if wish.options:
-        return Options(leaf.name, wish.options, False, wish.weights, "the lists asked for")
+        lists = tuple(compress(wish.options, wish.weights)) if wish.weights else wish.options
+        return Options(leaf.name, lists, False, tuple(filter(None, wish.weights)), "the lists asked for")
     default = asked.value(leaf.name)
     if not isinstance(default, (list, tuple)):
         return "it has no default list to start from"

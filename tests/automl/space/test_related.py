@@ -145,3 +145,29 @@ def test_what_cannot_be_kept_for_every_draw_is_refused() -> None:
     schema = document({"a": whole(8, 1, 64, depends_on="== b"), "b": whole(32, 16, 64)})
     with pytest.raises(SpaceError, match="cannot be kept for every draw: fix one of the two"):
         compile_space(schema, search={"a": options(16, 32, weights=[1, 2])})
+
+
+@pytest.mark.parametrize("values", [("p", "q"), (16, 32), (None, 3), (None, "p"), (0.5, "p")])
+def test_options_of_which_one_has_weight_are_no_search(values: tuple[Any, Any]) -> None:
+    node = {"enum": list(values), "default": values[0], "automl_enabled": True}
+    first = compile_space(document({"a": node | {"option_weights": [1, 0]}, "b": whole(3, 1, 9)}))
+    text = "null" if values[0] is None else values[0]
+    assert dict(first.left_out) == {"a": f"{text} is the only value with a weight"}
+    assert [p.name for p in first.parameters] == ["b"]
+    second = compile_space(document({"a": node | {"option_weights": [0, 1]}}))
+    assert second.sample(3) == [{"a": values[1]}] * 3
+    with pytest.raises(
+        SpaceError, match="search: a: a cannot be searched: .* is the only value with a weight"
+    ):
+        compile_space(document({"a": node}), search={"a": options(*values, weights=[1, 0])})
+
+
+def test_lists_of_which_one_has_weight_are_no_search() -> None:
+    schema = document({"a": {"type": "array", "items": {"type": "integer"}, "default": [1, 2]}})
+    asked = {"a": options([1, 2], [3, 4], weights=[1, 0])}
+    with pytest.raises(SpaceError, match="a cannot be searched"):
+        compile_space(schema, search=asked)
+    asked = {"a": options([1, 2], [3, 4], [5, 6], weights=[1, 0, 3])}
+    (a,) = compile_space(schema, search=asked).parameters
+    assert a.choices == ([1, 2], [5, 6])
+    assert a.axes[0].shares == (0.25, 0.75)
