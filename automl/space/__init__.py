@@ -182,14 +182,16 @@ def ranged(
     """The codecs: every number and element of a list with where to look for it, the relations that it follows, how far
     they can take it, and how far below a moving upper end it begins: as far as below the default's. `wide` and `narrow`
     are the domains before they made room for each other and after, `offs` what some are while they do not matter."""
-    elements, found = elements_of(shapes), {}
+    elements = elements_of(shapes)
+    found: dict[str, Number] = {}
     ranges = {
         name: elements[name].range.within(domain) if name in elements else number_range(asked, name, domain)
         for name, domain in narrow.items()
         if not domain.empty  # as the numbers of options may be that have a word too
     }
     words = loose_of(shapes)
-    for name, each in ranges.items():
+    needs = {name: [r.right for r in moving if r.left == name] for name in ranges}
+    for name, each in ((name, ranges[name]) for name in in_order(ranges, needs)):
         relations = tuple(relation for relation in moving if relation.left == name)
         tops = [relation.right for relation in relations if relation.op in UPPER]
         share = None
@@ -198,7 +200,10 @@ def ranged(
             share = min(1.0, each.low / max(min([each.high, *usual]), 1))
         number = Number(name, narrow[name], each, relations, share, each.ends, wide[name])
         free = each.grid or not relations
-        found[name] = number if free else replace(number, hull=_hull(number, ranges, offs, words))
+        if not free:
+            near, hull = (_hull(number, ends, offs, words) for ends in (ranges, found))
+            number = replace(number, near=near, hull=hull)
+        found[name] = number
     codecs: dict[str, Codec] = {}
     for name, may in shapes.items():
         if isinstance(may, ListOf):
@@ -210,10 +215,13 @@ def ranged(
     return codecs
 
 
-def _hull(number: Number, ranges: Mapping[str, Range], offs: Values, words: set[str]) -> tuple[float, float]:
-    """(lowest, highest) value over all that the number's relations look at; `words` may also be no number."""
+def _hull(
+    number: Number, others: Mapping[str, Range] | Mapping[str, Number], offs: Values, words: set[str]
+) -> tuple[float, float]:
+    """(lowest, highest) value over all that the number's relations look at: `others`, their ranges or hulls; `words`
+    may also be no number."""
     bounds = replace(number, relations=tuple(r for r in number.relations if r.op != "!="))
-    rights = {r.right: ranges[r.right].ends for r in bounds.relations}
+    rights = {r.right: others[r.right].ends for r in bounds.relations}
     reach = {name: [*ends, offs.get(name, ends[0])] for name, ends in rights.items()}
     sides = [bounds.left({n: end(values) for n, values in reach.items()})[0] for end in (min, max)]
     if words & reach.keys():

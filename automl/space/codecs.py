@@ -174,6 +174,11 @@ class Number:
     share: float | None = None
     hull: tuple[float, float] = (-math.inf, math.inf)
     wide: Domain | None = None  # the domain before it made room for others
+    near: tuple[float, ...] = ()  # the hull as if no other followed a third, which the digest has from before
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        return self.hull
 
     @property
     def widest(self) -> Number:

@@ -15,6 +15,7 @@ However it is written, a request for one parameter becomes an entry, and an entr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,7 +25,7 @@ from automl.documents import load_yaml
 from automl.dotted import MISSING, get
 from automl.errors import SpaceError, SpecError, did_you_mean
 from automl.space.dialect import as_bool, as_number, checked_weights
-from automl.space.leaf import UNSET, Leaf, coerced, is_number, short
+from automl.space.leaf import UNSET, Domain, Leaf, coerced, is_number, short
 from automl.space.schema import Schema
 
 Values = Mapping[str, Any]  # dotted name -> value
@@ -72,6 +73,14 @@ class Wish:
             return self
         low = None if self.low is None else min(self.low, value)
         return replace(self, low=low, high=None if self.high is None else max(self.high, value))
+
+    def inside(self, domain: Domain, name: str) -> Domain:
+        """The part of a number's domain between the ends that are asked for. Raises `SpaceError` where nothing is."""
+        low, high = -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
+        found = domain.narrowed(low, high)
+        if found.empty and self.narrows:
+            raise self.error(f"{name} must be {domain}, and nothing in [{short(low)}, {short(high)}] is")
+        return found
 
     def error(self, text: str) -> SpaceError:
         return SpaceError(f"{self.source}: {text}")

@@ -76,11 +76,7 @@ def domain_of(asked: Asked, leaf: Leaf, values: tuple[Any, ...], searched: Colle
     domain = replace(fitted, values=tuple(sorted(values)))
     if values and domain.empty:
         raise SpaceError(f"{name}: none of {list(values)} is {fitted}")
-    low, high = -math.inf if wish.low is None else wish.low, math.inf if wish.high is None else wish.high
-    found = domain.narrowed(low, high)
-    if found.empty and wish.narrows:
-        raise wish.error(f"{name} must be {domain}, and nothing in [{short(low)}, {short(high)}] is")
-    return found
+    return wish.inside(domain, name)
 
 
 def heads_of(asked: Asked, name: str, domain: Domain) -> tuple[int, ...]:
@@ -244,8 +240,11 @@ def _element(leaf: Leaf, default: list[Any], index: int, whole: bool, wish: Wish
     if start is None:
         return f"no number is {domain}"
     found = search_range(name, domain, start)
+    if not wish.narrows:
+        return Number(name, domain, found)
     own = replace(wish, low=low, high=high)
-    return Number(name, domain, with_wish(found, domain, own) if wish.narrows else found)
+    inside = own.inside(domain, leaf.name)  # its neighbours push it no further
+    return Number(name, inside, with_wish(found, inside, own))
 
 
 def with_wish(found: Range, domain: Domain, wish: Wish) -> Range:

@@ -121,8 +121,8 @@ def _essence(codec: Codec) -> dict[str, Any]:
     domain = {key: value for key, value in asdict(stated).items() if key != "values"}
     where = {key: getattr(codec.range, key) for key in ("low", "high", "scale", "grid")}
     relations = [{"op": relation.op, "names": [relation.right]} for relation in codec.relations]
-    more = {"whole": codec.domain.whole, "relations": relations, "share": codec.share, "hull": codec.hull}
-    return {"name": codec.name, "domain": domain, **where, **more}
+    more = {"whole": codec.domain.whole, "relations": relations, "share": codec.share}
+    return {"name": codec.name, "domain": domain, **where, **more, "hull": codec.near or codec.hull}
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,39 @@ def test_searched_heads_divide_a_searched_width(heads: str, width: int) -> None:
         assert params["model.hidden_dim"] % params[f"model.{heads}"] == 0
 
 
+@pytest.mark.parametrize(
+    ("default", "ends", "text"),
+    [
+        ([2, 3, 4], "1:5", "[1 .. 3, 2 .. 4, 3 .. 5]"),
+        ([4, 3, 2], "1:5", "[3 .. 5, 2 .. 4, 1 .. 3]"),
+        ([25, 30, 35], "20:40", "[20 .. 38, 21 .. 39, 22 .. 40]"),
+        ([0.2, 0.3], "0.1:0.5", "[0.1 .. 0.4996, 0.1004 .. 0.5]"),
+    ],
+)
+def test_a_range_asked_for_the_elements_of_a_list_is_not_left(
+    default: list[float], ends: str, text: str
+) -> None:
+    """Also where an element is pushed along by its neighbour; and the range that is told is the one that is drawn."""
+    space = compile_space(
+        document({"train.parts": leaf("list", default, on=True)}), tune=[f"train.parts={ends}"]
+    )
+    assert parameter(space, "train.parts").codec.text == text
+    low, high = map(float, ends.split(":"))
+    drawn = [params["train.parts"] for params in space.sample(300, seed=5)]
+    assert all(low <= value <= high for each in drawn for value in each)
+    assert all(each == sorted(set(each), reverse=default[0] > default[1]) for each in drawn)
+
+
+def test_a_list_s_range_without_room_for_its_elements_is_refused() -> None:
+    schema = document({"train.parts": leaf("list", [2, 3, 4], on=True)})
+    for ends, message in (
+        ("3:4", "cannot hold"),
+        ("3.2:3.8", "--tune .*: train.parts must be .* nothing in"),
+    ):
+        with pytest.raises(SpaceError, match=message):
+            compile_space(schema, tune=[f"train.parts={ends}"])
+
+
 def test_scales_move_together() -> None:
     space = compile_space(SCHEMA, tune=["dataset.augmentation.scales"])
     usual = DINO["dataset.augmentation.scales"]["default"]
