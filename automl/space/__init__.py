@@ -89,7 +89,7 @@ def compile_space(
     if group == "recommended" and not recommended:
         raise SpaceError("this model recommends no search space; 'tao' is what its schema flags")
     try:
-        read = Schema(schema)
+        read = Schema(schema, spec)
         wishes = read_wishes(read, tune, fix, search, (recommended or {}) if group == "recommended" else {})
         return _compiled(ask(read, spec, wishes, limits or {}, group), {})
     except RecursionError:

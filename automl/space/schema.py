@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from automl.documents import load_object
-from automl.dotted import leaves
+from automl.dotted import MISSING, get, leaves
 from automl.errors import SpaceError, did_you_mean
 from automl.space import dialect
 from automl.space.leaf import UNSET, Condition, Domain, Leaf, among, coerced, is_number, same
@@ -25,13 +25,15 @@ LISTED, UNLISTED = "automl_default_parameters", "automl_disabled_parameters"
 
 class Schema:
     """The parameters of a schema by dotted name, in the schema's order, each read on demand. `nodes` are without $ref
-    and allOf, `paths` their keys, `sections` the names above them, `defaults` those of leaves or of the sections above
-    them, as written ("???" is none), `listed` the two lists of names."""
+    and allOf, `paths` their keys, `sections` the names above them, `defaults` those of the sections above leaves, else
+    their own, as written ("???" is none), `listed` the two lists of names. Of alternatives a leaf is the one that its
+    value in `spec` fits, or else its default."""
 
-    def __init__(self, document: Any) -> None:
+    def __init__(self, document: Any, spec: Any = None) -> None:
         if not isinstance(document, Mapping):
             raise SpaceError(f"a schema must be a JSON object, but got {type(document).__name__}")
         self.document = document
+        self.spec = spec if isinstance(spec, Mapping) else {}
         self.nodes: dict[str, Node] = {}
         self.paths: dict[str, tuple[str, ...]] = {}
         self.sections: set[str] = set()
@@ -65,16 +67,19 @@ class Schema:
     def _child(self, child: Any, path: tuple[str, ...], inherited: Any, inside: tuple[str, ...]) -> None:
         name, known = ".".join(path), inherited if isinstance(inherited, Mapping) else {}
         node = dialect.flat(self.document, child, name)
-        default = node.get("default", known.get(path[-1], node.get("const")))
+        # What a section is built with counts for more than what its parts are where nothing is said.
+        own, given = node.get("default", node.get("const", UNSET)), known.get(path[-1], UNSET)
+        default = own if given == UNSET else given
         is_section = bool(dialect.section(self.document, child, name).get("properties"))
         if is_section and child.get("$ref") not in inside:
             self.sections.add(name)
+            default = {**own, **given} if isinstance(own, Mapping) and isinstance(given, Mapping) else default
             self._walk(child, path, default, (*inside, *dialect.refs(child)))
             return
         if name in self.nodes:
             raise SpaceError(f"{name}: two parameters have this dotted name")
         self.nodes[name], self.paths[name] = node, path
-        if ("default" in node or path[-1] in known or "const" in node) and default != UNSET:
+        if default != UNSET:
             self.defaults[name] = default
 
     def __iter__(self) -> Iterator[str]:
@@ -98,10 +103,20 @@ class Schema:
         """The parameter's record. Raises `SpaceError` naming the parameter when the schema contradicts itself."""
         every = dialect.branches(self.document, self.nodes[name], name)
         found = [branch for branch in every if branch.get("type") != "null"] or every
-        scalar = next((b for b in found if KINDS.get(str(b.get("type"))) != "list"), found[0])
-        chosen = next((b for b in found if name in self.defaults and _fits(b, self.defaults[name])), scalar)
+        chosen = self._chosen(found, name)
         others = [b for b in found if b is not chosen]
         return _record(self, chosen, others, name, any(b.get("type") == "null" for b in every))
+
+    def _chosen(self, found: Sequence[Node], name: str) -> Node:
+        """Of alternatives the first that the value fits, with its bounds where several of its type differ in them."""
+        for start in (get(self.spec, name, MISSING), self.defaults.get(name, MISSING)):
+            fitting = [branch for branch in found if start not in (MISSING, UNSET) and _fits(branch, start)]
+            valid = (
+                b for b in fitting if len(fitting) > 1 and _record(self, b, (), name).problem(start) is None
+            )
+            if fitting:
+                return next(valid, fitting[0])
+        return next((b for b in found if KINDS.get(str(b.get("type"))) != "list"), found[0])
 
     def readable(self) -> tuple[Leaf, ...]:
         """Every parameter but the broken ones."""

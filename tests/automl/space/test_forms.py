@@ -67,10 +67,48 @@ def test_a_constant_is_in_the_spec() -> None:
     assert Schema(schema).problem("version", 3) is not None
 
 
+@pytest.mark.parametrize("form", ["$ref", "allOf", "anyOf", "properties"])
+def test_a_section_s_default_counts_for_more_than_its_parts_own(form: str) -> None:
+    """As the trainer's class has it: what a section is built with is there. What it does not name is its parts'."""
+    name = {"type": "string"}
+    inner = {"properties": {"rate": RATE, "mom": RATE}, "default": {"rate": 0.4, "mom": 0.6}}
+    part = {"properties": {"rate": RATE, "mom": RATE, "name": name, "inner": inner}}
+    schema: dict[str, Any] = {"$defs": {"part": part}}
+    refer = {"$ref": "#/$defs/part"}
+    node = {"$ref": refer, "allOf": {"allOf": [refer]}, "anyOf": {"anyOf": [refer, {"type": "null"}]}}
+    node["properties"] = part
+    given = {"rate": 0.3, "mom": "???", "name": "???", "inner": {"rate": 0.1}}
+    schema["properties"] = {"part": {**node[form], "default": given}}
+    wanted = {"rate": 0.3, "mom": 0.5, "inner": {"rate": 0.1, "mom": 0.6}}
+    assert defaults(schema) == {"part": wanted}
+    assert compile_space(schema).default["part.rate"] == 0.3
+    assert compile_space(schema, {"part": {"rate": 0.2, "inner": {}}}).default["part.rate"] == 0.2
+
+
 def test_a_mixture_of_kinds_is_told_as_such() -> None:
     kinds = [{"type": "integer", "minimum": 0, "maximum": 10}, {"type": "string", "enum": ["auto"]}]
     space = of(rate=RATE, warm={"oneOf": kinds, "default": "auto", "automl_enabled": True})
     assert dict(space.left_out) == {"warm": "a mixture of numbers and words needs options to choose from"}
+
+
+PARTED = {
+    "numbers": ([{"type": "integer", "maximum": 3}, {"type": "integer", "minimum": 10, "maximum": 30}], 2, 12),
+    "reals": ([{"type": "number", "exclusiveMaximum": 0}, {"type": "number", "minimum": 5}], -1.5, 7.0),
+    "lists": ([{"type": "array", "items": {"type": "integer", "maximum": high}} for high in (5, 50)], [2, 3], [7, 9]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PARTED)
+@pytest.mark.parametrize("key", ["oneOf", "anyOf"])
+def test_of_alternatives_of_one_type_the_one_that_the_value_fits_is_searched(key: str, kind: str) -> None:
+    """Trial 0 is the default configuration, whichever of them that is in; a spec's value counts for more than the
+    schema's."""
+    parts, first, second = PARTED[kind]
+    for default, given in ((first, None), (second, None), (first, second), (second, first)):
+        schema = {"properties": {"a": {key: parts, "default": default, "automl_enabled": True}}}
+        space = compile_space(schema, None if given is None else {"a": given})
+        assert (space.default, space.notes) == ({"a": default if given is None else given}, ())
+        assert all(space.validate(params) == [] for params in space.sample(50))
 
 
 @pytest.mark.parametrize(
