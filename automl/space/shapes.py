@@ -19,7 +19,17 @@ from typing import Any
 from automl.errors import SpaceError
 from automl.space.codecs import ListOf, Number, Options, Subset
 from automl.space.leaf import FLIPPED, LOWER, UPPER, Domain, Leaf, Relation, coerced, is_number, short
-from automl.space.ranges import LINEAR, LOG, Range, reaching, rescaled, role_of, search_range, typical
+from automl.space.ranges import (
+    COMPLEMENT,
+    LINEAR,
+    LOG,
+    Range,
+    reaching,
+    rescaled,
+    role_of,
+    search_range,
+    typical,
+)
 from automl.space.requests import Asked, Values, Wish
 
 Shape = Domain | Options | Subset | ListOf
@@ -256,8 +266,13 @@ def with_wish(found: Range, domain: Domain, wish: Wish) -> Range:
         end = max(end, domain.high if math.isfinite(domain.high) else low * 10)
     if high is not None and low is None:
         start = min(start, domain.low if math.isfinite(domain.low) else high / 10)
+    # Up to a 1 that is asked for it cannot be kept: no step of it reaches 1.
+    near_one = found.scale == COMPLEMENT and start < 1 and (end < 1 or (high is None and end == 1))
     is_log = wish.log if wish.log is not None else found.scale == LOG or (start > 0 and end >= 100 * start)
-    asked = rescaled(Range(start, end, LINEAR, wish.said), is_log and end > 0, domain).within(domain)
+    if wish.log is None and near_one:
+        asked = Range(start, end, COMPLEMENT, wish.said).within(domain)
+    else:
+        asked = rescaled(Range(start, end, LINEAR, wish.said), is_log and end > 0, domain).within(domain)
     if not domain.stepped:
         return asked
     if grid := domain.steps(asked.low, asked.high):

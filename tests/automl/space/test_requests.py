@@ -36,6 +36,28 @@ def test_a_range_and_its_scale() -> None:
     assert "--tune train.optim.lr=1e-5:1e-3" in lr.why
 
 
+@pytest.mark.parametrize(
+    ("entry", "ends", "scale"),
+    [
+        ({"valid_min": 0.5, "valid_max": 0.999}, (0.5, 0.999), "log(1 - x)"),
+        ({"valid_max": 0.99}, (0, 0.99), "log(1 - x)"),
+        ({"valid_min": 0.5}, (0.5, 0.99995), "log(1 - x)"),
+        ({"valid_min": 0.5, "valid_max": 1}, (0.5, 1), "linear"),
+        ({"valid_min": 0.5, "valid_max": 0.999, "log": False}, (0.5, 0.999), "linear"),
+        ({"valid_min": 0.5, "valid_max": 0.999, "log": True}, (0.5, 0.999), "log"),
+    ],
+)
+def test_a_range_asked_for_keeps_the_scale_that_is_not_asked_for(
+    entry: dict[str, Any], ends: tuple[float, float], scale: str
+) -> None:
+    """Of a momentum what is left to 1 counts; also of one in a list."""
+    leaves = {"train.momentum": real(0.9, 0, 1), "train.betas": leaf("list", [0.9], 0, 1, on=True)}
+    space = compile_space(document(leaves), search=dict.fromkeys(leaves, entry))
+    momentum, betas = parameter(space, "train.momentum"), parameter(space, "train.betas")
+    assert (momentum.low, momentum.high, momentum.scale) == (*ends, scale)
+    assert [(axis.low, axis.high, axis.scale) for axis in betas.axes] == [(*ends, scale)]
+
+
 def test_listed_values_that_cannot_be_are_named() -> None:
     schema = document(
         {"train.batch": whole(4, 1, 512), "model.hidden_dim": whole(64), "model.nheads": leaf("int", 8)}
