@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from automl.documents import load_yaml
@@ -26,6 +27,7 @@ from automl.dotted import MISSING, get
 from automl.errors import SpaceError, SpecError, did_you_mean
 from automl.space.dialect import as_bool, as_number, checked_weights
 from automl.space.leaf import UNSET, Domain, Leaf, coerced, is_number, short
+from automl.space.ranges import COMPLEMENT, LINEAR, LOG, Range, rescaled
 from automl.space.schema import Schema
 
 Values = Mapping[str, Any]  # dotted name -> value
@@ -84,6 +86,32 @@ class Wish:
 
     def error(self, text: str) -> SpaceError:
         return SpaceError(f"{self.source}: {text}")
+
+
+def with_wish(found: Range, domain: Domain, wish: Wish) -> Range:
+    """The range and scale that a person asked for; what is None stays as it was found. Raises `SpaceError` where no
+    valid number is in it."""
+    low, high = wish.low, wish.high
+    start, end = found.low if low is None else low, found.high if high is None else high
+    if low is not None and high is None:
+        end = max(end, domain.high if math.isfinite(domain.high) else low * 10)
+    if high is not None and low is None:
+        start = min(start, domain.low if math.isfinite(domain.low) else high / 10)
+    if wish.log and (start < 0 or end <= 0):
+        hint = "valid_min gives one" if end > 0 else "leave log out"
+        raise wish.error(f"a log scale needs low > 0, but it would begin at {short(start)} ({hint})")
+    # Up to a 1 that is asked for it cannot be kept: no step of it reaches 1.
+    near_one = found.scale == COMPLEMENT and start < 1 and (end < 1 or (high is None and end == 1))
+    is_log = wish.log if wish.log is not None else found.scale == LOG or (start > 0 and end >= 100 * start)
+    if wish.log is None and near_one:
+        asked = Range(start, end, COMPLEMENT, wish.said).within(domain)
+    else:
+        asked = rescaled(Range(start, end, LINEAR, wish.said), is_log and end > 0, domain).within(domain)
+    if not domain.stepped:
+        return asked
+    if grid := domain.steps(asked.low, asked.high):
+        return replace(asked, grid=grid)
+    raise wish.error(f"no number in the range is {domain}")
 
 
 @dataclass(frozen=True)
@@ -256,7 +284,9 @@ def _wish(schema: Schema, name: str, entry: Any, source: str) -> tuple[str, Wish
     if entry.get("valid_options") is not None:
         return known, _options_wish(leaf, entry["valid_options"], source, weights)
     if weights is not None:
-        return known, Wish(source, weights=checked_weights(weights, len(leaf.choices), source))
+        if not leaf.options:
+            raise SpaceError(f"{source}: {leaf.name} has no options to weigh; valid_options gives some")
+        return known, Wish(source, weights=checked_weights(weights, len(leaf.options), source))
     ends: list[Any] = []
     for key in ("valid_min", "valid_max"):
         raw = entry.get(key)
@@ -271,21 +301,26 @@ def _range_wish(leaf: Leaf, ends: Sequence[Any], log: bool | None, source: str) 
     when drawing. Raises `SpaceError` when it leaves the schema."""
     if leaf.kind not in ("int", "float", "list", "ordered"):
         raise SpaceError(f"{source}: {leaf.name} is of type {leaf.word or leaf.kind}, it has no range")
+    each = [end if isinstance(end, list) and leaf.kind == "list" else [end] for end in ends]
+    if odd := [end for end in chain(*each) if end is not None and not is_number(end)]:
+        raise SpaceError(f"{source}: an end of the range must be a finite number, but got {odd[0]!r}")
     if leaf.kind == "list":
-        return Wish(source, low=ends[0], high=ends[1], log=log)
+        return _checked_scale(Wish(source, low=ends[0], high=ends[1], log=log), each[0])
     domain, (low, high) = leaf.domain, (coerced(end, leaf.kind) for end in ends)
     for end in (end for end in (low, high) if end is not None):
-        if not is_number(end):
-            raise SpaceError(f"{source}: an end of the range must be a finite number, but got {end!r}")
         if domain and domain.whole and end != int(end):
             raise SpaceError(f"{source}: {leaf.name} must be {domain}, but got {end!r}")
         if domain and not domain.low <= end <= domain.high:
             raise SpaceError(f"{source}: {leaf.name} must be {domain}, but got {short(end)}")
     if low is not None and high is not None and low >= high:
         raise SpaceError(f"{source}: low must be < high, but got {short(low)} and {short(high)}")
-    if log and low is not None and low <= 0:
-        raise SpaceError(f"{source}: a log scale needs low > 0, but got {short(low)}")
-    return Wish(source, low=low, high=high, log=log)
+    return _checked_scale(Wish(source, low=low, high=high, log=log), [low])
+
+
+def _checked_scale(wish: Wish, lows: Sequence[Any]) -> Wish:
+    if wish.log and (odd := [low for low in lows if low is not None and low <= 0]):
+        raise wish.error(f"a log scale needs low > 0, but got {short(odd[0])}")
+    return wish
 
 
 def _options_wish(leaf: Leaf, raw: Any, source: str, weights: Any) -> Wish:

@@ -213,6 +213,8 @@ def _record(schema: Schema, node: Node, others: Sequence[Node], name: str, nulla
     word = dialect.type_of(node, name)
     choices, null_choice = _choices(node, usual, name)
     kind = _kind(word, choices, has_default, usual, name)
+    if kind == "bool" and not choices and node.get("option_weights") is not None:
+        choices = (False, True)  # what the weights are those of
     default = coerced(usual, kind, choices) if has_default else None
     cond = dialect.parse_math_cond(node.get("math_cond"), name)
     by_item = any(isinstance(node.get(k), (list, tuple)) for k in ("minimum", "maximum"))
@@ -225,6 +227,7 @@ def _record(schema: Schema, node: Node, others: Sequence[Node], name: str, nulla
     search = _mapping(node, "search", "{low, high, log}", name)
     forms = {"low": dialect.as_number, "high": dialect.as_number, "log": dialect.as_bool} if search else {}
     hint = tuple((key, form(search.get(key), name, f"search.{key}")) for key, form in forms.items())
+    _check_hint(dict(hint), name)
     active = _mapping(node, "active_when", "{name: [values]}", name)
     listed = {str(n): tuple(v) if isinstance(v, (list, tuple)) else (v,) for n, v in active.items()}
     return Leaf(
@@ -239,6 +242,16 @@ def _record(schema: Schema, node: Node, others: Sequence[Node], name: str, nulla
         branches=tuple(_record(schema, b, (), name) for b in others),
         unread=tuple(key for key in _UNREAD if key in node),
     )  # fmt: skip
+
+
+def _check_hint(hint: Mapping[str, Any], name: str) -> None:
+    low, high, log = (hint.get(key) for key in ("low", "high", "log"))
+    if low is not None and high is not None and low > high:
+        raise SpaceError(f"{name}: search.low must be < search.high, but got {low:g} and {high:g}")
+    if log and ((low is not None and low < 0) or (high is not None and high <= 0)):
+        raise SpaceError(
+            f"{name}: search.log needs numbers > 0, but got search.low {low} and search.high {high}"
+        )
 
 
 def _choices(node: Node, default: Any, name: str) -> tuple[tuple[Any, ...], bool]:

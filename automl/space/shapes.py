@@ -19,18 +19,8 @@ from typing import Any
 from automl.errors import SpaceError
 from automl.space.codecs import ListOf, Number, Options, Subset
 from automl.space.leaf import FLIPPED, LOWER, UPPER, Domain, Leaf, Relation, coerced, is_number, short
-from automl.space.ranges import (
-    COMPLEMENT,
-    LINEAR,
-    LOG,
-    Range,
-    reaching,
-    rescaled,
-    role_of,
-    search_range,
-    typical,
-)
-from automl.space.requests import Asked, Values, Wish
+from automl.space.ranges import LOG, Range, reaching, role_of, search_range, typical
+from automl.space.requests import Asked, Values, Wish, with_wish
 
 Shape = Domain | Options | Subset | ListOf
 Domains = Mapping[str, Domain]
@@ -250,34 +240,11 @@ def _element(leaf: Leaf, default: list[Any], index: int, whole: bool, wish: Wish
     if start is None:
         return f"no number is {domain}"
     found = search_range(name, domain, start)
-    if not wish.narrows:
+    if not wish.narrows and wish.log is None:
         return Number(name, domain, found)
     own = replace(wish, low=low, high=high)
     inside = own.inside(domain, leaf.name)  # its neighbours push it no further
     return Number(name, inside, with_wish(found, inside, own))
-
-
-def with_wish(found: Range, domain: Domain, wish: Wish) -> Range:
-    """The range and scale that a person asked for; what is None stays as it was found. Raises `SpaceError` where no
-    valid number is in it."""
-    low, high = wish.low, wish.high
-    start, end = found.low if low is None else low, found.high if high is None else high
-    if low is not None and high is None:
-        end = max(end, domain.high if math.isfinite(domain.high) else low * 10)
-    if high is not None and low is None:
-        start = min(start, domain.low if math.isfinite(domain.low) else high / 10)
-    # Up to a 1 that is asked for it cannot be kept: no step of it reaches 1.
-    near_one = found.scale == COMPLEMENT and start < 1 and (end < 1 or (high is None and end == 1))
-    is_log = wish.log if wish.log is not None else found.scale == LOG or (start > 0 and end >= 100 * start)
-    if wish.log is None and near_one:
-        asked = Range(start, end, COMPLEMENT, wish.said).within(domain)
-    else:
-        asked = rescaled(Range(start, end, LINEAR, wish.said), is_log and end > 0, domain).within(domain)
-    if not domain.stepped:
-        return asked
-    if grid := domain.steps(asked.low, asked.high):
-        return replace(asked, grid=grid)
-    raise wish.error(f"no number in the range is {domain}")
 
 
 def number_range(asked: Asked, name: str, domain: Domain) -> Range:

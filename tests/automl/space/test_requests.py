@@ -123,6 +123,57 @@ def test_what_cannot_be_had_is_one_clear_error(asked: dict[str, Any], message: s
     assert "\n" not in str(error.value)
 
 
+ODD: dict[str, Any] = {
+    "a.list": leaf("list", [0.1, 0.2], on=True), "a.both": real(-0.5, -1, 1), "a.below": real(-0.5, -1, 0),
+    "a.flag": leaf("bool", False, on=True), "a.open": leaf("float", 0.5, on=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"tune": ["a.list=-1:1:log"]}, "a log scale needs low > 0, but got -1"),
+        ({"tune": ["a.list=0:1:log"]}, "a log scale needs low > 0, but got 0"),
+        ({"search": {"a.list": {"valid_max": "inf"}}}, "must be a finite number, but got inf"),
+        ({"search": {"a.list": {"valid_min": [0.1, 0], "log": True}}}, "a log scale needs low > 0, but got 0"),
+        ({"search": {"a.both": {"log": True}}}, "a.both: a log scale needs low > 0, but it would begin at -1"),
+        ({"search": {"a.both": {"valid_max": 0.5, "log": True}}}, "a.both: a log scale needs low > 0"),
+        ({"search": {"a.below": {"log": True}}}, "a.below: a log scale needs low > 0, .*leave log out"),
+        ({"search": {"a.flag": {"option_weights": [1, 2, 3]}}}, "option_weights must be 2 numbers"),
+        ({"search": {"a.open": {"option_weights": [1, 2]}}}, "a.open has no options to weigh"),
+    ],
+)  # fmt: skip
+def test_a_scale_or_weights_that_cannot_be_had_are_refused(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        compile_space(document(ODD), **asked)
+
+
+@pytest.mark.parametrize(
+    ("hint", "message"),
+    [
+        ({"low": 1, "high": 0.1}, "a: search.low must be < search.high, but got 1 and 0.1"),
+        ({"low": -1, "high": 1, "log": True}, "a: search.log needs numbers > 0, but got search.low -1"),
+    ],
+)
+def test_a_hint_that_contradicts_itself_is_refused(hint: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        compile_space(document({"a": real(0.5, -1, 1, search=hint)}))
+
+
+def test_the_weights_of_a_switch_count() -> None:
+    """They are those of false and true."""
+    schema = document({"a.flag": leaf("bool", False, on=True, option_weights=[1, 3])})
+    asked = compile_space(document(ODD), search={"a.flag": {"option_weights": [1, 3]}})
+    for space in (compile_space(schema), asked):
+        drawn = [params["a.flag"] for params in space.sample(1000)]
+        assert sum(drawn) == pytest.approx(750, abs=50)
+
+
+def test_a_log_scale_may_be_asked_for_the_elements_of_a_list() -> None:
+    space = compile_space(document(ODD), search={"a.list": {"log": True}})
+    assert [e.range.scale for e in parameter(space, "a.list").codec.elements] == ["log", "log"]  # type: ignore[union-attr]
+
+
 def test_momentum_depends_on_a_searched_optimizer() -> None:
     space = compile_space(SCHEMA, tune=["train.optim.optimizer"])
     assert parameter(space, "train.optim.momentum").condition == "only while train.optim.optimizer is SGD"
