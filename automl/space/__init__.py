@@ -270,6 +270,8 @@ def _default(asked: Asked, leaf: Leaf, codec: Codec, drawn: Values) -> tuple[Any
     """(the base value where the space has it, otherwise the nearest; what to say about it)."""
     name, value = leaf.name, leaf.typed(drawn.get(leaf.name))
     what = "its default is null" if name in asked.base else "it has no default"
+    if value is None and name in asked.base and isinstance(codec, Options) and None in codec.values:
+        return None, []
     if value is not None:
         wrong = leaf.problem(value)
         if wrong and name in asked.given and not same(value, leaf.default):

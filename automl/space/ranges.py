@@ -24,6 +24,7 @@ BENT: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {  
     COMPLEMENT: (lambda x: -math.log(1 - x), lambda x: 1 - math.exp(-x)),
 }
 EDGE = 0.05  # the default lies at least this far from either end, as a share of the range
+NEAREST = 1e-11  # to 1: with a tenth of it left, a number of 12 digits is still told from 1
 VALID = "linear over what is valid"
 
 
@@ -141,7 +142,8 @@ class Range:
             hair = OPEN_SHARE * (high - low)
             low = max(twelve(low + hair if domain.low_open and low <= domain.low else low), domain.low)
             high = min(twelve(high - hair if domain.high_open and high >= domain.high else high), domain.high)
-            if scale == LOG and low < sys.float_info.min:  # subnormal: no ratio can be taken
+            # Subnormal, no ratio can be taken; and of 1 nothing is left.
+            if (scale == LOG and low < sys.float_info.min) or (scale == COMPLEMENT and high >= 1):
                 scale = LINEAR
         return Range(low, high, scale, self.why, (), self.moves)  # `replace` is slow, and this is drawn
 
@@ -217,8 +219,8 @@ def _real(role: Role, domain: Domain, default: float) -> Range:
     low, high = domain.low, domain.high
     if role.share and 0 <= default <= 1:  # what the word means, where the schema leaves it open
         low, high = max(low, 0.0), min(high, 1.0)
-    if high <= 1.0 and role.near_one <= default < 1.0:
-        rest = 1.0 - default
+    rest = 1.0 - default
+    if high <= 1.0 and role.near_one <= default and rest >= NEAREST:
         why = f"{role.noun}: what is left to 1 counts, so log(1 - x)"
         return Range(max(low, 1 - min(0.5, 10 * rest)), min(high, 1 - rest / 10), COMPLEMENT, why)
     if role.word == "dropout" and math.isfinite(low):
@@ -240,7 +242,8 @@ def _unnamed(low: float, high: float, default: float) -> Range:
         if position >= EDGE or default <= low or low < 0:
             return Range(low, high, LINEAR, VALID)
         decades = math.log10(high / default)
-        why = f"{decades:.1f} decades above the default: log, 10 times either way"
+        near = "the default is near the lower end: log"
+        why = f"{decades:.1f} decades above the default: log, 10 times either way" if decades >= 1 else near
         return Range(default / 10, default * 10, LOG, why)
     if default > 0 and low >= 0:
         return Range(default / 10, default * 10, LOG, "no upper end: log, 10 times either way of the default")

@@ -141,3 +141,48 @@ def test_integers_that_no_double_counts_are_not_drawn(top: int | None) -> None:
     assert dict(space.left_out) == {"huge": "integers as large as its default are not searched"}
     assert space.every is None
     assert all(params["large"] <= min(top or 2**53, 2**53) for params in space.sample(200))
+
+
+@pytest.mark.parametrize("rest", [1e-3, 1e-9, 1e-11, 1e-12, 1e-14, 2**-53])
+@pytest.mark.parametrize("open_end", [True, False])
+def test_a_momentum_as_near_to_1_as_can_be_is_searched(rest: float, open_end: bool) -> None:
+    """What is left to 1 is what counts while 12 digits tell it; beyond that it is searched as any other share."""
+    ends = {"minimum": 0, "exclusiveMaximum" if open_end else "maximum": 1}
+    decay = {"type": "number", **ends, "default": 1 - rest, "automl_enabled": True}
+    (parameter,) = (space := of(ema_decay=decay)).parameters
+    assert (parameter.scale == "log(1 - x)") == (rest >= 1e-11)
+    assert space.notes == () or (open_end and rest < 1e-11)
+    assert space.distributions
+    for params in [space.default, *space.sample(200)]:
+        assert space.validate(params) == []
+        assert space.decode(space.encode(params)).keys() == params.keys()
+
+
+def test_a_list_s_momentum_as_near_to_1_as_can_be_is_searched() -> None:
+    betas = {
+        "type": "array",
+        "items": {"type": "number", "minimum": 0, "maximum": 1},
+        "default": [0.9, 1 - 1e-14],
+    }
+    space = of(betas={**betas, "automl_enabled": True})
+    assert space.distributions
+    assert all(space.validate(params) == [] for params in [space.default, *space.sample(200)])
+
+
+def test_a_default_of_null_that_is_an_option_is_not_replaced() -> None:
+    size = {"type": ["integer", "null"], "minimum": 1, "default": None}
+    space = compile_space({"properties": {"a": size, "rate": RATE}}, tune=["a=null,2,4"])
+    assert (space.default["a"], space.notes) == (None, ())
+    narrower = compile_space({"properties": {"a": size, "rate": RATE}}, tune=["a=2,4"])
+    assert narrower.notes == ("a: its default is null; 4 is used instead",)
+
+
+def test_decades_are_not_told_where_there_is_none() -> None:
+    """6 to 10 is a fifth of one, however near the default is to the lower end."""
+    cond = {"math_cond": "> depends_on", "depends_on": "b"}
+    number = {"type": "number", "minimum": 0, "maximum": 10, "automl_enabled": True}
+    schema = {"properties": {"a": {**number, "default": 5, **cond}, "b": {**number, "default": 1}}}
+    (parameter,) = compile_space(schema, fix=["b=6"]).parameters
+    assert parameter.why == "the default is near the lower end: log"
+    (wide,) = of(a={**number, "default": 0.1}).parameters
+    assert wide.why == "2.0 decades above the default: log, 10 times either way"
