@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,14 @@ from automl.rundir import RunDir
 from automl.storage import alone, is_running
 from tests.automl.test_driver import Bench
 from tests.automl.toy import toy
+
+
+@pytest.fixture(autouse=True)
+def niceness(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What was asked for; the tests that follow in this process are not to be the last to get a core."""
+    asked: list[int] = []
+    monkeypatch.setattr(os, "nice", asked.append)
+    return asked
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -79,7 +88,7 @@ def test_made_again_it_keeps_what_somebody_put_there(tmp_path: Path, monkeypatch
     assert not list(folder.glob(".*"))
 
 
-def test_in_mid_run_the_driver_goes_on_undisturbed(tmp_path: Path) -> None:
+def test_in_mid_run_the_driver_goes_on_undisturbed(tmp_path: Path, niceness: list[int]) -> None:
     root, model = tmp_path / "run", toy(tmp_path / "toy", epochs=3, pause_s=0.5)
     words = ["run", "--model", str(model), "--trials", "4", "--executor", "local", "--results-dir", str(root)]
     search = subprocess.Popen([sys.executable, "-m", "automl.cli", *words], stdout=subprocess.DEVNULL)
@@ -90,6 +99,7 @@ def test_in_mid_run_the_driver_goes_on_undisturbed(tmp_path: Path) -> None:
         except UserError:
             time.sleep(0.1)
     assert is_running(root)
+    assert set(niceness) == {so_far.BEHIND}
     assert Path(str(outcome.checkpoint)).is_file()
     assert not RunDir(root).best.exists()
     assert search.wait(timeout=120) == 0
