@@ -52,7 +52,7 @@ def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
 
 def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     """The plan of a run that exists, with `changes` to its request. Raises `UserError` when the model is no longer
-    there, its schema makes another search space, or a file that the run needs is gone."""
+    there, the search space is another by now, or a file that the run needs is gone."""
     document = _moved(folder.read_run(), folder.root)
     if changes.get("executor") == "local":
         changes = {"ray_address": None, **changes}
@@ -70,8 +70,9 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     space = compile_for(model, base, request, engine_keys, facts, searching)
     if space.digest != document["space_digest"] and searching:
         raise UserError(
-            f"{folder.root}: the model's train schema makes another search space than the one this run began with "
-            "(another version is installed?); start a new run, or install the version in run.json"
+            f"{folder.root}: what was asked for makes another search space than the one this run began with: the "
+            "model's train schema has changed, or the engine that reads it (versions are in run.json). Install what it "
+            f"began with, or start a new run, which --warm-start {folder.root} lets learn from this one"
         )
     hooks.check_spec(model, base)
     confirmed.check(request, model, base, space, searching)

@@ -356,6 +356,8 @@ class RunRequest:
             value, spelled = given.get(each.name), each.metadata["option"]
             if value is None or (spelled.kind is list and not value):
                 continue
+            if value == "" and each.name in PLACES:
+                raise UserError(f"{spelled.flags[0]} must not be empty (a variable that is not set?)")
             if spelled.choices and value not in spelled.choices:
                 raise UserError(
                     f"{spelled.flags[0]} must be {' or '.join(spelled.choices)}, but got '{value}'"

@@ -8,6 +8,7 @@ import time as clock
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,6 +183,8 @@ def _value(name: str, value: Any, hint: Any, option: Option) -> Any:
     the command line's. Raises `UserError`."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
+    if isinstance(value, Number) and hasattr(value, "item"):
+        value = value.item()  # of numpy
     if option.read and isinstance(value, str):
         return option.read(value)
     if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
@@ -194,7 +197,11 @@ def _value(name: str, value: Any, hint: Any, option: Option) -> Any:
         words = f"{_words(hint, option)}{' that is not empty' if empty else ''}"
         raise UserError(f"tune: {name} must be {words}, but got {_shown(value)}{near}")
     if option.read and value is not None:
-        return option.read(option.write(value))  # in the same bounds
+        try:
+            return option.read(option.write(value))  # in the same bounds
+        except UserError as error:
+            said = str(error).partition(", but got ")[0].removeprefix(f"{option.flags[0]} ")
+            raise UserError(f"tune: {name} {said}, but got {_shown(value)}") from None
     return tuple(value) if isinstance(value, list) else value
 
 

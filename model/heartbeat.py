@@ -47,7 +47,9 @@ class Heartbeat(pl.Callback):
     ) -> None:
         self._images += len(batch[0])
         if self._due():
-            self._write(trainer, batch_idx + 1, loss=float(outputs["loss"]))
+            # Lightning has divided it by the parts of the batch.
+            loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
+            self._write(trainer, batch_idx + 1, loss=loss)
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,

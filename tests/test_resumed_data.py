@@ -300,3 +300,9 @@ def test_the_counts_of_any_model_are_compared(strange: tuple[Path, Path], text: 
         return
     with pytest.raises(UserError, match=message):
         restored(RunDir(run))
+
+
+@pytest.mark.parametrize("option", ["--data=", "--spec=", "--results-dir="])
+def test_an_empty_place_is_no_place(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.guarded(lambda: cli.app(["plan", option], standalone_mode=False)) == 2
+    assert f"{option[:-1]} must not be empty" in capsys.readouterr().err

@@ -132,7 +132,7 @@ def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: i
         print(f"warning: {begin.warning}")
     module = DetectorModule(spec, data.classes, data.val_data)
     for line in start.load(module.model, begin, spec, data.classes):
-        print(line)
+        print(f"goes on from {resume}" if resume and line == f"start: {begin.text}" else line)
     module.begin_average()
     freeze(module.model, train["freeze"])
     if train["verbose"]:

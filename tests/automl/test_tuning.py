@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -61,7 +62,8 @@ def test_unknown_options_and_times_are_told(tmp_path: Path) -> None:
         ({"seed": "a"}, "seed must be a whole number, but got 'a'"),
         ({"confirm": 0}, "confirm must be a whole number from 1, but got 0"),
         ({"gpus_per_trial": "x"}, "--gpus-per-trial must be a number or auto, but got 'x'"),
-        ({"max_latency_ms": -1}, "--max-latency must be a number above 0"),
+        ({"max_latency_ms": -1}, "tune: max_latency_ms must be a number above 0"),
+        ({"time": 0}, "tune: time must be above 0, but got 0"),
         ({"cpus_per_trial": "x"}, "cpus_per_trial must be a number, but got 'x'"),
         ({"time": [1]}, r"time must be a number, but got \[1\]"),
         ({"time_s": 5}, "no option 'time_s'; did you mean 'time'"),
@@ -104,6 +106,7 @@ def test_no_field_takes_an_object_and_each_its_own_default() -> None:
         ({"spec": Path("a.yaml")}, {"spec_file": "a.yaml"}),
         ({"sets": ["a=1"], "log": ["none"]}, {"sets": ("a=1",), "log": ("none",)}),
         ({"time": 90, "max_latency_ms": 15}, {"time_s": 90, "max_latency_ms": 15}),
+        ({"time": np.int64(90), "trials": np.int64(3)}, {"time_s": 90, "trials": 3}),
         ({"time": "2h", "max_latency_ms": "15ms"}, {"time_s": 7200, "max_latency_ms": 15}),
         ({"stages": [], "silence_timeout_s": "off"}, {"stages": (), "silence_timeout_s": None}),
         ({"gpus_per_trial": "auto", "cpus_per_trial": 2}, {"gpus_per_trial": "auto", "cpus_per_trial": 2}),
