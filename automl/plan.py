@@ -415,6 +415,6 @@ def _read_data(
         raise UserError("\n".join(problems))
     anew = found.get("replace") or {}  # what the check had to write anew
     hooks.check_leaves(model, "inspect_data", merged.spec, {**(found.get("fill") or {}), **anew})
-    filled = merged.fill(found.get("fill") or {}, "data") | anew
-    merged.overlay(spec.nest(anew), "data")
+    filled = merged.fill(found.get("fill") or {}, spec.DATA) | anew
+    merged.overlay(spec.nest(anew), spec.DATA)
     return found.get("facts") or {}, filled, hooks.texts(found.get("warnings"))

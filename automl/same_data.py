@@ -17,14 +17,12 @@ from automl.programs import command
 if TYPE_CHECKING:
     from automl.plan import Plan
 
-OF_DATA = "data"  # where leaves come from that the data determined
-
 
 def check(plan: Plan, root: Path) -> None:
     """Changes nothing but facts that an earlier version did not record. What a run has a copy of, and has changed where
     it came from since, is a warning of the plan's. Raises `UserError` for data with problems, or with other facts than
     those recorded: by the model's `data_changes`, else by the counts that both have."""
-    named = OF_DATA in plan.sources.values()  # the spec was filled in, and says by itself where they are
+    named = spec.DATA in plan.sources.values()  # the spec was filled in, and says by itself where they are
     found = _looked_at(plan.bundle, plan.spec, None if named else plan.request.data)
     now = found.get("facts") or {}
     if lines := _changes(plan.bundle, plan.facts, now):
@@ -66,6 +64,7 @@ def follow(document: Mapping[str, Any], model: ModelBundle, data: str, root: Pat
             f"--data {data}: these are not the data that {root} began with ({request['data']}), and trials on both "
             f"cannot be compared:\n{_indented(lines)}"
         )
+    # Only now, as it writes over what the run has; the images' digests are in the model's cache.
     found = _looked_at(model, unfilled, data, root)
     filled = {**(found.get("fill") or {}), **(found.get("replace") or {})}
     moved = {name: value for name, value in filled.items() if name in of_data(document.get("sources", {}))}
@@ -102,7 +101,7 @@ def _changed_since_copied(plan: Plan) -> list[str]:
 
 def of_data(sources: Mapping[str, str]) -> set[str]:
     """The leaves that the data determined."""
-    return {name for name, source in sources.items() if source == OF_DATA}
+    return {name for name, source in sources.items() if source == spec.DATA}
 
 
 def _unfilled(model: ModelBundle, full: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def _data(console: Console, what: Plan) -> None:
         if name not in parts and not is_empty(fact):
             say(console, f"{'data' if name == 'layout' else name}: {_fact_text(fact)}")
     for name, value in what.filled.items():
-        if what.sources.get(name) == "data" and not (
+        if what.sources.get(name) == spec.DATA and not (
             isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value)
         ):
             say(console, f"filled in: {name} = {value}")

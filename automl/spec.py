@@ -27,6 +27,7 @@ ENGINE_KEYS = (
     *KEYS_OF_A_SEARCH,
 )  # keys of a spec file that are the engine's, not the model's
 TEMPLATE = "template"
+DATA = "data"  # the leaf was determined by the data
 MANDATORY = "???"  # OmegaConf's mark for "must be given"
 
 

@@ -23,9 +23,7 @@ class Stored:
     name: str
     version: int
     rebuilding: bool
-    given_up = (
-        False  # the database stayed away: what else an ending run would write does not wait for it again
-    )
+    given_up = False  # the database stayed away: what an ending run still writes does not wait for it again
     say: Callable[[str], object]
     timed: Callable[[float], object]
     _id: int

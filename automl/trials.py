@@ -105,9 +105,8 @@ class Trials:
             odd = ["it cannot be read"]
         else:
             found = moved(found, self._root_in(found, number), self.run.root)
-            for name in same_data.of_data(
-                self.plan.sources
-            ):  # a resumed run may have been told of another place
+            # A resumed run may have been told of another place of its data.
+            for name in same_data.of_data(self.plan.sources):
                 spec.put(found, name, spec.get(full, name))
             odd = self._odd(found, full)
         if odd:

@@ -215,7 +215,7 @@ class DetectorModule(pl.LightningModule):
     def _seed(self, done: int = 0) -> None:
         """Dropout and noised queries draw from torch's generator; seeded anew, an epoch after a resume draws what it
         would have drawn without the interruption. Within an epoch it draws anew."""
-        place = [max(0, self.spec["train"]["seed"]), self.current_epoch, self.global_rank]
+        place = [self.spec["train"]["seed"], self.current_epoch, self.global_rank]
         place += [done] if done else []
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 

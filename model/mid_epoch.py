@@ -19,7 +19,7 @@ def order_of(spec: Mapping[str, Any], images: int, processes: int) -> dict[str, 
     return {
         "dataset.batch_size": spec["dataset"]["batch_size"],
         "dataset.train_sampler": spec["dataset"]["train_sampler"],
-        "train.seed": max(0, spec["train"]["seed"]),
+        "train.seed": spec["train"]["seed"],
         "processes": processes,
         "images": images,
     }

@@ -45,9 +45,8 @@ class EpochRecorder(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """An earlier training's files leave the folder only now: all processes have loaded what they start from."""
-        self.on_train_epoch_start(
-            trainer, module
-        )  # which Lightning leaves out where a resume begins within one
+        # Lightning leaves it out where a resume begins within an epoch.
+        self.on_train_epoch_start(trainer, module)
         if trainer.is_global_zero and self.recorded < 0:
             if place := ckpt.make_room(self.folder, trainer.ckpt_path):
                 print(
@@ -81,10 +80,7 @@ class EpochRecorder(pl.Callback):
         done = epoch + 1 if train["checkpoint_interval_unit"] == "epoch" else trainer.global_step
         due = done % train["checkpoint_interval"] == 0
         name = self._save(trainer) if due or last else None
-        validated = (
-            (epoch + 1) % trainer.check_val_every_n_epoch == 0 if trainer.check_val_every_n_epoch else last
-        )
-        kpi = {"train_loss": module.train_loss()} | (module.val_metrics if validated else {})
+        kpi = {"train_loss": module.train_loss()} | module.val_metrics
         if trainer.is_global_zero and epoch > self.recorded:
             now, self.recorded = time.monotonic(), epoch
             append_line(

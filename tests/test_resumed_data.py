@@ -28,19 +28,23 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
 
 
-@pytest.fixture
-def begun(own_demo: Path, tmp_path: Path) -> RunDir:
+def begin(data: Path, tmp_path: Path) -> RunDir:
     """A run of which nothing has been trained yet."""
     run = RunDir(tmp_path / "run")
     asked = RunRequest(
-        data=str(own_demo), preset="small", trials=2, sets=("dataset.batch_size=2", "train.start=scratch")
+        data=str(data), preset="small", trials=2, sets=("dataset.batch_size=2", "train.start=scratch")
     )
     run.write_run(recorded.describe(prepare(asked, run.root), run.root, "run-1"))
     return run
 
 
-def restored(run: RunDir) -> Plan:
-    plan = recorded.restore(run, {})
+@pytest.fixture
+def begun(own_demo: Path, tmp_path: Path) -> RunDir:
+    return begin(own_demo, tmp_path)
+
+
+def restored(run: RunDir, **changes: str) -> Plan:
+    plan = recorded.restore(run, changes)
     same_data.check(plan, run.root)
     return plan
 
@@ -131,11 +135,7 @@ def test_the_same_in_another_order_or_by_another_link_is_the_same(begun: RunDir,
 def test_a_validation_set_that_the_run_drew_is_the_same_again(own_demo: Path, tmp_path: Path) -> None:
     for split in ("val", "test"):
         (own_demo / split).rename(tmp_path / split)
-    run = RunDir(tmp_path / "run")
-    asked = RunRequest(
-        data=str(own_demo), preset="small", trials=2, sets=("dataset.batch_size=2", "train.start=scratch")
-    )
-    run.write_run(recorded.describe(prepare(asked, run.root), run.root, "run-1"))
+    run = begin(own_demo, tmp_path)
     files = sorted(run.root.iterdir())
     assert any("val_split" in file.name for file in files)
     assert not any("has changed" in text for text in restored(run).warnings)
@@ -161,9 +161,7 @@ def test_a_run_of_an_earlier_version_is_compared_as_far_as_it_recorded(begun: Ru
 
 
 def followed(run: RunDir, data: Path) -> Plan:
-    plan = recorded.restore(run, {"data": str(data)})
-    same_data.check(plan, run.root)
-    return plan
+    return restored(run, data=str(data))
 
 
 def test_data_that_moved_are_found_where_one_says(begun: RunDir, own_demo: Path) -> None:
@@ -210,11 +208,7 @@ def test_other_data_are_not_taken_for_those_that_moved(begun: RunDir, own_demo: 
 def test_a_drawn_validation_set_moves_with_its_data(own_demo: Path, tmp_path: Path) -> None:
     for split in ("val", "test"):
         (own_demo / split).rename(tmp_path / split)
-    run = RunDir(tmp_path / "run")
-    asked = RunRequest(
-        data=str(own_demo), preset="small", trials=2, sets=("dataset.batch_size=2", "train.start=scratch")
-    )
-    run.write_run(recorded.describe(prepare(asked, run.root), run.root, "run-1"))
+    run = begin(own_demo, tmp_path)
     there = own_demo.with_name("elsewhere")
     own_demo.rename(there)
     other = tmp_path / "other"
@@ -232,11 +226,7 @@ def test_a_drawn_validation_set_moves_with_its_data(own_demo: Path, tmp_path: Pa
 def test_what_was_converted_is_converted_again(tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     yolo = written("YOLO", tmp_path / "yolo", (pictures, draw(pictures)))
-    run = RunDir(tmp_path / "run")
-    asked = RunRequest(
-        data=str(yolo), preset="small", trials=2, sets=("dataset.batch_size=2", "train.start=scratch")
-    )
-    run.write_run(recorded.describe(prepare(asked, run.root), run.root, "run-1"))
+    run = begin(yolo, tmp_path)
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(UserError, match=r"is gone; .*--data DIR"):
         restored(run)
@@ -246,11 +236,7 @@ def test_what_was_converted_is_converted_again(tmp_path: Path) -> None:
 
 def test_an_archive_that_is_none_any_more_is_told_and_its_copy_used(own_demo: Path, tmp_path: Path) -> None:
     archive = Path(shutil.make_archive(str(tmp_path / "data set"), "zip", own_demo))
-    run = RunDir(tmp_path / "run")
-    asked = RunRequest(
-        data=str(archive), preset="small", trials=2, sets=("dataset.batch_size=2", "train.start=scratch")
-    )
-    run.write_run(recorded.describe(prepare(asked, run.root), run.root, "run-1"))
+    run = begin(archive, tmp_path)
     archive.write_bytes(b"not a zip")
     (said,) = [text for text in restored(run).warnings if "has changed since this run began" in text]
     assert archive.name in said

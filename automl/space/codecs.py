@@ -245,9 +245,8 @@ class Number:
         if not self.relations:
             return self.range, self.domain
         valid, found = self.domain, self.range
-        for (
-            relation
-        ) in self.relations:  # what is no number, or does not matter and has no default, sets no limit
+        # What is no number, or does not matter and has no default, sets no limit.
+        for relation in self.relations:
             if is_number(right := drawn.get(relation.right)):
                 valid = valid.where(relation.op, right)
         if found.grid:

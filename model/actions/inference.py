@@ -63,12 +63,9 @@ def run(spec: Spec) -> dict[str, Any]:
         count, highest, unread = sum(gather([count])), max(gather([highest])), gather(unread)
     done = len(pictures) - len(unread)
     if status:
-        hint = (
-            ""
-            if count or not done
-            else f"; the highest score is {highest:.3f}: set inference.conf_threshold lower"
-        )
-        line = f"{count} objects with a score of at least {limit:.3f} ({source}) in {done} images{hint}"
+        line = f"{count} objects with a score of at least {limit:.3f} ({source}) in {done} images"
+        if done and not count:
+            line += f"; the highest score is {highest:.3f}: set inference.conf_threshold lower"
         print(f"{line}; pictures and labels: {folder}" if done else line)
         _tell(status, unread, done, count)
     return {"images": done, "detections": count, "folder": str(folder)}

@@ -184,7 +184,7 @@ class DataModule(pl.LightningDataModule):
             raise UserError("\n".join(wrong))
 
     def train_dataloader(self) -> DataLoader[Any]:
-        dataset, seed = self.spec["dataset"], max(0, self.spec["train"]["seed"])
+        dataset, seed = self.spec["dataset"], self.spec["train"]["seed"]
         rank, world = place()
         if len(self.train_data) < dataset["batch_size"] * world:
             raise UserError(
