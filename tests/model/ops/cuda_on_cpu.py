@@ -20,16 +20,17 @@ compiler = shutil.which("g++")
 @functools.cache
 def library(source: Path, kernel: str, defines: tuple[tuple[str, object], ...]) -> ctypes.CDLL:
     """The source with `run`, which launches `kernel`."""
-    folder = Path(tempfile.mkdtemp(prefix="cuda_on_cpu"))
-    unit, built = folder / "unit.cpp", folder / "unit.so"
-    unit.write_text(
+    text = (
         f'#include "{HERE / "cuda_on_cpu.h"}"\n#include "{source}"\n'
         'extern "C" void run(int x, int y, int z, int threads, bool backwards, void** arguments) {\n'
         f"  emulation::launch<{kernel}>(x, y, z, threads, backwards, arguments);\n}}\n"
     )
     macros = [f"-D{name}={value}" for name, value in defines]
-    subprocess.run([str(compiler), *FLAGS, *macros, str(unit), "-o", str(built)], check=True)
-    return ctypes.CDLL(str(built))
+    with tempfile.TemporaryDirectory(prefix="cuda_on_cpu") as folder:  # what is loaded outlives its file
+        unit, built = Path(folder, "unit.cpp"), Path(folder, "unit.so")
+        unit.write_text(text)
+        subprocess.run([str(compiler), *FLAGS, *macros, str(unit), "-o", str(built)], check=True)
+        return ctypes.CDLL(str(built))
 
 
 @dataclass(frozen=True)
