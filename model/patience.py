@@ -23,15 +23,16 @@ class Patience(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.current_epoch:  # a resume of one that was over
-            self._end_when_over(trainer)
+            self._end_when_over(trainer, trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.current_epoch + 1 < self.spec["train"]["num_epochs"]:
-            self._end_when_over(trainer)
+        done = trainer.current_epoch + 1
+        if done < self.spec["train"]["num_epochs"]:
+            self._end_when_over(trainer, done)
 
-    def _end_when_over(self, trainer: pl.Trainer) -> None:
+    def _end_when_over(self, trainer: pl.Trainer, done: int) -> None:
         patience = self.spec["train"]["patience"]
-        over = patience > 0 and trainer.is_global_zero and is_over(self.spec, records(self.folder))
+        over = patience > 0 and trainer.is_global_zero and is_over(self.spec, records(self.folder, done))
         if patience and trainer.strategy.broadcast(over):
             trainer.should_stop = True
             line = f"No new best in {patience} validated epochs: the training ends here (train.patience)."
@@ -40,9 +41,10 @@ class Patience(pl.Callback):
                 Status(self.folder, self.spec["model_name"]).write("RUNNING", line)
 
 
-def records(folder: Path) -> Lines:
-    """The lines of metrics.jsonl that belong together."""
-    return ckpt.records(folder / "metrics.jsonl")
+def records(folder: Path, done: int) -> Lines:
+    """The lines of metrics.jsonl that belong together, of the first `done` epochs: a resume from an earlier one begins
+    beside those of epochs that it trains anew."""
+    return [line for line in ckpt.records(folder / "metrics.jsonl") if line["epoch"] < done]
 
 
 def is_over(spec: Mapping[str, Any], lines: Lines) -> bool:

@@ -79,8 +79,16 @@ def test_it_waits_for_a_checkpoint() -> None:
 def test_lines_of_an_earlier_training_in_the_folder_do_not_count(tmp_path: Path) -> None:
     written = [*lines_of([0.9, 0.1, 0.1]), *lines_of([0.1, 0.2])]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in written))
-    assert [line["val_mAP"] for line in records(tmp_path)] == [0.1, 0.2]
-    assert list(records(tmp_path / "nowhere")) == []
+    assert [line["val_mAP"] for line in records(tmp_path, 2)] == [0.1, 0.2]
+    assert list(records(tmp_path / "nowhere", 2)) == []
+
+
+def test_a_resume_from_an_earlier_epoch_is_not_over_for_what_came_after(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines_of([0.5, 0.4, 0.3]))
+    )
+    assert is_over(spec_with(2, []), records(tmp_path, 3))
+    assert not is_over(spec_with(2, []), records(tmp_path, 2))
 
 
 def test_off_unless_asked_for() -> None:
