@@ -274,9 +274,9 @@ def _server(text: str, reading: bool = False) -> Any:
             raise
         if "does not answer" in str(reason):
             raise reason from None
-        raise UserError(
-            f"--storage {database_url.shown(text)}: cannot open it, check host, name and user: {reason}"
-        ) from None
+        where = database_url.shown(text)
+        said = str(reason).removeprefix(f"the database {where}: ")
+        raise UserError(f"--storage {where}: cannot open it, check host, name and user: {said}") from None
 
 
 def _is_new_file(url: sqlalchemy.URL) -> bool:

@@ -117,6 +117,7 @@ def test_what_does_not_open_is_told_in_one_line_before_anything_is_written(
             )
         assert "\n" not in str(caught.value)
         assert "s3cret" not in str(caught.value)
+        assert str(caught.value).count("postgresql") == 1
         assert not (tmp_path / "run").exists()
 
 
