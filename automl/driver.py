@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -132,8 +133,8 @@ class SearchDriver:
             return "COMPLETE", self._finished(number)
         if exit.stopped:
             return self._settled(number, ("PRUNED", "the time budget was used up"))
-        if exit.code != 2 and faults.is_full(self.trials.run.root):
-            raise faults.no_space(self.trials.run.root)  # the trial stays RUNNING, and goes on with the run
+        # The trial stays RUNNING, and goes on with the run.
+        faults.check_room(exit, self.trials.run.root, partial(self.study.count_retry, number, "full"))
         # Its last lines may not have been passed on; one that failed after its last epoch has nothing to go on with.
         over = exit.worth_another_try and self.trials.goes_on_at(number) == self._length(number)
         if (exit.lost or over) and (ended := self._caught_up(number)):

@@ -9,14 +9,18 @@ import os
 import shutil
 import sqlite3
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from automl.errors import AutoMLError, StorageError, UserError
 from automl.programs import command
+
+if TYPE_CHECKING:
+    from automl.executors.base import Exit
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -76,9 +80,20 @@ def no_space(root: Path | None, path: object = None) -> AutoMLError:
     return StorageError(f"no space left on {_mount(place) if place else 'the disk'}; free some and{then}")
 
 
-def is_full(root: Path) -> bool:
-    """Whether the disk of a run folder has no room left."""
-    return shutil.disk_usage(root).free < ENOUGH_BYTES
+def is_full(place: Path | str) -> bool:
+    """Whether the disk of a folder has no room left."""
+    return shutil.disk_usage(place).free < ENOUGH_BYTES
+
+
+def check_room(exit: Exit, root: Path, count: Callable[[], int]) -> None:
+    """Raise `StorageError`, with which the run ends for now, where a trial may have ended for want of room on a disk.
+    Where the run's folder and the one for temporary files have some, its own words for it do so the first time that
+    they `count`: a training may ask for room that no disk here has."""
+    full = next((place for place in (root, tempfile.gettempdir()) if is_full(place)), None)
+    if full and (exit.code != 2 or exit.out_of_space):
+        raise no_space(root, full)
+    if exit.out_of_space and count() == 1:
+        raise StorageError(f"no room on a disk: {exit.reason}; free some and: {command('resume', root)}")
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

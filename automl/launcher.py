@@ -355,8 +355,9 @@ class TrialProcess:
         if code == 0:
             return FINISHED
         if code < 0:
-            guess = " (out of memory?)" if code == -signal.SIGKILL else f" ({signal.Signals(-code).name})"
-            return f"killed by signal {-code}{guess}{where}"
+            name = next((s.name for s in signal.Signals if s == -code), "a real-time signal")
+            guess = "out of memory?" if code == -signal.SIGKILL else name
+            return f"killed by signal {-code} ({guess}){where}"
         line = last_line(self._folder / "log.txt", self._log_began_at)
         if code == OUT_OF_MEMORY_CODE or any(word in line for word in CUDA_OUT_OF_MEMORY):
             return f"{OUT_OF_MEMORY}{where}" + (f": {line}" if line else "")

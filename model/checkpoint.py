@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model.errors import UserError
+from model.errors import FULL, ModelError, UserError
 from model.parameters import MANDATORY, of_action
 from model.spec import Spec, architecture_differences, get, leaves, put
 
@@ -187,6 +187,20 @@ def threshold_of(checkpoint: Mapping[str, Any]) -> float | None:
     """The score with the best F1 in the validation at which the checkpoint was written; None in older ones."""
     value = get(checkpoint, "metrics.val_threshold")
     return float(value) if isinstance(value, (int, float)) else None
+
+
+def write(path: Path, data: bytes | memoryview) -> None:
+    """Write a file whole or not at all. Raises `ModelError` where its disk has no room for it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)  # a full disk needs the room
+        if error.errno not in FULL:
+            raise
+        megabytes = len(data) / 1e6
+        raise ModelError(f"no space left for {path}, which needs {megabytes:.0f} MB; free some") from None
 
 
 def link_latest(path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from model.errors import ModelError, UserError
+from model.errors import FULL, ModelError, UserError
 from model.parameters import ACTIONS
 from model.told import told
 
@@ -199,9 +199,12 @@ def guarded(run: Callable[[], Any]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        if error.errno is None or error.filename is None:
+        full = error.errno in FULL
+        place = (full and error.filename2) or error.filename  # of a move it is the second that has no room
+        if error.errno is None or (place is None and not full):
             raise
-        print(f"error: {os.fsdecode(error.filename)}: {str(error.strerror).lower()}", file=sys.stderr)
+        where = "" if place is None else f"{os.fsdecode(place)}: "
+        print(f"error: {where}{str(error.strerror).lower()}", file=sys.stderr)
         return UserError.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -9,7 +9,10 @@ ModelError           exit 1
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # errors of the operating system for a disk without room
 
 
 class ModelError(Exception):

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from model import checkpoint as ckpt
 from model import elastic, mid_epoch, operating_point
 from model.build import build_criterion, build_model
 from model.coco_metrics import CocoMetrics, summarise
 from model.data.transforms import usual_size
 from model.distributed import gather
-from model.encryption import encrypt
 from model.errors import UserError, did_you_mean
 from model.parameters import default_of
 from model.postprocess import postprocess
@@ -298,21 +292,3 @@ class DetectorModule(pl.LightningModule):
     def _mean(self, losses: list[torch.Tensor]) -> float:
         mean = torch.stack(losses).mean() if losses else torch.tensor(float("nan"), device=self.device)
         return float(self.trainer.strategy.reduce(mean, reduce_op="mean"))
-
-
-class EncryptedCheckpoints(TorchCheckpointIO):
-    """Lightning's checkpoint files under a passphrase; written whole or not at all."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__()
-        self.key = key
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        plain = io.BytesIO()
-        torch.save(checkpoint, plain)
-        temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
-        temporary.write_bytes(encrypt(plain.getvalue(), self.key))
-        temporary.replace(path)
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
-        return ckpt.read(path, self.key, map_location)

@@ -125,7 +125,7 @@ class EpochRecorder(pl.Callback):
     def _save(self, trainer: pl.Trainer) -> str:
         """Write the checkpoint whole or not at all, then move the `latest` link; returns the file's name."""
         path = self.folder / ckpt.file_name(trainer.current_epoch, trainer.global_step)
-        trainer.save_checkpoint(path)  # Lightning writes to memory first and renames
+        trainer.save_checkpoint(path)
         if trainer.is_global_zero:
             ckpt.link_latest(path)
         self.last = path

@@ -19,6 +19,7 @@ MAX_LOSSES = 10  # one that lost the process that had started it, so often
 DEADLINE = "stopped: the time budget is used up"
 OUT_OF_MEMORY = "out of memory"
 OUT_OF_MEMORY_CODE = 4  # how a trainer says so; CUDA's own words in a log's last line count too
+NO_SPACE = ("no space left", "disk quota exceeded")  # the operating system's words, in a log's last line
 BROKEN = "metrics.jsonl is broken"  # the launcher's words
 ROUNDING = 1e-6  # in sums of shares
 
@@ -111,6 +112,11 @@ class Exit:
     def out_of_memory(self) -> bool:
         """It would run out of memory again: not to be started unchanged."""
         return self.reason.startswith(OUT_OF_MEMORY)
+
+    @property
+    def out_of_space(self) -> bool:
+        """A disk had no room left for it: no fault of its own."""
+        return any(word in self.reason.lower() for word in NO_SPACE)
 
     @property
     def worth_another_try(self) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 
 import model.checkpoint as ckpt
 from model.distributed import LAUNCH, gpu_ids, launched, start_ranks
-from model.encryption import passphrase
 from model.errors import OutOfMemory, UserError
 from model.seeding import seeded
 from model.spec import Spec, notes, require, unfit_device
@@ -166,7 +165,7 @@ def build_trainer(spec: Spec, callbacks: list[Any], parts: int = 1, batches: int
     import pytorch_lightning as pl
     import torch
 
-    from model.lightning import EncryptedCheckpoints
+    from model.checkpoint_io import Checkpoints
 
     train = spec["train"]
     on_gpu = train["accelerator"] != "cpu" and torch.cuda.is_available()
@@ -195,9 +194,7 @@ def build_trainer(spec: Spec, callbacks: list[Any], parts: int = 1, batches: int
         enable_progress_bar=False,
         use_distributed_sampler=False,
         callbacks=callbacks,
-        plugins=[EncryptedCheckpoints(spec["encryption_key"])]
-        if passphrase(spec["encryption_key"])
-        else None,
+        plugins=[Checkpoints(spec["encryption_key"])],
         default_root_dir=str(results_folder(spec, "train")),
     )
 
@@ -244,7 +241,9 @@ def _devices(spec: Spec, on_gpu: bool) -> int | list[int]:
 
 def _strategy(spec: Spec, processes: int) -> Any:
     """DDP, or FSDP2 with the parameters spread over all processes."""
-    from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
+    from pytorch_lightning.strategies import DDPStrategy
+
+    from model.checkpoint_io import Fsdp
 
     train = spec["train"]
     if processes == 1:
@@ -256,6 +255,4 @@ def _strategy(spec: Spec, processes: int) -> Any:
         raise UserError(
             "train.precision fp16 does not go with train.distributed_strategy fsdp; use bf16 or fp32"
         )
-    return ModelParallelStrategy(
-        data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
-    )
+    return Fsdp(processes, spec["encryption_key"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from automl import bundle, handoff, loop, records
+from automl import bundle, faults, handoff, loop, records
 from automl.driver import SearchDriver
+from automl.errors import StorageError
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.executors.replay import ReplayExecutor
 from automl.metric import Metric
@@ -325,6 +327,33 @@ def test_a_second_crash_fails_with_the_reason(tmp_path: Path) -> None:
     assert bench.states() == ["FAIL"]
     assert driver.study.frozen(0).user_attrs["reason"] == "killed by signal 9"
     assert len(bench.jobs) == 2
+
+
+def test_a_trial_without_room_on_a_disk_ends_the_run_for_now(tmp_path: Path) -> None:
+    """The second time, on another driver, it is the trial's own fault; after the restarts of a crash."""
+    bench = Bench(tmp_path, trials=1)
+    full = Exit(1, "exit code 1; last line of log: OSError: [Errno 28] No space left on device")
+    with pytest.raises(
+        StorageError, match="no room on a disk: .* No space left on device; free some and: .*resume"
+    ):
+        bench.drive(lambda job: [bench.curve(job)[0], full])
+    assert bench.states() == ["RUNNING"]
+    bench.drive(lambda job: [full for _ in bench.curve(job)[:1]])
+    assert bench.states() == ["FAIL"]
+    assert len(bench.jobs) == 3
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_a_full_folder_for_temporary_files_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(faults, "is_full", lambda place: place == tempfile.gettempdir())
+    bench = Bench(tmp_path, trials=1)
+    with pytest.raises(
+        StorageError, match=f"no space left on {faults._mount(Path(tempfile.gettempdir()))}; free"
+    ):
+        bench.drive(lambda job: [Exit(code, f"exit code {code}; last line of log: no space left for x.pth")])
+    assert bench.states() == ["RUNNING"]
 
 
 def test_a_user_s_mistake_is_not_tried_again(tmp_path: Path) -> None:

@@ -61,7 +61,10 @@ SCENARIOS = {
     "user error": Scenario(
         {"epochs": 0, "then": "user_error"}, [], 2, "2 problems:; - lr must be positive; - no such file"
     ),
-    "killed": Scenario({"epochs": 1, "then": "sigkill"}, [0], -9, "killed by signal 9"),
+    "killed": Scenario({"epochs": 1, "then": "sigkill"}, [0], -9, "killed by signal 9 (out of memory?)"),
+    "killed by a signal without a name": Scenario(
+        {"epochs": 1, "then": "real_time_signal"}, [0], -40, "killed by signal 40 (a real-time signal)"
+    ),
     "hang": Scenario({"epochs": 1, "then": "hang"}, [0], None, "silent for ", job={"silence_timeout_s": 1.0}),
     "frozen": Scenario(
         {"epochs": 1, "then": "freeze"}, [0], None, "silent for ", job={"silence_timeout_s": 1.0}

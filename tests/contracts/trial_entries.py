@@ -51,6 +51,11 @@ def _user_error(folder: Path, rank: int) -> NoReturn:
     raise BadSpec("2 problems:\n  - lr must be positive\n  - no such file")
 
 
+def _real_time_signal(folder: Path, rank: int) -> None:
+    os.kill(os.getpid(), 40)
+    time.sleep(60)
+
+
 def _sigkill(folder: Path, rank: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -157,6 +162,7 @@ FAULTS = {
     "crash": _crash,
     "user_error": _user_error,
     "sigkill": _sigkill,
+    "real_time_signal": _real_time_signal,
     "hang": _hang,
     "freeze": _freeze,
     "beat": _beat,

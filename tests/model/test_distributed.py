@@ -158,13 +158,15 @@ def test_several_gpus_on_several_machines_are_started_by_torchrun(monkeypatch: p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("key", ["", "secret"])
 def test_fsdp_trains_as_one_process_and_goes_on_from_its_checkpoint(
-    trained: tuple[Path, Path], tiny: dict[str, Any], demo: Path, tmp_path: Path
+    trained: tuple[Path, Path], tiny: dict[str, Any], demo: Path, tmp_path: Path, key: str
 ) -> None:
     import torch
 
     import model.checkpoint as ckpt
 
+    put(tiny, "encryption_key", key)
     run("train", train_spec(tiny, demo, tmp_path / "whole", 2, "fsdp"), 2)
     first = records(tmp_path / "whole")[0]["checkpoint"]
     resume = str(tmp_path / "whole" / first)
@@ -175,7 +177,7 @@ def test_fsdp_trains_as_one_process_and_goes_on_from_its_checkpoint(
         assert last["step"] == one["step"]
         assert last["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
         assert last["val_loss"] == pytest.approx(one["val_loss"], rel=1e-3)
-        found = ckpt.load(folder / "dd_model_latest.pth")["state_dict"]
+        found = ckpt.load(folder / "dd_model_latest.pth", key)["state_dict"]
         assert found.keys() == wanted.keys()
         for name, value in wanted.items():
             assert torch.allclose(value.float(), found[name].float(), atol=5e-4), name
@@ -185,7 +187,7 @@ def test_fsdp_trains_as_one_process_and_goes_on_from_its_checkpoint(
     ("leaves", "wanted"),
     [
         ({}, "DDPStrategy"),
-        ({"train.distributed_strategy": "fsdp"}, "ModelParallelStrategy"),
+        ({"train.distributed_strategy": "fsdp"}, "Fsdp"),
         ({"train.distributed_strategy": "fsdp", "train.precision": "fp16"}, UserError),
     ],
 )

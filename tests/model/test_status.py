@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from importlib import import_module
 from pathlib import Path
@@ -104,5 +105,12 @@ def test_what_the_system_refuses_is_one_line(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "file").touch()
     assert cli.guarded(lambda: (tmp_path / "file" / "x").write_text("")) == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/file/x: not a directory\n"
+    for names, told in (
+        (("from", None, "to"), "to: no space left on device"),
+        ((), "no space left on device"),
+    ):
+        full = OSError(errno.ENOSPC, "No space left on device", *names)
+        assert cli.guarded(lambda full=full: (_ for _ in ()).throw(full)) == 2
+        assert capsys.readouterr().err == f"error: {told}\n"
     with pytest.raises(OSError, match="no file"):  # tells nothing: a fault of the program
         cli.guarded(lambda: (_ for _ in ()).throw(OSError("no file")))
