@@ -121,7 +121,7 @@ def convert(
     ),
     seed: int = typer.Option(0, help="Draws which."),
     by_sequence: bool = typer.Option(
-        False, help="KITTI: hold out whole sequences, as their frames resemble each other."
+        False, help="KITTI: hold out whole sequences (folders), as their frames resemble each other."
     ),
     classes: Path = typer.Option(
         None, help="KITTI: YAML or JSON, {type: class}; types not named are left out."
@@ -133,22 +133,17 @@ def convert(
     ),
 ) -> None:
     """Turn a dataset into folders of COCO files and images; automl run reads them without, too."""
+    from model.actions.export_dataset import write
+    from model.data.convert_kitti import Options, read_classes
+
+    kitti = None
     if by_sequence or classes or image_dir or label_dir:
-        from model.actions.convert import convert as run
-
-        if overrides:
-            raise UserError(f"{overrides[0]}: the leaves of a spec do not go with the options of KITTI")
-        found = run(source, target, val_share, seed, by_sequence, classes, image_dir, label_dir)
-        splits = {split: found[split] for split in ("train", "val")}
-        notes = [f"{count} {kind} left out" for kind, count in found["left_out"].items()]
-    else:
-        from model.actions.export_dataset import write
-
-        found = write(source, target, val_share, seed, parse_overrides(overrides or []))
-        splits, notes = found["splits"], [f"read as {found['layout']}", *found["notes"]]
-    for note in notes:
+        kitti = Options(read_classes(classes) if classes else None, image_dir, label_dir)
+    leaves = parse_overrides(overrides or [])
+    found = write(source, target, val_share, seed, leaves, kitti, by_sequence)
+    for note in (f"read as {found['layout']}", *found["notes"]):
         print(f"note: {note}")
-    print(f"{', '.join(f'{count} {split}' for split, count in splits.items())} images in {target}")
+    print(f"{', '.join(f'{count} {split}' for split, count in found['splits'].items())} images in {target}")
     print(f"classes: {', '.join(f'{i} {name}' for name, i in found['classes'].items())}")
     print(f"next: automl run --model deformable_detr --data {target}")
 

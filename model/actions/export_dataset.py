@@ -13,6 +13,7 @@ from typing import Any
 from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.check import Parts, check_boxes, settle
 from model.data.coco import Part, read_json
+from model.data.convert_kitti import Options
 from model.data.layouts import in_place
 from model.data.problems import Problems
 from model.data.sources import stage
@@ -31,17 +32,20 @@ def write(
     val_share: float = 0.2,
     seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
+    kitti: Options | None = None,
+    by_folder: bool = False,
 ) -> dict[str, Any]:
     """Write `target`; images are linked where the disk can, else copied. What a run would refuse is refused, and what
     it would mend is written mended; `overrides` are leaves of the train spec that decide on either. Where `source` has
-    no validation set, `val_share` of its training images, drawn by `seed` with copies together, become one. Returns
+    no validation set, `val_share` of its training images, drawn by `seed` with copies together (`by_folder`: with
+    all images of a folder together), become one. With `kitti` it must be KITTI, read by these options. Returns
     {"splits": {split: images}, "classes": {name: id}, "layout", "notes"}. Raises `UserError`; then nothing is
     written."""
     if target.exists() and any(target.iterdir()):
         raise UserError(f"{target} is not empty; give a new folder")
     spec = resolve("train", nest({"train.seed": seed} | dict(overrides or {})))
-    data = in_place(source)
-    parts, names, notes = _as_a_run_uses_them(data.sources, spec, val_share)
+    data = in_place(source, kitti=kitti)
+    parts, names, notes = _as_a_run_uses_them(data.sources, spec, val_share, by_folder)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         splits = {}
@@ -61,11 +65,11 @@ def write(
 
 
 def _as_a_run_uses_them(
-    sources: Sources, spec: Mapping[str, Any], val_share: float
+    sources: Sources, spec: Mapping[str, Any], val_share: float, by_folder: bool
 ) -> tuple[Parts, dict[Any, str], list[str]]:
     """(the splits, {category id: name}, what was mended or left out). Raises `UserError`."""
     problems = Problems()
-    found = settle(sources, spec, problems, val_share)
+    found = settle(sources, spec, problems, val_share, by_folder)
     for split, listed in (found[0] if found else {}).items():
         if listed:
             check_boxes(split, listed, spec, problems)

@@ -60,10 +60,12 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
 
 
 def settle(
-    sources: Sources, spec: Mapping[str, Any], problems: Problems, share: float = VAL_SHARE
-) -> tuple[Parts, Table, set[str]] | None:
-    """(the splits as they are used: mended, with a validation set unless `share` is 0, without copies across; their
-    classes; the splits that are not as in their files), or None where there are problems."""
+    sources: Sources, spec: Mapping[str, Any], problems: Problems, share: float = VAL_SHARE,
+    by_folder: bool = False,
+) -> tuple[Parts, Table, set[str]] | None:  # fmt: skip
+    """(the splits as they are used: mended, with a validation set unless `share` is 0, drawn `by_folder` or by image,
+    without copies across; their classes; the splits that are not as in their files), or None where there are
+    problems."""
     parts = _read(sources, Options.of(spec), problems)
     if problems:
         return None
@@ -75,7 +77,7 @@ def settle(
     _refuse_empty(parts, problems)
     if problems:
         return None
-    parts, changed = _settled(parts, spec, problems, share)
+    parts, changed = _settled(parts, spec, problems, share, by_folder)
     return parts, table, changed | unscored
 
 
@@ -174,13 +176,14 @@ def _counts_are_chosen(spec: Mapping[str, Any]) -> bool:
 
 
 def _settled(
-    parts: Parts, spec: Mapping[str, Any], problems: Problems, share: float
+    parts: Parts, spec: Mapping[str, Any], problems: Problems, share: float, by_folder: bool
 ) -> tuple[Parts, set[str]]:
     """(the splits with a validation set and without copies across, which of them are not as in their files)."""
     strict, allowed = (bool(get(spec, f"dataset.{n}", False)) for n in ("strict", "allow_leaks"))
     changed = set()
     if not parts["val"] and share:
-        train, val = split_train(parts["train"], max(0, int(get(spec, "train.seed", 0))), problems, share)
+        seed = max(0, int(get(spec, "train.seed", 0)))
+        train, val = split_train(parts["train"], seed, problems, share, by_folder)
         parts, changed = parts | {"train": train, "val": val}, {"train", "val"}
     clean = leave_out_copies(parts, strict, allowed, problems)
     for split in ("val", "test"):
@@ -199,9 +202,9 @@ def _settled(
 
 
 def split_train(
-    parts: Sequence[Part], seed: int, problems: Problems, share: float = VAL_SHARE
+    parts: Sequence[Part], seed: int, problems: Problems, share: float = VAL_SHARE, by_folder: bool = False
 ) -> tuple[list[Part], list[Part]]:
-    """The training sources parted by image: (what is left to train on, what validates)."""
+    """The training sources parted by image or `by_folder`: (what is left to train on, what validates)."""
     paths = [path for part in parts for path in part.paths]
     digests = [look.digest for part in parts for look in part.looks]
     shown: list[set[str]] = [set() for _ in paths]
@@ -217,13 +220,13 @@ def split_train(
         start += len(part.paths)
     number = {name: n for n, name in enumerate(sorted(set().union(*shown)))}
     classes = [frozenset(number[name] for name in of_image) for of_image in shown]
-    groups = groups_of(paths, digests)
+    groups = groups_of(paths, digests, by_folder)
     held = held_out(classes, groups, seed, share)
     if not held.any():
-        problems.add(
-            "split", "no image can be held out for validation: all are versions of one; give a val folder"
-        )
-    together = f", copies and versions of a photo together ({len(set(groups))} groups)"
+        why = "all lie in one folder, or are copies" if by_folder else "all are versions of one"
+        problems.add("split", f"no image can be held out for validation: {why}; give a val folder")
+    what = "those of a folder, " if by_folder else ""
+    together = f", {what}copies and versions of a photo together ({len(set(groups))} groups)"
     text = f"no validation set: {held.sum()} of the {len(paths)} training images, drawn by train.seed"
     problems.note(f"{text}, are held out for it" + (together if len(set(groups)) < len(paths) else ""))
     ends = np.cumsum([len(part.paths) for part in parts])[:-1]

@@ -9,7 +9,10 @@ Category ids count from 1 in alphabetical order of the types.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from model.data.image_sets import Entries, lists_of
@@ -26,6 +29,7 @@ from model.data.other_labels import lost_labels, without_orphans
 from model.data.paths import is_hidden, stem_of
 from model.data.tree import Tree, counted, parent
 from model.errors import UserError
+from safe_documents import DocumentError, read_yaml
 
 IMAGE_DIRS = ("image_2", "images", "image", "data")  # data: of FiftyOne
 LABEL_DIRS = ("label_2", "labels", "label")
@@ -35,17 +39,51 @@ Pair = tuple[Path, Path | None]  # an image, its label file
 Pairs = dict[str, list[Pair]]  # split -> its images
 
 
-def find(tree: Tree) -> LabelFiles | None:
-    """The KITTI dataset in a folder, or None."""
-    if not any(f.rsplit("/", 1)[-1] in LABEL_DIRS for f in tree.folders):
-        return None
+@dataclass(frozen=True)
+class Options:
+    """What a person says of KITTI: {type: class} of those that count, None for all as they are; the names of the
+    folders of images and of labels, "" for the usual ones."""
+
+    classes: Mapping[str, str] | None = None
+    image_dir: str = ""
+    label_dir: str = ""
+
+    def class_of(self, kind: str) -> str | None:
+        """The class of a type, None for one that is left out; case only matters where two keys differ in it alone."""
+        if self.classes is None or kind in self.classes:
+            return kind if self.classes is None else self.classes[kind]
+        return next((v for key, v in sorted(self.classes.items()) if key.lower() == kind.lower()), None)
+
+
+def read_classes(path: Path) -> dict[str, str]:
+    """{KITTI type: class} of a YAML or JSON file. Raises `UserError`."""
     try:
-        sequences = find_sequences(tree.root, "", "")
+        mapping = read_yaml(path)
+    except (OSError, DocumentError) as error:
+        raise UserError(f"--classes {path}: {error}") from None
+    if not isinstance(mapping, dict) or not all(isinstance(v, str) for v in mapping.values()):
+        raise UserError(f"--classes {path}: must be a mapping of KITTI types to class names")
+    return {str(kind): name for kind, name in mapping.items()}
+
+
+def find(tree: Tree, options: Options | None = None) -> LabelFiles | None:
+    """The KITTI dataset in a folder, or None. With `options`, which say that it is one, raises `UserError` where there
+    is none."""
+    asked, options = options is not None, options or Options()
+    try:
+        sequences = find_sequences(tree.root, options.image_dir, options.label_dir)
     except UserError:
+        if asked:
+            raise
         return None
     files = (p for _, _, labels in sequences for p in sorted(labels.glob("*.txt")) if _is_visible(p))
     first = next((path for path in files if path.stat().st_size), None)
     if first is None or not _is_kitti(first):
+        if asked:
+            raise UserError(
+                f"{first or tree.root}: {'holds' if first else 'there are'} no KITTI labels, for which these options "
+                "are: lines of a type and 14 numbers"
+            )
         return None
     folders = _by_folder(tree, sequences)
     lists = lists_of(tree, _labelled(tree, folders))
@@ -53,7 +91,24 @@ def find(tree: Tree) -> LabelFiles | None:
     orphans = without_orphans(tree, found, (image for pairs in folders.values() for image, _ in pairs))
     notes = (*notes, *(f"KITTI: {note}" for note in orphans))
     splits, more = without_unlabelled(found, "label_2/NAME.txt for image_2/NAME.png")
-    return LabelFiles("KITTI", splits, {}, parse, (*notes, *more, *lost_labels(tree, found)))
+    if options.classes is not None:
+        _refuse_none_kept([label for pairs in splits.values() for _, label in pairs if label], options)
+    told = (*notes, *more, *lost_labels(tree, found))
+    said = repr(sorted(options.classes.items())) if options.classes is not None else ""
+    return LabelFiles("KITTI", splits, {}, partial(parse, options=options), told, read_as=said)
+
+
+def _refuse_none_kept(labels: Sequence[Path], options: Options) -> None:
+    """Raise `UserError` where the options leave out every type."""
+    types: set[str] = set()
+    for label in labels:
+        try:
+            types |= {kind for _, kind, _ in read_objects(label) if not is_unlabelled(kind)}
+        except (OSError, ValueError):
+            return  # told when it is read
+        if any(map(options.class_of, types)):
+            return
+    raise UserError(f"no object has a class to keep; types found: {', '.join(sorted(types)) or 'none'}")
 
 
 def _labelled(tree: Tree, folders: Pairs) -> set[str]:
@@ -136,13 +191,19 @@ def _by_list(folders: Pairs, lists: Entries) -> tuple[Pairs, tuple[str, ...]]:
     return {split: pairs for split, pairs in found.items() if pairs}, tuple(notes)
 
 
-def parse(path: Path, size: tuple[int, int]) -> Parsed:
+def parse(path: Path, size: tuple[int, int], options: Options = Options()) -> Parsed:
     """One label file. Raises `ValueError` naming every broken line."""
-    objects = read_objects(path)
-    left = sum(is_unlabelled(kind) for _, kind, _ in objects)
-    remarks = {f"{UNLABELLED} regions left out": left} if left else {}
-    kept = [(number, (kind, box)) for number, kind, box in objects if not is_unlabelled(kind)]
-    return Parsed([named for _, named in kept], None, remarks, [f":{number}" for number, _ in kept])
+    remarks: Counter[str] = Counter()
+    objects, places = [], []
+    for number, kind, box in read_objects(path):
+        name = None if is_unlabelled(kind) else options.class_of(kind)
+        if name:
+            objects.append((name, box))
+            places.append(f":{number}")
+        else:
+            what = f"{UNLABELLED} regions" if is_unlabelled(kind) else f"objects of {kind}"
+            remarks[f"{what} left out"] += 1
+    return Parsed(list(objects), None, remarks, places)
 
 
 def is_unlabelled(kind: str) -> bool:

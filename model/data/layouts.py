@@ -79,35 +79,42 @@ def _named(spec: Mapping[str, Any], split: str) -> list[dict[str, str]]:
 
 
 @refusing_in_own_words()
-def in_place(place: str, settled: Sequence[str] = ()) -> Data:
+def in_place(place: str, settled: Sequence[str] = (), kitti: convert_kitti.Options | None = None) -> Data:
     """The data in a folder, an archive, a COCO file or a data.yaml, or at the URL of one; `settled` are splits that
-    come from elsewhere. Raises `UserError` for what is not there, not a dataset, or half of one."""
+    come from elsewhere. With `kitti` it must be KITTI, read by these options. Raises `UserError` for what is not there,
+    not a dataset, or half of one."""
     if not is_url(place) and (tool := tool_of(Path(place))):
         raise UserError(f"{place}: is {ADVICE[tool]}")
     path = stage_dataset(place)
+    if kitti and path.is_file():
+        raise UserError(
+            f"{place}: the options of KITTI go with a folder, or an archive, of its images and labels"
+        )
     if path.is_file():
         return _described(_of_file(path), place)
     tree = Tree.read(path)
     if inner := _only_archive(tree):
-        return in_place(str(inner), settled)
+        return in_place(str(inner), settled, kitti)
     if zipped := packed.zipped_documents(tree):
         tree = Tree.read(packed.laid_out(tree, zipped))
-    tree, found = _read_packed(tree, "train" not in settled)
+    tree, found = _read_packed(tree, "train" not in settled, kitti)
     if found is None:
         _refuse_halves(tree, Data({split: [] for split in SPLITS}), ("val",))
-        _refuse_without_train(tree)
+        _refuse_without_train(tree, kitti)
         raise UserError(f"no training data: {without_secrets(place)} must hold {WANTED}; {whats_there(tree)}")
     _refuse_halves(tree, found, settled)
     unread = tuple(unread_folders(tree, found))
     return _described(replace(found, notes=found.notes + unread), place)
 
 
-def _read_packed(tree: Tree, needs_train: bool) -> tuple[Tree, Data | None]:
+def _read_packed(
+    tree: Tree, needs_train: bool, kitti: convert_kitti.Options | None
+) -> tuple[Tree, Data | None]:
     """(the tree that was read, its data). Archives that no source has its images in are opened where there is nothing
     without them, or not what their names promise: a val.zip beside train/."""
     found = failed = None
     try:
-        found = read(tree, needs_train)
+        found = read(tree, needs_train, kitti)
     except UserError as error:
         failed = error
     used = {s["image_dir"] for sources in (found.sources.values() if found else ()) for s in sources}
@@ -116,7 +123,7 @@ def _read_packed(tree: Tree, needs_train: bool) -> tuple[Tree, Data | None]:
         found is None or any(split and not found.sources[split] for split in map(tree.split_of, left))
     ):
         inner = Tree.read(packed.laid_out(tree, tree.files(*ARCHIVES)))
-        return inner, read(inner, needs_train)
+        return inner, read(inner, needs_train, kitti)
     if failed:
         raise failed
     notes = tuple(f"{tree.path(archive)}: not read" for archive in left)
@@ -141,12 +148,13 @@ READERS: tuple[Callable[[Tree], LabelFiles | None], ...] = (
 )
 
 
-def read(tree: Tree, needs_train: bool = True) -> Data | None:
-    """The first layout that has something to train on; the others that are there are named."""
-    coco = layout_coco.find(tree)
+def read(tree: Tree, needs_train: bool = True, kitti: convert_kitti.Options | None = None) -> Data | None:
+    """The first layout that has something to train on; the others that are there are named. With `kitti` it is that
+    one."""
+    coco = None if kitti else layout_coco.find(tree)
     if coco and (coco.sources["train"] or not needs_train):
         return replace(coco, notes=coco.notes + unread_labels(tree, lambda: Found.of_coco(tree, coco)))
-    for find in READERS:
+    for find in _readers(kitti):
         labels = find(tree)
         if labels and (labels.splits.get("train") or not needs_train):
             unread = unread_labels(tree, partial(Found.of, tree, labels))
@@ -158,6 +166,10 @@ def read(tree: Tree, needs_train: bool = True) -> Data | None:
             )
             return replace(found, notes=found.notes + unread + left)
     return None
+
+
+def _readers(kitti: convert_kitti.Options | None) -> tuple[Callable[[Tree], LabelFiles | None], ...]:
+    return (partial(convert_kitti.find, options=kitti),) if kitti else READERS
 
 
 def _described(found: Data, place: str) -> Data:
@@ -193,11 +205,11 @@ def _refuse_halves(tree: Tree, found: Data, settled: Sequence[str]) -> None:
             )
 
 
-def _refuse_without_train(tree: Tree) -> None:
+def _refuse_without_train(tree: Tree, kitti: convert_kitti.Options | None) -> None:
     """Raise `UserError` where a layout's labels are for other splits alone."""
-    coco = layout_coco.find(tree)
+    coco = None if kitti else layout_coco.find(tree)
     found = [("COCO", {split for split, sources in coco.sources.items() if sources})] if coco else []
-    found += [(labels.layout, set(labels.splits)) for find in READERS if (labels := find(tree))]
+    found += [(labels.layout, set(labels.splits)) for find in _readers(kitti) if (labels := find(tree))]
     for layout, splits in found:
         if splits and "train" not in splits:
             raise UserError(

@@ -68,8 +68,9 @@ def photo(path: Path) -> str:
     return stem if stem != path.stem else ""
 
 
-def groups_of(paths: Sequence[Path], digests: Sequence[str]) -> list[int]:
-    """[N] numbers, equal for images of the same content and for versions of one photo, chains of these included."""
+def groups_of(paths: Sequence[Path], digests: Sequence[str], by_folder: bool = False) -> list[int]:
+    """[N] numbers, equal for images of the same content, for versions of one photo and, `by_folder`, for those of one
+    folder, chains of these included."""
     above = list(range(len(paths)))
 
     def top(n: int) -> int:
@@ -82,6 +83,7 @@ def groups_of(paths: Sequence[Path], digests: Sequence[str]) -> list[int]:
     for n, (path, digest) in enumerate(zip(paths, digests, strict=True)):
         keys = [("content", digest)] if digest else []
         keys += [("photo", name)] if (name := photo(path)) else []
+        keys += [("folder", str(path.parent))] if by_folder else []
         for key in keys:
             above[top(n)] = top(first.setdefault(key, n))
     return [top(n) for n in range(len(paths))]

@@ -1,4 +1,5 @@
-"""KITTI -> COCO: every image once, every label line accounted for, the same bytes for the same seed."""
+"""KITTI -> COCO with what only KITTI has: the splits that are named, every label line accounted for, the same bytes
+for the same seed."""
 
 from __future__ import annotations
 
@@ -9,33 +10,47 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from model.actions.convert import convert
+from model.actions.export_dataset import write
+from model.cli import app, guarded
 from model.data.check import inspect
+from model.data.convert_kitti import Options, read_classes
 from model.errors import UserError
 from model.spec import default_spec
 
+pytestmark = pytest.mark.usefixtures("cache")
 CAR = "Car 0.00 0 -1.58 587.01 173.33 614.12 200.12 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
 
 
 def line(kind: str, *box: float) -> str:
     return f"{kind} 0.00 0 0.00 {' '.join(map(str, box))} 0 0 0 0 0 0 0"
 
 
+def sequence(folder: Path, images: str = "image_2", labels: str = "label_2", shade: int = 0) -> None:
+    """Five 40x30 pictures; picture 4 has no object."""
+    for n in range(5):
+        path = folder / images / f"{n:06}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (n, shade, n)).save(path)
+        lines = [line("Van", 1, 2, 11, 12), line("Car", 5, 5, 39, 20), line("DontCare", 0, 0, 9, 9)]
+        path = folder / labels / f"{n:06}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) if n < 4 else "")
+
+
 @pytest.fixture
 def kitti(tmp_path: Path) -> Path:
-    """Two sequences of five 40x30 pictures; picture 4 of each has no object."""
-    root = tmp_path / "kitti"
-    for sequence in ("0001", "0000"):
-        for name in ("image_2", "label_2"):
-            (root / sequence / name).mkdir(parents=True)
-        for n in range(5):
-            Image.new("RGB", (40, 30), (n, int(sequence), n)).save(
-                root / sequence / "image_2" / f"{n:06}.png"
-            )
-            lines = [line("Van", 1, 2, 11, 12), line("Car", 5, 5, 50, 20), line("DontCare", 0, 0, 9, 9)]
-            text = "\n".join(lines) if n < 4 else ""
-            (root / sequence / "label_2" / f"{n:06}.txt").write_text(text)
-    return root
+    for n in range(2):
+        sequence(tmp_path / f"kitti/{n:04}", shade=n)
+    return tmp_path / "kitti"
+
+
+def convert(source: Path, target: Path, share: float = 0.2, by_folder: bool = False, **options: Any) -> Any:
+    return write(str(source), target, share, kitti=Options(**options), by_folder=by_folder)
 
 
 def written(folder: Path) -> dict[str, dict[str, Any]]:
@@ -43,24 +58,54 @@ def written(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_every_image_is_in_one_part_and_every_box_with_it(kitti: Path, tmp_path: Path) -> None:
-    found = convert(str(kitti), tmp_path / "coco", val_share=0.3)
+    found = convert(kitti, tmp_path / "coco", 0.3)
     parts = written(tmp_path / "coco")
-    names = [i["file_name"] for part in parts.values() for i in part["images"]]
-    assert sorted(names) == sorted(f"{s}/{n:06}.png" for s in ("0000", "0001") for n in range(5))
-    assert (found["train"], found["val"]) == (len(parts["train"]["images"]), len(parts["val"]["images"]))
-    assert found["val"] == 3
+    assert found["splits"] == {"train": 7, "val": 3}
+    pictures = {
+        p.read_bytes() for part in parts for p in (tmp_path / "coco" / part / "images").rglob("*.png")
+    }
+    assert pictures == {p.read_bytes() for p in kitti.rglob("*.png")}
     assert found["classes"] == {"Car": 1, "Van": 2}  # alphabetical, from 1
-    assert found["left_out"] == {"DontCare": 8}
+    assert "KITTI: 8 DontCare regions left out" in found["notes"]
     boxes = [a for part in parts.values() for a in part["annotations"]]
     assert len(boxes) == 16
-    assert {tuple(a["bbox"]) for a in boxes} == {(1, 2, 10, 10), (5, 5, 35, 15)}  # cut to the image
-    for part in parts.values():
-        assert {a["image_id"] for a in part["annotations"]} <= {i["id"] for i in part["images"]}
-        assert [a["id"] for a in part["annotations"]] == list(range(1, len(part["annotations"]) + 1))
+    assert {tuple(a["bbox"]) for a in boxes} == {(1, 2, 10, 10), (5, 5, 34, 15)}
+
+
+OPTIONS = [{}, {"classes": {"Car": "vehicle"}}, {"image_dir": "image_2", "label_dir": "label_2"}]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_splits_are_those_that_folders_name(options: dict[str, Any], tmp_path: Path) -> None:
+    for n, split in enumerate(("train", "val", "test")):
+        sequence(tmp_path / "data" / split, shade=n)
+    found = convert(tmp_path / "data", tmp_path / "coco", by_folder=True, **options)
+    assert found["splits"] == {"train": 5, "val": 5, "test": 5}
+    for n, split in enumerate(("train", "val", "test")):
+        (one, *_) = sorted((tmp_path / "coco" / split / "images").rglob("*.png"))
+        assert Image.open(one).getpixel((0, 0))[1] == n
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_splits_are_those_of_the_lists(options: dict[str, Any], tmp_path: Path) -> None:
+    sequence(tmp_path / "data")
+    for split, numbers in (("train", "012"), ("val", "34")):
+        path = tmp_path / "data/ImageSets" / f"{split}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(f"00000{n}" for n in numbers))
+    assert convert(tmp_path / "data", tmp_path / "coco", **options)["splits"] == {"train": 3, "val": 2}
+
+
+def test_folders_of_other_names(tmp_path: Path) -> None:
+    sequence(tmp_path / "data", "left", "truth")
+    with pytest.raises(UserError, match="no folder holds image_2 or .* beside label_2 or"):
+        convert(tmp_path / "data", tmp_path / "coco")
+    found = convert(tmp_path / "data", tmp_path / "coco", image_dir="left", label_dir="truth")
+    assert sum(found["splits"].values()) == 5
 
 
 def test_the_result_is_a_dataset_that_can_be_trained_on(kitti: Path, tmp_path: Path) -> None:
-    convert(str(kitti), tmp_path / "coco")
+    convert(kitti, tmp_path / "coco")
     spec = default_spec("train")
     spec["dataset"]["batch_size"] = 2
     found = inspect(spec, str(tmp_path / "coco"), work_dir=tmp_path / "work")
@@ -68,37 +113,36 @@ def test_the_result_is_a_dataset_that_can_be_trained_on(kitti: Path, tmp_path: P
     assert found["fill"]["dataset.num_classes"] == 3
 
 
-def test_the_same_seed_writes_the_same_bytes_and_another_draws_another_split(
-    kitti: Path, tmp_path: Path
-) -> None:
-    for name, seed in (("a", 0), ("b", 0), ("c", 1), ("d", 2)):
-        convert(str(kitti), tmp_path / name, val_share=0.3, seed=seed)
-    a, b, c, d = (written(tmp_path / name) for name in "abcd")
-    assert a == b
-    assert len({json.dumps(x["val"]["images"]) for x in (a, c, d)}) > 1
-
-
 def test_whole_sequences_are_held_out_when_asked(kitti: Path, tmp_path: Path) -> None:
-    convert(str(kitti), tmp_path / "coco", val_share=0.1, by_sequence=True)
-    sides = {
-        part: {i["file_name"].split("/")[0] for i in document["images"]}
-        for part, document in written(tmp_path / "coco").items()
+    found = convert(kitti, tmp_path / "coco", 0.1, by_folder=True)
+    assert found["splits"] == {"train": 5, "val": 5}
+    shades = {
+        split: {Image.open(p).getpixel((0, 0))[1] for p in (tmp_path / "coco" / split).rglob("*.png")}
+        for split in ("train", "val")
     }
-    assert len(sides["train"]) == len(sides["val"]) == 1
-    assert not sides["train"] & sides["val"]
+    assert len(shades["train"]) == len(shades["val"]) == 1
+    assert shades["train"] != shades["val"]
+    with pytest.raises(UserError, match="all lie in one folder"):
+        convert(kitti / "0000", tmp_path / "one", by_folder=True)
 
 
 def test_a_mapping_joins_and_drops_types_whatever_their_case(kitti: Path, tmp_path: Path) -> None:
-    (tmp_path / "classes.yaml").write_text("car: vehicle\nVAN: vehicle\n")
-    found = convert(str(kitti), tmp_path / "coco", classes=tmp_path / "classes.yaml")
+    classes = tmp_path / "classes.yaml"
+    classes.write_text("car: vehicle\nVAN: vehicle\n")
+    assert convert(kitti, tmp_path / "a", classes=read_classes(classes))["classes"] == {"vehicle": 1}
+    classes.write_text("car: vehicle\n")
+    found = convert(kitti, tmp_path / "b", classes=read_classes(classes))
     assert found["classes"] == {"vehicle": 1}
-    (tmp_path / "classes.yaml").write_text("car: vehicle\n")
-    found = convert(str(kitti), tmp_path / "other", classes=tmp_path / "classes.yaml")
-    assert found["left_out"] == {"DontCare": 8, "Van": 8}
+    assert "KITTI: 8 objects of Van left out" in found["notes"]
+    with pytest.raises(UserError, match="no object has a class to keep; types found: Car, Van"):
+        convert(kitti, tmp_path / "c", classes={"boat": "boat"})
+    classes.write_text("- car\n")
+    with pytest.raises(UserError, match="must be a mapping of KITTI types to class names"):
+        read_classes(classes)
 
 
 def test_no_validation_part_when_none_is_asked_for(kitti: Path, tmp_path: Path) -> None:
-    assert convert(str(kitti), tmp_path / "coco", val_share=0)["val"] == 0
+    assert convert(kitti, tmp_path / "coco", 0)["splits"] == {"train": 10}
     assert written(tmp_path / "coco").keys() == {"train"}
 
 
@@ -114,8 +158,8 @@ def test_no_validation_part_when_none_is_asked_for(kitti: Path, tmp_path: Path) 
             f"{CAR} {CAR}",
             "000001.txt:1: a KITTI line must have 15 fields, but got 30",
         ),
-        ("0000/label_2/stray.txt", CAR, "stray.txt: no image of that name"),
         ("0001/image_2/000002.png", "", "000002.png: cannot be read as an image"),
+        ("0000/label_2/000001.txt", "\n".join([line("Car", 5, 5, 50, 20)] * 9), "9 boxes beyond the border"),
     ],
 )
 def test_what_is_broken_is_named_by_file_and_line_and_nothing_is_written(
@@ -123,40 +167,37 @@ def test_what_is_broken_is_named_by_file_and_line_and_nothing_is_written(
 ) -> None:
     (kitti / file).write_text(text)
     with pytest.raises(UserError) as caught:
-        convert(str(kitti), tmp_path / "coco")
+        convert(kitti, tmp_path / "coco")
     assert message in str(caught.value)
     assert not (tmp_path / "coco").exists()
     assert not list(tmp_path.glob(".coco*"))
 
 
-def test_all_broken_lines_are_told_at_once(kitti: Path, tmp_path: Path) -> None:
-    for n in range(3):
-        (kitti / "0000" / "label_2" / f"{n:06}.txt").write_text("Car\n\nCar 1\n")
-    (kitti / "0001" / "label_2" / "000000.txt").unlink()
-    with pytest.raises(UserError, match="and 2 more") as caught:
-        convert(str(kitti), tmp_path / "coco")
-    assert str(caught.value).count("\n") == 5
-
-
-def test_refusals(kitti: Path, tmp_path: Path) -> None:
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "x").touch()
-    for share, target, source, message in (
-        (1.0, "new", kitti, "must be in [0, 1)"),
-        (0.2, "full", kitti, "is not empty"),
-        (0.2, "new", tmp_path / "full", "no folder holds image_2"),
-        (0.2, "new", tmp_path / "none", "none"),
-    ):
-        with pytest.raises(UserError) as caught:
-            convert(str(source), tmp_path / target, val_share=share)
-        assert message in str(caught.value)
-
-
-def test_objects_that_are_left_out_are_counted(kitti: Path, tmp_path: Path) -> None:
+def test_the_command_takes_leaves_beside_the_options(
+    kitti: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "classes.yaml").write_text("car: vehicle\n")
     label = kitti / "0000/label_2/000001.txt"
-    more = (line("Car", 5000, 9, 5010, 12), line("Car", 9, 9, 9, 12), line("dontcare", 1, 1, 5, 5))
-    label.write_text("\n".join([label.read_text(), *more]))
-    found = convert(str(kitti), tmp_path / "coco")
-    assert found["left_out"]["objects without extent in their image"] == 2
-    assert found["left_out"]["dontcare"] == 1
-    assert "dontcare" not in found["classes"]
+    label.write_text("\n".join([label.read_text(), line("Car", 9, 9, 9, 12), line("dontcare", 1, 1, 5, 5)]))
+    words = ["convert", str(kitti), str(tmp_path / "coco"), "--classes", str(tmp_path / "classes.yaml")]
+
+    def run(*more: str) -> int:
+        return guarded(lambda: app([*words, *more], standalone_mode=False))
+
+    assert run("dataset.strickt=true") == 2
+    assert run("--by-sequence", "dataset.mended_share=0.2") == 0
+    out = capsys.readouterr().out
+    for note in ("9 DontCare regions", "8 objects of Van", "1 empty boxes", "classes: 1 vehicle"):
+        assert note in out
+
+
+def test_the_options_are_of_kitti_alone(kitti: Path, tmp_path: Path) -> None:
+    for label in kitti.rglob("*.txt"):
+        label.write_text("0 0.5 0.5 0.1 0.1")
+    with pytest.raises(UserError, match=r"000000\.txt: holds no KITTI labels"):
+        convert(kitti, tmp_path / "coco", classes={"car": "car"})
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(UserError, match="the options of KITTI go with a folder"):
+        convert(tmp_path / "x.json", tmp_path / "coco")
+    with pytest.raises(UserError, match="none"):
+        convert(tmp_path / "none", tmp_path / "coco")

@@ -126,7 +126,6 @@ def test_leaves_of_a_spec_decide_what_is_mended(
     assert "set dataset.mended_share=0.3" in capsys.readouterr().err
     assert run("dataset.mended_shaer=0.3") == 2
     assert "did you mean" in capsys.readouterr().err
-    assert run("--by-sequence", "dataset.mended_share=0.3") == 2
     assert run("dataset.mended_share=0.3") == 0
     assert "note: " in (out := capsys.readouterr().out)
     assert "3 empty boxes left out" in out
