@@ -39,7 +39,10 @@ COCO_URL = re.compile(rb'"coco_url"\s*:\s*("[^"\\]*")')  # of documents that nam
 PREFERRED = ("_annotations.coco", "instances", "annotations", "labels", "result", "annotation")
 PLAIN = {"default", *(word for words in WORDS.values() for word in words)}  # what may stand behind it
 OURS = ("annotations.json", "_annotations.coco.json", "instances_")
-OWN = re.compile(r"(^|/)(train|val|test)_split_\d+\.json$")  # written by model/data/check.py
+# Written by model/data/check.py: so called, and with the file that it was made of at its end (document.py).
+OWN = re.compile(r"(^|/)(train|val|test)_split_\d+\.json$")
+READ_FROM = re.compile(rb'"read_from": "((?:[^"\\]|\\.)*)"\}$')
+TAIL = 1 << 14  # bytes
 OTHER_TASKS = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
 
 
@@ -70,7 +73,8 @@ def find(tree: Tree) -> Data | None:
     cannot be told which of several is meant."""
     found, notes = [], []
     for path in tree.files(".json"):
-        if OWN.search(path):
+        if OWN.search(path) and (made_of := _made_of(tree.path(path))):
+            notes.append(f"{path}: not read, a run wrote it of {made_of}; give it another name to use it")
             continue
         sections, names = sniff(tree.path(path))
         # A file that is called so and is broken is not passed over: its reader tells what is wrong. Images for test
@@ -100,6 +104,17 @@ def find(tree: Tree) -> Data | None:
         instead = f", {chosen[left.split].path} is" if left.split in chosen else ""
         notes.append(f"{left.path}: not read{instead}")
     return Data(sources, name_of(list(chosen.values())), tuple(notes))
+
+
+def _made_of(path: Path) -> str:
+    """What a COCO file that this program wrote was made of, "" for anybody else's."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL))
+            match = READ_FROM.search(file.read())
+    except OSError:
+        return ""
+    return _text(b'"%s"' % match[1]) if match else ""
 
 
 def _refuse_untold(tree: Tree, found: Iterable[Document], chosen: Mapping[str, Document]) -> None:

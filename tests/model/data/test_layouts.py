@@ -460,6 +460,32 @@ def test_run_folders_in_the_data_are_passed_over(tmp_path: Path, pictures: tuple
     assert in_place(str(root)).notes == ()
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_files_called_like_those_of_a_run_are_a_persons(
+    whole: bool, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root, every = tmp_path / "data", writers.every(pictures[1])
+    writers.move(pictures[0], root, {"": every}, "images")
+    if whole:
+        put(root / "annotations.json", writers.coco(every))
+    for n, (split, listed) in enumerate(pictures[1].items(), 1):
+        put(root / f"{split}_split_{n}.json", writers.coco(listed))
+    data = in_place(str(root))
+    assert_same(data, pictures[1])
+    assert any("annotations.json: not read" in note for note in data.notes) == whole
+
+
+def test_files_of_a_run_are_passed_over_and_told(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    root = tmp_path / "data"
+    writers.move(pictures[0], root, {"": writers.every(pictures[1])}, "images")
+    put(root / "annotations.json", writers.coco(writers.every(pictures[1])))
+    inspect(default_spec("train"), str(root), work_dir=root)
+    assert (root / "val_split_0.json").is_file()
+    data = in_place(str(root))
+    assert not data.sources["val"]
+    assert any("val_split_0.json: not read, a run wrote it of" in note for note in data.notes)
+
+
 def test_sources_of_the_spec_win_over_the_folder(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     root = written("ours", tmp_path / "data", pictures)
     (root / "val/annotations.json").unlink()
