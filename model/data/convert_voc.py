@@ -18,7 +18,7 @@ from model.data.label_files import Box, LabelFiles, Parsed, by_folders, without_
 from model.data.other_labels import orphans_left_out
 from model.data.tree import Tree, parent
 from model.data.turned import TURNED, around_turned, inside
-from model.data.voc_images import DECLARED, HEAD, SEGMENTS, Pairs, pairs_of, photos
+from model.data.voc_images import DECLARED, HEAD, Pairs, pairs_of, photos
 
 FROM_ONE = ("voc", "roboflow")  # in source/database
 HEADER = re.compile(r"^\ufeff?\s*<\?xml[^>]*\?>")
@@ -28,7 +28,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 def find(tree: Tree) -> LabelFiles | None:
     """The VOC dataset in a folder, or None. Raises `UserError` for labels of no image that can be told."""
-    labels = [path for path in tree.files(".xml") if not path.startswith(SEGMENTS)]
+    labels = list(tree.files(".xml"))
     if not any(_is_voc(tree.path(path)) for path in labels[:3]):
         return None
     known = pairs_of(tree, labels)

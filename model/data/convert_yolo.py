@@ -25,7 +25,7 @@ from model.data.label_files import (
     without_unlabelled,
 )
 from model.data.other_labels import lost_labels, without_orphans
-from model.data.paths import MASKS, Resolver, walk
+from model.data.paths import Resolver, walk
 from model.data.tree import Tree, parent
 from model.data.yolo_config import Config, find_config
 from model.data.yolo_names import NAME_FILES, SPARE, names_of
@@ -331,7 +331,7 @@ def _labels_apart(tree: Tree) -> dict[str, str]:
     stem."""
     by_stem: dict[str, list[str]] = {}
     for image in tree.images:
-        if not any(word in folder for folder in parent(image).casefold().split("/") for word in MASKS):
+        if image not in tree.masks:
             by_stem.setdefault(Path(image).stem, []).append(image)
     found: dict[str, str] = {}
     by_label: dict[str, str] = {}

@@ -15,6 +15,7 @@ several side by side, or at a URL. What is there and not read is named.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -29,7 +30,6 @@ from model.data.image_sets import lists_in, unread_splits
 from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert
 from model.data.label_files import LabelFiles, to_coco
 from model.data.other_labels import SUFFIXES, Found, form_of, unread_labels
-from model.data.paths import MASKS
 from model.data.sources import ARCHIVES, is_archive, is_url, stage_dataset, without_secrets
 from model.data.tree import SPLITS, Data, Sources, Tree, counted, given, parent
 from model.errors import UserError
@@ -263,13 +263,14 @@ def _covered(tree: Tree, found: Data, folder: str) -> bool:
 def unread_folders(tree: Tree, found: Data) -> Iterator[str]:
     """A line for each folder whose images no source reads, and one for annotations in formats that are not read."""
     left = [folder for folder in sorted(tree.image_folders) if not _covered(tree, found, folder)]
+    masks = Counter(map(parent, tree.masks))
     told = tuple(
         note.partition(": ")[0] for note in found.notes
     )  # folders of which something is said already
     left = [
         f
         for f in left
-        if not any(m in f.casefold() for m in MASKS) and not str(tree.path(f)).endswith(told or ("\0",))
+        if tree.image_folders[f] > masks[f] and not str(tree.path(f)).endswith(told or ("\0",))
     ]
     for folder in left[:SHOWN]:
         images = counted(tree.image_folders[folder], "image")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from model.data.documents import as_it_is
 from model.data.label_files import LabelFiles, refuse
-from model.data.paths import MASKS, UPLOAD, both_ends, find_images, stem_of
+from model.data.paths import UPLOAD, both_ends, find_images, stem_of
 from model.data.tree import Data, Tree, counted, parent
 from model.data.yolo_names import NAME_FILES, SPARE
 from model.errors import UserError
@@ -141,7 +141,7 @@ def _spare(tree: Tree) -> Iterator[tuple[str, list[str]]]:
     """(a file that is called like images and may hold labels, these images)."""
     by_stem: dict[str, list[str]] = {}
     for image in tree.images:
-        if not any(word in folder for folder in parent(image).casefold().split("/") for word in MASKS):
+        if image not in tree.masks:
             by_stem.setdefault(stem_of(image), []).append(image)
     for file in tree.files(*SUFFIXES):
         last = file.rsplit("/", 1)[-1].rpartition(".")[0]

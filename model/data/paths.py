@@ -26,7 +26,12 @@ UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the 
 DRIVE = re.compile(r"^[A-Za-z]:/")
 SHOWN = 3
 SUFFIXES = frozenset(READ_SUFFIXES)
-MASKS = ("segmentation", "annotat", "mask")  # in the names of folders whose pictures are labels
+MASKS = ("segmentation", "annotat", "mask")  # in the names of folders whose pictures may be labels
+# Names that say so and nothing else, unlike with_mask, batch2_annotated and segmentation_project.
+ONLY_MASKS = re.compile(
+    r"(segmentation(class|object)\w*|(segmentation|annotation|mask|image|label)s?|annotated|segm?|gt|ground|truth|class"
+    r"|object|semantic|instances?|binary|colou?r|png|train(ing)?|val(id(ation)?)?|test(ing)?|[\W\d_])+"
+)
 
 Parts = tuple[str, ...]
 
@@ -219,7 +224,7 @@ class Resolver:
                 or common_end(wanted, (*map(FORMS[-1], f[:-1]), wanted[-1])) == min(len(f), len(wanted))
             ]
             if found:
-                return found
+                return [f for f in found if not speaks_of_masks("/".join(f[:-1]))] or found
         return []
 
     @cached_property
@@ -227,8 +232,7 @@ class Resolver:
         index: dict[str, list[Parts]] = {}
         for file in self.files:
             *folders, last = file.split("/")
-            masks = any(word in folder.casefold() for folder in folders for word in MASKS)
-            if last.lower().endswith(READ_SUFFIXES) and not masks:
+            if last.lower().endswith(READ_SUFFIXES) and not says_only_masks("/".join(folders)):
                 index.setdefault(_stem(last), []).append((*folders, last))
         return index
 
@@ -242,6 +246,19 @@ class Resolver:
         near = [last] if last in lasts else difflib.get_close_matches(last, lasts, n=1, cutoff=0.7)
         what = how_to_convert(near[0]) if near else ""
         return f"; did you mean '{lasts[near[0]]}'?" + (f" {what}" if what else "") if near else ""
+
+
+def speaks_of_masks(folder: str) -> bool:
+    """Whether a part of a folder's path has a word in it for pictures that are labels; photos may lie there too."""
+    return any(word in folder.casefold() for word in MASKS)
+
+
+def says_only_masks(folder: str) -> bool:
+    """Whether a part of a folder's path says that pictures that are labels lie there, and nothing else."""
+    return any(
+        speaks_of_masks(part) and ONLY_MASKS.fullmatch(part) is not None
+        for part in folder.casefold().split("/")
+    )
 
 
 def _stem(last: str) -> str:

@@ -21,7 +21,7 @@ from model.data.label_files import refuse
 from model.data.paths import FORMS, MASKS, Resolver, both_ends, common_end, stem_of
 from model.data.tree import PLAIN_IMAGES, Tree, counted, parent, says_only, words_of
 
-SEGMENTS = "segmentation"  # folders of masks: SegmentationClass, SegmentationObject
+SEGMENTS = ("segmentationclass", "segmentationobject")  # folders of masks begin so
 PLAIN = frozenset(PLAIN_IMAGES | {"jpeg"})  # JPEGImages
 HEAD = 1 << 12  # bytes in which a label says what it is of
 DECLARED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)")
@@ -90,7 +90,12 @@ class Pairs:
 
 def photos(tree: Tree) -> Iterable[str]:
     """The images that lie in no folder of VOC's masks."""
-    return (i for i in tree.images if not any(p.casefold().startswith(SEGMENTS) for p in i.split("/")[:-1]))
+    return (
+        i
+        for i in tree.images
+        if not any(p.startswith(SEGMENTS) for p in parent(i).casefold().split("/"))
+        and not ("segmentation" in parent(i).casefold() and i in tree.masks)
+    )
 
 
 def pairs_of(tree: Tree, labels: Iterable[str]) -> Pairs:
