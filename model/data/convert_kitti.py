@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
+from model.data.convert_yolo import TWINS, labels_apart
 from model.data.image_sets import Entries, lists_of
 from model.data.images import READ_SUFFIXES
 from model.data.label_files import (
@@ -26,17 +28,20 @@ from model.data.label_files import (
     without_unlabelled,
 )
 from model.data.other_labels import lost_labels, without_orphans
-from model.data.paths import is_hidden, stem_of
+from model.data.paths import stem_of
 from model.data.tree import Tree, counted, parent
 from model.errors import UserError
 from safe_documents import DocumentError, read_yaml
 
-IMAGE_DIRS = ("image_2", "images", "image", "data")  # data: of FiftyOne
 LABEL_DIRS = ("label_2", "labels", "label")
+PLACES = {  # folders of images, the likeliest first -> those of their labels
+    "image_2": LABEL_DIRS,
+    "images": ("labels", "label", "label_2"),
+    "image": ("label", "labels", "label_2"),
+    "data": ("labels", "label", "label_2"),  # of FiftyOne
+}
+LOOKED_AT = 200  # label files that may be KITTI's
 UNLABELLED = "DontCare"
-
-Pair = tuple[Path, Path | None]  # an image, its label file
-Pairs = dict[str, list[Pair]]  # split -> its images
 
 
 @dataclass(frozen=True)
@@ -69,33 +74,105 @@ def read_classes(path: Path) -> dict[str, str]:
 def find(tree: Tree, options: Options | None = None) -> LabelFiles | None:
     """The KITTI dataset in a folder, or None. With `options`, which say that it is one, raises `UserError` where there
     is none."""
-    asked, options = options is not None, options or Options()
-    try:
-        sequences = find_sequences(tree.root, options.image_dir, options.label_dir)
-    except UserError:
-        if asked:
-            raise
+    pairs = _pairs(tree, options or Options())
+    labels = [tree.path(label) for label in pairs.values() if label]
+    if not _are_kitti(labels):
+        if options:
+            raise UserError(_why_none(tree, options, labels))
         return None
-    files = (p for _, _, labels in sequences for p in sorted(labels.glob("*.txt")) if _is_visible(p))
-    first = next((path for path in files if path.stat().st_size), None)
-    if first is None or not _is_kitti(first):
-        if asked:
-            raise UserError(
-                f"{first or tree.root}: {'holds' if first else 'there are'} no KITTI labels, for which these options "
-                "are: lines of a type and 14 numbers"
-            )
-        return None
-    folders = _by_folder(tree, sequences)
-    lists = lists_of(tree, _labelled(tree, folders))
-    found, notes = _by_list(folders, lists) if lists else _of_no_split(tree, folders)
-    orphans = without_orphans(tree, found, (image for pairs in folders.values() for image, _ in pairs))
-    notes = (*notes, *(f"KITTI: {note}" for note in orphans))
+    options = options or Options()
+    labelled = {image for image, label in pairs.items() if label}
+    lists = lists_of(tree, labelled)
+    by_split, notes = _by_list(tree, pairs, lists) if lists else _by_folder(tree, pairs, labelled)
+    whole = {tree.path(image): tree.path(label) if label else None for image, label in pairs.items()}
+    found = {
+        split: [(tree.path(i), whole[tree.path(i)]) for i in images] for split, images in by_split.items()
+    }
+    notes += without_orphans(tree, found, whole)
     splits, more = without_unlabelled(found, "label_2/NAME.txt for image_2/NAME.png")
     if options.classes is not None:
-        _refuse_none_kept([label for pairs in splits.values() for _, label in pairs if label], options)
-    told = (*notes, *more, *lost_labels(tree, found))
+        _refuse_none_kept([label for listed in splits.values() for _, label in listed if label], options)
+    told = (*(f"KITTI: {note}" for note in notes), *more, *lost_labels(tree, found))
     said = repr(sorted(options.classes.items())) if options.classes is not None else ""
     return LabelFiles("KITTI", splits, {}, partial(parse, options=options), told, read_as=said)
+
+
+def _why_none(tree: Tree, options: Options, labels: Sequence[Path]) -> str:
+    if labels:
+        return (
+            f"{labels[0]}: holds no KITTI labels, for which these options are: lines of a type and 14 numbers"
+        )
+    images, places = options.image_dir or " or ".join(PLACES), options.label_dir or " or ".join(LABEL_DIRS)
+    return f"{tree.root}: no folder holds {images} beside {places}, with label files called like images"
+
+
+# ---- which label file is an image's --------------------------------------------------------------------------------
+
+
+def _pairs(tree: Tree, options: Options) -> dict[str, str | None]:
+    """{image: its label file, or None} of all folders of images that have a folder of labels, or labels in them."""
+    folders: dict[str, list[str]] = {}  # in one case -> as they are
+    for folder in tree.folders:
+        folders.setdefault(folder.casefold(), []).append(folder)
+    found: dict[str, str | None] = {}
+    for folder in tree.image_folders:
+        places = [p for place in _places(folder, options) for p in folders.get(place, ())]
+        texts = [_texts(tree, place) for place in places]
+        names = [name for name in tree.folders[folder] if name.lower().endswith(READ_SUFFIXES)]
+        of_image = {n: next((of[s] for of in texts if (s := Path(n).stem) in of), None) for n in names}
+        # Texts beside images may be anything, such as captions.
+        if any(p != folder for p in places) or _are_kitti([tree.path(t) for t in of_image.values() if t]):
+            found |= {f"{folder}/{name}".lstrip("/"): label for name, label in of_image.items()}
+    return _of_first_folders(found, options) if any(found.values()) or options.image_dir else _apart(tree)
+
+
+def _places(folder: str, options: Options) -> Iterable[str]:
+    """Where the labels of a folder's images may lie, the likeliest first, in one case: in a folder called like labels
+    where the path has one called like images, else beside them."""
+    parts = folder.casefold().split("/")
+    image_dirs = {options.image_dir.casefold(): LABEL_DIRS} if options.image_dir else PLACES
+    for at in reversed(range(len(parts))):
+        for images, usual in image_dirs.items():
+            end = at + images.count("/") + 1
+            if "/".join(parts[at:end]) == images:
+                for labels in (options.label_dir.casefold(),) if options.label_dir else usual:
+                    yield "/".join((*parts[:at], labels, *parts[end:]))
+    if not (options.image_dir or options.label_dir):
+        yield folder.casefold()
+
+
+def _texts(tree: Tree, folder: str) -> dict[str, str]:
+    """{stem: path} of the label files in a folder."""
+    names = [name for name in tree.folders[folder] if name.lower().endswith(".txt")]
+    names.sort(key=lambda name: name.endswith(".txt"))  # of x.TXT and x.txt the latter
+    return {name[: -len(".txt")]: f"{folder}/{name}".lstrip("/") for name in names}
+
+
+def _of_first_folders(pairs: Mapping[str, str | None], options: Options) -> dict[str, str | None]:
+    """Without the folders all of whose labels are those of others, such as images/ beside image_2/ and label_2/."""
+    rank = {image: _rank(image, options) for image in pairs}
+    first: dict[str, int] = {}
+    for image, label in pairs.items():
+        if label:
+            first[label] = min(rank[image], first.get(label, rank[image]))
+    lost = {i for i, label in pairs.items() if label and first[label] < rank[i]}
+    kept = {parent(i) for i, label in pairs.items() if label and i not in lost}
+    dropped = {parent(i) for i in lost} - kept
+    return {i: label for i, label in pairs.items() if i not in lost and parent(i) not in dropped}
+
+
+def _rank(image: str, options: Options) -> int:
+    """Of the folder's name among those of images."""
+    parts = parent(image).casefold().split("/")
+    ranks = [n for n, name in enumerate(PLACES) if name in parts]
+    return 0 if options.image_dir else min(ranks, default=len(PLACES))
+
+
+def _apart(tree: Tree) -> dict[str, str | None]:
+    """As YOLO's: labels/train of images/, or labels/ of train/."""
+    found = labels_apart(tree, (*LABEL_DIRS, *TWINS), _is_kitti)
+    folders = {parent(image) for image in found}
+    return {image: found.get(image) for image in tree.images if parent(image) in folders}
 
 
 def _refuse_none_kept(labels: Sequence[Path], options: Options) -> None:
@@ -111,84 +188,55 @@ def _refuse_none_kept(labels: Sequence[Path], options: Options) -> None:
     raise UserError(f"no object has a class to keep; types found: {', '.join(sorted(types)) or 'none'}")
 
 
-def _labelled(tree: Tree, folders: Pairs) -> set[str]:
-    return {
-        image.relative_to(tree.root).as_posix()
-        for pairs in folders.values()
-        for image, label in pairs
-        if label
-    }
+# ---- which split ---------------------------------------------------------------------------------------------------
 
 
-def _is_visible(path: Path) -> bool:
-    return not is_hidden(path.name) and path.is_file()
+def _by_folder(
+    tree: Tree, pairs: Mapping[str, str | None], labelled: Collection[str]
+) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    return by_folders(tree, {i: (parent(i), parent(label or "")) for i, label in pairs.items()}, labelled)
 
 
-def _by_folder(tree: Tree, sequences: Sequence[tuple[Path, Path, Path]]) -> Pairs:
-    found: Pairs = {}
-    for folder, images, labels in sequences:
-        split = tree.split_of(f"{folder.relative_to(tree.root).as_posix()}/.") or ""
-        for image in sorted(
-            p for p in images.iterdir() if p.suffix.lower() in READ_SUFFIXES and _is_visible(p)
-        ):
-            label = labels / f"{image.stem}.txt"
-            found.setdefault(split, []).append((image, label if label.is_file() else None))
-    return found
-
-
-def _of_no_split(tree: Tree, folders: Pairs) -> tuple[Pairs, tuple[str, ...]]:
-    pairs = {
-        image.relative_to(tree.root).as_posix(): (image, label)
-        for listed in folders.values()
-        for image, label in listed
-    }
-    found, notes = by_folders(
-        tree,
-        {image: (parent(parent(image)),) for image in pairs},
-        {image for image, (_, label) in pairs.items() if label},
-    )
-    return {split: [pairs[i] for i in images] for split, images in found.items()}, tuple(
-        f"KITTI: {n}" for n in notes
-    )
-
-
-def _by_list(folders: Pairs, lists: Entries) -> tuple[Pairs, tuple[str, ...]]:
+def _by_list(
+    tree: Tree, pairs: Mapping[str, str | None], lists: Entries
+) -> tuple[dict[str, list[str]], tuple[str, ...]]:
     """Images by the split whose list names them. Raises `UserError` for names without an image, but for a test set
     that is not there at all."""
-    known: dict[bool, dict[str, list[Pair]]] = {True: {}, False: {}}  # whether in a folder for testing
-    for split, pairs in folders.items():
-        for pair in pairs:
-            known[split == "test"].setdefault(stem_of(pair[0].name), []).append(pair)
+    known: dict[bool, dict[str, list[str]]] = {True: {}, False: {}}  # whether in a folder for testing
+    for image in pairs:
+        of_test = tree.split_of(f"{parent(image)}/.") == "test"
+        known[of_test].setdefault(stem_of(image), []).append(image)
     wanted = {
         split: list(dict.fromkeys(stem_of(name) for _, name in names)) for split, names in lists.items()
     }
     others = {name for split, names in wanted.items() if split != "test" for name in names}
-    found: Pairs = {}
+    found: dict[str, list[str]] = {}
     problems, notes = [], []
     for split, names in wanted.items():
         # testing/ has the names of training/ again.
         apart = split == "test" and bool(known[True] or others & set(names))
         near = {name: known[apart].get(name, []) for name in names}
         if split == "test" and not any(near.values()):
-            notes.append(
-                f"KITTI: a list names {counted(len(names), 'image')} for test, none is there with labels"
-            )
+            notes.append(f"a list names {counted(len(names), 'image')} for test, none is there with labels")
             continue
-        found[split] = [pairs[0] for pairs in near.values() if len(pairs) == 1]
+        found[split] = [images[0] for images in near.values() if len(images) == 1]
         problems += [
-            f"the list for {split} names {name}, of which there {'are several images' if pairs else 'is no image'}"
-            for name, pairs in near.items()
-            if len(pairs) != 1
+            f"the list for {split} names {name}, of which there {'are several images' if images else 'is no image'}"
+            for name, images in near.items()
+            if len(images) != 1
         ]
     refuse(problems)
-    listed = {image for pairs in found.values() for image, _ in pairs}
-    left = [p for pairs in folders.values() for p in pairs if p[1] is not None and p[0] not in listed]
+    listed = {image for images in found.values() for image in images}
+    left = [image for image, label in pairs.items() if label and image not in listed]
     if left and "train" not in wanted:
         found["train"] = left
-        notes.append(f"KITTI: {counted(len(left), 'image')} in no list are for training")
+        notes.append(f"{counted(len(left), 'image')} in no list are for training")
     elif left:
-        notes.append(f"KITTI: {counted(len(left), 'image')} with labels in no list, not used")
-    return {split: pairs for split, pairs in found.items() if pairs}, tuple(notes)
+        notes.append(f"{counted(len(left), 'image')} with labels in no list, not used")
+    return {split: images for split, images in found.items() if images}, tuple(notes)
+
+
+# ---- a label file --------------------------------------------------------------------------------------------------
 
 
 def parse(path: Path, size: tuple[int, int], options: Options = Options()) -> Parsed:
@@ -211,26 +259,18 @@ def is_unlabelled(kind: str) -> bool:
     return kind.casefold() == UNLABELLED.casefold()
 
 
+def _are_kitti(labels: Iterable[Path]) -> bool:
+    """Whether one of the first files that hold something is KITTI's; those that are broken are told by their line."""
+    filled = (path for path in labels if path.is_file() and path.stat().st_size)
+    return any(map(_is_kitti, islice(filled, LOOKED_AT)))
+
+
 def _is_kitti(path: Path) -> bool:
     try:
         fields = path.read_text().split("\n", 1)[0].split()
     except (OSError, UnicodeDecodeError):
         return False
     return len(fields) >= 15 and not _is_number(fields[0])
-
-
-def find_sequences(root: Path, image_dir: str, label_dir: str) -> list[tuple[Path, Path, Path]]:
-    """(folder, its image folder, its label folder), sorted. Raises `UserError` when there is none."""
-    found = []
-    for folder in sorted([root, *(p for p in root.rglob("*") if p.is_dir())]):
-        images = [folder / name for name in ([image_dir] if image_dir else IMAGE_DIRS)]
-        labels = [folder / name for name in ([label_dir] if label_dir else LABEL_DIRS)]
-        pairs = [(folder, i, label) for i in images for label in labels if i.is_dir() and label.is_dir()]
-        found += pairs[:1]
-    if not found:
-        wanted = f"{image_dir or ' or '.join(IMAGE_DIRS)} beside {label_dir or ' or '.join(LABEL_DIRS)}"
-        raise UserError(f"{root}: no folder holds {wanted}")
-    return found
 
 
 def read_objects(path: Path) -> list[tuple[int, str, Box]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from model.data.image_sets import by_lists, lists_of
@@ -60,7 +60,8 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
         split: [(image, apart.get(image) or labels_of[image]) for image in paths]
         for split, paths in images.items()
     }
-    orphans = without_orphans(tree, pairs, map(tree.path, tree.images))
+    placed = _labels_of(map(tree.path, tree.images)) | apart
+    orphans = without_orphans(tree, pairs, placed)
     splits, notes = without_unlabelled(pairs, WANTED)
     labels = [label for listed in splits.values() for _, label in listed if label is not None]
     names = names_of(tree, config, labels)
@@ -297,7 +298,7 @@ def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], dict[Path, Path], tup
     meant = {path: tree.path(path) for path in tree.images if parent(path) in may}
     labels_of = _labels_of(meant.values())
     places = {path: labels_of[image] for path, image in meant.items()}
-    apart = {} if any(places.values()) else _labels_apart(tree)
+    apart = {} if any(places.values()) else labels_apart(tree, TWINS, _is_of_numbers)
     folders = {parent(image) for image in apart}
     places |= {image: None for image in tree.images if parent(image) in folders}
     places |= {image: tree.path(label) for image, label in apart.items()}
@@ -325,10 +326,10 @@ def _may_have_labels(tree: Tree, folder: str) -> bool:
     )
 
 
-def _labels_apart(tree: Tree) -> dict[str, str]:
+def labels_apart(tree: Tree, label_dirs: Collection[str], is_own: Callable[[Path], bool]) -> dict[str, str]:
     """{image: its label file} where labels/ has other folders in it than the images lie in: labels/train of images/,
     or labels/ of train/; of most images or of none. Raises `UserError` where several images or label files share a
-    stem."""
+    stem and the first file `is_own`, of the form that is looked for."""
     by_stem: dict[str, list[str]] = {}
     for image in tree.images:
         if image not in tree.masks:
@@ -338,7 +339,7 @@ def _labels_apart(tree: Tree) -> dict[str, str]:
     problems = []
     for label in tree.files(".txt"):
         above = parent(label).split("/")
-        at = next((n for n, folder in enumerate(above) if folder in TWINS), None)
+        at = next((n for n, folder in enumerate(above) if folder in label_dirs), None)
         if at is None or label.rsplit("/", 1)[-1].lower() in NO_LABELS:
             continue
         home = "".join(f"{folder}/" for folder in above[:at])
@@ -351,10 +352,14 @@ def _labels_apart(tree: Tree) -> dict[str, str]:
             found[near[0]] = label
     if 2 * len(by_label) < sum(tree.image_folders[f] for f in {parent(image) for image in by_label.values()}):
         return {}  # a few beside labels of another form
-    numbers = (fields for label in by_label if (fields := _fields(tree.path(label))))
-    if all(map(_is_number, next(numbers, [b"KITTI"]))):
+    first = next((path for label in by_label if _fields(path := tree.path(label))), None)
+    if first and is_own(first):
         refuse(problems)
     return found
+
+
+def _is_of_numbers(label: Path) -> bool:
+    return all(map(_is_number, _fields(label)))
 
 
 def _fields(label: Path) -> list[bytes]:

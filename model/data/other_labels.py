@@ -3,6 +3,7 @@ of images that it does not use, and second ones of images that have theirs."""
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 from collections import Counter
@@ -86,6 +87,8 @@ def unread_labels(tree: Tree, find: Callable[[], Found], alone: bool = False) ->
     used = found.files
     spare = [(file, images) for file, images in spare if file not in used]
     second: dict[tuple[str, str], list[str]] = {}  # (folder, form) -> files of labelled images
+    unused: dict[str, list[str]] = {}  # of the layout's form, in folders of none that it reads
+    homes = set(map(parent, used))
     lost, others = [], []
     for file, images in spare:
         image = _nearest(file, images, found)
@@ -97,6 +100,8 @@ def unread_labels(tree: Tree, find: Callable[[], Found], alone: bool = False) ->
             second.setdefault((parent(file), form), []).append(file)
         elif not found.layout.startswith(form):
             others.append((image, file, form))
+        elif form == "KITTI" and parent(file) not in homes:
+            unused.setdefault(parent(file), []).append(file)
     if lost:
         raise UserError(_lost(tree, found.layout, lost))
     folders = {parent(image) for image in (*found.labelled, *found.bare)}
@@ -110,6 +115,11 @@ def unread_labels(tree: Tree, find: Callable[[], Found], alone: bool = False) ->
         f"{tree.path(folder)}: not read, {counted(len(files), f'{form} label file')} of images whose labels are read "
         f"as {found.layout}"
         for (folder, form), files in second.items()
+    ]
+    notes += [
+        f"{tree.path(folder)}: not read, {counted(len(files), 'KITTI label file')} of images that are not used, such "
+        f"as {files[0]}"
+        for folder, files in unused.items()
     ]
     if passed:
         image, file, form = passed[0]
@@ -203,12 +213,16 @@ def _form_of_line(fields: list[str]) -> str:
 
 
 def without_orphans(
-    tree: Tree, splits: Mapping[str, list[tuple[Path, Path | None]]], others: Iterable[Path] = ()
+    tree: Tree, splits: Mapping[str, list[tuple[Path, Path | None]]], placed: Mapping[Path, Path | None]
 ) -> tuple[str, ...]:
-    """`orphans_left_out` of label files that hold something, lie beside those of the splits, and have no image: neither
-    in the splits nor of `others`, images that are there and not used."""
+    """`orphans_left_out` of label files that hold something, lie beside those of the splits, and have no image:
+    `placed` are the images that are there, used or not, with the label file that each has in its place. A file may be a
+    copy of what one of its name has, or be that of one without; else an image of its name in another place is another.
+    """
     used = {label for pairs in splits.values() for _, label in pairs if label is not None}
-    spare = {image.stem for image in others}
+    of_stem: dict[str, list[Path | None]] = {}
+    for image, own in placed.items():
+        of_stem.setdefault(image.stem, []).append(own)
     orphans = [
         label
         for folder in sorted({label.parent for label in used})
@@ -217,13 +231,21 @@ def without_orphans(
         and label.is_file()
         and not label.name.startswith(".")
         and label not in used
-        and label.stem not in spare
+        and not any(_is_the_same(label, own) for own in of_stem.get(label.stem, ()))
         and _holds_labels(label)
     ]
-    near = {stem_of(stem): stem for stem in sorted(spare)} if orphans else {}
+    near = {stem_of(stem): stem for stem in sorted(of_stem)} if orphans else {}
     bare = sum(label is None for pairs in splits.values() for _, label in pairs)
     hints = {label: tree.unread_image(label.stem) or _called_otherwise(label, near) for label in orphans}
     return orphans_left_out(hints, used, bare)
+
+
+def _is_the_same(label: Path, own: Path | None) -> bool:
+    """Whether a label file may be that of an image, or is a copy of it."""
+    try:
+        return own is None or own == label or filecmp.cmp(label, own, shallow=False)
+    except OSError:
+        return True  # told when it is read
 
 
 def orphans_left_out(orphans: Mapping[Path, str], used: Iterable[Path], bare: int) -> tuple[str, ...]:
@@ -248,6 +270,8 @@ def _called_otherwise(label: Path, stems: Mapping[str, str]) -> str:
     Label Studio puts before it."""
     names = (label.stem, UPLOAD.sub("", label.stem))
     meant = next((stems[stem_of(name)] for name in names if stem_of(name) in stems), "")
+    if meant == label.stem:  # in another folder
+        return ""
     return f"; if it is of the image {meant}, call it {meant}.txt" if meant else ""
 
 

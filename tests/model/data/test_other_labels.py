@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -221,3 +222,29 @@ def test_a_file_given_itself_is_meant_alone(tmp_path: Path, pictures: tuple[Path
     with pytest.raises(UserError, match="3 images would be read as YOLO .* but not 2 other images"):
         in_place(str(tmp_path / "data"))
     assert_same(in_place(str(tmp_path / "data/data.yaml")), {"train": drawn[:3]})
+
+
+@pytest.mark.parametrize("layout", ["YOLO", "YOLO by folder", "KITTI"])
+def test_a_label_is_of_the_image_in_its_place_alone(
+    layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    """Images of each split are numbered from 0, as many tools do."""
+    root, names = tmp_path / "data", ("image_2", "label_2") if layout == "KITTI" else ("images", "labels")
+    put(root / "classes.txt", "red car\nblue\n")
+    if layout == "YOLO":
+        put(root / "data.yaml", "train: train/images\nval: val/images\nnames: [red car, blue]\n")
+    write = kitti_lines if layout == "KITTI" else yolo_lines
+    drawn = [p for p in pictures[1]["train"] if p.boxes] + [p for p in pictures[1]["val"] if p.boxes]
+    for n, picture in enumerate(drawn):
+        for split, boxes in (("train", picture), ("val", drawn[n - 1])):
+            put(root / split / names[1] / f"{n}.txt", write(boxes))
+            (root / split / names[0]).mkdir(parents=True, exist_ok=True)
+            shutil.copy(pictures[0] / boxes.name, root / split / names[0] / f"{n}.png")
+    (root / f"train/{names[0]}/4.png").unlink()
+    assert any("1 label file without an image left out" in note for note in in_place(str(root)).notes)
+    (root / f"train/{names[0]}/5.png").unlink()
+    with pytest.raises(UserError, match=r"train/label\w+/[45]\.txt: its image is not there; bring it back"):
+        in_place(str(root))
+    for n in (4, 5):  # copies of the labels of val are spare, but of images that are there
+        shutil.copy(root / f"val/{names[1]}/{n}.txt", root / f"train/{names[1]}/{n}.txt")
+    assert any("of images whose labels are read" in note for note in in_place(str(root)).notes)
