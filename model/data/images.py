@@ -14,6 +14,7 @@ from model.errors import UserError
 from model.parameters import default_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # of what is written
+COLOURS = 64  # a mask has no more
 # What Pillow raises for damaged files.
 BROKEN = (
     OSError,
@@ -82,6 +83,15 @@ def open_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
             return image
     except BROKEN as error:
         raise UserError(f"{path}: cannot be read as an image ({error})") from None
+
+
+def is_drawn(path: Path) -> bool:
+    """Whether a picture has as few colours as a mask, and no photo."""
+    try:
+        with opened(path) as image:
+            return image.getcolors(COLOURS) is not None
+    except (*BROKEN, UserError):
+        return False  # told when it is read
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

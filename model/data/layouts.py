@@ -6,7 +6,7 @@
     CVAT, Label Studio, FiftyOne    annotations/instances_default.json, result.json, labels.json
     YOLO              data.yaml, images/ and labels/; or obj.data (convert_yolo.py)
     Pascal VOC        Annotations/, JPEGImages/, ImageSets/ (convert_voc.py)
-    KITTI             image_2/, label_2/ (convert_kitti.py)
+    KITTI             image_2/, label_2/, or in the places of YOLO (convert_kitti.py)
     one file          of COCO, its images near it; or a data.yaml
 
 YOLO, VOC and KITTI become COCO files in the cache; images stay where they are. Any of these may lie in an archive, in

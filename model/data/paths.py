@@ -19,7 +19,7 @@ from os.path import splitext
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from model.data.images import READ_SUFFIXES, how_to_convert
+from model.data.images import READ_SUFFIXES, how_to_convert, is_drawn
 
 JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # folders that systems leave, besides hidden ones
 UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
@@ -224,7 +224,8 @@ class Resolver:
                 or common_end(wanted, (*map(FORMS[-1], f[:-1]), wanted[-1])) == min(len(f), len(wanted))
             ]
             if found:
-                return [f for f in found if not speaks_of_masks("/".join(f[:-1]))] or found
+                photos = [f for f in found if not speaks_of_masks("/".join(f[:-1]))]
+                return photos or [f for f in found if not is_drawn(self.folder.joinpath(*f))]
         return []
 
     @cached_property

@@ -11,13 +11,12 @@ from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
-from model.data.images import BROKEN, READ_SUFFIXES, UNREAD, how_to_convert, opened
+from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert, is_drawn
 from model.data.paths import FORMS, says_only_masks, speaks_of_masks, stem_of, walk
 from model.data.sources import is_archive
 from model.errors import UserError
 
 SPLITS = ("train", "val", "test")
-COLOURS = 64  # a mask has no more
 WORDS = {
     "train": {
         "train", "training", "trainval", "trn", "trainingsdaten", "entrenamiento", "treino", "treinamento",
@@ -152,7 +151,7 @@ class Tree:
         photos = {stem_of(image) for image in set(self.images).difference(near)}
         twins = [image for image in near if stem_of(image) in photos]
         first = {parent(image): image for image in reversed(twins)}
-        drawn = {f for f, image in first.items() if says_only_masks(f) or _is_drawn(self.path(image))}
+        drawn = {f for f, image in first.items() if says_only_masks(f) or is_drawn(self.path(image))}
         return frozenset(image for image in twins if parent(image) in drawn)
 
     @cached_property
@@ -181,15 +180,6 @@ class Tree:
 
     def path(self, below: str) -> Path:
         return self.root / below if below else self.root
-
-
-def _is_drawn(path: Path) -> bool:
-    """Whether a picture has as few colours as a mask."""
-    try:
-        with opened(path) as image:
-            return image.getcolors(COLOURS) is not None
-    except BROKEN:
-        return False  # told when it is read
 
 
 def _without_runs(root: Path, folders: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from model.data.layouts import in_place
+from model.data.paths import find_images
 from model.data.tree import Tree
 from model.errors import UserError
 from tests.model.data.drawn import Picture, put, seen, voc_xml
@@ -85,3 +86,11 @@ def test_which_of_two_photos_is_meant_is_asked(root: Path) -> None:
         put(root / f"labels/all/{stem}.txt", LINE)
     with pytest.raises(UserError, match="may belong to"):
         in_place(str(root))
+
+
+@pytest.mark.parametrize("colours", [2, 256])
+@pytest.mark.parametrize("folder", ["with_mask", "masks"])
+def test_an_image_of_another_suffix_is_a_photo(folder: str, colours: int, root: Path) -> None:
+    photo(root / folder / "a.png", colours)
+    (found,) = find_images(root, ["a.jpg"])
+    assert found.is_file() == (folder == "with_mask" and colours > 2)
