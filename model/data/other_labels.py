@@ -113,7 +113,7 @@ def unread_labels(tree: Tree, find: Callable[[], Found], alone: bool = False) ->
         raise UserError(_two(tree, found, [other for other in others if other not in passed]))
     notes = [
         f"{tree.path(folder)}: not read, {counted(len(files), f'{form} label file')} of images whose labels are read "
-        f"as {found.layout}"
+        f"as {found.layout}{_unlike(tree, files, used) if found.layout.startswith(form) else ''}"
         for (folder, form), files in second.items()
     ]
     notes += [
@@ -126,6 +126,18 @@ def unread_labels(tree: Tree, find: Callable[[], Found], alone: bool = False) ->
         text = f"images that {found.layout} does not name have {form} labels, such as {file}: not used"
         notes.append(f"{tree.path(parent(image))}: {len(passed)} {text}")
     return tuple(notes)
+
+
+def _unlike(tree: Tree, files: Collection[str], used: Iterable[str]) -> str:
+    """How many files hold something else than those of their names that are used: their images may be gone."""
+    of_stem: dict[str, list[Path]] = {}
+    for file in used:
+        of_stem.setdefault(Path(file).stem, []).append(tree.path(file))
+    unlike = sum(
+        not any(_is_the_same(tree.path(file), own) for own in of_stem.get(Path(file).stem, ()))
+        for file in files
+    )
+    return f"; {unlike} of them unlike these: are they of images that are gone?" if unlike else ""
 
 
 def _lost(tree: Tree, layout: str, lost: list[tuple[str, str, str]]) -> str:
