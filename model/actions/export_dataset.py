@@ -17,7 +17,7 @@ from model.data.convert_kitti import Options
 from model.data.layouts import in_place
 from model.data.problems import Problems
 from model.data.sources import stage
-from model.data.tree import SPLITS, Sources
+from model.data.tree import SPLITS, Data
 from model.errors import UserError
 from model.spec import nest, resolve
 
@@ -45,7 +45,7 @@ def write(
         raise UserError(f"{target} is not empty; give a new folder")
     spec = resolve("train", nest({"train.seed": seed} | dict(overrides or {})))
     data = in_place(source, kitti=kitti)
-    parts, names, notes = _as_a_run_uses_them(data.sources, spec, val_share, by_folder)
+    parts, names, notes = _as_a_run_uses_them(data, spec, val_share, by_folder)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         splits = {}
@@ -65,11 +65,11 @@ def write(
 
 
 def _as_a_run_uses_them(
-    sources: Sources, spec: Mapping[str, Any], val_share: float, by_folder: bool
+    data: Data, spec: Mapping[str, Any], val_share: float, by_folder: bool
 ) -> tuple[Parts, dict[Any, str], list[str]]:
     """(the splits, {category id: name}, what was mended or left out). Raises `UserError`."""
     problems = Problems()
-    found = settle(sources, spec, problems, val_share, by_folder)
+    found = settle(data, spec, problems, val_share, by_folder)
     for split, listed in (found[0] if found else {}).items():
         if listed:
             check_boxes(split, listed, spec, problems)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,19 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from model.data.cache import all_in_own_words, cache_dir, refusing_in_own_words
+from model.data import unused
+from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.classes import Table, look_alikes
 from model.data.coco import Options, Part, read_part
 from model.data.facts import box_counts, facts_of
-from model.data.images import READ_SUFFIXES
 from model.data.layouts import find_data
 from model.data.leaks import leave_out_copies, note_copies_within, note_near_copies, note_versions
-from model.data.paths import is_hidden
 from model.data.pixels import note_pixels
 from model.data.problems import Problems, listed
 from model.data.sources import is_url, stage
 from model.data.splits import VAL_SHARE, groups_of, held_out
-from model.data.tree import SPLITS, Sources, counted
+from model.data.tree import SPLITS, Data, Sources
 from model.errors import UserError
 from model.spec import get
 
@@ -45,7 +43,7 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
     problems.notes = list(data.notes)
     layout = {"layout": data.layout} if data.layout else {}
     found: dict[str, Any] = {"fill": {}, "replace": {}, "facts": layout}
-    if whole := settle(data.sources, spec, problems):
+    if whole := settle(data, spec, problems):
         parts, table, changed = whole
         _check_what_is_left(parts, spec, problems)
         if not problems:
@@ -60,19 +58,19 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
 
 
 def settle(
-    sources: Sources, spec: Mapping[str, Any], problems: Problems, share: float = VAL_SHARE,
-    by_folder: bool = False,
-) -> tuple[Parts, Table, set[str]] | None:  # fmt: skip
+    data: Data, spec: Mapping[str, Any], problems: Problems, share: float = VAL_SHARE, by_folder: bool = False
+) -> tuple[Parts, Table, set[str]] | None:
     """(the splits as they are used: mended, with a validation set unless `share` is 0, drawn `by_folder` or by image,
     without copies across; their classes; the splits that are not as in their files), or None where there are
     problems."""
-    parts = _read(sources, Options.of(spec), problems)
+    parts = _read(data.sources, Options.of(spec), problems)
     if problems:
         return None
     table = _classes(parts, spec, problems)
     if problems:
         return None
-    _note_unlisted(sources, parts, problems)
+    for line in unused.lines(data, parts):
+        problems.note(line)
     parts, unscored = _without_an_empty_test(parts, problems)
     _refuse_empty(parts, problems)
     if problems:
@@ -135,26 +133,6 @@ def _without_an_empty_test(parts: Parts, problems: Problems) -> tuple[Parts, set
     what = "boxes" if any(len(part.document) for part in test) else "images"
     problems.note(f"{files}: it has no {what} to score; the test set is left out")
     return parts | {"test": [p.with_images(np.zeros(len(p.paths), bool)) for p in test]}, {"test"}
-
-
-def _note_unlisted(sources: Sources, parts: Parts, problems: Problems) -> None:
-    """Say how many pictures lie beside those that COCO files list and are in none of these. Files in the cache were
-    made of label files or of one COCO file, and what they leave out has been told."""
-    known = {path for each in parts.values() for part in each for path in part.paths}
-    own = {Path(s["json_file"]).parent for each in sources.values() for s in each if s.get("json_file")}
-    if not own or any(cache_dir() in folder.parents for folder in own):
-        return
-    for folder in sorted({path.parent for path in known}):
-        names = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
-        left = sorted(
-            n
-            for n in names
-            if n.lower().endswith(READ_SUFFIXES) and not is_hidden(n) and folder / n not in known
-        )
-        if left:
-            problems.note(
-                f"{folder}: {counted(len(left), 'image')} in no annotation file, such as {left[0]}, not used"
-            )
 
 
 def _refuse_empty(parts: Parts, problems: Problems) -> None:
@@ -223,8 +201,11 @@ def split_train(
     groups = groups_of(paths, digests, by_folder)
     held = held_out(classes, groups, seed, share)
     if not held.any():
-        why = "all lie in one folder, or are copies" if by_folder else "all are versions of one"
-        problems.add("split", f"no image can be held out for validation: {why}; give a val folder")
+        only = "there is only one" if len(paths) == 1 else f"all {len(paths)} are copies or versions of one"
+        why = "all lie in one folder, or are copies" if by_folder and len(paths) > 1 else only
+        problems.add(
+            "split", f"no image can be held out for validation: {why}; give other images, or a val folder"
+        )
     what = "those of a folder, " if by_folder else ""
     together = f", {what}copies and versions of a photo together ({len(set(groups))} groups)"
     text = f"no validation set: {held.sum()} of the {len(paths)} training images, drawn by train.seed"

@@ -109,6 +109,7 @@ class Table:
     names: dict[Any, str] = field(default_factory=dict)
     ids: dict[str, Any] = field(default_factory=dict)
     origin: dict[Any, str] = field(default_factory=dict)
+    above: dict[str, str] = field(default_factory=dict)  # names left out as placeholders -> where
 
     @classmethod
     def of(cls, classes: Sequence[Mapping[str, Any]], where: str, by_name: bool = False) -> Table:
@@ -126,6 +127,8 @@ class Table:
     ) -> list[Any]:
         """For each category of the document the id in this table, None for one that is left out. With `grow` new
         classes are added; else one that has boxes is a problem, unless `counted` (ids that count) does without."""
+        if grow and document.placeholder:
+            self.above[document.placeholder] = document.where
         used = set(document.category.tolist())
         listed = {c["name"]: c["id"] for n, c in enumerate(document.categories) if n in used}
         found: list[Any] = []
@@ -159,6 +162,13 @@ class Table:
             problems.add("class", f"{self._both(i, name, where)}; {advice}")
         elif grow:
             return self._add(i if i not in self.names else self._free(), name, where)
+        elif boxes and name in self.above:
+            problems.add(
+                "class",
+                f"{where}: category {shown(i)} ({name}) has boxes here, but none in {self.above[name]}, where it is "
+                "the supercategory of all others and so taken for no class; give these boxes one of the others, or, if "
+                "it is a class, change the others' supercategory there",
+            )
         elif boxes and not (counted and i not in counted):
             known = ", ".join(f"{shown(k)} {v}" for k, v in list(self.names.items())[:20])
             problems.add(

@@ -28,7 +28,7 @@ from model.data.label_files import (
     without_unlabelled,
 )
 from model.data.other_labels import lost_labels, without_orphans
-from model.data.paths import stem_of
+from model.data.paths import composed, stem_of
 from model.data.tree import Tree, counted, parent
 from model.errors import UserError
 from safe_documents import DocumentError, read_yaml
@@ -92,9 +92,11 @@ def find(tree: Tree, options: Options | None = None) -> LabelFiles | None:
     splits, more = without_unlabelled(found, "label_2/NAME.txt for image_2/NAME.png")
     if options.classes is not None:
         _refuse_none_kept([label for listed in splits.values() for _, label in listed if label], options)
-    told = (*(f"KITTI: {note}" for note in notes), *more, *lost_labels(tree, found))
+    notes = (*(f"KITTI: {note}" for note in notes), *more, *lost_labels(tree, found))
     said = repr(sorted(options.classes.items())) if options.classes is not None else ""
-    return LabelFiles("KITTI", splits, {}, partial(parse, options=options), told, read_as=said)
+    told = {image for image, label in whole.items() if label}
+    told.update(image for listed in found.values() for image, _ in listed)
+    return LabelFiles("KITTI", splits, {}, partial(parse, options=options), notes, read_as=said, told=told)
 
 
 def _why_none(tree: Tree, options: Options, labels: Sequence[Path]) -> str:
@@ -119,7 +121,9 @@ def _pairs(tree: Tree, options: Options) -> dict[str, str | None]:
         places = [p for place in _places(folder, options) for p in folders.get(place, ())]
         texts = [_texts(tree, place) for place in places]
         names = [name for name in tree.folders[folder] if name.lower().endswith(READ_SUFFIXES)]
-        of_image = {n: next((of[s] for of in texts if (s := Path(n).stem) in of), None) for n in names}
+        of_image = {
+            n: next((of[s] for of in texts if (s := composed(Path(n).stem)) in of), None) for n in names
+        }
         # Texts beside images may be anything, such as captions.
         if any(p != folder for p in places) or _are_kitti([tree.path(t) for t in of_image.values() if t]):
             found |= {f"{folder}/{name}".lstrip("/"): label for name, label in of_image.items()}
@@ -142,10 +146,10 @@ def _places(folder: str, options: Options) -> Iterable[str]:
 
 
 def _texts(tree: Tree, folder: str) -> dict[str, str]:
-    """{stem: path} of the label files in a folder."""
+    """{stem in one Unicode form: path} of the label files in a folder."""
     names = [name for name in tree.folders[folder] if name.lower().endswith(".txt")]
     names.sort(key=lambda name: name.endswith(".txt"))  # of x.TXT and x.txt the latter
-    return {name[: -len(".txt")]: f"{folder}/{name}".lstrip("/") for name in names}
+    return {composed(name[: -len(".txt")]): f"{folder}/{name}".lstrip("/") for name in names}
 
 
 def _of_first_folders(pairs: Mapping[str, str | None], options: Options) -> dict[str, str | None]:

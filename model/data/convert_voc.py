@@ -7,6 +7,7 @@ Category ids count from 1 in alphabetical order of the names.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -49,7 +50,8 @@ def find(tree: Tree) -> LabelFiles | None:
         for split, images in by_split.items()
     }
     splits, more = without_unlabelled(found, "NAME.xml for NAME.jpg")
-    return LabelFiles("Pascal VOC", splits, {}, parse, notes + more)
+    spoken = {*known.labels, *known.passed, *itertools.chain(*by_split.values())}
+    return LabelFiles("Pascal VOC", splits, {}, parse, notes + more, told=set(map(tree.path, spoken)))
 
 
 def parse(path: Path, size: tuple[int, int]) -> Parsed:
@@ -158,7 +160,8 @@ def _unlabelled(tree: Tree, known: Pairs) -> Iterable[str]:
     return (
         image
         for image in photos(tree)
-        if image not in known.labels and parent(known.passed.get(image, "/")) != parent(image)
+        if image not in known.labels
+        and (image not in known.passed or parent(known.passed[image]) != parent(image))
     )
 
 

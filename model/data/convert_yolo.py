@@ -20,14 +20,14 @@ from model.data.label_files import (
     LabelFiles,
     Parsed,
     by_folders,
-    lines_of,
     refuse,
     without_unlabelled,
 )
 from model.data.other_labels import lost_labels, without_orphans
-from model.data.paths import Resolver, walk
+from model.data.paths import composed, in_any_form, walk
 from model.data.tree import Tree, parent
 from model.data.yolo_config import Config, find_config
+from model.data.yolo_lists import TWINS, listed
 from model.data.yolo_names import NAME_FILES, SPARE, names_of
 from model.data.yolo_poses import SAY_POSES, refuse_unsaid_poses
 from model.errors import UserError
@@ -39,16 +39,16 @@ SCORED = (
 )
 WANTED = "labels/NAME.txt for images/NAME.jpg, or NAME.txt beside NAME.jpg"
 APART = "put the labels of images/train into labels/train, and so for each folder"
-TWINS = ("labels", "Labels", "LABELS")  # of images/
 
 
 def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     """The YOLO dataset in a folder, or None. Raises `UserError` for one that is there and cannot be read."""
     gone: tuple[str, ...] = ()
     apart: dict[Path, Path] = {}
+    told: set[Path] = set()
     config = find_config(tree, file)
     if config is None or not config.entries:
-        images, apart, gone = _by_folder(tree)
+        images, apart, gone, told = _by_folder(tree)
         if not images:
             return None
         layout = "YOLO"
@@ -81,6 +81,7 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
         layout, splits, names.ids,
         lambda path, size: parse(path, size, names.of_label[path], keypoints),
         notes, read_as=repr((keypoints, sorted(known))),
+        told=told.union(*images.values()),
     )  # fmt: skip
 
 
@@ -166,9 +167,12 @@ def _configured(config: Config) -> tuple[dict[str, list[Path]], tuple[str, ...]]
         else:
             notes.append(f"{config.path}: {split} names {', '.join(entries)}, which is not there: not read")
     if config.within is not None:
-        root = config.within.resolve()
+        root, written = config.within.resolve(), os.path.abspath(config.within)
         places = {p.parent for paths in images.values() for p in paths}
-        away = sorted(str(p) for p in places if not p.resolve().is_relative_to(root))
+        outside = (
+            p for p in places if not Path(os.path.abspath(p)).is_relative_to(written)
+        )  # a link within leads in
+        away = sorted(str(p) for p in outside if not p.resolve().is_relative_to(root))
         if away:
             notes.append(
                 f"{config.path}: images of {', '.join(away[:3])} are used, which it names, not those of {root}"
@@ -186,7 +190,7 @@ def _images(config: Config, split: str) -> list[Path]:
                 raise UserError(f"{config.path}: {split} and {other} lead to the same place, {places[0][0]}")
     found: dict[Path, None] = {}
     for place, _ in places:
-        for image in _listed(config, place) if place.is_file() else _below(place):
+        for image in listed(config, place) if place.is_file() else _below(place):
             found[image] = None
     if not found:
         unread = next((hint for place, _ in places if (hint := _unread_in(place))), "")
@@ -231,7 +235,10 @@ def _found(config: Config, entry: str) -> Path | None:
         )  # a neighbour of the dataset that happens to be called test is not its test
         tries = [p for p in tries if os.path.abspath(p).startswith(top + os.sep)]
     place = next((place for place in tries if place.exists()), None)
-    return place.resolve() if place and ".." in place.parts else place
+    if place is None or ".." not in place.parts:
+        return place
+    direct = Path(os.path.normpath(place))  # a linked images/ has its labels beside the link
+    return direct if direct.exists() and direct.samefile(place) else place.resolve()
 
 
 def _holds_other(config: Config, entry: str, place: Path) -> bool:
@@ -264,36 +271,15 @@ def _below(folder: Path) -> list[Path]:
     ]
 
 
-def _listed(config: Config, path: Path) -> list[Path]:
-    """The images of a text file that names one a line."""
-    homes = [path.parent, *([config.base] if config.base else []), config.path.parent]
-    if config.base:  # of several tasks each list speaks of its own
-        homes[1:1] = [home for home in path.parents if home.is_relative_to(config.base)]
-    homes = list(dict.fromkeys(homes))
-    resolvers: dict[Path, Resolver] = {}
-    images, problems = [], []
-    for number, name in enumerate(lines_of(path), 1):
-        if name and not name.startswith("#"):
-            image = next((home / name for home in homes if (home / name).is_file()), None)
-            for home in homes if image is None else ():
-                resolver = resolvers.setdefault(home, resolvers.get(home) or Resolver(home))
-                if image := resolver.find(name):
-                    break
-            if image is None:
-                problems.append(f"{path}:{number}: {name} is not there{resolvers[homes[-1]].explain(name)}")
-            else:
-                images.append(image)
-    refuse(problems)
-    return images
-
-
 # ---- without a configuration ------------------------------------------------------------------------------------
 
 
-def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], dict[Path, Path], tuple[str, ...]]:
+def _by_folder(
+    tree: Tree,
+) -> tuple[dict[str, list[Path]], dict[Path, Path], tuple[str, ...], set[Path]]:
     """(images of every folder whose labels lie in the folder's twin, by split; labels that lie elsewhere, by image;
-    notes). A split is that of the lists that name an image, else of its folders; all are for training where none names
-    one."""
+    notes; the images of which these may speak). A split is that of the lists that name an image, else of its folders;
+    all are for training where none names one."""
     may = {folder for folder in tree.image_folders if _may_have_labels(tree, folder)}
     meant = {path: tree.path(path) for path in tree.images if parent(path) in may}
     labels_of = _labels_of(meant.values())
@@ -305,7 +291,7 @@ def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], dict[Path, Path], tup
     there = (label for label in places.values() if label is not None)
     filled = next((fields for label in there if (fields := _fields(label))), [])
     if not filled or not all(map(_is_number, filled)):
-        return {}, {}, ()
+        return {}, {}, (), set()
     labelled = {path for path, label in places.items() if label}
     lists = lists_of(tree, labelled)
     by_split, notes = (
@@ -317,7 +303,7 @@ def _by_folder(tree: Tree) -> tuple[dict[str, list[Path]], dict[Path, Path], tup
     )
     found = {split: [tree.path(path) for path in paths] for split, paths in by_split.items()}
     own = {tree.path(image): tree.path(label) for image, label in apart.items()}
-    return found, own, tuple(f"YOLO: {note}" for note in notes)
+    return found, own, tuple(f"YOLO: {note}" for note in notes), set(map(tree.path, labelled))
 
 
 def _may_have_labels(tree: Tree, folder: str) -> bool:
@@ -333,7 +319,7 @@ def labels_apart(tree: Tree, label_dirs: Collection[str], is_own: Callable[[Path
     by_stem: dict[str, list[str]] = {}
     for image in tree.images:
         if image not in tree.masks:
-            by_stem.setdefault(Path(image).stem, []).append(image)
+            by_stem.setdefault(composed(Path(image).stem), []).append(image)
     found: dict[str, str] = {}
     by_label: dict[str, str] = {}
     problems = []
@@ -343,7 +329,7 @@ def labels_apart(tree: Tree, label_dirs: Collection[str], is_own: Callable[[Path
         if at is None or label.rsplit("/", 1)[-1].lower() in NO_LABELS:
             continue
         home = "".join(f"{folder}/" for folder in above[:at])
-        near = [image for image in by_stem.get(Path(label).stem, ()) if image.startswith(home)]
+        near = [image for image in by_stem.get(composed(Path(label).stem), ()) if image.startswith(home)]
         by_label |= {label: near[0]} if near else {}
         if len(near) > 1 or (near and near[0] in found):
             other = f"{found[near[0]]} too is called like it" if len(near) == 1 else f"or to {near[1]}"
@@ -390,6 +376,10 @@ def _labels_of(images: Iterable[Path]) -> dict[Path, Path | None]:
             if name in names
         )
         found[image] = next((path for path in tries if path.is_file()), None)
+    taken = set(found.values())
+    for image in [i for i, label in found.items() if label is None and not i.stem.isascii()]:
+        alike = (in_any_form(place, f"{image.stem}.txt") for place, _ in places[image.parent])
+        found[image] = next((label for label in alike if label is not None and label not in taken), None)
     return found
 
 

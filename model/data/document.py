@@ -35,6 +35,7 @@ class Document:
     annotation_ids: list[Any]  # [T], or a Place, for messages
     categories: list[dict[str, Any]]  # [{"id", "name"}], in the order of the file
     mended: dict[str, int]  # what was put right -> how often
+    placeholder: str = ""  # the name of a category 0 that stood above the others and is left out
 
     def __len__(self) -> int:
         return len(self.image_ids)

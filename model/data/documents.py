@@ -120,7 +120,7 @@ class _Reader:
         self.stop()
         images, doubles = self.unique("images", rows.images)
         categories, double_categories = self.unique("categories", rows.categories)
-        categories.pop(placeholder(rows), None)
+        above = categories.pop(placeholder(rows), None)
         self.names("images", rows.images, "file_name", "the name of a file")
         self.names("categories", rows.categories, "name", "a text of one line that can be written")
         self.stop()
@@ -148,6 +148,7 @@ class _Reader:
             annotation_ids=[ids[n] for n in order.tolist()],
             categories=[{"id": _whole(row.id), "name": row.name.strip()} for row in kept],
             mended={},
+            placeholder="" if above is None else rows.categories[above].name.strip(),
         )
         counts = {
             "images listed twice dropped": doubles,

@@ -2,19 +2,22 @@
 and labels/, PaddleDetection's lines of an image and its label file.
 
 A file is a list by what it holds, whatever it is called and wherever it lies: most of its lines begin with the path,
-the name or the stem of an image. Its name says for which split it is. A table (image and split by column) and a JSON
-object ({"train": [names]}) list images for several splits.
+the name or the stem of an image, or of its label file. Its name says for which split it is. A table (image and split by
+column) and a JSON object ({"train": [names]}) list images for several splits.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from os.path import splitext
 
 from model.data.images import READ_SUFFIXES
 from model.data.label_files import SHOWN, lines_of, refuse
+from model.data.other_labels import SUFFIXES as OF_LABELS
 from model.data.paths import FORMS, common_end, stem_of
 from model.data.split_tables import TABLES, splits_in
 from model.data.tree import WORDS, Tree, counted, exact_split, parent, split_of, words_of
@@ -118,7 +121,8 @@ def unread_splits(tree: Tree, used: Set[str]) -> list[str]:
             continue
         if '"annotations"' in text or not (_split(file) or SPLIT_WORD.search(text)):
             continue
-        named = {stem_of(token) for token in TOKEN.findall(text)} & known
+        tokens = set(TOKEN.findall(text))
+        named = {stem_of(name) for token in tokens for name in (token, _without_suffix(token))} & known
         if len(named) >= max(3, len(known) // 5) or (len(text) == LOOKED_AT and len(named) > 100):
             found.append(path)
     return found
@@ -145,8 +149,16 @@ def _completed(lists: Entries) -> Entries:
     whole = lists.pop("trainval", [])
     for missing, other in (("train", "val"), ("val", "train")):
         if whole and missing not in lists:
-            known = {stem_of(name) for _, name in lists.get(other, ())}
-            lists[missing] = [entry for entry in whole if stem_of(entry[1]) not in known]
+            names = {name for _, name in lists.get(other, ())}
+            known = set(map(stem_of, names))
+            times = Counter(
+                stem_of(name) for _, name in whole
+            )  # cam0/1.jpg is not cam1/1.jpg, nor a.jpg A.jpg
+            lists[missing] = [
+                (source, name)
+                for source, name in whole
+                if name not in names and (times[stem_of(name)] > 1 or stem_of(name) not in known)
+            ]
     return lists
 
 
@@ -200,6 +212,8 @@ def _lists(tree: Tree) -> tuple[ImageList, ...]:
 
 def _found(tree: Tree) -> Iterable[ImageList]:
     known = set(map(stem_of, tree.images))
+    folders = {FORMS[-1](part) for folder in tree.image_folders for part in folder.split("/")}
+    known |= {folder for folder in folders if folder.startswith("#")}  # see `_is_remark`
     for path in tree.files(*TABLES):
         if stem_of(_stem(path)) not in known:  # that of one image
             splits = splits_in(tree.path(path), known)
@@ -215,8 +229,8 @@ def _found(tree: Tree) -> Iterable[ImageList]:
             path in twins or file.lower() in (*NAME_FILES, *SPARE) or not _may_list(tree, path, known)
         ):
             continue
-        rows = _rows(lines_of(tree.path(path)), known)
         split = _split(file)
+        rows = _rows(lines_of(tree.path(path)), known, bool(split))
         if by_name or _names_images(rows, known, bool(split)):
             of_class = bool(rows) and all(rest in FLAGS for _, rest in rows)
             yield ImageList(path, split, tuple(name for name, _ in rows if name), of_class)
@@ -256,10 +270,8 @@ def _may_list(tree: Tree, path: str, known: Set[str]) -> bool:
     lines = [line.strip() for line in text.splitlines()]
     if len(head) == HEAD:
         lines = lines[:-1] or [UNFINISHED.sub("", text)]
-    rows = _rows(lines, known)
-    return (
-        not large and b"\0" not in head and _names_images(rows, known, bool(_split(path.rsplit("/", 1)[-1])))
-    )
+    split = bool(_split(path.rsplit("/", 1)[-1]))
+    return not large and b"\0" not in head and _names_images(_rows(lines, known, split), known, split)
 
 
 def _names_images(rows: Collection[tuple[str, str]], known: Set[str], split: bool) -> bool:
@@ -274,16 +286,39 @@ def _names_images(rows: Collection[tuple[str, str]], known: Set[str], split: boo
     return 2 * named > len(rows)
 
 
-def _rows(lines: Iterable[str], known: Set[str]) -> list[tuple[str, str]]:
-    """`_row` of each line that is no remark; of the only one there is, of each of the names in it."""
-    left = [line for line in lines if line and not line.startswith("#")]
+def _rows(lines: Iterable[str], known: Set[str], split: bool) -> list[tuple[str, str]]:
+    """`_row` of each line that is no remark; of the only one there is, of each of the names in it. Where the file's
+    name tells a `split`, label files stand for their images; other texts that name them are reports of tools."""
+    left = [line for line in lines if line and not (line.startswith("#") and _is_remark(line, known))]
     for between in BETWEEN if len(left) == 1 else ():
         names = [name.strip("\"'") for name in between.split(left[0]) if name]
+        names = [_of_label(name, known) if split else name for name in names]
         stems = {stem_of(name) for name in names}
         whole = all(name.lower().endswith(READ_SUFFIXES) for name in names)
         if len(stems) > 1 and (whole or (between is BETWEEN[0] and stems <= known)):
             return [(name, "") for name in names]
-    return [_row(line, known) for line in left]
+    rows = [_row(line, known) for line in left]
+    return [(_of_label(name, known), rest) for name, rest in rows] if split else rows
+
+
+def _is_remark(line: str, known: Set[str]) -> bool:
+    """Whether a line that begins with # names no image of such a name, nor one in a folder of such a name."""
+    name, rest = _row(line, known)
+    first = FORMS[-1](name.replace("\\", "/").split("/")[0])
+    whole = not rest or rest in FLAGS or name.lower().endswith(READ_SUFFIXES)
+    return not whole or stem_of(name) not in known or not {first, stem_of(first)} & known
+
+
+def _of_label(name: str, known: Set[str]) -> str:
+    """The image that a list names by its label file, as a stem: Annotations/a.xml is a."""
+    stem = _without_suffix(name)
+    is_one = stem != name and stem_of(name) not in known and stem_of(stem) in known and not WHOLE.match(name)
+    return stem if is_one else name
+
+
+def _without_suffix(name: str) -> str:
+    """A name without the suffix of a label file."""
+    return name.rpartition(".")[0] if name.lower().endswith(OF_LABELS) else name
 
 
 def _row(line: str, known: Set[str]) -> tuple[str, str]:
@@ -339,16 +374,32 @@ def by_lists(
     return found, tuple(notes)
 
 
+def _plain(last: str) -> str:
+    """A file's name as it is written, without the suffix of an image."""
+    stem, suffix = splitext(last)
+    return stem if suffix.lower() in READ_SUFFIXES else last
+
+
 def _meant(source: str, name: str, images: Iterable[str]) -> list[str]:
-    """Of images with a name's stem those that it fits best: by the whole name, by the folders before it, and by how
-    near they lie to the list."""
-    parts = [p for p in FORMS[-1](name.replace("\\", "/")).split("/") if p not in (".", "..", "")]
+    """Of images with a name's stem those that it fits best: by the whole name, by the folders before it, by the case
+    and the form in which both are written (A.jpg is not a.jpg where both are there), and by how near they lie to the
+    list."""
+    plain = name.replace("\\", "/")
+    parts = [p for p in FORMS[-1](plain).split("/") if p not in (".", "..", "")]
+    exact = [p for p in plain.split("/") if p not in (".", "..", "")]
     home = tuple(reversed(source.split("/")[:-1]))
 
-    def fit(image: str) -> tuple[bool, int, int]:
-        own = FORMS[-1](image).split("/")
-        near = common_end(home, tuple(reversed(image.split("/")[:-1])))
-        return own[-1] == parts[-1], common_end(tuple(own[:-1]), tuple(parts[:-1])), near
+    def fit(image: str) -> tuple[bool, int, bool, int, int]:
+        own, folded = image.split("/"), FORMS[-1](image).split("/")
+        near = common_end(home, tuple(reversed(own[:-1])))
+        same = common_end(tuple(own[:-1]), tuple(exact[:-1]))
+        return (
+            folded[-1] == parts[-1],
+            common_end(tuple(folded[:-1]), tuple(parts[:-1])),
+            _plain(own[-1]) == _plain(exact[-1]),
+            same,
+            near,
+        )
 
-    fits = {image: fit(image) for image in images}
+    fits = {image: fit(image) for image in images} if exact else {}
     return [image for image in fits if fits[image] == max(fits.values())]

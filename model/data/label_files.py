@@ -53,6 +53,7 @@ class LabelFiles:
     # lines that begin with a line's number or a blank
     notes: tuple[str, ...] = ()
     read_as: str = ""  # whatever else decides how a label file is read
+    told: Collection[Path] = ()  # images of which the notes speak, used or not
 
 
 def to_coco(found: LabelFiles) -> Data:
@@ -66,7 +67,7 @@ def to_coco(found: LabelFiles) -> Data:
         else []
         for split in SPLITS
     }
-    return Data(sources, found.layout, (*found.notes, *told["notes"]))
+    return Data(sources, found.layout, (*found.notes, *told["notes"]), told=frozenset(found.told))
 
 
 def _key(found: LabelFiles) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import json
 import mmap
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from itertools import islice
 from pathlib import Path
 
 from model.data.coco_rows import SECTIONS, name_by_url
+from model.data.documents import as_it_is
 from model.data.image_sets import lists_of
 from model.data.parted import parted
-from model.data.paths import FORMS, common_end, find_image, readings, walk
+from model.data.paths import FORMS, common_end, find_image, find_images, readings, walk
+from model.data.sources import stage
 from model.data.tree import (
     PLAIN_IMAGES,
     SPLITS,
@@ -25,6 +28,7 @@ from model.data.tree import (
     exact_split,
     parent,
     says_only,
+    split_of,
     words_of,
 )
 from model.errors import UserError
@@ -93,9 +97,12 @@ def find(tree: Tree) -> Data | None:
         own, passed = source(tree, document)
         sources[split].append(own)
         notes += passed
+    listed: list[Path] = []
     if set(chosen) == {"train"} and chosen["train"].split is None:
-        sources, told = parted(sources["train"][0], lists_of(tree))
+        whole = sources["train"][0]
+        sources, told = parted(whole, lists_of(tree))
         notes += told
+        listed = [] if whole in sources["train"] else _listed(whole)
     if len(chosen) > 1 and "train" in chosen and chosen["train"].split is None:
         notes.append(f"{chosen['train'].path}: taken for training, as no name says so of another")
     unread = [d for d in found if d not in chosen.values()]
@@ -103,7 +110,13 @@ def find(tree: Tree) -> Data | None:
     for left in unread:
         instead = f", {chosen[left.split].path} is" if left.split in chosen else ""
         notes.append(f"{left.path}: not read{instead}")
-    return Data(sources, name_of(list(chosen.values())), tuple(notes))
+    return Data(sources, name_of(list(chosen.values())), tuple(notes), told=frozenset(listed))
+
+
+def _listed(source: Mapping[str, str]) -> list[Path]:
+    """The images that a COCO file lists."""
+    names = [image["file_name"] for image in as_it_is(source["json_file"])["images"]]
+    return find_images(stage(source["image_dir"]), names)
 
 
 def _made_of(path: Path) -> str:
@@ -165,7 +178,21 @@ def one_file(path: Path) -> Data:
             break
     whole, passed = source(tree, document)
     sources, notes = parted(whole, {})
-    return Data(sources, f"COCO file {path.name}", (*notes, *passed))
+    return Data(sources, f"COCO file {path.name}", (*notes, *passed, *_of_other_splits(path, root)))
+
+
+def _of_other_splits(path: Path, root: Path) -> Iterable[str]:
+    """A note on each COCO file beside a single one, or in a folder beside its own, whose name tells another split."""
+    own = split_of(f"{path.parent.name}/{path.name}")
+    beside = [p for p in sorted(path.parent.glob("*.json")) if p != path]
+    beside += [p for p in sorted(path.parent.parent.glob(f"*/{path.name}")) if p != path]
+    for other in beside if own else ():
+        named = split_of(f"{other.parent.name}/{other.name}")
+        if named in (None, own) or not set(SECTIONS) <= sniff(other)[0]:
+            continue
+        if not Document(other.name, named, ()).is_of_other_task:
+            common = os.path.commonpath([os.path.abspath(other.parent), os.path.abspath(root)])
+            yield f"{other}: for {named} by its name, not read; give {common} to have both"
 
 
 def choose(found: Sequence[Document], root: Path) -> dict[str, Document]:

@@ -15,7 +15,7 @@ several side by side, or at a URL. What is there and not read is named.
 
 from __future__ import annotations
 
-from collections import Counter
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -103,8 +103,8 @@ def in_place(place: str, settled: Sequence[str] = (), kitti: convert_kitti.Optio
         _refuse_without_train(tree, kitti)
         raise UserError(f"no training data: {without_secrets(place)} must hold {WANTED}; {whats_there(tree)}")
     _refuse_halves(tree, found, settled)
-    unread = tuple(unread_folders(tree, found))
-    return _described(replace(found, notes=found.notes + unread), place)
+    notes = found.notes + tuple(unread_files(tree))
+    return _described(replace(found, notes=notes, tree=tree), place)
 
 
 def _read_packed(
@@ -138,7 +138,24 @@ def _of_file(path: Path) -> Data:
     if labels is None or not labels.splits.get("train"):
         raise UserError(f"{path}: names no images for training")
     unread = unread_labels(tree, lambda: Found.of(tree, labels), alone=True)
-    return to_coco(replace(labels, notes=labels.notes + unread))
+    found = to_coco(replace(labels, notes=labels.notes + unread))
+    return replace(found, tree=_around(tree, labels))
+
+
+def _around(tree: Tree, labels: LabelFiles) -> Tree | None:
+    """A tree with the images alone that lie around those of a configuration, which was given alone: others beside it
+    may be of other datasets. None where its images lie elsewhere."""
+    images = {os.path.realpath(image.parent) for pairs in labels.splits.values() for image, _ in pairs}
+    common, root = os.path.commonpath(images), os.path.realpath(tree.root)
+    if not f"{common}/".startswith(f"{root}/"):
+        return None
+    below = common.removeprefix(root).lstrip("/")
+
+    def kept(folder: str, names: list[str]) -> list[str]:
+        inside = not below or f"{folder}/".startswith(f"{below}/")
+        return [name for name in names if inside or not name.lower().endswith(READ_SUFFIXES)]
+
+    return Tree(tree.root, {folder: kept(folder, names) for folder, names in tree.folders.items()})
 
 
 READERS: tuple[Callable[[Tree], LabelFiles | None], ...] = (
@@ -260,30 +277,9 @@ def _covered(tree: Tree, found: Data, folder: str) -> bool:
     return False
 
 
-def unread_folders(tree: Tree, found: Data) -> Iterator[str]:
-    """A line for each folder whose images no source reads, and one for annotations in formats that are not read."""
-    left = [folder for folder in sorted(tree.image_folders) if not _covered(tree, found, folder)]
-    masks = Counter(map(parent, tree.masks))
-    told = tuple(
-        note.partition(": ")[0] for note in found.notes
-    )  # folders of which something is said already
-    left = [
-        f
-        for f in left
-        if tree.image_folders[f] > masks[f] and not str(tree.path(f)).endswith(told or ("\0",))
-    ]
-    for folder in left[:SHOWN]:
-        images = counted(tree.image_folders[folder], "image")
-        why = (
-            "no annotations belong to its"
-            if "COCO" in found.layout
-            else f"{found.layout[6:-1]} does not name its"
-            if found.layout.startswith("YOLO (")
-            else "no split and labels are known of its"
-        )
-        yield f"{tree.path(folder)}: not read, {why} {images}"
-    if len(left) > SHOWN:
-        yield f"... and {len(left) - SHOWN} more folders of images that are not read"
+def unread_files(tree: Tree) -> Iterator[str]:
+    """A line for each text that may part the images and is not read, and one for annotations in formats that are
+    not."""
     lists = lists_in(tree)
     unread = unread_splits(tree, lists)
     for path in unread[:SHOWN]:

@@ -76,6 +76,34 @@ def _leads_back(entry: os.DirEntry[str]) -> bool:
     return os.path.commonpath([home, target]) == target
 
 
+def in_any_form(folder: Path, name: str) -> Path | None:
+    """The file of a folder that is called so, in whatever Unicode form: macOS writes a letter and its accent apart."""
+    if (path := folder / name).is_file():
+        return path
+    if name.isascii():
+        return None
+    try:
+        names = _in_one_form(folder, folder.stat().st_mtime_ns)
+    except OSError:
+        return None
+    found = names.get(composed(name), [])
+    return folder / found[0] if len(found) == 1 else None
+
+
+def composed(text: str) -> str:
+    """A text in one Unicode form."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+@lru_cache(maxsize=64)
+def _in_one_form(folder: Path, changed_ns: int) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for entry in os.scandir(folder):
+        if not entry.name.isascii() and entry.is_file():
+            names.setdefault(composed(entry.name), []).append(entry.name)
+    return names
+
+
 def find_image(folder: Path, name: str) -> Path:
     """Where a file name of the annotations lies; when it is nowhere, a path that can be asked and is not there."""
     return _direct(folder, name) or _resolver(folder).find(name) or _nowhere(folder, name)

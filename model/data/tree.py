@@ -6,7 +6,7 @@ import filecmp
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -88,12 +88,14 @@ def given(sources: Iterable[Mapping[str, str | None]]) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Data:
-    """Where the data of a run lie: COCO files and their images by split, the layout in words, and what a person should
-    know of it."""
+    """Where the data of a run lie: COCO files and their images by split, the layout in words, what a person should
+    know of it, and, of a dataset given as a whole, its files and the images of which the notes speak."""
 
     sources: Sources
     layout: str = ""
     notes: tuple[str, ...] = ()
+    tree: Tree | None = field(default=None, compare=False)
+    told: frozenset[Path] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True, eq=False)  # a key by itself

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from model.data.images import BROKEN, READ_SUFFIXES, opened, upright_size
 from model.data.label_files import refuse
-from model.data.paths import FORMS, MASKS, Resolver, both_ends, common_end, stem_of
+from model.data.paths import FORMS, MASKS, Resolver, both_ends, common_end, composed, stem_of
 from model.data.tree import PLAIN_IMAGES, Tree, counted, parent, says_only, words_of
 
 SEGMENTS = ("segmentationclass", "segmentationobject")  # folders of masks begin so
@@ -144,6 +144,8 @@ class _Chooser:
         """(the image of a label file, what is wrong); both "" where there is none."""
         said = Said.of(self.tree.path(label))
         near = self.by_stem.get(_stem(label), [])
+        written = label.rsplit("/", 1)[-1].rpartition(".")[0]
+        near = [i for i in near if i.rsplit("/", 1)[-1].rpartition(".")[0] == written] or near
         if not near:
             return self._named(said), ""
         left = self._best(label, said, near)
@@ -269,10 +271,11 @@ def _most(images: Iterable[str], merit: Callable[[str], tuple[int, ...]]) -> lis
 
 
 def _stem(path: str) -> str:
-    return path.rsplit("/", 1)[-1].rpartition(".")[0]
+    return composed(path.rsplit("/", 1)[-1].rpartition(".")[0])
 
 
 def _stem_said(name: str) -> str:
     """The last part of a name, without the suffix of an image."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
-    return last[: -len(suffix)] if (suffix := os.path.splitext(last)[1]).lower() in READ_SUFFIXES else last
+    suffix = os.path.splitext(last)[1]
+    return composed(last[: -len(suffix)] if suffix.lower() in READ_SUFFIXES else last)

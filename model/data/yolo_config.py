@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -60,9 +61,12 @@ def find_config(tree: Tree, file: Path | None) -> Config | None:
 def _at_home(config: Config) -> Config:
     """Without a `path:` that leads to another folder than the one given, where that holds what the file names: it was
     copied or moved with its data.yaml."""
-    home, root = config.path.parent, (config.within or config.path.parent).resolve()
+    home, within = config.path.parent, config.within or config.path.parent
+    root, written = within.resolve(), os.path.abspath(within)
     named = [entry.replace("\\", "/") for entry in config.entries.get("train", ())]
-    if config.base is None or any((config.base / entry).resolve().is_relative_to(root) for entry in named):
+    places = [config.base / entry for entry in named] if config.base else []
+    inside = (Path(os.path.abspath(p)).is_relative_to(written) for p in places)  # a link there may lead out
+    if config.base is None or any(inside) or any(p.resolve().is_relative_to(root) for p in places):
         return config
     if not named or not all((home / entry).exists() and not Path(entry).is_absolute() for entry in named):
         return config

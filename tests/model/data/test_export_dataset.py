@@ -68,7 +68,10 @@ def test_no_copy_of_a_training_image_validates(kind: str, seed: int, tmp_path: P
     for row in rows[3:]:
         (images / row["file_name"]).unlink()
     put(tmp_path / "data/boxes.json", json.dumps(document | {"images": rows[:3], "annotations": boxes[:3]}))
-    with pytest.raises(UserError, match="no image can be held out for validation: all are versions of one"):
+    with pytest.raises(UserError, match="held out for validation: all 3 are copies or versions of one"):
+        write(str(tmp_path / "data"), tmp_path / "one")
+    put(tmp_path / "data/boxes.json", json.dumps(document | {"images": rows[:1], "annotations": boxes[:1]}))
+    with pytest.raises(UserError, match="held out for validation: there is only one"):
         write(str(tmp_path / "data"), tmp_path / "one")
 
 

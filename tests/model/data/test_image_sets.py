@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from model.data.coco import read_json
 from model.data.convert_kitti import parse as parse_kitti
@@ -87,7 +90,7 @@ LINES = {
     "stem": "{stem}", "name": "{stem}.png", "path": "./somewhere/{stem}.png", "quoted": '"{stem}.png"',
     "flag": "{stem}  -1", "label": "./JPEGImages/{stem}.png ./Annotations/x.xml", "windows": "D:\\old\\{stem}.png",
     "boxes": "old/{stem}.png 1,2,3,4,0 5,6,7,8,1",
-    "columns": "{stem} 1 -1 12",
+    "columns": "{stem} 1 -1 12", "xml": "Annotations/{stem}.xml", "text": "./labels/{stem}.txt", "json": "{stem}.json",
 }  # fmt: skip
 
 
@@ -505,3 +508,115 @@ def test_nothing_of_a_plain_layout_is_taken_for_unread_splits(
         "train, val and test: see train_0.png for what a training image looks like\n",
     )
     assert not [n for n in in_place(str(tmp_path / "data")).notes if "form that is not read" in n]
+
+
+@pytest.mark.parametrize("lines", ["{}.txt", "labels/{}.txt", "images/{}.png"])
+def test_lists_of_label_files_that_a_configuration_names(
+    lines: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = tmp_path / "data"
+    yolo_flat(root, *pictures)
+    list_splits(root, pictures[1], "{}.txt", lines.format("{stem}"))
+    put(root / "data.yaml", "train: train.txt\nval: val.txt\ntest: test.txt\nnames: [red car, blue]\n")
+    assert splits_of(root) == wanted(pictures[1])
+    put(root / "val.txt", "labels/gone.txt\n")
+    with pytest.raises(UserError, match=r"val\.txt:1: labels/gone\.txt is no image"):
+        in_place(str(root))
+
+
+def test_a_text_of_label_files_that_tells_no_split_is_no_list(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    """As tools report files that they found wanting."""
+    yolo_flat(tmp_path, *pictures)
+    put(tmp_path / "checked.txt", "".join(f"labels/{p.stem}.txt\n" for p in pictures[1]["train"]))
+    assert splits_of(tmp_path) == {"train": sorted(p.stem for p in every(pictures[1]))}
+
+
+@pytest.mark.parametrize(
+    "names", ["A.jpg a.jpg", "A a", "images/A.jpg images/a.jpg", "Ae\u0301.jpg A\u00e9.jpg"]
+)
+@pytest.mark.parametrize("lists", ["train val", "trainval val"])
+def test_names_that_differ_in_case_or_form_alone_are_told_apart(
+    names: str, lists: str, tmp_path: Path
+) -> None:
+    files = [f"{Path(name).stem}.jpg" for name in names.split()]
+    for n, file in enumerate(files):
+        put(tmp_path / f"images/{file}", "")
+        Image.fromarray(np.full((20, 20, 3), 90 * n, np.uint8)).save(tmp_path / f"images/{file}")
+        put(tmp_path / f"labels/{Path(file).stem}.txt", f"{n} 0.5 0.5 0.2 0.2\n")
+    put(tmp_path / "classes.txt", "x\ny\n")
+    first, second = lists.split()
+    put(tmp_path / f"{first}.txt", "\n".join(names.split() if first == "trainval" else names.split()[:1]))
+    put(tmp_path / f"{second}.txt", names.split()[1])
+    found = {
+        s: {stem: of[0][0] for stem, of in boxes.items()}
+        for s, boxes in seen(in_place(str(tmp_path))).items()
+    }
+    assert found == {"train": {Path(files[0]).stem: "x"}, "val": {Path(files[1]).stem: "y"}}
+
+
+@pytest.mark.parametrize("forms", ["NFD NFC", "NFC NFD"])
+@pytest.mark.parametrize("layout", [*FLAT, "YOLO apart"])
+def test_labels_may_be_called_in_another_unicode_form_than_images(
+    layout: str, forms: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    """macOS writes a letter and its accent apart."""
+    root = tmp_path / "data"
+    FLAT[layout.removesuffix(" apart")](root, *pictures)
+    of_images, of_labels = forms.split()
+    for path in [p for p in root.rglob("*") if p.is_file() and p.name != "classes.txt"]:
+        form = of_images if path.suffix == ".png" else of_labels
+        apart = layout.endswith("apart") and path.suffix == ".txt"
+        target = (path.parent / "train" if apart else path.parent) / unicodedata.normalize(
+            form, f"\u00fc{path.name}"
+        )
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+    found = {
+        unicodedata.normalize("NFC", stem).removeprefix("\u00fc"): len(boxes)
+        for stem, boxes in seen(in_place(str(root)))["train"].items()
+    }
+    assert found == {p.stem: len(p.boxes) for p in every(pictures[1])}
+
+
+def test_an_image_of_another_form_gets_no_labels_of_one_that_has_them(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    yolo_flat(tmp_path, *pictures)
+    for name, form in (("train_0", "NFC"), ("train_3", "NFD")):
+        path = tmp_path / f"images/{name}.png"
+        path.rename(path.with_name(unicodedata.normalize(form, "\u00fc.png")))
+    (tmp_path / "labels/train_0.txt").rename(tmp_path / "labels/\u00fc.txt")
+    (tmp_path / "labels/train_3.txt").unlink()
+    boxes = seen(in_place(str(tmp_path)))["train"]
+    assert [len(boxes[unicodedata.normalize(form, "\u00fc")]) for form in ("NFC", "NFD")] == [2, 0]
+
+
+@pytest.mark.parametrize("place", ["#{}", "#cam/{}"])
+@pytest.mark.parametrize("layout", ["YOLO", "VOC", "KITTI", "data.yaml"])
+def test_images_whose_names_begin_with_a_mark_are_listed(
+    layout: str, place: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    yaml = layout == "data.yaml"
+    FLAT["YOLO" if yaml else layout](tmp_path, *pictures)
+    if yaml:
+        put(tmp_path / "data.yaml", "train: train.txt\nval: val.txt\nnames: [red car, blue]\n")
+    home = {"VOC": "JPEGImages", "KITTI": "training/image_2"}.get(layout, "images")
+    labels = {"VOC": "Annotations", "KITTI": "training/label_2"}.get(layout, "labels")
+    if layout == "KITTI" and "/" in place:
+        return  # its images lie in one folder
+    for path in [*(tmp_path / home).iterdir(), *(tmp_path / labels).iterdir()]:
+        target = path.parent / place.format(path.name)
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+    for split in ("train", "val"):
+        names = [place.format(p.name) for p in pictures[1][split]]
+        put(
+            tmp_path / f"{split}.txt",
+            "# of us\n" + "\n".join(names[1:]) + f"\n#{home}/{names[0]}\n# {names[0]}\n",
+        )
+    marked = "" if "/" in place else "#"
+    assert splits_of(tmp_path) == {
+        s: sorted(f"{marked}{p.stem}" for p in pictures[1][s][1:]) for s in ("train", "val")
+    }

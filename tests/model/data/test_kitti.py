@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from model.data.check import inspect
 from model.data.convert_kitti import Options
 from model.data.layouts import in_place
 from model.errors import UserError
+from model.spec import default_spec
 from tests.model.data.drawn import Drawn, kitti, put, seen
 from tests.model.data.test_layouts import assert_same
 
@@ -82,9 +84,9 @@ def test_two_folders_of_images_of_one_of_labels(tmp_path: Path, pictures: tuple[
     drawn = pictures[1]
     laid(tmp_path / "data", (pictures[0], {"a": drawn["train"]}), "image_2 label_2")
     shutil.copytree(tmp_path / "data/image_2", tmp_path / "data/images")
-    data = in_place(str(tmp_path / "data"))
-    assert_same(data, {"train": drawn["train"]})
-    assert any("images: not read" in note for note in data.notes)
+    assert_same(in_place(str(tmp_path / "data")), {"train": drawn["train"]})
+    warnings = inspect(default_spec("train"), str(tmp_path / "data"), work_dir=tmp_path)["warnings"]
+    assert any("images: not read" in warning for warning in warnings)
 
 
 def test_folders_that_a_person_names(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:

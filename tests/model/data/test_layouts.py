@@ -55,6 +55,11 @@ def assert_same(data: Data, drawn: Drawn, splits: bool = True, prefix: str = "")
                 assert got[1:] == pytest.approx(want[1:], abs=1e-3)
 
 
+def told(root: Path) -> str:
+    """What the check says of a dataset, besides problems."""
+    return "\n".join(inspect(default_spec("train"), str(root), work_dir=root.parent / "work")["warnings"])
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_gives_the_same_dataset(name: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     data = in_place(str(written(name, tmp_path / "data", pictures)))
@@ -398,10 +403,10 @@ def test_other_annotations_are_named(tmp_path: Path, pictures: tuple[Path, Drawn
     put(root / "train2017/_annotations.csv", "x")
     (root / "extra").mkdir()
     shutil.copy(next((root / "val2017").glob("*.png")), root / "extra")
-    notes = "\n".join(in_place(str(root)).notes)
-    for told in ("person_keypoints_train2017.json: not read", "captions_val2017.json: not read", "has no annotations",
+    notes = told(root)
+    for text in ("person_keypoints_train2017.json: not read", "captions_val2017.json: not read", "has no annotations",
                  "extra: not read, no annotations belong to its 1 image", "_annotations.csv: annotations in a format"):  # fmt: skip
-        assert told in notes
+        assert text in notes
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -440,7 +445,7 @@ def test_test_images_without_annotations_are_named(tmp_path: Path, pictures: tup
     (root / "test/_annotations.coco.json").unlink()
     data = in_place(str(root))
     assert data.layout == "Roboflow COCO export, 2 splits"
-    assert any("test: not read, no annotations belong to its 2 images" in note for note in data.notes)
+    assert "test: not read, no annotations belong to its 2 images" in told(root)
 
 
 def test_a_folder_of_no_known_layout_says_what_it_holds(tmp_path: Path) -> None:
@@ -888,9 +893,7 @@ def test_unlabelled_kitti_images_are_named(tmp_path: Path, pictures: tuple[Path,
     shutil.rmtree(root / "test/label_2")
     data = in_place(str(root))
     assert "KITTI: 9 DontCare regions left out" in data.notes
-    assert any(
-        "image_2: not read, no split and labels are known of its 2 images" in note for note in data.notes
-    )
+    assert "image_2: not read, no split and labels are known of its 2 images" in told(root)
 
 
 def test_kitti_by_lists(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
@@ -1030,7 +1033,7 @@ def test_unlabelled_images_beside_train_are_no_class(tmp_path: Path, pictures: t
     writers.move(pictures[0], root, {"x": pictures[1]["val"]}, "images/extra")
     data = in_place(str(root))
     assert_same(data, {"train": pictures[1]["train"]})
-    assert any("extra: not read" in note for note in data.notes)
+    assert "extra: not read" in told(root)
 
 
 @pytest.mark.parametrize(
@@ -1121,7 +1124,7 @@ def test_a_broken_archive_is_named(tmp_path: Path) -> None:
 def test_pictures_that_no_annotation_file_lists_are_counted(
     layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]
 ) -> None:
-    """Of COCO files; the other layouts take or name every picture."""
+    """Of COCO files; the other layouts take every picture of a folder."""
     root = tmp_path / "data"
     LAYOUTS[layout][0](root, *pictures)
     said = "in no annotation file"
@@ -1145,3 +1148,46 @@ def test_label_files_that_begin_with_a_mark(yaml: bool, tmp_path: Path, pictures
     for label in (root / "labels").rglob("*.txt"):
         label.write_bytes(b"\xef\xbb\xbf" + label.read_bytes())
     assert_same(in_place(str(root)), pictures[1])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "train: ../train/images\nval: ../val/images\n",
+        "path: {root}\ntrain: train/images\nval: val/images\n",
+        "path: ../data\ntrain: train/images\nval: val/images\n",
+        "path: ..\ntrain: data/train/images\nval: data/val/images\n",
+    ],
+)
+def test_a_folder_of_images_may_be_a_link(said: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    """Its labels lie beside the link, and nothing is said of images that lie elsewhere."""
+    root, drawn = tmp_path / "data", {split: pictures[1][split] for split in ("train", "val")}
+    for split, listed in drawn.items():
+        writers.move(pictures[0], tmp_path / "raw", {split: listed}, "{split}")
+        for picture in listed:
+            put(root / split / f"labels/{picture.stem}.txt", writers.yolo_lines(picture))
+        (root / split / "images").symlink_to(tmp_path / "raw" / split)
+    put(root / "data.yaml", said.format(root=root) + "names: ['red car', 'blue']\n")
+    data = in_place(str(root))
+    assert_same(data, drawn)
+    assert [note for note in data.notes if "data.yaml" in note] == []
+
+
+@pytest.mark.parametrize(
+    ("layout", "file", "other"),
+    [
+        ("standard", "annotations/instances_train2017.json", "annotations/instances_{}2017.json"),
+        ("standard", "annotations/instances_val2017.json", "annotations/instances_{}2017.json"),
+        ("ours", "train/annotations.json", "{}/annotations.json"),
+        ("CVAT", "annotations/instances_default.json", ""),
+    ],
+)
+def test_one_file_names_those_of_other_splits_beside_it(
+    layout: str, file: str, other: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written(layout, tmp_path / "data", pictures)
+    notes = [note for note in in_place(str(root / file)).notes if "by its name" in note]
+    splits = [s for s in ("test", "train", "val") if other and other.format(s) != file]
+    assert notes == [
+        f"{root / other.format(s)}: for {s} by its name, not read; give {root} to have both" for s in splits
+    ]

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.data.check import inspect
 from model.data.layouts import in_place
 from model.data.paths import find_images
 from model.data.tree import Tree
 from model.errors import UserError
+from model.spec import default_spec
 from tests.model.data.drawn import Picture, put, seen, voc_xml
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -62,7 +64,8 @@ def test_images_that_are_not_named_are_told(name: str, root: Path) -> None:
         put(root / f"labels/{path}.txt", LINE)
     photo(root / name / "c.png")
     put(root / name / "c.txt", LINE)
-    assert any(f"{name}: not read, data.yaml does not name" in n for n in in_place(str(root)).notes)
+    warnings = inspect(default_spec("train"), str(root), work_dir=root.parent)["warnings"]
+    assert any(f"{name}: not read, data.yaml does not name" in warning for warning in warnings)
 
 
 @pytest.mark.parametrize("name", ["masks", "SegmentationClass", "train_masks", "car_masks", "annotated"])
@@ -73,9 +76,9 @@ def test_masks_of_images_are_none(name: str, root: Path) -> None:
         photo(root / name / f"{stem}.png", 2)
         put(root / f"labels/all/{stem}.txt", LINE)
     assert Tree.read(root).masks == {f"{name}/{stem}.png" for stem in "abc"}
-    data = in_place(str(root))
-    assert set(seen(data)["train"]) == set("abc")
-    assert not [note for note in data.notes if name in note]
+    assert set(seen(in_place(str(root)))["train"]) == set("abc")
+    warnings = inspect(default_spec("train"), str(root), work_dir=root.parent)["warnings"]
+    assert not [warning for warning in warnings if f"/{name}:" in warning]
 
 
 def test_which_of_two_photos_is_meant_is_asked(root: Path) -> None:

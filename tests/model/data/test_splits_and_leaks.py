@@ -270,6 +270,23 @@ def test_one_name_twice_in_a_file_is_told_as_such(own_demo: Path) -> None:
     assert "categories 1 and 2 are both called circle; set dataset.match_classes_by_name=true" in problem
 
 
+def test_boxes_of_what_stands_above_the_classes_elsewhere_are_told(own_demo: Path) -> None:
+    """As Roboflow writes it: category 0 is called like what the others belong to."""
+
+    def above(document: dict[str, Any]) -> None:
+        for category in document["categories"]:
+            category["supercategory"] = "things"
+        document["categories"].insert(0, {"id": 0, "name": "things", "supercategory": "none"})
+
+    for split in ("train", "val", "test"):
+        edit(own_demo, split, above)
+    assert looked_at(own_demo)["problems"] == []
+    edit(own_demo, "val", lambda d: d["annotations"][0].update(category_id=0))
+    (problem,) = looked_at(own_demo)["problems"]
+    assert f"category 0 (things) has boxes here, but none in {own_demo}/train/annotations.json" in problem
+    assert "not in the training set" not in problem
+
+
 def test_an_empty_placeholder_of_the_same_name_is_left_out(own_demo: Path) -> None:
     for split in ("train", "val", "test"):
         edit(own_demo, split, lambda d: d["categories"].insert(0, {"id": 0, "name": "circle"}))
