@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from model.errors import UserError
 
 PLACE = r"/(?:[a-z_]+/)?[0-9a-f]{32}(?![0-9a-zA-Z])"  # below the cache: an archive's content, data laid out or fetched
 ANOTHER = "set the environment variable DETR_CACHE_DIR to a folder that can"
+LARGER = "set the environment variable DETR_CACHE_DIR to a folder on a larger disk"
+ANNOTATIONS = "annotations"  # what every training keeps, below the cache
+FULL = (errno.ENOSPC, errno.EDQUOT)
+CUT_OFF = re.compile(r"\d+ requested and \d+ written")  # numpy's words of a full disk, without an errno
 
 
 def cache_dir() -> Path:
@@ -32,44 +37,77 @@ def cache_dir() -> Path:
 
 
 @contextlib.contextmanager
-def _telling_of_the_cache(place: Path) -> Iterator[None]:
-    """Raise a `UserError` where the block can make nothing at `place`; a full disk is told as such elsewhere."""
+def _telling_of_the_cache(root: Path) -> Iterator[None]:
+    """Raise a `UserError` where the block can make nothing in the cache at `root`. What is wrong with other files,
+    which the block may read, stays what it is."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
+            raise UserError(f"{root}: the disk of the cache folder is full; free some, or {LARGER}") from None
+        place = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
+        if place is None or not (place.is_relative_to(root) or root.is_relative_to(place)):
             raise
-        what = error.strerror or str(error)
+        what = (error.strerror or str(error)).lower()
+        below = f" ({place.relative_to(root)})" if root in place.parents else ""
         raise UserError(
-            f"{place}: the cache folder must be one that can be written, but: {what.lower()}; {ANOTHER}"
+            f"{root}: the cache folder must be one that can be written, but: {what}{below}; {ANOTHER}"
         ) from None
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk had no room for what was written."""
+    return isinstance(error, OSError) and (error.errno in FULL or bool(CUT_OFF.search(str(error))))
+
+
+def check_cache() -> None:
+    """Raises `UserError` where a training could keep nothing in the cache; to be asked before the first one. One that
+    can be read and is filled will do: a training says what it lacks."""
+    root = cache_dir()
+    folder = root / ANNOTATIONS
+    with _telling_of_the_cache(root):
+        try:
+            folder.mkdir(exist_ok=True, mode=0o700)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"x")
+        except OSError as error:
+            if is_full(error) or not _is_filled(folder):
+                raise
+
+
+def _is_filled(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK) and folder.is_dir() and any(folder.iterdir())
 
 
 def once(
     target: Path, make: Callable[[Path], None], holds: Callable[[Path], bool] = lambda folder: True
 ) -> Path:
     """The folder `target`, made by `make` unless it is there and still `holds`: by one process while others wait,
-    whole or not at all."""
+    whole or not at all. Raises `UserError` where the cache cannot be read or written, or its disk is full."""
 
     def good() -> bool:
         return target.is_dir() and holds(target)
 
-    if not good():
-        with contextlib.ExitStack() as held:
-            with _telling_of_the_cache(target.parent):
-                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                held.enter_context(FileLock(f"{target}.lock"))
+    with _telling_of_the_cache(cache_dir()):
+        if good():
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(f"{target}.lock"):
             if not good():
-                partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir(mode=0o700)
-                try:
-                    make(partial)
-                    shutil.rmtree(target, ignore_errors=True)
-                    partial.rename(target)
-                finally:
-                    shutil.rmtree(partial, ignore_errors=True)
+                _make(target, make)
     return target
+
+
+def _make(target: Path, make: Callable[[Path], None]) -> None:
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(mode=0o700)
+    try:
+        make(partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 # ---- what messages call it ----------------------------------------------------------------------------------------

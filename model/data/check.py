@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from model.data import unused
-from model.data.cache import all_in_own_words, refusing_in_own_words
+from model.data.cache import all_in_own_words, check_cache, refusing_in_own_words
 from model.data.classes import Table, look_alikes
 from model.data.coco import Options, Part, read_part
 from model.data.facts import box_counts, facts_of
@@ -39,6 +39,7 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
     images becomes one. Splits that are not what their files say, for copies were left out or the training set was
     parted, are written to `work_dir` as COCO files, which "fill" and "replace" name.
     """
+    check_cache()
     data, problems = find_data(spec, data_dir), Problems()
     problems.notes = list(data.notes)
     layout = {"layout": data.layout} if data.layout else {}

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from model.data.cache import all_in_own_words, cache_dir, once, refusing_in_own_words
+from model.data.cache import ANNOTATIONS, all_in_own_words, cache_dir, once, refusing_in_own_words
 from model.data.classes import Table
 from model.data.document import COLUMNS, Document
 from model.data.documents import as_it_is as read_json  # noqa: F401
@@ -231,7 +231,7 @@ def load_sources(
     places = [[digest(path), str(folder.resolve()), (folder / "images").is_dir()] for path, folder in found]
     settled = [repr(options), list(classes or []), list(counted or [])]
     key = json.dumps([CACHE_FORMAT, *places, *settled])
-    target = cache_dir() / "annotations" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    target = cache_dir() / ANNOTATIONS / hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def make(partial: Path) -> None:
         problems = Problems()

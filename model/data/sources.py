@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from model.data.cache import cache_dir, came_from, once
+from model.data.cache import LARGER, cache_dir, came_from, is_full, once
 from model.errors import NotRunnable, UserError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
@@ -22,6 +22,7 @@ THREADS = 8
 SINGLE = (".json", ".yaml", ".yml")  # files that describe a dataset
 MAX_FILES = 5_000_000
 MAX_BYTES = 2 << 40  # unpacked
+UNITS = {1 << 30: "GiB", 1 << 20: "MiB", 1 << 10: "KiB"}
 
 
 def is_archive(path: str | Path) -> bool:
@@ -116,6 +117,8 @@ def _unpack(path: Path, folder: Path) -> None:
                 _check_size(path, [member.size for member in members], folder)
                 archive.extractall(folder, members, filter="data")
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        if is_full(error):
+            raise
         raise UserError(
             f"{path}: cannot be unpacked ({error}); is it whole? Copy or download it again"
         ) from None
@@ -132,10 +135,17 @@ def _check_size(source: str | Path, sizes: list[int], folder: Path) -> None:
     if len(sizes) > MAX_FILES or total > MAX_BYTES:
         raise UserError(f"{source}: {len(sizes)} files of {total} bytes are more than is unpacked")
     if total > free:
-        raise UserError(
-            f"{source}: needs {total / 2**30:.1f} GiB, but {folder.parent} has {free / 2**30:.1f} GiB free; "
-            "set DETR_CACHE_DIR to a larger disk"
-        )
+        needed, left = _apart(total, free)
+        raise UserError(f"{source}: needs {needed}, but {folder.parent} has {left} free; {LARGER}")
+
+
+def _apart(*sizes: int) -> list[str]:
+    """Two numbers of bytes that differ, in the largest unit in which they look so."""
+    for bytes_each, unit in UNITS.items():
+        texts = [f"{size / bytes_each:.1f} {unit}" for size in sizes]
+        if len({*texts}) == len(sizes):
+            return texts
+    return [f"{size} bytes" for size in sizes]
 
 
 def _what_is_there(path: Path) -> str:
@@ -242,6 +252,8 @@ def _download(url: str, files: dict[str, dict[str, Any]], system: Any, folder: P
     except UserError:
         raise
     except Exception as error:
+        if is_full(error):
+            raise
         reason = str(error).replace(url, without_secrets(url))
         raise UserError(
             f"{without_secrets(url)}: cannot be fetched ({type(error).__name__}: {reason})"

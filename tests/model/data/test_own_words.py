@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
-from model.data.cache import came_from, in_own_words
+from model.data.cache import came_from, in_own_words, once
 from model.data.check import inspect
 from model.data.coco import load_sources
 from model.data.layouts import in_place
@@ -18,6 +25,7 @@ from model.spec import default_spec
 from tests.model.data import drawn as writers
 from tests.model.data.drawn import Drawn, put
 
+OURS = {"image_dir": "images", "json_file": "annotations.json"}
 WIDE = ("red car", 70.0, 10.0, 20.0, 9.0)  # beyond the border
 
 
@@ -44,6 +52,98 @@ def test_a_cache_that_cannot_be_made_is_called_so(
     message = told(tmp_path / "data", tmp_path / "work")
     assert message.startswith(f"{tmp_path / place}: the cache folder must be one that can be written")
     assert "set the environment variable DETR_CACHE_DIR" in message
+
+
+def test_a_cache_in_which_nothing_can_be_kept_is_refused_before_a_training(
+    tmp_path: Path, pictures: tuple[Path, Drawn], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers.ours(tmp_path / "data", *pictures)
+    put(cache / "annotations", "no folder")
+    message = told(tmp_path / "data", tmp_path / "work")
+    assert message.startswith(f"{cache}: the cache folder must be one that can be written")
+    assert "(annotations)" in message
+    (cache / "annotations").unlink()
+    monkeypatch.setattr(tempfile, "TemporaryFile", refusing(errno.ENOSPC))
+    assert "the disk of the cache folder is full" in told(tmp_path / "data", tmp_path / "work")
+
+
+def test_a_cache_that_is_filled_need_not_be_written(
+    tmp_path: Path, pictures: tuple[Path, Drawn], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers.ours(tmp_path / "data", *pictures)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refusing(errno.EROFS))
+    (cache / "annotations").mkdir(parents=True)
+    assert "must be one that can be written" in told(tmp_path / "data", tmp_path / "work")
+    (cache / "annotations/made").mkdir()
+    assert "cache" not in told(tmp_path / "data", tmp_path / "work")
+
+
+def refusing(number: int, words: str = "") -> Callable[..., Any]:
+    def refuse(*args: Any, dir: str = "", **named: Any) -> None:
+        raise OSError(words) if words else OSError(number, os.strerror(number), str(dir))
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "wanted"),
+    [
+        (errno.ENOSPC, "", "the disk of the cache folder is full; free some, or set the environment"),
+        (0, "16 requested and 0 written", "the disk of the cache folder is full"),
+    ],
+)
+def test_a_cache_without_room_is_told(
+    number: int,
+    words: str,
+    wanted: str,
+    tmp_path: Path,
+    pictures: tuple[Path, Drawn],
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A folder's annotations, and an archive, which is not called damaged for it."""
+    writers.ours(tmp_path / "data", *pictures)
+    source = [{s: str(tmp_path / "data/train" / n) for s, n in OURS.items()}]
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "data")
+    monkeypatch.setattr(np, "save", refusing(number, words))
+    monkeypatch.setattr(zipfile.ZipFile, "extract", refusing(number, words))
+    for made in (lambda: load_sources(source), lambda: in_place(packed)):
+        with pytest.raises(UserError) as refused:
+            made()
+        assert str(refused.value).startswith(f"{cache}: {wanted}")
+
+
+def test_a_cache_of_somebody_else_is_told_by_a_training(tmp_path: Path, cache: Path) -> None:
+    other = cache / "other"
+    with pytest.raises(
+        UserError, match=r"cache: the cache folder .* permission denied \(other\); set the env"
+    ):
+        once(once(other, nothing), nothing, denied(other))
+    with pytest.raises(PermissionError, match="mine"):  # no file of the cache
+        once(cache / "third", denied(tmp_path / "mine"))
+
+
+def nothing(partial: Path) -> None:
+    pass
+
+
+def denied(path: Path) -> Callable[[Path], Any]:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    return refuse
+
+
+def test_what_is_needed_and_what_is_free_look_apart(
+    tmp_path: Path, pictures: tuple[Path, Drawn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers.ours(tmp_path / "data", *pictures)
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "data")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(
+        UserError, match=r"needs 0\.\d MiB, but \S+ has 0\.0 MiB free; set the env.* DETR_CACHE_DIR"
+    ):
+        in_place(packed)
 
 
 def test_a_home_that_is_not_there_names_the_cache(
