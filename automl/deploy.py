@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import hooks, metric, portable, provenance, spec
+from automl import hooks, metric, portable, provenance, secret_leaves, spec
 from automl.bundle import ModelBundle
 from automl.errors import AutoMLError, UserError
 from automl.forkserver import end_with
@@ -77,7 +77,8 @@ def _write(
 ) -> Path:
     """The spec that the action runs on, with `pairs` set."""
     handed, root = folder.best / f"{action}.yaml", folder.root
-    full = moved(portable.read(model, handed), document.get("root"), root.absolute())
+    full = portable.read(model, handed)
+    full = moved(full, document.get("root"), root.absolute(), secret_leaves.mark(model))
     for name, value in spec.parse_set(pairs, {}).items():
         if spec.get(full, name, spec.MISSING) is spec.MISSING:
             raise UserError(

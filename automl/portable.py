@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import spec
+from automl import secret_leaves, spec
 from automl.rundir import write_yaml
 from safe_documents import map_texts, placed
 
@@ -50,7 +50,7 @@ def _from(text: str, folder: str, handed: str, bundle: ModelBundle) -> str:
     """`/run/best/a` -> `${here}/a`; of what lies outside only a secret is named so, behind what marks the reference to
     it. The folders above are taken without links, as `..` is; the name itself stays, for what a link points to may be
     called otherwise."""
-    before = str((bundle.skill.get("secrets") or {}).get("reference", "")).partition("{path}")[0]
+    before = secret_leaves.mark(bundle)
     mark = before if before and text.startswith(f"{before}/") else ""
     path = text[len(mark) :]
     if not path.startswith("/"):

@@ -53,11 +53,13 @@ def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
 def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     """The plan of a run that exists, with `changes` to its request. Raises `UserError` when the model is no longer
     there, the search space is another by now, or a file that the run needs is gone."""
-    document = _moved(folder.read_run(), folder.root)
+    found = folder.read_run()
     if changes.get("executor") == "local":
         changes = {"ray_address": None, **changes}
-    reference = document.get("model_reference") or document["request"].get("model")
-    model = _model(changes.get("model"), reference, folder.root)
+    reference = found.get("model_reference") or found["request"].get("model")
+    there = moved(reference, found.get("root"), folder.root)
+    model = _model(changes.get("model"), there, folder.root)
+    document = _moved(found, folder.root, secret_leaves.mark(model))
     if data := changes.get("data"):
         document = same_data.follow(document, model, data, folder.root)
     unmoved = {name: value for name, value in changes.items() if name != "data"}
@@ -99,9 +101,9 @@ def _model(moved_to: str | None, recorded: str | None, root: Path) -> bundles.Mo
     )
 
 
-def _moved(document: dict[str, Any], root: Path) -> dict[str, Any]:
+def _moved(document: dict[str, Any], root: Path, mark: str) -> dict[str, Any]:
     """run.json with paths inside the run's folder of then turned into paths inside its folder of now."""
-    return dict(moved(document, document.get("root"), root)) | {"root": str(root)}
+    return dict(moved(document, document.get("root"), root, mark)) | {"root": str(root)}
 
 
 def _check_files(model: bundles.ModelBundle, base: dict[str, Any], root: Path, data: str | None) -> None:

@@ -97,11 +97,16 @@ def _damaged(path: Path, name: str, wanted: str, got: Any) -> UserError:
     return UserError(f"{path}: is damaged: {name} must be {wanted}, but is {shown}; put a copy of it back")
 
 
-def moved(node: Any, before: str | None, root: Path) -> Any:
-    """The same of any document of a run whose folder was `before`; None: it is not known."""
+def moved(node: Any, before: str | None, root: Path, mark: str = "") -> Any:
+    """The same of any document of a run whose folder was `before`; None: it is not known. `mark`: what stands before
+    the path where a text refers to a secret (`secret_leaves.mark`)."""
     old, now = (before or "").rstrip("/"), str(root)
     if not old or old == now:
         return node
-    return map_texts(
-        node, lambda text: now + text[len(old) :] if text == old or text.startswith(f"{old}/") else text
-    )
+
+    def at(text: str) -> str:
+        begun = mark if mark and text.startswith(f"{mark}{old}/") else ""
+        path = text[len(begun) :]
+        return begun + now + path[len(old) :] if path == old or path.startswith(f"{old}/") else text
+
+    return map_texts(node, at)

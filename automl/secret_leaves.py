@@ -35,6 +35,11 @@ def names(bundle: ModelBundle, action: str) -> list[str]:
     return [str(name) for name, role in roles.items() if role == ROLE]
 
 
+def mark(bundle: ModelBundle) -> str:
+    """What stands before the path where a spec refers to a secret; nothing where the model takes none from files."""
+    return str((bundle.skill.get("secrets") or {}).get("reference", "")).partition("{path}")[0]
+
+
 def hidden_sets(sets: tuple[str, ...], bundle: ModelBundle) -> tuple[str, ...]:
     """The `KEY=VALUE` pairs with the values of secret leaves hidden."""
     secret, short = set(names(bundle, "train")), bundle.skill.get("spec_shorthand_keys", {})

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import hooks, kept, records, same_data, spec
+from automl import hooks, kept, records, same_data, secret_leaves, spec
 from automl.documents import load_yaml
 from automl.errors import SpecError
 from automl.executors.base import TrialJob
@@ -104,7 +104,9 @@ class Trials:
         except SpecError:
             odd = ["it cannot be read"]
         else:
-            found = moved(found, self._root_in(found, number), self.run.root)
+            found = moved(
+                found, self._root_in(found, number), self.run.root, secret_leaves.mark(self.plan.bundle)
+            )
             # A resumed run may have been told of another place of its data.
             for name in same_data.of_data(self.plan.sources):
                 spec.put(found, name, spec.get(full, name))

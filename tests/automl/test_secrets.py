@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from automl import bundle, handoff, loop, secret_leaves, spec
+from automl import bundle, handoff, loop, recorded, secret_leaves, spec
 from automl.errors import UserError
 from automl.plan import prepare
 from automl.progress import Progress
 from automl.request import RunRequest
+from automl.rundir import RunDir
 from model.errors import UserError as ModelUserError
 from model.spec import resolve
 from tests.automl.toy import toy
@@ -101,6 +102,35 @@ def test_a_moved_run_finds_its_secret(tmp_path: Path) -> None:
         == f"@{tmp_path}/b/secrets/phrase"
     )
     assert holding(tmp_path / "b") == ["secrets/phrase"]
+
+
+def test_a_moved_run_takes_its_secret_for_the_same_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A trial's spec is then handed over as it stands, or for what is really another in it."""
+    asked = request(model(tmp_path / "toy", **SAYS), sets=(f"phrase={SECRET}",))
+    loop.run(asked, tmp_path / "a", Progress(quiet=True))
+    (tmp_path / "a").rename(tmp_path / "b")
+    capsys.readouterr()
+    for trial in (0, 1):
+        path = tmp_path / "b" / "trials" / f"{trial:04d}" / "spec.yaml"
+        path.write_text(path.read_text() + "\nextra: 1\n")
+    loop.resume(tmp_path / "b", {}, Progress())
+    said = capsys.readouterr()
+    told = " ".join((said.out + said.err).split())
+    assert "extra is another" in told
+    assert "phrase is another" not in told
+    best = spec.load(tmp_path / "b" / "best" / "train.yaml")
+    assert best["phrase"] == f"@{tmp_path}/b/secrets/phrase"
+
+
+def test_a_plan_of_a_moved_run_refers_to_where_its_secret_lies(tmp_path: Path) -> None:
+    """Also where it is only looked at, and no secret is put away again."""
+    asked = request(model(tmp_path / "toy", **SAYS), sets=(f"phrase={SECRET}",))
+    loop.run(asked, tmp_path / "a", Progress(quiet=True))
+    (tmp_path / "a").rename(tmp_path / "a2")
+    plan = recorded.restore(RunDir(tmp_path / "a2"), {})
+    assert plan.spec["phrase"] == f"@{tmp_path}/a2/secrets/phrase"
 
 
 def test_what_a_plan_shows(tmp_path: Path) -> None:
