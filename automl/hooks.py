@@ -56,6 +56,12 @@ def answer(model: ModelBundle, purpose: str, found: Any) -> dict[str, Any]:
     return found
 
 
+def asked(model: ModelBundle, purpose: str, *given: Any) -> dict[str, Any]:
+    """What a hook of the model says of `given`; nothing where it has none. Raises `UserError` as `answer` does."""
+    ask = model.call(purpose)
+    return answer(model, purpose, ask(*given)) if ask else {}
+
+
 def plain(model: ModelBundle, purpose: str, found: dict[str, Any]) -> dict[str, Any]:
     """The same as run.json gives it back. Raises `UserError` for what JSON cannot hold."""
     try:

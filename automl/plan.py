@@ -25,6 +25,7 @@ from automl import (
     portable,
     samplers,
     schedulers,
+    secret_leaves,
     spec,
     trackers,
 )
@@ -38,7 +39,6 @@ from automl.programs import command
 from automl.request import LATENCY, RunRequest
 from automl.rundir import RunDir
 from automl.scheduling import View
-from automl.secret_leaves import hidden_sets
 from automl.skill import Stage
 from automl.space import SearchSpace, compile_space
 from automl.space.leaf import short
@@ -156,6 +156,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     notes = check_merged(merged, model) if schema else []
     notes += [] if searching else request.check_off(k for k in spec.KEYS_OF_A_SEARCH if k in engine_keys)
     _check_stages(model, stages, merged.spec)
+    secret_leaves.check(model, merged.spec)
     facts, filled, warnings = _read_data(request, model, merged, work_dir)
     for action, full in product(model.actions, (merged.spec, engine_keys)):
         for _, node, key in model.inputs(action, full):
@@ -169,14 +170,8 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
         _must_search(space, model)
         check_tries(engine_keys.get("try"), samplers.room(request.sampler, space))
     confirmed.check(request, model, merged.spec, space, searching)
-    estimate = model.call("estimate")
-    hours = (
-        hooks.answer(model, "estimate", estimate(merged.spec, facts, machine.gpus_per_trial))
-        if estimate
-        else {}
-    )
-    describe = model.call("describe_start")
-    begins = hooks.answer(model, "describe_start", describe(merged.spec)) if describe else {}
+    hours = hooks.asked(model, "estimate", merged.spec, facts, machine.gpus_per_trial)
+    begins = hooks.asked(model, "describe_start", merged.spec)
     notes += later.passed_over(model, engine_keys, merged, bool(asked.results_dir))
     notes += [*warnings, *more, *of_machine, *foresee(model, request, merged.spec, searching)]
     plan = Plan(
@@ -303,7 +298,7 @@ def _absolute(
 ) -> RunRequest:
     """The same wherever it is resumed from, and without secrets. `begins_at`: the file that training starts from."""
     inputs = {str(node[key]) for _, node, key in model.inputs("train", full)} | {str(begins_at)}
-    sets = (_absolute_pair(pair, inputs) for pair in hidden_sets(request.sets, model))
+    sets = (_absolute_pair(pair, inputs) for pair in secret_leaves.hidden_sets(request.sets, model))
     paths: dict[str, Any] = {"model": model.reference, "sets": tuple(sets)}
     for name in ("data", "spec_file", "warm_start"):
         given = getattr(request, name)

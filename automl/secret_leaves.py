@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ROLE = "key"
 FOLDER = "secrets"
 HIDDEN = "***"
+AS_TEXT = "as text in UTF-8, but has other bytes; openssl rand -base64 32, say, writes one as text"
 
 
 def names(bundle: ModelBundle, action: str) -> list[str]:
@@ -37,7 +38,7 @@ def names(bundle: ModelBundle, action: str) -> list[str]:
 
 def mark(bundle: ModelBundle) -> str:
     """What stands before the path where a spec refers to a secret; nothing where the model takes none from files."""
-    return str((bundle.skill.get("secrets") or {}).get("reference", "")).partition("{path}")[0]
+    return _said(bundle).get("reference", "").partition("{path}")[0]
 
 
 def hidden_sets(sets: tuple[str, ...], bundle: ModelBundle) -> tuple[str, ...]:
@@ -50,39 +51,76 @@ def hidden_sets(sets: tuple[str, ...], bundle: ModelBundle) -> tuple[str, ...]:
 def put_away(plan: Plan, root: Path) -> None:
     """Move the secrets of `plan.spec`, or of the environment, into the run folder; the spec refers to them there.
 
-    Raises `UserError` when a file that the spec refers to is not there, or holds another secret than the run's.
+    Raises `UserError` when a file that the spec refers to is not there, cannot be read, is empty or no text, or holds
+    another secret than the run's.
     """
-    said = plan.bundle.skill.get("secrets") or {}
-    for name in names(plan.bundle, "train"):
-        value = spec.get(plan.spec, name) or os.environ.get(str(said.get("environment")), "")
-        if not value:
-            continue
-        if "reference" not in said:
+    reference = _said(plan.bundle).get("reference")
+    for name, secret in _read(plan.bundle, plan.spec, root).items():
+        if not reference:
             root.chmod(0o700)
             continue
         path = root / FOLDER / name
-        _keep(path, _secret(str(value), str(said["reference"]), path, name))
-        spec.put(plan.spec, name, str(said["reference"]).replace("{path}", str(path)))
+        _keep(path, secret)
+        spec.put(plan.spec, name, reference.replace("{path}", str(path)))
 
 
-def _secret(value: str, reference: str, kept: Path, name: str) -> str:
-    """The secret that a value is, or refers to."""
+def check(bundle: ModelBundle, full: Mapping[str, Any]) -> None:
+    """Raises `UserError` for a secret of a train spec, or of the environment, that `put_away` could not take: asked
+    before a run begins."""
+    _read(bundle, full, None)
+
+
+def _said(bundle: ModelBundle) -> dict[str, str]:
+    return {key: str(value) for key, value in (bundle.skill.get("secrets") or {}).items()}
+
+
+def _read(bundle: ModelBundle, full: Mapping[str, Any], root: Path | None) -> dict[str, str]:
+    """{secret leaf: secret} of those that a train spec or the environment has; `root`: the run's folder, which may
+    hold them already."""
+    said = _said(bundle)
+    variable = said.get("environment", "")
+    found = {}
+    for name in names(bundle, "train"):
+        given = str(spec.get(full, name) or "")
+        if value := given or os.environ.get(variable, ""):
+            kept = root / FOLDER / name if root else None
+            where = name if given else f"{name}: the environment variable {variable}"
+            found[name] = _secret(value, said.get("reference", ""), kept, where)
+    return found
+
+
+def _secret(value: str, reference: str, kept: Path | None, where: str) -> str:
+    """The secret that a value is, or refers to; `where` is how messages call what it comes from."""
     before, _, after = reference.partition("{path}")
-    if not (value.startswith(before) and value.endswith(after)):
-        return value
+    if not (reference and value.startswith(before) and value.endswith(after)):
+        return _encodable(value, where)
     path = Path(value[len(before) : len(value) - len(after)]).expanduser()
-    if kept.exists() and path.name == kept.name and path.parent.name == FOLDER:
+    if kept and kept.exists() and path.name == kept.name and path.parent.name == FOLDER:
         path = kept  # the run's own, which may have moved with its folder
     try:
-        return path.read_text().rstrip("\r\n")
+        secret = path.read_text(encoding="utf-8").rstrip("\r\n")
     except FileNotFoundError:
-        raise UserError(f"{name}: {path} must hold the secret, but is not there") from None
+        raise UserError(f"{where}: {path} must hold the secret, but is not there") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: {path} must hold the secret {AS_TEXT}") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        why = (getattr(error, "strerror", None) or str(error)).lower()
+        raise UserError(f"{where}: {path} must be a file that holds the secret, but: {why}") from None
+    if not secret:
+        raise UserError(f"{where}: {path} must hold the secret, but is empty")
+    return secret
+
+
+def _encodable(secret: str, where: str) -> str:
+    try:
+        secret.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{where} must be the secret {AS_TEXT}") from None
+    return secret
 
 
 def _keep(path: Path, secret: str) -> None:
-    if not secret:
-        raise UserError(f"{path.name}: the file that it refers to is empty")
-    if path.exists() and path.read_text() != secret:
+    if path.exists() and _secret(f"{path}", "{path}", None, path.name) != secret:
         raise UserError(f"{path.name} is not the one this run began with; unset it to go on with that one")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_text(path, secret, mode=0o600)

@@ -19,24 +19,36 @@ from model.errors import UserError
 ENVIRONMENT = "DETR_ENCRYPTION_KEY"
 REFERENCE = "@"
 MAGIC = b"detr-automl aes-gcm 1\n"
+AS_TEXT = "as text in UTF-8, but has other bytes; openssl rand -base64 32, say, writes one as text"
 SALT, TAG, PIECE = 16, 16, 64 << 20
 
 
 def passphrase(key: str) -> str:
     """What an `encryption_key` means: for `@FILE` what is in that file, for nothing what the environment variable
-    DETR_ENCRYPTION_KEY holds, else itself. Raises `UserError` when the file cannot be read or is empty."""
+    DETR_ENCRYPTION_KEY holds, else itself. Raises `UserError` when the file cannot be read, is empty, or what it means
+    is no text."""
     if not key.startswith(REFERENCE):
-        return key or os.environ.get(ENVIRONMENT, "")
+        return _encodable(key or os.environ.get(ENVIRONMENT, ""), "it" if key else ENVIRONMENT)
     path = Path(key.removeprefix(REFERENCE)).expanduser()
     try:
-        secret = path.read_text().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
+        secret = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise UserError(f"encryption_key: {path} must hold the passphrase {AS_TEXT}") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         raise UserError(
             f"encryption_key: {path} must be a readable file that holds the passphrase ({error}); give "
             f"encryption_key=@FILE, or the passphrase in the environment variable {ENVIRONMENT}"
         ) from None
     if not secret:
         raise UserError(f"encryption_key: {path} must hold the passphrase, but is empty")
+    return secret
+
+
+def _encodable(secret: str, where: str) -> str:
+    try:
+        secret.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"encryption_key: {where} must be the passphrase {AS_TEXT}") from None
     return secret
 
 

@@ -138,14 +138,51 @@ def test_what_a_plan_shows(tmp_path: Path) -> None:
     assert plan.request.sets == ("phrase=***", "lr=0.2")
 
 
-@pytest.mark.parametrize("content", [None, "", "\n"])
-def test_a_reference_to_nothing_is_refused(content: str | None, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "private").write_text(content)
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (None, "private must hold the secret, but is not there"),
+        (b"", "private must hold the secret, but is empty"),
+        (b"\n", "private must hold the secret, but is empty"),
+        (b"\xff\xfe\0abc", "private must hold the secret as text in UTF-8, .* openssl rand -base64 32"),
+        ("folder", "private must be a file that holds the secret, but: is a directory"),
+    ],
+)
+def test_a_reference_to_no_secret_is_refused_before_the_run(
+    content: bytes | str | None, wanted: str, tmp_path: Path
+) -> None:
+    if content == "folder":
+        (tmp_path / "private").mkdir()
+    elif isinstance(content, bytes):
+        (tmp_path / "private").write_bytes(content)
     asked = request(model(tmp_path / "toy", **SAYS), sets=(f"phrase='@{tmp_path / 'private'}'",))
+    with pytest.raises(UserError, match=f"^phrase: {tmp_path}/{wanted}"):
+        prepare(asked, tmp_path / "work")
     with pytest.raises(UserError, match="phrase"):
         loop.run(asked, tmp_path / "run", Progress(quiet=True))
-    assert not (tmp_path / "run" / "run.json").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_variable_that_is_no_text_is_refused_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_KEY", "caf\udce9")  # as Python reads other bytes of the environment
+    with pytest.raises(
+        UserError, match="^phrase: the environment variable TOY_KEY must be the secret as text"
+    ) as no:
+        loop.run(request(model(tmp_path / "toy", **SAYS)), tmp_path / "run", Progress(quiet=True))
+    assert "caf" not in str(no.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_secret_of_a_run_is_told_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(model(tmp_path / "toy", **SAYS), sets=(f"phrase={SECRET}",))
+    loop.run(asked, tmp_path / "run", Progress(quiet=True))
+    (tmp_path / "run/secrets/phrase").write_bytes(b"\xff")
+    with pytest.raises(UserError, match="secrets/phrase must hold the secret as text in UTF-8"):
+        loop.resume(tmp_path / "run", {"trials": 3}, Progress(quiet=True))
 
 
 def test_a_model_that_takes_its_secrets_in_specs_alone_has_a_closed_folder(tmp_path: Path) -> None:

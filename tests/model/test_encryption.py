@@ -69,6 +69,22 @@ def test_where_a_passphrase_comes_from(tmp_path: Path, monkeypatch: pytest.Monke
         encryption.decrypt(sealed, f"@{file}")
 
 
+def test_a_passphrase_that_is_no_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key").write_bytes(b"\xff\xfe\0abc")
+    for key, wanted in (
+        (f"@{tmp_path}/key", "key must hold the passphrase as text in UTF-8"),
+        (f"@{tmp_path}", "must be a readable file"),
+        ("@a\0b", "must be a readable file"),
+        ("caf\udce9", "it must be the passphrase as text"),
+        ("", "DETR_ENCRYPTION_KEY must be the passphrase as text"),
+    ):
+        monkeypatch.setenv(
+            "DETR_ENCRYPTION_KEY", "caf\udce9"
+        )  # as Python reads other bytes of the environment
+        with pytest.raises(UserError, match=f"^encryption_key: .*{wanted}"):
+            encryption.encrypt(b"data", key)
+
+
 def test_an_encrypted_training_is_resumed_evaluated_and_built_upon(
     tiny: dict[str, Any], demo: Path, tmp_path: Path
 ) -> None:
