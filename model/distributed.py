@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from model.errors import ModelError, UserError
+from model.errors import ProcessEnded, UserError
 from safe_documents import dump_yaml
 
 NODE_NAMES = ("WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -86,7 +86,7 @@ def device(section: Mapping[str, Any], name: str) -> torch.device:
 def start_ranks(spec: Mapping[str, Any], action: str) -> bool:
     """Run an action in one process per GPU that it asks for on this machine, and wait; False, and nothing done, when
     this process is to run it itself: on a CPU, for a single GPU, or because it is one of those processes. Raises
-    `UserError` when the spec's machines are not those of the environment, `ModelError` when a process fails."""
+    `UserError` when the spec's machines are not those of the environment, `ProcessEnded` when a process fails."""
     section = spec[action]
     if launched():
         return False
@@ -112,7 +112,7 @@ def start_ranks(spec: Mapping[str, Any], action: str) -> bool:
             torchrun(action, path, gpu_ids(section, action), nodes), env=_environment(spec, action)
         )
     if done.returncode:
-        raise ModelError(f"{action}: a process ended with exit code {done.returncode}")
+        raise ProcessEnded(f"{action}: a process ended with exit code {done.returncode}")
     return True
 
 

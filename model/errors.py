@@ -1,6 +1,7 @@
 """The detector's own errors.
 
 ModelError           exit 1
+├── ProcessEnded     exit 1   one of the processes that an action started failed; why, that one says
 ├── UserError        exit 2   a mistake in a spec, a file or the data; one message, never a traceback
 ├── NotRunnable      exit 3   this machine lacks what the action needs; the message says what
 └── OutOfMemory      exit 4   what the spec asks for does not fit; to start it again unchanged is no use
@@ -17,6 +18,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # errors of the operating system for a disk
 
 class ModelError(Exception):
     exit_code = 1
+
+
+class ProcessEnded(ModelError):
+    pass
 
 
 class UserError(ModelError):

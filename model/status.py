@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -12,10 +14,17 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from model.errors import UserError
+from model.errors import ProcessEnded, UserError
 from model.parameters import MANDATORY
 
 R = TypeVar("R")
+OTHERS_S = 2.0  # how long the first process waits for what another one says of its end
+# What torch's collectives say where the other end is gone: gloo, NCCL, and the store that they meet by.
+CUT_OFF = re.compile(
+    r"connection (was )?(closed|reset)|remote process exited|ncclRemoteError|broken pipe|socket closed"
+    r"|failed to recv|timed out waiting",
+    re.IGNORECASE,
+)
 
 
 def results_folder(spec: Mapping[str, Any], action: str) -> Path:
@@ -33,12 +42,14 @@ def results_folder(spec: Mapping[str, Any], action: str) -> Path:
 
 
 def failure_told(action: str) -> Callable[[Callable[[dict[str, Any]], R]], Callable[[dict[str, Any]], R]]:
-    """Of an action's `run(spec)`: whatever it raises becomes the last line of its status.json."""
+    """Of an action's `run(spec)`: whatever it raises becomes the last line of its status.json; of several processes
+    what the first of them raised that failed, for the others' errors come of that."""
 
     def decorate(run: Callable[[dict[str, Any]], R]) -> Callable[[dict[str, Any]], R]:
         @wraps(run)
         def told(spec: dict[str, Any]) -> R:
             check_place(results_folder(spec, action))
+            began = time.time()
             try:
                 return run(spec)
             except BaseException as error:
@@ -46,7 +57,7 @@ def failure_told(action: str) -> Callable[[Callable[[dict[str, Any]], R]], Calla
                     OSError, UserError
                 ):  # a folder that cannot be written to must not hide the error
                     status = Status(results_folder(spec, action), spec["model_name"])
-                    status.write("FAILURE", f"{type(error).__name__}: {error}")
+                    status.failed(error, began)
                 raise
 
         return told
@@ -114,8 +125,42 @@ class Status:
 
     def write(self, status: str, message: str, kpi: dict[str, float] | None = None, **more: Any) -> None:
         """`status` is STARTED, RUNNING, SUCCESS or FAILURE; `kpi` and `more` (epoch, step, eta...) are optional."""
-        if int(os.environ.get("RANK") or 0) > 0:
-            return
+        if _rank() == 0:
+            self._append(status, message, kpi, more)
+
+    def failed(self, error: BaseException, began: float) -> None:
+        """Say what ended the action, which `began` at this time (s). Of several processes each may: where one ends, all
+        the first one sees is that its connection does, which would hide the cause, or nothing at all."""
+        text = f"{type(error).__name__}: {error}"
+        if _follows(error):
+            if _rank() or self._says_why(began):
+                return
+            if not isinstance(error, ProcessEnded):
+                text = f"Another of the processes seems to have ended; its output says why. {text}"
+        elif _rank():
+            if self._has_failed(began):
+                return
+            text = f"Process {_rank()} of {os.environ.get('WORLD_SIZE')}, counted from 0: {text}"
+        self._append("FAILURE", text, None, {})
+
+    def _says_why(self, began: float) -> bool:
+        """Whether another process has told its error, which may take it a moment."""
+        until = time.monotonic() + OTHERS_S
+        while not self._has_failed(began):
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.1)
+        return True
+
+    def _has_failed(self, began: float) -> bool:
+        """Whether the last line is that of a failure since then; what an earlier training left is none."""
+        try:
+            last = json.loads(self.path.read_bytes().splitlines()[-1])
+            return bool(last["status"] == "FAILURE" and last["timestamp"] >= round(began, 3))
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+
+    def _append(self, status: str, message: str, kpi: dict[str, float] | None, more: dict[str, Any]) -> None:
         now = datetime.now()
         record: dict[str, Any] = {
             "date": f"{now.month}/{now.day}/{now.year}",
@@ -130,6 +175,18 @@ class Status:
         if kpi:
             record["kpi"] = {key: _finite(value) for key, value in kpi.items()}
         append_line(self.path, record | more)
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK") or 0)
+
+
+def _follows(error: BaseException) -> bool:
+    """Whether an error may be no more than another process's end, as those see it that it talked to."""
+    if isinstance(error, ProcessEnded):
+        return True
+    alone = (os.environ.get("WORLD_SIZE") or "1") == "1"
+    return not alone and isinstance(error, RuntimeError) and bool(CUT_OFF.search(str(error)))
 
 
 def _finite(value: Any) -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from model import cli
-from model.errors import UserError
+from model import cli, status
+from model.errors import ProcessEnded, UserError
 from model.parameters import ACTIONS
 from model.spec import default_spec, put
 from model.status import Status, failure_told, results_folder
@@ -77,6 +77,54 @@ def test_one_of_several_processes_writes(tmp_path: Path, monkeypatch: pytest.Mon
         Status(tmp_path).write("RUNNING", f"rank {rank}")
     found = [json.loads(line)["message"] for line in (tmp_path / "status.json").read_text().splitlines()]
     assert found == ["rank 0", "rank "]
+
+
+GLOO = RuntimeError("[/x/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:4711")
+
+
+def failing(rank: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the last line of status.json says once a process of two has failed."""
+
+    @failure_told("train")
+    def run(spec: dict[str, Any]) -> None:
+        raise error
+
+    for name, value in (("RANK", rank), ("WORLD_SIZE", "2" if rank else "")):
+        monkeypatch.setenv(name, value)
+    spec = spec_of("train", tmp_path)
+    with pytest.raises(type(error)):
+        run(spec)
+    found = last(results_folder(spec, "train"))
+    assert found["status"] == "FAILURE"
+    return str(found["message"])
+
+
+@pytest.mark.parametrize("seen", [GLOO, ProcessEnded("train: a process ended with exit code 1")])
+def test_the_process_that_failed_is_told_and_not_what_others_saw_of_it(
+    seen: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status.time, "time", lambda: 4711.0)
+    why = failing("1", ValueError("boom"), tmp_path, monkeypatch)
+    assert why == "Process 1 of 2, counted from 0: ValueError: boom"
+    assert failing("0" if seen is GLOO else "", seen, tmp_path, monkeypatch) == why
+    assert failing("0", UserError("own"), tmp_path, monkeypatch) == "UserError: own"
+    assert (
+        failing("1", UserError("own"), tmp_path, monkeypatch) == "UserError: own"
+    )  # as all have it, told once
+
+
+def test_a_process_that_was_killed_is_said_to_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "OTHERS_S", 0.1)
+    (tmp_path / "train").mkdir()
+    earlier = '{"status": "FAILURE", "timestamp": 1.0, "message": "of an earlier training"}\n'
+    (tmp_path / "train/status.json").write_text(earlier)
+    seen = failing("0", GLOO, tmp_path, monkeypatch)
+    assert seen == f"Another of the processes seems to have ended; its output says why. RuntimeError: {GLOO}"
+    ended = failing("", ProcessEnded("train: a process ended"), tmp_path / "parent", monkeypatch)
+    assert ended == "ProcessEnded: train: a process ended"
+    assert failing("", GLOO, tmp_path / "alone", monkeypatch) == f"RuntimeError: {GLOO}"
 
 
 @pytest.mark.parametrize("action", ACTIONS)
