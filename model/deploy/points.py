@@ -9,7 +9,9 @@ from typing import Any
 
 from model.errors import UserError
 
-WITHIN = 0.01  # mAP below the whole network's that the point chosen without any wish may cost
+# What the point chosen without any wish may cost: so much mAP below the best, and no more than this share of it, for of
+# a network that has learnt little a hundredth is all.
+WITHIN, SHARE = 0.01, 0.1
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4, "h": 3.6e6, "kb": 1e-3, "mb": 1.0, "gb": 1e3}
 
 
@@ -132,8 +134,8 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 def ranked(points: Sequence[Point], wish: Wish) -> list[Point]:
     """Those that fit, the one that is meant first: the most accurate within a latency or size, the fastest for a mAP
-    alone; without a wish the fastest within WITHIN of the most accurate. Raises `UserError` when none fits, saying how
-    near they come."""
+    alone; without a wish the fastest within WITHIN, and SHARE, of the most accurate. Raises `UserError` when none fits,
+    saying how near they come."""
     fitting = [p for p in points if wish.fits(p)]
     if not fitting:
         raise UserError(_nearest(points, wish))
@@ -141,7 +143,7 @@ def ranked(points: Sequence[Point], wish: Wish) -> list[Point]:
         return sorted(fitting, key=lambda p: (-p.val_mAP, p.ms))
     if wish.mAP is None:
         top = max(p.val_mAP for p in fitting)
-        fitting = [p for p in fitting if p.val_mAP >= top - WITHIN]
+        fitting = [p for p in fitting if p.val_mAP >= top - min(WITHIN, SHARE * top)]
     return sorted(fitting, key=lambda p: (p.ms, -p.val_mAP))
 
 

@@ -89,6 +89,12 @@ def test_without_a_wish_the_fastest_of_nearly_the_same_quality() -> None:
     assert ranked(found, Wish())[0] == found[1]
 
 
+@pytest.mark.parametrize("top", [0.0, 0.005, 0.05])
+def test_of_a_network_that_has_learnt_little_hardly_anything_is_given_up(top: float) -> None:
+    found = [point(9, top), point(5, 0.95 * top), point(1, 0.8 * top if top else -0.0001)]
+    assert ranked(found, Wish())[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("text", "value"), [("15ms", 15), ("0.5s", 500), ("800us", 0.8), ("1.5 ms", 1.5), ("", None)]
 )
