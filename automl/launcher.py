@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from automl.errors import AutoMLError, Resumable
+from automl.errors import AutoMLError, Resumable, UserError
 from automl.executors.base import (
     FINISHED,
     OUT_OF_MEMORY,
@@ -79,6 +79,19 @@ def start_fork_server(preload: Sequence[str], socket_dir: Path | str | None = No
     return ForkServer(ServerPlan(str(folder), tuple(preload), os.getcwd()), owner=True)
 
 
+def check_temporary() -> None:
+    """Raises `UserError` where the temporary directory has too long a name for a fork server's socket in it: asked
+    before a run begins. Trials keep their temporary files there, so that no other folder will do."""
+    _check_length(os.path.join(tempfile.gettempdir(), "automl-12345678", "socket"))
+
+
+def _check_length(path: str) -> None:
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        raise UserError(
+            f"{path}: a socket's path has at most {LONGEST_PATH} bytes; set TMPDIR to a shorter folder"
+        )
+
+
 class ForkServer:
     """A handle on a node's fork server; starts one where none answers, under a lock against other processes.
 
@@ -91,10 +104,7 @@ class ForkServer:
         self._path = os.path.join(plan.folder, "socket")
         self._owning: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        if len(os.fsencode(self._path)) > LONGEST_PATH:
-            raise AutoMLError(
-                f"{self._path}: a socket's path has at most {LONGEST_PATH} bytes; set TMPDIR to a shorter folder"
-            )
+        _check_length(self._path)
         if owner:
             self.connect().close()
 

@@ -33,6 +33,7 @@ from automl.bundle import ModelBundle
 from automl.errors import PolicyError, SpaceError, UserError
 from automl.foresight import foresee
 from automl.latency import Latency, Limit
+from automl.launcher import check_temporary
 from automl.machine import Machine, find_machine
 from automl.metric import Metric
 from automl.programs import command
@@ -223,7 +224,8 @@ def _smaller(plan: Plan) -> list[str]:
 
 
 def _check_places(request: RunRequest, metric: Metric) -> None:
-    """Raises `UserError` for an earlier run, a database or a run folder that `run` could not use."""
+    """Raises `UserError` for an earlier run, a database, a run folder or a temporary one that `run` could not use."""
+    check_temporary()
     if request.warm_start:
         earlier.check(Path(request.warm_start), metric)
     if request.storage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 
 from automl import bundle, loop, spec
 from automl.errors import UserError
+from automl.launcher import LONGEST_PATH
 from automl.plan import fetch, prepare
 from automl.progress import Progress
 from automl.request import RunRequest
@@ -125,3 +127,16 @@ def test_options_of_the_model_s_own_take_values(words: list[str], pairs: list[st
     for wrong in (["here"], ["--begin", "a", "b"], ["--begn", "a"]):
         with pytest.raises(UserError):
             bundle.resolve(str(model)).set_pairs(wrong, [])
+
+
+def test_a_temporary_folder_with_too_long_a_name_is_refused_with_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds a socket, whose address is short; without this the run would find out after the plan is told."""
+    asked = RunRequest(model=str(shell_trainer(tmp_path / "model", stages=None)), executor="local")
+    longest = LONGEST_PATH - len("/automl-12345678/socket")
+    monkeypatch.setattr(tempfile, "tempdir", "/" + (longest - 1) * "x")
+    prepare(asked, tmp_path / "work")
+    monkeypatch.setattr(tempfile, "tempdir", "/" + longest * "x")
+    with pytest.raises(UserError, match="set TMPDIR to a shorter folder"):
+        prepare(asked, tmp_path / "work")
