@@ -41,7 +41,8 @@ def no_archive(data: Path) -> None:
 
 
 def bad_image(data: Path) -> None:
-    (data / "train" / "images" / "0003.png").write_bytes(b"\x89PNG")
+    for name in ("0003.png", "0004.png"):  # of 12, more than are left out
+        (data / "train" / "images" / name).write_bytes(b"\x89PNG")
 
 
 def yaml_file(text: str) -> Any:

@@ -4,7 +4,6 @@ files, not what was made of them."""
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import shutil
@@ -14,13 +13,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from model.errors import UserError
+from model.errors import FULL, UserError
 
 PLACE = r"/(?:[a-z_]+/)?[0-9a-f]{32}(?![0-9a-zA-Z])"  # below the cache: an archive's content, data laid out or fetched
 ANOTHER = "set the environment variable DETR_CACHE_DIR to a folder that can"
 LARGER = "set the environment variable DETR_CACHE_DIR to a folder on a larger disk"
 ANNOTATIONS = "annotations"  # what every training keeps, below the cache
-FULL = (errno.ENOSPC, errno.EDQUOT)
 CUT_OFF = re.compile(r"\d+ requested and \d+ written")  # numpy's words of a full disk, without an errno
 
 
@@ -44,7 +42,7 @@ def _telling_of_the_cache(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if is_full(error):
-            raise UserError(f"{root}: the disk of the cache folder is full; free some, or {LARGER}") from None
+            raise UserError(f"{root}: no space left for the cache folder; free some, or {LARGER}") from None
         place = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
         if place is None or not (place.is_relative_to(root) or root.is_relative_to(place)):
             raise

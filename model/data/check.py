@@ -76,8 +76,9 @@ def settle(
     _refuse_empty(parts, problems)
     if problems:
         return None
+    broken = {split for split, each in parts.items() if any(part.left_out for part in each)}
     parts, changed = _settled(parts, spec, problems, share, by_folder)
-    return parts, table, changed | unscored
+    return parts, table, changed | unscored | broken
 
 
 def _read(sources: Sources, options: Options, problems: Problems) -> Parts:
@@ -293,11 +294,16 @@ def _fill(sources: Sources, parts: Parts, table: Table) -> dict[str, Any]:
         "dataset.train_data_sources": [_absolute(s) for s in sources["train"]],
         "dataset.val_data_sources": [_absolute(s) for s in sources["val"]],
         "dataset.num_classes": max(c["id"] for c in table.classes()) + 1,
-        "dataset.eval_class_ids": sorted(ids) if all(type(i) is int for i in ids) else None,
+        "dataset.eval_class_ids": sorted(ids) if all(map(_fits_a_spec, ids)) else None,
     }
     none = {"image_dir": "", "json_file": ""} if parts["test"] else {}  # none is left
     test = _absolute(sources["test"][0]) if sources["test"] else none
     return fill | {f"dataset.test_data_sources.{key}": value for key, value in test.items()}
+
+
+def _fits_a_spec(category_id: Any) -> bool:
+    """Whether a spec can name a category: by a whole number of 64 bits with a sign, no text and no larger hash."""
+    return type(category_id) is int and -(1 << 63) <= category_id < 1 << 63
 
 
 def _absolute(source: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from model.data.broken_images import readable
 from model.data.cache import ANNOTATIONS, all_in_own_words, cache_dir, once, refusing_in_own_words
 from model.data.classes import Table
 from model.data.document import COLUMNS, Document
@@ -32,7 +33,7 @@ from model.data.tree import given, near_namesakes
 from model.errors import UserError
 from model.spec import get
 
-CACHE_FORMAT = 4  # of the arrays on disk; another number, another place
+CACHE_FORMAT = 5  # of the arrays on disk; another number, another place
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,15 @@ class Part:
     document: Document
     paths: list[Path]
     looks: list[Look]
+    left_out: tuple[Path, ...] = ()  # images that cannot be read
 
     def with_images(self, keep: np.ndarray) -> Part:
         rows = np.flatnonzero(keep)
         return Part(
-            self.document.with_images(keep), [self.paths[n] for n in rows], [self.looks[n] for n in rows]
+            self.document.with_images(keep),
+            [self.paths[n] for n in rows],
+            [self.looks[n] for n in rows],
+            self.left_out,
         )
 
 
@@ -126,6 +131,10 @@ def read_part(
     paths = find_images(folder, document.file_names)
     document = document.counted(OTHER_SUFFIX, renamed(document.file_names, paths))
     looks = look_at(paths, decode, options.max_pixels)
+    keep = readable(document, paths, looks, options.rules, problems)
+    part = Part(document, paths, looks).with_images(keep)
+    part = replace(part, left_out=tuple(paths[n] for n in np.flatnonzero(~keep)))
+    document, paths, looks = part.document, part.paths, part.looks
     for n, (path, found) in enumerate(zip(paths, looks, strict=True)):
         if problem := _file_problem(document, n, path, folder, found):
             problems.add(problem[0], f"{document.where}: image {shown(document.image_ids[n])}: {problem[1]}")
@@ -133,7 +142,7 @@ def read_part(
         _refuse_shared_names(document, paths, folder, problems)
     if problems:
         return None
-    part = _one_row_a_file(Part(_with_sizes(document, looks), paths, looks))
+    part = _one_row_a_file(replace(part, document=_with_sizes(document, looks)))
     return replace(part, document=mend(part.document, options.rules, problems))
 
 
@@ -245,7 +254,8 @@ def load_sources(
             what = "boxes of a known class that counts" if unknown else "boxes" if len(data) else "images"
             problems.add("empty", f"{', '.join(s['json_file'] for s in listed)}: it has no {what}")
         problems.refuse()
-        _write(replace(data, notes=tuple(all_in_own_words(problems.notes))), partial)
+        left = [path for part in there for path in part.left_out]
+        _write(replace(data, notes=tuple(all_in_own_words(problems.notes))), left, partial)
 
     return _read(once(target, make, _images_as_they_were), shared=kind == "serialized")
 
@@ -306,10 +316,12 @@ def _image_ids(ids: list[Any]) -> dict[str, np.ndarray]:
 ARRAYS = tuple(field.name for field in fields(CocoData) if field.name not in ("categories", "notes"))
 
 
-def _write(data: CocoData, folder: Path) -> None:
+def _write(data: CocoData, left_out: Sequence[Path], folder: Path) -> None:
     for name in ARRAYS:
         np.save(folder / f"{name}.npy", getattr(data, name), allow_pickle=False)
-    np.save(folder / "stamps.npy", _stamps(data.files), allow_pickle=False)
+    seen = np.array([*data.files.tolist(), *map(os.fsencode, left_out)], np.bytes_)
+    for name, array in (("seen", seen), ("stamps", _stamps(seen))):
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
     (folder / "categories.json").write_text(json.dumps([data.categories, data.notes]))
 
 
@@ -321,7 +333,7 @@ def _stamps(files: np.ndarray) -> np.ndarray:
 def _images_as_they_were(folder: Path) -> bool:
     """Whether every image file is still the one that was looked at."""
     try:
-        files, stamps = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("files", "stamps"))
+        files, stamps = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("seen", "stamps"))
     except OSError:  # another process is writing it anew
         return False
     return np.array_equal(_stamps(files), stamps)

@@ -19,6 +19,7 @@ from model.data.turned import TURNED, around_turned
 
 FROM_MASKS = "boxes made of masks"
 IN_QUOTES = "boxes of numbers in quotes"
+NUMBERS_IN_QUOTES = "sizes, areas and flags that are numbers in quotes"
 SWAPPED = "boxes whose xmin and xmax, or ymin and ymax, stood in each other's place put right"
 IGNORED = "boxes marked ignore taken as crowds (iscrowd 1): neither trained on nor scored"
 NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?\s*")

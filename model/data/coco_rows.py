@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
+from model.data.foreign import ADVICE, tool_of
 from model.errors import UserError
 
 MAX_BYTES = 8 << 30  # LVIS and Objects365 have about one GiB
@@ -24,6 +25,7 @@ class ImageRow(Struct, gc=False):
     width: Any = UNSET
     height: Any = UNSET
     coco_url: Any = UNSET
+    not_exhaustive_category_ids: Any = UNSET  # of LVIS: classes of which not every object is drawn
 
 
 class AnnotationRow(Struct, gc=False):
@@ -106,7 +108,9 @@ def decode(path: Path, kind: Any) -> Any:
         data = raw if encoding == "utf-8" else raw.decode(encoding).encode("utf-8")
         return _parsed(data, kind)
     except msgspec.ValidationError as error:
-        raise UserError(f"{path}: {_misshapen(str(error))}") from None
+        tool = tool_of(path)
+        hint = f"; it is {ADVICE[tool]}" if tool else ""
+        raise UserError(f"{path}: {_misshapen(str(error))}{hint}") from None
     except RecursionError:
         raise UserError(f"{path}: not valid JSON (nested too deeply)") from None
     except ValueError as error:

@@ -1,7 +1,8 @@
 """Pascal VOC labels: an XML file an image. Lists of images say the splits (image_sets.py), else the folders' names.
 
 A box runs from pixel xmin to pixel xmax, counted from 1, where the file is of the VOC challenge or from Roboflow
-(`source/database` tells); other tools (CVAT, LabelImg, datumaro, labelformat) write the edges themselves, from 0.
+(`source/database` tells, voc_glance.py); other tools (CVAT, LabelImg, datumaro, labelformat) write the edges
+themselves, from 0.
 Category ids count from 1 in alphabetical order of the names.
 """
 
@@ -11,7 +12,8 @@ import itertools
 import math
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from model.data.image_sets import by_lists, lists_of
@@ -19,17 +21,20 @@ from model.data.label_files import Box, LabelFiles, Parsed, by_folders, without_
 from model.data.other_labels import orphans_left_out
 from model.data.tree import Tree, parent
 from model.data.turned import TURNED, around_turned, inside
+from model.data.voc_glance import Glance, counts_from_one, database_of, from_zero, notes_of
 from model.data.voc_images import DECLARED, HEAD, Pairs, pairs_of, photos
 
-FROM_ONE = ("voc", "roboflow")  # in source/database
 HEADER = re.compile(r"^\ufeff?\s*<\?xml[^>]*\?>")
 WIDER = {"gbk": "gb18030", "gb2312": "gb18030"}  # these hold all of their characters and more
+# What tools and converters of other sets write of regions that are no objects; KITTI's reader leaves its own out.
+NO_CLASSES = {"dontcare", "ignored regions", "__background__"}
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def find(tree: Tree) -> LabelFiles | None:
     """The VOC dataset in a folder, or None. Raises `UserError` for labels of no image that can be told."""
-    labels = list(tree.files(".xml"))
+    glances = {path: Glance.at(tree.path(path)) for path in tree.files(".xml")}
+    labels = [path for path, glance in glances.items() if glance.is_label]
     if not any(_is_voc(tree.path(path)) for path in labels[:3]):
         return None
     known = pairs_of(tree, labels)
@@ -44,27 +49,36 @@ def find(tree: Tree) -> LabelFiles | None:
     bare = sum(label is None for label in pairs.values())
     orphans = {label: tree.unread_image(label.stem) for label in known.orphans}
     lost = orphans_left_out(orphans, map(tree.path, known.labels), bare)
-    notes = tuple(f"Pascal VOC: {note}" for note in (*known.notes(), *lost, *told))
+    zero = from_zero(glances.values())
+    notes = tuple(f"Pascal VOC: {note}" for note in (*known.notes(), *lost, *told, *notes_of(glances, zero)))
     found = {
         split: [(tree.path(i), tree.path(label) if (label := pairs[i]) else None) for i in images]
         for split, images in by_split.items()
     }
     splits, more = without_unlabelled(found, "NAME.xml for NAME.jpg")
     spoken = {*known.labels, *known.passed, *itertools.chain(*by_split.values())}
-    return LabelFiles("Pascal VOC", splits, {}, parse, notes + more, told=set(map(tree.path, spoken)))
+    return LabelFiles(
+        "Pascal VOC", splits, {}, lambda path, size: parse(path, size, zero), notes + more,
+        read_as=f"as of 2: {sorted(zero)}", told=set(map(tree.path, spoken)),
+    )  # fmt: skip
 
 
-def parse(path: Path, size: tuple[int, int]) -> Parsed:
-    """One XML file; its size of the image counts where it has one. Raises `ValueError` naming every broken object."""
+def parse(path: Path, size: tuple[int, int], zero: Collection[str] = ()) -> Parsed:
+    """One XML file; its size of the image counts where it has one. `zero`: databases that count pixels from 0 although
+    they are called as those that count from 1. Raises `ValueError` naming every broken object."""
     root = _root(path)
-    database = (root.findtext("source/database") or "").casefold()
-    first = 1 if any(word in database for word in FROM_ONE) else 0
+    database = database_of(root.findtext("source/database") or "")
+    first = int(counts_from_one(database) and database not in zero)
     objects, places, problems, swapped, difficult, turned = [], [], [], [], 0, 0
+    none: Counter[str] = Counter()
     for number, node in enumerate(root.findall("object"), 1):
         name = (node.findtext("name") or "").strip()
         try:
             if not name:
                 raise ValueError("it has no name")
+            if name.casefold() in NO_CLASSES:
+                none[f"objects called {name} left out, as regions that are no class"] += 1
+                continue
             corners = _corners(node.findall("bndbox"))
             (left, right), (top, bottom) = sorted(corners[::2]), sorted(corners[1::2])
             box, is_turned = _upright(node, (left - first, top - first, right, bottom), _size(root) or size)
@@ -77,7 +91,7 @@ def parse(path: Path, size: tuple[int, int]) -> Parsed:
             problems.append(f" object {number} ({name or '?'}): {error}")
     if problems:
         raise ValueError("\n".join(problems))
-    remarks = {"objects marked difficult are kept like the others": difficult, TURNED: turned}
+    remarks = {"objects marked difficult are kept like the others": difficult, TURNED: turned, **none}
     remarks = {text: count for text, count in remarks.items() if count}
     return Parsed(list(objects), _size(root), remarks, places, swapped)
 

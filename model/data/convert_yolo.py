@@ -27,6 +27,7 @@ from model.data.other_labels import lost_labels, without_orphans
 from model.data.paths import composed, in_any_form, walk
 from model.data.tree import Tree, parent
 from model.data.yolo_config import Config, find_config
+from model.data.yolo_lines import hold_labels, is_number
 from model.data.yolo_lists import TWINS, listed
 from model.data.yolo_names import NAME_FILES, SPARE, names_of
 from model.data.yolo_poses import SAY_POSES, refuse_unsaid_poses
@@ -35,7 +36,8 @@ from model.errors import UserError
 NO_LABELS = (*NAME_FILES, *SPARE)
 OVERSHOOT = 0.01  # how far outside 0..1 rounding may take a coordinate
 SCORED = (
-    "lines with a sixth field, taken as a confidence and passed over: are these labels what a detector found?"
+    "lines with a sixth field, taken as a confidence and passed over: are these labels what a detector found? Where it "
+    "is an angle the boxes are wrong: give the upright box around each turned one"
 )
 WANTED = "labels/NAME.txt for images/NAME.jpg, or NAME.txt beside NAME.jpg"
 APART = "put the labels of images/train into labels/train, and so for each folder"
@@ -65,14 +67,16 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     splits, notes = without_unlabelled(pairs, WANTED)
     labels = [label for listed in splits.values() for _, label in listed if label is not None]
     names = names_of(tree, config, labels)
+    doubts: tuple[str, ...] = ()
     if config is None or config.keypoints is None:
-        refuse_unsaid_poses(config.path if config else tree.root / "data.yaml", labels)
+        doubts = refuse_unsaid_poses(config.path if config else tree.root / "data.yaml", labels)
     keypoints = (config.keypoints if config else None) or 0
     notes = (
         *gone,
         *(f"YOLO: {note}" for note in orphans),
         *notes,
         *names.notes,
+        *doubts,
         *(config.notes if config else ()),
         *lost_labels(tree, pairs, NO_LABELS),
     )
@@ -144,8 +148,8 @@ def _object(
 def _no_numbers(fields: list[str]) -> str:
     """Why a line's fields are no numbers, and what they must be."""
     text = " ".join(fields)
-    words = [number for number, field in enumerate(fields) if not _is_number(field)]
-    if any("," in field and all(map(_is_number, filter(None, field.split(",")))) for field in fields):
+    words = [number for number, field in enumerate(fields) if not is_number(field)]
+    if any("," in field and all(map(is_number, filter(None, field.split(",")))) for field in fields):
         return f"numbers must have a decimal point, and blanks between them, but got '{text}'"
     if words == [0] and fields[0] != "#":
         return f"a class must be its number in the list of names, from 0, but got '{text}'"
@@ -288,9 +292,7 @@ def _by_folder(
     folders = {parent(image) for image in apart}
     places |= {image: None for image in tree.images if parent(image) in folders}
     places |= {image: tree.path(label) for image, label in apart.items()}
-    there = (label for label in places.values() if label is not None)
-    filled = next((fields for label in there if (fields := _fields(label))), [])
-    if not filled or not all(map(_is_number, filled)):
+    if not hold_labels(label for label in places.values() if label is not None):
         return {}, {}, (), set()
     labelled = {path for path, label in places.items() if label}
     lists = lists_of(tree, labelled)
@@ -345,19 +347,11 @@ def labels_apart(tree: Tree, label_dirs: Collection[str], is_own: Callable[[Path
 
 
 def _is_of_numbers(label: Path) -> bool:
-    return all(map(_is_number, _fields(label)))
+    return all(map(is_number, _fields(label)))
 
 
 def _fields(label: Path) -> list[bytes]:
     return label.read_bytes().removeprefix(BOM_UTF8).split()
-
-
-def _is_number(text: str | bytes) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _labels_of(images: Iterable[Path]) -> dict[Path, Path | None]:

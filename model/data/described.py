@@ -145,7 +145,7 @@ def _picture(
         picture["caption"] = str(error)
     rects = []
     for n in np.flatnonzero(split.owner == index):
-        label = split.labels[n].item()
+        (label,) = split.labels[n : n + 1].tolist()
         x, y, w, h = (round(float(v), 1) for v in split.boxes_xywh_px[n] * share)
         rects.append(
             {"x": x, "y": y, "w": max(w, 0), "h": max(h, 0), "text": names[label], "mark": order.index(label)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from msgspec import UNSET
 
-from model.data.coco_boxes import IGNORED, SWAPPED, read_boxes
+from model.data.box_forms import check_forms
+from model.data.coco_boxes import IGNORED, NUMBER, NUMBERS_IN_QUOTES, SWAPPED, read_boxes
 from model.data.coco_ids import ORPHANS, Meant
 from model.data.coco_rows import (
     AnnotationRow,
@@ -65,8 +66,9 @@ def as_it_is(path: str | Path) -> dict[str, Any]:
     none = placeholder(rows)
     return document | {
         "images": [
-            row if "file_name" in row else row | {"file_name": name_by_url(row["coco_url"])}
-            for row in document["images"]
+            (row if "file_name" in row else row | {"file_name": name_by_url(row["coco_url"])})
+            | _numbers(row, read, SIDES)
+            for row, read in zip(document["images"], rows.images, strict=True)
         ],
         "annotations": [
             _settled(row, read)
@@ -89,15 +91,22 @@ def _settled(row: dict[str, Any], read: AnnotationRow) -> dict[str, Any]:
     """An annotation with the ids and the box that were read; a box that was turned is not turned again."""
     keys = ("image_id", "category_id", "bbox")
     changed = {key: getattr(read, key) for key in keys if row.get(key) != getattr(read, key)}
+    changed |= _numbers(row, read, FIGURES)
     if type(read.attributes) is dict and read.attributes.get("rotation"):
         changed["attributes"] = {k: v for k, v in read.attributes.items() if k != "rotation"}
     return row | changed
+
+
+def _numbers(row: Mapping[str, Any], read: Any, keys: Iterable[str]) -> dict[str, Any]:
+    """What was read of a row's numbers that stand in quotes."""
+    return {key: getattr(read, key) for key in keys if type(row.get(key)) is str}
 
 
 class _Wrong(Exception):
     """What follows cannot be read: the problems are in the report."""
 
 
+SIDES, FIGURES = ("width", "height"), ("area", "iscrowd", "ignore")  # may be numbers in quotes
 ID = ("an integer, a number or a text", {int, float, str})
 TEXT = ("a text", {str})
 CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")  # a line's end, a bell
@@ -111,13 +120,19 @@ class _Reader:
     orphans: set[int] = field(default_factory=set)  # annotations of images that are not listed
 
     def document(self, rows: Rows, masks: Callable[[], list[MaskRow]]) -> Document:
+        self.note_undrawn(rows)
         self.types(rows)
+        quoted = sum(_unquote(rows.images, SIDES)) + sum(_unquote(rows.annotations, FIGURES))
         sizes = self.sizes(rows.images)
         read = read_boxes(rows.annotations, masks, self.where, self.problems)
         boxes = read.xywh_px
         areas = self.areas(rows.annotations, boxes)
         crowd, ignored = (self.flags(rows.annotations, key) for key in ("iscrowd", "ignore"))
         self.stop()
+        if (
+            type(rows.read_from) is not str
+        ):  # else made by readers of this package, which know what they wrote
+            check_forms(rows.annotations, boxes, masks, self.where, self.problems)
         images, doubles = self.unique("images", rows.images)
         categories, double_categories = self.unique("categories", rows.categories)
         above = categories.pop(placeholder(rows), None)
@@ -156,6 +171,7 @@ class _Reader:
             **of_images,
             **of_categories,
             **read.counts,
+            NUMBERS_IN_QUOTES: quoted,
             IGNORED: (ignored & ~crowd).sum(),
             **_swapped(rows),
             ORPHANS: len(self.orphans),
@@ -163,6 +179,17 @@ class _Reader:
         for what, times in counts.items():
             found = found.counted(what, times)
         return found.with_boxes(~np.isin(order, list(self.orphans)))
+
+    def note_undrawn(self, rows: Rows) -> None:
+        """Say that objects which a file of LVIS leaves undrawn count as background: the detector knows no others."""
+        lacking = [row for row in rows.images if type(row.not_exhaustive_category_ids) is list]
+        if count := sum(bool(row.not_exhaustive_category_ids) for row in lacking):
+            text = "not every object of some classes is drawn (not_exhaustive_category_ids, as of LVIS)"
+            self.problems.note(
+                f"{self.where}: of {count} images {text}: the others are background in training, and errors in scores"
+            )
+        for row in rows.images:
+            row.not_exhaustive_category_ids = UNSET  # rows are the same without it
 
     def types(self, rows: Rows) -> None:
         """Say what is not of the types that it must be; a name that is a number becomes a text."""
@@ -316,6 +343,22 @@ class _Reader:
                     self.say("annotations", n, rows[n], key, "0, 1, true or false")
             return np.zeros(len(values), bool)
         return np.fromiter(map(known.__getitem__, values), bool, len(values))
+
+
+def _unquote(rows: Sequence[Any], keys: Iterable[str]) -> Iterator[int]:
+    """For each key, how many values were texts of numbers; they become these."""
+    for key in keys:
+        values = _column(rows, key)
+        texts = (
+            [n for n, value in enumerate(values) if type(value) is str]
+            if str in set(map(type, values))
+            else []
+        )
+        read = [n for n in texts if NUMBER.fullmatch(values[n])]
+        for n in read:
+            number = float(values[n])
+            setattr(rows[n], key, int(number) if number.is_integer() else number)
+        yield len(read)
 
 
 def _swapped(rows: Rows) -> dict[str, int]:

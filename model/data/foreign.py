@@ -13,6 +13,8 @@ XML_ROOT = re.compile(rb"<\s*([A-Za-z_][\w.-]*)")
 FROM_THERE = (
     "export it as COCO JSON (Roboflow: Download > COCO), YOLO or Pascal VOC from the tool that wrote it"
 )
+CONVERTED = "turn it into COCO JSON, YOLO or Pascal VOC, such as with datumaro or FiftyOne"
+LAST = "in a format that is not read: export as COCO, YOLO or Pascal VOC from the tool that wrote it"
 ADVICE = {
     "CVAT": "the own format of CVAT: export the task or project there as 'COCO 1.0' or "
     "'Ultralytics YOLO Detection 1.0', with images (Actions > Export dataset)",
@@ -23,11 +25,64 @@ ADVICE = {
     "Supervisely": "of Supervisely, one a picture: export it as COCO JSON there (the app Export to COCO), or as YOLO",
     "VoTT": "of VoTT, which writes no COCO JSON: choose Pascal VOC as the provider in its export settings",
     "Datumaro": "of Datumaro: export it as COCO JSON with `datum convert -f coco`",
+    "Labelbox": f"of Labelbox, which exports its own form alone: {CONVERTED}",
+    "SuperAnnotate": "of SuperAnnotate: turn it into COCO with its SDK (superannotate.export_annotation, COCO)",
+    "Encord": "of Encord: choose COCO as the format of the label export there",
+    "Darwin": "of V7 Darwin: choose COCO as the format of the export there",
+    "SageMaker": f"a manifest of SageMaker Ground Truth: {CONVERTED}",
+    "Vertex AI": f"of Google's Vertex AI: {CONVERTED}",
+    "Azure": "of Azure Machine Learning: choose COCO as the format of the export there",
+    "Hugging Face": f"the metadata of a data set of Hugging Face: {CONVERTED}",
+    "Parquet": f"a table in Parquet, as Hugging Face keeps data sets: {CONVERTED}",
+    "TFRecord": "of TensorFlow: export it as COCO JSON (Roboflow: Download > COCO), YOLO or Pascal VOC instead",
+    "ODVG": f"of Grounding DINO (ODVG), which is made from COCO: give that, or {CONVERTED}",
+    "odgt": f"of CrowdHuman (odgt): {CONVERTED}",
+    "Scale": f"of Scale: {CONVERTED}",
+    "BDD": "of BDD100K or Scalabel: turn it into COCO with `python -m bdd100k.label.to_coco`",
+    "Cityscapes": f"of Cityscapes: {CONVERTED}",
+    "FiftyOne": "the own format of FiftyOne: export it as fiftyone.types.COCODetectionDataset",
+    "panoptic": "COCO of panoptic segmentation: give instances_*.json, which holds the boxes",
+    "VisDrone": "of VisDrone: turn it into YOLO with the script in Ultralytics' VisDrone.yaml",
+    "MOT": "of MOTChallenge, a box a line: export the task as COCO or YOLO from the tool that wrote it",
+    "WIDER": f"of WIDER FACE: {CONVERTED}",
+    "DOTA": "of DOTA, turned boxes: export upright ones as COCO, YOLO or Pascal VOC",
     "CSV": f"a table: {FROM_THERE}",
     "TXT": f"a list of images with their boxes: {FROM_THERE}",
 }
 COCO = {"images", "file_name", "category_id"}
-SUFFIXES = (".xml", ".json", ".csv", ".txt")
+BY_SUFFIX = {".parquet": "Parquet", ".tfrecord": "TFRecord", ".record": "TFRecord"}
+LINES = (".jsonl", ".ndjson", ".odgt", ".manifest")  # JSON, a value a line
+SUFFIXES = (".xml", ".json", *LINES, ".csv", *BY_SUFFIX, ".txt")
+# By keys that a tool alone writes; none of them is told of a file that has COCO's images.
+BY_KEYS: tuple[tuple[str, set[str]], ...] = (
+    ("Label Studio", {"rectanglelabels", "original_width"}),
+    ("Labelbox", {"data_row", "projects"}),
+    ("SuperAnnotate", {"metadata", "instances"}),
+    ("Encord", {"label_hash", "data_units"}),
+    ("Darwin", {"item", "slots", "annotations"}),
+    ("SageMaker", {"source-ref"}),
+    ("Vertex AI", {"imageGcsUri"}),
+    ("Azure", {"image_url", "label", "topX"}),
+    ("ODVG", {"detection", "instances"}),
+    ("odgt", {"gtboxes"}),
+    ("Scale", {"task_id", "response"}),
+    ("BDD", {"labels", "box2d"}),
+    ("Cityscapes", {"imgHeight", "imgWidth", "objects"}),
+    ("FiftyOne", {"samples", "filepath"}),
+    ("Hugging Face", {"file_name", "objects"}),
+)
+# Texts of boxes by their first lines.
+BY_LINES: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("VisDrone", re.compile(r"(?:-?\d+,){7}-?\d+,?(?:\n|\Z)")),
+    ("MOT", re.compile(r"\d+,-?\d+(?:,-?\d+(?:\.\d+)?){5,8}(?:\n|\Z)")),
+    ("DOTA", re.compile(r"imagesource:|(?:-?\d+(?:\.\d+)? ){8}[A-Za-z][\w-]* [012](?:\n|\Z)")),
+    ("WIDER", re.compile(r"\S.*\.(?:jpe?g|png)\n\d+\n(?:-?\d+ ){9}-?\d+ *(?:\n|\Z)")),
+    ("VIA", re.compile(r"\S*filename,.*region_shape_attributes")),
+    (
+        "Label Studio",
+        re.compile(r"(?=.*\bannotator\b)(?=.*\bannotation_id\b|.*\blabel\b)\w+(?:,\w+)+(?:\n|\Z)"),
+    ),
+)
 # Of a table's columns: those of Roboflow, TensorFlow, AutoVOC, Open Images, Kaggle.
 LEFT = {"xmin", "x_min", "x1", "left", "bbox_x", "x", "bbox"}
 BESIDE = {
@@ -64,20 +119,26 @@ def how_to_export(tree: Tree) -> str:
 
 def tool_of(path: Path) -> str:
     """The tool, of ADVICE, in whose own format a file is, told by its beginning; "" for another."""
-    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES or not path.is_file():
         return ""
+    if suffix in BY_SUFFIX:
+        return BY_SUFFIX[suffix]
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError:
         return ""
-    if path.suffix.lower() == ".xml":
+    if suffix == ".xml":
         return _of_xml(head)
     text = head.decode(errors="replace")
-    return _of_json(text) if path.suffix.lower() == ".json" else _of_lines(text)
+    return _of_json(text) if suffix in (".json", *LINES) else _of_lines(text)
 
 
 def _of_lines(head: str) -> str:
+    begin = head.lstrip("\ufeff \r\n\t").replace("\r\n", "\n")
+    if tool := next((tool for tool, pattern in BY_LINES if pattern.match(begin)), ""):
+        return tool
     first = next((line for line in head.lstrip("\ufeff").splitlines() if line.strip()), "").strip()
     columns = {name.strip().strip('"').casefold() for name in re.split("[,;\t]", first)}
     if (columns & LEFT and columns & BESIDE and len(columns) > 2) or ROW.fullmatch(first):
@@ -91,7 +152,11 @@ def _of_xml(head: bytes) -> str:
 
 
 def _of_json(head: str) -> str:
-    start, keys = head.lstrip("\ufeff \r\n\t")[:1], set(re.findall(r'"([A-Za-z_]+)"\s*:', head))
+    start, keys = head.lstrip("\ufeff \r\n\t")[:1], set(re.findall(r'"([\w-]+)"\s*:', head))
+    if "segments_info" in keys:
+        return "panoptic"
+    if "images" not in keys and (tool := next((tool for tool, own in BY_KEYS if keys >= own), "")):
+        return tool
     if start == "[":
         if keys >= {"data"} and keys & {"annotations", "completions", "predictions", "result"}:
             return "Label Studio"

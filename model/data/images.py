@@ -55,7 +55,8 @@ def opened(path: Path, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = 
     try:
         file = Image.open(path, formats=formats)
     except UnidentifiedImageError as error:
-        raise OSError(how_to_convert(path) or str(error)) from None
+        empty = "" if os.path.getsize(path) else "the file is empty"
+        raise OSError(how_to_convert(path) or empty or str(error)) from None
     if file.format == "TIFF" and Path(path).suffix.lower() in RAW:
         file.close()
         raise OSError(how_to_convert(path))

@@ -21,7 +21,7 @@ from model.data.images import BROKEN, opened, upright_size
 from model.data.tree import SPLITS, Data, Tree, counted, exact_split
 from model.errors import UserError
 
-FORMAT = 4  # of the files written; another number, another place
+FORMAT = 5  # of the files written; another number, another place
 UTF_8 = 'must be text in UTF-8; save it so, not as UTF-16 ("Unicode") or in an older encoding'
 THREADS = 8
 SHOWN = 5
@@ -125,8 +125,10 @@ def _read(found: LabelFiles, image: Path, label: Path | None) -> tuple[Parsed | 
     try:
         with opened(image) as file:
             size = upright_size(file)
-    except BROKEN as error:
-        return None, f"{image}: cannot be read as an image ({error})"
+    except BROKEN:
+        return Parsed(
+            [], (0, 0)
+        ), ""  # left out or told where all images are looked at: model/data/broken_images.py
     try:
         parsed = found.parse(label, size) if label else Parsed([])
     except UnicodeDecodeError:

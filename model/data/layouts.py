@@ -25,7 +25,7 @@ from typing import Any
 
 from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco, packed
 from model.data.cache import all_in_own_words, refusing_in_own_words
-from model.data.foreign import ADVICE, how_to_export, tool_of
+from model.data.foreign import ADVICE, LAST, how_to_export, tool_of
 from model.data.image_sets import lists_in, unread_splits
 from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert
 from model.data.label_files import LabelFiles, to_coco
@@ -321,7 +321,8 @@ def _advice(tree: Tree) -> str:
             )
             placed = _has_its_image(tree, file)
             return f"; {file} looks like {form} labels" + ("" if placed else f": these {wanted}")
-    return ""
+    foreign = next(iter(tree.files(*FOREIGN, ".json", ".xml")), "")
+    return f"; {foreign} is {LAST}" if foreign else ""
 
 
 def _has_its_image(tree: Tree, file: str) -> bool:

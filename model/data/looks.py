@@ -26,6 +26,7 @@ from model.errors import UserError
 
 CACHE_FORMAT = 3
 PROGRESS_FROM = 1000  # images
+UNREADABLE = "cannot be read as an image"
 FLAT = 4  # of 255 grey levels: what differs by less looks like one shade
 SIDE = 9  # of the thumbnail whose neighbours are compared
 
@@ -74,7 +75,7 @@ def look(path: Path, decode: bool = True, max_pixels: int = MAX_PIXELS) -> Look:
     except UserError as error:
         return Look(problem=str(error))
     except BROKEN as error:
-        return Look(problem=f"{path} cannot be read as an image ({error})")
+        return Look(problem=f"{path} {UNREADABLE} ({error})")
 
 
 def look_at(paths: Sequence[Path], decode: bool = True, max_pixels: int = MAX_PIXELS) -> list[Look]:

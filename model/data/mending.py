@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from model.data.coco_boxes import FROM_MASKS, IGNORED, IN_QUOTES, SWAPPED
+from model.data.coco_boxes import FROM_MASKS, IGNORED, IN_QUOTES, NUMBERS_IN_QUOTES, SWAPPED
 from model.data.coco_ids import ORPHANS, READINGS
 from model.data.document import Document
 from model.data.problems import Problems
@@ -23,7 +23,16 @@ from model.spec import get
 
 OTHER_SUFFIX = "images named with another suffix than their files have"
 # What was missing or said in another way, not wrong.
-DERIVED = ("image sizes read from the files", OTHER_SUFFIX, FROM_MASKS, IN_QUOTES, IGNORED, TURNED, *READINGS)
+DERIVED = (
+    "image sizes read from the files",
+    OTHER_SUFFIX,
+    FROM_MASKS,
+    IN_QUOTES,
+    NUMBERS_IN_QUOTES,
+    IGNORED,
+    TURNED,
+    *READINGS,
+)
 TINY_PX = 0.01  # a box with a side below is empty: what a slip of the mouse or rounding leaves
 MANY = 20  # boxes that say what numbers are meant
 CORNERS = "; are these x1 y1 x2 y2? All boxes would lie within their images"

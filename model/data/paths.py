@@ -32,6 +32,8 @@ ONLY_MASKS = re.compile(
     r"(segmentation(class|object)\w*|(segmentation|annotation|mask|image|label)s?|annotated|segm?|gt|ground|truth|class"
     r"|object|semantic|instances?|binary|colou?r|png|train(ing)?|val(id(ation)?)?|test(ing)?|[\W\d_])+"
 )
+# Lines and blocks of the code page in which zip files keep other names.
+MANGLED = re.compile("[\u2500-\u259f]")
 
 Parts = tuple[str, ...]
 
@@ -272,6 +274,11 @@ class Resolver:
             return f"; it may be any of {', '.join(found[:SHOWN])}"
         lasts = {file.rsplit("/", 1)[-1]: file for file in reversed(self.files)}
         last = name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+        if not name.isascii() and (odd := next(filter(MANGLED.search, lasts), "")):
+            return (
+                f"; a name such as '{odd}' is one in another encoding than UTF-8 (GBK, Shift JIS, ...): pack the "
+                "archive anew with names in UTF-8, or rename the images"
+            )
         near = [last] if last in lasts else difflib.get_close_matches(last, lasts, n=1, cutoff=0.7)
         what = how_to_convert(near[0]) if near else ""
         return f"; did you mean '{lasts[near[0]]}'?" + (f" {what}" if what else "") if near else ""

@@ -93,9 +93,14 @@ def read(fill: Mapping[str, Any], name: str, options: Options) -> Split | None:
     ids = outside_ids(data.categories)
     return Split(
         name, [data.file(n) for n in range(len(data))], np.asarray(data.boxes_xywh_px),
-        np.repeat(np.arange(len(data)), np.diff(data.starts)), np.array([ids[i] for i in data.labels.tolist()]),
+        np.repeat(np.arange(len(data)), np.diff(data.starts)), _column([ids[i] for i in data.labels.tolist()]),
         data.sizes[:, ::-1].astype(float), {ids[int(c["id"])]: str(c["name"]) for c in data.categories},
     )  # fmt: skip
+
+
+def _column(ids: list[Any]) -> np.ndarray:
+    """[T] the ids as they are: numpy would make floats of those beyond 64 bits, and texts of numbers among texts."""
+    return np.array(ids, dtype=None if all(type(i) is int and abs(i) < 1 << 63 for i in ids) else object)
 
 
 def training_scale(spec: Mapping[str, Any]) -> tuple[float, float, bool]:
@@ -234,7 +239,7 @@ def _figure(split: Split, index: int, names: Mapping[Any, str]) -> str:
     order = list(names)
     for n in np.flatnonzero(split.owner == index):
         x, y, w, h = split.boxes_xywh_px[n] * share
-        label = split.labels[n].item()
+        (label,) = split.labels[n : n + 1].tolist()
         colour = COLOURS[order.index(label) % len(COLOURS)] if label in names else "#ffffff"
         pen.rectangle((x, y, max(x, x + w), max(y, y + h)), outline=colour, width=2)
         pen.text((x + 3, y + 1), names.get(label, str(label)), fill=colour)

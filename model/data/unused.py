@@ -64,7 +64,7 @@ class Left:
 def lines(found: Data, parts: Mapping[str, Iterable[Part]]) -> list[str]:
     """A line on each of the first folders with images that no split has, those with labels first, and one on the
     others. `parts` are the splits as they were read from the sources of `found`."""
-    paths = [path for each in parts.values() for part in each for path in part.paths]
+    paths = [path for each in parts.values() for part in each for path in (*part.paths, *part.left_out)]
     root = str(found.tree.root) if found.tree else ""
     left = list(_left(_folders(found, parts), root, paths, _files([*paths, *found.told])))
     left.sort(key=lambda one: not one.labels)

@@ -191,7 +191,7 @@ def _entries(document: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
 
 
 def _names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
-    names, count = document.get("names"), document.get("nc")
+    names, count = document.get("names"), _count(path, document)
     try:
         if isinstance(names, dict):
             found = {int(key): str(name) for key, name in names.items()}
@@ -202,12 +202,25 @@ def _names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
         elif names:  # a file of them
             found = _named_file(path, str(names))
         else:
-            found = {number: f"class_{number}" for number in range(min(int(count or 0), MOST))}
-        if count is not None and len(found) != int(count):
+            found = {number: f"class_{number}" for number in range(min(count or 0, MOST))}
+        if count is not None and len(found) != count:
             raise UserError(f"{path}: nc is {count}, but there are {len(found)} names")
     except ValueError as error:
         raise UserError(f"{path}: names must be a list, or a mapping of numbers to names ({error})") from None
     return refuse_unusable(path, found)
+
+
+def _count(path: Path, document: Mapping[str, Any]) -> int | None:
+    """nc, where it is given: a whole number, also as 2.0. Raises `UserError` for another."""
+    if document.get("nc") in (None, ""):
+        return None
+    try:
+        count = float(document["nc"])
+    except ValueError:
+        count = -1.0
+    if not (count >= 0 and count.is_integer()):
+        raise UserError(f"{path}: nc must be a whole number of classes, but got '{document['nc']}'")
+    return int(count)
 
 
 def _named_file(path: Path, name: str) -> dict[int, str]:
@@ -304,6 +317,30 @@ def _from(tree: Tree, config: Config, split: str) -> list[str]:
 def name_lines(path: Path) -> dict[int, str]:
     """{class: name} of a file with a name a line, counted from 0, with their numbers before them, or all in one line.
     Remarks before the first are left out. Raises `UserError` as `refuse_unusable`, and for what may be a remark."""
+    return refuse_unusable(path, dict(enumerate(_without_numbers(parted_names(*_lines_of_names(path))))))
+
+
+def in_one_line(path: Path) -> str:
+    """The one line of a file of names that is read as several by its commas; "" where it is a list in brackets, which
+    can mean nothing else, or there is no such line."""
+    lines = _lines_of_names(path)
+    return lines[0] if len(lines) == 1 < len(parted_names(*lines)) and not lines[0].startswith("[") else ""
+
+
+def how_read(path: Path) -> str:
+    """What a file's names are read as where its lines say something else; "" where they are the names."""
+    names = parted_names(*_lines_of_names(path))
+    if line := in_one_line(path):
+        return f"{path}: its one line, '{line}', is read as {len(names)} names"
+    rest = _without_numbers(names)
+    return (
+        f"{path}: '{names[0]}' is read as '{rest[0]}', and so all names without numbers"
+        if rest != names
+        else ""
+    )
+
+
+def _lines_of_names(path: Path) -> list[str]:
     lines = lines_of(path)
     while lines and not lines[-1]:
         lines.pop()
@@ -317,7 +354,7 @@ def name_lines(path: Path) -> dict[int, str]:
         raise UserError(
             f"{path}: class 0 has an empty name, as the first line is empty; take that line away, or name the class"
         )
-    return refuse_unusable(path, dict(enumerate(_without_numbers(parted_names(*lines)))))
+    return lines
 
 
 def parted_names(*lines: str) -> list[str]:

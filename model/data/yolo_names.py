@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model.data.tree import Tree, parent
-from model.data.yolo_config import DEEPEST, MAX_BYTES, Config, disagreement, name_lines, refuse_unusable
+from model.data.yolo_config import (
+    DEEPEST,
+    MAX_BYTES,
+    Config,
+    disagreement,
+    how_read,
+    in_one_line,
+    name_lines,
+    refuse_unusable,
+)
 from model.errors import UserError
 
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "notes.json")
@@ -48,11 +58,45 @@ def names_of(tree: Tree, config: Config | None, labels: Iterable[Path]) -> Names
     is nearer."""
     files = _files(tree, strict=config is None)
     near = _nearest(tree, files, labels)
+    found = _settled(tree, config, files, near)
+    read = (
+        []
+        if config and config.named and config.path.suffix.lower() in (".yaml", ".yml")
+        else [*files.values()]
+    )
+    for listed in read:
+        _refuse_doubtful(listed.path, near)
+    told = filter(None, (how_read(each.path) for each in read if each.path.name.lower() != CATEGORIES))
+    return replace(found, notes=(*found.notes, *told))
+
+
+def _settled(
+    tree: Tree, config: Config | None, files: Mapping[str, Listed], near: dict[Path, Listed | None]
+) -> Names:
     if config is not None and not config.names and not files:
         raise UserError(f"{config.path}: it names no classes; give them as names: [...]")
     if config is not None and config.names and (config.named or not _stand_in(config, files)):
         return _of_config(config, files, near)
     return _merged(files, {label: listed or _only(tree, files, label) for label, listed in near.items()})
+
+
+def _refuse_doubtful(path: Path, labels: Iterable[Path]) -> None:
+    """Raise `UserError` where one line with commas may be one name as well as several: no label has another class
+    than the first."""
+    if path.name.lower() == CATEGORIES or not (line := in_one_line(path)):
+        return
+    for label in labels:
+        with suppress(OSError, UnicodeDecodeError):
+            if any(
+                row.split()[0] != "0"
+                for row in label.read_text(encoding="utf-8-sig").splitlines()
+                if row.strip()
+            ):
+                return
+    raise UserError(
+        f"{path}: '{line}' may be one name or several, as all labels are of class 0; write each name on a line of its "
+        "own, or, if it is one, take the file away and name it in data.yaml: names: ['...']"
+    )
 
 
 def _stand_in(config: Config, files: Mapping[str, Listed]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,9 @@ Box = tuple[Any, str, tuple[float, ...], float, bool]  # image id, class, xywh p
 
 
 NOWHERE = object()  # the image of boxes of images that are not listed
+
+
+FIGURES = {"images": ("width", "height"), "annotations": ("area", "iscrowd", "ignore"), "categories": ()}
 
 
 class Refused(Exception):
@@ -30,7 +34,10 @@ def read_plain(path: Path, sizes_px: dict[str, tuple[int, int]], share: float) -
         rows = document.get(name)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise Refused(name)
-        sections[name] = rows
+        sections[name] = [
+            {key: figure(value) if key in FIGURES[name] else value for key, value in row.items()}
+            for row in rows
+        ]
     images = unique(sections["images"], ("id", "file_name", "width", "height"))
     categories = unique(sections["categories"], ("id", "name"))
     names = {i: text(named(row.get("name"))).strip() for i, row in categories.items()}
@@ -44,6 +51,16 @@ def read_plain(path: Path, sizes_px: dict[str, tuple[int, int]], share: float) -
     check_names(names, {meant(row["category_id"], names, names) for row in sections["annotations"]})
     boxes.sort(key=lambda box: order[box[0]])
     return mended(boxes, sizes, share, len(read) - len(boxes))
+
+
+def figure(value: Any) -> Any:
+    """A number in quotes, of a side, an area or a flag."""
+    if not isinstance(value, str) or not re.fullmatch(
+        r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]{1,3})?\s*", value, re.I
+    ):
+        return value
+    read = float(value)
+    return int(read) if read.is_integer() else read
 
 
 def parsed(path: Path) -> Any:

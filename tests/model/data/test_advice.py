@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from model.data.layouts import in_place
+from model.data.layouts import find_data, in_place
 from model.errors import UserError
+from model.spec import default_spec
 from tests.model.data.drawn import LAYOUTS, Drawn, put
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -160,3 +162,24 @@ def test_training_labels_of_another_form_than_those_for_validation(
     )
     assert "`deformable_detr convert`, or name va" in message
     assert "must be called" not in message
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [({"a": "# remark\n0 .5 .5 .1 .1", "b": "0 .5 .5 .1 .1", "c": "0 .5 .5 .1 .1"}, "a.txt:1: a label must be"),
+     ({"a": "0 .5 .5 .1 .1", "b": "0 .5 .5 .1 .1", "c": "# remark"}, "c.txt:1: a label must be"),
+     ({"a": "cat .5 .5 .1 .1", "b": "dog .5 .5 .1 .1", "c": ""}, "a.txt:1: a class must be its number"),
+     ({"a": "a picture", "b": "0 .5 .5 .1 .1"}, "no training data"),
+     ({"a": "a picture", "b": "another", "c": "0 .5 .5 .1 .1"}, "no training data")],
+    ids=["first", "last", "names", "half", "one"],
+)  # fmt: skip
+def test_a_set_of_yolo_does_not_hang_on_its_first_file(
+    labels: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    for n, (stem, lines) in enumerate(labels.items()):
+        (tmp_path / "data/images").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 10), (n * 60, 7, 7)).save(tmp_path / f"data/images/{stem}.png")
+        put(tmp_path / f"data/labels/{stem}.txt", lines)
+    put(tmp_path / "data/classes.txt", "cat\ndog\n")
+    with pytest.raises(UserError, match=re.escape(message)):
+        find_data(default_spec("train"), str(tmp_path / "data"))

@@ -78,9 +78,9 @@ CASES: list[tuple[Callable[[dict[str, Any]], None], str]] = [
         ),
         "unknown category id '001'; known: ['01', 1, 2, 3]; it may be any of 1, '01'",
     ),
-    (lambda d: d["annotations"][0].update(iscrowd="0"), "iscrowd must be 0, 1, true or false, but got '0'"),
+    (lambda d: d["annotations"][0].update(iscrowd="no"), "iscrowd must be 0, 1, true or false, but got 'no'"),
     (lambda d: d["annotations"][0].update(iscrowd=2), "iscrowd must be 0, 1, true or false, but got 2"),
-    (lambda d: d["annotations"][0].update(area="12"), "area must be a number from 0, but got '12'"),
+    (lambda d: d["annotations"][0].update(area="12 px"), "area must be a number from 0, but got '12 px'"),
     (lambda d: d["annotations"][0].update(area=-1), "area must be a number from 0, but got -1"),
     (
         lambda d: d["annotations"][0].update(image_id=[1]),
@@ -97,7 +97,7 @@ CASES: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     ),
     (lambda d: d["categories"][0].update(name=None), "name must be a text, but got None"),
     (lambda d: d["images"][0].update(id=True), "id must be an integer, a number or a text, but got True"),
-    (lambda d: d["images"][0].update(width="64"), "width must be a positive integer, but got '64'"),
+    (lambda d: d["images"][0].update(width="64 px"), "width must be a positive integer, but got '64 px'"),
     (lambda d: d["images"][0].update(width=64.5), "width must be a positive integer, but got 64.5"),
     (lambda d: d["images"][0].update(file_name=3), "file_name must be a text, but got 3"),
     (lambda d: d["images"][0].update(file_name="a\0b"), "file_name must be the name of a file"),
@@ -145,6 +145,36 @@ def test_unreadable_and_truncated_images(own_demo: Path) -> None:
     assert "0001.png cannot be read as an image" in found
     assert "0002.png cannot be read as an image" in found
     assert "0003.jpg cannot be read as an image (image file is truncated" in found
+
+
+@pytest.mark.parametrize(
+    ("leaf", "count", "refused"),
+    [((), 1, ""), ((), 2, "set dataset.mended_share=0.17 to leave them out"), (("mended_share", 0.17), 2, ""),
+     (("mended_share", 0.0), 1, "set dataset.mended_share=0.09"), (("strict", True), 1, "dataset.strict leaves none out"),
+     (("mended_share", 1.0), 12, "12 of 12 images cannot be read")],
+)  # fmt: skip
+def test_few_images_that_cannot_be_read_are_left_out(
+    leaf: tuple[Any, ...], count: int, refused: str, own_demo: Path, tmp_path: Path
+) -> None:
+    for n in range(count):
+        (own_demo / f"train/images/{n + 1:04d}.png").write_bytes(b"\x89PNG" if n else b"")
+    spec = spec_of()
+    if leaf:
+        spec["dataset"][leaf[0]] = leaf[1]
+    found = inspect(spec, str(own_demo), work_dir=tmp_path / "work")
+    assert (refused in "\n".join(found["problems"])) == bool(found["problems"] or not refused)
+    assert bool(found["problems"]) == bool(refused)
+    if not refused:
+        assert any("0001.png cannot be read as an image (the file is empty)" in w for w in found["warnings"])
+        (source,) = found["fill"]["dataset.train_data_sources"]  # without the image for the runs too
+        assert len(json.loads(Path(source["json_file"]).read_text())["images"]) == 12 - count
+        assert not any("no annotation file" in w for w in found["warnings"])
+
+
+def test_images_of_formats_that_are_not_read_are_never_left_out(own_demo: Path) -> None:
+    (own_demo / "train/images/0001.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    edit(own_demo, "train", lambda d: d["images"][0].update(file_name="0001.heic"))
+    assert "convert such images to JPEG" in problems(own_demo)
 
 
 def test_fewer_images_than_a_batch(demo: Path) -> None:
@@ -238,3 +268,18 @@ def test_archive_that_tries_to_leave_its_folder(own_demo: Path, monkeypatch: pyt
         archive.add(own_demo / "pictures" / "0001.png", "../../evil.png")
     assert "cannot be unpacked" in problems(own_demo)
     assert not list(own_demo.rglob("evil.png"))
+
+
+def test_an_empty_image_of_label_files_is_left_out_with_its_labels(tmp_path: Path) -> None:
+    for n in range(8):
+        image = tmp_path / f"data/images/{n}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 10), (n * 30, 255 - n * 20, 7)).save(image)
+        (tmp_path / "data/labels").mkdir(exist_ok=True)
+        (tmp_path / f"data/labels/{n}.txt").write_text("0 .5 .5 .2 .2\n")
+    (tmp_path / "data/images/3.png").write_bytes(b"")
+    (tmp_path / "data/classes.txt").write_text("a\n")
+    found = inspect(spec_of(batch=1), str(tmp_path / "data"), work_dir=tmp_path / "work")
+    assert found["problems"] == []
+    assert any("3.png cannot be read as an image (the file is empty)" in w for w in found["warnings"])
+    assert sum(found["facts"][split]["images"] for split in ("train", "val")) == 7

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from model.data.check import inspect
+from model.data.documents import read
 from model.data.foreign import tool_of
 from model.data.layouts import in_place
+from model.data.problems import Problems
 from model.errors import UserError
 from model.spec import default_spec
 from tests.model.data import drawn as writers
@@ -60,6 +62,25 @@ FILES: dict[str, tuple[str, Any, str]] = {
     "VoTT project": ("x-export.json", {"tags": [], "activeLearningSettings": {}, "assets": {"0a1b": ASSET}}, "is of VoTT"),
     "Datumaro": ("default.json", ITEMS, "default.json is of Datumaro: export it as COCO JSON"),
     "CreateML": ("_annotations.createml.json", APPLE, "of CreateML: export COCO or YOLO"),
+    "Label Studio's short JSON": ("min.json", [{"image": "0.png", "id": 1, "label": [{"rectanglelabels": ["a"], "original_width": 9}]}], "Label Studio"),
+    "Label Studio's table": ("p.csv", "image,id,label,annotator\n0.png,1,[],1\n", "Label Studio: choose Export"),
+    "VIA's table": ("via.csv", "filename,file_size,region_shape_attributes\n0.png,1,{}\n", "VGG Image Annotator"),
+    "Labelbox": ("export.ndjson", {"data_row": {"id": "x"}, "projects": {}}, "of Labelbox"),
+    "SuperAnnotate": ("0.png___objects.json", [{"metadata": {"name": "0.png"}, "instances": []}], "is of SuperAnnotate"),
+    "Encord": ("export.json", [{"label_hash": "x", "data_units": {}}], "of Encord: choose COCO"),
+    "Darwin": ("0.json", {"item": {"slots": []}, "annotations": []}, "of V7 Darwin: choose COCO"),
+    "SageMaker": ("output.manifest", {"source-ref": "s3://b/0.png"}, "SageMaker Ground Truth: turn it into COCO"),
+    "Vertex AI": ("x.jsonl", {"imageGcsUri": "gs://b/0.png"}, "Vertex AI"),
+    "Hugging Face": ("metadata.jsonl", {"file_name": "0.png", "objects": {"bbox": []}}, "Hugging Face"),
+    "Parquet": ("x.parquet", "PAR1", "Parquet, as Hugging Face"),
+    "TFRecord": ("x.tfrecord", "x", "of TensorFlow"),
+    "BDD": ("det.json", [{"name": "0.png", "labels": [{"box2d": {}}]}], "bdd100k.label.to_coco"),
+    "Cityscapes": ("0_gtFine.json", {"imgHeight": 9, "imgWidth": 9, "objects": []}, "of Cityscapes"),
+    "VisDrone": ("x.txt", "684,8,73,16,0,0,0,0\n4,1,6,7,1,4,0,0\n", "of VisDrone"),
+    "MOT": ("gt.txt", "1,1,10,10,20,20,1,1,1\n", "of MOTChallenge"),
+    "WIDER": ("x_gt.txt", "0--Parade/0.jpg\n1\n449 330 122 149 0 0 0 0 0 0 \n", "of WIDER FACE"),
+    "DOTA": ("x.txt", "imagesource:GoogleEarth\ngsd:0.1\n10 10 20 10 20 20 10 20 ship 0\n", "of DOTA"),
+    "another": ("boxes.json", {"what": [1]}, "boxes.json is in a format that is not read: export as COCO, YOLO or Pascal VOC"),
 }  # fmt: skip
 
 
@@ -81,9 +102,15 @@ def test_the_way_to_export_is_told(tool: str, folder: str, tmp_path: Path) -> No
         in_place(str(tmp_path / "data"))
     with pytest.raises(UserError, match=rf"has .*{re.escape(name)}.*" + (" and 6 more" if folder else "")):
         in_place(str(tmp_path / "data"))
-    if file.suffix in (".json", ".xml", ".csv", ".txt"):
+    if file.suffix in (".json", ".xml", ".csv", ".txt") and tool != "another":
         with pytest.raises(UserError, match=message.replace(f"{name} is", f"{name}: is")):
             in_place(str(file))
+
+
+def test_a_foreign_file_that_is_called_like_coco_s_is_named_where_it_is_read(tmp_path: Path) -> None:
+    put(tmp_path / "annotations.json", json.dumps([{"metadata": {"name": "0.png"}, "instances": []}]))
+    with pytest.raises(UserError, match=r"a COCO file must be an `?object`?.*; it is of SuperAnnotate"):
+        read(tmp_path / "annotations.json", Problems())
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

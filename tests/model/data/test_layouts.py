@@ -658,7 +658,7 @@ def test_broken_label_lines(
         ("train: {a: b}\nnames: [a, b]\n", "train must be text or a list of texts"),
         ("path: [a]\ntrain: images/train\nnames: [a, b]\n", "path must be one value, but is a list"),
         ("train: images/train\nnc: [2]\n", "nc must be one value"),
-        ("train: images/train\nnc: many\n", "names must be a list"),
+        ("train: images/train\nnc: many\n", "nc must be a whole number"),
         ("train: images/train\nnames: {a: b}\n", "names must be a list, or a mapping of numbers"),
     ],
 )

@@ -106,7 +106,6 @@ CHANGES = {
     "another size": (shrink, "0002.png is 32x32 px, the annotations say 64x64"),
     "renamed": (lambda image: image.rename(image.with_name("other.png")), "0002.png is not in"),
     "removed": (Path.unlink, "0002.png is not in"),
-    "damaged": (lambda image: image.write_bytes(b"x"), "0002.png cannot be read"),
     "found elsewhere": (lambda image: image.rename(image.with_name("0002.PNG")), None),
     "other pixels": (lambda image: Image.new("RGB", (64, 64)).save(image), None),
 }
@@ -134,13 +133,28 @@ def test_images_are_looked_at_anew_when_they_change(
     assert len(load_sources([source_of(own_demo)])) == len(before)
 
 
-def test_a_corrupt_image_is_named_before_a_training_starts(
+def test_corrupt_images_are_named_before_a_training_starts(
     own_demo: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
-    (own_demo / "train" / "images" / "0004.png").write_bytes(b"\x89PNG")
+    for name in ("0003.png", "0004.png"):
+        (own_demo / "train" / "images" / name).write_bytes(b"\x89PNG")
     with pytest.raises(UserError, match="0004.png cannot be read as an image"):
         DataModule(resolve("train", with_data(tiny, own_demo))).setup()
+
+
+def test_a_corrupt_image_is_left_out_until_it_is_whole_again(
+    own_demo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
+    image = own_demo / "train" / "images" / "0004.png"
+    whole = image.read_bytes()
+    image.write_bytes(b"")
+    data = load_sources([source_of(own_demo)])
+    assert len(data) == 11
+    assert "0004.png cannot be read as an image (the file is empty)" in data.notes[0]
+    image.write_bytes(whole)
+    assert len(load_sources([source_of(own_demo)])) == 12
 
 
 def test_crowds_are_left_out_of_training_and_empty_images_stay(own_demo: Path, tiny: dict[str, Any]) -> None:

@@ -64,7 +64,7 @@ def test_a_cache_in_which_nothing_can_be_kept_is_refused_before_a_training(
     assert "(annotations)" in message
     (cache / "annotations").unlink()
     monkeypatch.setattr(tempfile, "TemporaryFile", refusing(errno.ENOSPC))
-    assert "the disk of the cache folder is full" in told(tmp_path / "data", tmp_path / "work")
+    assert "no space left for the cache folder" in told(tmp_path / "data", tmp_path / "work")
 
 
 def test_a_cache_that_is_filled_need_not_be_written(
@@ -88,8 +88,8 @@ def refusing(number: int, words: str = "") -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("number", "words", "wanted"),
     [
-        (errno.ENOSPC, "", "the disk of the cache folder is full; free some, or set the environment"),
-        (0, "16 requested and 0 written", "the disk of the cache folder is full"),
+        (errno.ENOSPC, "", "no space left for the cache folder; free some, or set the environment"),
+        (0, "16 requested and 0 written", "no space left for the cache folder"),
     ],
 )
 def test_a_cache_without_room_is_told(

@@ -234,3 +234,9 @@ def test_another_suffix_is_taken_where_all_have_it(
     assert renamed(others, [p for p in found if p.is_file()]) == sum(
         w not in (None, n) for n, w in zip(names, wanted, strict=True)
     )
+
+
+def test_names_of_a_zip_in_another_encoding_are_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "图1.jpg".encode("gbk").decode("cp437")).write_bytes(b"")
+    assert "another encoding than UTF-8" in explain(tmp_path, "图1.jpg")
+    assert "another encoding" not in explain(tmp_path, "a1.jpg")

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model.data import described
+from model.data.check import inspect
 from model.data.coco import Options
 from model.data.picture import advice, read, trained_sides, training_scale, write
 from model.spec import default_spec, put
@@ -54,6 +56,26 @@ def test_problems_are_on_the_page_and_markup_is_text(own_demo: Path, tmp_path: P
     assert "&lt;b&gt;gone.png is not in" in page
     assert "<script>" not in page
     assert "<h2>Problems</h2>" in page
+
+
+@pytest.mark.parametrize("ids", [[1 << 63, (1 << 64) - 1, 7], [1 << 65, -3, 7], ["10", 2, "x"]])
+def test_ids_that_no_number_of_64_bits_holds_are_those_of_texts(
+    ids: list[Any], own_demo: Path, tmp_path: Path
+) -> None:
+    for path in own_demo.glob("*/annotations.json"):
+        document = json.loads(path.read_text())
+        for row in document["categories"]:
+            row["id"] = ids[row["id"] - 1]
+        for row in document["annotations"]:
+            row["category_id"] = ids[row["category_id"] - 1]
+        path.write_text(json.dumps(document))
+    fill = inspect(spec_of(), str(own_demo), work_dir=tmp_path)["fill"]
+    assert fill["dataset.eval_class_ids"] is None  # no spec can hold them
+    spec = spec_of(**fill)
+    described.write(spec, tmp_path / "told")
+    assert json.loads((tmp_path / "told/report.json").read_text())["parts"]
+    write(spec_of(), str(own_demo), tmp_path / "data.html", tmp_path / "work")
+    assert (tmp_path / "data.html").read_text().count("data:image/jpeg;base64,") == 12
 
 
 @pytest.mark.parametrize(

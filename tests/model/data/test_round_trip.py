@@ -128,7 +128,7 @@ REFUSED: dict[str, Callable[[Path], Any]] = {
     "other class": lambda r: edit(r, "val", lambda d: d["categories"][0].update(name="x")),
     "size": lambda r: edit(r, "val", lambda d: d["images"][0].update(width=81)),
     "gone": lambda r: (r / "val/images/val_0.png").unlink(),
-    "broken": lambda r: (r / "train/images/train_0.png").write_bytes(b"x"),
+    "broken": lambda r: [p.write_bytes(b"x") for p in (r / "train/images").glob("train_[0-3].png")],
     "all copies": lambda r: [
         shutil.copy(r / "train/images/train_0.png", p) for p in (r / "val/images").iterdir()
     ],

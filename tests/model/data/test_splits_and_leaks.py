@@ -395,7 +395,9 @@ def test_a_jpeg_with_data_behind_its_end_is_read_and_a_cut_one_is_named(own_demo
     )
     (images / "0002.jpg").write_bytes((images / "0002.jpg").read_bytes()[:400])
     edit(own_demo, "train", lambda d: d["images"][1].update(file_name="0002.jpg"))
-    assert "0002.jpg cannot be read as an image" in said(looked_at(own_demo))
+    found = looked_at(own_demo)
+    assert "0002.jpg cannot be read as an image" in "".join(found["warnings"])
+    assert found["facts"]["train"]["images"] == 11
 
 
 def test_too_many_pixels_name_the_leaf_that_lets_them_in(own_demo: Path) -> None:
@@ -421,7 +423,7 @@ def test_sizes_of_the_stored_pixels_are_named_as_exif_s(own_demo: Path) -> None:
 
 
 def test_damaged_sources_are_refused_by_whoever_reads_them(own_demo: Path) -> None:
-    edit(own_demo, "train", lambda d: d["annotations"][0].update(iscrowd="0"))
+    edit(own_demo, "train", lambda d: d["annotations"][0].update(iscrowd="no"))
     source = {
         "image_dir": str(own_demo / "train" / "images"),
         "json_file": str(own_demo / "train" / "annotations.json"),

@@ -307,3 +307,39 @@ def test_two_configurations_of_darknet_in_one_folder_are_refused(tmp_path: Path)
         UserError, match=r"obj\.data and .*other\.data both describe a YOLO dataset; keep one"
     ):
         in_place(str(root))
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [("0 defects\n1 defect\n", "classes.txt: '0 defects' is read as 'defects', and so all names"),
+     ("helmet, yellow\n", "classes.txt: its one line, 'helmet, yellow', is read as 2 names"),
+     ("[a, b]", ""), ("0 mm\n1 mm\n", ""), ("a, b\nc\n", "")],
+)  # fmt: skip
+def test_names_that_are_read_otherwise_than_they_stand_are_told(
+    lines: str, told: str, tmp_path: Path
+) -> None:
+    root = labelled(tmp_path / "data")
+    put(root / "classes.txt", lines)
+    notes = [note for note in in_place(str(root)).notes if "classes.txt" in note]
+    assert [told in note for note in notes] == ([True] if told else [])
+
+
+def test_one_line_with_commas_is_asked_about_where_all_labels_are_of_one_class(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data", f"0 {BOX}\n")
+    put(root / "classes.txt", "helmet, yellow\n")
+    with pytest.raises(UserError, match="'helmet, yellow' may be one name or several"):
+        in_place(str(root))
+    (root / "classes.txt").unlink()
+    put(root / "data.yaml", f"{SPLITS}names: ['helmet, yellow']\n")
+    assert names(root)["train0"] == ["helmet, yellow"]
+
+
+@pytest.mark.parametrize("nc", ["2", "2.0"])
+def test_nc_is_a_whole_number_however_it_is_written(nc: str, tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data")
+    put(root / "data.yaml", f"{SPLITS}names: [a, b]\nnc: {nc}\n")
+    assert names(root)["train0"] == ["a", "b"]
+    for wrong in ("2.5", "two", ".nan", "-1"):
+        put(root / "data.yaml", f"{SPLITS}names: [a, b]\nnc: {wrong}\n")
+        with pytest.raises(UserError, match="nc must be a whole number of classes"):
+            in_place(str(root))

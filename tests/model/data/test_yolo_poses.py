@@ -1,4 +1,4 @@
-"""Labels of poses are never taken for polygons in silence, and polygons never for poses."""
+"""Labels of poses and tracks are never taken for polygons in silence, and polygons never for poses."""
 
 from __future__ import annotations
 
@@ -85,9 +85,44 @@ def test_polygons_are_no_poses(
 def test_turned_boxes_and_plain_boxes_are_no_poses(tmp_path: Path) -> None:
     put(tmp_path / "turned.txt", "0 .4 .3 .6 .4 .5 .6 .3 .5\n" * 3)
     put(tmp_path / "plain.txt", "0 .5 .5 .2 .2\n" * 3)
-    put(tmp_path / "mixed.txt", "0 .5 .5 .2 .2\n0 .5 .5 .2 .2 .5 .5 2 .5 .5 2\n")
+    put(tmp_path / "mixed.txt", "0 .5 .5 .2 .2\n0 .4 .3 .6 .4 .5 .6 .3 .5\n" * 3)
     for file in sorted(tmp_path.glob("*.txt")):
-        refuse_unsaid_poses(file, [file])
+        assert refuse_unsaid_poses(file, [file]) == ()
+
+
+def test_poses_among_plain_boxes_are_refused_and_few_are_noted(tmp_path: Path) -> None:
+    file, row = tmp_path / "x.txt", "0 .5 .5 .4 .4 .4 .4 .6 .6\n"
+    for text in (f"{row * 2}1 .5 .5 .2 .2\n", row * 12 + "1 .5 .5 .2 .2\n" * 40):
+        put(file, text)
+        with pytest.raises(UserError, match="labels of 8 numbers may be poses of 2 points or polygons of 4"):
+            refuse_unsaid_poses(file, [file])
+    put(file, "1 .5 .5 .2 .2\n" * 40 + row)
+    (note,) = refuse_unsaid_poses(file, [file])
+    assert "the 1 labels of 8 numbers may be poses" in note
+    assert note.endswith("read as polygons")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [["0 0.5 0.5 0.2 0.25 0.91 1"] * 3, [f"0 0.5 0.5 0.2 0.25 0.91 {n}" for n in range(40)],
+     [f"0 .1 .2 .3 .2 .4 .6 {'.2 .5 ' * (n % 3)}0.88 1" for n in range(9)]],
+    ids=["one track", "tracks", "tracks of polygons"],
+)  # fmt: skip
+def test_what_a_tracker_wrote_is_no_polygon(rows: list[str], tmp_path: Path) -> None:
+    put(tmp_path / "x.txt", "\n".join([*rows, "1 .5 .5 .2 .2"]))
+    with pytest.raises(UserError, match=f"the {len(rows)} labels may be what a tracker wrote"):
+        refuse_unsaid_poses(tmp_path / "data.yaml", [tmp_path / "x.txt"])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [["0 .1 .2 .3 .1 .2 .6"] * 3, ["0 .1 .2 .3 .1 .4 1"] * 3, ["0 .5 .5 .2 .25 .91 1", "0 .2 .2 .4 .1 .5 .7"] * 3,
+     ["0 .1 .5 .4 .5 .4 1 .2 1"] * 3, ["0 .1 .5 .4 .5 .4 inf", "0 nan .5 .4 .5 .4 1"]],
+    ids=["triangles", "on the border", "one on the border", "cut by the border", "no numbers"],
+)  # fmt: skip
+def test_polygons_are_no_tracks(rows: list[str], tmp_path: Path) -> None:
+    put(tmp_path / "x.txt", "\n".join(rows))
+    assert refuse_unsaid_poses(tmp_path / "data.yaml", [tmp_path / "x.txt"]) == ()
 
 
 @pytest.mark.parametrize(
