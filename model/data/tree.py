@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import os
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
@@ -11,6 +12,7 @@ from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
+from model.data.cache import cache_dir
 from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert, is_drawn
 from model.data.paths import FORMS, says_only_masks, speaks_of_masks, stem_of, walk
 from model.data.sources import is_archive
@@ -108,7 +110,7 @@ class Tree:
     @classmethod
     def read(cls, root: Path) -> Tree:
         """The tree of `root`, or of the only folder in it, as archives often wrap their content."""
-        root, folders = Path(root), _without_runs(Path(root), dict(walk(root)))
+        root, folders = Path(root), _without_our_own(Path(root), dict(walk(root)))
         while not folders[""] and len(below := sorted({f.split("/")[0] for f in folders if f})) == 1:
             inner = {f.removeprefix(below[0]).lstrip("/"): names for f, names in folders.items() if f}
             if exact_split(f"{below[0]}/."):
@@ -184,11 +186,13 @@ class Tree:
         return self.root / below if below else self.root
 
 
-def _without_runs(root: Path, folders: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Without run folders, which hold splits of the data and pictures of their own."""
+def _without_our_own(root: Path, folders: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Without run folders and the cache, which hold splits of the data and pictures of their own."""
     named = (folder for folder, names in folders.items() if folder and "run.json" in names)
-    runs = tuple(f"{folder}/" for folder in named if _is_of_a_run(root / folder / "run.json"))
-    return {f: names for f, names in folders.items() if not f"{f}/".startswith(runs)} if runs else folders
+    runs = (folder for folder in named if _is_of_a_run(root / folder / "run.json"))
+    cache = os.path.relpath(os.path.realpath(cache_dir()), os.path.realpath(root))
+    own = tuple(f"{folder}/" for folder in (*runs, cache))
+    return {f: names for f, names in folders.items() if not f"{f}/".startswith(own)}
 
 
 def _is_of_a_run(path: Path) -> bool:

@@ -2,7 +2,7 @@
 for them.
 
 What readers have spoken of already (`Data.told`) is left out, and what is clearly no picture of the data's: masks of
-images that are used, and previews. The cache is no part of the data.
+images that are used, and previews.
 """
 
 from __future__ import annotations
@@ -81,9 +81,6 @@ def _folders(found: Data, parts: Mapping[str, Iterable[Part]]) -> Folders:
     """The folders of the dataset, and those elsewhere, in an archive perhaps, that hold images of COCO files."""
     tree = found.tree
     folders = {str(tree.path(below)): names for below, names in tree.folders.items()} if tree else {}
-    cache = str(cache_dir().resolve())
-    if tree and _within(cache, os.path.realpath(tree.root)):
-        folders = {f: names for f, names in folders.items() if not _within(os.path.realpath(f), cache)}
     elsewhere = sorted(_of_coco_files(found.sources, parts) - folders.keys())
     known = set(map(os.path.realpath, folders)) if elsewhere else set()
     return folders | {
@@ -110,10 +107,6 @@ def _names(folder: str) -> list[str]:
         return os.listdir(folder)
     except OSError:
         return []
-
-
-def _within(path: str, folder: str) -> bool:
-    return f"{path}/".startswith(f"{folder}/")
 
 
 def _files(paths: Iterable[Path]) -> Files:

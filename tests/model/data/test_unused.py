@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from model.data.check import inspect
+from model.data.layouts import in_place
 from model.data.tree import counted
 from model.spec import default_spec
 from tests.model.data.drawn import LAYOUTS, Drawn, coco, put, voc_xml, yolo_lines
@@ -183,3 +184,13 @@ def test_a_photo_without_labels_beside_those_that_have_some_is_used(
     assert said(root) == []
     found = inspect(default_spec("train"), str(root), work_dir=root.parent / "work")
     assert sum(found["facts"][split]["images"] for split in ("train", "val")) == 4
+
+
+def test_a_cache_within_the_data_is_no_part_of_them(
+    root: Path, pictures: tuple[Path, Drawn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    LAYOUTS["VOC"][0](root, *pictures)
+    monkeypatch.setenv("DETR_CACHE_DIR", str(root / "cache"))
+    first, second = (in_place(str(root)) for _ in range(2))
+    assert first.layout == second.layout
+    assert first.sources == second.sources
