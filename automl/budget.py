@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from automl.study import Study
 
 AGAIN = "again"  # user attribute of a trial: epochs trained once more, as it went on from a checkpoint before them
+WHOLE = "whole"  # user attribute of a trial whose lines go beyond its training: the epochs that this has
 FAILED_SHARE = (
     9  # a failed trial counts as at least so large a part (1 / 9) of a training, or searches would not end
 )
@@ -84,6 +85,15 @@ class Limits:
         if self.epochs is not None:  # what runs beside may use them up
             new = new and (self.epochs > spent or not asked)
         return Budget(free, new, ends, num_epochs)
+
+
+def bound(study: Study, number: int, epoch: int, num_epochs: int | None) -> None:
+    """See to it that a line beyond the last epoch of a trial's training counts for none: a trainer that counts from 1
+    would use up one epoch more for each trial than it trains."""
+    if num_epochs and epoch >= num_epochs and study.frozen(number).user_attrs.get(WHOLE) != num_epochs:
+        before = study.epochs_of(number)
+        study.note(number, **{WHOLE: num_epochs})
+        study.epochs_trained += study.epochs_of(number) - before
 
 
 def ended_since_best(study: Study, num_epochs: int | None) -> float:

@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from automl import asking, faults, schedulers
-from automl.budget import SLOWER, Limits, ended_since_best
+from automl.budget import SLOWER, Limits, bound, ended_since_best
 from automl.executors.base import MAX_LOSSES, MAX_STARTS, Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record, is_whole
 from automl.scheduling import Verdict
@@ -252,6 +252,7 @@ class SearchDriver:
         try:
             record, value = self.trials.take(number, line, self.num_epochs.get(number))
             self._note_slips(number)
+            bound(self.study, number, record.epoch, self.num_epochs.get(number))
             self.tracking.record(number, record.epoch, record.values)
             verdict = self._stored(number, record, value, tidy)
             if verdict is None and judge:

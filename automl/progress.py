@@ -121,7 +121,7 @@ class Progress:
 
     def epoch(self, number: int, epoch: int, value: float) -> None:
         row = self.rows.setdefault(number, Row(number, None))
-        row.epoch, row.value, row.beat = epoch + 1, value, {}
+        row.epoch, row.value, row.beat = min(epoch + 1, row.num_epochs or epoch + 1), value, {}
         if row.best is None or self.metric.better(value, row.best):
             row.best = value
         if epoch <= self.told.get(number, -1):
@@ -129,7 +129,7 @@ class Progress:
         self.told[number] = epoch
         self.epochs_seen += 1
         self._say(
-            f"trial {number} epoch {_of(epoch + 1, row.num_epochs)}: {self.metric.name} {figure(value)}"
+            f"trial {number} epoch {_of(row.epoch, row.num_epochs)}: {self.metric.name} {figure(value)}"
         )
 
     def beat(self, number: int, reading: Mapping[str, float]) -> None:

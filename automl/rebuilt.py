@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl import kept, records, spec
-from automl.budget import AGAIN
+from automl.budget import AGAIN, bound
 from automl.errors import SpaceError, SpecError
 from automl.kept import PAUSED, Kept
 from automl.slips import BY_ITSELF
@@ -93,12 +93,12 @@ def _brought(
         _note(study, number, found)
     if state == PAUSED and found:
         if waited < found.paused:
-            _report(plan, study, number, [line for line in lines if line.epoch <= found.paused])
+            _report(plan, study, trials, number, [line for line in lines if line.epoch <= found.paused])
             study.note(number, reason=reason)
             study.set_paused(number, found.paused)
         return []
     if anew or state != RUNNING:
-        _report(plan, study, number, lines)
+        _report(plan, study, trials, number, lines)
     if state != RUNNING:
         return [(found.ended if found else 0.0, number, state, reason)]
     if found and found.waited >= waited and number in study.paused():  # it had gone on
@@ -139,10 +139,12 @@ def _believed(
     return (RUNNING, "") if wrong.get(found.state) else (found.state, found.reason)
 
 
-def _report(plan: Plan, study: Study, number: int, lines: Sequence[Record]) -> None:
+def _report(plan: Plan, study: Study, trials: Trials, number: int, lines: Sequence[Record]) -> None:
+    epochs = trials.num_epochs(number, study.frozen(number).user_attrs["params"])
     for record in lines:
         if record.diverged(plan.bundle.finite):
             return
+        bound(study, number, record.epoch, epochs)
         if (value := record.number(plan.metric.name)) is not None:
             study.report(number, record.epoch, value)
         else:

@@ -19,7 +19,8 @@ def slips(
     if before is None and record.epoch == 1:
         yield (
             "from 1",
-            f"trial {number} begins with epoch 1; lines count epochs from 0, so it is taken for the second",
+            f"trial {number} begins with epoch 1; lines count epochs from 0, so it is taken for the second: a trainer "
+            "that counts from 1 writes one less",
         )
     elif epochs is not None and record.epoch >= epochs:
         yield (

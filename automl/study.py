@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from automl.budget import AGAIN, Budget
+from automl.budget import AGAIN, WHOLE, Budget
 from automl.changed import check_trials
 from automl.metric import figure
 from automl.pareto import PREDICTED, Point, joined, knee, ms_of, with_latency
@@ -154,7 +154,8 @@ class Study(Stored):
 
     def epochs_of(self, number: int) -> int:
         """How many epochs a trial has been trained, by the last that it has reported or passed."""
-        return max(self._furthest.get(number, (-1, 0.0))[0] + 1, self._lines.get(number, 0))
+        done = max(self._furthest.get(number, (-1, 0.0))[0] + 1, self._lines.get(number, 0))
+        return min(done, int(self.frozen(number).user_attrs.get(WHOLE, done)))
 
     def view(self) -> View:
         """What a scheduler is shown."""

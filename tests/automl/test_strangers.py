@@ -270,6 +270,23 @@ def test_a_trainer_that_counts_epochs_from_one_is_told_once(tmp_path: Path, firs
     assert said.count("reports epoch 3, the 4th when counted from 0, but its training has 3") == told
 
 
+@pytest.mark.parametrize("score", ["epoch", "epoch if epoch == 1 else None"])
+def test_a_trainer_that_counts_epochs_from_one_uses_up_no_more_than_it_trains(
+    tmp_path: Path, score: str
+) -> None:
+    """Three trainings of 3 epochs are 9; one more for each would end the third in its first."""
+    model = curve_trainer(tmp_path / "model", score, 1)
+    said = run_and_read(model, tmp_path / "run", trials=None, total_epochs=9)
+    assert "epoch 4/3" not in said
+    facts = facts_of(tmp_path / "run")
+    assert [t.state for t in facts.trials] == ["COMPLETE"] * 3
+    assert facts.epochs == 9
+    (tmp_path / "run" / "study.db").unlink()
+    run_again = Console(file=io.StringIO(), width=200)
+    loop.resume(tmp_path / "run", {}, Progress(run_again))  # made again from the folders
+    assert facts_of(tmp_path / "run").epochs == 9
+
+
 ELAPSED = """
 import time
 at, elapsed = int(spec["from"].split("/")[-1][:-3]) + 1 if spec.get("from") else 0, 0.0
