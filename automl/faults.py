@@ -86,7 +86,8 @@ def is_full(place: Path | str) -> bool:
 
 
 def check_room(exit: Exit, root: Path, count: Callable[[], int]) -> None:
-    """Raise `StorageError`, with which the run ends for now, where a trial may have ended for want of room on a disk.
+    """Raise `StorageError`, with which the run ends for now, where a trial may have ended for want of room on a disk;
+    it stays RUNNING, and goes on with the run.
     Where the run's folder and the one for temporary files have some, its own words for it do so the first time that
     they `count`: a training may ask for room that no disk here has."""
     full = next((place for place in (root, tempfile.gettempdir()) if is_full(place)), None)
