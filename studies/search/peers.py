@@ -2,20 +2,24 @@
 a search that is there is not played again.
 
     OMP_NUM_THREADS=1 nice python -m studies.search.peers --arms smac-mf,smac-hpo,syne-ashacqr,neps-priorband \
-        [--on detector | --tasks held-out] [--seeds 2] [--default good|poor|bad] [--trainings 30]
+        [--on detector | --tasks held-out] [--seeds 2] [--default good|poor|bad] [--trainings 30] [--workers 8]
 
     pip install smac syne-tune neural-pipeline-search     # none is needed by the product or its tests
 
-Each is driven by its own asking and telling, in one process, as one worker. It is told the space in its own terms (log,
-whole, categories), the default, and the best accuracy a configuration has had by the epoch asked for, which is what the
-search is judged by. A configuration that goes on costs only its new epochs. How each was set and why: README.md.
+Each is driven by its own asking and telling, in one process; as so many workers by a clock on which every epoch takes
+the same: a worker that is free asks at once, and what the others train has not been told yet. It is told the space in
+its own terms (log, whole, categories), the default, and the best accuracy a configuration has had by the epoch asked
+for, which is what the search is judged by. A configuration that goes on costs only its new epochs. How each was set and
+why: README.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import heapq
 import importlib.metadata
+import itertools
 import json
 import logging
 import random
@@ -25,8 +29,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,46 +42,75 @@ REDUCTION = 3  # each package's own
 FIRST_DRAWS = 5  # of SMAC's multi-fidelity, as in its example of epochs
 
 
+# One configuration in training: it asks for the best value of a configuration's first so many epochs, is sent it, and
+# may ask for more.
+Training = Generator[tuple[Mapping[str, Any], int], float, None]
+
+
 class Paid:
     """What one search has trained. `found` holds, after so many epochs, the best value observed."""
 
-    def __init__(self, objective: Any, trainings: int) -> None:
-        self.objective, self.limit = objective, trainings * objective.epochs
+    def __init__(self, objective: Any, trainings: int, workers: int = 1) -> None:
+        self.objective, self.limit, self.workers = objective, trainings * objective.epochs, workers
         self.curves: dict[str, list[float]] = {}
         self.params: dict[str, dict[str, Any]] = {}
         self.epochs: dict[str, int] = {}
         self.found: list[float] = []
         self.thought_s: list[float] = []
+        self._events: list[tuple[float, int, Training, str, int]] = []
+        self._started = 0
 
     @property
     def spent(self) -> bool:
         return len(self.found) >= self.limit
 
-    def train(self, params: Mapping[str, Any], until: int) -> float:
-        """The best value of a configuration's first `until` epochs. Only those that it has not had yet are paid for."""
-        space = self.objective.space
-        raws = {name: _plain(params[name]) for name, _ in _axes(space)}
-        whole = space._drawn(lambda p, _, drawn: p.codec.decode([raws[_word(a)] for a in p.axes], drawn))
-        key = json.dumps(raws, sort_keys=True)
-        if key not in self.curves:
-            self.curves[key] = self.objective.curve(whole, len(self.curves))
-            self.params[key] = whole
-        for epoch in range(self.epochs.get(key, 0), until):
-            if not self.spent:
-                self.found.append(max([self.curves[key][epoch], *self.found[-1:]]))
-        self.epochs[key] = max(until, self.epochs.get(key, 0))
-        return max(self.curves[key][:until])
+    def play(self, begin: Callable[[], Training]) -> None:
+        """Begin trainings until the epochs are spent. What has been begun by then ends, unpaid."""
+        now = 0.0
+        while True:
+            while len(self._events) < self.workers and not self.spent:
+                self._started += 1
+                self._go_on(now, self._started, begin(), None)
+            if not self._events:
+                return
+            now, number, training, key, until = heapq.heappop(self._events)
+            if self.epochs[key] < until:
+                self._train(key)
+            if self.epochs[key] < until:
+                heapq.heappush(self._events, (now + 1, number, training, key, until))
+            else:
+                self._go_on(now, number, training, max(self.curves[key][:until]))
 
     def winner(self) -> float:
         """The true value of the configuration that has had the best."""
         best = max(self.curves, key=lambda key: max(self.curves[key][: self.epochs[key]]))
         return float(self.objective.true(self.params[best]))
 
-    @contextmanager
-    def thinking(self) -> Iterator[None]:
+    def _go_on(self, now: float, number: int, training: Training, value: float | None) -> None:
         before = time.process_time()
-        yield
-        self.thought_s.append(time.process_time() - before)
+        try:
+            params, until = training.send(value)  # type: ignore[arg-type]
+        except StopIteration:
+            return
+        finally:
+            self.thought_s.append(time.process_time() - before)
+        key = self._key(params)
+        heapq.heappush(self._events, (now + (self.epochs[key] < until), number, training, key, until))
+
+    def _train(self, key: str) -> None:
+        if not self.spent:
+            self.found.append(max([self.curves[key][self.epochs[key]], *self.found[-1:]]))
+        self.epochs[key] += 1
+
+    def _key(self, params: Mapping[str, Any]) -> str:
+        space = self.objective.space
+        raws = {name: _plain(params[name]) for name, _ in _axes(space)}
+        key = json.dumps(raws, sort_keys=True)
+        if key not in self.curves:
+            whole = space._drawn(lambda p, _, drawn: p.codec.decode([raws[_word(a)] for a in p.axes], drawn))
+            self.curves[key] = self.objective.curve(whole, len(self.curves))
+            self.params[key], self.epochs[key] = whole, 0
+        return key
 
 
 def _plain(value: Any) -> Any:
@@ -136,12 +168,13 @@ def smac_mf(paid: Paid, seed: int) -> None:
         smac = MultiFidelityFacade(
             scenario, lambda config, seed, budget: 0.0, initial_design=first, logging_level=False
         )
-        while not paid.spent:
-            with paid.thinking():
-                info = smac.ask()
-            value = paid.train(dict(info.config), round(info.budget))
-            with paid.thinking():
-                smac.tell(info, TrialValue(cost=1 - value), save=False)
+
+        def begin() -> Training:
+            info = smac.ask()
+            value = yield dict(info.config), round(info.budget)
+            smac.tell(info, TrialValue(cost=1 - value), save=False)
+
+        paid.play(begin)
 
 
 def smac_hpo(paid: Paid, seed: int) -> None:
@@ -156,12 +189,14 @@ def smac_hpo(paid: Paid, seed: int) -> None:
             space, deterministic=True, n_trials=paid.limit // epochs, seed=seed, output_directory=Path(folder)
         )
         smac = HyperparameterOptimizationFacade(scenario, lambda config, seed: 0.0, logging_level=False)
-        info = TrialInfo(space.get_default_configuration(), seed=0)
-        while not paid.spent:
-            value = paid.train(dict(info.config), epochs)
-            with paid.thinking():
-                smac.tell(info, TrialValue(cost=1 - value), save=False)
-                info = smac.ask()
+        first = [TrialInfo(space.get_default_configuration(), seed=0)]
+
+        def begin() -> Training:
+            info = first.pop() if first else smac.ask()
+            value = yield dict(info.config), epochs
+            smac.tell(info, TrialValue(cost=1 - value), save=False)
+
+        paid.play(begin)
 
 
 # Syne Tune
@@ -221,19 +256,19 @@ def syne_botorch(paid: Paid, seed: int) -> None:
 def _syne(paid: Paid, scheduler: Any) -> None:
     from syne_tune.backend.trial_status import Trial
 
-    number = 0
-    while not paid.spent:
-        with paid.thinking():
-            trial = Trial(number, scheduler.suggest().config, datetime.datetime.now())
-            scheduler.on_trial_add(trial)
-        number += 1
+    numbers = itertools.count()
+
+    def begin() -> Training:
+        trial = Trial(next(numbers), scheduler.suggest().config, datetime.datetime.now())
+        scheduler.on_trial_add(trial)
         for epoch in range(1, paid.objective.epochs + 1):
-            result = {"value": paid.train(trial.config, epoch), "epoch": epoch}
-            with paid.thinking():
-                if epoch == paid.objective.epochs:
-                    scheduler.on_trial_complete(trial, result)
-                elif scheduler.on_trial_result(trial, result) == "STOP":
-                    break
+            result = {"value": (yield trial.config, epoch), "epoch": epoch}
+            if epoch == paid.objective.epochs:
+                scheduler.on_trial_complete(trial, result)
+            elif scheduler.on_trial_result(trial, result) == "STOP":
+                return
+
+    paid.play(begin)
 
 
 # NePS
@@ -268,12 +303,13 @@ def _neps(paid: Paid, seed: int, kick_in: int | None) -> None:
             space, sample_prior_first="highest_fidelity", bayesian_optimization_kick_in_point=kick_in
         )
     )
-    while not paid.spent:
-        with paid.thinking():
-            trial = search.ask()
-        value = paid.train(trial.config, int(trial.config["epoch"]))
-        with paid.thinking():
-            search.tell(trial, 1 - value)
+
+    def begin() -> Training:
+        trial = search.ask()
+        value = yield trial.config, int(trial.config["epoch"])
+        search.tell(trial, 1 - value)
+
+    paid.play(begin)
 
 
 ARMS: dict[str, tuple[Callable[[Paid, int], None], tuple[str, ...]]] = {
@@ -287,10 +323,10 @@ ARMS: dict[str, tuple[Callable[[Paid, int], None], tuple[str, ...]]] = {
 }
 
 
-def row(arm: str, objective: Any, trainings: int, seed: int) -> dict[str, Any]:
+def row(arm: str, objective: Any, workers: int, trainings: int, seed: int) -> dict[str, Any]:
     """One search as it is kept, with run.py's names."""
     search, packages = ARMS[arm]
-    paid, began = Paid(objective, trainings), time.process_time()
+    paid, began = Paid(objective, trainings, workers), time.process_time()
     np.random.seed(seed)
     search(paid, seed)
     found = {
@@ -298,7 +334,8 @@ def row(arm: str, objective: Any, trainings: int, seed: int) -> dict[str, Any]:
     }
     thought = sorted(paid.thought_s)
     return {
-        "arm": arm, "objective": objective.name, "workers": 1, "trainings": trainings, "seed": seed, "loss_at": found,
+        "arm": arm, "objective": objective.name, "workers": workers, "trainings": trainings, "seed": seed,
+        "loss_at": found,
         "loss_of_winner": round(objective.loss(paid.winner()), 4),
         "configurations": len(paid.epochs),
         "complete": sum(n >= objective.epochs for n in paid.epochs.values()), "epochs": len(paid.found),
@@ -314,10 +351,10 @@ def _version(package: str) -> str:
         return ""
 
 
-def _there(path: Path, default: str) -> set[tuple[str, str, int]]:
+def _there(path: Path, default: str) -> set[tuple[str, str, int, int]]:
     """The searches that the file has already."""
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return {(r["arm"], r["objective"], r["seed"]) for r in rows if r["default"] == default}
+    return {(r["arm"], r["objective"], r["workers"], r["seed"]) for r in rows if r["default"] == default}
 
 
 def main() -> None:
@@ -332,6 +369,7 @@ def main() -> None:
     parser.add_argument("--arms", default="smac-mf,smac-hpo,syne-ashacqr,neps-priorband")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--trainings", type=int, default=30)
     parser.add_argument("--out", type=Path, default=HERE / "peers.jsonl")
     arguments = parser.parse_args()
@@ -343,8 +381,8 @@ def main() -> None:
     with arguments.out.open("a") as file:
         for seed, objective in objectives(arguments, arguments.first_seed):
             for arm in arguments.arms.split(","):
-                if (arm, objective.name, seed) not in there:
-                    found = row(arm, objective, arguments.trainings, seed)
+                if (arm, objective.name, arguments.workers, seed) not in there:
+                    found = row(arm, objective, arguments.workers, arguments.trainings, seed)
                     file.write(json.dumps({**found, **more}) + "\n")
                     file.flush()
 
