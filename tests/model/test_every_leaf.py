@@ -127,7 +127,7 @@ def trainer(spec: dict[str, Any]) -> Any:
         except UserError as error:
             return str(error)
     strategy = seen["strategy"]
-    plugins = [type(p).__name__ for p in seen.pop("plugins", None) or []]
+    plugins = [(type(p).__name__, p.key) for p in seen.pop("plugins")]
     return {k: repr(v) for k, v in seen.items() if k != "strategy"}, plugins, getattr(strategy, "strategy_name", type(strategy).__name__), strategy if isinstance(strategy, str) else ""  # fmt: skip
 
 
