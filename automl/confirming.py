@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from automl import records, spec
+from automl import faults, records, spec
 from automl.confirmed import Confirmed, other_seeds
 from automl.executors.base import MAX_LOSSES, MAX_STARTS, Decision, Executor, Exit, TrialJob
 from automl.metric import figure
@@ -24,6 +24,8 @@ from automl.rundir import RunDir, write_json
 from automl.trials import Trials
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from automl.plan import Plan
     from automl.study import Best
 
@@ -44,7 +46,7 @@ def confirm(
         for seed in seeds
         for who, best in (("winner", winner), ("default", default))
     ]
-    repeats = Repeats(plan, trainings, say)
+    repeats = Repeats(plan, run.root, trainings, say)
     executor.run(repeats)
     values = [training.value() for training in trainings]
     pairs = [
@@ -102,8 +104,10 @@ class Training:
 class Repeats:
     """The driver of these trainings: each runs to its end."""
 
-    def __init__(self, plan: Plan, trainings: Sequence[Training], say: Callable[[str], Any]) -> None:
-        self.plan, self.trainings, self.say = plan, trainings, say
+    def __init__(
+        self, plan: Plan, root: Path, trainings: Sequence[Training], say: Callable[[str], Any]
+    ) -> None:
+        self.plan, self.root, self.trainings, self.say = plan, root, trainings, say
         self.pending = deque(
             n
             for n, training in enumerate(trainings)
@@ -151,6 +155,8 @@ class Repeats:
     def on_exit(self, number: int, exit: Exit) -> None:
         training = self.trainings[number]
         reason = self.broken.pop(number, "" if exit.code == 0 or training.at_end() else exit.reason)
+        if reason:
+            faults.check_room(exit, self.root, lambda: self.starts[number])
         if not reason and training.finish():
             self.say(
                 f"confirm {number + 1} of {len(self.trainings)}: {training.label}: {figure(training.value())}"

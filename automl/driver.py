@@ -133,7 +133,7 @@ class SearchDriver:
             return "COMPLETE", self._finished(number)
         if exit.stopped:
             return self._settled(number, ("PRUNED", "the time budget was used up"))
-        faults.check_room(exit, self.trials.run.root, partial(self.study.count_retry, number, "full"))
+        faults.check_room(exit, self.trials.run.root, partial(self.study.count_full, number))
         # Its last lines may not have been passed on; one that failed after its last epoch has nothing to go on with.
         over = exit.worth_another_try and self.trials.goes_on_at(number) == self._length(number)
         if (exit.lost or over) and (ended := self._caught_up(number)):

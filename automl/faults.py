@@ -26,6 +26,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 AWAY_S, LOOK_AGAIN_S = 120.0, 2.0  # how long a database server may be away, and from try to try
 ANSWER_S = 10  # for a server to answer one that connects; it may be there and stand still
+STOPS = 3  # of a run, for a trial that finds no room after the same epoch
 ENOUGH_BYTES = 256 << 10  # less free is a full disk: SQLite then says no more than "disk I/O error"
 # What SQLite says, and what it means. The database of a run lies in its folder.
 DAMAGED = (
@@ -86,14 +87,15 @@ def is_full(place: Path | str) -> bool:
 
 
 def check_room(exit: Exit, root: Path, count: Callable[[], int]) -> None:
-    """Raise `StorageError`, with which the run ends for now, where a trial may have ended for want of room on a disk;
-    it stays RUNNING, and goes on with the run.
-    Where the run's folder and the one for temporary files have some, its own words for it do so the first time that
-    they `count`: a training may ask for room that no disk here has."""
-    full = next((place for place in (root, tempfile.gettempdir()) if is_full(place)), None)
-    if full and (exit.code != 2 or exit.out_of_space):
-        raise no_space(root, full)
-    if exit.out_of_space and count() == 1:
+    """Raise `StorageError`, with which the run ends for now, where a trial has ended for want of room on a disk; it
+    stays RUNNING, and goes on with the run. On the disk of the run nothing goes well; for others its words tell. Where
+    no disk is full that is known here, they do so a few times at one place, which `count` counts: a training may ask
+    for room that no disk has."""
+    if is_full(root) and (exit.code != 2 or exit.out_of_space):
+        raise no_space(root)
+    if exit.out_of_space and is_full(tempfile.gettempdir()):
+        raise no_space(root, tempfile.gettempdir())
+    if exit.out_of_space and count() <= STOPS:
         raise StorageError(f"no room on a disk: {exit.reason}; free some and: {command('resume', root)}")
 
 

@@ -152,6 +152,10 @@ class Study(Stored):
             return str(name)
         return "PAUSED" if number in self._paused else "RUNNING" if running else "WAITING"
 
+    def count_full(self, number: int) -> int:
+        """Note that a trial found no room on a disk; returns how often it has after as many epochs."""
+        return self.count_retry(number, f"full after {self.epochs_of(number)}")
+
     def epochs_of(self, number: int) -> int:
         """How many epochs a trial has been trained, by the last that it has reported or passed."""
         done = max(self._furthest.get(number, (-1, 0.0))[0] + 1, self._lines.get(number, 0))

@@ -18,7 +18,7 @@ from model.errors import ProcessEnded, UserError
 from model.parameters import MANDATORY
 
 R = TypeVar("R")
-OTHERS_S = 2.0  # how long the first process waits for what another one says of its end
+ANOTHER = "Another of the processes seems to have ended; its output says why."
 # What torch's collectives say where the other end is gone: gloo, NCCL, and the store that they meet by.
 CUT_OFF = re.compile(
     r"connection (was )?(closed|reset)|remote process exited|ncclRemoteError|broken pipe|socket closed"
@@ -130,35 +130,27 @@ class Status:
 
     def failed(self, error: BaseException, began: float) -> None:
         """Say what ended the action, which `began` at this time (s). Of several processes each may: where one ends, all
-        the first one sees is that its connection does, which would hide the cause, or nothing at all."""
-        text = f"{type(error).__name__}: {error}"
-        if _follows(error):
-            if _rank() or self._says_why(began):
-                return
-            if not isinstance(error, ProcessEnded):
-                text = f"Another of the processes seems to have ended; its output says why. {text}"
+        that others see is that its connection does. So what follows of another's end is told where nothing is yet, and
+        at once, as their launcher ends them all; a cause after it."""
+        told, text = self._told(began), f"{type(error).__name__}: {error}"
+        follows = _follows(error)
+        if told and (follows or (_rank() and not told.startswith(ANOTHER))):
+            return
+        if follows and not isinstance(error, ProcessEnded):
+            text = f"{ANOTHER} {text}"
         elif _rank():
-            if self._has_failed(began):
-                return
             text = f"Process {_rank()} of {os.environ.get('WORLD_SIZE')}, counted from 0: {text}"
         self._append("FAILURE", text, None, {})
 
-    def _says_why(self, began: float) -> bool:
-        """Whether another process has told its error, which may take it a moment."""
-        until = time.monotonic() + OTHERS_S
-        while not self._has_failed(began):
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.1)
-        return True
-
-    def _has_failed(self, began: float) -> bool:
-        """Whether the last line is that of a failure since then; what an earlier training left is none."""
+    def _told(self, began: float) -> str:
+        """The failure that the last line tells, "" where it tells none since then: an earlier training may have left
+        one."""
         try:
             last = json.loads(self.path.read_bytes().splitlines()[-1])
-            return bool(last["status"] == "FAILURE" and last["timestamp"] >= round(began, 3))
+            new = last["status"] == "FAILURE" and last["timestamp"] >= round(began, 3)
+            return str(last["message"]) if new else ""
         except (OSError, ValueError, LookupError, TypeError):
-            return False
+            return ""
 
     def _append(self, status: str, message: str, kpi: dict[str, float] | None, more: dict[str, Any]) -> None:
         now = datetime.now()

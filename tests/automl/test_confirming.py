@@ -22,7 +22,7 @@ from automl import loop, run_figures, show
 from automl.confirmed import Confirmed, other_seeds
 from automl.confirming import Repeats
 from automl.documents import load_json
-from automl.errors import UserError
+from automl.errors import StorageError, UserError
 from automl.executors.base import Exit
 from automl.metric import Metric
 from automl.progress import Progress
@@ -193,7 +193,7 @@ def test_a_winner_whose_checkpoint_is_gone_is_told_everywhere(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_repeat_at_its_end_is_not_started_again(when: str) -> None:
+def test_a_repeat_at_its_end_is_not_started_again(when: str, tmp_path: Path) -> None:
     """Its driver died before it saw the end, or its process failed after the last epoch."""
     training: Any = SimpleNamespace(label="winner, seed 2", epochs=3, kept=None)
     training.at_end = lambda: True
@@ -201,7 +201,7 @@ def test_a_repeat_at_its_end_is_not_started_again(when: str) -> None:
     training.finish = lambda: bool(setattr(training, "kept", 0.5) or True)
     if when == "after":
         training.at_end = lambda: False
-    driver = Repeats(SimpleNamespace(), [training], lambda text: None)  # type: ignore[arg-type]
+    driver = Repeats(SimpleNamespace(), tmp_path, [training], lambda text: None)  # type: ignore[arg-type]
     if when == "after":
         driver.pending.clear()
         training.at_end = lambda: True
@@ -209,6 +209,14 @@ def test_a_repeat_at_its_end_is_not_started_again(when: str) -> None:
     assert driver.finished()
     assert training.kept == 0.5
     assert not driver.failed
+
+
+def test_a_repeat_without_room_ends_the_run_for_now(tmp_path: Path) -> None:
+    training: Any = SimpleNamespace(label="winner, seed 2", at_end=lambda: False, value=lambda: None)
+    driver = Repeats(SimpleNamespace(), tmp_path, [training], lambda text: None)  # type: ignore[arg-type]
+    driver.starts[0] += 1
+    with pytest.raises(StorageError, match="no room on a disk: .*quota exceeded; free some and: .*resume"):
+        driver.on_exit(0, Exit(1, "exit code 1; last line of log: OSError: [Errno 122] Disk quota exceeded"))
 
 
 def test_what_is_no_run_gets_no_lock(tmp_path: Path) -> None:

@@ -329,18 +329,32 @@ def test_a_second_crash_fails_with_the_reason(tmp_path: Path) -> None:
     assert len(bench.jobs) == 2
 
 
-def test_a_trial_without_room_on_a_disk_ends_the_run_for_now(tmp_path: Path) -> None:
-    """The second time, on another driver, it is the trial's own fault; after the restarts of a crash."""
+def test_a_trial_without_room_on_a_disk_ends_the_run_for_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few times at one place, each on another driver; then it is the trial's own fault, after a crash's restart."""
+    monkeypatch.setattr(faults, "STOPS", 1)
     bench = Bench(tmp_path, trials=1)
     full = Exit(1, "exit code 1; last line of log: OSError: [Errno 28] No space left on device")
     with pytest.raises(
         StorageError, match="no room on a disk: .* No space left on device; free some and: .*resume"
     ):
         bench.drive(lambda job: [bench.curve(job)[0], full])
+    with pytest.raises(StorageError, match="no room on a disk"):  # it got further
+        bench.drive(lambda job: [*bench.curve(job)[:2], full])
     assert bench.states() == ["RUNNING"]
     bench.drive(lambda job: [full for _ in bench.curve(job)[:1]])
     assert bench.states() == ["FAIL"]
-    assert len(bench.jobs) == 3
+    assert len(bench.jobs) == 4
+
+
+def test_a_full_folder_for_temporary_files_is_no_excuse_for_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "is_full", lambda place: place == tempfile.gettempdir())
+    bench = Bench(tmp_path, trials=1)
+    bench.drive(lambda job: [Exit(1, "exit code 1; last line of log: ValueError: lr is bad here")])
+    assert bench.states() == ["FAIL"]
 
 
 @pytest.mark.parametrize("code", [1, 2])

@@ -116,12 +116,15 @@ def test_the_process_that_failed_is_told_and_not_what_others_saw_of_it(
 def test_a_process_that_was_killed_is_said_to_have_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "OTHERS_S", 0.1)
     (tmp_path / "train").mkdir()
     earlier = '{"status": "FAILURE", "timestamp": 1.0, "message": "of an earlier training"}\n'
     (tmp_path / "train/status.json").write_text(earlier)
     seen = failing("0", GLOO, tmp_path, monkeypatch)
     assert seen == f"Another of the processes seems to have ended; its output says why. RuntimeError: {GLOO}"
+    assert failing("1", GLOO, tmp_path, monkeypatch) == seen
+    why = failing("1", ValueError("boom"), tmp_path, monkeypatch)
+    assert why == "Process 1 of 2, counted from 0: ValueError: boom"
+    assert failing("1", GLOO, tmp_path / "first", monkeypatch) == seen
     ended = failing("", ProcessEnded("train: a process ended"), tmp_path / "parent", monkeypatch)
     assert ended == "ProcessEnded: train: a process ended"
     assert failing("", GLOO, tmp_path / "alone", monkeypatch) == f"RuntimeError: {GLOO}"
