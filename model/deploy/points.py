@@ -143,7 +143,7 @@ def ranked(points: Sequence[Point], wish: Wish) -> list[Point]:
         return sorted(fitting, key=lambda p: (-p.val_mAP, p.ms))
     if wish.mAP is None:
         top = max(p.val_mAP for p in fitting)
-        fitting = [p for p in fitting if p.val_mAP >= top - min(WITHIN, SHARE * top)]
+        fitting = [p for p in fitting if p.val_mAP >= top - min(WITHIN, SHARE * abs(top))]
     return sorted(fitting, key=lambda p: (p.ms, -p.val_mAP))
 
 
