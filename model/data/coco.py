@@ -326,8 +326,8 @@ def _write(data: CocoData, left_out: Sequence[Path], folder: Path) -> None:
 
 
 def _stamps(files: np.ndarray) -> np.ndarray:
-    """[N, 3] uint64, what tells that a file is another one; 0 where there is none."""
-    return np.array([stamp(file) or (0, 0, 0) for file in files.tolist()], np.uint64).reshape(-1, 3)
+    """[N, 4] uint64, what tells that a file is another one; 0 where there is none."""
+    return np.array([stamp(file) or (0, 0, 0, 0) for file in files.tolist()], np.uint64).reshape(-1, 4)
 
 
 def _images_as_they_were(folder: Path) -> bool:

@@ -21,10 +21,11 @@ from model.data.images import BROKEN, opened, upright_size
 from model.data.tree import SPLITS, Data, Tree, counted, exact_split
 from model.errors import UserError
 
-FORMAT = 5  # of the files written; another number, another place
+FORMAT = 6  # of the files written; another number, another place
 UTF_8 = 'must be text in UTF-8; save it so, not as UTF-16 ("Unicode") or in an older encoding'
 THREADS = 8
 SHOWN = 5
+UNREADABLE = (0, 0)  # the size of an image that cannot be read
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, px
 
@@ -59,7 +60,8 @@ class LabelFiles:
 def to_coco(found: LabelFiles) -> Data:
     """The same data as COCO files in the cache, written once. Raises `UserError` with every broken label at once."""
     refuse_shared(found)
-    target = once(cache_dir() / "converted" / _key(found), lambda partial: _write(found, partial))
+    place = cache_dir() / "converted" / _key(found)
+    target = once(place, lambda partial: _write(found, partial), _lacks_nothing)
     told = json.loads((target / "data.json").read_text())
     sources = {
         split: [{"image_dir": told["image_dirs"][split], "json_file": str(target / f"{split}.json")}]
@@ -90,6 +92,25 @@ def _key(found: LabelFiles) -> str:
     return digest.hexdigest()[:32]
 
 
+def _lacks_nothing(folder: Path) -> bool:
+    """Whether the images that could not be read, whose labels were passed over, still cannot. Neither size nor time
+    tells: a mode that is put right or a file copied back with its time changes neither."""
+    try:
+        told = json.loads((folder / "data.json").read_text())
+    except OSError:  # another process is writing it anew
+        return False
+    return all(_size(Path(image)) is None for image in told["unreadable"])
+
+
+def _size(image: Path) -> tuple[int, int] | None:
+    """(W, H) px of the upright image, None where it cannot be read."""
+    try:
+        with opened(image) as file:
+            return upright_size(file)
+    except BROKEN:
+        return None
+
+
 def _write(found: LabelFiles, folder: Path) -> None:
     pairs = [(split, *pair) for split in SPLITS for pair in found.splits.get(split, ())]
     with ThreadPoolExecutor(THREADS) as pool:
@@ -117,18 +138,16 @@ def _write(found: LabelFiles, folder: Path) -> None:
         if bare
         else []
     )
-    (folder / "data.json").write_text(json.dumps({"image_dirs": folders, "notes": notes}))
+    unread = [str(image) for (_, image, _), p in zip(pairs, parsed, strict=True) if p.size == UNREADABLE]
+    told = {"image_dirs": folders, "notes": notes, "unreadable": unread}
+    (folder / "data.json").write_text(json.dumps(told))
 
 
 def _read(found: LabelFiles, image: Path, label: Path | None) -> tuple[Parsed | None, str]:
     """(the label file with its image's size, ""), or (None, what is wrong)."""
-    try:
-        with opened(image) as file:
-            size = upright_size(file)
-    except BROKEN:
-        return Parsed(
-            [], (0, 0)
-        ), ""  # left out or told where all images are looked at: model/data/broken_images.py
+    size = _size(image)
+    if size is None:
+        return Parsed([], UNREADABLE), ""  # told where all images are looked at: model/data/broken_images.py
     try:
         parsed = found.parse(label, size) if label else Parsed([])
     except UnicodeDecodeError:

@@ -161,12 +161,13 @@ def _cache_file(folder: str) -> Path:
 
 
 def stamp(path: Path | bytes) -> list[int] | None:
-    """[bytes, nanoseconds of the last change, inode] of a file, None where there is none."""
+    """[bytes, nanoseconds of the last change, inode, nanoseconds of the last change of any of these] of a file, None
+    where there is none. Only the last tells of a file that was mended in place and given its old time."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
         return None
-    return [found.st_size, found.st_mtime_ns, found.st_ino]
+    return [found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns]
 
 
 def _seems_whole(file: Any, path: Path) -> bool:

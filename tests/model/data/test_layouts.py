@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -1096,6 +1097,22 @@ def test_labels_are_converted_once_and_anew_when_they_change(
     second = in_place(str(root))
     assert second.sources != first.sources
     assert seen(second) != seen(first)
+
+
+@pytest.mark.parametrize("name", ["YOLO", "VOC", "KITTI"])
+def test_the_labels_of_an_image_that_is_mended_are_read(
+    name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    """Whatever its size and time say, as after a copy that keeps them."""
+    root = written(name, tmp_path / "data", pictures)
+    image = next(root.rglob("train_0.png"))
+    whole, times = image.read_bytes(), (image.stat().st_atime_ns, image.stat().st_mtime_ns)
+    for content in (bytes(len(whole)), bytes(len(whole)), whole):
+        image.write_bytes(content)
+        os.utime(image, ns=times)
+        data = in_place(str(root))
+        assert bool(seen(data)["train"]["train_0"]) == (content == whole)
+    assert_same(data, pictures[1], LAYOUTS[name][2])
 
 
 def test_image_ids_differ_between_splits_and_are_without_gaps(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,18 @@ def test_a_corrupt_image_is_left_out_until_it_is_whole_again(
     assert "0004.png cannot be read as an image (the file is empty)" in data.notes[0]
     image.write_bytes(whole)
     assert len(load_sources([source_of(own_demo)])) == 12
+
+
+def test_an_image_that_is_mended_in_place_with_its_old_time_is_looked_at_anew(
+    own_demo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
+    image = own_demo / "train" / "images" / "0004.png"
+    whole, times = image.read_bytes(), (image.stat().st_atime_ns, image.stat().st_mtime_ns)
+    for content, count in ((bytes(len(whole)), 11), (whole, 12)):
+        image.write_bytes(content)
+        os.utime(image, ns=times)
+        assert len(load_sources([source_of(own_demo)])) == count
 
 
 def test_crowds_are_left_out_of_training_and_empty_images_stay(own_demo: Path, tiny: dict[str, Any]) -> None:
