@@ -20,10 +20,11 @@ from model.data.label_files import SHOWN, lines_of, refuse
 from model.data.other_labels import SUFFIXES as OF_LABELS
 from model.data.paths import FORMS, common_end, stem_of
 from model.data.split_tables import TABLES, splits_in
-from model.data.tree import WORDS, Tree, counted, exact_split, parent, split_of, words_of
+from model.data.tree import PLAIN, WORDS, Tree, counted, exact_split, parent, says_only, split_of, words_of
 from model.data.yolo_names import NAME_FILES, SPARE
 from model.errors import UserError
 
+OF_LISTS = PLAIN | {"list", "lists", "file", "files"}  # what the name of a list says beside a split
 LISTS = {"default", *(word for words in WORDS.values() for word in words)}
 HEAD = 4096  # bytes that tell whether a file may be a list
 MAX_BYTES = 64 << 20
@@ -230,7 +231,7 @@ def _found(tree: Tree) -> Iterable[ImageList]:
         ):
             continue
         split = _split(file)
-        rows = _rows(lines_of(tree.path(path)), known, bool(split))
+        rows = _rows(lines_of(tree.path(path)), known, _may_name_labels(file))
         if by_name or _names_images(rows, known, bool(split)):
             of_class = bool(rows) and all(rest in FLAGS for _, rest in rows)
             yield ImageList(path, split, tuple(name for name, _ in rows if name), of_class)
@@ -258,6 +259,13 @@ def _split_of_words(file: str) -> str:
     return split_of(file) or ("train" if words == {"default"} else "")
 
 
+def _may_name_labels(file: str) -> bool:
+    """Whether label files in a list stand for their images: its name tells a split and nothing else. Texts of other
+    names that hold label files are reports of tools, such as test_missing.txt."""
+    split = _split(file).replace("trainval", "train")
+    return bool(split) and says_only(words_of(_stem(file)), split, OF_LISTS)
+
+
 def _may_list(tree: Tree, path: str, known: Set[str]) -> bool:
     """Whether the first lines look like those of a list."""
     try:
@@ -270,8 +278,10 @@ def _may_list(tree: Tree, path: str, known: Set[str]) -> bool:
     lines = [line.strip() for line in text.splitlines()]
     if len(head) == HEAD:
         lines = lines[:-1] or [UNFINISHED.sub("", text)]
-    split = bool(_split(path.rsplit("/", 1)[-1]))
-    return not large and b"\0" not in head and _names_images(_rows(lines, known, split), known, split)
+    if large or b"\0" in head:
+        return False
+    file = path.rsplit("/", 1)[-1]
+    return _names_images(_rows(lines, known, _may_name_labels(file)), known, bool(_split(file)))
 
 
 def _names_images(rows: Collection[tuple[str, str]], known: Set[str], split: bool) -> bool:
@@ -286,19 +296,19 @@ def _names_images(rows: Collection[tuple[str, str]], known: Set[str], split: boo
     return 2 * named > len(rows)
 
 
-def _rows(lines: Iterable[str], known: Set[str], split: bool) -> list[tuple[str, str]]:
-    """`_row` of each line that is no remark; of the only one there is, of each of the names in it. Where the file's
-    name tells a `split`, label files stand for their images; other texts that name them are reports of tools."""
+def _rows(lines: Iterable[str], known: Set[str], labels: bool) -> list[tuple[str, str]]:
+    """`_row` of each line that is no remark; of the only one there is, of each of the names in it. With
+    `labels`, label files stand for their images."""
     left = [line for line in lines if line and not (line.startswith("#") and _is_remark(line, known))]
     for between in BETWEEN if len(left) == 1 else ():
         names = [name.strip("\"'") for name in between.split(left[0]) if name]
-        names = [_of_label(name, known) if split else name for name in names]
+        names = [_of_label(name, known) if labels else name for name in names]
         stems = {stem_of(name) for name in names}
         whole = all(name.lower().endswith(READ_SUFFIXES) for name in names)
         if len(stems) > 1 and (whole or (between is BETWEEN[0] and stems <= known)):
             return [(name, "") for name in names]
     rows = [_row(line, known) for line in left]
-    return [(_of_label(name, known), rest) for name, rest in rows] if split else rows
+    return [(_of_label(name, known), rest) for name, rest in rows] if labels else rows
 
 
 def _is_remark(line: str, known: Set[str]) -> bool:

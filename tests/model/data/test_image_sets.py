@@ -524,12 +524,13 @@ def test_lists_of_label_files_that_a_configuration_names(
         in_place(str(root))
 
 
-def test_a_text_of_label_files_that_tells_no_split_is_no_list(
-    tmp_path: Path, pictures: tuple[Path, Drawn]
+@pytest.mark.parametrize("name", ["checked.txt", "test_missing.txt", "validation_errors.txt"])
+def test_a_text_of_label_files_whose_name_is_not_that_of_a_split_is_no_list(
+    name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
 ) -> None:
     """As tools report files that they found wanting."""
     yolo_flat(tmp_path, *pictures)
-    put(tmp_path / "checked.txt", "".join(f"labels/{p.stem}.txt\n" for p in pictures[1]["train"]))
+    put(tmp_path / name, "".join(f"labels/{p.stem}.txt\n" for p in pictures[1]["train"]))
     assert splits_of(tmp_path) == {"train": sorted(p.stem for p in every(pictures[1]))}
 
 
