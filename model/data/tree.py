@@ -73,6 +73,8 @@ _PLAIN = "|".join(sorted(PLAIN, key=len, reverse=True))
 # TrainSet is two words, and so are VOCtrain and valimages.
 WORD = re.compile(f"[A-Z]{{2,}}(?=(?:{_SPLIT})(?![a-z]))|[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\\W\\d_A-Za-z]+")
 PAIR = re.compile(f"({_SPLIT})({_PLAIN})|({_PLAIN})({_SPLIT})")
+KEY = re.compile("[0-9a-f]{32}")  # by which the cache calls what it made
+MADE = ("converted", "parted")  # below the cache: COCO files made of others
 Sources = dict[str, list[dict[str, str]]]
 
 
@@ -191,8 +193,18 @@ def _without_our_own(root: Path, folders: dict[str, list[str]]) -> dict[str, lis
     named = (folder for folder, names in folders.items() if folder and "run.json" in names)
     runs = (folder for folder in named if _is_of_a_run(root / folder / "run.json"))
     cache = os.path.relpath(os.path.realpath(cache_dir()), os.path.realpath(root))
-    own = tuple(f"{folder}/" for folder in (*runs, cache))
+    own = tuple(f"{folder}/" for folder in (*runs, cache, *_made_in_a_cache(folders)))
     return {f: names for f, names in folders.items() if not f"{f}/".startswith(own)}
+
+
+def _made_in_a_cache(folders: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    """Folders that a cache made: called by a key, and beside the lock under which they were made, or in a folder of
+    ours. The cache may be the dataset's own folder, or lie where it did before its place was changed."""
+    locks = {f"{f}/{n}".lstrip("/") for f, names in folders.items() for n in names if n.endswith(".lock")}
+    for folder in folders:
+        home, _, name = folder.rpartition("/")
+        if KEY.fullmatch(name) and (f"{folder}.lock" in locks or home.endswith(MADE)):
+            yield folder
 
 
 def _is_of_a_run(path: Path) -> bool:

@@ -186,11 +186,14 @@ def test_a_photo_without_labels_beside_those_that_have_some_is_used(
     assert sum(found["facts"][split]["images"] for split in ("train", "val")) == 4
 
 
+@pytest.mark.parametrize("place", ["cache", "."])
+@pytest.mark.parametrize("layout", ["VOC", "CVAT"])
 def test_a_cache_within_the_data_is_no_part_of_them(
-    root: Path, pictures: tuple[Path, Drawn], monkeypatch: pytest.MonkeyPatch
+    layout: str, place: str, root: Path, pictures: tuple[Path, Drawn], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    LAYOUTS["VOC"][0](root, *pictures)
-    monkeypatch.setenv("DETR_CACHE_DIR", str(root / "cache"))
-    first, second = (in_place(str(root)) for _ in range(2))
-    assert first.layout == second.layout
-    assert first.sources == second.sources
+    """Neither where it lies, be it the data's own folder, nor where it did before its place was changed."""
+    LAYOUTS[layout][0](root, *pictures)
+    first = inspect(default_spec("train"), str(root), work_dir=root.parent / "work")
+    for folder in (root / place, root / place, root.parent / "new"):
+        monkeypatch.setenv("DETR_CACHE_DIR", str(folder))
+        assert inspect(default_spec("train"), str(root), work_dir=root.parent / "work")["facts"] == first["facts"]
