@@ -69,7 +69,9 @@ def to_coco(found: LabelFiles) -> Data:
         else []
         for split in SPLITS
     }
-    return Data(sources, found.layout, (*found.notes, *told["notes"]), told=frozenset(found.told))
+    labels = frozenset(label for pairs in found.splits.values() for _, label in pairs if label)
+    notes = (*found.notes, *told["notes"])
+    return Data(sources, found.layout, notes, told=frozenset(found.told), labels=labels)
 
 
 def _key(found: LabelFiles) -> str:

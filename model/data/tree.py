@@ -93,13 +93,15 @@ def given(sources: Iterable[Mapping[str, str | None]]) -> list[dict[str, str]]:
 @dataclass(frozen=True)
 class Data:
     """Where the data of a run lie: COCO files and their images by split, the layout in words, what a person should
-    know of it, and, of a dataset given as a whole, its files and the images of which the notes speak."""
+    know of it, and, of a dataset given as a whole, its files, the images of which the notes speak and the label files
+    that are read."""
 
     sources: Sources
     layout: str = ""
     notes: tuple[str, ...] = ()
     tree: Tree | None = field(default=None, compare=False)
     told: frozenset[Path] = field(default=frozenset(), compare=False)
+    labels: frozenset[Path] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True, eq=False)  # a key by itself

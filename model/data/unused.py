@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 from model.data.cache import cache_dir
@@ -66,7 +67,8 @@ def lines(found: Data, parts: Mapping[str, Iterable[Part]]) -> list[str]:
     others. `parts` are the splits as they were read from the sources of `found`."""
     paths = [path for each in parts.values() for part in each for path in (*part.paths, *part.left_out)]
     root = str(found.tree.root) if found.tree else ""
-    left = list(_left(_folders(found, parts), root, paths, _files([*paths, *found.told])))
+    known, read = _files([*paths, *found.told]), _files(found.labels)
+    left = list(_left(_folders(found, parts), root, paths, known, read))
     left.sort(key=lambda one: not one.labels)
     said = [one.line(found.layout) for one in left[:SHOWN]]
     if more := left[SHOWN:]:
@@ -121,8 +123,9 @@ def _files(paths: Iterable[Path]) -> Files:
     return found
 
 
-def _left(folders: Folders, root: str, used: list[Path], known: Files) -> Iterator[Left]:
-    """The folders, most below `root`, with images that are not `known`, neither by their place nor through links."""
+def _left(folders: Folders, root: str, used: list[Path], known: Files, read: Files) -> Iterator[Left]:
+    """The folders, most below `root`, with images that are not `known`, neither by their place nor through links;
+    `read` are the label files in use."""
     own = _files(used)
     images = {f: [n for n in names if n.lower().endswith(READ_SUFFIXES)] for f, names in folders.items()}
     reals = {folder: os.path.realpath(folder) for folder, names in images.items() if names}
@@ -132,7 +135,7 @@ def _left(folders: Folders, root: str, used: list[Path], known: Files) -> Iterat
         return
     linked = {os.path.realpath(path) for path in used if os.path.islink(path)}
     stems = set(map(stem_of, map(str, used)))
-    labels = _labels(folders, images, unknown)
+    labels = _labels(folders, images, unknown, read)
     for folder, names in unknown.items():
         below = folder.removeprefix(root) if root else os.path.basename(folder)
         masks = speaks_of_masks(below) and (says_only_masks(below) or is_drawn(Path(folder, names[0])))
@@ -165,24 +168,42 @@ def _is_other(folder: str, name: str, stems: set[str]) -> bool:
     return stem in stems or any(stem[: end.start()] in stems for end in ENDS.finditer(stem))
 
 
-def _labels(folders: Folders, images: Folders, wanted: Folders) -> dict[tuple[str, str], str]:
-    """{(folder, image): the file that may be its label}: one of its stem to which no image of that stem that is used is
-    as near."""
+def _labels(folders: Folders, images: Folders, wanted: Folders, read: Files) -> dict[tuple[str, str], str]:
+    """{(folder, image): the file that may be its label}: one of its stem that is not `read` already and to which no
+    image of that stem that is used is as near."""
     meant = {(folder, name) for folder, names in wanted.items() for name in names}
-    stems = {stem_of(name) for _, name in meant}
-    alike: dict[str, list[tuple[str, str]]] = {}
+    alike = _by_stems(images, {stem_of(name) for _, name in meant})
+    same: dict[
+        frozenset[str], frozenset[str]
+    ] = {}  # sequences number their frames alike: one object for all of them
+    places = {stem: same.setdefault(of := frozenset(by), of) for stem, by in alike.items()}
+    found: dict[tuple[str, str], str] = {}
+    for folder, names in folders.items():
+        own = [name for name in names if name.lower().endswith(SUFFIXES)]
+        taken = read.get(os.path.realpath(folder), set()) if own else set()
+        nearest = cache(partial(_nearest, folder))
+        for name in own:
+            if name in taken or (stem := stem_of(name.rpartition(".")[0])) not in alike:
+                continue
+            near = [image for place in nearest(places[stem]) for image in alike[stem][place]]
+            if meant.issuperset(near):
+                found |= dict.fromkeys(near, f"{folder}/{name}")
+    return found
+
+
+def _by_stems(images: Folders, stems: set[str]) -> dict[str, dict[str, list[tuple[str, str]]]]:
+    """The images of each of the stems by their folders."""
+    alike: dict[str, dict[str, list[tuple[str, str]]]] = {}
     for folder, names in images.items():
         for name in names:
             if (stem := stem_of(name)) in stems:
-                alike.setdefault(stem, []).append((folder, name))
-    found: dict[tuple[str, str], str] = {}
-    for folder, names in folders.items():
-        own = tuple(folder.split("/"))
-        for name in names:
-            if not name.lower().endswith(SUFFIXES) or (stem := stem_of(name.rpartition(".")[0])) not in alike:
-                continue
-            near = {i: sum(both_ends(own, tuple(i[0].split("/")))) for i in alike[stem]}
-            nearest = [i for i, n in near.items() if n == max(near.values())]
-            if meant.issuperset(nearest):
-                found |= dict.fromkeys(nearest, f"{folder}/{name}")
-    return found
+                alike.setdefault(stem, {}).setdefault(folder, []).append((folder, name))
+    return alike
+
+
+def _nearest(own: str, folders: frozenset[str]) -> list[str]:
+    """Those of the folders whose paths share most with one's own, at both ends."""
+    parts = tuple(own.split("/"))
+    near = {folder: sum(both_ends(parts, tuple(folder.split("/")))) for folder in folders}
+    most = max(near.values())
+    return [folder for folder, n in near.items() if n == most]

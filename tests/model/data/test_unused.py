@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from model.data import unused
 from model.data.check import inspect
-from model.data.layouts import in_place
 from model.data.tree import counted
 from model.spec import default_spec
 from tests.model.data.drawn import LAYOUTS, Drawn, coco, put, voc_xml, yolo_lines
@@ -196,4 +196,35 @@ def test_a_cache_within_the_data_is_no_part_of_them(
     first = inspect(default_spec("train"), str(root), work_dir=root.parent / "work")
     for folder in (root / place, root / place, root.parent / "new"):
         monkeypatch.setenv("DETR_CACHE_DIR", str(folder))
-        assert inspect(default_spec("train"), str(root), work_dir=root.parent / "work")["facts"] == first["facts"]
+        assert (
+            inspect(default_spec("train"), str(root), work_dir=root.parent / "work")["facts"]
+            == first["facts"]
+        )
+
+
+@pytest.mark.parametrize("layout", ["YOLO", "VOC"])
+def test_labels_that_are_read_are_not_said_to_be_there_for_pictures_beside_them(
+    layout: str, root: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS[layout][0](root, *pictures)
+    labels = next(p for p in sorted(root.rglob("train_0.*")) if p.suffix in (".txt", ".xml")).parent
+    for n in (0, 3, 4):
+        shutil.copy(pictures[0] / f"train_{n}.png", labels)
+    assert not [line for line in said(root) if "label file" in line]
+
+
+def test_labels_of_many_folders_with_the_same_names_are_measured_by_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [f"{n:03d}" for n in range(50)]
+    images = {f"/d/images/{s}": [f"{n}.jpg" for n in names] for s in range(20)}
+    folders = images | {f"/d/labels/{s}": [f"{n}.txt" for n in names] for s in range(20)}
+    calls: list[object] = []
+    count = unused.both_ends
+    monkeypatch.setattr(unused, "both_ends", lambda *of: calls.append(of) or count(*of))
+    wanted = {f: names for f, names in images.items() if f in ("/d/images/0", "/d/images/1")}
+    found = unused._labels(folders, images, wanted, {"/d/labels/1": {"000.txt"}})
+    assert found == {
+        (f"/d/images/{s}", f"{n}.jpg"): f"/d/labels/{s}/{n}.txt" for s in (0, 1) for n in names[s:]
+    }
+    assert len(calls) <= 20 * 20
