@@ -280,8 +280,8 @@ def _may_list(tree: Tree, path: str, known: Set[str]) -> bool:
         lines = lines[:-1] or [UNFINISHED.sub("", text)]
     if large or b"\0" in head:
         return False
-    file = path.rsplit("/", 1)[-1]
-    return _names_images(_rows(lines, known, _may_name_labels(file)), known, bool(_split(file)))
+    name = path.rsplit("/", 1)[-1]
+    return _names_images(_rows(lines, known, _may_name_labels(name)), known, bool(_split(name)))
 
 
 def _names_images(rows: Collection[tuple[str, str]], known: Set[str], split: bool) -> bool:

@@ -74,7 +74,11 @@ _PLAIN = "|".join(sorted(PLAIN, key=len, reverse=True))
 WORD = re.compile(f"[A-Z]{{2,}}(?=(?:{_SPLIT})(?![a-z]))|[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\\W\\d_A-Za-z]+")
 PAIR = re.compile(f"({_SPLIT})({_PLAIN})|({_PLAIN})({_SPLIT})")
 KEY = re.compile("[0-9a-f]{32}")  # by which the cache calls what it made
-MADE = ("converted", "parted")  # below the cache: COCO files made of others
+LOOK = re.compile(r"[0-9a-f]{32}\.json")  # what was seen of a folder's images (looks.py)
+DOCUMENTS = {
+    "data.json",
+    *(f"{split}.json" for split in SPLITS),
+}  # that are made of label files and of other COCO
 Sources = dict[str, list[dict[str, str]]]
 
 
@@ -199,13 +203,16 @@ def _without_our_own(root: Path, folders: dict[str, list[str]]) -> dict[str, lis
     return {f: names for f, names in folders.items() if not f"{f}/".startswith(own)}
 
 
-def _made_in_a_cache(folders: Mapping[str, Iterable[str]]) -> Iterator[str]:
-    """Folders that a cache made: called by a key, and beside the lock under which they were made, or in a folder of
-    ours. The cache may be the dataset's own folder, or lie where it did before its place was changed."""
+def _made_in_a_cache(folders: Mapping[str, list[str]]) -> Iterator[str]:
+    """Folders that a cache made: called by a key, beside the lock under which they were made or with the documents of
+    splits alone, and what was seen of images. The cache may be the dataset's own folder, or lie where it did before
+    its place was changed."""
     locks = {f"{f}/{n}".lstrip("/") for f, names in folders.items() for n in names if n.endswith(".lock")}
-    for folder in folders:
-        home, _, name = folder.rpartition("/")
-        if KEY.fullmatch(name) and (f"{folder}.lock" in locks or home.endswith(MADE)):
+    for folder, files in folders.items():
+        name = folder.rpartition("/")[2]
+        if KEY.fullmatch(name) and (f"{folder}.lock" in locks or (files and DOCUMENTS.issuperset(files))):
+            yield folder
+        elif name == "looks" and files and all(map(LOOK.fullmatch, files)):
             yield folder
 
 

@@ -228,3 +228,14 @@ def test_labels_of_many_folders_with_the_same_names_are_measured_by_folder(
         (f"/d/images/{s}", f"{n}.jpg"): f"/d/labels/{s}/{n}.txt" for s in (0, 1) for n in names[s:]
     }
     assert len(calls) <= 20 * 20
+
+
+def test_folders_that_are_called_like_those_of_a_cache_are_read(
+    root: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS["ours"][0](root, *pictures)
+    for place in (f"looks/{'b' * 32}", f"converted/{'a' * 32}"):
+        add(root, pictures, place)
+    assert {line.split(": ")[0] for line in said(root)} == {
+        f"{root}/looks/{'b' * 32}", f"{root}/converted/{'a' * 32}"
+    }  # fmt: skip
