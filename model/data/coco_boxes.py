@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from msgspec import UNSET
 
-from model.data.coco_rows import AnnotationRow, MaskRow
+from model.data.coco_rows import AnnotationRow, MaskRow, UnreadMaskRow
 from model.data.masks import extent, is_upright
 from model.data.problems import Problems, shown
 from model.data.turned import TURNED, around_turned
@@ -39,7 +39,10 @@ class Boxes:
 
 
 def read_boxes(
-    rows: Sequence[AnnotationRow], masks: Callable[[], list[MaskRow]], where: str, problems: Problems
+    rows: Sequence[AnnotationRow],
+    masks: Callable[[], Sequence[MaskRow | UnreadMaskRow]],
+    where: str,
+    problems: Problems,
 ) -> Boxes:
     """The boxes of all annotations; what is wrong is told in `problems`. Each row's `bbox` becomes what was read."""
     flat, angles, quoted = _array(rows), _angles(rows, where, problems), 0
@@ -93,7 +96,8 @@ def _says_nothing(box: Any) -> bool:
 
 
 def _from_masks(
-    rows: Sequence[AnnotationRow], lacking: Sequence[int], masks: Sequence[MaskRow], where: str, problems: Problems
+    rows: Sequence[AnnotationRow], lacking: Sequence[int], masks: Sequence[MaskRow | UnreadMaskRow], where: str,
+    problems: Problems,
 ) -> int:  # fmt: skip
     count = 0
     for n in lacking:

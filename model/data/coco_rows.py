@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Raw, Struct
 
 from model.data.foreign import ADVICE, tool_of
 from model.errors import UserError
@@ -63,6 +63,23 @@ class MaskRow(Struct, gc=False):
 
 class Masks(Struct):
     annotations: list[MaskRow]
+
+
+class UnreadMaskRow(Struct, gc=False):
+    """As `MaskRow`, parsed where it is asked for: masks are most of a file, and often only some are looked at."""
+
+    text: Raw = msgspec.field(default=Raw(b"null"), name="segmentation")
+
+    @property
+    def segmentation(self) -> Any:
+        return _parsed(bytes(self.text), Any)
+
+
+class UnreadMasks(Struct):
+    annotations: list[UnreadMaskRow]
+
+
+AT_ONCE = {UnreadMasks: Masks}  # by Python's own reader, which leaves nothing unread
 
 
 def placeholder(rows: Rows) -> Any:
@@ -128,6 +145,7 @@ def _parsed(data: bytes, kind: Any) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     text = data.decode(errors="surrogateescape")
+    kind = AT_ONCE.get(kind, kind)
     try:
         return msgspec.convert(json.loads(text), kind)
     except UnicodeEncodeError:  # a name of a field, where nothing reads it

@@ -26,8 +26,9 @@ from model.data.coco_rows import (
     AnnotationRow,
     ImageRow,
     MaskRow,
-    Masks,
     Rows,
+    UnreadMaskRow,
+    UnreadMasks,
     add_names,
     decode,
     name_by_url,
@@ -48,7 +49,7 @@ def read(path: str | Path, problems: Problems) -> Document | None:
     rows = decode(path, Rows)
     reader = _Reader(_where(path, rows), problems)
     try:
-        return reader.document(rows, lambda: decode(path, Masks).annotations)
+        return reader.document(rows, lambda: decode(path, UnreadMasks).annotations)
     except _Wrong:
         return None
 
@@ -60,7 +61,7 @@ def as_it_is(path: str | Path) -> dict[str, Any]:
     rows = decode(path, Rows)
     reader = _Reader(_where(path, rows), problems)
     with suppress(_Wrong):
-        reader.document(rows, lambda: decode(path, Masks).annotations)
+        reader.document(rows, lambda: decode(path, UnreadMasks).annotations)
     problems.refuse()
     document = {"read_from": str(path)} | decode(path, dict[str, Any])
     none = placeholder(rows)
@@ -119,7 +120,7 @@ class _Reader:
     problems: Problems
     orphans: set[int] = field(default_factory=set)  # annotations of images that are not listed
 
-    def document(self, rows: Rows, masks: Callable[[], list[MaskRow]]) -> Document:
+    def document(self, rows: Rows, masks: Callable[[], Sequence[MaskRow | UnreadMaskRow]]) -> Document:
         self.note_undrawn(rows)
         self.types(rows)
         quoted = sum(_unquote(rows.images, SIDES)) + sum(_unquote(rows.annotations, FIGURES))

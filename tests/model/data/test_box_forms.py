@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model.data import box_forms
+from model.data.box_forms import check_forms
+from model.data.coco_rows import AnnotationRow, MaskRow
 from model.data.documents import read
 from model.data.problems import Problems
 from tests.model.data.drawn import put
@@ -87,6 +90,55 @@ def test_true_boxes_are_let_be(of: Any, near: int, tmp_path: Path) -> None:
     boxes[:, :2] = np.minimum(boxes[:, :2], boxes[:, 2:] - 1) if near else boxes[:, :2]
     rows = [{"bbox": box.tolist()} | of(*box.tolist()) for box in boxes]
     assert told(tmp_path / "a.json", rows) == ([], [])
+
+
+def disc(x: float, y: float, side: float) -> list[float]:
+    turns = np.linspace(0, 2 * np.pi, 64)
+    return (
+        (np.stack([np.cos(turns), np.sin(turns)], axis=1) * side / 2 + (x + side / 2, y + side / 2))
+        .ravel()
+        .tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[([0, 0, 63, 47], 64 * 48, None)] * 20,
+     [([0, 0, 63 - n, 47 - n], (64 - n) * (48 - n), ring(0, 0, 63 - n, 47 - n)) for n in range(20)],
+     [([5 + n, 5, 900, 900], (0.985 + n % 4 / 1000) * 810_000, None) for n in range(20)],
+     [([93, 93, 814, 814], np.pi * 407**2, None)] * 20,
+     [([93, 93, 814, 814 + n], np.pi * 407**2, disc(93, 93, 814)) for n in range(20)],
+     [([29.3, 29.3, 100, 100], 5000, None)] * 20,
+     [([2, 1, 61, 46], 61 * 46 - 40, None), ([1, 1, 62, 46], 62 * 46, None)] * 10],
+    ids=["whole picture", "whole picture with masks", "pages", "discs", "discs with masks", "triangles", "corner off"],
+)  # fmt: skip
+def test_areas_that_are_anothers_by_chance_are_let_be(rows: list[Any], tmp_path: Path) -> None:
+    own = [{"bbox": b, "area": a} | ({"segmentation": [m]} if m else {}) for b, a, m in rows]
+    assert told(tmp_path / "a.json", own) == ([], [])
+
+
+def test_areas_do_not_speak_against_masks(tmp_path: Path) -> None:
+    rows = [{"bbox": corners(box), "area": int(box[2] * box[3])} for box in drawn()]
+    assert told(tmp_path / "a.json", rows)[0]
+    rows = [row | {"segmentation": [ring(*row["bbox"])]} for row in rows]
+    assert told(tmp_path / "a.json", rows) == ([], [])
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_of_many_masks_some_raise_a_suspicion(wrong: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(box_forms, "SAMPLE", 8)
+    parsed: list[int] = []
+
+    def around(mask: int) -> list[float]:
+        parsed.append(mask)
+        return [20.0, 20.0, 30.0, 30.0]
+
+    monkeypatch.setattr(box_forms, "extent", around)
+    boxes = np.array([[20.0, 20, 50, 50] if wrong else [20, 20, 30, 30]] * 40)
+    rows, problems = [AnnotationRow(id=n) for n in range(40)], Problems()
+    check_forms(rows, boxes, lambda: [MaskRow(n) for n in range(40)], "a.json", problems)
+    assert len(parsed) == (48 if wrong else 8)
+    assert bool(problems.lines()) == wrong
 
 
 def test_one_wrong_box_or_a_coincidence_refuses_nothing(tmp_path: Path) -> None:
