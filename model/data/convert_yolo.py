@@ -69,7 +69,7 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     names = names_of(tree, config, labels)
     doubts: tuple[str, ...] = ()
     if config is None or config.keypoints is None:
-        doubts = refuse_unsaid_poses(config.path if config else tree.root / "data.yaml", labels)
+        doubts = refuse_unsaid_poses(config.path if config else tree.root, labels)
     keypoints = (config.keypoints if config else None) or 0
     notes = (
         *gone,

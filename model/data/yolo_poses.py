@@ -26,14 +26,24 @@ class _Group:
     flat: int = 0  # four numbers that are a box with the points behind it inside
     turned: int = 0
     tracked: int = 0
-    visible: bool = True  # 0, 1 or 2 wherever a point's visibility would stand
+    highest: float = 0  # number of a track
+    boxed: int = 0  # four numbers that are a box
+    whole: bool = True  # 0, 1 or 2 wherever a point's visibility would stand
 
     def add(self, values: Sequence[float]) -> None:
         self.rows += 1
-        self.visible = self.visible and len(values) % 3 == 1 and set(values[6::3]) <= VISIBLE
+        self.boxed += _is_box(values)
+        self.whole = self.whole and len(values) % 3 == 1 and set(values[6::3]) <= VISIBLE
         self.flat += _has_points_in_box(values)
         self.turned += _is_turned_box(values)
-        self.tracked += _is_tracked(values)
+        if _is_tracked(values):
+            self.tracked += 1
+            self.highest = max(self.highest, values[-1])
+
+    @property
+    def visible(self) -> bool:
+        """Whether points' visibilities stand there, behind boxes: corners of the image are whole numbers too."""
+        return self.whole and self.boxed >= ALIKE * self.rows
 
     def may_be_poses(self) -> bool:
         return self.visible or (self.flat >= ALIKE * self.rows and self.turned < self.rows)
@@ -55,7 +65,9 @@ def refuse_unsaid_poses(place: Path, labels: Iterable[Path]) -> tuple[str, ...]:
     rows, tracked = (sum(getattr(group, n) for group in groups.values()) for n in ("rows", "tracked"))
     seen = len(groups) == 1 and next(iter(groups.values())).visible  # visibilities are whole numbers too
     if rows and tracked >= ALIKE * rows and not seen:
-        return _said(place, _tracks(rows, groups), rows >= SEVERAL)
+        # 0 and 1 are the borders of the image too, on which polygons end
+        surely = rows >= SEVERAL and max(group.highest for group in groups.values()) > 1
+        return _said(place, _tracks(rows, groups), surely)
     if len(groups) == 1 and (group := next(iter(groups.values()))).may_be_poses():
         surely = not boxes or rows > boxes or rows >= FEW
         return _said(place, _poses(rows, next(iter(groups)), group.visible), surely)

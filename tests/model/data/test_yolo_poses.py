@@ -104,14 +104,44 @@ def test_poses_among_plain_boxes_are_refused_and_few_are_noted(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "rows",
-    [["0 0.5 0.5 0.2 0.25 0.91 1"] * 3, [f"0 0.5 0.5 0.2 0.25 0.91 {n}" for n in range(40)],
-     [f"0 .1 .2 .3 .2 .4 .6 {'.2 .5 ' * (n % 3)}0.88 1" for n in range(9)]],
+    [["0 0.5 0.5 0.2 0.25 0.91 2"] * 3, [f"0 0.5 0.5 0.2 0.25 0.91 {n}" for n in range(40)],
+     [f"0 .1 .2 .3 .2 .4 .6 {'.2 .5 ' * (n % 3)}0.88 {n}" for n in range(9)]],
     ids=["one track", "tracks", "tracks of polygons"],
 )  # fmt: skip
 def test_what_a_tracker_wrote_is_no_polygon(rows: list[str], tmp_path: Path) -> None:
     put(tmp_path / "x.txt", "\n".join([*rows, "1 .5 .5 .2 .2"]))
     with pytest.raises(UserError, match=f"the {len(rows)} labels may be what a tracker wrote"):
         refuse_unsaid_poses(tmp_path / "data.yaml", [tmp_path / "x.txt"])
+
+
+@pytest.mark.parametrize("boxes", [0, 200])
+@pytest.mark.parametrize(
+    "row",
+    ["0 0.5 0.5 0.2 0.25 0.91 1", "0 0.3 0.4 0.5 0.4 0.4 0", "0 0.5 0.4 0.46 0.6 0.45 1",
+     "0 .3 .1 .5 .4 .6 .2 .4 0"],
+    ids=["one track", "triangle", "lane", "quadrilateral"],
+)  # fmt: skip
+def test_what_ends_on_a_border_may_be_polygons(row: str, boxes: int, tmp_path: Path) -> None:
+    put(tmp_path / "x.txt", f"{row}\n" * 20 + "1 .5 .5 .2 .2\n" * boxes)
+    (note,) = refuse_unsaid_poses(tmp_path / "data.yaml", [tmp_path / "x.txt"])
+    assert "the 20 labels may be what a tracker wrote" in note
+    assert note.endswith("read as polygons")
+
+
+def test_outlines_of_the_whole_image_are_no_poses(tmp_path: Path) -> None:
+    ring = ["0 0", "1 0", "1 1", "0 1"] * 2
+    for n in range(4):
+        row = " ".join(ring[n : n + 4] + ring[n : n + 1])
+        put(tmp_path / "x.txt", f"0 .5 .5 .2 .2\n1 {row}\n" * 20)
+        assert refuse_unsaid_poses(tmp_path / "data.yaml", [tmp_path / "x.txt"]) == ()
+
+
+def test_no_file_is_named_that_is_not_there(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data", "0 .5 .5 .2 .4 .45 .4 .6 .6\n")
+    put(root / "classes.txt", "a\nb\n")
+    (root / "data.yaml").unlink(missing_ok=True)
+    with pytest.raises(UserError, match=f"{root}: the .* set in data.yaml"):
+        in_place(str(root))
 
 
 @pytest.mark.parametrize(
