@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import html
 import re
+from codecs import BOM_UTF8 as BOM
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,18 +23,17 @@ from model.data.tree import counted
 FROM_ONE = re.compile(
     r"(?<![^\W\d_])(pascal)?[\W_]*voc(?![^\W\d_])|vocdevkit|(?<![^\W\d_])roboflow(?![^\W\d_])"
 )
-ROOT = re.compile(
-    rb"\A(?:\xef\xbb\xbf)?(?:\s|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(?:\[.*?\])?\s*>)*<(?:[\w.-]+:)?([\w.-]+)[\s/>]",
-    re.DOTALL,
-)
+BEFORE = re.compile(rb"\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(?:\[.*?\]\s*)?>", re.DOTALL)
+ROOT = re.compile(rb"<(?:[\w.-]+:)?([\w.-]+)[\s/>]")
 DATABASE = re.compile(rb"<database>([^<]*)</database>")
+SEVERAL, SHARE = 3, 0.01  # edges at 0, also of the boxes, that are more than slips
 EDGE = re.compile(rb"<[xy]min>\s*([01])(?:\.\d*)?\s*</")
 
 
 @dataclass(frozen=True)
 class Glance:
     root: str = "annotation"  # also where it cannot be told
-    boxed: bool = False
+    boxes: int = 0
     database: str = ""
     zeros: int = 0  # left and upper edges at 0, and at 1
     ones: int = 0
@@ -44,11 +44,11 @@ class Glance:
             data = path.read_bytes()
         except OSError:
             return cls()  # told when it is read
-        root, said = ROOT.match(data), DATABASE.search(data)
+        root, said = root_of(data), DATABASE.search(data)
         edges = Counter(EDGE.findall(data))
         return cls(
-            root[1].decode() if root else "annotation",
-            b"<bndbox" in data,
+            root or "annotation",
+            data.count(b"<bndbox"),
             database_of(html.unescape(said[1].decode(errors="replace")) if said else ""),
             edges[b"0"],
             edges[b"1"],
@@ -56,7 +56,17 @@ class Glance:
 
     @property
     def is_label(self) -> bool:
-        return self.boxed or self.root.casefold() == "annotation"
+        return self.boxes > 0 or self.root.casefold() == "annotation"
+
+
+def root_of(data: bytes) -> str:
+    """The name of an XML file's root, "" where there is none to see. What stands before it is passed one by one: as one
+    pattern, a comment could as well end where a later one does, and each would double the ways to fail."""
+    at = len(BOM) if data.startswith(BOM) else 0
+    while part := BEFORE.match(data, at):
+        at = part.end()
+    root = ROOT.match(data, at)
+    return root[1].decode() if root else ""
 
 
 def database_of(text: str) -> str:
@@ -68,18 +78,28 @@ def counts_from_one(database: str) -> bool:
 
 
 def from_zero(glances: Iterable[Glance]) -> frozenset[str]:
-    """The databases said to count from 1 of which more edges lie at 0 than at 1: there is no pixel 0 to begin at."""
-    zeros, ones = Counter[str](), Counter[str]()
+    """The databases said to count from 1 of which more edges lie at 0 than at 1, and so many that these are no slips:
+    there is no pixel 0 to begin at."""
+    return frozenset(
+        database
+        for database, (zeros, ones, boxes) in _edges(glances).items()
+        if counts_from_one(database) and zeros > ones and zeros >= max(SEVERAL, SHARE * boxes)
+    )
+
+
+def _edges(glances: Iterable[Glance]) -> dict[str, tuple[int, int, int]]:
+    """(left and upper edges at 0, at 1, boxes) of each database."""
+    found: dict[str, tuple[int, int, int]] = {}
     for glance in glances:
-        if counts_from_one(glance.database):
-            zeros[glance.database] += glance.zeros
-            ones[glance.database] += glance.ones
-    return frozenset(database for database, count in zeros.items() if count > ones[database])
+        zeros, ones, boxes = found.get(glance.database, (0, 0, 0))
+        found[glance.database] = zeros + glance.zeros, ones + glance.ones, boxes + glance.boxes
+    return found
 
 
-def notes_of(glances: Mapping[str, Glance], zero: Iterable[str]) -> tuple[str, ...]:
+def notes_of(glances: Mapping[str, Glance], zero: Collection[str]) -> tuple[str, ...]:
     """On XML files that hold no labels, and on databases whose pixels turn out to be counted from 0."""
     others = [path for path, glance in glances.items() if not glance.is_label]
+    edges = _edges(glances.values()) if zero else {}
     shown_first = f"{others[0]} (<{glances[others[0]].root}>)" if others else ""
     return (
         *(
@@ -87,5 +107,9 @@ def notes_of(glances: Mapping[str, Glance], zero: Iterable[str]) -> tuple[str, .
             if others
             else []
         ),
-        *(f"boxes of the database {shown(d)} are counted from 0, as many begin there" for d in sorted(zero)),
+        *(
+            f"boxes of the database {shown(d)} are counted from 0, as {edges[d][0]} left and upper edges "
+            f"lie at 0, and {edges[d][1]} at 1"
+            for d in sorted(zero)
+        ),
     )

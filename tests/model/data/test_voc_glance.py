@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from model.data.layouts import in_place
-from model.data.voc_glance import Glance, counts_from_one
+from model.data.voc_glance import Glance, counts_from_one, from_zero, root_of
 from tests.model.data.drawn import Picture, put, seen, voc_xml
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -40,8 +40,8 @@ def written(root: Path, database: str, *left: float) -> Path:
 @pytest.mark.parametrize(
     ("database", "left", "first"),
     [("avocado_2023", (10, 20, 30), 0), ("VOC2007", (10, 1, 1), 1), ("VOC2007", (10, 20, 30), 1),
-     ("A &amp; VOC", (10, 0, 0), 0), ("roboflow.com", (10, 0, 1), 1)],
-    ids=["no word", "ones", "no evidence", "zeros", "a slip"],
+     ("A &amp; VOC", (10, 0, 0), 0), ("roboflow.com", (10, 0, 1), 1), ("roboflow.com", (10, 20, 0), 1)],
+    ids=["no word", "ones", "no evidence", "zeros", "a slip", "a slip without ones"],
 )  # fmt: skip
 def test_pixels_are_counted_as_the_data_set_shows(
     database: str, left: tuple[float, ...], first: int, tmp_path: Path
@@ -50,6 +50,25 @@ def test_pixels_are_counted_as_the_data_set_shows(
     box = seen(found)["train"]["a0"][0]
     assert box == ("cat", 10 - first, 10 - first, 20 + first, 20 + first)
     assert any("counted from 0" in note for note in found.notes) == (0 in left and not first)
+
+
+def test_a_note_says_how_many_edges_lie_at_0(tmp_path: Path) -> None:
+    found = in_place(str(written(tmp_path / "data", "VOC2007", 10, 0, 0, 0, 0)))
+    (note,) = (note for note in found.notes if "counted from 0" in note)  # the parts, in comments, begin at 1
+    assert note.endswith("as 8 left and upper edges lie at 0, and 5 at 1")
+
+
+@pytest.mark.parametrize(("zeros", "from_0"), [(3, False), (40, True)])
+def test_few_edges_at_0_of_many_boxes_are_slips(zeros: int, from_0: bool) -> None:
+    glances = [Glance(boxes=1000, database="roboflow.com", zeros=zeros)]
+    assert (from_zero(glances) == {"roboflow.com"}) == from_0
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("part", [b"<!-- c -->\n", b"<?a b?>\n", b"<!DOCTYPE a [<!ELEMENT a (b)>]>\n"])
+def test_what_stands_before_the_root_takes_no_time(part: bytes) -> None:
+    assert root_of(part * 40 + b"<\xc3\xa4>") == ""
+    assert root_of(part * 40 + b"<a>") == "a"
 
 
 def test_side_files_of_maps_are_no_labels(tmp_path: Path) -> None:
