@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from model.data.documents import as_it_is
@@ -39,6 +40,23 @@ class Found:
     labelled: Collection[str]
     bare: Collection[str]
     files: Collection[str] = ()
+
+    @cached_property
+    def homes(self) -> set[str]:
+        """Folders of the label files."""
+        return set(map(parent, self.files))
+
+    @cached_property
+    def parts(self) -> set[str]:
+        """Parts of the images' folders."""
+        return {part for f in set(map(parent, (*self.labelled, *self.bare))) for part in f.split("/")}
+
+    @cached_property
+    def of_stem(self) -> dict[str, list[str]]:
+        by_stem: dict[str, list[str]] = {}
+        for file in self.files:
+            by_stem.setdefault(Path(file).stem, []).append(file)
+        return by_stem
 
     @classmethod
     def of(cls, tree: Tree, read: LabelFiles) -> Found:
@@ -88,7 +106,6 @@ def unread_labels(tree: Tree, find: Callable[[], Found], alone: bool = False) ->
     spare = [(file, images) for file, images in spare if file not in used]
     second: dict[tuple[str, str], list[str]] = {}  # (folder, form) -> files of labelled images
     unused: dict[str, list[str]] = {}  # of the layout's form, in folders of none that it reads
-    homes = set(map(parent, used))
     lost, others = [], []
     for file, images in spare:
         image = _nearest(file, images, found)
@@ -100,7 +117,7 @@ def unread_labels(tree: Tree, find: Callable[[], Found], alone: bool = False) ->
             second.setdefault((parent(file), form), []).append(file)
         elif not found.layout.startswith(form):
             others.append((image, file, form))
-        elif form == "KITTI" and parent(file) not in homes:
+        elif form == "KITTI" and parent(file) not in found.homes:
             unused.setdefault(parent(file), []).append(file)
     if lost:
         raise UserError(_lost(tree, found.layout, lost))
@@ -113,7 +130,7 @@ def unread_labels(tree: Tree, find: Callable[[], Found], alone: bool = False) ->
         raise UserError(_two(tree, found, [other for other in others if other not in passed]))
     notes = [
         f"{tree.path(folder)}: not read, {counted(len(files), f'{form} label file')} of images whose labels are read "
-        f"as {found.layout}{_unlike(tree, files, used) if found.layout.startswith(form) else ''}"
+        f"as {found.layout}{_unlike(tree, folder, files, found) if found.layout.startswith(form) else ''}"
         for (folder, form), files in second.items()
     ]
     notes += [
@@ -128,16 +145,29 @@ def unread_labels(tree: Tree, find: Callable[[], Found], alone: bool = False) ->
     return tuple(notes)
 
 
-def _unlike(tree: Tree, files: Collection[str], used: Iterable[str]) -> str:
-    """How many files hold something else than those of their names that are used: their images may be gone."""
-    of_stem: dict[str, list[Path]] = {}
-    for file in used:
-        of_stem.setdefault(Path(file).stem, []).append(tree.path(file))
+def _unlike(tree: Tree, folder: str, files: Collection[str], found: Found) -> str:
+    """How many files of a folder hold something else than those of their names that are used: their images may be
+    gone."""
     unlike = sum(
-        not any(_is_the_same(tree.path(file), own) for own in of_stem.get(Path(file).stem, ()))
+        not any(
+            _is_the_same(tree.path(file), tree.path(own)) for own in found.of_stem.get(Path(file).stem, ())
+        )
         for file in files
     )
-    return f"; {unlike} of them unlike these: are they of images that are gone?" if unlike else ""
+    gone = ": are they of images that are gone?" if unlike and _is_beside(folder, found) else ""
+    return f"; {unlike} of them unlike these{gone}" if unlike else ""
+
+
+def _is_beside(folder: str, found: Found) -> bool:
+    """Whether a folder is called as one of the labels in use but for one part that its images' folder would share, as
+    labels/test is beside labels/train of images/train. Predictions, other boxes of the same images, are not."""
+    own = folder.split("/")
+    for home in found.homes:
+        parts = home.split("/")
+        others = [part for part, mine in zip(parts, own, strict=False) if part != mine]
+        if len(parts) == len(own) > 1 and len(others) == 1 and others[0] in found.parts:
+            return True
+    return False
 
 
 def _lost(tree: Tree, layout: str, lost: list[tuple[str, str, str]]) -> str:

@@ -263,3 +263,18 @@ def test_labels_of_a_folder_that_is_gone_are_not_said_to_be_of_others(
         shutil.copy(pictures[0] / picture.name, root / f"images/train/{n}.png")
     (note,) = (n for n in in_place(str(root)).notes if "labels/test: not read, 5 YOLO label files" in n)
     assert ("5 of them unlike these: are they of images that are gone?" in note) != same
+
+
+@pytest.mark.parametrize("folder", ["predictions", "predictions/train", "runs/1/labels"])
+def test_predictions_are_not_said_to_be_of_images_that_are_gone(
+    folder: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root, drawn = tmp_path / "data", [p for p in pictures[1]["train"] if p.boxes]
+    put(root / "data.yaml", "train: images/train\nnames: [red car, blue]\n")
+    for n, picture in enumerate(drawn):
+        put(root / f"labels/train/{n}.txt", yolo_lines(picture))
+        put(root / f"{folder}/{n}.txt", yolo_lines(drawn[n - 1]))
+        (root / "images/train").mkdir(parents=True, exist_ok=True)
+        shutil.copy(pictures[0] / picture.name, root / f"images/train/{n}.png")
+    (note,) = (n for n in in_place(str(root)).notes if f"{folder}: not read, 5 YOLO label files" in n)
+    assert note.endswith("; 5 of them unlike these")
