@@ -155,3 +155,14 @@ def test_boxes_apart_from_their_masks_are_noted(tmp_path: Path) -> None:
     problems, notes = told(tmp_path / "a.json", rows)
     assert not problems
     assert "2 of 2 boxes lie apart from their masks" in notes[0]
+
+
+@pytest.mark.parametrize("odd", ["NaN", "1e400"])
+def test_masks_are_read_of_files_with_odd_numbers(odd: str, tmp_path: Path) -> None:
+    rows = [{"bbox": corners(box), "segmentation": [ring(*map(int, box))]} for box in drawn()]
+    told(tmp_path / "a.json", rows)
+    text = (tmp_path / "a.json").read_text().replace("[[", f"[[{odd}, 1, ", 1)
+    (tmp_path / "a.json").write_text(text)
+    problems = Problems()
+    read(tmp_path / "a.json", problems)
+    assert "7 of 8 boxes are x1 y1 x2 y2 by their mask" in problems.lines()[0]
