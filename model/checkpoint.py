@@ -200,7 +200,7 @@ def write(path: Path, data: bytes | memoryview) -> None:
         if error.errno not in FULL:
             raise
         megabytes = len(data) / 1e6
-        raise ModelError(f"no space left for {path}, which needs {megabytes:.0f} MB; free some") from None
+        raise ModelError(f"no space left for {path}, which needs {megabytes:.0f} MB") from None
 
 
 def link_latest(path: Path) -> None:
