@@ -21,6 +21,7 @@ from typing import Any
 from model.errors import FULL, ModelError, UserError
 from model.parameters import MANDATORY, of_action
 from model.spec import Spec, architecture_differences, get, leaves, put
+from model.status import write_whole
 
 LATEST = "dd_model_latest.pth"
 PREFIX = "model."  # the LightningModule holds the detector under this name
@@ -191,12 +192,9 @@ def threshold_of(checkpoint: Mapping[str, Any]) -> float | None:
 
 def write(path: Path, data: bytes | memoryview) -> None:
     """Write a file whole or not at all. Raises `ModelError` where its disk has no room for it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        write_whole(path, data)
     except OSError as error:
-        temporary.unlink(missing_ok=True)  # a full disk needs the room
         if error.errno not in FULL:
             raise
         megabytes = len(data) / 1e6

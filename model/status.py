@@ -104,11 +104,15 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, data: str | bytes | memoryview) -> None:
     """Write a file that is as it was before or whole, at any moment."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    try:
+        temporary.write_text(data) if isinstance(data, str) else temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a full disk needs the room
+        raise
 
 
 class Status:

@@ -30,6 +30,7 @@ from model.data.label_files import (
 from model.data.other_labels import lost_labels, without_orphans
 from model.data.paths import composed, stem_of
 from model.data.tree import Tree, counted, parent
+from model.data.yolo_lines import is_number
 from model.errors import UserError
 from safe_documents import DocumentError, read_yaml
 
@@ -274,7 +275,7 @@ def _is_kitti(path: Path) -> bool:
         fields = path.read_text().split("\n", 1)[0].split()
     except (OSError, UnicodeDecodeError):
         return False
-    return len(fields) >= 15 and not _is_number(fields[0])
+    return len(fields) >= 15 and not is_number(fields[0])
 
 
 def read_objects(path: Path) -> list[tuple[int, str, Box]]:
@@ -295,9 +296,9 @@ def read_objects(path: Path) -> list[tuple[int, str, Box]]:
 
 def _object(fields: list[str]) -> tuple[str, Box]:
     """(type, box); a type may have blanks, the 14 or 15 numbers behind it may not be fewer or more."""
-    numbers = next((n for n, field in enumerate(reversed(fields)) if not _is_number(field)), len(fields))
+    numbers = next((n for n, field in enumerate(reversed(fields)) if not is_number(field)), len(fields))
     kind = " ".join(fields[: len(fields) - numbers])
-    two_lines = sum(map(_is_number, kind.split())) > 2
+    two_lines = sum(map(is_number, kind.split())) > 2
     if numbers not in (14, 15) or not kind or two_lines:
         if len(fields) in (15, 16):
             raise ValueError(f"14 fields behind the type must be numbers, but got '{fields[-numbers - 1]}'")
@@ -308,11 +309,3 @@ def _object(fields: list[str]) -> tuple[str, Box]:
             f"left <= right and top <= bottom must hold, but got {left:g} {top:g} {right:g} {bottom:g}"
         )
     return kind, (left, top, right, bottom)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -130,9 +130,7 @@ class _Reader:
         areas = self.areas(rows.annotations, boxes)
         crowd, ignored = (self.flags(rows.annotations, key) for key in ("iscrowd", "ignore"))
         self.stop()
-        if (
-            type(rows.read_from) is not str
-        ):  # else made by readers of this package, which know what they wrote
+        if type(rows.read_from) is not str:  # readers of this package know what they wrote
             check_forms(rows.annotations, boxes, masks, self.where, self.problems)
         images, doubles = self.unique("images", rows.images)
         categories, double_categories = self.unique("categories", rows.categories)

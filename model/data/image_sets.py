@@ -13,12 +13,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from os.path import splitext
 
 from model.data.images import READ_SUFFIXES
 from model.data.label_files import SHOWN, lines_of, refuse
 from model.data.other_labels import SUFFIXES as OF_LABELS
-from model.data.paths import FORMS, common_end, stem_of
+from model.data.paths import FORMS, common_end, plain_stem, stem_of
 from model.data.split_tables import TABLES, splits_in
 from model.data.tree import PLAIN, WORDS, Tree, counted, exact_split, parent, says_only, split_of, words_of
 from model.data.yolo_names import NAME_FILES, SPARE
@@ -384,12 +383,6 @@ def by_lists(
     return found, tuple(notes)
 
 
-def _plain(last: str) -> str:
-    """A file's name as it is written, without the suffix of an image."""
-    stem, suffix = splitext(last)
-    return stem if suffix.lower() in READ_SUFFIXES else last
-
-
 def _meant(source: str, name: str, images: Iterable[str]) -> list[str]:
     """Of images with a name's stem those that it fits best: by the whole name, by the folders before it, by the case
     and the form in which both are written (A.jpg is not a.jpg where both are there), and by how near they lie to the
@@ -406,7 +399,7 @@ def _meant(source: str, name: str, images: Iterable[str]) -> list[str]:
         return (
             folded[-1] == parts[-1],
             common_end(tuple(folded[:-1]), tuple(parts[:-1])),
-            _plain(own[-1]) == _plain(exact[-1]),
+            plain_stem(own[-1]) == plain_stem(exact[-1]),
             same,
             near,
         )

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from model.data.coco_rows import SECTIONS, name_by_url
-from model.data.documents import as_it_is
+from model.data.coco_rows import SECTIONS, Rows, add_names, decode, name_by_url
 from model.data.image_sets import lists_of
 from model.data.parted import parted
 from model.data.paths import FORMS, common_end, find_image, find_images, readings, walk
@@ -115,8 +114,9 @@ def find(tree: Tree) -> Data | None:
 
 def _listed(source: Mapping[str, str]) -> list[Path]:
     """The images that a COCO file lists."""
-    names = [image["file_name"] for image in as_it_is(source["json_file"])["images"]]
-    return find_images(stage(source["image_dir"]), names)
+    images = decode(Path(source["json_file"]), Rows).images
+    add_names(images)
+    return find_images(stage(source["image_dir"]), [str(row.file_name) for row in images])
 
 
 def _made_of(path: Path) -> str:

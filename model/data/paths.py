@@ -343,6 +343,12 @@ def stem_of(name: str) -> str:
     return stem if suffix in SUFFIXES else last
 
 
+def plain_stem(last: str) -> str:
+    """A file's name as it is written, without the suffix of an image."""
+    stem, suffix = splitext(last)
+    return stem if suffix.lower() in SUFFIXES else last
+
+
 def both_ends(own: Parts, other: Parts) -> tuple[int, int]:
     """How many folders two paths share at the front, and of the others at the end."""
     front = common_end(own[::-1], other[::-1])

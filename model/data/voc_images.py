@@ -9,16 +9,24 @@ from __future__ import annotations
 
 import filecmp
 import html
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.data.images import BROKEN, READ_SUFFIXES, opened, upright_size
+from model.data.images import BROKEN, opened, upright_size
 from model.data.label_files import refuse
-from model.data.paths import FORMS, MASKS, Resolver, both_ends, common_end, composed, stem_of
+from model.data.paths import (
+    FORMS,
+    Resolver,
+    both_ends,
+    common_end,
+    composed,
+    plain_stem,
+    speaks_of_masks,
+    stem_of,
+)
 from model.data.tree import PLAIN_IMAGES, Tree, counted, parent, says_only, words_of
 
 SEGMENTS = ("segmentationclass", "segmentationobject")  # folders of masks begin so
@@ -206,7 +214,7 @@ class _Chooser:
         split = self.tree.split_of(f"{parent(label)}/.")
         apart = parts[front : len(parts) - end]
         strange = sum(not says_only(words_of(p), split, PLAIN) for p in apart)
-        return strange + sum(any(word in p.casefold() for word in MASKS) for p in parts)
+        return strange + sum(map(speaks_of_masks, parts))
 
     def _same(self, image: str, *others: str) -> bool:
         path = self.tree.path
@@ -276,6 +284,4 @@ def _stem(path: str) -> str:
 
 def _stem_said(name: str) -> str:
     """The last part of a name, without the suffix of an image."""
-    last = name.replace("\\", "/").rsplit("/", 1)[-1]
-    suffix = os.path.splitext(last)[1]
-    return composed(last[: -len(suffix)] if suffix.lower() in READ_SUFFIXES else last)
+    return composed(plain_stem(name.replace("\\", "/").rsplit("/", 1)[-1]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -114,9 +113,7 @@ def weights(path: str | Path) -> None:
     slim["state_dict"] = {f"{ckpt.PREFIX}{name}": value for name, value in whole["state_dict"].items()}
     data = io.BytesIO()
     torch.save(slim, data)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(encrypt(data.getvalue(), key) if is_encrypted(path) else data.getvalue())
-    temporary.replace(path)
+    ckpt.write(path, encrypt(data.getvalue(), key) if is_encrypted(path) else data.getbuffer())
 
 
 def predict(folder: str | Path, images: Any) -> list[list[dict[str, Any]]]:

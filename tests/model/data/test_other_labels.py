@@ -250,18 +250,24 @@ def test_a_label_is_of_the_image_in_its_place_alone(
     assert any("of images whose labels are read" in note for note in in_place(str(root)).notes)
 
 
+def said_of_second_labels(root: Path, pictures: tuple[Path, Drawn], folder: str, same: bool) -> str:
+    """The note on label files in `folder` that are those of images/train again, or of other ones."""
+    drawn = [p for p in pictures[1]["train"] if p.boxes]
+    put(root / "data.yaml", "train: images/train\nnames: [red car, blue]\n")
+    for n, picture in enumerate(drawn):
+        put(root / f"labels/train/{n}.txt", yolo_lines(picture))
+        put(root / f"{folder}/{n}.txt", yolo_lines(drawn[n if same else n - 1]))
+        (root / "images/train").mkdir(parents=True, exist_ok=True)
+        shutil.copy(pictures[0] / picture.name, root / f"images/train/{n}.png")
+    (note,) = (n for n in in_place(str(root)).notes if f"{folder}: not read, 5 YOLO label files" in n)
+    return note
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_labels_of_a_folder_that_is_gone_are_not_said_to_be_of_others(
     same: bool, tmp_path: Path, pictures: tuple[Path, Drawn]
 ) -> None:
-    root, drawn = tmp_path / "data", [p for p in pictures[1]["train"] if p.boxes]
-    put(root / "data.yaml", "train: images/train\nnames: [red car, blue]\n")
-    for n, picture in enumerate(drawn):
-        put(root / f"labels/train/{n}.txt", yolo_lines(picture))
-        put(root / f"labels/test/{n}.txt", yolo_lines(drawn[n if same else n - 1]))
-        (root / "images/train").mkdir(parents=True, exist_ok=True)
-        shutil.copy(pictures[0] / picture.name, root / f"images/train/{n}.png")
-    (note,) = (n for n in in_place(str(root)).notes if "labels/test: not read, 5 YOLO label files" in n)
+    note = said_of_second_labels(tmp_path / "data", pictures, "labels/test", same)
     assert ("5 of them unlike these: are they of images that are gone?" in note) != same
 
 
@@ -269,12 +275,5 @@ def test_labels_of_a_folder_that_is_gone_are_not_said_to_be_of_others(
 def test_predictions_are_not_said_to_be_of_images_that_are_gone(
     folder: str, tmp_path: Path, pictures: tuple[Path, Drawn]
 ) -> None:
-    root, drawn = tmp_path / "data", [p for p in pictures[1]["train"] if p.boxes]
-    put(root / "data.yaml", "train: images/train\nnames: [red car, blue]\n")
-    for n, picture in enumerate(drawn):
-        put(root / f"labels/train/{n}.txt", yolo_lines(picture))
-        put(root / f"{folder}/{n}.txt", yolo_lines(drawn[n - 1]))
-        (root / "images/train").mkdir(parents=True, exist_ok=True)
-        shutil.copy(pictures[0] / picture.name, root / f"images/train/{n}.png")
-    (note,) = (n for n in in_place(str(root)).notes if f"{folder}: not read, 5 YOLO label files" in n)
+    note = said_of_second_labels(tmp_path / "data", pictures, folder, same=False)
     assert note.endswith("; 5 of them unlike these")
