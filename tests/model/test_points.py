@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -124,7 +126,29 @@ def test_fewer_two_stage_queries_are_the_best_ones(tiny: dict[str, Any]) -> None
 
 
 @pytest.fixture(scope="module")
-def deployed(made: tuple[Path, dict[str, Any]], demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A graph of the module's network, which takes ten seconds to make, is made once and copied from then on."""
+    folder, make = tmp_path_factory.mktemp("graphs"), shrink.make
+    kept: dict[Any, dict[str, Path]] = {}
+
+    def copied(
+        detector: Any, into: Path, size: Any, layers: Any, own: Any, precisions: Any, images: Any
+    ) -> Any:
+        key = (detector.num_queries, tuple(size), tuple(layers), tuple(precisions))
+        if key not in kept:
+            (there := folder / str(len(kept))).mkdir()
+            kept[key] = make(detector, there, size, layers, own, precisions, images)
+        return {name: Path(shutil.copy(path, into)) for name, path in kept[key].items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shrink, "make", copied)
+        yield
+
+
+@pytest.fixture(scope="module")
+def deployed(
+    made: tuple[Path, dict[str, Any]], made_once: None, demo: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     """(folder, spec, result) of a small exploration of the untrained network."""
     folder = tmp_path_factory.mktemp("points")
     checkpoint = torch.load(made[0] / "model.pth", weights_only=True)
