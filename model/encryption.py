@@ -24,23 +24,25 @@ SALT, TAG, PIECE = 16, 16, 64 << 20
 
 
 def passphrase(key: str) -> str:
-    """What an `encryption_key` means: for `@FILE` what is in that file, for nothing what the environment variable
-    DETR_ENCRYPTION_KEY holds, else itself. Raises `UserError` when the file cannot be read, is empty, or what it means
-    is no text."""
-    if not key.startswith(REFERENCE):
-        return _encodable(key or os.environ.get(ENVIRONMENT, ""), "it" if key else ENVIRONMENT)
-    path = Path(key.removeprefix(REFERENCE)).expanduser()
+    """What an `encryption_key` means, or, where it is empty, what the environment variable DETR_ENCRYPTION_KEY holds:
+    for `@FILE` what is in that file, else itself. Raises `UserError` when the file cannot be read, is empty, or what it
+    means is no text."""
+    where = "encryption_key" if key else f"encryption_key: the environment variable {ENVIRONMENT}"
+    value = key or os.environ.get(ENVIRONMENT, "")
+    if not value.startswith(REFERENCE):
+        return _encodable(value, where)
+    path = Path(value.removeprefix(REFERENCE)).expanduser()
     try:
         secret = path.read_text(encoding="utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
-        raise UserError(f"encryption_key: {path} must hold the passphrase {AS_TEXT}") from None
+        raise UserError(f"{where}: {path} must hold the passphrase {AS_TEXT}") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         raise UserError(
-            f"encryption_key: {path} must be a readable file that holds the passphrase ({error}); give "
-            f"encryption_key=@FILE, or the passphrase in the environment variable {ENVIRONMENT}"
+            f"{where}: {path} must be a readable file that holds the passphrase ({error}); give "
+            f"encryption_key=@FILE, or @FILE or the passphrase itself in the environment variable {ENVIRONMENT}"
         ) from None
     if not secret:
-        raise UserError(f"encryption_key: {path} must hold the passphrase, but is empty")
+        raise UserError(f"{where}: {path} must hold the passphrase, but is empty")
     return secret
 
 
@@ -48,7 +50,7 @@ def _encodable(secret: str, where: str) -> str:
     try:
         secret.encode()
     except UnicodeEncodeError:
-        raise UserError(f"encryption_key: {where} must be the passphrase {AS_TEXT}") from None
+        raise UserError(f"{where} must be the passphrase {AS_TEXT}") from None
     return secret
 
 

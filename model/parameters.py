@@ -186,7 +186,7 @@ QUANTIZE = (
 
 COMMON = (
     Param("results_dir", "string", "", "Folder of all results."),
-    Param("encryption_key", "string", "", "Passphrase that training encrypts its checkpoints with (AES-256-GCM) and the other actions read them with, or @FILE that holds it; empty: what the environment variable DETR_ENCRYPTION_KEY holds, else none. Exported files are not encrypted."),
+    Param("encryption_key", "string", "", "Passphrase that training encrypts its checkpoints with (AES-256-GCM) and the other actions read them with, or @FILE that holds it; empty: what the environment variable DETR_ENCRYPTION_KEY holds (either), else none. Exported files are not encrypted."),
     Param("model_name", "string", "", "A label, written into status.json."),
     Param("wandb.enable", "bool", False, "Training logs to Weights & Biases when it is installed and a key is set; else it says why not."),
     Param("wandb.project", "string", "TAO Toolkit", "W&B project."),

@@ -51,7 +51,8 @@ def test_where_a_passphrase_comes_from(tmp_path: Path, monkeypatch: pytest.Monke
     file.write_text("@secret\n")
     sealed.write_bytes(encryption.encrypt(b"data", f"@{file}"))
     assert encryption.decrypt(sealed, f"@{file}") == b"data"
-    monkeypatch.setenv("DETR_ENCRYPTION_KEY", "@secret")
+    (tmp_path / "same").write_text("@secret")
+    monkeypatch.setenv("DETR_ENCRYPTION_KEY", f"@{tmp_path / 'same'}")
     assert encryption.decrypt(sealed, "") == b"data"
     for content, message in (
         ("\n", "is empty"),
@@ -69,19 +70,33 @@ def test_where_a_passphrase_comes_from(tmp_path: Path, monkeypatch: pytest.Monke
         encryption.decrypt(sealed, f"@{file}")
 
 
+def test_the_environment_may_name_the_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the engine takes it: else what a run wrote could not be read with the variable it was written with."""
+    (tmp_path / "sealed").write_bytes(encryption.encrypt(b"data", "secret"))
+    (tmp_path / "key").write_text("secret\n")
+    monkeypatch.setenv("DETR_ENCRYPTION_KEY", f"@{tmp_path}/key")
+    assert encryption.decrypt(tmp_path / "sealed", "") == b"data"
+    assert encryption.decrypt(tmp_path / "sealed", f"@{tmp_path}/stayed_behind") == b"data"
+    (tmp_path / "key").unlink()
+    with pytest.raises(
+        UserError, match="the environment variable DETR_ENCRYPTION_KEY: .*/key must be a readable"
+    ):
+        encryption.decrypt(tmp_path / "sealed", "")
+
+
 def test_a_passphrase_that_is_no_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "key").write_bytes(b"\xff\xfe\0abc")
     for key, wanted in (
         (f"@{tmp_path}/key", "key must hold the passphrase as text in UTF-8"),
         (f"@{tmp_path}", "must be a readable file"),
         ("@a\0b", "must be a readable file"),
-        ("caf\udce9", "it must be the passphrase as text"),
+        ("caf\udce9", " must be the passphrase as text"),
         ("", "DETR_ENCRYPTION_KEY must be the passphrase as text"),
     ):
         monkeypatch.setenv(
             "DETR_ENCRYPTION_KEY", "caf\udce9"
         )  # as Python reads other bytes of the environment
-        with pytest.raises(UserError, match=f"^encryption_key: .*{wanted}"):
+        with pytest.raises(UserError, match=f"^encryption_key.*{wanted}"):
             encryption.encrypt(b"data", key)
 
 
