@@ -50,10 +50,9 @@ def write(
     try:
         splits = {}
         for split in SPLITS:
-            of_split = list(zip(data.sources[split] or data.sources["train"], parts[split], strict=False))
-            if images := sum(len(part.paths) for _, part in of_split):
+            if images := sum(len(part.paths) for part in parts[split]):
                 splits[split] = images
-                _write(partial / split, of_split, names)
+                _write(partial / split, parts[split], names)
         if target.exists():
             target.rmdir()
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,20 +78,20 @@ def _as_a_run_uses_them(
     return parts, table.names, all_in_own_words(problems.notes)
 
 
-def _write(folder: Path, parts: Sequence[tuple[Mapping[str, str], Part]], names: Mapping[Any, str]) -> None:
+def _write(folder: Path, parts: Sequence[Part], names: Mapping[Any, str]) -> None:
     """annotations.json and images/ of a split: what was read of each row, and whatever else stood in it."""
     images: list[Document] = []
     annotations: list[Document] = []
     whole: Document = {}
     taken: dict[str, Path] = {}
-    ids = [i for _, part in parts for i in part.document.image_ids]
+    ids = [i for part in parts for i in part.document.image_ids]
     clash = len(set(ids)) < len(ids)
-    for source, part in parts:
-        raw = read_json(source["json_file"])
+    for part in parts:
+        raw = read_json(part.source["json_file"])
         whole = {key: value for key, value in raw.items() if key not in LABEL_FILES} | whole
         numbers = [len(images) + n + 1 if clash else i for n, i in enumerate(part.document.image_ids)]
         annotations += _annotations(part, raw, numbers, {name: i for i, name in names.items()})
-        images += _images(folder / "images", part, raw, numbers, stage(source["image_dir"]), taken)
+        images += _images(folder / "images", part, raw, numbers, stage(part.source["image_dir"]), taken)
     annotation_ids = [row.get("id") for row in annotations]
     if None in annotation_ids or len({repr(i) for i in annotation_ids}) < len(annotation_ids):
         annotations = [row | {"id": n} for n, row in enumerate(annotations, 1)]

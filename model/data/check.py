@@ -15,7 +15,13 @@ from model.data.classes import Table, look_alikes
 from model.data.coco import Options, Part, read_part
 from model.data.facts import box_counts, facts_of
 from model.data.layouts import find_data
-from model.data.leaks import leave_out_copies, note_copies_within, note_near_copies, note_versions
+from model.data.leaks import (
+    leave_out_copies,
+    note_copies_within,
+    note_near_copies,
+    note_versions,
+    without_validation,
+)
 from model.data.pixels import note_pixels
 from model.data.problems import Problems, listed
 from model.data.sources import is_url, stage
@@ -23,8 +29,6 @@ from model.data.splits import VAL_SHARE, groups_of, held_out
 from model.data.tree import SPLITS, Data, Sources
 from model.errors import UserError
 from model.spec import get
-
-OTHER_IMAGES = "give other images, or set dataset.allow_leaks=true to keep them"
 
 Parts = dict[str, list[Part]]
 
@@ -48,7 +52,7 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
         parts, table, changed = whole
         _check_what_is_left(parts, spec, problems)
         if not problems:
-            sources = _written(data.sources, parts, changed, work_dir)
+            sources = data.sources | _written({split: parts[split] for split in changed}, work_dir)
             found["fill"] = _fill(sources, parts, table)
             found["replace"] = {
                 k: v for k, v in found["fill"].items() if any(f".{s}_data" in k for s in changed)
@@ -160,7 +164,7 @@ def _settled(
 ) -> tuple[Parts, set[str]]:
     """(the splits with a validation set and without copies across, which of them are not as in their files)."""
     strict, allowed = (bool(get(spec, f"dataset.{n}", False)) for n in ("strict", "allow_leaks"))
-    changed = set()
+    parts, changed = (parts, set()) if strict or allowed else without_validation(parts, problems)
     if not parts["val"] and share:
         seed = max(0, int(get(spec, "train.seed", 0)))
         train, val = split_train(parts["train"], seed, problems, share, by_folder)
@@ -169,11 +173,10 @@ def _settled(
     for split in ("val", "test"):
         before, after = (sum(len(p.paths) for p in of[split]) for of in (parts, clean))
         changed |= {split} if before != after else set()
-        if before and not after and split == "val":
-            problems.add("leak", f"every validation image is a training image: {OTHER_IMAGES}")
-        elif before and not after:
+        if before and not after:
             problems.note(
-                f"every test image stands in another split, so nothing is scored on them: {OTHER_IMAGES}"
+                "every test image stands in another split, so nothing is scored on them: give other images, or set "
+                "dataset.allow_leaks=true to keep them"
             )
     note_near_copies(clean, problems)
     note_versions(clean, problems)
@@ -270,21 +273,19 @@ def _note_unseen_classes(train: Sequence[Part], problems: Problems) -> None:
 # ---- what the engine is told ------------------------------------------------------------------------------------
 
 
-def _written(sources: Sources, parts: Parts, changed: set[str], work_dir: Path) -> Sources:
-    """Sources whose splits were changed as files of `work_dir`, the others as they are."""
-    written = dict(sources)
-    for split in sorted(changed):
-        origin = sources[split] or sources["train"]
-        written[split] = []
-        for n, (source, part) in enumerate(zip(origin, parts[split], strict=True)):
+def _written(parts: Parts, work_dir: Path) -> Sources:
+    """Splits that are not as in their files as files of `work_dir`."""
+    written: Sources = {split: [] for split in parts}
+    for split in sorted(parts):
+        for n, part in enumerate(parts[split]):
             path = work_dir / f"{split}_split_{n}.json"
-            folder = stage(source["image_dir"])
+            folder = stage(part.source["image_dir"])
             names = [
                 str(p.relative_to(folder) if p.is_relative_to(folder) else p.resolve()) for p in part.paths
             ]
             replace(part.document, file_names=names).write(path)
             if len(part.paths):
-                written[split].append({"image_dir": source["image_dir"], "json_file": str(path)})
+                written[split].append({"image_dir": part.source["image_dir"], "json_file": str(path)})
     return written
 
 

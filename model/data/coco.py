@@ -90,8 +90,9 @@ class CocoData:
 
 @dataclass(frozen=True)
 class Part:
-    """One source: its document, the files of its images and what they are."""
+    """One source: what names it, its document, the files of its images and what they are."""
 
+    source: Mapping[str, str]
     document: Document
     paths: list[Path]
     looks: list[Look]
@@ -99,12 +100,8 @@ class Part:
 
     def with_images(self, keep: np.ndarray) -> Part:
         rows = np.flatnonzero(keep)
-        return Part(
-            self.document.with_images(keep),
-            [self.paths[n] for n in rows],
-            [self.looks[n] for n in rows],
-            self.left_out,
-        )
+        paths, looks = [self.paths[n] for n in rows], [self.looks[n] for n in rows]
+        return replace(self, document=self.document.with_images(keep), paths=paths, looks=looks)
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ def read_part(
     document = document.counted(OTHER_SUFFIX, renamed(document.file_names, paths))
     looks = look_at(paths, decode, options.max_pixels)
     keep = readable(document, paths, looks, options.rules, problems)
-    part = Part(document, paths, looks).with_images(keep)
+    part = Part(source, document, paths, looks).with_images(keep)
     part = replace(part, left_out=tuple(paths[n] for n in np.flatnonzero(~keep)))
     document, paths, looks = part.document, part.paths, part.looks
     for n, (path, found) in enumerate(zip(paths, looks, strict=True)):

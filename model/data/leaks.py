@@ -20,6 +20,26 @@ PLAIN_BITS = 6  # an image whose likeness has fewer set or unset bits is too pla
 AT_ONCE = 1 << 22
 
 
+def without_validation(
+    parts: Mapping[str, list[Part]], problems: Problems
+) -> tuple[dict[str, list[Part]], set[str]]:
+    """(the splits, those that changed) where every validation image is a training image, as in a data.yaml that names
+    one folder twice: they are taken out of the training set, or, where most of it would go, nothing validates."""
+    train, val = ([{look.digest for look in part.looks} for part in parts[s]] for s in ("train", "val"))
+    wanted, there = set().union(*val), set().union(*train)
+    if not wanted or not wanted <= there:
+        return dict(parts), set()
+    count, of = (sum(len(part.paths) for part in parts[s]) for s in ("val", "train"))
+    every = f"every validation image ({count}) is one of the {of} training images"
+    kept = "dataset.allow_leaks=true keeps them in both"
+    if 2 * len(wanted) > len(there):
+        problems.note(f"{every}: they do not validate; {kept}")
+        return dict(parts) | {"val": []}, {"val"}
+    problems.note(f"{every}: they are left out of the training set, and validate; {kept}")
+    left = [p.with_images(np.array([look.digest not in wanted for look in p.looks])) for p in parts["train"]]
+    return dict(parts) | {"train": left}, {"train"}
+
+
 def leave_out_copies(
     parts: Mapping[str, list[Part]], strict: bool, allowed: bool, problems: Problems
 ) -> dict[str, list[Part]]:

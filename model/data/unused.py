@@ -19,7 +19,7 @@ from model.data.coco import Part
 from model.data.images import READ_SUFFIXES, is_drawn
 from model.data.other_labels import SUFFIXES, form_of
 from model.data.paths import both_ends, is_hidden, says_only_masks, speaks_of_masks, stem_of
-from model.data.tree import Data, Sources, counted, words_of
+from model.data.tree import Data, counted, words_of
 
 SHOWN = 5
 TRIED = 20  # files of a folder's images that are looked into for labels
@@ -83,7 +83,7 @@ def _folders(found: Data, parts: Mapping[str, Iterable[Part]]) -> Folders:
     """The folders of the dataset, and those elsewhere, in an archive perhaps, that hold images of COCO files."""
     tree = found.tree
     folders = {str(tree.path(below)): names for below, names in tree.folders.items()} if tree else {}
-    elsewhere = sorted(_of_coco_files(found.sources, parts) - folders.keys())
+    elsewhere = sorted(_of_coco_files(parts) - folders.keys())
     known = set(map(os.path.realpath, folders)) if elsewhere else set()
     return folders | {
         folder: sorted(name for name in _names(folder) if not is_hidden(name))
@@ -92,14 +92,14 @@ def _folders(found: Data, parts: Mapping[str, Iterable[Part]]) -> Folders:
     }
 
 
-def _of_coco_files(sources: Sources, parts: Mapping[str, Iterable[Part]]) -> set[str]:
+def _of_coco_files(parts: Mapping[str, Iterable[Part]]) -> set[str]:
     """The folders of the images that the person's own COCO files list."""
     made = tuple(str(cache_dir() / name) for name in MADE)
     return {
         os.path.dirname(path)
-        for split, each in parts.items()
-        for source, part in zip(sources[split], each, strict=False)
-        if not source.get("json_file", "").startswith(made)
+        for each in parts.values()
+        for part in each
+        if not part.source.get("json_file", "").startswith(made)
         for path in part.paths
     }
 

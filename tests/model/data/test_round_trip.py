@@ -63,6 +63,9 @@ USED: dict[str, tuple[Callable[[Path], Any], dict[str, Any]]] = {
     "image rows": (lambda r: edit(r, "train", lambda d: d["images"].append(d["images"][0] | {"id": 77})), {}),
     "sizes": (lambda r: edit(r, "train", lambda d: [i.pop("width") for i in d["images"]]), {}),
     "copies": (copy_into_val, {}),
+    "val within train": (
+        lambda r: list(map(shutil.copy, *(sorted((r / s / "images").iterdir()) for s in ("train", "val")))), {}),
+    "one set twice": (lambda r: [shutil.rmtree(r / "val"), shutil.copytree(r / "train", r / "val")], {}),
     "empty test": (lambda r: edit(r, "test", lambda d: d["annotations"].clear()), {}),
     "unused class": (lambda r: edit(r, "val", lambda d: d["categories"].append({"id": 9, "name": "x"})), {}),
     "many mended": (lambda r: [edit(r, "train", box(n, [5, 5, 0, 4])) for n in range(3)], {"mended_share": 0.5}),
@@ -129,9 +132,6 @@ REFUSED: dict[str, Callable[[Path], Any]] = {
     "size": lambda r: edit(r, "val", lambda d: d["images"][0].update(width=81)),
     "gone": lambda r: (r / "val/images/val_0.png").unlink(),
     "broken": lambda r: [p.write_bytes(b"x") for p in (r / "train/images").glob("train_[0-3].png")],
-    "all copies": lambda r: [
-        shutil.copy(r / "train/images/train_0.png", p) for p in (r / "val/images").iterdir()
-    ],
     "unknown id": lambda r: edit(r, "train", lambda d: d["annotations"][0].update(category_id=8)),
     "two files": lambda r: (
         shutil.copy(r / "val/annotations.json", r / "val/annotations (1).json")

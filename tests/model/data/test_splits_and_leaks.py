@@ -44,6 +44,11 @@ def copy_image(data: Path, source: str, target: str) -> None:
     Image.open(a).convert("RGB").save(b, compress_level=0)
 
 
+def names_in(sources: list[dict[str, str]]) -> list[str]:
+    documents = [json.loads(Path(source["json_file"]).read_text()) for source in sources]
+    return [row["file_name"] for document in documents for row in document["images"]]
+
+
 # ---- copies across splits ---------------------------------------------------------------------------------------
 
 
@@ -95,12 +100,31 @@ def test_named_sources_are_replaced_too(own_demo: Path) -> None:
     assert "dataset.train_data_sources" not in found["replace"]
 
 
-def test_validating_on_the_training_images_needs_a_word(own_demo: Path) -> None:
+def test_who_validates_on_the_training_images_has_no_validation_set(own_demo: Path) -> None:
+    """As in COCO8's and COCO128's data.yaml, which name one folder twice."""
     shutil.rmtree(own_demo / "val")
     shutil.copytree(own_demo / "train", own_demo / "val")
     found = looked_at(own_demo)
-    assert "every validation image is a training image" in "\n".join(found["problems"])
-    assert looked_at(own_demo, dataset__allow_leaks=True)["problems"] == []
+    assert found["problems"] == []
+    assert "every validation image (12) is one of the 12 training images: they do not validate" in said(found)
+    assert "no validation set: 2 of the 12 training images" in said(found)
+    train, val = (set(names_in(found["fill"][f"dataset.{s}_data_sources"])) for s in ("train", "val"))
+    assert (len(train), len(val), train & val) == (10, 2, set())
+    kept = looked_at(own_demo, dataset__allow_leaks=True)
+    assert (kept["problems"], kept["replace"]) == ([], {})
+    assert "dataset.strict refuses" in "\n".join(looked_at(own_demo, dataset__strict=True)["problems"])
+
+
+def test_validation_images_that_are_all_among_the_training_images_leave_those(own_demo: Path) -> None:
+    names = sorted(p.name for p in (own_demo / "val" / "images").iterdir())
+    for n, name in enumerate(names, 1):
+        copy_image(own_demo, f"train/{n:04}.png", f"val/{name}")
+    found = looked_at(own_demo)
+    assert found["problems"] == []
+    assert "every validation image (4) is one of the 12 training images: they are left out" in said(found)
+    assert found["replace"].keys() == {"dataset.train_data_sources"}
+    assert len(names_in(found["fill"]["dataset.train_data_sources"])) == 8
+    assert len(names_in(found["fill"]["dataset.val_data_sources"])) == 4
 
 
 def test_a_test_set_of_training_images_is_no_test_set(own_demo: Path) -> None:
