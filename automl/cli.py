@@ -366,7 +366,21 @@ def guarded(run: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except SystemExit as left:
+        if left.code == 130:  # typer's own, which says nothing
+            print("stopped", file=sys.stderr)
+        raise
     return 0
+
+
+def _in_a_folder() -> None:
+    """Raises `UserError` where the folder that this was called in is gone: every path is made whole by it."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(
+            f"the folder that this was called in cannot be had ({error.strerror}): cd to another"
+        ) from None
 
 
 def _mount_space() -> None:
@@ -391,7 +405,7 @@ def _stand_in() -> None:
 def main() -> None:
     _stand_in()
     _mount_space()
-    code = guarded(app)
+    code = guarded(_in_a_folder) or guarded(app)
     atexit.register(no_more_signals)
     sys.exit(code)
 

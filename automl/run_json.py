@@ -40,6 +40,11 @@ def read(path: Path) -> dict[str, Any]:
     try:
         document = load_json(path, MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError):
+        if (path.parent / "trials").is_dir():
+            raise UserError(
+                f"{path}: is gone, and the run cannot go on without it; its trials and their checkpoints are in "
+                f"{path.parent / 'trials'}, what was handed over in {path.parent / 'best'}"
+            ) from None
         raise UserError(f"{path.parent}: not a run folder (no run.json); automl run makes one") from None
     if not isinstance(document, dict):
         raise _damaged(path, "it", "a mapping", document)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import random
 import shutil
@@ -13,6 +14,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60.0  # for another process's transaction
 TRIES = 8  # of drivers that make the same tables at the same moment
+SAID_S = 10.0  # from one sign of life to the next, of who waits
 LOOK_S = 0.5  # a driver that starts waits so long for the lock, which `is_running` may hold for a moment
 NO_INDEX = (
     "unable to open",
@@ -358,7 +361,7 @@ def handing_over(
     run_root: Path, wait_s: float = 0.0, say: Callable[[str], Any] = lambda text: None
 ) -> Iterator[None]:
     """Held by whoever writes what a run hands over; the lock lies beside it, as it may move. Raises `StudyBusy` while
-    there is another, after `wait_s`, which `say` is told of."""
+    there is another, after `wait_s`, which `say` is told of every ten seconds."""
     lock, place = run_root / "best.lock", run_root / "best"
     busy = f"{place}: another automl deploy, run or resume is at work there; wait for its end"
     with contextlib.ExitStack() as held:
@@ -367,9 +370,25 @@ def handing_over(
         except StudyBusy:
             if not wait_s:
                 raise
-            say(f"waiting for another automl command, such as deploy, that is at work in {place}")
-            held.enter_context(alone(lock, busy, wait_s))
+            waiting = f"waiting for another automl command, such as deploy, that is at work in {place}"
+            _enter(held, partial(alone, lock, busy), wait_s, waiting, say)
         yield
+
+
+def _enter(
+    held: contextlib.ExitStack,
+    lock: Callable[[float], Any],
+    wait_s: float,
+    waiting: str,
+    say: Callable[[str], Any],
+) -> None:
+    """Enter the lock within `wait_s`, by turns of `SAID_S`, and say at each that it is waited for."""
+    for turn in range(max(1, math.ceil(wait_s / SAID_S))):
+        say(f"{waiting} ({turn * SAID_S:.0f} s)" if turn else waiting)
+        with contextlib.suppress(StudyBusy):
+            held.enter_context(lock(min(SAID_S, wait_s)))
+            return
+    held.enter_context(lock(0.0))
 
 
 def is_running(run_root: Path) -> bool:

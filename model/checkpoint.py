@@ -14,6 +14,7 @@ import io
 import itertools
 import json
 import os
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -210,4 +211,4 @@ def link_latest(path: Path) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return textwrap.shorten((str(error).splitlines() or [type(error).__name__])[0], 200, placeholder=" ...")

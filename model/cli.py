@@ -204,11 +204,25 @@ def guarded(run: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except SystemExit as left:
+        if left.code == 130:  # typer's own, which says nothing
+            print("interrupted", file=sys.stderr)
+        raise
     return 0
 
 
+def _in_a_folder() -> None:
+    """Raises `UserError` where the folder that this was called in is gone: every path is made whole by it."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(
+            f"the folder that this was called in cannot be had ({error.strerror}): cd to another"
+        ) from None
+
+
 def main() -> None:
-    sys.exit(guarded(app))
+    sys.exit(guarded(_in_a_folder) or guarded(app))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from model import start
-from model.errors import UserError
+from model.errors import UserError, did_you_mean
 from model.settings import completed
 from model.spec import resolve
+
+NAMED = ("coco", "imagenet")
 
 
 def named(
@@ -19,8 +21,8 @@ def named(
 ) -> str:
     """Fetch `coco` or `imagenet` weights for a (partial) train spec; `engine`: as `automl run` completes it. Returns
     where they are."""
-    if what not in ("coco", "imagenet"):
-        raise UserError(f"fetch: must be coco or imagenet, but got '{what}'")
+    if what not in NAMED:
+        raise UserError(f"fetch: must be {' or '.join(NAMED)}, but got '{what}'{did_you_mean(what, NAMED)}")
     asked = start.with_start(partial or {}, what)
     begin = start.settle(completed(asked) if engine else resolve("train", asked))
     path = start.fetched(begin, say)

@@ -117,12 +117,16 @@ def table(facts: Facts) -> tuple[list[str], list[list[str | float | None]]]:
 
 
 def _figures_of_one(facts: Facts) -> dict[str, float]:
-    """What the stages show of a winner that was compared with nothing."""
+    """{stage and figure: value} that the stages show of a winner that was compared with nothing."""
     if facts.comparisons:
         return {}
     ended = [stage for stage in facts.stages if stage.get("ok")]
-    shown = ((name, stage["metrics"].get(name)) for stage in ended for name in stage.get("shows", ()))
-    return {name: value for name, value in shown if is_number(value) and name != facts.metric.name}
+    shown = ((stage, name, stage["metrics"].get(name)) for stage in ended for name in stage.get("shows", ()))
+    return {
+        f"{stage['name']}: {name}": value
+        for stage, name, value in shown
+        if is_number(value) and name != facts.metric.name
+    }
 
 
 def told(stage: Mapping[str, Any]) -> str:

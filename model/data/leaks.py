@@ -89,9 +89,10 @@ def note_near_copies(parts: Mapping[str, Sequence[Part]], problems: Problems) ->
             here, there = _likenesses(parts.get(split, [])), _likenesses(parts.get(other, []))
             if pairs := _alike(here[1], there[1]):
                 a, b = pairs[0]
-                text = f"look like {NAMES[other]} images (the first: {here[0][a]}, {there[0][b]})"
+                look = "image looks" if len(pairs) == 1 else "images look"
+                text = f"like {NAMES[other]} images (the first: {here[0][a]}, {there[0][b]})"
                 problems.note(
-                    f"{len(pairs)} {NAMES[split]} images {text}; scores on them say little. They stay"
+                    f"{len(pairs)} {NAMES[split]} {look} {text}; scores on them say little. They stay"
                 )
 
 

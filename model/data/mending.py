@@ -108,8 +108,9 @@ def _shown(document: Document, n: int) -> str:
 def _note_tiny(document: Document, problems: Problems) -> None:
     tiny = np.flatnonzero((document.boxes_xywh_px[:, 2:] <= 1.0).all(axis=1))
     if len(tiny):
+        are = "box is" if len(tiny) == 1 else "boxes are"
         problems.note(
-            f"{document.where}: {len(tiny)} boxes are no larger than one pixel: is that meant, in pixels and not in "
+            f"{document.where}: {len(tiny)} {are} no larger than one pixel: is that meant, in pixels and not in "
             f"shares of the image? The first: {_shown(document, int(tiny[0]))}"
         )
 

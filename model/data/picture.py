@@ -31,11 +31,12 @@ SMALL_PX = 8  # of an object's longer side at the training size, below which it 
 COLOURS = ("#d64541", "#3478c8", "#f0b428", "#3ca05a", "#9650b4", "#e67e22", "#16a085", "#7f8c8d")
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222}
+body{overflow-wrap:anywhere} table{overflow-wrap:normal}
 h1{font-size:1.5rem} h2{font-size:1.15rem;margin-top:2rem} .dim{color:#777} .problem{color:#b3261e}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums} td,th{padding:.2rem .7rem;text-align:right}
 td:first-child,th:first-child{text-align:left} th{border-bottom:2px solid #888} tr:nth-child(even){background:#f4f4f6}
 .charts,.sheet{display:flex;flex-wrap:wrap;gap:1rem} .sheet figure{margin:0;max-width:250px} .sheet img{width:250px}
-figcaption{font-size:12px;color:#777;overflow-wrap:anywhere}
+figcaption{font-size:12px;color:#777;overflow-wrap:anywhere} .scroll{overflow-x:auto}
 """
 
 
@@ -165,17 +166,17 @@ def _lines(title: str, lines: Sequence[str], style: str) -> list[str]:
 def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     top = "".join(f"<th>{html.escape(name)}</th>" for name in head)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in row) + "</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{body}</table>"
+    return f"<div class=scroll><table><tr>{top}</tr>{body}</table></div>"
 
 
 def _counts(splits: Sequence[Split]) -> str:
     rows = []
     for s in splits:
         each = np.bincount(s.owner, minlength=len(s.paths)).tolist()
-        low, high = s.sizes.min(axis=0).astype(int), s.sizes.max(axis=0).astype(int)
+        low, high = ("x".join(map(str, of(axis=0).astype(int).tolist())) for of in (s.sizes.min, s.sizes.max))
         rows.append((
             s.name, len(s.paths), len(s.labels), f"{sum(each) / len(each):.1f} ({min(each)} to {max(each)})",
-            each.count(0), f"{low[0]}x{low[1]} to {high[0]}x{high[1]}",
+            each.count(0), low if low == high else f"{low} to {high}",
         ))  # fmt: skip
     return _table(("", "images", "boxes", "boxes an image", "images without", "image sizes, px"), rows)
 
@@ -195,18 +196,19 @@ def _charts(splits: Sequence[Split], scale: tuple[float, float, bool]) -> list[s
         "<h2>Sizes and shapes</h2><div class=charts>",
         _bars("size of objects at the training size, px", size, (0, 8, 16, 32, 64, 128, 256, 512, np.inf)),
         _bars("width / height", shape, (0, 0.2, 0.33, 0.5, 0.8, 1.25, 2, 3, 5, np.inf)),
-        _bars("objects in an image", each, (0, 1, 2, 3, 5, 10, 20, 50, 100, np.inf)),
+        _bars("objects in an image", each, (0, 1, 2, 3, 5, 10, 20, 50, 100, np.inf), whole=True),
         "</div>",
     ]
 
 
-def _bars(title: str, values: np.ndarray, edges: Sequence[float]) -> str:
-    """A histogram as SVG; the last bin is open."""
+def _bars(title: str, values: np.ndarray, edges: Sequence[float], whole: bool = False) -> str:
+    """A histogram as SVG; the last bin is open. Of `whole` numbers a bin is told by its first and last."""
     counts = [int(((values >= a) & (values < b)).sum()) for a, b in pairwise(edges)]
     top = max([*counts, 1])
     rows = []
     for n, count in enumerate(counts):
-        label = f"{edges[n]:g} to {edges[n + 1]:g}" if np.isfinite(edges[n + 1]) else f"from {edges[n]:g}"
+        low, high = edges[n], edges[n + 1] - whole
+        label = f"from {low:g}" if np.isinf(high) else f"{low:g} to {high:g}" if low < high else f"{low:g}"
         y, length = 18 * n, 150 * count / top
         rows.append(
             f"<text x=90 y={y + 13} text-anchor=end>{label}</text><rect x=96 y={y + 3} width={length:.1f} height=12 "
@@ -242,7 +244,10 @@ def _figure(split: Split, index: int, names: Mapping[Any, str]) -> str:
         (label,) = split.labels[n : n + 1].tolist()
         colour = COLOURS[order.index(label) % len(COLOURS)] if label in names else "#ffffff"
         pen.rectangle((x, y, max(x, x + w), max(y, y + h)), outline=colour, width=2)
-        pen.text((x + 3, y + 1), names.get(label, str(label)), fill=colour)
+        corner, name = (x + 2, y + 2), names.get(label, str(label))
+        # On the box's colour: text in it is lost where the image has it too.
+        pen.rectangle(pen.textbbox(corner, name), fill=colour)
+        pen.text(corner, name, fill="black")
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)
     data = f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -587,6 +587,47 @@ def test_deploy_is_alone_and_its_action_ends_with_it(
         pass
 
 
+def test_who_waits_for_another_says_so_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("automl.storage.SAID_S", 0.05)
+    said: list[str] = []
+    with handing_over(tmp_path), pytest.raises(StudyBusy), handing_over(tmp_path, 0.2, said.append):
+        pass
+    assert len(said) == 4
+    assert all(line.startswith("waiting for another automl command, such as deploy") for line in said)
+    with handing_over(tmp_path, 0.2, said.append):
+        pass
+    assert len(said) == 4
+
+
+def test_a_ctrl_c_within_a_command_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def _stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["automl"])
+    with pytest.raises(SystemExit, match="130"):
+        cli.guarded(app)
+    assert capsys.readouterr().err.strip() == "stopped"
+
+
+@pytest.mark.parametrize("program", ["automl.cli", "model.cli"])
+def test_in_a_folder_that_is_gone_nothing_begins(tmp_path: Path, program: str) -> None:
+    (tmp_path / "gone").mkdir()
+    there = f"import os, sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); os.chdir({str(tmp_path / 'gone')!r})"
+    code = (
+        f"{there}; os.rmdir(os.getcwd()); from {program} import main; sys.argv = ['x', '--version']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the folder that this was called in cannot be had (No such file")
+
+
 def alive(pid: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()

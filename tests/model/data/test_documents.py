@@ -361,7 +361,7 @@ def test_boxes_as_shares_of_some_images_are_told(images: Path, form: str, which:
         assert "multiply x and w by the image's width" in said
     else:
         assert found is not None
-        assert "1 boxes are no larger than one pixel: is that meant" in said
+        assert "1 box is no larger than one pixel: is that meant" in said
 
 
 @pytest.mark.parametrize("count", [3, 24])

@@ -147,7 +147,7 @@ def test_near_copies_are_noted_and_stay(own_demo: Path) -> None:
     image.save(own_demo / "again.jpg", quality=60)
     Image.open(own_demo / "again.jpg").save(own_demo / "val" / "images" / "0003.png")
     found = looked_at(own_demo)
-    assert "1 validation images look like training images" in said(found)
+    assert "1 validation image looks like training images" in said(found)
     assert found["facts"]["val"]["images"] == 4
 
 
