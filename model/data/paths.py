@@ -12,7 +12,7 @@ import difflib
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, lru_cache
 from operator import attrgetter
 from os.path import splitext
@@ -43,26 +43,30 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in JUNK
 
 
-def walk(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """(folder below `root`, "" for itself; its file names), sorted; links are followed, each folder once, and none to a
-    folder that it lies in. Pipes, sockets and devices are no files."""
+def walk(root: Path) -> list[tuple[str, list[str]]]:
+    """[(folder below `root`, "" for itself; its file names)], sorted; links are followed, each folder once, under its
+    own name where that lies below `root` too, and none to a folder that it lies in. Pipes, sockets and devices are no
+    files."""
     seen: set[tuple[int, int]] = set()
-    left = [""]
-    while left:
-        below = left.pop()
+    found, left, links = [], [""], list[str]()
+    while left or links:
+        below = left.pop() if left else links.pop(links.index(min(links)))
         folder = os.path.join(root, below)
         try:
             stat = os.stat(folder)
             if (stat.st_dev, stat.st_ino) in seen:
                 continue
-            entries = sorted(os.scandir(folder), key=attrgetter("name"))
+            entries = [entry for entry in os.scandir(folder) if not is_hidden(entry.name)]
         except OSError:
             continue
         seen.add((stat.st_dev, stat.st_ino))
-        entries = [entry for entry in entries if not is_hidden(entry.name)]
-        folders = [entry.name for entry in entries if entry.is_dir() and not _leads_back(entry)]
-        left += [f"{below}/{name}" if below else name for name in reversed(folders)]
-        yield below, [entry.name for entry in entries if _is_file(entry)]
+        for entry in sorted(entries, key=attrgetter("name")):
+            if entry.is_dir() and not _leads_back(entry):
+                (links if entry.is_symlink() else left).append(
+                    f"{below}/{entry.name}" if below else entry.name
+                )
+        found.append((below, sorted(entry.name for entry in entries if _is_file(entry))))
+    return sorted(found, key=lambda one: one[0].split("/") if one[0] else [])
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -240,3 +240,17 @@ def test_names_of_a_zip_in_another_encoding_are_told_as_such(tmp_path: Path) -> 
     (tmp_path / "图1.jpg".encode("gbk").decode("cp437")).write_bytes(b"")
     assert "another encoding than UTF-8" in explain(tmp_path, "图1.jpg")
     assert "another encoding" not in explain(tmp_path, "a1.jpg")
+
+
+def test_a_folder_is_walked_under_its_own_name_whatever_links_lead_to_it(tmp_path: Path) -> None:
+    for name in ("raw/train/inner", "raw/val", "outside"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "x.png").touch()
+    (tmp_path / "a_link").symlink_to(tmp_path / "raw" / "train")
+    for name in ("raw/z", "raw/val/to"):
+        (tmp_path / name).symlink_to(tmp_path / "outside")
+    (tmp_path / "raw" / "loop").symlink_to(tmp_path)
+    assert [below for below, _ in walk(tmp_path / "raw")] == ["", "train", "train/inner", "val", "val/to"]
+    assert [below for below, names in walk(tmp_path) if names] == [
+        "outside", "raw/train/inner", "raw/val",
+    ]  # fmt: skip
