@@ -140,7 +140,8 @@ def convert(
     if by_sequence or classes or image_dir or label_dir:
         kitti = Options(read_classes(classes) if classes else None, image_dir, label_dir)
     leaves = parse_overrides(overrides or [])
-    found = write(source, target, val_share, seed, leaves, kitti, by_sequence)
+    with told("convert", aside=True):
+        found = write(source, target, val_share, seed, leaves, kitti, by_sequence)
     for note in (f"read as {found['layout']}", *found["notes"]):
         print(f"note: {note}")
     print(f"{', '.join(f'{count} {split}' for split, count in found['splits'].items())} images in {target}")

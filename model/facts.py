@@ -10,6 +10,7 @@ from typing import Any
 from model.data import check
 from model.data import facts as of_data
 from model.spec import check_leaves, get
+from model.told import told
 
 # GFLOP of one forward pass at 640x640, of which training makes three. Counted from the layers' shapes.
 BACKBONE_GFLOP = {"resnet_18": 30, "resnet_34": 60, "resnet_50": 67, "resnet_101": 128}
@@ -19,6 +20,7 @@ GPU_GFLOPS = 20_000.0  # sustained in fp32/TF32 training on a data-centre GPU; a
 STEP_OVERHEAD_S = 0.05
 
 
+@told("looking at the data", aside=True)
 def inspect(spec: Mapping[str, Any], data_dir: str | None, work_dir: Path) -> dict[str, Any]:
     """`model.data.check.inspect`; raises `UserError` when a leaf is not valid by itself."""
     check_leaves("train", spec)

@@ -13,14 +13,21 @@ T = TypeVar("T")
 EVERY_S = 8.0  # so that a line a moment late is still within ten
 
 
+_AT = [""]  # what `at` was told last
+
+
 @contextmanager
-def told(what: str) -> Iterator[None]:
-    """While the block runs, how long it has taken so far; for work without parts that could be counted."""
-    began, over, out = time.monotonic(), threading.Event(), sys.stdout  # which the block may turn elsewhere
+def told(what: str, aside: bool = False) -> Iterator[None]:
+    """While the block runs, how long it has taken so far, and where it is by `at`; for work that is not counted as a
+    whole. `aside`: on stderr, where what the work finds is printed."""
+    began, over = time.monotonic(), threading.Event()
+    out = sys.stderr if aside else sys.stdout  # which the block may turn elsewhere
+    _AT[0] = ""
 
     def speak() -> None:
         while not over.wait(EVERY_S):
-            print(f"{what}: {time.monotonic() - began:.0f} s so far", file=out, flush=True)
+            where = f"; {_AT[0]}" if _AT[0] else ""
+            print(f"{what}: {time.monotonic() - began:.0f} s so far{where}", file=out, flush=True)
 
     speaker = threading.Thread(target=speak, daemon=True)
     speaker.start()
@@ -29,6 +36,11 @@ def told(what: str) -> Iterator[None]:
     finally:
         over.set()
         speaker.join()
+
+
+def at(where: str) -> None:
+    """Where the work that `told` tells of is, for its next line."""
+    _AT[0] = where
 
 
 def counted(

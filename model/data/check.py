@@ -29,6 +29,7 @@ from model.data.splits import VAL_SHARE, groups_of, held_out
 from model.data.tree import SPLITS, Data, Sources
 from model.errors import UserError
 from model.spec import get
+from model.told import at
 
 Parts = dict[str, list[Part]]
 
@@ -178,6 +179,7 @@ def _settled(
                 "every test image stands in another split, so nothing is scored on them: give other images, or set "
                 "dataset.allow_leaks=true to keep them"
             )
+    at("the images of different splits are compared")
     note_near_copies(clean, problems)
     note_versions(clean, problems)
     note_copies_within(clean, problems)

@@ -3,7 +3,7 @@ versions by their names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,11 +159,34 @@ def _likenesses(parts: Sequence[Part]) -> tuple[list[str], np.ndarray]:
 
 
 def _alike(here: np.ndarray, there: np.ndarray) -> list[tuple[int, int]]:
-    """(row of `here`, the first row of `there` that differs in few bits) of every row that has one."""
-    pairs: list[tuple[int, int]] = []
-    step = max(1, AT_ONCE // max(1, len(there)))
-    for start in range(0, len(here) if len(there) else 0, step):
-        apart = np.bitwise_count(here[start : start + step, None] ^ there[None]).sum(axis=2)
-        rows = np.flatnonzero((apart <= ALIKE_BITS).any(axis=1))
-        pairs += [(start + int(row), int(np.argmax(apart[row] <= ALIKE_BITS))) for row in rows]
-    return pairs
+    """(row of `here`, a row of `there` that differs in few bits) of every row [2] of uint64 that has one.
+
+    Rows that differ in at most ALIKE_BITS of their bits have one of ALIKE_BITS + 1 pieces in common, so only those of
+    `there` with a piece in common are compared; all with all is quadratic.
+    """
+    if not len(here) or not len(there):
+        return []
+    found = np.full(len(here), -1)
+    for mine, theirs in zip(_pieces(here), _pieces(there), strict=True):
+        order = np.argsort(theirs, kind="stable")
+        rows = np.flatnonzero(found < 0)
+        start, end = (np.searchsorted(theirs[order], mine[rows], side) for side in ("left", "right"))
+        while len(rows := rows[more := start < end]):
+            start, end = start[more], end[more]
+            width = min(int((end - start).max()), max(1, AT_ONCE // len(rows)))
+            candidates = start[:, None] + np.arange(width)
+            other = order[np.minimum(candidates, len(order) - 1)]
+            apart = np.bitwise_count(here[rows, None] ^ there[other]).sum(axis=2)
+            close = (apart <= ALIKE_BITS) & (candidates < end[:, None])
+            hit = close.any(axis=1)
+            found[rows[hit]] = other[hit, close[hit].argmax(axis=1)]
+            rows, start, end = rows[~hit], start[~hit] + width, end[~hit]
+    return [(int(row), int(found[row])) for row in np.flatnonzero(found >= 0)]
+
+
+def _pieces(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The bits of each row [2] in ALIKE_BITS + 1 numbers; each has bits from all over: neighbours are often equal."""
+    bits = np.unpackbits(np.ascontiguousarray(rows).view(np.uint8), axis=1)
+    for start in range(ALIKE_BITS + 1):
+        piece = bits[:, start :: ALIKE_BITS + 1]
+        yield piece @ (1 << np.arange(piece.shape[1]))

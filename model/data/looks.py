@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -23,9 +23,9 @@ from PIL import Image, features
 from model.data.cache import cache_dir
 from model.data.images import BROKEN, MAX_PIXELS, TURNED, opened, to_rgb, white
 from model.errors import UserError
+from model.told import at
 
 CACHE_FORMAT = 3
-PROGRESS_FROM = 1000  # images
 UNREADABLE = "cannot be read as an image"
 FLAT = 4  # of 255 grey levels: what differs by less looks like one shade
 SIDE = 9  # of the thumbnail whose neighbours are compared
@@ -83,11 +83,11 @@ def look_at(paths: Sequence[Path], decode: bool = True, max_pixels: int = MAX_PI
     known = _Known(paths)
     missing = [n for n, found in enumerate(known.looks) if found is None or (decode and not _seen(found))]
     threads = min(32, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads) as pool, _progress(len(missing)) as advance:
+    with ThreadPoolExecutor(threads) as pool:
         looks = pool.map(lambda n: look(paths[n], decode, max_pixels), missing)
-        for n, found in zip(missing, looks, strict=True):
+        for done, (n, found) in enumerate(zip(missing, looks, strict=True), 1):
             known.looks[n] = found
-            advance()
+            at(f"{done} of {len(missing)} images looked at")
     if missing:
         known.save()
     return [found or Look() for found in known.looks]
@@ -95,20 +95,6 @@ def look_at(paths: Sequence[Path], decode: bool = True, max_pixels: int = MAX_PI
 
 def _seen(found: Look) -> bool:
     return bool(found.digest)
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Any]:
-    """A bar on stderr for what takes more than a moment."""
-    if total < PROGRESS_FROM:
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("looking at the images", total=total)
-        yield lambda: bar.advance(task)
 
 
 class _Known:

@@ -23,6 +23,7 @@ from model.data.images import open_rgb
 from model.data.tree import SPLITS, counted
 from model.errors import UserError
 from model.spec import get
+from model.told import told
 
 SHEET = 16  # images with boxes
 SIDE_PX = 320  # of the longer side of an image of the sheet
@@ -53,6 +54,7 @@ class Split:
     names: Mapping[Any, str] = field(default_factory=dict)  # category id -> name
 
 
+@told("looking at the data", aside=True)
 def write(spec: Mapping[str, Any], data_dir: str | None, target: Path, work_dir: Path) -> list[str]:
     """Write the page to `target`. Returns what it warns of. Raises `UserError` for data that are not there; those with
     problems are shown with their problems."""

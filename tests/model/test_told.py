@@ -44,4 +44,25 @@ def test_what_cannot_be_counted_says_how_long_it_takes(
         while not printed:
             time.sleep(0.01)
             printed = capsys.readouterr().out
-    assert printed.startswith("export: 0 s so far")
+    assert printed.startswith("export: 0 s so far\n")
+
+
+def test_where_it_is_stands_behind_beside_what_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(told, "EVERY_S", 0.01)
+    said = capsys.readouterr()
+
+    @told.told("looking at the data", aside=True)
+    def look() -> None:
+        nonlocal said
+        told.at("3 of 4 images looked at")
+        said = capsys.readouterr()
+        while not said.err:
+            time.sleep(0.01)
+            said = capsys.readouterr()
+
+    for _ in range(2):
+        look()
+        assert said.out == ""
+        assert said.err.startswith("looking at the data: 0 s so far; 3 of 4 images looked at\n")

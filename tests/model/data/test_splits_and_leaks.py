@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from model.data import leaks
 from model.data.check import inspect
 from model.data.classes import are_ordinary, labelled
 from model.data.coco import Options, load_sources
@@ -454,3 +455,23 @@ def test_damaged_sources_are_refused_by_whoever_reads_them(own_demo: Path) -> No
     }
     with pytest.raises(UserError, match="iscrowd must be 0, 1, true or false"):
         load_sources([source])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32), st.integers(0, 60), st.integers(0, 60), st.sampled_from([1, 7, 1 << 22]))
+def test_rows_alike_are_those_that_comparing_all_with_all_finds(
+    seed: int, here: int, there: int, at_once: int
+) -> None:
+    random = np.random.default_rng(seed)
+    a, b = (random.integers(0, 2, (n, 128), dtype=np.uint8) for n in (here, there))
+    a[:, ::2], b[:, ::2] = 0, 0  # pieces that many share
+    for row in range(min(here, there) // 2):  # at every distance around the limit
+        a[row] = b[random.integers(there)]
+        a[row, random.permutation(128)[: random.integers(0, 12)]] ^= 1
+    rows = [np.packbits(each, axis=1).view(np.uint64).reshape(-1, 2) for each in (a, b)]
+    apart = (a[:, None] != b[None]).sum(axis=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leaks, "AT_ONCE", at_once)
+        pairs = leaks._alike(*rows)
+    assert [row for row, _ in pairs] == np.flatnonzero((apart <= leaks.ALIKE_BITS).any(axis=1)).tolist()
+    assert all(apart[pair] <= leaks.ALIKE_BITS for pair in pairs)
