@@ -13,7 +13,7 @@ T = TypeVar("T")
 EVERY_S = 8.0  # so that a line a moment late is still within ten
 
 
-_AT = [""]  # what `at` was told last
+_AT: list[str | Callable[[], str]] = [""]  # what `at` was told last
 
 
 @contextmanager
@@ -26,7 +26,8 @@ def told(what: str, aside: bool = False) -> Iterator[None]:
 
     def speak() -> None:
         while not over.wait(EVERY_S):
-            where = f"; {_AT[0]}" if _AT[0] else ""
+            where = _AT[0]() if callable(_AT[0]) else _AT[0]
+            where = f"; {where}" if where else ""
             print(f"{what}: {time.monotonic() - began:.0f} s so far{where}", file=out, flush=True)
 
     speaker = threading.Thread(target=speak, daemon=True)
@@ -38,8 +39,8 @@ def told(what: str, aside: bool = False) -> Iterator[None]:
         speaker.join()
 
 
-def at(where: str) -> None:
-    """Where the work that `told` tells of is, for its next line."""
+def at(where: str | Callable[[], str]) -> None:
+    """Where the work that `told` tells of is, for its next lines; called, where it can be, at each."""
     _AT[0] = where
 
 

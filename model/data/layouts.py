@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco, packed
+from model.data.archives import ARCHIVES, is_archive
 from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.foreign import ADVICE, LAST, how_to_export, tool_of
 from model.data.image_sets import lists_in, unread_splits
 from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert
 from model.data.label_files import LabelFiles, to_coco
 from model.data.other_labels import SUFFIXES, Found, form_of, unread_labels
-from model.data.sources import ARCHIVES, is_archive, is_url, stage_dataset, without_secrets
+from model.data.sources import is_url, stage_dataset, without_secrets
 from model.data.tree import SPLITS, Data, Sources, Tree, counted, given, parent
 from model.errors import UserError
 from model.spec import get

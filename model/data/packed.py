@@ -11,9 +11,10 @@ import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from model.data.archives import ARCHIVES, MAX_BYTES
 from model.data.cache import cache_dir, came_from, once
 from model.data.paths import walk
-from model.data.sources import ARCHIVES, MAX_BYTES, digest, unpacked
+from model.data.sources import digest, unpacked
 from model.data.tree import Tree, parent, split_of
 from model.errors import UserError
 

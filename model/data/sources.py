@@ -6,27 +6,33 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tarfile
-import zipfile
-import zlib
+import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from model.data.cache import LARGER, cache_dir, came_from, is_full, once
+from model.data.archives import ARCHIVES, check_name, check_size, has_content_of_one, is_archive, unpack
+from model.data.cache import cache_dir, came_from, is_full, once
 from model.errors import NotRunnable, UserError
+from model.told import at
 
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
 THREADS = 8
+TAGS = (
+    "ETag",
+    "etag",
+    "mtime",
+    "LastModified",
+    "Content-MD5",
+    "Last-Modified",
+)  # what changes with a file's content
+CONNECT_S, SILENT_S = 30.0, 120.0  # for a web server to answer, and from one part of an answer to the next
+REFUSED = {401: "it wants to know who asks", 403: "it does not let this machine have it"}
+TURNS = 3  # of a download that breaks off
+PAGE = "must be a file, but is a page of the web, as a login is; give the address of the file itself"
+PAUSE_S = 2.0  # before the second; twice that before the third
 SINGLE = (".json", ".yaml", ".yml")  # files that describe a dataset
-MAX_FILES = 5_000_000
-MAX_BYTES = 2 << 40  # unpacked
-UNITS = {1 << 30: "GiB", 1 << 20: "MiB", 1 << 10: "KiB"}
-
-
-def is_archive(path: str | Path) -> bool:
-    return str(path).lower().endswith(ARCHIVES)
 
 
 def is_url(path: str | Path) -> bool:
@@ -45,12 +51,27 @@ def stage(source: str | Path) -> Path:
         raise UserError(f"{path}: no such image folder or archive{_what_is_there(path)}")
     if not is_archive(path):
         raise UserError(f"{source}: an image source must be a folder or one of {', '.join(ARCHIVES)}")
-    return unpacked(path)
+    return _opened(source, path)
+
+
+def _opened(source: str | Path, path: Path) -> Path:
+    """The archive `path` unpacked; one that was fetched and cannot be is fetched again the next time."""
+    try:
+        return unpacked(path)
+    except UserError:
+        if is_url(source):
+            shutil.rmtree(path.parent, ignore_errors=True)
+        raise
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1000).lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
 def unpacked(path: Path) -> Path:
     """The folder of an archive's content, unpacked once. Raises `UserError` when it is broken or unsafe."""
-    target = once(cache_dir() / digest(path)[:32], lambda partial: _unpack(path, partial))
+    target = once(cache_dir() / digest(path)[:32], lambda partial: unpack(path, partial))
     return came_from(target, path)
 
 
@@ -72,8 +93,8 @@ def stage_dataset(source: str | Path) -> Path:
         )
     if path.is_dir() or path.suffix.lower() in SINGLE:
         return path
-    if is_archive(path) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
-        return unpacked(path)
+    if is_archive(path) or has_content_of_one(path):
+        return _opened(source, path)
     raise UserError(
         f"{without_secrets(source)}: a dataset must be a folder, an archive ({', '.join(ARCHIVES)}), a COCO file "
         "or a data.yaml"
@@ -98,56 +119,6 @@ def _digest(path: Path, algorithm: str) -> str:
     return found.hexdigest()
 
 
-# ---- archives -------------------------------------------------------------------------------------------------
-
-
-def _unpack(path: Path, folder: Path) -> None:
-    try:
-        if path.name.lower().endswith(".zip") or zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                infos = archive.infolist()
-                _check_size(path, [info.file_size for info in infos], folder)
-                for info in infos:
-                    _check_name(path, info.filename)
-                    info.filename = info.filename.replace("\\", "/")  # as some programs of Windows write it
-                    archive.extract(info, folder)
-        else:
-            with tarfile.open(path) as archive:
-                members = archive.getmembers()
-                _check_size(path, [member.size for member in members], folder)
-                archive.extractall(folder, members, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        if is_full(error):
-            raise
-        raise UserError(
-            f"{path}: cannot be unpacked ({error}); is it whole? Copy or download it again"
-        ) from None
-
-
-def _check_name(source: str | Path, name: str) -> None:
-    parts = PurePosixPath(name.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts:
-        raise UserError(f"{source}: cannot be unpacked ('{name}' would leave its folder)")
-
-
-def _check_size(source: str | Path, sizes: list[int], folder: Path) -> None:
-    total, free = sum(sizes), shutil.disk_usage(folder).free
-    if len(sizes) > MAX_FILES or total > MAX_BYTES:
-        raise UserError(f"{source}: {len(sizes)} files of {total} bytes are more than is unpacked")
-    if total > free:
-        needed, left = _apart(total, free)
-        raise UserError(f"{source}: needs {needed}, but {folder.parent} has {left} free; {LARGER}")
-
-
-def _apart(*sizes: int) -> list[str]:
-    """Two numbers of bytes that differ, in the largest unit in which they look so."""
-    for bytes_each, unit in UNITS.items():
-        texts = [f"{size / bytes_each:.1f} {unit}" for size in sizes]
-        if len({*texts}) == len(sizes):
-            return texts
-    return [f"{size} bytes" for size in sizes]
-
-
 def _what_is_there(path: Path) -> str:
     if not path.parent.is_dir():
         return f" ({path.parent} does not exist)"
@@ -167,8 +138,12 @@ def fetch(url: str) -> Path:
     files, system = _listing(url)
     name = hashlib.sha256(json.dumps([url, files], sort_keys=True).encode()).hexdigest()[:32]
     target = once(cache_dir() / "remote" / name, lambda partial: _download(url, files, system, partial))
-    came_from(target, without_secrets(url).rstrip("/"))
-    return target / _last(url) if set(files) == {""} else target
+    named, alone = without_secrets(url).rstrip("/"), set(files) == {""}
+    came_from(target, named.rpartition("/")[0] if alone else named)
+    if alone and _is_page(target / _last(url)):
+        shutil.rmtree(target, ignore_errors=True)
+        raise UserError(f"{named}: {PAGE}")
+    return target / _last(url) if alone else target
 
 
 def without_secrets(url: str | Path) -> str:
@@ -189,10 +164,10 @@ def _listing(url: str) -> tuple[dict[str, dict[str, Any]], Any]:
     try:
         import fsspec
 
-        system, root = fsspec.core.url_to_fs(url)
+        web = url.startswith(("http://", "https://"))
+        system, root = fsspec.core.url_to_fs(url, **(_patience() if web else {}))
         if hasattr(system, "invalidate_cache"):
             system.invalidate_cache()
-        web = url.startswith(("http://", "https://"))
         found = _web_listing(root, system) if web else system.find(root, detail=True)
     except ImportError as error:
         protocol = url.partition("://")[0]
@@ -200,20 +175,16 @@ def _listing(url: str) -> tuple[dict[str, dict[str, Any]], Any]:
         raise NotRunnable(
             f"{without_secrets(url)}: {protocol}:// needs a package that is not here{hint} ({error})"
         ) from None
+    except UserError:
+        raise
     except Exception as error:  # every protocol has errors of its own
-        # Of a server that does not answer fsspec says that the file is not there.
-        told = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        reason = str(told).replace(url, without_secrets(url))
-        raise UserError(
-            f"{without_secrets(url)}: cannot be read; see that the address is right and its server answers "
-            f"({type(told).__name__}: {reason})"
-        ) from None
+        raise UserError(f"{without_secrets(url)}: cannot be read; {_why(error, url)}") from None
     files = {}
     for path, info in found.items():
         below = path.removeprefix(root).lstrip("/")
         below = unquote(below) if web else below
         if info.get("type") == "file" and not path.endswith("/"):
-            tag = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified")
+            tag = next((info[name] for name in TAGS if info.get(name)), None)
             size = info.get("size")  # None where a server does not tell
             files[below] = {
                 "size": None if size is None else int(size),
@@ -225,12 +196,33 @@ def _listing(url: str) -> tuple[dict[str, dict[str, Any]], Any]:
     return files, system
 
 
+def _patience() -> dict[str, Any]:
+    """Options of fsspec's file system of the web. Its own end every download after five minutes, however it goes on."""
+    from aiohttp import ClientTimeout
+
+    timeout = ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENT_S)
+    return {"client_kwargs": {"timeout": timeout}}
+
+
+def _why(error: Exception, url: str) -> str:
+    """What a server, or the way to it, says; without the URL, in which keys may stand."""
+    cause = error.__cause__
+    told = cause if isinstance(cause, Exception) else error  # fsspec's own says "not found" to all
+    if status := getattr(told, "status", None):  # of aiohttp
+        advice = REFUSED.get(status, "see that the address is right")
+        return f"the server answers {status} {getattr(told, 'message', '')}".rstrip() + f"; {advice}"
+    reason = str(told).replace(url, without_secrets(url))
+    return f"see that the address is right and its server answers ({type(told).__name__}: {reason})"
+
+
 def _web_listing(root: str, system: Any) -> dict[str, dict[str, Any]]:
     """What a web server tells of a file, or of every file of a folder for which it writes a page of links."""
     info = system.info(root)
     if info.get("mimetype") != "text/html":
         return {root: info | {"type": "file"}}
     paths = [path for path in system.find(root) if "?" not in path]
+    if not paths or is_archive(urlsplit(root).path):
+        raise UserError(f"{without_secrets(root)}: {PAGE}")
     with ThreadPoolExecutor(THREADS) as pool:
         return {
             path: info | {"type": "file"}
@@ -239,25 +231,47 @@ def _web_listing(root: str, system: Any) -> dict[str, dict[str, Any]]:
 
 
 def _download(url: str, files: dict[str, dict[str, Any]], system: Any, folder: Path) -> None:
-    _check_size(without_secrets(url), [info["size"] or 0 for info in files.values()], folder)
+    check_size(without_secrets(url), [info["size"] or 0 for info in files.values()], folder)
     for below in files:
-        _check_name(without_secrets(url), below)
-    targets = [folder / (below or _last(url)) for below in files]
+        check_name(without_secrets(url), below)
+    targets = {folder / (below or _last(url)): info for below, info in files.items()}
     for parent in {target.parent for target in targets}:
         parent.mkdir(parents=True, exist_ok=True)
+    at(lambda: f"{sum(map(_arrived, targets)) / 1e6:.0f} MB fetched of {without_secrets(url)}")
     try:
-        system.get([info["path"] for info in files.values()], [str(target) for target in targets])
-        for target, info in zip(targets, files.values(), strict=True):
+        _get(targets, system)
+        for target, info in targets.items():
             _check_arrived(without_secrets(url), target, info, system)
     except UserError:
         raise
     except Exception as error:
         if is_full(error):
             raise
-        reason = str(error).replace(url, without_secrets(url))
-        raise UserError(
-            f"{without_secrets(url)}: cannot be fetched ({type(error).__name__}: {reason})"
-        ) from None
+        raise UserError(f"{without_secrets(url)}: cannot be fetched; {_why(error, url)}") from None
+    finally:
+        at("")
+
+
+def _get(targets: Mapping[Path, dict[str, Any]], system: Any) -> None:
+    """Fetch files; those that do not arrive whole again, some times. Raises what the last time did."""
+    left = dict(targets)
+    for turn in range(TURNS):
+        time.sleep(PAUSE_S * turn)
+        try:
+            system.get([info["path"] for info in left.values()], list(map(str, left)))
+            failed = False
+        except Exception as error:
+            if is_full(error) or turn == TURNS - 1:
+                raise
+            failed = True
+        left = {t: i for t, i in left.items() if (failed if i["size"] is None else _arrived(t) != i["size"])}
+        if not left:
+            return
+
+
+def _arrived(target: Path) -> int:
+    """Bytes of a file that are there."""
+    return target.stat().st_size if target.is_file() else 0
 
 
 def _check_arrived(url: str, path: Path, info: dict[str, Any], system: Any) -> None:

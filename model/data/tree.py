@@ -12,10 +12,10 @@ from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
+from model.data.archives import is_archive
 from model.data.cache import cache_dir
 from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert, is_drawn
 from model.data.paths import FORMS, says_only_masks, speaks_of_masks, stem_of, walk
-from model.data.sources import is_archive
 from model.errors import UserError
 
 SPLITS = ("train", "val", "test")

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import http.server
 import io
+import lzma
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from model.data import sources
+from model.data import archives, sources
+from model.data.cache import in_own_words
 from model.data.sources import fetch, stage
 from model.errors import UserError
 
@@ -56,7 +63,7 @@ def test_an_archive_is_unpacked_once(tmp_path: Path, name: str, monkeypatch: pyt
     path = (write_zip if name.endswith("zip") else write_tar)(tmp_path / name, CONTENT)
     folder = stage(path)
     assert read(folder) == CONTENT
-    monkeypatch.setattr(sources, "_unpack", lambda *_: pytest.fail("unpacked again"))
+    monkeypatch.setattr(sources, "unpack", lambda *_: pytest.fail("unpacked again"))
     assert stage(path) == folder
     assert oct(folder.parent.stat().st_mode & 0o777) == "0o700"
 
@@ -84,7 +91,7 @@ def test_nothing_leaves_its_folder(tmp_path: Path, name: str, cache: Path) -> No
 def test_an_archive_of_too_much_is_refused_before_it_is_unpacked(
     tmp_path: Path, limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, limit, 1)
+    monkeypatch.setattr(archives, limit, 1)
     for path in (write_tar(tmp_path / "a.tar", CONTENT), write_zip(tmp_path / "a.zip", CONTENT)):
         with pytest.raises(UserError, match="more than is unpacked"):
             stage(path)
@@ -198,3 +205,138 @@ def test_a_damaged_arrival_is_an_error(s3: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(system, "get_file", lambda remote, local: Path(local).write_bytes(b"zyx"))
     with pytest.raises(UserError, match="damaged"):
         stage(f"{s3}/images")
+
+
+# ---- what archives may be ---------------------------------------------------------------------------------------
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", PACKED)
+def test_a_tar_whose_middle_is_damaged_is_not_taken_for_a_shorter_one(tmp_path: Path, suffix: str) -> None:
+    """Python's own reader ends at a header that it cannot read, and says nothing."""
+    raw = bytearray(
+        write_tar(tmp_path / "plain.tar", {f"{n}.png": bytes(600) for n in range(9)}).read_bytes()
+    )
+    raw[5 * 1536 + 10] ^= 1  # in the name that the sixth header's sum is taken of
+    (tmp_path / f"x.tar{suffix}").write_bytes(PACKED[suffix](bytes(raw)))
+    with pytest.raises(UserError, match="cannot be unpacked .*is it whole"):
+        stage(tmp_path / f"x.tar{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2"])
+def test_packing_that_is_damaged(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x.tar{suffix}"
+    whole = write_tar(tmp_path / "plain.tar", {"a.png": os.urandom(200_000)}).read_bytes()
+    raw = bytearray(PACKED[suffix](whole))
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match="cannot be unpacked .*is it whole"):
+        stage(path)
+
+
+def test_a_zip_that_is_locked(tmp_path: Path) -> None:
+    raw = bytearray(write_zip(tmp_path / "x.zip", {"a.png": b"one"}).read_bytes())
+    raw[6] |= 1  # the flag in the member's own header
+    raw[raw.index(b"PK\x01\x02") + 8] |= 1  # and in the list
+    (tmp_path / "x.zip").write_bytes(raw)
+    with pytest.raises(UserError, match="x.zip: is locked with a password; unpack it yourself"):
+        stage(tmp_path / "x.zip")
+
+
+def test_names_in_utf_8_of_a_zip_that_does_not_say_so(tmp_path: Path) -> None:
+    raw = write_zip(tmp_path / "x.zip", {"xx.png": b"one"}).read_bytes()
+    (tmp_path / "x.zip").write_bytes(raw.replace(b"xx.png", "é.png".encode()))
+    assert read(stage(tmp_path / "x.zip")) == {"é.png": b"one"}
+
+
+# ---- what a web server may answer -------------------------------------------------------------------------------
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Answers with `content`, of which it sends a part to the first `breaks` that ask for all of it."""
+
+    status, content, kind, breaks, told_size, silent_s = 200, b"", "application/zip", 0, True, 0.0
+
+    def do_GET(self) -> None:
+        cls = type(self)
+        self.send_response(cls.status)
+        self.send_header("Content-Type", cls.kind)
+        if cls.told_size:
+            self.send_header("Content-Length", str(len(cls.content)))
+        self.end_headers()
+        if self.command == "GET":
+            broken, cls.breaks = cls.breaks > 0, cls.breaks - 1
+            self.wfile.write(cls.content[: len(cls.content) // 2] if broken else cls.content)
+            self.wfile.flush()
+            time.sleep(cls.silent_s)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[type[Server], str]]:
+    """(what it answers, its URL)."""
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr(sources, "PAUSE_S", 0.0)
+    answers = type("Answers", (Server,), {})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield answers, f"http://127.0.0.1:{server.server_port}/of/data.zip?key=SECRET"
+    server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(401, "wants to know who asks"), (403, "does not let"), (404, "404"), (503, "503")]
+)
+def test_what_a_server_refuses(web: tuple[type[Server], str], status: int, said: str) -> None:
+    web[0].status = status
+    with pytest.raises(
+        UserError, match=rf"of/data\.zip: cannot be read; the server answers {status} .*{said}|{said}"
+    ) as told:
+        sources.stage_dataset(web[1])
+    assert "SECRET" not in str(told.value)
+
+
+def test_a_page_is_no_archive(web: tuple[type[Server], str]) -> None:
+    web[0].content = b"<!doctype html><a href=other>"
+    for web[0].kind in ("text/html; charset=utf-8", "application/octet-stream"):
+        with pytest.raises(
+            UserError, match=r"of/data\.zip: must be a file, but is a page of the web"
+        ) as told:
+            sources.stage_dataset(web[1])
+        assert "SECRET" not in str(told.value)
+
+
+def test_a_download_that_breaks_off_is_tried_again(web: tuple[type[Server], str], tmp_path: Path) -> None:
+    web[0].content, web[0].breaks = write_zip(tmp_path / "x.zip", CONTENT).read_bytes(), 2
+    assert read(sources.stage_dataset(web[1])) == CONTENT
+
+
+def test_a_server_that_falls_silent_is_not_waited_for_for_ever(
+    web: tuple[type[Server], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web[0].content = write_zip(tmp_path / "x.zip", CONTENT).read_bytes()
+    assert sources._patience()["client_kwargs"]["timeout"].total is None  # aiohttp's own is five minutes
+    monkeypatch.setattr(sources, "SILENT_S", 0.2)
+    web[0].breaks, web[0].silent_s = 9, 1.0
+    with pytest.raises(UserError, match=r"of/data\.zip: cannot be fetched; see that .*Timeout"):
+        sources.stage_dataset(web[1])
+
+
+def test_what_arrived_in_part_without_a_word_is_fetched_again_the_next_time(
+    web: tuple[type[Server], str], tmp_path: Path
+) -> None:
+    web[0].content, web[0].told_size = write_zip(tmp_path / "x.zip", CONTENT).read_bytes(), False
+    web[0].breaks = 9
+    with pytest.raises(UserError) as told:
+        sources.stage_dataset(web[1])
+    assert re.match(r"http://127.0.0.1:\d+/of/data\.zip: cannot be unpacked", in_own_words(str(told.value)))
+    web[0].breaks = 0
+    assert read(sources.stage_dataset(web[1])) == CONTENT

@@ -1,0 +1,126 @@
+"""Archives of data, unpacked whole or refused: what is damaged, locked, too large or would leave its folder."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import shutil
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from model.data.cache import LARGER, is_full
+from model.errors import UserError
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
+MAX_FILES = 5_000_000
+MAX_BYTES = 2 << 40  # unpacked
+UNITS = {1 << 30: "GiB", 1 << 20: "MiB", 1 << 10: "KiB"}
+DAMAGED = (tarfile.ReadError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
+LOCKED, IN_UTF8 = 0x1, 0x800  # flags of a member of a zip
+AGAIN = "is it whole? Copy or download it again"
+BY_HAND = "unpack it yourself and give the folder"
+
+
+def is_archive(path: str | Path) -> bool:
+    """By its name."""
+    return str(path).lower().endswith(ARCHIVES)
+
+
+def has_content_of_one(path: Path) -> bool:
+    """Whether a file of any name is an archive."""
+    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """The content of an archive into an empty folder. Raises `UserError`; `OSError` where a disk is full."""
+    try:
+        if path.name.lower().endswith(".zip") or zipfile.is_zipfile(path):
+            _unzip(path, folder)
+        else:
+            _untar(path, folder)
+    except Exception as error:
+        if is_full(error) or isinstance(error, UserError):
+            raise
+        damaged = isinstance(error, DAMAGED) or str(error) == "Invalid data stream"  # of bz2
+        unsafe = isinstance(error, tarfile.FilterError)
+        advice = "" if unsafe else f"; {AGAIN if damaged else BY_HAND}"
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be unpacked ({reason}){advice}") from None
+
+
+def check_name(source: str | Path, name: str) -> None:
+    """Raises `UserError` for the name of a member that would lie outside."""
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts:
+        raise UserError(f"{source}: cannot be unpacked ('{name}' would leave its folder)")
+
+
+def check_size(source: str | Path, sizes: list[int], folder: Path) -> None:
+    """Raises `UserError` for files of these numbers of bytes that are too many, or for which `folder` has no room."""
+    total, free = sum(sizes), shutil.disk_usage(folder).free
+    if len(sizes) > MAX_FILES or total > MAX_BYTES:
+        raise UserError(f"{source}: {len(sizes)} files of {total} bytes are more than is unpacked")
+    if total > free:
+        needed, left = _apart(total, free)
+        raise UserError(f"{source}: needs {needed}, but {folder.parent} has {left} free; {LARGER}")
+
+
+def _apart(*sizes: int) -> list[str]:
+    """Two numbers of bytes that differ, in the largest unit in which they look so."""
+    for bytes_each, unit in UNITS.items():
+        texts = [f"{size / bytes_each:.1f} {unit}" for size in sizes]
+        if len({*texts}) == len(sizes):
+            return texts
+    return [f"{size} bytes" for size in sizes]
+
+
+# ---- zip --------------------------------------------------------------------------------------------------------
+
+
+def _unzip(path: Path, folder: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        if any(info.flag_bits & LOCKED for info in infos):
+            raise UserError(f"{path}: is locked with a password; {BY_HAND}")
+        check_size(path, [info.file_size for info in infos], folder)
+        for info in infos:
+            info.filename = _name(info)
+            check_name(path, info.filename)
+            archive.extract(info, folder)
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """A member's name: in UTF-8 also where the archive does not say so, as macOS writes it, and with /, where some
+    programs of Windows write a backslash."""
+    name = info.filename
+    if not info.flag_bits & IN_UTF8 and not name.isascii():
+        try:
+            name = name.encode("cp437").decode()  # cp437 is what zipfile takes it for
+        except UnicodeError:
+            pass  # in another one: `paths.explain` tells
+    return name.replace("\\", "/")
+
+
+# ---- tar --------------------------------------------------------------------------------------------------------
+
+
+class _Member(tarfile.TarInfo):
+    """Python takes a damaged header for the end of the archive, and what lies behind it would be lost unsaid."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(f"{error} after the members before it") from None
+
+
+def _untar(path: Path, folder: Path) -> None:
+    with tarfile.open(path, tarinfo=_Member) as archive:
+        members = archive.getmembers()
+        check_size(path, [member.size for member in members], folder)
+        archive.extractall(folder, members, filter="data")
+        while archive.fileobj and archive.fileobj.read(1 << 20):
+            pass  # to its end, where gzip's checksum is
