@@ -107,14 +107,17 @@ def _name(info: zipfile.ZipInfo) -> str:
 
 
 class _Member(tarfile.TarInfo):
-    """Python takes a damaged header for the end of the archive, and what lies behind it would be lost unsaid."""
+    """Python takes a damaged header, and the end of the file, for the end of the archive; what is missing behind would
+    be lost unsaid. A whole archive has an end of its own, of zeros (`tarfile.EOFHeaderError`)."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
         try:
             return super().frombuf(buf, encoding, errors)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
-            raise tarfile.ReadError(f"{error} after the members before it") from None
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} where a member or the end should be") from None
 
 
 def _untar(path: Path, folder: Path) -> None:

@@ -227,6 +227,14 @@ def test_a_tar_whose_middle_is_damaged_is_not_taken_for_a_shorter_one(tmp_path: 
         stage(tmp_path / f"x.tar{suffix}")
 
 
+@pytest.mark.parametrize("end", [5 * 1536, 5 * 1536 + 100, 5 * 1536 + 600])
+def test_a_tar_that_is_cut_off_is_not_taken_for_a_shorter_one(tmp_path: Path, end: int) -> None:
+    path = write_tar(tmp_path / "x.tar", {f"{n}.png": bytes(600) for n in range(9)})
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(UserError, match="cannot be unpacked .*is it whole"):
+        stage(path)
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2"])
 def test_packing_that_is_damaged(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x.tar{suffix}"
