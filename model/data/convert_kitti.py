@@ -2,7 +2,7 @@
 
 Lists of images say the splits (image_sets.py), else the folders' names. A line has 15 fields: type, truncated,
 occluded, alpha, left, top, right, bottom (px), three sizes, three places and a rotation in space; a 16th, a score, is
-what detectors add. DontCare marks regions without labels, which are left out.
+what detectors add (kitti_lines.py). DontCare marks regions without labels, which are left out.
 Category ids count from 1 in alphabetical order of the types.
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from model.data.convert_yolo import TWINS, labels_apart
 from model.data.image_sets import Entries, lists_of
 from model.data.images import READ_SUFFIXES
+from model.data.kitti_lines import are_scored, is_line, type_and_numbers
 from model.data.label_files import (
     Box,
     LabelFiles,
@@ -30,7 +31,6 @@ from model.data.label_files import (
 from model.data.other_labels import lost_labels, without_orphans
 from model.data.paths import composed, stem_of
 from model.data.tree import Tree, counted, parent
-from model.data.yolo_lines import is_number
 from model.errors import UserError
 from safe_documents import DocumentError, read_yaml
 
@@ -91,13 +91,18 @@ def find(tree: Tree, options: Options | None = None) -> LabelFiles | None:
     }
     notes += without_orphans(tree, found, whole)
     splits, more = without_unlabelled(found, "label_2/NAME.txt for image_2/NAME.png")
+    labels = [label for listed in splits.values() for _, label in listed if label]
+    scored = are_scored(labels)
     if options.classes is not None:
-        _refuse_none_kept([label for listed in splits.values() for _, label in listed if label], options)
+        _refuse_none_kept(labels, options, scored)
     notes = (*(f"KITTI: {note}" for note in notes), *more, *lost_labels(tree, found))
     said = repr(sorted(options.classes.items())) if options.classes is not None else ""
+    said += "" if scored else " without scores"
     told = {image for image, label in whole.items() if label}
     told.update(image for listed in found.values() for image, _ in listed)
-    return LabelFiles("KITTI", splits, {}, partial(parse, options=options), notes, read_as=said, told=told)
+    return LabelFiles(
+        "KITTI", splits, {}, partial(parse, options=options, scored=scored), notes, read_as=said, told=told
+    )
 
 
 def _why_none(tree: Tree, options: Options, labels: Sequence[Path]) -> str:
@@ -180,12 +185,12 @@ def _apart(tree: Tree) -> dict[str, str | None]:
     return {image: found.get(image) for image in tree.images if parent(image) in folders}
 
 
-def _refuse_none_kept(labels: Sequence[Path], options: Options) -> None:
+def _refuse_none_kept(labels: Sequence[Path], options: Options, scored: bool) -> None:
     """Raise `UserError` where the options leave out every type."""
     types: set[str] = set()
     for label in labels:
         try:
-            types |= {kind for _, kind, _ in read_objects(label) if not is_unlabelled(kind)}
+            types |= {kind for _, kind, _ in read_objects(label, scored) if not is_unlabelled(kind)}
         except (OSError, ValueError):
             return  # told when it is read
         if any(map(options.class_of, types)):
@@ -244,11 +249,11 @@ def _by_list(
 # ---- a label file --------------------------------------------------------------------------------------------------
 
 
-def parse(path: Path, size: tuple[int, int], options: Options = Options()) -> Parsed:
-    """One label file. Raises `ValueError` naming every broken line."""
+def parse(path: Path, size: tuple[int, int], options: Options = Options(), scored: bool = True) -> Parsed:
+    """One label file; `scored` as `are_scored`. Raises `ValueError` naming every broken line."""
     remarks: Counter[str] = Counter()
     objects, places = [], []
-    for number, kind, box in read_objects(path):
+    for number, kind, box in read_objects(path, scored):
         name = None if is_unlabelled(kind) else options.class_of(kind)
         if name:
             objects.append((name, box))
@@ -272,21 +277,20 @@ def _are_kitti(labels: Iterable[Path]) -> bool:
 
 def _is_kitti(path: Path) -> bool:
     try:
-        fields = path.read_text().split("\n", 1)[0].split()
+        return is_line(path.read_text(encoding="utf-8-sig").split("\n", 1)[0].split())
     except (OSError, UnicodeDecodeError):
         return False
-    return len(fields) >= 15 and not is_number(fields[0])
 
 
-def read_objects(path: Path) -> list[tuple[int, str, Box]]:
-    """(line, type, box) of every line. Raises `ValueError` naming every broken line."""
+def read_objects(path: Path, scored: bool = True) -> list[tuple[int, str, Box]]:
+    """(line, type, box) of every line; `scored` as `are_scored`. Raises `ValueError` naming every broken line."""
     objects, problems = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         fields = line.split()
         if not fields:
             continue
         try:
-            objects.append((number, *_object(fields)))
+            objects.append((number, *_object(fields, scored)))
         except ValueError as error:
             problems.append(f"{number}: {error}")
     if problems:
@@ -294,16 +298,9 @@ def read_objects(path: Path) -> list[tuple[int, str, Box]]:
     return objects
 
 
-def _object(fields: list[str]) -> tuple[str, Box]:
-    """(type, box); a type may have blanks, the 14 or 15 numbers behind it may not be fewer or more."""
-    numbers = next((n for n, field in enumerate(reversed(fields)) if not is_number(field)), len(fields))
-    kind = " ".join(fields[: len(fields) - numbers])
-    two_lines = sum(map(is_number, kind.split())) > 2
-    if numbers not in (14, 15) or not kind or two_lines:
-        if len(fields) in (15, 16):
-            raise ValueError(f"14 fields behind the type must be numbers, but got '{fields[-numbers - 1]}'")
-        raise ValueError(f"a KITTI line must have 15 fields, but got {len(fields)}")
-    left, top, right, bottom = (float(v) for v in fields[-numbers:][3:7])
+def _object(fields: list[str], scored: bool) -> tuple[str, Box]:
+    kind, numbers = type_and_numbers(fields, scored)
+    left, top, right, bottom = numbers[3:7]
     if not all(map(math.isfinite, (left, top, right, bottom))) or right < left or bottom < top:
         raise ValueError(
             f"left <= right and top <= bottom must hold, but got {left:g} {top:g} {right:g} {bottom:g}"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from model.data.image_sets import by_lists, lists_of
 from model.data.images import READ_SUFFIXES, how_to_convert
+from model.data.kitti_lines import is_number
 from model.data.label_files import (
     LabelFiles,
     Parsed,
@@ -27,7 +28,7 @@ from model.data.other_labels import lost_labels, without_orphans
 from model.data.paths import composed, in_any_form, walk
 from model.data.tree import Tree, parent
 from model.data.yolo_config import Config, find_config
-from model.data.yolo_lines import hold_labels, is_number
+from model.data.yolo_lines import hold_labels
 from model.data.yolo_lists import TWINS, listed
 from model.data.yolo_names import NAME_FILES, SPARE, names_of
 from model.data.yolo_poses import SAY_POSES, refuse_unsaid_poses

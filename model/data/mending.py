@@ -158,9 +158,16 @@ def _report(
 
 
 def _too_many(total: int, boxes: int, rules: Rules) -> str:
+    """What is wrong and what to do; of many boxes of which most do not fit, no share to set, which would pass them."""
+    wrong = boxes >= MANY and 2 * total > boxes
+    advice = (
+        "most do not fit their images, so compare some with the pictures first: other columns or images may be meant"
+        if wrong
+        else f"is the file what it should be? If so, set dataset.mended_share={_share(total, boxes)}"
+    )
     return (
         f"{total} of {boxes} boxes ({total / boxes:.0%}) would be changed, more than dataset.mended_share "
-        f"{rules.mended_share:g}: is the file what it should be? If so, set dataset.mended_share={_share(total, boxes)}"
+        f"{rules.mended_share:g}: {advice}"
     )
 
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from model.data.documents import as_it_is
+from model.data.kitti_lines import NUMBERS, is_line, numbers_behind
 from model.data.label_files import LabelFiles, refuse
 from model.data.paths import UPLOAD, both_ends, find_images, stem_of
 from model.data.tree import Data, Tree, counted, parent
@@ -236,11 +237,11 @@ def form_of(path: Path) -> str:
 
 def _form_of_line(fields: list[str]) -> str:
     """ "0 0.5 0.5 0.1 0.1", or points; with a name for the number too; "Car 0 0 0 1 1 9 9 ..." of 15 fields or 16."""
+    if NUMBERS <= numbers_behind(fields) <= NUMBERS + 3 and is_line(fields):  # a score, and two in the type
+        return "KITTI"
     behind = next((n for n, field in enumerate(reversed(fields)) if not NUMBER.fullmatch(field)), len(fields))
     numbered = behind == len(fields)
     values = [float(field) for field in fields[len(fields) - behind :]][numbered:]
-    if len(values) in (14, 15) and not numbered:
-        return "KITTI"
     if len(values) in (4, 5):
         shares = all(0 <= v <= 1 for v in values)
         whole = numbered and fields[0].replace(".0", "").isdigit()

@@ -7,15 +7,20 @@ from collections.abc import Iterable
 from itertools import chain, islice
 from pathlib import Path
 
+from model.data.kitti_lines import is_number, is_of_numbers
+
 LOOKED_AT = 20  # label files that tell
 
 
 def hold_labels(files: Iterable[Path]) -> bool:
     """Whether the first file that holds something has numbers alone, or most of the first few have them, or lines of
-    YOLO but for a class's name in place of its number: what is wrong in the others is told where they are read."""
+    YOLO but for a class's name in place of its number: what is wrong in the others is told where they are read. Those
+    of KITTI with numbers for types are none."""
     filled = islice((lines for file in files if any(lines := _fields_of_lines(file))), LOOKED_AT)
     good = [
-        all(map(is_number, chain(*lines))) or all(map(_is_named, filter(None, lines))) for lines in filled
+        (all(map(is_number, chain(*lines))) and not all(map(is_of_numbers, filter(None, lines))))
+        or all(map(_is_named, filter(None, lines)))
+        for lines in filled
     ]
     return bool(good) and (good[0] or 2 * sum(good) > len(good))
 
@@ -28,11 +33,3 @@ def _is_named(fields: list[bytes]) -> bool:
     """Whether a line is a word and a box in shares of the image."""
     box = fields[1:]
     return len(box) == 4 and all(is_number(v) and 0 <= float(v) <= 1 for v in box)
-
-
-def is_number(text: str | bytes) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

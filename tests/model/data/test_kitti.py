@@ -6,10 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from model.data.check import inspect
 from model.data.convert_kitti import Options
 from model.data.layouts import in_place
+from model.data.other_labels import form_of
 from model.errors import UserError
 from model.spec import default_spec
 from tests.model.data.drawn import Drawn, kitti, put, seen
@@ -95,3 +97,102 @@ def test_folders_that_a_person_names(tmp_path: Path, pictures: tuple[Path, Drawn
         in_place(str(tmp_path / "data"), kitti=Options())
     found = in_place(str(tmp_path / "data"), kitti=Options(None, "cam_02/png", "truth"))
     assert_same(found, pictures[1])
+
+
+# ---- types that are numbers, or end in one --------------------------------------------------------------------------
+
+SPACE = {"zeros": ("0 0 0", "0 0 0 0 0 0 0"), "unknown": ("-1 -1 -10", "-1 -1 -1 -1000 -1000 -1000 -10")}
+NAMES = {
+    "ending in one": ("grade 1", "grade 2"), "ending in nought": ("grade 0", "grade 1"), "numbers": ("30", "007"),
+    "mixed": ("1.0", "stop"), "of words": ("nan", "NA"), "beginning with one": ("2 wheeler", "3 wheeler"),
+}  # fmt: skip
+
+
+def square(
+    root: Path, names: tuple[str, str], space: str, score: str, size: int = 640, count: int = 6
+) -> None:
+    """Square images, in which a box shifted by a column still fits, with the labels of KITTI's images/ and labels/."""
+    before, behind = SPACE[space]
+    for n in range(count):
+        (root / "images").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (size, size), (n, 9, 9)).save(root / f"images/{n}.png")
+        box = " ".join(f"{v * size / 640:.2f}" for v in (200 + n, 288, 478 + n, 336))
+        lines = [f"{name} {before} {box} {behind}{score}" for name in names]
+        put(root / f"labels/{n}.txt", "\n".join(lines))
+
+
+def boxes_of(place: Path) -> set[tuple[str, float, float, float, float]]:
+    return {
+        tuple(box) for of in seen(in_place(str(place))).values() for boxes in of.values() for box in boxes
+    }
+
+
+@pytest.mark.parametrize("score", ["", " 1.0"])
+@pytest.mark.parametrize("space", SPACE)
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_types_with_numbers(names: tuple[str, str], space: str, score: str, tmp_path: Path) -> None:
+    square(tmp_path / "data", names, space, score)
+    assert boxes_of(tmp_path / "data") == {(k, 200 + n, 288, 278, 48) for k in names for n in range(6)}
+
+
+def test_a_number_that_may_be_a_score_is_asked_about(tmp_path: Path) -> None:
+    """Pixels of so small images may be metres."""
+    square(tmp_path / "data", ("grade 0", "grade 1"), "zeros", "", size=48)
+    with pytest.raises(
+        UserError, match="0.txt:1: is it of the class 'grade 0', or of 'grade', with a score"
+    ) as told:
+        in_place(str(tmp_path / "data"))
+    assert "no line tells; write names without blanks, as in grade_0" in str(told.value)
+    for file in (tmp_path / "data/labels").iterdir():
+        put(file, file.read_text().replace("grade ", "grade_"))
+    assert {kind for kind, *_ in boxes_of(tmp_path / "data")} == {"grade_0", "grade_1"}
+
+
+def test_a_broken_line_does_not_tell_what_a_score_is(tmp_path: Path) -> None:
+    square(tmp_path / "data", ("grade 1", "grade 2"), "zeros", "")
+    put(tmp_path / "data/labels/0.txt", "grade 1 0 0 0 60 10 20 40 0 0 0 0 0 0 0")
+    with pytest.raises(
+        UserError, match="0.txt:1: left <= right and top <= bottom must hold, but got 60 10 20 40"
+    ):
+        in_place(str(tmp_path / "data"))
+
+
+def test_lines_of_both_kinds_are_asked_about(tmp_path: Path) -> None:
+    square(tmp_path / "data", ("grade 1", "grade 2"), "zeros", "")
+    for n in range(3):
+        put(tmp_path / f"data/labels/{n}.txt", "car 0 0 0 300 100 400 200 0 0 0 0 0 0 0 0.9\n" * 2)
+    with pytest.raises(UserError, match="6 such lines speak for a score, 6 against it"):
+        in_place(str(tmp_path / "data"))
+
+
+@pytest.mark.parametrize("line", ["30 0 0 0 10 10 60 60 0 0 0 0 0 0", "30 0 0 0 10 10 60 60 0 0 0 0 0 0 x"])
+def test_broken_lines_of_numbers_are_told(line: str, tmp_path: Path) -> None:
+    square(tmp_path / "data", ("30", "stop"), "zeros", "")
+    put(tmp_path / "data/labels/3.txt", line)
+    with pytest.raises(
+        UserError, match="3.txt:1: (a KITTI line must have 15 fields|14 fields behind the type)"
+    ):
+        in_place(str(tmp_path / "data"))
+
+
+def test_polygons_of_seven_points_are_of_yolo(tmp_path: Path) -> None:
+    square(tmp_path / "data", ("30", "stop"), "zeros", "")
+    for file in (tmp_path / "data/labels").iterdir():
+        put(file, "0 0.1 0 0.2 0 0.3 0.1 0.4 0.2 0.3 0.3 0.2 0.3 0.1 1")
+    put(tmp_path / "data/classes.txt", "cat")
+    assert {kind for kind, *_ in boxes_of(tmp_path / "data")} == {"cat"}
+
+
+def test_types_of_numbers_are_kitti_where_they_are_not_read(tmp_path: Path) -> None:
+    put(tmp_path / "a.txt", "30 0 0 0 10 10 60 60 0 0 0 0 0 0 0\ngrade 1 0 0 0 10 10 60 60 0 0 0 0 0 0 0 0.9")
+    assert form_of(tmp_path / "a.txt") == "KITTI"
+
+
+def test_no_share_is_advised_where_most_boxes_do_not_fit(tmp_path: Path) -> None:
+    square(tmp_path / "data", ("car", "bus"), "zeros", "", count=12)
+    for n in range(12):
+        Image.new("RGB", (240, 300), (n, 9, 9)).save(tmp_path / f"data/images/{n}.png")
+    said = str(inspect(default_spec("train"), str(tmp_path / "data"), work_dir=tmp_path)["problems"])
+    assert "24 of 24 boxes (100%) would be changed" in said
+    assert "compare some with the pictures" in said
+    assert "set dataset.mended_share=" not in said
