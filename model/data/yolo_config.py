@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import yaml
 from model.data.label_files import lines_of
 from model.data.paths import Resolver
 from model.data.tree import Tree
+from model.data.yolo_keys import KEYS, by_split
 from model.errors import UserError
 
-KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 MOST = 100_000  # classes
 MAX_BYTES = 1 << 20  # of a file that names classes
 MEANT = ("data.yaml", "data.yml")
@@ -41,6 +41,9 @@ class Config:
     )
     within: Path | None = None  # the dataset's folder, where one was given: `../` does not lead out of it
     notes: tuple[str, ...] = ()
+    others: Mapping[str, list[str]] = field(
+        default_factory=dict
+    )  # key that says no split -> what may be places
 
 
 def find_config(tree: Tree, file: Path | None) -> Config | None:
@@ -129,17 +132,14 @@ def _read_yaml(path: Path) -> Config | None:
     if twice:
         raise UserError("\n".join(f"{path}:{text}; keep one" for text in twice))
     _refuse_nesting(path, document)
-    lower = {str(key).lower(): value for key, value in document.items()}
-    entries = {split: _entries(lower | document, keys) for split, keys in KEYS.items()}
+    entries, others = by_split(path, {str(key): value for key, value in document.items()})
     shape = document.get("kpt_shape")
     digits = isinstance(shape, list) and bool(shape) and all(n.isdigit() for n in shape)
     named = document.get("path") or ""
     base = path.parent / named.replace("\\", "/")
     return Config(
-        path, base if named and base.is_dir() else None, _names(path, document),
-        {split: listed for split, listed in entries.items() if listed},
-        bool(document.get("names")),
-        math.prod(map(int, shape)) if digits and shape else None,
+        path, base if named and base.is_dir() else None, _names(path, document), entries, bool(document.get("names")),
+        math.prod(map(int, shape)) if digits and shape else None, others=others,
     )  # fmt: skip
 
 
@@ -183,11 +183,6 @@ def _refuse_nesting(path: Path, document: Mapping[str, Any]) -> None:
     for key in {"path", "nc"} & document.keys():
         if not isinstance(document[key], str):
             raise UserError(f"{path}: {key} must be one value, but is a {type(document[key]).__name__}")
-
-
-def _entries(document: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
-    value: Any = next((document[key] for key in keys if document.get(key)), [])
-    return [str(v) for v in (value if isinstance(value, list) else [value]) if v]
 
 
 def _names(path: Path, document: Mapping[str, Any]) -> dict[int, str]:
@@ -262,7 +257,10 @@ def _read_darknet(tree: Tree, found: Iterable[str]) -> Config | None:
         other = by_folder.setdefault(config.path.parent, config)
         if _differ(other, config):
             raise UserError(f"{other.path} and {config.path} both describe a YOLO dataset; keep one of them")
-    first, entries = read[0], {split: [e for c in read for e in _from(tree, c, split)] for split in KEYS}
+    first = read[0]
+    entries = {split: [e for c in read for e in _from(tree, c, c.entries, split)] for split in KEYS}
+    keys = sorted({key for config in read for key in config.others})
+    others = {key: [e for c in read for e in _from(tree, c, c.others, key)] for key in keys}
     alike = all(config.names == first.names for config in read)
     # Without names here each task's labels are read with the obj.names beside it.
     own = all((config.path.parent / "obj.names").is_file() for config in read)
@@ -271,7 +269,7 @@ def _read_darknet(tree: Tree, found: Iterable[str]) -> Config | None:
             f"{tree.root}: {first.path} and others name different classes; call each one's list obj.names, beside it"
         )
     kept = {split: listed for split, listed in entries.items() if listed}
-    return Config(first.path, tree.root, first.names if alike else {}, kept, alike)
+    return Config(first.path, tree.root, first.names if alike else {}, kept, alike, others=others)
 
 
 def _darknet_file(tree: Tree, below: str) -> Config | None:
@@ -284,8 +282,7 @@ def _darknet_file(tree: Tree, below: str) -> Config | None:
             raise
         return None
     document = {key.strip().lower(): value.strip() for key, value in pairs}  # CVAT writes Validation
-    entries = {split: _entries(document, keys) for split, keys in KEYS.items()}
-    kept = {split: listed for split, listed in entries.items() if listed}
+    kept, others = by_split(path, document)
     if not kept and "names" not in document:
         return None
     said = document.get("names", "obj.names")
@@ -294,7 +291,7 @@ def _darknet_file(tree: Tree, below: str) -> Config | None:
     )
     if names is None:
         raise UserError(f"{path}: its names, {said}, are not there")
-    return Config(path, None, name_lines(names), kept)
+    return Config(path, None, name_lines(names), kept, others=others)
 
 
 def _last_of(home: Path, name: str) -> str:
@@ -304,11 +301,11 @@ def _last_of(home: Path, name: str) -> str:
     return next((below for below in whole if (home / below).is_file()), name)
 
 
-def _from(tree: Tree, config: Config, split: str) -> list[str]:
-    """The entries of a split, those beside the configuration as paths from the tree's root."""
+def _from(tree: Tree, config: Config, entries: Mapping[str, list[str]], key: str) -> list[str]:
+    """The entries of a key, those beside the configuration as paths from the tree's root."""
     home = config.path.parent
     below = home.relative_to(tree.root).as_posix()
-    return [f"{below}/{_last_of(home, entry)}".removeprefix("./") for entry in config.entries.get(split, ())]
+    return [f"{below}/{_last_of(home, entry)}".removeprefix("./") for entry in entries.get(key, ())]
 
 
 # ---- files of names -----------------------------------------------------------------------------------------------
