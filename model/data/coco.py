@@ -20,12 +20,13 @@ import numpy as np
 from model.data.broken_images import readable
 from model.data.cache import ANNOTATIONS, all_in_own_words, cache_dir, once, refusing_in_own_words
 from model.data.classes import Table
+from model.data.copied import count_copies
 from model.data.document import COLUMNS, Document
 from model.data.documents import as_it_is as read_json  # noqa: F401
 from model.data.documents import read
 from model.data.images import MAX_PIXELS
 from model.data.looks import Look, look_at, stamp
-from model.data.mending import OTHER_SUFFIX, Rules, mend
+from model.data.mending import COPIED, OTHER_SUFFIX, Rules, mend
 from model.data.paths import explain, find_images, renamed
 from model.data.problems import Problems, shown
 from model.data.sources import digest, stage, stage_file
@@ -33,7 +34,7 @@ from model.data.tree import given, near_namesakes
 from model.errors import UserError
 from model.spec import get
 
-CACHE_FORMAT = 5  # of the arrays on disk; another number, another place
+CACHE_FORMAT = 6  # of the arrays on disk; another number, another place
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def read_part(
         return None
     paths = find_images(folder, document.file_names)
     document = document.counted(OTHER_SUFFIX, renamed(document.file_names, paths))
+    document = document.counted(COPIED, count_copies(document.file_names, paths))
     looks = look_at(paths, decode, options.max_pixels)
     keep = readable(document, paths, looks, options.rules, problems)
     part = Part(source, document, paths, looks).with_images(keep)

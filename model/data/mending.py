@@ -22,10 +22,12 @@ from model.parameters import default_of
 from model.spec import get
 
 OTHER_SUFFIX = "images named with another suffix than their files have"
+COPIED = "images named by absolute paths that lead out of their folder, which has files of those names: these are used"
 # What was missing or said in another way, not wrong.
 DERIVED = (
     "image sizes read from the files",
     OTHER_SUFFIX,
+    COPIED,
     FROM_MASKS,
     IN_QUOTES,
     NUMBERS_IN_QUOTES,

@@ -28,6 +28,7 @@ SHAPE = re.compile(rb'"shapes"\s*:\s*\[\s*\{')
 COPY = re.compile(
     r"^(?:copy of )?(.+?)(?:[ _-]+\(?copy\)?)?(?: \(\d+\))?$", re.IGNORECASE
 )  # of a file, by its stem
+UNREAD = {"Labelme": "those of Labelme, which are not read, become COCO with labelme2coco"}
 ORPHAN = "; bring it back, or take the label file away"
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
@@ -35,12 +36,13 @@ NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 @dataclass(frozen=True)
 class Found:
     """What a layout reads: the images that it has labels for, those that it takes as without objects, and its label
-    files, all below the tree."""
+    files, all below the tree; and how many images lie elsewhere."""
 
     layout: str
     labelled: Collection[str]
     bare: Collection[str]
     files: Collection[str] = ()
+    elsewhere: int = 0
 
     @cached_property
     def homes(self) -> set[str]:
@@ -68,12 +70,14 @@ class Found:
             _below(tree, (image for image, label in pairs if label)),
             _below(tree, (image for image, label in pairs if not label)),
             _below(tree, labels),
+            len(pairs) - len(_below(tree, (image for image, _ in pairs))),
         )
 
     @classmethod
     def of_coco(cls, tree: Tree, data: Data) -> Found:
         labelled: set[str] = set()
         bare: set[str] = set()
+        elsewhere = 0
         for source in (source for sources in data.sources.values() for source in sources):
             try:
                 document = as_it_is(source["json_file"])
@@ -84,8 +88,10 @@ class Found:
             )
             drawn = {a["image_id"] for a in document["annotations"]}
             for image, path in zip(document["images"], paths, strict=True):
-                (labelled if image["id"] in drawn else bare).update(_below(tree, [path]))
-        return cls(data.layout, labelled, bare - labelled)
+                inside = _below(tree, [path])
+                (labelled if image["id"] in drawn else bare).update(inside)
+                elsewhere += not inside
+        return cls(data.layout, labelled, bare - labelled, elsewhere=elsewhere)
 
 
 def _below(tree: Tree, paths: Iterable[Path]) -> set[str]:
@@ -183,10 +189,13 @@ def _lost(tree: Tree, layout: str, lost: list[tuple[str, str, str]]) -> str:
 def _two(tree: Tree, found: Found, beside: list[tuple[str, str, str]]) -> str:
     image, file, form = beside[0]
     images = len({image for image, _, _ in beside})
+    own = len(found.labelled) + len(found.bare) + found.elsewhere
+    away = f" ({found.elsewhere} of them outside this folder)" if found.elsewhere else ""
+    how = "" if form in UNREAD else " with `deformable_detr convert`"
     return (
-        f"{tree.root}: {counted(len(found.labelled) + len(found.bare), 'image')} would be read as {found.layout}, but "
+        f"{tree.root}: {counted(own, 'image')}{away} would be read as {found.layout}, but "
         f"not {counted(images, 'other image')}, such as {image}, whose labels are {form} ({file}); give "
-        "one of the datasets to --data, or bring both into one form with `deformable_detr convert`"
+        f"one of the datasets to --data, or bring both into one form{how or f' ({UNREAD[form]})'}"
     )
 
 

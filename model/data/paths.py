@@ -19,6 +19,7 @@ from os.path import splitext
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from model.data.copied import own_copies
 from model.data.images import READ_SUFFIXES, how_to_convert, is_drawn
 
 JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # folders that systems leave, besides hidden ones
@@ -112,6 +113,8 @@ def _in_one_form(folder: Path, changed_ns: int) -> dict[str, list[str]]:
 
 def find_image(folder: Path, name: str) -> Path:
     """Where a file name of the annotations lies; when it is nowhere, a path that can be asked and is not there."""
+    if name.startswith("/") and (own := _resolver(folder).find(name)):
+        return own
     return _direct(folder, name) or _resolver(folder).find(name) or _nowhere(folder, name)
 
 
@@ -120,7 +123,8 @@ def find_images(folder: Path, names: Sequence[str]) -> list[Path]:
     exactly. Where no name of a suffix is found, those are taken whose stem is that of one other image: x.jpg may have
     become x.png."""
     resolver = Resolver(folder)
-    located = [resolver.locate(name) for name in names]
+    own = own_copies(folder, names, resolver.known)
+    located = [folder / own[name] if name in own else resolver.locate(name) for name in names]
     _take_other_suffixes(resolver, names, located)
     found = [path or _nowhere(folder, name) for name, path in zip(names, located, strict=True)]
     guessed: dict[Path, set[str]] = {}
