@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from model.data import exif_sizes
 from model.data.broken_images import readable
 from model.data.cache import ANNOTATIONS, all_in_own_words, cache_dir, once, refusing_in_own_words
 from model.data.classes import Table
@@ -132,6 +133,7 @@ def read_part(
     looks = look_at(paths, decode, options.max_pixels)
     keep = readable(document, paths, looks, options.rules, problems)
     part = Part(source, document, paths, looks).with_images(keep)
+    part = replace(part, document=exif_sizes.upright(part.document, part.looks))
     part = replace(part, left_out=tuple(paths[n] for n in np.flatnonzero(~keep)))
     document, paths, looks = part.document, part.paths, part.looks
     for n, (path, found) in enumerate(zip(paths, looks, strict=True)):
@@ -188,8 +190,8 @@ def _file_problem(
     says = f"the annotations say {width}x{height}"
     if found.turned and found.stored == (width, height):
         text = f"{name} is turned by its EXIF orientation: {_px(found.size)} upright, {_px(found.stored)} as stored"
-        return "exif", f"{text}, and {says}; annotate the upright image, or turn the pixels and drop the EXIF"
-    return "size", f"{name} is {_px(found.size)}, {says}"
+        return "exif", f"{text}, and {says}; {exif_sizes.advice(document, n)}"
+    return "size", f"{name} is {_px(found.size)}, {says}{exif_sizes.size_hint(document, n, found)}"
 
 
 def _px(size: tuple[int, int]) -> str:

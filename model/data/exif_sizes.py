@@ -1,0 +1,63 @@
+"""Annotations that say a photo's size as it is stored, with boxes drawn on the upright picture that EXIF makes of it,
+which browsers show: so Label Studio exports COCO."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from model.data.document import Document
+from model.data.looks import Look
+
+AS_STORED = (
+    "image sizes swapped, which were those before the turn by the EXIF orientation: boxes reach beyond them, and lie "
+    "within the upright images"
+)
+OVER = 0.01  # of a side: what is that far beyond a border was not drawn in this image
+SLACK_PX = 1.0  # rounding
+
+
+def upright(document: Document, looks: Sequence[Look]) -> Document:
+    """The sizes of turned images as they are upright, where their boxes, together, tell that they lie on these: some
+    reach beyond the stored size, and none beyond the upright one."""
+    turned = np.array([_is_said_as_stored(document, n, look) for n, look in enumerate(looks)], bool)
+    stored, up = _reach(document, turned[document.owner])
+    if not stored or up:
+        return document
+    sizes = document.sizes.copy()
+    sizes[turned] = sizes[turned][:, ::-1]
+    return replace(document, sizes=sizes).counted(AS_STORED, turned.sum())
+
+
+def advice(document: Document, n: int) -> str:
+    """What to do about turned image n, whose size the annotations say as it is stored."""
+    stored, up = _reach(document, document.owner == n)
+    on_pixels = "drop the EXIF from the file, without turning its pixels"
+    if up and not stored:
+        return f"boxes reach beyond the upright image: if they are drawn on the stored pixels, {on_pixels}"
+    return (
+        "if the boxes are drawn on the upright image, as Label Studio shows it, swap width and height in the "
+        f"annotations, or export YOLO there, which has no sizes; if on the stored pixels, {on_pixels}"
+    )
+
+
+def size_hint(document: Document, n: int, look: Look) -> str:
+    """What to do about an image whose sides are those that the annotations say, exchanged; "" for another."""
+    if document.sizes[n].tolist() != list(look.size):
+        return ""
+    return "; if it was turned, and the boxes lie on it as it is, swap width and height in the annotations"
+
+
+def _is_said_as_stored(document: Document, n: int, look: Look) -> bool:
+    return look.turned and look.stored != look.size and document.sizes[n].tolist() == list(look.stored[::-1])
+
+
+def _reach(document: Document, which: np.ndarray) -> tuple[bool, bool]:
+    """(whether any of `which` [T] boxes reaches clearly beyond the size that its file says; whether beyond the same
+    with its sides exchanged)."""
+    ends = (document.boxes_xywh_px[:, :2] + document.boxes_xywh_px[:, 2:])[which]
+    high_wide = document.sizes[document.owner][which]
+    said, other = high_wide[:, ::-1], high_wide
+    return bool((ends > said * (1 + OVER) + SLACK_PX).any()), bool((ends > other + SLACK_PX).any())

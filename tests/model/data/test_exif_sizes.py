@@ -1,0 +1,92 @@
+"""Photos that EXIF turns, with annotations that say their size as it is stored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from model.data.check import inspect
+from model.data.coco import load_sources
+from model.spec import default_spec
+from tests.model.data.drawn import put
+
+pytestmark = pytest.mark.usefixtures("cache")
+UPRIGHT, STORED, BOTH = [10, 62, 20, 30], [62, 10, 30, 20], [4, 4, 30, 30]  # boxes on 48x96 px, on 96x48 px
+
+
+def photos(root: Path, *boxes: list[float], orientation: int = 6, size: tuple[int, int] = (96, 48)) -> Path:
+    """A photo a box, stored at `size`, and COCO that says 96x48."""
+    images, annotations = [], []
+    for n, box in enumerate(boxes):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        (root / "images").mkdir(parents=True, exist_ok=True)
+        Image.effect_noise(size, 50 + n).save(root / f"images/{n}.jpg", exif=exif)
+        images.append({"id": n, "file_name": f"images/{n}.jpg", "width": 96, "height": 48})
+        annotations.append({"id": n, "image_id": n, "category_id": 0, "bbox": box, "area": 600, "iscrowd": 0})
+    categories = [{"id": 0, "name": "cat"}]
+    put(root / "result.json", {"images": images, "annotations": annotations, "categories": categories})
+    return root
+
+
+def looked_at(root: Path, **dataset: bool) -> dict[str, list[str]]:
+    spec = default_spec("train")
+    spec["dataset"] |= {"batch_size": 1, **dataset}
+    return inspect(spec, str(root), work_dir=root.with_name("work"))
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_boxes_that_tell_that_they_lie_on_the_upright_image(orientation: int, tmp_path: Path) -> None:
+    root = photos(tmp_path / "data", UPRIGHT, BOTH, BOTH, orientation=orientation)
+    found = looked_at(root)
+    assert found["problems"] == []
+    assert any(
+        "result.json: 3 image sizes swapped, which were those before the turn" in w for w in found["warnings"]
+    )
+    data = load_sources([{"image_dir": str(root), "json_file": str(root / "result.json")}])
+    assert data.sizes.tolist() == [[96, 48]] * 3
+    assert data.boxes_xywh_px.tolist() == [UPRIGHT, BOTH, BOTH]
+    assert "dataset.strict allows none" in str(looked_at(root, strict=True)["problems"])
+
+
+@pytest.mark.parametrize(
+    ("boxes", "advice"),
+    [
+        ([BOTH, BOTH], "if the boxes are drawn on the upright image, as Label Studio shows it, swap width and height"),
+        ([STORED, STORED], "boxes reach beyond the upright image: if they are drawn on the stored pixels, drop the EXIF"),
+        ([UPRIGHT, STORED], "drop the EXIF from the file, without turning its pixels"),
+        ([[10, 10, 20, 38.9]], "if the boxes are drawn on the upright image"),
+    ],
+    ids=["either", "stored", "both", "rounding"],
+)  # fmt: skip
+def test_boxes_that_do_not_tell(boxes: list[list[float]], advice: str, tmp_path: Path) -> None:
+    problems = "\n".join(looked_at(photos(tmp_path / "data", *boxes))["problems"])
+    assert "0.jpg is turned by its EXIF orientation: 48x96 px upright, 96x48 px as stored" in problems
+    assert advice in problems
+
+
+def swapped(root: Path) -> None:
+    document = json.loads((root / "result.json").read_text())
+    for image in document["images"]:
+        image |= {"width": image["height"], "height": image["width"]}
+    put(root / "result.json", document)
+
+
+def test_the_advice_leads_on(tmp_path: Path) -> None:
+    """Swap the sides of upright boxes; drop the EXIF of the others; of turned pixels swap the sides."""
+    swapped(photos(tmp_path / "upright", BOTH, BOTH))
+    assert looked_at(tmp_path / "upright")["problems"] == []
+    assert looked_at(photos(tmp_path / "stored", STORED, BOTH, orientation=1))["problems"] == []
+    turned = photos(tmp_path / "turned", UPRIGHT, BOTH, orientation=1, size=(48, 96))
+    said = "0.jpg is 48x96 px, the annotations say 96x48; if it was turned, and the boxes lie on it as it is, swap"
+    assert said in "\n".join(looked_at(turned)["problems"])
+    swapped(turned)
+    assert looked_at(turned)["problems"] == []
+
+
+def test_another_size_is_not_said_to_be_swapped(tmp_path: Path) -> None:
+    problems = looked_at(photos(tmp_path / "data", BOTH, BOTH, orientation=1, size=(50, 96)))["problems"]
+    assert [line for line in problems if line.endswith("0.jpg is 50x96 px, the annotations say 96x48")]
