@@ -25,7 +25,7 @@ from model.data.yolo_config import (
 )
 from model.errors import UserError
 
-NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "notes.json")
+NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "darknet.labels", "notes.json")
 SPARE = (
     "labels.txt",
     "predefined_classes.txt",

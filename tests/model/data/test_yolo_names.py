@@ -343,3 +343,12 @@ def test_nc_is_a_whole_number_however_it_is_written(nc: str, tmp_path: Path) -> 
         put(root / "data.yaml", f"{SPLITS}names: [a, b]\nnc: {wrong}\n")
         with pytest.raises(UserError, match="nc must be a whole number of classes"):
             in_place(str(root))
+
+
+@pytest.mark.parametrize("file", ["darknet.labels", "_darknet.labels", "classes.txt", "obj.names"])
+@pytest.mark.parametrize("folder", ["", "labels"])
+def test_files_of_names_as_tools_call_them(file: str, folder: str, tmp_path: Path) -> None:
+    """V7 Darwin writes labels/darknet.labels."""
+    labelled(tmp_path, f"0 {BOX}\n1 {BOX}\n", "set")
+    put(tmp_path / "set" / folder / file, "a cat\ndog\n")
+    assert names(tmp_path) == {"set0": ["a cat", "dog"], "set1": ["a cat", "dog"]}
