@@ -35,6 +35,7 @@ from model.data.yolo_poses import SAY_POSES, refuse_unsaid_poses
 
 NO_LABELS = (*NAME_FILES, *SPARE)
 OVERSHOOT = 0.01  # how far outside 0..1 rounding may take a coordinate
+BEYOND = 0.5  # and how far a point of an outline may lie: boxes that are turned at the border reach beyond, and are cut
 SCORED = (
     "lines with a sixth field, taken as a confidence and passed over: are these labels what a detector found? Where it "
     "is an angle the boxes are wrong: give the upright box around each turned one"
@@ -135,7 +136,8 @@ def _object(
             f"a label must be a class and 4 numbers, or a class and 3 or more points, but got '{' '.join(fields)}'"
             + (f"; {SAY_POSES}" if len(values) > 6 and len(values) % 3 == 1 else "")
         )
-    if not all(math.isfinite(v) and -OVERSHOOT <= v <= 1 + OVERSHOOT for v in values):
+    over = OVERSHOOT if box else BEYOND
+    if not all(math.isfinite(v) and -over <= v <= 1 + over for v in values):
         raise ValueError(
             f"coordinates must be shares of the image, from 0 to 1, but got '{' '.join(fields)}'"
         )

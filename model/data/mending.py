@@ -148,23 +148,23 @@ def _report(
     corners = (
         counts.keys() & BEYOND and (too_many or len(before.category) >= MANY) and _may_be_corners(before)
     )
+    most_beyond = boxes >= MANY and 2 * sum(counts.get(kind, 0) for kind in BEYOND) > boxes
     for kind, count in after.mended.items():
         where = f", the first: {first[kind]}" if kind in first else ""
         line = f"{after.where}: {count} {kind}{where}" + (CORNERS if corners and kind in BEYOND else "")
         if rules.strict and kind not in DERIVED:
             problems.add("mended", f"{line}; dataset.strict allows none")
         elif kind in counts and too_many:
-            problems.add("mended", f"{line}; {_too_many(total, boxes, rules)}")
+            problems.add("mended", f"{line}; {_too_many(total, boxes, rules, most_beyond)}")
         else:
             problems.note(line)
 
 
-def _too_many(total: int, boxes: int, rules: Rules) -> str:
-    """What is wrong and what to do; of many boxes of which most do not fit, no share to set, which would pass them."""
-    wrong = boxes >= MANY and 2 * total > boxes
+def _too_many(total: int, boxes: int, rules: Rules, most_beyond: bool) -> str:
+    """What is wrong and what to do; where most boxes lie beyond their images, no share that would pass them."""
     advice = (
         "most do not fit their images, so compare some with the pictures first: other columns or images may be meant"
-        if wrong
+        if most_beyond
         else f"is the file what it should be? If so, set dataset.mended_share={_share(total, boxes)}"
     )
     return (

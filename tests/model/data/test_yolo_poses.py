@@ -9,9 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from model.data.check import inspect
 from model.data.layouts import in_place
 from model.data.yolo_poses import refuse_unsaid_poses
 from model.errors import UserError
+from model.spec import default_spec
 from tests.model.data.drawn import put, seen
 from tests.model.data.test_yolo_names import SPLITS, labelled
 
@@ -186,4 +188,22 @@ def test_poses_of_another_length_are_refused(
     root = labelled(tmp_path / "data", f"{row}\n")
     put(root / "data.yaml", YAML + (f"kpt_shape: {shape}\n" if shape else ""))
     with pytest.raises(UserError, match=message):
+        in_place(str(root))
+
+
+def test_turned_boxes_across_the_border_are_cut_and_counted(tmp_path: Path) -> None:
+    """As Label Studio writes YOLO with oriented boxes; a point in pixels is none of them."""
+    inside = "".join(f"0 .2 .2 .4 .2 .4 .{n} .2 .{n}\n" for n in range(31, 71))
+    root = labelled(tmp_path, inside + "0 .9 .5 1.137 .6 1.05 .8 .813 .7\n", "train")
+    put(root / "data.yaml", "train: train/images\nnames: [a, b]\n")
+    spec = default_spec("train")
+    spec["dataset"]["batch_size"] = 1
+    found = inspect(spec, str(root), work_dir=tmp_path)
+    assert found["problems"] == []
+    assert any("boxes beyond the border clipped, the first" in line for line in found["warnings"])
+    for n in range(2):
+        put(root / f"train/labels/train{n}.txt", inside + "0 .9 .5 1.6 .6 .95 .8 .813 .7\n")
+    with pytest.raises(
+        UserError, match=r"train0.txt:41: coordinates must be shares of the image, from 0 to 1"
+    ):
         in_place(str(root))
