@@ -35,7 +35,7 @@ def find(tree: Tree) -> LabelFiles | None:
     """The VOC dataset in a folder, or None. Raises `UserError` for labels of no image that can be told."""
     glances = {path: Glance.at(tree.path(path)) for path in tree.files(".xml")}
     labels = [path for path, glance in glances.items() if glance.is_label]
-    if not any(_is_voc(tree.path(path)) for path in labels[:3]):
+    if not any(_is_voc(tree.path(path)) for path in labels[:3]) or _are_outlines(glances.values()):
         return None
     known = pairs_of(tree, labels)
     folders = {parent(image) for image in known.labels}
@@ -164,6 +164,11 @@ def _is_voc(path: Path) -> bool:
         return _root(path).tag == "annotation"
     except (OSError, ValueError):
         return True  # broken: told when it is read
+
+
+def _are_outlines(glances: Collection[Glance]) -> bool:
+    """Whether no file has a box and some have polygons: those of LabelMe's web tool."""
+    return not any(glance.boxes for glance in glances) and any(glance.outlines for glance in glances)
 
 
 # ---- which split ---------------------------------------------------------------------------------------------------

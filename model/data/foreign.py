@@ -20,6 +20,8 @@ ADVICE = {
     "'Ultralytics YOLO Detection 1.0', with images (Actions > Export dataset)",
     "Label Studio": "the own format of Label Studio: choose Export > COCO or YOLO (with images) there, not JSON",
     "Labelme": "of Labelme, one a picture: turn them into COCO with labelme2coco",
+    "LabelMe XML": "of LabelMe's web tool, polygons in XML: turn it into COCO with "
+    "`datum convert -if label_me -f coco`, or export COCO, YOLO or Pascal VOC from the tool that wrote it",
     "VIA": "of the VGG Image Annotator: choose Annotation > Export annotations (COCO format) there",
     "CreateML": "of CreateML: export COCO or YOLO from the tool that wrote it",
     "Supervisely": "of Supervisely, one a picture: export it as COCO JSON there (the app Export to COCO), or as YOLO",
@@ -148,6 +150,8 @@ def _of_lines(head: str) -> str:
 
 def _of_xml(head: bytes) -> str:
     root = XML_ROOT.search(re.sub(rb"<[?!][^>]*>", b"", head))
+    if root and root[1] == b"annotation" and b"<polygon" in head and b"<bndbox" not in head:
+        return "LabelMe XML"
     return "CVAT" if root and root[1] == b"annotations" else ""
 
 

@@ -35,6 +35,7 @@ class Glance:
     root: str = "annotation"  # also where it cannot be told
     boxes: int = 0
     database: str = ""
+    outlines: int = 0  # polygons, as LabelMe's web tool writes them without a box
     zeros: int = 0  # left and upper edges at 0, and at 1
     ones: int = 0
 
@@ -50,6 +51,7 @@ class Glance:
             root or "annotation",
             data.count(b"<bndbox"),
             database_of(html.unescape(said[1].decode(errors="replace")) if said else ""),
+            data.count(b"<polygon"),
             edges[b"0"],
             edges[b"1"],
         )

@@ -33,6 +33,10 @@ SHAPES = {
     "imagePath": "0.png",
 }
 REGIONS = {"0.png9": {"filename": "0.png", "regions": [{"shape_attributes": {"name": "rect"}}]}}
+OUTLINES = (
+    "<annotation><filename>0.png</filename><object><name>a</name><polygon><pt><x>1</x><y>1</y></pt><pt><x>5</x><y>1</y>"
+    "</pt><pt><x>5</x><y>5</y></pt></polygon></object></annotation>"
+)
 APPLE = [{"image": "0.png", "annotations": [{"label": "a", "coordinates": {"x": 1}}]}]
 ROW = "filename,width,height,class,xmin,ymin,xmax,ymax\n0.png,9,9,a,1,1,5,5\n"
 PEOPLE = {
@@ -52,6 +56,7 @@ FILES: dict[str, tuple[str, Any, str]] = {
     "CVAT": ("annotations.xml", CVAT, "annotations.xml is the own format of CVAT: export .* 'COCO 1.0'"),
     "Label Studio": ("project-1.json", [TASK], "project-1.json is the own format of Label Studio: choose Export > COCO or YOLO"),
     "Labelme": ("0.json", SHAPES, "0.json is of Labelme"),
+    "LabelMe XML": ("0.xml", OUTLINES, "0.xml is of LabelMe's web tool, polygons in XML: turn it into COCO with `datum"),
     "VIA": ("via_region_data.json", REGIONS, "Export annotations .COCO format."),
     "table of Roboflow": ("_annotations.csv", ROW, "_annotations.csv is a table: export it as COCO JSON"),
     "table without a head": ("boxes.csv", "img/0.png,1,1,5,5,a\n", "boxes.csv is a table: export it as COCO JSON"),

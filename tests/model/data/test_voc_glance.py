@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from model.data.layouts import in_place
 from model.data.voc_glance import Glance, counts_from_one, from_zero, root_of
+from model.errors import UserError
 from tests.model.data.drawn import Picture, put, seen, voc_xml
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -104,3 +106,23 @@ def test_regions_that_are_no_class_are_left_out(tmp_path: Path) -> None:
     found = in_place(str(root))
     assert [[box[0] for box in boxes] for boxes in seen(found)["train"].values()] == [["cat"]] * 3
     assert any("1 objects called DontCare left out" in note for note in found.notes)
+
+
+POLYGON = "<polygon><pt><x>1</x><y>1</y></pt></polygon>"
+
+
+def test_polygons_beside_boxes_are_passed_over(tmp_path: Path) -> None:
+    root = written(tmp_path / "data", "", 1, 2, 3, 4)
+    before = seen(in_place(str(root)))
+    for file in root.rglob("*.xml"):
+        file.write_text(file.read_text().replace("<bndbox>", f"{POLYGON}<bndbox>"))
+    assert seen(in_place(str(root))) == before
+
+
+def test_objects_with_polygons_alone_are_told_where_others_have_boxes(tmp_path: Path) -> None:
+    root = written(tmp_path / "data", "", 1, 2, 3, 4)
+    file = sorted(root.rglob("*.xml"))[1]
+    text = re.sub(r"<bndbox>.*?</bndbox>", POLYGON, file.read_text(), flags=re.DOTALL)
+    file.write_text(text)
+    with pytest.raises(UserError, match=f"{file.name}: object 1 .*must have one bndbox, but has none"):
+        in_place(str(root))
