@@ -7,7 +7,7 @@
     YOLO              data.yaml, images/ and labels/; or obj.data (convert_yolo.py)
     Pascal VOC        Annotations/, JPEGImages/, ImageSets/ (convert_voc.py)
     KITTI             image_2/, label_2/, or in the places of YOLO (convert_kitti.py)
-    one file          of COCO, its images near it; or a data.yaml
+    one file          of COCO, its images near it; or a data.yaml or obj.data
 
 YOLO, VOC and KITTI become COCO files in the cache; images stay where they are. Any of these may lie in an archive, in
 several side by side, or at a URL. What is there and not read is named.
@@ -23,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from model.data import convert_kitti, convert_voc, convert_yolo, layout_coco, packed
+from model.data import convert_kitti, convert_voc, convert_yolo, labels_only, layout_coco, packed
 from model.data.archives import ARCHIVES, is_archive
 from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.foreign import ADVICE, LAST, how_to_export, tool_of
@@ -81,9 +81,9 @@ def _named(spec: Mapping[str, Any], split: str) -> list[dict[str, str]]:
 
 @refusing_in_own_words()
 def in_place(place: str, settled: Sequence[str] = (), kitti: convert_kitti.Options | None = None) -> Data:
-    """The data in a folder, an archive, a COCO file or a data.yaml, or at the URL of one; `settled` are splits that
-    come from elsewhere. With `kitti` it must be KITTI, read by these options. Raises `UserError` for what is not there,
-    not a dataset, or half of one."""
+    """The data in a folder, an archive, a COCO file, a data.yaml or an obj.data, or at the URL of one; `settled` are
+    splits that come from elsewhere. With `kitti` it must be KITTI, read by these options. Raises `UserError` for what
+    is not there, not a dataset, or half of one."""
     if not is_url(place) and (tool := tool_of(Path(place))):
         raise UserError(f"{place}: is {ADVICE[tool]}")
     path = stage_dataset(place)
@@ -98,6 +98,7 @@ def in_place(place: str, settled: Sequence[str] = (), kitti: convert_kitti.Optio
         return in_place(str(inner), settled, kitti)
     if zipped := packed.zipped_documents(tree):
         tree = Tree.read(packed.laid_out(tree, zipped))
+    labels_only.refuse(tree)
     tree, found = _read_packed(tree, "train" not in settled, kitti)
     if found is None:
         _refuse_halves(tree, Data({split: [] for split in SPLITS}), ("val",))
@@ -249,7 +250,7 @@ def _why_unread(tree: Tree, found: Data, folder: str, split: str) -> str:
             f"; {file} is a COCO file, but the training images are read as {found.layout}: bring both into one form "
             f"with `deformable_detr convert`, or name {file} in dataset.{split}_data_sources"
         )
-    return _advice(tree) or f"; what is read is {WANTED}"
+    return labels_only.hint(tree, folder) or _advice(tree) or f"; what is read is {WANTED}"
 
 
 def split_folders(tree: Tree) -> Iterator[str]:
@@ -299,7 +300,7 @@ def whats_there(tree: Tree) -> str:
     foreign = sorted({*tree.files(*FOREIGN), *tree.files(".json", ".xml")})
     text = f"it has {_shown_names({*tree.folders[''], *_below(tree, '')}) or 'nothing'}"
     text += f", of annotations {', '.join(foreign[:3])}" if foreign else ""
-    return text + _advice(tree)
+    return text + (labels_only.hint(tree) or _advice(tree))
 
 
 def _shown_names(names: Iterable[str]) -> str:

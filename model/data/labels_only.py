@@ -1,0 +1,75 @@
+"""A folder of labels without the images, or of images without the labels, of which the folder above holds the others:
+what was given is a part of a dataset."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+from model.data.cache import cache_dir
+from model.data.images import READ_SUFFIXES
+from model.data.other_labels import form_of
+from model.data.paths import walk
+from model.data.tree import Tree, parent
+from model.errors import UserError
+
+LABELS = (".xml", ".txt")
+TEXTS = (*LABELS, ".json", ".yaml", ".yml", ".data", ".csv")
+OF_FOLDER = {
+    "annotations": (".xml", ".json"),
+    "labels": LABELS,
+    "label_2": (".txt",),
+}  # what they should hold
+LOOKED_AT = 20  # files
+
+
+def refuse(tree: Tree) -> None:
+    """Raise `UserError` where a folder holds label files, each of an image, and no image."""
+    files = list(tree.files(""))
+    if tree.images or not files or not all(file.lower().endswith(LABELS) for file in files):
+        return
+    if form := next(filter(None, (form_of(tree.path(file)) for file in files[:LOOKED_AT])), ""):
+        beside = _beside(tree.root, READ_SUFFIXES)
+        above = (
+            f"above, {tree.root.absolute().parent}, with the images in {beside}"
+            if beside
+            else "that holds both"
+        )
+        raise UserError(f"{tree.root}: holds {form} labels and no images; give the folder {above}")
+
+
+def hint(tree: Tree, images: str = "") -> str:
+    """What to do about images without labels, those in a folder or all: "; give the folder above" where that has some,
+    or "; Annotations holds no .xml" where a folder for them is empty and not for another split; else nothing."""
+    if tree.images and not any(tree.files(*TEXTS)) and (beside := _beside(tree.root, TEXTS)):
+        return f"; give the folder above, {tree.root.absolute().parent}, with {beside}, which may hold their labels"
+    for folder in tree.folders:
+        wanted = OF_FOLDER.get(folder.rsplit("/", 1)[-1].casefold())
+        of_others = images and tree.split_of(f"{folder}/.") not in (None, tree.split_of(f"{images}/."))
+        if wanted and not of_others and not _holds(tree, folder, wanted):
+            return f"; {folder} holds no {' or '.join(wanted)} file, which the labels would be"
+    return ""
+
+
+def _holds(tree: Tree, folder: str, suffixes: tuple[str, ...]) -> bool:
+    return any(f"{parent(file)}/".startswith(f"{folder}/") for file in tree.files(*suffixes))
+
+
+def _beside(root: Path, suffixes: tuple[str, ...]) -> str:
+    """The name of a folder beside one that holds files of these suffixes, "" where there is none, and beside what was
+    unpacked, where other data lie."""
+    own = root.absolute()
+    if own.resolve().is_relative_to(cache_dir().resolve()):
+        return ""
+    try:
+        folders = sorted(
+            p for p in own.parent.iterdir() if p.is_dir() and p != own and not p.name.startswith(".")
+        )
+    except OSError:
+        return ""
+    for folder in folders[:LOOKED_AT]:
+        if any(
+            name.lower().endswith(suffixes) for _, names in islice(walk(folder), LOOKED_AT) for name in names
+        ):
+            return folder.name
+    return ""

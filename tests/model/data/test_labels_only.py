@@ -1,0 +1,78 @@
+"""A part of a dataset given for the whole, and folders of labels that are empty."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from model.data.layouts import in_place
+from model.errors import UserError
+from tests.model.data.drawn import LAYOUTS, Drawn
+
+pytestmark = pytest.mark.usefixtures("cache")
+PARTS = {
+    "VOC": ("VOCdevkit/VOC2012/Annotations", "VOCdevkit/VOC2012/JPEGImages", "Pascal VOC"),
+    "YOLO": ("labels", "images", "YOLO"), "KITTI": ("train/label_2", "train/image_2", "KITTI"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", PARTS)
+def test_labels_without_their_images(layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    labels, images, form = PARTS[layout]
+    LAYOUTS[layout][0](tmp_path / "data", pictures[0], pictures[1])
+    given = tmp_path / "data" / labels
+    with pytest.raises(
+        UserError, match=f"holds {form} labels and no images; give the folder above, "
+    ) as told:
+        in_place(str(given))
+    assert f"above, {given.parent}, with the images in {images.rsplit('/', 1)[-1]}" in str(told.value)
+    assert "take the label file away" not in str(told.value)
+    shutil.move(given, tmp_path / "alone/labels")
+    with pytest.raises(
+        UserError, match=f"holds {form} labels and no images; give the folder that holds both"
+    ):
+        in_place(str(tmp_path / "alone/labels"))
+
+
+@pytest.mark.parametrize("layout", PARTS)
+def test_images_without_their_labels(layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    labels, images, _ = PARTS[layout]
+    LAYOUTS[layout][0](tmp_path / "data", *pictures)
+    given, beside = tmp_path / "data" / images, labels.rsplit("/", 1)[-1]
+    with pytest.raises(UserError) as told:
+        in_place(str(given))
+    assert f"give the folder above, {given.parent}, with {beside}, which may hold their labels" in str(
+        told.value
+    )
+
+
+def test_what_lies_beside_an_unpacked_archive_is_not_meant(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS["VOC by folder"][0](tmp_path / "data", pictures[0], pictures[1])
+    shutil.make_archive(str(tmp_path / "whole"), "zip", tmp_path / "data")
+    in_place(str(tmp_path / "whole.zip"))
+    for image in (tmp_path / "data").rglob("*.png"):
+        image.unlink()
+    shutil.make_archive(str(tmp_path / "labels"), "zip", tmp_path / "data")
+    with pytest.raises(
+        UserError, match="labels.zip: holds Pascal VOC labels and no images; give the folder that holds"
+    ):
+        in_place(str(tmp_path / "labels.zip"))
+
+
+@pytest.mark.parametrize(
+    ("layout", "suffix"), [("VOC", ".xml or .json"), ("KITTI", ".txt"), ("YOLO", ".xml or .txt")]
+)
+def test_folders_of_labels_that_are_empty(
+    layout: str, suffix: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS[layout][0](tmp_path / "data", *pictures)
+    for label in (tmp_path / "data").rglob("*"):
+        if label.suffix in (".xml", ".txt", ".yaml"):
+            label.unlink()
+    name = PARTS[layout][0].rsplit("/", 1)[-1]
+    with pytest.raises(UserError, match=rf"{name} holds no {suffix} file, which the labels would be"):
+        in_place(str(tmp_path / "data"))
