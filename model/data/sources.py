@@ -32,7 +32,7 @@ REFUSED = {401: "it wants to know who asks", 403: "it does not let this machine 
 TURNS = 3  # of a download that breaks off
 PAGE = "must be a file, but is a page of the web, as a login is; give the address of the file itself"
 PAUSE_S = 2.0  # before the second; twice that before the third
-SINGLE = (".json", ".yaml", ".yml")  # files that describe a dataset
+SINGLE = (".json", ".yaml", ".yml", ".data")  # files that describe a dataset
 
 
 def is_url(path: str | Path) -> bool:
@@ -96,8 +96,8 @@ def stage_dataset(source: str | Path) -> Path:
     if is_archive(path) or has_content_of_one(path):
         return _opened(source, path)
     raise UserError(
-        f"{without_secrets(source)}: a dataset must be a folder, an archive ({', '.join(ARCHIVES)}), a COCO file "
-        "or a data.yaml"
+        f"{without_secrets(source)}: a dataset must be a folder, an archive ({', '.join(ARCHIVES)}), a COCO file, "
+        "a data.yaml or an obj.data"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,17 @@ class Config:
 def find_config(tree: Tree, file: Path | None) -> Config | None:
     """The configuration `file`, or the one that lies in a folder. Raises `UserError` where it cannot be told which."""
     if file is not None:
-        if (given := _read_yaml(file)) is None:
-            raise UserError(f"{file}: a YOLO file must have 'names' or 'nc'")
+        darknet = file.suffix.lower() == ".data"
+        given = _darknet_file(tree, file.relative_to(tree.root).as_posix()) if darknet else _read_yaml(file)
+        if given is None:
+            must = "'train' and 'names', each with a = behind it" if darknet else "'names' or 'nc'"
+            raise UserError(f"{file}: a YOLO file must have {must}")
         return given
     near = [p for p in tree.files(".yaml", ".yml") if p.count("/") < DEEPEST]
     read = [(p, config) for p in near if (config := _read_yaml(tree.path(p))) is not None]
     read.sort(key=lambda item: (not item[1].entries, item[0].count("/"), not item[0].endswith("data.yaml")))
+    if together := _of_each_split(tree, [config for _, config in read if config.entries]):
+        return together
     if read:
         notes = _others(tree, *read)
         return _at_home(replace(read[0][1], within=tree.root, notes=notes))
@@ -75,6 +80,28 @@ def _at_home(config: Config) -> Config:
         return config
     note = f"{config.path}: its path: {config.base} is not followed, as {home} itself holds what it names"
     return replace(config, base=None, notes=(*config.notes, note))
+
+
+def _of_each_split(tree: Tree, read: Sequence[Config]) -> Config | None:
+    """Configurations in several folders as one, where each names only a split of its own, as labelformat writes them
+    run by run, and all name the same classes and their own images; None for others."""
+    splits = [split for config in read for split in config.entries]
+    homes = {config.path.parent for config in read}
+    same = all((c.names, c.named, c.keypoints) == (read[0].names, True, read[0].keypoints) for c in read)
+    if len(read) < 2 or not same or len({*splits}) < len(splits) or len(homes) < len(read) or read[0].others:
+        return None
+    entries: dict[str, list[str]] = {}
+    for config in (_at_home(replace(config, within=tree.root)) for config in read):
+        for split, named in config.entries.items():
+            home = config.base or config.path.parent
+            places = [Path(os.path.abspath(home / entry.replace("\\", "/"))) for entry in named]
+            root = os.path.abspath(tree.root)
+            if not all(place.exists() and place.is_relative_to(root) for place in places):
+                return None
+            entries[split] = [place.relative_to(root).as_posix() for place in places]
+    files = ", ".join(config.path.relative_to(tree.root).as_posix() for config in read)
+    note = f"{tree.root}: {files} are read together, as each names another split"
+    return replace(read[0], base=tree.root, entries=entries, within=tree.root, notes=(note,), others={})
 
 
 def _others(tree: Tree, first: tuple[str, Config], *others: tuple[str, Config]) -> tuple[str, ...]:

@@ -92,3 +92,49 @@ def test_two_keys_of_a_split_are_asked_about(tmp_path: Path, pictures: tuple[Pat
         in_place(str(tmp_path / "data"))
     put(tmp_path / "data/data.yaml", text.replace("\nval:", "\nvalid: images/val\nvalidation:"))
     assert_same(in_place(str(tmp_path / "data")), pictures[1])
+
+
+# ---- several files of one dataset -----------------------------------------------------------------------------------
+
+
+def by_split(root: Path, pictures: tuple[Path, Drawn]) -> Path:
+    """As labelformat writes, run by run: each split a folder with its own data.yaml."""
+    for split, drawn in pictures[1].items():
+        yolo(root / split, pictures[0], {split: drawn})
+        text = f"names:\n  0: red car\n  1: blue\nnc: 2\npath: .\n{split}: images\n"
+        for folder in ("images", "labels"):
+            for file in (root / split / folder / split).iterdir():
+                shutil.move(file, root / split / folder)
+            (root / split / folder / split).rmdir()
+        put(root / split / "data.yaml", text)
+    return root
+
+
+def test_a_data_yaml_of_each_split(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    data = in_place(str(by_split(tmp_path / "data", pictures)))
+    assert data.layout == "YOLO (data.yaml), 3 splits"
+    assert_same(data, pictures[1])
+    assert any("val/data.yaml are read together, as each names another split" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("0: red car", "0: bus"), ("val: images", "train: images"), ("val: images", "val: gone")],
+    ids=["other names", "the same split", "images that are not there"],
+)  # fmt: skip
+def test_files_that_do_not_fit_are_refused(
+    old: str, new: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    file = by_split(tmp_path / "data", pictures) / "val/data.yaml"
+    put(file, file.read_text().replace(old, new))
+    with pytest.raises(UserError, match="both describe a YOLO dataset; give one to --data"):
+        in_place(str(tmp_path / "data"))
+
+
+def test_obj_data_given_itself(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    yolo_lists(tmp_path / "data", *pictures)
+    data = in_place(str(tmp_path / "data/obj.data"))
+    assert data.layout == "YOLO (obj.data), 3 splits"
+    assert_same(data, pictures[1])
+    put(tmp_path / "data/other.data", "0101")
+    with pytest.raises(UserError, match="other.data: a YOLO file must have 'train' and 'names'"):
+        in_place(str(tmp_path / "data/other.data"))
