@@ -28,6 +28,7 @@ from automl import (
     secret_leaves,
     spec,
     trackers,
+    web_url,
 )
 from automl.bundle import ModelBundle
 from automl.errors import PolicyError, SpaceError, UserError
@@ -403,7 +404,7 @@ def _read_data(
     if inspect is None:
         if request.data:
             raise UserError(
-                f"--data {request.data}: {model.name} cannot read it (its skill_info has no "
+                f"--data {web_url.shown(request.data)}: {model.name} cannot read it (its skill_info has no "
                 "entry_points.inspect_data); name the data in the spec, by --spec or --set"
             )
         return {}, {}, []

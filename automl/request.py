@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from automl import web_url
 from automl.errors import UserError, did_you_mean
 
 DEFAULT_TRAININGS = 20
@@ -153,6 +154,7 @@ class RunRequest:
         "--data",
         WHAT,
         "The dataset, as the model reads it; of a run that goes on: where it lies by now.",
+        write=web_url.shown,
     )
     demo: bool = option(
         False, "--demo", WHAT, "Draw a small dataset and use settings a CPU can train.", kind=bool

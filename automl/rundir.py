@@ -2,6 +2,7 @@
 
 run.json              what was asked, seed, versions, base spec, data facts, space digest; `format` numbers it
 storage_url           the database's URL when it holds a password, which run.json leaves out; for its owner's eyes
+data_url              the same of the data's URL
 run.lock              held by the driver while it lives
 best.lock             held by whoever writes in best/
 study.db              the Optuna storage (unless a URL was given)
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from automl import database_url, run_json
+from automl import database_url, run_json, web_url
 from automl.errors import UserError
 from safe_documents import dump_yaml
 
@@ -96,6 +97,10 @@ class RunDir:
         return self.root / "run.json"
 
     @property
+    def data_url(self) -> Path:
+        return self.root / "data_url"
+
+    @property
     def storage_url(self) -> Path:
         return self.root / "storage_url"
 
@@ -123,12 +128,14 @@ class RunDir:
         return found if math.isfinite(found) and found > 0 else 0.0
 
     def write_run(self, document: dict[str, Any]) -> None:
-        url = document["request"]["storage"]
-        if url and database_url.has_secret(url):
+        request = dict(document["request"])
+        if (url := request["storage"]) and database_url.has_secret(url):
             write_text(self.storage_url, url, mode=0o600)
-            hidden = database_url.shown(url)
-            document = document | {"request": document["request"] | {"storage": hidden}}
-        write_json(self.run_json, {"format": run_json.FORMAT} | document)
+            request["storage"] = database_url.shown(url)
+        if (url := request.get("data")) and web_url.has_secret(url):
+            write_text(self.data_url, url, mode=0o600)
+            request["data"] = web_url.shown(url)
+        write_json(self.run_json, {"format": run_json.FORMAT} | document | {"request": request})
 
     def read_run(self) -> dict[str, Any]:
         """run.json. Raises `UserError` when this is no run folder, it is damaged, or of a later format."""
@@ -136,6 +143,9 @@ class RunDir:
         url = document["request"].get("storage")
         if url and database_url.has_secret(url):
             document["request"]["storage"] = self._whole_url(url)
+        url = document["request"].get("data")
+        if url and web_url.has_secret(url) and self.data_url.is_file():
+            document["request"]["data"] = self.data_url.read_text().strip()
         return document
 
     def _whole_url(self, hidden: str) -> str:

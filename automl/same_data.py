@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import hooks, spec
+from automl import hooks, spec, web_url
 from automl.bundle import ModelBundle
 from automl.errors import UserError
 from automl.programs import command
@@ -39,7 +39,7 @@ def check(plan: Plan, root: Path) -> None:
     plan.facts = {**now, **plan.facts}
     if named and (lines := _changed_since_copied(plan)):
         plan.warnings.append(
-            f"{plan.request.data} has changed since this run began, which goes on with its copy of then "
+            f"{web_url.shown(str(plan.request.data))} has changed since this run began, which goes on with its copy of then "
             f"({'; '.join(lines)}); a run of its own can have the data of now, and learn from this one by --warm-start "
             f"{root}"
         )
@@ -53,15 +53,16 @@ def follow(document: Mapping[str, Any], model: ModelBundle, data: str, root: Pat
     if not request.get("data"):
         what = "drew its own" if request.get("demo") else "has them named by its spec"
         raise UserError(
-            f"--data {data}: a run that was begun with --data can be told where they are now, and this one {what}; "
-            "a link at the old place works"
+            f"--data {web_url.shown(data)}: a run that was begun with --data can be told where they are now, and this "
+            f"one {what}; a link at the old place works"
         )
     unfilled = _unfilled(model, document["spec"], document.get("sources", {}))
     found = _looked_at(model, unfilled, data)
     changes = _changes(model, document.get("facts", {}), found.get("facts") or {})
     if lines := changes or hooks.texts(found.get("problems")):
         raise UserError(
-            f"--data {data}: these are not the data that {root} began with ({request['data']}), and trials on both "
+            f"--data {web_url.shown(data)}: these are not the data that {root} began with "
+            f"({web_url.shown(request['data'])}), and trials on both "
             f"cannot be compared:\n{_indented(lines)}"
         )
     # Only now, as it writes over what the run has; the images' digests are in the model's cache.

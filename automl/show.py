@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automl import earlier, forecast, latency, provenance, spec
+from automl import earlier, forecast, latency, provenance, spec, web_url
 from automl import metric as metrics
 from automl.comparison import compare
 from automl.documents import is_empty
@@ -79,7 +79,7 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     say(console, f"    {', '.join(stages) or 'its specs and provenance'}", "After")
     say(console, f"\nNothing was trained. Next: {command('run', *what.request.words())}")
     if what.request.data and what.bundle.entry("picture"):
-        say(console, f"A page about the data: {command('data', what.request.data)}")
+        say(console, f"A page about the data: {command('data', web_url.shown(what.request.data))}")
 
 
 def _goal(what: Plan) -> str:

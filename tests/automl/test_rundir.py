@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from automl import handoff, loop
+from automl import handoff, loop, run_json
 from automl.database_url import parse, shown, without_secrets
 from automl.errors import StudyBusy, UserError
 from automl.progress import Progress
@@ -143,6 +143,30 @@ def test_a_database_s_password_stays_out_of_run_json(tmp_path: Path, url: str, p
     folder.storage_url.unlink()
     with pytest.raises(UserError, match="storage_url: is gone"):
         folder.read_run()
+
+
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("https://ann:s3cret@host.example:8443/x.zip", "https://***@host.example:8443/x.zip"),
+        ("https://host.example/x.zip?X-Amz-Signature=s3cret&a=1", "https://host.example/x.zip?***"),
+        ("s3://bucket/x", None),
+        ("/data/x?y", None),
+    ],
+)
+def test_what_lets_others_in_at_the_data_s_address_stays_out_too(
+    tmp_path: Path, url: str, seen: str | None
+) -> None:
+    folder = RunDir(tmp_path / "run")
+    folder.write_run(RECORDED | {"request": {"storage": None, "data": url}})
+    assert folder.read_run()["request"]["data"] == url
+    assert [p.name for p in folder.root.iterdir() if "s3cret" in p.read_text()] == ["data_url"] * bool(seen)
+    assert run_json.read(folder.run_json)["request"]["data"] == (seen or url)
+    assert RunRequest(data=url).words() == ["--data", seen or url]
+    if seen:
+        assert (folder.root / "data_url").stat().st_mode & 0o077 == 0
+        folder.data_url.unlink()
+        assert folder.read_run()["request"]["data"] == seen
 
 
 @pytest.mark.parametrize("bare", ["s3cret/x", "s3cret#x", "s3cret?x"])
