@@ -38,10 +38,10 @@ def check(plan: Plan, root: Path) -> None:
         )
     plan.facts = {**now, **plan.facts}
     if named and (lines := _changed_since_copied(plan)):
+        shown = web_url.shown(str(plan.request.data))
         plan.warnings.append(
-            f"{web_url.shown(str(plan.request.data))} has changed since this run began, which goes on with its copy of then "
-            f"({'; '.join(lines)}); a run of its own can have the data of now, and learn from this one by --warm-start "
-            f"{root}"
+            f"{shown} has changed since this run began, which goes on with its copy of then ({'; '.join(lines)}); a run "
+            f"of its own can have the data of now, and learn from this one by --warm-start {root}"
         )
 
 

@@ -60,8 +60,6 @@ def build_backbone(spec: Mapping[str, Any]) -> Backbone:
     name, stages = model["backbone"], [i for i in model["return_interm_indices"] if i < 4]
     if not stages:
         raise UserError("model.return_interm_indices must hold a stage from 0 to 3")
-    if model["dilation"] and not name.startswith("resnet_"):
-        raise UserError(f"model.dilation is for resnet_* backbones, but model.backbone is {name}")
     if gcvit := size_name(name):
         body: nn.Module = GCViT(SIZES[gcvit], stages, spec["train"]["activation_checkpoint"])
         backbone = Backbone(body, [SIZES[gcvit].widths[i] for i in stages])
@@ -82,8 +80,6 @@ def _resnet(name: str, stages: list[int], norm: str, dilation: bool) -> Backbone
     }
     factory = getattr(torchvision.models, name.replace("_", ""))
     basic = name in ("resnet_18", "resnet_34")
-    if dilation and basic:
-        raise UserError(f"model.dilation needs resnet_50 or resnet_101, but model.backbone is {name}")
     resnet = factory(
         weights=None, norm_layer=norms[norm], replace_stride_with_dilation=[False, False, dilation]
     )

@@ -51,6 +51,7 @@ SCALES = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]
 GCVIT_SIZES = ("xxtiny", "xtiny", "tiny", "small", "base", "large", "large_384")
 GCVIT = tuple(f"{word}_{size}" for word in ("gc_vit", "gcvit") for size in GCVIT_SIZES)  # TAO's names and NVIDIA's own
 RESNETS = ("resnet_18", "resnet_34", "resnet_50", "resnet_101")
+DILATED = RESNETS[2:]  # torchvision has no dilation of the basic blocks of the others
 NO_PATHS = {"train.pretrained_model_path": [""], "model.pretrained_backbone_path": [""]}
 CROP_PIPELINE = {"dataset.augmentation.fixed_random_crop": [None]}
 
@@ -87,12 +88,12 @@ DATASET = (
 
 MODEL = (
     Param("model.backbone", "categorical", "resnet_50", "Feature extractor; also timm/<name>: any of timm's with maps of the strides asked for.", enum=(*GCVIT, *RESNETS), pattern=r"^timm/.+"),
-    Param("model.backbone_norm", "categorical", "auto", "Batch norms of the backbone: frozen (needs pretrained weights), batch or, in a ResNet, group; auto: frozen with pretrained weights, else batch. GCViT has none. Ours.", enum=("auto", "frozen", "batch", "group")),
+    Param("model.backbone_norm", "categorical", "auto", "Batch norms of the backbone: frozen (needs pretrained weights), batch or, in a ResNet, group; auto: frozen with pretrained weights, else batch. GCViT has none. Ours.", enum=("auto", "frozen", "batch", "group"), automl=False),
     Param("model.pretrained_backbone_path", "string", "", "Weights of the backbone alone (torchvision, timm or TAO names)."),
     Param("model.train_backbone", "bool", True, "false: the whole backbone stays as loaded."),
     Param("model.return_interm_indices", "list", [1, 2, 3, 4], "Backbone stages used as feature levels (0 has stride 4, 3 has stride 32); 4 adds a stride-64 convolution on top.", item="int", automl=False),
     Param("model.num_feature_levels", "int", 4, "Feature levels; must equal len(model.return_interm_indices).", 1, 5, automl=False),
-    Param("model.dilation", "bool", False, "Dilate the last stage of a resnet_50 or resnet_101 instead of striding it (DC5)."),
+    Param("model.dilation", "bool", False, "Dilate the last stage of a resnet_50 or resnet_101 instead of striding it (DC5).", active_when={"model.backbone": list(DILATED)}),
     Param("model.hidden_dim", "int", 256, "Width C of the transformer; a multiple of model.nheads and of 32.", automl=False),
     Param("model.nheads", "int", 8, "Attention heads M."),
     Param("model.enc_layers", "int", 6, "Encoder layers.", 1, 12, automl=True, search={"low": 3, "high": 9, "log": True}),

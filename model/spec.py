@@ -16,7 +16,7 @@ from typing import Any
 
 from model.deploy import card
 from model.errors import UserError, did_you_mean
-from model.parameters import ACTIONS, MANDATORY, PARAMETERS, RECIPES, SOURCE, Param, of_action
+from model.parameters import ACTIONS, DILATED, MANDATORY, PARAMETERS, RECIPES, SOURCE, Param, of_action
 from safe_documents import DocumentError, no_text, placed, read_yaml
 
 Spec = dict[str, Any]
@@ -189,6 +189,7 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
         (model["nheads"] > 0 and model["hidden_dim"] > 0 and model["hidden_dim"] % model["nheads"] == 0, f"model.hidden_dim must be a multiple of model.nheads, but got {model['hidden_dim']} and {model['nheads']}"),
         (model["hidden_dim"] % 32 == 0, f"model.hidden_dim must be a multiple of 32 (group norm), but got {model['hidden_dim']}"),
         (augmentation["fixed_random_crop"] is not None or crop[0] < crop[1], f"dataset.augmentation.train_random_crop_max must be > train_random_crop_min, but got {crop[1]} and {crop[0]}"),
+        (not model["dilation"] or model["backbone"] in DILATED, f"model.dilation needs {' or '.join(DILATED)}, but model.backbone is {model['backbone']}"),
         (model["with_box_refine"] or not model["two_stage"], "model.two_stage needs model.with_box_refine"),
         (model["hybrid_queries"] == 0 or model["hybrid_repeat"] <= model["hybrid_queries"], "model.hybrid_repeat must be at most model.hybrid_queries"),
         ((size["height"] is None) == (size["width"] is None), f"train.input_height and train.input_width must be set together, but got {size['height']} and {size['width']}"),

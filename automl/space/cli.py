@@ -64,6 +64,24 @@ def _of_model(name: str | None, asked: RunRequest) -> SearchSpace:
     return _agreed(space, engine_keys, asked)
 
 
+def _refused(
+    space: SearchSpace, given: Mapping[str, Any], name: str | None, spec_file: str | None, preset: str | None
+) -> list[str]:
+    """What the model itself has against a configuration that its schema allows."""
+    from automl import bundle, hooks, plan
+    from automl.request import RunRequest
+    from automl.spec import leaves
+
+    model = bundle.resolve(name)
+    merged, _ = plan.merge(RunRequest(name or "", spec_file=spec_file, preset=preset), model)
+    params = dict(leaves(given, known={leaf.name: leaf for leaf in space.leaves}))
+    try:
+        hooks.check_spec(model, space.apply(merged.spec, params))
+    except UserError as error:
+        return str(error).splitlines()
+    return []
+
+
 def _of_schema(path: str, asked: RunRequest) -> SearchSpace:
     from automl import spec as specs
     from automl.space import compile_space, load_schema
@@ -176,7 +194,8 @@ def check(
 ) -> None:  # fmt: skip
     """Check a configuration; every violation is printed, and then the exit code is 2."""
     found = read_space(schema, model, spec, tune, fix, space, preset)
-    problems = found.validate(load_object(config, "a configuration"))
+    given = load_object(config, "a configuration")
+    problems = found.validate(given) or ([] if schema else _refused(found, given, model, spec, preset))
     for problem in problems:
         print(f"{config}: {problem}", file=sys.stderr)
     if problems:

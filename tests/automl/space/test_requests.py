@@ -354,6 +354,24 @@ def test_check_prints_every_violation(
     assert "did you mean 'dropout'?" in lines[2]
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"model.hidden_dim": 100}, "model.hidden_dim must be a multiple of 32"),
+        (
+            {"model": {"backbone": "resnet_18", "dilation": True}},
+            "model.dilation needs resnet_50 or resnet_101",
+        ),
+        ({"model": {"dilation": True}}, ""),
+    ],
+)
+def test_check_asks_the_model_too(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(given))
+    words = ["check", "--model", "deformable_detr", "--space", "all", str(tmp_path / "config.json")]
+    found = CliRunner().invoke(app, words)
+    assert (found.exit_code, said in found.stderr) == (2 if said else 0, True)
+
+
 def test_the_parameter_of_the_docstring() -> None:
     """The package's docstring follows one parameter through all stages; what it shows is what happens."""
     found = doctest.testmod(automl.space)
