@@ -40,8 +40,8 @@ def check(plan: Plan, root: Path) -> None:
     if named and (lines := _changed_since_copied(plan)):
         shown = web_url.shown(str(plan.request.data))
         plan.warnings.append(
-            f"{shown} has changed since this run began, which goes on with its copy of then ({'; '.join(lines)}); a run "
-            f"of its own can have the data of now, and learn from this one by --warm-start {root}"
+            f"{shown} has changed since this run began, which goes on with its copy of then ({'; '.join(lines)}); a "
+            f"run of its own can have the data of now, and learn from this one by --warm-start {root}"
         )
 
 
