@@ -97,8 +97,11 @@ def once(
 
 
 def _make(target: Path, make: Callable[[Path], None]) -> None:
+    for left in target.parent.glob(
+        f"{target.name}.*.partial"
+    ):  # of the dead: who holds the lock is the only one
+        shutil.rmtree(left, ignore_errors=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
     try:
         make(partial)

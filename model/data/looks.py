@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -51,6 +52,30 @@ class Look:
         return self.stored[::-1] if self.turned else self.stored
 
 
+class _Pixels:
+    """So many pixels, about 13 bytes each, are decoded at one time, however many threads there are: one alone may
+    have more."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.left, self.given_back = most, most, threading.Condition()
+
+    @contextlib.contextmanager
+    def room_for(self, count: int) -> Iterator[None]:
+        wanted = min(count, self.most)
+        with self.given_back:
+            self.given_back.wait_for(lambda: self.left >= wanted)
+            self.left -= wanted
+        try:
+            yield
+        finally:
+            with self.given_back:
+                self.left += wanted
+                self.given_back.notify_all()
+
+
+_DECODED = _Pixels(200_000_000)
+
+
 def look(path: Path, decode: bool = True, max_pixels: int = MAX_PIXELS) -> Look:
     """Look at one file. Without `decode` only as far as damage can be told."""
     try:
@@ -62,16 +87,10 @@ def look(path: Path, decode: bool = True, max_pixels: int = MAX_PIXELS) -> Look:
             turned = orientation in TURNED
             if not decode and _seems_whole(file, path):
                 return Look(stored, turned, orientation=orientation)
-            pixels = to_rgb(file)
-            return Look(
-                stored,
-                turned,
-                "",
-                _digest(pixels),
-                _likeness(pixels),
-                *_range_of(file, pixels),
-                orientation=orientation,
-            )
+            with _DECODED.room_for(stored[0] * stored[1]):
+                pixels = to_rgb(file)
+                seen = (_digest(pixels), _likeness(pixels), *_range_of(file, pixels))
+            return Look(stored, turned, "", *seen, orientation=orientation)
     except UserError as error:
         return Look(problem=str(error))
     except BROKEN as error:
