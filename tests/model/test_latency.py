@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -111,6 +113,17 @@ def test_a_first_timing_serves_a_search(tmp_path: Path, monkeypatch: pytest.Monk
     assert "from image file to boxes, batch 1" in found["text"]
     assert not list(tmp_path.iterdir())
     assert any("exporting network 2" in line for line in said)
+
+
+def test_a_timing_beside_other_work_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert first_timing._disturbed(0.97) == ""
+    assert "other work had the processor for 40% of the timing" in first_timing._disturbed(0.6)
+    monkeypatch.setattr("model.deploy.targets.opener", lambda *_: None)
+    monkeypatch.setattr("model.deploy.timing.turn", lambda *_, **__: [[1.0]])
+    times = SimpleNamespace(whole=1.0, network=1.0)
+    monkeypatch.setattr("model.deploy.timing.measure", lambda opened, *_, **__: time.sleep(0.2) or {0: times})
+    _, had = first_timing._timed([(tiny(), [1.0], Path())], [], lambda text: None)
+    assert had < 0.2  # it slept
 
 
 def test_the_least_is_timed_on_a_slow_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
