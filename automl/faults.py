@@ -213,6 +213,8 @@ def _of_server(error: Any, root: Path | None, url: str | None) -> AutoMLError:
 
 
 def _resume(root: Path | None, before: str = "; once that is mended: ") -> str:
+    if root and not root.is_dir():
+        return f"; {root} is gone: where it was moved, `automl resume` with its new place goes on"
     return f"{before}{command('resume', root)}" if root else ""
 
 

@@ -423,3 +423,11 @@ def test_a_bug_keeps_its_traceback(bug: BaseException, tmp_path: Path) -> None:
     assert faults.told(bug, tmp_path) is None
     with pytest.raises(type(bug)), faults.told_of(tmp_path):
         raise bug
+
+
+def test_of_a_run_folder_that_was_moved_its_old_place_is_no_advice(tmp_path: Path) -> None:
+    error = sqlite3.OperationalError("unable to open database file")
+    assert f"automl resume {tmp_path}" in str(faults.told(error, tmp_path))
+    gone = str(faults.told(error, tmp_path / "moved"))
+    assert f"{tmp_path / 'moved'} is gone: where it was moved" in gone
+    assert f"automl resume {tmp_path / 'moved'}" not in gone
