@@ -27,7 +27,8 @@ def read_yaml(source: Path | str, where: str = "") -> Any:
     try:
         return _Builder(yaml.parse(text, Loader=LOADER)).document()
     except yaml.YAMLError as error:
-        raise DocumentError(f"{prefix}not valid YAML: {' '.join(str(error).split())}") from None
+        told = " ".join(str(error).split()).replace(' in "<unicode string>",', " at")
+        raise DocumentError(f"{prefix}not valid YAML: {told}") from None
     except _Refused as refused:
         raise DocumentError(f"{prefix}{refused}") from None
     except RecursionError:  # of PyYAML's parser in Python, where there is no libyaml
