@@ -20,6 +20,7 @@ UNITS = {1 << 30: "GiB", 1 << 20: "MiB", 1 << 10: "KiB"}
 DAMAGED = (tarfile.ReadError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
 LOCKED, IN_UTF8 = 0x1, 0x800  # flags of a member of a zip
 AGAIN = "is it whole? Copy or download it again"
+VOLUME = b"V"  # a member that only names the archive (GNU)
 BY_HAND = "unpack it yourself and give the folder"
 
 
@@ -117,13 +118,24 @@ class _Member(tarfile.TarInfo):
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"{error} where a member or the end should be") from None
+            raise tarfile.ReadError(f"{error} where a member or the archive's own end should be") from None
 
 
 def _untar(path: Path, folder: Path) -> None:
     with tarfile.open(path, tarinfo=_Member) as archive:
-        members = archive.getmembers()
+        members = [member for member in archive.getmembers() if member.type != VOLUME]
+        _check_end(path, archive)
         check_size(path, [member.size for member in members], folder)
         archive.extractall(folder, members, filter="data")
-        while archive.fileobj and archive.fileobj.read(1 << 20):
-            pass  # to its end, where gzip's checksum is
+
+
+def _check_end(path: Path, archive: tarfile.TarFile) -> None:
+    """Read on behind the last member, to where gzip has its checksum. Raises `UserError` for what lies there, as in two
+    archives that were put one behind the other: readers end at the end of the first."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    while block := archive.fileobj.read(1 << 20):
+        if any(block):
+            raise UserError(
+                f"{path}: cannot be unpacked (more lies behind its end, as of a second one); {BY_HAND}"
+            )

@@ -3,6 +3,7 @@ and the original is still there."""
 
 from __future__ import annotations
 
+import filecmp
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ Names = Mapping[str, str]  # an absolute path -> a file below the folder
 
 def own_copies(folder: Path, names: Sequence[str], known: Collection[str]) -> Names:
     """The file, of those `known` below a folder, that each absolute name of a file outside means, by the one ending at
-    which most of the names are found; none unless half of them are."""
+    which most of the names are found; none unless half of them are, byte by byte. Another file of such a name, a drawn
+    preview or another camera's, is not what the annotations are of."""
     outside = _outside(folder, names)
     if not outside:
         return {}
@@ -22,6 +24,7 @@ def own_copies(folder: Path, names: Sequence[str], known: Collection[str]) -> Na
         start = "/".join(above[:n]).rstrip("/") + "/"
         found = {name: below for name in outside if (below := name.removeprefix(start)) in known}
         best = found if len(found) > len(best) else best  # of two alike the longer ending
+    best = {name: below for name, below in best.items() if filecmp.cmp(name, folder / below, shallow=False)}
     return best if 2 * len(best) >= len(outside) else {}
 
 

@@ -16,15 +16,18 @@ AS_STORED = (
     "within the upright images"
 )
 OVER = 0.01  # of a side: what is that far beyond a border was not drawn in this image
+FAR, SHARE = 0.1, 0.1  # of a side beyond the border, and of the images in which a box is: no slip of a hand
 SLACK_PX = 1.0  # rounding
 
 
 def upright(document: Document, looks: Sequence[Look]) -> Document:
-    """The sizes of turned images as they are upright, where their boxes, together, tell that they lie on these: some
-    reach beyond the stored size, and none beyond the upright one."""
+    """The sizes of turned images as they are upright, where their boxes, together, tell that they lie on these: in
+    a share of the images some reach far beyond the stored size, as no slip does, and none beyond the upright one."""
     turned = np.array([_is_said_as_stored(document, n, look) for n, look in enumerate(looks)], bool)
-    stored, up = _reach(document, turned[document.owner])
-    if not stored or up:
+    of_turned = turned[document.owner]
+    far = of_turned & _beyond(document, FAR)
+    voting, labelled = (len(np.unique(document.owner[which])) for which in (far, of_turned))
+    if not voting or voting < SHARE * labelled or _reach(document, of_turned)[1]:
         return document
     sizes = document.sizes.copy()
     sizes[turned] = sizes[turned][:, ::-1]
@@ -54,10 +57,16 @@ def _is_said_as_stored(document: Document, n: int, look: Look) -> bool:
     return look.turned and look.stored != look.size and document.sizes[n].tolist() == list(look.stored[::-1])
 
 
+def _beyond(document: Document, over: float) -> np.ndarray:
+    """[T] whether a box reaches so far, in sides, beyond the size that its file says."""
+    ends = document.boxes_xywh_px[:, :2] + document.boxes_xywh_px[:, 2:]
+    said = document.sizes[document.owner][:, ::-1]
+    return (ends > said * (1 + over) + SLACK_PX).any(axis=1)
+
+
 def _reach(document: Document, which: np.ndarray) -> tuple[bool, bool]:
     """(whether any of `which` [T] boxes reaches clearly beyond the size that its file says; whether beyond the same
     with its sides exchanged)."""
     ends = (document.boxes_xywh_px[:, :2] + document.boxes_xywh_px[:, 2:])[which]
     high_wide = document.sizes[document.owner][which]
-    said, other = high_wide[:, ::-1], high_wide
-    return bool((ends > said * (1 + OVER) + SLACK_PX).any()), bool((ends > other + SLACK_PX).any())
+    return bool(_beyond(document, OVER)[which].any()), bool((ends > high_wide + SLACK_PX).any())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from model.data.coco import Part
+from model.data.facts import box_counts
 from model.data.problems import Problems, listed
 from model.data.splits import photo
 
@@ -24,20 +25,32 @@ def without_validation(
     parts: Mapping[str, list[Part]], problems: Problems
 ) -> tuple[dict[str, list[Part]], set[str]]:
     """(the splits, those that changed) where every validation image is a training image, as in a data.yaml that names
-    one folder twice: they are taken out of the training set, or, where most of it would go, nothing validates."""
-    train, val = ([{look.digest for look in part.looks} for part in parts[s]] for s in ("train", "val"))
-    wanted, there = set().union(*val), set().union(*train)
-    if not wanted or not wanted <= there:
+    one folder twice: they are taken out of the training set, or, where too little would be left, nothing validates.
+    With other boxes than in the training set they are a problem: one of the two is not meant."""
+    wanted, there = (_labels(parts[split]) for split in ("val", "train"))
+    if not wanted or not wanted.keys() <= there.keys():
         return dict(parts), set()
     count, of = (sum(len(part.paths) for part in parts[s]) for s in ("val", "train"))
     every = f"every validation image ({count}) is one of the {of} training images"
+    if unlike := sum(there[digest] != boxes for digest, boxes in wanted.items()):
+        problems.add(
+            "leak",
+            f"{every}, but {unlike} with other boxes or classes: give each split the images of its own labels, or one "
+            "of the two alone, of which a part then validates",
+        )
+        return dict(parts), set()
     kept = "dataset.allow_leaks=true keeps them in both"
-    if 2 * len(wanted) > len(there):
+    left = [p.with_images(np.array([look.digest not in wanted for look in p.looks])) for p in parts["train"]]
+    if 2 * len(wanted) > len(there) or len(+box_counts(left)) < len(+box_counts(parts["train"])):
         problems.note(f"{every}: they do not validate; {kept}")
         return dict(parts) | {"val": []}, {"val"}
     problems.note(f"{every}: they are left out of the training set, and validate; {kept}")
-    left = [p.with_images(np.array([look.digest not in wanted for look in p.looks])) for p in parts["train"]]
     return dict(parts) | {"train": left}, {"train"}
+
+
+def _labels(parts: Sequence[Part]) -> dict[str, list[Any]]:
+    """{digest of an image: its boxes and classes, in no order}."""
+    return {look.digest: _boxes(part, n) for part in parts for n, look in enumerate(part.looks)}
 
 
 def leave_out_copies(

@@ -209,7 +209,7 @@ def _why(error: Exception, url: str) -> str:
     cause = error.__cause__
     told = cause if isinstance(cause, Exception) else error  # fsspec's own says "not found" to all
     if status := getattr(told, "status", None):  # of aiohttp
-        advice = REFUSED.get(status, "see that the address is right")
+        advice = REFUSED.get(status, "try again later" if status >= 500 else "see that the address is right")
         return f"the server answers {status} {getattr(told, 'message', '')}".rstrip() + f"; {advice}"
     reason = str(told).replace(url, without_secrets(url))
     return f"see that the address is right and its server answers ({type(told).__name__}: {reason})"

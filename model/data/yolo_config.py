@@ -59,6 +59,9 @@ def find_config(tree: Tree, file: Path | None) -> Config | None:
     read = [(p, config) for p in near if (config := _read_yaml(tree.path(p))) is not None]
     read.sort(key=lambda item: (not item[1].entries, item[0].count("/"), not item[0].endswith("data.yaml")))
     if together := _of_each_split(tree, [config for _, config in read if config.entries]):
+        for path, config in read:
+            if config.named and (text := disagreement(together.names, config.names, together.path, path)):
+                raise UserError(f"{tree.root}: {text}; take one of the files away")
         return together
     if read:
         notes = _others(tree, *read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ KEYS = {
 }  # before others of these words
 OTHERS = {"names", "nc", "path", "kpt_shape", "flip_idx", "backup", "classes", "results", "download"}
 METRICS = {"coco", "voc", "imagenet"}  # what `eval` of an obj.data is about
+OF_LABELS = re.compile(
+    r"label|annotation|ann(s|o)?\b|json|csv|xml|mask|data|split", re.I
+)  # test_labels: no images
 LONGEST = 255  # letters of a place
 
 
@@ -31,7 +35,7 @@ def by_split(path: Path, document: Mapping[str, Any]) -> tuple[dict[str, list[st
         if key.lower() not in {*OTHERS, *used.values()} and (places := _places(path, key, value))
     }
     for split in KEYS.keys() - entries.keys():
-        named = [key for key in others if exact_split(f"{key}/.") == split]
+        named = [key for key in others if not OF_LABELS.search(key) and exact_split(f"{key}/.") == split]
         if len(named) > 1:
             raise UserError(
                 f"{path}: {' and '.join(named)} may all be for {split}; call the one that is {split}, or name there "

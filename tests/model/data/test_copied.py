@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageOps
 
 from model.data.check import inspect
 from model.data.coco import read_json
@@ -71,6 +72,17 @@ def test_a_few_images_of_the_names_are_no_copy(tmp_path: Path, pictures: tuple[P
     for split in pictures[1]:
         put(tmp_path / f"copy/{split}.json", (original / f"{split}.json").read_text())
     shutil.copy(original / "photos/train_0.png", tmp_path / "copy")
+    assert {path.parent for path in images_used(tmp_path / "copy")} == {original / "photos"}
+
+
+def test_other_pictures_of_the_same_names_are_no_copies(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    """Drawn previews, or another camera's."""
+    original = written(tmp_path / "original", pictures, "photos")
+    for split in pictures[1]:
+        put(tmp_path / f"copy/{split}.json", (original / f"{split}.json").read_text())
+    (tmp_path / "copy/photos").mkdir()
+    for path in (original / "photos").glob("*.png"):
+        ImageOps.invert(Image.open(path).convert("RGB")).save(tmp_path / "copy/photos" / path.name)
     assert {path.parent for path in images_used(tmp_path / "copy")} == {original / "photos"}
 
 

@@ -57,10 +57,12 @@ def test_boxes_that_tell_that_they_lie_on_the_upright_image(orientation: int, tm
     [
         ([BOTH, BOTH], "if the boxes are drawn on the upright image, as Label Studio shows it, swap width and height"),
         ([STORED, STORED], "boxes reach beyond the upright image: if they are drawn on the stored pixels, drop the EXIF"),
+        ([[4, 17, 20, 34], BOTH, BOTH], "if the boxes are drawn on the upright image"),
+        ([UPRIGHT, *[BOTH] * 10], "if the boxes are drawn on the upright image"),
         ([UPRIGHT, STORED], "drop the EXIF from the file, without turning its pixels"),
         ([[10, 10, 20, 38.9]], "if the boxes are drawn on the upright image"),
     ],
-    ids=["either", "stored", "both", "rounding"],
+    ids=["either", "stored", "a slip of three pixels", "one of many", "both", "rounding"],
 )  # fmt: skip
 def test_boxes_that_do_not_tell(boxes: list[list[float]], advice: str, tmp_path: Path) -> None:
     problems = "\n".join(looked_at(photos(tmp_path / "data", *boxes))["problems"])

@@ -53,6 +53,19 @@ def copy_into_val(root: Path) -> None:
     shutil.copy(root / "train/images/train_0.png", root / "val/images/val_0.png")
 
 
+def val_within_train(root: Path) -> None:
+    """One of its images, labels and all."""
+    shutil.rmtree(root / "val")
+    shutil.copytree(root / "train", root / "val")
+
+    def one(document: dict[str, Any]) -> None:
+        kept = document["annotations"][0]["image_id"]
+        document["images"] = [i for i in document["images"] if i["id"] == kept]
+        document["annotations"] = [a for a in document["annotations"] if a["image_id"] == kept]
+
+    edit(root, "val", one)
+
+
 USED: dict[str, tuple[Callable[[Path], Any], dict[str, Any]]] = {
     "empty": (lambda r: edit(r, "train", box(0, [5, 5, 0, 4])), {}),
     "beyond": (lambda r: edit(r, "val", box(0, [70, 5, 20, 4])), {}),
@@ -63,8 +76,7 @@ USED: dict[str, tuple[Callable[[Path], Any], dict[str, Any]]] = {
     "image rows": (lambda r: edit(r, "train", lambda d: d["images"].append(d["images"][0] | {"id": 77})), {}),
     "sizes": (lambda r: edit(r, "train", lambda d: [i.pop("width") for i in d["images"]]), {}),
     "copies": (copy_into_val, {}),
-    "val within train": (
-        lambda r: list(map(shutil.copy, *(sorted((r / s / "images").iterdir()) for s in ("train", "val")))), {}),
+    "val within train": (val_within_train, {}),
     "one set twice": (lambda r: [shutil.rmtree(r / "val"), shutil.copytree(r / "train", r / "val")], {}),
     "empty test": (lambda r: edit(r, "test", lambda d: d["annotations"].clear()), {}),
     "unused class": (lambda r: edit(r, "val", lambda d: d["categories"].append({"id": 9, "name": "x"})), {}),

@@ -235,6 +235,24 @@ def test_a_tar_that_is_cut_off_is_not_taken_for_a_shorter_one(tmp_path: Path, en
         stage(path)
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_two_tars_put_one_behind_the_other_are_not_taken_for_the_first(tmp_path: Path, suffix: str) -> None:
+    one, two = (write_tar(tmp_path / f"{n}.tar", {f"{n}.png": b"x"}).read_bytes() for n in (1, 2))
+    (tmp_path / f"x.tar{suffix}").write_bytes(PACKED[suffix](one) + PACKED[suffix](two))
+    with pytest.raises(UserError, match="more lies behind its end"):
+        stage(tmp_path / f"x.tar{suffix}")
+
+
+def test_a_tar_with_a_name_of_its_own(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        label, info = tarfile.TarInfo("backup of may"), tarfile.TarInfo("a.png")
+        label.type, info.size = b"V", 3
+        archive.addfile(label)
+        archive.addfile(info, io.BytesIO(b"one"))
+        archive.addfile(tarfile.TarInfo("empty.png"))
+    assert read(stage(tmp_path / "x.tar")) == {"a.png": b"one", "empty.png": b""}
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2"])
 def test_packing_that_is_damaged(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x.tar{suffix}"

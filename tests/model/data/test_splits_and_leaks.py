@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,15 +118,47 @@ def test_who_validates_on_the_training_images_has_no_validation_set(own_demo: Pa
 
 
 def test_validation_images_that_are_all_among_the_training_images_leave_those(own_demo: Path) -> None:
-    names = sorted(p.name for p in (own_demo / "val" / "images").iterdir())
-    for n, name in enumerate(names, 1):
-        copy_image(own_demo, f"train/{n:04}.png", f"val/{name}")
+    shutil.rmtree(own_demo / "val")
+    shutil.copytree(own_demo / "train", own_demo / "val")
+    edit(own_demo, "val", only({2, 5, 7, 11}))
     found = looked_at(own_demo)
     assert found["problems"] == []
     assert "every validation image (4) is one of the 12 training images: they are left out" in said(found)
     assert found["replace"].keys() == {"dataset.train_data_sources"}
     assert len(names_in(found["fill"]["dataset.train_data_sources"])) == 8
     assert len(names_in(found["fill"]["dataset.val_data_sources"])) == 4
+
+
+def test_validation_images_with_other_labels_than_in_the_training_set_are_asked_about(own_demo: Path) -> None:
+    """As of one pool of images that both splits link to, each with labels of its own."""
+    shutil.rmtree(own_demo / "val")
+    shutil.copytree(own_demo / "train", own_demo / "val")
+    edit(
+        own_demo, "train", lambda d: d.update(annotations=[a for a in d["annotations"] if a["image_id"] < 9])
+    )
+    found = "\n".join(looked_at(own_demo)["problems"])
+    assert "every validation image (12) is one of the 12 training images, but 4 with other boxes" in found
+    assert looked_at(own_demo, dataset__allow_leaks=True)["problems"] == []
+
+
+def only(images: set[int]) -> Callable[[dict[str, Any]], Any]:
+    """What leaves a COCO document these images."""
+    return lambda d: d.update(
+        images=[i for i in d["images"] if i["id"] in images],
+        annotations=[a for a in d["annotations"] if a["image_id"] in images],
+    )
+
+
+def test_a_class_does_not_leave_the_training_set_with_the_validation_images(own_demo: Path) -> None:
+    first = json.loads((own_demo / "train/annotations.json").read_text())["annotations"][0]
+    alone = first["category_id"]
+    edit(own_demo, "train", lambda d: [a.update(category_id=alone % 3 + 1) for a in d["annotations"][1:]])
+    shutil.rmtree(own_demo / "val")
+    shutil.copytree(own_demo / "train", own_demo / "val")
+    edit(own_demo, "val", only({first["image_id"]}))
+    found = looked_at(own_demo)
+    assert found["problems"] == []
+    assert "of the 12 training images: they do not validate" in said(found)
 
 
 def test_a_test_set_of_training_images_is_no_test_set(own_demo: Path) -> None:

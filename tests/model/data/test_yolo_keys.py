@@ -64,6 +64,21 @@ def test_keys_of_no_split_are_told(file: str, tmp_path: Path, pictures: tuple[Pa
     assert f"{root / file}: its key extra, which says no split, names 2 images that no split has" in line
 
 
+@pytest.mark.parametrize(
+    "more", ["test_labels: labels/test", "test_annotations: test.json", "test_data: x.csv"]
+)
+def test_keys_of_labels_name_no_images(more: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    yolo(tmp_path / "data", *pictures)
+    text = (tmp_path / "data/data.yaml").read_text()
+    put(
+        tmp_path / "data/data.yaml",
+        text[: text.index("\ntest: ")] + text[text.index("\n", text.index("\ntest: ") + 1) :] + f"\n{more}\n",
+    )
+    put(tmp_path / "data/test.json", "{}")
+    put(tmp_path / "data/x.csv", "a,b")
+    assert set(seen(in_place(str(tmp_path / "data")))) == {"train", "val"}
+
+
 def test_other_keys_are_no_places(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     yolo(tmp_path / "data", *pictures)
     more = "evaluation: true\ntraining: {epochs: 3}\nnote: a/b\ndownload: |\n  a/b\nyaml_file: data.yaml\nroot: .\n"
