@@ -135,6 +135,8 @@ class RunDir:
         if (url := request.get("data")) and web_url.has_secret(url):
             write_text(self.data_url, url, mode=0o600)
             request["data"] = web_url.shown(url)
+        else:
+            self.data_url.unlink(missing_ok=True)  # of the place before
         write_json(self.run_json, {"format": run_json.FORMAT} | document | {"request": request})
 
     def read_run(self) -> dict[str, Any]:
@@ -144,7 +146,7 @@ class RunDir:
         if url and database_url.has_secret(url):
             document["request"]["storage"] = self._whole_url(url)
         url = document["request"].get("data")
-        if url and web_url.has_secret(url) and self.data_url.is_file():
+        if url and self.data_url.is_file():
             document["request"]["data"] = self.data_url.read_text().strip()
         return document
 

@@ -21,5 +21,5 @@ def shown(text: str) -> str:
 
 
 def has_secret(text: str) -> bool:
-    """Whether something of it is hidden."""
-    return HIDDEN in shown(text)
+    """Whether something of it is to be hidden, which is not so already."""
+    return shown(text) != text

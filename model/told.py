@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -26,7 +26,9 @@ def told(what: str, aside: bool = False) -> Iterator[None]:
 
     def speak() -> None:
         while not over.wait(EVERY_S):
-            where = _AT[0]() if callable(_AT[0]) else _AT[0]
+            where = ""
+            with suppress(OSError):  # of files that come and go
+                where = _AT[0]() if callable(_AT[0]) else _AT[0]
             where = f"; {where}" if where else ""
             print(f"{what}: {time.monotonic() - began:.0f} s so far{where}", file=out, flush=True)
 

@@ -4,7 +4,6 @@ what was given is a part of a dataset."""
 from __future__ import annotations
 
 from itertools import islice
-from pathlib import Path
 
 from model.data.cache import cache_dir
 from model.data.images import READ_SUFFIXES
@@ -29,7 +28,7 @@ def refuse(tree: Tree) -> None:
     if tree.images or not files or not all(file.lower().endswith(LABELS) for file in files):
         return
     if form := next(filter(None, (form_of(tree.path(file)) for file in files[:LOOKED_AT])), ""):
-        beside = _beside(tree.root, READ_SUFFIXES)
+        beside = _beside(tree, READ_SUFFIXES)
         above = (
             f"above, {tree.root.absolute().parent}, with the images in {beside}"
             if beside
@@ -41,7 +40,7 @@ def refuse(tree: Tree) -> None:
 def hint(tree: Tree, images: str = "") -> str:
     """What to do about images without labels, those in a folder or all: "; give the folder above" where that has some,
     or "; Annotations holds no .xml" where a folder for them is empty and not for another split; else nothing."""
-    if tree.images and not any(tree.files(*TEXTS)) and (beside := _beside(tree.root, TEXTS)):
+    if tree.images and not any(tree.files(*TEXTS)) and (beside := _beside(tree, TEXTS)):
         return f"; give the folder above, {tree.root.absolute().parent}, with {beside}, which may hold their labels"
     for folder in tree.folders:
         wanted = OF_FOLDER.get(folder.rsplit("/", 1)[-1].casefold())
@@ -55,12 +54,19 @@ def _holds(tree: Tree, folder: str, suffixes: tuple[str, ...]) -> bool:
     return any(f"{parent(file)}/".startswith(f"{folder}/") for file in tree.files(*suffixes))
 
 
-def _beside(root: Path, suffixes: tuple[str, ...]) -> str:
-    """The name of a folder beside one that holds files of these suffixes, "" where there is none, and beside what was
-    unpacked, where other data lie."""
-    own = root.absolute()
+def _beside(tree: Tree, suffixes: tuple[str, ...]) -> str:
+    """The name of a folder beside the one of `tree` that holds files of these suffixes, those with an image's name for
+    one that is here; "" where there is none, and beside what was unpacked, where other data lie."""
+    own, stems = tree.root.absolute(), {_stem(file) for file in tree.files("")}
     if own.resolve().is_relative_to(cache_dir().resolve()):
         return ""
+
+    def fits(name: str) -> bool:
+        of_images = (*LABELS, *READ_SUFFIXES)
+        return name.lower().endswith(suffixes) and (
+            not name.lower().endswith(of_images) or _stem(name) in stems
+        )
+
     try:
         folders = sorted(
             p for p in own.parent.iterdir() if p.is_dir() and p != own and not p.name.startswith(".")
@@ -68,8 +74,10 @@ def _beside(root: Path, suffixes: tuple[str, ...]) -> str:
     except OSError:
         return ""
     for folder in folders[:LOOKED_AT]:
-        if any(
-            name.lower().endswith(suffixes) for _, names in islice(walk(folder), LOOKED_AT) for name in names
-        ):
+        if any(fits(name) for _, names in islice(walk(folder), LOOKED_AT) for name in names):
             return folder.name
     return ""
+
+
+def _stem(file: str) -> str:
+    return file.rsplit("/", 1)[-1].rpartition(".")[0]

@@ -20,6 +20,7 @@ from model.data import check
 from model.data.classes import outside_ids
 from model.data.coco import Options, load_sources
 from model.data.images import open_rgb
+from model.data.sources import without_secrets
 from model.data.tree import SPLITS, counted
 from model.errors import UserError
 from model.spec import get
@@ -60,6 +61,7 @@ def write(spec: Mapping[str, Any], data_dir: str | None, target: Path, work_dir:
     problems are shown with their problems."""
     found = check.inspect(spec, data_dir, work_dir=work_dir)
     names = {c["id"]: str(c["name"]) for c in found["facts"].get("classes", [])}
+    title = html.escape(without_secrets(data_dir or "dataset"))
     splits = (
         []
         if found["problems"]
@@ -67,7 +69,7 @@ def write(spec: Mapping[str, Any], data_dir: str | None, target: Path, work_dir:
     )
     warnings = [*found["warnings"], *advice(splits, names, spec)]
     parts = [
-        f"<h1>{html.escape(str(data_dir or 'dataset'))}</h1>",
+        f"<h1>{title}</h1>",
         f"<p>{html.escape(found['facts'].get('layout', ''))}</p>",
         *_lines("Problems", found["problems"], "problem"),
         *_lines("Worth a look", warnings, ""),
@@ -79,7 +81,7 @@ def write(spec: Mapping[str, Any], data_dir: str | None, target: Path, work_dir:
             *_charts(splits, training_scale(spec)),
             _sheet(splits, names),
         ]
-    head = f"<!doctype html><meta charset=utf-8><title>{html.escape(str(data_dir))}</title><style>{STYLE}</style>"
+    head = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(head + "\n".join(parts), encoding="utf-8")
     return [*found["problems"], *warnings]

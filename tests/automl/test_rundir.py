@@ -167,6 +167,9 @@ def test_what_lets_others_in_at_the_data_s_address_stays_out_too(
         assert (folder.root / "data_url").stat().st_mode & 0o077 == 0
         folder.data_url.unlink()
         assert folder.read_run()["request"]["data"] == seen
+        folder.write_run(RECORDED | {"request": {"storage": None, "data": url}})
+        folder.write_run(RECORDED | {"request": {"storage": None, "data": "/data/x"}})
+        assert not folder.data_url.exists()
 
 
 @pytest.mark.parametrize("bare", ["s3cret/x", "s3cret#x", "s3cret?x"])

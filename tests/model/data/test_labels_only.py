@@ -76,3 +76,12 @@ def test_folders_of_labels_that_are_empty(
     name = PARTS[layout][0].rsplit("/", 1)[-1]
     with pytest.raises(UserError, match=rf"{name} holds no {suffix} file, which the labels would be"):
         in_place(str(tmp_path / "data"))
+
+
+def test_a_neighbour_with_other_images_is_no_way_out(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    LAYOUTS["VOC"][0](tmp_path / "data", *pictures)
+    shutil.move(tmp_path / "data/VOCdevkit/VOC2012/Annotations", tmp_path / "sets/labels")
+    (tmp_path / "sets/another").mkdir()
+    shutil.copy(next(pictures[0].glob("*.png")), tmp_path / "sets/another/0.png")
+    with pytest.raises(UserError, match="give the folder that holds both"):
+        in_place(str(tmp_path / "sets/labels"))

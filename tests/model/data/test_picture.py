@@ -58,6 +58,16 @@ def test_problems_are_on_the_page_and_markup_is_text(own_demo: Path, tmp_path: P
     assert "<h2>Problems</h2>" in page
 
 
+def test_the_page_shows_no_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nothing = {"facts": {}, "problems": ["none is there"], "warnings": [], "fill": {}}
+    monkeypatch.setattr("model.data.check.inspect", lambda *_, **__: nothing)
+    url = "https://ann:s3cret@host.example/x.zip?sig=s3cret"
+    write(default_spec("train"), url, tmp_path / "page.html", tmp_path)
+    page = (tmp_path / "page.html").read_text()
+    assert "s3cret" not in page
+    assert page.count("https://host.example/x.zip") == 2
+
+
 @pytest.mark.parametrize("ids", [[1 << 63, (1 << 64) - 1, 7], [1 << 65, -3, 7], ["10", 2, "x"]])
 def test_ids_that_no_number_of_64_bits_holds_are_those_of_texts(
     ids: list[Any], own_demo: Path, tmp_path: Path
