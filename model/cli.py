@@ -206,7 +206,9 @@ def guarded(run: Callable[[], Any]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except SystemExit as left:
-        if left.code == 130:  # typer's own, which says nothing
+        if isinstance(
+            getattr(left.__context__, "__cause__", None), KeyboardInterrupt
+        ):  # typer turned it, unsaid
             print("interrupted", file=sys.stderr)
         raise
     return 0

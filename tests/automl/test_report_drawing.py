@@ -71,7 +71,7 @@ def test_a_winner_that_was_compared_with_nothing_has_its_figures(tmp_path: Path)
         {"name": "evaluate", "ok": True, "shows": ["test_f"], "metrics": {"test_f": 0.25}, "message": "done"}
     ]
     columns, rows = verdict.table(facts)
-    assert columns[-1] == "test_f"
+    assert columns[-1] == "evaluate: test_f"
     assert [row[-1] for row in rows] == [0.25]
 
 
