@@ -19,7 +19,7 @@ FEWEST, EXPORTS = 2, 4  # the default and those that differ most
 IMAGES = 16
 LIMIT_S = 90.0  # no more than the fewest are exported where the next would end later than this
 ROUNDS, RUNS, CLOCK_S = 3, 10, 40.0  # turns of each, images of a turn, seconds for all of them
-UNDISTURBED = 0.8  # share of its time that a timing has the processor for, where little else runs
+UNDISTURBED = 0.1  # share of its time that a timing may wait for a processor
 FALLBACK = (480, 640)  # (H, W) px of a drawn image, where the data have none
 
 
@@ -36,17 +36,27 @@ def measure(specs: Sequence[Mapping[str, Any]], folder: Path, say: Callable[[str
         projected = {key: projected_of(key) for key in map(key_of, full, at)}
         parts = [multiply_adds(*each, projected) for each in zip(full, at, strict=True)]
         files = _exported(full, parts, sizes, projected, Path(temporary), say, began)
-        points, had = _timed(files, images, say)
+        points, waited = _timed(files, images, say)
     rates = rates_of([point["costs"] for point in points], [point["ms"] for point in points])
     found = {"rates": rates, "images": sizes, "projected": projected, "points": points}
-    return found | {"text": _text(found, [f[0] for f in files], time.monotonic() - began) + _disturbed(had)}
+    return found | {
+        "text": _text(found, [f[0] for f in files], time.monotonic() - began) + _disturbed(waited)
+    }
 
 
-def _disturbed(had: float) -> str:
-    """What to say of a timing that had the processor for a share of its time only."""
-    if had >= UNDISTURBED:
+def _disturbed(waited: float) -> str:
+    """What to say of a timing that waited for a processor for a share of its time."""
+    if waited <= UNDISTURBED:
         return ""
-    return f"; other work had the processor for {1 - had:.0%} of the timing, and an idle machine is faster"
+    return f"; other work had the processor for {waited:.0%} of the timing, and an idle machine is faster"
+
+
+def _waited_s() -> float:
+    """Seconds that this thread could have run and had to wait for a processor; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def _text(found: Mapping[str, Any], timed: Sequence[Spec], seconds: float) -> str:
@@ -137,7 +147,7 @@ def _files(spec: Spec, size: tuple[int, int], folder: Path) -> Iterator[tuple[in
 def _timed(
     files: Sequence[tuple[Spec, list[float], Path]], images: Sequence[Path], say: Callable[[str], Any]
 ) -> tuple[list[dict[str, Any]], float]:
-    """(what each took, all in turn; the share of that time that this thread had the processor)."""
+    """(what each took, all in turn; the share of that time that this thread waited for a processor)."""
     from model.deploy import targets, timing
 
     target = default_spec("deploy")["deploy"]["target"]
@@ -146,9 +156,9 @@ def _timed(
     runs = int(min(RUNS, max(2, CLOCK_S / (once * len(files) * ROUNDS))))
     say(f"latency: timing {len(files)} networks, about {once * 1e3:.0f} ms an image for the default")
     warm_up = min(timing.WARM_UP, runs)
-    began, had = time.monotonic(), time.thread_time()
+    began, before = time.monotonic(), _waited_s()
     times = timing.measure(opened, images, files[0][0], ROUNDS, runs, warm_up, quiet=True)
-    share = (time.thread_time() - had) / max(time.monotonic() - began, 1e-9)
+    share = (_waited_s() - before) / max(time.monotonic() - began, 1e-9)
     found = [
         {"ms": times[i].whole, "network_ms": times[i].network, "costs": each, "shape": _named(spec)}
         for i, (spec, each, _) in enumerate(files)
