@@ -24,6 +24,10 @@ VOLUME = b"V"  # a member that only names the archive (GNU)
 BY_HAND = "unpack it yourself and give the folder"
 
 
+class Damaged(UserError):
+    """An archive that is not whole: another copy of it may be."""
+
+
 def is_archive(path: str | Path) -> bool:
     """By its name."""
     return str(path).lower().endswith(ARCHIVES)
@@ -35,7 +39,8 @@ def has_content_of_one(path: Path) -> bool:
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """The content of an archive into an empty folder. Raises `UserError`; `OSError` where a disk is full."""
+    """The content of an archive into an empty folder. Raises `Damaged`, another `UserError`, or `OSError` where a disk
+    is full."""
     try:
         if path.name.lower().endswith(".zip") or zipfile.is_zipfile(path):
             _unzip(path, folder)
@@ -44,10 +49,10 @@ def unpack(path: Path, folder: Path) -> None:
     except Exception as error:
         if is_full(error) or isinstance(error, UserError):
             raise
-        damaged = isinstance(error, DAMAGED) or str(error) == "Invalid data stream"  # of bz2
-        unsafe = isinstance(error, tarfile.FilterError)
-        advice = "" if unsafe else f"; {AGAIN if damaged else BY_HAND}"
         reason = " ".join(str(error).split())
+        if isinstance(error, DAMAGED) or str(error) == "Invalid data stream":  # of bz2
+            raise Damaged(f"{path}: cannot be unpacked ({reason}); {AGAIN}") from None
+        advice = "" if isinstance(error, tarfile.FilterError) else f"; {BY_HAND}"
         raise UserError(f"{path}: cannot be unpacked ({reason}){advice}") from None
 
 

@@ -13,7 +13,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from model.data.archives import ARCHIVES, check_name, check_size, has_content_of_one, is_archive, unpack
+from model.data.archives import (
+    ARCHIVES,
+    Damaged,
+    check_name,
+    check_size,
+    has_content_of_one,
+    is_archive,
+    unpack,
+)
 from model.data.cache import cache_dir, came_from, is_full, once
 from model.errors import NotRunnable, UserError
 from model.told import at
@@ -55,10 +63,10 @@ def stage(source: str | Path) -> Path:
 
 
 def _opened(source: str | Path, path: Path) -> Path:
-    """The archive `path` unpacked; one that was fetched and cannot be is fetched again the next time."""
+    """The archive `path` unpacked; one that was fetched and is damaged is fetched again the next time."""
     try:
         return unpacked(path)
-    except UserError:
+    except Damaged:
         if is_url(source):
             shutil.rmtree(path.parent, ignore_errors=True)
         raise

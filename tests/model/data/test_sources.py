@@ -366,3 +366,15 @@ def test_what_arrived_in_part_without_a_word_is_fetched_again_the_next_time(
     assert re.match(r"http://127.0.0.1:\d+/of/data\.zip: cannot be unpacked", in_own_words(str(told.value)))
     web[0].breaks = 0
     assert read(sources.stage_dataset(web[1])) == CONTENT
+
+
+def test_what_was_fetched_stays_where_there_is_no_room_to_unpack_it(
+    web: tuple[type[Server], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web[0].content = write_zip(tmp_path / "x.zip", CONTENT).read_bytes()
+    monkeypatch.setattr(archives, "MAX_FILES", 1)
+    with pytest.raises(UserError, match="more than is unpacked"):
+        sources.stage_dataset(web[1])
+    monkeypatch.setattr(archives, "MAX_FILES", 100)
+    monkeypatch.setattr(sources, "_download", lambda *_: pytest.fail("fetched again"))
+    assert read(sources.stage_dataset(web[1])) == CONTENT
