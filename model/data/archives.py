@@ -46,7 +46,7 @@ def unpack(path: Path, folder: Path) -> None:
             _unzip(path, folder)
         else:
             _untar(path, folder)
-    except Exception as error:
+    except Exception as error:  # a damaged file makes readers raise all kinds
         if is_full(error) or isinstance(error, UserError):
             raise
         reason = " ".join(str(error).split())
