@@ -367,9 +367,8 @@ def guarded(run: Callable[[], Any]) -> int:
         print("stopped", file=sys.stderr)
         return 130
     except SystemExit as left:
-        if isinstance(
-            getattr(left.__context__, "__cause__", None), KeyboardInterrupt
-        ):  # typer turned it, unsaid
+        # Typer makes an exit of a Ctrl-C, and says nothing.
+        if isinstance(getattr(left.__context__, "__cause__", None), KeyboardInterrupt):
             print("stopped", file=sys.stderr)
         raise
     return 0

@@ -206,9 +206,8 @@ def guarded(run: Callable[[], Any]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except SystemExit as left:
-        if isinstance(
-            getattr(left.__context__, "__cause__", None), KeyboardInterrupt
-        ):  # typer turned it, unsaid
+        # Typer makes an exit of a Ctrl-C, and says nothing.
+        if isinstance(getattr(left.__context__, "__cause__", None), KeyboardInterrupt):
             print("interrupted", file=sys.stderr)
         raise
     return 0

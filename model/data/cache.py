@@ -97,9 +97,8 @@ def once(
 
 
 def _make(target: Path, make: Callable[[Path], None]) -> None:
-    for left in target.parent.glob(
-        f"{target.name}.*.partial"
-    ):  # of the dead: who holds the lock is the only one
+    # Of the dead: who holds the lock is the only one.
+    for left in target.parent.glob(f"{target.name}.*.partial"):
         shutil.rmtree(left, ignore_errors=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     partial.mkdir(mode=0o700)

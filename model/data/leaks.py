@@ -3,7 +3,7 @@ versions by their names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,13 @@ def without_validation(
     """(the splits, those that changed) where every validation image is a training image, as in a data.yaml that names
     one folder twice: they are taken out of the training set, or, where too little would be left, nothing validates.
     With other boxes than in the training set they are a problem: one of the two is not meant."""
-    wanted, there = (_labels(parts[split]) for split in ("val", "train"))
-    if not wanted or not wanted.keys() <= there.keys():
+    wanted, there = ({look.digest for part in parts[s] for look in part.looks} for s in ("val", "train"))
+    if not wanted or not wanted <= there:
         return dict(parts), set()
     count, of = (sum(len(part.paths) for part in parts[s]) for s in ("val", "train"))
     every = f"every validation image ({count}) is one of the {of} training images"
-    if unlike := sum(there[digest] != boxes for digest, boxes in wanted.items()):
+    of_val, of_train = (_labels(parts[split], wanted) for split in ("val", "train"))
+    if unlike := sum(of_train[digest] != boxes for digest, boxes in of_val.items()):
         problems.add(
             "leak",
             f"{every}, but {unlike} with other boxes or classes: give each split the images of its own labels, or one "
@@ -48,9 +49,10 @@ def without_validation(
     return dict(parts) | {"train": left}, {"train"}
 
 
-def _labels(parts: Sequence[Part]) -> dict[str, list[Any]]:
-    """{digest of an image: its boxes and classes, in no order}."""
-    return {look.digest: _boxes(part, n) for part in parts for n, look in enumerate(part.looks)}
+def _labels(parts: Sequence[Part], wanted: Set[str]) -> dict[str, list[Any]]:
+    """{digest of an image, of those `wanted`: its boxes and classes, in no order}."""
+    looks = ((part, n, look.digest) for part in parts for n, look in enumerate(part.looks))
+    return {digest: _boxes(part, n) for part, n, digest in looks if digest in wanted}
 
 
 def leave_out_copies(
@@ -113,16 +115,16 @@ def note_copies_within(parts: Mapping[str, Sequence[Part]], problems: Problems) 
     """Say how many images of a split are exact copies of another one of it, and how many of these differ in their
     boxes. They stay."""
     for split in ORDER:
-        seen: dict[str, tuple[Path, list[Any]]] = {}
+        seen: dict[str, tuple[Path, Part, int]] = {}
         copies, differ = [], []
         for part in parts.get(split, []):
             for n, (path, look) in enumerate(zip(part.paths, part.looks, strict=True)):
                 if look.digest and look.digest not in seen:
-                    seen[look.digest] = (path, _boxes(part, n))
+                    seen[look.digest] = (path, part, n)
                 elif look.digest:
-                    twin, boxes = seen[look.digest]
+                    twin, first, m = seen[look.digest]
                     copies.append(f"{path} of {twin}")
-                    differ += copies[-1:] if boxes != _boxes(part, n) else []
+                    differ += copies[-1:] if _boxes(first, m) != _boxes(part, n) else []
         if copies:
             text = f"{len(copies)} {NAMES[split]} images are exact copies of another one"
             unlike = f"; {len(differ)} of them with other boxes or classes" if differ else ""

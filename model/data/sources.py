@@ -27,14 +27,8 @@ from model.errors import NotRunnable, UserError
 from model.told import at
 
 THREADS = 8
-TAGS = (
-    "ETag",
-    "etag",
-    "mtime",
-    "LastModified",
-    "Content-MD5",
-    "Last-Modified",
-)  # what changes with a file's content
+# What changes with a file's content.
+TAGS = ("ETag", "etag", "mtime", "LastModified", "Content-MD5", "Last-Modified")
 CONNECT_S, SILENT_S = 30.0, 120.0  # for a web server to answer, and from one part of an answer to the next
 REFUSED = {401: "it wants to know who asks", 403: "it does not let this machine have it"}
 TURNS = 3  # of a download that breaks off
