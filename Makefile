@@ -25,10 +25,10 @@ demo: $(VENV)/.installed
 HANGS := -o faulthandler_timeout=1300 -o faulthandler_exit_on_timeout=true
 
 test: $(VENV)/.installed-dev check
-	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 1 $(HANGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1 $(HANGS)
 
 test-all: $(VENV)/.installed-dev check
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not gpu'
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not gpu'
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

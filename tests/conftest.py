@@ -22,6 +22,14 @@ settings.register_profile("same", derandomize=True)
 settings.register_profile("explore", derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
+# The files that take minutes are begun first (--no-loadscope-reorder keeps it so): begun last, by one worker of two, they
+# let the other stand idle.
+LONGEST = ("test_end_to_end", "test_points", "test_openvino", "test_executors", "test_train")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
