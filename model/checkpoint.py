@@ -185,12 +185,6 @@ def make_room(folder: Path, resumed: str | Path | None) -> Path | None:
     return place
 
 
-def threshold_of(checkpoint: Mapping[str, Any]) -> float | None:
-    """The score with the best F1 in the validation at which the checkpoint was written; None in older ones."""
-    value = get(checkpoint, "metrics.val_threshold")
-    return float(value) if isinstance(value, (int, float)) else None
-
-
 def write(path: Path, data: bytes | memoryview) -> None:
     """Write a file whole or not at all. Raises `ModelError` where its disk has no room for it."""
     try:

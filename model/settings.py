@@ -147,11 +147,6 @@ def _unkept(train: Mapping[str, Any]) -> str:
     )
 
 
-def given_by(spec: Mapping[str, Any]) -> dict[str, str]:
-    """The leaves of a full train spec that differ from the defaults, as `sources` of `fit`: set one by one."""
-    return {p.name: "--set" for p in of_action("train") if get(spec, p.name) != p.default}
-
-
 def _is_settled(spec: Mapping[str, Any], sources: Mapping[str, str]) -> bool:
     """Whether a training is trained as it is: its recipe is one of those that say it all, it goes on from a checkpoint,
     or one file, no preset of ours, describes the network itself, as NVIDIA's do."""

@@ -32,7 +32,7 @@ from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert
 from model.data.label_files import LabelFiles, to_coco
 from model.data.other_labels import SUFFIXES, Found, form_of, unread_labels
 from model.data.sources import is_url, stage_dataset, without_secrets
-from model.data.tree import SPLITS, Data, Sources, Tree, counted, given, parent
+from model.data.tree import SPLITS, Data, Tree, counted, given, parent
 from model.errors import UserError
 from model.spec import get
 
@@ -54,11 +54,6 @@ WANTED = (
     "a layout of COCO (train/annotations.json and train/images/, or as Roboflow, CVAT, Label Studio and FiftyOne "
     "export it), YOLO (data.yaml), Pascal VOC or KITTI"
 )
-
-
-def find_sources(spec: Mapping[str, Any], data_dir: str | None) -> Sources:
-    """The sources of `find_data`."""
-    return find_data(spec, data_dir).sources
 
 
 def find_data(spec: Mapping[str, Any], data_dir: str | None) -> Data:

@@ -211,5 +211,7 @@ def test_a_training_s_folder_in_place_of_its_checkpoint(
     spec = load("evaluate", None, leaves)
     assert get(spec, "evaluate.checkpoint") == str(tmp_path / "run" / best["checkpoint"])
     assert f"(epoch {best['epoch'] + 1}, val_mAP {best['val_mAP']:.4f})" in capsys.readouterr().out
-    assert ckpt.threshold_of(ckpt.load(get(spec, "evaluate.checkpoint"))) == best.get("val_threshold")
+    assert ckpt.load(get(spec, "evaluate.checkpoint"))["metrics"].get("val_threshold") == best.get(
+        "val_threshold"
+    )
     assert evaluate.run(spec)["test_mAP"] >= 0

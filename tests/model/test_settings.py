@@ -17,6 +17,7 @@ from model import settings as fitting
 from model.facts import estimate
 from model.parameters import of_action
 from model.spec import default_spec, get, put, resolve
+from tests.model.fitted import given_by
 
 NAMES = [p.name for p in of_action("train")]
 MACHINES = st.fixed_dictionaries(
@@ -177,7 +178,7 @@ def test_one_image_that_was_given_a_size_leaves_the_others_alone() -> None:
         "sizes": {"usual": [9, 9], "alike": 1.0, "short_px": 9.0, "small_box": 0.5},
     }
     spec = base(train__input_height=64, train__input_width=64)
-    fill = fitting.fit(spec, facts, {}, fitting.given_by(spec))["fill"]
+    fill = fitting.fit(spec, facts, {}, given_by(spec))["fill"]
     assert not [name for name in fill if "augmentation" in name or "input" in name]
 
 

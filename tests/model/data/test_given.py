@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model.data.coco import load_sources
-from model.data.layouts import find_sources
+from model.data.layouts import find_data
 from model.data.tree import given
 from model.errors import UserError
 
@@ -21,6 +21,6 @@ def test_null_means_none() -> None:
 def test_images_without_annotations_are_refused(nothing: str | None, tmp_path: Path) -> None:
     half = {"image_dir": str(tmp_path), "json_file": nothing}
     with pytest.raises(UserError, match="needs a json_file"):
-        find_sources({"dataset": {"train_data_sources": [half]}}, None)
+        find_data({"dataset": {"train_data_sources": [half]}}, None)
     with pytest.raises(UserError, match="needs a json_file"):
         load_sources([half])  # type: ignore[list-item]
