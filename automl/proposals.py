@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 BEST = 60  # finished trials that a sampler sees: so many of the best ...
 LATEST = 60  # ... and of the latest
 FIXED = "fixed_params"  # Optuna's own system attribute of an enqueued trial
+IN_STUDY = "automl.noted_in_study"  # system attribute of a trial: what its sampler noted in the study
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,15 @@ class _Snapshot(InMemoryStorage):
         self.study_id = self.create_new_study(directions, "snapshot")
         self.trial_id = self.create_new_trial(self.study_id)
         self.get_trial(self.trial_id).number = number
+        self.noted = _noted_in_study(trials)
+        for name, value in self.noted.items():
+            self.set_study_system_attr(self.study_id, name, value)
+
+    def newly_noted(self) -> dict[str, Any]:
+        """What was noted in this study since, as a system attribute of the trial."""
+        now = self.get_study_system_attrs(self.study_id)
+        new = {name: value for name, value in now.items() if self.noted.get(name) != value}
+        return {IN_STUDY: new} if new else {}
 
     @cached_property
     def history(self) -> list[FrozenTrial]:
@@ -107,15 +117,22 @@ def propose(
     study = optuna.load_study(study_name="snapshot", storage=storage, sampler=sampler)
     params = space.suggest(Trial(study, storage.trial_id))
     drawn = storage.get_trial(storage.trial_id)
+    attrs = {name: value for name, value in drawn.system_attrs.items() if name != FIXED}
     trial = create_trial(
         state=TrialState.RUNNING,
         params=drawn.params,
         distributions=drawn.distributions,
         user_attrs={"params": params, **drawn.user_attrs},
-        system_attrs={name: value for name, value in drawn.system_attrs.items() if name != FIXED},
+        system_attrs=attrs | storage.newly_noted(),
     )
     trial.number = number
     return Proposal(params, trial)
+
+
+def _noted_in_study(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+    """What samplers noted in the study when they were asked for these trials, as Optuna's for low-discrepancy sequences
+    does of its place in them."""
+    return {k: v for trial in trials for k, v in trial.system_attrs.get(IN_STUDY, {}).items()}
 
 
 def untried(

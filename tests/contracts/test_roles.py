@@ -117,6 +117,17 @@ class TestSampler:
         assert SPACE.validate(study.ask()[1]) == []
 
 
+def test_a_sampler_that_keeps_its_place_in_the_study_goes_on_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import optuna
+
+    monkeypatch.setitem(samplers.SAMPLERS, "qmc", lambda seed: optuna.samplers.QMCSampler(seed=seed))
+    asked = search(tmp_path / "whole", "qmc", 12, running=3)
+    assert len({str(params) for params in asked}) == 12
+    assert search(tmp_path / "restarted", "qmc", 12, running=3, restart_every=3) == asked
+
+
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 class TestScheduler:
     def curves(self, folder: Path, count: int = 9, maximize: bool = True) -> Study:
