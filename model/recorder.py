@@ -23,6 +23,10 @@ def stepped(trainer: pl.Trainer, batch: int) -> bool:
     return (batch + 1) % trainer.accumulate_grad_batches == 0
 
 
+def _rate(trainer: pl.Trainer) -> float:
+    return float(trainer.optimizers[0].param_groups[0]["lr"])
+
+
 class EpochRecorder(pl.Callback):
     """At the end of each epoch: checkpoint, `metrics.jsonl`, `status.json`, in that order, so that a line in
     `metrics.jsonl` always names a checkpoint that is whole. `last` is the newest one, None before the first. An epoch
@@ -54,8 +58,12 @@ class EpochRecorder(pl.Callback):
                 )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.lr = _rate(trainer)
         if trainer.current_epoch + 1 == self.spec["train"]["num_epochs"]:
             trainer.check_val_every_n_epoch = 1  # the last epoch is validated whatever the interval
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.lr = _rate(trainer)  # this step's: at an epoch's end the optimizer has the next one's
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -87,7 +95,7 @@ class EpochRecorder(pl.Callback):
                 self.folder / "metrics.jsonl",
                 {"epoch": epoch, "step": trainer.global_step}
                 | kpi
-                | {"lr": trainer.optimizers[0].param_groups[0]["lr"], "memory_mb": memory()["memory_mb"]}
+                | {"lr": self.lr, "memory_mb": memory()["memory_mb"]}
                 | {"elapsed_s": self._elapsed(), "checkpoint": name},
             )
             if trainer.logger:

@@ -80,8 +80,7 @@ def test_the_rates_drop_at_the_spec_s_epoch_whatever_the_batch(
         train__resume_training_checkpoint_path=first,
     )  # fmt: skip
     told = [json.loads(line) for line in (tmp_path / "second/metrics.jsonl").read_text().splitlines()]
-    # A line has the rate of the next step.
-    assert [line["lr"] for line in told] == pytest.approx([2e-5, 2e-5])
+    assert [line["lr"] for line in told] == pytest.approx([2e-4, 2e-5])
     assert "resumed after 1 epochs with 6 steps each, other than before: the rates go by step 6, not 3" in (
         capsys.readouterr().out
     )
