@@ -95,7 +95,11 @@ def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -
     Raises `UserError` with every unknown key, wrong type and broken bound at once.
     """
     params = {p.name: p for p in of_action(_known_action(action))}
-    given = {n: v for n, v in leaves(partial, params) if not (v is None and _empty(n, params))}
+    given = {
+        n: as_spelled(params[n], v) if n in params else v
+        for n, v in leaves(partial, params)
+        if not (v is None and _empty(n, params))
+    }
     problems = [f"{where}: {_unknown(name, action, params)}" for name in given if name not in params]
     for name, value in given.items():
         if name in params and (wrong := check_value(params[name], value)):
@@ -145,6 +149,15 @@ def require(spec: Mapping[str, Any], *names: str) -> None:
     missing = [name for name in names if get(spec, name) in (None, "", MANDATORY)]
     if missing:
         raise UserError("\n".join(f"{name} must be given" for name in missing))
+
+
+def as_spelled(param: Param, value: Any) -> Any:
+    """A choice as its list has it, where only its letters' case is another: NVIDIA's files have `data_type: int8`."""
+    choices = [c for c in param.enum or () if isinstance(c, str)]
+    if not isinstance(value, str) or value in choices:
+        return value
+    same = [choice for choice in choices if choice.lower() == value.lower()]
+    return same[0] if len(same) == 1 else value
 
 
 def check_value(param: Param, value: Any) -> str | None:

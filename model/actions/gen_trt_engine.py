@@ -35,7 +35,9 @@ def run(spec: Spec) -> dict[str, Any]:
     from model.deploy import card
     from model.deploy import engine as engines
 
-    engines.batch_profile(section, card.input_shape(source)[0])
+    batch, size = card.input_shape(source)
+    engines.batch_profile(section, batch)
+    _check_size(section, source, size)
     card.check(card.read(source), spec, str(source))
     builder = "tensorrt" if section["builder"] == "auto" else section["builder"]
     engines.choose_gpu(builder, section["gpu_id"])
@@ -51,6 +53,17 @@ def run(spec: Spec) -> dict[str, Any]:
     status.write("SUCCESS", "Engine built.")
     print(f"{engine}: {made['bytes'] / 1e6:.1f} MB, {made['layers']} layers, {builder} {made['version']}")
     return made
+
+
+def _check_size(section: Spec, source: Path, size: tuple[int, int]) -> None:
+    """Raises `UserError` where the file's input is not what the spec says of it."""
+    found = {"input_channel": 3, "input_height": size[0], "input_width": size[1]}
+    for name, value in found.items():
+        if section[name] not in (None, value):
+            raise UserError(
+                f"gen_trt_engine.{name} is {section[name]}, but the input of {source} has {value}: an engine has the "
+                "size of its file; export again with export.input_height and export.input_width, or leave it out"
+            )
 
 
 def prepare(spec: Spec, source: Path, engine: Path) -> Path:

@@ -55,6 +55,7 @@ SEEN = {
     "quantize.device": (QUANTIZE, "test_the_device_acts"),
     "quantize.backend_kwargs": (QUANTIZE, "test_options_of_the_backend_act"),
     **{f"gen_trt_engine.{leaf}": (OWN, "test_leaves_of_the_builder_act") for leaf in ("onnx_file", "trt_engine", "batch_size", "timing_cache", "verbose", "rtx_targets", "tensorrt.workspace_size", "tensorrt.min_batch_size", "tensorrt.opt_batch_size", "tensorrt.max_batch_size")},
+    **{f"gen_trt_engine.{leaf}": (OWN, "test_an_engine_has_the_size_of_its_file") for leaf in ("input_channel", "input_height", "input_width")},
     "gen_trt_engine.results_dir": (OWN, "test_folders_act"),
     "gen_trt_engine.builder": (DEPLOY, "test_nvidia_s_parser_and_builder_take_the_file"),
     "gen_trt_engine.gpu_id": (OWN, "test_the_gpu_of_a_build_acts"),
@@ -137,6 +138,19 @@ def test_folders_act(made: tuple[Path, dict[str, Any]], demo: Path, tmp_path: Pa
         with pytest.raises(UserError if torch.cuda.is_available() else Exception, match="this machine lacks"):
             gen_trt_engine.run(spec)
     assert (tmp_path / "engine" / "status.json").is_file()
+
+
+def test_an_engine_has_the_size_of_its_file(made: tuple[Path, dict[str, Any]]) -> None:
+    said = {"input_channel": 1, "input_height": 32, "input_width": 96}
+    for name, value in said.items():
+        spec = spec_of("gen_trt_engine", made[0], **{f"gen_trt_engine__{name}": value})
+        with pytest.raises(UserError, match=f"gen_trt_engine.{name} is {value}, but the input of .* has"):
+            gen_trt_engine.run(spec)
+    right = {"input_channel": 3, "input_height": 64, "input_width": 64, "tensorrt__data_type": "int8"}
+    spec = spec_of("gen_trt_engine", made[0], **{f"gen_trt_engine__{k}": v for k, v in right.items()})
+    assert spec["gen_trt_engine"]["tensorrt"]["data_type"] == "INT8"
+    with pytest.raises(UserError, match="cal_image_dir must be given"):
+        gen_trt_engine.run(spec)
 
 
 def test_leaves_of_export_act(
