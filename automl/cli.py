@@ -353,6 +353,9 @@ def guarded(run: Callable[[], Any]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # in a __set_name__, before Python 3.12
+            print("stopped", file=sys.stderr)
+            return 130
         known = (
             error if hasattr(error, "exit_code") else faults.told(error)
         )  # the model's own errors carry one too

@@ -186,7 +186,7 @@ class SearchDriver:
             why = f"nothing better came in the last {request.patience} trials (--patience {request.patience})"
         else:
             why = self.limits.used_up(self.study, self.full_epochs)
-        return f"nothing is trained: {why}; a larger one goes on"
+        return f"no new trial: {why}; a larger one goes on"
 
     def elapsed_s(self) -> float:
         """Seconds of search, over all drivers of the run that started a training."""

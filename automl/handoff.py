@@ -175,7 +175,7 @@ def _outdone(plan: Plan, study: Study, winner: Best) -> str | None:
         return None
     return (
         f"trial {better[0].number} measured {figure(better[0].value)} at epoch {better[0].epoch + 1}; trial "
-        f"{winner.number} is named, which by its whole curve and the other trials is expected to be better "
+        f"{winner.number} is named, which by all that was measured of it and the others is expected to be better "
         "(--scheduler none goes by what was measured)"
     )
 

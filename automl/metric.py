@@ -38,8 +38,9 @@ def signed(value: float) -> str:
 
 def between(value: float, over: float) -> float:
     """The difference of two figures as both are shown, so that it agrees with them; the exact one where that is 0, or
-    where they are shown with fewer digits than it is."""
-    if max(abs(value), abs(over)) >= LARGE:
+    where they are shown with fewer digits than it is, or one with more than the other."""
+    sizes = abs(value), abs(over)
+    if max(sizes) >= LARGE or any(0 < size < SMALL for size in sizes):
         return value - over
     return float(figure(value)) - float(figure(over)) or value - over
 

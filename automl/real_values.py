@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 NOTE, NOTE_OF = "dashboard:", "dashboard:{}:"  # the dashboard's keys of a study's and a trial's note
 NAMED = (
-    "The winner is the trial that the search names, by whole curves and not by one epoch alone: the dashboard's best "
-    "may be another. "
+    "The winner is the trial that the search names, by all that was measured and not by one epoch alone: the "
+    "dashboard's best may be another. "
 )
 DIGITS = 6  # of a trial's value: its card has room for so many
 WORDS = {"reason": "why it ended", "retries": "starts after a crash"}  # of what is kept about a trial

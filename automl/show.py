@@ -353,7 +353,9 @@ def outcome(console: Console, result: Outcome) -> None:
             say(console, result.confirmed.words(metric, times), "  ")
     elif default and result.searched and not result.warning and top.complete:
         knee = "the default configuration is the knee of the front"
-        say(console, knee if result.front else "the default configuration won: nothing better was found")
+        so_far = "so far nothing is better than the default configuration"
+        won = "the default configuration won: nothing better was found" if head == "Winner" else so_far
+        say(console, knee if result.front else won)
     if result.checkpoint is None:
         say(
             console,

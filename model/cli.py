@@ -202,6 +202,11 @@ def guarded(run: Callable[[], Any]) -> int:
         where = "" if place is None else f"{os.fsdecode(place)}: "
         print(f"error: {where}{str(error.strerror).lower()}", file=sys.stderr)
         return UserError.exit_code
+    except RuntimeError as error:
+        if not isinstance(error.__cause__, KeyboardInterrupt):  # in a __set_name__, before Python 3.12
+            raise
+        print("interrupted", file=sys.stderr)
+        return 130
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -43,6 +43,11 @@ ADVICE = {
     "BDD": "of BDD100K or Scalabel: turn it into COCO with `python -m bdd100k.label.to_coco`",
     "Cityscapes": f"of Cityscapes: {CONVERTED}",
     "FiftyOne": "the own format of FiftyOne: export it as fiftyone.types.COCODetectionDataset",
+    "Ultralytics": "of Ultralytics' platform, a value a line: turn it into YOLO with convert_ndjson_to_yolo of "
+    "ultralytics.data.converter, which fetches the images",
+    "MMDetection": f"the own format of MMDetection: {CONVERTED}",
+    "KITTI tracking": f"of KITTI's tracking, a file a sequence: {CONVERTED}, or KITTI's detection, a file an image",
+    "OIDv4": f"of OIDv4_ToolKit, corners in pixels: {CONVERTED}",
     "panoptic": "COCO of panoptic segmentation: give instances_*.json, which holds the boxes",
     "VisDrone": "of VisDrone: turn it into YOLO with the script in Ultralytics' VisDrone.yaml",
     "MOT": "of MOTChallenge, a box a line: export the task as COCO or YOLO from the tool that wrote it",
@@ -72,6 +77,10 @@ BY_KEYS: tuple[tuple[str, set[str]], ...] = (
     ("Cityscapes", {"imgHeight", "imgWidth", "objects"}),
     ("FiftyOne", {"samples", "filepath"}),
     ("Hugging Face", {"file_name", "objects"}),
+    ("Ultralytics", {"task", "class_names"}),
+    ("MMDetection", {"filename", "ann", "bboxes"}),
+    ("MMDetection", {"data_list", "instances"}),
+    ("VIA", {"attribute", "aname"}),
 )
 # Texts of boxes by their first lines.
 BY_LINES: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -79,6 +88,8 @@ BY_LINES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("MOT", re.compile(r"\d+,-?\d+(?:,-?\d+(?:\.\d+)?){5,8}(?:\n|\Z)")),
     ("DOTA", re.compile(r"imagesource:|(?:-?\d+(?:\.\d+)? ){8}[A-Za-z][\w-]* [012](?:\n|\Z)")),
     ("WIDER", re.compile(r"\S.*\.(?:jpe?g|png)\n\d+\n(?:-?\d+ ){9}-?\d+ *(?:\n|\Z)")),
+    ("KITTI tracking", re.compile(r"\d+ -?\d+ \D\S* (?:-?\d+(?:\.\d+)? ){13}-?\d+(?:\.\d+)? *(?:\n|\Z)")),
+    ("OIDv4", re.compile(r"[A-Za-z][^\d\n]*(?: \d+\.\d{6}){4} *(?:\n|\Z)")),
     ("VIA", re.compile(r"\S*filename,.*region_shape_attributes")),
     (
         "Label Studio",

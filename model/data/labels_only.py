@@ -6,6 +6,7 @@ from __future__ import annotations
 from itertools import islice
 
 from model.data.cache import cache_dir
+from model.data.foreign import LINES
 from model.data.images import READ_SUFFIXES
 from model.data.other_labels import form_of
 from model.data.paths import walk
@@ -13,7 +14,7 @@ from model.data.tree import Tree, parent
 from model.errors import UserError
 
 LABELS = (".xml", ".txt")
-TEXTS = (*LABELS, ".json", ".yaml", ".yml", ".data", ".csv")
+TEXTS = (*LABELS, ".json", ".yaml", ".yml", ".data", ".csv", *LINES)
 OF_FOLDER = {
     "annotations": (".xml", ".json"),
     "labels": LABELS,

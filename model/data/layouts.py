@@ -245,7 +245,7 @@ def _why_unread(tree: Tree, found: Data, folder: str, split: str) -> str:
             f"; {file} is a COCO file, but the training images are read as {found.layout}: bring both into one form "
             f"with `deformable_detr convert`, or name {file} in dataset.{split}_data_sources"
         )
-    return labels_only.hint(tree, folder) or _advice(tree) or f"; what is read is {WANTED}"
+    return _what_to_do(tree, folder) or f"; what is read is {WANTED}"
 
 
 def split_folders(tree: Tree) -> Iterator[str]:
@@ -295,7 +295,7 @@ def whats_there(tree: Tree) -> str:
     foreign = sorted({*tree.files(*FOREIGN), *tree.files(".json", ".xml")})
     text = f"it has {_shown_names({*tree.folders[''], *_below(tree, '')}) or 'nothing'}"
     text += f", of annotations {', '.join(foreign[:3])}" if foreign else ""
-    return text + (labels_only.hint(tree) or _advice(tree))
+    return text + _what_to_do(tree)
 
 
 def _shown_names(names: Iterable[str]) -> str:
@@ -305,10 +305,13 @@ def _shown_names(names: Iterable[str]) -> str:
     return ", ".join(ordered[:NAMES]) + more
 
 
+def _what_to_do(tree: Tree, images: str = "") -> str:
+    """How to get labels of the images in a folder, or of all, that can be read; or nothing."""
+    return how_to_export(tree) or labels_only.hint(tree, images) or _advice(tree)
+
+
 def _advice(tree: Tree) -> str:
     """What to do about annotations that are there and cannot be used, or nothing."""
-    if text := how_to_export(tree):
-        return text
     if unread := list(tree.files(*UNREAD)) if not tree.images else []:
         return f"; {unread[0]} is an image: {how_to_convert(unread[0])}"
     for file in islice(tree.files(*SUFFIXES), LOOKED_AT):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -614,6 +615,17 @@ def test_a_ctrl_c_within_a_command_is_said(
     with pytest.raises(SystemExit, match="130"):
         cli.guarded(app)
     assert capsys.readouterr().err.strip() == "stopped"
+
+
+@pytest.mark.parametrize("program", ["automl.cli", "model.cli"])
+def test_a_ctrl_c_while_a_class_is_made_is_one(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before Python 3.12 what is raised in a __set_name__ comes as the cause of a RuntimeError."""
+
+    def importing() -> None:
+        raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+
+    assert importlib.import_module(program).guarded(importing) == 130
+    assert capsys.readouterr().err.strip() in ("stopped", "interrupted")
 
 
 @pytest.mark.parametrize("program", ["automl.cli", "model.cli"])

@@ -416,6 +416,6 @@ def test_a_resume_that_trains_nothing_says_why(
 
     loop.resume(root, changes, Progress(Console(width=200)))
     used = study_of(root).elapsed_s()
-    assert f"nothing is trained: {why}" in capsys.readouterr().out
+    assert f"no new trial: {why}" in capsys.readouterr().out
     loop.resume(root, changes, Progress(quiet=True))
     assert study_of(root).elapsed_s() == used

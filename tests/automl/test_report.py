@@ -427,6 +427,8 @@ def test_numbers_of_a_column_have_the_same_places_and_gaps_stand_with_them() -> 
 def test_gains_are_those_of_the_figures_beside_them() -> None:
     """.89222 and .89156 are told as .8922 and .8916: a gain of .0007 would look like a mistake."""
     assert Comparison("f", 0.892221, 0.891555).words() == "f +0.0006 (0.8916 to 0.8922)"
+    # .0015 less .00004715 is .00145, but .001432 of what is not rounded
+    assert Comparison("f", 0.0014791, 0.00004715).words() == "f +0.0014 (4.715e-05 to 0.0015)"
 
 
 def test_the_figures_as_data(run: Path) -> None:

@@ -64,7 +64,10 @@ def test_of_a_finished_run_it_is_what_was_handed_over_and_nothing_else_changes(t
 def test_made_again_it_keeps_what_somebody_put_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, model = tmp_path / "run", toy(tmp_path / "toy")
     loop.run(RunRequest(model=str(model), trials=1, executor="local", stages=()), root, Progress(quiet=True))
-    folder = root / so_far.export(root, Progress(quiet=True)).folder
+    outcome = so_far.export(root, Progress(quiet=True))
+    show.outcome(Console(file=(out := io.StringIO()), width=200), outcome)
+    assert "so far nothing is better than the default configuration" in out.getvalue()
+    folder = root / outcome.folder
     (folder / "results").mkdir()
     for name in ("note", "results/figures.json", "model.ckpt"):
         (folder / name).write_text("mine")

@@ -85,6 +85,12 @@ FILES: dict[str, tuple[str, Any, str]] = {
     "MOT": ("gt.txt", "1,1,10,10,20,20,1,1,1\n", "of MOTChallenge"),
     "WIDER": ("x_gt.txt", "0--Parade/0.jpg\n1\n449 330 122 149 0 0 0 0 0 0 \n", "of WIDER FACE"),
     "DOTA": ("x.txt", "imagesource:GoogleEarth\ngsd:0.1\n10 10 20 10 20 20 10 20 ship 0\n", "of DOTA"),
+    "Ultralytics": ("ds.ndjson", {"type": "dataset", "task": "detect", "class_names": {"0": "a"}}, "convert_ndjson_to_yolo"),
+    "MMDetection": ("x.json", [{"filename": "0.png", "ann": {"bboxes": [], "labels": []}}], "format of MMDetection"),
+    "MMDetection 3": ("x.json", {"data_list": [{"img_path": "0.png", "instances": []}]}, "format of MMDetection"),
+    "VIA 3": ("x.json", {"project": {}, "attribute": {"1": {"aname": "class"}}, "file": {}}, "VGG Image Annotator"),
+    "KITTI tracking": ("0000.txt", "0 -1 Car 0 0 -10 31 25 37 35.5 -1 -1 -1 -1000 -1000 -1000 -10\n", "of KITTI's tracking"),
+    "OIDv4": ("x.txt", "Traffic light 36.000000 26.000000 42.000000 38.000000\n", "of OIDv4_ToolKit"),
     "another": ("boxes.json", {"what": [1]}, "boxes.json is in a format that is not read: export as COCO, YOLO or Pascal VOC"),
 }  # fmt: skip
 
@@ -110,6 +116,17 @@ def test_the_way_to_export_is_told(tool: str, folder: str, tmp_path: Path) -> No
     if file.suffix in (".json", ".xml", ".csv", ".txt") and tool != "another":
         with pytest.raises(UserError, match=message.replace(f"{name} is", f"{name}: is")):
             in_place(str(file))
+
+
+@pytest.mark.parametrize("tool", ["VisDrone", "Labelme", "table of Kaggle", "CreateML"])
+@pytest.mark.parametrize("folder", ["annotations", "labels"])
+def test_it_is_told_also_in_a_folder_for_what_is_read(tool: str, folder: str, tmp_path: Path) -> None:
+    name, content, message = FILES[tool]
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "images/0.png")
+    put(tmp_path / folder / name, content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(UserError, match=message.removeprefix(f"{name} ")):
+        in_place(str(tmp_path))
 
 
 def test_a_foreign_file_that_is_called_like_coco_s_is_named_where_it_is_read(tmp_path: Path) -> None:
