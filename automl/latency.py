@@ -181,6 +181,7 @@ def settle(
             f"{option}: none of {len(found.drawn)} configurations of the search space fits; the fastest is predicted "
             f"{figure_ms(fastest)} ({_settings(_changed(found, params))}), the default {figure_ms(found.default_ms)}; "
             "allow more, or let the search reach faster ones (--set, --tune, --fix)"
+            + "".join(f" ({text})" for text in _of_timing(found))
         )
     if request.objectives and found.fitting[0][0] == found.fitting[-1][0]:
         raise UserError(
@@ -228,7 +229,12 @@ def told(what: Latency) -> list[str]:
             f"so the default is not trained, and the search starts with the nearest that fits, predicted {ms}: "
             f"{_settings(limit.nearest)} (given so, it is the default that all else is compared with)"
         )
-    return [*lines, *filter(None, [str(what.timed.get("text", ""))])]
+    return [*lines, *_of_timing(what)]
+
+
+def _of_timing(what: Latency) -> list[str]:
+    """What the model says of its measurement, where it says something."""
+    return [*filter(None, [str(what.timed.get("text", ""))])]
 
 
 def figures(what: Latency) -> dict[str, Any]:

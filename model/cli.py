@@ -108,9 +108,7 @@ def default_specs(folder: Path = typer.Argument(Path("specs"), help="Where the t
     print(f"wrote {len(ACTIONS)} specs to {folder}; next: deformable_detr train -e {folder / 'train.yaml'}")
 
 
-@app.command(
-    "convert", epilog="Example: deformable_detr convert export.zip data; then automl run --data data"
-)
+@app.command("convert", epilog="Example: deformable_detr convert export.zip data && automl run --data data")
 def convert(
     source: str = typer.Argument(
         ..., help="Folder, archive, file or URL of a COCO, YOLO, Pascal VOC or KITTI dataset."

@@ -189,7 +189,7 @@ COMMON = (
     Param("results_dir", "string", "", "Folder of all results."),
     Param("encryption_key", "string", "", "Passphrase that training encrypts its checkpoints with (AES-256-GCM) and the other actions read them with, or @FILE that holds it; empty: what the environment variable DETR_ENCRYPTION_KEY holds (either), else none. Exported files are not encrypted."),
     Param("model_name", "string", "", "A label, written into status.json."),
-    Param("wandb.enable", "bool", False, "Training logs to Weights & Biases when it is installed and a key is set; else it says why not."),
+    Param("wandb.enable", "bool", False, "Training logs to Weights & Biases when it is installed and somebody is logged in; else it says why not."),
     Param("wandb.project", "string", "TAO Toolkit", "W&B project."),
     Param("wandb.entity", "string", "", "W&B entity."),
     Param("wandb.group", "string", "", "W&B group."),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model import bundle_dir, start
+from model import bundle_dir, start, wandb_runs
 from model.data.facts import misfits
 from model.errors import UserError
 from model.facts import estimate
@@ -129,7 +129,7 @@ def fit(
             chosen.take("train.patience", patience, why)
     drop = max(1, round(0.8 * int(chosen["train.num_epochs"])))
     chosen.take("train.optim.lr_steps", [drop], "at 80 % of the epochs")
-    warnings = [*filter(None, (begin.warning, _unkept(chosen["train"])))]
+    warnings = [*filter(None, (begin.warning, _unkept(chosen["train"]), wandb_runs.lacking(chosen.spec)))]
     return {"fill": chosen.fill, "reasons": chosen.reasons, "warnings": warnings}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import model.checkpoint as ckpt
+from model import wandb_runs
 from model.distributed import LAUNCH, gpu_ids, launched, start_ranks
 from model.errors import OutOfMemory, UserError
 from model.seeding import seeded
@@ -188,7 +189,7 @@ def build_trainer(spec: Spec, callbacks: list[Any], parts: int = 1, batches: int
         limit_train_batches=batches if parts > 1 else None,
         fast_dev_run=train["is_dry_run"],
         num_sanity_val_steps=0,
-        logger=wandb_logger(spec),
+        logger=wandb_runs.logger(spec, str(results_folder(spec, "train"))),
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
@@ -197,26 +198,6 @@ def build_trainer(spec: Spec, callbacks: list[Any], parts: int = 1, batches: int
         plugins=[Checkpoints(spec["encryption_key"])],
         default_root_dir=str(results_folder(spec, "train")),
     )
-
-
-def wandb_logger(spec: Spec) -> Any:
-    """Lightning's W&B logger when wandb.enable is true, the package is here and a key is set; else False."""
-    from importlib.util import find_spec
-
-    settings = spec["wandb"]
-    if not settings["enable"]:
-        return False
-    if not (find_spec("wandb") and os.environ.get("WANDB_API_KEY")):
-        what = (
-            "WANDB_API_KEY is not set" if find_spec("wandb") else "wandb is not installed (pip install wandb)"
-        )
-        print(f"warning: wandb.enable is true, but {what}: nothing is logged there")
-        return False
-    from pytorch_lightning.loggers import WandbLogger
-
-    names = ("project", "entity", "group", "name", "tags", "reinit", "save_code", "sync_tensorboard")
-    options: dict[str, Any] = {n: settings[n] or None for n in names}
-    return WandbLogger(save_dir=str(results_folder(spec, "train")), id=settings["run_id"] or None, **options)
 
 
 def _devices(spec: Spec, on_gpu: bool) -> int | list[int]:

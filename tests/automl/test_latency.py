@@ -326,6 +326,10 @@ BROKEN = {
     "measures what JSON lacks": (HOOKS + "\ndef measure(specs, folder, say): return {'a': object()}", {}, "must return what JSON can hold"),
     "measuring raises": (HOOKS + "\ndef measure(specs, folder, say): raise OSError('no clock')", {}, "time_latency numpy_latency:measure failed: OSError: no clock"),
     "nothing fits": ("def predict(spec, timed): return 10 + spec['model']['width']", {"time_latency": ""}, "--max-latency 6ms: none of 200 configurations of the search space fits; the fastest is predicted"),
+    "nothing fits as it was timed": (
+        HOOKS + "\ndef predict(spec, timed): return 99\ndef measure(specs, folder, say): return {'text': 'in a hurry'}",
+        {}, "--fix) (in a hurry)",
+    ),
     "no hook": ("", {"latency": "", "time_latency": ""}, "numpy_net predicts no latency"),
 }  # fmt: skip
 

@@ -154,18 +154,18 @@ def transformed(spec: dict[str, Any]) -> Any:
 
 def weights_and_biases(spec: dict[str, Any]) -> Any:
     """What the logger is given; W&B itself stands in, for it needs an account."""
-    import importlib.util
-
     import pytorch_lightning.loggers
+
+    from model import wandb_runs
 
     seen: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_API_KEY", "x")
-        patch.setattr(importlib.util, "find_spec", lambda name: True)
+        patch.setattr(wandb_runs, "find_spec", lambda name: True)
         patch.setattr(
             pytorch_lightning.loggers, "WandbLogger", lambda **options: seen.update(options) or seen
         )
-        return train.wandb_logger(spec) and seen
+        return wandb_runs.logger(spec, ".") and seen
 
 
 TWO = {"model.two_stage": True}

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from automl.plan import prepare
 from automl.request import RunRequest
 from model import settings as fitting
+from model import wandb_runs
 from model.facts import estimate
 from model.parameters import of_action
 from model.spec import default_spec, get, put, resolve
@@ -272,3 +273,27 @@ def test_validated_epochs_without_a_checkpoint_are_warned_of(
     given = {f"train.{name}": "--set" for name in names}
     found = fitting.fit(spec, {"train": {"images": 100}, "sizes": None}, {}, given)["warnings"]
     assert any(f"a checkpoint every {every} {unit}s" in line for line in found) is lost
+
+
+def test_a_log_that_nobody_will_keep_is_told_before_the_first_trial(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+    def told(asked: bool = True) -> bool:
+        spec = base(wandb__enable=asked)
+        return any("nothing is logged there" in w for w in fitting.fit(spec, {}, {}, {})["warnings"])
+
+    monkeypatch.setattr(wandb_runs, "find_spec", lambda name: None)
+    assert (told(), told(False)) == (True, False)
+    monkeypatch.setattr(wandb_runs, "find_spec", lambda name: True)
+    assert told()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert not told()
+    monkeypatch.delenv("WANDB_MODE")
+    (tmp_path / "netrc").write_text(
+        "machine api.wandb.ai login user password x\n"
+    )  # as `wandb login` writes it
+    assert not told()
