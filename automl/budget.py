@@ -34,13 +34,13 @@ class Budget:
     whole: bool = True
     num_epochs: int | None = None
 
-    def why_waiting(self, needed: int) -> str:
-        """Why a trial that needs so many epochs more was left waiting."""
+    def why_waiting(self, needed: int, trial: FrozenTrial) -> str:
+        """Why a trial that needs so many epochs more was left waiting: else for what it was paused."""
         if self.free < 1:
             return "the budget was used up"
         if needed > self.free:
             return f"the {self.free:.0f} epochs left of the budget would not bring it to its end"
-        return "it had hardly a chance to become the best"
+        return f"nothing brought it back: {trial.user_attrs.get('reason', '')}"
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,19 @@ class Limits:
         if self.trials is not None:
             new = asked < self.trials
             free = num_epochs * min(self.trials, max(asked, 1)) - spent if asked else 0.0
-        ends = True
-        for total in (self.trainings and self.trainings * num_epochs, self.epochs, seconds):
-            if total is not None:
-                rest = total if total is seconds else total - spent
-                free, ends = min(free, rest), ends and rest >= whole
-        if self.trainings is not None or seconds is not None:
-            new = new and (ends or not asked)
-        if self.epochs is not None:  # what runs beside may use them up
-            new = new and (self.epochs > spent or not asked)
-        return Budget(free, new, ends, num_epochs)
+        room = min(
+            self.trainings * num_epochs - spent if self.trainings is not None else math.inf, _or_all(seconds)
+        )
+        rest = (
+            self.epochs - spent if self.epochs is not None else math.inf
+        )  # the last training is cut short there
+        # What runs beside may use them up.
+        new = new and ((room >= whole and rest > 0) or not asked)
+        return Budget(min(free, room, rest), new, min(room, rest) >= whole, num_epochs)
+
+
+def _or_all(limit: float | None) -> float:
+    return math.inf if limit is None else limit
 
 
 def bound(study: Study, number: int, epoch: int, num_epochs: int | None) -> None:

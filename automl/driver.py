@@ -159,7 +159,7 @@ class SearchDriver:
         self._count_budget()
         over = "the budget was used up" if self._ended() else ""
         for number, epoch in self.study.paused().items():
-            why = over or self.study.budget.why_waiting(self._left(number))
+            why = over or self.study.budget.why_waiting(self._left(number), self.study.frozen(number))
             verdict = "PRUNED", f"paused after epoch {epoch + 1}, and {why}"
             self._end(number, *(self._late(number) or verdict))
 

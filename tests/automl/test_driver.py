@@ -142,6 +142,24 @@ def test_budget_of_epochs(tmp_path: Path) -> None:
     assert sum(len(c) for c in driver.study.curves()) == 20
 
 
+def test_a_budget_of_epochs_is_used_up_beside_one_of_trainings(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=None, total_epochs=3 * EPOCHS - 2, trainings=3, scheduler="none")
+    assert bench.drive().study.epochs_trained == 3 * EPOCHS - 2
+    assert bench.states() == ["COMPLETE", "COMPLETE", "PRUNED"]
+
+
+def test_what_was_left_waiting_keeps_its_scheduler_s_reason(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=6, scheduler="asha")
+
+    def worse(job: TrialJob) -> list[Any]:
+        return [line | {"val_mAP": 0.9 - job.number / 10} for line in bench.curve(job)]  # type: ignore[operator]
+
+    driver = bench.drive(worse, bench.in_time())
+    driver.end_paused()
+    reasons = {str(trial.user_attrs["reason"]) for trial in driver.study.trials()}
+    assert any(", and nothing brought it back: " in why and "; the best 1 go on" in why for why in reasons)
+
+
 @pytest.mark.parametrize("at_a_time", [1, 3])
 def test_a_budget_of_time_begins_nothing_that_cannot_end_and_counts_over_drivers(
     tmp_path: Path, at_a_time: int
