@@ -15,7 +15,7 @@ from typing import Any
 from automl.documents import load_json
 from automl.errors import SpecError
 from automl.latency import below
-from automl.metric import Metric, between, figure, signed
+from automl.metric import Metric, figure, signed
 
 OF_DEFAULT = "_of_default"
 SHARE = 95  # per cent of the resamplings that the interval holds
@@ -47,7 +47,7 @@ class Comparison:
 
     def words(self, times: float | None = None) -> str:
         """The gain and what the interval says of it, plainly; `times`: see `latency.below`."""
-        gain = signed(between(self.winner, self.default))
+        gain = signed(self.winner - self.default)
         text = f"{self.name} {gain} ({figure(self.default)} to {figure(self.winner)})"
         if self.low is None or self.high is None:
             return text

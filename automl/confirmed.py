@@ -16,6 +16,7 @@ from automl.space.schema import Schema
 
 if TYPE_CHECKING:
     from automl.bundle import ModelBundle
+    from automl.plan import Plan
     from automl.request import RunRequest
     from automl.space import SearchSpace
 
@@ -68,6 +69,15 @@ def confirmed(document: Any) -> Confirmed | None:
     return (
         Confirmed(**document) if isinstance(document, dict) and document.keys() >= {"seen", "pairs"} else None
     )
+
+
+def pointless(plan: Plan) -> list[str]:
+    """What to say before the first trial of a `--confirm` that will have nothing to compare."""
+    if not plan.request.confirm or not plan.first:
+        return []
+    return [
+        "--confirm will find nothing to compare: the default configuration is above --max-latency and is not trained"
+    ]
 
 
 def other_seeds(own: Any, fallback: int, count: int) -> list[int]:

@@ -36,15 +36,6 @@ def signed(value: float) -> str:
     return figure(value, "+")
 
 
-def between(value: float, over: float) -> float:
-    """The difference of two figures as both are shown, so that it agrees with them; the exact one where that is 0, or
-    where they are shown with fewer digits than it is, or one with more than the other."""
-    sizes = abs(value), abs(over)
-    if max(sizes) >= LARGE or any(0 < size < SMALL for size in sizes):
-        return value - over
-    return float(figure(value)) - float(figure(over)) or value - over
-
-
 @dataclass(frozen=True)
 class Metric:
     """`name` is a key of the records. Values are stored and shown as the trainer reported them; only what is better
@@ -68,10 +59,6 @@ class Metric:
     def gain(self, value: float, over: float) -> float:
         """How much better `value` is than `over`; below 0 when it is worse."""
         return value - over if self.maximize else over - value
-
-    def shown_gain(self, value: float, over: float) -> float:
-        """`gain` of the figures as both are shown."""
-        return between(value, over) if self.maximize else between(over, value)
 
     def __str__(self) -> str:
         return self.name if self.maximize else f"{self.name} (lower is better)"

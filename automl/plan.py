@@ -182,7 +182,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
         space, machine, metric, stages, hours, str(begins.get("text", "")), reasons, engine_keys,
         latency.settle(request, model, space, merged.spec, work_dir, searching, say),
     )  # fmt: skip
-    plan.warnings.extend([*forecast.warnings(plan), *_smaller(plan)])
+    plan.warnings.extend([*forecast.warnings(plan), *_smaller(plan), *confirmed.pointless(plan)])
     return plan
 
 

@@ -63,13 +63,16 @@ def parse_silence(text: str) -> float | None:
 
 
 def parse_time(text: str, option: str = "--time") -> float:
-    """`"90s"`, `"30m"`, `"30 min"`, `"2 hours"`, `"1h30m"` -> seconds; the unit must be told: a night of 8 s would end
-    before it began. Raises `UserError` else."""
+    """`"90s"`, `"30m"`, `"30 Min"`, `"2 hours"`, `"1h30m"`, `".5h"` -> seconds; the unit must be told: a night of 8 s
+    would end before it began. Raises `UserError` else."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    word = r"(\d+(?:\.\d+)?)\s*(s|m|h|d|secs?|seconds?|mins?|minutes?|hrs?|hours?|days?)(?![a-z])"
+    word = r"(\d+(?:\.\d+)?|\.\d+)\s*(s|m|h|d|secs?|seconds?|mins?|minutes?|hrs?|hours?|days?)(?![a-z])"
+    text = text.lower()
     parts = re.findall(word, text)
     if not re.fullmatch(rf"(\s*{word})+\s*", text):
-        near = f"; say {text}s, {text}m or {text}h" if re.fullmatch(r"0*[1-9]\d*(\.\d+)?", text) else ""
+        near = (
+            f"; say {text}s, {text}m or {text}h" if re.fullmatch(r"\d*\.?\d+", text) and float(text) else ""
+        )
         raise UserError(f"{option} must be like 90s, 30m, 2h or 1h30m, but got '{text}'{near}")
     seconds = sum(float(number) * units[unit[0]] for number, unit in parts)
     if seconds <= 0:
@@ -79,7 +82,7 @@ def parse_time(text: str, option: str = "--time") -> float:
 
 def parse_ms(text: str) -> float:
     """`"15ms"`, `"0.5s"` or `"800us"` -> milliseconds; the unit must be told. Raises `UserError` else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)(us|ms|s)", text.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(us|ms|s)", text.strip().lower())
     if match is None or float(match[1]) <= 0:
         near = f"; say {text.strip()}ms" if re.fullmatch(r"\s*0*[1-9]\d*(\.\d+)?\s*", text) else ""
         raise UserError(

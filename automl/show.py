@@ -342,7 +342,7 @@ def outcome(console: Console, result: Outcome) -> None:
     if default and default.number != top.number:
         part = "" if default.complete else " (stopped early)"
         lower = "" if metric.maximize else " (lower is better)"
-        gain = metric.shown_gain(top.value, default.value)
+        gain = metric.gain(top.value, default.value)
         at = f" at a predicted {figure_ms(result.default_ms)}" if result.default_ms else ""
         times = times_as_fast(result.front, result.default_ms)
         faster = f", {pace(times)}" if times else ""

@@ -60,7 +60,7 @@ def _gain(facts: Facts, found: str) -> str:
         return f"{text}. The default configuration is not to compare with: {default.reason}."
     if default is None or default.value is None or top is None or top.value is None:
         return f"{text}."
-    gain = facts.metric.shown_gain(top.value, default.value)
+    gain = facts.metric.gain(top.value, default.value)
     over = f"the default configuration ({figure(default.value)} at epoch {default.best_epoch})"
     return f"{text}: {figure(gain)} better than {over}."
 

@@ -306,6 +306,13 @@ def test_the_plan_says_what_fits(tmp_path: Path) -> None:
     assert "--max-latency 6ms" in told  # the command that runs it
 
 
+def test_a_confirmation_without_a_default_is_told_before_the_first_trial(tmp_path: Path) -> None:
+    folder = model(tmp_path / "model")
+    for ms, told in ((6.0, True), (9.0, False)):
+        plan = prepare(request(folder, ms, confirm=1), tmp_path / f"{ms}", lambda text: None)
+        assert any("find nothing to compare" in line for line in plan.warnings) == told
+
+
 def test_what_fits_is_searched_as_ever(tmp_path: Path) -> None:
     plan = prepare(request(model(tmp_path / "model"), 9.0), tmp_path / "work", lambda text: None)
     assert plan.first == 0

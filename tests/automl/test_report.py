@@ -424,10 +424,9 @@ def test_numbers_of_a_column_have_the_same_places_and_gaps_stand_with_them() -> 
     assert html.count("<th class=n>") == 2
 
 
-def test_gains_are_those_of_the_figures_beside_them() -> None:
-    """.89222 and .89156 are told as .8922 and .8916: a gain of .0007 would look like a mistake."""
-    assert Comparison("f", 0.892221, 0.891555).words() == "f +0.0006 (0.8916 to 0.8922)"
-    # .0015 less .00004715 is .00145, but .001432 of what is not rounded
+def test_gains_are_not_those_of_rounded_figures() -> None:
+    """.892221 less .891555 is .000666, whatever .8922 less .8916 is."""
+    assert Comparison("f", 0.892221, 0.891555).words() == "f +0.000666 (0.8916 to 0.8922)"
     assert Comparison("f", 0.0014791, 0.00004715).words() == "f +0.0014 (4.715e-05 to 0.0015)"
 
 

@@ -59,9 +59,9 @@ def test_ticks_and_columns_keep_apart_what_differs(offset: float, spread: float)
 
 def test_a_gain_has_no_digits_that_nobody_measured() -> None:
     elbo = Metric("elbo")
-    assert signed(elbo.shown_gain(-249930.0004, -249943.3212)) == "+13.3208"
+    assert signed(elbo.gain(-249930.0004, -249943.3212)) == "+13.3208"
     assert (figure(-249930.0004), figure(-1234.5678)) == ("-249930.0004", "-1234.5678")
-    assert Metric("nll", maximize=False).shown_gain(2.5e8 + 1, 2.5e8 + 4) == 3
+    assert Metric("nll", maximize=False).gain(2.5e8 + 1, 2.5e8 + 4) == 3
 
 
 def test_a_winner_that_was_compared_with_nothing_has_its_figures(tmp_path: Path) -> None:

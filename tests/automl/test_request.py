@@ -25,6 +25,9 @@ from tests.automl.toy import toy
         ("2 h", 7200),
         ("1 hour 30 minutes", 5400),
         ("10secs", 10),
+        ("12H", 43200),
+        ("30 Min", 1800),
+        (".5h", 1800),
     ],
 )
 def test_times(text: str, seconds: float) -> None:
