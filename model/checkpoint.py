@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import textwrap
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,10 @@ def load(path: str | Path, key: str = "") -> dict[str, Any]:
         raise UserError(f"{path}: not a readable checkpoint ({_first_line(error)})") from None
     if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= set(checkpoint):
         raise UserError(f"{path}: holds no spec; load foreign weights through train.pretrained_model_path")
+    if record := _damaged(path):
+        raise UserError(
+            f"{path}: is damaged ({record} in it does not fit its checksum); copy it again from where it was trained"
+        )
     return checkpoint | {"state_dict": of_detector(checkpoint["state_dict"])}
 
 
@@ -62,6 +67,14 @@ def read(path: str | Path, key: str = "", map_location: Any = "cpu") -> Any:
 
     source: Any = io.BytesIO(decrypt(path, key)) if is_encrypted(path) else path
     return torch.load(source, map_location=map_location, weights_only=True)
+
+
+def _damaged(path: Path) -> str | None:
+    """The first record of a checkpoint in the clear that is not what was written: torch compares no checksums."""
+    if not zipfile.is_zipfile(path):
+        return None  # encrypted, which cannot be read damaged
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def of_detector(state: Mapping[str, Any]) -> dict[str, Any]:

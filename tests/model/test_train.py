@@ -507,6 +507,17 @@ def test_unreadable_checkpoints(tmp_path: Path, damage: str) -> None:
         ckpt.load(path)
 
 
+def test_a_checkpoint_of_which_a_few_bytes_changed_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"state_dict": {"model.w": torch.ones(5000)}, "spec": {}}, path)
+    assert ckpt.load(path)["state_dict"]["w"].sum() == 5000
+    whole = path.read_bytes()
+    place = whole.index(b"\0\0\x80\x3f" * 400) + 800
+    path.write_bytes(whole[:place] + b"\x55" * 8 + whole[place + 8 :])
+    with pytest.raises(UserError, match=r"a\.pth: is damaged \(.*data/0 in it does not fit its checksum\)"):
+        ckpt.load(path)
+
+
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "spec": {}, "evil": logging.getLogger()}, tmp_path / "a.pth")
     with pytest.raises(UserError, match="not a readable checkpoint"):
