@@ -53,7 +53,7 @@ DEFAULTS = {  # good: the usual settings; poor: two things off; bad: nearly ever
             "num_layers": 5, "weight_decay": 0.03},
 }  # fmt: skip
 RANGES = ("batch_size=16:512:log", "learning_rate=1e-4:0.1:log", "max_dropout=0:1", "max_units=64:1024:log",
-          "momentum=0.1:0.99", "num_layers=1:5", "weight_decay=1e-5:0.1:log")  # fmt: skip
+          "momentum=0.1:0.99:linear", "num_layers=1:5", "weight_decay=1e-5:0.1:log")  # fmt: skip
 REFERENCE = 1200  # random configurations that regret is measured by
 
 

@@ -19,6 +19,7 @@ from automl.plan import Plan, prepare
 from automl.request import RunRequest
 from automl.scheduling import View
 from automl.study import Study
+from studies.search.objectives import DEFAULTS, lcbench_space
 from studies.search.valid import one_study
 from tests.contracts.test_roles import EPOCHS, SPACE
 
@@ -365,3 +366,10 @@ def test_a_plain_study_that_only_returns_values_teaches() -> None:
     study = optuna.create_study(direction="maximize", sampler=FreezeThawSampler(0))
     study.optimize(lambda trial: -((trial.suggest_float("x", 0.0, 1.0) - 0.3) ** 2), n_trials=20)
     assert study.best_value > -1e-4
+
+
+def test_the_benchmark_s_space_is_the_published_one() -> None:
+    """Whatever scale the engine would choose for a range of that name."""
+    logarithmic = {"batch_size", "learning_rate", "max_units", "weight_decay"}
+    scales = {p.name: getattr(p, "scale", "linear") for p in lcbench_space("good").parameters}
+    assert scales == {name: "log" if name in logarithmic else "linear" for name in DEFAULTS["good"]}
