@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import re
 import socket
@@ -19,7 +20,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from automl.errors import UserError
+from automl import faults
+from automl.errors import AutoMLError, UserError
 from automl.interruption import SIGNALS, answer, handlers_kept
 from automl.rundir import RunDir
 from automl.storage import load_study, open_storage, read_storage
@@ -47,6 +49,7 @@ def serve(root: Path, port: int, write: bool = False) -> None:
     load_study(document, root)  # what is lost or damaged is told here, and not by each page
     stored = (open_storage if write else read_storage)(document["request"].get("storage"), root)
     storage = RealValues(stored, document, root, notes=not write)
+    tell_faults(root)
     app = with_importances(wsgi(storage, storage.attachments), storage, root)
     with _server(port) as server, handlers_kept(SIGNALS):
         answer(server.stop)
@@ -100,6 +103,23 @@ def _server(port: int) -> _Server:
     except OSError as error:
         why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
         raise UserError(f"port {port} {why} on {HOST}; choose another with --port, or 0 for any") from None
+
+
+def tell_faults(root: Path) -> None:
+    """Have a database that is gone or damaged told in a line, once: the dashboard's pages log all that was raised."""
+    said: set[str] = set()
+
+    def known(record: logging.LogRecord) -> bool:
+        error = sys.exc_info()[1]
+        told = error if error is None or isinstance(error, AutoMLError) else faults.told(error, root)
+        if told is None:
+            return True
+        if str(told) not in said:
+            print(f"error: {told}", file=sys.stderr, flush=True)
+        said.add(str(told))
+        return False
+
+    logging.getLogger("optuna_dashboard._bottle_util").addFilter(known)
 
 
 def with_importances(app: App, storage: RealValues, root: Path) -> App:

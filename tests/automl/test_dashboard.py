@@ -119,6 +119,21 @@ def test_a_signal_ends_it_in_the_middle_of_requests_and_nothing_is_printed(
         assert process.stdout.read() == ""
 
 
+def test_a_study_that_is_taken_away_is_told_in_a_line(run: Path) -> None:
+    with started("dashboard", str(run), "--port", "0") as (process, port, line):
+        page = line.split("/dashboard")[1].split()[0]
+        assert ask(port, "GET", f"/api{page}")[0] == 200
+        for part in run.glob("study.db*"):
+            part.unlink()
+        assert [ask(port, "GET", f"/api{page}")[0] for _ in range(2)] == [500, 500]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.stdout is not None
+        told = process.stdout.read().splitlines()
+        assert len(told) == 1
+        assert re.match(r"error: .*study\.db: has been deleted or replaced", told[0])
+
+
 def test_a_connection_that_says_nothing_keeps_no_signal_waiting(run: Path) -> None:
     with (
         started("dashboard", str(run), "--port", "0") as (process, port, _),
