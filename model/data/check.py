@@ -83,6 +83,7 @@ def settle(
         return None
     broken = {split for split, each in parts.items() if any(part.left_out for part in each)}
     parts, changed = _settled(parts, spec, problems, share, by_folder)
+    _note_unseen_classes(parts["train"], problems)
     return parts, table, changed | unscored | broken
 
 
@@ -239,7 +240,6 @@ def _check_what_is_left(parts: Parts, spec: Mapping[str, Any], problems: Problem
         if parts[split]:
             check_boxes(split, parts[split], spec, problems)
     note_pixels(parts, problems)
-    _note_unseen_classes(parts["train"], problems)
 
 
 def check_boxes(split: str, parts: Sequence[Part], spec: Mapping[str, Any], problems: Problems) -> None:

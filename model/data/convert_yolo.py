@@ -31,6 +31,7 @@ from model.data.yolo_images import configured, of_other_keys
 from model.data.yolo_lines import hold_labels
 from model.data.yolo_lists import TWINS
 from model.data.yolo_names import NAME_FILES, SPARE, names_of
+from model.data.yolo_numbers import counted_from_one
 from model.data.yolo_poses import SAY_POSES, refuse_unsaid_poses
 
 NO_LABELS = (*NAME_FILES, *SPARE)
@@ -88,7 +89,7 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
         layout, splits, names.ids,
         lambda path, size: parse(path, size, names.of_label[path], keypoints),
         notes, read_as=repr((keypoints, sorted(known))),
-        told=told.union(*images.values()),
+        told=told.union(*images.values()), doubts=lambda: counted_from_one(names),
     )  # fmt: skip
 
 

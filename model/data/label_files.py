@@ -21,7 +21,7 @@ from model.data.images import BROKEN, opened, upright_size
 from model.data.tree import SPLITS, Data, Tree, counted, exact_split
 from model.errors import UserError
 
-FORMAT = 6  # of the files written; another number, another place
+FORMAT = 7  # of the files written; another number, another place
 UTF_8 = 'must be text in UTF-8; save it so, not as UTF-16 ("Unicode") or in an older encoding'
 THREADS = 8
 SHOWN = 5
@@ -45,7 +45,8 @@ class Parsed:
 @dataclass(frozen=True)
 class LabelFiles:
     """What a format's reader found. `names` is {category id: name}, empty where names come from the labels: these are
-    then numbered from 1 in alphabetical order."""
+    then numbered from 1 in alphabetical order. `doubts`, asked for when all labels were read, are (what to add to a
+    refusal of some, what to note where none is refused)."""
 
     layout: str
     splits: dict[str, list[tuple[Path, Path | None]]]  # (image, label file or None)
@@ -55,6 +56,7 @@ class LabelFiles:
     notes: tuple[str, ...] = ()
     read_as: str = ""  # whatever else decides how a label file is read
     told: Collection[Path] = ()  # images of which the notes speak, used or not
+    doubts: Callable[[], tuple[str, str]] = lambda: ("", "")
 
 
 def to_coco(found: LabelFiles) -> Data:
@@ -117,7 +119,8 @@ def _write(found: LabelFiles, folder: Path) -> None:
     pairs = [(split, *pair) for split in SPLITS for pair in found.splits.get(split, ())]
     with ThreadPoolExecutor(THREADS) as pool:
         read = list(pool.map(lambda pair: _read(found, pair[1], pair[2]), pairs))
-    refuse([problem for _, problem in read if problem])
+    advice, doubt = found.doubts()
+    refuse([problem for _, problem in read if problem], advice)
     parsed = [p for p, _ in read if p is not None]
     names = found.names or _numbered(key for p in parsed for key, _ in p.objects)
     ids = {name: number for number, name in names.items()}
@@ -134,6 +137,7 @@ def _write(found: LabelFiles, folder: Path) -> None:
             (folder / f"{split}.json").write_text(json.dumps(document))
     remarks = sum((Counter(p.remarks) for p in parsed), Counter[str]())
     notes = [f"{found.layout}: {count} {remark}" for remark, count in sorted(remarks.items())]
+    notes += [f"{found.layout}: {doubt}"] if doubt else []
     bare = sum(label is None for _, _, label in pairs)
     notes += (
         [f"{found.layout}: {counted(bare, 'image')} without a label file, taken as without objects"]
@@ -274,12 +278,12 @@ def lines_of(path: Path) -> list[str]:
         raise UserError(f"{path}: {UTF_8} ({error})") from None
 
 
-def refuse(problems: list[str]) -> None:
-    """Raise `UserError` with the first of many problems, unless there are none."""
+def refuse(problems: list[str], advice: str = "") -> None:
+    """Raise `UserError` with the first of many problems and what to do about them all, unless there are none."""
     lines = [line for problem in problems for line in problem.splitlines()]
     if lines:
         more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-        raise UserError("\n".join(lines[:SHOWN] + more))
+        raise UserError("\n".join(lines[:SHOWN] + more + ([advice] if advice else [])))
 
 
 def refuse_shared(found: LabelFiles) -> None:
