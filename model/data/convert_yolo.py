@@ -29,7 +29,7 @@ from model.data.tree import Tree, parent
 from model.data.yolo_config import find_config
 from model.data.yolo_images import configured, of_other_keys
 from model.data.yolo_lines import hold_labels
-from model.data.yolo_lists import TWINS
+from model.data.yolo_lists import TWINS, twins_of
 from model.data.yolo_names import NAME_FILES, SPARE, names_of
 from model.data.yolo_numbers import counted_from_one
 from model.data.yolo_poses import SAY_POSES, refuse_unsaid_poses
@@ -250,7 +250,7 @@ def _labels_of(images: Iterable[Path]) -> dict[Path, Path | None]:
     for image in images:
         folder = image.parent
         if folder not in places:
-            places[folder] = [(place, _listed_names(place)) for place in _label_folders(folder)]
+            places[folder] = [(place, _listed_names(place)) for place in (*twins_of(folder), folder)]
         tries = (
             place / name
             for place, names in places[folder]
@@ -263,14 +263,6 @@ def _labels_of(images: Iterable[Path]) -> dict[Path, Path | None]:
         alike = (in_any_form(place, f"{image.stem}.txt") for place, _ in places[image.parent])
         found[image] = next((label for label in alike if label is not None and label not in taken), None)
     return found
-
-
-def _label_folders(folder: Path) -> list[Path]:
-    """Where the labels of a folder's images may lie, the likeliest first."""
-    parts = folder.parts
-    at = next((n for n in reversed(range(len(parts))) if parts[n].lower() == "images"), None)
-    twins = [] if at is None else [Path(*parts[:at], twin, *parts[at + 1 :]) for twin in TWINS]
-    return [*twins, folder]
 
 
 def _listed_names(folder: Path) -> set[str]:

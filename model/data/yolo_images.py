@@ -7,22 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from model.data.images import READ_SUFFIXES, how_to_convert
+from model.data.label_files import lines_of
 from model.data.paths import walk
 from model.data.tree import counted
 from model.data.yolo_config import Config
-from model.data.yolo_lists import listed
+from model.data.yolo_lists import listed, twins_of
 from model.errors import UserError
 
 
 def configured(config: Config) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
-    """(the images of every split that is there, a note on each that is not: tools name splits they did not write).
-    Raises `UserError` where the images for training are not there."""
+    """(the images of every split that is there, a note on each that is not: tools name splits they did not write, and
+    make empty folders for them). Raises `UserError` where the images for training are not there."""
     images, notes = {}, []
     for split, entries in config.entries.items():
-        if split == "train" or any(_found(config, entry) for entry in entries):
+        there = [place for entry in entries if (place := _found(config, entry)) is not None]
+        if split == "train" or not all(map(_is_empty, there)):
             images[split] = _images(config, split)
         else:
-            notes.append(f"{config.path}: {split} names {', '.join(entries)}, which is not there: not read")
+            what = "is empty" if there else "is not there"
+            notes.append(f"{config.path}: {split} names {', '.join(entries)}, which {what}: not read")
     if config.within is not None:
         root, written = config.within.resolve(), os.path.abspath(config.within)
         places = {p.parent for paths in images.values() for p in paths}
@@ -75,11 +78,19 @@ def _images(config: Config, split: str) -> list[Path]:
         for image in listed(config, place) if place.is_file() else _below(place):
             found[image] = None
     if not found:
-        unread = next((hint for place, _ in places if (hint := _unread_in(place))), "")
+        unread = next((hint for place, _ in places if (hint := _unread_in(place) or _labels_of(place))), "")
         raise UserError(
             f"{config.path}: {split} names no images ({', '.join(config.entries[split])}){unread}"
         )
     return list(found)
+
+
+def _is_empty(place: Path) -> bool:
+    """Whether a list names nothing, or a folder holds no file, and none of labels is where those of its images would
+    be: then images have got lost."""
+    if place.is_file():
+        return not any(lines_of(place))
+    return not any(names for folder in (place, *twins_of(place)) for _, names in walk(folder))
 
 
 def _unread_in(place: Path) -> str:
@@ -88,6 +99,16 @@ def _unread_in(place: Path) -> str:
         if found := next((name for name in names if how_to_convert(name)), ""):
             return f"; {found} is there: {how_to_convert(found)}"
     return ""
+
+
+def _labels_of(place: Path) -> str:
+    """What to do about images that got lost, whose labels are there."""
+    twin = next((twin for twin in twins_of(place) if any(names for _, names in walk(twin))), None)
+    return (
+        f"; their labels are in {twin}: put the images back, or take the place out of the file"
+        if twin
+        else ""
+    )
 
 
 def _place(config: Config, entry: str) -> Path:

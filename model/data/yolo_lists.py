@@ -40,6 +40,13 @@ def listed(config: Config, path: Path) -> list[Path]:
     return images
 
 
+def twins_of(folder: Path) -> list[Path]:
+    """Where the labels of a folder's images may lie, beside the folder itself: in labels/ where it lies in images/."""
+    parts = folder.parts
+    at = next((n for n in reversed(range(len(parts))) if parts[n].lower() == "images"), None)
+    return [] if at is None else [Path(*parts[:at], twin, *parts[at + 1 :]) for twin in TWINS]
+
+
 def _is_label(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 

@@ -685,6 +685,35 @@ def test_a_split_that_is_named_and_not_there_is_a_note(
     assert_same(data, {s: listed for s, listed in pictures[1].items() if s != split})
 
 
+@pytest.mark.parametrize("place", ["images/none", "none.txt"])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_split_whose_folder_or_list_is_empty_is_a_note(
+    split: str, place: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    """Supervisely names images/val whether it puts images there or none."""
+    root = written("YOLO", tmp_path / "data", pictures)
+    shutil.rmtree(root / "images" / split)
+    shutil.rmtree(root / "labels" / split)
+    put(root / place, "") if place.endswith(".txt") else (root / place).mkdir()
+    put(root / "labels/none/.gitkeep", "")
+    put(root / "data.yaml", (root / "data.yaml").read_text().replace(f"images/{split}", place))
+    data = in_place(str(root))
+    assert any(note.endswith(f"{split} names {place}, which is empty: not read") for note in data.notes)
+    assert_same(data, {s: listed for s, listed in pictures[1].items() if s != split})
+
+
+def test_an_empty_folder_whose_labels_are_there_is_refused(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root = written("YOLO", tmp_path / "data", pictures)
+    for image in (root / "images/val").iterdir():
+        image.unlink()
+    with pytest.raises(
+        UserError, match=r"val names no images \(images/val\); their labels are in .*labels/val: put"
+    ):
+        in_place(str(root))
+
+
 @pytest.mark.parametrize("holds", [True, False])
 @pytest.mark.parametrize("absolute", ["path", "entries"])
 def test_a_path_that_leads_to_another_folder(
