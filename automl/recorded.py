@@ -60,8 +60,11 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     there = moved(reference, found.get("root"), folder.root)
     model = _model(changes.get("model"), there, folder.root)
     document = _moved(found, folder.root, secret_leaves.mark(model))
+    told: list[str] = []
     if data := changes.get("data"):
         document = same_data.follow(document, model, data, folder.root)
+    else:
+        document, told = same_data.at_hand(document, model, folder.root)
     unmoved = {name: value for name, value in changes.items() if name != "data"}
     request = replace(RunRequest.from_json(document["request"]), **unmoved)
     base, facts = document["spec"], document.get("facts", {})
@@ -80,6 +83,7 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     confirmed.check(request, model, base, space, searching)
     _check_files(model, base, folder.root, request.data)
     machine, notes = find_machine(request, base, document.get("sources", {}), model)
+    notes = [*told, *notes]
     plan = Plan(
         request, model, searching, base, document.get("sources", {}), document.get("filled", {}), facts, notes, space,
         machine, metric.of_run(document), model.stages_of(request.stages), {}, "",

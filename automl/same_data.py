@@ -77,6 +77,43 @@ def follow(document: Mapping[str, Any], model: ModelBundle, data: str, root: Pat
     return {**document, "spec": full, **settled}
 
 
+def at_hand(document: Mapping[str, Any], model: ModelBundle, root: Path) -> tuple[dict[str, Any], list[str]]:
+    """(run.json's `document`, what to say of it). Where copies that a run has of its data are gone, as from a cache
+    that was cleared, they are made again from where the data came from, as `follow` takes data. Raises `UserError`
+    where these cannot be had, or are others by now."""
+    data = document["request"].get("data")
+    if not data or spec.DATA not in document.get("sources", {}).values():
+        return dict(document), []
+    shown, url = web_url.shown(data), "://" in data
+    if not _copies_are_gone(document, model, data):
+        told = f"{shown}: not looked at again: the run goes on with what it fetched at first, a new run looks there"
+        return dict(document), [told] if url else []
+    try:
+        found = follow(document, model, data, root)
+    except Exception as error:  # the model's own errors are of another family
+        if getattr(error, "exit_code", None) != UserError.exit_code:
+            raise
+        resume = command("resume", root)
+        raise UserError(
+            f"{root}: the copy of {shown} that this run trains on is gone, and cannot be made again:\n"
+            f"{_indented([str(error).removeprefix('--data ')])}\n"
+            f"When the same data are there again: {resume}; where they are elsewhere by now: {resume} --data "
+            f"{'URL' if url else 'DIR'}"
+        ) from None
+    return found, [
+        f"{shown}: the copy that this run trains on was gone, and was made again; the data are the same"
+    ]
+
+
+def _copies_are_gone(document: Mapping[str, Any], model: ModelBundle, data: str) -> bool:
+    """Whether something that a training takes in of the data is gone, and all such lay elsewhere than these."""
+    own = of_data(document["sources"])
+    inputs = model.inputs("train", document["spec"])
+    files = [Path(node[key]) for leaf, node, key in inputs if leaf.partition("[0].")[0] in own]
+    gone = [path for path in files if not path.exists()]
+    return bool(gone) and not any(path.is_relative_to(Path(data).resolve()) for path in gone)
+
+
 def has_copies(model: ModelBundle, base: dict[str, Any], data: str) -> bool:
     """Whether a training takes in other files than those of `data` themselves."""
     inputs = (Path(node[key]).resolve() for _, node, key in model.inputs("train", base))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tests.automl.test_foreign_trainers import searched, shell_trainer
 from tests.model.data.drawn import draw
 from tests.model.data.test_check import edit
 from tests.model.data.test_layouts import written
+from tests.model.data.test_sources import Server
 
 Document = dict[str, Any]
 
@@ -28,7 +31,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETR_CACHE_DIR", str(tmp_path / "cache"))
 
 
-def begin(data: Path, tmp_path: Path) -> RunDir:
+AGAIN = "the copy that this run trains on was gone, and was made again"
+
+
+def begin(data: Path | str, tmp_path: Path) -> RunDir:
     """A run of which nothing has been trained yet."""
     run = RunDir(tmp_path / "run")
     asked = RunRequest(
@@ -228,10 +234,71 @@ def test_what_was_converted_is_converted_again(tmp_path: Path) -> None:
     yolo = written("YOLO", tmp_path / "yolo", (pictures, draw(pictures)))
     run = begin(yolo, tmp_path)
     shutil.rmtree(tmp_path / "cache")
+    assert [text for text in restored(run).warnings if text.startswith(f"{yolo}: {AGAIN}")]
+    assert not [text for text in restored(run).warnings if AGAIN in text]
+    shutil.rmtree(tmp_path / "cache")
+    yolo.rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"is gone; .*--data DIR"):
         restored(run)
-    followed(run, yolo)
-    restored(run)
+    followed(run, tmp_path / "elsewhere")
+
+
+def zipped(data: Path, tmp_path: Path) -> Path:
+    return Path(shutil.make_archive(str(tmp_path / "data set"), "zip", data))
+
+
+@pytest.mark.parametrize("start", ["", "file://"])
+def test_what_was_unpacked_or_fetched_is_made_again_from_where_it_came(
+    start: str, own_demo: Path, tmp_path: Path
+) -> None:
+    place = f"{start}{zipped(own_demo, tmp_path)}"
+    run = begin(place, tmp_path)
+    before = restored(run)
+    shutil.rmtree(tmp_path / "cache")
+    zipped(own_demo, tmp_path)
+    plan = restored(run)
+    assert [text for text in plan.warnings if text.startswith(f"{place}: {AGAIN}")]
+    assert plan.facts == before.facts
+    shutil.rmtree(tmp_path / "cache")
+    edit(own_demo, "val", halved)
+    zipped(own_demo, tmp_path)
+    with pytest.raises(
+        UserError, match=r"(?s)is gone, and cannot .*not the data that .*val: \d+ objects then"
+    ):
+        restored(run)
+    Path(tmp_path / "data set.zip").unlink()
+    with pytest.raises(UserError, match="is gone, and cannot be made again:") as told:
+        restored(run)
+    wanted = "URL" if start else "DIR"
+    assert str(told.value).endswith(f"automl resume {run.root} --data {wanted}")
+
+
+def test_a_url_is_not_looked_at_again_and_that_is_said(own_demo: Path, tmp_path: Path) -> None:
+    place = f"file://{zipped(own_demo, tmp_path)}"
+    run = begin(place, tmp_path)
+    edit(own_demo, "val", halved)
+    zipped(own_demo, tmp_path)
+    said = [text for text in restored(run).warnings if text.startswith(f"{place}: not looked at again")]
+    assert len(said) == 1
+    assert "a new run looks there" in said[0]
+    with pytest.raises(UserError, match="not the data"):
+        restored(run, data=place)
+
+
+def test_what_a_url_needs_to_be_fetched_again_is_kept_and_not_shown(own_demo: Path, tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    answers = type("Answers", (Server,), {"content": zipped(own_demo, tmp_path).read_bytes()})
+    with ThreadingHTTPServer(("127.0.0.1", 0), answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        run = begin(f"http://127.0.0.1:{server.server_port}/data.zip?key=SECRET", tmp_path)
+        shutil.rmtree(tmp_path / "cache")
+        assert AGAIN in str(restored(run).warnings)
+        shutil.rmtree(tmp_path / "cache")
+        answers.status = 403
+        with pytest.raises(UserError, match="cannot be read; the server answers 403") as told:
+            restored(run)
+        server.shutdown()
+    assert "SECRET" not in str(told.value)
 
 
 def test_an_archive_that_is_none_any_more_is_told_and_its_copy_used(own_demo: Path, tmp_path: Path) -> None:
