@@ -9,7 +9,7 @@ from model.data.tree import Tree
 
 HEAD = 1 << 16  # bytes of a file that tell its format
 LOOKED_AT = 20  # files of each kind
-XML_ROOT = re.compile(rb"<\s*([A-Za-z_][\w.-]*)")
+XML_ROOT = re.compile(r"<\s*([A-Za-z_][\w.-]*)")
 FROM_THERE = (
     "export it as COCO JSON (Roboflow: Download > COCO), YOLO or Pascal VOC from the tool that wrote it"
 )
@@ -35,7 +35,9 @@ ADVICE = {
     "Vertex AI": f"of Google's Vertex AI: {CONVERTED}",
     "Azure": "of Azure Machine Learning: choose COCO as the format of the export there",
     "Hugging Face": f"the metadata of a data set of Hugging Face: {CONVERTED}",
+    "Arrow": f"a table in Arrow, as save_to_disk of Hugging Face's datasets writes it: {CONVERTED}",
     "Parquet": f"a table in Parquet, as Hugging Face keeps data sets: {CONVERTED}",
+    "WebDataset": f"of the image beside it, in no form that is read, as WebDataset's shards hold labels: {CONVERTED}",
     "TFRecord": "of TensorFlow: export it as COCO JSON (Roboflow: Download > COCO), YOLO or Pascal VOC instead",
     "ODVG": f"of Grounding DINO (ODVG), which is made from COCO: give that, or {CONVERTED}",
     "odgt": f"of CrowdHuman (odgt): {CONVERTED}",
@@ -57,7 +59,7 @@ ADVICE = {
     "TXT": f"a list of images with their boxes: {FROM_THERE}",
 }
 COCO = {"images", "file_name", "category_id"}
-BY_SUFFIX = {".parquet": "Parquet", ".tfrecord": "TFRecord", ".record": "TFRecord"}
+BY_SUFFIX = {".arrow": "Arrow", ".parquet": "Parquet", ".tfrecord": "TFRecord", ".record": "TFRecord"}
 LINES = (".jsonl", ".ndjson", ".odgt", ".manifest")  # JSON, a value a line
 SUFFIXES = (".xml", ".json", *LINES, ".csv", *BY_SUFFIX, ".txt")
 # By keys that a tool alone writes; none of them is told of a file that has COCO's images.
@@ -83,6 +85,7 @@ BY_KEYS: tuple[tuple[str, set[str]], ...] = (
     ("VIA", {"attribute", "aname"}),
 )
 # Texts of boxes by their first lines.
+HUGGING_FACE = re.compile(r"(?:[^\n]*[,\"])?file_name[\",\r\n]")  # the first line of its metadata.csv
 BY_LINES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("VisDrone", re.compile(r"(?:-?\d+,){7}-?\d+,?(?:\n|\Z)")),
     ("MOT", re.compile(r"\d+,-?\d+(?:,-?\d+(?:\.\d+)?){5,8}(?:\n|\Z)")),
@@ -127,7 +130,14 @@ def how_to_export(tree: Tree) -> str:
         for below in files[:LOOKED_AT]:
             if tool := tool_of(tree.path(below)):
                 return f"; {below} is {ADVICE[tool]}"
-    return ""
+    return f"; {below} is {ADVICE['WebDataset']}" if (below := _beside_its_image(tree)) else ""
+
+
+def _beside_its_image(tree: Tree) -> str:
+    """The first file of JSON or of a class alone that is called as an image beside it is; "" where there is none."""
+    stems = {image.rpartition(".")[0] for image in tree.images}
+    twins = [below for below in tree.files(".cls", ".json") if below.rpartition(".")[0] in stems]
+    return next((below for below in twins[:LOOKED_AT] if '"images"' not in _head(tree.path(below))), "")
 
 
 def tool_of(path: Path) -> str:
@@ -137,15 +147,21 @@ def tool_of(path: Path) -> str:
         return ""
     if suffix in BY_SUFFIX:
         return BY_SUFFIX[suffix]
+    text = _head(path)
+    if suffix == ".xml":
+        return _of_xml(text)
+    if path.name.lower() == "metadata.csv" and HUGGING_FACE.match(text.lstrip("\ufeff")):
+        return "Hugging Face"
+    return _of_json(text) if suffix in (".json", *LINES) else _of_lines(text)
+
+
+def _head(path: Path) -> str:
+    """The beginning of a file, "" of one that cannot be read."""
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD)
+            return file.read(HEAD).decode(errors="replace")
     except OSError:
         return ""
-    if suffix == ".xml":
-        return _of_xml(head)
-    text = head.decode(errors="replace")
-    return _of_json(text) if suffix in (".json", *LINES) else _of_lines(text)
 
 
 def _of_lines(head: str) -> str:
@@ -159,11 +175,11 @@ def _of_lines(head: str) -> str:
     return "TXT" if LISTED.fullmatch(first) else ""
 
 
-def _of_xml(head: bytes) -> str:
-    root = XML_ROOT.search(re.sub(rb"<[?!][^>]*>", b"", head))
-    if root and root[1] == b"annotation" and b"<polygon" in head and b"<bndbox" not in head:
+def _of_xml(head: str) -> str:
+    root = XML_ROOT.search(re.sub(r"<[?!][^>]*>", "", head))
+    if root and root[1] == "annotation" and "<polygon" in head and "<bndbox" not in head:
         return "LabelMe XML"
-    return "CVAT" if root and root[1] == b"annotations" else ""
+    return "CVAT" if root and root[1] == "annotations" else ""
 
 
 def _of_json(head: str) -> str:

@@ -48,6 +48,7 @@ FOREIGN = (
     ".ndjson",
     ".jsonl",
     ".parquet",
+    ".arrow",
     "annotations.xml",
 )
 WANTED = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ FILES: dict[str, tuple[str, Any, str]] = {
     "SageMaker": ("output.manifest", {"source-ref": "s3://b/0.png"}, "SageMaker Ground Truth: turn it into COCO"),
     "Vertex AI": ("x.jsonl", {"imageGcsUri": "gs://b/0.png"}, "Vertex AI"),
     "Hugging Face": ("metadata.jsonl", {"file_name": "0.png", "objects": {"bbox": []}}, "Hugging Face"),
+    "table of Hugging Face": ("metadata.csv", 'split,"file_name",objects\ntrain,0.png,[]\n', "metadata of a data set of Hugging Face"),
+    "Arrow": ("data-00000-of-00001.arrow", "ARROW1", "save_to_disk of Hugging Face's datasets"),
     "Parquet": ("x.parquet", "PAR1", "Parquet, as Hugging Face"),
     "TFRecord": ("x.tfrecord", "x", "of TensorFlow"),
     "BDD": ("det.json", [{"name": "0.png", "labels": [{"box2d": {}}]}], "bdd100k.label.to_coco"),
@@ -126,6 +129,39 @@ def test_it_is_told_also_in_a_folder_for_what_is_read(tool: str, folder: str, tm
     Image.new("RGB", (9, 9)).save(tmp_path / "images/0.png")
     put(tmp_path / folder / name, content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(UserError, match=message.removeprefix(f"{name} ")):
+        in_place(str(tmp_path))
+
+
+@pytest.mark.parametrize("shards", ["shard-000000.tar", "train-000000.tar train-000001.tar"])
+@pytest.mark.parametrize(
+    ("suffix", "text"), [("json", '{"boxes": [[1, 1, 5, 5]], "labels": [3]}'), ("cls", "3")]
+)
+def test_shards_of_webdataset_are_told(suffix: str, text: str, shards: str, tmp_path: Path) -> None:
+    root = tmp_path / "shards"
+    root.mkdir()
+    for name in shards.split():
+        with tarfile.open(root / name, "w") as tar:
+            for n in range(3):
+                stem = tmp_path / f"{name[:-4]}{n}"
+                Image.new("RGB", (9, 9), (n, 0, 0)).save(f"{stem}.jpg")
+                put(Path(f"{stem}.{suffix}"), text)
+                for path in (Path(f"{stem}.jpg"), Path(f"{stem}.{suffix}")):
+                    tar.add(path, path.name)
+    for place in (root, *([root / shards] if " " not in shards else [])):
+        with pytest.raises(
+            UserError, match=rf"0\.{suffix} is of the image beside it, .* WebDataset's shards"
+        ):
+            in_place(str(place))
+
+
+def test_what_save_to_disk_wrote_is_told_beside_its_own_json(tmp_path: Path) -> None:
+    put(tmp_path / "train/dataset_info.json", json.dumps({"features": {"image": {"_type": "Image"}}}))
+    put(
+        tmp_path / "train/state.json",
+        json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}),
+    )
+    put(tmp_path / "train/data-00000-of-00001.arrow", "ARROW1")
+    with pytest.raises(UserError, match=r"00001\.arrow is a table in Arrow, as save_to_disk of"):
         in_place(str(tmp_path))
 
 
