@@ -1,7 +1,8 @@
 """Detect objects: python infer.py IMAGE_OR_FOLDER ... [--threshold 0.4] [--model model.int8.onnx] [--draw FOLDER]
 
 Needs numpy, Pillow and onnxruntime. Class names, size, normalisation and threshold stand in the model file. A line an
-object: file, class, score, left, top, right, bottom in px. Files that cannot be read are told at the end; exit code 1.
+object: file, class, score, left, top, right, bottom in px, tabs between; a tab or a line's end in a name is \\t or \\n.
+Files that cannot be read are told at the end; exit code 1.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from PIL import Image, ImageDraw, ImageOps
 
 # TIFF to Pillow, which finds a small preview in them.
 RAW = ".dng .nef .cr2 .cr3 .crw .arw .sr2 .orf .rw2 .raf .pef .srw".split()
+# What would end a field or a line: a tab as \t, and so on.
+PLAIN = {n: repr(chr(n))[1:-1] for n in (*range(32), 127, 133, 0x2028, 0x2029)}
 
 
 def upright_rgb(path):
@@ -153,6 +156,15 @@ def drawn_to(folder, image, path, taken):
         sys.exit(f"error: --draw {folder}: cannot be written to ({error.strerror or error})")
 
 
+def told(*fields):
+    """Print a line. Where it cannot be written, an end with one line, or none where who reads has enough."""
+    try:
+        print(*(str(field).translate(PLAIN) for field in fields), sep="\t", flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1 if isinstance(error, BrokenPipeError) else f"error: output cannot be written ({error})")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER")
@@ -160,6 +172,8 @@ def main():
     parser.add_argument("--threshold", type=share, metavar="0-1")
     parser.add_argument("--draw", metavar="FOLDER", type=Path)
     options = parser.parse_args()
+    if sys.stdout:  # names may be of another encoding
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     detector, unread = loaded(options.model), []
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # training takes as many pixels
     files = [file for place in options.images for file in files_in(place)]
@@ -168,10 +182,11 @@ def main():
         try:
             image = upright_rgb(path)
         except Exception as error:  # Pillow raises many kinds for damaged files
-            unread.append(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+            why = next(iter(str(error).splitlines()), type(error).__name__)
+            unread.append(f"{str(path).translate(PLAIN)}: {why}")
             continue
         for name, score, box in detector(image, options.threshold):
-            print(path, name, f"{score:.3f}", *(f"{v:.1f}" for v in box), sep="\t", flush=True)
+            told(path, name, f"{score:.3f}", *(f"{v:.1f}" for v in box))
             ImageDraw.Draw(image).rectangle(box, outline="red", width=3)
         if options.draw:
             drawn_to(options.draw, image, path, taken)
@@ -182,8 +197,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BrokenPipeError:  # who reads has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    main()

@@ -152,6 +152,33 @@ def test_infer_py_ends_with_one_line(best: Path, images: Path, tmp_path: Path) -
         assert process.stderr.read() == ""
 
 
+def test_infer_py_says_in_one_line_that_its_output_cannot_be_written(best: Path, images: Path) -> None:
+    package.write(best)
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, str(best / "infer.py"), "--threshold", "0", str(images)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: output cannot be written \(.*No space left on device\)\n", done.stderr)
+    shell = f"{sys.executable} {best / 'infer.py'} --threshold 0 {images} >&-"
+    assert subprocess.run(["sh", "-c", shell], stderr=subprocess.PIPE, text=True).stderr == ""
+
+
+def test_infer_py_writes_seven_fields_a_line_whatever_a_file_is_called(best: Path, images: Path) -> None:
+    package.write(best)
+    odd = [b"a\tb\nc\rd\xe2\x80\xa8e.png", b"\xff.png", "\xe9\u202f\u732b.png".encode()]
+    for name in odd:
+        os.link(images / "0.png", os.fsencode(images) + b"/" + name)
+    Path(images / "x\ty.png").write_text("no image")
+    for encoding, third in (("utf-8", "\xe9\u202f\u732b.png"), ("ascii", r"\xe9\u202f\u732b.png")):
+        env = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = infer(best, images, "--threshold", 0, env=env)
+        rows = [line.split("\t") for line in done.stdout.splitlines()]
+        assert {len(row) for row in rows} == {7}
+        names = {Path(row[0]).name for row in rows}
+        assert names == {"0.png", "1.png", "2.png", r"a\tb\nc\rd\u2028e.png", r"\udcff.png", third}
+        assert re.search(r"x\\ty\.png: cannot identify", done.stderr)
+
+
 @pytest.mark.parametrize("batch", [-1, 2])
 def test_infer_py_runs_a_graph_that_stands_alone(
     made: tuple[Path, dict[str, Any]], best: Path, images: Path, tmp_path: Path, batch: int
