@@ -3,14 +3,15 @@ images/."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.data.cache import all_in_own_words, refusing_in_own_words
+from model.data.cache import all_in_own_words, is_full, refusing_in_own_words
 from model.data.check import Parts, check_boxes, settle
 from model.data.coco import Part, read_json
 from model.data.convert_kitti import Options
@@ -46,21 +47,39 @@ def write(
     spec = resolve("train", nest({"train.seed": seed} | dict(overrides or {})))
     data = in_place(source, kitti=kitti)
     parts, names, notes = _as_a_run_uses_them(data, spec, val_share, by_folder)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        splits = {}
-        for split in SPLITS:
-            if images := sum(len(part.paths) for part in parts[split]):
-                splits[split] = images
-                _write(partial / split, parts[split], names)
-        if target.exists():
-            target.rmdir()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    splits = {split: n for split in SPLITS if (n := sum(len(part.paths) for part in parts[split]))}
+    with _made_whole(target) as partial:
+        for split in splits:
+            _write(partial / split, parts[split], names)
     classes = {name: i for i, name in names.items()}
     return {"splits": splits, "classes": classes, "layout": data.layout, "notes": [*data.notes, *notes]}
+
+
+@contextlib.contextmanager
+def _made_whole(target: Path) -> Iterator[Path]:
+    """A folder that becomes `target` when the block ends, and goes when it fails. One that is there already, and empty,
+    stays: a shell may be in it, a disk be mounted on it. Raises `UserError` where nothing can be written."""
+    there = target.is_dir()
+    partial = (target if there else target.parent) / f".{target.name}.{os.getpid()}.partial"
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if there:
+            for made in list(partial.iterdir()):
+                made.rename(target / made.name)
+        else:
+            partial.rename(target)
+    except OSError as error:
+        if is_full(error):
+            advice = "no space left on its disk; free some, or name a folder on another"
+            raise UserError(f"{target}: {advice}") from None
+        place = Path(os.fsdecode(error.filename or ""))
+        if not (place.is_relative_to(partial) or place == target or place in target.parents):
+            raise
+        why = (error.strerror or str(error)).lower()
+        raise UserError(f"{target}: cannot be written to ({why}); name another folder") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _as_a_run_uses_them(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from model.actions import export_dataset
 from model.actions.export_dataset import write
 from model.cli import app, guarded
 from model.data.layouts import in_place
@@ -98,6 +101,46 @@ def test_what_is_missing_is_named_and_nothing_is_written(
     (tmp_path / "new/x").touch()
     with pytest.raises(UserError, match="is not empty"):
         write(str(source), tmp_path / "new")
+
+
+FAULTS = {
+    "no folder": (None, r"file/new: cannot be written to \(not a directory\); name another folder"),
+    "full": (errno.ENOSPC, "coco: no space left on its disk; free some, or name a folder on another"),
+    "denied": (errno.EACCES, r"coco: cannot be written to \(permission denied\); name another folder"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_where_nothing_can_be_written_the_folder_is_named(
+    fault: str, tmp_path: Path, pictures: tuple[Path, Drawn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = written("YOLO", tmp_path / "data", pictures)
+    (tmp_path / "file").write_text("")
+    code, message = FAULTS[fault]
+    target = tmp_path / ("coco" if code else "file/new")
+
+    def fails(path: Path, place: Path) -> None:
+        raise OSError(code, os.strerror(code or 0), str(place))
+
+    if code:
+        monkeypatch.setattr(export_dataset, "link", fails)
+    with pytest.raises(UserError, match=message) as told:
+        write(str(source), target)
+    assert "partial" not in str(told.value)
+    assert not target.exists()
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_an_empty_folder_is_filled_where_it_is(
+    tmp_path: Path, pictures: tuple[Path, Drawn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = written("YOLO", tmp_path / "data", pictures)
+    (tmp_path / "new").mkdir()
+    before = (tmp_path / "new").stat().st_ino
+    monkeypatch.chdir(tmp_path / "new")
+    write(str(source), Path("."))
+    assert (tmp_path / "new").stat().st_ino == before
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["test", "train", "val"]
 
 
 def test_the_command(
