@@ -20,20 +20,25 @@ SURELY = (
 
 
 def counted_from_one(names: Names) -> tuple[str, str]:
-    """(what to add to a refusal where the numbers surely count from 1, what to note where they may); two empty texts
-    where a label has the number 0, or no name has it."""
+    """(what to add to a refusal where the numbers surely count from 1, what to note where they may, as each up to the
+    highest occurs); two empty texts where a label has the number 0, or no name has it."""
     highest: list[tuple[float, int]] = []  # (the highest number less the first without a name, that)
+    seen: set[float] = set()
     for label, numbers in names.of_label.items():
         used = set(_numbers_in(label))
         if used and (0 in used or 0 not in numbers):
             return "", ""
+        seen |= used
         free = max(numbers) + 1
         highest += [(max(used) - free, free)] if used else []
     beyond, free = max(highest, default=(1, 0))
     if beyond == 0:
         return SURELY.format(free), ""
     first = next((names.ids[numbers[0]] for numbers in names.of_label.values() if 0 in numbers), "")
-    return "", MAY.format(first) if beyond < 0 else ""
+    from_one = bool(seen) and seen == set(
+        range(1, len(seen) + 1)
+    )  # not the few of COCO's names that one labels
+    return "", MAY.format(first) if beyond < 0 and from_one else ""
 
 
 def _numbers_in(label: Path) -> Iterator[float]:
