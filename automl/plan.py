@@ -23,6 +23,7 @@ from automl import (
     later,
     policy,
     portable,
+    references,
     samplers,
     schedulers,
     secret_leaves,
@@ -339,6 +340,7 @@ def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[st
     if request.epochs is not None:
         merged.overlay(spec.nest(_length(request.epochs, pairs, model)), "--epochs")
     merged.overlay(spec.nest(pairs), "--set")
+    references.settle(merged, model)
     return merged, engine_keys | later.take_out(merged, model)
 
 

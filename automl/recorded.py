@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import confirmed, hooks, latency, metric, portable, same_data, secret_leaves, spec
+from automl import confirmed, hooks, latency, metric, portable, references, same_data, secret_leaves, spec
 from automl.errors import UserError
 from automl.machine import find_machine, hardware
 from automl.plan import Plan, compile_for, merge
@@ -21,6 +21,7 @@ from automl.provenance import versions
 from automl.request import RunRequest
 from automl.run_json import moved
 from automl.rundir import RunDir
+from safe_documents import unsaid
 
 SHOWN = 5  # differences that are spelled out
 
@@ -129,7 +130,7 @@ def _differences(
     if not request.spec_file:
         return []
     try:
-        current = portable.read(model, Path(request.spec_file))
+        current = references.resolved(portable.read(model, Path(request.spec_file)), base, model)[0]
     except UserError:
         return [f"{request.spec_file} is no longer there or readable; the run goes on as recorded"]
     current_name = Path(request.spec_file).name  # sources have the path as it was typed
@@ -146,7 +147,7 @@ def _differences(
         for name, value in spec.leaves(current)
         if Path(sources.get(name, "")).name == current_name and spec.get(base, name) != value
     ]
-    lines += [f"{name} is set there" for name, _ in spec.leaves(current) if name not in sources]
+    lines += [f"{name} is set there" for name, value in spec.leaves(current) if _is_new(name, value, sources)]
     if not lines:
         return []
     more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
@@ -155,3 +156,9 @@ def _differences(
         + "; ".join(lines[:SHOWN])
         + more
     ]
+
+
+def _is_new(name: str, value: Any, sources: Mapping[str, str]) -> bool:
+    """Whether a leaf that nobody had set says something by now."""
+    says_nothing = value in (None, {}) or unsaid(value) or (isinstance(value, str) and "${" in value)
+    return name not in sources and not says_nothing

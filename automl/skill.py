@@ -31,7 +31,7 @@ INNER: dict[str, tuple[type, str]] = {
 }  # fmt: skip
 KEYS = {*" ".join(names for _, names in KINDS.values()).split(), *"""
     actions automl_enabled data_format automl_default_parameters automl_disabled_parameters gpu_ids_key nodes_key
-    recommended secrets""".split()}  # fmt: skip
+    interpolates recommended secrets""".split()}  # fmt: skip
 PURPOSES = """preload train inspect_data picture settings check_spec demo_data estimate describe_start describe_data
     fetch fetch_named latency package package_weights predict time_latency
     data_changes""".split()  # fmt: skip
@@ -112,10 +112,11 @@ def _deploys(skill: dict[str, Any]) -> list[str]:
 
 
 def _kinds(skill: dict[str, Any]) -> list[str]:
-    enabled = skill.get("automl_enabled", True)
-    problems = (
-        [] if isinstance(enabled, bool) else [f"automl_enabled must be true or false, but got {enabled!r}"]
-    )
+    problems = [
+        f"{name} must be true or false, but got {skill[name]!r}"
+        for name in ("automl_enabled", "interpolates")
+        if not isinstance(skill.get(name, True), bool)
+    ]
     problems += [
         f"{name} must be {wanted}, but got {skill[name]!r}"
         for kind, (wanted, names) in KINDS.items()

@@ -20,6 +20,7 @@ from automl.dotted import leaves as leaves
 from automl.dotted import nest as nest
 from automl.dotted import put as put
 from automl.errors import SpecError, did_you_mean
+from safe_documents import UNSAID, unsaid
 
 KEYS_OF_A_SEARCH = ("objectives", "search", "try")
 ENGINE_KEYS = (
@@ -28,7 +29,7 @@ ENGINE_KEYS = (
 )  # keys of a spec file that are the engine's, not the model's
 TEMPLATE = "template"
 DATA = "data"  # the leaf was determined by the data
-MANDATORY = "???"  # OmegaConf's mark for "must be given"
+MANDATORY = UNSAID
 
 
 @dataclass
@@ -38,15 +39,27 @@ class SourcedSpec:
     spec: dict[str, Any]
     sources: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._template = copy.deepcopy(self.spec)
+
     def overlay(self, partial: Mapping[str, Any], source: str) -> None:
         """Set every leaf of `partial`; a list is replaced whole. An empty section says nothing, and neither does null
-        where there is a section or an empty text or list, as TAO writes what was not given."""
+        for a section, or `???` for what is known. Null for what the template leaves empty, as TAO writes what was not
+        given, leaves it so."""
         for name, value in leaves(partial):
-            there = get(self.spec, name)
-            if (value in ({}, None) and isinstance(there, dict)) or (value is None and there in ("", [])):
+            there = get(self.spec, name, MISSING)
+            if value is None and get(self._template, name) in ("", [], {}):
+                self.forget(name)
+                continue
+            if (value in ({}, None) and isinstance(there, dict)) or (unsaid(value) and there is not MISSING):
                 continue
             put(self.spec, name, copy.deepcopy(value))
             self.sources[name] = source
+
+    def forget(self, name: str) -> None:
+        """Let a leaf be as if nobody had set it."""
+        put(self.spec, name, copy.deepcopy(get(self._template, name)))
+        self.sources.pop(name, None)
 
     def fill(self, values: Mapping[str, Any], source: str) -> dict[str, Any]:
         """Set the dotted names that nobody has set yet; returns those that were set."""

@@ -17,7 +17,7 @@ from typing import Any
 from model.deploy import card
 from model.errors import UserError, did_you_mean
 from model.parameters import ACTIONS, DILATED, MANDATORY, PARAMETERS, RECIPES, SOURCE, Param, of_action
-from safe_documents import DocumentError, no_text, placed, read_yaml
+from safe_documents import DocumentError, interpolated, no_text, placed, read_yaml, unsaid
 
 Spec = dict[str, Any]
 
@@ -32,6 +32,8 @@ OF_PARTS = tuple(
     "train.freeze model.backbone_names model.linear_proj_names model.dilation model.backbone_norm "
     "model.return_interm_indices".split()
 )
+TABLE = {param.name: param for param in PARAMETERS}
+SECRET = ("encryption_key",)
 HERE = "${here}"  # in a spec file: the folder that it lies in
 
 
@@ -97,7 +99,7 @@ def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -
     params = {p.name: p for p in of_action(_known_action(action))}
     given = {
         n: as_spelled(params[n], v) if n in params else v
-        for n, v in leaves(partial, params)
+        for n, v in leaves(stated(partial), params)
         if not (v is None and _empty(n, params))
     }
     problems = [f"{where}: {_unknown(name, action, params)}" for name in given if name not in params]
@@ -111,6 +113,41 @@ def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -
     if problems:
         raise UserError("\n".join(problems))
     return given
+
+
+def stated(node: Mapping[str, Any], prefix: str = "") -> Spec:
+    """A document without what is still `???`, which OmegaConf takes for not given; only a leaf that has no default
+    keeps it."""
+    found: Spec = {}
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        param = TABLE.get(name)
+        if param is None and isinstance(value, Mapping):
+            found[key] = stated(value, f"{name}.")
+        elif not unsaid(value) or (param is None and not _empty(name, TABLE)):
+            found[key] = _without_unsaid(value)
+        elif param is not None and param.default == MANDATORY:
+            found[key] = MANDATORY
+    return found
+
+
+def _without_unsaid(value: Any) -> Any:
+    """Of mappings, also in a list, the keys that say something."""
+    if isinstance(value, list):
+        return [_without_unsaid(each) for each in value]
+    return {k: v for k, v in value.items() if not unsaid(v)} if isinstance(value, dict) else value
+
+
+def with_references(document: Spec) -> tuple[Spec, dict[str, str]]:
+    """(a spec file's document with `${a.b}` resolved, {leaf: what is wrong with its}); a key that the document does not
+    have is its default. Raises `UserError` for one that grows without bound."""
+    defaults: Spec = {}
+    for param in PARAMETERS:
+        put(defaults, param.name, param.default)
+    try:
+        return interpolated(document, (document, defaults), secret=SECRET)
+    except DocumentError as error:
+        raise UserError(str(error)) from None
 
 
 def _empty(name: str, params: Mapping[str, Param]) -> bool:
@@ -321,7 +358,8 @@ def _has_type(param: Param, value: Any) -> bool:
         return all(isinstance(v, dict) and set(v) == set(SOURCE) and _texts(v, SOURCE) for v in value)
     if isinstance(value, list) and param.item:
         return all(
-            isinstance(v, _ITEMS[param.item]) and not isinstance(v, bool) and _finite(v) for v in value
+            isinstance(v, _ITEMS[param.item]) and not isinstance(v, bool) and _finite(v) and v != MANDATORY
+            for v in value
         )
     if isinstance(value, dict) and param.default:
         return set(value) <= set(param.default) and _texts(value, param.default)
@@ -335,7 +373,7 @@ def _texts(source: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
         for key, value in source.items()
         for v in (value if isinstance(value, list) and isinstance(default[key], list) else [value])
     ]
-    return all(v is None or isinstance(v, str) for v in values)
+    return all(v is None or (isinstance(v, str) and v != MANDATORY) for v in values)
 
 
 def _finite(value: Any) -> bool:

@@ -7,6 +7,7 @@ MAX_BYTES, nesting deeper than MAX_DEPTH, more than MAX_VALUES values, those tha
 An alias is a copy, so nothing read here refers to itself or shares its parts.
 """
 
+from safe_documents.interpolation import UNSAID, interpolated, unsaid
 from safe_documents.json_reading import read_json
 from safe_documents.limits import MAX_BYTES, MAX_DEPTH, MAX_VALUES, DocumentError
 from safe_documents.texts import map_texts, no_text, placed
@@ -17,11 +18,14 @@ __all__ = [
     "MAX_BYTES",
     "MAX_DEPTH",
     "MAX_VALUES",
+    "UNSAID",
     "DocumentError",
     "dump_yaml",
+    "interpolated",
     "map_texts",
     "no_text",
     "placed",
     "read_json",
     "read_yaml",
+    "unsaid",
 ]

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from automl import bundle, handoff, later, spec
+from automl import bundle, handoff, later, recorded, spec
 from automl.errors import UserError
-from automl.plan import merge
+from automl.plan import check_merged, merge
 from automl.request import RunRequest
 from model import spec_file as model_spec
 
@@ -177,3 +177,92 @@ def test_where_a_spec_file_has_results_written_is_passed_over_and_told(tmp_path:
     assert later.passed_over(detector, keys, merged, placed=True) == [second]
     for plain in ({}, {"results_dir": ""}, {"results_dir": "???"}):
         assert later.passed_over(detector, {}, merge(asked(tmp_path, plain), detector)[0]) == []
+
+
+def test_what_is_still_to_be_given_is_not_given(tmp_path: Path) -> None:
+    """As OmegaConf takes `???`: nobody's passphrase, nobody's file."""
+    detector = bundle.resolve("deformable_detr")
+    document = {
+        "results_dir": "???", "encryption_key": "???", "dataset": {"batch_size": "???"},
+        "model": {"num_queries": 200}, "wandb": "???",
+        "evaluate": {"checkpoint": "???", "conf_threshold": "???"},
+        "gen_trt_engine": {"tensorrt": {"calibration": {"cal_image_dir": ["???"]}}},
+    }  # fmt: skip
+    merged, keys = merge(asked(tmp_path, document, sets=("model.num_queries=???",)), detector)
+    assert merged.spec["encryption_key"] == merged.spec["results_dir"] == ""
+    assert merged.spec["model"]["num_queries"] == 200
+    of_file = {name for name, source in merged.sources.items() if source.endswith("one.yaml")}
+    assert of_file == {"model.num_queries"}
+    assert not keys["evaluate"]
+    assert later.passed_over(detector, keys, merged) == []
+    with pytest.raises(UserError, match=r"unknown key 'modl"):
+        check_merged(merge(asked(tmp_path, {"modl": "???"}), detector)[0], detector)
+
+
+@pytest.mark.parametrize("leaf", ["model.pretrained_backbone_path", "train.freeze"])
+def test_null_takes_back_what_a_file_says(tmp_path: Path, leaf: str) -> None:
+    detector = bundle.resolve("deformable_detr")
+    document = spec.nest({leaf: ["backbone"] if "freeze" in leaf else "/a.pth"})
+    merged, _ = merge(asked(tmp_path, document, sets=(f"{leaf}=null",)), detector)
+    assert spec.get(merged.spec, leaf) == spec.get(detector.template("train"), leaf)
+    assert leaf not in merged.sources  # the model may settle it
+
+
+REFERRING = {
+    "results_dir": "/r",
+    "model_name": "${model.backbone} of ${dataset.batch_size}",
+    "train": {"validation_interval": "${train.num_epochs}", "results_dir": "${results_dir}/train"},
+    "evaluate": {"checkpoint": "${results_dir}/a.pth", "conf_threshold": "${inference.conf_threshold}"},
+    "inference": {"conf_threshold": 0.25, "outline_width": "${train.num_epochs}"},
+    "gen_trt_engine": {"timing_cache": "${results_dir}/timing", "trt_engine": "${nothing}/a.engine"},
+}
+
+
+def test_references_are_resolved_after_what_replaces_leaves(tmp_path: Path) -> None:
+    """But those to where a later action writes, by that action."""
+    detector = bundle.resolve("deformable_detr")
+    request = asked(tmp_path, REFERRING, sets=("dataset.batch_size=3", "train.num_epochs=2"))
+    merged, keys = merge(request, detector)
+    assert merged.spec["model_name"] == "resnet_18 of 3"  # the demo's network
+    assert merged.spec["train"]["validation_interval"] == 2
+    assert merged.spec["train"]["results_dir"] == "/r/train"
+    assert keys["evaluate"]["conf_threshold"] == 0.25
+    assert keys["inference"]["outline_width"] == 2
+    plan: Any = SimpleNamespace(bundle=detector, request=RunRequest(), engine_keys=keys)
+    best = tmp_path / "best"
+    handoff.write_specs(detector, merged.spec, best / "model.pth", best, {}, handoff.asked(plan))
+    full = model_spec.load("gen_trt_engine", best / "gen_trt_engine.yaml")["gen_trt_engine"]
+    assert full["timing_cache"] == f"{best}/timing"
+    assert full["trt_engine"] == f"{best}/model.engine"
+    base = {**keys, **merged.spec}
+    assert recorded._differences(request, detector, base, keys, merged.sources) == []
+
+
+@pytest.mark.parametrize(
+    ("leaf", "text", "told"),
+    [
+        (
+            "train.pretrained_model_path",
+            "${results_dir}/a.pth",
+            r"names \$\{results_dir\}, which is not given",
+        ),
+        ("inference.outline_width", "${train.num_epoch}", "which is no key here"),
+        ("wandb.name", "${oc.env:HOME}", "calls a resolver"),
+        ("wandb.name", "${wandb.name}", "refers to itself"),
+        ("wandb.name", "${encryption_key}", "which is secret"),
+    ],
+)
+def test_references_that_lead_nowhere_are_refused(tmp_path: Path, leaf: str, text: str, told: str) -> None:
+    detector = bundle.resolve("deformable_detr")
+    document = spec.nest({leaf: text, "results_dir": "???", "train.results_dir": "${results_dir}/train"})
+    with pytest.raises(UserError, match=rf"one\.yaml: {leaf} .*{told}"):
+        merge(asked(tmp_path, document), detector)
+
+
+def test_texts_of_a_model_that_reads_no_references_are_left_alone(tmp_path: Path) -> None:
+    from tests.automl.toy import toy
+
+    model = bundle.resolve(str(toy(tmp_path / "toy")))
+    (tmp_path / "one.yaml").write_text("resume: ${oc.env:HOME}\n")
+    merged, _ = merge(RunRequest(spec_file=str(tmp_path / "one.yaml")), model)
+    assert merged.spec["resume"] == "${oc.env:HOME}"

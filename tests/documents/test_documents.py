@@ -12,7 +12,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from safe_documents import MAX_BYTES, MAX_DEPTH, DocumentError, dump_yaml, read_json, read_yaml
+from safe_documents import MAX_BYTES, MAX_DEPTH, DocumentError, dump_yaml, interpolated, read_json, read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 READ = {
@@ -171,3 +171,28 @@ def test_a_path_is_written_in_one_line_as_it_is(folder: str) -> None:
     assert folder in text
     assert text.count("\n") == 2
     assert read_yaml(text) == {"from": folder, "next": 1}
+
+
+def test_references_grow_without_no_bound() -> None:
+    """A hundred references of a hundred, and so on, and lists that hold one another."""
+    wide = {f"k{n}": [f"${{k{n + 1}}}"] * 50 for n in range(20)} | {"k20": 1}
+    with pytest.raises(DocumentError, match="larger than"):
+        interpolated(wide, [wide])
+    long = {f"k{n}": f"${{k{n + 1}}}" * 50 for n in range(20)} | {"k20": "x"}
+    with pytest.raises(DocumentError, match="larger than"):
+        interpolated(long, [long])
+    deep = {f"k{n}": [[[[f"${{k{n + 1}}}"]]]] for n in range(30)} | {"k30": 1}
+    with pytest.raises(DocumentError, match="nest it deeper"):
+        interpolated(deep, [deep])
+    chain = {f"k{n}": f"${{k{n + 1}}}" for n in range(90)} | {"k90": 1}
+    found, wrong = interpolated(chain, [chain])
+    assert found["k80"] == 1
+    assert "more than" in wrong["k0"]
+
+
+def test_a_reference_is_a_copy() -> None:
+    document = {"a": "${b}", "b": {"c": [1]}}
+    found, wrong = interpolated(document, [document])
+    assert found == {"a": {"c": [1]}, "b": {"c": [1]}}
+    assert not wrong
+    assert found["a"]["c"] is not found["b"]["c"]

@@ -210,8 +210,10 @@ def test_an_amount_without_its_unit_is_told_one(leaf: str, told: str, value: obj
     assert told in str(caught.value) or "must be a number above 0 with" in str(caught.value)
 
 
-def test_a_file_may_hold_the_sections_of_other_actions(tmp_path: Path) -> None:
-    """TAO's files hold those of all actions; what is wrong in them is told by each."""
+def test_a_file_may_hold_the_sections_of_other_actions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TAO's files hold those of all actions; what is wrong in another's is told, and keeps none from its work."""
     file = tmp_path / "one.yaml"
     file.write_text(
         "train: {num_epochs: 3}\nevaluate: {conf_threshold: 0.1}\ninference: {color_map: {a: red}}\nexport:\n"
@@ -221,9 +223,95 @@ def test_a_file_may_hold_the_sections_of_other_actions(tmp_path: Path) -> None:
     assert "evaluate" not in load("train", file)
     with pytest.raises(UserError, match="command line: evaluate.conf_threshold belongs to evaluate, not to"):
         load("train", None, {"evaluate.conf_threshold": 0.2})
-    file.write_text("evaluate: {conf_treshold: 0.1}\n")
+    assert capsys.readouterr().err == ""
+    file.write_text(
+        "evaluate: {conf_treshold: 0.1}\ngen_trt_engine: {tensorrt: {data_type: int4}}\nexport: 3\n"
+    )
+    assert load("train", file) == spec.default_spec("train")
+    told = capsys.readouterr().err
+    assert "one.yaml: unknown key 'evaluate.conf_treshold'; did you mean" in told
+    assert (
+        "gen_trt_engine.tensorrt.data_type must be one of FP32, FP16, INT8, but got 'int4'; train does"
+        in told
+    )
+    assert "one.yaml: unknown key 'export'" in told
     with pytest.raises(UserError, match=r"one\.yaml: unknown key 'evaluate.conf_treshold'; did you mean"):
-        load("train", file)
-    file.write_text("evaluate: 3\n")
-    with pytest.raises(UserError, match=r"one\.yaml: unknown key 'evaluate'"):
+        load("evaluate", file)
+
+
+NOT_GIVEN = """
+results_dir: ???
+encryption_key: ???
+wandb: ???
+dataset:
+  num_classes: ???
+  eval_class_ids: ["???"]
+  train_data_sources: [{image_dir: "???", json_file: "???"}]
+  test_data_sources: {image_dir: /a, json_file: "???"}
+model: {backbone: "???", num_queries: 200}
+evaluate: {checkpoint: "???", batch_size: "???"}
+gen_trt_engine: {tensorrt: {calibration: {cal_image_dir: ["???"], cal_cache_file: "???"}}}
+"""
+
+
+@pytest.mark.parametrize("action", ["train", "evaluate", "gen_trt_engine"])
+def test_what_is_still_to_be_given_is_not_given(tmp_path: Path, action: str) -> None:
+    """As OmegaConf takes `???`; nobody's passphrase or folder."""
+    file = tmp_path / "one.yaml"
+    file.write_text(NOT_GIVEN)
+    wanted = spec.default_spec(action)
+    wanted["model"]["num_queries"] = 200
+    wanted["dataset"]["test_data_sources"]["image_dir"] = "/a"
+    assert load(action, file) == wanted
+    over = {"dataset.num_classes": "???", "model.num_queries": "???", "results_dir": "x"}
+    assert load(action, file, over) == wanted | {"results_dir": "x"}
+    file.write_text("dataset: {infer_data_sources: {image_dir: [a, '???']}}")
+    with pytest.raises(UserError, match="must be a mapping with the keys"):
+        load(action, file)
+    file.write_text("modl: {backbone: '???'}")
+    with pytest.raises(UserError, match=r"unknown key 'modl\.backbone'; did you mean 'model\.backbone'"):
+        load(action, file)
+
+
+def test_references_to_other_keys_of_the_file(tmp_path: Path) -> None:
+    """As OmegaConf has them, after what the command line replaces."""
+    file = tmp_path / "one.yaml"
+    file.write_text(
+        "results_dir: /r\nencryption_key: a${b}\nmodel_name: ${dataset.train_data_sources[0].image_dir}\n"
+        "dataset: {train_data_sources: [{image_dir: '${here}/i', json_file: '${results_dir}/j'}]}\n"
+        "train: {num_epochs: '${train.validation_interval}', results_dir: '${results_dir}/t'}\n"
+        "evaluate: {checkpoint: '${train.results_dir}/dd.pth', batch_size: '${dataset.batch_size}'}\n"
+    )
+    full = load("evaluate", file)
+    assert full["evaluate"]["checkpoint"] == "/r/t/dd.pth"
+    assert full["evaluate"]["batch_size"] == 4  # a default
+    assert full["encryption_key"] == "a${b}"  # as it stands
+    assert full["model_name"] == f"{tmp_path}/i"
+    full = load("evaluate", file, {"results_dir": "q", "evaluate.trt_engine": "${results_dir}/x.engine"})
+    assert full["evaluate"]["checkpoint"] == "q/t/dd.pth"
+    assert full["evaluate"]["trt_engine"] == "q/x.engine"
+    assert load("train", file)["train"]["num_epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("${results_dir}/x", r"one\.yaml: model_name names \$\{results_dir\}, which is not given"),
+        ("${model.bakbone}", r"model_name names \$\{model\.bakbone\}, which is no key here"),
+        ("${model_name}", "model_name refers to itself: model_name -> model_name"),
+        ("${wandb.name}", r"refers to itself: wandb\.name -> wandb\.group -> wandb\.name"),
+        ("${.backbone}", r"has \$\{\.backbone\}, which is relative"),
+        ("${oc.env:HOME}", r"has \$\{oc\.env:HOME\}, which calls a resolver"),
+        ("a${model", r"has \$\{ without its \}"),
+        ("${model.${model_name}}", "one reference within another"),
+        ("${encryption_key}", "which is secret"),
+        ("a ${model.return_interm_indices}", "is no single value"),
+    ],
+)
+def test_references_that_lead_nowhere(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text(
+        f"model_name: '{text}'\nresults_dir: ???\nwandb: {{name: '${{wandb.group}}', group: '${{wandb.name}}'}}"
+    )
+    with pytest.raises(UserError, match=told):
         load("train", file)
