@@ -7,12 +7,14 @@ deformable_detr specs, so that an existing TAO spec file runs unchanged; what is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 ACTIONS = ("train", "evaluate", "inference", "export", "quantize", "gen_trt_engine", "deploy")
 MANDATORY = "???"  # OmegaConf's mark for "must be given"
 INF = float("inf")
+BATCH = "dataset.batch_size"
+ANY_BATCH = ("evaluate", "inference", "export", "gen_trt_engine")  # actions that take -1 for it
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ DATASET = (
     Param("dataset.allow_leaks", "bool", False, "Keep validation and test images that are training images too; else they are left out, and named. Ours.", automl=False),
     Param("dataset.match_classes_by_name", "bool", False, "Sources that give the same class another category id are brought to the training set's ids by name; else refused. Ours.", automl=False),
     Param("dataset.max_image_pixels", "int", 178956970, "Images of more pixels (width times height) are refused, as a guard against files that unpack to fill the memory. Ours.", 1, INF, automl=False),
-    Param("dataset.batch_size", "int", 4, "Images per step and process.", 1, INF, automl=True),
+    Param("dataset.batch_size", "int", 4, "Images per step and process; evaluate and inference take -1, a batch of any size in NVIDIA's files for an engine, as the default; export and gen_trt_engine do not read it.", 1, INF, automl=True),
     Param("dataset.workers", "int", 8, "Loader processes per rank; never more than the machine has cores.", 1, INF, automl=True),
     Param("dataset.pin_memory", "bool", True, "Page-locked host memory for copies to a GPU."),
     Param("dataset.dataset_type", "categorical", "serialized", "serialized: annotations held once in compact arrays shared by the workers; default: each worker holds its own.", enum=("serialized", "default")),
@@ -165,7 +167,7 @@ TRAIN = (
     Param("train.optim.weight_decay", "float", 1e-4, "Weight decay of every parameter.", 0.0, 0.1, math_cond="> 0.0", automl=True, search={"low": 1e-5, "high": 1e-3, "log": True}),
     Param("train.optim.lr_scheduler", "categorical", "MultiStep", "Learning-rate schedule: drops after whole epochs (MultiStep, StepLR), or a cosine that ends at 0 with the last step (arXiv:1608.03983; ours).", enum=("MultiStep", "StepLR", "Cosine")),
     Param("train.optim.warmup_steps", "int", 0, "Optimizer steps over which the rates rise linearly from nothing (arXiv:1706.02677). Ours.", 0),
-    Param("train.optim.lr_steps", "list_2", [40], "Epochs at which MultiStep multiplies the rates by lr_decay; unless set, about 80 % of the epochs.", item="int", automl=False, active_when={"train.optim.lr_scheduler": ["MultiStep"]}),
+    Param("train.optim.lr_steps", "list_2", [40], "Epochs at which MultiStep multiplies the rates by lr_decay; automl run takes about 80 % of the epochs unless they are set.", item="int", automl=False, active_when={"train.optim.lr_scheduler": ["MultiStep"]}),
     Param("train.optim.lr_step_size", "int", 40, "Epochs between drops of StepLR.", 1, 10000, math_cond="> 0", automl=True, active_when={"train.optim.lr_scheduler": ["StepLR"]}),
     Param("train.optim.lr_decay", "float", 0.1, "Factor of each drop.", 0.0, 1.0, math_cond="> 0.0", automl=True, search={"low": 0.03, "high": 0.5, "log": True}, active_when={"train.optim.lr_scheduler": ["MultiStep", "StepLR"]}),
     Param("train.optim.monitor_name", "categorical", "val_loss", "Without effect, and refused when set: no schedule here looks at a metric, and checkpoints are kept whatever it is.", enum=("val_loss", "train_loss"), dead=True),
@@ -180,6 +182,7 @@ QUANTIZE = (
     Param("quantize.calibration_images", "int", 100, "Images that calibrate, drawn from the sources, always the same ones; fewer where there are fewer. Ours.", 1),
     Param("quantize.max_drop", "float", 0.01, "mAP on dataset.val_data_sources that quantizing may cost: the layers that move the outputs most stay in floating point until it holds; null: no limit. Ours.", 0.0, 1.0, nullable=True),
     Param("quantize.layers", "list", [], "Layers to quantize: patterns over module names, Conv2d or Linear; empty: every one but the heads.", automl=False),
+    *(Param(f"quantize.default_{of}_dtype", "categorical", "native", "Without effect, as in TAO, whose backends pass it over too: quantize.layers says what is quantized, a word tells it.", enum=("native", "int8", "fp8_e4m3fn", "fp8_e5m2"), automl=False) for of in ("layer", "activation")),
     Param("quantize.skip_names", "list", [], "Module name patterns left in full precision; each must match.", item="string", automl=False),
     Param("quantize.device", "string", "cuda", "Device of the calibration: cuda, cuda:1 or cpu; the CPU where ONNX Runtime has no GPU.", active_when={"quantize.mode": ["static_ptq"]}),
     Param("quantize.backend_kwargs", "collection", {}, "Further arguments of onnxruntime.quantization.quantize_static, such as reduce_range or extra_options.", automl=False),
@@ -310,6 +313,13 @@ DEPLOY = (
     _deploy("runs", "int", 10, "Images timed at a turn, after a few that are not.", 1),
 )
 
+# Backends of `quantize` that this version has not, and why.
+NOT_HERE = {
+    "torchao": "its files run in torch alone, where they are slower, and neither ONNX nor TensorRT take them",
+    "modelopt.pytorch": "NVIDIA ModelOpt is not part of this version",
+    "modelopt.onnx": "NVIDIA ModelOpt is not part of this version",
+}
+
 # What `train.recipe` sets where a spec says nothing: departures from the defaults above, which are `default`'s.
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -349,4 +359,8 @@ def default_of(name: str) -> Any:
 
 def of_action(action: str) -> tuple[Param, ...]:
     """The parameters that an action's spec may hold, in table order."""
-    return tuple(p for p in PARAMETERS if action in p.actions)
+    return tuple(
+        replace(p, minimum=-1, math_cond=None) if p.name == BATCH and action in ANY_BATCH else p
+        for p in PARAMETERS
+        if action in p.actions
+    )

@@ -18,7 +18,7 @@ from model import bundle_dir, start, wandb_runs
 from model.data.facts import misfits
 from model.errors import UserError
 from model.facts import estimate
-from model.parameters import RECIPES, SCALES, of_action
+from model.parameters import NOT_HERE, RECIPES, SCALES, of_action
 from model.spec import get, leaves, nest, put, resolve, unfit_device
 from safe_documents import read_yaml
 
@@ -127,9 +127,11 @@ def fit(
         if patience < validated:
             why = f"ends when {patience} validated epochs bring nothing new, counted anew after a drop of the rates"
             chosen.take("train.patience", patience, why)
-    drop = max(1, round(0.8 * int(chosen["train.num_epochs"])))
-    chosen.take("train.optim.lr_steps", [drop], "at 80 % of the epochs")
-    warnings = [*filter(None, (begin.warning, _unkept(chosen["train"]), wandb_runs.lacking(chosen.spec)))]
+    epochs = int(chosen["train.num_epochs"])
+    if (drop := round(0.8 * epochs)) < epochs:
+        chosen.take("train.optim.lr_steps", [drop], "at 80 % of the epochs")
+    told = begin.warning, _unkept(chosen["train"]), wandb_runs.lacking(chosen.spec), _not_here(chosen.spec)
+    warnings = [*filter(None, told)]
     return {"fill": chosen.fill, "reasons": chosen.reasons, "warnings": warnings}
 
 
@@ -144,6 +146,17 @@ def _unkept(train: Mapping[str, Any]) -> str:
         f"with a checkpoint every {every} {unit}s not each validated epoch has one: the weights of the best may be "
         "lost, and a later one's handed over. train.checkpoint_interval_unit=epoch with "
         f"train.checkpoint_interval={validated} keeps them"
+    )
+
+
+def _not_here(spec: Mapping[str, Any]) -> str:
+    """That the winner cannot be quantized as the spec says; "" where it can."""
+    backend = get(spec, "quantize.backend")
+    if backend not in NOT_HERE:
+        return ""
+    return (
+        f"quantize.backend {backend} will refuse the winner ({NOT_HERE[backend]}); quantize.backend=onnxruntime, said "
+        "now or when best/quantize.yaml is run, quantizes it"
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from model.deploy import card
 from model.errors import UserError, did_you_mean
-from model.parameters import ACTIONS, DILATED, MANDATORY, PARAMETERS, RECIPES, SOURCE, Param, of_action
+from model.parameters import ACTIONS, BATCH, DILATED, MANDATORY, PARAMETERS, RECIPES, SOURCE, Param, of_action
 from safe_documents import DocumentError, interpolated, no_text, placed, read_yaml, unsaid
 
 Spec = dict[str, Any]
@@ -188,6 +188,12 @@ def require(spec: Mapping[str, Any], *names: str) -> None:
         raise UserError("\n".join(f"{name} must be given" for name in missing))
 
 
+def batch_size(spec: Mapping[str, Any], action: str) -> int:
+    """Images per step of an action with a batch of its own: that, else `dataset.batch_size`, else the default's."""
+    asked = (spec[action]["batch_size"], spec["dataset"]["batch_size"], TABLE[BATCH].default)
+    return int(next(size for size in asked if size > 0))
+
+
 def as_spelled(param: Param, value: Any) -> Any:
     """A choice as its list has it, where only its letters' case is another: NVIDIA's files have `data_type: int8`."""
     choices = [c for c in param.enum or () if isinstance(c, str)]
@@ -278,14 +284,12 @@ def notes(spec: Mapping[str, Any], section: str = "") -> list[str]:
     if section:
         return found
     optim, epochs = get(spec, "train.optim", {}), get(spec, "train.num_epochs", 0)
-    if optim.get("lr_scheduler") == "MultiStep" and all(drop >= epochs for drop in optim["lr_steps"]):
-        found.append(
-            f"train.optim.lr_steps {optim['lr_steps']} lie beyond train.num_epochs {epochs}: no drop"
-        )
-    if optim.get("lr_scheduler") == "StepLR" and optim["lr_step_size"] >= epochs:
-        found.append(
-            f"train.optim.lr_step_size {optim['lr_step_size']} is not reached in {epochs} epochs: no drop"
-        )
+    steps, size = optim.get("lr_steps"), optim.get("lr_step_size")
+    own = steps != TABLE["train.optim.lr_steps"].default  # what nobody set is nobody's mistake
+    if own and optim.get("lr_scheduler") == "MultiStep" and all(drop >= epochs for drop in steps):
+        found.append(f"train.optim.lr_steps {steps} lie beyond train.num_epochs {epochs}: no drop")
+    if optim.get("lr_scheduler") == "StepLR" and size >= epochs:
+        found.append(f"train.optim.lr_step_size {size} is not reached in {epochs} epochs: no drop")
     return found
 
 

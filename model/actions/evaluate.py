@@ -16,7 +16,7 @@ from model.data.coco import CocoData, Options, load_sources
 from model.data.sources import is_url
 from model.errors import UserError
 from model.operating_point import OperatingPoint
-from model.spec import Spec, require
+from model.spec import Spec, batch_size, require
 from model.spec_file import load
 from model.status import Status, failure_told, results_folder
 
@@ -146,7 +146,7 @@ def predictions(
 
     section = spec["evaluate"]
     transform = EvalTransform(spec, input_size(runner, spec, "evaluate"))
-    size = section["batch_size"] if section["batch_size"] > 0 else spec["dataset"]["batch_size"]
+    size = batch_size(spec, "evaluate")
     loader = eval_loader(data, transform, size, spec["dataset"]["workers"], rank=rank, world=world)
     found = []
     for images, mask, targets in counted(loader, "evaluate", len(loader), quiet=rank > 0):

@@ -12,7 +12,7 @@ from typing import Any
 from model.class_map import class_names
 from model.data.images import MAX_PIXELS, SUFFIXES
 from model.errors import ModelError, UserError, did_you_mean
-from model.spec import Spec
+from model.spec import Spec, batch_size
 from model.spec_file import load
 from model.status import Status, failure_told, results_folder
 
@@ -148,8 +148,7 @@ def detect(
     from model.deploy.runners import input_size
     from model.postprocess import postprocess
 
-    section, exact = spec["inference"], input_size(runner, spec, "inference")
-    size = section["batch_size"] if section["batch_size"] > 0 else spec["dataset"]["batch_size"]
+    exact, size = input_size(runner, spec, "inference"), batch_size(spec, "inference")
     transform = EvalTransform(spec)
     stored = [read_size(path, transform.max_pixels) for path in paths]
     sizes = [exact or (transform.size(*size) if size else (0, 0)) for size in stored]

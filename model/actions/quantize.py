@@ -11,16 +11,12 @@ from typing import Any
 
 from model.data.sources import is_url
 from model.errors import NotRunnable, UserError
+from model.parameters import NOT_HERE
 from model.spec import Spec, notes, require
 from model.spec_file import load
 from model.status import Status, failure_told, results_folder
 
 COMPARED_IMAGES = 8
-REFUSED = {
-    "torchao": "its files run in torch alone, where they are slower, and neither ONNX nor TensorRT take them",
-    "modelopt.pytorch": "NVIDIA ModelOpt is not part of this version",
-    "modelopt.onnx": "NVIDIA ModelOpt is not part of this version",
-}
 # Arguments of onnxruntime's quantize_static that other leaves set.
 SET_ELSEWHERE = {
     "model_input", "model_output", "calibration_data_reader", "calibrate_method", "calibration_providers",
@@ -47,7 +43,7 @@ def run(spec: Spec) -> dict[str, Any]:
     source, folders = _checked(spec), _folders(spec)
     layers, options, labelled = layers_of(section["layers"]), _options(section), _labelled(spec)
     folder = results_folder(spec, "quantize")
-    for line in notes(spec, "quantize."):
+    for line in [*notes(spec, "quantize."), *_passed_over(section)]:
         print(f"warning: {line}")
     status = Status(folder, spec["model_name"])
     status.write("STARTED", "Starting quantization.")
@@ -76,6 +72,15 @@ def run(spec: Spec) -> dict[str, Any]:
         kept = f"; in floating point stay {', '.join(found.kept)}" if found.kept else ""
         print(f"mAP {found.after:.4f}, before {found.before:.4f}, on {found.images} validation images{kept}")
     return made
+
+
+def _passed_over(section: Mapping[str, Any]) -> list[str]:
+    leaves = ("default_layer_dtype", "default_activation_dtype")
+    return [
+        f"quantize.{leaf} is {section[leaf]}, but has no effect: quantize.layers says what is quantized"
+        for leaf in leaves
+        if section[leaf] != "native"
+    ]
 
 
 def _labelled(spec: Spec) -> list[dict[str, str]]:
@@ -195,9 +200,9 @@ def _checked(spec: Spec) -> Path:
     section = spec["quantize"]
     require(spec, "quantize.model_path")
     source = Path(section["model_path"])
-    if section["backend"] in REFUSED:
+    if section["backend"] in NOT_HERE:
         raise NotRunnable(
-            f"quantize.backend {section['backend']}: {REFUSED[section['backend']]}; use onnxruntime"
+            f"quantize.backend {section['backend']}: {NOT_HERE[section['backend']]}; use onnxruntime"
         )
     if section["mode"] == "static_ptq" and section["algorithm"] not in ALGORITHMS:
         raise UserError(

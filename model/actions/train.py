@@ -44,7 +44,9 @@ def run(spec: Spec) -> dict[str, Any]:
         print(f"warning: {line}")
         status.write("RUNNING", f"Warning: {line}")
     result = _fit(spec, folder, status)
-    if result["checkpoint"] and int(os.environ.get("RANK") or 0) == 0:
+    if spec["train"]["is_dry_run"] and int(os.environ.get("RANK") or 0) == 0:
+        print("the dry run went through: one batch of training and one of validation; no checkpoint was kept")
+    elif result["checkpoint"] and int(os.environ.get("RANK") or 0) == 0:
         figures = ", ".join(
             f"{name} {result[name]:.4f}" for name in ("val_mAP", "val_mAP50") if name in result
         )

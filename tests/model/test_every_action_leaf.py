@@ -52,6 +52,7 @@ SEEN = {
     "quantize.max_drop": ("test_sensitivity.py", "test_the_drop_that_is_allowed_decides_what_stays_float"),
     "quantize.layers": (QUANTIZE, "test_layers_and_skip_names"),
     "quantize.skip_names": (QUANTIZE, "test_layers_and_skip_names"),
+    **{f"quantize.default_{of}_dtype": (QUANTIZE, "test_what_nvidia_s_backends_pass_over_is_passed_over") for of in ("layer", "activation")},
     "quantize.device": (QUANTIZE, "test_the_device_acts"),
     "quantize.backend_kwargs": (QUANTIZE, "test_options_of_the_backend_act"),
     **{f"gen_trt_engine.{leaf}": (OWN, "test_leaves_of_the_builder_act") for leaf in ("onnx_file", "trt_engine", "batch_size", "timing_cache", "verbose", "rtx_targets", "tensorrt.workspace_size", "tensorrt.min_batch_size", "tensorrt.opt_batch_size", "tensorrt.max_batch_size")},

@@ -205,3 +205,13 @@ def test_the_device_acts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         assert "the CPU calibrates" in capsys.readouterr().out
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     assert quantize.providers(device="cuda:1")[0] == ("CUDAExecutionProvider", {"device_id": 1})
+
+
+def test_what_nvidia_s_backends_pass_over_is_passed_over(
+    made: tuple[Path, dict[str, Any]], demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = {"default_layer_dtype": "fp8_e4m3fn", "default_activation_dtype": "native"}
+    quantize.run(spec_for(made, demo, tmp_path, mode="weight_only_ptq", **kinds))
+    told = capsys.readouterr().out
+    assert "warning: quantize.default_layer_dtype is fp8_e4m3fn, but has no effect" in told
+    assert "default_activation_dtype" not in told

@@ -17,7 +17,7 @@ from model import settings as fitting
 from model import wandb_runs
 from model.facts import estimate
 from model.parameters import of_action
-from model.spec import default_spec, get, put, resolve
+from model.spec import default_spec, get, notes, put, resolve
 from tests.model.fitted import given_by
 
 NAMES = [p.name for p in of_action("train")]
@@ -297,3 +297,18 @@ def test_a_log_that_nobody_will_keep_is_told_before_the_first_trial(
         "machine api.wandb.ai login user password x\n"
     )  # as `wandb login` writes it
     assert not told()
+
+
+@pytest.mark.parametrize(("epochs", "drops"), [(1, None), (2, None), (3, [2]), (10, [8])])
+def test_rates_drop_within_the_training_or_as_nobody_said(epochs: int, drops: list[int] | None) -> None:
+    spec = base(train__num_epochs=epochs)
+    found = fitting.fit(spec, {"train": {"images": 100}, "sizes": None}, {}, {"train.num_epochs": "--set"})
+    assert found["fill"].get("train.optim.lr_steps") == drops
+    assert notes(settled(spec, found["fill"])) == []
+
+
+@pytest.mark.parametrize(("backend", "refused"), [("torchao", True), ("onnxruntime", False)])
+def test_a_backend_that_is_not_here_is_told_before_the_first_trial(backend: str, refused: bool) -> None:
+    spec = base(quantize__backend=backend)
+    found = fitting.fit(spec, {"train": {"images": 100}, "sizes": None}, {}, {})["warnings"]
+    assert any("quantize.backend torchao will refuse the winner" in line for line in found) is refused

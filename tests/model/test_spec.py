@@ -315,3 +315,22 @@ def test_references_that_lead_nowhere(tmp_path: Path, text: str, told: str) -> N
     )
     with pytest.raises(UserError, match=told):
         load("train", file)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_batch_of_any_size_where_it_is_none_of_a_training(action: str) -> None:
+    """As NVIDIA's files for an engine have it."""
+    partial = {"dataset": {"batch_size": -1}}
+    if action in ("train", "quantize", "deploy"):
+        with pytest.raises(
+            UserError, match=r"dataset\.batch_size must be an integer in \[1, inf\), but got -1"
+        ):
+            spec.resolve(action, partial)
+        return
+    full = spec.resolve(action, partial)
+    if action in ("evaluate", "inference"):
+        assert spec.batch_size(full, action) == 4
+        full["dataset"]["batch_size"] = 7
+        assert spec.batch_size(full, action) == 7
+        full[action]["batch_size"] = 2
+        assert spec.batch_size(full, action) == 2
