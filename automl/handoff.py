@@ -244,7 +244,9 @@ def asked(plan: Plan) -> dict[str, Any]:
     """{leaf: value} of what a person asks of the actions after training: their sections of his spec, and what was asked
     of the search and `automl deploy` has an option for, which keeps the limit that configurations were chosen by."""
     of_spec = [later.leaves(plan.bundle, plan.engine_keys, action) for action in plan.bundle.actions]
-    return _limits(plan) | {leaf: value for each in of_spec for leaf, value in each.items()}
+    found = {leaf: value for each in of_spec for leaf, value in each.items()}
+    copied = {target: found[source] for source, target in plan.bundle.copies.items() if source in found}
+    return _limits(plan) | copied | found
 
 
 def _limits(plan: Plan) -> dict[str, str]:

@@ -248,6 +248,7 @@ EXPORT = (
     _export("results_dir", "string", "", "Where this action writes; empty: <results_dir>/export."),
     _export("input_height", "int", None, "Height in px of the graph's input; null, with input_width: the size that most images had when the model was validated.", 32, nullable=True),
     _export("input_width", "int", None, "Width in px of the graph's input; null: see input_height.", 32, nullable=True),
+    _export("conf_threshold", "float", None, "Score threshold that the file tells; null: the best F1 on validation, none where the file has another input size than that had. Of a run, inference.conf_threshold where it is set. Ours.", 0.0, maximum=1.0, nullable=True),
     _export("input_channel", "ordered_int", 3, "Channels of the graph's input.", minimum=1, enum=(1, 3)),
     _export("batch_size", "int", -1, "Batch of the graph; -1: dynamic.", -1),
     _export("opset_version", "int", 17, "ONNX opset of the file, checked after writing.", 1),

@@ -89,6 +89,8 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
     card.check(own, spec, section["checkpoint"])
     if validated_size(checkpoint) not in (None, (height, width)):  # what was measured was so at another size
         own = card.in_form(own, f"{width}x{height}")
+    if section["conf_threshold"] is not None:
+        own = card.asked(own, section["conf_threshold"])
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         made = onnx_export.export(
@@ -112,11 +114,15 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
     if section["verbose"]:
         onnx_export.print_graph(path)
     takes = "images of any size (uint8), resized inside to" if section["pre_post"] else "input of"
-    print(f"{path}: {takes} {width}x{height} px, {_why(section, checkpoint)}")
-    print(
+    sized = f"{path}: {takes} {width}x{height} px, {_why(section, checkpoint)}"
+    lines = [
+        sized,
         f"{path}: opset {made['opset']}, {made['nodes']} nodes, largest difference to torch "
-        f"{made['max_abs_logits']:.1e} (logits), {made['max_abs_boxes']:.1e} (boxes)"
-    )
+        f"{made['max_abs_logits']:.1e} (logits), {made['max_abs_boxes']:.1e} (boxes)",
+    ]
+    if validated_size(checkpoint) != (height, width):
+        lines.reverse()  # a run shows the last
+    print("\n".join(lines))
     return sidecar
 
 
@@ -165,12 +171,13 @@ def validated_size(checkpoint: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _why(section: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> str:
-    validated = validated_size(checkpoint)
+    validated, asked = validated_size(checkpoint), section["conf_threshold"]
     if not validated:
         return "at which the model was never scored: the checkpoint does not say how it was validated"
     if graph_size(section, checkpoint) != validated:
         return (
             f"but the model was validated at {validated[1]}x{validated[0]}: mAP and score threshold of that are left "
-            "out of the file"
+            "out of the file, "
+            + ("0.5 counts unless one is given" if asked is None else f"{asked:g} counts, as asked")
         )
     return "as most images had when the model was validated"

@@ -19,6 +19,7 @@ ENGINES = (".engine", ".plan")
 OPENVINO_FILES = (".xml", ".bin", ".xml.json")  # suffixes: graph, weights, card
 GRAPHS = (".onnx", ".xml", *ENGINES)  # files that hold a finished network
 OPENVINO = "the package openvino (pip install 'detr-automl[openvino]')"
+ASKED = "threshold_asked"  # in `trained`: the threshold, where a person wanted it so
 IMAGE = "image"  # the only input of a graph that stands alone (standalone.py)
 
 
@@ -78,6 +79,11 @@ def in_form(card: Card, form: str, metrics: Mapping[str, float | None] | None = 
     own = {name: value for name, value in (metrics or {}).items() if value is not None}
     trained = card.trained | {"form": form, "metrics": own}
     return replace(card, threshold=own.get("val_threshold"), trained=trained)
+
+
+def asked(card: Card, threshold: float) -> Card:
+    """With a threshold that a person wants, which is not the one that was best on validation."""
+    return replace(card, threshold=threshold, trained=card.trained | {ASKED: threshold})
 
 
 def put(path: Path, card: Card) -> None:

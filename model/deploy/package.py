@@ -66,7 +66,7 @@ deformable_detr inference --checkpoint model.onnx IMAGE_OR_FOLDER ...
 - Input `inputs` [B, 3, $size] float32: RGB, the whole image resized to this height and width without keeping its
   aspect, (value / 255 - $mean) / $std.
 - Output `pred_logits` [B, Q, K]: the sigmoid is the score of class id 0 to K-1. `pred_boxes` [B, Q, 4]: centre x and y,
-  width and height, 0-1 of the image. Scores of $threshold and more are objects; overlaps need not be suppressed.
+  width and height, 0-1 of the image. $threshold; overlaps need not be suppressed.
 
 ## Files
 
@@ -143,7 +143,13 @@ def _figures(folder: Path, own: Card) -> dict[str, Any]:
     if scored.is_file():
         metrics = json.loads(scored.read_text())
         found |= {f"{name} (test)": metrics[name] for name in ("test_mAP", "test_mAP50") if name in metrics}
-    found["score threshold"] = 0.5 if own.threshold is None else own.threshold
+    if own.size and own.trained.get("form") and not own.trained.get("metrics"):
+        height, width = own.size
+        found["scored"] = (
+            f"not at {width}x{height}, the size of this file: the model was validated at another"
+        )
+    if own.threshold is not None:
+        found["score threshold"] = own.threshold
     return found
 
 
@@ -158,8 +164,18 @@ def _page(folder: Path, own: Card, figures: Mapping[str, Any], pictured: bool) -
         size=", ".join(map(str, own.size or ("H", "W"))),
         mean=own.mean,
         std=own.std,
-        threshold=f"{figures['score threshold']:.3g}",
+        threshold=_limit(own),
         files="\n".join(files),
+    )
+
+
+def _limit(own: Card) -> str:
+    """Which scores are objects."""
+    if own.threshold is not None:
+        return f"Scores of {own.threshold:.3g} and more are objects"
+    return (
+        "From which score on it is an object was not measured for this file: `infer.py` takes 0.5 unless `--threshold` "
+        "says another"
     )
 
 

@@ -47,10 +47,15 @@ def test_every_section_goes_to_its_action(tmp_path: Path) -> None:
         detector, merged.spec, best / "model.pth", best, {"val_threshold": 0.2}, handoff.asked(plan)
     )
     found = {a: spec.load(best / f"{a}.yaml") for a in detector.actions if a != "train"}
+    plain = handoff.action_spec(
+        detector, "export", merged.spec, None, best, {"inference.conf_threshold": 0.2}
+    )
+    assert plain["export"]["conf_threshold"] is None  # what validation suggests, the file knows itself
     assert found["evaluate"]["evaluate"]["conf_threshold"] == 0.05
     assert found["evaluate"]["evaluate"]["input_width"] == 96
     assert found["evaluate"]["evaluate"]["checkpoint"].endswith("model.pth")
     assert found["inference"]["inference"]["conf_threshold"] == 0.33  # his, not what validation suggests
+    assert found["export"]["export"]["conf_threshold"] == 0.33
     assert found["inference"]["inference"]["color_map"] == {"square": "red"}
     assert found["export"]["export"]["opset_version"] == 19
     assert found["export"]["export"]["onnx_file"].endswith("best/model.onnx") or found["export"]["export"][

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from model.actions import export, gen_trt_engine, quantize
-from model.deploy import card
+from model.deploy import card, package
 from model.deploy.card import Card
 from model.deploy.deepstream import write_nvdsinfer
 from model.deploy.precision import to_fp16
@@ -93,13 +93,20 @@ def test_an_export_at_another_size_tells_no_figures_of_the_validated_one(
     whole = torch.load(made[0] / "model.pth", weights_only=True)
     measured = {"metrics": {"val_mAP": 0.5, "val_threshold": 0.3}, "validated_size": [64, 64]}
     torch.save(whole | measured, tmp_path / "net.pth")
-    for width, known in ((64, True), (96, False)):
-        path = tmp_path / f"{width}.onnx"
+    for width, asked, threshold in ((64, None, 0.3), (96, None, None), (96, 0.15, 0.15), (64, 0.2, 0.2)):
+        path, known = tmp_path / f"{width}{asked}.onnx", width == 64
         leaves = {"checkpoint": str(tmp_path / "net.pth"), "onnx_file": str(path), "input_width": width}
+        leaves |= {"conf_threshold": asked}
         export.run(spec_of("export", made[0], **{f"export__{k}": v for k, v in leaves.items()}))
-        own = card.read(path)
-        assert (own.threshold == 0.3, bool(own.trained["metrics"])) == (known, known)
-        assert ("left out of the file" in capsys.readouterr().out) != known
+        own, last = card.read(path), capsys.readouterr().out.splitlines()[-1]
+        assert (own.threshold, bool(own.trained["metrics"])) == (threshold, known)
+        assert ("left out of the file" in last) != known
+        assert known or f"{0.5 if asked is None else asked:g} counts" in last
+        assert OrtRunner(str(path)).threshold == (threshold if asked is None else None)  # of validation
+        page = package._page(tmp_path, own, package._figures(tmp_path, own), pictured=False)
+        assert ("| scored | not at 96x64, the size of this file" in page) != known
+        assert ("not measured for this file" in page) == (threshold is None)
+        assert (f"Scores of {threshold} and more are objects" in page) == (threshold is not None)
 
 
 def test_files_of_others_have_no_card(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

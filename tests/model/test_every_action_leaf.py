@@ -42,6 +42,7 @@ SEEN = {
     "inference.is_internal": (EVALUATE, "test_results_by_source_when_internal"),
     **{f"export.{leaf}": (OWN, "test_leaves_of_export_act") for leaf in ("checkpoint", "onnx_file", "results_dir", "input_height", "input_width", "batch_size", "opset_version", "serialize_nvdsinfer", "verbose")},
     **{f"export.{leaf}": (DEPLOY, "test_refusals_of_export") for leaf in ("input_channel", "format")},
+    "export.conf_threshold": (CARD, "test_an_export_at_another_size_tells_no_figures_of_the_validated_one"),
     "export.pre_post": ("test_standalone.py", "alone"),
     "quantize.model_path": (QUANTIZE, "test_a_checkpoint_takes_the_file_exported_from_it"),
     "quantize.results_dir": (QUANTIZE, "test_static_needs_images"),
