@@ -95,8 +95,9 @@ class Tuned:
         return pandas.DataFrame(rows)
 
     def predict(self, inputs: Any) -> Any:
-        """What the winner says of one or several inputs, in the model's own form (`entry_points.predict`). Raises
-        `UserError` for a model that has no such entry."""
+        """What the winner says of one or several inputs, in the model's own form (`entry_points.predict`); the built-in
+        model takes paths of image files and Pillow images, one or a list. Raises `UserError` for a model that has no
+        such entry, and for an input that it does not take."""
         from automl import bundle, run_json
 
         reference = run_json.read(self.root / "run.json")["model_reference"]

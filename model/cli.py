@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -177,11 +178,24 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         name, sign, text = pair.partition("=")
         if not sign or not name.strip():
             raise UserError(f"an override must be KEY=VALUE, but got '{pair}'")
+        name = name.strip().lstrip("+")  # TAO's command line has +KEY and ++KEY for keys that a file lacks
         try:
-            parsed[name.strip()] = read_yaml(text) if text and not text.startswith("@") else text
+            parsed[name] = read_yaml(text) if text and not text.startswith("@") else text
         except DocumentError as error:
             raise UserError(f"the value of {name} must be YAML, but got '{text[:80]}': {error}") from None
+        if key := _unspaced(parsed[name]):
+            raise UserError(
+                f"the value of {name}: YAML wants a space after a colon, as in {{a: b}}, but got '{key}'"
+            )
     return parsed
+
+
+def _unspaced(value: Any) -> str:
+    """A key such as `image_dir:/a`, which YAML takes for the whole of it where no space is after the colon."""
+    if isinstance(value, dict):
+        wrong = [key for key, inner in value.items() if inner is None and re.match(r"\w+:.", key)]
+        return next(iter([*wrong, *filter(None, map(_unspaced, value.values()))]), "")
+    return next(filter(None, map(_unspaced, value)), "") if isinstance(value, list) else ""
 
 
 def guarded(run: Callable[[], Any]) -> int:

@@ -175,9 +175,28 @@ def test_documents_are_documents(block: Block) -> None:
     document = yaml.safe_load(block.text) if block.language == "yaml" else json.loads(block.text)
     if "try" in document:
         assert {name for entry in document["try"] for name in entry} <= set(leaves("train"))
+    if "search" in document:
+        from automl.space import compile_space
+
+        schema = json.loads((ROOT / "schemas" / "train.schema.json").read_text())
+        space = {p.name: p for p in compile_space(schema, search=document["search"]).parameters}
+        assert set(space) >= {name for name, entry in document["search"].items() if entry}
+        assert "model.num_queries" not in space
+    if "properties" in document:
+        searched_by_its_schema(document)
     if "network_arch" in document:
         own = yaml.safe_load((ROOT / "examples/numpy_net/references/skill_info.yaml").read_text())
         assert document.items() <= own.items()
+
+
+def searched_by_its_schema(document: dict[str, Any]) -> None:
+    from automl.space import compile_space
+
+    flagged = {name for name, leaf in document["properties"].items() if leaf.get("automl_enabled")}
+    space = {parameter.name: parameter for parameter in compile_space(document).parameters}
+    assert set(space) == flagged == {"lr", "batch"}
+    low_high = document["properties"]["lr"]["search"]
+    assert (space["lr"].record()["low"], space["lr"].record()["high"]) == (low_high["low"], low_high["high"])
 
 
 def test_every_language_is_looked_at() -> None:

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -116,24 +116,47 @@ def weights(path: str | Path) -> None:
     ckpt.write(path, encrypt(data.getvalue(), key) if is_encrypted(path) else data.getbuffer())
 
 
+ACCEPTED = "the path of an image file, or a Pillow image"
+
+
 def predict(folder: str | Path, images: Any) -> list[list[dict[str, Any]]]:
-    """[{"name", "score", "box_xyxy_px"}], best first, of each image: paths or Pillow images, one or several, by the
-    `model.onnx` of a folder; either is turned upright by its EXIF and scaled to 8 bits, and px are of that. Raises
-    `UserError` when that was not exported."""
+    """[{"name", "score", "box_xyxy_px"}], best first, of each image, by the `model.onnx` of a folder.
+
+    images: one, or several in a list or another iterable; each is the path of an image file (text or `Path`), or a
+    Pillow image; arrays by `PIL.Image.fromarray`. Either is turned upright by its EXIF and scaled to 8 bits, and px
+    are of that. Raises `UserError` when the model was not exported, and for what is no image, naming it.
+    """
     from PIL import Image
 
-    from model.deploy.infer import Detector, to_rgb, upright_rgb
+    from model.deploy.infer import Detector
 
     file = Path(folder) / "model.onnx"
     if not file.is_file():
         raise UserError(f"{file} does not exist; run deformable_detr export first")
-    listed = [images] if isinstance(images, str | Path | Image.Image) else list(images)
+    several = isinstance(images, Iterable) and not isinstance(images, str | bytes | Path | Image.Image)
+    listed = list(images) if several and getattr(images, "ndim", 1) == 1 else [images]
+    pictures = [_picture(image, number) for number, image in enumerate(listed, 1)]
     detector = Detector(str(file))
-    pictures = [to_rgb(i) if isinstance(i, Image.Image) else upright_rgb(i) for i in listed]
     return [
         [{"name": n, "score": float(s), "box_xyxy_px": tuple(map(float, b))} for n, s, b in detector(picture)]
         for picture in pictures
     ]
+
+
+def _picture(image: Any, number: int) -> Any:
+    """A Pillow image as the detector takes it. Raises `UserError` that names the input."""
+    from PIL import Image
+
+    from model.deploy.infer import to_rgb, upright_rgb
+
+    if not isinstance(image, str | Path | Image.Image):
+        raise UserError(f"predict: input {number} must be {ACCEPTED}, but got {type(image).__name__}")
+    named = f"input {number}" if isinstance(image, Image.Image) else str(image)
+    try:
+        return to_rgb(image) if isinstance(image, Image.Image) else upright_rgb(image)
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        why = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"predict: {named} must be {ACCEPTED}, but: {why.lower()}") from None
 
 
 def _figures(folder: Path, own: Card) -> dict[str, Any]:

@@ -368,6 +368,10 @@ def test_words_of_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     }  # fmt: skip
     with pytest.raises(UserError, match="KEY=VALUE"):
         cli.given("evaluate", ["x.jpg"])
+    words = ["+train.num_epochs=2", "++dataset.test_data_sources={image_dir: '/a:b', json_file: null}"]
+    assert list(cli.given("train", words)) == ["train.num_epochs", "dataset.test_data_sources"]
+    with pytest.raises(UserError, match="a space after a colon, as in {a: b}, but got 'image_dir:/a'"):
+        cli.given("train", ["dataset.train_data_sources=[{image_dir:/a,json_file:/b}]"])
     with pytest.raises(UserError, match="has no --checkpoint"):
         cli.given("train", [], "m.onnx")
     assert isinstance(CliRunner().invoke(cli.app, ["export"]).exception, UserError)
@@ -420,3 +424,26 @@ def test_infer_py_says_what_it_cannot_do(best: Path, images: Path, tmp_path: Pat
         assert done.returncode != 0
         assert "Traceback" not in done.stderr
         assert re.search(told, done.stderr), done.stderr
+
+
+def test_inputs_that_are_no_images_are_named(best: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("x")
+    good = images / "0.png"
+    for wrong, told in (
+        (
+            tmp_path / "none.png",
+            r"none\.png must be the path of an image file, or a Pillow image, but: no such file",
+        ),
+        (
+            [good, images],
+            f"{images} must be the path of an image file, or a Pillow image, but: no regular file",
+        ),
+        ([good, tmp_path / "text.png"], r"text\.png must be .*, but: cannot identify image file"),
+        (np.zeros((4, 4, 3), np.uint8), "input 1 must be .*, but got ndarray"),
+        ([good, np.zeros((4, 4, 3), np.uint8)], "input 2 must be .*, but got ndarray"),
+        (3, "input 1 must be .*, but got int"),
+        (b"x", "input 1 must be .*, but got bytes"),
+    ):
+        with pytest.raises(UserError, match=told):
+            package.predict(best, wrong)
+    assert package.predict(best, np.array([str(good)])) == package.predict(best, (p for p in [good]))
