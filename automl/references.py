@@ -22,7 +22,9 @@ def settle(merged: SourcedSpec, model: ModelBundle) -> None:
     itself: where a training writes, and the files that the winner brings."""
     if not model.skill.get("interpolates"):
         return
-    merged.spec, wrong = resolved(merged.spec, merged.spec, model)
+    # What nobody gave may still be filled, by a recipe or by what the data are.
+    given = spec.nest({name: spec.get(merged.spec, name) for name in merged.sources})
+    merged.spec, wrong = resolved(merged.spec, given, model)
     for leaf in [leaf for leaf in wrong if leaf in model.output_keys("train")]:
         merged.forget(leaf)
         del wrong[leaf]
@@ -49,12 +51,11 @@ def resolved(
         return found, wrong
     template = model.template("train")
     later = [action for action in model.actions if action not in template]
-    defaults = [model.template(action) for action in later if action in document]
     secret = {name for action in model.actions for name in secret_leaves.names(model, action)}
     for key, value in document.items():
         keep = model.output_keys(key) if key in later else ()
         try:
-            one, more = interpolated({key: value}, (within, template, *defaults), keep, secret)
+            one, more = interpolated({key: value}, within, keep, secret)
         except DocumentError as error:
             raise SpecError(f"{key}: {error}") from None
         found |= one

@@ -52,10 +52,7 @@ def load(path: str | Path, key: str = "") -> dict[str, Any]:
         raise UserError(f"{path}: not a readable checkpoint ({_first_line(error)})") from None
     if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= set(checkpoint):
         raise UserError(f"{path}: holds no spec; load foreign weights through train.pretrained_model_path")
-    if record := _damaged(path):
-        raise UserError(
-            f"{path}: is damaged ({record} in it does not fit its checksum); copy it again from where it was trained"
-        )
+    refuse_damaged(path)
     return checkpoint | {"state_dict": of_detector(checkpoint["state_dict"])}
 
 
@@ -69,12 +66,20 @@ def read(path: str | Path, key: str = "", map_location: Any = "cpu") -> Any:
     return torch.load(source, map_location=map_location, weights_only=True)
 
 
-def _damaged(path: Path) -> str | None:
-    """The first record of a checkpoint in the clear that is not what was written: torch compares no checksums."""
+def refuse_damaged(path: Path) -> None:
+    """Raise `UserError` where a checkpoint of ours is not what was written, byte by byte: torch compares no checksums.
+    An encrypted one cannot be read damaged."""
     if not zipfile.is_zipfile(path):
-        return None  # encrypted, which cannot be read damaged
-    with zipfile.ZipFile(path) as archive:
-        return archive.testzip()
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            record = archive.testzip()
+    except Exception:  # of a head that is no head, zipfile raises many kinds
+        record = "a head"
+    if record:
+        raise UserError(
+            f"{path}: is damaged ({record} in it does not fit its checksum); copy it again from where it was trained"
+        )
 
 
 def of_detector(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,13 +139,11 @@ def _without_unsaid(value: Any) -> Any:
 
 
 def with_references(document: Spec) -> tuple[Spec, dict[str, str]]:
-    """(a spec file's document with `${a.b}` resolved, {leaf: what is wrong with its}); a key that the document does not
-    have is its default. Raises `UserError` for one that grows without bound."""
-    defaults: Spec = {}
-    for param in PARAMETERS:
-        put(defaults, param.name, param.default)
+    """(a spec file's document with `${a.b}` resolved, {leaf: what is wrong with its}); what the document does not give
+    cannot be referred to, as a recipe or a checkpoint may say it later. Raises `UserError` for one that grows without
+    bound."""
     try:
-        return interpolated(document, (document, defaults), secret=SECRET)
+        return interpolated(document, document, secret=SECRET)
     except DocumentError as error:
         raise UserError(str(error)) from None
 

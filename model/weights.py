@@ -177,7 +177,10 @@ def read_named(path: str | Path, key: str = "") -> tuple[Weights, dict[int, str]
         raise
     except Exception as error:
         raise UserError(f"{path}: not a readable weights file ({_said(error)})") from None
-    classes = document.get("classes") if isinstance(document, Mapping) and "spec" in document else None
+    ours = isinstance(document, Mapping) and "spec" in document
+    if ours:  # others may have been written without checksums
+        checkpoint.refuse_damaged(path)
+    classes = document.get("classes") if ours else None
     while isinstance(document, Mapping) and not any(isinstance(v, torch.Tensor) for v in document.values()):
         inner = next((document[key] for key in WRAPPERS if key in document), None)
         if inner is None and "state_dict_encrypted" in document:

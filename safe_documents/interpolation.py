@@ -27,12 +27,12 @@ def unsaid(value: Any) -> bool:
 
 
 def interpolated(
-    document: Mapping[str, Any], within: Collection[Mapping[str, Any]], keep: Collection[str] = (),
+    document: Mapping[str, Any], within: Mapping[str, Any], keep: Collection[str] = (),
     secret: Collection[str] = (),
 ) -> tuple[dict[str, Any], dict[str, str]]:  # fmt: skip
     """(the document with `${a.b}` resolved, {leaf: what is wrong with its}; a leaf that is wrong stays as it is).
 
-    within: where keys are looked up, the first that has one says it. keep: keys to which references stay, for a later
+    within: where keys are looked up. keep: keys to which references stay, for a later
     reader. secret: leaves that are no references whatever they hold, and that none may name. Raises `DocumentError`
     where it would grow without bound.
     """
@@ -51,9 +51,7 @@ class _Wrong(Exception):
 
 
 class _Resolver:
-    def __init__(
-        self, within: Collection[Mapping[str, Any]], keep: Collection[str], secret: Collection[str]
-    ) -> None:
+    def __init__(self, within: Mapping[str, Any], keep: Collection[str], secret: Collection[str]) -> None:
         self.within, self.keep, self.secret = within, keep, secret
         self.wrong: dict[str, str] = {}
         self.spent = 0
@@ -109,12 +107,10 @@ class _Resolver:
         return self.node(self._found(name), name, (*way, name))
 
     def _found(self, name: str) -> Any:
-        values = [_at(document, name) for document in self.within] if KEY.fullmatch(name) else []
-        there = [value[0] for value in values if value]
-        said = [value for value in there if not unsaid(value)]
-        if not said:
-            raise _Wrong(f"names ${{{name}}}, which {'is not given' if there else 'is no key here'}")
-        return said[0]
+        there = _at(self.within, name) if KEY.fullmatch(name) else None
+        if there is None or unsaid(there[0]):
+            raise _Wrong(f"names ${{{name}}}, which is not given here")
+        return there[0]
 
     def _spend(self, size: int) -> None:
         self.spent += size

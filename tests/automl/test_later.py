@@ -251,7 +251,8 @@ def test_references_are_resolved_after_what_replaces_leaves(tmp_path: Path) -> N
             "${results_dir}/a.pth",
             r"names \$\{results_dir\}, which is not given",
         ),
-        ("inference.outline_width", "${train.num_epoch}", "which is no key here"),
+        ("inference.outline_width", "${train.num_epoch}", "which is not given here"),
+        ("wandb.name", "${train.checkpoint_interval}", "which is not given here"),  # a run may fill it
         ("wandb.name", "${oc.env:HOME}", "calls a resolver"),
         ("wandb.name", "${wandb.name}", "refers to itself"),
         ("wandb.name", "${encryption_key}", "which is secret"),

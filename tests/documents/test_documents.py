@@ -177,22 +177,22 @@ def test_references_grow_without_no_bound() -> None:
     """A hundred references of a hundred, and so on, and lists that hold one another."""
     wide = {f"k{n}": [f"${{k{n + 1}}}"] * 50 for n in range(20)} | {"k20": 1}
     with pytest.raises(DocumentError, match="larger than"):
-        interpolated(wide, [wide])
+        interpolated(wide, wide)
     long = {f"k{n}": f"${{k{n + 1}}}" * 50 for n in range(20)} | {"k20": "x"}
     with pytest.raises(DocumentError, match="larger than"):
-        interpolated(long, [long])
+        interpolated(long, long)
     deep = {f"k{n}": [[[[f"${{k{n + 1}}}"]]]] for n in range(30)} | {"k30": 1}
     with pytest.raises(DocumentError, match="nest it deeper"):
-        interpolated(deep, [deep])
+        interpolated(deep, deep)
     chain = {f"k{n}": f"${{k{n + 1}}}" for n in range(90)} | {"k90": 1}
-    found, wrong = interpolated(chain, [chain])
+    found, wrong = interpolated(chain, chain)
     assert found["k80"] == 1
     assert "more than" in wrong["k0"]
 
 
 def test_a_reference_is_a_copy() -> None:
     document = {"a": "${b}", "b": {"c": [1]}}
-    found, wrong = interpolated(document, [document])
+    found, wrong = interpolated(document, document)
     assert found == {"a": {"c": [1]}, "b": {"c": [1]}}
     assert not wrong
     assert found["a"]["c"] is not found["b"]["c"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -15,6 +16,7 @@ import torch
 
 from automl.records import parse
 from model import checkpoint as ckpt
+from model import weights
 from model.actions import evaluate, train
 from model.build import build_model
 from model.deploy.card import of_checkpoint
@@ -516,6 +518,20 @@ def test_a_checkpoint_of_which_a_few_bytes_changed_is_told(tmp_path: Path) -> No
     path.write_bytes(whole[:place] + b"\x55" * 8 + whole[place + 8 :])
     with pytest.raises(UserError, match=r"a\.pth: is damaged \(.*data/0 in it does not fit its checksum\)"):
         ckpt.load(path)
+    with pytest.raises(UserError, match=r"a\.pth: is damaged"):
+        weights.read(path)
+
+
+@pytest.mark.parametrize("place", range(0, 140, 7))
+def test_a_damaged_head_in_a_checkpoint_is_no_traceback(tmp_path: Path, place: int) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"state_dict": {"model.w": torch.ones(5)}, "spec": {}}, path)
+    whole = bytearray(path.read_bytes())
+    at = place if place < 70 else len(whole) - place
+    whole[at] ^= 0x80
+    path.write_bytes(whole)
+    with contextlib.suppress(UserError):
+        assert ckpt.load(path)["state_dict"]["w"].sum() == 5
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
