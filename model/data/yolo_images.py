@@ -14,6 +14,8 @@ from model.data.yolo_config import Config
 from model.data.yolo_lists import listed, twins_of
 from model.errors import UserError
 
+LEFT_BEHIND = ("Thumbs.db", "desktop.ini")  # by Windows, in folders that are empty to who looks
+
 
 def configured(config: Config) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
     """(the images of every split that is there, a note on each that is not: tools name splits they did not write, and
@@ -90,7 +92,8 @@ def _is_empty(place: Path) -> bool:
     be: then images have got lost."""
     if place.is_file():
         return not any(lines_of(place))
-    return not any(names for folder in (place, *twins_of(place)) for _, names in walk(folder))
+    below = (name for folder in (place, *twins_of(place)) for _, names in walk(folder) for name in names)
+    return all(name in LEFT_BEHIND for name in below)
 
 
 def _unread_in(place: Path) -> str:

@@ -35,9 +35,8 @@ def counted_from_one(names: Names) -> tuple[str, str]:
     if beyond == 0:
         return SURELY.format(free), ""
     first = next((names.ids[numbers[0]] for numbers in names.of_label.values() if 0 in numbers), "")
-    from_one = bool(seen) and seen == set(
-        range(1, len(seen) + 1)
-    )  # not the few of COCO's names that one labels
+    # Neither the few of COCO's names that somebody labels, nor those beside a name for what is no object.
+    from_one = bool(seen) and seen == set(range(1, len(seen) + 1)) and "background" not in first.lower()
     return "", MAY.format(first) if beyond < 0 and from_one else ""
 
 

@@ -696,6 +696,7 @@ def test_a_split_whose_folder_or_list_is_empty_is_a_note(
     shutil.rmtree(root / "labels" / split)
     put(root / place, "") if place.endswith(".txt") else (root / place).mkdir()
     put(root / "labels/none/.gitkeep", "")
+    put(root / "images/none/Thumbs.db", "")
     put(root / "data.yaml", (root / "data.yaml").read_text().replace(f"images/{split}", place))
     data = in_place(str(root))
     assert any(note.endswith(f"{split} names {place}, which is empty: not read") for note in data.notes)

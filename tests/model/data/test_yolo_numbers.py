@@ -68,6 +68,7 @@ def test_numbers_that_may_count_from_1_are_told_wherever_the_data_are_read(tmp_p
         (f"1 {BOX}\n2 {BOX}\n", "{1: a, 2: b, 3: c}"),
         ("", "[a, b, c]"),
         (f"2 {BOX}\n", "[a, b, c]"),
+        (f"1 {BOX}\n2 {BOX}\n", "[__background__, b, c]"),
     ],
 )
 def test_others_are_not(lines: str, names: str, tmp_path: Path) -> None:
