@@ -49,8 +49,10 @@ def serve(root: Path, port: int, write: bool = False) -> None:
     load_study(document, root)  # what is lost or damaged is told here, and not by each page
     stored = (open_storage if write else read_storage)(document["request"].get("storage"), root)
     storage = RealValues(stored, document, root, notes=not write)
-    tell_faults(root)
-    app = with_importances(wsgi(storage, storage.attachments), storage, root)
+    tell = teller(root)
+    # The dashboard's own pages log all that was raised.
+    logging.getLogger("optuna_dashboard._bottle_util").addFilter(lambda _: not tell(sys.exc_info()[1]))
+    app = with_importances(wsgi(storage, storage.attachments), storage, root, tell)
     with _server(port) as server, handlers_kept(SIGNALS):
         answer(server.stop)
         server.set_app(guarded(app, server.server_port, write))
@@ -105,38 +107,48 @@ def _server(port: int) -> _Server:
         raise UserError(f"port {port} {why} on {HOST}; choose another with --port, or 0 for any") from None
 
 
-def tell_faults(root: Path) -> None:
-    """Have a database that is gone or damaged told in a line, once: the dashboard's pages log all that was raised."""
+def teller(root: Path) -> Callable[[BaseException | None], bool]:
+    """Tells of a database that is gone or damaged in a line, once; says of an error whether it was one of these."""
     said: set[str] = set()
 
-    def known(record: logging.LogRecord) -> bool:
-        error = sys.exc_info()[1]
+    def tell(error: BaseException | None) -> bool:
         told = error if error is None or isinstance(error, AutoMLError) else faults.told(error, root)
-        if told is None:
-            return True
-        if str(told) not in said:
+        if told is not None and str(told) not in said:
             print(f"error: {told}", file=sys.stderr, flush=True)
-        said.add(str(told))
-        return False
+            said.add(str(told))
+        return told is not None
 
-    logging.getLogger("optuna_dashboard._bottle_util").addFilter(known)
+    return tell
 
 
-def with_importances(app: App, storage: RealValues, root: Path) -> App:
+def with_importances(
+    app: App, storage: RealValues, root: Path, tell: Callable[[BaseException | None], bool]
+) -> App:
     """`app`, but it ranks this run's parameters as the report does: not at all where that is mostly chance."""
     known: dict[tuple[int, int], bytes] = {}
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         asked = re.fullmatch(r"/api/studies/(\d+)/param_importances/?", environ["PATH_INFO"])
-        if asked is None or not storage.is_ours(int(asked[1])):
+        if asked is None:
             return app(environ, start_response)
-        trials = storage.get_all_trials(int(asked[1]), deepcopy=False)
+        try:
+            if not storage.is_ours(int(asked[1])):
+                return app(environ, start_response)
+            status, body = "200 OK", ranked(int(asked[1]))
+        except Exception as error:
+            if not tell(error):
+                raise
+            status, body = "500 Internal Server Error", b'{"reason": "internal server error"}'
+        start_response(status, [("Content-Type", "application/json")])
+        return [body]
+
+    def ranked(study: int) -> bytes:
+        trials = storage.get_all_trials(study, deepcopy=False)
         at = (len(trials), sum(len(trial.intermediate_values) for trial in trials))
         if at not in known:
             known.clear()
             known[at] = _importances(root, trials)
-        start_response("200 OK", [("Content-Type", "application/json")])
-        return [known[at]]
+        return known[at]
 
     return answer
 
