@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -64,7 +65,7 @@ class _Resolver:
             return {key: self.node(each, f"{leaf}.{key}", way) for key, each in value.items()}
         if isinstance(value, list):
             return [self.node(each, f"{leaf}[{place}]", way) for place, each in enumerate(value)]
-        if not isinstance(value, str) or "${" not in value or leaf in self.secret:
+        if not isinstance(value, str) or "${" not in value or leaf in self.secret or _is_path(value):
             return copy.copy(value)
         if way:
             return self._text(value, way)
@@ -116,6 +117,13 @@ class _Resolver:
         self.spent += size
         if self.spent > MAX_BYTES:
             raise DocumentError(f"references make it larger than {MAX_BYTES >> 20} MiB")
+
+
+def _is_path(text: str) -> bool:
+    """Whether a file or folder is called so, or one that the text leads through: then nothing in it is meant to be
+    replaced."""
+    end = text.find("/", text.rfind("${"))
+    return os.path.lexists(text if end < 0 else text[:end])
 
 
 def _at(document: Mapping[str, Any], name: str) -> tuple[Any] | None:

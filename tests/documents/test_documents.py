@@ -190,6 +190,12 @@ def test_references_grow_without_no_bound() -> None:
     assert "more than" in wrong["k0"]
 
 
+def test_a_folder_that_is_called_like_a_reference_is_none(tmp_path: Path) -> None:
+    (tmp_path / "b${a}").mkdir()
+    document = {"a": "q", "there": f"{tmp_path}/b${{a}}/new/x", "not": f"{tmp_path}/c${{a}}/x"}
+    assert interpolated(document, document) == ({**document, "not": f"{tmp_path}/cq/x"}, {})
+
+
 def test_a_reference_is_a_copy() -> None:
     document = {"a": "${b}", "b": {"c": [1]}}
     found, wrong = interpolated(document, document)
