@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from automl import samplers, seeds
-from automl.errors import AutoMLError
+from automl.errors import AutoMLError, UserError
 from automl.latency import MOST, PATIENT, Limit, figure_ms
 from automl.request import write_ms
 
@@ -73,7 +73,12 @@ def draw(
     space = samplers.room(sampler, study.space)
     fixed = fixed if given is None else space.enqueue_params(given)
     history = [*study.earlier, *(t for t in before if t.number not in study.refused)]
-    return propose(space, sampler, history, number, study.directions, fixed)
+    try:
+        return propose(space, sampler, history, number, study.directions, fixed)
+    except Exception as error:
+        if name.partition(":")[0] in samplers.SAMPLERS or isinstance(error, AutoMLError):
+            raise
+        raise UserError(f"--sampler {name} failed: {type(error).__name__}: {error}") from error
 
 
 def _within(study: Study, number: int, limit: Limit) -> Proposal:

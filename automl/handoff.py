@@ -245,8 +245,10 @@ def asked(plan: Plan) -> dict[str, Any]:
     of the search and `automl deploy` has an option for, which keeps the limit that configurations were chosen by."""
     of_spec = [later.leaves(plan.bundle, plan.engine_keys, action) for action in plan.bundle.actions]
     found = {leaf: value for each in of_spec for leaf, value in each.items()}
-    copied = {target: found[source] for source, target in plan.bundle.copies.items() if source in found}
-    return _limits(plan) | copied | found
+    for source, target in plan.bundle.copies.items():  # of one that was copied too
+        if source in found:
+            found.setdefault(target, found[source])
+    return _limits(plan) | found
 
 
 def _limits(plan: Plan) -> dict[str, str]:

@@ -6,6 +6,7 @@ winning, and `sources` remembers who set each leaf, so that facts of the data ne
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from automl.dotted import get_each as get_each
 from automl.dotted import leaves as leaves
 from automl.dotted import nest as nest
 from automl.dotted import put as put
-from automl.errors import SpecError, did_you_mean
+from automl.errors import SpaceError, SpecError, did_you_mean
 from safe_documents import UNSAID, unsaid
 
 KEYS_OF_A_SEARCH = ("objectives", "search", "try")
@@ -133,7 +134,7 @@ def unknown(
 
 
 def validate(
-    spec: Mapping[str, Any],
+    spec: dict[str, Any],
     schema: Mapping[str, Any],
     sources: Mapping[str, str],
     template: Mapping[str, Any] | None = None,
@@ -141,9 +142,11 @@ def validate(
 ) -> list[str]:
     """Check a spec against a train schema in either dialect. Raises `SpecError` with every violation of what somebody
     set, its source, and a near name for a key that neither the schema nor the template has; what is wrong with the
-    template's own values is returned as notes. `sections`: what a spec file may hold besides, for a near name."""
+    template's own values is returned as notes. `sections`: what a spec file may hold besides, for a near name. Choices
+    whose letters are of another case are put as the schema has them, as the model's own commands take them."""
     from automl.space.schema import problems as wrong_in
 
+    _spell(spec, schema, sources)
     extra, problems, notes = dict(leaves(template or {})), [], []
     for name, wrong in wrong_in(spec, schema, extra):
         source, top = _source_of(name, sources), name.split(".")[0]
@@ -156,6 +159,20 @@ def validate(
     if problems:
         raise SpecError("\n".join(sorted(dict.fromkeys(problems))))
     return notes
+
+
+def _spell(full: dict[str, Any], schema: Mapping[str, Any], names: Iterable[str]) -> None:
+    from automl.space.leaf import coerced
+    from automl.space.schema import Schema
+
+    read = Schema(schema)
+    for name in names:
+        value = get(full, name)
+        if not isinstance(value, str) or name not in read:
+            continue
+        with contextlib.suppress(SpaceError):  # of a leaf whose schema contradicts itself
+            choices = [c for c in read.leaf(name).choices if isinstance(c, str)]
+            put(full, name, coerced(value, "choice", choices) if choices else value)
 
 
 def _source_of(name: str, sources: Mapping[str, str]) -> str:

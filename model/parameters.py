@@ -300,6 +300,7 @@ DEPLOY = (
     _deploy("checkpoint", "string", MANDATORY, "The .pth file whose operating points are measured."),
     _deploy("results_dir", "string", "", "Where this action writes; empty: <results_dir>/deploy."),
     _deploy("target", "categorical", "cpu", "What runs the files that are timed: ONNX Runtime on a cpu or gpu, tensorrt, openvino; all but cpu write to a folder of their name in results_dir.", enum=("cpu", "gpu", "tensorrt", "openvino")),
+    _deploy("conf_threshold", "float", None, "Score threshold that the chosen file tells; null: the best F1 of that form on validation. Of a run, inference.conf_threshold where it is set.", 0.0, maximum=1.0, nullable=True),
     _deploy("max_latency", "string", "", "The chosen point takes at most this long from image file to boxes, such as 15ms.", example="15ms"),
     _deploy("min_map", "float", None, "The chosen point has at least this mAP on validation; alone: the fastest of those.", 0.0, maximum=1.0, nullable=True),
     _deploy("max_size", "string", "", "The chosen point's file is at most this large, such as 20MB.", example="20MB"),

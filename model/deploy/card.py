@@ -75,10 +75,11 @@ def of_checkpoint(checkpoint: Mapping[str, Any], path: Path | str = "") -> Card:
 
 def in_form(card: Card, form: str, metrics: Mapping[str, float | None] | None = None) -> Card:
     """The card of another `form` of the same training (fewer bits, layers, pixels): nothing of what was measured on the
-    whole is true of it, so that it carries what was measured on itself, val_threshold among it, or nothing."""
+    whole is true of it, so that it carries what was measured on itself, val_threshold among it, or nothing. A threshold
+    that a person wants stays."""
     own = {name: value for name, value in (metrics or {}).items() if value is not None}
     trained = card.trained | {"form": form, "metrics": own}
-    return replace(card, threshold=own.get("val_threshold"), trained=trained)
+    return replace(card, threshold=card.trained.get(ASKED, own.get("val_threshold")), trained=trained)
 
 
 def asked(card: Card, threshold: float) -> Card:

@@ -56,6 +56,7 @@ def test_every_section_goes_to_its_action(tmp_path: Path) -> None:
     assert found["evaluate"]["evaluate"]["checkpoint"].endswith("model.pth")
     assert found["inference"]["inference"]["conf_threshold"] == 0.33  # his, not what validation suggests
     assert found["export"]["export"]["conf_threshold"] == 0.33
+    assert found["deploy"]["deploy"]["conf_threshold"] == 0.33
     assert found["inference"]["inference"]["color_map"] == {"square": "red"}
     assert found["export"]["export"]["opset_version"] == 19
     assert found["export"]["export"]["onnx_file"].endswith("best/model.onnx") or found["export"]["export"][
@@ -64,6 +65,16 @@ def test_every_section_goes_to_its_action(tmp_path: Path) -> None:
     assert found["quantize"]["quantize"]["calibration_images"] == 9
     assert merged.spec["quantize"]["calibration_images"] == 9
     assert found["gen_trt_engine"]["gen_trt_engine"]["tensorrt"]["data_type"] == "FP16"
+
+
+def test_choices_in_letters_of_another_case_are_taken_as_the_model_takes_them(tmp_path: Path) -> None:
+    detector = bundle.resolve("deformable_detr")
+    document = {"gen_trt_engine": {"tensorrt": {"data_type": "int8"}}, "train": {"precision": "BF16"}}
+    merged, keys = merge(asked(tmp_path, document, sets=("train.optim.lr_scheduler=multistep",)), detector)
+    check_merged(merged, detector)
+    assert keys["gen_trt_engine"]["tensorrt"]["data_type"] == "INT8"
+    assert merged.spec["train"]["precision"] == "bf16"
+    assert merged.spec["train"]["optim"]["lr_scheduler"] == "MultiStep"
 
 
 def test_what_the_winner_brings_itself_is_told(tmp_path: Path) -> None:

@@ -128,6 +128,19 @@ def test_a_sampler_that_keeps_its_place_in_the_study_goes_on_from_it(
     assert search(tmp_path / "restarted", "qmc", 12, running=3, restart_every=3) == asked
 
 
+def test_a_sampler_of_others_that_fails_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import optuna
+
+    # Of another program's space.
+    monkeypatch.setattr(
+        samplers, "make", lambda *_: optuna.samplers.GridSampler({"train.rate": [1.0]}, seed=0)
+    )
+    with pytest.raises(UserError, match="--sampler grid failed: ValueError: "):
+        search(tmp_path, "grid", 3)
+
+
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 class TestScheduler:
     def curves(self, folder: Path, count: int = 9, maximize: bool = True) -> Study:

@@ -69,6 +69,7 @@ SEEN = {
     "gen_trt_engine.tensorrt.calibration.cal_batches": (DEPLOY, "test_too_few_calibration_images"),
     **{f"deploy.{leaf}": (POINTS, "test_leaves_of_deploy_act") for leaf in ("checkpoint", "results_dir", "target", "dec_layers", "num_queries", "sizes", "precisions")},
     **{f"deploy.{leaf}": (POINTS, "test_what_was_measured_is_not_measured_again") for leaf in ("max_latency", "min_map", "max_size", "calibration_images", "rounds", "runs")},
+    "deploy.conf_threshold": (POINTS, "test_a_threshold_that_a_person_wants_stands_in_the_file"),
     "deploy.points": (POINTS, "test_so_many_points_and_no_more"),
     "deploy.max_time": (POINTS, "test_too_little_time_measures_one_unit_says_what_that_is_and_the_next_run_goes_on"),
 }  # fmt: skip

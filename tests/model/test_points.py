@@ -250,6 +250,20 @@ def test_what_was_measured_is_not_measured_again(
         deploy.run(spec | {"deploy": spec["deploy"] | {"num_queries": [100, 30, 10]}})
 
 
+def test_a_threshold_that_a_person_wants_stands_in_the_file(
+    deployed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder, spec, _ = deployed
+    shutil.copytree(folder / "out", tmp_path / "out")
+    times = timing.Times(0.01, 0.01, 0.01, 0.01)
+    monkeypatch.setattr(timing, "measure", lambda *a: dict.fromkeys(a[0], times))
+    wish = {"results_dir": str(tmp_path / "out"), "conf_threshold": 0.31}
+    deploy.run(spec | {"deploy": spec["deploy"] | wish})
+    own = card.read(tmp_path / "out" / "model.onnx")
+    assert own.threshold == 0.31
+    assert card.in_form(own, "INT8").threshold == 0.31
+
+
 @pytest.mark.parametrize(
     ("leaf", "text", "told"),
     [("max_latency", "3", "3ms"), ("max_size", "20", "20mb"), ("max_time", "1.5", "1.5min")],
