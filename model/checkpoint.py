@@ -9,6 +9,7 @@ Only tensors and plain Python values are in it: `torch.load(weights_only=True)` 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import itertools
@@ -16,11 +17,11 @@ import json
 import os
 import textwrap
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from model.errors import FULL, ModelError, UserError
+from model.errors import FULL, Damaged, ModelError, UserError, damaged
 from model.parameters import MANDATORY, of_action
 from model.spec import Spec, architecture_differences, get, leaves, put
 from model.status import write_whole
@@ -49,7 +50,7 @@ def load(path: str | Path, key: str = "") -> dict[str, Any]:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{path}: not a readable checkpoint ({_first_line(error)})") from None
+        raise damaged(path, f"not a readable checkpoint ({_first_line(error)})") from None
     if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= set(checkpoint):
         raise UserError(f"{path}: holds no spec; load foreign weights through train.pretrained_model_path")
     refuse_damaged(path)
@@ -67,7 +68,7 @@ def read(path: str | Path, key: str = "", map_location: Any = "cpu") -> Any:
 
 
 def refuse_damaged(path: Path) -> None:
-    """Raise `UserError` where a checkpoint of ours is not what was written, byte by byte: torch compares no checksums.
+    """Raise `Damaged` where a checkpoint of ours is not what was written, byte by byte: torch compares no checksums.
     An encrypted one cannot be read damaged."""
     if not zipfile.is_zipfile(path):
         return
@@ -77,9 +78,25 @@ def refuse_damaged(path: Path) -> None:
     except Exception:  # of a head that is no head, zipfile raises many kinds
         record = "a head"
     if record:
-        raise UserError(
-            f"{path}: is damaged ({record} in it does not fit its checksum); copy it again from where it was trained"
+        raise damaged(
+            path,
+            f"is damaged ({record} in it does not fit its checksum); copy it again from where it was trained",
         )
+
+
+@contextlib.contextmanager
+def setting_aside(folder: Path) -> Iterator[None]:
+    """Take a damaged checkpoint out of the way where it is one of the training's own, in its `folder`: started again,
+    as automl does once, it goes on from an earlier one or begins anew. Raises `ModelError` then."""
+    try:
+        yield
+    except Damaged as error:
+        if error.path is None or error.path.parent.resolve() != folder.resolve():
+            raise
+        aside = error.path.with_name(f"{error.path.name}.damaged")
+        with contextlib.suppress(OSError):
+            error.path.rename(aside)
+        raise ModelError(f"{error}; it is called {aside.name} now") from None
 
 
 def of_detector(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 ModelError           exit 1
 ├── ProcessEnded     exit 1   one of the processes that an action started failed; why, that one says
 ├── UserError        exit 2   a mistake in a spec, a file or the data; one message, never a traceback
+│   └── Damaged      exit 2   a checkpoint that is not what was written
 ├── NotRunnable      exit 3   this machine lacks what the action needs; the message says what
 └── OutOfMemory      exit 4   what the spec asks for does not fit; to start it again unchanged is no use
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import difflib
 import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # errors of the operating system for a disk without room
 
@@ -26,6 +28,16 @@ class ProcessEnded(ModelError):
 
 class UserError(ModelError):
     exit_code = 2
+
+
+class Damaged(UserError):
+    path: Path | None = None  # of the file
+
+
+def damaged(path: Path, why: str) -> Damaged:
+    error = Damaged(f"{path}: {why}")
+    error.path = path
+    return error
 
 
 class NotRunnable(ModelError):

@@ -34,7 +34,11 @@ def run(spec: Spec) -> dict[str, Any]:
     of several processes runs out.
     """
     require(spec, "dataset.train_data_sources")
-    spec = seeded(spec)
+    with ckpt.setting_aside(results_folder(spec, "train")):
+        return _run(seeded(spec))
+
+
+def _run(spec: Spec) -> dict[str, Any]:
     folder = results_folder(spec, "train")
     if start_ranks(spec, "train"):
         return {"checkpoint": str(folder / ckpt.LATEST)}

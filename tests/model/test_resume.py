@@ -13,7 +13,7 @@ import torch
 from model import resume, start
 from model.actions import train
 from model.build import build_model
-from model.errors import UserError
+from model.errors import ModelError, UserError
 from model.lightning import rate_factor
 from model.spec import put, resolve
 from tests.conftest import TINY, with_data
@@ -193,3 +193,21 @@ def test_a_folder_is_no_checkpoint_to_go_on_from(tmp_path: Path) -> None:
     put(spec, "train.resume_training_checkpoint_path", str(tmp_path))
     with pytest.raises(UserError, match=r"is a folder \(.* has model_epoch_003\.pth\)"):
         start.settle(spec)
+
+
+def test_a_damaged_checkpoint_of_its_own_is_set_aside(demo: Path, tmp_path: Path) -> None:
+    """So that the engine, which starts a trial once more, finds the one before it, or none."""
+    own = Path(trained(demo, tmp_path / "run", train__num_epochs=1)).resolve()
+    other = tmp_path / "other" / own.name
+    other.parent.mkdir()
+    whole = own.read_bytes()
+    for path in (own, other):
+        path.write_bytes(whole[: len(whole) // 2] + b"\x55" * 8 + whole[len(whole) // 2 + 8 :])
+    leaves = {"train__num_epochs": 2, "train__resume_training_checkpoint_path": str(other)}
+    with pytest.raises(UserError, match="is damaged"):
+        trained(demo, tmp_path / "run", **leaves)
+    assert other.is_file()
+    with pytest.raises(ModelError, match=f"it is called {own.name}.damaged now") as told:
+        trained(demo, tmp_path / "run", **leaves | {"train__resume_training_checkpoint_path": str(own)})
+    assert told.value.exit_code == 1
+    assert not own.exists()
