@@ -75,19 +75,17 @@ class Limits:
         if self.trials is not None:
             new = asked < self.trials
             free = num_epochs * min(self.trials, max(asked, 1)) - spent if asked else 0.0
-        room = min(
-            self.trainings * num_epochs - spent if self.trainings is not None else math.inf, _or_all(seconds)
-        )
-        rest = (
-            self.epochs - spent if self.epochs is not None else math.inf
-        )  # the last training is cut short there
+        whole_ones = None if self.trainings is None else self.trainings * num_epochs
+        room = min(_less(whole_ones, spent), _less(seconds, 0))
+        rest = _less(self.epochs, spent)  # the last training is cut short there
         # What runs beside may use them up.
         new = new and ((room >= whole and rest > 0) or not asked)
         return Budget(min(free, room, rest), new, min(room, rest) >= whole, num_epochs)
 
 
-def _or_all(limit: float | None) -> float:
-    return math.inf if limit is None else limit
+def _less(total: float | None, used: float) -> float:
+    """What is left of a limit; infinite where there is none."""
+    return math.inf if total is None else total - used
 
 
 def bound(study: Study, number: int, epoch: int, num_epochs: int | None) -> None:

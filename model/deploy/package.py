@@ -19,6 +19,7 @@ from model.spec import read
 
 SHOWN_IMAGES, TILE_PX = 4, 320
 # Entries of a checkpoint that only going on with its training needs.
+ACCEPTED = "the path of an image file, or a Pillow image"  # by `predict`
 TRAINING_ONLY = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "MixedPrecision", "mid_epoch")
 FILES = {
     "model.onnx": "the detector, for ONNX Runtime, TensorRT and others; it says in its metadata what it is",
@@ -116,9 +117,6 @@ def weights(path: str | Path) -> None:
     ckpt.write(path, encrypt(data.getvalue(), key) if is_encrypted(path) else data.getbuffer())
 
 
-ACCEPTED = "the path of an image file, or a Pillow image"
-
-
 def predict(folder: str | Path, images: Any) -> list[list[dict[str, Any]]]:
     """[{"name", "score", "box_xyxy_px"}], best first, of each image, by the `model.onnx` of a folder.
 
@@ -155,8 +153,9 @@ def _picture(image: Any, number: int) -> Any:
     try:
         return to_rgb(image) if isinstance(image, Image.Image) else upright_rgb(image)
     except Exception as error:  # Pillow raises many kinds for damaged files
-        why = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"predict: {named} must be {ACCEPTED}, but: {why.lower()}") from None
+        of_system = (getattr(error, "strerror", None) or "").lower()
+        why = of_system or str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"predict: {named} must be {ACCEPTED}, but: {why}") from None
 
 
 def _figures(folder: Path, own: Card) -> dict[str, Any]:
