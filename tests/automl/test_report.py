@@ -151,7 +151,7 @@ def test_the_dashboard_ranks_as_the_report_does(sixty: Path, run: Path) -> None:
     assert ranked
     for root, names in ((sixty, ranked), (run, ())):
         storage = RealValues(read_storage(None, root), RunDir(root).read_run(), root)
-        app = dashboard.with_importances(lambda *_: [b"another's"], storage, root)
+        app = dashboard.with_importances(lambda *_: [b"another's"], storage, root, dashboard.teller(root))
         answers: list[str] = []
         path = f"/api/studies/{storage.get_study_id_from_name('known')}/param_importances"
         (body,) = app({"PATH_INFO": path}, lambda status, _, told=answers: told.append(status))
