@@ -76,7 +76,7 @@ def draw(
     try:
         return propose(space, sampler, history, number, study.directions, fixed)
     except Exception as error:
-        if name.partition(":")[0] in samplers.SAMPLERS or isinstance(error, AutoMLError):
+        if samplers.is_ours(name) or isinstance(error, AutoMLError):
             raise
         raise UserError(f"--sampler {name} failed: {type(error).__name__}: {error}") from error
 

@@ -52,7 +52,7 @@ def _checked(model: ModelBundle, action: str, section: Any, sources: Mapping[str
 def leaves(model: ModelBundle, engine_keys: Mapping[str, Any], action: str) -> dict[str, Any]:
     """{leaf: value} that an action's spec takes from such a section: all but the files that the winner brings."""
     given = _given(model, engine_keys, action)
-    return {name: value for name, value in given.items() if not _brought(model, action, name)}
+    return {name: value for name, value in given.items() if not brought(model, action, name)}
 
 
 def passed_over(
@@ -63,7 +63,7 @@ def passed_over(
         name
         for action in model.actions
         for name, value in _given(model, engine_keys, action).items()
-        if value and _brought(model, action, name)
+        if value and brought(model, action, name)
     ]
     lines = [] if placed else _folders(model, merged)
     if names:
@@ -97,6 +97,6 @@ def _given(model: ModelBundle, engine_keys: Mapping[str, Any], action: str) -> d
     return dict(spec.leaves({action: engine_keys[action]}, known=dict(spec.leaves(model.template(action)))))
 
 
-def _brought(model: ModelBundle, action: str, name: str) -> bool:
+def brought(model: ModelBundle, action: str, name: str) -> bool:
     """The leaf names a file that the winner has of its own, by its role or by `files`."""
     return name in model.roles(action) or model.is_settled(name)

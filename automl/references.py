@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from automl import secret_leaves, spec
+from automl import later, secret_leaves, spec
 from automl.bundle import ModelBundle
 from automl.errors import SpecError
 from automl.spec import SourcedSpec
@@ -28,16 +28,12 @@ def settle(merged: SourcedSpec, model: ModelBundle) -> None:
     for leaf in [leaf for leaf in wrong if leaf in model.output_keys("train")]:
         merged.forget(leaf)
         del wrong[leaf]
-    brought = {leaf for a in model.actions if a != "train" for leaf in (*model.roles(a), *_settled(model))}
+    later_ones = [action for action in model.actions if action != "train"]
     if lines := [
         f"{merged.sources.get(leaf.partition('[')[0], spec.TEMPLATE)}: {leaf} {why}"
-        for leaf, why in wrong.items() if leaf not in brought
+        for leaf, why in wrong.items() if not any(later.brought(model, action, leaf) for action in later_ones)
     ]:  # fmt: skip
         raise SpecError("\n".join(lines))
-
-
-def _settled(model: ModelBundle) -> list[str]:
-    return list(model.skill.get("files") or {})
 
 
 def resolved(
@@ -50,10 +46,10 @@ def resolved(
     if not model.skill.get("interpolates"):
         return found, wrong
     template = model.template("train")
-    later = [action for action in model.actions if action not in template]
+    others = [action for action in model.actions if action not in template]
     secret = {name for action in model.actions for name in secret_leaves.names(model, action)}
     for key, value in document.items():
-        keep = model.output_keys(key) if key in later else ()
+        keep = model.output_keys(key) if key in others else ()
         try:
             one, more = interpolated({key: value}, within, keep, secret)
         except DocumentError as error:

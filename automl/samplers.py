@@ -62,12 +62,17 @@ PROBED = 6  # trials that another package's sampler is shown
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {"fgp": fgp, "tpe": tpe, "gp": gp, "random": random}
 
 
+def is_ours(text: str) -> bool:
+    """Of a sampler as it is named, options and all."""
+    return text.partition(":")[0] in SAMPLERS
+
+
 def single(text: str) -> str:
     """Why a sampler cannot search for several objectives; empty where it can: ours, and of others what proposes after
     trials of two."""
     import optuna
 
-    if text.partition(":")[0] in SAMPLERS:
+    if is_ours(text):
         return ""
     sampler = make(text, 0)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from model.errors import FULL, Damaged, ModelError, UserError, damaged
+from model.errors import FULL, DamagedCheckpoint, ModelError, UserError
 from model.parameters import MANDATORY, of_action
 from model.spec import Spec, architecture_differences, get, leaves, put
 from model.status import write_whole
@@ -50,7 +50,7 @@ def load(path: str | Path, key: str = "") -> dict[str, Any]:
     except UserError:
         raise
     except Exception as error:
-        raise damaged(path, f"not a readable checkpoint ({_first_line(error)})") from None
+        raise DamagedCheckpoint.of(path, f"not a readable checkpoint ({_first_line(error)})") from None
     if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= set(checkpoint):
         raise UserError(f"{path}: holds no spec; load foreign weights through train.pretrained_model_path")
     refuse_damaged(path)
@@ -68,7 +68,7 @@ def read(path: str | Path, key: str = "", map_location: Any = "cpu") -> Any:
 
 
 def refuse_damaged(path: Path) -> None:
-    """Raise `Damaged` where a checkpoint of ours is not what was written, byte by byte: torch compares no checksums.
+    """Raise `DamagedCheckpoint` where one of ours is not what was written, byte by byte: torch compares no checksums.
     An encrypted one cannot be read damaged."""
     if not zipfile.is_zipfile(path):
         return
@@ -78,7 +78,7 @@ def refuse_damaged(path: Path) -> None:
     except Exception:  # of a head that is no head, zipfile raises many kinds
         record = "a head"
     if record:
-        raise damaged(
+        raise DamagedCheckpoint.of(
             path,
             f"is damaged ({record} in it does not fit its checksum); copy it again from where it was trained",
         )
@@ -90,7 +90,7 @@ def setting_aside(folder: Path) -> Iterator[None]:
     as automl does once, it goes on from an earlier one or begins anew. Raises `ModelError` then."""
     try:
         yield
-    except Damaged as error:
+    except DamagedCheckpoint as error:
         if error.path is None or error.path.parent.resolve() != folder.resolve():
             raise
         aside = error.path.with_name(f"{error.path.name}.damaged")

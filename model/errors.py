@@ -3,7 +3,7 @@
 ModelError           exit 1
 ├── ProcessEnded     exit 1   one of the processes that an action started failed; why, that one says
 ├── UserError        exit 2   a mistake in a spec, a file or the data; one message, never a traceback
-│   └── Damaged      exit 2   a checkpoint that is not what was written
+│   └── DamagedCheckpoint     one that is not what was written
 ├── NotRunnable      exit 3   this machine lacks what the action needs; the message says what
 └── OutOfMemory      exit 4   what the spec asks for does not fit; to start it again unchanged is no use
 """
@@ -30,14 +30,16 @@ class UserError(ModelError):
     exit_code = 2
 
 
-class Damaged(UserError):
+class DamagedCheckpoint(UserError):
+    """Made of a text alone, as every `UserError`: it may be raised anew in other words."""
+
     path: Path | None = None  # of the file
 
-
-def damaged(path: Path, why: str) -> Damaged:
-    error = Damaged(f"{path}: {why}")
-    error.path = path
-    return error
+    @classmethod
+    def of(cls, path: Path, why: str) -> DamagedCheckpoint:
+        error = cls(f"{path}: {why}")
+        error.path = path
+        return error
 
 
 class NotRunnable(ModelError):

@@ -16,7 +16,18 @@ from typing import Any
 
 from model.deploy import card
 from model.errors import UserError, did_you_mean
-from model.parameters import ACTIONS, BATCH, DILATED, MANDATORY, PARAMETERS, RECIPES, SOURCE, Param, of_action
+from model.parameters import (
+    ACTIONS,
+    BATCH,
+    DILATED,
+    MANDATORY,
+    PARAMETERS,
+    RECIPES,
+    SOURCE,
+    Param,
+    default_of,
+    of_action,
+)
 from safe_documents import DocumentError, interpolated, no_text, placed, read_yaml, unsaid
 
 Spec = dict[str, Any]
@@ -188,7 +199,7 @@ def require(spec: Mapping[str, Any], *names: str) -> None:
 
 def batch_size(spec: Mapping[str, Any], action: str) -> int:
     """Images per step of an action with a batch of its own: that, else `dataset.batch_size`, else the default's."""
-    asked = (spec[action]["batch_size"], spec["dataset"]["batch_size"], TABLE[BATCH].default)
+    asked = (spec[action]["batch_size"], spec["dataset"]["batch_size"], default_of(BATCH))
     return int(next(size for size in asked if size > 0))
 
 
@@ -283,7 +294,7 @@ def notes(spec: Mapping[str, Any], section: str = "") -> list[str]:
         return found
     optim, epochs = get(spec, "train.optim", {}), get(spec, "train.num_epochs", 0)
     steps, size = optim.get("lr_steps"), optim.get("lr_step_size")
-    own = steps != TABLE["train.optim.lr_steps"].default  # what nobody set is nobody's mistake
+    own = steps != default_of("train.optim.lr_steps")  # what nobody set is nobody's mistake
     if own and optim.get("lr_scheduler") == "MultiStep" and all(drop >= epochs for drop in steps):
         found.append(f"train.optim.lr_steps {steps} lie beyond train.num_epochs {epochs}: no drop")
     if optim.get("lr_scheduler") == "StepLR" and size >= epochs:

@@ -33,9 +33,8 @@ def interpolated(
 ) -> tuple[dict[str, Any], dict[str, str]]:  # fmt: skip
     """(the document with `${a.b}` resolved, {leaf: what is wrong with its}; a leaf that is wrong stays as it is).
 
-    within: where keys are looked up. keep: keys to which references stay, for a later
-    reader. secret: leaves that are no references whatever they hold, and that none may name. Raises `DocumentError`
-    where it would grow without bound.
+    within: where keys are looked up. keep: keys to which references stay, for a later reader. secret: leaves that are
+    no references whatever they hold, and that none may name. Raises `DocumentError` where it would grow without bound.
     """
     resolver = _Resolver(within, keep, secret)
     try:

@@ -293,8 +293,7 @@ def _file_of(made: Maker, point: Point, path: Path) -> Path:
         shrink.cut(several[form.precision], path, form.layers)
     metrics = {name: getattr(point, name) for name in ("val_mAP", "val_f1", "test_mAP")}
     own = card.in_form(made.card, str(form), metrics | {"val_threshold": point.threshold})
-    wanted = made.spec["deploy"]["conf_threshold"]
-    card.put(path, replace(own if wanted is None else card.asked(own, wanted), size=size))
+    card.put(path, replace(card.asked(own, made.spec["deploy"]["conf_threshold"]), size=size))
     return path
 
 

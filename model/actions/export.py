@@ -89,8 +89,7 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
     card.check(own, spec, section["checkpoint"])
     if validated_size(checkpoint) not in (None, (height, width)):  # what was measured was so at another size
         own = card.in_form(own, f"{width}x{height}")
-    if section["conf_threshold"] is not None:
-        own = card.asked(own, section["conf_threshold"])
+    own = card.asked(own, section["conf_threshold"])
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         made = onnx_export.export(

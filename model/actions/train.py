@@ -48,19 +48,24 @@ def _run(spec: Spec) -> dict[str, Any]:
         print(f"warning: {line}")
         status.write("RUNNING", f"Warning: {line}")
     result = _fit(spec, folder, status)
-    if spec["train"]["is_dry_run"] and int(os.environ.get("RANK") or 0) == 0:
-        print("the dry run went through: one batch of training and one of validation; no checkpoint was kept")
-    elif result["checkpoint"] and int(os.environ.get("RANK") or 0) == 0:
-        figures = ", ".join(
-            f"{name} {result[name]:.4f}" for name in ("val_mAP", "val_mAP50") if name in result
-        )
-        print(
-            f"{figures or 'trained'}; checkpoint: {result['checkpoint']}; each epoch: {folder}/metrics.jsonl"
-        )
+    if int(os.environ.get("RANK") or 0) == 0:
+        _tell(result, spec, folder)
     status.write(
         "SUCCESS", "Train finished successfully.", {k: v for k, v in result.items() if k != "checkpoint"}
     )
     return result
+
+
+def _tell(result: dict[str, Any], spec: Spec, folder: Path) -> None:
+    """How a training ended."""
+    if spec["train"]["is_dry_run"]:
+        print("the dry run went through: one batch of training and one of validation; no checkpoint was kept")
+    elif result["checkpoint"]:
+        named = ("val_mAP", "val_mAP50")
+        figures = ", ".join(f"{name} {result[name]:.4f}" for name in named if name in result)
+        print(
+            f"{figures or 'trained'}; checkpoint: {result['checkpoint']}; each epoch: {folder}/metrics.jsonl"
+        )
 
 
 def _fit(spec: Spec, folder: Path, status: Status) -> dict[str, Any]:

@@ -84,8 +84,8 @@ BY_KEYS: tuple[tuple[str, set[str]], ...] = (
     ("MMDetection", {"data_list", "instances"}),
     ("VIA", {"attribute", "aname"}),
 )
-# Texts of boxes by their first lines.
 HUGGING_FACE = re.compile(r"(?:[^\n]*[,\"])?file_name[\",\r\n]")  # the first line of its metadata.csv
+# Texts of boxes by their first lines.
 BY_LINES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("VisDrone", re.compile(r"(?:-?\d+,){7}-?\d+,?(?:\n|\Z)")),
     ("MOT", re.compile(r"\d+,-?\d+(?:,-?\d+(?:\.\d+)?){5,8}(?:\n|\Z)")),

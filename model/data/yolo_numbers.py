@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from model.data.label_files import lines_of
 from model.data.yolo_names import Names
+from model.errors import UserError
 
 MAY = (
     "no label has the number 0 ({}); if the numbers in the labels count from 1, each box has its neighbour's name: "
@@ -42,7 +44,7 @@ def counted_from_one(names: Names) -> tuple[str, str]:
 
 def _numbers_in(label: Path) -> Iterator[float]:
     """The number that begins a line, of each that one begins."""
-    with suppress(OSError, UnicodeDecodeError):
-        for line in filter(str.strip, label.read_text(encoding="utf-8-sig").splitlines()):
+    with suppress(UserError):
+        for line in filter(None, lines_of(label)):
             with suppress(ValueError):
                 yield float(line.split()[0])

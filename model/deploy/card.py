@@ -82,8 +82,10 @@ def in_form(card: Card, form: str, metrics: Mapping[str, float | None] | None = 
     return replace(card, threshold=card.trained.get(ASKED, own.get("val_threshold")), trained=trained)
 
 
-def asked(card: Card, threshold: float) -> Card:
-    """With a threshold that a person wants, which is not the one that was best on validation."""
+def asked(card: Card, threshold: float | None) -> Card:
+    """With a threshold that a person wants, which is not the one that was best on validation; None: as it is."""
+    if threshold is None:
+        return card
     return replace(card, threshold=threshold, trained=card.trained | {ASKED: threshold})
 
 

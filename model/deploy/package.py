@@ -18,8 +18,8 @@ from model.errors import UserError
 from model.spec import read
 
 SHOWN_IMAGES, TILE_PX = 4, 320
-# Entries of a checkpoint that only going on with its training needs.
 ACCEPTED = "the path of an image file, or a Pillow image"  # by `predict`
+# Entries of a checkpoint that only going on with its training needs.
 TRAINING_ONLY = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "MixedPrecision", "mid_epoch")
 FILES = {
     "model.onnx": "the detector, for ONNX Runtime, TensorRT and others; it says in its metadata what it is",
