@@ -173,20 +173,20 @@ class SearchDriver:
         if (number := self.scheduler.winner(self.study.view(), best)) is not None:
             self.study.name_winner(number)
 
-    def why_nothing(self) -> str | None:
-        """What keeps a driver that started no training from it, and the option that changes it."""
+    def why_ended(self) -> str | None:
+        """What keeps this driver from starting a training, where the number that was asked for does not say it."""
         request = self.plan.request
-        if self.begun or not self.plan.searching or self.study.exhausted:
+        if not self.plan.searching or self.study.exhausted:
             return None
         if self.deadline_passed():
-            why = f"{self.elapsed_s():.0f} s are used of --time {request.time_s:.0f}s"
-        elif self._epochs_used_up():
-            why = f"{self.study.epochs_trained} epochs are used of --total-epochs {request.total_epochs}"
-        elif self._patience_over():
-            why = f"nothing better came in the last {request.patience} trials (--patience {request.patience})"
-        else:
-            why = self.limits.used_up(self.study, self.full_epochs)
-        return f"no new trial: {why}; a larger one goes on"
+            return f"{self.elapsed_s():.0f} s are used of --time {request.time_s:.0f}s"
+        if self._epochs_used_up():
+            return f"{self.study.epochs_trained} epochs are used of --total-epochs {request.total_epochs}"
+        if self._patience_over():
+            return (
+                f"nothing better came in the last {request.patience} trials (--patience {request.patience})"
+            )
+        return None if self.begun else self.limits.used_up(self.study, self.full_epochs)
 
     def elapsed_s(self) -> float:
         """Seconds of search, over all drivers of the run that started a training."""

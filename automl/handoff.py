@@ -56,6 +56,7 @@ class Outcome:
     next: str = ""  # the command a person would run now
     warning: str | None = None  # why it is not the best trial at its best epoch
     report: Path | None = None  # the page about the run
+    ended: str = ""  # what ended the search, where the number of trials or trainings does not say it
     folder: str = "best"  # below root
     confirmed: Confirmed | None = None  # what other seeds left of the gain
     trials: int = 0  # that there were
@@ -63,10 +64,12 @@ class Outcome:
     default_ms: float | None = None  # there
 
 
-def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
-    """Write `best/` and run the stages asked for; a stage that fails is reported and the others go on."""
+def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress, ended: str = "") -> Outcome:
+    """Write `best/` and run the stages asked for; a stage that fails is reported and the others go on. `ended`: see
+    `Outcome`."""
     with handing_over(run.root, PATIENCE_S, progress.note):
         outcome = hand_over_to(plan, study, run, progress)
+        outcome.ended = ended
         write_json(run.root / "outcome.json", asdict(outcome))
     return outcome
 

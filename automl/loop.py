@@ -145,8 +145,10 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
         progress.begin(plan, study)
         driver.adopt()
         executor.run(driver)
-        if why := driver.why_nothing():
-            progress.note(why)
+        if why := driver.why_ended():
+            progress.note(
+                f"the search ended: {why}" if driver.begun else f"no new trial: {why}; a larger one goes on"
+            )
         driver.end_paused()
         driver.name_winner()
     finally:
@@ -163,7 +165,7 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
         )
     try:
         keeper.going_on()
-        outcome = handoff.hand_over(plan, study, folder, progress)
+        outcome = handoff.hand_over(plan, study, folder, progress, why or "")
         if plan.request.confirm and plan.searching:
             _confirm(plan, folder, outcome, progress)
     finally:

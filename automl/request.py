@@ -310,8 +310,9 @@ class RunRequest:
         return [f"passed over, as nothing is searched: {text}" for text in passed if text]
 
     def larger(self) -> str:
-        """The options that ask for twice the budget."""
-        twice = {name: 2 * given for name in BUDGETS if (given := getattr(self, name)) is not None}
+        """The options that ask for twice the budget, and for twice the patience, which else may end it at once."""
+        names = (*BUDGETS, "patience")
+        twice = {name: 2 * given for name in names if (given := getattr(self, name)) is not None}
         return shlex.join(replace(RunRequest(), **twice).words())
 
     def absolute(self) -> RunRequest:

@@ -206,6 +206,8 @@ def status(console: Console, root: Path) -> None:
         say(console, f"no driver is running it; to go on: {going_on}")
     else:
         what = "the winner" if document["searching"] else "what was trained"
+        if end.get("ended"):
+            say(console, f"the search ended: {end['ended']}")
         say(console, f"it is finished; {what} is in {RunDir(root).best}")
         say(console, f"next    {_next(root, end)}")
         if document["searching"]:

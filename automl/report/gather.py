@@ -81,6 +81,7 @@ class Facts:
     widened: list[str] = field(default_factory=list)  # the ranges that the search has left
     front: list[Place] = field(default_factory=list)  # where latency is an objective, fastest first
     epochs: int = 0  # trained, of all trials
+    ended: str = ""  # what ended the search early
 
     @property
     def open(self) -> bool:
@@ -122,7 +123,7 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
         confirmed(told.get("confirmed")), str(outcome.get("warning") or "") if told or not running else "",
         not running and (not at_end(root, outcome, study, running) or unconfirmed(document, outcome)),
         redrawn_text(study.trials(), document["request"].get("max_latency_ms")), widenings(study.trials()),
-        places(study, RunDir(root)), study.epochs_trained,
+        places(study, RunDir(root)), study.epochs_trained, str(outcome.get("ended") or ""),
     )  # fmt: skip
 
 

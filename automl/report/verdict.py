@@ -34,6 +34,8 @@ def sentences(facts: Facts) -> list[str]:
         lines.append("No trial has run to its end; this is the best of those stopped or still running.")
     lines += [f"{facts.redrawn}."] if facts.redrawn else []
     lines += [f"{text[0].upper()}{text[1:]}." for text in facts.widened]
+    if facts.ended and not facts.running and not facts.unfinished:
+        lines.append(f"The search ended: {facts.ended}.")
     times = times_as_fast(facts.front, default.ms if default else None)
     lines += [f"{c.words(times)}." for c in facts.comparisons]
     if facts.confirmed:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from automl import loop, records, run_figures, show
 from automl.driver import MAX_STARTS
@@ -412,10 +413,25 @@ def test_a_resume_that_trains_nothing_says_why(
         leaders = sorted(range(4), key=lambda n: -told(root)[n][2])
         if leaders[0] >= 2:
             pytest.skip("the best came last")
-    from rich.console import Console
-
     loop.resume(root, changes, Progress(Console(width=200)))
     used = study_of(root).elapsed_s()
     assert f"no new trial: {why}" in capsys.readouterr().out
     loop.resume(root, changes, Progress(quiet=True))
     assert study_of(root).elapsed_s() == used
+    assert why in json.loads((root / "outcome.json").read_text())["ended"]
+
+
+def test_a_search_that_patience_ended_says_so_and_the_command_that_goes_on_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = searched(tmp_path, trials=9, patience=1)
+    before = len(study_of(root).trials())
+    assert before < 9
+    show.status(Console(width=200), root)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The search ended: nothing better came" in (root / "report.html").read_text()
+    assert "the search ended: nothing better came in the last 1 trials (--patience 1)" in said
+    offered = said.split("to search on: ")[1]
+    assert "--trials 18 --patience 2" in offered
+    loop.resume(root, {"trials": 18, "patience": 2}, Progress(quiet=True))
+    assert len(study_of(root).trials()) > before
