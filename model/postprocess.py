@@ -15,12 +15,14 @@ def postprocess(
 ) -> list[dict[str, torch.Tensor]]:
     """The `num_select` best of all query-class scores per image, best first.
 
-    orig_sizes: (H, W) in px. Returns per image scores [N], labels [N] (category ids), boxes_xyxy_px [N, 4].
+    orig_sizes: (H, W) in px. Returns per image scores [N], labels [N] (category ids), boxes_xyxy_px [N, 4], cut at the
+    image's border, as annotations are and as everything does that a network is handed over to (`infer.py`, the graph
+    that stands alone, TAO Deploy): what is measured is what is delivered. The published code does not cut.
     """
     scores = outputs["pred_logits"].float().sigmoid().flatten(1)
     classes = outputs["pred_logits"].shape[-1]
     top, index = scores.topk(min(num_select, scores.shape[1]), dim=1)
-    boxes = cxcywh_to_xyxy(outputs["pred_boxes"].float())
+    boxes = cxcywh_to_xyxy(outputs["pred_boxes"].float()).clamp(0, 1)
     boxes = boxes.gather(1, (index // classes)[..., None].expand(-1, -1, 4))
     sizes = torch.tensor([[w, h, w, h] for h, w in orig_sizes], dtype=boxes.dtype, device=boxes.device)
     boxes = boxes * sizes[:, None]

@@ -116,7 +116,8 @@ def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -
     problems = [f"{where}: {_unknown(name, action, params)}" for name in given if name not in params]
     for name, value in given.items():
         if name in params and (wrong := check_value(params[name], value)):
-            got = no_text(value) if params[name].type == "string" and not params[name].enum else repr(value)
+            secret = params[name].type == "string" and not params[name].enum and not params[name].example
+            got = no_text(value) if secret else repr(value)
             problems.append(f"{where}: {name} must be {wrong}, but got {got}")
         elif name in params and params[name].dead and value != params[name].default:
             param = params[name]

@@ -17,9 +17,9 @@ _AT: list[str | Callable[[], str]] = [""]  # what `at` was told last
 
 
 @contextmanager
-def told(what: str, aside: bool = False) -> Iterator[None]:
+def told(what: str, aside: bool = False, say: Callable[[str], object] | None = None) -> Iterator[None]:
     """While the block runs, how long it has taken so far, and where it is by `at`; for work that is not counted as a
-    whole. `aside`: on stderr, where what the work finds is printed."""
+    whole. `aside`: on stderr, where what the work finds is printed; `say`: takes the lines in place of a print."""
     began, over = time.monotonic(), threading.Event()
     out = sys.stderr if aside else sys.stdout  # which the block may turn elsewhere
     _AT[0] = ""
@@ -30,7 +30,11 @@ def told(what: str, aside: bool = False) -> Iterator[None]:
             with suppress(OSError):  # of files that come and go
                 where = _AT[0]() if callable(_AT[0]) else _AT[0]
             where = f"; {where}" if where else ""
-            print(f"{what}: {time.monotonic() - began:.0f} s so far{where}", file=out, flush=True)
+            line = f"{what}: {time.monotonic() - began:.0f} s so far{where}"
+            if say is not None:
+                say(line)
+            else:
+                print(line, file=out, flush=True)
 
     speaker = threading.Thread(target=speak, daemon=True)
     speaker.start()

@@ -24,6 +24,7 @@ from model.errors import ModelError, UserError
 from model.spec import Spec, require
 from model.spec_file import load
 from model.status import Status, failure_told, results_folder
+from model.told import told
 
 PRECISIONS = ("FP32", "FP16", "INT8")
 APART = (
@@ -256,7 +257,8 @@ def _meant(points: Sequence[Point], wish: Wish, tried: Collection[Form], worse: 
 
 def _measured_again(made: Maker, target: str, point: Point, folder: Path, images: Sequence[Path]) -> Point:
     """A point by its file, which is written into the folder and measured alone as the target runs it."""
-    path = targets.write_own_form(target, _file_of(made, point, folder / "model.onnx"))
+    with told("writing the chosen point"):
+        path = targets.write_own_form(target, _file_of(made, point, folder / "model.onnx"))
     size = sum(each.stat().st_size for each in (path, path.with_suffix(".bin")) if each.is_file())
     return replace(point, again_ms=_again(made.spec, path, images), bytes=size)
 

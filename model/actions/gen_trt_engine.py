@@ -11,8 +11,6 @@ from model.spec import Spec, require
 from model.spec_file import load
 from model.status import Status, failure_told, results_folder
 
-INSTALL = {"tensorrt": "pip install 'tensorrt-cu13>=10.13,<12'", "tensorrt_rtx": "pip install tensorrt-rtx"}
-
 
 def main(spec_path: str) -> None:
     """Build the engine of the spec in a file."""
@@ -47,7 +45,7 @@ def run(spec: Spec) -> dict[str, Any]:
     trt, missing = engines.available(builder)
     if missing:
         raise NotRunnable(
-            f"this machine lacks {missing}; {prepared} is ready to build from where both are ({INSTALL[builder]})"
+            f"this machine lacks {missing}; {prepared} is ready to build from where package and GPU are"
         )
     made = engines.build(trt, prepared, engine, section)
     status.write("SUCCESS", "Engine built.")

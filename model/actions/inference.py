@@ -233,11 +233,9 @@ def write(
     """One annotated picture and one label file (KITTI's fields and the score), in px of the upright image."""
     from model.data.images import open_rgb
 
-    image, objects = open_rgb(picture.path, max_pixels), []
-    for score, label, box in zip(found["scores"], found["labels"], found["boxes_xyxy_px"], strict=True):
-        limits = (image.width, image.height) * 2
-        left, top, right, bottom = (min(max(v, 0.0), limit) for v, limit in zip(box, limits, strict=True))
-        objects.append((names.get(label, str(label)), (left, top, right, bottom), score))
+    image = open_rgb(picture.path, max_pixels)
+    each = zip(found["scores"], found["labels"], found["boxes_xyxy_px"], strict=True)
+    objects = [(names.get(label, str(label)), tuple(box), score) for score, label, box in each]
     for name, corners, score in objects:
         draw(image, f"{name} {score:.2f}", corners, colours.get(name) or own_colour(name), outline_px)
     target = folder / picture.annotated

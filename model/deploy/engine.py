@@ -15,13 +15,15 @@ from model.deploy.card import beside_engine, read
 from model.deploy.runner import Runner
 from model.errors import ModelError, NotRunnable, UserError
 
+INSTALL = {"tensorrt": "pip install 'tensorrt-cu13>=10.13,<12'", "tensorrt_rtx": "pip install tensorrt-rtx"}
+
 
 def available(builder: str, running: bool = False) -> tuple[Any, str | None]:
     """(module, None), or (None, what is missing) for `tensorrt` or `tensorrt_rtx` to build, or to run, here."""
     try:
         module = importlib.import_module(builder)
     except ImportError as error:
-        return None, f"the package {builder.replace('_', '-')} ({error})"
+        return None, f"the package {builder.replace('_', '-')} ({INSTALL[builder]}; {error})"
     if (running or builder == "tensorrt") and not torch.cuda.is_available():
         return (
             None,

@@ -14,6 +14,7 @@ import numpy as np
 
 from model.latency import costs, key_of, multiply_adds, predict, projected_of, rates_of, size_of
 from model.spec import Spec, default_spec, overlaid
+from model.told import told
 
 FEWEST, EXPORTS = 2, 4  # the default and those that differ most
 IMAGES = 16
@@ -102,10 +103,12 @@ def _exported(
         spec, before = full[index], time.monotonic()
         if number >= FEWEST and before + longest - began > LIMIT_S:
             break
-        say(f"latency: exporting network {number + 1} of at most {EXPORTS} to be timed ({_named(spec)})")
-        for layers, path in _files(spec, size_of(spec, sizes), folder / str(number)):
-            shallow = spec | {"model": spec["model"] | {"dec_layers": layers}}
-            found.append((shallow, costs(shallow, size_of(spec, sizes), projected), path))
+        what = f"latency: exporting network {number + 1} of at most {EXPORTS} to be timed"
+        say(f"{what} ({_named(spec)})")
+        with told(what, say=say):
+            for layers, path in _files(spec, size_of(spec, sizes), folder / str(number)):
+                shallow = spec | {"model": spec["model"] | {"dec_layers": layers}}
+                found.append((shallow, costs(shallow, size_of(spec, sizes), projected), path))
         longest = max(longest, time.monotonic() - before)
     return found
 
@@ -157,7 +160,8 @@ def _timed(
     say(f"latency: timing {len(files)} networks, about {once * 1e3:.0f} ms an image for the default")
     warm_up = min(timing.WARM_UP, runs)
     began, before = time.monotonic(), _waited_s()
-    times = timing.measure(opened, images, files[0][0], ROUNDS, runs, warm_up, quiet=True)
+    with told("latency: timing", say=say):
+        times = timing.measure(opened, images, files[0][0], ROUNDS, runs, warm_up, quiet=True)
     share = (_waited_s() - before) / max(time.monotonic() - began, 1e-9)
     found = [
         {"ms": times[i].whole, "network_ms": times[i].network, "costs": each, "shape": _named(spec)}

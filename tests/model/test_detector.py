@@ -277,15 +277,15 @@ def test_labels_only_loss_leaves_boxes_out(tiny) -> None:
     assert "loss_bbox" not in losses
 
 
-def test_postprocess_takes_the_best_scores_over_queries_and_classes() -> None:
+def test_postprocess_takes_the_best_scores_over_queries_and_classes_inside_the_image() -> None:
     logits = torch.full((1, 3, 2), -5.0)
     logits[0, 2, 1], logits[0, 0, 0] = 3.0, 1.0
-    boxes = torch.tensor([[[0.5, 0.5, 1.0, 1.0], [0.1, 0.1, 0.1, 0.1], [0.25, 0.5, 0.5, 0.2]]])
+    boxes = torch.tensor([[[0.5, 0.6, 1.2, 1.0], [0.1, 0.1, 0.1, 0.1], [0.2, 0.5, 0.6, 0.2]]])
     found = postprocess({"pred_logits": logits, "pred_boxes": boxes}, [(100, 200)], 2)[0]
     assert found["labels"].tolist() == [1, 0]
     assert torch.allclose(
-        found["boxes_xyxy_px"], torch.tensor([[0.0, 40.0, 100.0, 60.0], [0.0, 0.0, 200.0, 100.0]])
-    )
+        found["boxes_xyxy_px"], torch.tensor([[0.0, 40.0, 100.0, 60.0], [0.0, 10.0, 200.0, 100.0]])
+    )  # cut at the border
     assert len(postprocess({"pred_logits": logits, "pred_boxes": boxes}, [(100, 200)], 100)[0]["scores"]) == 6
 
 

@@ -118,6 +118,13 @@ def test_every_problem_is_listed_at_once() -> None:
     assert len(str(caught.value).splitlines()) == 3
 
 
+def test_a_number_without_its_unit_is_told_as_such() -> None:
+    """Quoting it would not help."""
+    wanted = "deploy.max_latency must be a string with a unit, such as 15ms, but got 15$"
+    with pytest.raises(UserError, match=wanted):
+        spec.check_leaves("deploy", {"deploy": {"max_latency": 15}})
+
+
 def test_timm_backbones_are_allowed_by_pattern() -> None:
     assert (
         spec.resolve("train", {"model": {"backbone": "timm/resnet18"}})["model"]["backbone"]

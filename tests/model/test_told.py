@@ -47,6 +47,18 @@ def test_what_cannot_be_counted_says_how_long_it_takes(
     assert printed.startswith("export: 0 s so far\n")
 
 
+def test_another_may_take_the_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(told, "EVERY_S", 0.01)
+    taken: list[str] = []
+    with told.told("latency: timing", say=taken.append):
+        while not taken:
+            time.sleep(0.01)
+    assert taken[0] == "latency: timing: 0 s so far"
+    assert capsys.readouterr().out == ""
+
+
 def test_where_it_is_stands_behind_beside_what_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
