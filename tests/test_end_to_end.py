@@ -109,7 +109,7 @@ def test_the_folder_copied_elsewhere_finds_objects(finished: tuple[Path, str], t
     for name in ("model.onnx", "infer.py"):
         shutil.copy(run / "best" / name, best)
     page = (run / "best" / "README.md").read_text()
-    assert "| val_mAP (validation) |" in page
+    assert "| val_mAP (validation while training) |" in page
     assert "| test_mAP (test) |" in page
     assert (run / "best" / "example.jpg").is_file()
     whole = max(p.stat().st_size for p in (run / "trials").glob("*/model_epoch_*.pth"))

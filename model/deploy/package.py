@@ -160,7 +160,9 @@ def _picture(image: Any, number: int) -> Any:
 
 def _figures(folder: Path, own: Card) -> dict[str, Any]:
     """What the model's card and the folder's evaluation tell."""
-    found = {f"{name} (validation)": v for name, v in own.trained.get("metrics", {}).items() if "mAP" in name}
+    # A form was measured as it is; training validates in its own precision, which may be another than the file's.
+    when = "validation" if own.trained.get("form") else "validation while training"
+    found = {f"{name} ({when})": v for name, v in own.trained.get("metrics", {}).items() if "mAP" in name}
     scored = folder / "evaluate" / "metrics.json"
     if scored.is_file():
         metrics = json.loads(scored.read_text())
