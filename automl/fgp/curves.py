@@ -21,6 +21,9 @@ COARSEST = 1e-3  # the least unit, of the distance from the best to the worst; w
 GROWTH = 2.0  # from rung to rung
 SLIGHT = 0.1  # of the largest rise; a smaller one has no shape
 FLOOR = 0.85  # a curve with more than this still to come has not left its floor
+# Variance of the noise of a failed trial's row: failures may be chance's, and then lie beside what ran well. Without it
+# the model took all differences between neighbours for luck (studies/search).
+DOUBT = 1.0
 MEASURED, ASSUMED = (
     2.0,
     1.0,
@@ -117,4 +120,5 @@ def rows(runs: Sequence[Run], scale: Scale, phi: Array, first_rung: int) -> Rows
     return Rows(
         np.array([row[0] for row in every]), np.array([row[1] for row in every]),
         np.array([row[2] for row in every]), np.r_[values, [row[3] for row in failed]],
+        np.repeat([0.0, DOUBT], [len(values), len(failed)]),
     )  # fmt: skip

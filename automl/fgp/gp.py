@@ -37,21 +37,31 @@ MOST_STEPS = 25  # of the fit
 
 @dataclass(frozen=True)
 class Rows:
-    """Observations: `x` (N, D), `phi` (N,) in [0, 1], `trial` (N,) whole numbers, `z` (N,) scaled metric."""
+    """Observations: `x` (N, D), `phi` (N,) in [0, 1], `trial` (N,) whole numbers, `z` (N,) scaled metric, `doubt` (N,)
+    variance of their noise besides what is fitted."""
 
     x: Array
     phi: Array
     trial: Array
     z: Array
+    doubt: Array | float = 0.0
 
     def __len__(self) -> int:
         return len(self.z)
 
     def take(self, chosen: Array) -> Rows:
-        return Rows(self.x[chosen], self.phi[chosen], self.trial[chosen], self.z[chosen])
+        doubt = self._doubts[chosen]
+        return Rows(self.x[chosen], self.phi[chosen], self.trial[chosen], self.z[chosen], doubt)
+
+    @property
+    def _doubts(self) -> Array:
+        return np.broadcast_to(self.doubt, self.z.shape)
 
     def plus(self, other: Rows) -> Rows:
-        pairs = ((self.x, other.x), (self.phi, other.phi), (self.trial, other.trial), (self.z, other.z))
+        pairs = (
+            (self.x, other.x), (self.phi, other.phi), (self.trial, other.trial), (self.z, other.z),
+            (self._doubts, other._doubts),
+        )  # fmt: skip
         return Rows(*(np.concatenate(pair) for pair in pairs))
 
 
@@ -115,7 +125,7 @@ def _loss(theta: Array, rows: Rows, squared: Array) -> tuple[float, Array]:
     same = (rows.trial[:, None] == rows.trial[None]).astype(float)
     basis = _basis(rows.phi)
     k = signal * both + shape * product * bent + same * (own + OWN_SHAPE * shape * bent)
-    k[np.diag_indices(n)] += noise + JITTER
+    k[np.diag_indices(n)] += noise + rows.doubt + JITTER
     k += (basis * MEAN_VARIANCE) @ basis.T
     try:
         lower = np.linalg.cholesky(k)
@@ -149,7 +159,7 @@ class Posterior:
         self.signal, self.shape, self.own, self.noise = np.exp(theta[axes:])
         self.shrink = np.exp(-2 * theta[:axes])
         k = self._between(rows.x, rows.phi, rows.trial, rows)
-        k[np.diag_indices(len(rows))] += self.noise + JITTER
+        k[np.diag_indices(len(rows))] += self.noise + rows.doubt + JITTER
         self.lower = np.linalg.cholesky(k)
         residual = rows.z - _basis(rows.phi) @ MEAN
         self.weights = solve_triangular(self.lower, residual, lower=True, check_finite=False)
@@ -201,6 +211,7 @@ class Fantasies:
     def __init__(self, posterior: Posterior, x: Array, trial: Array, ends: Array, best: Array) -> None:
         rows = posterior.rows.plus(Rows(x, np.zeros(len(x)), trial, ends.mean(1)))
         self.mean, self.best = Posterior(rows, posterior.distance, posterior.theta), best
+        self.highest = ends.max(0)
         z = np.concatenate([np.repeat(posterior.rows.z[:, None], ends.shape[1], 1), ends])
         residual = z - (_basis(rows.phi) @ MEAN)[:, None]
         self.weights = solve_triangular(self.mean.lower, residual, lower=True, check_finite=False)

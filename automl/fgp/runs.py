@@ -27,6 +27,8 @@ FAILED_ROWS = 10  # the newest failed ones
 # A value that lies so many times further below where curves of the better half start than that lies below the best is
 # cut off: a loss that has diverged would be the scale that all others are measured by.
 SANE = 20.0
+FALLEN = 10.0  # times a loss's first epoch is its last, from where on its logarithm is the scale
+LEAST = 1e-300
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,28 @@ def chosen(runs: Runs) -> Runs:
         best = _best(runs.column("top")[valued], BEST)
         valued = np.union1d(valued[best], valued[-NEWEST:])
     return runs.take(np.union1d(valued, np.flatnonzero(runs.column("failed"))[-FAILED_ROWS:]))
+
+
+def falls_far(runs: Runs) -> bool:
+    """Whether what is minimised lies above 0 everywhere and the first training took it to a tenth or less: by how much
+    first epochs differ from ends, as a perplexity's do, would else be the scale that ends are measured by."""
+    valued = runs.valued
+    if not len(valued) or float(valued.column("top").max()) >= 0:
+        return False
+    first = valued[0]
+    return first.complete and bool(first.best[0] <= FALLEN * first.top)
+
+
+def logged(runs: Runs) -> Runs:
+    """What is minimised, by its logarithm. What is 0 or below, which only a failed trial or another run's can be here,
+    counts as the least there is above it."""
+    every = [
+        replace(run, best=-np.log(np.maximum(-run.best, LEAST)), jump=run.jump / max(-run.top, LEAST))
+        if len(run.best)
+        else run
+        for run in runs
+    ]
+    return Runs.of(every)
 
 
 def sane(runs: Runs) -> Runs:

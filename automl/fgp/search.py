@@ -42,6 +42,10 @@ ENOUGH = 5
 # Draws of where the trials that run will end, half of them the others' mirror images. What is proposed must be better
 # than what they bring, or all that run at a time would stand round one place (studies/search).
 DRAWS = 16
+# Where no candidate gains so much, in units of the scale, nothing can reach what the best trial measured. Then what its
+# configuration is expected to bring is to be beaten: of gains that are next to nothing the largest is where least is
+# known, and all that is proposed would lie in corners of the space (studies/search).
+REACHED = 0.001
 # Of so many trials with a value, the best ones say whether the search should go on beyond the end of a range.
 LEAST_WIDENING, LOOKED_AT = 6, 3
 FIT_EACH, FIT_GROWTH = 12, 1.12  # every trial up to so many, then when their number has grown so much
@@ -66,7 +70,8 @@ class Model:
         self.cube, self.trade = cube_of(view), Trade.of(view)
         self.epochs = view.budget.num_epochs or _longest(view)
         every = runs.all_runs(view.trials, view.paused, self.cube, view.sign, self.epochs, view.memo, cut)
-        self.runs = runs.sane(every)
+        self.by_logarithm = view.sign < 0 and runs.falls_far(every)
+        self.runs = runs.sane(runs.logged(every) if self.by_logarithm else every)
         self.valued = self.runs.valued
         self.rungs = curves.rungs(self.valued, self.epochs)
         whole = np.count_nonzero(self.valued.column("epochs") >= self.epochs)
@@ -115,13 +120,14 @@ class Model:
 
     def _theirs(self) -> Runs:
         """The trials of earlier runs that become rows."""
-        view, key = self.view, (len(self.cube.axes), self.epochs)
+        view, key = self.view, (len(self.cube.axes), self.epochs, self.by_logarithm)
         if view.memo.get("earlier", (None,))[0] != key:
             each = [
                 runs.run_of(trial, -1 - i, self.cube, view.sign, self.epochs)
                 for i, trial in enumerate(view.earlier)
             ]
-            view.memo["earlier"] = key, Runs.of(each)
+            theirs = Runs.of(each)
+            view.memo["earlier"] = key, runs.logged(theirs) if self.by_logarithm else theirs
         return runs.chosen(runs.aligned(view.memo["earlier"][1], self.valued))
 
     def _incumbent(self) -> float:
@@ -129,6 +135,14 @@ class Model:
         if self.trade:
             return float(self._incumbents(np.array([self.trade.most]))[0])
         return min(0.0, float(self._now(self.valued.best(5)).max()))
+
+    def _without_luck(self) -> None:
+        """Let what is to be beaten be what configurations are expected to have, without what is their trials' own."""
+        best = self.valued.best(5)
+        x, phi = np.array([run.x for run in best]), np.array([self.phi[run.epochs - 1] for run in best])
+        self.incumbent = min(self.incumbent, float(self.posterior.predict(x, phi)[0].max()))
+        if self.fantasies is not None:
+            self.fantasies.best = np.maximum(self.incumbent, self.fantasies.highest)
 
     def _now(self, trials: Sequence[Run] | Runs) -> Array:
         """The posterior mean of what trials have reached."""
@@ -185,6 +199,8 @@ class Model:
         if not self.knows or number <= len(SETTINGS.first):
             return Proposal(self._first(rng, number, tried), math.nan)
         points = self._candidates(rng)
+        if self.trade is None and float(self.gain(points).max()) < REACHED:
+            self._without_luck()
         score = self._score(points)
         best = list(islice((i for i in np.argsort(-score) if self._fits(points[i])), 25))
         if not best:
@@ -348,12 +364,12 @@ class FreezeThaw(Scheduler):
         ]
         if not waiting:
             return None
+        least = SETTINGS.worthless
+        if budget.new and budget.whole:  # asked for first, as it may change what is to be beaten
+            least = model.propose(seeds.derive(view.seed, len(view.trials), "sampler")).gain / model.epochs
         rate = model.gain_an_epoch(waiting)
         best = int(np.argmax(rate))
-        if not budget.new or not budget.whole:
-            return waiting[best].number if rate[best] > SETTINGS.worthless else None
-        new = model.propose(seeds.derive(view.seed, len(view.trials), "sampler"))
-        return waiting[best].number if rate[best] > new.gain / model.epochs else None
+        return waiting[best].number if rate[best] > least else None
 
     def winner(self, view: View, among: Collection[int]) -> int | None:
         # What does not fit into curves is no noise of ends, and would let the prior outweigh what was measured.

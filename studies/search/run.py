@@ -28,6 +28,7 @@ from automl.space import SearchSpace
 from automl.space.codecs import Number
 from automl.study import DEFAULT, Study
 from studies import machine
+from studies.search.families import FAMILIES
 from studies.search.objectives import HELD_OUT, TUNED, Detector, LCBench
 
 HERE = Path(__file__).resolve().parent
@@ -64,11 +65,13 @@ class Played:
         storage = optuna.storages.InMemoryStorage()
         fixed = None if default_first else []
         space = kept(objective.space) if arm.endswith("kept") else objective.space
-        self.study = Study(storage, "played", space, sampler, seed, fixed=fixed)
+        self.sign = float(getattr(objective, "sign", 1.0))
+        self.study = Study(storage, "played", space, sampler, seed, maximize=self.sign > 0, fixed=fixed)
         self.study.resumable = not arm.endswith("once")
         self.scheduler, self.limits = schedulers.make(scheduler), Limits(trainings=trainings)
         self.default_first, self.now = default_first, 0.0
         self.curves: dict[int, list[float]] = {}
+        self.fails: dict[int, int | None] = {}  # number -> the epoch in which it fails
         self.found: list[float] = []
         self.ask_s: list[float] = []
         self.decide_s: list[float] = []
@@ -83,7 +86,6 @@ class Played:
                 break
             self.now, number, epoch = heapq.heappop(events)
             self.now += 1.0
-            self._report(number, epoch)
             if not self._over(number, epoch):
                 heapq.heappush(events, (self.now, number, epoch + 1))
         for number, _ in self.study.paused().items():
@@ -107,15 +109,22 @@ class Played:
             return None
         number, params = self.study.ask()
         self.ask_s.append(time.process_time() - before)
-        self.curves[number] = self.objective.curve({**self.objective.space.default, **params}, number)
+        whole = {**self.objective.space.default, **params}
+        self.curves[number] = self.objective.curve(whole, number)
+        self.fails[number] = self.objective.fails(whole, number) if hasattr(self.objective, "fails") else None
         return number
 
     def _report(self, number: int, epoch: int) -> None:
         value = self.curves[number][epoch]
-        self.study.report(number, epoch, value)
+        self.study.report(number, epoch, self.sign * value)
         self.found.append(max([value, *self.found[-1:]]))
 
     def _over(self, number: int, epoch: int) -> bool:
+        if self.fails[number] == epoch:
+            self.found += self.found[-1:]
+            self.study.tell(number, "FAIL", "failed")
+            return True
+        self._report(number, epoch)
         if epoch + 1 >= self.epochs:
             self.study.tell(number, "COMPLETE", "")
             return True
@@ -173,6 +182,10 @@ def objectives(arguments: argparse.Namespace, first: int = 0) -> Iterator[tuple[
 
         for seed in seeds:
             yield seed, Recorded(seed)
+    elif arguments.on == "written":
+        for seed in seeds:
+            for name in arguments.families.split(","):
+                yield seed, FAMILIES[name](seed)
     else:
         for seed in seeds:
             moved = {"good": 0.0, "poor": 0.25, "bad": 0.5, "far": 1.0}[arguments.default]
@@ -183,13 +196,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--on", choices=("lcbench", "detector", "recorded"), default="lcbench")
+    parser.add_argument("--on", choices=("lcbench", "detector", "recorded", "written"), default="lcbench")
+    parser.add_argument("--families", default=",".join(FAMILIES), help="of the written ones (families.py)")
     parser.add_argument("--tasks", choices=("tuned", "held-out"), default="tuned")
     parser.add_argument("--most", type=int, default=99, help="tasks")
     parser.add_argument("--default", choices=("good", "poor", "bad", "far"), default="good")
     parser.add_argument("--epochs", type=int, default=9, help="of a detector's training")
     parser.add_argument("--arms", default="fgp,tpe+halving,random")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--first", type=int, default=0, help="seed")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--trainings", type=int, default=30)
     parser.add_argument("--each", action="store_true")
@@ -200,7 +215,7 @@ def main() -> None:
     about = machine.describe()
     with arguments.out.open("a") as file:
         file.write(json.dumps({"machine": about, "default": arguments.default}) + "\n")
-        for seed, objective in objectives(arguments):
+        for seed, objective in objectives(arguments, arguments.first):
             for arm in arguments.arms.split(","):
                 for trainings in budgets:
                     found = row(arm, objective, arguments.workers, trainings, seed)

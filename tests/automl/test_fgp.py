@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from automl.fgp import curves, gp, runs
 from automl.fgp.cube import Cube
 from automl.fgp.runs import Run, Runs, run_of
 from automl.fgp.sampler import FreezeThawSampler
-from automl.fgp.search import ENOUGH, FITTED, FreezeThaw, Model
+from automl.fgp.search import ENOUGH, FITTED, REACHED, FreezeThaw, Model
 from automl.plan import Plan, prepare
 from automl.request import RunRequest
 from automl.scheduling import View
@@ -58,25 +59,31 @@ def test_options_have_no_order_and_what_does_not_matter_no_distance(plan: Plan) 
     assert idle.any() == (len(cube.axes) > 13)  # of the space "tao" all axes always matter
 
 
+class Square:
+    """A space of two numbers, as a study asks for one."""
+
+    default: ClassVar = {"x": 0.5, "y": 0.5}
+    parameters = ()
+    every = None
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, float]:
+        return {name: trial.suggest_float(name, 0, 1) for name in "xy"}
+
+    def enqueue_params(self, params: dict[str, float]) -> dict[str, float]:
+        return params
+
+    @property
+    def widest(self) -> Any:
+        return self
+
+
+def in_square(seed: int) -> Study:
+    return Study(optuna.storages.InMemoryStorage(), "square", Square(), "fgp", seed)  # type: ignore[arg-type]
+
+
 def test_failed_trials_teach() -> None:
     """Where trainings fail nothing more is proposed, although what came close was the best."""
-
-    class Line:
-        default: ClassVar = {"x": 0.5}
-        parameters = ()
-        every = None
-
-        def suggest(self, trial: optuna.Trial) -> dict[str, float]:
-            return {"x": trial.suggest_float("x", 0, 1), "y": trial.suggest_float("y", 0, 1)}
-
-        def enqueue_params(self, params: dict[str, float]) -> dict[str, float]:
-            return {"y": 0.5, **params}
-
-        @property
-        def widest(self) -> Any:
-            return self
-
-    study, asked = Study(optuna.storages.InMemoryStorage(), "line", Line(), "fgp", 0), []  # type: ignore[arg-type]
+    study, asked = in_square(0), []
     for _ in range(25):
         number, params = study.ask()
         x = params["x"]
@@ -86,6 +93,43 @@ def test_failed_trials_teach() -> None:
         study.tell(number, "COMPLETE" if x <= 0.7 else "FAIL", "")
     assert sum(x > 0.75 for x in asked[15:]) <= 3
     assert sum(0.6 < x <= 0.75 for x in asked[15:]) >= 4
+
+
+@pytest.mark.parametrize("seed", [5, 6, 7])
+def test_failures_by_chance_do_not_hide_where_it_is_good(seed: int) -> None:
+    """Two of five fail wherever they are: beside good ones too, which are no luck for that."""
+    study, rng, nearest = in_square(seed), np.random.default_rng(seed), 1.0
+    for _ in range(40):
+        number, params = study.ask()
+        off = float(np.hypot(params["x"] - 0.8, params["y"] - 0.3))
+        nearest = min(nearest, off)
+        if number and rng.random() < 0.4:
+            study.tell(number, "FAIL", "by chance")
+        else:
+            study.report(number, 0, float(np.exp(-3 * off)))
+            study.tell(number, "COMPLETE", "")
+    assert nearest < 0.03
+
+
+@pytest.mark.parametrize("running", [0, 2])
+def test_where_nothing_reaches_a_lucky_trial_its_configuration_is_to_be_beaten(running: int) -> None:
+    """Gains that are all next to nothing are largest where least is known."""
+    view, _ = with_running(8, running)
+    model = Model.of(view)
+    theta = model.posterior.theta.copy()
+    theta[-4:] = np.log([1e-3, 0.15, 0.5, 0.004])  # all differences are the trials' own
+    model.posterior = gp.Posterior(model.posterior.rows, model.cube.squared, theta)
+    model.incumbent = lucky = 0.0
+    if model.fantasies is not None:
+        x, z = model.posterior.rows.x[-running:], np.full((running, 4), -2.0)
+        rows = model.posterior.rows.take(np.arange(len(model.posterior.rows) - running))
+        before = gp.Posterior(rows, model.cube.squared, theta)
+        model.fantasies = gp.Fantasies(before, x, np.arange(running) + 8, z, np.zeros(4))
+    proposed = model.propose(0)
+    assert model.incumbent < lucky - 0.1
+    assert proposed.gain > REACHED
+    if model.fantasies is not None:
+        assert np.all(model.fantasies.best == max(model.incumbent, -2.0))
 
 
 def run_that(values: list[float], complete: bool = True) -> Run:
@@ -233,6 +277,36 @@ def test_a_diverged_loss_is_not_the_scale_that_all_others_are_measured_by(
     after = Model(view).condition()
     assert after.scale.unit < 50 * before.scale.unit
     assert FreezeThaw().winner(view, range(len(ends))) == 3
+
+
+@pytest.mark.parametrize(("lowest", "maximize"), [(0.5, False), (-0.1, False), (0.5, True)])
+def test_a_loss_that_falls_far_is_compared_by_its_logarithm(lowest: float, maximize: bool) -> None:
+    """Or ends that differ by a tenth are one beside first epochs of hundreds. What has values of 0 or below cannot be,
+    and what is maximised is not."""
+    ends = [0.7, lowest, 0.6, 0.8, 0.65]
+    view = of_ends(ends, maximize)
+    model = Model(view).condition()
+    assert model.by_logarithm == (lowest > 0 and not maximize)
+    if model.by_logarithm:
+        z = model.scale.z(model.valued.column("top"))
+        assert np.argsort(-z).tolist() == np.argsort(ends).tolist()
+        assert z[1] - z[2] > 0.1
+        assert FreezeThaw().winner(view, range(5)) == 1
+    earlier = of_ends([0.55, -3.0, 0.9], maximize).trials
+    beside = Model(replace(view, earlier=earlier, memo={})).condition()
+    assert np.isfinite(beside.posterior.rows.z).all()
+    assert (beside.posterior.rows.trial < 0).sum() >= 3
+
+
+def of_ends(ends: list[float], maximize: bool) -> View:
+    """Trainings of a loss from some hundreds on to these ends."""
+    study = Study(optuna.storages.InMemoryStorage(), "far", SPACE, "random", 0, maximize=maximize)
+    for end in ends:
+        number, _ = study.ask()
+        for epoch in range(EPOCHS):
+            study.report(number, epoch, end + 500.0 * 4.0**-epoch * (epoch < EPOCHS - 1))
+        study.tell(number, "COMPLETE", "")
+    return study.view().of_length(EPOCHS)
 
 
 def test_none_is_handed_over_that_measured_worse_than_the_default() -> None:
