@@ -3,6 +3,7 @@ rectangles."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -14,7 +15,7 @@ from automl.report import svg
 from automl.report.gather import columns_of
 from automl.report.parts import embedded
 
-MOST_CURVES = 12
+MOST_CURVES, COLUMNS = 12, 3
 GAP, HEAD = 8, 24  # px between panels, over a chart
 COLOURS = re.sub(
     r"\s+",
@@ -28,19 +29,22 @@ COLOURS = re.sub(
 
 
 def curves(path: Path) -> str:
-    """Every number of a trial's records (metrics.jsonl) over its epochs, one chart below the other."""
+    """Every number of a trial's records (metrics.jsonl) over its epochs, three charts in a row: a
+    dashboard shows it small, in a card that is wider than high."""
     charts = []
     for name, points in columns_of(records.read(path)[0]).items():
         if len({value for _, value in points}) > 1 and name != "step":
             x = svg.Axis("epoch", [epoch for epoch, _ in points], whole=True)
             y = svg.Axis(name, [value for _, value in points])
             charts.append((name, svg.lines(x, y, [svg.Line("", points, "line")])))
-    body, step = "", svg.H + HEAD
-    for place, (name, chart) in enumerate(charts[:MOST_CURVES]):
-        top = place * step
-        body += f'<text class="title" x="{svg.LEFT}" y="{top + 16}">{escape(name)}</text>'
-        body += _placed(chart, 0, top + HEAD, svg.W, svg.H)
-    return _file(svg.W, step * max(1, min(len(charts), MOST_CURVES)), body)
+    body, across, down = "", svg.W + GAP, svg.H + HEAD
+    charts = charts[:MOST_CURVES]
+    for place, (name, chart) in enumerate(charts):
+        left, top = place % COLUMNS * across, place // COLUMNS * down
+        body += f'<text class="title" x="{left + svg.LEFT}" y="{top + 16}">{escape(name)}</text>'
+        body += _placed(chart, left, top + HEAD, svg.W, svg.H)
+    rows = max(1, math.ceil(len(charts) / COLUMNS))
+    return _file(across * max(1, min(len(charts), COLUMNS)), down * rows, body)
 
 
 def pictures_of(document: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], Sequence[Any]]]:
