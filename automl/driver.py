@@ -57,7 +57,7 @@ class SearchDriver:
         self.num_epochs: dict[int, int | None] = {}
         self.failures: list[str] = []
         self.said: set[str] = set()  # kinds of notes that are made once
-        self.begun = 0  # trainings that this driver has started
+        self.begun: set[int] = set()  # trials that this driver has started
         self.began_at: dict[int, float] = {}  # number -> when its process was begun, by the clock
         self.started_at = clock()
         self.used_before_s = study.elapsed_s()
@@ -339,7 +339,7 @@ class SearchDriver:
     def _started(
         self, number: int, params: Mapping[str, Any], job: TrialJob, from_epoch: int = 0
     ) -> TrialJob:
-        self.begun += 1
+        self.begun.add(number)
         self.num_epochs[number] = self.trials.num_epochs(number, params)
         self.progress.started(number, dict(params), self.num_epochs[number], from_epoch)
         return job

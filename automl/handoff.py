@@ -57,6 +57,7 @@ class Outcome:
     warning: str | None = None  # why it is not the best trial at its best epoch
     report: Path | None = None  # the page about the run
     ended: str = ""  # what ended the search, where the number of trials or trainings does not say it
+    failed: str = ""  # how many of the trials that this driver began, and why the first
     folder: str = "best"  # below root
     confirmed: Confirmed | None = None  # what other seeds left of the gain
     trials: int = 0  # that there were
@@ -162,8 +163,8 @@ def _later(plan: Plan) -> list[list[str]]:
 
 def _unmoved(plan: Plan, study: Study, winner: Best) -> str | None:
     """What to say of a winner whose metric never changed: it was chosen for nothing that it does."""
-    values = set(study.frozen(winner.number).intermediate_values.values())
-    if len(study.frozen(winner.number).intermediate_values) < 2 or len(values) > 1:
+    values = list(study.frozen(winner.number).intermediate_values.values())
+    if len(values) < 2 or len(set(values)) > 1:
         return None
     return (
         f"best value {figure(winner.value)}: {plan.metric.name} is that in every epoch, so nothing was learnt that it "
@@ -201,10 +202,9 @@ def _run_stages(
     ]
     for stage, name, folder in stages:
         if stage.after and not any(result.ok for result in results if result.name == stage.after):
-            command = shlex.join(
-                plan.bundle.command_words(stage.action, str(folder / f"{stage.action}.yaml"))
-            )
-            results.append(StageResult(name, False, f"{NOT_RUN}: {stage.after} did not go well", command))
+            words = plan.bundle.command_words(stage.action, str(folder / f"{stage.action}.yaml"))
+            why = f"{NOT_RUN}: {stage.after} did not go well"
+            results.append(StageResult(name, False, why, shlex.join(words)))
             continue
         progress.note(f"{name} ...")
         results.append(

@@ -43,6 +43,7 @@ from automl.executors.base import Executor
 from automl.faults import rows_of, told_of
 from automl.front import predicted
 from automl.interruption import interruptible
+from automl.metric import counted
 from automl.plan import Plan, fetch, prepare
 from automl.programs import command
 from automl.report.keeper import Keeper
@@ -77,6 +78,16 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
             secret_leaves.put_away(plan, root)
             folder.write_run(recorded.describe(plan, root, f"{root.name}-{secrets.token_hex(4)}"))
             return _search(plan, folder, progress)
+
+
+def _failed(driver: SearchDriver) -> str:
+    """What to say of the trials that failed under this driver."""
+    count, of = len(driver.failures), max(len(driver.begun), len(driver.failures))
+    return (
+        f"{count} of {counted(of, 'trial')} begun now failed; the first: {driver.failures[0]}"
+        if count
+        else ""
+    )
 
 
 def _failures(study: Study, folder: RunDir) -> list[str]:
@@ -166,6 +177,7 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
     try:
         keeper.going_on()
         outcome = handoff.hand_over(plan, study, folder, progress, why or "")
+        outcome.failed = _failed(driver)
         if plan.request.confirm and plan.searching:
             _confirm(plan, folder, outcome, progress)
     finally:

@@ -339,8 +339,8 @@ def outcome(console: Console, result: Outcome) -> None:
     _front(console, result.front, metric, RunDir(result.root))
     if not top.complete:
         _stopped(console)
-    if result.warning:
-        say(console, f" {result.warning}", "note:", "yellow")
+    for told in filter(None, (result.failed, result.warning)):
+        say(console, f" {told}", "note:", "yellow")
     if default and default.number != top.number:
         part = "" if default.complete else " (stopped early)"
         lower = "" if metric.maximize else " (lower is better)"
