@@ -24,6 +24,7 @@ from automl import (
     policy,
     portable,
     references,
+    same_spec,
     samplers,
     schedulers,
     secret_leaves,
@@ -70,10 +71,10 @@ class Plan:
     estimate: dict[str, Any] = field(default_factory=dict)
     start: str = ""  # what trainings begin with, in the model's words
     reasons: dict[str, str] = field(default_factory=dict)  # why leaves that the model settled are as they are
-    engine_keys: dict[str, Any] = field(
-        default_factory=dict
-    )  # the spec's words to the engine (`search`, `try`) and to the actions after training
+    # The spec's words to the engine (`search`, `try`) and to the actions after training.
+    engine_keys: dict[str, Any] = field(default_factory=dict)
     latency: Latency | None = None  # what predicts it, where it is limited or an objective
+    said: dict[str, Any] = field(default_factory=dict)  # by the spec file, leaf by leaf
 
     @property
     def limit(self) -> Limit | None:
@@ -146,6 +147,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     schedulers.make(asked.scheduler)
     trackers.check(asked.log)
     merged, engine_keys = merge(asked, model)
+    said = same_spec.said(model, merged, engine_keys, asked.spec_file)
     searching = policy.resolve(model, asked.policy, engine_keys.get("automl_policy"))
     asked = replace(asked, objectives=front.named(asked, engine_keys if searching else {}))
     if asked.objectives:
@@ -181,7 +183,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
         _absolute(request, model, merged.spec, begins.get("path")), model, searching, merged.spec, merged.sources,
         filled | settled, facts, notes,
         space, machine, metric, stages, hours, str(begins.get("text", "")), reasons, engine_keys,
-        latency.settle(request, model, space, merged.spec, work_dir, searching, say),
+        latency.settle(request, model, space, merged.spec, work_dir, searching, say), said,
     )  # fmt: skip
     plan.warnings.extend([*forecast.warnings(plan), *_smaller(plan), *confirmed.pointless(plan)])
     return plan
@@ -381,11 +383,8 @@ def _settle(
     found = hooks.answer(model, "settings", fit(merged.spec, facts, on, dict(merged.sources)))
     hooks.check_leaves(model, "settings", merged.spec, found.get("fill", {}))
     settled, reasons = merged.fill(found.get("fill", {}), "settings"), found.get("reasons", {})
-    return (
-        settled,
-        {name: reasons[name] for name in settled if name in reasons},
-        hooks.texts(found.get("warnings")),
-    )
+    why = {name: reasons[name] for name in settled if name in reasons}
+    return settled, why, hooks.texts(found.get("warnings"))
 
 
 def _demo_data(model: ModelBundle, work_dir: Path) -> str:

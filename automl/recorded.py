@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import confirmed, hooks, latency, metric, portable, references, same_data, secret_leaves, spec
+from automl import confirmed, hooks, latency, metric, same_data, same_spec, secret_leaves, spec
 from automl.errors import UserError
 from automl.machine import find_machine, hardware
 from automl.plan import Plan, compile_for, merge
@@ -21,9 +21,6 @@ from automl.provenance import versions
 from automl.request import RunRequest
 from automl.run_json import moved
 from automl.rundir import RunDir
-from safe_documents import unsaid
-
-SHOWN = 5  # differences that are spelled out
 
 
 def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
@@ -44,6 +41,7 @@ def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
         "reasons": plan.reasons,
         "facts": plan.facts,
         "latency": dict(plan.latency.timed) if plan.latency else None,
+        "said": same_spec.otherwise(plan),
         "space_digest": plan.space.digest,
         "versions": versions(plan.bundle.packages),
         "machine": hardware(),
@@ -88,12 +86,11 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     plan = Plan(
         request, model, searching, base, document.get("sources", {}), document.get("filled", {}), facts, notes, space,
         machine, metric.of_run(document), model.stages_of(request.stages), {}, "",
-        document.get("reasons", {}), engine_keys,
+        document.get("reasons", {}), engine_keys, said=document.get("said") or {},
     )  # fmt: skip
     if request.max_latency_ms is not None or request.objectives:
         plan.latency = latency.predicting(request, model, space, base, document.get("latency") or {})
-    given = {**engine_keys, **base}
-    plan.warnings.extend(_differences(request, model, given, engine_keys, document.get("sources", {})))
+    plan.warnings.extend(_differences(plan, document.get("said") is None))
     return plan
 
 
@@ -122,43 +119,13 @@ def _check_files(model: bundles.ModelBundle, base: dict[str, Any], root: Path, d
         )
 
 
-def _differences(
-    request: RunRequest, model: bundles.ModelBundle, base: Mapping[str, Any], engine_keys: Mapping[str, Any],
-    sources: Mapping[str, str],
-) -> list[str]:  # fmt: skip
+def _differences(plan: Plan, of_earlier: bool) -> list[str]:
     """What the spec file says by now and the run, which goes on as recorded, does not."""
-    if not request.spec_file:
+    if not plan.request.spec_file:
         return []
     try:
-        current = references.resolved(portable.read(model, Path(request.spec_file)), base, model)[0]
-    except UserError:
-        return [f"{request.spec_file} is no longer there or readable; the run goes on as recorded"]
-    current_name = Path(request.spec_file).name  # sources have the path as it was typed
-    lines = []
-    for key in spec.ENGINE_KEYS:
-        value = current.pop(key, None)
-        if value is not None and key in engine_keys and value != engine_keys[key]:
-            lines.append(f"{key} is another there")
-    for name in secret_leaves.names(model, "train"):
-        if spec.get(current, name) is not None:
-            spec.put(current, name, spec.get(base, name))
-    lines += [
-        f"{name} is {value!r} there, {spec.get(base, name)!r} here"
-        for name, value in spec.leaves(current)
-        if Path(sources.get(name, "")).name == current_name and spec.get(base, name) != value
-    ]
-    lines += [f"{name} is set there" for name, value in spec.leaves(current) if _is_new(name, value, sources)]
-    if not lines:
-        return []
-    more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
-    return [
-        f"{request.spec_file} has changed since this run began, which goes on as recorded: "
-        + "; ".join(lines[:SHOWN])
-        + more
-    ]
-
-
-def _is_new(name: str, value: Any, sources: Mapping[str, str]) -> bool:
-    """Whether a leaf that nobody had set says something by now."""
-    says_nothing = value in (None, {}) or unsaid(value) or (isinstance(value, str) and "${" in value)
-    return name not in sources and not says_nothing
+        merged, engine_keys = merge(plan.request, plan.bundle)
+    except UserError as error:
+        why = str(error).splitlines()[0]
+        return [f"the spec file can no longer be read as it was; the run goes on as recorded ({why})"]
+    return same_spec.changes(plan, merged, engine_keys, of_earlier)

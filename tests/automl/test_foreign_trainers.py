@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from automl import bundle, foresight, loop, recorded, skill
+from automl import bundle, foresight, loop, skill
 from automl.errors import UserError
 from automl.handoff import Outcome
 from automl.plan import prepare
@@ -489,16 +489,3 @@ def test_a_pattern_that_every_file_matches_takes_none_of_the_engine_s(tmp_path: 
     searched(model, tmp_path / "run")
     for folder in (tmp_path / "run" / "trials").iterdir():
         assert {"spec.yaml", "trial.json", "log.txt"} <= {path.name for path in folder.iterdir()}
-
-
-def test_a_changed_key_of_the_engine_s_own_in_the_spec_file_is_named_too(tmp_path: Path) -> None:
-    file = tmp_path / "own.yaml"
-    request = RunRequest(model="deformable_detr", spec_file=str(file))
-    model = bundle.resolve("deformable_detr")
-    began = {"objectives": ["val_mAP", "latency_ms"], "try": [{"train": {"optim": {"lr": 1e-4}}}]}
-    file.write_text(yaml.safe_dump(began))
-    assert recorded._differences(request, model, began, began, {}) == []
-    file.write_text(yaml.safe_dump(began | {"objectives": ["val_mAP50", "latency_ms"]}))
-    (text,) = recorded._differences(request, model, began, began, {})
-    assert "objectives is another there" in text
-    assert "try" not in text

@@ -250,8 +250,10 @@ def test_references_are_resolved_after_what_replaces_leaves(tmp_path: Path) -> N
     full = model_spec.load("gen_trt_engine", best / "gen_trt_engine.yaml")["gen_trt_engine"]
     assert full["timing_cache"] == f"{best}/timing"
     assert full["trt_engine"] == f"{best}/model.engine"
-    base = {**keys, **merged.spec}
-    assert recorded._differences(request, detector, base, keys, merged.sources) == []
+    began: Any = SimpleNamespace(
+        request=request, bundle=detector, spec=merged.spec, engine_keys=keys, sources=merged.sources, said={}
+    )
+    assert recorded._differences(began, of_earlier=False) == []
 
 
 @pytest.mark.parametrize(
