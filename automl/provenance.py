@@ -44,13 +44,12 @@ def versions(packages: Sequence[str] = ()) -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    commit = git_commit()
+    commit = git_commit(Path(__file__).resolve().parent.parent)
     return found | ({"git": commit} if commit else {})
 
 
-def git_commit() -> str | None:
-    """`<sha>` or `<sha>-dirty` of the checkout this package lives in; None for an installed package."""
-    here = Path(__file__).resolve().parent.parent
+def git_commit(here: Path) -> str | None:
+    """`<sha>` or `<sha>-dirty` of the checkout at `here`; None where there is none, as of an installed package."""
     if not (here / ".git").exists():
         return None
     try:

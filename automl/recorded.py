@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import confirmed, hooks, latency, metric, same_data, same_spec, secret_leaves, spec
+from automl import confirmed, hooks, latency, metric, same_data, same_model, same_spec, secret_leaves, spec
 from automl.errors import UserError
 from automl.machine import find_machine, hardware
 from automl.plan import Plan, compile_for, merge
@@ -32,6 +32,7 @@ def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
         "request": plan.request.to_json(),
         "model": plan.bundle.name,
         "model_reference": plan.bundle.reference,
+        "model_state": same_model.state(plan.bundle),
         "metric": {"name": plan.metric.name, "maximize": plan.metric.maximize},
         "searching": plan.searching,
         "spec": plan.spec,
@@ -58,12 +59,13 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     reference = found.get("model_reference") or found["request"].get("model")
     there = moved(reference, found.get("root"), folder.root)
     model = _model(changes.get("model"), there, folder.root)
+    same_model.check_name(found, model, folder.root)
     document = _moved(found, folder.root, secret_leaves.mark(model))
-    told: list[str] = []
+    told, more = same_model.changes(found, model), list[str]()
     if data := changes.get("data"):
         document = same_data.follow(document, model, data, folder.root)
     else:
-        document, told = same_data.at_hand(document, model, folder.root)
+        document, more = same_data.at_hand(document, model, folder.root)
     unmoved = {name: value for name, value in changes.items() if name != "data"}
     request = replace(RunRequest.from_json(document["request"]), **unmoved)
     base, facts = document["spec"], document.get("facts", {})
@@ -82,7 +84,7 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     confirmed.check(request, model, base, space, searching)
     _check_files(model, base, folder.root, request.data)
     machine, notes = find_machine(request, base, document.get("sources", {}), model)
-    notes = [*told, *notes]
+    notes = [*told, *more, *notes]
     plan = Plan(
         request, model, searching, base, document.get("sources", {}), document.get("filled", {}), facts, notes, space,
         machine, metric.of_run(document), model.stages_of(request.stages), {}, "",

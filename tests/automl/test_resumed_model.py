@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from automl import bundle, loop, recorded
+from automl import bundle, loop, recorded, same_model
+from automl.errors import UserError
 from automl.progress import Progress
 from automl.request import RunRequest
 from automl.rundir import RunDir
@@ -116,3 +118,86 @@ def test_a_changed_key_of_the_engine_s_own_in_the_spec_file_is_named_too(tmp_pat
     (text,) = recorded._differences(began, of_earlier=False)
     assert "objectives is another there" in text
     assert "try" not in text
+
+
+# ---- the trainer ----------------------------------------------------------------------------------------------------
+
+
+def test_a_model_folder_that_has_changed_is_told_once_a_change(tmp_path: Path) -> None:
+    root, model = begun(tmp_path), tmp_path / "model"
+    (model / "cache.npz").write_text("of the trainer's own")
+    (model / "__pycache__").mkdir()
+    (model / "__pycache__" / "net.py").write_text("")
+    assert notes(root) == ""
+    script = model / "train.sh"
+    script.write_text(script.read_text().replace("print $lr *", "print 0.1 * $lr *"))
+    (model / "net.py").write_text("")
+    (model / "ship.sh").unlink()
+    told = notes(root)
+    assert "train.sh is another; net.py is new; ship.sh is gone" in told
+    assert "cache" not in told
+    loop.resume(root, {"trials": 3}, Progress(quiet=True))
+    assert notes(root) == ""
+
+
+def test_a_run_of_an_earlier_version_says_nothing_of_it_and_knows_from_then_on(tmp_path: Path) -> None:
+    root = begun(tmp_path)
+    old = {
+        key: value for key, value in document_of(root).items() if key not in ("model_state", "said", "fixed")
+    }
+    (root / "run.json").write_text(json.dumps(old))
+    assert notes(root) == ""
+    loop.resume(root, {}, Progress(quiet=True))
+    (tmp_path / "model" / "train.sh").write_text("exit 1\n")
+    assert "train.sh is another" in notes(root)
+
+
+def test_what_a_folder_s_commands_run_is_told_apart(tmp_path: Path) -> None:
+    model = tmp_path / "deep" / "model"
+    command = (
+        f"sh {tmp_path}/outside.awk --with={{model_dir}}/../beside.txt {{model_dir}}/odd.awk {{config_path}}"
+    )
+    shell_trainer(model, stages=None, actions={"train": {"command": command}})
+    for path in (tmp_path / "outside.awk", tmp_path / "deep" / "beside.txt", model / "odd.awk"):
+        path.write_text("x")
+    (model / "large.json").write_bytes(b" " * (same_model.LARGE + 1))
+    (model / "link").symlink_to(tmp_path)
+    (model / "broken.py").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(model / "pipe.py")
+    for folder, mark in (("venv", "pyvenv.cfg"), ("one_run", "run.json"), (".git", "HEAD")):
+        (model / folder).mkdir()
+        (model / folder / mark).write_text("{}")
+        (model / folder / "code.py").write_text("")
+    (model / "data").mkdir()
+    for number in range(same_model.MANY + 1):
+        (model / "data" / f"{number}.json").write_text("{}")
+    found = same_model.state(bundle.resolve(str(model)))
+    assert {name for name in found if not name.startswith(("references", "schemas"))} == {
+        str(tmp_path / "outside.awk"), "../beside.txt", "odd.awk", "large.json", "link", "train.sh", "ship.sh",
+    }  # fmt: skip
+    assert (found["large.json"], found["link"]) == (f"{same_model.LARGE + 1} bytes", f"-> {tmp_path}")
+
+
+def test_of_an_installed_model_its_version_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = bundle.resolve("deformable_detr")
+    now = same_model.state(model)
+    assert "version" in now
+    assert now.keys() <= {"version", "commit"}
+    (told,) = same_model.changes({"model_state": now | {"version": "0.0.1"}}, model)
+    assert f"version was 0.0.1 and is {now['version']}" in told
+
+
+def test_a_model_of_another_name_is_refused_with_the_true_reason(tmp_path: Path) -> None:
+    root = begun(tmp_path)
+    other = shell_trainer(tmp_path / "other", stages=None, network_arch="other")
+    with pytest.raises(UserError, match=r"this run is of shell, not of other .*--model FOLDER"):
+        loop.resume(root, {"model": str(other)}, Progress(quiet=True))
+    with pytest.raises(UserError, match="this run is of shell, not of deformable_detr"):
+        loop.resume(root, {"model": "deformable_detr"}, Progress(quiet=True))
+
+
+def test_a_folder_that_names_no_model_may_be_called_otherwise(tmp_path: Path) -> None:
+    shell_trainer(tmp_path / "model", stages=None, network_arch=None)
+    root = begun(tmp_path)
+    (tmp_path / "model").rename(tmp_path / "moved")
+    assert notes(root, model=str(tmp_path / "moved")) == ""

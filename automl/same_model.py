@@ -1,0 +1,115 @@
+"""Whether a run that goes on still has the model that it began with: its name, what its command runs, and the leaves of
+its train spec, compared with what run.json has of then."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from automl.bundle import GROUP, ModelBundle
+from automl.errors import UserError
+from automl.programs import command
+from automl.provenance import git_commit
+
+SHOWN = 5  # differences that are spelled out
+# What a program is made of. Weights, pictures, tables and logs are not: a trainer may write those beside itself.
+PROGRAMS = frozenset(""".py .sh .bash .pl .rb .lua .r .jl .m .js .ts .c .cc .cpp .cu .h .hpp .rs .go .java .jar .so .exe
+    .yaml .yml .json .toml .cfg .ini""".split())  # fmt: skip
+PASSED_OVER = frozenset(
+    "__pycache__ node_modules wandb mlruns lightning_logs outputs results runs logs".split()
+)
+MARKS = ("pyvenv.cfg", "run.json")  # of a folder that is an environment or a run
+MANY = 200  # so many such files in one folder are data
+LARGE = 16 << 20  # bytes; a larger file is told by its size
+
+
+def check_name(document: Mapping[str, Any], model: ModelBundle, root: Path) -> None:
+    """Raises `UserError` for the model of another name than run.json's `document` has. A folder whose skill_info says
+    none is called by its own name, which may change."""
+    then = document["model"]
+    reference = document.get("model_reference") or document["request"].get("model")
+    by_folder = then == Path(str(reference)).name
+    declared = bool(model.skill.get("network_arch"))
+    if model.name == then or (by_folder and (not declared or model.reference == reference)):
+        return
+    raise UserError(
+        f"{root}: this run is of {then}, not of {model.name} ({model.root}); name the folder where {then} is now: "
+        f"{command('resume', root)} --model FOLDER"
+    )
+
+
+def state(model: ModelBundle) -> dict[str, str]:
+    """What a trial's command runs, as far as it can be told apart: of an installed model {"version", "commit"}, of a
+    folder {file: digest}, files outside that its commands name among them. What links to folders lead to is not looked
+    at, only where they lead."""
+    if model.installed_as:
+        points = entry_points(group=GROUP, name=model.installed_as)
+        versions = [point.dist.version for point in points if point.dist]
+        found = {"version": next(iter(versions), None), "commit": git_commit(model.root)}
+        return {name: value for name, value in found.items() if value}
+    paths = {os.path.relpath(path, model.root): path for path in _programs(model.root)}
+    return {name: _digest(path) for name, path in sorted((paths | _named(model)).items())}
+
+
+def changes(document: Mapping[str, Any], model: ModelBundle) -> list[str]:
+    """What to say of a model whose state is another than recorded; nothing of a run of an earlier version."""
+    then, now = document.get("model_state") or {}, state(model)
+    if not then or then == now:
+        return []
+    both = [name for name in then if name in now and then[name] != now[name]]
+    lines = [f"{n} was {then[n]} and is {now[n]}" if model.installed_as else f"{n} is another" for n in both]
+    lines += [f"{name} is new" for name in now if name not in then]
+    lines += [f"{name} is gone" for name in then if name not in now]
+    more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    return [
+        f"{model.name} ({model.root}) has changed since this run began or last went on: {'; '.join(lines[:SHOWN])}"
+        f"{more}. Trials of before and from now on are ranked together: where their figures cannot be compared, begin "
+        "a new run"
+    ]
+
+
+def _programs(root: Path) -> Iterator[Path]:
+    """The files below a model folder that make up a program, and links to folders."""
+    for folder, folders, files in os.walk(root):
+        here = Path(folder)
+        if here != root and any(name in files for name in MARKS):
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not (name.startswith(".") or name in PASSED_OVER)]
+        found = [here / name for name in files if _is_program(here / name)]
+        yield from found if len(found) <= MANY else ()
+        yield from (here / name for name in folders if (here / name).is_symlink())
+
+
+def _is_program(path: Path) -> bool:
+    if path.name.startswith(".") or not path.is_file():  # a pipe would be waited for
+        return False
+    return path.suffix.lower() in PROGRAMS or (not path.suffix and os.access(path, os.X_OK))
+
+
+def _named(model: ModelBundle) -> dict[str, Path]:
+    """The files that the commands of a model folder name, whatever they are called; one outside by its whole path, if
+    it is not the program, which is most often an interpreter."""
+    found = {}
+    for action in model.actions:
+        words = model.command_words(action, "") if model.skill["actions"][action].get("command") else ()
+        for n, word in enumerate(words):
+            path = word.rpartition("=")[2]
+            inside = path.startswith(f"{model.root}{os.sep}")
+            if (inside or (n and os.path.isabs(path))) and os.path.isfile(path):
+                found[os.path.relpath(path, model.root) if inside else path] = Path(path)
+    return found
+
+
+def _digest(path: Path) -> str:
+    try:
+        if path.is_dir():
+            return f"-> {os.readlink(path)}"
+        size = path.stat().st_size
+        return f"{size} bytes" if size > LARGE else hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        return str(error.strerror)
