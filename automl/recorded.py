@@ -60,8 +60,8 @@ def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
     there = moved(reference, found.get("root"), folder.root)
     model = _model(changes.get("model"), there, folder.root)
     same_model.check_name(found, model, folder.root)
-    document = _moved(found, folder.root, secret_leaves.mark(model))
-    told, more = same_model.changes(found, model), list[str]()
+    document, added = same_model.completed(_moved(found, folder.root, secret_leaves.mark(model)), model)
+    told, more = [*same_model.changes(found, model), *added], list[str]()
     if data := changes.get("data"):
         document = same_data.follow(document, model, data, folder.root)
     else:

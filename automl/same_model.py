@@ -3,15 +3,18 @@ its train spec, compared with what run.json has of then."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from automl import spec
 from automl.bundle import GROUP, ModelBundle
-from automl.errors import UserError
+from automl.errors import AutoMLError, UserError
 from automl.programs import command
 from automl.provenance import git_commit
 
@@ -70,6 +73,51 @@ def changes(document: Mapping[str, Any], model: ModelBundle) -> list[str]:
         f"{more}. Trials of before and from now on are ranked together: where their figures cannot be compared, begin "
         "a new run"
     ]
+
+
+def completed(document: Mapping[str, Any], model: ModelBundle) -> tuple[dict[str, Any], list[str]]:
+    """(run.json's `document` with the leaves that the model's train spec has by now besides, each with its default;
+    what to say of these and of leaves that are no longer known). All that is recorded stays as it is."""
+    template = model.template("train")
+    base, sources = copy.deepcopy(document["spec"]), dict(document.get("sources", {}))
+    new = dict(_laid_under(template, base, sources))
+    sources |= dict.fromkeys(new, spec.LATER)
+    notes = []
+    if new:
+        told = ", ".join(f"{name} {value!r}" for name, value in list(new.items())[:SHOWN])
+        more = f" and {len(new) - SHOWN} more" if len(new) > SHOWN else ""
+        notes.append(
+            f"{model.name} has leaves that it had not when this run began, used as by default: {told}{more}"
+        )
+    if gone := _unknown(model, base, template):
+        more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
+        notes.append(f"{model.name} no longer knows {', '.join(gone[:SHOWN])}{more}, kept as recorded")
+    return {**document, "spec": base, "sources": sources}, notes
+
+
+def _laid_under(
+    template: Mapping[str, Any], base: dict[str, Any], sources: Mapping[str, str], above: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Put what only the template has into `base`; yields the leaves. A section that was set whole has no others."""
+    for key, value in template.items():
+        name, there = f"{above}{key}", base.get(key)
+        if key not in base:
+            base[key] = copy.deepcopy(value)
+            yield from spec.leaves({name: value})
+        elif isinstance(value, Mapping) and isinstance(there, dict) and name not in sources:
+            yield from _laid_under(value, there, sources, f"{name}.")
+
+
+def _unknown(model: ModelBundle, base: Mapping[str, Any], template: Mapping[str, Any]) -> list[str]:
+    """The leaves that neither schema nor template has; none where the schema cannot be read, which a training without
+    a search does not need."""
+    from automl.space.schema import problems
+
+    with suppress(AutoMLError):
+        known = dict(spec.leaves(template))
+        wrong = problems(base, model.schema("train"), known)
+        return [name for name, why in wrong if why.startswith("unknown key")]
+    return []
 
 
 def _programs(root: Path) -> Iterator[Path]:

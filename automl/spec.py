@@ -30,6 +30,7 @@ ENGINE_KEYS = (
 )  # keys of a spec file that are the engine's, not the model's
 TEMPLATE = "template"
 DATA = "data"  # the leaf was determined by the data
+LATER = "a later template"  # the model did not have the leaf when the run began
 MANDATORY = UNSAID
 
 

@@ -110,6 +110,10 @@ class Trials:
             # A resumed run may have been told of another place of its data.
             for name in same_data.of_data(self.plan.sources):
                 spec.put(found, name, spec.get(full, name))
+            # It was trained before its model had them; what is handed over is for the model of now.
+            for name, source in self.plan.sources.items():
+                if source == spec.LATER and spec.get(found, name, spec.MISSING) is spec.MISSING:
+                    spec.put(found, name, spec.get(full, name))
             odd = self._odd(found, full)
         if odd:
             say(f"{path}: {', '.join(odd[:3])}; trial {number} is handed over with what it was given")

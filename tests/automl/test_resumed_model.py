@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from automl import bundle, loop, recorded, same_model
+from automl import bundle, loop, recorded, same_model, show, spec
 from automl.errors import UserError
 from automl.progress import Progress
 from automl.request import RunRequest
@@ -201,3 +201,71 @@ def test_a_folder_that_names_no_model_may_be_called_otherwise(tmp_path: Path) ->
     root = begun(tmp_path)
     (tmp_path / "model").rename(tmp_path / "moved")
     assert notes(root, model=str(tmp_path / "moved")) == ""
+
+
+# ---- its schema -----------------------------------------------------------------------------------------------------
+
+NEEDS_WD = "grep -q '^ *wd: ' \"$1\" || { echo \"KeyError: 'wd'\" >&2; exit 1; }\n"
+
+
+def test_leaves_that_the_model_has_besides_by_now_are_in_the_specs_of_new_trials(tmp_path: Path) -> None:
+    root, model = begun(tmp_path), tmp_path / "model"
+    recorded_spec = document_of(root)["spec"]
+
+    def change(fit: dict[str, Any]) -> None:
+        fit["wd"] = {"type": "number", "default": 0.5}
+        fit["deep"] = {"properties": {"er": {"type": "integer", "default": 2}}}
+        fit["rounds"]["default"] = 9
+
+    change_schema(model, change)
+    (model / "train.sh").write_text(NEEDS_WD + (model / "train.sh").read_text())
+    assert "had not when this run began, used as by default: fit.wd 0.5, fit.deep.er 2" in notes(root)
+    outcome = loop.resume(root, {"trials": 4}, Progress(quiet=True))
+    assert outcome.failed == ""
+    now = document_of(root)["spec"]
+    assert now["fit"] == recorded_spec["fit"] | {"wd": 0.5, "deep": {"er": 2}}
+    assert yaml.safe_load((root / "trials" / "0003" / "spec.yaml").read_text())["fit"]["wd"] == 0.5
+    for _ in range(2):  # trials of before have no wd, and are no less what they were given
+        said: list[str] = []
+        progress = Progress(quiet=True)
+        progress.note = said.append  # type: ignore[method-assign]
+        loop.resume(root, {}, progress)
+        assert not [
+            line for line in said if "handed over with what it was given" in line or "by default" in line
+        ]
+    change_schema(model, lambda fit: fit.pop("deep"))
+    assert "shell no longer knows fit.deep.er, kept as recorded" in notes(root)
+
+
+def test_what_was_set_whole_or_stands_where_a_section_is_by_now_stays(tmp_path: Path) -> None:
+    template = {"weights": {"a": 1, "b": 2}, "opt": {"name": "adam"}, "one": {"two": 2, "three": {}}}
+    model: Any = SimpleNamespace(
+        name="m", template=lambda action: template, schema=lambda action: {"properties": {}}
+    )
+    begun: dict[str, Any] = {
+        "spec": {"weights": {"c": 3}, "opt": "sgd", "one": {"two": 7}},
+        "sources": {"weights": "data"},
+    }
+    document, told = same_model.completed(begun, model)
+    assert document["spec"] == {"weights": {"c": 3}, "opt": "sgd", "one": {"two": 7, "three": {}}}
+    assert document["sources"] == {"weights": "data", "one.three": spec.LATER}
+    assert "used as by default: one.three {}" in told[0]
+
+
+def test_a_run_of_the_detector_is_restored_with_the_spec_that_is_recorded(tmp_path: Path) -> None:
+    model = bundle.resolve("deformable_detr")
+    whole = {"spec": model.template("train"), "sources": {}}
+    document, told = same_model.completed(whole, model)
+    assert (json.dumps(document["spec"]), document["sources"], told) == (json.dumps(whole["spec"]), {}, [])
+
+
+def test_a_resume_whose_new_trials_failed_says_so_at_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = begun(tmp_path)
+    (tmp_path / "model" / "train.sh").write_text(NEEDS_WD)
+    outcome = loop.resume(root, {"trials": 4}, Progress(quiet=True))
+    assert outcome.failed.startswith("2 of 2 trials begun now failed; the first: trial 2: exit code 1; ")
+    said = printed(lambda console, _: show.outcome(console, outcome), root, capsys)
+    assert "note: 2 of 2 trials begun now failed" in said
+    assert json.loads((root / "outcome.json").read_text())["failed"] == outcome.failed
