@@ -6,6 +6,7 @@ Paths inside the run folder move with it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,17 @@ from automl.provenance import versions
 from automl.request import RunRequest
 from automl.run_json import moved
 from automl.rundir import RunDir
+from automl.space import SearchSpace
+
+SPACE_KEYS = (
+    "kind",
+    "range",
+    "low",
+    "high",
+    "scale",
+    "choices",
+    "condition",
+)  # of a parameter's record, that decide
 
 
 def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
@@ -44,56 +56,109 @@ def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
         "latency": dict(plan.latency.timed) if plan.latency else None,
         "said": same_spec.otherwise(plan),
         "space_digest": plan.space.digest,
+        "fixed": dict(plan.space.fixed),
         "versions": versions(plan.bundle.packages),
         "machine": hardware(),
         "space": [parameter.record() for parameter in plan.space.parameters],
     }
 
 
-def restore(folder: RunDir, changes: Mapping[str, Any]) -> Plan:
-    """The plan of a run that exists, with `changes` to its request. Raises `UserError` when the model is no longer
-    there, the search space is another by now, or a file that the run needs is gone."""
-    found = folder.read_run()
+def restore(folder: RunDir, changes: Mapping[str, Any], searching: bool = True) -> Plan:
+    """The plan of a run that exists, with `changes` to its request; not `searching`: one that only hands over, for
+    which the search space may be another by now. Raises `UserError` when the model is no longer there or another, the
+    search space is another, or a file that the run needs is gone."""
     if changes.get("executor") == "local":
         changes = {"ray_address": None, **changes}
-    reference = found.get("model_reference") or found["request"].get("model")
-    there = moved(reference, found.get("root"), folder.root)
-    model = _model(changes.get("model"), there, folder.root)
-    same_model.check_name(found, model, folder.root)
-    document, added = same_model.completed(_moved(found, folder.root, secret_leaves.mark(model)), model)
-    told, more = [*same_model.changes(found, model), *added], list[str]()
+    document, model, told = _begun(folder, changes)
     if data := changes.get("data"):
         document = same_data.follow(document, model, data, folder.root)
     else:
         document, more = same_data.at_hand(document, model, folder.root)
+        told += more
     unmoved = {name: value for name, value in changes.items() if name != "data"}
     request = replace(RunRequest.from_json(document["request"]), **unmoved)
-    base, facts = document["spec"], document.get("facts", {})
-    engine_keys = document.get("engine_keys")
-    if engine_keys is None:  # written before they were recorded
-        engine_keys = merge(request, model)[1]
-    searching = document["searching"]
-    space = compile_for(model, base, request, engine_keys, facts, searching)
-    if space.digest != document["space_digest"] and searching:
-        raise UserError(
-            f"{folder.root}: what was asked for makes another search space than the one this run began with: the "
-            "model's train schema has changed, or the engine that reads it (versions are in run.json). Install what it "
-            f"began with, or start a new run, which --warm-start {folder.root} lets learn from this one"
-        )
+    base, facts, sources = document["spec"], document.get("facts", {}), document.get("sources", {})
+    space = _space(document, model, request, folder.root, searching)
     hooks.check_spec(model, base)
-    confirmed.check(request, model, base, space, searching)
+    confirmed.check(request, model, base, space, document["searching"])
     _check_files(model, base, folder.root, request.data)
-    machine, notes = find_machine(request, base, document.get("sources", {}), model)
-    notes = [*told, *more, *notes]
+    machine, notes = find_machine(request, base, sources, model)
     plan = Plan(
-        request, model, searching, base, document.get("sources", {}), document.get("filled", {}), facts, notes, space,
-        machine, metric.of_run(document), model.stages_of(request.stages), {}, "",
-        document.get("reasons", {}), engine_keys, said=document.get("said") or {},
+        request, model, document["searching"], base, sources, document.get("filled", {}), facts, [*told, *notes],
+        space, machine, metric.of_run(document), model.stages_of(request.stages), {}, "",
+        document.get("reasons", {}), document["engine_keys"], said=document.get("said") or {},
     )  # fmt: skip
     if request.max_latency_ms is not None or request.objectives:
         plan.latency = latency.predicting(request, model, space, base, document.get("latency") or {})
     plan.warnings.extend(_differences(plan, document.get("said") is None))
     return plan
+
+
+def refusal(folder: RunDir, searching: bool = True) -> str | None:
+    """Why `restore` would refuse, as far as the model and the search space say; None where they do not."""
+    try:
+        document, model, _ = _begun(folder, {})
+        _space(document, model, RunRequest.from_json(document["request"]), folder.root, searching)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _begun(
+    folder: RunDir, changes: Mapping[str, Any]
+) -> tuple[dict[str, Any], bundles.ModelBundle, list[str]]:
+    """(run.json for the folder and the model of now, the model, what to say of it). Raises `UserError`."""
+    found = folder.read_run()
+    reference = found.get("model_reference") or found["request"].get("model")
+    there = moved(reference, found.get("root"), folder.root)
+    model = _model(changes.get("model"), there, folder.root)
+    same_model.check_name(found, model, folder.root)
+    document, told = same_model.completed(_moved(found, folder.root, secret_leaves.mark(model)), model)
+    if document.get("engine_keys") is None:  # written before they were recorded
+        document["engine_keys"] = merge(RunRequest.from_json(document["request"]), model)[1]
+    return document, model, [*same_model.changes(found, model), *told]
+
+
+def _space(
+    document: Mapping[str, Any], model: bundles.ModelBundle, request: RunRequest, root: Path, searching: bool
+) -> SearchSpace:
+    """The run's search space. To hand over, what it fixes is enough. Raises `UserError` for another than recorded."""
+    if not searching and "fixed" in document:
+        return SearchSpace((), fixed=tuple(document["fixed"].items()))
+    base, facts, keys = document["spec"], document.get("facts", {}), document["engine_keys"]
+    space = compile_for(model, base, request, keys, facts, document["searching"])
+    if space.digest == document["space_digest"] or not (searching and document["searching"]):
+        return space
+    lines = _other_parameters(document, space) or ["what is fixed, or the engine that reads the schema"]
+    raise UserError(
+        f"{root}: the search space is another than this run began with, and trials of both cannot be compared:\n"
+        + "".join(f"  {line}\n" for line in lines)
+        + f"To search on, put back {model.schema_path('train')} as it was, or install the versions that run.json has; "
+        f"a new run learns from this one by --warm-start {root}. The best there is: {command('best', root, '--export')}"
+    )
+
+
+def _other_parameters(document: Mapping[str, Any], space: SearchSpace) -> list[str]:
+    """What differs between the parameters that run.json has and those of now, a line each."""
+    rows = document.get("space") or []
+    then = {row["name"]: row for row in rows if isinstance(row, dict) and "name" in row}
+    if not then:
+        return []
+    now = {
+        row["name"]: row
+        for row in json.loads(json.dumps([p.record() for p in space.parameters], default=str))
+    }
+    lines = [f"{name}: no longer searched" for name in then if name not in now]
+    lines += [f"{name}: searched by now" for name in now if name not in then]
+    for name in then.keys() & now.keys():
+        before, after = ([row.get(key) for key in SPACE_KEYS] for row in (then[name], now[name]))
+        if before != after:
+            lines.append(f"{name}: {_range(then[name])}, and now {_range(now[name])}")
+    return sorted(lines)
+
+
+def _range(row: Mapping[str, Any]) -> str:
+    return " ".join(str(row[key]) for key in ("kind", "range", "condition") if row.get(key))
 
 
 def _model(moved_to: str | None, recorded: str | None, root: Path) -> bundles.ModelBundle:

@@ -17,7 +17,7 @@ MAX_BYTES = 64 << 20
 PARTS: dict[str, type] = {  # those of this version's format; a run of an earlier one may lack the optional ones
     "format": int, "study": str, "request": dict, "model": str, "searching": bool, "spec": dict, "space_digest": str,
     "root": str, "model_reference": str, "metric": dict, "metric.name": str, "metric.maximize": bool,
-    "engine_keys": dict, "reasons": dict, "latency": dict, "said": dict, "model_state": dict,
+    "engine_keys": dict, "reasons": dict, "latency": dict, "said": dict, "fixed": dict, "model_state": dict,
     "sources": dict, "filled": dict, "facts": dict, "facts.train": dict, "facts.val": dict, "facts.test": dict,
     "facts.classes": list, "versions": dict, "machine": dict,
 }  # fmt: skip

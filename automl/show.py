@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automl import earlier, forecast, latency, provenance, spec, web_url
+from automl import earlier, forecast, latency, provenance, recorded, spec, web_url
 from automl import metric as metrics
 from automl.comparison import compare
 from automl.documents import is_empty
@@ -196,14 +196,17 @@ def status(console: Console, root: Path) -> None:
     for text in widenings(study.trials() if study else ()):
         say(console, text)
     end = ended(root, study)
-    going_on = command("resume", root)
+    going_on = f"to go on: {command('resume', root)}"
+    why = None if running else recorded.refusal(RunDir(root))
+    if why:
+        going_on = f"it cannot go on: {why}"
     if running:
         say(console, "a driver is running it")
     elif end is None:
-        say(console, f"no driver is running it; to go on: {going_on}")
+        say(console, f"no driver is running it; {going_on}")
     elif unconfirmed(document, end):
         say(console, f"the winner is in {RunDir(root).best}; it was stopped while this was being confirmed")
-        say(console, f"no driver is running it; to go on: {going_on}")
+        say(console, f"no driver is running it; {going_on}")
     else:
         what = "the winner" if document["searching"] else "what was trained"
         if end.get("ended"):
@@ -211,7 +214,8 @@ def status(console: Console, root: Path) -> None:
         say(console, f"it is finished; {what} is in {RunDir(root).best}")
         say(console, f"next    {_next(root, end)}")
         if document["searching"]:
-            say(console, f"to search on: {going_on} {RunRequest.from_json(document['request']).larger()}")
+            larger = f"to search on: {command('resume', root)} {RunRequest.from_json(document['request']).larger()}"
+            say(console, going_on if why else larger)
 
 
 def _trials(console: Console, study: Study | None, metric: Metric, running: bool) -> None:
@@ -282,10 +286,19 @@ def best(console: Console, root: Path) -> None:
         handed = handed_over(root)
         other = "" if handed == top.number else f", which holds trial {handed}"
         if handed is None:
-            other = f", not all there yet; where nobody hands over: {command('resume', root)}"
+            other = f", not all there yet; where nobody hands over: {_handing_over(root)}"
         say(console, f"files: {RunDir(root).best}{other}")
+    elif why := recorded.refusal(RunDir(root), searching=False):
+        say(console, f"it cannot be handed over: {why}")
     else:
         say(console, f"to have it now: {command('best', root, '--export')}")
+
+
+def _handing_over(root: Path) -> str:
+    """The command that does so, or why none does."""
+    if recorded.refusal(RunDir(root)) is None:
+        return command("resume", root)
+    return recorded.refusal(RunDir(root), searching=False) or command("best", root, "--export")
 
 
 def _front(console: Console, found: Sequence[Place], metric: Metric, run: RunDir) -> None:

@@ -28,7 +28,7 @@ def export(root: Path, progress: Progress) -> Outcome:
     """Hand over the best trial there is to a folder of its own, `so_far/<trial>_epoch_<epoch>`, and run the stages that
     do not compare, without a GPU. Raises `UserError` when no trial has a metric yet."""
     root = root.resolve()
-    plan = recorded.restore(RunDir(root), {"executor": "local"})
+    plan = recorded.restore(RunDir(root), {"executor": "local"}, searching=False)
     plan.machine = replace(plan.machine, gpus=(), gpus_per_trial=0)
     plan.stages = tuple(stage for stage in plan.stages if not stage.default_too)
     if is_running(root):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from automl import bundle, loop, recorded, same_model, show, spec
+from automl import bundle, loop, recorded, same_model, show, so_far, spec
 from automl.errors import UserError
 from automl.progress import Progress
 from automl.request import RunRequest
@@ -269,3 +269,43 @@ def test_a_resume_whose_new_trials_failed_says_so_at_its_end(
     said = printed(lambda console, _: show.outcome(console, outcome), root, capsys)
     assert "note: 2 of 2 trials begun now failed" in said
     assert json.loads((root / "outcome.json").read_text())["failed"] == outcome.failed
+
+
+# ---- its search space -----------------------------------------------------------------------------------------------
+
+
+def test_another_search_space_is_told_by_its_parameters_and_no_obstacle_to_the_hand_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, model = begun(tmp_path, fix=("fit.rounds=2",)), tmp_path / "model"
+    assert f"to search on: automl resume {root}" in printed(show.status, root, capsys)
+
+    def change(fit: dict[str, Any]) -> None:
+        fit["lr"]["maximum"] = 0.5
+        fit["wd"] = {"type": "number", "minimum": 0, "maximum": 1, "default": 0.5, "automl_enabled": True}
+        del fit["rounds"]  # --fix of it can no longer be read
+
+    change_schema(model, change)
+    outcome = so_far.export(root, Progress(quiet=True))
+    handed = yaml.safe_load((root / outcome.folder / "train.yaml").read_text())["fit"]
+    assert (handed["rounds"], handed["lr"]) == (2, outcome.winner.params["fit.lr"])
+    change_schema(model, lambda fit: fit.update(rounds={"type": "integer", "default": 3}))
+    with pytest.raises(UserError) as refused:
+        loop.resume(root, {"trials": 4}, Progress(quiet=True))
+    told = str(refused.value)
+    assert "fit.lr: float" in told
+    assert "fit.wd: searched by now" in told
+    assert "train.schema.json as it was" in told
+    said = printed(show.status, root, capsys)
+    assert "to search on" not in said.replace("To search on", "")
+    assert "it cannot go on: " in said
+    (root / "best" / "provenance.json").unlink()
+    assert f"where nobody hands over: automl best {root} --export" in printed(show.best, root, capsys)
+
+
+def test_without_its_model_no_command_is_advised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = begun(tmp_path)
+    (tmp_path / "model").rename(tmp_path / "away")
+    assert "it cannot go on: " in printed(show.status, root, capsys)
+    (root / "best").rename(root / "moved")
+    assert "it cannot be handed over: " in printed(show.best, root, capsys)
