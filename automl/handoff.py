@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import later, portable, provenance, replaced, secret_leaves, spec
+from automl import later, portable, provenance, replaced, secret_leaves, spec, starts
 from automl.bundle import ModelBundle
 from automl.comparison import OF_DEFAULT
 from automl.confirmed import Confirmed
@@ -130,7 +130,7 @@ def _product(
     write_specs(plan.bundle, trained, checkpoint, run.best, figures, asked(plan))
     portable.write(plan.bundle, run.best / "train.yaml", _for_retraining(plan, trained, run.best), run.best)
     _slim(plan.bundle, checkpoint, progress)
-    _write_provenance(plan, result, trained, checkpoint, run, figures)
+    _write_provenance(plan, result, trained, checkpoint, run, figures, trials)
     return checkpoint
 
 
@@ -394,7 +394,7 @@ def _add_figures(best: Path, results: list[StageResult]) -> None:
 
 def _write_provenance(
     plan: Plan, winner: Best, trained: Mapping[str, Any], checkpoint: Path | None, run: RunDir,
-    figures: Mapping[str, float],
+    figures: Mapping[str, float], trials: Trials,
 ) -> None:  # fmt: skip
     changed = spec.diff(plan.spec, trained)
     limited = {"latency": plan.latency.expected(winner.params)} if plan.latency else {}
@@ -415,6 +415,6 @@ def _write_provenance(
             "checkpoint_sha256": provenance.sha256(checkpoint) if checkpoint else None,
             **limited,
             "changed_from_default": [change for change in changed if change[0] not in folders],
-            "versions": provenance.versions(plan.bundle.packages),
+            **starts.trained(plan, trials.run.trial(winner.number), winner.epoch),
         },
     )

@@ -36,6 +36,7 @@ from automl import (
     recorded,
     same_data,
     secret_leaves,
+    starts,
 )
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, Resumable, UserError
@@ -114,6 +115,7 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
     with told_of(folder.root), run_lock(folder.root), interruptible(folder.root):
         plan = recorded.restore(folder, changes)
         same_data.check(plan, folder.root)
+        starts.go_on(plan)
         for warning in plan.warnings:
             progress.note(f"note: {warning}")
         fetch(plan, folder.root, progress.note)

@@ -75,6 +75,7 @@ class Plan:
     engine_keys: dict[str, Any] = field(default_factory=dict)
     latency: Latency | None = None  # what predicts it, where it is limited or an objective
     said: dict[str, Any] = field(default_factory=dict)  # by the spec file, leaf by leaf
+    history: dict[str, Any] = field(default_factory=dict)  # what the run's starts had (starts.py)
 
     @property
     def limit(self) -> Limit | None:

@@ -13,12 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from automl import bundle as bundles
-from automl import confirmed, hooks, latency, metric, same_data, same_model, same_spec, secret_leaves, spec
+from automl import (
+    confirmed,
+    hooks,
+    latency,
+    metric,
+    same_data,
+    same_model,
+    same_spec,
+    secret_leaves,
+    spec,
+    starts,
+)
 from automl.errors import UserError
-from automl.machine import find_machine, hardware
+from automl.machine import find_machine
 from automl.plan import Plan, compile_for, merge
 from automl.programs import command
-from automl.provenance import versions
 from automl.request import RunRequest
 from automl.run_json import moved
 from automl.rundir import RunDir
@@ -57,8 +67,7 @@ def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
         "said": same_spec.otherwise(plan),
         "space_digest": plan.space.digest,
         "fixed": dict(plan.space.fixed),
-        "versions": versions(plan.bundle.packages),
-        "machine": hardware(),
+        **starts.of(plan),
         "space": [parameter.record() for parameter in plan.space.parameters],
     }
 
@@ -88,6 +97,7 @@ def restore(folder: RunDir, changes: Mapping[str, Any], searching: bool = True) 
         space, machine, metric.of_run(document), model.stages_of(request.stages), {}, "",
         document.get("reasons", {}), document["engine_keys"], said=document.get("said") or {},
     )  # fmt: skip
+    plan.history = starts.recorded(document)
     if request.max_latency_ms is not None or request.objectives:
         plan.latency = latency.predicting(request, model, space, base, document.get("latency") or {})
     plan.warnings.extend(_differences(plan, document.get("said") is None))

@@ -20,7 +20,12 @@ PARTS: dict[str, type] = {  # those of this version's format; a run of an earlie
     "engine_keys": dict, "reasons": dict, "latency": dict, "said": dict, "fixed": dict, "model_state": dict,
     "sources": dict, "filled": dict, "facts": dict, "facts.train": dict, "facts.val": dict, "facts.test": dict,
     "facts.classes": list, "versions": dict, "machine": dict,
+    "begun": str, "starts": list, "later_facts": list,
 }  # fmt: skip
+ENTRIES: dict[str, dict[str, type]] = {  # of the lists among them
+    "starts": {"when": str, "versions": dict, "machine": dict},
+    "later_facts": {"when": str, "facts": dict},
+}
 NEEDED = ("study", "request", "spec", "searching", "space_digest", "model")
 NULLABLE = ("engine_keys", "model_reference", "latency")
 ABSENT = object()
@@ -68,6 +73,10 @@ def check_parts(path: Path, document: Mapping[str, Any]) -> None:
             node = node.get(key, ABSENT) if isinstance(node, Mapping) else ABSENT
         if node is not ABSENT and type(node) is not kind and not (node is None and name in NULLABLE):
             raise _damaged(path, name, WORDS[kind], node)
+    for name, keys in ENTRIES.items():
+        for entry in document.get(name, ()):
+            if not (isinstance(entry, dict) and all(type(entry.get(k)) is kind for k, kind in keys.items())):
+                raise _damaged(path, name, f"a list of mappings with {', '.join(keys)}", entry)
     if "metric" in document and set(document["metric"]) != METRIC:
         raise _damaged(path, "metric", "a mapping of name and maximize", document["metric"])
 

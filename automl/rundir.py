@@ -1,6 +1,7 @@
 """The layout of a run on disk, and how its files are written whole.
 
-run.json              what was asked, seed, versions, base spec, data facts, space digest; `format` numbers it
+run.json              what was asked, seed, versions, base spec, data facts, space digest; `format` numbers it;
+                      what later starts had otherwise
 storage_url           the database's URL when it holds a password, which run.json leaves out; for its owner's eyes
 data_url              the same of the data's URL
 run.lock              held by the driver while it lives
@@ -8,6 +9,7 @@ best.lock             held by whoever writes in best/
 study.db              the Optuna storage (unless a URL was given)
 elapsed_s             how long the search has run, beside the database
 trials/0007/          spec.yaml, trial.json (what the study has of it), metrics.jsonl, status.json, log.txt,
+                      starts.json (which of the run's starts trained it, where another than the first did),
                       model_epoch_*.pth, dd_model_latest.pth; of trackers: tracked.json, tensorboard/
 best/                 the winner's specs for every action, provenance.json, what the stages wrote
 best_of_trial_3/      what best/ held when another trial became the winner, or best/pareto/0003 when it left the

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import hooks, kept, records, same_data, secret_leaves, spec
+from automl import hooks, kept, records, same_data, secret_leaves, spec, starts
 from automl.documents import load_yaml
 from automl.errors import SpecError
 from automl.executors.base import TrialJob
@@ -34,7 +34,16 @@ if TYPE_CHECKING:
     from automl.study import Best, Study
 
 
-OWN_FILES = ("metrics.jsonl", "spec.yaml", kept.FILE, "resume.yaml", "log.txt", "heartbeat", "status.json")
+OWN_FILES = (
+    "metrics.jsonl",
+    "spec.yaml",
+    kept.FILE,
+    starts.FILE,
+    "resume.yaml",
+    "log.txt",
+    "heartbeat",
+    "status.json",
+)
 
 
 class Trials:
@@ -51,13 +60,14 @@ class Trials:
 
     # ---- specs and jobs -------------------------------------------------------------------------------------
 
-    def job(self, number: int, params: Mapping[str, Any]) -> TrialJob:
-        """Write the trial's whole spec, checked, and say how to run it."""
+    def job(self, number: int, params: Mapping[str, Any], epoch: int = 0) -> TrialJob:
+        """Write the trial's whole spec, checked, and say how to run it, from this epoch on."""
         full = self._spec(number, params)
         self._name_own_gpus(full)
         hooks.check_spec(self.plan.bundle, full)
         path = self.run.trial(number) / "spec.yaml"
         write_yaml(path, full)
+        starts.note(path.parent, self.plan, epoch)
         machine, entry, gpus = self.plan.machine, self.plan.bundle.entry("train"), self._gpus()
         per_gpu = self.plan.bundle.launch("train") == "per_gpu"
         return TrialJob(
@@ -143,9 +153,9 @@ class Trials:
 
     def resumed(self, number: int, params: Mapping[str, Any]) -> TrialJob:
         """The job of a trial that goes on from its last whole checkpoint; epochs after it are run again."""
-        job = self.job(number, params)
-        folder, metrics = self.run.trial(number), self.run.trial(number) / "metrics.jsonl"
         found = self._to_go_on_from(number)
+        job = self.job(number, params, found[-1].epoch + 1 if found else 0)
+        folder, metrics = self.run.trial(number), self.run.trial(number) / "metrics.jsonl"
         self.handled[number] = list(found)
         if metrics.exists():
             write_text(metrics, "".join(json.dumps(dict(record.values)) + "\n" for record in found))

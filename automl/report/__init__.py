@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl import starts
 from automl.comparison import OF_DEFAULT
 from automl.documents import is_empty
 from automl.errors import UserError
@@ -133,13 +134,14 @@ def _command(facts: Facts) -> str:
 
 
 def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
-    """What the run stands on: versions, machine, date, data."""
+    """What the run stands on: versions, machine (and what later starts had otherwise), date, data."""
     document = facts.document
     rows: list[tuple[str, Any]] = [("model", document["model"]), ("run folder", facts.root)]
     if facts.started:
         rows.append(("started", f"{facts.started:%Y-%m-%d %H:%M}"))
     rows += [(str(k), v) for k, v in (document.get("machine") or {}).items()]
     rows += [(name, version) for name, version in document.get("versions", {}).items()]
+    rows += [(f"from {when} on", words) for when, words in starts.told(document)]
     for described, _ in facts.material:
         known = described.get("facts")
         rows += [(str(k), v) for k, v in known.items()] if isinstance(known, dict) else []

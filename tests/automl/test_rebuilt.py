@@ -61,10 +61,10 @@ def drive(
     driver = Dying(bench.plan, study, bench.run, Progress(quiet=True), clock=lambda: executor.now_s)
     driver.left, job = lines, driver.trials.job
 
-    def written(number: int, params: Any) -> Any:
+    def written(number: int, params: Any, epoch: int = 0) -> Any:
         if number == specs:
             raise Died
-        return job(number, params)
+        return job(number, params, epoch)
 
     driver.trials.job = written  # type: ignore[method-assign]
     try:
