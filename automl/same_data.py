@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import hooks, spec, web_url
+from automl import hooks, spec, starts, web_url
 from automl.bundle import ModelBundle
 from automl.errors import UserError
 from automl.programs import command
@@ -18,16 +19,33 @@ if TYPE_CHECKING:
     from automl.plan import Plan
 
 
+LATER = (
+    "later_facts"  # of the run's history: what the data were at later starts, where it could not be compared
+)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What has `changed` in the data since the run began, or since its start `at` (ISO 8601), which noted what they
+    were; what could not be compared (`unknown`), and why."""
+
+    changed: list[str]
+    unknown: list[str]
+    at: str = ""
+
+
 def check(plan: Plan, root: Path) -> None:
-    """Changes nothing but facts that an earlier version did not record. What a run has a copy of, and has changed where
-    it came from since, is a warning of the plan's. Raises `UserError` for data with problems, or with other facts than
-    those recorded: by the model's `data_changes`, else by the counts that both have."""
+    """What could not be compared with the data that the run began with is a warning of the plan's, each time, and what
+    they are now is noted in its history; so is what a run has a copy of, and has changed where it came from since.
+    Raises `UserError` for data with problems, or with other facts than those recorded: by the model's `data_changes`,
+    else by the counts that both have."""
     named = spec.DATA in plan.sources.values()  # the spec was filled in, and says by itself where they are
     found = _looked_at(plan.bundle, plan.spec, None if named else plan.request.data)
     now = found.get("facts") or {}
-    if lines := _changes(plan.bundle, plan.facts, now):
+    told = _known_again(plan.bundle, plan.facts, plan.history, now)
+    if told.changed:
         raise UserError(
-            f"{root}: the data have changed since this run began:\n{_indented(lines)}\n"
+            f"{root}: {_since(told)}:\n{_indented(told.changed)}\n"
             f"Trials on both cannot be compared. Put the old data back, then {command('resume', root)}; or begin a new "
             f"run on those of now, which --warm-start {root} lets learn from this one"
         )
@@ -36,8 +54,9 @@ def check(plan: Plan, root: Path) -> None:
             f"{root}: the data of this run have problems by now; put them back as they were, then "
             f"{command('resume', root)}:\n{_indented(problems)}"
         )
-    plan.facts = {**now, **plan.facts}
-    if named and (lines := _changed_since_copied(plan)):
+    if told.unknown:
+        _note_unknown(plan, told, now)
+    if named and (lines := _changed_since_copied(plan, now)):
         shown = web_url.shown(str(plan.request.data))
         plan.warnings.append(
             f"{shown} has changed since this run began, which goes on with its copy of then ({'; '.join(lines)}); a "
@@ -45,10 +64,41 @@ def check(plan: Plan, root: Path) -> None:
         )
 
 
+def _since(told: _Compared) -> str:
+    if not told.at:
+        return "the data have changed since this run began"
+    return (
+        f"the data have changed since this run went on at {starts.shown(told.at)}, which noted what they were then, as "
+        "they could not be compared with those that it began with"
+    )
+
+
+def _note_unknown(plan: Plan, told: _Compared, now: dict[str, Any]) -> None:
+    """Say what could not be compared, and keep what the data are now where no start before has."""
+    known = (
+        f"they are those that it went on with at {starts.shown(told.at)}"
+        if told.at
+        else "later starts are compared with those of now"
+    )
+    if not told.at:
+        plan.history[LATER] = [*plan.history.get(LATER, ()), {"when": starts.now(), "facts": now}]
+    plan.warnings.append(
+        "whether the data are those that this run began with could not be compared in all "
+        f"({'; '.join(told.unknown)}); {known}"
+    )
+
+
 def follow(document: Mapping[str, Any], model: ModelBundle, data: str, root: Path) -> dict[str, Any]:
     """run.json's `document` with the data of the run at another place, `data`: what the data determined is determined
     anew, and what is to be written (a validation set) is written to `root`. Raises `UserError` where the run was not
     begun with data of a person's, or those at `data` are others."""
+    return _followed(document, model, data, root)[0]
+
+
+def _followed(
+    document: Mapping[str, Any], model: ModelBundle, data: str, root: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """(what `follow` returns, what could not be compared)."""
     request = document["request"]
     if not request.get("data"):
         what = "drew its own" if request.get("demo") else "has them named by its spec"
@@ -58,12 +108,12 @@ def follow(document: Mapping[str, Any], model: ModelBundle, data: str, root: Pat
         )
     unfilled = _unfilled(model, document["spec"], document.get("sources", {}))
     found = _looked_at(model, unfilled, data)
-    changes = _changes(model, document.get("facts", {}), found.get("facts") or {})
-    if lines := changes or hooks.texts(found.get("problems")):
+    told = _known_again(model, document.get("facts", {}), document, found.get("facts") or {})
+    if lines := told.changed or hooks.texts(found.get("problems")):
+        when = f"went on with at {starts.shown(told.at)}" if told.at else "began with"
         raise UserError(
-            f"--data {web_url.shown(data)}: these are not the data that {root} began with "
-            f"({web_url.shown(request['data'])}), and trials on both "
-            f"cannot be compared:\n{_indented(lines)}"
+            f"--data {web_url.shown(data)}: these are not the data that {root} {when} "
+            f"({web_url.shown(request['data'])}), and trials on both cannot be compared:\n{_indented(lines)}"
         )
     # Only now, as it writes over what the run has; the images' digests are in the model's cache.
     found = _looked_at(model, unfilled, data, root)
@@ -74,7 +124,7 @@ def follow(document: Mapping[str, Any], model: ModelBundle, data: str, root: Pat
         spec.put(full, name, value)
     there = str(Path(data).resolve()) if Path(data).exists() else data
     settled = {"filled": {**document.get("filled", {}), **moved}, "request": {**request, "data": there}}
-    return {**document, "spec": full, **settled}
+    return {**document, "spec": full, **settled}, told.unknown
 
 
 def at_hand(document: Mapping[str, Any], model: ModelBundle, root: Path) -> tuple[dict[str, Any], list[str]]:
@@ -89,7 +139,7 @@ def at_hand(document: Mapping[str, Any], model: ModelBundle, root: Path) -> tupl
         told = f"{shown}: not looked at again: the run goes on with what it fetched at first, a new run looks there"
         return dict(document), [told] if url else []
     try:
-        found = follow(document, model, data, root)
+        found, unknown = _followed(document, model, data, root)
     except Exception as error:  # the model's own errors are of another family
         if getattr(error, "exit_code", None) != UserError.exit_code:
             raise
@@ -100,9 +150,8 @@ def at_hand(document: Mapping[str, Any], model: ModelBundle, root: Path) -> tupl
             f"When the same data are there again: {resume}; where they are elsewhere by now: {resume} --data "
             f"{'URL' if url else 'DIR'}"
         ) from None
-    return found, [
-        f"{shown}: the copy that this run trains on was gone, and was made again; the data are the same"
-    ]
+    same = "" if unknown else "; the data are the same"
+    return found, [f"{shown}: the copy that this run trains on was gone, and was made again{same}"]
 
 
 def _copies_are_gone(document: Mapping[str, Any], model: ModelBundle, data: str) -> bool:
@@ -120,8 +169,8 @@ def has_copies(model: ModelBundle, base: dict[str, Any], data: str) -> bool:
     return not all(path.is_relative_to(Path(data).resolve()) for path in inputs)
 
 
-def _changed_since_copied(plan: Plan) -> list[str]:
-    """What is another by now in the folder or archive that a run's own copies were made of."""
+def _changed_since_copied(plan: Plan, now: Mapping[str, Any]) -> list[str]:
+    """What is another by now in the folder or archive that a run's own copies, whose facts are `now`, were made of."""
     data = plan.request.data
     if not data or "://" in data or not Path(data).exists():
         return []
@@ -133,8 +182,7 @@ def _changed_since_copied(plan: Plan) -> list[str]:
         if getattr(error, "exit_code", None) != UserError.exit_code:
             raise
         return str(error).splitlines()[:1]
-    changes = _changes(plan.bundle, plan.facts, found.get("facts") or {})
-    return changes or hooks.texts(found.get("problems"))[:1]
+    return _changes(plan.bundle, now, found.get("facts") or {})[0] or hooks.texts(found.get("problems"))[:1]
 
 
 def of_data(sources: Mapping[str, str]) -> set[str]:
@@ -150,9 +198,30 @@ def _unfilled(model: ModelBundle, full: Mapping[str, Any], sources: Mapping[str,
     return unfilled
 
 
-def _changes(model: ModelBundle, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _known_again(
+    model: ModelBundle, began: Mapping[str, Any], history: Mapping[str, Any], now: Mapping[str, Any]
+) -> _Compared:
+    """The facts of `now` beside those that the run began with, and where these leave something open those of the later
+    starts, until one leaves nothing."""
+    changed, unknown = _changes(model, began, now)
+    if changed or not unknown:
+        return _Compared(changed, unknown)
+    for noted in history.get(LATER, ()):
+        changed, left = _changes(model, noted["facts"], now)
+        if changed or not left:
+            return _Compared(changed, unknown, noted["when"])
+    return _Compared([], unknown)
+
+
+def _changes(
+    model: ModelBundle, then: Mapping[str, Any], now: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
+    """(what has changed, what could not be compared)."""
     compare = model.call("data_changes")
-    return hooks.texts(compare(then, now) if compare else _other_counts(then, now))
+    found = compare(then, now) if compare else _by_counts(then, now)
+    if not isinstance(found, Mapping):
+        found = {"changed": found}
+    return hooks.texts(found.get("changed")), hooks.texts(found.get("not_compared"))
 
 
 def _looked_at(
@@ -168,14 +237,21 @@ def _looked_at(
     return hooks.answer(model, "inspect_data", found)
 
 
-def _other_counts(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    for name, then in before.items():
-        there = now.get(name)
-        if not (isinstance(then, Mapping) and isinstance(there, Mapping)):
-            continue
-        for key, count in then.items():
-            if type(count) is int and type(there.get(key)) is int and there[key] != count:
-                yield f"{name}: {key} was {count} and is {there[key]}"
+def _by_counts(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {"changed": [], "not_compared": []}
+    for name in {**before, **now}:
+        then, there = _counts(before.get(name)), _counts(now.get(name))
+        for key in {**then, **there}:
+            if key not in then or key not in there:
+                where = "was not recorded" if key in there else "is not known now"
+                found["not_compared"].append(f"{name}: {key} {where}")
+            elif then[key] != there[key]:
+                found["changed"].append(f"{name}: {key} was {then[key]} and is {there[key]}")
+    return found
+
+
+def _counts(fact: Any) -> dict[str, int]:
+    return {k: v for k, v in fact.items() if type(v) is int} if isinstance(fact, Mapping) else {}
 
 
 def _indented(lines: list[str]) -> str:

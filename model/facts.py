@@ -27,7 +27,7 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None, work_dir: Path) -> di
     return check.inspect(spec, data_dir, work_dir=work_dir)
 
 
-def data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[str]]:
     """`model.data.facts.changes`, for a run that goes on."""
     return of_data.changes(before, now)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from automl import cli, recorded, same_data, trials
@@ -111,22 +112,66 @@ def test_a_missing_image_ends_a_resume_before_anything_is_changed(
 
 
 def test_another_picture_under_an_old_name_is_told(begun: RunDir, own_demo: Path) -> None:
-    image = next((own_demo / "train/images").iterdir())
-    Image.open(image).transpose(Image.Transpose.ROTATE_180).save(image)
+    turn_a_picture(own_demo)
     with pytest.raises(UserError, match="train: as many images, but not the same"):
         restored(begun)
 
 
-def test_what_another_decoder_reads_is_compared_without_its_pixels(begun: RunDir, own_demo: Path) -> None:
-    document = begun.read_run()
+def doubts(plan: Plan) -> list[str]:
+    """What the plan says could not be compared."""
+    return [text for text in plan.warnings if "could not be compared" in text]
+
+
+def decoded_by_another(run: RunDir) -> None:
+    document = run.read_run()
     document["facts"]["contents"]["read_by"] = "Pillow 1.0, libjpeg 6, abacus"
-    begun.write_run(document)
-    image = next((own_demo / "train/images").iterdir())
+    run.write_run(document)
+
+
+def turn_a_picture(data: Path) -> None:
+    image = next((data / "train/images").iterdir())
     Image.open(image).transpose(Image.Transpose.ROTATE_180).save(image)
-    restored(begun)
-    edit(own_demo, "val", halved)
-    with pytest.raises(UserError, match="val: .* objects then"):
+
+
+def test_pixels_that_another_decoder_reads_are_not_compared_and_that_is_said(
+    begun: RunDir, own_demo: Path
+) -> None:
+    decoded_by_another(begun)
+    assert not doubts(restored(begun))  # the pixels are the same all the same
+    turn_a_picture(own_demo)
+    for _ in range(2):
+        (said,) = doubts(restored(begun))
+        assert "what the images of train show: they were decoded by Pillow 1.0" in said
+        assert "objects are" not in said
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(moved, "val: as many objects, but not the same, in other places"), (halved, "val: .* objects then")],
+)
+def test_boxes_are_compared_whatever_decodes_the_images(
+    change: Callable[[Document], None], message: str, begun: RunDir, own_demo: Path
+) -> None:
+    decoded_by_another(begun)
+    for image in (own_demo / "val/images").iterdir():  # as of JPEG: no digest of a picture is as it was
+        Image.open(image).convert("RGB").point(lambda v: v ^ 1).save(image)
+    assert "what the images of val show: they" in str(doubts(restored(begun)))
+    edit(own_demo, "val", change)
+    with pytest.raises(UserError, match=message):
         restored(begun)
+
+
+def test_where_boxes_were_is_not_known_of_an_earlier_version_and_another_decoder(
+    begun: RunDir, own_demo: Path
+) -> None:
+    decoded_by_another(begun)
+    document = begun.read_run()
+    for split in ("train", "val", "test"):
+        del document["facts"]["contents"][split]["labels"]
+    begun.write_run(document)
+    turn_a_picture(own_demo)
+    edit(own_demo, "train", moved)
+    assert "images of train show, and where the objects are: they" in str(doubts(restored(begun)))
 
 
 def test_the_same_in_another_order_or_by_another_link_is_the_same(begun: RunDir, own_demo: Path) -> None:
@@ -152,18 +197,69 @@ def test_a_validation_set_that_the_run_drew_is_the_same_again(own_demo: Path, tm
     assert f"--warm-start {run.root}" in said
 
 
-def test_a_run_of_an_earlier_version_is_compared_as_far_as_it_recorded(begun: RunDir, own_demo: Path) -> None:
+def without_digest(document: Document) -> None:
+    del document["facts"]["contents"]
+
+
+def of_another_format(document: Document) -> None:
+    document["facts"]["contents"]["format"] = 0
+
+
+def with_little(document: Document) -> None:
+    document["facts"] = {"train": {"images": 12}}
+
+
+UNKNOWN: dict[str, tuple[Callable[[Document], None], str]] = {
+    "no digest": (
+        without_digest,
+        "has no digest; only numbers were compared (train images, train objects, val images, val objects, classes)",
+    ),
+    "format": (
+        of_another_format,
+        "their digest was recorded in format 0, and this version's is 1; only numbers",
+    ),
+    "little": (with_little, "has no digest; only numbers were compared (train images)"),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_what_could_not_be_compared_is_said_and_noted(case: str, begun: RunDir, own_demo: Path) -> None:
+    change, message = UNKNOWN[case]
     document = begun.read_run()
-    now = document["facts"].pop("contents")
+    change(document)
     begun.write_run(document)
     edit(own_demo, "val", moved)
-    moved_now = restored(begun).facts["contents"]
-    assert moved_now != now
-    edit(own_demo, "val", halved)
-    with pytest.raises(UserError, match="val: .* objects then"):
+    plan = restored(begun)
+    (said,) = doubts(plan)
+    assert message in said
+    assert said.endswith("later starts are compared with those of now")
+    begun.write_run(recorded.describe(plan, begun.root, "run-1"))
+    after = begun.read_run()
+    assert after["facts"] == document["facts"]  # what it began with is no more known than before
+    again = restored(begun)
+    (said,) = doubts(again)
+    assert "; they are those that it went on with at 20" in said
+    assert again.history["later_facts"] == after["later_facts"]
+    edit(
+        own_demo,
+        "val",
+        lambda d: d["annotations"][0]["bbox"].__setitem__(2, d["annotations"][0]["bbox"][2] + 1),
+    )
+    with pytest.raises(UserError, match="val: as many objects, but not the same") as told:
         restored(begun)
-    begun.write_run({**document, "facts": {"train": {"images": 12}}})
-    restored(begun)
+    assert "since this run went on at 20" in str(told.value)
+    assert "since this run began" not in str(told.value)
+    with pytest.raises(UserError, match="not the data that .* went on with at 20"):
+        followed(begun, own_demo)
+
+
+def test_a_run_of_an_earlier_version_is_compared_as_far_as_it_recorded(begun: RunDir, own_demo: Path) -> None:
+    document = begun.read_run()
+    without_digest(document)
+    begun.write_run(document)
+    edit(own_demo, "val", halved)
+    with pytest.raises(UserError, match="since this run began:\n  val: .* objects then"):
+        restored(begun)
 
 
 def followed(run: RunDir, data: Path) -> Plan:
@@ -234,8 +330,13 @@ def test_what_was_converted_is_converted_again(tmp_path: Path) -> None:
     yolo = written("YOLO", tmp_path / "yolo", (pictures, draw(pictures)))
     run = begin(yolo, tmp_path)
     shutil.rmtree(tmp_path / "cache")
-    assert [text for text in restored(run).warnings if text.startswith(f"{yolo}: {AGAIN}")]
+    assert f"{yolo}: {AGAIN}; the data are the same" in restored(run).warnings
     assert not [text for text in restored(run).warnings if AGAIN in text]
+    document = run.read_run()
+    without_digest(document)
+    run.write_run(document)
+    shutil.rmtree(tmp_path / "cache")
+    assert "the data are the same" not in str(doubts(plan := restored(run)) and plan.warnings)
     shutil.rmtree(tmp_path / "cache")
     yolo.rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"is gone; .*--data DIR"):
@@ -353,6 +454,46 @@ def test_the_counts_of_any_model_are_compared(strange: tuple[Path, Path], text: 
         return
     with pytest.raises(UserError, match=message):
         restored(RunDir(run))
+
+
+def test_counts_that_one_look_lacks_are_not_compared_and_that_is_said(strange: tuple[Path, Path]) -> None:
+    run = RunDir(strange[1])
+    document = run.read_run()
+    assert not doubts(restored(run))
+    document["facts"] = {"val": {"rows": 2}}
+    run.write_run(document)
+    said = str(doubts(restored(run)))
+    assert (
+        "(val: rows is not known now; train: rows was not recorded); later starts are compared with those of now"
+        in said
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "changed", "unknown"),
+    [
+        (0, ["a"], "a", ""),
+        (1, {"changed": ["a"]}, "a", ""),
+        (2, {"not_compared": "b"}, "", "b"),
+        (3, [], "", ""),
+        (4, None, "", ""),
+    ],
+)
+def test_a_model_says_what_changed_and_what_it_could_not_compare(
+    number: int, answer: Any, changed: str, unknown: str, strange: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    (model / f"compared_{number}.py").write_text(f"def compare(then, now):\n    return {answer!r}\n")
+    skill = model / "references" / "skill_info.yaml"
+    found = yaml.safe_load(skill.read_text())
+    found["entry_points"]["data_changes"] = f"compared_{number}:compare"
+    skill.write_text(yaml.safe_dump(found))
+    if changed:
+        with pytest.raises(UserError, match=f"since this run began:\n  {changed}\n"):
+            restored(RunDir(strange[1]))
+        return
+    said = doubts(restored(RunDir(strange[1])))
+    assert [f"({unknown}); later starts" in text for text in said] == [True] * bool(unknown)
 
 
 @pytest.mark.parametrize("option", ["--data=", "--spec=", "--results-dir="])

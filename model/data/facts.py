@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from model.data.tree import SPLITS
 
 FORMAT = 1  # of what `contents` makes; of another version's nothing is compared
 PLACES = 2  # decimals of a box's px: the same boxes written another way differ by less
-BY_PICTURE = "pictures"
+BY_PICTURE, LABELS = "pictures", "labels"
+WORDS = {"images": "images", "boxes": "objects"}
 
 
 def facts_of(parts: Mapping[str, Sequence[Part]], table: Table) -> dict[str, Any]:
@@ -94,9 +96,9 @@ def misfits(dataset: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
 def contents(parts: Mapping[str, Sequence[Part]]) -> dict[str, Any]:
     """By what the data are known again, wherever they lie and in whatever order: {"text": the start of a digest of it
     all, "format", "read_by": what decoded the images, split: {"images", "boxes", "classes": {name: boxes, crowds not
-    counted}, "pictures": digest of the pixels, "objects": digest of which boxes of which class are on which of these}}.
-    Of the test set the first source counts, which is the one that is scored. Pixels were read before, when the images
-    were looked at."""
+    counted}, "pictures": digest of the pixels, "objects": digest of which boxes of which class are on which of these,
+    "labels": the same of images known by their sizes alone, which is so whatever decodes them}}. Of the test set the
+    first source counts, which is the one that is scored. Pixels were read before, when the images were looked at."""
     found: dict[str, Any] = {}
     for split in SPLITS:
         of_split = parts[split][:1] if split == "test" else parts[split]
@@ -112,17 +114,19 @@ def _of_split(parts: Sequence[Part]) -> dict[str, Any]:
         for n, times in Counter(part.document.category[~part.document.crowd].tolist()).items():
             of_class[str(part.document.categories[n]["name"])] += times
     number = {name: n for n, name in enumerate(sorted(of_class))}
-    pictures = [look.digest for part in parts for look in part.looks]
-    objects = [line for part in parts for line in _objects(part, number)]
+    looks = [look for part in parts for look in part.looks]
+    boxes = [digest for part in parts for digest in _boxes(part, number)]
+    objects = [f"{look.digest} {digest}" for look, digest in zip(looks, boxes, strict=True)]
+    labels = [f"{look.size[0]}x{look.size[1]} {digest}" for look, digest in zip(looks, boxes, strict=True)]
     return {
-        "images": len(pictures), "boxes": sum(len(part.document.category) for part in parts),
-        "classes": dict(sorted(of_class.items())), BY_PICTURE: _digest(pictures),
-        "objects": _digest([*number, *objects]),
+        "images": len(looks), "boxes": sum(len(part.document.category) for part in parts),
+        "classes": dict(sorted(of_class.items())), BY_PICTURE: _digest(look.digest for look in looks),
+        "objects": _digest([*number, *objects]), LABELS: _digest([*number, *labels]),
     }  # fmt: skip
 
 
-def _objects(part: Part, number: Mapping[str, int]) -> list[str]:
-    """A digest of each image's pixels and boxes, in any order of these."""
+def _boxes(part: Part, number: Mapping[str, int]) -> list[str]:
+    """A digest of each image's boxes, in any order of these."""
     document = part.document
     of_file = [number.get(str(c["name"]), -1) for c in document.categories]
     of_class = np.array(of_file, np.int64)[document.category]
@@ -131,11 +135,9 @@ def _objects(part: Part, number: Mapping[str, int]) -> list[str]:
     rows = (
         np.stack(columns, axis=1)[np.lexsort(columns[::-1])] if len(of_class) else np.zeros((0, 7), np.int64)
     )
-    ends = np.searchsorted(rows[:, 0], np.arange(len(part.looks) + 1))
-    return [
-        f"{look.digest} {hashlib.sha256(np.ascontiguousarray(rows[a:b, 1:], '<i8').tobytes()).hexdigest()}"
-        for look, a, b in zip(part.looks, ends[:-1].tolist(), ends[1:].tolist(), strict=True)
-    ]
+    ends = np.searchsorted(rows[:, 0], np.arange(len(part.looks) + 1)).tolist()
+    parted = [np.ascontiguousarray(rows[a:b, 1:], "<i8") for a, b in pairwise(ends)]
+    return [hashlib.sha256(each.tobytes()).hexdigest() for each in parted]
 
 
 def _digest(lines: Iterable[str]) -> str:
@@ -145,20 +147,50 @@ def _digest(lines: Iterable[str]) -> str:
     return found.hexdigest()
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between the facts that were recorded and those of now, in words; nothing where nothing does, and of
-    what one of them does not say."""
-    found = _changed_classes(before.get("classes"), now.get("classes"))
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[str]]:
+    """{"changed": what differs between the facts that were recorded and those of now, "not_compared": what could not be
+    compared, and why}, in words; both empty where they are the same."""
+    changed = _changed_classes(before.get("classes"), now.get("classes"))
     kept, there = (dict(of.get("contents") or {}) for of in (before, now))
-    if kept and there and kept.get("format") != there.get("format"):
-        kept, there = {}, {}
+    if why := _without_digest(kept, there):  # of the test set an earlier version counted several sources
+        splits = ("train", "val")
+        changed += [
+            text for split in splits for text in _changed_counts(split, before.get(split), now.get(split))
+        ]
+        known = [f"{split} {word}" for split in splits for word in _counts(before.get(split), now.get(split))]
+        known += ["classes"] if before.get("classes") and now.get("classes") else []
+        only = f"only numbers were compared ({listed(known)})" if known else "nothing of them was compared"
+        return {"changed": changed, "not_compared": [f"{why}; {only}"]}
     alike = kept.get("read_by") == there.get("read_by")
     for split in SPLITS:
-        if kept and there:
-            found += _changed_split(split, kept.get(split), there.get(split), alike)
-        elif split != "test":  # of an earlier version, whose counts of it are those of several sources
-            found += _changed_counts(split, before.get(split), now.get(split))
-    return found
+        changed += _changed_split(split, kept.get(split), there.get(split), alike)
+    return {"changed": changed, "not_compared": [] if alike else list(_not_compared(kept, there))}
+
+
+def _without_digest(kept: Mapping[str, Any], there: Mapping[str, Any]) -> str:
+    """Why two `contents` say nothing of each other; "" where they do."""
+    if not kept:
+        return "what was recorded of them has no digest"
+    if not there:
+        return "there is no digest of those of now"
+    then, now = kept.get("format"), there.get("format")
+    return "" if then == now else f"their digest was recorded in format {then}, and this version's is {now}"
+
+
+def _not_compared(kept: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
+    """What another decoder leaves open: images of the same pixels are the same all the same, as of a PNG."""
+    both = {split: (dict(kept.get(split) or {}), dict(there.get(split) or {})) for split in SPLITS}
+    open_ = {split: of for split, of in both.items() if of[0].get(BY_PICTURE) != of[1].get(BY_PICTURE)}
+    if open_:
+        boxes = (
+            ""
+            if all(LABELS in each for of in open_.values() for each in of)
+            else ", and where the objects are"
+        )
+        yield (
+            f"what the images of {listed([*open_])} show{boxes}: they were decoded by {kept.get('read_by')}, and are "
+            f"by {there.get('read_by')} now, which may round otherwise"
+        )
 
 
 def _changed_classes(before: Any, now: Any) -> list[str]:
@@ -175,26 +207,29 @@ def _changed_classes(before: Any, now: Any) -> list[str]:
     return [listed(lines)] if lines else []
 
 
+def _counts(before: Any, now: Any) -> dict[str, str]:
+    """{word: key} of the numbers that both have."""
+    return {word: key for key, word in WORDS.items() if key in (before or {}) and key in (now or {})}
+
+
 def _changed_counts(split: str, before: Any, now: Any) -> list[str]:
-    if not (before and now):
-        return []
-    words = {"images": "images", "boxes": "objects"}
     return [
         f"{split}: {before[key]} {word} then, {now[key]} now"
-        for key, word in words.items()
-        if key in before and key in now and before[key] != now[key]
+        for word, key in _counts(before, now).items()
+        if before[key] != now[key]
     ]
 
 
 def _changed_split(split: str, before: Any, now: Any, alike: bool) -> list[str]:
-    """`alike`: pixels were decoded alike, so that what goes by them can be compared."""
+    """`alike`: pixels were decoded alike, so that other ones are of other images."""
     none = {"images": 0, "boxes": 0}
     then, there = dict(before or none), dict(now or none)
     if lines := _changed_counts(split, then, there):
         return lines
-    if alike and then.get(BY_PICTURE) != there.get(BY_PICTURE):
+    same = then.get(BY_PICTURE) == there.get(BY_PICTURE)
+    if alike and not same:
         return [f"{split}: as many images, but not the same"]
-    key = "objects" if alike else "classes"
+    key = "objects" if same else LABELS if LABELS in then and LABELS in there else "classes"
     if then.get(key) == there.get(key):
         return []
     of = [dict(each.get("classes") or {}) for each in (then, there)]

@@ -14,6 +14,7 @@ import pytest
 from model.actions.export_dataset import write
 from model.data import facts
 from model.data.check import inspect
+from model.data.tree import SPLITS
 from model.errors import UserError
 from model.spec import default_spec
 from model.spec import put as set_leaf
@@ -127,7 +128,11 @@ def test_a_run_that_goes_on_finds_its_data_again(
         set_leaf(spec, leaf, value)
     again = inspect(spec, None, work_dir=tmp_path / "again")
     assert again["problems"] == []
-    assert facts.changes(json.loads(json.dumps(first["facts"])), again["facts"]) == []
+    before = json.loads(json.dumps(first["facts"]))
+    assert facts.changes(before, again["facts"]) == {"changed": [], "not_compared": []}
+    assert [before["contents"].get(s, {}).get("labels") for s in SPLITS] == [
+        again["facts"]["contents"].get(s, {}).get("labels") for s in SPLITS
+    ]
 
 
 def empty(document: dict[str, Any]) -> None:
