@@ -1,6 +1,6 @@
 """Written objectives of other kinds than `objectives.Detector`: what the trainers of detection engineers may report.
 Quality is 1 at a best place that is drawn for each seed and falls by a Gaussian away from it; a family says what
-becomes of it over a training. None of them was there when the search was made.
+becomes of it over a training. They were written when the search was there, to break it.
 
     OMP_NUM_THREADS=1 python -m studies.search.run --on written --seeds 12 --arms fgp,tpe+halving [--families late,loss]
 """
