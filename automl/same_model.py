@@ -18,6 +18,7 @@ from automl.errors import AutoMLError, UserError
 from automl.programs import command
 from automl.provenance import git_commit
 
+ENGINE = Path(__file__).resolve().parent.parent
 SHOWN = 5  # differences that are spelled out
 # What a program is made of. Weights, pictures, tables and logs are not: a trainer may write those beside itself.
 PROGRAMS = frozenset(""".py .sh .bash .pl .rb .lua .r .jl .m .js .ts .c .cc .cpp .cu .h .hpp .rs .go .java .jar .so .exe
@@ -48,7 +49,9 @@ def check_name(document: Mapping[str, Any], model: ModelBundle, root: Path) -> N
 def state(model: ModelBundle) -> dict[str, str]:
     """What a trial's command runs, as far as it can be told apart: of an installed model {"version", "commit"}, of a
     folder {file: digest}, files outside that its commands name among them. What links to folders lead to is not looked
-    at, only where they lead."""
+    at, only where they lead. Nothing of the model that comes with the engine, whose versions starts.py compares."""
+    if model.root == ENGINE:
+        return {}
     if model.installed_as:
         points = entry_points(group=GROUP, name=model.installed_as)
         versions = [point.dist.version for point in points if point.dist]
