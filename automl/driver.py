@@ -173,11 +173,11 @@ class SearchDriver:
         if (number := self.scheduler.winner(self.study.view(), best)) is not None:
             self.study.name_winner(number)
 
-    def why_ended(self) -> str | None:
-        """What keeps this driver from starting a training, where the number that was asked for does not say it."""
-        request = self.plan.request
-        if not self.plan.searching or self.study.exhausted:
-            return None
+    def why_ended(self) -> str:
+        """What ended the search before all that was asked for had begun; "" where nothing did."""
+        request, all_begun = self.plan.request, not self.limits.left(self.study, self.full_epochs).new
+        if not self.plan.searching or self.study.exhausted or (self.begun and all_begun):
+            return ""
         if self.deadline_passed():
             return f"{self.elapsed_s():.0f} s are used of --time {request.time_s:.0f}s"
         if self._epochs_used_up():
@@ -186,7 +186,7 @@ class SearchDriver:
             return (
                 f"nothing better came in the last {request.patience} trials (--patience {request.patience})"
             )
-        return None if self.begun else self.limits.used_up(self.study, self.full_epochs)
+        return ""
 
     def elapsed_s(self) -> float:
         """Seconds of search, over all drivers of the run that started a training."""

@@ -158,10 +158,12 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
         progress.begin(plan, study)
         driver.adopt()
         executor.run(driver)
-        if why := driver.why_ended():
-            progress.note(
-                f"the search ended: {why}" if driver.begun else f"no new trial: {why}; a larger one goes on"
-            )
+        why = driver.why_ended()
+        if why and driver.begun:
+            progress.note(f"the search ended: {why}")
+        elif plan.searching and not driver.begun and not study.exhausted:
+            used_up = why or driver.limits.used_up(study, driver.full_epochs)
+            progress.note(f"no new trial: {used_up}; a larger one goes on")
         driver.end_paused()
         driver.name_winner()
     finally:
@@ -178,7 +180,7 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
         )
     try:
         keeper.going_on()
-        outcome = handoff.hand_over(plan, study, folder, progress, why or "")
+        outcome = handoff.hand_over(plan, study, folder, progress, why)
         outcome.failed = _failed(driver)
         if plan.request.confirm and plan.searching:
             _confirm(plan, folder, outcome, progress)

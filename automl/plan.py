@@ -74,7 +74,7 @@ class Plan:
     # The spec's words to the engine (`search`, `try`) and to the actions after training.
     engine_keys: dict[str, Any] = field(default_factory=dict)
     latency: Latency | None = None  # what predicts it, where it is limited or an objective
-    said: dict[str, Any] = field(default_factory=dict)  # by the spec file, leaf by leaf
+    said: dict[str, Any] | None = None  # by the spec file, leaf by leaf; None where that was not recorded
     history: dict[str, Any] = field(default_factory=dict)  # what the run's starts had (starts.py)
 
     @property

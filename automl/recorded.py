@@ -64,7 +64,7 @@ def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
         "reasons": plan.reasons,
         "facts": plan.facts,
         "latency": dict(plan.latency.timed) if plan.latency else None,
-        "said": same_spec.otherwise(plan),
+        **({} if plan.said is None else {"said": same_spec.otherwise(plan)}),
         "space_digest": plan.space.digest,
         "fixed": dict(plan.space.fixed),
         **starts.of(plan),
@@ -79,6 +79,7 @@ def restore(folder: RunDir, changes: Mapping[str, Any], searching: bool = True) 
     if changes.get("executor") == "local":
         changes = {"ray_address": None, **changes}
     document, model, told = _begun(folder, changes)
+    told = [*same_model.changes(document, model), *told]
     if data := changes.get("data"):
         document = same_data.follow(document, model, data, folder.root)
     else:
@@ -95,12 +96,12 @@ def restore(folder: RunDir, changes: Mapping[str, Any], searching: bool = True) 
     plan = Plan(
         request, model, document["searching"], base, sources, document.get("filled", {}), facts, [*told, *notes],
         space, machine, metric.of_run(document), model.stages_of(request.stages), {}, "",
-        document.get("reasons", {}), document["engine_keys"], said=document.get("said") or {},
+        document.get("reasons", {}), document["engine_keys"], said=document.get("said"),
     )  # fmt: skip
     plan.history = starts.recorded(document)
     if request.max_latency_ms is not None or request.objectives:
         plan.latency = latency.predicting(request, model, space, base, document.get("latency") or {})
-    plan.warnings.extend(_differences(plan, document.get("said") is None))
+    plan.warnings.extend(_differences(plan))
     return plan
 
 
@@ -126,7 +127,7 @@ def _begun(
     document, told = same_model.completed(_moved(found, folder.root, secret_leaves.mark(model)), model)
     if document.get("engine_keys") is None:  # written before they were recorded
         document["engine_keys"] = merge(RunRequest.from_json(document["request"]), model)[1]
-    return document, model, [*same_model.changes(found, model), *told]
+    return document, model, told
 
 
 def _space(
@@ -196,7 +197,7 @@ def _check_files(model: bundles.ModelBundle, base: dict[str, Any], root: Path, d
         )
 
 
-def _differences(plan: Plan, of_earlier: bool) -> list[str]:
+def _differences(plan: Plan) -> list[str]:
     """What the spec file says by now and the run, which goes on as recorded, does not."""
     if not plan.request.spec_file:
         return []
@@ -205,4 +206,4 @@ def _differences(plan: Plan, of_earlier: bool) -> list[str]:
     except UserError as error:
         why = str(error).splitlines()[0]
         return [f"the spec file can no longer be read as it was; the run goes on as recorded ({why})"]
-    return same_spec.changes(plan, merged, engine_keys, of_earlier)
+    return same_spec.changes(plan, merged, engine_keys)

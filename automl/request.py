@@ -6,6 +6,7 @@ written back as a command line from them (`words`).
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -309,10 +310,12 @@ class RunRequest:
         passed = [words, *(f"{key}: in the spec file" for key in keys)]
         return [f"passed over, as nothing is searched: {text}" for text in passed if text]
 
-    def larger(self) -> str:
-        """The options that ask for twice the budget, and for twice the patience, which else may end it at once."""
-        names = (*BUDGETS, "patience")
-        twice = {name: 2 * given for name in names if (given := getattr(self, name)) is not None}
+    def larger(self, since_best: float = 0) -> str:
+        """The options that ask for twice the budget, and for more patience than what has ended since the best, or it
+        would end at once."""
+        twice = {name: 2 * given for name in BUDGETS if (given := getattr(self, name)) is not None}
+        if self.patience is not None:
+            twice["patience"] = max(2 * self.patience, math.ceil(since_best) + 1)
         return shlex.join(replace(RunRequest(), **twice).words())
 
     def absolute(self) -> RunRequest:

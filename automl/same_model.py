@@ -22,7 +22,8 @@ ENGINE = Path(__file__).resolve().parent.parent
 SHOWN = 5  # differences that are spelled out
 # What a program is made of. Weights, pictures, tables and logs are not: a trainer may write those beside itself.
 PROGRAMS = frozenset(""".py .sh .bash .pl .rb .lua .r .jl .m .js .ts .c .cc .cpp .cu .h .hpp .rs .go .java .jar .so .exe
-    .yaml .yml .json .toml .cfg .ini""".split())  # fmt: skip
+    .yaml .yml .toml .cfg .ini""".split())  # fmt: skip
+OURS = ("references", "schemas")  # folders whose JSON counts; elsewhere trainers write some
 PASSED_OVER = frozenset(
     "__pycache__ node_modules wandb mlruns lightning_logs outputs results runs logs".split()
 )
@@ -58,7 +59,8 @@ def state(model: ModelBundle) -> dict[str, str]:
         found = {"version": next(iter(versions), None), "commit": git_commit(model.root)}
         return {name: value for name, value in found.items() if value}
     paths = {os.path.relpath(path, model.root): path for path in _programs(model.root)}
-    return {name: _digest(path) for name, path in sorted((paths | _named(model)).items())}
+    every = sorted((paths | _named(model)).items())
+    return {os.fsencode(name).decode(errors="backslashreplace"): _digest(path) for name, path in every}
 
 
 def changes(document: Mapping[str, Any], model: ModelBundle) -> list[str]:
@@ -131,7 +133,8 @@ def _programs(root: Path) -> Iterator[Path]:
             folders.clear()
             continue
         folders[:] = [name for name in folders if not (name.startswith(".") or name in PASSED_OVER)]
-        found = [here / name for name in files if _is_program(here / name)]
+        own = here.parent == root and here.name in OURS
+        found = [p for p in map(here.joinpath, files) if _is_program(p) or (own and p.suffix == ".json")]
         yield from found if len(found) <= MANY else ()
         yield from (here / name for name in folders if (here / name).is_symlink())
 
@@ -139,7 +142,16 @@ def _programs(root: Path) -> Iterator[Path]:
 def _is_program(path: Path) -> bool:
     if path.name.startswith(".") or not path.is_file():  # a pipe would be waited for
         return False
-    return path.suffix.lower() in PROGRAMS or (not path.suffix and os.access(path, os.X_OK))
+    return path.suffix.lower() in PROGRAMS or (not path.suffix and _is_script(path))
+
+
+def _is_script(path: Path) -> bool:
+    """On some file systems everything may be run, a licence too."""
+    if not os.access(path, os.X_OK):
+        return False
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(4)[:2] == b"#!"
+    return False
 
 
 def _named(model: ModelBundle) -> dict[str, Path]:

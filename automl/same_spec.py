@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,16 +33,13 @@ def otherwise(plan: Plan) -> dict[str, Any]:
     """Of what the file said, what stands otherwise in the plan's spec: a path made absolute, a choice as the schema
     spells it, data that had to be mended."""
     full = {**plan.engine_keys, **plan.spec}
-    return {name: value for name, value in plan.said.items() if spec.get(full, name) != value}
+    return {name: value for name, value in (plan.said or {}).items() if spec.get(full, name) != value}
 
 
-def changes(
-    plan: Plan, merged: SourcedSpec, engine_keys: Mapping[str, Any], of_earlier: bool = False
-) -> list[str]:
+def changes(plan: Plan, merged: SourcedSpec, engine_keys: Mapping[str, Any]) -> list[str]:
     """What to say of a spec file, by what is merged of it now (`merged`, `engine_keys`) with the run's own request, so
-    that what ranks above the file still does. `of_earlier`: run.json is of a version that did not record what the file
-    said where data were mended."""
-    lines = [*_of_keys(plan.engine_keys, engine_keys), *_of_leaves(plan, merged, engine_keys, of_earlier)]
+    that what ranks above the file still does."""
+    lines = [*_of_keys(plan.engine_keys, engine_keys), *_of_leaves(plan, merged, engine_keys)]
     if not lines:
         return []
     more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
@@ -59,18 +57,28 @@ def _of_keys(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
         yield f"{key} is {'no longer set' if there in NOTHING else 'set' if before in NOTHING else 'another'} there"
 
 
-def _of_leaves(
-    plan: Plan, merged: SourcedSpec, engine_keys: Mapping[str, Any], of_earlier: bool
-) -> Iterator[str]:
+def _of_leaves(plan: Plan, merged: SourcedSpec, engine_keys: Mapping[str, Any]) -> Iterator[str]:
     here, there = {**plan.engine_keys, **plan.spec}, {**engine_keys, **merged.spec}
     file = str(plan.request.spec_file)
     for name, value in said(plan.bundle, merged, engine_keys, file).items():
-        mended = of_earlier and plan.sources.get(name) == spec.DATA
         own = spec.get(here, name)
-        if value != own and value != plan.said.get(name, spec.MISSING) and not mended:
+        if plan.said is None:
+            as_then = _mended(plan, name, value, own)
+        else:
+            as_then = value == plan.said.get(name, spec.MISSING)
+        if value != own and not as_then:
             yield f"{name} is {value!r} there, {own!r} here"
     for name, source in plan.sources.items():  # which have the file's path as it was typed
         came = Path(source).name == Path(file).name and merged.sources.get(name) != file
         own = spec.get(here, name)
         if came and spec.get(there, name) != own:
             yield f"{name} is no longer set there, {own!r} here"
+
+
+def _mended(plan: Plan, name: str, value: Any, own: Any) -> bool:
+    """Whether a leaf may be what the file says still: an earlier version did not record what it said where data were
+    mended and paths made absolute."""
+    if plan.sources.get(name) == spec.DATA:
+        return True
+    texts = isinstance(value, str) and isinstance(own, str) and os.path.isabs(own)
+    return texts and os.path.basename(own) == os.path.basename(os.path.normpath(value))

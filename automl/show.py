@@ -17,6 +17,7 @@ from rich.text import Text
 
 from automl import earlier, forecast, latency, provenance, recorded, spec, web_url
 from automl import metric as metrics
+from automl.budget import ended_since_best
 from automl.comparison import compare
 from automl.documents import is_empty
 from automl.ending import ended, unconfirmed
@@ -214,8 +215,9 @@ def status(console: Console, root: Path) -> None:
         say(console, f"it is finished; {what} is in {RunDir(root).best}")
         say(console, f"next    {_next(root, end)}")
         if document["searching"]:
-            larger = f"to search on: {command('resume', root)} {RunRequest.from_json(document['request']).larger()}"
-            say(console, going_on if why else larger)
+            since_best = ended_since_best(study, None) if study else 0
+            larger = RunRequest.from_json(document["request"]).larger(since_best)
+            say(console, going_on if why else f"to search on: {command('resume', root)} {larger}")
 
 
 def _trials(console: Console, study: Study | None, metric: Metric, running: bool) -> None:

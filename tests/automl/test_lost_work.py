@@ -418,7 +418,8 @@ def test_a_resume_that_trains_nothing_says_why(
     assert f"no new trial: {why}" in capsys.readouterr().out
     loop.resume(root, changes, Progress(quiet=True))
     assert study_of(root).elapsed_s() == used
-    assert why in json.loads((root / "outcome.json").read_text())["ended"]
+    ended = json.loads((root / "outcome.json").read_text())["ended"]
+    assert why in ended if changes.keys() & {"total_epochs", "patience"} else ended == ""
 
 
 def test_a_search_that_patience_ended_says_so_and_the_command_that_goes_on_trains(
@@ -432,6 +433,7 @@ def test_a_search_that_patience_ended_says_so_and_the_command_that_goes_on_train
     assert "The search ended: nothing better came" in (root / "report.html").read_text()
     assert "the search ended: nothing better came in the last 1 trials (--patience 1)" in said
     offered = said.split("to search on: ")[1]
-    assert "--trials 18 --patience 2" in offered
-    loop.resume(root, {"trials": 18, "patience": 2}, Progress(quiet=True))
+    patience = int(offered.split("--trials 18 --patience ")[1].split()[0])
+    assert patience >= 2
+    loop.resume(root, {"trials": 18, "patience": patience}, Progress(quiet=True))
     assert len(study_of(root).trials()) > before

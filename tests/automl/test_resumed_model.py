@@ -103,6 +103,14 @@ def test_what_the_run_made_of_the_spec_file_itself_is_no_change(
     (tmp_path / "own.yaml").write_text("fit: {table: other.csv, mended: more}\n")
     assert "fit.table is 'other.csv' there" in notes(root)
     assert "fit.mended is 'more' there" in notes(root)
+    (tmp_path / "own.yaml").write_text("fit: {table: table.csv, mended: broken}\n")
+    before = {
+        key: value for key, value in document_of(root).items() if key != "said"
+    }  # of an earlier version
+    (root / "run.json").write_text(json.dumps(before))
+    for _ in range(2):
+        assert notes(root) == ""
+        loop.resume(root, {}, Progress(quiet=True))
 
 
 def test_a_changed_key_of_the_engine_s_own_in_the_spec_file_is_named_too(tmp_path: Path) -> None:
@@ -113,9 +121,9 @@ def test_a_changed_key_of_the_engine_s_own_in_the_spec_file_is_named_too(tmp_pat
         bundle=bundle.resolve("deformable_detr"), sources={}, said={},
     )  # fmt: skip
     file.write_text(yaml.safe_dump(keys))
-    assert recorded._differences(began, of_earlier=False) == []
+    assert recorded._differences(began) == []
     file.write_text(yaml.safe_dump(keys | {"objectives": ["val_mAP50", "latency_ms"]}))
-    (text,) = recorded._differences(began, of_earlier=False)
+    (text,) = recorded._differences(began)
     assert "objectives is another there" in text
     assert "try" not in text
 
@@ -146,8 +154,9 @@ def test_a_run_of_an_earlier_version_says_nothing_of_it_and_knows_from_then_on(t
         key: value for key, value in document_of(root).items() if key not in ("model_state", "said", "fixed")
     }
     (root / "run.json").write_text(json.dumps(old))
-    assert notes(root) == ""
-    loop.resume(root, {}, Progress(quiet=True))
+    for _ in range(2):
+        assert notes(root) == ""
+        loop.resume(root, {}, Progress(quiet=True))
     (tmp_path / "model" / "train.sh").write_text("exit 1\n")
     assert "train.sh is another" in notes(root)
 
@@ -160,7 +169,12 @@ def test_what_a_folder_s_commands_run_is_told_apart(tmp_path: Path) -> None:
     shell_trainer(model, stages=None, actions={"train": {"command": command}})
     for path in (tmp_path / "outside.awk", tmp_path / "deep" / "beside.txt", model / "odd.awk"):
         path.write_text("x")
-    (model / "large.json").write_bytes(b" " * (same_model.LARGE + 1))
+    (model / "large.yaml").write_bytes(b" " * (same_model.LARGE + 1))
+    (model / "found.json").write_text("{}")  # a trainer's own
+    (model / "references" / "own.json").write_text("{}")
+    for path in (model / "LICENSE", model / "run"):  # a file system where all may be run
+        path.write_text("#!/bin/sh" if path.name == "run" else "Apache")
+        path.chmod(0o755)
     (model / "link").symlink_to(tmp_path)
     (model / "broken.py").symlink_to(tmp_path / "nowhere")
     os.mkfifo(model / "pipe.py")
@@ -170,12 +184,13 @@ def test_what_a_folder_s_commands_run_is_told_apart(tmp_path: Path) -> None:
         (model / folder / "code.py").write_text("")
     (model / "data").mkdir()
     for number in range(same_model.MANY + 1):
-        (model / "data" / f"{number}.json").write_text("{}")
+        (model / "data" / f"{number}.yaml").write_text("{}")
     found = same_model.state(bundle.resolve(str(model)))
     assert {name for name in found if not name.startswith(("references", "schemas"))} == {
-        str(tmp_path / "outside.awk"), "../beside.txt", "odd.awk", "large.json", "link", "train.sh", "ship.sh",
+        str(tmp_path / "outside.awk"), "../beside.txt", "odd.awk", "large.yaml", "link", "train.sh", "ship.sh", "run",
     }  # fmt: skip
-    assert (found["large.json"], found["link"]) == (f"{same_model.LARGE + 1} bytes", f"-> {tmp_path}")
+    assert "references/own.json" in found
+    assert (found["large.yaml"], found["link"]) == (f"{same_model.LARGE + 1} bytes", f"-> {tmp_path}")
 
 
 def test_of_an_installed_model_its_version_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +202,14 @@ def test_of_an_installed_model_its_version_counts(monkeypatch: pytest.MonkeyPatc
     assert now.keys() <= {"version", "commit"}
     (told,) = same_model.changes({"model_state": now | {"version": "0.0.1"}}, model)
     assert f"version was 0.0.1 and is {now['version']}" in told
+
+
+def test_a_file_whose_name_is_no_utf_8_keeps_no_run_from_its_record(tmp_path: Path) -> None:
+    model = shell_trainer(tmp_path / "model", stages=None)
+    Path(os.fsdecode(os.fsencode(model) + b"/caf\xe9.py")).write_text("")
+    found = same_model.state(bundle.resolve(str(model)))
+    assert "caf\\xe9.py" in found
+    json.dumps(found).encode()
 
 
 def test_a_model_of_another_name_is_refused_with_the_true_reason(tmp_path: Path) -> None:
