@@ -389,7 +389,7 @@ def resolve(model: str | None) -> ModelBundle:
             raise UserError(f"--model must be given (installed: {', '.join(known) or 'none'})")
         model = known[0]
     if model in found:
-        return _read(Path(found[model].load()()), model)
+        return _read(Path(hooks.load(found[model].value, f"the installed model {model}")()), model)
     if Path(model).is_dir():
         bundle = _read(Path(model).resolve(), None)
         _make_importable(bundle.root)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -260,8 +261,11 @@ def _next(root: Path, end: Mapping[str, Any]) -> str:
     told, before = str(end.get("next") or ""), str(end.get("root") or "")
     if not told or not RunDir(root).best.is_dir():
         return command("best", root)
-    here = str(root.resolve())
-    return told.replace(shlex.quote(before), shlex.quote(here)).replace(before, here) if before else told
+    here, quoted = str(root.resolve()), shlex.quote(before)
+    places = (
+        rf"(?:{re.escape(quoted)}|{re.escape(before)})(?=['\s/]|$)"  # in one go: `here` may hold `before`
+    )
+    return re.sub(places, lambda m: shlex.quote(here) if m[0] == quoted else here, told) if before else told
 
 
 def best(console: Console, root: Path) -> None:

@@ -1,6 +1,8 @@
 import contextlib
 import json
+import shlex
 import shutil
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from automl import bundle, policy, programs, skill, stages
+from automl import bundle, policy, programs, show, skill, stages
 from automl.errors import PolicyError, UserError
 from automl.plan import prepare
 from automl.request import RunRequest
@@ -168,3 +170,24 @@ def test_a_stage_says_that_it_goes_on_and_what_is_new_in_its_log(
     monkeypatch.setattr(stages, "TELL_S", 3600.0)
     tell()
     assert len(said) == 5
+
+
+def test_an_installed_model_that_cannot_be_imported_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = EntryPoint("plug", "no_such_module:root", bundle.GROUP)
+    monkeypatch.setattr(bundle, "entry_points", lambda group: [broken])
+    with pytest.raises(UserError, match="the installed model plug cannot be imported: ModuleNotFoundError"):
+        bundle.resolve("plug")
+
+
+@pytest.mark.parametrize(
+    ("before", "now"), [("/x/run", "/x/run_moved"), ("/x/a run", "/x/b run"), ("/x/run", "/x/a b")]
+)
+def test_the_next_command_is_of_where_the_run_lies_now(before: str, now: str, tmp_path: Path) -> None:
+    """Also where the new place's name begins with the old one's."""
+    here = tmp_path / now.lstrip("/")
+    (here / "best").mkdir(parents=True)
+    told = f"infer -e {shlex.quote(before + '/best/inference.yaml')} dir={shlex.quote(before + '2/images')}"
+    found = shlex.split(show._next(here, {"next": told, "root": before}))
+    assert found == ["infer", "-e", f"{here}/best/inference.yaml", f"dir={before}2/images"]
