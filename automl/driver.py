@@ -55,7 +55,7 @@ class SearchDriver:
         self.pending: deque[TrialJob] = deque()
         self.verdicts: dict[int, tuple[str, str]] = {}  # trials told to stop: (state, reason)
         self.num_epochs: dict[int, int | None] = {}
-        self.failures: list[str] = []
+        self.failures: dict[int, str] = {}  # number -> why it failed
         self.said: set[str] = set()  # kinds of notes that are made once
         self.begun: set[int] = set()  # trials that this driver has started
         self.began_at: dict[int, float] = {}  # number -> when its process was begun, by the clock
@@ -328,7 +328,7 @@ class SearchDriver:
         self.trials.let_go(number)
         self._drop_all_but_the_best()
         if state == "FAIL":
-            self.failures.append(self.trials.run.failure(number, reason))
+            self.failures[number] = self.trials.run.failure(number, reason)
 
     def _finished(self, number: int) -> str:
         """How a training that ended well ended."""

@@ -82,13 +82,10 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
 
 
 def _failed(driver: SearchDriver) -> str:
-    """What to say of the trials that failed under this driver."""
-    count, of = len(driver.failures), max(len(driver.begun), len(driver.failures))
-    return (
-        f"{count} of {counted(of, 'trial')} begun now failed; the first: {driver.failures[0]}"
-        if count
-        else ""
-    )
+    """What to say of the trials that this driver began and that failed."""
+    failed = [text for number, text in driver.failures.items() if number in driver.begun]
+    of = counted(len(driver.begun), "trial")
+    return f"{len(failed)} of {of} begun now failed; the first: {failed[0]}" if failed else ""
 
 
 def _failures(study: Study, folder: RunDir) -> list[str]:
@@ -176,7 +173,8 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
             keeper.finish()
     if study.best() is None:
         raise AutoMLError(
-            "no trial got through an epoch:\n" + "\n".join(driver.failures or _failures(study, folder))
+            "no trial got through an epoch:\n"
+            + "\n".join(driver.failures.values() or _failures(study, folder))
         )
     try:
         keeper.going_on()

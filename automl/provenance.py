@@ -35,6 +35,8 @@ _FORM = {
     },
 }
 
+UNKNOWN = "unknown"  # a commit that git could not tell
+
 
 def versions(packages: Sequence[str] = ()) -> dict[str, str]:
     """Python, the engine, the packages that matter to it and to the model, and the git commit of a checkout."""
@@ -49,17 +51,19 @@ def versions(packages: Sequence[str] = ()) -> dict[str, str]:
 
 
 def git_commit(here: Path) -> str | None:
-    """`<sha>` or `<sha>-dirty` of the checkout at `here`; None where there is none, as of an installed package."""
+    """`<sha>` or `<sha>-dirty` of the checkout at `here`; None where there is none, as of an installed package;
+    `UNKNOWN` where git cannot say."""
     if not (here / ".git").exists():
         return None
-    try:
+    words = ("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    try:  # also of a checkout of another owner, as a container mounts one: nothing of it is run
         done = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            ["git", "-c", f"safe.directory={here}", "-C", str(here), *words],
             capture_output=True, text=True, timeout=10,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
+        return UNKNOWN
+    return done.stdout.strip() or UNKNOWN
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
         "request": plan.request.to_json(),
         "model": plan.bundle.name,
         "model_reference": plan.bundle.reference,
-        "model_state": same_model.state(plan.bundle),
+        "model_state": same_model.state(plan.bundle, root),
         "metric": {"name": plan.metric.name, "maximize": plan.metric.maximize},
         "searching": plan.searching,
         "spec": plan.spec,

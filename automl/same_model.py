@@ -16,7 +16,7 @@ from automl import spec
 from automl.bundle import GROUP, ModelBundle
 from automl.errors import AutoMLError, UserError
 from automl.programs import command
-from automl.provenance import git_commit
+from automl.provenance import UNKNOWN, git_commit
 
 ENGINE = Path(__file__).resolve().parent.parent
 SHOWN = 5  # differences that are spelled out
@@ -27,9 +27,10 @@ OURS = ("references", "schemas")  # folders whose JSON counts; elsewhere trainer
 PASSED_OVER = frozenset(
     "__pycache__ node_modules wandb mlruns lightning_logs outputs results runs logs".split()
 )
+UNREADABLE = "cannot be read"  # and is not compared
 MARKS = ("pyvenv.cfg", "run.json")  # of a folder that is an environment or a run
 MANY = 200  # so many such files in one folder are data
-LARGE = 16 << 20  # bytes; a larger file is told by its size
+LARGE = 1 << 20  # bytes; a larger file is told by its size
 
 
 def check_name(document: Mapping[str, Any], model: ModelBundle, root: Path) -> None:
@@ -47,10 +48,11 @@ def check_name(document: Mapping[str, Any], model: ModelBundle, root: Path) -> N
     )
 
 
-def state(model: ModelBundle) -> dict[str, str]:
+def state(model: ModelBundle, run: Path) -> dict[str, str]:
     """What a trial's command runs, as far as it can be told apart: of an installed model {"version", "commit"}, of a
     folder {file: digest}, files outside that its commands name among them. What links to folders lead to is not looked
-    at, only where they lead. Nothing of the model that comes with the engine, whose versions starts.py compares."""
+    at, only where they lead, nor the folder of the run, which may lie in the model's. Nothing of the model that comes
+    with the engine: starts.py compares its versions."""
     if model.root == ENGINE:
         return {}
     if model.installed_as:
@@ -58,20 +60,23 @@ def state(model: ModelBundle) -> dict[str, str]:
         versions = [point.dist.version for point in points if point.dist]
         found = {"version": next(iter(versions), None), "commit": git_commit(model.root)}
         return {name: value for name, value in found.items() if value}
-    paths = {os.path.relpath(path, model.root): path for path in _programs(model.root)}
+    paths = {os.path.relpath(path, model.root): path for path in _programs(model.root, run)}
     every = sorted((paths | _named(model)).items())
     return {os.fsencode(name).decode(errors="backslashreplace"): _digest(path) for name, path in every}
 
 
 def changes(document: Mapping[str, Any], model: ModelBundle) -> list[str]:
     """What to say of a model whose state is another than recorded; nothing of a run of an earlier version."""
-    then, now = document.get("model_state") or {}, state(model)
-    if not then or then == now:
+    then, now = document.get("model_state") or {}, state(model, Path(document["root"]))
+    if not then:
         return []
-    both = [name for name in then if name in now and then[name] != now[name]]
+    differ = {name for name in then.keys() & now.keys() if then[name] != now[name]}
+    both = [name for name in then if name in differ and not {then[name], now[name]} & {UNREADABLE, UNKNOWN}]
     lines = [f"{n} was {then[n]} and is {now[n]}" if model.installed_as else f"{n} is another" for n in both]
     lines += [f"{name} is new" for name in now if name not in then]
     lines += [f"{name} is gone" for name in then if name not in now]
+    if not lines:
+        return []
     more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     return [
         f"{model.name} ({model.root}) has changed since this run began or last went on: {'; '.join(lines[:SHOWN])}"
@@ -125,22 +130,24 @@ def _unknown(model: ModelBundle, base: Mapping[str, Any], template: Mapping[str,
     return []
 
 
-def _programs(root: Path) -> Iterator[Path]:
-    """The files below a model folder that make up a program, and links to folders."""
+def _programs(root: Path, run: Path) -> Iterator[Path]:
+    """The files below a model folder that make up a program, and links to folders. Presets are none: a run goes by what
+    it took from them."""
     for folder, folders, files in os.walk(root):
         here = Path(folder)
-        if here != root and any(name in files for name in MARKS):
+        if here == run or (here != root and any(name in files for name in MARKS)):
             folders.clear()
             continue
         folders[:] = [name for name in folders if not (name.startswith(".") or name in PASSED_OVER)]
         own = here.parent == root and here.name in OURS
         found = [p for p in map(here.joinpath, files) if _is_program(p) or (own and p.suffix == ".json")]
+        found = [p for p in found if not (own and p.name.startswith("preset_"))]
         yield from found if len(found) <= MANY else ()
         yield from (here / name for name in folders if (here / name).is_symlink())
 
 
 def _is_program(path: Path) -> bool:
-    if path.name.startswith(".") or not path.is_file():  # a pipe would be waited for
+    if path.name.startswith(".") or not os.path.isfile(path):  # a pipe would be waited for
         return False
     return path.suffix.lower() in PROGRAMS or (not path.suffix and _is_script(path))
 
@@ -169,10 +176,12 @@ def _named(model: ModelBundle) -> dict[str, Path]:
 
 
 def _digest(path: Path) -> str:
+    """Of the text, whatever ends its lines."""
     try:
         if path.is_dir():
-            return f"-> {os.readlink(path)}"
+            return os.fsencode(f"-> {os.readlink(path)}").decode(errors="backslashreplace")
         size = path.stat().st_size
-        return f"{size} bytes" if size > LARGE else hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        return str(error.strerror)
+        text = b"" if size > LARGE else path.read_bytes().replace(b"\r\n", b"\n")
+        return f"{size} bytes" if size > LARGE else hashlib.sha256(text).hexdigest()[:16]
+    except OSError:
+        return UNREADABLE

@@ -16,7 +16,7 @@ from automl.documents import load_json
 from automl.errors import SpecError
 from automl.forms import COUNT, fits
 from automl.machine import hardware
-from automl.provenance import versions
+from automl.provenance import UNKNOWN, versions
 from automl.rundir import write_json
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def go_on(plan: Plan) -> None:
     history, had = plan.history, _had(plan)
     before = (history, *history["starts"])[-1]
     unknown = "begun" not in history and before is history
-    if unknown or any(before[name] != had[name] for name in had):
+    if unknown or any(differing(before[name], had[name]) for name in had):
         history["starts"] = [*history["starts"], {"when": now(), **had}]
     changed = differing(history["versions"], had["versions"]) if history["versions"] else {}
     if changed:
@@ -81,9 +81,10 @@ def _had(plan: Plan) -> dict[str, Any]:
 
 
 def differing(then: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """{name: (then, there)} of what two mappings have otherwise; "none" where one of them lacks it."""
+    """{name: (then, there)} of what two mappings have otherwise; "none" where one of them lacks it. What one of them
+    does not know is not compared."""
     pairs = {name: (then.get(name, "none"), there.get(name, "none")) for name in {**then, **there}}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and UNKNOWN not in pair}
 
 
 def told(document: Mapping[str, Any]) -> list[tuple[str, str]]:

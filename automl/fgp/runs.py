@@ -28,7 +28,6 @@ FAILED_ROWS = 10  # the newest failed ones
 # cut off: a loss that has diverged would be the scale that all others are measured by.
 SANE = 20.0
 FALLEN = 10.0  # times a loss's first epoch is its last, from where on its logarithm is the scale
-LEAST = 1e-300
 
 
 @dataclass(frozen=True)
@@ -267,9 +266,11 @@ def falls_far(runs: Runs) -> bool:
 
 def logged(runs: Runs) -> Runs:
     """What is minimised, by its logarithm. What is 0 or below, which only a failed trial or another run's can be here,
-    counts as the least there is above it."""
+    counts as the least that is above it."""
+    tops = -runs.column("top")
+    least = float(tops[(tops > 0) & np.isfinite(tops)].min(initial=LARGEST))
     every = [
-        replace(run, best=-np.log(np.maximum(-run.best, LEAST)), jump=run.jump / max(-run.top, LEAST))
+        replace(run, best=-np.log(np.maximum(-run.best, least)), jump=run.jump / max(-run.top, least))
         if len(run.best)
         else run
         for run in runs

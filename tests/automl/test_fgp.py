@@ -296,6 +296,9 @@ def test_a_loss_that_falls_far_is_compared_by_its_logarithm(lowest: float, maxim
     beside = Model(replace(view, earlier=earlier, memo={})).condition()
     assert np.isfinite(beside.posterior.rows.z).all()
     assert (beside.posterior.rows.trial < 0).sum() >= 3
+    if model.by_logarithm:  # what is below 0 counts as the least above it, so that the others stay apart
+        theirs = np.unique(beside.posterior.rows.z[beside.posterior.rows.trial < 0])
+        assert theirs.min() > -4
 
 
 def of_ends(ends: list[float], maximize: bool) -> View:

@@ -175,6 +175,9 @@ def test_what_a_folder_s_commands_run_is_told_apart(tmp_path: Path) -> None:
     for path in (model / "LICENSE", model / "run"):  # a file system where all may be run
         path.write_text("#!/bin/sh" if path.name == "run" else "Apache")
         path.chmod(0o755)
+    (model / "references" / "preset_own.yaml").write_text("{}")
+    (model / "run_folder").mkdir()
+    (model / "run_folder" / "split.yaml").write_text("{}")  # before its run.json is there
     (model / "link").symlink_to(tmp_path)
     (model / "broken.py").symlink_to(tmp_path / "nowhere")
     os.mkfifo(model / "pipe.py")
@@ -185,7 +188,8 @@ def test_what_a_folder_s_commands_run_is_told_apart(tmp_path: Path) -> None:
     (model / "data").mkdir()
     for number in range(same_model.MANY + 1):
         (model / "data" / f"{number}.yaml").write_text("{}")
-    found = same_model.state(bundle.resolve(str(model)))
+    found = same_model.state(bundle.resolve(str(model)), model / "run_folder")
+    assert "references/preset_own.yaml" not in found
     assert {name for name in found if not name.startswith(("references", "schemas"))} == {
         str(tmp_path / "outside.awk"), "../beside.txt", "odd.awk", "large.yaml", "link", "train.sh", "ship.sh", "run",
     }  # fmt: skip
@@ -195,19 +199,31 @@ def test_what_a_folder_s_commands_run_is_told_apart(tmp_path: Path) -> None:
 
 def test_of_an_installed_model_its_version_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     model = bundle.resolve("deformable_detr")
-    assert same_model.state(model) == {}  # it is the engine's own, whose versions are told anyway
+    assert (
+        same_model.state(model, Path("/nowhere")) == {}
+    )  # it is the engine's own, whose versions are told anyway
     monkeypatch.setattr(same_model, "ENGINE", None)
-    now = same_model.state(model)
+    now = same_model.state(model, Path("/nowhere"))
     assert "version" in now
     assert now.keys() <= {"version", "commit"}
-    (told,) = same_model.changes({"model_state": now | {"version": "0.0.1"}}, model)
+    (told,) = same_model.changes({"root": "/nowhere", "model_state": now | {"version": "0.0.1"}}, model)
     assert f"version was 0.0.1 and is {now['version']}" in told
+
+
+def test_line_ends_and_what_cannot_be_read_are_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, script = begun(tmp_path), tmp_path / "model" / "train.sh"
+    script.write_bytes(script.read_bytes().replace(b"\n", b"\r\n"))
+    assert notes(root) == ""
+    monkeypatch.setattr(same_model, "_digest", lambda path: same_model.UNREADABLE)
+    assert notes(root) == ""
 
 
 def test_a_file_whose_name_is_no_utf_8_keeps_no_run_from_its_record(tmp_path: Path) -> None:
     model = shell_trainer(tmp_path / "model", stages=None)
     Path(os.fsdecode(os.fsencode(model) + b"/caf\xe9.py")).write_text("")
-    found = same_model.state(bundle.resolve(str(model)))
+    found = same_model.state(bundle.resolve(str(model)), model / "run")
     assert "caf\\xe9.py" in found
     json.dumps(found).encode()
 

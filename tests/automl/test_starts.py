@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from automl import loop, report, run_json, so_far, starts
+from automl import provenance as provenance_of
 from automl.documents import load_json
 from automl.errors import UserError
 from automl.progress import Progress
@@ -104,6 +106,30 @@ def test_another_machine_is_kept_and_is_no_note(tmp_path: Path, install: Install
     page = report.page(gather.facts_of(root))
     assert "processor B" in page
     assert f"from {starts.shown(start['when'])} on" in page
+
+
+def test_a_commit_that_git_cannot_tell_is_no_other_one(tmp_path: Path, install: Install) -> None:
+    """git is not installed, or the checkout is of another owner."""
+    root = begin(tmp_path)
+    install(OLD | {"git": provenance_of.UNKNOWN})
+    assert "began with" not in resume(root, trials=2)
+    assert load_json(root / "run.json", 1 << 20)["starts"] == []
+
+
+def test_a_checkout_of_another_owner_tells_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a", "--allow-empty"],
+    ):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    assert len(provenance_of.git_commit(tmp_path) or "") == 12
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert len(provenance_of.git_commit(tmp_path) or "") == 12
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance_of.git_commit(tmp_path) == provenance_of.UNKNOWN
+    assert provenance_of.git_commit(tmp_path / "nowhere") is None
 
 
 def test_the_report_shows_what_it_began_with_and_what_it_went_on_with(
