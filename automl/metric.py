@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,12 @@ DIRECTIONS = {"maximize": True, "minimize": False}
 def counted(number: int, noun: str) -> str:
     """`1 trial`, `3 trials`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def first_of(texts: Sequence[str], sign: str = ", ", shown: int = 5) -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(texts) - shown} more" if len(texts) > shown else ""
+    return sign.join(texts[:shown]) + more
 
 
 def figure(value: float | None, sign: str = "") -> str:

@@ -15,11 +15,11 @@ from typing import Any
 from automl import spec
 from automl.bundle import GROUP, ModelBundle
 from automl.errors import AutoMLError, UserError
+from automl.metric import first_of
 from automl.programs import command
 from automl.provenance import UNKNOWN, git_commit
 
 ENGINE = Path(__file__).resolve().parent.parent
-SHOWN = 5  # differences that are spelled out
 # What a program is made of. Weights, pictures, tables and logs are not: a trainer may write those beside itself.
 PROGRAMS = frozenset(""".py .sh .bash .pl .rb .lua .r .jl .m .js .ts .c .cc .cpp .cu .h .hpp .rs .go .java .jar .so .exe
     .yaml .yml .toml .cfg .ini""".split())  # fmt: skip
@@ -77,11 +77,10 @@ def changes(document: Mapping[str, Any], model: ModelBundle) -> list[str]:
     lines += [f"{name} is gone" for name in then if name not in now]
     if not lines:
         return []
-    more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    told = first_of(lines, "; ")
     return [
-        f"{model.name} ({model.root}) has changed since this run began or last went on: {'; '.join(lines[:SHOWN])}"
-        f"{more}. Trials of before and from now on are ranked together: where their figures cannot be compared, begin "
-        "a new run"
+        f"{model.name} ({model.root}) has changed since this run began or last went on: {told}. Trials of before and "
+        "from now on are ranked together: where their figures cannot be compared, begin a new run"
     ]
 
 
@@ -94,14 +93,12 @@ def completed(document: Mapping[str, Any], model: ModelBundle) -> tuple[dict[str
     sources |= dict.fromkeys(new, spec.LATER)
     notes = []
     if new:
-        told = ", ".join(f"{name} {value!r}" for name, value in list(new.items())[:SHOWN])
-        more = f" and {len(new) - SHOWN} more" if len(new) > SHOWN else ""
+        told = first_of([f"{name} {value!r}" for name, value in new.items()])
         notes.append(
-            f"{model.name} has leaves that it had not when this run began, used as by default: {told}{more}"
+            f"{model.name} has leaves that it had not when this run began, used as by default: {told}"
         )
     if gone := _unknown(model, base, template):
-        more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
-        notes.append(f"{model.name} no longer knows {', '.join(gone[:SHOWN])}{more}, kept as recorded")
+        notes.append(f"{model.name} no longer knows {first_of(gone)}, kept as recorded")
     return {**document, "spec": base, "sources": sources}, notes
 
 

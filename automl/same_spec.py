@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl import secret_leaves, spec
+from automl.metric import first_of
 from automl.spec import SourcedSpec
 
 if TYPE_CHECKING:
     from automl.bundle import ModelBundle
     from automl.plan import Plan
 
-SHOWN = 5  # differences that are spelled out
 NOTHING: tuple[Any, ...] = (None, {}, [])
 
 
@@ -42,11 +42,8 @@ def changes(plan: Plan, merged: SourcedSpec, engine_keys: Mapping[str, Any]) -> 
     lines = [*_of_keys(plan.engine_keys, engine_keys), *_of_leaves(plan, merged, engine_keys)]
     if not lines:
         return []
-    more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
-    return [
-        f"{plan.request.spec_file} has changed since this run began, which goes on as recorded: "
-        f"{'; '.join(lines[:SHOWN])}{more}"
-    ]
+    file = plan.request.spec_file
+    return [f"{file} has changed since this run began, which goes on as recorded: {first_of(lines, '; ')}"]
 
 
 def _of_keys(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from automl.dotted import MISSING, get, leaves
 from automl.errors import SpaceError, did_you_mean
+from automl.metric import first_of
 from automl.space.dialect import Node, parse_math_cond
 from automl.space.leaf import Condition, Leaf, Relation, among, coerced, is_number, short
 from automl.space.requests import EPOCHS, Asked, Values
@@ -336,8 +337,7 @@ def disagreements(asked: Asked) -> Iterator[str]:
         ([n for n in listed if n not in flags], f"in {LISTED} but not in the schema (ignored)"),
     ):  # fmt: skip
         if found:
-            more = f" and {len(found) - 4} more" if len(found) > 4 else ""
-            yield f"{what}: {', '.join(found[:4])}{more}"
+            yield f"{what}: {first_of(found)}"
     for name, _ in leaves(asked.spec, known=schema):
         if not (name in schema or name in schema.sections or any(n.startswith(f"{name}[") for n in schema)):
             yield f"the spec's {name} is not in the schema{did_you_mean(name, schema)}"
