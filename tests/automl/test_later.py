@@ -253,7 +253,7 @@ def test_references_are_resolved_after_what_replaces_leaves(tmp_path: Path) -> N
     began: Any = SimpleNamespace(
         request=request, bundle=detector, spec=merged.spec, engine_keys=keys, sources=merged.sources, said={}
     )
-    assert recorded._differences(began, of_earlier=False) == []
+    assert recorded._differences(began) == []
 
 
 @pytest.mark.parametrize(
