@@ -337,7 +337,7 @@ def disagreements(asked: Asked) -> Iterator[str]:
         ([n for n in listed if n not in flags], f"in {LISTED} but not in the schema (ignored)"),
     ):  # fmt: skip
         if found:
-            yield f"{what}: {first_of(found)}"
+            yield f"{what}: {first_of(found, shown=4)}"
     for name, _ in leaves(asked.spec, known=schema):
         if not (name in schema or name in schema.sections or any(n.startswith(f"{name}[") for n in schema)):
             yield f"the spec's {name} is not in the schema{did_you_mean(name, schema)}"
