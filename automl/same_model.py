@@ -178,7 +178,8 @@ def _digest(path: Path) -> str:
         if path.is_dir():
             return os.fsencode(f"-> {os.readlink(path)}").decode(errors="backslashreplace")
         size = path.stat().st_size
-        text = b"" if size > LARGE else path.read_bytes().replace(b"\r\n", b"\n")
-        return f"{size} bytes" if size > LARGE else hashlib.sha256(text).hexdigest()[:16]
+        if size > LARGE:
+            return f"{size} bytes"
+        return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
     except OSError:
         return UNREADABLE

@@ -45,6 +45,11 @@ class Param:
     actions: tuple[str, ...] = ACTIONS
     example: str = ""  # of a string with a unit
 
+    @property
+    def free_text(self) -> bool:
+        """Whether any text is a value, which may be a secret."""
+        return self.type == "string" and not self.enum and not self.example
+
 
 # One parameter a line reads like the table it is.
 # fmt: off

@@ -114,14 +114,12 @@ def check_leaves(action: str, partial: Mapping[str, Any], where: str = "spec") -
         if not (v is None and _empty(n, params))
     }
     problems = [f"{where}: {_unknown(name, action, params)}" for name in given if name not in params]
-    for name, value in given.items():
-        if name in params and (wrong := check_value(params[name], value)):
-            secret = params[name].type == "string" and not params[name].enum and not params[name].example
-            got = no_text(value) if secret else repr(value)
-            problems.append(f"{where}: {name} must be {wrong}, but got {got}")
-        elif name in params and params[name].dead and value != params[name].default:
-            param = params[name]
-            problems.append(f"{where}: {name} must stay {param.default!r}, but got {value!r}. {param.doc}")
+    for p, value in ((params[name], value) for name, value in given.items() if name in params):
+        if wrong := check_value(p, value):
+            got = no_text(value) if p.free_text else repr(value)
+            problems.append(f"{where}: {p.name} must be {wrong}, but got {got}")
+        elif p.dead and value != p.default:
+            problems.append(f"{where}: {p.name} must stay {p.default!r}, but got {value!r}. {p.doc}")
     if problems:
         raise UserError("\n".join(problems))
     return given

@@ -138,15 +138,14 @@ class Model:
 
     def _without_luck(self) -> None:
         """Let what is to be beaten be what configurations are expected to have, without what is their trials' own."""
-        best = self.valued.best(5)
-        x, phi = np.array([run.x for run in best]), np.array([self.phi[run.epochs - 1] for run in best])
-        self.incumbent = min(self.incumbent, float(self.posterior.predict(x, phi)[0].max()))
+        self.incumbent = min(self.incumbent, float(self._now(self.valued.best(5), luck=False).max()))
         if self.fantasies is not None:
             self.fantasies.best = np.maximum(self.incumbent, self.fantasies.highest)
 
-    def _now(self, trials: Sequence[Run] | Runs) -> Array:
-        """The posterior mean of what trials have reached."""
-        return self.at(trials, np.array([self.phi[run.epochs - 1] for run in trials]))[0]
+    def _now(self, trials: Sequence[Run] | Runs, luck: bool = True) -> Array:
+        """The posterior mean of what trials have reached, with or without what is their own."""
+        x, phi = np.array([run.x for run in trials]), np.array([self.phi[run.epochs - 1] for run in trials])
+        return self.posterior.predict(x, phi, np.array([run.number for run in trials]) if luck else None)[0]
 
     def _incumbents(self, ms: Array) -> Array:
         """(n,) the same of those that are at most as slow as each; without any, what the worst has."""

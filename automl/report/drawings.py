@@ -29,8 +29,8 @@ COLOURS = re.sub(
 
 
 def curves(path: Path) -> str:
-    """Every number of a trial's records (metrics.jsonl) over its epochs, three charts in a row: a
-    dashboard shows it small, in a card that is wider than high."""
+    """Every number of a trial's records (metrics.jsonl) over its epochs, three charts in a row: a dashboard shows it
+    small, in a card that is wider than high."""
     charts = []
     for name, points in columns_of(records.read(path)[0]).items():
         if len({value for _, value in points}) > 1 and name != "step":
