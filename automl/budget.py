@@ -27,12 +27,13 @@ SLOWER = 1.05  # epochs to come may take so many times what those so far took
 class Budget:
     """`free`: epochs that nobody has been promised (inf: not limited); what goes on must need no more. `new`: a new
     configuration may be asked for; `whole`: and could run to its end. `num_epochs`: of a full training; None where
-    nobody knows."""
+    nobody knows. `time_s`: seconds to go, where it is the time that ends the search; inf: something else does."""
 
     free: float = math.inf
     new: bool = True
     whole: bool = True
     num_epochs: int | None = None
+    time_s: float = math.inf
 
     def why_waiting(self, needed: int, trial: FrozenTrial) -> str:
         """Why a trial that needs so many epochs more was left waiting: else for what it was paused."""
@@ -41,6 +42,16 @@ class Budget:
         if needed > self.free:
             return f"the {self.free:.0f} epochs left of the budget would not bring it to its end"
         return f"nothing brought it back: {trial.user_attrs.get('reason', '')}"
+
+
+@dataclass(frozen=True)
+class Time:
+    """What is left of the time: `seconds`, in which at the pace so far one training gets through so many `epochs`, all
+    that run side by side through `total`."""
+
+    seconds: float
+    epochs: float
+    total: float
 
 
 @dataclass(frozen=True)
@@ -64,8 +75,8 @@ class Limits:
             said.append(f"--trainings {self.trainings}{total}")
         return "; ".join(said) or "the budget is used up"
 
-    def left(self, study: Study, num_epochs: int | None, seconds: float | None = None) -> Budget:
-        """`seconds` are what is left of the time, in units of an epoch's; None: not limited or not known yet."""
+    def left(self, study: Study, num_epochs: int | None, time: Time | None = None) -> Budget:
+        """`time`: None where it is not limited or the pace not known yet."""
         asked, whole = _asked(study), num_epochs or math.inf
         if num_epochs is None:
             most = min((n for n in (self.trials, self.trainings) if n is not None), default=math.inf)
@@ -75,12 +86,19 @@ class Limits:
         if self.trials is not None:
             new = asked < self.trials
             free = num_epochs * min(self.trials, max(asked, 1)) - spent if asked else 0.0
-        whole_ones = None if self.trainings is None else self.trainings * num_epochs
-        room = min(_less(whole_ones, spent), _less(seconds, 0))
+        whole_ones = _less(_times(self.trainings, num_epochs), spent)
+        room = min(whole_ones, math.inf if time is None else time.epochs)
         rest = _less(self.epochs, spent)  # the last training is cut short there
         # What runs beside may use them up.
         new = new and ((room >= whole and rest > 0) or not asked)
-        return Budget(min(free, room, rest), new, min(room, rest) >= whole, num_epochs)
+        counted = min(_less(_times(self.trials, num_epochs), spent), whole_ones, rest)
+        time_s = time.seconds if time is not None and time.total <= counted else math.inf
+        return Budget(min(free, room, rest), new, min(room, rest) >= whole, num_epochs, time_s)
+
+
+def _times(count: int | None, num_epochs: int) -> int | None:
+    """The epochs of so many trainings."""
+    return None if count is None else count * num_epochs
 
 
 def _less(total: float | None, used: float) -> float:

@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from automl import asking, faults, schedulers
-from automl.budget import SLOWER, Limits, bound, ended_since_best
+from automl.budget import SLOWER, Limits, Time, bound, ended_since_best
 from automl.executors.base import MAX_LOSSES, MAX_STARTS, Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record, is_whole
 from automl.scheduling import Verdict
@@ -387,19 +387,19 @@ class SearchDriver:
         return not self.study.budget.new
 
     def _count_budget(self) -> None:
-        self.study.budget = self.limits.left(self.study, self.full_epochs, self._time_in_epochs())
+        self.study.budget = self.limits.left(self.study, self.full_epochs, self._time_left())
         if self.plan.searching and self.study.budget.new and (why := asking.at_end(self.study)):
             self.study.budget = replace(self.study.budget, new=False)
             self._say_once("whole", why)
 
-    def _time_in_epochs(self) -> float | None:
-        """How many epochs one training can still be given, by the pace so far; None while nobody knows."""
-        limit, done = self.plan.request.time_s, self.study.epochs_trained
+    def _time_left(self) -> Time | None:
+        """None while nobody knows the pace."""
+        limit, used_s, done = self.plan.request.time_s, self.elapsed_s(), self.study.epochs_trained
         if limit is None or done < (self.full_epochs or 1):
             return None
-        at_a_time = max(1, self.plan.machine.concurrency, len(self.study.going))
-        epoch_s = SLOWER * self.elapsed_s() * at_a_time / done
-        return max(0.0, limit - self.elapsed_s()) / max(epoch_s, 1e-9)
+        left_s = max(0.0, limit - used_s)
+        epochs = left_s * done / max(SLOWER * used_s, 1e-9)
+        return Time(left_s, epochs / max(1, self.plan.machine.concurrency, len(self.study.going)), epochs)
 
     def _patience_over(self) -> bool:
         """So many trials in a row have ended without a new best."""

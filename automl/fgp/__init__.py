@@ -3,6 +3,8 @@
     cube.py     Optuna's parameters <-> coordinates, distances between configurations
     curves.py   the study's trials as rows of the model: scale, shape of a curve, rungs
     gp.py       y(x, e) = f(x) + c - (g(x) + h) phi(e) + noise: fit and posterior
+    fitted.py   what is kept with each trial
+    pace.py     what an epoch of a configuration costs, where time ends the search
     search.py   what the model says: the next configuration, whom to pause, who goes on, who won
     sampler.py  the same as Optuna asks for it
 

@@ -37,8 +37,7 @@ class FreezeThawSampler(BaseSampler):
         model = Model.of(self._view(study, trial))
         proposal = model.propose(self.seed)
         if model.knows:
-            count, theta = model.fitted
-            kept = [count, theta.tolist(), sorted(map(list, model.opened))]
+            kept = model.fitted.kept(model.opened)
             study._storage.set_trial_system_attr(trial._trial_id, FITTED, kept)
             if widened := model.widened():
                 study._storage.set_trial_user_attr(trial._trial_id, WIDENED, widened)

@@ -12,23 +12,22 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import ndtr
 
 from automl import seeds
-from automl.fgp import FITTED, curves, gp, runs
+from automl.fgp import curves, gp, runs
 from automl.fgp.cube import Cube, End
 from automl.fgp.curves import Scale
+from automl.fgp.fitted import Fitted
 from automl.fgp.gp import Array, Posterior
+from automl.fgp.pace import Pace, pace_of
 from automl.fgp.runs import Run, Runs
 from automl.fgp.settings import SETTINGS
 from automl.fgp.trade import Trade
 from automl.scheduling import Scheduler, Verdict, View
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
 
 MOST_FIT_ROWS = 70
 CLIMBING, NEIGHBOURS = 8, 20  # of the best candidates, and of each at every step
@@ -46,6 +45,7 @@ DRAWS = 16
 # configuration is expected to bring is to be beaten: of gains that are next to nothing the largest is where least is
 # known, and all that is proposed would lie in corners of the space (studies/search).
 REACHED = 0.001
+TOO_LONG = 1e3  # off the logarithm of a gain: what will not end in time comes after all that does
 # Of so many trials with a value, the best ones say whether the search should go on beyond the end of a range.
 LEAST_WIDENING, LOOKED_AT = 6, 3
 FIT_EACH, FIT_GROWTH = 12, 1.12  # every trial up to so many, then when their number has grown so much
@@ -106,15 +106,13 @@ class Model:
         )
         if self.by_ends:
             rows = rows.take(rows.phi == 0)
-        self.fitted = self._kept[:2]
+        self.fitted = self._before
         count = len(self.runs)
-        due = self.fresh and count >= 3 and (count <= FIT_EACH or count >= FIT_GROWTH * self.fitted[0])
+        due = self.fresh and count >= 3 and (count <= FIT_EACH or count >= FIT_GROWTH * self.fitted.count)
         if due or anew:
-            self.fitted = (
-                count,
-                gp.fit(gp.of_most_weight(rows, MOST_FIT_ROWS), self.cube.squared, self.fitted[1]).round(4),
-            )
-        self.posterior = Posterior(rows, self.cube.squared, self.fitted[1])
+            most = gp.of_most_weight(rows, MOST_FIT_ROWS)
+            self.fitted = Fitted(count, gp.fit(most, self.cube.squared, self.fitted.theta).round(4))
+        self.posterior = Posterior(rows, self.cube.squared, self.fitted.theta)
         self.incumbent = self._incumbent()
         return self
 
@@ -229,13 +227,17 @@ class Model:
         return points, score
 
     @cached_property
-    def _kept(self) -> tuple[int, Array, frozenset[End]]:
-        return _kept(self.view.trials, len(self.cube.axes))
+    def _before(self) -> Fitted:
+        return Fitted.last(self.view.trials, len(self.cube.axes))
+
+    @cached_property
+    def pace(self) -> Pace:
+        return pace_of(self.view, self.cube)
 
     @cached_property
     def opened(self) -> frozenset[End]:
         """The ends of ranges that may be left: once the best lay at one it stays open."""
-        before = self._kept[2]
+        before = self._before.opened
         if len(self.valued) < LEAST_WIDENING:
             return before
         return before | self.cube.crowded(np.array([run.x for run in self.valued.best(LOOKED_AT)]))
@@ -246,7 +248,7 @@ class Model:
 
     def widened(self) -> dict[str, list[float]]:
         """{parameter: [lowest, highest]} of the ranges that are wider for the next configuration than before it."""
-        names = {name for name, _ in self.opened - self._kept[2]}
+        names = {name for name, _ in self.opened - self._before.opened}
         return self.cube.reach(frozenset(end for end in self.opened if end[0] in names))
 
     def _tried(self) -> Array:
@@ -297,7 +299,9 @@ class Model:
         return gp.improvement(*self.posterior.predict(points, np.zeros(len(points))), self.incumbent)
 
     def _score(self, points: Array) -> Array:
-        score = np.log(np.maximum(self.gain(points), 1e-300))
+        score = np.log(np.maximum(self.gain(points), 1e-300) / self.pace.cost(points))
+        in_time = self.pace.in_time(points, self.epochs, self.view.budget)
+        score = np.where(in_time, score, score - TOO_LONG)
         weight = min(SETTINGS.strongest, self._belief / max(1, len(self.runs)))
         return np.asarray(score - weight * self.cube.surprise(points))
 
@@ -313,10 +317,13 @@ class Model:
 
     # ---- those that wait, and the end ------------------------------------------------------------------------------
 
-    def gain_an_epoch(self, trials: Sequence[Run]) -> Array:
-        """(n,) expected improvement of trials that go on to their end, for each epoch they still need."""
+    def rate(self, trials: Sequence[Run]) -> Array:
+        """(n,) expected improvement of trials that go on to their end for what that costs; none of one that will not
+        get there in time."""
         left = np.array([max(1, self.epochs - run.epochs) for run in trials])
-        return gp.improvement(*self.at_end(trials), self._rivals(trials)) / left
+        gain = gp.improvement(*self.at_end(trials), self._rivals(trials)) / left
+        x = np.array([run.x for run in trials])
+        return np.asarray(gain / self.pace.cost(x) * self.pace.in_time(x, left, self.view.budget))
 
     def chance(self, run: Run) -> float:
         """That a trial ends above the incumbent."""
@@ -365,8 +372,9 @@ class FreezeThaw(Scheduler):
             return None
         least = SETTINGS.worthless
         if budget.new and budget.whole:  # asked for first, as it may change what is to be beaten
-            least = model.propose(seeds.derive(view.seed, len(view.trials), "sampler")).gain / model.epochs
-        rate = model.gain_an_epoch(waiting)
+            new = model.propose(seeds.derive(view.seed, len(view.trials), "sampler"))
+            least = new.gain / model.epochs / float(model.pace.cost(new.point[None])[0])
+        rate = model.rate(waiting)
         best = int(np.argmax(rate))
         return waiting[best].number if rate[best] > least else None
 
@@ -404,14 +412,3 @@ def _worth_pausing(view: View, number: int, done: int, num_epochs: int) -> bool:
 def _longest(view: View) -> int:
     """Where nobody says how many epochs a training has: the most that any has had."""
     return max((max(t.intermediate_values) + 1 for t in view.trials if t.intermediate_values), default=1)
-
-
-def _kept(trials: Sequence[FrozenTrial], axes: int) -> tuple[int, Array, frozenset[End]]:
-    """(trials at the last fit, theta, the opened ends) as kept with the newest trial that has them; the prior's before.
-    Trials of before ranges were widened have no ends."""
-    for trial in reversed(trials):
-        count, theta, *ends = trial.system_attrs.get(FITTED, (0, ()))
-        if len(theta) == axes + 4:
-            opened = frozenset((str(name), str(side)) for name, side in (ends[0] if ends else ()))
-            return int(count), np.array(theta, float), opened
-    return 0, gp.prior(axes)[0], frozenset()

@@ -61,10 +61,11 @@ def place(parameter: Parameter, value: Any) -> float:
 
 class Family:
     """A detector's mAP that rises by a power law. `moved`: how far the best lies from the default, in ranges (standard
-    deviation); `noise` between trainings, `jitter` between epochs; `sign` -1: what is reported is minus the value."""
+    deviation); `noise` between trainings, `jitter` between epochs; `sign` -1: what is reported is minus the value;
+    `timed`: a budget is the seconds of so many trainings of the default."""
 
     schema: ClassVar[dict[str, Any]] = DETECTOR
-    epochs, sign = 12, 1.0
+    epochs, sign, timed = 12, 1.0, False
     top, moved, noise, jitter = 0.55, 0.15, 0.006, 0.003
 
     def __init__(self, seed: int) -> None:
@@ -105,6 +106,10 @@ class Family:
     def fails(self, params: Params, trial: int) -> int | None:
         """The epoch in which a training ends without a value, None: in none."""
         return None
+
+    def cost(self, params: Params) -> float:
+        """Seconds of an epoch."""
+        return 1.0
 
     def true(self, params: Params) -> float:
         params = {**self.space.default, **params}
@@ -292,10 +297,53 @@ class Huge(Loss):
         return -(0.5 + 1.2 * (1 - self.quality(params)) + 1000 * np.exp(-1.5 * e))
 
 
+class Priced(Family):
+    """Small batches, layers and queries take longer, up to ten times the default's; where the best lies has nothing to
+    do with it."""
+
+    timed = True
+
+    def cost(self, params: Params) -> float:
+        batches, layers = (4 / params["batch_size"]) ** 0.5, 0.4 + 0.2 * params["enc_layers"]
+        return float(batches * layers * (0.5 + params["num_queries"] / 600))
+
+
+class Dear(Priced):
+    """What is best takes long."""
+
+    def set_up(self, rng: np.random.Generator) -> None:
+        self.best_at |= {"enc_layers": 0.9, "num_queries": 0.7, "batch_size": 0.1}
+
+
+class Cheap(Priced):
+    """What is best takes little time."""
+
+    def set_up(self, rng: np.random.Generator) -> None:
+        self.best_at |= {"enc_layers": 0.1, "num_queries": 0.1, "batch_size": 0.9}
+
+
+class Lots(Priced):
+    """One parameter makes epochs thirty times as long, and is worth next to nothing."""
+
+    def set_up(self, rng: np.random.Generator) -> None:
+        self.width["num_queries"] = 1.5
+
+    def cost(self, params: Params) -> float:
+        return float(10 ** (1.5 * (place(self.axes["num_queries"], params["num_queries"]) - 0.3)))
+
+
+class Even(Priced):
+    """All take as long, but for chance."""
+
+    def cost(self, params: Params) -> float:
+        drawn = np.random.default_rng([self.seed, int(1e8 * params["lr"])])
+        return float(np.exp(0.2 * drawn.standard_normal()))
+
+
 FAMILIES: dict[str, type[Family]] = {
     each.__name__.lower(): each
     for each in (
         Plain, Short, Categorical, Far, Late, Crossing, Step, Ridge, Failing, Seldom, Memory, Diverging, Halfway, Loss,
-        Perplexity, Huge,
+        Perplexity, Huge, Priced, Dear, Cheap, Lots, Even,
     )
 }  # fmt: skip

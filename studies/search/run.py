@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,7 +23,7 @@ from typing import Any
 import optuna
 
 from automl import schedulers
-from automl.budget import Limits
+from automl.budget import SLOWER, Limits, Time
 from automl.driver import KEPT_TRIALS
 from automl.space import SearchSpace
 from automl.space.codecs import Number
@@ -68,8 +69,12 @@ class Played:
         self.sign = float(getattr(objective, "sign", 1.0))
         self.study = Study(storage, "played", space, sampler, seed, maximize=self.sign > 0, fixed=fixed)
         self.study.resumable = not arm.endswith("once")
-        self.scheduler, self.limits = schedulers.make(scheduler), Limits(trainings=trainings)
-        self.default_first, self.now = default_first, 0.0
+        self.scheduler, self.default_first, self.now = schedulers.make(scheduler), default_first, 0.0
+        self.limits, self.time_s, self.cut = Limits(trainings=trainings), math.inf, 0
+        if getattr(objective, "timed", False):
+            self.limits = Limits()
+            self.time_s = trainings * self.epochs * objective.cost(objective.space.default) / workers
+        self.costs: dict[int, float] = {}  # number -> seconds of its epochs
         self.curves: dict[int, list[float]] = {}
         self.fails: dict[int, int | None] = {}  # number -> the epoch in which it fails
         self.found: list[float] = []
@@ -81,13 +86,15 @@ class Played:
         events: list[tuple[float, int, int]] = []
         while True:
             while len(events) < self.workers and (number := self._next()) is not None:
-                heapq.heappush(events, (self.now, number, self.study.epochs_of(number)))
+                heapq.heappush(events, (self.now + self.costs[number], number, self.study.epochs_of(number)))
             if not events:
                 break
             self.now, number, epoch = heapq.heappop(events)
-            self.now += 1.0
-            if not self._over(number, epoch):
-                heapq.heappush(events, (self.now, number, epoch + 1))
+            if self.now > self.time_s:
+                self.cut += 1
+                self.study.tell(number, "PRUNED", "the time is used up")
+            elif not self._over(number, epoch):
+                heapq.heappush(events, (self.now + self.costs[number], number, epoch + 1))
         for number, _ in self.study.paused().items():
             self.study.tell(number, "PRUNED", "the end")
         best = [b.number for b in self.study.leaders(KEPT_TRIALS) if b.complete]
@@ -95,8 +102,18 @@ class Played:
         if named is not None:
             self.study.name_winner(named)
 
+    def _time_left(self) -> Time | None:
+        """As the driver has it."""
+        if self.time_s == math.inf or self.study.epochs_trained < self.epochs:
+            return None
+        left_s = max(0.0, self.time_s - self.now)
+        epochs = left_s * self.study.epochs_trained / (SLOWER * self.now)
+        return Time(left_s, epochs / max(self.workers, len(self.study.going)), epochs)
+
     def _next(self) -> int | None:
-        self.study.budget = self.limits.left(self.study, self.epochs)
+        if self.now >= self.time_s:
+            return None
+        self.study.budget = self.limits.left(self.study, self.epochs, self._time_left())
         before = time.process_time()
         number = self.scheduler.promote(self.study.view())
         if number is not None:
@@ -111,11 +128,14 @@ class Played:
         self.ask_s.append(time.process_time() - before)
         whole = {**self.objective.space.default, **params}
         self.curves[number] = self.objective.curve(whole, number)
+        self.costs[number] = self.objective.cost(whole) if self.time_s < math.inf else 1.0
         self.fails[number] = self.objective.fails(whole, number) if hasattr(self.objective, "fails") else None
         return number
 
     def _report(self, number: int, epoch: int) -> None:
         value = self.curves[number][epoch]
+        if self.time_s < math.inf:
+            self.study.note(number, seconds=self.costs[number] * (epoch + 1))
         self.study.report(number, epoch, self.sign * value)
         self.found.append(max([value, *self.found[-1:]]))
 
@@ -130,7 +150,7 @@ class Played:
             return True
         if number == DEFAULT and self.default_first:
             return False
-        self.study.budget = self.limits.left(self.study, self.epochs)
+        self.study.budget = self.limits.left(self.study, self.epochs, self._time_left())
         before = time.process_time()
         verdict = self.study.decide(number, epoch, self.scheduler, self.epochs)
         self.decide_s.append(time.process_time() - before)
@@ -143,8 +163,8 @@ class Played:
         return True
 
     def observed(self, trainings: int) -> float:
-        """The best value seen within the epochs of so many trainings."""
-        return self.found[min(trainings * self.epochs, len(self.found)) - 1]
+        """The best value seen within the epochs of so many trainings, or at the end where time is the budget."""
+        return self.found[-1 if self.time_s < math.inf else min(trainings * self.epochs, len(self.found)) - 1]
 
     def winner(self) -> float:
         """The true value at its end of the trial that would be handed over."""
@@ -162,7 +182,7 @@ def row(arm: str, objective: Any, workers: int, trainings: int, seed: int) -> di
         "arm": arm, "objective": objective.name, "workers": workers, "trainings": trainings, "seed": seed,
         "loss_at": {n: round(objective.loss(played.observed(n)), 4) for n in BUDGETS if n <= trainings},
         "loss_of_winner": round(objective.loss(played.winner()), 4),
-        "configurations": len(states), "complete": states.count("COMPLETE"),
+        "configurations": len(states), "cut": played.cut, "complete": states.count("COMPLETE"),
         "epochs": played.study.epochs_reported, "winner": played.study.best().number,
         "ask_ms": [round(1e3 * asks[int(q * (len(asks) - 1))], 1) for q in (0.5, 0.9, 1.0)],
         "decide_ms_mean": round(1e3 * sum(played.decide_s) / max(1, len(played.decide_s)), 2),

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl.fgp import curves, gp, runs
+from automl.fgp import FITTED, curves, gp, runs
 from automl.fgp.cube import Cube
 from automl.fgp.runs import Run, Runs, run_of
 from automl.fgp.sampler import FreezeThawSampler
-from automl.fgp.search import ENOUGH, FITTED, REACHED, FreezeThaw, Model
+from automl.fgp.search import ENOUGH, REACHED, FreezeThaw, Model
 from automl.plan import Plan, prepare
 from automl.request import RunRequest
 from automl.scheduling import View
@@ -382,8 +382,8 @@ def test_the_winner_is_named_by_what_was_fitted_to_ends() -> None:
     of_curves = gp.prior(len(Cube.of(SPACE, view.trials).axes))[0]
     of_curves[-1] = np.log(0.5)
     view.trials[-1].system_attrs[FITTED] = [20, of_curves.tolist()]
-    assert np.exp(Model(view, fresh=False).condition().fitted[1][-1]) > 0.4
-    assert np.exp(Model(view, fresh=False).condition(anew=True).fitted[1][-1]) < 0.02
+    assert np.exp(Model(view, fresh=False).condition().fitted.theta[-1]) > 0.4
+    assert np.exp(Model(view, fresh=False).condition(anew=True).fitted.theta[-1]) < 0.02
     assert FreezeThaw().winner(view, range(10, 15)) == 13
 
 

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl import samplers
-from automl.fgp import gp
+from automl.fgp import FITTED, gp
 from automl.fgp.cube import Cube
-from automl.fgp.search import FITTED
 from automl.space import SearchSpace, compile_space
 from automl.study import Study
 from automl.widening import WIDENED, widenings

@@ -1,0 +1,77 @@
+"""What an epoch costs: a search that time ends is after what a second brings, not an epoch (expected improvement per
+second: Snoek et al. 2012, arXiv:1206.2944)."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from automl.budget import AGAIN, SLOWER, Budget
+from automl.fgp import gp
+from automl.fgp.cube import Cube
+from automl.fgp.gp import Array
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from automl.scheduling import View
+
+LEAST, MOST = 3, 60  # timed trials that it is told by; the newest of more
+ALIKE = 0.1  # logarithms of seconds that differ by less do so by chance
+
+
+class Pace:
+    """All cost the same and end in time, where it is not the time that ends a search or too little of it was timed."""
+
+    def cost(self, points: Array) -> Array:
+        """(n,) seconds of an epoch of (n, D) configurations, in units of the usual one's."""
+        return np.ones(len(points))
+
+    def in_time(self, points: Array, epochs: Array | int, left: Budget) -> Array:
+        """(n,) whether so many epochs of each take no more than the time that is `left`."""
+        return np.ones(len(points), bool)
+
+
+class Measured(Pace):
+    """A Gaussian process over the logarithm of seconds an epoch: `x` (n, D) took `epoch_s` (n,)."""
+
+    def __init__(self, cube: Cube, x: Array, epoch_s: Array) -> None:
+        logs = np.log(epoch_s)
+        self.usual_s, self.spread = math.exp(logs.mean()), max(ALIKE, float(logs.std()))
+        z = gp.MEAN[0] + (logs - logs.mean()) / self.spread
+        rows = gp.Rows(x, np.zeros(len(z)), np.arange(len(z)), z)
+        theta = gp.fit(rows, cube.squared, gp.prior(x.shape[1])[0])
+        self.posterior = gp.Posterior(rows, cube.squared, theta)
+
+    def cost(self, points: Array) -> Array:
+        z, _ = self.posterior.predict(points, np.zeros(len(points)))
+        return np.asarray(np.exp(self.spread * (z - gp.MEAN[0])))
+
+    def in_time(self, points: Array, epochs: Array | int, left: Budget) -> Array:
+        return np.asarray(SLOWER * self.usual_s * self.cost(points) * epochs <= left.time_s)
+
+
+def pace_of(view: View, cube: Cube) -> Pace:
+    """That of a study; its memo keeps the last, as nothing new is timed between a promotion and an ask."""
+    if view.budget.time_s == math.inf:
+        return Pace()
+    timed = ((trial, s) for trial in reversed(view.trials) if (s := _epoch_s(trial)) is not None)
+    found = list(islice(timed, MOST))
+    if len(found) < LEAST:
+        return Pace()
+    key = len(cube.axes), [(trial.number, s) for trial, s in found]
+    if view.memo.get("pace", (None,))[0] != key:
+        points = np.array([cube.point(trial.params) for trial, _ in found])
+        view.memo["pace"] = key, Measured(cube, points, np.array([s for _, s in found]))
+    made: Pace = view.memo["pace"][1]
+    return made
+
+
+def _epoch_s(trial: FrozenTrial) -> float | None:
+    """Seconds that an epoch of a trial took, its starts among them; None where nobody knows."""
+    epochs = max(trial.intermediate_values, default=-1) + 1 + int(trial.user_attrs.get(AGAIN, 0))
+    seconds = float(trial.user_attrs.get("seconds", 0.0))
+    return seconds / epochs if epochs and seconds > 0 else None
