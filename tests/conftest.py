@@ -11,10 +11,13 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_HOME=NOWHERE, TORCH_HOME=NOWHERE)
 os.environ.pop("HF_HUB_CACHE", None)
 
 import json  # noqa: E402
+import sqlite3  # noqa: E402
+from contextlib import suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
+import sqlalchemy  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 # The same draws on every machine and day, however busy: a suite that was green stays so. New ones:
@@ -22,6 +25,17 @@ from hypothesis import settings  # noqa: E402
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", derandomize=False, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+# No test takes the machine's power away, and all else, a kill too, leaves what was written: none waits for the disk.
+os.fsync = lambda _: None
+
+
+@sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")
+def _without_waiting_for_the_disk(connection: Any, _: object) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        with suppress(sqlite3.Error):  # of a damaged file, which the test itself shall meet
+            connection.execute("PRAGMA synchronous=OFF")
+
 
 # The files that take minutes are begun first (--no-loadscope-reorder keeps it so): begun last, by one worker of two, they
 # let the other stand idle.

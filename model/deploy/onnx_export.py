@@ -91,9 +91,7 @@ def export(
         raise UserError(f"export.opset_version must be from 17 to 20, but got {opset}")
     lean = LeanDetector(detector, height, width, layers)
     example = torch.randn(2 if batch < 0 else batch, 3, height, width)
-    graph = _exported(lean, example, batch < 0, max(opset, EXPORTER_OPSET))
-    _name_by_module(graph)
-    graph = _slimmed(graph)
+    graph = _lean_graph(lean, example, batch < 0, max(opset, EXPORTER_OPSET))
     del graph.graph.output[
         len(OUTPUTS) * len(lean.layers) :
     ]  # the cells stay tensors of the graph, under their names
@@ -160,6 +158,13 @@ def _differences(got: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) 
         logits.append(float((scores.gather(1, chosen) - best).abs().max()))
         logits += [math.inf] * int(not chosen.sort(dim=1).values.diff(dim=1).all())
     return torch.tensor([max(logits), max(boxes)])
+
+
+def _lean_graph(lean: LeanDetector, example: torch.Tensor, dynamic: bool, opset: int) -> onnx.ModelProto:
+    """Nearly all of an export's time."""
+    graph = _exported(lean, example, dynamic, opset)
+    _name_by_module(graph)
+    return _slimmed(graph)
 
 
 def _exported(lean: LeanDetector, example: torch.Tensor, dynamic: bool, opset: int) -> onnx.ModelProto:

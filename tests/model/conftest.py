@@ -1,13 +1,60 @@
-"""Two exported networks, which take a minute to make."""
+"""Two exported networks, which take a minute to make, and no graph made twice."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
+import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+import torch
 
+from model.deploy import onnx_export
 from tests.model.deployed import make
+
+GRAPHS = "GRAPHS_OF_THESE_TESTS"  # the folder, for a process with tests of its own
+
+
+class Key(pickle.Pickler):
+    """All that a module is, and its tensors by what they hold."""
+
+    def persistent_id(self, thing: Any) -> Any:
+        if not isinstance(thing, torch.Tensor):
+            return None
+        held = thing.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        return str(thing.dtype), tuple(thing.shape), hashlib.sha256(held).hexdigest()
+
+
+def key_of(lean: torch.nn.Module, *rest: Any) -> str:
+    Key(whole := io.BytesIO()).dump((lean, torch.is_grad_enabled(), *rest))
+    return hashlib.sha256(whole.getbuffer()).hexdigest()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def graphs_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """torch's exporter takes ten seconds a network: the graph of one that is the same to the last weight is kept."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # this run's own, of all its workers
+    folder = Path(os.environ.get(GRAPHS, shared / "graphs"))
+    folder.mkdir(exist_ok=True)
+    made = onnx_export._lean_graph
+
+    def kept(lean: Any, example: torch.Tensor, dynamic: bool, opset: int) -> onnx.ModelProto:
+        file = folder / key_of(lean, tuple(example.shape), dynamic, opset)
+        if not file.exists():
+            onnx.save(made(lean, example, dynamic, opset), partial := folder / f"{file.name}.{os.getpid()}")
+            partial.rename(file)
+        return onnx.load(file)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(GRAPHS, str(folder))
+        patch.setattr(onnx_export, "_lean_graph", kept)
+        yield
 
 
 @pytest.fixture(scope="session")
