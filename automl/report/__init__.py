@@ -4,6 +4,7 @@ the data, and how to run it again. What is of the model comes from documents tha
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from automl.space.leaf import is_number, short
 from safe_documents import dump_yaml
 
 if TYPE_CHECKING:
+    from jinja2 import Template
+
     from automl.study import Study
 
 __all__ = ["DATA_FOLDER", "figures", "write"]
@@ -44,14 +47,9 @@ def write(
 
 def page(facts: Facts) -> str:
     """The report as one HTML document that makes no request."""
-    from jinja2 import Environment, FileSystemLoader
-
     judged = what_mattered(facts)
     found = [share for share in judged.shares if share.found]
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("page.html.j2").render(
+    return template().render(
         facts=facts, figure=figure, svg=svg, verdict=verdict, search=search, trade_off=trade_off,
         changed=_changed(facts), command=_command(facts),
         mattered=judged, bars=[(s.name.rsplit(".", 1)[-1], round(s.share, 3)) for s in found],
@@ -61,6 +59,17 @@ def page(facts: Facts) -> str:
         style=(HERE / "page.css").read_text(), script=(HERE / "page.js").read_text(), fact_rows=_fact_rows(facts),
         others=[s for s in facts.stages if not str(s["name"]).endswith(OF_DEFAULT)],
     )  # fmt: skip
+
+
+@cache
+def template() -> Template:
+    """Compiled once: a run writes its page again and again."""
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html.j2")
 
 
 def figures(root: Path) -> dict[str, Any]:

@@ -346,6 +346,14 @@ def test_long_names_leave_room_for_what_stands_beside_them(name: str) -> None:
     assert f"title='{name}'" in html
 
 
+def test_the_page_s_template_is_compiled_once(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report.template()
+    monkeypatch.setattr("jinja2.Environment.compile", lambda *_, **__: pytest.fail("compiled again"))
+    assert "<html" in report.write(run, out=tmp_path / "page.html").read_text()
+
+
 def test_a_report_can_be_written_elsewhere(run: Path, tmp_path: Path) -> None:
     assert report.write(run, out=tmp_path / "shown.html") == tmp_path / "shown.html"
     (tmp_path / "shut").mkdir(mode=0o500)
