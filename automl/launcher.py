@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -396,3 +396,9 @@ class TrialProcess:
         limit_s = self._liveness.look()
         if limit_s is not None:
             self._end(f"silent for {limit_s:g} s", signal.SIGABRT, GRACE_S)
+
+
+def wait_for_an_end(trials: Collection[TrialProcess], wait_s: float) -> None:
+    """Until the server has said something of one of the trials, for up to `wait_s`."""
+    if all(trial._exit is None for trial in trials):
+        select.select([trial._connection for trial in trials], [], [], wait_s)

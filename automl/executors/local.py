@@ -1,14 +1,14 @@
-"""Trials on this machine, without Ray: one loop that looks at every running trial twenty times a second."""
+"""Trials on this machine, without Ray: one loop that looks at every running trial twenty times a second, and when one
+ends."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 
 from automl.errors import UserError
 from automl.executors.base import DEADLINE, ROUNDING, Decision, Driver, Executor, Exit, TrialJob, deliver
-from automl.launcher import POLL_S, ForkServer, TrialProcess, start_fork_server
+from automl.launcher import POLL_S, ForkServer, TrialProcess, start_fork_server, wait_for_an_end
 
 
 class LocalExecutor(Executor):
@@ -36,7 +36,7 @@ class LocalExecutor(Executor):
         loop = _Loop(driver, self._server, self.concurrency, self.gpus)
         try:
             while loop.step():
-                time.sleep(POLL_S)
+                wait_for_an_end(loop.running.values(), POLL_S)
         finally:
             loop.close()
 
@@ -58,12 +58,12 @@ class _Loop:
 
     def step(self) -> bool:
         """Look at everything once; False when there is nothing left to do."""
+        for number in list(self.running):
+            self._serve(number)
         if not self.ending and self.driver.deadline_passed():
             self._end_all()
         if not self.ending:
-            self._fill()
-        for number in list(self.running):
-            self._serve(number)
+            self._fill()  # last, so that a slot that has just become free does not wait for the next look
         over = self.ending or (self.waiting is None and self.driver.finished())
         return bool(self.running) or not over
 

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from automl.errors import AutoMLError, UserError
+from automl.executors import local
 from automl.executors.base import Decision, Executor, Exit, TrialJob
 from automl.executors.local import LocalExecutor
 from automl.executors.ray_tune import RayTuneExecutor
@@ -462,6 +463,21 @@ def test_local_trials_have_gpus_of_their_own(tmp_path: Path) -> None:
     seen = [json.loads((folder / "env-0.json").read_text()) for folder in driver.folders.values()]
     assert [each["CUDA_VISIBLE_DEVICES"] for each in seen[:2]] == ["4,5", "7"]
     assert seen[2]["CUDA_VISIBLE_DEVICES"] in {"4", "5", "7"}
+
+
+@pytest.mark.timeout(120)
+def test_a_trial_that_ends_makes_room_for_the_next_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the next of the looks, which here never comes."""
+    monkeypatch.setattr(local, "POLL_S", 3600.0)
+    driver = Told([make_job(tmp_path, i, {"epochs": 1}) for i in range(3)])
+    executor = LocalExecutor(1)
+    try:
+        executor.run(driver)
+    finally:
+        executor.close()
+    assert [exit.finished for i in range(3) for exit in driver.exits[i]] == [True] * 3
 
 
 def test_a_local_job_with_too_many_gpus_is_refused(tmp_path: Path) -> None:
