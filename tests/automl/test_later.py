@@ -134,7 +134,7 @@ def test_a_run_keeps_them_to_its_end_and_when_it_is_resumed(tmp_path: Path) -> N
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=200)
 
     options = ["--model", str(model), "-e", "one.yaml", "--trials", "2", "--results-dir", "run"]
-    ended = automl("run", *options)
+    ended = automl("run", *options, "--executor", "local")
     assert ended.returncode == 0, ended.stderr
     written = yaml.safe_load((tmp_path / "run" / "best" / "score.yaml").read_text())
     assert written["score"] == {"shots": 5, "by": {"kind": "a"}}
