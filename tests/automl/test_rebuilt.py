@@ -35,9 +35,11 @@ class Died(BaseException):
 
 
 class Dying(SearchDriver):
-    """Puts each line and checkpoint on disk as it comes, as a trainer does; dies at the `left`-th."""
+    """Puts each line and checkpoint on disk as it comes, as a trainer does; dies at the `left`-th, or at the first at
+    which its study is `such`."""
 
     left = 10**9
+    such: Callable[[Study], bool] = staticmethod(lambda study: False)
 
     def on_record(self, number: int, record: dict[str, Any]) -> Decision:
         folder = self.trials.run.trial(number)
@@ -45,21 +47,22 @@ class Dying(SearchDriver):
             file.write(json.dumps(record) + "\n")
         (folder / record["checkpoint"]).write_text("weights")
         self.left -= 1
-        if not self.left:
+        if not self.left or self.such(self.study):
             raise Died
         return super().on_record(number, record)
 
 
 def drive(
-    bench: Bench, lines: int = 10**9, specs: int = 10**9, late: dict[str, float] | None = None
-) -> Study:
-    """One driver's life, which may end early: at so many lines, or about to write the spec of trial `specs`. `late`:
-    what each trial that waits at the end had written besides."""
+    bench: Bench, lines: int = 10**9, specs: int = 10**9, late: dict[str, float] | None = None,
+    such: Callable[[Study], bool] = Dying.such,
+) -> Study:  # fmt: skip
+    """One driver's life, which may end early: at so many lines, where its study is `such`, or about to write the spec of
+    trial `specs`. `late`: what each trial that waits at the end had written besides."""
     executor = ReplayExecutor(bench.curve, bench.plan.machine.concurrency)
     study = Study(open_storage(None, bench.run.root), "bench", bench.plan.space, "fgp", 0)
     rebuild(bench.plan, study, Trials(bench.plan, bench.run))
     driver = Dying(bench.plan, study, bench.run, Progress(quiet=True), clock=lambda: executor.now_s)
-    driver.left, job = lines, driver.trials.job
+    driver.left, driver.such, job = lines, such, driver.trials.job  # type: ignore[method-assign]
 
     def written(number: int, params: Any, epoch: int = 0) -> Any:
         if number == specs:
@@ -249,10 +252,26 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def cut_once(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A search that ended at its 60th line, with a copy of its folder beside."""
+    cut = bench(tmp_path_factory.mktemp("cut"))
+    drive(cut, lines=60).close()
+    shutil.copytree(cut.run.root, cut.run.root.with_name("copy"))
+    return cut
+
+
+@pytest.fixture
+def cut_late(cut_once: Bench) -> Bench:
+    """The same, in the state of that moment."""
+    shutil.rmtree(cut_once.run.root)
+    shutil.copytree(cut_once.run.root.with_name("copy"), cut_once.run.root)
+    return cut_once
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_strange_file_is_as_good_as_none(tmp_path: Path, damage: str) -> None:
-    cut = bench(tmp_path)
-    drive(cut, lines=60)
+def test_a_strange_file_is_as_good_as_none(cut_late: Bench, damage: str) -> None:
+    cut = cut_late
     for number in range(1, 4):
         DAMAGES[damage](cut.run.trial(number) / kept.FILE)
     lose(cut)
@@ -265,9 +284,8 @@ def test_a_strange_file_is_as_good_as_none(tmp_path: Path, damage: str) -> None:
     assert study.epochs_trained == sum(len(curve) for curve in study.curves())
 
 
-def test_control_characters_of_a_reason_are_left_out(tmp_path: Path) -> None:
-    cut = bench(tmp_path)
-    drive(cut, lines=60)
+def test_control_characters_of_a_reason_are_left_out(cut_late: Bench) -> None:
+    cut = cut_late
     number = next(n for n in range(1, 8) if json.loads((cut.run.trial(n) / kept.FILE).read_text())["reason"])
     changed(reason="red \x1b[31m")(cut.run.trial(number) / kept.FILE)
     found = kept.read(cut.run.trial(number), number)
@@ -328,15 +346,14 @@ def test_lines_that_came_after_a_pause_change_nothing(tmp_path: Path, more: int,
 
 
 def test_a_trial_that_had_gone_on_does_not_wait_again(tmp_path: Path) -> None:
+    """Its driver dies at a moment at which one that waited is being trained."""
+
+    def going_on(study: Study) -> list[int]:
+        return [n for n, (p, w) in waiting(study).items() if p < 0 <= w and n in study.going]
+
     cut = bench(tmp_path)
-    gone_on = None
-    for lines in range(30, 66):  # a moment at which one that waited is being trained
-        shutil.rmtree(cut.run.root, ignore_errors=True)
-        before = drive(cut, lines=lines)
-        gone_on = next((n for n, (p, w) in waiting(before).items() if p < 0 <= w and n in before.going), None)
-        if gone_on is not None:
-            break
-    assert gone_on is not None
+    before = drive(cut, such=lambda study: bool(going_on(study)))
+    assert going_on(before)
     lose(cut)
     study = Study(open_storage(None, cut.run.root), "bench", cut.plan.space, "fgp", 0)
     rebuild(cut.plan, study, Trials(cut.plan, cut.run))
