@@ -82,7 +82,7 @@ TINY: dict[str, Any] = {
         },
     },
     "model": {
-        "backbone": "resnet_18",
+        "backbone": "timm/test_resnet",  # a checkpoint of 5 MB, where resnet_18 takes 135
         "hidden_dim": 32,
         "nheads": 4,
         "dim_feedforward": 32,

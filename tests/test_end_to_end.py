@@ -23,12 +23,13 @@ AUTOML = [sys.executable, "-m", "automl.cli"]
 pytestmark = pytest.mark.timeout(1000)  # of whole runs and their stages, on a busy machine
 
 
-def spec_file(folder: Path, **train: Any) -> Path:
+def spec_file(folder: Path, backbone: str = TINY["model"]["backbone"], **train: Any) -> Path:
     path = folder / "spec.yaml"
     partial = json.loads(json.dumps(TINY))
     partial["dataset"] = {
         k: v for k, v in partial["dataset"].items() if k not in ("num_classes", "eval_class_ids")
     }
+    partial["model"]["backbone"] = backbone
     partial["train"] |= {"num_epochs": 2, **train}
     path.write_text(yaml.safe_dump(partial))
     return path
@@ -49,13 +50,13 @@ def states(run: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """(run folder, what was printed) of a whole small run without Ray."""
+    """(run folder, what was printed) of a whole small run of a common network, without Ray."""
     from model.data.demo import write_demo
 
     folder = tmp_path_factory.mktemp("whole")
     write_demo(folder / "data", images=(12, 4, 4), size=(64, 64))
     printed = automl(
-        "run", "--data", str(folder / "data"), "--spec", str(spec_file(folder)), "--trials", "3", "--executor", "local",
+        "run", "--data", str(folder / "data"), "--spec", str(spec_file(folder, "resnet_18")), "--trials", "3", "--executor", "local",
         "--results-dir", str(folder / "run"),
     )  # fmt: skip
     return folder / "run", printed

@@ -39,7 +39,8 @@ def key_of(lean: torch.nn.Module, *rest: Any) -> str:
 def graphs_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """torch's exporter takes ten seconds a network: the graph of one that is the same to the last weight is kept."""
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # this run's own, of all its workers
+    # Of this run alone, for all its workers.
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder = Path(os.environ.get(GRAPHS, shared / "graphs"))
     folder.mkdir(exist_ok=True)
     made = onnx_export._lean_graph
@@ -64,7 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 
 @pytest.fixture(scope="session")
 def two_stage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    fine = {"return_interm_indices": [0, 1]}  # more cells than queries
+    fine = {"backbone": "resnet_18", "return_interm_indices": [0, 1]}  # more cells than queries
     return make(tmp_path_factory.mktemp("two"), two_stage=True, mixed_selection=True, **fine)
 
 

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ from model.spec import put, resolve
 RUN = "import sys; from importlib import import_module; import_module(sys.argv[1]).main(sys.argv[2])"
 
 
-def run(action: str, path: Path, ranks: int = 1, nodes: bool = False) -> None:
+def run(action: str, path: Path, ranks: int, nodes: bool = False) -> None:
     """An action in `ranks` processes, with the environment that torchrun would give them, or that orchestrators give
-    the one process of a machine."""
+    the one process of a machine; one rank is this process."""
+    if ranks == 1:
+        import_module(f"model.actions.{action}").main(str(path))
+        return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -35,7 +39,7 @@ def run(action: str, path: Path, ranks: int = 1, nodes: bool = False) -> None:
     running = [
         subprocess.Popen(
             [sys.executable, "-c", RUN, f"model.actions.{action}", str(path)],
-            env=common | (place if ranks > 1 else {}), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=common | place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for place in places
     ]  # fmt: skip
@@ -57,7 +61,7 @@ def train_spec(
     for name, value in (
         ("results_dir", str(folder)), ("train.results_dir", str(folder)), ("train.num_epochs", 2),
         ("dataset.batch_size", batch), ("dataset.workers", 1), ("train.accelerator", "cpu"),
-        ("dataset.augmentation.horizontal_flip_prob", 0.0), ("model.backbone_norm", "group"),
+        ("dataset.augmentation.horizontal_flip_prob", 0.0), ("model.backbone", "resnet_18"), ("model.backbone_norm", "group"),
         ("dataset.train_sampler", "default_sampler"), ("train.distributed_strategy", strategy),
         ("train.resume_training_checkpoint_path", resume), ("train.ema_decay", 0.9),
     ):  # fmt: skip

@@ -176,7 +176,7 @@ FOUR = {"train.num_gpus": 2, "train.gpu_ids": [0, 1]}
 # leaf -> (another value, probe, settings under which it acts)
 CHANGES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "model.backbone": ("resnet_34", graph, {}),
-    "model.backbone_norm": ("group", graph, {}),
+    "model.backbone_norm": ("group", graph, {"model.backbone": "resnet_18"}),
     "model.train_backbone": (False, graph, {}),
     "model.return_interm_indices": ([2, 3], graph, {}),
     "model.num_feature_levels": (3, graph, {"model.return_interm_indices": [0, 1, 2]}),

@@ -47,6 +47,7 @@ def test_the_formula_counts_what_torch_counts(leaves: dict[str, Any]) -> None:
 
     from model.build import build_model
 
+    leaves = {"backbone": "resnet_18", **leaves}
     full = tiny(**leaves)
     detector = build_model(full).eval()
     with (
