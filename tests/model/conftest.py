@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,24 +12,9 @@ import pytest
 import torch
 
 from model.deploy import onnx_export
-from tests.model.deployed import make
+from tests.model.deployed import key_of, make
 
 GRAPHS = "GRAPHS_OF_THESE_TESTS"  # the folder, for a process with tests of its own
-
-
-class Key(pickle.Pickler):
-    """All that a module is, and its tensors by what they hold."""
-
-    def persistent_id(self, thing: Any) -> Any:
-        if not isinstance(thing, torch.Tensor):
-            return None
-        held = thing.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-        return str(thing.dtype), tuple(thing.shape), hashlib.sha256(held).hexdigest()
-
-
-def key_of(lean: torch.nn.Module, *rest: Any) -> str:
-    Key(whole := io.BytesIO()).dump((lean, torch.is_grad_enabled(), *rest))
-    return hashlib.sha256(whole.getbuffer()).hexdigest()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +61,19 @@ def spec_of(action: str, folder: Path, **leaves: Any) -> dict[str, Any]:
     for name, value in leaves.items():
         put(partial, name.replace("__", "."), value)
     return resolve(action, partial)
+
+
+class Key(pickle.Pickler):
+    """All that a module is, and its tensors by what they hold."""
+
+    def persistent_id(self, thing: Any) -> Any:
+        if not isinstance(thing, torch.Tensor):
+            return None
+        held = thing.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        return str(thing.dtype), tuple(thing.shape), hashlib.sha256(held).hexdigest()
+
+
+def key_of(lean: torch.nn.Module, *rest: Any) -> str:
+    """Of all that its graph follows from."""
+    Key(whole := io.BytesIO()).dump((lean, torch.is_grad_enabled(), *rest))
+    return hashlib.sha256(whole.getbuffer()).hexdigest()

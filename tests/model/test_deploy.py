@@ -20,7 +20,7 @@ from model.deploy.precision import chosen, has_quantizers, matching, to_int8_wei
 from model.deploy.runners import OrtRunner
 from model.errors import ModelError, NotRunnable, UserError
 from model.spec import put
-from tests.model.deployed import CLASSES, lively, spec_of
+from tests.model.deployed import CLASSES, key_of, lively, spec_of
 
 
 def test_the_file_is_opset_17_dynamic_and_equal_to_torch(each: tuple[Path, dict[str, Any]]) -> None:
@@ -35,6 +35,19 @@ def test_the_file_is_opset_17_dynamic_and_equal_to_torch(each: tuple[Path, dict[
     assert max(sidecar["max_abs_logits"], sidecar["max_abs_boxes"]) <= 1e-4
     assert json.loads((folder / "model.json").read_text()) == sidecar
     assert sidecar["classes"] == CLASSES
+
+
+def test_a_graph_is_kept_for_a_network_that_is_the_same_to_the_last_weight(tiny: dict[str, Any]) -> None:
+    """As the tests keep them, see conftest.py."""
+    detector = lively(tiny)
+    own = key_of(LeanDetector(detector, 64, 64), True)
+    assert key_of(LeanDetector(lively(tiny), 64, 64), True) == own
+    others = [(LeanDetector(detector, *size), rest) for size, rest in (((64, 96), True), ((64, 64), False))]
+    others.append((LeanDetector(detector, 64, 64, [1]), True))
+    assert len({own, *(key_of(*other) for other in others)}) == 4
+    with torch.no_grad():
+        detector.transformer.level_embed[0, 0] += 1e-6
+    assert key_of(LeanDetector(detector, 64, 64), True) != own
 
 
 def test_the_graph_s_outputs_are_those_of_the_whole_detector(
