@@ -78,7 +78,8 @@ def test_what_does_not_fit_is_listed(tiny: dict[str, Any], tmp_path: Path) -> No
 def test_a_torchvision_classifier_fills_the_backbone(tiny: dict[str, Any], tmp_path: Path, norm: str) -> None:
     resnet = torchvision.models.resnet18(weights=None)
     torch.save(resnet.state_dict(), tmp_path / "resnet18.pth")
-    tiny["model"] |= {"pretrained_backbone_path": str(tmp_path / "resnet18.pth"), "backbone_norm": norm}
+    tiny["model"] |= {"backbone": "resnet_18", "backbone_norm": norm}
+    tiny["model"]["pretrained_backbone_path"] = str(tmp_path / "resnet18.pth")
     detector = build_model(tiny)
     body = detector.get_submodule("backbone.0.body")
     assert torch.equal(body.get_parameter("layer3.0.conv1.weight"), resnet.layer3[0].conv1.weight)
