@@ -11,7 +11,7 @@ from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from automl import asking, faults, schedulers
+from automl import asking, cut, faults, schedulers
 from automl.budget import SLOWER, Limits, Time, bound, ended_since_best
 from automl.executors.base import MAX_LOSSES, MAX_STARTS, Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record, is_whole
@@ -132,8 +132,9 @@ class SearchDriver:
         if exit.code == 0:
             return "COMPLETE", self._finished(number)
         if exit.stopped:
-            return self._settled(number, ("PRUNED", "the time budget was used up"))
-        faults.check_room(exit, self.trials.run.root, partial(self.study.count_full, number))
+            return self._settled(number, cut.OFF)
+        full = f"full after {self.study.epochs_of(number)}"  # of a disk
+        faults.check_room(exit, self.trials.run.root, partial(self.study.count_retry, number, full))
         # Its last lines may not have been passed on; one that failed after its last epoch has nothing to go on with.
         over = exit.worth_another_try and self.trials.goes_on_at(number) == self._length(number)
         if (exit.lost or over) and (ended := self._caught_up(number)):
@@ -149,13 +150,20 @@ class SearchDriver:
     # ---- the steps ------------------------------------------------------------------------------------------
 
     def adopt(self) -> None:
-        """Bring trials of a dead driver up to date with their folders, and put what is unfinished in line."""
+        """Bring trials of a dead driver up to date with their folders, and put what is unfinished in line; where no
+        time is left they stay for one with more."""
+        over = self.deadline_passed()
         for number, _ in self.study.adopt():
-            if (job := self._going_on(number)) is not None:
+            if over:
+                if not cut.is_cut(self.study.frozen(number)):
+                    self._end(number, *(self._caught_up(number) or cut.OFF))
+            elif (job := self._going_on(number)) is not None:
                 self.pending.append(job)
 
     def end_paused(self) -> None:
-        """At the end of a search: what still waits is told with its best epoch."""
+        """At the end of a search: what still waits is told with its best epoch, what was in line is cut."""
+        while self.pending:
+            self._end(self.pending.popleft().number, *cut.OFF)
         self._count_budget()
         over = "the budget was used up" if self._ended() else ""
         for number, epoch in self.study.paused().items():
@@ -166,27 +174,12 @@ class SearchDriver:
     def name_winner(self) -> None:
         """At the end of a search: let the scheduler say which of the trials whose checkpoints are kept has won; of a
         front it is the knee."""
-        best = [result.number for result in self.study.leaders(KEPT_TRIALS) if result.complete]
+        best, top = [r.number for r in self.study.leaders(KEPT_TRIALS) if r.complete], self.study.best()
         self._count_budget()
-        if len(best) < 2 or self.study.several:
-            return
+        if len(best) < 2 or self.study.several or top is None or not top.complete:
+            return  # of a trial that the time cut, and that is better than all, the model expects no more than it has
         if (number := self.scheduler.winner(self.study.view(), best)) is not None:
             self.study.name_winner(number)
-
-    def why_ended(self) -> str:
-        """What ended the search before all that was asked for had begun; "" where nothing did."""
-        request, all_begun = self.plan.request, not self.limits.left(self.study, self.full_epochs).new
-        if not self.plan.searching or self.study.exhausted or (self.begun and all_begun):
-            return ""
-        if self.deadline_passed():
-            return f"{self.elapsed_s():.0f} s are used of --time {request.time_s:.0f}s"
-        if self._epochs_used_up():
-            return f"{self.study.epochs_trained} epochs are used of --total-epochs {request.total_epochs}"
-        if self._patience_over():
-            return (
-                f"nothing better came in the last {request.patience} trials (--patience {request.patience})"
-            )
-        return ""
 
     def elapsed_s(self) -> float:
         """Seconds of search, over all drivers of the run that started a training."""
@@ -290,7 +283,7 @@ class SearchDriver:
         num_epochs = self.num_epochs[number]
         if num_epochs is not None and epoch + 1 >= num_epochs:
             return None
-        if self._epochs_used_up():
+        if self.epochs_used_up():
             return "PRUNED", "the budget of epochs was used up"
         compared_with = number == self.plan.first  # by all else: it runs to its end
         if num_epochs is None or not measured or compared_with:
@@ -307,14 +300,8 @@ class SearchDriver:
         return "PRUNED", verdict.reason
 
     def _end(self, number: int, state: str, reason: str) -> None:
-        if state == "PAUSED":
-            self.study.note(number, reason=reason)
-            epoch = self.trials.handled[number][-1].epoch  # an attempt before this one may have got further
-            self.study.set_paused(number, epoch)
-            self.trials.keep(number, self.study)
-            self.progress.ended(number, state, reason)
-            self.tracking.ended(number, state, reason)
-            return
+        if state in ("PAUSED", cut.CUT):
+            return self._wait(number, state, reason)
         if state == "COMPLETE" and not self.study.frozen(number).intermediate_values:
             found = self.trials.handled.get(number) or self.trials.records(number)[0]
             state, reason = "FAIL", no_metric(found, self.plan.metric.name)
@@ -329,6 +316,18 @@ class SearchDriver:
         self._drop_all_but_the_best()
         if state == "FAIL":
             self.failures[number] = self.trials.run.failure(number, reason)
+
+    def _wait(self, number: int, state: str, reason: str) -> None:
+        """Leave a trial to be gone on with."""
+        self.study.note(number, reason=reason)
+        if state == cut.CUT:
+            self.study.note(number, cut=True)
+            self.study.keep_passed(number)
+        else:  # an attempt before this one may have got further
+            self.study.set_paused(number, self.trials.handled[number][-1].epoch)
+        self.trials.keep(number, self.study)
+        self.progress.ended(number, state, reason)
+        self.tracking.ended(number, "PAUSED", reason)
 
     def _finished(self, number: int) -> str:
         """How a training that ended well ended."""
@@ -349,7 +348,8 @@ class SearchDriver:
         job = self.trials.resumed(number, params)
         handled = self.trials.handled.get(number)
         epoch = handled[-1].epoch + 1 if handled else 0
-        self.study.note(number, starts=[*self.study.frozen(number).user_attrs.get("starts", ()), epoch])
+        attempts = [*self.study.frozen(number).user_attrs.get("starts", ()), epoch]
+        self.study.note(number, starts=attempts, cut=False)
         return self._started(number, params, job, epoch)
 
     def _count_seconds(self, number: int) -> None:
@@ -361,9 +361,9 @@ class SearchDriver:
 
     def _ended(self) -> bool:
         """Nothing more may be started, not even a paused trial."""
-        return self._hopeless() or self._epochs_used_up() or self._patience_over() or self.deadline_passed()
+        return self._hopeless() or self.epochs_used_up() or self.patience_over() or self.deadline_passed()
 
-    def _epochs_used_up(self) -> bool:
+    def epochs_used_up(self) -> bool:
         total = self.plan.request.total_epochs
         return total is not None and self.study.epochs_trained >= total
 
@@ -401,7 +401,7 @@ class SearchDriver:
         epochs = left_s * done / max(SLOWER * used_s, 1e-9)
         return Time(left_s, epochs / max(1, self.plan.machine.concurrency, len(self.study.going)), epochs)
 
-    def _patience_over(self) -> bool:
+    def patience_over(self) -> bool:
         """So many trials in a row have ended without a new best."""
         patience = self.plan.request.patience
         if patience is None or not self.plan.searching:

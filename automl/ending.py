@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl import provenance
+from automl.cut import is_cut
 from automl.documents import load_json
 from automl.errors import UserError
 from automl.forms import COUNT, TEXT, TEXT_OR_NULL, fits
@@ -96,7 +97,8 @@ def at_end(root: Path, outcome: Mapping[str, Any], study: Study | None, running:
     """Whether `outcome`, of outcome.json, is that of a run at its end: no driver is at work (`running`), trials are at
     theirs and did not come after the winner was handed over, and all of it is there."""
     trials = study.trials() if study else []
-    if running or not outcome or not trials or any(trial.state.name == "RUNNING" for trial in trials):
+    going = any(trial.state.name == "RUNNING" and not is_cut(trial) for trial in trials)
+    if running or not outcome or not trials or going:
         return False
     known = outcome.get("trials") or len(trials)  # earlier versions do not say
     handed, winner = provenance.read(RunDir(root).best), outcome.get("winner")

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl import (
     confirming,
+    cut,
     earlier,
     forecast,
     handoff,
@@ -48,7 +49,7 @@ from automl.metric import counted
 from automl.plan import Plan, fetch, prepare
 from automl.programs import command
 from automl.report.keeper import Keeper
-from automl.request import RunRequest, check_text
+from automl.request import RunRequest, check_text, write_time
 from automl.rundir import RunDir, clear_temporaries, write_json
 from automl.sole_driver import sole_driver
 from automl.storage import open_storage, read_storage, run_lock
@@ -86,6 +87,22 @@ def _failed(driver: SearchDriver) -> str:
     failed = [text for number, text in driver.failures.items() if number in driver.begun]
     of = counted(len(driver.begun), "trial")
     return f"{len(failed)} of {of} begun now failed; the first: {failed[0]}" if failed else ""
+
+
+def _why_ended(driver: SearchDriver) -> str:
+    """What ended the search before all that was asked for had begun; "" where nothing did."""
+    plan, study, request = driver.plan, driver.study, driver.plan.request
+    all_begun = not driver.limits.left(study, driver.full_epochs).new
+    if not plan.searching or study.exhausted or (driver.begun and all_begun):
+        return ""
+    used, asked = f"{driver.elapsed_s():.0f} s are used of --time", write_time(request.time_s or 0)
+    if driver.deadline_passed():
+        return f"{used} {asked}"
+    if driver.epochs_used_up():
+        return f"{study.epochs_trained} epochs are used of --total-epochs {request.total_epochs}"
+    if driver.patience_over():
+        return f"nothing better came in the last {request.patience} trials (--patience {request.patience})"
+    return f"{used} {asked}, and no other training would end in the rest" if request.time_s else ""
 
 
 def _failures(study: Study, folder: RunDir) -> list[str]:
@@ -155,7 +172,7 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
         progress.begin(plan, study)
         driver.adopt()
         executor.run(driver)
-        why = driver.why_ended()
+        why = _why_ended(driver)
         if why and driver.begun:
             progress.note(f"the search ended: {why}")
         elif plan.searching and not driver.begun and not study.exhausted:
@@ -163,6 +180,8 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
             progress.note(f"no new trial: {used_up}; a larger one goes on")
         driver.end_paused()
         driver.name_winner()
+        if left := cut.text(study.trials()):
+            progress.note(f"note: {left}")
     finally:
         executor.close()
         progress.end()
@@ -172,10 +191,8 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
             driver.tracking.close()
             keeper.finish()
     if study.best() is None:
-        raise AutoMLError(
-            "no trial got through an epoch:\n"
-            + "\n".join(driver.failures.values() or _failures(study, folder))
-        )
+        told = [*(driver.failures.values() or _failures(study, folder)), cut.text(study.trials())]
+        raise AutoMLError("no trial got through an epoch:\n" + "\n".join(filter(None, told)))
     try:
         keeper.going_on()
         outcome = handoff.hand_over(plan, study, folder, progress, why)

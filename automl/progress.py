@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from automl import spec
+from automl.cut import is_cut
 from automl.dotted import last_words
 from automl.forecast import clock, share
 from automl.metric import Metric, counted, figure
@@ -33,6 +34,7 @@ STATE_STYLE = {
     "COMPLETE": "green",
     "PRUNED": "yellow",
     "PAUSED": "yellow",
+    "CUT": "yellow",
     "WAITING": "yellow",
     "FAIL": "red",
 }
@@ -84,8 +86,8 @@ class Progress:
             best = self.metric.best(curve.values())
             row = Row(trial.number, None, last + 1, curve.get(last), best)
             row.params = self._row_text(trial.number, trial.user_attrs.get("params", {}))
-            if trial.state.is_finished():
-                row.state, row.reason = trial.state.name, str(trial.user_attrs.get("reason", ""))
+            if trial.state.is_finished() or is_cut(trial):
+                row.state, row.reason = study.state(trial.number), str(trial.user_attrs.get("reason", ""))
             self.told[trial.number] = last
             self.rows[trial.number] = row
         if self.console.is_terminal and not self.quiet:
@@ -197,7 +199,7 @@ class Progress:
 
     def _footer(self, top: float | None) -> str:
         used = self._used_s()
-        ended = sum(row.state not in ("RUNNING", "PAUSED") for row in self.rows.values())
+        ended = sum(row.state not in ("RUNNING", "PAUSED", "CUT") for row in self.rows.values())
         budget = f"{ended} of {counted(self.trials, 'trial')}" if self.trials else counted(ended, "trial")
         eta = self.eta_s(used)
         left = f", about {clock(eta)} left" if eta is not None else ""

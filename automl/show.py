@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automl import earlier, forecast, latency, provenance, recorded, spec, web_url
+from automl import cut, earlier, forecast, latency, provenance, recorded, spec, web_url
 from automl import metric as metrics
 from automl.budget import ended_since_best
 from automl.comparison import compare
@@ -215,6 +215,8 @@ def status(console: Console, root: Path) -> None:
             say(console, f"the search ended: {end['ended']}")
         say(console, f"it is finished; {what} is in {RunDir(root).best}")
         say(console, f"next    {_next(root, end)}")
+        if left := cut.text(study.trials() if study else ()):
+            say(console, left)
         if document["searching"]:
             since_best = ended_since_best(study, None) if study else 0
             larger = RunRequest.from_json(document["request"]).larger(since_best)

@@ -8,11 +8,11 @@ User attributes of a trial: `params` (the real values by dotted name), `reason` 
 `epochs` (where the last were not measured), `again` (that were trained once more after a pause), `retries`, `lost`
 (starts after the loss of the process that had started it), `paused` (the epoch after which it waits; -1 when it goes
 on), `waited` (the last such epoch), `seconds` (that its processes ran, but for those whose driver died), `starts` (the
-epochs that its later processes began with). Of the study: `elapsed_s` (wall time over all drivers), `winner` (the trial
-that the scheduler names at the end, and the epochs reported by then), `rebuilding` (its trials are being read from
-their folders), `driver` (see sole_driver.py). Where latency is limited or an objective also of a trial: `predicted_ms`,
-`refused` (above the limit: not trained), `redrawn` (what the sampler proposed before it and was). Where ranges are
-widened for it: `widened` (widening.py).
+epochs that its later processes began with), `cut` (whether the time cut it: cut.py). Of the study: `elapsed_s` (wall
+time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs reported by then),
+`rebuilding` (its trials are being read from their folders), `driver` (see sole_driver.py). Where latency is limited or
+an objective also of a trial: `predicted_ms`, `refused` (above the limit: not trained), `redrawn` (what the sampler
+proposed before it and was). Where ranges are widened for it: `widened` (widening.py).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl.budget import AGAIN, WHOLE, Budget
 from automl.changed import check_trials
+from automl.cut import CUT, is_cut
 from automl.metric import figure
 from automl.pareto import PREDICTED, Point, joined, knee, ms_of, with_latency
 from automl.scheduling import Curve, Scheduler, Verdict, View
@@ -51,7 +52,7 @@ class Best:
     epoch: int  # 0-based
     value: float  # as the trainer reported it
     params: dict[str, Any]
-    complete: bool  # False: no trial ran to its end, this is the best of those stopped
+    complete: bool  # False: the time cut it, or no trial ran to its end and it is the best of those stopped
 
 
 class Study(Stored):
@@ -145,16 +146,14 @@ class Study(Stored):
         return dict(self._paused)
 
     def state(self, number: int, running: bool = True) -> str:
-        """A trial's state in a person's words: PAUSED by the scheduler; WAITING for a driver where none is `running`;
-        else Optuna's."""
+        """A trial's state in a person's words: PAUSED by the scheduler; CUT by the time; WAITING for a driver where
+        none is `running`; else Optuna's."""
         name = self._trials[number].state.name
         if name != "RUNNING":
             return str(name)
+        if is_cut(self._trials[number]):
+            return CUT
         return "PAUSED" if number in self._paused else "RUNNING" if running else "WAITING"
-
-    def count_full(self, number: int) -> int:
-        """Note that a trial found no room on a disk; returns how often it has after as many epochs."""
-        return self.count_retry(number, f"full after {self.epochs_of(number)}")
 
     def epochs_of(self, number: int) -> int:
         """How many epochs a trial has been trained, by the last that it has reported or passed."""
@@ -193,14 +192,15 @@ class Study(Stored):
         return self._front[knee([point for point, _ in self._front])][1] if self._front else None
 
     def best(self) -> Best | None:
-        """The winner, when one was named, or the front's knee; else the best COMPLETE trial, ties to the lower number;
-        without one the best that was stopped; or None."""
+        """The winner, when one was named, or the front's knee; else the best trial that is COMPLETE or was cut by the
+        time, ties to the lower number; without one the best that was stopped; or None."""
         if (at := self.knee()) is not None:
             return self.result(at)
         if (named := self.named_winner()) is not None:
             return self.result(named)
         if self._leaders and not self._leaders[0][0]:
-            return self.result(self._leaders[0][2])
+            cut = [n for n in self.going if is_cut(self.frozen(n)) and self.frozen(n).intermediate_values]
+            return min(map(self.result, (self._leaders[0][2], *cut)), key=self.rank)
         return next(iter(self.ranked()), None)
 
     def ranked(self) -> list[Best]:
@@ -230,9 +230,10 @@ class Study(Stored):
         return [self.result(number) for _, _, number in top]
 
     def rank(self, best: Best) -> tuple[int, float, int]:
-        """Sorts results best first: COMPLETE, then what was stopped or runs, then what failed."""
-        failed = self.frozen(best.number).state.name == "FAIL"
-        return 0 if best.complete else 1 + failed, -self.sign * best.value, best.number
+        """Sorts results best first: COMPLETE or cut by the time, then what was stopped or runs, then what failed."""
+        trial = self.frozen(best.number)
+        place = 0 if best.complete or is_cut(trial) else 1 + (trial.state.name == "FAIL")
+        return place, -self.sign * best.value, best.number
 
     def result(self, number: int, among: Collection[int] | None = None) -> Best:
         """How a trial that has reported did: at the epoch it was told with, else at its best (of the epochs
@@ -325,13 +326,11 @@ class Study(Stored):
         self._lines[number] = max(self._lines.get(number, 0), epoch + 1)
         self.epochs_trained += self.epochs_of(number) - trained
 
-    def _keep_passed(self, number: int) -> None:
+    def keep_passed(self, number: int) -> None:
         """Store how many epochs a trial has passed, where the last were not measured."""
         trial, passed = self.frozen(number), self._lines.get(number, 0)
-        if (
-            passed > max(trial.intermediate_values, default=-1) + 1
-            and trial.user_attrs.get("epochs") != passed
-        ):
+        measured = max(trial.intermediate_values, default=-1) + 1
+        if passed > measured and trial.user_attrs.get("epochs") != passed:
             self._set(trial, "epochs", passed)
 
     def decide(self, number: int, epoch: int, scheduler: Scheduler, num_epochs: int) -> Verdict | None:
@@ -341,7 +340,7 @@ class Study(Stored):
     def set_paused(self, number: int, epoch: int) -> None:
         """Note that the trial waits after this epoch; -1: it goes on."""
         self._set(self.frozen(number), "paused", epoch)
-        self._keep_passed(number)
+        self.keep_passed(number)
         if epoch >= 0:
             self._set(self.frozen(number), "waited", epoch)
         self._place(self.frozen(number))
@@ -365,7 +364,7 @@ class Study(Stored):
         if not curve and state == "COMPLETE":
             state, reason = "FAIL", "it reported no metric"
         self._set(trial, "reason", reason)
-        self._keep_passed(number)
+        self.keep_passed(number)
         value = None
         if curve:
             best = self.best_epoch(curve, among)

@@ -25,6 +25,7 @@ STATES = {
     "COMPLETE": "complete",
     "PRUNED": "pruned",
     "PAUSED": "waiting",
+    "CUT": "waiting",
     "WAITING": "waiting",
     "FAIL": "failed",
     "RUNNING": "running",

@@ -51,7 +51,7 @@ def test_what_an_epoch_takes_is_learned() -> None:
     assert np.abs(predicted - predicted.mean() - (true - true.mean())).mean() < 0.25
 
 
-@pytest.mark.parametrize("trials, time_s", [(LEAST - 1, 1e6), (12, math.inf)])
+@pytest.mark.parametrize(("trials", "time_s"), [(LEAST - 1, 1e6), (12, math.inf)])
 def test_before_enough_was_timed_and_where_it_is_not_time_that_ends_it_all_cost_the_same(
     trials: int, time_s: float
 ) -> None:
@@ -92,7 +92,7 @@ def test_what_waits_goes_on_by_what_it_brings_for_its_seconds_and_in_time() -> N
 
 
 @pytest.mark.parametrize(
-    "limits, told",
+    ("limits", "told"),
     [
         ({}, 100.0), ({"trainings": 30}, 100.0), ({"trainings": 3}, math.inf), ({"trials": 30}, 100.0),
         ({"trials": 3}, math.inf), ({"epochs": 10}, math.inf), ({"trainings": 30, "epochs": 200}, 100.0),

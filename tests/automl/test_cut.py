@@ -1,0 +1,112 @@
+"""What the time cuts stays open for a driver with more of it, and is handed over where it is the best."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from automl import cut
+from automl.driver import SearchDriver
+from automl.ending import at_end
+from automl.executors.base import TrialJob
+from automl.loop import _why_ended
+from tests.automl.test_driver import EPOCHS, Bench
+
+
+class Slow(Bench):
+    """Trial 1 takes thrice as long as the default, and is `better` by so much."""
+
+    better = 0.3
+
+    def curve(self, job: TrialJob) -> list[Any]:
+        lines: list[dict[str, Any]] = super().curve(job)  # type: ignore[assignment]
+        for line in lines if job.number == 1 else ():
+            line["elapsed_s"] *= 3
+            line["val_mAP"] = 1.0 + self.better
+        return list(lines)
+
+    def with_time(self, seconds: float) -> Slow:
+        self.plan = replace(self.plan, request=replace(self.plan.request, time_s=seconds))
+        return self
+
+
+def slow_one(tmp_path: Path, seconds: float, better: float = 0.3) -> Slow:
+    bench = Slow(tmp_path, trials=2, time_s=seconds, scheduler="none")
+    bench.better = better
+    return bench
+
+
+def ended(driver: SearchDriver) -> SearchDriver:
+    driver.end_paused()
+    driver.name_winner()
+    return driver
+
+
+@pytest.mark.parametrize("policy", ["on", "off"])
+def test_a_training_that_the_time_cuts_goes_on_with_more_of_it(tmp_path: Path, policy: str) -> None:
+    """A training takes 90 s, at 10 an epoch."""
+    bench = slow_one(tmp_path, 65.0)
+    bench.plan = replace(bench.plan, searching=policy == "on")
+    driver = ended(bench.drive(kind=bench.in_time()))
+    assert [driver.study.state(n) for n in range(len(bench.states()))] == [cut.CUT]
+    best = driver.study.best()
+    assert best is not None
+    assert (best.number, best.epoch, best.complete) == (0, 5, False)
+    assert cut.text(driver.study.trials()) == (
+        "the time cut trial 0: resumed with a larger --time, the run goes on with it"
+    )
+    driver = ended(bench.with_time(165.0).drive(kind=bench.in_time()))
+    assert driver.study.state(0) == "COMPLETE"
+    assert driver.study.frozen(0).user_attrs["starts"] == [6]
+    assert len(driver.study.frozen(0).intermediate_values) == EPOCHS
+    assert cut.text(driver.study.trials()) == ""
+
+
+@pytest.mark.parametrize(("better", "winner"), [(0.3, 1), (-1.5, 0)])
+def test_the_best_is_handed_over_though_the_time_cut_it(tmp_path: Path, better: float, winner: int) -> None:
+    bench = slow_one(tmp_path, 250.0, better)
+    driver = ended(bench.drive(kind=bench.in_time()))
+    assert [driver.study.state(n) for n in range(2)] == ["COMPLETE", cut.CUT]
+    best = driver.study.best()
+    assert best is not None
+    assert best.number == winner
+    assert driver.study.ranked()[0].number == winner
+    assert (bench.run.trial(best.number) / f"model_epoch_{best.epoch:03d}_step_{best.epoch:05d}.pth").exists()
+    assert _why_ended(driver) == ""  # both that were asked for had begun
+    again = ended(bench.with_time(2000.0).drive(kind=bench.in_time()))
+    assert [again.study.state(n) for n in range(2)] == ["COMPLETE", "COMPLETE"]
+
+
+def test_where_no_time_is_left_what_a_dead_driver_left_is_cut_and_the_run_is_at_its_end(
+    tmp_path: Path,
+) -> None:
+    bench = slow_one(tmp_path, 1000.0)
+
+    class Dies(bench.in_time()):  # type: ignore[misc]
+        def on_record(self, number: int, record: dict[str, Any]) -> Any:
+            if number == 1 and record["epoch"] == 2:
+                raise KeyboardInterrupt
+            return super().on_record(number, record)
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.drive(kind=Dies)
+    study = bench.study()
+    study.set_elapsed_s(1200.0, now=True)
+    asked = len(bench.jobs)
+    outcome = {"winner": None, "trials": 2}
+    assert not at_end(bench.run.root, outcome, study, False)
+    driver = ended(bench.drive(kind=bench.in_time()))
+    assert len(bench.jobs) == asked
+    assert driver.study.state(1) == cut.CUT
+    assert at_end(bench.run.root, outcome, driver.study, False)
+    assert ended(bench.with_time(3000.0).drive(kind=bench.in_time())).study.state(1) == "COMPLETE"
+
+
+def test_a_search_that_ends_before_its_time_for_want_of_room_says_so(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trials=None, time_s=150.0, scheduler="none")
+    driver = ended(bench.drive())
+    assert bench.states() == ["COMPLETE"]
+    assert _why_ended(driver) == "90 s are used of --time 150s, and no other training would end in the rest"
