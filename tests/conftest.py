@@ -19,7 +19,6 @@ from typing import Any  # noqa: E402
 import pytest  # noqa: E402
 import sqlalchemy  # noqa: E402
 from hypothesis import settings  # noqa: E402
-from optuna.storages._rdb.storage import _VersionManager  # noqa: E402
 
 # The same draws on every machine and day, however busy: a suite that was green stays so. New ones:
 # --hypothesis-profile=explore.
@@ -38,18 +37,20 @@ def _without_waiting_for_the_disk(connection: Any, _: object) -> None:
             connection.execute("PRAGMA synchronous=OFF")
 
 
-# Optuna reads its scripts of migration two or three times for each storage that is opened, 70 ms: once is enough here.
-SCRIPTS: list[Any] = []
-read_scripts = _VersionManager._create_alembic_script
+# Optuna reads its scripts of migration two or three times for each storage that is opened, 70 ms: once is enough here. An
+# Optuna that goes another way may.
+with suppress(ImportError, AttributeError):
+    from optuna.storages._rdb.storage import _VersionManager
 
+    _scripts: list[Any] = []
+    _read_scripts = _VersionManager._create_alembic_script
 
-def _scripts_once(self: _VersionManager) -> Any:
-    if not SCRIPTS:
-        SCRIPTS.append(read_scripts(self))
-    return SCRIPTS[0]
+    def _scripts_once(self: _VersionManager) -> Any:
+        if not _scripts:
+            _scripts.append(_read_scripts(self))
+        return _scripts[0]
 
-
-_VersionManager._create_alembic_script = _scripts_once  # type: ignore[method-assign]
+    _VersionManager._create_alembic_script = _scripts_once  # type: ignore[method-assign]
 
 
 # The files that take minutes are begun first (--no-loadscope-reorder keeps it so): begun last, by one worker of two, they
