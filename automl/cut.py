@@ -1,4 +1,5 @@
-"""Trials that the time cut: they stay open for a driver with more of it, and the best of them may be handed over."""
+"""Trials that --time or --total-epochs cut: they stay open for a driver with more of it, and the best of all may be one
+of them."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 CUT = "CUT"  # their state, in a person's words
-OFF = CUT, "the time budget was used up"
+TIME, EPOCHS = (CUT, "the time budget was used up"), (CUT, "the budget of epochs was used up")
 
 
 def is_cut(trial: FrozenTrial) -> bool:
-    """Whether the time cut it, and no driver has gone on with it."""
+    """Whether it was, and no driver has gone on with it."""
     return trial.state.name == "RUNNING" and bool(trial.user_attrs.get("cut"))
 
 
@@ -24,5 +25,6 @@ def text(trials: Sequence[FrozenTrial]) -> str:
     numbers = [str(trial.number) for trial in trials if is_cut(trial)]
     if not numbers:
         return ""
-    which, those = ("trials", "them") if numbers[1:] else ("trial", "it")
-    return f"the time cut {which} {first_of(numbers)}: resumed with a larger --time, the run goes on with {those}"
+    cut, those = ("trials {} were", "them") if numbers[1:] else ("trial {} was", "it")
+    which = cut.format(first_of(numbers))
+    return f"{which} cut where the budget ended: resumed with a larger one, the run goes on with {those}"

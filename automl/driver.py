@@ -132,7 +132,7 @@ class SearchDriver:
         if exit.code == 0:
             return "COMPLETE", self._finished(number)
         if exit.stopped:
-            return self._settled(number, cut.OFF)
+            return self._settled(number, cut.TIME)
         full = f"full after {self.study.epochs_of(number)}"  # of a disk
         faults.check_room(exit, self.trials.run.root, partial(self.study.count_retry, number, full))
         # Its last lines may not have been passed on; one that failed after its last epoch has nothing to go on with.
@@ -150,20 +150,20 @@ class SearchDriver:
     # ---- the steps ------------------------------------------------------------------------------------------
 
     def adopt(self) -> None:
-        """Bring trials of a dead driver up to date with their folders, and put what is unfinished in line; where no
-        time is left they stay for one with more."""
-        over = self.deadline_passed()
+        """Bring trials of a dead driver up to date with their folders, and put what is unfinished in line; where the
+        budget is used up they stay for one with more."""
+        over = cut.TIME if self.deadline_passed() else cut.EPOCHS if self.epochs_used_up() else None
         for number, _ in self.study.adopt():
             if over:
                 if not cut.is_cut(self.study.frozen(number)):
-                    self._end(number, *(self._caught_up(number) or cut.OFF))
+                    self._end(number, *(self._caught_up(number) or over))
             elif (job := self._going_on(number)) is not None:
                 self.pending.append(job)
 
     def end_paused(self) -> None:
         """At the end of a search: what still waits is told with its best epoch, what was in line is cut."""
         while self.pending:
-            self._end(self.pending.popleft().number, *cut.OFF)
+            self._end(self.pending.popleft().number, *cut.TIME)
         self._count_budget()
         over = "the budget was used up" if self._ended() else ""
         for number, epoch in self.study.paused().items():
@@ -177,7 +177,7 @@ class SearchDriver:
         best, top = [r.number for r in self.study.leaders(KEPT_TRIALS) if r.complete], self.study.best()
         self._count_budget()
         if len(best) < 2 or self.study.several or top is None or not top.complete:
-            return  # of a trial that the time cut, and that is better than all, the model expects no more than it has
+            return  # of a trial that was cut, and that is better than all, the model expects no more than it has
         if (number := self.scheduler.winner(self.study.view(), best)) is not None:
             self.study.name_winner(number)
 
@@ -284,7 +284,7 @@ class SearchDriver:
         if num_epochs is not None and epoch + 1 >= num_epochs:
             return None
         if self.epochs_used_up():
-            return "PRUNED", "the budget of epochs was used up"
+            return cut.EPOCHS
         compared_with = number == self.plan.first  # by all else: it runs to its end
         if num_epochs is None or not measured or compared_with:
             return None

@@ -217,10 +217,11 @@ def status(console: Console, root: Path) -> None:
         say(console, f"next    {_next(root, end)}")
         if left := cut.text(study.trials() if study else ()):
             say(console, left)
-        if document["searching"]:
+        if document["searching"] or left:
             since_best = ended_since_best(study, None) if study else 0
             larger = RunRequest.from_json(document["request"]).larger(since_best)
-            say(console, going_on if why else f"to search on: {command('resume', root)} {larger}")
+            what = "search" if document["searching"] else "train"
+            say(console, going_on if why else f"to {what} on: {command('resume', root)} {larger}")
 
 
 def _trials(console: Console, study: Study | None, metric: Metric, running: bool) -> None:

@@ -8,7 +8,7 @@ User attributes of a trial: `params` (the real values by dotted name), `reason` 
 `epochs` (where the last were not measured), `again` (that were trained once more after a pause), `retries`, `lost`
 (starts after the loss of the process that had started it), `paused` (the epoch after which it waits; -1 when it goes
 on), `waited` (the last such epoch), `seconds` (that its processes ran, but for those whose driver died), `starts` (the
-epochs that its later processes began with), `cut` (whether the time cut it: cut.py). Of the study: `elapsed_s` (wall
+epochs that its later processes began with), `cut` (whether a budget cut it: cut.py). Of the study: `elapsed_s` (wall
 time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs reported by then),
 `rebuilding` (its trials are being read from their folders), `driver` (see sole_driver.py). Where latency is limited or
 an objective also of a trial: `predicted_ms`, `refused` (above the limit: not trained), `redrawn` (what the sampler
@@ -52,7 +52,7 @@ class Best:
     epoch: int  # 0-based
     value: float  # as the trainer reported it
     params: dict[str, Any]
-    complete: bool  # False: the time cut it, or no trial ran to its end and it is the best of those stopped
+    complete: bool  # False: a budget cut it, or no trial ran to its end and it is the best of those stopped
 
 
 class Study(Stored):
@@ -146,8 +146,8 @@ class Study(Stored):
         return dict(self._paused)
 
     def state(self, number: int, running: bool = True) -> str:
-        """A trial's state in a person's words: PAUSED by the scheduler; CUT by the time; WAITING for a driver where
-        none is `running`; else Optuna's."""
+        """A trial's state in a person's words: PAUSED by the scheduler; CUT by a budget; WAITING for a driver where none is
+        `running`; else Optuna's."""
         name = self._trials[number].state.name
         if name != "RUNNING":
             return str(name)
@@ -192,8 +192,8 @@ class Study(Stored):
         return self._front[knee([point for point, _ in self._front])][1] if self._front else None
 
     def best(self) -> Best | None:
-        """The winner, when one was named, or the front's knee; else the best trial that is COMPLETE or was cut by the
-        time, ties to the lower number; without one the best that was stopped; or None."""
+        """The winner, when one was named, or the front's knee; else the best trial that is COMPLETE or was cut by a
+        budget, ties to the lower number; without one the best that was stopped; or None."""
         if (at := self.knee()) is not None:
             return self.result(at)
         if (named := self.named_winner()) is not None:
@@ -230,7 +230,7 @@ class Study(Stored):
         return [self.result(number) for _, _, number in top]
 
     def rank(self, best: Best) -> tuple[int, float, int]:
-        """Sorts results best first: COMPLETE or cut by the time, then what was stopped or runs, then what failed."""
+        """Sorts results best first: COMPLETE or cut by a budget, then what was stopped or runs, then what failed."""
         trial = self.frozen(best.number)
         place = 0 if best.complete or is_cut(trial) else 1 + (trial.state.name == "FAIL")
         return place, -self.sign * best.value, best.number

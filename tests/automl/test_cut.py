@@ -56,13 +56,29 @@ def test_a_training_that_the_time_cuts_goes_on_with_more_of_it(tmp_path: Path, p
     assert best is not None
     assert (best.number, best.epoch, best.complete) == (0, 5, False)
     assert cut.text(driver.study.trials()) == (
-        "the time cut trial 0: resumed with a larger --time, the run goes on with it"
+        "trial 0 was cut where the budget ended: resumed with a larger one, the run goes on with it"
     )
     driver = ended(bench.with_time(165.0).drive(kind=bench.in_time()))
     assert driver.study.state(0) == "COMPLETE"
     assert driver.study.frozen(0).user_attrs["starts"] == [6]
     assert len(driver.study.frozen(0).intermediate_values) == EPOCHS
     assert cut.text(driver.study.trials()) == ""
+
+
+def test_the_last_training_of_a_budget_of_epochs_goes_on_with_a_larger_one(tmp_path: Path) -> None:
+    """Two trainings of nine epochs and three of the next."""
+    bench = Bench(tmp_path, trials=None, total_epochs=2 * EPOCHS + 3, scheduler="none")
+    driver = ended(bench.drive(kind=bench.in_time()))
+    assert [driver.study.state(n) for n in range(3)] == ["COMPLETE", "COMPLETE", cut.CUT]
+    asked = len(bench.jobs)
+    again = ended(bench.drive(kind=bench.in_time()))
+    assert again.study.state(2) == cut.CUT
+    assert len(bench.jobs) == asked
+    bench.plan = replace(bench.plan, request=replace(bench.plan.request, total_epochs=3 * EPOCHS))
+    driver = ended(bench.drive(kind=bench.in_time()))
+    assert [driver.study.state(n) for n in range(3)] == ["COMPLETE"] * 3
+    assert driver.study.epochs_trained == 3 * EPOCHS
+    assert [job.number for job in bench.jobs] == [0, 1, 2, 2]
 
 
 @pytest.mark.parametrize(("better", "winner"), [(0.3, 1), (-1.5, 0)])
