@@ -59,7 +59,7 @@ class SearchDriver:
         self.said: set[str] = set()  # kinds of notes that are made once
         self.begun: set[int] = set()  # trials that this driver has started
         self.began_at: dict[int, float] = {}  # number -> when its process was begun, by the clock
-        self.started_at = clock()
+        self.started_at: float | None = None  # by the first job: an executor's own start is no search
         self.used_before_s = study.elapsed_s()
 
     # ---- what the executor asks -------------------------------------------------------------------------
@@ -67,7 +67,8 @@ class SearchDriver:
     def next_job(self) -> TrialJob | None:
         job = self._next()
         if job is not None:
-            self.began_at[job.number] = self.clock()
+            self.began_at[job.number] = now = self.clock()
+            self.started_at = now if self.started_at is None else self.started_at
         return job
 
     def _next(self) -> TrialJob | None:
@@ -154,10 +155,9 @@ class SearchDriver:
         budget is used up they stay for one with more."""
         over = cut.TIME if self.deadline_passed() else cut.EPOCHS if self.epochs_used_up() else None
         for number, _ in self.study.adopt():
-            if over:
-                if not cut.is_cut(self.study.frozen(number)):
-                    self._end(number, *(self._caught_up(number) or over))
-            elif (job := self._going_on(number)) is not None:
+            if over and not cut.is_cut(self.study.frozen(number)):
+                self._end(number, *(self._caught_up(number) or over))
+            elif not over and (job := self._going_on(number)) is not None:
                 self.pending.append(job)
 
     def end_paused(self) -> None:
@@ -183,7 +183,7 @@ class SearchDriver:
 
     def elapsed_s(self) -> float:
         """Seconds of search, over all drivers of the run that started a training."""
-        return self.used_before_s + (self.clock() - self.started_at if self.begun else 0.0)
+        return self.used_before_s + (0.0 if self.started_at is None else self.clock() - self.started_at)
 
     def _going_on(self, number: int) -> TrialJob | None:
         """What a trial still has to do, or None: it ended or waits by what its folder already holds. A process that was

@@ -46,11 +46,10 @@ def read(path: Path) -> dict[str, Any]:
         document = load_json(path, MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         if (path.parent / "trials").is_dir():
-            raise UserError(
-                f"{path}: is gone, and the run cannot go on without it; its trials and their checkpoints are in "
-                f"{path.parent / 'trials'}, what was handed over in {path.parent / 'best'}"
-            ) from None
+            raise UserError(f"{path}: is gone{_without(path)}") from None
         raise UserError(f"{path.parent}: not a run folder (no run.json); automl run makes one") from None
+    except UserError as error:
+        raise UserError(f"{error}{_without(path)}") from None
     if not isinstance(document, dict):
         raise _damaged(path, "it", "a mapping", document)
     later = document.get("format", 0)
@@ -61,6 +60,14 @@ def read(path: Path) -> dict[str, Any]:
         document["request"]["total_epochs"] = document["request"].pop("epochs")
     check_request(path, document["request"])
     return document
+
+
+def _without(path: Path) -> str:
+    """What is there without it."""
+    return (
+        f", and the run cannot go on without it; its trials and their checkpoints are in {path.parent / 'trials'}, "
+        f"what was handed over in {path.parent / 'best'}"
+    )
 
 
 def check_parts(path: Path, document: Mapping[str, Any]) -> None:

@@ -364,13 +364,14 @@ def outcome(console: Console, result: Outcome) -> None:
     for told in filter(None, (result.failed, result.warning)):
         say(console, f" {told}", "note:", "yellow")
     if default and default.number != top.number:
-        part = "" if default.complete else " (stopped early)"
         lower = "" if metric.maximize else " (lower is better)"
-        gain = metric.gain(top.value, default.value)
+        gain = f"gain {signed(metric.gain(top.value, default.value))}"
+        if not default.complete:
+            gain = f"but at epoch {default.epoch + 1} and not run to its end: no gain can be told"
         at = f" at a predicted {figure_ms(result.default_ms)}" if result.default_ms else ""
         times = times_as_fast(result.front, result.default_ms)
         faster = f", {pace(times)}" if times else ""
-        say(console, f"default{part} {figure(default.value)}{at}{lower}, gain {signed(gain)}{faster}")
+        say(console, f"default {figure(default.value)}{at}{lower}, {gain}{faster}")
         for compared in compare([asdict(stage) for stage in result.stages], result.root, result.metric):
             say(console, compared.words(times), "  ")
         if result.confirmed:
@@ -399,9 +400,7 @@ def outcome(console: Console, result: Outcome) -> None:
 
 
 def _stopped(console: Console) -> None:
-    say(
-        console, " no trial has run to its end; this is the best epoch of those that began", "note:", "yellow"
-    )
+    say(console, " it has not run to its end; this is its best epoch", "note:", "yellow")
 
 
 def _stage_text(stage: StageResult) -> str:

@@ -146,8 +146,8 @@ class Study(Stored):
         return dict(self._paused)
 
     def state(self, number: int, running: bool = True) -> str:
-        """A trial's state in a person's words: PAUSED by the scheduler; CUT by a budget; WAITING for a driver where none is
-        `running`; else Optuna's."""
+        """A trial's state in a person's words: PAUSED by the scheduler; CUT by a budget; WAITING for a driver where
+        none is `running`; else Optuna's."""
         name = self._trials[number].state.name
         if name != "RUNNING":
             return str(name)

@@ -30,7 +30,8 @@ def sentence(facts: Facts) -> str:
         return f"{text}."
     if default.value is None:
         return f"{text}. The default configuration is not to compare with: {default.reason}."
-    return f"{text}; the default configuration has {figure(default.value)} and {figure_ms(default.ms)}."
+    part = "" if default.finished else " (not run to its end)"
+    return f"{text}; the default configuration{part} has {figure(default.value)} and {figure_ms(default.ms)}."
 
 
 def plane(facts: Facts) -> str:

@@ -31,7 +31,7 @@ def sentences(facts: Facts) -> list[str]:
     if facts.warning:
         lines.append(f"{facts.warning[0].upper()}{facts.warning[1:]}.")
     if not facts.complete:
-        lines.append("No trial has run to its end; this is the best of those stopped or still running.")
+        lines.append(f"Trial {top.number} has not run to its end; this is its best epoch.")
     lines += [f"{facts.redrawn}."] if facts.redrawn else []
     lines += [f"{text[0].upper()}{text[1:]}." for text in facts.widened]
     if facts.ended and not facts.running and not facts.unfinished:
@@ -64,6 +64,9 @@ def _gain(facts: Facts, found: str) -> str:
         return f"{text}."
     gain = facts.metric.gain(top.value, default.value)
     over = f"the default configuration ({figure(default.value)} at epoch {default.best_epoch})"
+    if not default.finished:
+        why = f": {default.reason}" if default.reason else ""
+        return f"{text}. There is no gain to tell over {over}, which has not run to its end{why}."
     return f"{text}: {figure(gain)} better than {over}."
 
 

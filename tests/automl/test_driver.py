@@ -721,13 +721,13 @@ def test_the_time_that_is_used_is_kept_while_no_line_comes(tmp_path: Path) -> No
     driver = SearchDriver(bench.plan, study, bench.run, Progress(quiet=True), clock=lambda: now[0])
     now[0] = 50.0
     assert not driver.deadline_passed()
-    assert study.elapsed_s() == 0  # nothing was begun
+    assert study.elapsed_s() == 0  # nothing was begun: an executor may take long to start
     assert driver.next_job() is not None
     for second in (51.0, 60.0, 70.0):
         now[0] = second
         assert not driver.deadline_passed()
-    assert bench.study().elapsed_s() == 70
-    now[0] = 101.0
+    assert bench.study().elapsed_s() == 20
+    now[0] = 151.0
     assert driver.deadline_passed()
 
 

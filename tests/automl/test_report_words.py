@@ -16,7 +16,7 @@ from rich.console import Console
 from automl import report, run_json
 from automl.progress import Progress
 from automl.real_values import RealValues
-from automl.report import gather, search
+from automl.report import gather, search, verdict
 from automl.rundir import RunDir
 from automl.storage import read_storage
 from tests.automl import known
@@ -55,6 +55,17 @@ def test_only_what_was_handed_over_is_at_its_end(run: Path, tmp_path: Path) -> N
     (root / "outcome.json").write_text(json.dumps({"stages": [], "trials": 1}))  # others have come since
     told = text_of(report.page(gather.facts_of(root)))
     assert f"automl resume {root}" in told
+
+
+@pytest.mark.parametrize(("state", "said"), [("FAIL", True), ("CUT", True), ("COMPLETE", False)])
+def test_a_default_that_has_not_run_to_its_end_is_told_as_such(run: Path, state: str, said: bool) -> None:
+    facts = gather.facts_of(run)
+    changed = {"state": state, "reason": "train_loss is not finite in epoch 3"}
+    trials = [replace(t, **changed) if t.number == 0 else t for t in facts.trials]  # type: ignore[arg-type]
+    told = " ".join(verdict.sentences(replace(facts, trials=trials, winner=1)))
+    assert (
+        "no gain to tell over the default configuration" in told and "to its end: train_loss" in told
+    ) is said
 
 
 def test_one_is_one(run: Path) -> None:
