@@ -44,6 +44,7 @@ class Config:
     others: Mapping[str, list[str]] = field(
         default_factory=dict
     )  # key that says no split -> what may be places
+    beside: tuple[Config, ...] = ()  # the YAML files of other folders that name classes, one a folder
 
 
 def find_config(tree: Tree, file: Path | None) -> Config | None:
@@ -58,14 +59,12 @@ def find_config(tree: Tree, file: Path | None) -> Config | None:
     near = [p for p in tree.files(".yaml", ".yml") if p.count("/") < DEEPEST]
     read = [(p, config) for p in near if (config := _read_yaml(tree.path(p))) is not None]
     read.sort(key=lambda item: (not item[1].entries, item[0].count("/"), not item[0].endswith("data.yaml")))
+    beside, notes = _one_a_folder(tree, [config for _, config in read] + _deeper(tree))
     if together := _of_each_split(tree, [config for _, config in read if config.entries]):
-        for path, config in read:
-            if config.named and (text := disagreement(together.names, config.names, together.path, path)):
-                raise UserError(f"{tree.root}: {text}; take one of the files away")
-        return together
+        return replace(together, notes=(*together.notes, *notes), beside=beside)
     if read:
-        notes = _others(tree, *read)
-        return _at_home(replace(read[0][1], within=tree.root, notes=notes))
+        _refuse_others(tree, *read)
+        return _at_home(replace(read[0][1], within=tree.root, notes=notes, beside=beside[1:]))
     return _read_darknet(tree, (p for p in tree.files(".data") if p.count("/") < DEEPEST))
 
 
@@ -107,20 +106,39 @@ def _of_each_split(tree: Tree, read: Sequence[Config]) -> Config | None:
     return replace(read[0], base=tree.root, entries=entries, within=tree.root, notes=(note,), others={})
 
 
-def _others(tree: Tree, first: tuple[str, Config], *others: tuple[str, Config]) -> tuple[str, ...]:
-    """A note on each configuration that is not read and says otherwise. Raises `UserError` where it may be meant as
-    well as the first: it is called data.yaml too, or neither is."""
+def _deeper(tree: Tree) -> list[Config]:
+    """Each data.yaml that lies deeper than a configuration is looked for, and may name the classes of labels there."""
+    deep = [
+        p for p in tree.files(*MEANT) if p.count("/") >= DEEPEST and p.rsplit("/", 1)[-1].lower() in MEANT
+    ]
+    return [config for p in deep if (config := _read_yaml(tree.path(p))) is not None]
+
+
+def _one_a_folder(tree: Tree, read: Sequence[Config]) -> tuple[tuple[Config, ...], tuple[str, ...]]:
+    """(the first of each folder, notes on others there that say otherwise). Raises `UserError` where one of these may
+    be meant as well as the first, which names no images and is not called data.yaml."""
+    first: dict[Path, Config] = {}
     notes = []
+    for config in read:
+        other = first.setdefault(config.path.parent, config)
+        both = (other.names, config.names) if other.named and config.named else ({}, {})
+        kept, left = (each.path.relative_to(tree.root).as_posix() for each in (other, config))
+        if text := disagreement(*both, kept, left):
+            if not other.entries and other.path.name.lower() not in MEANT:
+                raise UserError(f"{tree.root}: {text}; correct or remove the wrong one")
+            notes.append(f"{left}: not read, {kept} is; {text}")
+    return tuple(first.values()), tuple(notes)
+
+
+def _refuse_others(tree: Tree, first: tuple[str, Config], *others: tuple[str, Config]) -> None:
+    """Raise `UserError` where another configuration that names images may be meant as well as the first: it is called
+    data.yaml too, or neither is."""
     for path, config in others:
         known = path.endswith("data.yaml") or not first[0].endswith("data.yaml")
         if config.entries and path.count("/") == first[0].count("/") and known and _differ(first[1], config):
             raise UserError(
                 f"{tree.root}: {first[0]} and {path} both describe a YOLO dataset; give one to --data"
             )
-        both = (first[1].names, config.names) if first[1].named and config.named else ({}, {})
-        if text := disagreement(*both, first[0], path):
-            notes.append(f"{path}: not read, {first[0]} is; {text}")
-    return tuple(notes)
 
 
 def _differ(a: Config, b: Config) -> bool:

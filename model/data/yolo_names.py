@@ -1,13 +1,14 @@
-"""What the numbers in YOLO labels mean: data.yaml says it, or the classes.txt that lies nearest to the labels.
+"""What the numbers in YOLO labels mean: the data.yaml that names the images says it, or the file of names, data.yaml or
+classes.txt, that lies nearest to the labels.
 
-Batches of one dataset often come with a classes.txt each, and number the same names differently: the labels of each
-folder are read with its own, and become one by name.
+Batches or splits of one dataset often come with a file of names each, and number the same names differently: the labels
+of each folder are read with its own, and become one by name.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,12 +46,18 @@ class Names:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a key by itself
 class Listed:
     """A file of names."""
 
     path: Path
     names: dict[int, str]
+    keypoints: int | None = None  # as `Config` has them
+
+
+Nearest = Mapping[
+    Path, Listed | None
+]  # label file -> the file of names in its folder or the nearest above it
 
 
 def names_of(tree: Tree, config: Config | None, labels: Iterable[Path]) -> Names:
@@ -58,7 +65,13 @@ def names_of(tree: Tree, config: Config | None, labels: Iterable[Path]) -> Names
     is nearer."""
     files = _files(tree, strict=config is None)
     near = _nearest(tree, files, labels)
-    found = _settled(tree, config, files, near)
+    yamls = _yamls(tree, config)
+    own = _nearest(tree, yamls, near)
+    _refuse_other_shapes(config, own)
+    if config is not None and _each_its_own(config, own):
+        found = _of_folders(tree, [*yamls.values(), *files.values()], near, own)
+    else:
+        found = _settled(tree, config, files, near, own)
     read = (
         []
         if config and config.named and config.path.suffix.lower() in (".yaml", ".yml")
@@ -71,13 +84,52 @@ def names_of(tree: Tree, config: Config | None, labels: Iterable[Path]) -> Names
 
 
 def _settled(
-    tree: Tree, config: Config | None, files: Mapping[str, Listed], near: dict[Path, Listed | None]
+    tree: Tree, config: Config | None, files: Mapping[str, Listed], near: Nearest, own: Nearest
 ) -> Names:
     if config is not None and not config.names and not files:
         raise UserError(f"{config.path}: it names no classes; give them as names: [...]")
     if config is not None and config.names and (config.named or not _stand_in(config, files)):
-        return _of_config(config, files, near)
-    return _merged(files, {label: listed or _only(tree, files, label) for label, listed in near.items()})
+        yamls = [Listed(each.path, each.names) for each in config.beside if each.named]
+        used = {listed.path for listed in (*near.values(), *own.values()) if listed}
+        return _of_config(config, [*files.values(), *yamls], used, near)
+    found = {label: listed or _only(tree, files.values(), label) for label, listed in near.items()}
+    return _merged(files.values(), found)
+
+
+# ---- a data.yaml in several folders -----------------------------------------------------------------------------
+
+
+def _yamls(tree: Tree, config: Config | None) -> dict[str, Listed]:
+    """{folder: its YAML file with names}, where several folders have one."""
+    read = [config, *config.beside] if config is not None and config.beside else []
+    below = [(each.path.parent.relative_to(tree.root).as_posix(), each) for each in read if each.named]
+    return {"" if f == "." else f: Listed(each.path, each.names, each.keypoints) for f, each in below}
+
+
+def _each_its_own(config: Config, own: Nearest) -> bool:
+    """Whether labels are read with the YAML files nearest to them: the first does not name classes and images, and not
+    all are read alike with it."""
+    alike = all(listed is not None and listed.names == config.names for listed in own.values())
+    return bool(config.beside) and not alike and not (config.named and config.entries)
+
+
+def _refuse_other_shapes(config: Config | None, own: Nearest) -> None:
+    for listed in own.values():
+        if config is not None and listed is not None and listed.keypoints != config.keypoints:
+            raise UserError(
+                f"{config.path} and {listed.path}: kpt_shape must be the same in both, or in neither"
+            )
+
+
+def _of_folders(tree: Tree, known: Sequence[Listed], near: Nearest, own: Nearest) -> Names:
+    """The names of `known` where each label file is read with the YAML file nearest to it, of `own`. Raises `UserError`
+    where the nearest classes.txt and the like, of `near`, says otherwise."""
+    for yaml, listed in {(own[label], listed) for label, listed in near.items()}:
+        if yaml and listed and (text := disagreement(yaml.names, listed.names, yaml.path, listed.path)):
+            raise UserError(f"{text}: correct or remove the wrong one")
+    return _merged(
+        known, {label: own[label] or listed or _only(tree, known, label) for label, listed in near.items()}
+    )
 
 
 def _refuse_doubtful(path: Path, labels: Iterable[Path]) -> None:
@@ -108,12 +160,13 @@ def _stand_in(config: Config, files: Mapping[str, Listed]) -> bool:
     return bool(files)
 
 
-def _of_config(config: Config, files: Mapping[str, Listed], near: dict[Path, Listed | None]) -> Names:
-    used = {listed.path for listed in near.values() if listed}
+def _of_config(
+    config: Config, files: Iterable[Listed], used: Collection[Path], labels: Iterable[Path]
+) -> Names:
     notes = []
     if not config.named:
         notes.append(f"{config.path}: it names no classes; they are called class_0 and so on")
-    for listed in files.values():
+    for listed in files:
         text = disagreement(config.names, listed.names, config.path, listed.path) if config.named else ""
         if text and config.within is not None and listed.path in used:
             raise UserError(
@@ -123,15 +176,15 @@ def _of_config(config: Config, files: Mapping[str, Listed], near: dict[Path, Lis
             notes.append(f"{listed.path}: not read; {text}")
     numbers: Numbers = {number: number + 1 for number in config.names}
     ids = {number + 1: name for number, name in config.names.items()}
-    return Names(ids, dict.fromkeys(near, numbers), tuple(notes))
+    return Names(ids, dict.fromkeys(labels, numbers), tuple(notes))
 
 
-def _merged(files: Mapping[str, Listed], found: Mapping[Path, Listed]) -> Names:
+def _merged(files: Collection[Listed], found: Mapping[Path, Listed]) -> Names:
     """The names of all files that are used, in the order of the first; each label file by its own."""
     used = {listed.path for listed in found.values()}
     if not used:
         return Names({}, {})
-    first, *others = sorted(files.values(), key=lambda listed: listed.path not in used)
+    first, *others = sorted(files, key=lambda listed: listed.path not in used)
     ids = {name: number + 1 for number, name in first.names.items()}
     notes = []
     for listed in others:
@@ -142,7 +195,7 @@ def _merged(files: Mapping[str, Listed], found: Mapping[Path, Listed]) -> Names:
             notes += [f"{text}: the labels of each folder are read with its own names"] if text else []
         elif text:
             notes.append(f"{listed.path}: not read; {text}")
-    numbers = {listed.path: {n: ids[name] for n, name in listed.names.items()} for listed in files.values()
+    numbers = {listed.path: {n: ids[name] for n, name in listed.names.items()} for listed in files
                if listed.path in used}  # fmt: skip
     of_label: dict[Path, Numbers] = {label: numbers[listed.path] for label, listed in found.items()}
     return Names({i: name for name, i in ids.items()}, of_label, tuple(notes))
@@ -190,7 +243,7 @@ def _categories(path: Path) -> dict[int, str]:
     return refuse_unusable(path, found) if known else {}
 
 
-def _nearest(tree: Tree, files: Mapping[str, Listed], labels: Iterable[Path]) -> dict[Path, Listed | None]:
+def _nearest(tree: Tree, files: Mapping[str, Listed], labels: Iterable[Path]) -> Nearest:
     """{label file: the file of names in its folder or the nearest above it}."""
     folders = {tree.path(folder): listed for folder, listed in files.items()}
     folders |= {folder.resolve(): listed for folder, listed in folders.items()}
@@ -206,11 +259,9 @@ def _nearest(tree: Tree, files: Mapping[str, Listed], labels: Iterable[Path]) ->
     return found
 
 
-def _only(tree: Tree, files: Mapping[str, Listed], label: Path) -> Listed:
+def _only(tree: Tree, files: Collection[Listed], label: Path) -> Listed:
     """The names for labels that have none of their own. Raises `UserError` where it cannot be told which."""
-    near = [listed for folder, listed in files.items() if folder.count("/") < DEEPEST - 1] or list(
-        files.values()
-    )
+    near = [each for each in files if len(each.path.relative_to(tree.root).parts) <= DEEPEST] or [*files]
     if not near:
         raise UserError(
             f"{tree.root}: YOLO labels without names: data.yaml or classes.txt must name the classes"

@@ -44,7 +44,7 @@ def names(root: Path) -> dict[str, list[str]]:
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lists=st.lists(st.lists(st.sampled_from("abcd"), min_size=2, unique=True), min_size=2, max_size=3),
-    place=st.sampled_from(["{}/classes.txt", "{}/labels/classes.txt", "{}/obj.names"]),
+    place=st.sampled_from(["{}/classes.txt", "{}/labels/classes.txt", "{}/obj.names", "{}/data.yaml", "{}/a.yml"]),
 )  # fmt: skip
 def test_each_folder_is_read_with_its_own_names(
     lists: list[list[str]], place: str, tmp_path_factory: pytest.TempPathFactory
@@ -53,7 +53,8 @@ def test_each_folder_is_read_with_its_own_names(
     folders = [f"batch{n}" for n in range(len(lists))]
     labelled(root, f"0 {BOX}\n1 {BOX}\n", *folders)
     for folder, own in zip(folders, lists, strict=True):
-        put(root / place.format(folder), "\n".join(own))
+        yaml = place.endswith(("yaml", "yml"))
+        put(root / place.format(folder), f"names: [{', '.join(own)}]\n" if yaml else "\n".join(own))
     found = names(root)
     assert found == {f"{f}{n}": own[:2] for f, own in zip(folders, lists, strict=True) for n in range(2)}
     told = [note for note in in_place(str(root)).notes if "read with its own names" in note]
@@ -96,6 +97,42 @@ def test_names_that_contradict_each_other_are_refused(
     assert str(root / other[0]) in str(caught.value)
     (root / other[0]).unlink()
     assert in_place(str(root)).sources["train"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        (("data.yaml", f"{SPLITS}names: [a, b]\n"), ("val/data.yaml", "names: [b, a]\n"), "correct or remove"),
+        (("data.yaml", f"{SPLITS}names: [a, b]\n"), ("val/data.yaml", "train: images\nnames: [b, a]\n"), "correct or remove"),
+        (("x/data.yaml", "path: ..\ntrain: ../train/images\nval: ../val/images\nnames: [a, b]\n"), ("data.yaml", "names: [b, a]\n"), "correct or remove"),
+        (("x/data.yaml", "names: [a, b]\n"), ("y/data.yaml", "names: [b, a]\n"), "neither lies with it"),
+        (("x/data.yaml", "names: [a, b]\n"), ("train/data.yaml", "names: [b, a]\n"), "neither lies with it"),
+        (("a.yaml", "names: [a, b]\n"), ("b.yaml", "names: [b, a]\n"), "correct or remove"),
+        (("train/data.yaml", "names: [a, b]\n"), ("val/data.yaml", "names: [a, b]\nkpt_shape: [2, 3]\n"), "kpt_shape"),
+    ],
+)  # fmt: skip
+def test_yaml_files_of_which_it_cannot_be_told_which_counts_are_refused(
+    one: tuple[str, str], other: tuple[str, str], message: str, tmp_path: Path
+) -> None:
+    root = labelled(tmp_path / "data")
+    for path, text in (one, other):
+        put(root / path, text)
+    with pytest.raises(UserError) as caught:
+        in_place(str(root))
+    assert all(each in str(caught.value) for each in (one[0], other[0], message))
+    (root / other[0]).unlink()
+    assert in_place(str(root)).sources["train"]
+
+
+def test_a_yaml_deeper_than_others_counts_for_its_labels(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data", f"0 {BOX}\n1 {BOX}\n", "x/y/z/train", "x/y/z/val")
+    put(root / "data.yaml", "names: [a, b]\n")
+    put(root / "x/y/z/val/data.yaml", "names: [b, a, c]\n")
+    found = names(root)
+    assert {stem[6:9]: of for stem, of in found.items()} == {"tra": ["a", "b"], "val": ["b", "a"]}
+    put(root / "x/y/z/val/classes.txt", "a\nb\n")
+    with pytest.raises(UserError, match=r"class 0 is '.' in .*val/(classes|data)"):
+        in_place(str(root))
 
 
 def test_the_file_that_is_given_itself_wins(tmp_path: Path) -> None:
