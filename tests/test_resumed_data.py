@@ -197,6 +197,25 @@ def test_a_validation_set_that_the_run_drew_is_the_same_again(own_demo: Path, tm
     assert f"--warm-start {run.root}" in said
 
 
+def with_a_crowd(document: Document) -> None:
+    document["annotations"][0]["iscrowd"] = 1
+
+
+def test_crowds_that_an_earlier_version_counted_among_the_boxes_are_no_change(
+    own_demo: Path, tmp_path: Path
+) -> None:
+    edit(own_demo, "train", with_a_crowd)
+    run = begin(own_demo, tmp_path)
+    document = run.read_run()
+    train = document["facts"]["train"]
+    train["boxes"] += train.pop("crowds")
+    run.write_run(document)
+    assert not doubts(restored(run))
+    of_another_format(document)
+    run.write_run(document)
+    assert "only numbers were compared" in str(doubts(restored(run)))
+
+
 def without_digest(document: Document) -> None:
     del document["facts"]["contents"]
 

@@ -13,6 +13,7 @@ from model.data import unused
 from model.data.cache import all_in_own_words, check_cache, refusing_in_own_words
 from model.data.classes import Table, look_alikes
 from model.data.coco import Options, Part, read_part
+from model.data.coco_boxes import IGNORED, NO_CROWDS
 from model.data.facts import box_counts, facts_of
 from model.data.layouts import find_data
 from model.data.leaks import (
@@ -39,9 +40,9 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
     """Look at the data of a train spec, or of `data_dir` where the spec names none.
 
     Returns {"fill": {dotted leaf: value that the data determine}, "replace": {dotted leaf: value that holds whoever
-    set it}, "facts": {"train" | "val" | "test": {"images", "boxes"}, "classes": [{"id", "name", "train_boxes"}],
-    "layout": in words}, "problems": [...], "warnings": [...]}. Without a validation set a seeded fifth of the training
-    images becomes one. Splits that are not what their files say, for copies were left out or the training set was
+    set it}, "facts": {"train" | "val" | "test": {"images", "boxes", "crowds" where there are any}, "classes": [{"id",
+    "name", "train_boxes"}], "layout": in words}, "problems": [...], "warnings": [...]}. Crowds are no boxes there.
+    Without a validation set a seeded fifth of the training images becomes one. Splits that are not what their files say, for copies were left out or the training set was
     parted, are written to `work_dir` as COCO files, which "fill" and "replace" name.
     """
     check_cache()
@@ -77,6 +78,7 @@ def settle(
         return None
     for line in unused.lines(data, parts):
         problems.note(line)
+    _note_crowds(parts, problems)
     parts, unscored = _without_an_empty_test(parts, problems)
     _refuse_empty(parts, problems)
     if problems:
@@ -132,10 +134,18 @@ def _classes(parts: Parts, spec: Mapping[str, Any], problems: Problems) -> Table
     return table
 
 
+def _note_crowds(parts: Parts, problems: Problems) -> None:
+    """Say of each file how many boxes are crowds by their iscrowd; those by `ignore` were told when it was read."""
+    for document in (part.document for split in SPLITS for part in parts[split]):
+        if (crowds := int(document.crowd.sum()) - document.mended.get(IGNORED, 0)) > 0:
+            text = f"{crowds} of {len(document.crowd)} boxes are crowds (iscrowd 1), neither trained on nor scored"
+            problems.note(f"{document.where}: {text}; {NO_CROWDS}")
+
+
 def _without_an_empty_test(parts: Parts, problems: Problems) -> tuple[Parts, set[str]]:
     """(the splits, without test images where no box is there to score them, which splits that changed)."""
     test = parts["test"]
-    if not test or any((~part.document.crowd).any() for part in test):
+    if not test or any(part.document.counts.any() for part in test):
         return parts, set()
     files = ", ".join(part.document.where for part in test)
     what = "boxes" if any(len(part.document) for part in test) else "images"
@@ -197,7 +207,7 @@ def split_train(
     start = 0
     for part in parts:
         names = [c["name"] for c in part.document.categories]
-        plain = ~part.document.crowd
+        plain = part.document.counts
         columns = zip(
             part.document.owner[plain].tolist(), part.document.category[plain].tolist(), strict=True
         )
@@ -246,14 +256,14 @@ def check_boxes(split: str, parts: Sequence[Part], spec: Mapping[str, Any], prob
     """Say where a split has no box to train on or to score, and where it has more than can be found."""
     documents = [part.document for part in parts]
     files = ", ".join(dict.fromkeys(d.where for d in documents))
-    plain = sum(int((~d.crowd).sum()) for d in documents)
+    plain = sum(int(d.counts.sum()) for d in documents)
     crowds = sum(int(d.crowd.sum()) for d in documents)
     if not plain and any(len(d) for d in documents):
-        why = f"all {crowds} are crowds (iscrowd 1)" if crowds else "none is left"
+        why = f"all {crowds} are crowds (iscrowd 1); {NO_CROWDS}" if crowds else "none is left"
         purpose = "train on" if split == "train" else f"score the {split} images with"
         problems.add("nothing left", f"{files}: no box to {purpose}: {why}")
     limit = min(int(get(spec, "model.num_queries")), int(get(spec, "model.num_select")))
-    most = [np.bincount(d.owner[~d.crowd], minlength=1) for d in documents]
+    most = [np.bincount(d.owner[d.counts], minlength=1) for d in documents]
     if over := sum(int((counts > limit).sum()) for counts in most):
         text = f"{files}: {over} images have more objects than the {limit} that model.num_queries and num_select allow"
         problems.note(f"{text} (the most: {max(int(np.max(c)) for c in most)}); the rest cannot be found")

@@ -22,6 +22,9 @@ IN_QUOTES = "boxes of numbers in quotes"
 NUMBERS_IN_QUOTES = "sizes, areas and flags that are numbers in quotes"
 SWAPPED = "boxes whose xmin and xmax, or ymin and ymax, stood in each other's place put right"
 IGNORED = "boxes marked ignore taken as crowds (iscrowd 1): neither trained on nor scored"
+NO_CROWDS = (
+    "datumaro and CVAT write every mask so: give iscrowd 0 to those that are single objects, if any are"
+)
 NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?\s*")
 ANGLES = ("rotation", "angle")  # beside bbox; what they mean, each tool settles for itself
 

@@ -40,6 +40,11 @@ class Document:
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    @property
+    def counts(self) -> np.ndarray:
+        """[T] bool: the boxes that are trained on and scored, which crowds are not."""
+        return ~self.crowd
+
     def box(self, n: int) -> str:
         """Box n by the ids of the file, or by its label file."""
         if isinstance(self.annotation_ids[n], Place):

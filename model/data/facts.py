@@ -30,7 +30,9 @@ def facts_of(parts: Mapping[str, Sequence[Part]], table: Table) -> dict[str, Any
     for split in SPLITS:
         if parts[split]:
             images = sum(len(part.paths) for part in parts[split])
-            facts[split] = {"images": images, "boxes": sum(len(p.document.category) for p in parts[split])}
+            crowds = sum(int(part.document.crowd.sum()) for part in parts[split])
+            facts[split] = {"images": images, "boxes": box_counts(parts[split]).total()}
+            facts[split] |= {"crowds": crowds} if crowds else {}
     if sizes := _sizes(parts["train"]):
         facts["sizes"] = sizes
     counts = box_counts(parts["train"])
@@ -65,15 +67,16 @@ def _box_shares(part: Part) -> np.ndarray:
     """[T'] of the boxes of a part whose images' sizes are known: side over the image's short side, 0-1."""
     document = part.document
     short = document.sizes.min(axis=1)[document.owner]
-    usable = (short > 0) & ~document.crowd
+    usable = (short > 0) & document.counts
     return np.asarray(np.sqrt(document.boxes_xywh_px[usable, 2:].prod(axis=1)) / short[usable])
 
 
 def box_counts(parts: Sequence[Part]) -> Counter[Any]:
-    """{category id: boxes} of a split."""
+    """{category id: boxes} of a split, crowds not counted."""
     counts: Counter[Any] = Counter()
     for part in parts:
-        per = np.bincount(part.document.category, minlength=len(part.document.categories))
+        of_class = part.document.category[part.document.counts]
+        per = np.bincount(of_class, minlength=len(part.document.categories))
         for category, count in zip(part.document.categories, per.tolist(), strict=True):
             counts[category["id"]] += count
     return counts
@@ -95,8 +98,8 @@ def misfits(dataset: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
 
 def contents(parts: Mapping[str, Sequence[Part]]) -> dict[str, Any]:
     """By what the data are known again, wherever they lie and in whatever order: {"text": the start of a digest of it
-    all, "format", "read_by": what decoded the images, split: {"images", "boxes", "classes": {name: boxes, crowds not
-    counted}, "pictures": digest of the pixels, "objects": digest of which boxes of which class are on which of these,
+    all, "format", "read_by": what decoded the images, split: {"images", "boxes" with crowds, "classes": {name: boxes
+    without}, "pictures": digest of the pixels, "objects": digest of which boxes of which class are on which of these,
     "labels": the same of images known by their sizes alone, which is so whatever decodes them}}. Of the test set the
     first source counts, which is the one that is scored. Pixels were read before, when the images were looked at."""
     found: dict[str, Any] = {}
@@ -111,7 +114,7 @@ def contents(parts: Mapping[str, Sequence[Part]]) -> dict[str, Any]:
 def _of_split(parts: Sequence[Part]) -> dict[str, Any]:
     of_class: Counter[str] = Counter()
     for part in parts:
-        for n, times in Counter(part.document.category[~part.document.crowd].tolist()).items():
+        for n, times in Counter(part.document.category[part.document.counts].tolist()).items():
             of_class[str(part.document.categories[n]["name"])] += times
     number = {name: n for n, name in enumerate(sorted(of_class))}
     looks = [look for part in parts for look in part.looks]
@@ -155,7 +158,9 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list
     if why := _without_digest(kept, there):  # of the test set an earlier version counted several sources
         splits = ("train", "val")
         changed += [
-            text for split in splits for text in _changed_counts(split, before.get(split), now.get(split))
+            text
+            for split in splits
+            for text in _changed_counts(split, *(_with_crowds(of.get(split)) for of in (before, now)))
         ]
         known = [f"{split} {word}" for split in splits for word in _counts(before.get(split), now.get(split))]
         known += ["classes"] if before.get("classes") and now.get("classes") else []
@@ -210,6 +215,12 @@ def _changed_classes(before: Any, now: Any) -> list[str]:
 def _counts(before: Any, now: Any) -> dict[str, str]:
     """{word: key} of the numbers that both have."""
     return {word: key for key, word in WORDS.items() if key in (before or {}) and key in (now or {})}
+
+
+def _with_crowds(facts: Any) -> dict[str, Any]:
+    """A split's facts with crowds among the boxes, as earlier versions recorded them."""
+    known = dict(facts or {})
+    return known | {"boxes": known["boxes"] + known.get("crowds", 0)} if "boxes" in known else known
 
 
 def _changed_counts(split: str, before: Any, now: Any) -> list[str]:

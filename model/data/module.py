@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from model.data.classes import misfits
 from model.data.coco import CocoData, Options, load_sources
+from model.data.coco_boxes import NO_CROWDS
 from model.data.images import open_rgb
 from model.data.transforms import EvalTransform, TrainTransform, batch_images, canvas, exact_size
 from model.distributed import place
@@ -238,7 +239,9 @@ class DataModule(pl.LightningDataModule):
 def _check_something_is_left(data: CocoData, purpose: str) -> None:
     """Raise `UserError` when no object is left."""
     if data.crowd.all():
-        crowds = f": {int(data.crowd.sum())} boxes are crowds (iscrowd 1)" if data.crowd.any() else ""
+        crowds = (
+            f": {int(data.crowd.sum())} boxes are crowds (iscrowd 1); {NO_CROWDS}" if data.crowd.any() else ""
+        )
         raise UserError(f"no box to {purpose}{crowds}")
 
 

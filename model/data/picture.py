@@ -44,7 +44,7 @@ figcaption{font-size:12px;color:#777;overflow-wrap:anywhere} .scroll{overflow-x:
 
 @dataclass(frozen=True)
 class Split:
-    """One split as arrays; T boxes of N images."""
+    """One split as arrays; T boxes of N images, crowds left out."""
 
     name: str
     paths: list[Path]  # [N]
@@ -95,10 +95,11 @@ def read(fill: Mapping[str, Any], name: str, options: Options) -> Split | None:
     if not sources:
         return None
     data = load_sources(sources, options=options)
-    ids = outside_ids(data.categories)
+    ids, counts = outside_ids(data.categories), ~np.asarray(data.crowd)
     return Split(
-        name, [data.file(n) for n in range(len(data))], np.asarray(data.boxes_xywh_px),
-        np.repeat(np.arange(len(data)), np.diff(data.starts)), _column([ids[i] for i in data.labels.tolist()]),
+        name, [data.file(n) for n in range(len(data))], np.asarray(data.boxes_xywh_px)[counts],
+        np.repeat(np.arange(len(data)), np.diff(data.starts))[counts],
+        _column([ids[i] for i in data.labels[counts].tolist()]),
         data.sizes[:, ::-1].astype(float), {ids[int(c["id"])]: str(c["name"]) for c in data.categories},
     )  # fmt: skip
 

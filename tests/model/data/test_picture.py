@@ -44,6 +44,21 @@ def test_the_page_holds_counts_classes_and_sixteen_images(demo: Path, tmp_path: 
     assert any("classes of fewer than 10 objects" in line for line in warnings)
 
 
+def test_crowds_are_no_boxes_of_the_page(own_demo: Path, tmp_path: Path) -> None:
+    path = own_demo / "train/annotations.json"
+    document = json.loads(path.read_text())
+    first = document["annotations"][0]["category_id"]
+    for row in document["annotations"]:
+        row["iscrowd"] = int(row["category_id"] == first)
+    path.write_text(json.dumps(document))
+    write(spec_of(), str(own_demo), tmp_path / "data.html", tmp_path / "work")
+    name = {c["id"]: c["name"] for c in document["categories"]}[first]
+    left = sum(not row["iscrowd"] for row in document["annotations"])
+    page = (tmp_path / "data.html").read_text()
+    assert f"<td>{first} {name}</td><td>0</td>" in page
+    assert f"<td>train</td><td>12</td><td>{left}</td>" in page
+
+
 def test_problems_are_on_the_page_and_markup_is_text(own_demo: Path, tmp_path: Path) -> None:
     path = own_demo / "train/annotations.json"
     document = json.loads(path.read_text())

@@ -411,8 +411,35 @@ def test_a_split_may_list_its_own_classes_alone(own_demo: Path) -> None:
 def test_crowds_alone_are_nothing_to_train_on_or_to_score(own_demo: Path, split: str) -> None:
     edit(own_demo, split, lambda d: [a.update(iscrowd=1) for a in d["annotations"]])
     problem = "\n".join(looked_at(own_demo)["problems"])
-    assert "are crowds (iscrowd 1)" in problem
+    assert "are crowds (iscrowd 1); datumaro and CVAT write every mask so: give iscrowd 0 to" in problem
     assert str(own_demo / split / "annotations.json") in problem
+
+
+def test_crowds_are_no_boxes_of_the_facts_and_are_told(own_demo: Path) -> None:
+    file = own_demo / "train/annotations.json"
+    rows = json.loads(file.read_text())["annotations"]
+    first = rows[0]["category_id"]
+    crowds = sum(row["category_id"] == first for row in rows)
+    edit(
+        own_demo,
+        "train",
+        lambda d: [a.update(iscrowd=1) for a in d["annotations"] if a["category_id"] == first],
+    )
+    found = looked_at(own_demo)
+    facts = found["facts"]
+    assert facts["train"] == {"images": 12, "boxes": len(rows) - crowds, "crowds": crowds}
+    assert "crowds" not in facts["val"]
+    assert {c["id"]: c["train_boxes"] for c in facts["classes"]}[first] == 0
+    assert f"{file}: {crowds} of {len(rows)} boxes are crowds (iscrowd 1), neither trained" in said(found)
+    assert f"class {first} (" in said(found)
+    assert "has no box in the training set" in said(found)
+
+
+def test_boxes_marked_ignore_are_told_once(own_demo: Path) -> None:
+    edit(own_demo, "train", lambda d: [a.update(ignore=1) for a in d["annotations"][:3]])
+    assert said(looked_at(own_demo)).count("(iscrowd 1)") == 1
+    edit(own_demo, "train", lambda d: d["annotations"][3].update(iscrowd=1))
+    assert ": 1 of " in said(looked_at(own_demo))
 
 
 def test_more_objects_than_queries_are_noted_with_numbers(own_demo: Path) -> None:
