@@ -42,8 +42,9 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
     Returns {"fill": {dotted leaf: value that the data determine}, "replace": {dotted leaf: value that holds whoever
     set it}, "facts": {"train" | "val" | "test": {"images", "boxes", "crowds" where there are any}, "classes": [{"id",
     "name", "train_boxes"}], "layout": in words}, "problems": [...], "warnings": [...]}. Crowds are no boxes there.
-    Without a validation set a seeded fifth of the training images becomes one. Splits that are not what their files say, for copies were left out or the training set was
-    parted, are written to `work_dir` as COCO files, which "fill" and "replace" name.
+    Without a validation set a seeded fifth of the training images becomes one. Splits that are not what their files
+    say, for copies were left out or the training set was parted, are written to `work_dir` as COCO files, which "fill"
+    and "replace" name.
     """
     check_cache()
     data, problems = find_data(spec, data_dir), Problems()

@@ -18,7 +18,7 @@ from typing import Any
 
 from model.data.cache import cache_dir, once
 from model.data.images import BROKEN, opened, upright_size
-from model.data.tree import SPLITS, Data, Tree, counted, exact_split
+from model.data.tree import SPLITS, WORDS, Data, Tree, counted, exact_split, words_of
 from model.errors import UserError
 
 FORMAT = 7  # of the files written; another number, another place
@@ -205,24 +205,28 @@ def by_folders(
     """({split: its images}, what a person should know) of images and the folders that may name their split.
     Those of no split are for training where there are no others. Raises `UserError` where labelled images lie in a
     folder of no split beside train/ and none are for val (unseen/ may be that, and bus/ may be a class like train/),
-    and for names that only hint at a split beside others: train_old/ beside train/, test_track/ beside highway/."""
+    for names that only hint at a split beside others: train_old/ beside train/, test_track/ beside highway/, and for
+    folders side by side that say one split in different words."""
     found: dict[str, list[str]] = {}
     hinting: dict[str, str] = {}  # split -> a folder that says more than the split
     exact: set[str] = set()
     told: dict[str, str | None] = {}  # by folder, of which there are few
     surely: set[str] = set()  # folders that say a split and no more
+    naming: set[tuple[str, str]] = set()  # (split, a folder that says it)
     for image, folders in places.items():
         for folder in folders:
             if folder not in told:
                 told[folder] = tree.split_of(f"{folder}/.")
                 surely |= {folder} if exact_split(f"{folder}/.") else set()
         named = next(((s, f) for f in folders if (s := told[f])), ("", ""))
+        naming.add(named)
         found.setdefault(named[0], []).append(image)
         if named[1] in surely:
             exact.add(named[0])
         elif image in labelled:
             hinting.setdefault(*named)
     loose = found.pop("", [])
+    _refuse_two_words(tree, naming)
     for split, hint in hinting.items():
         if split in exact or (split and loose and not (exact or "train" in found)):
             other = "that says only so" if split in exact else f"of no split, such as that of {loose[0]}"
@@ -245,6 +249,24 @@ def by_folders(
     if not known:
         return found, ()
     return found, (f"{counted(len(known), 'image')} in folders of no split, such as {known[0]}, not used",)
+
+
+def _refuse_two_words(tree: Tree, naming: Iterable[tuple[str, str]]) -> None:
+    """Raise `UserError` where folders side by side say one split in different words, as dev/ and eval/: one of them may
+    be meant for another. A number may tell them apart."""
+    by_words: dict[tuple[str, str], dict[frozenset[str], str]] = {}
+    for split, folder in sorted(naming):
+        parts = folder.split("/")
+        for n, part in enumerate(parts):
+            if split and (words := frozenset(words_of(part) & WORDS[split])):
+                beside = by_words.setdefault((split, "/".join(parts[:n])), {})
+                beside.setdefault(words, "/".join(parts[: n + 1]))
+    for (split, _), beside in by_words.items():
+        if len(beside) > 1:
+            raise UserError(
+                f"{tree.root}: {len(beside)} folders may be for {split}: {', '.join(beside.values())}; keep one, call "
+                f"each by the split that it is, or, if all are meant, by one word and a number ({split}1, {split}2)"
+            )
 
 
 def _pooled(loose: Collection[str], found: Collection[str]) -> tuple[str, ...]:

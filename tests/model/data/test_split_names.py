@@ -139,6 +139,46 @@ def test_split_folders_of_other_languages(
 
 @pytest.mark.parametrize("format", ["yolo", "voc", "kitti"])
 @pytest.mark.parametrize(
+    ("names", "both"),
+    [
+        (("train", "dev", "eval"), "val: (images/)?dev, (images/)?eval"),
+        (("train", "valid", "val"), "val: (images/)?val, (images/)?valid"),
+        (("train", "val1", "validation2"), "val: (images/)?val1, (images/)?validation2"),
+        (("train", "training", "val"), "train: (images/)?train, (images/)?training"),
+        (("a/train", "a/val", "a/test", "a/holdout"), "test: (images/a/)?holdout, (images/a/)?test"),
+    ],
+)
+def test_two_words_for_one_split_side_by_side_are_asked_about(
+    format: str, names: tuple[str, ...], both: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    every = writers.every(pictures[1])
+    groups = {name: every[n :: len(names)] for n, name in enumerate(names)}
+    write = {"yolo": writers.yolo, "voc": writers.voc_by_folder, "kitti": writers.kitti}[format]
+    write(tmp_path / "data", pictures[0], groups)
+    if format == "yolo":
+        put(tmp_path / "data" / "data.yaml", "names: [red car, blue]\n")
+    with pytest.raises(UserError, match=rf"2 folders may be for {both}; keep .* by one word and a number"):
+        in_place(str(tmp_path / "data"))
+
+
+@pytest.mark.parametrize("format", ["yolo", "voc", "kitti"])
+@pytest.mark.parametrize(
+    "names", [("train", "train2", "val1", "val_2"), ("a/train", "a/val", "b/training", "b/validation")]
+)
+def test_a_number_or_another_place_may_tell_folders_of_a_split_apart(
+    format: str, names: tuple[str, ...], tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    every = writers.every(pictures[1])
+    groups = {name: every[n :: len(names)] for n, name in enumerate(names)}
+    write = {"yolo": writers.yolo, "voc": writers.voc_by_folder, "kitti": writers.kitti}[format]
+    write(tmp_path / "data", pictures[0], groups)
+    if format == "yolo":
+        put(tmp_path / "data" / "data.yaml", "names: [red car, blue]\n")
+    assert set(_stems(tmp_path / "data")) == {"train", "val"}
+
+
+@pytest.mark.parametrize("format", ["yolo", "voc", "kitti"])
+@pytest.mark.parametrize(
     "names", [("train", "val", "train_old"), ("test_track", "highway"), ("2023_val_x", "a", "b")]
 )
 def test_a_name_that_only_hints_at_a_split_is_asked_about(
