@@ -11,6 +11,8 @@ from model.data.images import READ_SUFFIXES
 from model.data.other_labels import form_of
 from model.data.paths import walk
 from model.data.tree import Tree, parent
+from model.data.yolo_config import read_yaml
+from model.data.yolo_names import ANY, CATEGORIES, NAME_FILES
 from model.errors import UserError
 
 LABELS = (".xml", ".txt")
@@ -24,18 +26,28 @@ LOOKED_AT = 20  # files
 
 
 def refuse(tree: Tree) -> None:
-    """Raise `UserError` where a folder holds label files, each of an image, and no image."""
-    files = list(tree.files(""))
+    """Raise `UserError` where a folder holds label files, each of an image, and no image; files that name classes of
+    YOLO may lie there too."""
+    files = [file for file in tree.files("") if not _names_classes(tree, file)]
     if tree.images or not files or not all(file.lower().endswith(LABELS) for file in files):
         return
     if form := next(filter(None, (form_of(tree.path(file)) for file in files[:LOOKED_AT])), ""):
+        tool = "; Label Studio exports both as 'YOLO with Images'" if any(tree.files(CATEGORIES)) else ""
         beside = _beside(tree, READ_SUFFIXES)
         above = (
             f"above, {tree.root.absolute().parent}, with the images in {beside}"
             if beside
             else "that holds both"
         )
-        raise UserError(f"{tree.root}: holds {form} labels and no images; give the folder {above}")
+        raise UserError(f"{tree.root}: holds {form} labels and no images; give the folder {above}{tool}")
+
+
+def _names_classes(tree: Tree, file: str) -> bool:
+    """Whether a file names classes of YOLO and no images."""
+    if file.lower().endswith((".yaml", ".yml")):
+        config = read_yaml(tree.path(file))
+        return config is not None and not config.entries
+    return file.rsplit("/", 1)[-1].lower() in NAME_FILES or file.lower().endswith(ANY)
 
 
 def hint(tree: Tree, images: str = "") -> str:

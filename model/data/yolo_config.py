@@ -51,13 +51,13 @@ def find_config(tree: Tree, file: Path | None) -> Config | None:
     """The configuration `file`, or the one that lies in a folder. Raises `UserError` where it cannot be told which."""
     if file is not None:
         darknet = file.suffix.lower() == ".data"
-        given = _darknet_file(tree, file.relative_to(tree.root).as_posix()) if darknet else _read_yaml(file)
+        given = _darknet_file(tree, file.relative_to(tree.root).as_posix()) if darknet else read_yaml(file)
         if given is None:
             must = "'train' and 'names', each with a = behind it" if darknet else "'names' or 'nc'"
             raise UserError(f"{file}: a YOLO file must have {must}")
         return given
     near = [p for p in tree.files(".yaml", ".yml") if p.count("/") < DEEPEST]
-    read = [(p, config) for p in near if (config := _read_yaml(tree.path(p))) is not None]
+    read = [(p, config) for p in near if (config := read_yaml(tree.path(p))) is not None]
     read.sort(key=lambda item: (not item[1].entries, item[0].count("/"), not item[0].endswith("data.yaml")))
     beside, notes = _one_a_folder(tree, [config for _, config in read] + _deeper(tree))
     if together := _of_each_split(tree, [config for _, config in read if config.entries]):
@@ -111,7 +111,7 @@ def _deeper(tree: Tree) -> list[Config]:
     deep = [
         p for p in tree.files(*MEANT) if p.count("/") >= DEEPEST and p.rsplit("/", 1)[-1].lower() in MEANT
     ]
-    return [config for p in deep if (config := _read_yaml(tree.path(p))) is not None]
+    return [config for p in deep if (config := read_yaml(tree.path(p))) is not None]
 
 
 def _one_a_folder(tree: Tree, read: Sequence[Config]) -> tuple[tuple[Config, ...], tuple[str, ...]]:
@@ -171,7 +171,7 @@ class _Loader(yaml.BaseLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> Config | None:
+def read_yaml(path: Path) -> Config | None:
     """A data.yaml, or None for a file that is none."""
     loaded = _loaded(path)
     if loaded is None:

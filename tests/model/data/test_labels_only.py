@@ -36,6 +36,27 @@ def test_labels_without_their_images(layout: str, tmp_path: Path, pictures: tupl
         in_place(str(tmp_path / "alone/labels"))
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "tool"),
+    [
+        ("classes.txt", "red car\nblue\n", ""), ("data.yaml", "names: [red car, blue]\n", ""), ("obj.names", "a\nb\n", ""),
+        ("notes.json", '{"categories": [{"id": 0, "name": "red car"}]}', "; Label Studio exports both as 'YOLO with"),
+    ],
+)  # fmt: skip
+def test_labels_and_their_classes_without_images(
+    file: str, text: str, tool: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS["YOLO"][0](tmp_path / "data", *pictures)
+    shutil.rmtree(tmp_path / "data/images")
+    (tmp_path / "data/images").mkdir()
+    (tmp_path / "data/data.yaml").unlink()
+    (tmp_path / "data" / file).write_text(text)
+    with pytest.raises(
+        UserError, match=f"holds YOLO labels and no images; give the folder that holds both{tool}"
+    ):
+        in_place(str(tmp_path / "data"))
+
+
 @pytest.mark.parametrize("layout", PARTS)
 def test_images_without_their_labels(layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     labels, images, _ = PARTS[layout]
