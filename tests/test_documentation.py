@@ -156,7 +156,9 @@ def test_python_calls_what_there_is(block: Block) -> None:
     from automl.tuning import Tuned
 
     for node in ast.walk(ast.parse(block.text)):
-        if isinstance(node, ast.ImportFrom):
+        if (
+            isinstance(node, ast.ImportFrom) and node.module != "datasets"
+        ):  # Hugging Face's, which is not here
             assert all(hasattr(sys.modules[str(node.module)], name.name) for name in node.names)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "tune":
             inspect.signature(automl.tune).bind(

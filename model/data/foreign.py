@@ -15,18 +15,24 @@ FROM_THERE = (
 )
 CONVERTED = "turn it into COCO JSON, YOLO or Pascal VOC, such as with datumaro or FiftyOne"
 LAST = "in a format that is not read: export as COCO, YOLO or Pascal VOC from the tool that wrote it"
+BY_PYTHON = "the lines of Python under 'Data sets of Hugging Face' in docs/data.md write it as COCO"
+BY_DATUMARO = (
+    "with datumaro's Dataset.import_from('DIR', '{}').export('NEWDIR', 'coco_instances', save_media=True)"
+)
 ADVICE = {
     "CVAT": "the own format of CVAT: export the task or project there as 'COCO 1.0' or "
     "'Ultralytics YOLO Detection 1.0', with images (Actions > Export dataset)",
     "Label Studio": "the own format of Label Studio: choose Export > COCO or YOLO (with images) there, not JSON",
     "Labelme": "of Labelme, one a picture: turn them into COCO with labelme2coco",
-    "LabelMe XML": "of LabelMe's web tool, polygons in XML: turn it into COCO with "
-    "`datum convert -if label_me -f coco`, or export COCO, YOLO or Pascal VOC from the tool that wrote it",
+    "LabelMe XML": f"of LabelMe's web tool, polygons in XML: turn it into COCO {BY_DATUMARO.format('label_me')}, or "
+    "export COCO, YOLO or Pascal VOC from the tool that wrote it",
     "VIA": "of the VGG Image Annotator: choose Annotation > Export annotations (COCO format) there",
     "CreateML": "of CreateML: export COCO or YOLO from the tool that wrote it",
     "Supervisely": "of Supervisely, one a picture: export it as COCO JSON there (the app Export to COCO), or as YOLO",
     "VoTT": "of VoTT, which writes no COCO JSON: choose Pascal VOC as the provider in its export settings",
-    "Datumaro": "of Datumaro: export it as COCO JSON with `datum convert -f coco`",
+    "Datumaro": f"of Datumaro: turn it into COCO {BY_DATUMARO.format('datumaro')}",
+    "Datumaro's Arrow": f"a table in Arrow of Datumaro: turn it into COCO {BY_DATUMARO.format('arrow')}",
+    "Detectron2": "dicts of Detectron2: write them as COCO with convert_to_coco_json of detectron2.data.datasets.coco",
     "Labelbox": f"of Labelbox, which exports its own form alone: {CONVERTED}",
     "SuperAnnotate": "of SuperAnnotate: turn it into COCO with its SDK (superannotate.export_annotation, COCO)",
     "Encord": "of Encord: choose COCO as the format of the label export there",
@@ -34,9 +40,9 @@ ADVICE = {
     "SageMaker": f"a manifest of SageMaker Ground Truth: {CONVERTED}",
     "Vertex AI": f"of Google's Vertex AI: {CONVERTED}",
     "Azure": "of Azure Machine Learning: choose COCO as the format of the export there",
-    "Hugging Face": f"the metadata of a data set of Hugging Face: {CONVERTED}",
-    "Arrow": f"a table in Arrow, as save_to_disk of Hugging Face's datasets writes it: {CONVERTED}",
-    "Parquet": f"a table in Parquet, as Hugging Face keeps data sets: {CONVERTED}",
+    "Hugging Face": f"the metadata of a data set of Hugging Face: {BY_PYTHON}",
+    "Arrow": f"a table in Arrow, as save_to_disk of Hugging Face's datasets writes it: {BY_PYTHON}",
+    "Parquet": f"a table in Parquet, as Hugging Face keeps data sets: {BY_PYTHON}",
     "WebDataset": f"of the image beside it, in no form that is read, as WebDataset's shards hold labels: {CONVERTED}",
     "TFRecord": "of TensorFlow: export it as COCO JSON (Roboflow: Download > COCO), YOLO or Pascal VOC instead",
     "ODVG": f"of Grounding DINO (ODVG), which is made from COCO: give that, or {CONVERTED}",
@@ -53,7 +59,7 @@ ADVICE = {
     "panoptic": "COCO of panoptic segmentation: give instances_*.json, which holds the boxes",
     "VisDrone": "of VisDrone: turn it into YOLO with the script in Ultralytics' VisDrone.yaml",
     "MOT": "of MOTChallenge, a box a line: export the task as COCO or YOLO from the tool that wrote it",
-    "WIDER": f"of WIDER FACE: {CONVERTED}",
+    "WIDER": f"of WIDER FACE: turn it into COCO {BY_DATUMARO.format('wider_face')}",
     "DOTA": "of DOTA, turned boxes: export upright ones as COCO, YOLO or Pascal VOC",
     "CSV": f"a table: {FROM_THERE}",
     "TXT": f"a list of images with their boxes: {FROM_THERE}",
@@ -78,19 +84,22 @@ BY_KEYS: tuple[tuple[str, set[str]], ...] = (
     ("BDD", {"labels", "box2d"}),
     ("Cityscapes", {"imgHeight", "imgWidth", "objects"}),
     ("FiftyOne", {"samples", "filepath"}),
+    ("FiftyOne", {"classes", "labels", "bounding_box"}),
+    ("Detectron2", {"file_name", "bbox_mode"}),
     ("Hugging Face", {"file_name", "objects"}),
     ("Ultralytics", {"task", "class_names"}),
     ("MMDetection", {"filename", "ann", "bboxes"}),
     ("MMDetection", {"data_list", "instances"}),
     ("VIA", {"attribute", "aname"}),
 )
+MASKS = ("segmentationobject", "segmentationclass", "instance", "semantic")  # folders of Pascal VOC and KITTI
 HUGGING_FACE = re.compile(r"(?:[^\n]*[,\"])?file_name[\",\r\n]")  # the first line of its metadata.csv
 # Texts of boxes by their first lines.
 BY_LINES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("VisDrone", re.compile(r"(?:-?\d+,){7}-?\d+,?(?:\n|\Z)")),
     ("MOT", re.compile(r"\d+,-?\d+(?:,-?\d+(?:\.\d+)?){5,8}(?:\n|\Z)")),
     ("DOTA", re.compile(r"imagesource:|(?:-?\d+(?:\.\d+)? ){8}[A-Za-z][\w-]* [012](?:\n|\Z)")),
-    ("WIDER", re.compile(r"\S.*\.(?:jpe?g|png)\n\d+\n(?:-?\d+ ){9}-?\d+ *(?:\n|\Z)")),
+    ("WIDER", re.compile(r"\S.*\.(?:jpe?g|png)\n\d+\n(?:-?\d+(?:\.\d+)? ){4}(?:\S+ ){5}\S.*(?:\n|\Z)")),
     ("KITTI tracking", re.compile(r"\d+ -?\d+ \D\S* (?:-?\d+(?:\.\d+)? ){13}-?\d+(?:\.\d+)? *(?:\n|\Z)")),
     ("OIDv4", re.compile(r"[A-Za-z][^\d\n]*(?: \d+\.\d{6}){4} *(?:\n|\Z)")),
     ("VIA", re.compile(r"\S*filename,.*region_shape_attributes")),
@@ -130,7 +139,14 @@ def how_to_export(tree: Tree) -> str:
         for below in files[:LOOKED_AT]:
             if tool := tool_of(tree.path(below)):
                 return f"; {below} is {ADVICE[tool]}"
-    return f"; {below} is {ADVICE['WebDataset']}" if (below := _beside_its_image(tree)) else ""
+    if below := _beside_its_image(tree):
+        return f"; {below} is {ADVICE['WebDataset']}"
+    masks = next((f for f in tree.folders if f.rpartition("/")[2].casefold() in MASKS), "")
+    return (
+        f"; {masks} holds masks, which are not read: export boxes, or the masks' outlines as COCO"
+        if masks
+        else ""
+    )
 
 
 def _beside_its_image(tree: Tree) -> str:
@@ -145,9 +161,11 @@ def tool_of(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES or not path.is_file():
         return ""
+    text = _head(path)
+    if suffix == ".arrow" and "datumaro" in text:
+        return "Datumaro's Arrow"
     if suffix in BY_SUFFIX:
         return BY_SUFFIX[suffix]
-    text = _head(path)
     if suffix == ".xml":
         return _of_xml(text)
     if path.name.lower() == "metadata.csv" and HUGGING_FACE.match(text.lstrip("\ufeff")):

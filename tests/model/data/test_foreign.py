@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import tarfile
+import types
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from model.data.problems import Problems
 from model.errors import UserError
 from model.spec import default_spec
 from tests.model.data import drawn as writers
-from tests.model.data.drawn import LAYOUTS, Drawn, draw, put
+from tests.model.data.drawn import LAYOUTS, Drawn, draw, put, seen
 
+ROOT = Path(__file__).resolve().parents[3]
 CVAT = '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version><image id="0" name="0.png" width="9" ' \
     'height="9"><box label="a" xtl="1" ytl="1" xbr="5" ybr="5" rotation="30"/></image></annotations>'  # fmt: skip
 TASK = {
@@ -57,7 +60,7 @@ FILES: dict[str, tuple[str, Any, str]] = {
     "CVAT": ("annotations.xml", CVAT, "annotations.xml is the own format of CVAT: export .* 'COCO 1.0'"),
     "Label Studio": ("project-1.json", [TASK], "project-1.json is the own format of Label Studio: choose Export > COCO or YOLO"),
     "Labelme": ("0.json", SHAPES, "0.json is of Labelme"),
-    "LabelMe XML": ("0.xml", OUTLINES, "0.xml is of LabelMe's web tool, polygons in XML: turn it into COCO with `datum"),
+    "LabelMe XML": ("0.xml", OUTLINES, "0.xml is of LabelMe's web tool, polygons in XML: turn it into COCO with datumaro"),
     "VIA": ("via_region_data.json", REGIONS, "Export annotations .COCO format."),
     "table of Roboflow": ("_annotations.csv", ROW, "_annotations.csv is a table: export it as COCO JSON"),
     "table without a head": ("boxes.csv", "img/0.png,1,1,5,5,a\n", "boxes.csv is a table: export it as COCO JSON"),
@@ -66,7 +69,7 @@ FILES: dict[str, tuple[str, Any, str]] = {
     "Supervisely": ("0.png.json", PEOPLE, "0.png.json is of Supervisely, one a picture: export it as COCO JSON"),
     "VoTT": ("0a1b-asset.json", ASSET, "0a1b-asset.json is of VoTT"),
     "VoTT project": ("x-export.json", {"tags": [], "activeLearningSettings": {}, "assets": {"0a1b": ASSET}}, "is of VoTT"),
-    "Datumaro": ("default.json", ITEMS, "default.json is of Datumaro: export it as COCO JSON"),
+    "Datumaro": ("default.json", ITEMS, "default.json is of Datumaro: turn it into COCO with datumaro's Dataset"),
     "CreateML": ("_annotations.createml.json", APPLE, "of CreateML: export COCO or YOLO"),
     "Label Studio's short JSON": ("min.json", [{"image": "0.png", "id": 1, "label": [{"rectanglelabels": ["a"], "original_width": 9}]}], "Label Studio"),
     "Label Studio's table": ("p.csv", "image,id,label,annotator\n0.png,1,[],1\n", "Label Studio: choose Export"),
@@ -77,9 +80,13 @@ FILES: dict[str, tuple[str, Any, str]] = {
     "Darwin": ("0.json", {"item": {"slots": []}, "annotations": []}, "of V7 Darwin: choose COCO"),
     "SageMaker": ("output.manifest", {"source-ref": "s3://b/0.png"}, "SageMaker Ground Truth: turn it into COCO"),
     "Vertex AI": ("x.jsonl", {"imageGcsUri": "gs://b/0.png"}, "Vertex AI"),
-    "Hugging Face": ("metadata.jsonl", {"file_name": "0.png", "objects": {"bbox": []}}, "Hugging Face"),
+    "Hugging Face": ("metadata.jsonl", {"file_name": "0.png", "objects": {"bbox": []}}, "Hugging Face.* in docs/data.md"),
     "table of Hugging Face": ("metadata.csv", 'split,"file_name",objects\ntrain,0.png,[]\n', "metadata of a data set of Hugging Face"),
     "Arrow": ("data-00000-of-00001.arrow", "ARROW1", "save_to_disk of Hugging Face's datasets"),
+    "Datumaro's Arrow": ("datum-0.arrow", "ARROW1 signature:datumaro_arrow", "datum-0.arrow is a table in Arrow of Datumaro: .*'arrow'"),
+    "FiftyOne's detections": ("labels.json", {"classes": ["a"], "labels": {"0": [{"label": 0, "bounding_box": [0.1, 0.1, 0.2, 0.2]}]}}, "labels.json is the own format of FiftyOne"),
+    "Detectron2": ("x.json", [{"file_name": "0.png", "annotations": [{"bbox": [1, 1, 5, 5], "bbox_mode": 0, "category_id": 0}]}], "x.json is dicts of Detectron2: .* convert_to_coco_json"),
+    "WIDER of Datumaro": ("x_gt.txt", "a/0.jpg\n1\n449.0 330.5 122.0 149.0 - - - False - - red car\n", "of WIDER FACE"),
     "Parquet": ("x.parquet", "PAR1", "Parquet, as Hugging Face"),
     "TFRecord": ("x.tfrecord", "x", "of TensorFlow"),
     "BDD": ("det.json", [{"name": "0.png", "labels": [{"box2d": {}}]}], "bdd100k.label.to_coco"),
@@ -163,6 +170,50 @@ def test_what_save_to_disk_wrote_is_told_beside_its_own_json(tmp_path: Path) -> 
     put(tmp_path / "train/data-00000-of-00001.arrow", "ARROW1")
     with pytest.raises(UserError, match=r"00001\.arrow is a table in Arrow, as save_to_disk of"):
         in_place(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("masks", "images"), [("VOC/SegmentationObject", "VOC/JPEGImages"), ("train/instance", "train/image_2")]
+)
+def test_masks_alone_are_told(masks: str, images: str, tmp_path: Path) -> None:
+    for folder in (masks, images):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / "data" / folder / "0.png")
+    (tmp_path / "data/Annotations").mkdir()
+    with pytest.raises(
+        UserError, match=f"{masks.rpartition('/')[2]} holds masks, which are not read: export"
+    ):
+        in_place(str(tmp_path / "data"))
+
+
+class Rows(list[Any]):
+    """Rows of a data set of Hugging Face, whose images are files or bytes."""
+
+    def cast_column(self, name: str, kind: Any) -> Rows:
+        assert (name, kind) == ("image", {"decode": False})
+        return self
+
+
+@pytest.mark.parametrize("form", ["lists", "dicts"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_lines_for_a_data_set_of_hugging_face(
+    form: str, packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, boxes = tmp_path / "0.png", [[1, 1, 5, 5], [2, 2, 4, 4]]
+    Image.new("RGB", (9, 9)).save(file)
+    of = {"lists": {"bbox": boxes, "categories": [0, 1]},
+          "dicts": [{"bbox": box, "categories": n} for n, box in enumerate(boxes)]}  # fmt: skip
+    image = {"bytes": file.read_bytes(), "path": None} if packed else {"bytes": None, "path": str(file)}
+    rows = Rows([{"image": image, "objects": of[form]}])
+    stub: Any = types.ModuleType("datasets")
+    stub.Image, stub.load_dataset = dict, lambda *_, **__: {"train": rows, "validation": rows}
+    monkeypatch.setitem(sys.modules, "datasets", stub)
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL)
+    exec(lines.replace("NEWDIR", str(tmp_path / "new")), {})
+    drawn = seen(in_place(str(tmp_path / "new")))
+    assert {split: [box[0] for boxes in of.values() for box in boxes] for split, of in drawn.items()} == {
+        "train": ["cat", "dog"], "val": ["cat", "dog"],
+    }  # fmt: skip
 
 
 def test_a_foreign_file_that_is_called_like_coco_s_is_named_where_it_is_read(tmp_path: Path) -> None:
