@@ -22,6 +22,7 @@ LOCKED, IN_UTF8 = 0x1, 0x800  # flags of a member of a zip
 AGAIN = "is it whole? Copy or download it again"
 VOLUME = b"V"  # a member that only names the archive (GNU)
 BY_HAND = "unpack it yourself and give the folder"
+WITHOUT_LINKS = "pack it anew with the files that its links lead to, by `tar -h` or `zip -r`"
 
 
 class Damaged(UserError):
@@ -52,7 +53,9 @@ def unpack(path: Path, folder: Path) -> None:
         reason = " ".join(str(error).split())
         if isinstance(error, DAMAGED) or str(error) == "Invalid data stream":  # of bz2
             raise Damaged(f"{path}: cannot be unpacked ({reason}); {AGAIN}") from None
+        linked = isinstance(error, tarfile.AbsoluteLinkError | tarfile.LinkOutsideDestinationError)
         advice = "" if isinstance(error, tarfile.FilterError) else f"; {BY_HAND}"
+        advice = f"; {WITHOUT_LINKS}" if linked else advice
         raise UserError(f"{path}: cannot be unpacked ({reason}){advice}") from None
 
 

@@ -21,6 +21,7 @@ from model.errors import UserError
 MOST = 100_000  # classes
 MAX_BYTES = 1 << 20  # of a file that names classes
 MEANT = ("data.yaml", "data.yml")
+NULLS = ("~", "null", "Null", "NULL")  # values of YAML that are none: `test: null`
 GLUED = re.compile(r"\s*[\w-]+:[^\s:/\\]")
 REMARK = re.compile(r"#(\s|$)")
 NUMBERED = re.compile(r"(\d+)\s*[:=,;.)\s]\s*(\S.*)")  # "0 cat", "0: cat"
@@ -208,7 +209,7 @@ def _loaded(path: Path) -> tuple[dict[Any, Any], list[str]] | None:
         raise UserError(f"{path}: no key of YAML{hint}")
     if not isinstance(document, dict) or not ("names" in document or "nc" in document):
         return None
-    return document, loader.twice
+    return {key: value for key, value in document.items() if value not in NULLS}, loader.twice
 
 
 def _glued(path: Path) -> str:

@@ -197,6 +197,16 @@ def test_names_that_cannot_be_meant(file: str, text: str, message: str, tmp_path
     assert str(cache) not in str(caught.value)
 
 
+def test_null_is_no_place(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data")
+    for none in ("", "~", "null"):
+        put(
+            root / "data.yaml",
+            f"path: {none}\n{SPLITS}test: {none}\ndownload: {none}\nnc: {none}\nnames: [a, b]\n",
+        )
+        assert in_place(str(root)).notes == ()
+
+
 @pytest.mark.parametrize("place", ["my.names", "cfg/my.names", "/content/data/my.names"])
 def test_names_may_be_a_file(place: str, tmp_path: Path) -> None:
     root = labelled(tmp_path / "data")
