@@ -53,6 +53,12 @@ class Time:
     epochs: float
     total: float
 
+    @classmethod
+    def of(cls, seconds: float, used_s: float, done: int, at_a_time: int) -> Time:
+        """`done`: epochs trained in the `used_s` before, by so many at a time."""
+        total = seconds * done / max(SLOWER * used_s, 1e-9)
+        return cls(seconds, total / max(1, at_a_time), total)
+
 
 @dataclass(frozen=True)
 class Limits:

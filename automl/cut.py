@@ -11,6 +11,8 @@ from automl.metric import first_of
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+    from automl.study import Study
+
 CUT = "CUT"  # their state, in a person's words
 TIME, EPOCHS = (CUT, "the time budget was used up"), (CUT, "the budget of epochs was used up")
 
@@ -18,6 +20,16 @@ TIME, EPOCHS = (CUT, "the time budget was used up"), (CUT, "the budget of epochs
 def is_cut(trial: FrozenTrial) -> bool:
     """Whether it was, and no driver has gone on with it."""
     return trial.state.name == "RUNNING" and bool(trial.user_attrs.get("cut"))
+
+
+def for_good(study: Study, number: int, goes_on_at: int) -> tuple[str, str] | None:
+    """(state, reason) of a trial that was cut and has no checkpoint to go on from: trained from nothing again it would
+    use up what others need. None for one that goes on, and for the default, which all is compared with."""
+    if goes_on_at or not number or not is_cut(study.frozen(number)):
+        return None
+    best = study.best()
+    why = "was cut where the budget ended, and cannot go on without a checkpoint"
+    return ("COMPLETE" if best is not None and best.number == number else "PRUNED"), why
 
 
 def text(trials: Sequence[FrozenTrial]) -> str:

@@ -12,11 +12,11 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from automl import asking, cut, faults, schedulers
-from automl.budget import SLOWER, Limits, Time, bound, ended_since_best
+from automl.budget import Limits, Time, bound, ended_since_best
 from automl.executors.base import MAX_LOSSES, MAX_STARTS, Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record, is_whole
 from automl.scheduling import Verdict
-from automl.slips import BY_ITSELF, no_metric, slips
+from automl.slips import finished, no_metric, slips
 from automl.study import DEFAULT
 from automl.trackers import Tracking
 from automl.trials import Trials
@@ -58,7 +58,9 @@ class SearchDriver:
         self.failures: dict[int, str] = {}  # number -> why it failed
         self.said: set[str] = set()  # kinds of notes that are made once
         self.begun: set[int] = set()  # trials that this driver has started
-        self.began_at: dict[int, float] = {}  # number -> when its process was begun, by the clock
+        self.began_at: dict[
+            int, tuple[float, int]
+        ] = {}  # number -> when its process was begun, after what epochs
         self.started_at: float | None = None  # by the first job: an executor's own start is no search
         self.used_before_s = study.elapsed_s()
 
@@ -67,7 +69,8 @@ class SearchDriver:
     def next_job(self) -> TrialJob | None:
         job = self._next()
         if job is not None:
-            self.began_at[job.number] = now = self.clock()
+            now = self.clock()
+            self.began_at[job.number] = now, self._done(job.number)
             self.started_at = now if self.started_at is None else self.started_at
         return job
 
@@ -120,8 +123,9 @@ class SearchDriver:
 
     def on_exit(self, number: int, exit: Exit) -> None:
         self.study.set_elapsed_s(self.elapsed_s(), now=True)
+        ended = self._outcome(number, exit)
         self._count_seconds(number)
-        if (ended := self._outcome(number, exit)) is None:
+        if ended is None:
             return self.pending.append(self._resumed(number))
         self._end(number, *ended)
         self.after()
@@ -131,7 +135,7 @@ class SearchDriver:
         if number in self.verdicts:
             return self._settled(number, self.verdicts.pop(number))
         if exit.code == 0:
-            return "COMPLETE", self._finished(number)
+            return "COMPLETE", finished(self.study.epochs_of(number), self.num_epochs[number])
         if exit.stopped:
             return self._settled(number, cut.TIME)
         full = f"full after {self.study.epochs_of(number)}"  # of a disk
@@ -151,8 +155,7 @@ class SearchDriver:
     # ---- the steps ------------------------------------------------------------------------------------------
 
     def adopt(self) -> None:
-        """Bring trials of a dead driver up to date with their folders, and put what is unfinished in line; where the
-        budget is used up they stay for one with more."""
+        """Bring trials of a dead driver up to date and put them in line; without a budget left they are cut."""
         over = cut.TIME if self.deadline_passed() else cut.EPOCHS if self.epochs_used_up() else None
         for number, _ in self.study.adopt():
             if over and not cut.is_cut(self.study.frozen(number)):
@@ -189,7 +192,7 @@ class SearchDriver:
         """What a trial still has to do, or None: it ended or waits by what its folder already holds. A process that was
         to pause, or whose driver died, may have written more lines than were handled."""
         self.trials.handled.pop(number, None)
-        verdict = self._caught_up(number)
+        verdict = self._caught_up(number) or cut.for_good(self.study, number, self.trials.goes_on_at(number))
         if verdict is None:
             return self._resumed(number)
         self._end(number, *verdict)
@@ -329,12 +332,6 @@ class SearchDriver:
         self.progress.ended(number, state, reason)
         self.tracking.ended(number, "PAUSED", reason)
 
-    def _finished(self, number: int) -> str:
-        """How a training that ended well ended."""
-        done, wanted = self.study.epochs_of(number), self.num_epochs[number]
-        early = wanted is not None and 0 < done < wanted
-        return f"{BY_ITSELF} after {done} of {wanted} epochs" if early else "finished"
-
     def _started(
         self, number: int, params: Mapping[str, Any], job: TrialJob, from_epoch: int = 0
     ) -> TrialJob:
@@ -346,22 +343,26 @@ class SearchDriver:
     def _resumed(self, number: int) -> TrialJob:
         params = dict(self.study.frozen(number).user_attrs["params"])
         job = self.trials.resumed(number, params)
-        handled = self.trials.handled.get(number)
-        epoch = handled[-1].epoch + 1 if handled else 0
+        epoch = self._done(number)
         attempts = [*self.study.frozen(number).user_attrs.get("starts", ()), epoch]
         self.study.note(number, starts=attempts, cut=False)
         return self._started(number, params, job, epoch)
 
     def _count_seconds(self, number: int) -> None:
-        """Add what a process that has ended took."""
-        before, now = self.study.frozen(number).user_attrs.get("seconds", 0.0), self.clock()
-        self.study.note(number, seconds=round(before + now - self.began_at.pop(number, now), 3))
+        now, done = self.clock(), self._done(number)
+        at, before = self.began_at.pop(number, (now, done))
+        self.study.count_seconds(number, now - at, max(0, done - before))
+
+    def _done(self, number: int) -> int:
+        """After how many epochs a process stands, or would begin."""
+        handled = self.trials.handled.get(number)
+        return handled[-1].epoch + 1 if handled else 0
 
     # ---- budget and disk ------------------------------------------------------------------------------------
 
     def _ended(self) -> bool:
         """Nothing more may be started, not even a paused trial."""
-        return self._hopeless() or self.epochs_used_up() or self.patience_over() or self.deadline_passed()
+        return self.hopeless() or self.epochs_used_up() or self.patience_over() or self.deadline_passed()
 
     def epochs_used_up(self) -> bool:
         total = self.plan.request.total_epochs
@@ -387,19 +388,18 @@ class SearchDriver:
         return not self.study.budget.new
 
     def _count_budget(self) -> None:
-        self.study.budget = self.limits.left(self.study, self.full_epochs, self._time_left())
+        self.study.budget = self.limits.left(self.study, self.full_epochs, self.time_left())
         if self.plan.searching and self.study.budget.new and (why := asking.at_end(self.study)):
             self.study.budget = replace(self.study.budget, new=False)
             self._say_once("whole", why)
 
-    def _time_left(self) -> Time | None:
+    def time_left(self) -> Time | None:
         """None while nobody knows the pace."""
         limit, used_s, done = self.plan.request.time_s, self.elapsed_s(), self.study.epochs_trained
         if limit is None or done < (self.full_epochs or 1):
             return None
-        left_s = max(0.0, limit - used_s)
-        epochs = left_s * done / max(SLOWER * used_s, 1e-9)
-        return Time(left_s, epochs / max(1, self.plan.machine.concurrency, len(self.study.going)), epochs)
+        at_a_time = max(self.plan.machine.concurrency, len(self.study.going))
+        return Time.of(max(0.0, limit - used_s), used_s, done, at_a_time)
 
     def patience_over(self) -> bool:
         """So many trials in a row have ended without a new best."""
@@ -408,7 +408,7 @@ class SearchDriver:
             return False
         return ended_since_best(self.study, self.full_epochs) > patience
 
-    def _hopeless(self) -> bool:
+    def hopeless(self) -> bool:
         return len(self.failures) >= HOPELESS and not self.study.epochs_reported
 
     def _drop_all_but_the_best(self) -> None:

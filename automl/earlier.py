@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl.cut import is_cut
 from automl.documents import load_json
 from automl.errors import SpaceError, UserError
 from automl.metric import Metric, of_run, value_of
@@ -57,11 +58,15 @@ def check(earlier: Path, metric: Metric) -> Study:
 def bring(earlier: Path, root: Path, metric: Metric) -> None:
     """Copy the finished trials of the run `earlier` to the new run's folder."""
     study = check(earlier, metric)
-    ended = [t for t in study.trials() if t.state.name in ("COMPLETE", "PRUNED") and t.intermediate_values]
+    ended = [
+        t
+        for t in study.trials()
+        if (t.state.name in ("COMPLETE", "PRUNED") or is_cut(t)) and t.intermediate_values
+    ]
     top = study.best()
     rows = [
         {
-            "state": t.state.name,
+            "state": "PRUNED" if is_cut(t) else t.state.name,
             "value": value_of(t),
             "params": t.user_attrs.get("params", {}),
             "curve": sorted(t.intermediate_values.items()),

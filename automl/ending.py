@@ -65,6 +65,7 @@ _FORM = {
         "warning": TEXT_OR_NULL,
         "confirmed": _CONFIRMED,
         "trials": COUNT,
+        "epochs": COUNT,
     },
 }
 
@@ -90,6 +91,8 @@ def unconfirmed(document: Mapping[str, Any], end: Mapping[str, Any]) -> bool:
     """Whether a run was stopped before it had done what `--confirm` asks for."""
     default, winner = end.get("default") or {}, end.get("winner") or {}
     asked = document["searching"] and document["request"].get("confirm") and default
+    if not default.get("complete", True):
+        return False  # there is nothing to confirm over it
     return bool(asked and default.get("number") != winner.get("number") and not end.get("confirmed"))
 
 
@@ -103,7 +106,9 @@ def at_end(root: Path, outcome: Mapping[str, Any], study: Study | None, running:
     known = outcome.get("trials") or len(trials)  # earlier versions do not say
     handed, winner = provenance.read(RunDir(root).best), outcome.get("winner")
     there = not winner or (provenance.is_whole(handed) and handed.get("trial") == winner["number"])
-    return bool(known == len(trials) and there)
+    # What was cut when it was handed over may have gone on since.
+    grown = study is not None and outcome.get("epochs", study.epochs_trained) != study.epochs_trained
+    return bool(known == len(trials) and there and not grown)
 
 
 def ended(root: Path, study: Study | None) -> dict[str, Any] | None:

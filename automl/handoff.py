@@ -61,6 +61,7 @@ class Outcome:
     folder: str = "best"  # below root
     confirmed: Confirmed | None = None  # what other seeds left of the gain
     trials: int = 0  # that there were
+    epochs: int = 0  # that all of them had been trained
     front: list[Place] = field(default_factory=list)  # of a search for a metric and latency, fastest first
     default_ms: float | None = None  # there
 
@@ -107,14 +108,12 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     _add_figures(run.best, results)
     for result in results:
         result.report = os.path.relpath(result.report, run.root) if result.report else ""
-    following = (
-        plan.bundle.next_command(run.best, trained) if checkpoint else f"ls {shlex.quote(str(run.best))}"
-    )
+    then = plan.bundle.next_command(run.best, trained) if checkpoint else f"ls {shlex.quote(str(run.best))}"
     warning = chosen.warning or _unmoved(plan, study, winner) or _outdone(plan, study, winner)
     return Outcome(
         run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
-        following, warning, folder=run.handed_over, trials=len(study.trials()), front=places(study, run),
-        default_ms=ms_of(study.frozen(DEFAULT)) if study.several else None,
+        then, warning, folder=run.handed_over, trials=len(study.trials()), front=places(study, run),
+        default_ms=ms_of(study.frozen(DEFAULT)) if study.several else None, epochs=study.epochs_trained,
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl import (
+    asking,
     confirming,
     cut,
     earlier,
@@ -95,14 +96,17 @@ def _why_ended(driver: SearchDriver) -> str:
     all_begun = not driver.limits.left(study, driver.full_epochs).new
     if not plan.searching or study.exhausted or (driver.begun and all_begun):
         return ""
-    used, asked = f"{driver.elapsed_s():.0f} s are used of --time", write_time(request.time_s or 0)
+    used = f"{driver.elapsed_s():.0f} s are used of --time {write_time(request.time_s or 0)}"
     if driver.deadline_passed():
-        return f"{used} {asked}"
+        return used
     if driver.epochs_used_up():
         return f"{study.epochs_trained} epochs are used of --total-epochs {request.total_epochs}"
     if driver.patience_over():
         return f"nothing better came in the last {request.patience} trials (--patience {request.patience})"
-    return f"{used} {asked}, and no other training would end in the rest" if request.time_s else ""
+    in_time = driver.limits.left(study, driver.full_epochs, driver.time_left()).new
+    if in_time or driver.hopeless() or asking.at_end(study):
+        return ""
+    return f"{used}, and no other training would end in the rest"
 
 
 def _failures(study: Study, folder: RunDir) -> list[str]:
@@ -191,8 +195,10 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
             driver.tracking.close()
             keeper.finish()
     if study.best() is None:
-        told = [*(driver.failures.values() or _failures(study, folder)), cut.text(study.trials())]
-        raise AutoMLError("no trial got through an epoch:\n" + "\n".join(filter(None, told)))
+        told = [*(driver.failures.values() or _failures(study, folder))]
+        if left := cut.text(study.trials()):
+            told += [left, f"to go on: {command('resume', folder.root)} {plan.request.larger()}"]
+        raise AutoMLError("\n".join(["no trial got through an epoch:", *told]))
     try:
         keeper.going_on()
         outcome = handoff.hand_over(plan, study, folder, progress, why)
@@ -209,10 +215,13 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
 
 def _confirm(plan: Plan, folder: RunDir, outcome: handoff.Outcome, progress: Progress) -> None:
     """Train winner and default again with other seeds, and keep what that says with the outcome."""
-    if outcome.default is None or outcome.default.number == outcome.winner.number:
+    default = outcome.default
+    if default is None or default.number == outcome.winner.number or not default.complete:
         why = (
             "the default was not trained, for it is above --max-latency"
             if plan.first
+            else "the default has not run to its end"
+            if default is not None and default.number != outcome.winner.number
             else "what was handed over is the default"
             if outcome.warning or outcome.front
             else "no trial is better than the default"
@@ -221,9 +230,7 @@ def _confirm(plan: Plan, folder: RunDir, outcome: handoff.Outcome, progress: Pro
         return
     executor = make_executor(plan, folder)
     try:
-        outcome.confirmed = confirming.confirm(
-            plan, folder, outcome.winner, outcome.default, executor, progress.note
-        )
+        outcome.confirmed = confirming.confirm(plan, folder, outcome.winner, default, executor, progress.note)
     finally:
         executor.close()
     write_json(folder.root / "outcome.json", asdict(outcome))  # before the report, which tells it

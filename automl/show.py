@@ -197,8 +197,10 @@ def status(console: Console, root: Path) -> None:
         say(console, text)
     for text in widenings(study.trials() if study else ()):
         say(console, text)
-    end = ended(root, study)
-    going_on = f"to go on: {command('resume', root)}"
+    end, left = ended(root, study), cut.text(study.trials() if study else ())
+    since_best = ended_since_best(study, None) if study else 0
+    larger = RunRequest.from_json(document["request"]).larger(since_best)
+    going_on = f"to go on: {command('resume', root)}{f' {larger}' if left else ''}"
     why = None if running else recorded.refusal(RunDir(root))
     if why:
         going_on = f"it cannot go on: {why}"
@@ -215,11 +217,9 @@ def status(console: Console, root: Path) -> None:
             say(console, f"the search ended: {end['ended']}")
         say(console, f"it is finished; {what} is in {RunDir(root).best}")
         say(console, f"next    {_next(root, end)}")
-        if left := cut.text(study.trials() if study else ()):
+        if left:
             say(console, left)
         if document["searching"] or left:
-            since_best = ended_since_best(study, None) if study else 0
-            larger = RunRequest.from_json(document["request"]).larger(since_best)
             what = "search" if document["searching"] else "train"
             say(console, going_on if why else f"to {what} on: {command('resume', root)} {larger}")
 
@@ -235,10 +235,12 @@ def _trials(console: Console, study: Study | None, metric: Metric, running: bool
     for trial in study.trials() if study else []:
         curve = trial.intermediate_values
         done = study.result(trial.number) if study and curve else None
-        reasons.append(str(trial.user_attrs.get("reason", "")))
+        state = study.state(trial.number, running) if study else ""
+        ended_or_waits = state not in ("RUNNING", "WAITING")  # what it was once cut or paused for is over
+        reasons.append(str(trial.user_attrs.get("reason", "")) if ended_or_waits else "")
         row = [
             str(trial.number),
-            study.state(trial.number, running) if study else "",
+            state,
             str(study.epochs_of(trial.number) if study else 0),
             figure(done.value if done else None),
             *(figure_ms(ms_of(trial)).removesuffix(" ms") for _ in several),

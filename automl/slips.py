@@ -57,3 +57,9 @@ def no_metric(lines: Sequence[Record], metric: str) -> str:
         return f"its '{metric}' was never a finite number"
     keys = sorted({str(key) for record in lines for key in record.values})
     return f"it reported no '{metric}'; its lines have {', '.join(keys)}"
+
+
+def finished(done: int, wanted: int | None) -> str:
+    """How a training of so many epochs that ended well ended."""
+    early = wanted is not None and 0 < done < wanted
+    return f"{BY_ITSELF} after {done} of {wanted} epochs" if early else "finished"

@@ -47,6 +47,14 @@ class Stored:
         for name, fact in facts.items():
             self._set(self.frozen(number), name, fact)
 
+    def count_seconds(self, number: int, seconds: float, epochs: int) -> None:
+        """Add what a process that has ended took, and for how many epochs; of those that an earlier version counted
+        that is not known."""
+        known = self.frozen(number).user_attrs
+        if "timed" in known or "seconds" not in known:
+            self.note(number, timed=known.get("timed", 0) + epochs)
+        self.note(number, seconds=round(known.get("seconds", 0.0) + seconds, 3))
+
     def elapsed_s(self) -> float:
         return self._elapsed_s
 

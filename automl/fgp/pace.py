@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from automl.budget import AGAIN, SLOWER, Budget
+from automl.budget import SLOWER, Budget
 from automl.fgp import gp
 from automl.fgp.cube import Cube
 from automl.fgp.gp import Array
@@ -71,7 +71,7 @@ def pace_of(view: View, cube: Cube) -> Pace:
 
 
 def _epoch_s(trial: FrozenTrial) -> float | None:
-    """Seconds that an epoch of a trial took, its starts among them; None where nobody knows."""
-    epochs = max(trial.intermediate_values, default=-1) + 1 + int(trial.user_attrs.get(AGAIN, 0))
-    seconds = float(trial.user_attrs.get("seconds", 0.0))
-    return seconds / epochs if epochs and seconds > 0 else None
+    """Seconds that an epoch of a trial took, its starts among them; None where nobody knows. `timed`: the epochs that
+    `seconds` are of."""
+    epochs, seconds = int(trial.user_attrs.get("timed", 0)), float(trial.user_attrs.get("seconds", 0.0))
+    return seconds / epochs if epochs > 0 and 0 < seconds < math.inf else None

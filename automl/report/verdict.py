@@ -49,6 +49,8 @@ def sentences(facts: Facts) -> list[str]:
 def _gain(facts: Facts, found: str) -> str:
     top, default = facts.trial(facts.winner), facts.trial(DEFAULT)
     others = counted(sum(t.finished for t in facts.trials), "finished trial")
+    if top is not None and not top.finished:
+        others = counted(sum(t.value is not None for t in facts.trials), "trial")
     if top is not None and top.number == DEFAULT:
         so_far = "So far nothing was gained" if facts.running or facts.open else "Nothing was gained"
         return f"{so_far}: the default configuration is the best of {others}, with {found}."

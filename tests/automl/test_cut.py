@@ -126,3 +126,35 @@ def test_a_search_that_ends_before_its_time_for_want_of_room_says_so(tmp_path: P
     driver = ended(bench.drive())
     assert bench.states() == ["COMPLETE"]
     assert _why_ended(driver) == "90 s are used of --time 150s, and no other training would end in the rest"
+
+
+def test_what_a_trial_that_was_cut_took_is_of_the_epochs_of_those_processes(tmp_path: Path) -> None:
+    """Or a configuration that a second driver went on with would look cheaper than it is."""
+    bench = slow_one(tmp_path, 65.0)
+    ended(bench.drive(kind=bench.in_time()))
+    attrs = ended(bench.with_time(165.0).drive(kind=bench.in_time())).study.frozen(0).user_attrs
+    assert attrs["timed"] == EPOCHS
+    assert attrs["seconds"] / attrs["timed"] == pytest.approx(10.0, rel=0.15)  # an epoch was cut off
+
+
+def test_what_went_on_after_the_hand_over_is_not_at_its_end(tmp_path: Path) -> None:
+    bench = slow_one(tmp_path, 65.0)
+    driver = ended(bench.drive(kind=bench.in_time()))
+    outcome = {"winner": None, "trials": 1, "epochs": driver.study.epochs_trained}
+    assert at_end(bench.run.root, outcome, driver.study, False)
+    after = ended(bench.with_time(165.0).drive(kind=bench.in_time()))
+    assert not at_end(bench.run.root, outcome, after.study, False)
+
+
+@pytest.mark.parametrize(("better", "state"), [(0.3, "COMPLETE"), (-1.5, "PRUNED")])
+def test_without_a_checkpoint_to_go_on_from_it_is_not_trained_from_nothing(
+    tmp_path: Path, better: float, state: str
+) -> None:
+    bench = slow_one(tmp_path, 250.0, better)
+    assert ended(bench.drive(kind=bench.in_time())).study.state(1) == cut.CUT
+    for checkpoint in bench.run.trial(1).glob("*.pth"):
+        checkpoint.unlink()
+    asked = len(bench.jobs)
+    again = ended(bench.with_time(2000.0).drive(kind=bench.in_time())).study
+    assert again.state(1) == state
+    assert len(bench.jobs) == asked
