@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,7 @@ def at_end(root: Path, outcome: Mapping[str, Any], study: Study | None, running:
     handed, winner = provenance.read(RunDir(root).best), outcome.get("winner")
     there = not winner or (provenance.is_whole(handed) and handed.get("trial") == winner["number"])
     # What was cut when it was handed over may have gone on since.
-    grown = study is not None and outcome.get("epochs", study.epochs_trained) != study.epochs_trained
+    grown = study is not None and study.epochs_trained > outcome.get("epochs", math.inf)
     return bool(known == len(trials) and there and not grown)
 
 
