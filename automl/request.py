@@ -310,10 +310,12 @@ class RunRequest:
         passed = [words, *(f"{key}: in the spec file" for key in keys)]
         return [f"passed over, as nothing is searched: {text}" for text in passed if text]
 
-    def larger(self, since_best: float = 0) -> str:
-        """The options that ask for twice the budget, and for more patience than what has ended since the best, or it
-        would end at once."""
+    def larger(self, since_best: float = 0, used_s: float = 0) -> str:
+        """The options that ask for twice the budget, and for more time than is used and more patience than what has
+        ended since the best, or it would end at once."""
         twice = {name: 2 * given for name in BUDGETS if (given := getattr(self, name)) is not None}
+        if self.time_s is not None and self.time_s < used_s:
+            twice["time_s"] = 2 * math.ceil(used_s)
         if self.patience is not None:
             twice["patience"] = max(2 * self.patience, math.ceil(since_best) + 1)
         return shlex.join(replace(RunRequest(), **twice).words())

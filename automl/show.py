@@ -199,7 +199,7 @@ def status(console: Console, root: Path) -> None:
         say(console, text)
     end, left = ended(root, study), cut.text(study.trials() if study else ())
     since_best = ended_since_best(study, None) if study else 0
-    larger = RunRequest.from_json(document["request"]).larger(since_best)
+    larger = RunRequest.from_json(document["request"]).larger(since_best, study.elapsed_s() if study else 0)
     going_on = f"to go on: {command('resume', root)}{f' {larger}' if left else ''}"
     why = None if running else recorded.refusal(RunDir(root))
     if why:
