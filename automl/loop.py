@@ -197,10 +197,8 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
     if study.best() is None:
         told = [*(driver.failures.values() or _failures(study, folder))]
         if left := cut.text(study.trials()):
-            told += [
-                left,
-                f"to go on: {command('resume', folder.root)} {plan.request.larger(used_s=study.elapsed_s())}",
-            ]
+            larger = plan.request.larger(used_s=study.elapsed_s())
+            told += [left, f"to go on: {command('resume', folder.root)} {larger}"]
         raise AutoMLError("\n".join(["no trial got through an epoch:", *told]))
     try:
         keeper.going_on()

@@ -177,3 +177,8 @@ def test_a_value_that_is_given_twice_is_no_configuration(tmp_path: Path) -> None
 )
 def test_twice_the_budget_is_that_of_the_kind_that_was_asked_for(asked: dict[str, Any], larger: str) -> None:
     assert RunRequest(**asked).larger() == larger
+
+
+def test_the_time_to_go_on_with_is_more_than_is_used() -> None:
+    assert RunRequest(time_s=2.0).larger(used_s=1.0) == "--time 4s"
+    assert RunRequest(time_s=2.0).larger(used_s=4.2) == "--time 10s"
