@@ -104,7 +104,7 @@ def _why_ended(driver: SearchDriver) -> str:
     if driver.patience_over():
         return f"nothing better came in the last {request.patience} trials (--patience {request.patience})"
     in_time = driver.limits.left(study, driver.full_epochs, driver.time_left()).new
-    if in_time or driver.hopeless() or asking.at_end(study):
+    if request.time_s is None or all_begun or in_time or driver.hopeless() or asking.at_end(study):
         return ""
     return f"{used}, and no other training would end in the rest"
 
