@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # What is kept of a trial beside Optuna's own, each of its kind: see study.py.
 KINDS: dict[str, type | tuple[type, ...]] = {
     "params": dict, "reason": str, "best_epoch": int, "epochs": int, "retries": int, "lost": int, "paused": int,
-    "waited": int, "seconds": (int, float), "starts": list, "cut": bool, "timed": int,
+    "waited": int, "seconds": (int, float), "starts": list, "cut": bool, "timed": int, "timed_s": (int, float),
     "predicted_ms": (int, float), "refused": bool, "redrawn": dict, "widened": dict,
 }  # fmt: skip
 

@@ -19,7 +19,8 @@ TIME, EPOCHS = (CUT, "the time budget was used up"), (CUT, "the budget of epochs
 
 def is_cut(trial: FrozenTrial) -> bool:
     """Whether it was, and no driver has gone on with it."""
-    return trial.state.name == "RUNNING" and bool(trial.user_attrs.get("cut"))
+    attrs = trial.user_attrs
+    return trial.state.name == "RUNNING" and bool(attrs.get("cut")) and attrs.get("paused", -1) < 0
 
 
 def for_good(study: Study, number: int, goes_on_at: int) -> tuple[str, str] | None:

@@ -18,6 +18,7 @@ from automl.records import BrokenRecord, Record, is_whole
 from automl.scheduling import Verdict
 from automl.slips import finished, no_metric, slips
 from automl.study import DEFAULT
+from automl.timing import Timing
 from automl.trackers import Tracking
 from automl.trials import Trials
 
@@ -58,9 +59,7 @@ class SearchDriver:
         self.failures: dict[int, str] = {}  # number -> why it failed
         self.said: set[str] = set()  # kinds of notes that are made once
         self.begun: set[int] = set()  # trials that this driver has started
-        self.began_at: dict[
-            int, tuple[float, int]
-        ] = {}  # number -> when its process was begun, after what epochs
+        self.timing = Timing()
         self.started_at: float | None = None  # by the first job: an executor's own start is no search
         self.used_before_s = study.elapsed_s()
 
@@ -69,8 +68,7 @@ class SearchDriver:
     def next_job(self) -> TrialJob | None:
         job = self._next()
         if job is not None:
-            now = self.clock()
-            self.began_at[job.number] = now, self._done(job.number)
+            self.timing.begin(job.number, now := self.clock())
             self.started_at = now if self.started_at is None else self.started_at
         return job
 
@@ -111,6 +109,7 @@ class SearchDriver:
 
     def on_record(self, number: int, record: dict[str, Any]) -> Decision:
         verdict = self._taken(number, record)
+        self.timing.line(number, self.clock(), self._done(number))
         self.study.set_elapsed_s(self.elapsed_s())
         self.after()
         if verdict is None:
@@ -124,7 +123,7 @@ class SearchDriver:
     def on_exit(self, number: int, exit: Exit) -> None:
         self.study.set_elapsed_s(self.elapsed_s(), now=True)
         ended = self._outcome(number, exit)
-        self._count_seconds(number)
+        self.study.count_seconds(number, *self.timing.end(number, self.clock()))
         if ended is None:
             return self.pending.append(self._resumed(number))
         self._end(number, *ended)
@@ -158,9 +157,11 @@ class SearchDriver:
         """Bring trials of a dead driver up to date and put them in line; without a budget left they are cut."""
         over = cut.TIME if self.deadline_passed() else cut.EPOCHS if self.epochs_used_up() else None
         for number, _ in self.study.adopt():
-            if over and not cut.is_cut(self.study.frozen(number)):
-                self._end(number, *(self._caught_up(number) or over))
-            elif not over and (job := self._going_on(number)) is not None:
+            if over:
+                ended = self._caught_up(number) or over
+                if ended != over or not cut.is_cut(self.study.frozen(number)):
+                    self._end(number, *ended)
+            elif (job := self._going_on(number)) is not None:
                 self.pending.append(job)
 
     def end_paused(self) -> None:
@@ -347,11 +348,6 @@ class SearchDriver:
         attempts = [*self.study.frozen(number).user_attrs.get("starts", ()), epoch]
         self.study.note(number, starts=attempts, cut=False)
         return self._started(number, params, job, epoch)
-
-    def _count_seconds(self, number: int) -> None:
-        now, done = self.clock(), self._done(number)
-        at, before = self.began_at.pop(number, (now, done))
-        self.study.count_seconds(number, now - at, max(0, done - before))
 
     def _done(self, number: int) -> int:
         """After how many epochs a process stands, or would begin."""

@@ -317,7 +317,8 @@ def _stages(
             found.append((stage, stage.name, _set_up(plan, trials, winner, stage, checkpoint)))
             continue
         found.append((stage, stage.name, best))
-        if not stage.default_too or default is None or default.number == winner.number:
+        compared = default is not None and default.complete and default.number != winner.number
+        if not stage.default_too or default is None or not compared:
             continue
         if source := trials.checkpoint_of(default.number, default.epoch):
             folder = best / "default"

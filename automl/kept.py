@@ -47,6 +47,7 @@ _NOTED = {
     WIDENED: {"type": "object", "additionalProperties": _pair_of(_NUMBER)},
     AGAIN: COUNT,
     "seconds": {"type": "number", "minimum": 0, "maximum": 1e9},
+    "timed_s": {"type": "number", "minimum": 0, "maximum": 1e9},
     "timed": COUNT,
     "starts": {"type": "array", "items": COUNT, "maxItems": 10_000},
 }

@@ -179,7 +179,7 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
         why = _why_ended(driver)
         if why and driver.begun:
             progress.note(f"the search ended: {why}")
-        elif plan.searching and not driver.begun and not study.exhausted:
+        elif plan.searching and not driver.begun and not asking.at_end(study):
             used_up = why or driver.limits.used_up(study, driver.full_epochs)
             progress.note(f"no new trial: {used_up}; a larger one goes on")
         driver.end_paused()

@@ -111,7 +111,7 @@ def _note(study: Study, number: int, found: Kept) -> None:
     attrs, noted = study.frozen(number).user_attrs, {**found.noted, "waited": found.waited}
     more = {
         name: noted[name]
-        for name in ("seconds", "timed", AGAIN, "waited")
+        for name in ("seconds", "timed_s", "timed", AGAIN, "waited")
         if noted.get(name, -1) > attrs.get(name, -1)
     }
     if len(noted.get("starts", ())) > len(attrs.get("starts", ())):

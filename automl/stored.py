@@ -47,13 +47,13 @@ class Stored:
         for name, fact in facts.items():
             self._set(self.frozen(number), name, fact)
 
-    def count_seconds(self, number: int, seconds: float, epochs: int) -> None:
-        """Add what a process that has ended took, and for how many epochs; of those that an earlier version counted
-        that is not known."""
+    def count_seconds(self, number: int, ran_s: float, timed_s: float, timed: int) -> None:
+        """Add what a process that has ended took, and what of that so many epochs did."""
         known = self.frozen(number).user_attrs
-        if "timed" in known or "seconds" not in known:
-            self.note(number, timed=known.get("timed", 0) + epochs)
-        self.note(number, seconds=round(known.get("seconds", 0.0) + seconds, 3))
+        self.note(number, seconds=round(known.get("seconds", 0.0) + ran_s, 3))
+        if timed:
+            more_s, more = known.get("timed_s", 0.0) + timed_s, known.get("timed", 0) + timed
+            self.note(number, timed_s=round(more_s, 3), timed=more)
 
     def elapsed_s(self) -> float:
         return self._elapsed_s

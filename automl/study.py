@@ -7,12 +7,13 @@ every write, so that no decision waits for a database, however many trials there
 User attributes of a trial: `params` (the real values by dotted name), `reason` (why it ended or waits), `best_epoch`,
 `epochs` (where the last were not measured), `again` (that were trained once more after a pause), `retries`, `lost`
 (starts after the loss of the process that had started it), `paused` (the epoch after which it waits; -1 when it goes
-on), `waited` (the last such epoch), `seconds` (that its processes ran, but for those whose driver died) for `timed`
-epochs, `starts` (the epochs that its later processes began with), `cut` (whether a budget cut it: cut.py). Of the
-study: `elapsed_s` (wall time over all drivers), `winner` (the trial that the scheduler names at the end, and the epochs
-reported by then), `rebuilding` (its trials are being read from their folders), `driver` (see sole_driver.py). Where
-latency is limited or an objective also of a trial: `predicted_ms`, `refused` (above the limit: not trained), `redrawn`
-(what the sampler proposed before it and was). Where ranges are widened for it: `widened` (widening.py).
+on), `waited` (the last such epoch), `seconds` (that its processes ran, but for those whose driver died), `timed_s` (of
+`timed` epochs, without starts), `starts` (the epochs that its later processes began with), `cut` (whether a budget cut
+it: cut.py). Of the study: `elapsed_s` (wall time over all drivers), `winner` (the trial that the scheduler names at the
+end, and the epochs reported by then), `rebuilding` (its trials are being read from their folders), `driver` (see
+sole_driver.py). Where latency is limited or an objective also of a trial: `predicted_ms`, `refused` (above the limit:
+not trained), `redrawn` (what the sampler proposed before it and was). Where ranges are widened for it: `widened`
+(widening.py).
 """
 
 from __future__ import annotations

@@ -71,7 +71,6 @@ def pace_of(view: View, cube: Cube) -> Pace:
 
 
 def _epoch_s(trial: FrozenTrial) -> float | None:
-    """Seconds that an epoch of a trial took, its starts among them; None where nobody knows. `timed`: the epochs that
-    `seconds` are of."""
-    epochs, seconds = int(trial.user_attrs.get("timed", 0)), float(trial.user_attrs.get("seconds", 0.0))
+    """Seconds that an epoch of a trial took; None where nobody knows."""
+    epochs, seconds = int(trial.user_attrs.get("timed", 0)), float(trial.user_attrs.get("timed_s", 0.0))
     return seconds / epochs if epochs > 0 and 0 < seconds < math.inf else None

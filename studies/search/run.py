@@ -135,7 +135,7 @@ class Played:
     def _report(self, number: int, epoch: int) -> None:
         value = self.curves[number][epoch]
         if self.time_s < math.inf:
-            self.study.note(number, seconds=self.costs[number] * (epoch + 1), timed=epoch + 1)
+            self.study.note(number, timed_s=self.costs[number] * (epoch + 1), timed=epoch + 1)
         self.study.report(number, epoch, self.sign * value)
         self.found.append(max([value, *self.found[-1:]]))
 

@@ -128,13 +128,14 @@ def test_a_search_that_ends_before_its_time_for_want_of_room_says_so(tmp_path: P
     assert _why_ended(driver) == "90 s are used of --time 150s, and no other training would end in the rest"
 
 
-def test_what_a_trial_that_was_cut_took_is_of_the_epochs_of_those_processes(tmp_path: Path) -> None:
-    """Or a configuration that a second driver went on with would look cheaper than it is."""
+def test_what_epochs_of_a_trial_that_was_cut_took_is_counted_without_starts(tmp_path: Path) -> None:
+    """Or a configuration that a second driver went on with would look cheaper than it is, and one that was paused soon
+    dearer. The first epoch of each process is a part of its start."""
     bench = slow_one(tmp_path, 65.0)
     ended(bench.drive(kind=bench.in_time()))
     attrs = ended(bench.with_time(165.0).drive(kind=bench.in_time())).study.frozen(0).user_attrs
-    assert attrs["timed"] == EPOCHS
-    assert attrs["seconds"] / attrs["timed"] == pytest.approx(10.0, rel=0.15)  # an epoch was cut off
+    assert attrs["timed"] == EPOCHS - 2
+    assert attrs["timed_s"] / attrs["timed"] == pytest.approx(10.0)
 
 
 def test_what_went_on_after_the_hand_over_is_not_at_its_end(tmp_path: Path) -> None:
@@ -158,3 +159,18 @@ def test_without_a_checkpoint_to_go_on_from_it_is_not_trained_from_nothing(
     again = ended(bench.with_time(2000.0).drive(kind=bench.in_time())).study
     assert again.state(1) == state
     assert len(bench.jobs) == asked
+
+
+def test_lines_of_a_cut_trial_that_an_earlier_copy_of_the_study_lacks_are_taken_in(tmp_path: Path) -> None:
+    bench = slow_one(tmp_path, 45.0)
+    ended(bench.drive(kind=bench.in_time()))
+    before = bench.study().epochs_of(0)
+    job = TrialJob(0, str(bench.run.trial(0)), "", entry="a:b")
+    more = {"epoch": before, "train_loss": 1.0, "val_mAP": 0.99, "elapsed_s": 5.0, "checkpoint": "more.pth"}
+    bench.written([more], job)
+    driver = ended(bench.drive(kind=bench.in_time()))
+    assert driver.study.epochs_of(0) == before + 1
+    best = driver.study.best()
+    assert best is not None
+    assert best.value == 0.99
+    assert driver.study.state(0) == cut.CUT

@@ -32,7 +32,7 @@ def searched(seed: int, trials: int, time_s: float = math.inf) -> Study:
         for epoch in range(EPOCHS):
             value = 1 - abs(params["y"] - 0.3) - 0.5 / (1 + epoch)
             study.report(number, epoch, value + 0.01 * rng.standard_normal())
-        study.note(number, seconds=EPOCHS * seconds(params["x"]), timed=EPOCHS)
+        study.note(number, timed_s=EPOCHS * seconds(params["x"]), timed=EPOCHS)
         study.tell(number, "COMPLETE", "")
     return study
 
@@ -82,7 +82,7 @@ def test_what_waits_goes_on_by_what_it_brings_for_its_seconds_and_in_time() -> N
     for x in (0.9, 0.1):
         number, _ = study.ask({"x": x, "y": 0.3})
         study.report(number, 0, 0.9)
-        study.note(number, seconds=seconds(x), timed=1)
+        study.note(number, timed_s=seconds(x), timed=1)
         study.set_paused(number, 0)
     view = timed(study, 1e6)
     at_any_cost = replace(view, budget=replace(view.budget, new=False))
