@@ -133,28 +133,7 @@ def _pairs(tree: Tree, options: Options) -> dict[str, str | None]:
         # Texts beside images may be anything, such as captions.
         if any(p != folder for p in places) or _are_kitti([tree.path(t) for t in of_image.values() if t]):
             found |= {f"{folder}/{name}".lstrip("/"): label for name, label in of_image.items()}
-    found |= _beside_labelled(tree, found, options)
     return _of_first_folders(found, options) if any(found.values()) or options.image_dir else _apart(tree)
-
-
-def _beside_labelled(tree: Tree, found: Mapping[str, str | None], options: Options) -> dict[str, str | None]:
-    """{image: None} of folders in one of images, such as image_2/day/camera, that lie as deep in it as others whose
-    images have labels."""
-    used = {_within(parent(image), options) for image, label in found.items() if label} - {None}
-    read, taken = {parent(image) for image in found}, tree.masks
-    near = [f for f in tree.image_folders if f not in read and _within(f, options) in used]
-    return {image: None for image in tree.images if parent(image) in near and image not in taken}
-
-
-def _within(folder: str, options: Options) -> tuple[str, int] | None:
-    """(the folder of images that a folder lies in, how deep); None for one that lies in none."""
-    parts = folder.split("/")
-    for at in reversed(range(len(parts))):
-        for images in (options.image_dir.casefold(),) if options.image_dir else PLACES:
-            end = at + images.count("/") + 1
-            if "/".join(parts[at:end]).casefold() == images and end < len(parts):
-                return "/".join(parts[:end]), len(parts) - end
-    return None
 
 
 def _places(folder: str, options: Options) -> Iterable[str]:

@@ -51,21 +51,6 @@ def test_labels_are_found_where_those_of_yolo_are(
     assert_same(data, pictures[1])
 
 
-@pytest.mark.parametrize("place", ["image_2", "label_2", "deep"])
-def test_an_image_without_objects_alone_in_its_folder_is_read(
-    place: str, tmp_path: Path, pictures: tuple[Path, Drawn]
-) -> None:
-    """As deep in image_2 as others with labels; what lies elsewhere in it is not known."""
-    drawn, root = pictures[1], tmp_path / "data"
-    laid(root, pictures, "{split}/image_2/day/cam0 {split}/label_2/day/cam0")
-    alone = {"image_2": "image_2/other/cam1", "label_2": "label_2/day/cam1", "deep": "image_2/other"}[place]
-    (root / "train" / alone).mkdir(parents=True)
-    Image.new("RGB", (9, 9)).save(root / "train" / alone / "alone.png")
-    found = seen(in_place(str(root)))
-    assert len(found["train"]) == len(drawn["train"]) + (place == "image_2")
-    assert found["train"].get("alone", []) == []
-
-
 def test_images_of_all_depths_are_read(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     drawn = pictures[1]
     laid(tmp_path / "data", (pictures[0], {"a": drawn["train"]}), "image_2/{split} label_2/{split}")
