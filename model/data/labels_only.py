@@ -3,6 +3,7 @@ what was given is a part of a dataset."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import islice
 
 from model.data.cache import cache_dir
@@ -16,20 +17,24 @@ from model.data.yolo_names import ANY, CATEGORIES, NAME_FILES
 from model.errors import UserError
 
 LABELS = (".xml", ".txt")
-TEXTS = (*LABELS, ".json", ".yaml", ".yml", ".data", ".csv", *LINES)
+YAML = (".yaml", ".yml")
+TEXTS = (*LABELS, ".json", *YAML, ".data", ".csv", *LINES)
 OF_FOLDER = {
     "annotations": (".xml", ".json"),
     "labels": LABELS,
     "label_2": (".txt",),
 }  # what they should hold
 LOOKED_AT = 20  # files
+SMALL = 1 << 16  # bytes of a YAML file that is looked at
 
 
 def refuse(tree: Tree) -> None:
     """Raise `UserError` where a folder holds label files, each of an image, and no image; files that name classes of
     YOLO may lie there too."""
+    if tree.images or sum(1 for _ in tree.files(*YAML)) > LOOKED_AT:
+        return
     files = [file for file in tree.files("") if not _names_classes(tree, file)]
-    if tree.images or not files or not all(file.lower().endswith(LABELS) for file in files):
+    if not files or not all(file.lower().endswith(LABELS) for file in files):
         return
     if form := next(filter(None, (form_of(tree.path(file)) for file in files[:LOOKED_AT])), ""):
         tool = "; Label Studio exports both as 'YOLO with Images'" if any(tree.files(CATEGORIES)) else ""
@@ -43,10 +48,13 @@ def refuse(tree: Tree) -> None:
 
 
 def _names_classes(tree: Tree, file: str) -> bool:
-    """Whether a file names classes of YOLO and no images."""
-    if file.lower().endswith((".yaml", ".yml")):
-        config = read_yaml(tree.path(file))
-        return config is not None and not config.entries
+    """Whether a file names classes of YOLO and no images. Any other YAML file is none, whatever stands in it."""
+    if file.lower().endswith(YAML):
+        path = tree.path(file)
+        with suppress(UserError, OSError):
+            config = read_yaml(path) if path.stat().st_size <= SMALL else None
+            return config is not None and not config.entries
+        return False
     return file.rsplit("/", 1)[-1].lower() in NAME_FILES or file.lower().endswith(ANY)
 
 

@@ -214,7 +214,10 @@ def _loaded(path: Path) -> tuple[dict[Any, Any], list[str]] | None:
 
 def _glued(path: Path) -> str:
     """What to do about a line of a file such as "names:[cat]", or nothing."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
     found = next(((n, line.strip()) for n, line in enumerate(lines, 1) if GLUED.match(line)), None)
     return f"; line {found[0]}, '{found[1][:60]}', needs a blank behind its colon" if found else ""
 

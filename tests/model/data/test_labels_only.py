@@ -57,6 +57,31 @@ def test_labels_and_their_classes_without_images(
         in_place(str(tmp_path / "data"))
 
 
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [("ours", "data.yaml"), ("VOC", "meta/a/b/config.yaml"), ("KITTI", "meta/a/b/config.yaml")],
+)
+def test_yaml_files_beside_other_formats_are_not_looked_at(
+    layout: str, name: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS[layout][0](tmp_path / "data", *pictures)
+    wanted = in_place(str(tmp_path / "data"))
+    file = tmp_path / "data" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for text in (
+        "names: {cat: 1}\n",
+        "names: [{id: 1}]\n",
+        "nc: 91\nnames: [cat]\n",
+        "a: [b\n",
+        "names: [a]\nx: 1\nx: 2\n",
+    ):
+        file.write_text(text)
+        assert in_place(str(tmp_path / "data")).sources == wanted.sources
+    file.unlink()
+    file.symlink_to("gone.yaml")
+    assert in_place(str(tmp_path / "data")).sources == wanted.sources
+
+
 @pytest.mark.parametrize("layout", PARTS)
 def test_images_without_their_labels(layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     labels, images, _ = PARTS[layout]
