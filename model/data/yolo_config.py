@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class Config:
     others: Mapping[str, list[str]] = field(
         default_factory=dict
     )  # key that says no split -> what may be places
-    beside: tuple[Config, ...] = ()  # the YAML files of other folders that name classes, one a folder
+    beside: tuple[Config, ...] = ()  # the other YAML files that name classes, or their number
 
 
 def find_config(tree: Tree, file: Path | None) -> Config | None:
@@ -59,14 +60,19 @@ def find_config(tree: Tree, file: Path | None) -> Config | None:
         return given
     near = [p for p in tree.files(".yaml", ".yml") if p.count("/") < DEEPEST]
     read = [(p, config) for p in near if (config := read_yaml(tree.path(p))) is not None]
-    read.sort(key=lambda item: (not item[1].entries, item[0].count("/"), not item[0].endswith("data.yaml")))
-    beside, notes = _one_a_folder(tree, [config for _, config in read] + _deeper(tree))
-    if together := _of_each_split(tree, [config for _, config in read if config.entries]):
-        return replace(together, notes=(*together.notes, *notes), beside=beside)
+    read.sort(key=lambda item: _rank(*item))
+    beside = tuple(config for _, config in read)
+    if together := _of_each_split(tree, [config for config in beside if config.entries]):
+        return replace(together, beside=beside)
     if read:
         _refuse_others(tree, *read)
-        return _at_home(replace(read[0][1], within=tree.root, notes=notes, beside=beside[1:]))
+        return _at_home(replace(beside[0], within=tree.root, beside=beside[1:]))
     return _read_darknet(tree, (p for p in tree.files(".data") if p.count("/") < DEEPEST))
+
+
+def _rank(below: str, config: Config) -> tuple[bool, int, bool, bool]:
+    """The first counts. A file with `nc` alone, such as one of a model, comes behind others beside it."""
+    return not config.entries, below.count("/"), not below.lower().endswith(MEANT), not config.named
 
 
 def _at_home(config: Config) -> Config:
@@ -107,28 +113,15 @@ def _of_each_split(tree: Tree, read: Sequence[Config]) -> Config | None:
     return replace(read[0], base=tree.root, entries=entries, within=tree.root, notes=(note,), others={})
 
 
-def _deeper(tree: Tree) -> list[Config]:
-    """Each data.yaml that lies deeper than a configuration is looked for, and may name the classes of labels there."""
-    deep = [
-        p for p in tree.files(*MEANT) if p.count("/") >= DEEPEST and p.rsplit("/", 1)[-1].lower() in MEANT
-    ]
-    return [config for p in deep if (config := read_yaml(tree.path(p))) is not None]
-
-
-def _one_a_folder(tree: Tree, read: Sequence[Config]) -> tuple[tuple[Config, ...], tuple[str, ...]]:
-    """(the first of each folder, notes on others there that say otherwise). Raises `UserError` where one of these may
-    be meant as well as the first, which names no images and is not called data.yaml."""
-    first: dict[Path, Config] = {}
-    notes = []
-    for config in read:
-        other = first.setdefault(config.path.parent, config)
-        both = (other.names, config.names) if other.named and config.named else ({}, {})
-        kept, left = (each.path.relative_to(tree.root).as_posix() for each in (other, config))
-        if text := disagreement(*both, kept, left):
-            if not other.entries and other.path.name.lower() not in MEANT:
-                raise UserError(f"{tree.root}: {text}; correct or remove the wrong one")
-            notes.append(f"{left}: not read, {kept} is; {text}")
-    return tuple(first.values()), tuple(notes)
+def deeper(tree: Tree) -> list[Config]:
+    """Each data.yaml with names that lies deeper than a configuration is looked for. It may be of anything, and none is
+    refused."""
+    found = []
+    for below in tree.files(*MEANT):
+        if below.count("/") >= DEEPEST and below.rsplit("/", 1)[-1].lower() in MEANT:
+            with suppress(UserError, OSError):
+                found.append(read_yaml(tree.path(below)))
+    return [config for config in found if config is not None and config.named]
 
 
 def _refuse_others(tree: Tree, first: tuple[str, Config], *others: tuple[str, Config]) -> None:

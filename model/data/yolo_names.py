@@ -17,7 +17,9 @@ from model.data.tree import Tree, parent
 from model.data.yolo_config import (
     DEEPEST,
     MAX_BYTES,
+    MEANT,
     Config,
+    deeper,
     disagreement,
     how_read,
     in_one_line,
@@ -68,8 +70,8 @@ def names_of(tree: Tree, config: Config | None, labels: Iterable[Path]) -> Names
     yamls = _yamls(tree, config)
     own = _nearest(tree, yamls, near)
     _refuse_other_shapes(config, own)
-    if config is not None and _each_its_own(config, own):
-        found = _of_folders(tree, [*yamls.values(), *files.values()], near, own)
+    if config is not None and _each_its_own(config, yamls, own):
+        found = _of_folders(tree, config, [*yamls.values(), *files.values()], near, own)
     else:
         found = _settled(tree, config, files, near, own)
     read = (
@@ -79,8 +81,24 @@ def names_of(tree: Tree, config: Config | None, labels: Iterable[Path]) -> Names
     )
     for listed in read:
         _refuse_doubtful(listed.path, near)
-    told = filter(None, (how_read(each.path) for each in read if each.path.name.lower() != CATEGORIES))
+    told = list(filter(None, (how_read(each.path) for each in read if each.path.name.lower() != CATEGORIES)))
+    told = [*told, *_of_another(config, yamls, own, near), *_not_read(tree, found, near)]
     return replace(found, notes=(*found.notes, *told))
+
+
+def _not_read(tree: Tree, found: Names, labels: Iterable[Path]) -> list[str]:
+    """A note on each data.yaml that lies too deep to be read, above labels of which it says otherwise."""
+    deep = {
+        parent(each.path.relative_to(tree.root).as_posix()): Listed(each.path, each.names)
+        for each in deeper(tree)
+    }
+    notes = {}
+    for label, listed in (_nearest(tree, deep, labels) if deep else {}).items():
+        if listed is not None and listed.path not in notes:
+            read = {n: found.ids[i] for n, i in found.of_label[label].items()}
+            if text := disagreement(read, listed.names, "what is read", listed.path):
+                notes[listed.path] = f"{listed.path}: not read, as it lies too deep; {text}"
+    return list(notes.values())
 
 
 def _settled(
@@ -89,9 +107,8 @@ def _settled(
     if config is not None and not config.names and not files:
         raise UserError(f"{config.path}: it names no classes; give them as names: [...]")
     if config is not None and config.names and (config.named or not _stand_in(config, files)):
-        yamls = [Listed(each.path, each.names) for each in config.beside if each.named]
         used = {listed.path for listed in (*near.values(), *own.values()) if listed}
-        return _of_config(config, [*files.values(), *yamls], used, near)
+        return _of_config(config, [*files.values(), *_listed(config.beside)], used, near)
     found = {label: listed or _only(tree, files.values(), label) for label, listed in near.items()}
     return _merged(files.values(), found)
 
@@ -100,36 +117,55 @@ def _settled(
 
 
 def _yamls(tree: Tree, config: Config | None) -> dict[str, Listed]:
-    """{folder: its YAML file with names}, where several folders have one."""
-    read = [config, *config.beside] if config is not None and config.beside else []
-    below = [(each.path.parent.relative_to(tree.root).as_posix(), each) for each in read if each.named]
-    return {"" if f == "." else f: Listed(each.path, each.names, each.keypoints) for f, each in below}
+    """{folder: its YAML file with names}, where there are several. Those count that are called data.yaml, or as the
+    first is: any other may be of a model, or an old one."""
+    if config is None or not config.beside:
+        return {}
+    found: dict[str, Listed] = {}
+    for listed in _listed([config, *config.beside]):
+        if listed.path.name.lower() in (*MEANT, config.path.name.lower()):
+            found.setdefault(parent(listed.path.relative_to(tree.root).as_posix()), listed)
+    return found
 
 
-def _each_its_own(config: Config, own: Nearest) -> bool:
-    """Whether labels are read with the YAML files nearest to them: the first does not name classes and images, and not
-    all are read alike with it."""
+def _listed(read: Iterable[Config]) -> list[Listed]:
+    """Those that name classes: one that says how many there are says nothing of their names."""
+    return [Listed(each.path, each.names, each.keypoints) for each in read if each.named]
+
+
+def _each_its_own(config: Config, yamls: Mapping[str, Listed], own: Nearest) -> bool:
+    """Whether labels are read with the YAML files nearest to them: there are others than the first, which does not name
+    classes and images, and not all are read alike with it."""
+    others = any(listed.path != config.path for listed in yamls.values())
     alike = all(listed is not None and listed.names == config.names for listed in own.values())
-    return bool(config.beside) and not alike and not (config.named and config.entries)
+    return others and not alike and not (config.named and config.entries)
 
 
 def _refuse_other_shapes(config: Config | None, own: Nearest) -> None:
     for listed in own.values():
-        if config is not None and listed is not None and listed.keypoints != config.keypoints:
-            raise UserError(
-                f"{config.path} and {listed.path}: kpt_shape must be the same in both, or in neither"
-            )
+        if config is None or listed is None or listed.keypoints in (None, config.keypoints):
+            continue
+        raise UserError(f"{config.path} and {listed.path}: kpt_shape must be the same in both")
 
 
-def _of_folders(tree: Tree, known: Sequence[Listed], near: Nearest, own: Nearest) -> Names:
+def _of_folders(tree: Tree, config: Config, known: Sequence[Listed], near: Nearest, own: Nearest) -> Names:
     """The names of `known` where each label file is read with the YAML file nearest to it, of `own`. Raises `UserError`
     where the nearest classes.txt and the like, of `near`, says otherwise."""
     for yaml, listed in {(own[label], listed) for label, listed in near.items()}:
         if yaml and listed and (text := disagreement(yaml.names, listed.names, yaml.path, listed.path)):
             raise UserError(f"{text}: correct or remove the wrong one")
-    return _merged(
-        known, {label: own[label] or listed or _only(tree, known, label) for label, listed in near.items()}
-    )
+    others = [each for each in _listed(config.beside) if each.path not in {listed.path for listed in known}]
+    found = {label: own[label] or listed or _only(tree, known, label) for label, listed in near.items()}
+    return _merged([*known, *others], found)
+
+
+def _of_another(config: Config | None, yamls: Mapping[str, Listed], own: Nearest, near: Nearest) -> list[str]:
+    """A note on labels that have no file of names above them, where a folder beside theirs has one."""
+    bare = next((label for label in near if own[label] is None and near[label] is None), None)
+    if config is None or bare is None or not yamls or (config.named and config.entries):
+        return []
+    path = next(iter(yamls.values())).path
+    return [f"{bare.parent}: no file there or above names the classes; those of {path} are read"]
 
 
 def _refuse_doubtful(path: Path, labels: Iterable[Path]) -> None:

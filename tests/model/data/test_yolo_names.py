@@ -107,7 +107,6 @@ def test_names_that_contradict_each_other_are_refused(
         (("x/data.yaml", "path: ..\ntrain: ../train/images\nval: ../val/images\nnames: [a, b]\n"), ("data.yaml", "names: [b, a]\n"), "correct or remove"),
         (("x/data.yaml", "names: [a, b]\n"), ("y/data.yaml", "names: [b, a]\n"), "neither lies with it"),
         (("x/data.yaml", "names: [a, b]\n"), ("train/data.yaml", "names: [b, a]\n"), "neither lies with it"),
-        (("a.yaml", "names: [a, b]\n"), ("b.yaml", "names: [b, a]\n"), "correct or remove"),
         (("train/data.yaml", "names: [a, b]\n"), ("val/data.yaml", "names: [a, b]\nkpt_shape: [2, 3]\n"), "kpt_shape"),
     ],
 )  # fmt: skip
@@ -124,15 +123,84 @@ def test_yaml_files_of_which_it_cannot_be_told_which_counts_are_refused(
     assert in_place(str(root)).sources["train"]
 
 
-def test_a_yaml_deeper_than_others_counts_for_its_labels(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names_file", ["data.yaml", "classes.txt"])
+def test_a_data_yaml_that_lies_too_deep_is_told_and_refuses_nothing(names_file: str, tmp_path: Path) -> None:
     root = labelled(tmp_path / "data", f"0 {BOX}\n1 {BOX}\n", "x/y/z/train", "x/y/z/val")
-    put(root / "data.yaml", "names: [a, b]\n")
-    put(root / "x/y/z/val/data.yaml", "names: [b, a, c]\n")
-    found = names(root)
-    assert {stem[6:9]: of for stem, of in found.items()} == {"tra": ["a", "b"], "val": ["b", "a"]}
-    put(root / "x/y/z/val/classes.txt", "a\nb\n")
-    with pytest.raises(UserError, match=r"class 0 is '.' in .*val/(classes|data)"):
+    put(root / names_file, "names: [a, b]\n" if names_file == "data.yaml" else "a\nb\n")
+    deep = root / "x/y/z/val/data.yaml"
+    put(deep, "names: [b, a, c]\n")
+    put(root / "x/y/z/other/data.yaml", "names: [d]\n")
+    assert set(map(tuple, names(root).values())) == {("a", "b")}
+    (note,) = in_place(str(root)).notes
+    assert note.startswith(
+        f"{deep}: not read, as it lies too deep; class 0 is 'a' in what is read, but 'b' in"
+    )
+    for text in (
+        "names: [a\n",
+        "names: {a: 0}\n",
+        "names: [{a: 0}]\n",
+        "names: gone.txt\n",
+        "names: [a]\nx: 1\nx: 1\n",
+    ):
+        put(deep, text)
+        assert set(map(tuple, names(root).values())) == {("a", "b")}
+        assert in_place(str(root)).notes == ()
+    deep.unlink()
+    deep.symlink_to("gone.yaml")
+    assert set(map(tuple, names(root).values())) == {("a", "b")}
+
+
+def test_a_data_yaml_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data")
+    (root / "data.yaml").symlink_to("gone.yaml")
+    with pytest.raises(UserError, match=r"data\.yaml: cannot be read as YAML .*No such file"):
         in_place(str(root))
+
+
+@pytest.mark.parametrize("entries", [SPLITS, ""])
+@pytest.mark.parametrize(
+    "others",
+    [
+        ("configs/v1.yaml", "configs/v2.yaml"),
+        ("train/old.yaml",),
+        ("val/labels/metadata.yaml",),
+        ("x.yaml", "y.yaml"),
+    ],
+)
+def test_other_yaml_files_that_name_classes_are_not_read_and_told(
+    entries: str, others: tuple[str, ...], tmp_path: Path
+) -> None:
+    root = labelled(tmp_path / "data")
+    put(root / "data.yml", f"{entries}names: [a, b]\n")
+    for n, other in enumerate(others):
+        put(root / other, f"names: [{'yz'[n]}, x]\nkpt_shape: [2, 3]\n")
+    assert set(map(tuple, names(root).values())) == {("a", "b")}
+    notes = in_place(str(root)).notes
+    assert all(
+        f"{root / other}: not read; class 0" in note for other, note in zip(others, notes, strict=True)
+    )
+
+
+def test_a_yaml_with_a_number_of_classes_alone_hides_no_names(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data")
+    put(root / "custom.yaml", "nc: 2\n")
+    put(root / "dataset.yaml", "names: [a, b]\n")
+    assert set(map(tuple, names(root).values())) == {("a", "b")}
+    (root / "custom.yaml").rename(root / "data.yaml")
+    assert set(map(tuple, names(root).values())) == {("class_0", "class_1")}
+    assert any("names no classes" in note for note in in_place(str(root)).notes)
+
+
+def test_a_nearer_data_yaml_without_kpt_shape_or_names_says_nothing_of_them(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data")
+    put(root / "data.yaml", f"{SPLITS}names: [a, b]\nkpt_shape: [2, 3]\n")
+    put(root / "train/data.yaml", "names: [a, b]\n")
+    put(root / "val/data.yaml", "nc: 2\n")
+    assert in_place(str(root)).notes == ()
+    (root / "data.yaml").unlink()
+    assert set(map(tuple, names(root).values())) == {("a", "b")}
+    (note,) = in_place(str(root)).notes
+    assert f"no file there or above names the classes; those of {root / 'train/data.yaml'} are read" in note
 
 
 def test_the_file_that_is_given_itself_wins(tmp_path: Path) -> None:
@@ -168,7 +236,9 @@ def test_other_configurations_are_refused_or_told(tmp_path: Path) -> None:
     put(root / "data.yaml", f"{SPLITS}names: [a, b]\n")
     put(root / "coco8.yaml", f"{SPLITS}names: [x, b]\n")
     (note,) = in_place(str(root)).notes
-    assert note == "coco8.yaml: not read, data.yaml is; class 0 is 'a' in data.yaml, but 'x' in coco8.yaml"
+    assert note.startswith(
+        f"{root / 'coco8.yaml'}: not read; class 0 is 'a' in {root / 'data.yaml'}, but 'x' in"
+    )
     (root / "data.yaml").rename(root / "mine.yaml")
     with pytest.raises(UserError, match=r"coco8\.yaml and mine\.yaml both describe a YOLO dataset"):
         in_place(str(root))
