@@ -18,7 +18,7 @@ from typing import Any
 
 from model.data.cache import cache_dir, once
 from model.data.images import BROKEN, opened, upright_size
-from model.data.tree import SPLITS, WORDS, Data, Tree, counted, exact_split, words_of
+from model.data.tree import SPLITS, WORDS, Data, Tree, counted, exact_split, split_of, words_of
 from model.errors import UserError
 
 FORMAT = 7  # of the files written; another number, another place
@@ -206,7 +206,7 @@ def by_folders(
     Those of no split are for training where there are no others. Raises `UserError` where labelled images lie in a
     folder of no split beside train/ and none are for val (unseen/ may be that, and bus/ may be a class like train/),
     for names that only hint at a split beside others: train_old/ beside train/, test_track/ beside highway/, and for
-    folders side by side that say one split in different words."""
+    folders side by side that are called by different words for one split."""
     found: dict[str, list[str]] = {}
     hinting: dict[str, str] = {}  # split -> a folder that says more than the split
     exact: set[str] = set()
@@ -252,21 +252,31 @@ def by_folders(
 
 
 def _refuse_two_words(tree: Tree, naming: Iterable[tuple[str, str]]) -> None:
-    """Raise `UserError` where folders side by side say one split in different words, as dev/ and eval/: one of them may
-    be meant for another. A number may tell them apart."""
-    by_words: dict[tuple[str, str], dict[frozenset[str], str]] = {}
+    """Raise `UserError` where folders side by side are called by different words for one split, as dev/ and eval/: one
+    may be meant for another. Names that say more (VOC2007_train) and folders within a split are told apart by that."""
+    by_words: dict[tuple[str, str], dict[str, str]] = {}
     for split, folder in sorted(naming):
-        parts = folder.split("/")
-        for n, part in enumerate(parts):
-            if split and (words := frozenset(words_of(part) & WORDS[split])):
-                beside = by_words.setdefault((split, "/".join(parts[:n])), {})
-                beside.setdefault(words, "/".join(parts[: n + 1]))
+        parts = folder.split("/") if split else []
+        says = (
+            n for n, part in enumerate(parts) if exact_split(f"{part}/.") or split_of(f"{part}/.") == split
+        )
+        n = next(says, len(parts))  # the outermost that names a split
+        if n < len(parts) and (word := _only_word(parts[n])) in WORDS[split]:
+            beside = by_words.setdefault((split, "/".join(parts[:n])), {})
+            beside.setdefault(word, "/".join(parts[: n + 1]))
     for (split, _), beside in by_words.items():
         if len(beside) > 1:
             raise UserError(
                 f"{tree.root}: {len(beside)} folders may be for {split}: {', '.join(beside.values())}; keep one, call "
                 f"each by the split that it is, or, if all are meant, by one word and a number ({split}1, {split}2)"
             )
+
+
+def _only_word(name: str) -> str:
+    """The word that a folder's name is, but for digits behind it; "" where it is more."""
+    words = words_of(name)
+    bare = name.rstrip("0123456789").rstrip("_- .")
+    return next(iter(words)) if len(words) == 1 and bare.isalpha() else ""
 
 
 def _pooled(loose: Collection[str], found: Collection[str]) -> tuple[str, ...]:

@@ -163,9 +163,19 @@ def test_two_words_for_one_split_side_by_side_are_asked_about(
 
 @pytest.mark.parametrize("format", ["yolo", "voc", "kitti"])
 @pytest.mark.parametrize(
-    "names", [("train", "train2", "val1", "val_2"), ("a/train", "a/val", "b/training", "b/validation")]
+    "names",
+    [
+        ("train", "train2", "val1", "val_2"),
+        ("a/train", "a/val", "b/training", "b/validation"),
+        ("VOC2007_train", "VOC2012_training", "VOC2007_val"),
+        ("cars_train", "cars_val", "bikes_train", "bikes_validation"),
+        ("train/train_station", "train/training_hall", "val/dev_kit", "val/eval_room"),
+        ("train", "val/validation_2021", "val/valid_2022"),
+        ("train/train", "train/training", "val/val"),
+        ("my_train/train", "my_train/training", "my_val/val"),
+    ],
 )
-def test_a_number_or_another_place_may_tell_folders_of_a_split_apart(
+def test_a_number_more_words_or_another_place_may_tell_folders_of_a_split_apart(
     format: str, names: tuple[str, ...], tmp_path: Path, pictures: tuple[Path, Drawn]
 ) -> None:
     every = writers.every(pictures[1])
