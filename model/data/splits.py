@@ -17,7 +17,8 @@ def held_out(
     classes: Sequence[frozenset[int]], groups: Sequence[Hashable], seed: int, share: float = VAL_SHARE
 ) -> np.ndarray:
     """[N] bool: which images validate. Those of one group stay together; each class gives about `share` of the groups
-    that show it, and keeps one at least to be trained on; images without objects share out what is left.
+    that show it, and keeps one at least to be trained on; images without objects share out what is left. Where two
+    groups show something, one of them validates.
 
     classes: of each image, the classes it shows. groups: [N], equal where images must not be parted.
     """
@@ -51,6 +52,14 @@ def _drawn(order: np.ndarray, sizes: np.ndarray, shown: dict[int, set[int]], sha
     for c, of_class in shown.items():
         for g in of_class:
             of_group[g].append(c)
+    if not (state == 1).any() and 1 < len(of_group) < len(
+        sizes
+    ):  # else images without objects alone might validate
+        lost = {g: sum(trained[c] < 2 for c in of_class) for g, of_class in of_group.items()}
+        g = min(lost, key=lambda g: (lost[g], max(sizes[g] - room, 0), rank[g]))
+        state[g], room = 1, room - sizes[g]
+        for c in of_group[g]:
+            trained[c] -= 1
     for g in sorted(order.tolist(), key=lambda g: state[g] == 0):  # what is left: open ones first
         last = (state == 1).sum() == len(sizes) - 1
         if state[g] != 1 and not last and sizes[g] <= room and all(trained[c] > 1 for c in of_group[g]):

@@ -210,6 +210,9 @@ def test_a_held_out_set_parts_no_group_and_takes_no_class_whole(
         assert held.sum() <= max(1, round(0.2 * len(shows)))
         if len(shows) > 10:
             assert spread <= set(kept)
+    shown = {g for g, s in zip(groups, shows, strict=True) if s}
+    if 1 < len(shown) < len(set(groups)):
+        assert {bool(held[groups.index(g)]) for g in shown} == {True, False}
     assert (held == held_out(shows, groups, seed)).all()
 
 
@@ -413,6 +416,20 @@ def test_crowds_alone_are_nothing_to_train_on_or_to_score(own_demo: Path, split:
     problem = "\n".join(looked_at(own_demo)["problems"])
     assert "are crowds (iscrowd 1); datumaro and CVAT write every mask so: give iscrowd 0 to" in problem
     assert str(own_demo / split / "annotations.json") in problem
+
+
+@pytest.mark.parametrize("kept", [{0, 1}, {0, 5, 7}])
+def test_images_with_crowds_alone_are_not_all_that_validates(own_demo: Path, kept: set[int]) -> None:
+    def leave(d: dict[str, Any]) -> None:
+        plain = {d["images"][n]["id"] for n in kept}
+        for row in d["annotations"]:
+            row.update(category_id=1, iscrowd=int(row["image_id"] not in plain))
+
+    edit(own_demo, "train", leave)
+    shutil.rmtree(own_demo / "val")
+    found = looked_at(own_demo)
+    assert found["problems"] == []
+    assert min(found["facts"][split]["boxes"] for split in ("train", "val")) > 0
 
 
 def test_crowds_are_no_boxes_of_the_facts_and_are_told(own_demo: Path) -> None:
