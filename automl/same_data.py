@@ -59,8 +59,9 @@ def check(plan: Plan, root: Path) -> None:
     if named and (lines := _changed_since_copied(plan, now)):
         shown = web_url.shown(str(plan.request.data))
         plan.warnings.append(
-            f"{shown} has changed since this run began, which goes on with its copy of then ({'; '.join(lines)}); a "
-            f"run of its own can have the data of now, and learn from this one by --warm-start {root}"
+            f"{shown} has changed since this run began, or is read otherwise by now; the run goes on with its copy of "
+            f"then ({'; '.join(lines)}); a run of its own can have the data of now, and learn from this one by "
+            f"--warm-start {root}"
         )
 
 
