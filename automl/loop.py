@@ -9,7 +9,8 @@
  7  report       each line of metrics.jsonl goes to the storage                          (records.py)
  8  decide       the scheduler lets the trial go on, pauses or stops it               (schedulers.py)
  9  tell         COMPLETE, PRUNED or FAIL, with the reason; back to 4 until the budget is used
-10  choose       the COMPLETE trial that the scheduler names, else the best, ties to the lower number
+10  choose       the COMPLETE trial that the scheduler names, else the best, ties to the lower number; or a better one
+                 that a budget cut
 11  hand over    its whole configuration into the later actions' specs                  (handoff.py)
 12  finish       the stages asked for: score winner and default on the test set, export, build
 13  confirm      where it was asked for: winner and default again with other seeds       (confirming.py)
