@@ -20,6 +20,7 @@ WHOLE = "whole"  # user attribute of a trial whose lines go beyond its training:
 FAILED_SHARE = (
     9  # a failed trial counts as at least so large a part (1 / 9) of a training, or searches would not end
 )
+BACK = "nothing brought it back: "
 SLOWER = 1.05  # epochs to come may take so many times what those so far took
 
 
@@ -41,7 +42,10 @@ class Budget:
             return "the budget was used up"
         if needed > self.free:
             return f"the {self.free:.0f} epochs left of the budget would not bring it to its end"
-        return f"nothing brought it back: {trial.user_attrs.get('reason', '')}"
+        paused_for = str(trial.user_attrs.get("reason", "")).rpartition(BACK)[
+            2
+        ]  # a driver may have died telling it
+        return f"{BACK}{paused_for}"
 
 
 @dataclass(frozen=True)
