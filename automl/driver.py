@@ -123,7 +123,8 @@ class SearchDriver:
     def on_exit(self, number: int, exit: Exit) -> None:
         self.study.set_elapsed_s(self.elapsed_s(), now=True)
         ended = self._outcome(number, exit)
-        self.study.count_seconds(number, *self.timing.end(number, self.clock()))
+        took = self.timing.end(number, self.clock(), self.num_epochs.get(number))
+        self.study.count_seconds(number, *took)
         if ended is None:
             return self.pending.append(self._resumed(number))
         self._end(number, *ended)

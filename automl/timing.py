@@ -22,10 +22,10 @@ class Timing:
         self.first.setdefault(number, (now, done))
         self.last[number] = now, done
 
-    def end(self, number: int, now: float) -> tuple[float, float, int]:
+    def end(self, number: int, now: float, num_epochs: int | None) -> tuple[float, float, int]:
         """(seconds that it ran, seconds between its lines, epochs of these); of a training of one epoch all of it."""
         ran = now - self.begun.pop(number, now)
         (at, before), (until, done) = (each.pop(number, (now, 0)) for each in (self.first, self.last))
-        if done == before == 1:
+        if num_epochs == done == 1:
             return ran, ran, 1
         return ran, max(0.0, until - at), max(0, done - before)

@@ -13,6 +13,7 @@ from automl.fgp.pace import LEAST, pace_of
 from automl.fgp.search import FreezeThaw, Model
 from automl.scheduling import View
 from automl.study import Study
+from automl.timing import Timing
 from tests.automl.test_fgp import in_square
 
 EPOCHS = 6
@@ -103,3 +104,17 @@ def test_it_counts_seconds_where_the_time_is_used_up_first(limits: dict[str, int
     left = Limits(**limits).left(searched(0, 1), EPOCHS, Time(100.0, 4.0, 32.0))
     assert left.time_s == told
     assert Limits(**limits).left(searched(0, 1), EPOCHS).time_s == math.inf
+
+
+@pytest.mark.parametrize(
+    ("num_epochs", "lines", "timed"),
+    [(9, [30, 40, 50], (20.0, 2)), (9, [30], (0.0, 0)), (1, [30], (55.0, 1)), (9, [], (0.0, 0)), (None, [30, 40], (10.0, 1))],
+)  # fmt: skip
+def test_a_start_is_no_epoch(num_epochs: int | None, lines: list[float], timed: tuple[float, int]) -> None:
+    """A process that ran from second 0 to 55; after it nothing of it is left."""
+    timing = Timing()
+    timing.begin(3, 0.0)
+    for done, at in enumerate(lines, start=1):
+        timing.line(3, at, done)
+    assert timing.end(3, 55.0, num_epochs) == (55.0, *timed)
+    assert timing == Timing()
