@@ -10,16 +10,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from automl.documents import load_json
 from automl.errors import SpecError
 from automl.latency import below
 from automl.metric import Metric, figure, signed
 
+if TYPE_CHECKING:
+    from automl.study import Best
+
 OF_DEFAULT = "_of_default"
 SHARE = 95  # per cent of the resamplings that the interval holds
 FEWEST = 20  # resamplings, below which no interval is told
+
+
+def compared_with(winner: Best, default: Best | None) -> Best | None:
+    """The default configuration's trial, where it is another than the winner and has run to its end."""
+    return default if default and default.complete and default.number != winner.number else None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl import later, portable, provenance, replaced, secret_leaves, spec, starts
 from automl.bundle import ModelBundle
-from automl.comparison import OF_DEFAULT
+from automl.comparison import OF_DEFAULT, compared_with
 from automl.confirmed import Confirmed
 from automl.documents import load_json
 from automl.errors import AutoMLError
@@ -317,12 +317,12 @@ def _stages(
             found.append((stage, stage.name, _set_up(plan, trials, winner, stage, checkpoint)))
             continue
         found.append((stage, stage.name, best))
-        compared = default is not None and default.complete and default.number != winner.number
-        if not stage.default_too or default is None or not compared:
+        other = compared_with(winner, default)
+        if not stage.default_too or other is None:
             continue
-        if source := trials.checkpoint_of(default.number, default.epoch):
+        if source := trials.checkpoint_of(other.number, other.epoch):
             folder = best / "default"
-            trained = trials.spec_of(default.number, default.params)
+            trained = trials.spec_of(other.number, other.params)
             full = action_spec(
                 plan.bundle, stage.action, trained, _copied(source, folder), folder, asked(plan)
             )

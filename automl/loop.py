@@ -41,6 +41,7 @@ from automl import (
     secret_leaves,
     starts,
 )
+from automl.comparison import compared_with
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, Resumable, UserError
 from automl.executors.base import Executor
@@ -217,13 +218,13 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
 
 def _confirm(plan: Plan, folder: RunDir, outcome: handoff.Outcome, progress: Progress) -> None:
     """Train winner and default again with other seeds, and keep what that says with the outcome."""
-    default = outcome.default
-    if default is None or default.number == outcome.winner.number or not default.complete:
+    default = compared_with(outcome.winner, outcome.default)
+    if default is None:
         why = (
             "the default was not trained, for it is above --max-latency"
             if plan.first
             else "the default has not run to its end"
-            if default is not None and default.number != outcome.winner.number
+            if outcome.default is not None and outcome.default.number != outcome.winner.number
             else "what was handed over is the default"
             if outcome.warning or outcome.front
             else "no trial is better than the default"

@@ -57,9 +57,8 @@ class Listed:
     keypoints: int | None = None  # as `Config` has them
 
 
-Nearest = Mapping[
-    Path, Listed | None
-]  # label file -> the file of names in its folder or the nearest above it
+# Label file -> the file of names in its folder or the nearest above it.
+Nearest = Mapping[Path, Listed | None]
 
 
 def names_of(tree: Tree, config: Config | None, labels: Iterable[Path]) -> Names:

@@ -23,7 +23,7 @@ from typing import Any
 import optuna
 
 from automl import schedulers
-from automl.budget import SLOWER, Limits, Time
+from automl.budget import Limits, Time
 from automl.driver import KEPT_TRIALS
 from automl.space import SearchSpace
 from automl.space.codecs import Number
@@ -106,9 +106,8 @@ class Played:
         """As the driver has it."""
         if self.time_s == math.inf or self.study.epochs_trained < self.epochs:
             return None
-        left_s = max(0.0, self.time_s - self.now)
-        epochs = left_s * self.study.epochs_trained / (SLOWER * self.now)
-        return Time(left_s, epochs / max(self.workers, len(self.study.going)), epochs)
+        at_a_time = max(self.workers, len(self.study.going))
+        return Time.of(max(0.0, self.time_s - self.now), self.now, self.study.epochs_trained, at_a_time)
 
     def _next(self) -> int | None:
         if self.now >= self.time_s:

@@ -15,6 +15,15 @@ from tests.model.data import drawn as writers
 from tests.model.data.drawn import Drawn, put, seen
 
 
+def _written(format: str, folder: Path, pictures: tuple[Path, Drawn], names: tuple[str, ...]) -> None:
+    """The pictures dealt out to folders of these names."""
+    every = writers.every(pictures[1])
+    write = {"yolo": writers.yolo, "voc": writers.voc_by_folder, "kitti": writers.kitti}[format]
+    write(folder, pictures[0], {name: every[n :: len(names)] for n, name in enumerate(names)})
+    if format == "yolo":
+        put(folder / "data.yaml", "names: [red car, blue]\n")
+
+
 @pytest.mark.parametrize(
     ("name", "split"),
     [
@@ -151,12 +160,7 @@ def test_split_folders_of_other_languages(
 def test_two_words_for_one_split_side_by_side_are_asked_about(
     format: str, names: tuple[str, ...], both: str, tmp_path: Path, pictures: tuple[Path, Drawn]
 ) -> None:
-    every = writers.every(pictures[1])
-    groups = {name: every[n :: len(names)] for n, name in enumerate(names)}
-    write = {"yolo": writers.yolo, "voc": writers.voc_by_folder, "kitti": writers.kitti}[format]
-    write(tmp_path / "data", pictures[0], groups)
-    if format == "yolo":
-        put(tmp_path / "data" / "data.yaml", "names: [red car, blue]\n")
+    _written(format, tmp_path / "data", pictures, names)
     with pytest.raises(UserError, match=rf"2 folders may be for {both}; keep .* by one word and a number"):
         in_place(str(tmp_path / "data"))
 
@@ -178,12 +182,7 @@ def test_two_words_for_one_split_side_by_side_are_asked_about(
 def test_a_number_more_words_or_another_place_may_tell_folders_of_a_split_apart(
     format: str, names: tuple[str, ...], tmp_path: Path, pictures: tuple[Path, Drawn]
 ) -> None:
-    every = writers.every(pictures[1])
-    groups = {name: every[n :: len(names)] for n, name in enumerate(names)}
-    write = {"yolo": writers.yolo, "voc": writers.voc_by_folder, "kitti": writers.kitti}[format]
-    write(tmp_path / "data", pictures[0], groups)
-    if format == "yolo":
-        put(tmp_path / "data" / "data.yaml", "names: [red car, blue]\n")
+    _written(format, tmp_path / "data", pictures, names)
     assert set(_stems(tmp_path / "data")) == {"train", "val"}
 
 
@@ -194,12 +193,7 @@ def test_a_number_more_words_or_another_place_may_tell_folders_of_a_split_apart(
 def test_a_name_that_only_hints_at_a_split_is_asked_about(
     format: str, names: tuple[str, ...], tmp_path: Path, pictures: tuple[Path, Drawn]
 ) -> None:
-    every = writers.every(pictures[1])
-    groups = {name: every[n :: len(names)] for n, name in enumerate(names)}
-    write = {"yolo": writers.yolo, "voc": writers.voc_by_folder, "kitti": writers.kitti}[format]
-    write(tmp_path / "data", pictures[0], groups)
-    if format == "yolo":
-        put(tmp_path / "data" / "data.yaml", "names: [red car, blue]\n")
+    _written(format, tmp_path / "data", pictures, names)
     with pytest.raises(UserError, match="is its name that of a split"):
         in_place(str(tmp_path / "data"))
 
@@ -208,11 +202,7 @@ def test_a_name_that_only_hints_at_a_split_is_asked_about(
 def test_folders_that_tell_no_split_are_named(
     format: str, tmp_path: Path, pictures: tuple[Path, Drawn]
 ) -> None:
-    every = writers.every(pictures[1])
-    write = {"yolo": writers.yolo, "voc": writers.voc_by_folder, "kitti": writers.kitti}[format]
-    write(tmp_path / "data", pictures[0], {"cam0": every[::2], "cam1": every[1::2]})
-    if format == "yolo":
-        put(tmp_path / "data" / "data.yaml", "names: [red car, blue]\n")
+    _written(format, tmp_path / "data", pictures, ("cam0", "cam1"))
     data = in_place(str(tmp_path / "data"))
     assert (
         sum("in folders of no split" in note and "cam0" in note and "cam1" in note for note in data.notes)

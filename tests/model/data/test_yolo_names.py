@@ -74,6 +74,17 @@ def test_a_list_in_one_folder_serves_the_others(tmp_path: Path) -> None:
         in_place(str(root))
 
 
+def _refused_until_one_is_gone(root: Path, one: tuple[str, str], other: tuple[str, str]) -> str:
+    """What is said of two files of names; without the other the data set is read."""
+    for path, text in (one, other):
+        put(root / path, text)
+    with pytest.raises(UserError) as caught:
+        in_place(str(root))
+    (root / other[0]).unlink()
+    assert in_place(str(root)).sources["train"]
+    return str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -89,14 +100,9 @@ def test_names_that_contradict_each_other_are_refused(
     one: tuple[str, str], other: tuple[str, str], tmp_path: Path
 ) -> None:
     root = labelled(tmp_path / "data")
-    for path, text in (one, other):
-        put(root / path, text)
-    with pytest.raises(UserError) as caught:
-        in_place(str(root))
-    assert str(root / one[0]) in str(caught.value)
-    assert str(root / other[0]) in str(caught.value)
-    (root / other[0]).unlink()
-    assert in_place(str(root)).sources["train"]
+    said = _refused_until_one_is_gone(root, one, other)
+    assert str(root / one[0]) in said
+    assert str(root / other[0]) in said
 
 
 @pytest.mark.parametrize(
@@ -113,14 +119,8 @@ def test_names_that_contradict_each_other_are_refused(
 def test_yaml_files_of_which_it_cannot_be_told_which_counts_are_refused(
     one: tuple[str, str], other: tuple[str, str], message: str, tmp_path: Path
 ) -> None:
-    root = labelled(tmp_path / "data")
-    for path, text in (one, other):
-        put(root / path, text)
-    with pytest.raises(UserError) as caught:
-        in_place(str(root))
-    assert all(each in str(caught.value) for each in (one[0], other[0], message))
-    (root / other[0]).unlink()
-    assert in_place(str(root)).sources["train"]
+    said = _refused_until_one_is_gone(labelled(tmp_path / "data"), one, other)
+    assert all(each in said for each in (one[0], other[0], message))
 
 
 @pytest.mark.parametrize("names_file", ["data.yaml", "classes.txt"])
