@@ -10,15 +10,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def imported_by(package: str) -> set[str]:
+def named_in(path: Path) -> set[str]:
+    """The packages that a file imports."""
     names: set[str] = set()
-    for path in (ROOT / package).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                names |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names.add(node.module.split(".")[0])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
     return names
+
+
+def imported_by(package: str) -> set[str]:
+    return set().union(*map(named_in, (ROOT / package).rglob("*.py")))
 
 
 @pytest.mark.parametrize(
@@ -46,14 +50,21 @@ def imports_of(path: Path, modules: dict[str, Path]) -> set[str]:
     return found & modules.keys()
 
 
+def modules_of(package: str) -> dict[str, Path]:
+    paths = [p for p in (ROOT / package).rglob("*.py") if p != ROOT / package / "__init__.py"]
+    return {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in paths}
+
+
+def inner_imports(package: str) -> dict[str, set[str]]:
+    """{module: the others of its package that it imports}."""
+    modules = modules_of(package)
+    return {name: imports_of(path, modules) for name, path in modules.items()}
+
+
 @pytest.mark.parametrize("package", ["automl", "model"])
 def test_no_module_imports_itself_through_others(package: str) -> None:
     """The package's own `__init__`, which offers a few names when asked for them, aside."""
-    paths = [p for p in (ROOT / package).rglob("*.py") if p != ROOT / package / "__init__.py"]
-    modules = {
-        ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in paths
-    }
-    imports = {name: imports_of(path, modules) for name, path in modules.items()}
+    imports = inner_imports(package)
     while ends := {
         name
         for name, names in imports.items()
@@ -83,3 +94,17 @@ def loaded_after(statement: str) -> set[str]:
 def test_light_imports_bring_in_neither_torch_nor_ray(statement: str) -> None:
     heavy = {"torch", "ray", "pytorch_lightning", "torchvision", "optuna"} & loaded_after(statement)
     assert heavy <= ({"optuna"} if statement == "import automl.loop" else set())
+
+
+def test_only_a_training_brings_in_lightning() -> None:
+    """Its import takes seconds, which neither the start of a run nor a later action shall wait for."""
+    modules, imports = modules_of("model"), inner_imports("model")
+    training = {"model.actions.train", "model.actions.preload"}
+    waiting = {name for name in modules if name.startswith("model.actions.")} - training | {"model.start"}
+    reached: set[str] = set()
+    while waiting:
+        reached |= waiting
+        waiting = set().union(*(imports[name] for name in waiting)) - reached
+    assert {"model.build", "model.data.coco", "model.deploy.scoring"} <= reached
+    lightning = {"pytorch_lightning", "lightning_fabric"}
+    assert not [name for name in reached if lightning & named_in(modules[name])]

@@ -138,7 +138,7 @@ def predictions(
     spec: Mapping[str, Any], runner: Runner, data: CocoData, rank: int = 0, world: int = 1
 ) -> list[dict[str, Any]]:
     """This rank's images, each once, with their detections at or above `evaluate.conf_threshold`."""
-    from model.data.module import eval_loader
+    from model.data.loaders import eval_loader
     from model.data.transforms import EvalTransform
     from model.deploy.runners import input_size
     from model.postprocess import postprocess

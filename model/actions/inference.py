@@ -143,7 +143,7 @@ def detect(
     of this rank's images, batch by batch."""
     from torch.utils.data import DataLoader
 
-    from model.data.module import EvalBatches, loader_workers
+    from model.data.loaders import EvalBatches, loader_workers
     from model.data.transforms import EvalTransform, batch_images
     from model.deploy.runners import input_size
     from model.postprocess import postprocess

@@ -128,7 +128,8 @@ def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: i
     from model import resume as resuming
     from model.data.module import DataModule
     from model.heartbeat import Heartbeat
-    from model.lightning import DetectorModule, freeze
+    from model.lightning import DetectorModule
+    from model.parts import freeze
     from model.patience import Patience
 
     train = spec["train"]

@@ -13,7 +13,7 @@ import torch
 from model import operating_point
 from model.coco_metrics import CocoMetrics, summarise
 from model.data.coco import CocoData
-from model.data.module import eval_loader
+from model.data.loaders import eval_loader
 from model.data.transforms import EvalTransform
 from model.deploy.runner import Runner
 from model.deploy.runners import OrtRunner

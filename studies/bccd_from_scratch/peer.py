@@ -19,7 +19,8 @@ from torch import nn
 from model.build import build_model
 from model.coco_metrics import CocoMetrics
 from model.data.coco import load_sources
-from model.data.module import DataModule, eval_loader
+from model.data.loaders import eval_loader
+from model.data.module import DataModule
 from model.data.transforms import EvalTransform, exact_size
 from model.postprocess import postprocess
 

@@ -28,7 +28,7 @@ from torchvision.transforms import v2
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from model.data.coco import CocoData, load_sources
 from model.data.demo import draw_image
-from model.data.module import DetectionDataset
+from model.data.loaders import DetectionDataset
 from model.data.transforms import TrainTransform
 from model.spec import resolve
 from studies.machine import describe

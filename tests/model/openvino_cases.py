@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from model.actions import export, inference
-from model.data.module import loader_workers
+from model.data.loaders import loader_workers
 from model.deploy import card
 from model.deploy.openvino import OpenVinoRunner
 from model.deploy.runners import OrtRunner

@@ -21,7 +21,8 @@ from model.actions import evaluate, train
 from model.build import build_model
 from model.deploy.card import of_checkpoint
 from model.errors import ModelError, OutOfMemory, UserError
-from model.lightning import DetectorModule, freeze, parameter_groups
+from model.lightning import DetectorModule
+from model.parts import freeze, parameter_groups
 from model.spec import put, resolve
 from tests.conftest import with_data
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from model.data.coco import CocoData, load_sources
-from model.data.module import Collate, DataModule, DetectionDataset, EvalBatches, TrainSampler
+from model.data.loaders import Collate, DetectionDataset, EvalBatches, TrainSampler
+from model.data.module import DataModule
 from model.data.transforms import EvalTransform
 from model.errors import UserError
 from model.spec import put, resolve

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from model.data.coco import load_sources
-from model.data.module import TrainSampler
+from model.data.loaders import TrainSampler
 from model.errors import UserError
 from tests.model.data.test_check import edit
 from tests.model.data.test_splits_and_leaks import copy_image, looked_at, said
