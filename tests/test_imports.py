@@ -96,6 +96,12 @@ def test_light_imports_bring_in_neither_torch_nor_ray(statement: str) -> None:
     assert heavy <= ({"optuna"} if statement == "import automl.loop" else set())
 
 
+def test_no_command_waits_for_what_a_report_fits_with() -> None:
+    code = "import sys, automl.loop; print({'scipy.stats', 'scipy.optimize'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_only_a_training_brings_in_lightning() -> None:
     """Its import takes seconds, which neither the start of a run nor a later action shall wait for."""
     modules, imports = modules_of("model"), inner_imports("model")

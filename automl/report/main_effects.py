@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 LENGTH = 0.5  # of the kernel, in parts of what is searched
 FAR = 25.0  # prior variance of the constant, in units of the results'
@@ -74,7 +73,7 @@ def effects(parts: Sequence[Part], y: np.ndarray) -> list[Effect]:
     """One for each parameter; `y` (n,) has mean 0 and variance 1."""
     kernels = np.stack([part.own for part in parts])
     at, loss = _fitted(kernels, y, np.log([START] * len(parts) + [0.3]))
-    needed = chi2.isf(2 * BY_CHANCE / len(parts), 1)  # a variance of 0 lies at the border: half of the cases
+    needed = chdtri(1, 2 * BY_CHANCE / len(parts))  # a variance of 0 lies at the border: half of the cases
     found = []
     for n, shares in enumerate(_shares(parts, kernels, y, at).T):
         low, high = np.quantile(shares, [0.025, 0.975])
@@ -140,6 +139,8 @@ def _loss(at: np.ndarray, kernels: np.ndarray, y: np.ndarray) -> tuple[float, np
 
 def _fitted(kernels: np.ndarray, y: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, float]:
     """(logarithms of the variances, noise last; loss)."""
+    from scipy.optimize import minimize  # late: every command would wait for it
+
     bounds = [(np.log(LEAST), np.log(MOST))] * len(kernels) + [(np.log(QUIETEST), np.log(MOST))]
     found = minimize(
         _loss, start, (kernels, y), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS}
