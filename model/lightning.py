@@ -18,7 +18,7 @@ from model.build import build_criterion, build_model
 from model.coco_metrics import CocoMetrics, summarise
 from model.data.transforms import usual_size
 from model.distributed import gather
-from model.parts import parameter_groups
+from model.parameter_groups import parameter_groups
 from model.postprocess import postprocess
 from model.resume import count_epochs, take_rates
 

@@ -260,7 +260,7 @@ def describe(spec: Mapping[str, Any]) -> dict[str, Any]:
     start = settle(spec)
     _check_fits(start, spec)
     if names_parts(spec):
-        from model.parts import check_parts
+        from model.parameter_groups import check_parts
 
         check_parts(spec)
     own = os.path.abspath(start.path) if isinstance(start.file, str) and start.path else None

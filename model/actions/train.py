@@ -129,7 +129,7 @@ def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: i
     from model.data.module import DataModule
     from model.heartbeat import Heartbeat
     from model.lightning import DetectorModule
-    from model.parts import freeze
+    from model.parameter_groups import freeze
     from model.patience import Patience
 
     train = spec["train"]

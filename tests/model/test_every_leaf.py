@@ -16,8 +16,8 @@ from model.actions import train
 from model.build import build_criterion, build_model
 from model.errors import UserError
 from model.lightning import DetectorModule
+from model.parameter_groups import freeze, parameter_groups
 from model.parameters import of_action
-from model.parts import freeze, parameter_groups
 from model.postprocess import postprocess
 from model.recorder import EpochRecorder
 from model.spec import get, notes, put, resolve

@@ -22,7 +22,7 @@ from model.build import build_model
 from model.deploy.card import of_checkpoint
 from model.errors import ModelError, OutOfMemory, UserError
 from model.lightning import DetectorModule
-from model.parts import freeze, parameter_groups
+from model.parameter_groups import freeze, parameter_groups
 from model.spec import put, resolve
 from tests.conftest import with_data
 
