@@ -361,7 +361,9 @@ class FreezeThaw(Scheduler):
     def promote(self, view: View) -> int | None:
         budget = view.budget
         model = Model.of(view) if view.paused else None
-        if model is None or not model.knows or (budget.new and len(view.trials) <= len(SETTINGS.first)):
+        if model is None or not model.knows:
+            return None
+        if budget.new and budget.whole and len(view.trials) <= len(SETTINGS.first):
             return None
         waiting = [
             run

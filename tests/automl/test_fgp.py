@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from automl.budget import Limits
 from automl.fgp import FITTED, curves, gp, runs
 from automl.fgp.cube import Cube
 from automl.fgp.runs import Run, Runs, run_of
@@ -323,6 +324,22 @@ def test_none_is_handed_over_that_measured_worse_than_the_default() -> None:
         study.tell(number, "COMPLETE", "")
     assert FreezeThaw().winner(study.view().of_length(EPOCHS), range(1, 5)) is None  # equal ones
     assert FreezeThaw().winner(study.view().of_length(EPOCHS), range(5)) in (0, None)
+
+
+@pytest.mark.parametrize("left", [2, 20])
+def test_what_is_left_of_epochs_goes_to_what_it_brings_to_an_end(left: int) -> None:
+    """A first draw that waits one epoch before its end, not a new one that would be cut off long before its own."""
+    study = Study(optuna.storages.InMemoryStorage(), "few", SPACE, "fgp", 0)
+    for end in (EPOCHS, EPOCHS - 1, 2):
+        number, _ = study.ask()
+        for epoch in range(end):
+            study.report(number, epoch, 0.1 * (1 + number) * (epoch + 1) / EPOCHS)
+        if end < EPOCHS:
+            study.set_paused(number, end - 1)
+    study.tell(0, "COMPLETE", "")
+    study.budget = Limits(epochs=study.epochs_trained + left).left(study, EPOCHS)
+    assert study.budget.new
+    assert FreezeThaw().promote(study.view()) == (1 if left < EPOCHS else None)
 
 
 @pytest.mark.parametrize("whole", [4, 5])
