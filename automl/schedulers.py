@@ -67,7 +67,7 @@ class PausingHalving(Halving):
 def fgp() -> Scheduler:
     """Freeze-thaw Gaussian process (fgp/): pauses what will hardly become the best, lets go on what promises more for
     its epochs than a new configuration, and names the winner by where the model expects trials to end."""
-    from automl.fgp.search import FreezeThaw
+    from automl.fgp.scheduler import FreezeThaw
 
     return FreezeThaw()
 

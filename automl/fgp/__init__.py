@@ -5,8 +5,9 @@
     gp.py       y(x, e) = f(x) + c - (g(x) + h) phi(e) + noise: fit and posterior
     fitted.py   what is kept with each trial
     pace.py     what an epoch of a configuration costs, where time ends the search
-    search.py   what the model says: the next configuration, whom to pause, who goes on, who won
-    sampler.py  the same as Optuna asks for it
+    model.py    what the model says: the next configuration, what trials promise
+    sampler.py  the next configuration, as Optuna asks for it
+    scheduler.py  whom to pause, who goes on, who won
 
 It keeps nothing: all it knows is the study's, so a killed driver's successor goes on with the same trials. Imports
 numpy, scipy and optuna; import it late.

@@ -1,4 +1,4 @@
-"""The sampler of the model in search.py: what it asks for, and what it keeps with each trial."""
+"""The sampler of the model in model.py: what it asks for, and what it keeps with each trial."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from optuna.samplers import BaseSampler, RandomSampler
 
 from automl.fgp import FITTED
-from automl.fgp.search import Model, cube_of
+from automl.fgp.model import Model, cube_of
 from automl.scheduling import View
 from automl.widening import WIDENED
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from automl.budget import Limits
 from automl.fgp import FITTED, curves, gp, runs
 from automl.fgp.cube import Cube
+from automl.fgp.model import ENOUGH, REACHED, Model
 from automl.fgp.runs import Run, Runs, run_of
 from automl.fgp.sampler import FreezeThawSampler
-from automl.fgp.search import ENOUGH, REACHED, FreezeThaw, Model
+from automl.fgp.scheduler import FreezeThaw
 from automl.plan import Plan, prepare
 from automl.request import RunRequest
 from automl.scheduling import View

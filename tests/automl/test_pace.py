@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from automl.budget import Budget, Limits, Time
+from automl.fgp.model import Model
 from automl.fgp.pace import LEAST, pace_of
-from automl.fgp.search import FreezeThaw, Model
+from automl.fgp.scheduler import FreezeThaw
 from automl.scheduling import View
 from automl.study import Study
 from automl.timing import Timing

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from automl import loop, show, spec
 from automl.errors import UserError
-from automl.fgp.search import FreezeThaw
+from automl.fgp.scheduler import FreezeThaw
 from automl.metric import figure, signed
 from automl.plan import prepare
 from automl.progress import Progress

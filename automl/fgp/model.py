@@ -1,4 +1,4 @@
-"""What the model says of a study: the next configuration, whom to pause, who goes on, who won.
+"""What the model says of a study: the next configuration, what its trials promise.
 
 The sampler and the scheduler of this name ask the same `Model`. Its hyper-parameters are fitted when a configuration is
 asked for and kept with that trial (Optuna's system attributes), so decisions between two asks are cheap and every
@@ -8,16 +8,14 @@ process comes to the same ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import ClassVar
 
 import numpy as np
 from scipy.special import ndtr
 
-from automl import seeds
 from automl.fgp import curves, gp, runs
 from automl.fgp.cube import Cube, End
 from automl.fgp.curves import Scale
@@ -27,7 +25,7 @@ from automl.fgp.pace import Pace, pace_of
 from automl.fgp.runs import Run, Runs
 from automl.fgp.settings import SETTINGS
 from automl.fgp.trade import Trade
-from automl.scheduling import Scheduler, Verdict, View
+from automl.scheduling import View
 
 MOST_FIT_ROWS = 70
 CLIMBING, NEIGHBOURS = 8, 20  # of the best candidates, and of each at every step
@@ -331,70 +329,6 @@ class Model:
         return float(ndtr((mean - self._rivals([run])) / sd)[0])
 
 
-class FreezeThaw(Scheduler):
-    """Pauses a trial that will hardly become the best, at epochs grace * 2^j, and lets the paused one go on that
-    promises more for its epochs than a new configuration. Once `ENOUGH` ran to their end, none is paused."""
-
-    several: ClassVar[bool] = True
-
-    def decide(self, view: View, number: int, epoch: int, num_epochs: int) -> Verdict | None:
-        curve = view.trials[number].intermediate_values
-        before = max((e for e in curve if e < epoch), default=-1) + 1
-        view = view.of_length(num_epochs)
-        if epoch not in view.reached or not _worth_pausing(view, number, epoch + 1, num_epochs):
-            return None
-        model = Model(view, (number, epoch + 1), fresh=False)
-        at_rung = any(before < rung <= epoch + 1 for rung in model.rungs)
-        if model.by_ends or not at_rung or len(model.valued) < 2:
-            return None
-        mine = view.text(view.reached[epoch][number])
-        if view.resumable and 0 < number <= len(SETTINGS.first) and epoch + 1 <= model.rungs[0]:
-            return Verdict("pause", f"{mine} at epoch {epoch + 1}: one of the first draws waits there")
-        chance = model.condition().chance(model.runs[number])
-        if chance >= SETTINGS.hopeless:
-            return None
-        of = "" if model.trade is None else " of those at most as slow"
-        return Verdict(
-            "pause", f"{mine} at epoch {epoch + 1} has a chance of {chance:.0%} to become the best{of}"
-        )
-
-    def promote(self, view: View) -> int | None:
-        budget = view.budget
-        model = Model.of(view) if view.paused else None
-        if model is None or not model.knows:
-            return None
-        if budget.new and budget.whole and len(view.trials) <= len(SETTINGS.first):
-            return None
-        waiting = [
-            run
-            for run in map(model.runs.each.__getitem__, sorted(view.paused))
-            if run.epochs and not run.failed and 0 < model.epochs - run.epochs <= budget.free
-        ]
-        if not waiting:
-            return None
-        least = SETTINGS.worthless
-        if budget.new and budget.whole:  # asked for first, as it may change what is to be beaten
-            new = model.propose(seeds.derive(view.seed, len(view.trials), "sampler"))
-            least = new.gain / model.epochs / float(model.pace.cost(new.point[None])[0])
-        rate = model.rate(waiting)
-        best = int(np.argmax(rate))
-        return waiting[best].number if rate[best] > least else None
-
-    def winner(self, view: View, among: Collection[int]) -> int | None:
-        # What does not fit into curves is no noise of ends, and would let the prior outweigh what was measured.
-        model = Model(view).condition(anew=True)
-        whole = [run for run in model.valued if run.number in among]
-        # Who hands over what has measured worse than the default would have to explain it.
-        least = next((run.top for run in whole if run.number == 0), -math.inf)
-        whole = [run for run in whole if run.top >= least]
-        if (
-            len({run.top for run in whole}) < 2
-        ):  # equal ones: the model knows no better than the lowest number
-            return None
-        mean, _ = model.at_end(whole)
-        return whole[int(np.argmax(mean))].number
-
-
 def cube_of(view: View) -> Cube:
     """The coordinates of a study; only trials that are new are looked at."""
     count, cube = view.memo.get("cube", (0, None))
@@ -402,13 +336,6 @@ def cube_of(view: View) -> Cube:
         cube = Cube.of(view.space, [*view.trials, *view.earlier])
     view.memo["cube"] = len(view.trials), cube
     return cube
-
-
-def _worth_pausing(view: View, number: int, done: int, num_epochs: int) -> bool:
-    """Whether another training could use the epochs that a pause would set free."""
-    freed = view.budget.free + num_epochs - done
-    needed = (num_epochs - epoch - 1 for other, epoch in view.paused.items() if other != number)
-    return view.budget.new or min(needed, default=math.inf) <= freed
 
 
 def _longest(view: View) -> int:
