@@ -5,6 +5,8 @@
     gp.py       y(x, e) = f(x) + c - (g(x) + h) phi(e) + noise: fit and posterior
     fitted.py   what is kept with each trial
     pace.py     what an epoch of a configuration costs, where time ends the search
+    risk.py     where trainings fail
+    regressed.py  the process behind both
     model.py    what the model says: the next configuration, what trials promise
     sampler.py  the next configuration, as Optuna asks for it
     scheduler.py  whom to pause, who goes on, who won

@@ -22,6 +22,7 @@ from automl.fgp.curves import Scale
 from automl.fgp.fitted import Fitted
 from automl.fgp.gp import Array, Posterior
 from automl.fgp.pace import Pace, pace_of
+from automl.fgp.risk import LIKELY, Risk, risk_of
 from automl.fgp.runs import Run, Runs
 from automl.fgp.settings import SETTINGS
 from automl.fgp.trade import Trade
@@ -130,7 +131,13 @@ class Model:
         """The posterior mean of the best of what was observed, at most the best observed value."""
         if self.trade:
             return float(self._incumbents(np.array([self.trade.most]))[0])
-        return min(0.0, float(self._now(self.valued.best(5)).max()))
+        top = self.valued.best(5)
+        rivals = top.where(self._rivalling(top))
+        return min(0.0, float(self._now(rivals if len(rivals) else top).max()))
+
+    def _rivalling(self, trials: Runs) -> Array:
+        """(n,) whether they ended by themselves or are not likely to fail before they do."""
+        return np.asarray(trials.column("complete") | (self.risk.of(_points(trials)) < LIKELY))
 
     def _without_luck(self) -> None:
         """Let what is to be beaten be what configurations are expected to have, without what is their trials' own."""
@@ -140,7 +147,7 @@ class Model:
 
     def _now(self, trials: Sequence[Run] | Runs, luck: bool = True) -> Array:
         """The posterior mean of what trials have reached, with or without what is their own."""
-        x, phi = np.array([run.x for run in trials]), np.array([self.phi[run.epochs - 1] for run in trials])
+        x, phi = _points(trials), np.array([self.phi[run.epochs - 1] for run in trials])
         return self.posterior.predict(x, phi, np.array([run.number for run in trials]) if luck else None)[0]
 
     def _incumbents(self, ms: Array) -> Array:
@@ -158,9 +165,7 @@ class Model:
 
     def at(self, trials: Iterable[Run], phi: Array) -> tuple[Array, Array]:
         """(mean, sd) of trials where so much of their curves is still to come."""
-        return self.posterior.predict(
-            np.array([run.x for run in trials]), phi, np.array([run.number for run in trials])
-        )
+        return self.posterior.predict(_points(trials), phi, np.array([run.number for run in trials]))
 
     def at_end(self, trials: Sequence[Run] | Runs) -> tuple[Array, Array]:
         return self.at(trials, np.zeros(len(trials)))
@@ -168,7 +173,7 @@ class Model:
     def _believing(self) -> Model:
         running = self.runs.where(self.runs.column("running") & (self.runs.column("epochs") < self.epochs))
         if len(running) and self.knows:
-            x = np.array([run.x for run in running])
+            x = _points(running)
             number = np.array([run.number for run in running])
             normal = np.random.default_rng(len(self.runs)).standard_normal((len(running), DRAWS // 2))
             ends = self.posterior.ends(x, number, np.concatenate([normal, -normal], 1))
@@ -233,12 +238,16 @@ class Model:
         return pace_of(self.view, self.cube)
 
     @cached_property
+    def risk(self) -> Risk:
+        return risk_of(self.view, self.cube, self.runs)
+
+    @cached_property
     def opened(self) -> frozenset[End]:
         """The ends of ranges that may be left: once the best lay at one it stays open."""
         before = self._before.opened
         if len(self.valued) < LEAST_WIDENING:
             return before
-        return before | self.cube.crowded(np.array([run.x for run in self.valued.best(LOOKED_AT)]))
+        return before | self.cube.crowded(_points(self.valued.best(LOOKED_AT)))
 
     @cached_property
     def _ends(self) -> Array:
@@ -293,8 +302,10 @@ class Model:
     def gain(self, points: Array) -> Array:
         """(n,) expected improvement of new configurations, (n, D), over the incumbent at the end of their trainings."""
         if self.fantasies is not None:
-            return self.fantasies.improvement(points)
-        return gp.improvement(*self.posterior.predict(points, np.zeros(len(points))), self.incumbent)
+            gain = self.fantasies.improvement(points)
+        else:
+            gain = gp.improvement(*self.posterior.predict(points, np.zeros(len(points))), self.incumbent)
+        return np.asarray(gain * (1 - self.risk.of(points)))
 
     def _score(self, points: Array) -> Array:
         score = np.log(np.maximum(self.gain(points), 1e-300) / self.pace.cost(points))
@@ -319,14 +330,15 @@ class Model:
         """(n,) expected improvement of trials that go on to their end for what that costs; none of one that will not
         get there in time."""
         left = np.array([max(1, self.epochs - run.epochs) for run in trials])
-        gain = gp.improvement(*self.at_end(trials), self._rivals(trials)) / left
-        x = np.array([run.x for run in trials])
+        x = _points(trials)
+        gain = gp.improvement(*self.at_end(trials), self._rivals(trials)) / left * (1 - self.risk.of(x))
         return np.asarray(gain / self.pace.cost(x) * self.pace.in_time(x, left, self.view.budget))
 
     def chance(self, run: Run) -> float:
         """That a trial ends above the incumbent."""
         mean, sd = self.at_end([run])
-        return float(ndtr((mean - self._rivals([run])) / sd)[0])
+        better = ndtr((mean - self._rivals([run])) / sd) * (1 - self.risk.of(run.x[None]))
+        return float(better[0])
 
 
 def cube_of(view: View) -> Cube:
@@ -336,6 +348,10 @@ def cube_of(view: View) -> Cube:
         cube = Cube.of(view.space, [*view.trials, *view.earlier])
     view.memo["cube"] = len(view.trials), cube
     return cube
+
+
+def _points(trials: Iterable[Run]) -> Array:
+    return np.array([run.x for run in trials])
 
 
 def _longest(view: View) -> int:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from automl.budget import SLOWER, Budget
-from automl.fgp import gp
 from automl.fgp.cube import Cube
 from automl.fgp.gp import Array
+from automl.fgp.regressed import Regressed
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -39,19 +39,14 @@ class Measured(Pace):
     """A Gaussian process over the logarithm of seconds an epoch: `x` (n, D) took `epoch_s` (n,)."""
 
     def __init__(self, cube: Cube, x: Array, epoch_s: Array) -> None:
-        logs = np.log(epoch_s)
-        self.usual_s, self.spread = math.exp(logs.mean()), max(ALIKE, float(logs.std()))
-        z = gp.MEAN[0] + (logs - logs.mean()) / self.spread
-        rows = gp.Rows(x, np.zeros(len(z)), np.arange(len(z)), z)
-        theta = gp.fit(rows, cube.squared, gp.prior(x.shape[1])[0])
-        self.posterior = gp.Posterior(rows, cube.squared, theta)
+        self.logs = Regressed(cube, x, np.log(epoch_s), ALIKE)
 
     def cost(self, points: Array) -> Array:
-        z, _ = self.posterior.predict(points, np.zeros(len(points)))
-        return np.asarray(np.exp(self.spread * (z - gp.MEAN[0])))
+        return np.asarray(np.exp(self.logs.off(points)))
 
     def in_time(self, points: Array, epochs: Array | int, left: Budget) -> Array:
-        return np.asarray(SLOWER * self.usual_s * self.cost(points) * epochs <= left.time_s)
+        usual_s = math.exp(self.logs.usual)
+        return np.asarray(SLOWER * usual_s * self.cost(points) * epochs <= left.time_s)
 
 
 def pace_of(view: View, cube: Cube) -> Pace:
