@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import takewhile
+from operator import not_
 from typing import Any
 
 import numpy as np
@@ -70,7 +72,8 @@ class DetectorModule(pl.LightningModule):
         decay = spec["train"]["ema_decay"]
         self.ema = moving_average(self.model, decay) if decay else None
         self.val_metrics: dict[str, float] = {}
-        self._losses: list[torch.Tensor] = []
+        self._losses: list[torch.Tensor] = []  # of this epoch's batches
+        self._before: list[torch.Tensor] = []  # of the last batches of earlier epochs
         self.done = 0  # batches of the first epoch, where a resume has begun within it
         self._val_losses: list[torch.Tensor] = []  # [summed loss, boxes] of every batch
 
@@ -150,7 +153,8 @@ class DetectorModule(pl.LightningModule):
             self.ema.update_parameters(self.model)
 
     def on_train_epoch_start(self) -> None:
-        self._losses.clear()
+        self._before = [*self._before, *self._losses][-(IN_A_ROW - 1) :]
+        self._losses = []
         self.val_metrics = {}  # a checkpoint of an epoch that is not validated must not carry an earlier one's
         self._seed()
 
@@ -162,19 +166,28 @@ class DetectorModule(pl.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def train_loss(self) -> float:
-        """The mean over this epoch's steps and all ranks."""
-        return self._mean(self._losses)
+        """The mean over this epoch's batches and all ranks; in fp16, whose scaler leaves out the steps of others, over
+        the finite ones; nan without any."""
+        losses = self._over_ranks(self._losses)
+        return float((losses[losses.isfinite()] if self._scaled() else losses).mean())
 
     def diverged(self, batches: int) -> int | None:
-        """The step, from 1 in this epoch, in which the loss was first not finite on any rank, among the last `batches`
-        (0: of the epoch); None where it was always. In fp16, whose scaler leaves out single steps, as many as
-        `IN_A_ROW` up to now must be. All ranks must call it; it waits for the device."""
-        means = self._over_ranks(batches)
-        finite = torch.stack(means).isfinite().tolist() if means else [True]
-        if all(finite) or (self.spec["train"]["precision"] == "fp16" and any(finite[-IN_A_ROW:])):
+        """The step, from 1 in this epoch, from which on the loss is not finite on some rank; None where it is in all of
+        the last `batches` (0: of the epoch). In fp16, whose scaler leaves out single steps, None too unless the last
+        `IN_A_ROW` are not, of which the first may lie in the epoch before. All ranks must call it; it waits for the
+        device."""
+        finite = self._over_ranks([*self._before, *self._losses][-batches:]).isfinite().tolist()
+        if self._scaled():
+            at = len(finite) - len(list(takewhile(not_, reversed(finite))))
+            at = at if len(finite) - at >= IN_A_ROW else len(finite)
+        else:
+            at = finite.index(False) if False in finite else len(finite)
+        if at == len(finite):
             return None
-        before = len(self._losses) - len(finite)
-        return (before + finite.index(False)) // self.trainer.accumulate_grad_batches + 1
+        return max(0, len(self._losses) - len(finite) + at) // self.trainer.accumulate_grad_batches + 1
+
+    def _scaled(self) -> bool:
+        return bool(self.spec["train"]["precision"] == "fp16")
 
     def on_validation_epoch_start(self) -> None:
         self._val_losses.clear()
@@ -218,7 +231,7 @@ class DetectorModule(pl.LightningModule):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         order = mid_epoch.order_of(self.spec, len(data.train_data), self.trainer.world_size)
         checkpoint["mid_epoch"] = mid_epoch.told(
-            checkpoint, self.trainer.accumulate_grad_batches, self._over_ranks, order
+            checkpoint, self.trainer.accumulate_grad_batches, lambda: self._over_ranks(self._losses), order
         )
         # A checkpoint written at an epoch's end counts that epoch as not completed, and Lightning, going on from it,
         # hands the sampler the old epoch's number: the next epoch would see the same order and augmentations again.
@@ -231,12 +244,7 @@ class DetectorModule(pl.LightningModule):
         epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         self.trainer.datamodule.leave_out(epoch, self.done)  # type: ignore[attr-defined]
 
-    def _over_ranks(self, batches: int = 0) -> list[torch.Tensor]:
-        """The losses of this epoch's last `batches`, 0: of all, each the mean over all ranks; all of them must call
-        it."""
-        losses = torch.stack(self._losses[-batches:]) if self._losses else torch.zeros(0, device=self.device)
-        return list(self.trainer.strategy.reduce(losses, reduce_op="mean"))
-
-    def _mean(self, losses: list[torch.Tensor]) -> float:
-        mean = torch.stack(losses).mean() if losses else torch.tensor(float("nan"), device=self.device)
-        return float(self.trainer.strategy.reduce(mean, reduce_op="mean"))
+    def _over_ranks(self, losses: list[torch.Tensor]) -> torch.Tensor:
+        """[batches] their means over all ranks; all of them must call it."""
+        own = torch.stack(losses) if losses else torch.zeros(0, device=self.device)
+        return self.trainer.strategy.reduce(own, reduce_op="mean")

@@ -6,7 +6,7 @@ Such a checkpoint has an entry `mid_epoch`, None where an epoch has ended: {"ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ def order_of(spec: Mapping[str, Any], images: int, processes: int) -> dict[str, 
 def told(
     checkpoint: Mapping[str, Any],
     parts: int,
-    losses: Callable[[], Sequence[torch.Tensor]],
+    losses: Callable[[], torch.Tensor],
     order: Mapping[str, Any],
 ) -> dict[str, Any] | None:
     """The entry of a checkpoint of Lightning's that is about to be written, with each step's batch in `parts`; `losses`
@@ -36,7 +36,7 @@ def told(
     if not is_open(checkpoint):
         return None
     steps = _batches(checkpoint)["current"]["ready"] // parts
-    means = torch.stack(list(losses()))[: steps * parts].reshape(steps, parts).mean(1)
+    means = losses()[: steps * parts].reshape(steps, parts).mean(1)
     return {"steps": steps, "losses": means.cpu(), "order": dict(order)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,7 +89,8 @@ class EpochRecorder(pl.Callback):
         done = epoch + 1 if train["checkpoint_interval_unit"] == "epoch" else trainer.global_step
         due = done % train["checkpoint_interval"] == 0
         name = self._save(trainer) if due or last else None
-        kpi = {"train_loss": module.train_loss()} | module.val_metrics
+        kpi = {} if math.isnan(loss := module.train_loss()) else {"train_loss": loss}  # null: has diverged
+        kpi |= module.val_metrics
         if trainer.is_global_zero and epoch > self.recorded:
             now, self.recorded = time.monotonic(), epoch
             append_line(

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -299,8 +300,11 @@ def test_a_loss_that_is_not_finite_ends_a_training(
 
 @pytest.mark.parametrize(
     ("precision", "lost", "step"),
-    [("fp32", [2], 3), ("bf16", [], None), ("fp16", [2, 5], None), ("fp16", range(8, 20), 9)],
-)
+    [
+        ("fp32", [2], 3), ("bf16", [], None), ("fp16", [2, 5], None), ("fp16", range(8, 20), 9),
+        ("fp16", [2, *range(8, 20)], 9), ("fp16", [2, *range(11, 20)], None),
+    ],
+)  # fmt: skip
 def test_what_the_scaler_leaves_out_is_no_divergence(
     tiny: dict[str, Any], precision: str, lost: Any, step: int | None
 ) -> None:
@@ -312,6 +316,45 @@ def test_what_the_scaler_leaves_out_is_no_divergence(
     module._losses = [torch.tensor(float("inf") if n in lost else 1.0) for n in range(20)]
     found = module.diverged(0)
     assert found == step
+    assert math.isfinite(module.train_loss()) == (precision == "fp16" or not lost)
+
+
+@pytest.mark.parametrize(
+    ("lost", "told", "ends"),
+    [
+        ([2], [True, True, True, True], None),  # a batch of the first epoch
+        ([4, 5, 6], [True, False, True, True], None),  # a whole epoch
+        (range(3, 99), [True, False, False, None], "step 1 of epoch 4"),  # for ever: no epoch holds ten
+    ],
+)
+def test_a_line_tells_the_loss_of_what_the_scaler_kept(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: Any,
+    told: list[bool | None], ends: str | None,
+) -> None:  # fmt: skip
+    """Epochs of three batches. A CPU has no fp16, and what is added to a loss leaves its gradients as they are."""
+    from model.criterion import Criterion
+
+    forward, calls = Criterion.forward, []
+
+    def failing(self: Any, outputs: Any, targets: Any) -> Any:
+        calls.append(torch.is_grad_enabled())
+        more = float("inf") if torch.is_grad_enabled() and calls.count(True) in lost else 0.0
+        return {k: v + more for k, v in forward(self, outputs, targets).items()}
+
+    monkeypatch.setattr(Criterion, "forward", failing)
+    monkeypatch.setattr(DetectorModule, "_scaled", lambda self: True)
+    ending = (
+        pytest.raises(ModelError, match=f"not finite from {ends} on") if ends else contextlib.nullcontext()
+    )
+    with ending:
+        train.run(spec_of(tiny, demo, tmp_path, train__num_epochs=4))
+    found = lines(tmp_path / "metrics.jsonl")
+    assert [line["train_loss"] is not None if "train_loss" in line else False for line in found[:3]] == told[
+        :3
+    ]
+    assert len(found) == 4
+    assert parse(found[3]).diverged(("train_loss",)) == ("train_loss" if ends else None)
+    assert not any(parse(line).diverged(("train_loss",)) for line in found[:3])
 
 
 def test_a_dry_run_saves_nothing(tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
