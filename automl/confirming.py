@@ -153,17 +153,16 @@ class Repeats:
             self._tell(f"{self.trainings[number].label}: epoch {reading.get('epoch', 0) + 1:.0f}{at}")
 
     def on_exit(self, number: int, exit: Exit) -> None:
-        training = self.trainings[number]
+        training, broken = self.trainings[number], number in self.broken
         reason = self.broken.pop(number, "" if exit.code == 0 or training.at_end() else exit.reason)
+        may_go_well = not broken and (exit.lost or exit.worth_another_try)
         if reason:
             faults.check_room(exit, self.root, lambda: self.starts[number])
         if not reason and training.finish():
             self.say(
                 f"confirm {number + 1} of {len(self.trainings)}: {training.label}: {figure(training.value())}"
             )
-        elif (
-            reason and self.starts[number] < (MAX_LOSSES if exit.lost else MAX_STARTS) and _may_go_well(exit)
-        ):
+        elif reason and may_go_well and self.starts[number] < (MAX_LOSSES if exit.lost else MAX_STARTS):
             self.say(f"{training.label} failed ({reason}); starting it once more")
             self.pending.append(number)
         else:
@@ -173,8 +172,3 @@ class Repeats:
     def _tell(self, text: str) -> None:
         self.told_at = time.monotonic()
         self.say(text)
-
-
-def _may_go_well(exit: Exit) -> bool:
-    """Whether another start is worth it."""
-    return exit.lost or (exit.code not in (0, None) and exit.worth_another_try)

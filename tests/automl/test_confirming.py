@@ -211,6 +211,27 @@ def test_a_repeat_at_its_end_is_not_started_again(when: str, tmp_path: Path) -> 
     assert not driver.failed
 
 
+@pytest.mark.parametrize(
+    ("exit", "again"),
+    [
+        (Exit(None, "silent for 3600 s"), True), (Exit(1, "exit code 1"), True), (Exit(None, "gone", lost=True), True),
+        (Exit(2, "exit code 2"), False), (Exit(None, "stopped: x"), False),
+    ],
+)  # fmt: skip
+def test_a_repeat_is_started_once_more_as_a_trial_is(exit: Exit, again: bool, tmp_path: Path) -> None:
+    """But for one whose record was broken, which is why it was stopped."""
+    training: Any = SimpleNamespace(label="winner, seed 2", at_end=lambda: False, value=lambda: None)
+    training.folder = tmp_path
+    driver = Repeats(SimpleNamespace(), tmp_path, [training], lambda text: None)  # type: ignore[arg-type]
+    driver.pending.clear()
+    driver.starts[0] += 1
+    if exit.stopped:
+        driver.broken[0] = "val_loss is not finite in epoch 2"
+    driver.on_exit(0, exit)
+    assert list(driver.pending) == ([0] if again else [])
+    assert bool(driver.failed) != again
+
+
 def test_a_repeat_without_room_ends_the_run_for_now(tmp_path: Path) -> None:
     training: Any = SimpleNamespace(label="winner, seed 2", at_end=lambda: False, value=lambda: None)
     driver = Repeats(SimpleNamespace(), tmp_path, [training], lambda text: None)  # type: ignore[arg-type]
