@@ -32,8 +32,9 @@ def compared_with(winner: Best, default: Best | None) -> Best | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure of winner and default. `low` and `high` bound the middle 95 % of the resampled gains; None without
-    resamplings. `of` says what was drawn ("72 images"); `maximize`: higher is better."""
+    """One figure of winner and default. `gain`: how much better the winner is, below 0 where it is worse; `low` and
+    `high` bound the middle 95 % of the resampled gains, None without resamplings. `of` says what was drawn ("72
+    images"); `maximize`: higher is better."""
 
     name: str
     winner: float
@@ -46,7 +47,7 @@ class Comparison:
 
     @property
     def gain(self) -> float:
-        return self.winner - self.default
+        return Metric(self.name, self.maximize).gain(self.winner, self.default)
 
     @property
     def settled(self) -> bool:
@@ -54,17 +55,17 @@ class Comparison:
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
     def words(self, times: float | None = None) -> str:
-        """The gain and what the interval says of it, plainly; `times`: see `latency.below`."""
-        gain = signed(self.winner - self.default)
-        text = f"{self.name} {gain} ({figure(self.default)} to {figure(self.winner)})"
+        """The difference, which of a figure that is better when lower is below 0 where there is a gain, and what the
+        interval says of it, plainly; `times`: see `latency.below`."""
+        difference = signed(self.winner - self.default)
+        text = f"{self.name} differs by {difference} ({figure(self.default)} to {figure(self.winner)})"
         if self.low is None or self.high is None:
             return text
-        text += (
-            f", {SHARE} % of {self.draws} resamplings of {self.of} {signed(self.low)} to {signed(self.high)}"
-        )
+        low, high = (self.low, self.high) if self.maximize else (-self.high, -self.low)
+        text += f", {SHARE} % of {self.draws} resamplings of {self.of} {signed(low)} to {signed(high)}"
         if not self.settled:
-            return f"{text}: this may be chance"
-        return text if (self.low > 0) == self.maximize else f"{text}: {below(times)}"
+            return f"{text}, which includes 0"
+        return text if self.low > 0 else f"{text}: {below(times)}"
 
 
 def compare(stages: Sequence[Mapping[str, Any]], root: Path, metric: Metric) -> list[Comparison]:
@@ -118,7 +119,7 @@ def _compared(
     pairs = _pairs(name, ours, theirs)
     if len(pairs) < FEWEST:
         return Comparison(name, winner, default, maximize=maximize)
-    gains = sorted(a - b for a, b in pairs)
+    gains = sorted(Metric(name, maximize).gain(a, b) for a, b in pairs)
     low, high = (_quantile(gains, q) for q in ((100 - SHARE) / 200, (100 + SHARE) / 200))
     return Comparison(name, winner, default, low, high, len(gains), str(ours.get("of", "samples")), maximize)
 

@@ -60,7 +60,7 @@ class Confirmed:
         text = f"trained again with {seeds}: gain {signed(mean)} of {metric.name}, {seen}"
         if (bounds := self.interval(metric)) is None:
             return f"{text}; one seed says nothing of the spread{missing}"
-        doubt = "" if bounds[0] > 0 else ": this may be chance" if bounds[1] > 0 else f": {below(times)}"
+        doubt = "" if bounds[0] > 0 else ", which includes 0" if bounds[1] > 0 else f": {below(times)}"
         return f"{text}; 95 % of the mean {signed(bounds[0])} to {signed(bounds[1])}{doubt}{missing}"
 
 

@@ -183,7 +183,7 @@ def test_what_it_says(run: Path) -> None:
         assert f"<h2>{title}</h2>" in page
     assert f"Trial {facts.winner} is the best of" in page
     assert (
-        "test_score +0.0300 (0.5000 to 0.5300), 95 % of 100 resamplings of 40 images +0.0300 to +0.0306"
+        "test_score differs by +0.0300 (0.5000 to 0.5300), 95 % of 100 resamplings of 40 images +0.0300 to +0.0306"
         in page
     )
     assert 'automl run <span class="word">--model</span>' in page
@@ -246,16 +246,18 @@ def test_what_was_not_drawn_alike_has_no_interval(ours: Any, theirs: Any, tmp_pa
     assert found.low is None
 
 
-def test_an_interval_across_nought_may_be_chance() -> None:
-    assert Comparison("f", 0.5, 0.4, -0.1, 0.2, 100, "9 images").words().endswith("this may be chance")
+def test_an_interval_across_nought_says_so() -> None:
+    assert Comparison("f", 0.5, 0.4, -0.1, 0.2, 100, "9 images").words().endswith(", which includes 0")
     assert Comparison("f", 0.3, 0.4, -0.2, -0.1, 100, "9 images").words().endswith("worse than the default")
     assert Comparison("f", 0.5, 0.4, 0.05, 0.2, 100, "9 images").words().endswith("+0.0500 to +0.2000")
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("test_loss", "-0.1000"), ("test_mAP", "worse than the default")]
+    ("name", "words", "gain"), [("test_loss", "-0.1000", 0.1), ("test_mAP", "worse than the default", -0.1)]
 )
-def test_lower_is_better_of_what_the_search_makes_lower(name: str, words: str, tmp_path: Path) -> None:
+def test_lower_is_better_of_what_the_search_makes_lower(
+    name: str, words: str, gain: float, tmp_path: Path
+) -> None:
     stages = []
     for stage, value in (("s", 0.4), ("s_of_default", 0.5)):
         resamples = {"draws": "a", "values": {name: [value] * 50}, "of": "9 images"}
@@ -265,6 +267,7 @@ def test_lower_is_better_of_what_the_search_makes_lower(name: str, words: str, t
         )
     (found,) = compare(stages, tmp_path, Metric("val_loss", False))
     assert found.words().endswith(words)
+    assert (found.gain, found.low, found.high) == pytest.approx((gain, gain, gain))
 
 
 DAMAGED = [
@@ -434,8 +437,8 @@ def test_numbers_of_a_column_have_the_same_places_and_gaps_stand_with_them() -> 
 
 def test_gains_are_not_those_of_rounded_figures() -> None:
     """.892221 less .891555 is .000666, whatever .8922 less .8916 is."""
-    assert Comparison("f", 0.892221, 0.891555).words() == "f +0.000666 (0.8916 to 0.8922)"
-    assert Comparison("f", 0.0014791, 0.00004715).words() == "f +0.0014 (4.715e-05 to 0.0015)"
+    assert Comparison("f", 0.892221, 0.891555).words() == "f differs by +0.000666 (0.8916 to 0.8922)"
+    assert Comparison("f", 0.0014791, 0.00004715).words() == "f differs by +0.0014 (4.715e-05 to 0.0015)"
 
 
 def test_the_figures_as_data(run: Path) -> None:
