@@ -297,12 +297,6 @@ class ModelBundle:
         when = self.skill.get("cpu_when") or {}
         return any(specs.get(spec, key) in values for key, values in when.items())
 
-    def gpus(self, spec: Mapping[str, Any]) -> int:
-        """GPUs of one training, by `gpu_spec_key`. Fall-back: 1."""
-        key = self.skill.get("gpu_spec_key")
-        value = specs.get(spec, str(key), 1) if key else 1
-        return value if isinstance(value, int) and value >= 1 else 1
-
     def set_pairs(
         self, words: Sequence[str], known: Iterable[str], options: Mapping[str, Any] | None = None
     ) -> list[str]:

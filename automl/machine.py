@@ -20,6 +20,7 @@ from automl.request import AUTO, RunRequest
 MOST_ON_ONE = 8  # trials on a GPU, where their number is measured
 CORES_EACH = 2  # for a trial's loaders, then
 GROWTH = 1.5  # other configurations may take so many times the memory of the first
+NUM_GPUS = "train.num_gpus"  # how many a training takes, where a model names no key for it
 CONTEXT_MB = 700  # of a GPU's memory that a process takes beside its tensors
 
 
@@ -70,7 +71,7 @@ def find_machine(
         over = request.gpus_per_trial is not None
         return _cores(request), ["--gpus-per-trial is passed over: trials run on CPUs here"] if over else []
     if wanted > len(gpus):
-        raise UserError(f"{gpu_key(model)} is {wanted:g}, but this run may use {len(gpus)} GPU(s)")
+        raise UserError(f"{gpu_key(base, model)} is {wanted:g}, but this run may use {len(gpus)} GPU(s)")
     fewer = len(gpus) < len(visible)
     notes = (
         [f"{model.skill['gpu_ids_key']} keeps this run to {len(gpus)} of {len(visible)} GPUs"]
@@ -85,9 +86,11 @@ def find_machine(
     return Machine(gpus, wanted, cpus, at_a_time, measured), notes
 
 
-def gpu_key(model: ModelBundle) -> str:
-    """The spec key that says how many GPUs a training takes."""
-    return str(model.skill.get("gpu_spec_key", "train.num_gpus"))
+def gpu_key(base: Mapping[str, Any], model: ModelBundle) -> str | None:
+    """The spec key that says how many GPUs a training takes; None where it always takes one."""
+    if key := model.skill.get("gpu_spec_key"):
+        return str(key)
+    return NUM_GPUS if spec.get(base, NUM_GPUS) is not None else None
 
 
 def cores() -> int:
@@ -135,8 +138,8 @@ def _check_nodes(base: Mapping[str, Any], model: ModelBundle) -> None:
 
 def _gpus_per_trial(request: RunRequest, base: Mapping[str, Any], model: ModelBundle) -> float:
     """What the spec says, or the share asked for."""
-    key, share = gpu_key(model), request.gpus_per_trial
-    in_spec = spec.get(base, key)
+    key, share = gpu_key(base, model), request.gpus_per_trial
+    in_spec = spec.get(base, key) if key else None
     wanted = in_spec if isinstance(in_spec, int) and in_spec > 0 else 1
     if share is None or share == wanted:
         return wanted
@@ -145,9 +148,8 @@ def _gpus_per_trial(request: RunRequest, base: Mapping[str, Any], model: ModelBu
     if isinstance(share, str):
         return wanted
     if not (math.isfinite(share) and 0 < share < 1):
-        raise UserError(
-            f"--gpus-per-trial must be a share of one, below 1, but got {share:g}; for several a trial: --set {key}=N"
-        )
+        several = f"for several a trial: --set {key}=N" if key else "this model trains on one GPU"
+        raise UserError(f"--gpus-per-trial must be a share of one, below 1, but got {share:g}; {several}")
     if wanted != 1:
         raise UserError(f"--gpus-per-trial {share:g} does not go with {key}={wanted}; set that to 1")
     return share

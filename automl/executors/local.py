@@ -79,8 +79,8 @@ class _Loop:
                 return
             if job.num_gpus > len(self.free):
                 raise UserError(
-                    f"a trial needs {job.num_gpus:g} GPUs, but this run may use {len(self.free)}: lower "
-                    "train.num_gpus, or give the run more GPUs"
+                    f"a trial needs {job.num_gpus:g} GPUs, but this run may use {len(self.free)}: let a "
+                    "trial take fewer, or give the run more"
                 )
             gpus = self._take(job.num_gpus)
             if gpus is None:

@@ -164,6 +164,22 @@ def test_what_cannot_be_is_refused(
         find(model, train, **request_)
 
 
+@pytest.mark.parametrize(
+    ("skill", "base", "said"),
+    [
+        ({}, {}, "this model trains on one GPU"),
+        ({}, {"train": {"num_gpus": 1}}, "--set train.num_gpus=N"),
+        ({"gpu_spec_key": "devices"}, {"devices": 1}, "--set devices=N"),
+    ],
+)
+def test_several_gpus_are_set_where_there_is_a_key_for_them(
+    skill: dict[str, str], base: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    make_model(tmp_path / "plain", **skill)
+    with pytest.raises(UserError, match=f"; (for several a trial: )?{said}$"):
+        find_machine(RunRequest(gpus_per_trial=2), base, {}, bundle.resolve(str(tmp_path / "plain")))
+
+
 def test_cores_of_a_trial_on_cpus(model: bundle.ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert find(model, {}, cpus_per_trial=1).concurrency == cores()
