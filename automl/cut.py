@@ -23,10 +23,10 @@ def is_cut(trial: FrozenTrial) -> bool:
     return trial.state.name == "RUNNING" and bool(attrs.get("cut")) and attrs.get("paused", -1) < 0
 
 
-def for_good(study: Study, number: int, goes_on_at: int) -> tuple[str, str] | None:
+def for_good(study: Study, number: int, goes_on_at: int, first: int) -> tuple[str, str] | None:
     """(state, reason) of a trial that was cut and has no checkpoint to go on from: trained from nothing again it would
-    use up what others need. None for one that goes on, and for the default, which all is compared with."""
-    if goes_on_at or not number or not is_cut(study.frozen(number)):
+    use up what others need. None for one that goes on, and for the `first`, which all is compared with."""
+    if goes_on_at or number == first or not is_cut(study.frozen(number)):
         return None
     best = study.best()
     why = "was cut where the budget ended, and cannot go on without a checkpoint"

@@ -194,7 +194,8 @@ class SearchDriver:
         """What a trial still has to do, or None: it ended or waits by what its folder already holds. A process that was
         to pause, or whose driver died, may have written more lines than were handled."""
         self.trials.handled.pop(number, None)
-        verdict = self._caught_up(number) or cut.for_good(self.study, number, self.trials.goes_on_at(number))
+        goes_on_at, first = self.trials.goes_on_at(number), self.plan.first
+        verdict = self._caught_up(number) or cut.for_good(self.study, number, goes_on_at, first)
         if verdict is None:
             return self._resumed(number)
         self._end(number, *verdict)

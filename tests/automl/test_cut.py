@@ -13,6 +13,7 @@ from automl.driver import SearchDriver
 from automl.ending import at_end
 from automl.executors.base import TrialJob
 from automl.loop import _why_ended
+from automl.plan import Plan
 from tests.automl.test_driver import EPOCHS, Bench
 
 
@@ -94,6 +95,20 @@ def test_the_best_is_handed_over_though_the_time_cut_it(tmp_path: Path, better: 
     assert _why_ended(driver) == ""  # both that were asked for had begun
     again = ended(bench.with_time(2000.0).drive(kind=bench.in_time()))
     assert [again.study.state(n) for n in range(2)] == ["COMPLETE", "COMPLETE"]
+
+
+@pytest.mark.parametrize(("first", "state"), [(0, "PRUNED"), (1, "COMPLETE")])
+def test_without_a_checkpoint_that_alone_begins_anew_which_all_is_compared_with(
+    first: int, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trial 1 where the default is too slow."""
+    monkeypatch.setattr(Plan, "first", first)
+    bench = slow_one(tmp_path, 250.0, better=-1.5)
+    ended(bench.drive(kind=bench.in_time()))
+    for checkpoint in bench.run.trial(1).glob("*.pth"):
+        checkpoint.unlink()
+    again = ended(bench.with_time(2000.0).drive(kind=bench.in_time()))
+    assert again.study.state(1) == state
 
 
 def test_where_no_time_is_left_what_a_dead_driver_left_is_cut_and_the_run_is_at_its_end(
