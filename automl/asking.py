@@ -10,6 +10,7 @@ from automl import samplers, seeds
 from automl.errors import AutoMLError, UserError
 from automl.latency import MOST, PATIENT, Limit, figure_ms
 from automl.request import write_ms
+from automl.trial_attributes import PREDICTED, REDRAWN, REFUSED
 
 if TYPE_CHECKING:
     from automl.proposals import Proposal
@@ -66,7 +67,7 @@ def draw(
     from automl.proposals import propose
 
     name = study.sampler if attempt < PATIENT else "random"
-    seed = seeds.derive(study.seed, number, f"sampler {attempt}" if attempt else "sampler")
+    seed = seeds.of_sampler(study.seed, number, attempt)
     before = study.trials()[:number]
     sampler = samplers.make(name, seed, study.view_of(before))
     given = study.fixed[number] if given is None and number < len(study.fixed) else given
@@ -88,10 +89,10 @@ def _within(study: Study, number: int, limit: Limit) -> Proposal:
         proposal = draw(study, number, attempt=attempt)
         ms = limit.predict(proposal.params)
         if ms <= limit.allowed_ms:
-            proposal.trial.set_user_attr("predicted_ms", ms)
+            proposal.trial.set_user_attr(PREDICTED, ms)
             if refused:
                 note = {"count": len(refused), "fastest_ms": min(refused), "slowest_ms": max(refused)}
-                proposal.trial.set_user_attr("redrawn", note)
+                proposal.trial.set_user_attr(REDRAWN, note)
             return proposal
         refused.append(ms)
     raise NothingFits(
@@ -106,9 +107,9 @@ def _judged(proposal: Proposal, limit: Limit | None) -> Proposal:
     if limit is None:
         return proposal
     ms = limit.predict(proposal.params)
-    trial.set_user_attr("predicted_ms", ms)
+    trial.set_user_attr(PREDICTED, ms)
     if ms > limit.allowed_ms:
-        trial.set_user_attr("refused", True)
+        trial.set_user_attr(REFUSED, True)
         trial.set_user_attr("reason", limit.refusal(ms))
         proposal.end()
     return proposal

@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from automl.trial_attributes import REFUSED, WHOLE
+
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from automl.study import Study
 
-AGAIN = "again"  # user attribute of a trial: epochs trained once more, as it went on from a checkpoint before them
-WHOLE = "whole"  # user attribute of a trial whose lines go beyond its training: the epochs that this has
 FAILED_SHARE = (
     9  # a failed trial counts as at least so large a part (1 / 9) of a training, or searches would not end
 )
@@ -128,7 +128,7 @@ def bound(study: Study, number: int, epoch: int, num_epochs: int | None) -> None
 def ended_since_best(study: Study, num_epochs: int | None) -> float:
     """How many trials have ended since the last one that is the best, or on the front, itself among them; of a later
     one that waits, the share of a full training of `num_epochs` that it was given."""
-    ended = [t for t in study.trials() if t.state.is_finished() and not t.user_attrs.get("refused")]
+    ended = [t for t in study.trials() if t.state.is_finished() and not t.user_attrs.get(REFUSED)]
     ended.sort(key=lambda t: (t.datetime_complete, t.number))
     places = {t.number: place for place, t in enumerate(ended)}
     holders = study.holders()

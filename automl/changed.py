@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from automl.errors import StudyGone, UserError
 from automl.faults import is_away
+from automl.trial_attributes import TABLE
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -15,19 +16,11 @@ if TYPE_CHECKING:
     from automl.stored import Stored
 
 
-# What is kept of a trial beside Optuna's own, each of its kind: see study.py.
-KINDS: dict[str, type | tuple[type, ...]] = {
-    "params": dict, "reason": str, "best_epoch": int, "epochs": int, "retries": int, "lost": int, "paused": int,
-    "waited": int, "seconds": (int, float), "starts": list, "cut": bool, "timed": int, "timed_s": (int, float),
-    "predicted_ms": (int, float), "refused": bool, "redrawn": dict, "widened": dict,
-}  # fmt: skip
-
-
 def check_trials(name: str, trials: Sequence[FrozenTrial]) -> None:
     """Raises `UserError` where the database lacks a trial or has one twice, `TypeError` for what no driver wrote."""
     for trial in trials:
         for key, value in trial.user_attrs.items():
-            if not isinstance(value, KINDS.get(key, object)):
+            if key in TABLE and not isinstance(value, TABLE[key][0]):
                 raise TypeError(f"trial {trial.number}: {key} is {value!r}")
     wrong = next((place for place, trial in enumerate(trials) if trial.number != place), None)
     if wrong is not None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from automl import trial_attributes
 from automl.metric import first_of
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ TIME, EPOCHS = (CUT, "the time budget was used up"), (CUT, "the budget of epochs
 
 def is_cut(trial: FrozenTrial) -> bool:
     """Whether it was, and no driver has gone on with it."""
-    attrs = trial.user_attrs
-    return trial.state.name == "RUNNING" and bool(attrs.get("cut")) and attrs.get("paused", -1) < 0
+    cut, paused = (trial.user_attrs.get(name) for name in (trial_attributes.CUT, trial_attributes.PAUSED))
+    return trial.state.name == "RUNNING" and bool(cut) and (paused is None or paused < 0)
 
 
 def for_good(study: Study, number: int, goes_on_at: int, first: int) -> tuple[str, str] | None:

@@ -20,9 +20,10 @@ from automl import provenance, samplers, schedulers
 from automl.errors import UserError
 from automl.latency import figure_ms
 from automl.metric import Metric, figure, parse
-from automl.pareto import PREDICTED, ms_of
+from automl.pareto import ms_of
 from automl.programs import typed
 from automl.request import LATENCY, parse_objectives
+from automl.trial_attributes import PREDICTED
 
 if TYPE_CHECKING:
     from automl.request import RunRequest

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl.budget import AGAIN
 from automl.documents import load_json
 from automl.errors import SpecError
 from automl.fgp import FITTED
 from automl.forms import COUNT, fits
 from automl.rundir import write_text
-from automl.widening import WIDENED
+from automl.trial_attributes import AGAIN, REDRAWN, WIDENED
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -39,7 +38,7 @@ _NUMBER = {"type": "number", "minimum": -1e300, "maximum": 1e300}
 _THETA = {"type": "number", "minimum": -20, "maximum": 20}
 _MS = {"type": "number", "minimum": 0, "maximum": 1e12}
 _NOTED = {
-    "redrawn": {
+    REDRAWN: {
         "type": "object",
         "required": ["count", "fastest_ms", "slowest_ms"],
         "properties": {"count": COUNT, "fastest_ms": _MS, "slowest_ms": _MS},

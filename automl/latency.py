@@ -33,6 +33,7 @@ from automl.errors import SpaceError, UserError
 from automl.metric import counted
 from automl.request import write_ms
 from automl.space.leaf import short
+from automl.trial_attributes import REDRAWN
 
 if TYPE_CHECKING:
     from automl.bundle import ModelBundle
@@ -278,7 +279,7 @@ def below(times: float | None) -> str:
 
 def redrawn_text(trials: Sequence[Any], allowed_ms: float | None) -> str:
     """What was proposed in a study and, above the limit, made no trial; empty where nothing was."""
-    notes = [t.user_attrs["redrawn"] for t in trials if "redrawn" in t.user_attrs]
+    notes = [t.user_attrs[REDRAWN] for t in trials if REDRAWN in t.user_attrs]
     if not notes or allowed_ms is None:
         return ""
     fastest, slowest = min(n["fastest_ms"] for n in notes), max(n["slowest_ms"] for n in notes)

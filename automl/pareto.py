@@ -7,13 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from automl.metric import value_of
+from automl.trial_attributes import PREDICTED
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from automl.latency import Latency
-
-PREDICTED = "predicted_ms"  # user attribute of a trial
 
 Point = tuple[float, float]  # (metric, higher is better; ms, lower is)
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl import kept, records, spec
-from automl.budget import AGAIN, bound
+from automl.budget import bound
 from automl.errors import SpaceError, SpecError
 from automl.kept import PAUSED, Kept
 from automl.slips import BY_ITSELF
-from automl.widening import WIDENED
+from automl.trial_attributes import AGAIN, WAITED, WIDENED
 
 if TYPE_CHECKING:
     from automl.plan import Plan
@@ -88,7 +88,7 @@ def _brought(
         state, reason = _ended(study, trials, number, lines), "ended before its study was lost"
         if broken:
             state, reason = "FAIL", f"metrics.jsonl {broken}"
-    waited = study.frozen(number).user_attrs.get("waited", -1)
+    waited = study.frozen(number).user_attrs.get(WAITED, -1)
     if found:
         _note(study, number, found)
     if state == PAUSED and found:
@@ -108,10 +108,10 @@ def _brought(
 
 def _note(study: Study, number: int, found: Kept) -> None:
     """Note what the folder has seen more of than a copy of the study of earlier."""
-    attrs, noted = study.frozen(number).user_attrs, {**found.noted, "waited": found.waited}
+    attrs, noted = study.frozen(number).user_attrs, {**found.noted, WAITED: found.waited}
     more = {
         name: noted[name]
-        for name in ("seconds", "timed_s", "timed", AGAIN, "waited")
+        for name in ("seconds", "timed_s", "timed", AGAIN, WAITED)
         if noted.get(name, -1) > attrs.get(name, -1)
     }
     if len(noted.get("starts", ())) > len(attrs.get("starts", ())):

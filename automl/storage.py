@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from automl import database_url, faults
 from automl.errors import StorageError, StudyBusy, UserError
 from automl.programs import command
+from automl.trial_attributes import WAITED
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -112,9 +113,7 @@ def _behind(study: Study, run_root: Path) -> str:
             continue
         found = kept.read(RunDir(run_root).trial(trial.number), trial.number)
         waits = found is not None and found.state == kept.PAUSED
-        if found and (
-            found.paused > trial.user_attrs.get("waited", -1) if waits else found.state != "RUNNING"
-        ):
+        if found and (found.paused > trial.user_attrs.get(WAITED, -1) if waits else found.state != "RUNNING"):
             return f"trial {trial.number} has not ended in it, and is {found.state} in {run_root / 'trials'}"
     return ""
 

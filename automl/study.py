@@ -4,16 +4,9 @@ the only truth: nothing here needs to survive the driver.
 What is in the storage is read once, when the study is opened; from then on its copy in memory is kept in step with
 every write, so that no decision waits for a database, however many trials there are.
 
-User attributes of a trial: `params` (the real values by dotted name), `reason` (why it ended or waits), `best_epoch`,
-`epochs` (where the last were not measured), `again` (that were trained once more after a pause), `retries`, `lost`
-(starts after the loss of the process that had started it), `paused` (the epoch after which it waits; -1 when it goes
-on), `waited` (the last such epoch), `seconds` (that its processes ran, but for those whose driver died), `timed_s` (of
-`timed` epochs, without starts), `starts` (the epochs that its later processes began with), `cut` (whether a budget cut
-it: cut.py). Of the study: `elapsed_s` (wall time over all drivers), `winner` (the trial that the scheduler names at the
-end, and the epochs reported by then), `rebuilding` (its trials are being read from their folders), `driver` (see
-sole_driver.py). Where latency is limited or an objective also of a trial: `predicted_ms`, `refused` (above the limit:
-not trained), `redrawn` (what the sampler proposed before it and was). Where ranges are widened for it: `widened`
-(widening.py).
+User attributes of a trial: see trial_attributes.py. Of the study: `elapsed_s` (wall time over all drivers), `winner`
+(the trial that the scheduler names at the end, and the epochs reported by then), `rebuilding` (its trials are being
+read from their folders), `driver` (see sole_driver.py).
 """
 
 from __future__ import annotations
@@ -26,13 +19,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from automl.budget import AGAIN, WHOLE, Budget
+from automl.budget import Budget
 from automl.changed import check_trials
 from automl.cut import CUT, is_cut
 from automl.metric import figure
-from automl.pareto import PREDICTED, Point, joined, knee, ms_of, with_latency
+from automl.pareto import Point, joined, knee, ms_of, with_latency
 from automl.scheduling import Curve, Scheduler, Verdict, View
 from automl.stored import Stored
+from automl.trial_attributes import AGAIN, PAUSED, PREDICTED, REFUSED, WAITED, WHOLE
 from automl.widening import widenings
 
 if TYPE_CHECKING:
@@ -340,10 +334,10 @@ class Study(Stored):
 
     def set_paused(self, number: int, epoch: int) -> None:
         """Note that the trial waits after this epoch; -1: it goes on."""
-        self._set(self.frozen(number), "paused", epoch)
+        self._set(self.frozen(number), PAUSED, epoch)
         self.keep_passed(number)
         if epoch >= 0:
-            self._set(self.frozen(number), "waited", epoch)
+            self._set(self.frozen(number), WAITED, epoch)
         self._place(self.frozen(number))
 
     def go_on(self, number: int, epoch: int) -> None:
@@ -384,11 +378,11 @@ class Study(Stored):
         """Keep who goes on, waits, failed and leads; called once of a trial that ended."""
         self._paused.pop(trial.number, None)
         self.going.discard(trial.number)
-        if trial.user_attrs.get("refused"):
+        if trial.user_attrs.get(REFUSED):
             self.refused.add(trial.number)
         if not trial.state.is_finished():
-            if trial.user_attrs.get("paused", -1) >= 0:
-                self._paused[trial.number] = int(trial.user_attrs["paused"])
+            if trial.user_attrs.get(PAUSED, -1) >= 0:
+                self._paused[trial.number] = int(trial.user_attrs[PAUSED])
             else:
                 self.going.add(trial.number)
             return

@@ -6,12 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl.space.leaf import short
+from automl.trial_attributes import WIDENED
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-# The user attribute of the first trial for which ranges were: {parameter: [lowest, highest]}.
-WIDENED = "widened"
 
 
 def widened_text(number: int, ranges: Mapping[str, Sequence[Any]]) -> str:

@@ -9,7 +9,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from automl.fgp import FITTED
 from automl.fgp.model import Model, cube_of
 from automl.scheduling import View
-from automl.widening import WIDENED
+from automl.trial_attributes import WIDENED
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -57,7 +57,7 @@ class FreezeThaw(Scheduler):
             return None
         least = SETTINGS.worthless
         if budget.new and budget.whole:  # asked for first, as it may change what is to be beaten
-            new = model.propose(seeds.derive(view.seed, len(view.trials), "sampler"))
+            new = model.propose(seeds.of_sampler(view.seed, len(view.trials)))
             least = new.gain / model.epochs / float(model.pace.cost(new.point[None])[0])
         rate = model.rate(waiting)
         best = int(np.argmax(rate))

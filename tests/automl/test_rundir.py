@@ -16,7 +16,7 @@ from automl.progress import Progress
 from automl.request import RunRequest
 from automl.run_json import FORMAT
 from automl.rundir import RunDir, clear_temporaries, write_text
-from automl.seeds import derive
+from automl.seeds import derive, of_sampler
 from automl.storage import is_running, run_lock
 from tests.automl.toy import toy
 
@@ -116,7 +116,8 @@ def test_only_one_driver(tmp_path: Path) -> None:
 
 def test_seeds_are_fixed_for_ever() -> None:
     # Pinned: a changed derivation would make old runs irreproducible.
-    assert derive(0, 0, "sampler") == 1933340843
+    assert derive(0, 0, "sampler") == of_sampler(0, 0) == 1933340843
+    assert of_sampler(3, 7, attempt=2) == derive(3, 7, "sampler 2")
     assert len({derive(s, n, p) for s in range(5) for n in range(20) for p in ("sampler", "data")}) == 200
     assert all(0 <= derive(1, n, "x") < 2**31 for n in range(100))
 

@@ -1,5 +1,7 @@
+import re
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -7,13 +9,17 @@ from optuna import load_study
 from optuna.storages import InMemoryStorage
 
 from automl import proposals
+from automl.changed import check_trials
 from automl.errors import StudyGone, UserError
 from automl.fgp.cube import Cube
 from automl.fgp.runs import all_runs
 from automl.schedulers import Halving
 from automl.storage import open_storage
 from automl.study import Study
+from automl.trial_attributes import TABLE
 from tests.automl.fakes import TinySpace
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -408,3 +414,21 @@ def test_many_trials_of_earlier_runs_are_no_reason_to_be_shown_all() -> None:
         trial.number = -1
     up = [optuna.study.StudyDirection.MAXIMIZE]
     assert len(proposals.telling(earlier, up)) <= proposals.BEST + proposals.LATEST
+
+
+def test_what_is_kept_of_a_trial_stands_in_one_table() -> None:
+    """By its kind, or a study in which another program wrote would be believed."""
+    source = "".join(path.read_text() for path in sorted((ROOT / "automl").rglob("*.py")))
+    named = set(
+        re.findall(r"""(?:user_attrs(?:\.get)?|trial\.set_user_attr|attrs\.get)[\[(]"(\w+)\"""", source)
+    )
+    for words in re.findall(r"study\.note\(number, (.*?)\)", source):
+        named |= set(re.findall(r"(\w+)=", words))
+    assert {"params", "reason", "timed", "starts", "cut"} <= named <= TABLE.keys()
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_what_no_driver_wrote_is_no_study(name: str) -> None:
+    trial = SimpleNamespace(number=0, user_attrs={name: object()})
+    with pytest.raises(TypeError, match=f"trial 0: {name} is <object"):
+        check_trials("one", [trial])  # type: ignore[list-item]

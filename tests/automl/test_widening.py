@@ -16,7 +16,8 @@ from automl.fgp import FITTED, gp
 from automl.fgp.cube import Cube
 from automl.space import SearchSpace, compile_space
 from automl.study import Study
-from automl.widening import WIDENED, widenings
+from automl.trial_attributes import WIDENED
+from automl.widening import widenings
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SCHEMA: dict[str, Any] = {
