@@ -100,7 +100,7 @@ def text(plan: Plan, found: Forecast) -> str:
 def budget_text(request: RunRequest) -> str:
     """What ends the search, whichever comes first."""
     parts = [counted(request.trials, "trial")] if request.trials else []
-    parts += [f"{request.trainings} trainings"] if request.trainings else []
+    parts += [counted(request.trainings, "training")] if request.trainings else []
     parts += [f"{counted(request.total_epochs, 'epoch')} in all"] if request.total_epochs else []
     parts += [clock(request.time_s)] if request.time_s else []
     return ", ".join(parts)

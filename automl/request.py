@@ -109,7 +109,12 @@ def parse_objectives(text: str | Iterable[str]) -> tuple[str, ...]:
 
 def write_ms(ms: float) -> str:
     """Milliseconds as `parse_ms` reads them back."""
-    return f"{format(Decimal(repr(ms)), 'f').removesuffix('.0')}ms"
+    return f"{_plain(ms)}ms"
+
+
+def _plain(number: float) -> str:
+    """All its digits and no exponent, which is not read back."""
+    return format(Decimal(repr(number)), "f").removesuffix(".0")
 
 
 def parse_share(text: str) -> float | str:
@@ -140,7 +145,7 @@ def write_time(seconds: float) -> str:
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds % size == 0:
             return f"{seconds / size:.0f}{unit}"
-    return f"{seconds!r}s" if seconds % 1 else f"{seconds:.0f}s"
+    return f"{_plain(seconds)}s"
 
 
 def parse_stages(text: str) -> tuple[str, ...]:

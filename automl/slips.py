@@ -25,8 +25,7 @@ def slips(
     elif epochs is not None and record.epoch >= epochs:
         yield (
             "too many",
-            f"trial {number} reports epoch {record.epoch}, the {record.epoch + 1}th when counted from 0, but its "
-            f"training has {epochs}",
+            f"trial {number} reports epoch {record.epoch}, but its training has {epochs}, counted 0 to {epochs - 1}",
         )
     if before is None:
         return

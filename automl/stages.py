@@ -56,7 +56,7 @@ def run_stage(
     gpus: Sequence[int | str] = (),
     say: Callable[[str], Any] = lambda text: None,
 ) -> StageResult:
-    """Run one action on a spec file, and `say` every ten seconds that it goes on. What it prints goes to
+    """Run one action on a spec file, and `say` every `TELL_S` that it goes on. What it prints goes to
     `<name>/log.txt` beside it; its figures are read from the action's metrics.json."""
     program, *words = bundle.command_words(stage.action, str(spec_path))
     shown = f"{typed(program)} {shlex.join(words)}"

@@ -81,6 +81,7 @@ def test_what_a_budget_is_too_small_for(asked: dict[str, Any], words: list[str])
         ({"trials": 3, "scheduler": "halving"}, "22m30s for 3 trials"),
         ({"trials": 3}, "30m00s for 3 trials"),
         ({"trainings": 3}, "30m00s for 3 trainings, which holds about 4 configurations"),
+        ({"trainings": 1}, "10m00s for 1 training, which holds about 1 configuration"),
         ({"total_epochs": 30}, "30m00s for 30 epochs in all, which holds about"),
         ({"time_s": 3600.0, "scheduler": "halving"}, "1h00m for 1h00m, which holds about 9 configurations"),
         ({"policy": "off"}, "10m00s a training of 10 epochs"),

@@ -267,7 +267,7 @@ def curve_trainer(root: Path, score: str, first: int = 0, name: str = "f'{epoch}
 def test_a_trainer_that_counts_epochs_from_one_is_told_once(tmp_path: Path, first: int, told: int) -> None:
     said = run_and_read(curve_trainer(tmp_path / "model", "epoch", first), tmp_path / "run")
     assert said.count("begins with epoch 1; lines count epochs from 0") == told
-    assert said.count("reports epoch 3, the 4th when counted from 0, but its training has 3") == told
+    assert said.count("reports epoch 3, but its training has 3, counted 0 to 2") == told
 
 
 @pytest.mark.parametrize("score", ["epoch", "epoch if epoch == 1 else None"])
