@@ -40,7 +40,7 @@ from automl.launcher import check_temporary
 from automl.machine import Machine, find_machine
 from automl.metric import Metric
 from automl.programs import command
-from automl.request import LATENCY, RunRequest
+from automl.request import LATENCY, PLACES, RunRequest
 from automl.rundir import RunDir
 from automl.scheduling import View
 from automl.skill import Stage
@@ -307,12 +307,10 @@ def _absolute(
     inputs = {str(node[key]) for _, node, key in model.inputs("train", full)} | {str(begins_at)}
     sets = (_absolute_pair(pair, inputs) for pair in secret_leaves.hidden_sets(request.sets, model))
     paths: dict[str, Any] = {"model": model.reference, "sets": tuple(sets)}
-    for name in ("data", "spec_file", "warm_start"):
+    for name in PLACES:
         given = getattr(request, name)
-        if given and Path(given).exists():
+        if given and (name == "results_dir" or Path(given).exists()):  # that is yet to be made
             paths[name] = str(Path(given).resolve())
-    if request.results_dir:
-        paths["results_dir"] = os.path.abspath(request.results_dir)
     return replace(request, **paths)
 
 

@@ -13,7 +13,6 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from automl import web_url
@@ -324,12 +323,6 @@ class RunRequest:
         if self.patience is not None:
             twice["patience"] = max(2 * self.patience, math.ceil(since_best) + 1)
         return shlex.join(replace(RunRequest(), **twice).words())
-
-    def absolute(self) -> RunRequest:
-        """The same with the paths that were given made absolute, for a resume from another folder."""
-        paths = {"data": self.data, "spec_file": self.spec_file, "warm_start": self.warm_start}
-        made: dict[str, Any] = {k: str(Path(v).resolve()) for k, v in paths.items() if v and "://" not in v}
-        return replace(self, **made)
 
     def words(self) -> list[str]:
         """The options of `automl run` that ask for the same."""
