@@ -6,7 +6,6 @@ import atexit
 import inspect
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -102,12 +101,11 @@ def _parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> 
 def run(context: typer.Context, **given: Any) -> None:
     """Search, and hand the winner over ready to deploy."""
     import_with_threads()
-    from automl import bundle, loop
+    from automl import loop
     from automl.progress import Progress
 
     request = make_request(context, given)
-    name = Path(bundle.resolve(request.model).name).name
-    root = _no_option(Path(request.results_dir or Path("results") / name / time.strftime("%Y%m%d-%H%M%S")))
+    root = _no_option(loop.folder_for(request))
     console = _console()
     print(f"run folder: {root}")
     _finish(console, loop.run(request, root, Progress(console)))

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl import (
     asking,
+    bundle,
     confirming,
     cut,
     earlier,
@@ -62,6 +64,12 @@ from automl.trials import Trials
 if TYPE_CHECKING:
     from automl.progress import Progress
     from automl.study import Study
+
+
+def folder_for(request: RunRequest) -> Path:
+    """The run folder that was asked for; else results/<model>/<time>."""
+    name = Path(bundle.resolve(request.model).name).name
+    return Path(request.results_dir or Path("results") / name / time.strftime("%Y%m%d-%H%M%S"))
 
 
 def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time as clock
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -144,7 +143,7 @@ def tune(
     Returns a `Tuned`. Raises `automl.errors.UserError` for what cannot be run, before anything is written. A call that
     was cut off goes on by `automl resume` on its run folder.
     """
-    from automl import bundle, loop
+    from automl import loop
     from automl.progress import Progress
 
     if not fits(quiet, bool):
@@ -156,8 +155,7 @@ def tune(
             "results_dir": results_dir,
         }
     )  # fmt: skip
-    name = Path(bundle.resolve(model).name).name
-    root = Path(request.results_dir or Path("results") / name / clock.strftime("%Y%m%d-%H%M%S")).resolve()
+    root = loop.folder_for(request).resolve()
     if not quiet:
         print(f"run folder: {root}", file=sys.stderr)
     return Tuned(root, loop.run(request, root, Progress(quiet=quiet)))
