@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 
 PATIENCE_S = 1800.0  # with an `automl deploy` that is at work on the winner before
-NOT_RUN = "not run"  # how the message of a stage begins that had not what it needs
 
 
 @dataclass
@@ -102,7 +101,7 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     try:
         results = _run_stages(plan, stages, run.best, progress)
     finally:
-        well = all(result.ok or result.message.startswith(NOT_RUN) for result in results)
+        well = not any(result.failed for result in results)
         replaced.put_back(plan.bundle, run.best, well and bool(results))
     _settle(plan.bundle, stages, run.best)
     _add_figures(run.best, results)
@@ -195,15 +194,15 @@ def _run_stages(
 ) -> list[StageResult]:
     gpus = plan.machine.gpus or (visible_gpus() if plan.machine.gpus_per_trial else ())
     results = [
-        StageResult(stage.name, False, f"{NOT_RUN}: {lacking[0]} is not set", "")
+        StageResult.skipped(stage.name, f"{lacking[0]} is not set")
         for stage in plan.stages
         if (lacking := stage.lacks(plan.spec))
     ]
     for stage, name, folder in stages:
         if stage.after and not any(result.ok for result in results if result.name == stage.after):
             words = plan.bundle.command_words(stage.action, str(folder / f"{stage.action}.yaml"))
-            why = f"{NOT_RUN}: {stage.after} did not go well"
-            results.append(StageResult(name, False, why, shlex.join(words)))
+            why = f"{stage.after} did not go well"
+            results.append(StageResult.skipped(name, why, shlex.join(words)))
             continue
         progress.note(f"{name} ...")
         results.append(

@@ -22,6 +22,7 @@ from automl.tail import last_line, size_of
 
 TELL_S = 8.0  # between two lines about an action that runs
 NOT_RUNNABLE = 3  # exit code of an action whose machine lacks something
+SKIPPED = "not run"
 
 
 @dataclass
@@ -34,6 +35,11 @@ class StageResult:
     shows: tuple[str, ...] = ()  # names of the metrics that a person wants to see
     failed: bool = False  # it ran and broke; not ok and not failed: it could not run here
     report: str = ""  # the file it wrote for the report
+
+    @classmethod
+    def skipped(cls, name: str, why: str, command: str = "") -> StageResult:
+        """Of one that had not what it needs."""
+        return cls(name, False, f"{SKIPPED}: {why}", command)
 
     def figures(self) -> str:
         """The metrics that a person wants to see."""
@@ -63,27 +69,20 @@ def run_stage(
     full = portable.read(bundle, spec_path)
     parent = bundle.spec_key(stage.action, "parent_model")
     if parent and not bundle.is_settled(parent) and spec.get(full, parent) in (None, "", spec.MANDATORY):
-        return StageResult(name, False, "not run: there is no checkpoint", shown)
+        return StageResult.skipped(name, "there is no checkpoint", shown)
     figures = bundle.results_file(stage.action, full)
     for old in (figures, figures.parent / (stage.report or figures.name)):
         old.unlink(missing_ok=True)  # of an earlier time
-    folder = spec_path.with_suffix("")
-    folder.mkdir(parents=True, exist_ok=True)
-    log, began_at = folder / "log.txt", size_of(folder / "log.txt")
-    tell = _teller(name, log, began_at, say)
-    ended = _run(
-        bundle, folder, gpus, tell, str(spec_path), command=bundle.command(stage.action, str(spec_path))
+    command = bundle.command(stage.action, str(spec_path))
+    result = _ended(
+        bundle, name, spec_path.with_suffix(""), str(spec_path), say, gpus, (NOT_RUNNABLE,), command=command
     )
-    last = last_line(log, began_at).removeprefix("error: ")
-    if ended.code == NOT_RUNNABLE:
-        return StageResult(
-            name, False, f"not run: {last or f'exit code {NOT_RUNNABLE} and not a word'}", shown
-        )
-    if ended.code != 0:
-        return StageResult(name, False, f"failed ({ended.reason}); log: {log}", shown, failed=True)
-    told = figures.parent / stage.report if stage.report else None
-    report = str(told) if told is not None and told.is_file() else ""
-    return StageResult(name, True, last or "done", shown, _read(figures), stage.shows, report=report)
+    result.command = shown
+    if result.ok:
+        told = figures.parent / stage.report if stage.report else None
+        result.report = str(told) if told is not None and told.is_file() else ""
+        result.metrics, result.shows = _read(figures), stage.shows
+    return result
 
 
 def run_package(
@@ -109,16 +108,23 @@ def _run_entry(
     entry = bundle.entry(purpose)
     if entry is None:
         return None
-    folder = best / "package"
+    return _ended(bundle, purpose, best / "package", argument, say, (), (2, NOT_RUNNABLE), entry=entry)
+
+
+def _ended(
+    bundle: ModelBundle, name: str, folder: Path, argument: str, say: Callable[[str], Any], gpus: Sequence[int | str],
+    lacks: Sequence[int], **what: Any,
+) -> StageResult:  # fmt: skip
+    """Run it, with its log in `folder`; `lacks`: the exit codes that say that something it needs is not there."""
     folder.mkdir(parents=True, exist_ok=True)
     log, began_at = folder / "log.txt", size_of(folder / "log.txt")
-    ended = _run(bundle, folder, (), _teller(purpose, log, began_at, say), argument, entry=entry)
-    last = last_line(log, began_at)
-    if ended.code in (2, NOT_RUNNABLE):
-        return StageResult(purpose, False, f"not run: {last}", "")
+    ended = _run(bundle, folder, gpus, _teller(name, log, began_at, say), argument, **what)
+    last = last_line(log, began_at).removeprefix("error: ")
+    if ended.code in lacks:
+        return StageResult.skipped(name, last or f"exit code {ended.code}, nothing logged")
     if ended.code != 0:
-        return StageResult(purpose, False, f"failed ({ended.reason}); log: {log}", "", failed=True)
-    return StageResult(purpose, True, last or "done", "")
+        return StageResult(name, False, f"failed ({ended.reason}); log: {log}", "", failed=True)
+    return StageResult(name, True, last or "done", "")
 
 
 def _teller(name: str, log: Path, began_at: int, say: Callable[[str], Any]) -> Callable[[], None]:

@@ -15,6 +15,7 @@ from automl.report.gather import Facts
 from automl.report.search import style
 from automl.request import LATENCY
 from automl.space.leaf import is_number
+from automl.stages import SKIPPED
 from automl.study import DEFAULT
 
 
@@ -136,8 +137,11 @@ def _figures_of_one(facts: Facts) -> dict[str, float]:
     }
 
 
+def how_ended(stage: Mapping[str, Any]) -> str:
+    """How a stage ended, in a word."""
+    return "done" if stage.get("ok") else "failed" if stage.get("failed") else SKIPPED
+
+
 def told(stage: Mapping[str, Any]) -> str:
     """What a stage says, without the word for how it ended, which stands before it."""
-    message = str(stage["message"])
-    word = next((w for w in ("done", "failed", "not run") if message.startswith(w)), "")
-    return message[len(word) :].lstrip(" :,;")
+    return str(stage["message"]).removeprefix(how_ended(stage)).lstrip(" :,;")
