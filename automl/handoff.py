@@ -29,8 +29,7 @@ from automl.pareto import ms_of
 from automl.records import as_number
 from automl.request import write_ms
 from automl.rundir import RunDir, write_json
-from automl.skill import Stage
-from automl.stages import StageResult, run_package, run_slimming, run_stage
+from automl.stages import StageResult, StageRun, run_package, run_slimming, run_stage
 from automl.storage import handing_over
 from automl.study import DEFAULT, Best, Study
 from automl.trials import Trials, choose_winner
@@ -125,7 +124,7 @@ def _product(
     checkpoint = _copied(source, run.best) if source else None
     trained = trials.spec_of(result.number, result.params, progress.note)
     figures = _figures(plan, trials, result)
-    write_specs(plan.bundle, trained, checkpoint, run.best, figures, asked(plan))
+    write_specs(plan.bundle, trained, checkpoint, run.best, figures, asked_leaves(plan))
     portable.write(plan.bundle, run.best / "train.yaml", _for_retraining(plan, trained, run.best), run.best)
     _slim(plan.bundle, checkpoint, progress)
     _write_provenance(plan, result, trained, checkpoint, run, figures, trials)
@@ -189,34 +188,30 @@ def _held_by_all(best: Path) -> dict[tuple[int, int, float], Path]:
     return {key: path for folder in folders for key, path in provenance.held(folder).items()}
 
 
-def _run_stages(
-    plan: Plan, stages: list[tuple[Stage, str, Path]], best: Path, progress: Progress
-) -> list[StageResult]:
+def _run_stages(plan: Plan, stages: list[StageRun], best: Path, progress: Progress) -> list[StageResult]:
     gpus = plan.machine.gpus or (visible_gpus() if plan.machine.gpus_per_trial else ())
     results = [
         StageResult.skipped(stage.name, f"{lacking[0]} is not set")
         for stage in plan.stages
         if (lacking := stage.lacks(plan.spec))
     ]
-    for stage, name, folder in stages:
-        if stage.after and not any(result.ok for result in results if result.name == stage.after):
-            words = plan.bundle.command_words(stage.action, str(folder / f"{stage.action}.yaml"))
-            why = f"{stage.after} did not go well"
-            results.append(StageResult.skipped(name, why, shlex.join(words)))
+    for run in stages:
+        after = run.stage.after
+        if after and not any(result.ok for result in results if result.name == after):
+            words = plan.bundle.command_words(run.stage.action, str(run.spec_path))
+            results.append(StageResult.skipped(run.name, f"{after} did not go well", shlex.join(words)))
             continue
-        progress.note(f"{name} ...")
-        results.append(
-            run_stage(plan.bundle, stage, name, folder / f"{stage.action}.yaml", gpus, progress.note)
-        )
+        progress.note(f"{run.name} ...")
+        results.append(run_stage(plan.bundle, run, gpus, progress.note))
     if any(result.ok for result in results) and (packed := run_package(plan.bundle, best, progress.note)):
         results.append(packed)
     return results
 
 
-def _settle(bundle: ModelBundle, stages: list[tuple[Stage, str, Path]], best: Path) -> None:
+def _settle(bundle: ModelBundle, stages: list[StageRun], best: Path) -> None:
     """No spec that was handed over writes where the winner's figures are."""
     specs = {best / f"{action}.yaml": action for action in bundle.actions if action != "train"}
-    specs |= {folder / f"{stage.action}.yaml": stage.action for stage, _, folder in stages}
+    specs |= {run.spec_path: run.stage.action for run in stages}
     for path, action in specs.items():
         portable.settle(bundle, action, path, best)
 
@@ -241,7 +236,7 @@ def write_specs(
         portable.write(bundle, folder / f"{action}.yaml", full, folder)
 
 
-def asked(plan: Plan) -> dict[str, Any]:
+def asked_leaves(plan: Plan) -> dict[str, Any]:
     """{leaf: value} of what a person asks of the actions after training: their sections of his spec, and what was asked
     of the search and `automl deploy` has an option for, which keeps the limit that configurations were chosen by."""
     of_spec = [later.leaves(plan.bundle, plan.engine_keys, action) for action in plan.bundle.actions]
@@ -305,41 +300,34 @@ def _put_known(full: dict[str, Any], name: str, value: Any) -> None:
 
 def _stages(
     plan: Plan, trials: Trials, winner: Best, default: Best | None, checkpoint: Path | None
-) -> list[tuple[Stage, str, Path]]:
-    """(stage, name, folder of its spec) of what was asked for and has what it needs; those that compare run for the
-    default configuration too when that is another trial whose checkpoint is still there."""
-    best, found = trials.run.best, []
+) -> list[StageRun]:
+    """What was asked for and has what it needs; those that compare run for the default configuration too when that is
+    another trial whose checkpoint is still there."""
+    best, found = trials.run.best, list[StageRun]()
     for stage in plan.stages:
         if stage.lacks(plan.spec):
             continue
         if stage.sets:
-            found.append((stage, stage.name, _set_up(plan, trials, winner, stage, checkpoint)))
+            found.append(StageRun(stage, stage.name, best / stage.name))
+            _write_spec(plan, trials, winner, found[-1], checkpoint)
             continue
-        found.append((stage, stage.name, best))
+        found.append(StageRun(stage, stage.name, best))
         other = compared_with(winner, default)
         if not stage.default_too or other is None:
             continue
         if source := trials.checkpoint_of(other.number, other.epoch):
-            folder = best / "default"
-            trained = trials.spec_of(other.number, other.params)
-            full = action_spec(
-                plan.bundle, stage.action, trained, _copied(source, folder), folder, asked(plan)
-            )
-            portable.write(plan.bundle, folder / f"{stage.action}.yaml", full, best)
-            found.append((stage, stage.name + OF_DEFAULT, folder))
+            found.append(StageRun(stage, stage.name + OF_DEFAULT, best / "default"))
+            _write_spec(plan, trials, other, found[-1], _copied(source, found[-1].folder))
     return found
 
 
-def _set_up(plan: Plan, trials: Trials, winner: Best, stage: Stage, checkpoint: Path | None) -> Path:
-    """Write the spec of another run of an action on the winner; returns its folder."""
-    best = trials.run.best
-    folder = best / stage.name
-    trained = trials.spec_of(winner.number, winner.params)
-    full = action_spec(plan.bundle, stage.action, trained, checkpoint, folder, asked(plan))
-    for leaf, value in stage.sets:
-        spec.put(full, leaf, value.replace("{best}", str(best)) if isinstance(value, str) else value)
-    portable.write(plan.bundle, folder / f"{stage.action}.yaml", full, best)
-    return folder
+def _write_spec(plan: Plan, trials: Trials, result: Best, run: StageRun, checkpoint: Path | None) -> None:
+    """Of a stage that has a folder of its own in best/."""
+    best, trained = str(trials.run.best), trials.spec_of(result.number, result.params)
+    full = action_spec(plan.bundle, run.stage.action, trained, checkpoint, run.folder, asked_leaves(plan))
+    for leaf, value in run.stage.sets:
+        spec.put(full, leaf, value.replace("{best}", best) if isinstance(value, str) else value)
+    portable.write(plan.bundle, run.spec_path, full, trials.run.best)
 
 
 def _copied(source: Path, folder: Path) -> Path:

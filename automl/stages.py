@@ -25,6 +25,19 @@ NOT_RUNNABLE = 3  # exit code of an action whose machine lacks something
 SKIPPED = "not run"
 
 
+@dataclass(frozen=True)
+class StageRun:
+    """A stage to run under `name`; `folder` holds its spec."""
+
+    stage: Stage
+    name: str
+    folder: Path
+
+    @property
+    def spec_path(self) -> Path:
+        return self.folder / f"{self.stage.action}.yaml"
+
+
 @dataclass
 class StageResult:
     name: str
@@ -55,15 +68,11 @@ def shown_figures(metrics: Mapping[str, Any], shows: Sequence[str]) -> str:
 
 
 def run_stage(
-    bundle: ModelBundle,
-    stage: Stage,
-    name: str,
-    spec_path: Path,
-    gpus: Sequence[int | str] = (),
-    say: Callable[[str], Any] = lambda text: None,
-) -> StageResult:
-    """Run one action on a spec file, and `say` every `TELL_S` that it goes on. What it prints goes to
+    bundle: ModelBundle, run: StageRun, gpus: Sequence[int | str] = (), say: Callable[[str], Any] = lambda text: None
+) -> StageResult:  # fmt: skip
+    """Run one action on its spec file, and `say` every `TELL_S` that it goes on. What it prints goes to
     `<name>/log.txt` beside it; its figures are read from the action's metrics.json."""
+    stage, name, spec_path = run.stage, run.name, run.spec_path
     program, *words = bundle.command_words(stage.action, str(spec_path))
     shown = f"{typed(program)} {shlex.join(words)}"
     full = portable.read(bundle, spec_path)

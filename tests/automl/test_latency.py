@@ -377,8 +377,10 @@ def test_the_hand_over_keeps_the_limit(tmp_path: Path) -> None:
     """`automl deploy` then needs no option to keep it."""
     detector = bundle.resolve("deformable_detr")
     plan: Any = SimpleNamespace(bundle=detector, request=RunRequest(max_latency_ms=15.0), engine_keys={})
-    handoff.write_specs(detector, detector.template("train"), None, tmp_path, None, handoff.asked(plan))
+    handoff.write_specs(
+        detector, detector.template("train"), None, tmp_path, None, handoff.asked_leaves(plan)
+    )
     assert spec.load(tmp_path / "deploy.yaml")["deploy"]["max_latency"] == "15ms"
     assert "max_latency" not in (tmp_path / "evaluate.yaml").read_text()
     plan.request = RunRequest()
-    assert handoff.asked(plan) == {}
+    assert handoff.asked_leaves(plan) == {}

@@ -44,7 +44,7 @@ def test_every_section_goes_to_its_action(tmp_path: Path) -> None:
     plan: Any = SimpleNamespace(bundle=detector, request=RunRequest(), engine_keys=keys)
     best = tmp_path / "best"
     handoff.write_specs(
-        detector, merged.spec, best / "model.pth", best, {"val_threshold": 0.2}, handoff.asked(plan)
+        detector, merged.spec, best / "model.pth", best, {"val_threshold": 0.2}, handoff.asked_leaves(plan)
     )
     found = {a: spec.load(best / f"{a}.yaml") for a in detector.actions if a != "train"}
     plain = handoff.action_spec(
@@ -246,7 +246,7 @@ def test_references_are_resolved_after_what_replaces_leaves(tmp_path: Path) -> N
     assert keys["inference"]["outline_width"] == 2
     plan: Any = SimpleNamespace(bundle=detector, request=RunRequest(), engine_keys=keys)
     best = tmp_path / "best"
-    handoff.write_specs(detector, merged.spec, best / "model.pth", best, {}, handoff.asked(plan))
+    handoff.write_specs(detector, merged.spec, best / "model.pth", best, {}, handoff.asked_leaves(plan))
     full = model_spec.load("gen_trt_engine", best / "gen_trt_engine.yaml")["gen_trt_engine"]
     assert full["timing_cache"] == f"{best}/timing"
     assert full["trt_engine"] == f"{best}/model.engine"

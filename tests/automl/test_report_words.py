@@ -68,6 +68,26 @@ def test_a_default_that_has_not_run_to_its_end_is_told_as_such(run: Path, state:
     ) is said
 
 
+@pytest.mark.parametrize(
+    ("stage", "word", "told"),
+    [
+        (
+            {"ok": True, "message": "failed over to the CPU, and done"},
+            "done",
+            "failed over to the CPU, and done",
+        ),
+        ({"ok": False, "message": "not run: no compiler"}, "not run", "no compiler"),
+        (
+            {"ok": False, "failed": True, "message": "failed (exit code 1); log: x"},
+            "failed",
+            "(exit code 1); log: x",
+        ),
+    ],
+)
+def test_how_a_stage_ended_is_told_by_what_it_is(stage: dict[str, Any], word: str, told: str) -> None:
+    assert (verdict.how_ended(stage), verdict.told(stage)) == (word, told)
+
+
 def test_one_is_one(run: Path) -> None:
     facts = gather.facts_of(run)
     first = replace(facts.trials[0], state="PRUNED", curve=facts.trials[0].curve[:1])
