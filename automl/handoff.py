@@ -332,7 +332,7 @@ def _write_spec(plan: Plan, trials: Trials, result: Best, run: StageRun, checkpo
 
 def _copied(source: Path, folder: Path) -> Path:
     """Copy a checkpoint into `folder` as `model` with its own suffix, a folder with all that is in it, so that the
-    copy is whole or as it was before."""
+    copy is whole or as it was before; of a folder there is none for the moment between two renames."""
     target = folder / f"model{source.suffix}"
     if source == target:
         return target
@@ -342,13 +342,16 @@ def _copied(source: Path, folder: Path) -> Path:
         if source.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.copytree(source, temporary)
-            shutil.rmtree(target, ignore_errors=True)
         else:
             shutil.copyfile(source, temporary)
     except OSError:  # a full disk needs the room
         shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink(missing_ok=True)
         raise
+    before = folder / f".{target.name}.before.{os.getpid()}.tmp"
+    if target.is_dir():  # removed it would be gone for as long as that takes
+        target.rename(before)
     temporary.replace(target)
+    shutil.rmtree(before, ignore_errors=True)
     return target
 
 

@@ -2,9 +2,11 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -79,6 +81,27 @@ def test_a_copy_that_a_full_disk_cuts_off_leaves_its_room(
     with pytest.raises(OSError, match="No space left"):
         handoff._copied(source, tmp_path / "best")
     assert not list((tmp_path / "best").iterdir())
+
+
+def test_a_folder_is_removed_only_when_another_stands_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, there = tmp_path / "epoch_1", tmp_path / "best" / "model" / "weights"
+    for folder, text in ((source, "new"), (there.parent, "old")):
+        folder.mkdir(parents=True)
+        (folder / "weights").write_text(text)
+    removed: list[tuple[str, str]] = []
+    rmtree = shutil.rmtree
+
+    def watched(folder: Path, **rest: Any) -> None:
+        if folder.exists():
+            removed.append(((folder / "weights").read_text(), there.read_text()))
+        rmtree(folder, **rest)
+
+    monkeypatch.setattr("shutil.rmtree", watched)
+    assert handoff._copied(source, tmp_path / "best") == there.parent
+    assert removed == [("old", "new")]
+    assert [path.name for path in there.parent.parent.iterdir()] == ["model"]
 
 
 def test_a_resumed_run_clears_them(tmp_path: Path) -> None:
