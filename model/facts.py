@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from model.data import check
 from model.data import facts as of_data
+from model.info import cores
 from model.spec import check_leaves, get
 from model.told import told
 
@@ -39,10 +39,10 @@ def estimate(spec: Mapping[str, Any], facts: Mapping[str, Any], gpus: int) -> di
     validated = facts.get("val", {}).get("images", 0)
     gflop = 3 * images + validated
     gflop *= _forward_gflop(spec)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    speed = gpus * GPU_GFLOPS if gpus else cores * CPU_GFLOPS_PER_CORE
+    count = cores()
+    speed = gpus * GPU_GFLOPS if gpus else count * CPU_GFLOPS_PER_CORE
     steps = images / max(1, int(get(spec, "dataset.batch_size")) * max(1, gpus))
-    basis = f"guessed from {_forward_gflop(spec):.0f} GFLOP an image and {'GPU' if gpus else f'{cores} CPU core'} speed"
+    basis = f"guessed from {_forward_gflop(spec):.0f} GFLOP an image and {'GPU' if gpus else f'{count} CPU core'} speed"
     return {"epoch_s": gflop / speed + steps * STEP_OVERHEAD_S, "basis": basis + ", may be 3 times off"}
 
 

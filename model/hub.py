@@ -6,7 +6,6 @@ a mirror, and `HF_HUB_OFFLINE=1` forbids the network altogether. Needs no torch.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import threading
@@ -19,6 +18,7 @@ from urllib.parse import urlparse
 
 from filelock import FileLock
 
+from model.data.sources import digest
 from model.errors import UserError
 
 Say = Callable[[str], None]
@@ -155,7 +155,7 @@ def _fetch_hub(file: HubFile) -> Path:
 def _checked_blob(path: Path) -> Path:
     """The cache names a large file after its SHA-256."""
     blob = path.resolve()
-    if re.fullmatch(r"[0-9a-f]{64}", blob.name) and _sha256(blob) != blob.name:
+    if re.fullmatch(r"[0-9a-f]{64}", blob.name) and digest(blob) != blob.name:
         path.unlink()
         blob.unlink(missing_ok=True)
         raise Unreachable(f"{path}: arrived damaged, so it was removed; try again")
@@ -173,7 +173,7 @@ def _fetch_web(file: WebFile, say: Say) -> Path:
             partial = path.with_name(f"{path.name}.partial")
             _download(file.url, partial, say)
             wanted = re.search(r"-([0-9a-f]{8,})\.[a-z]+$", path.name)
-            if wanted and not _sha256(partial).startswith(wanted[1]):
+            if wanted and not digest(partial).startswith(wanted[1]):
                 partial.unlink()
                 raise Unreachable(f"{file.where}: arrived damaged, so it was removed; try again")
             partial.replace(path)
@@ -263,14 +263,6 @@ def _authorization(url: str) -> dict[str, str]:
 
     token = get_token() if url.startswith(f"{endpoint()}/") else None
     return {"Authorization": f"Bearer {token}"} if token else {}
-
-
-def _sha256(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            found.update(block)
-    return found.hexdigest()
 
 
 def _first_line(error: object) -> str:

@@ -17,6 +17,11 @@ PACKAGES = (
 )
 
 
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def facts() -> dict[str, str]:
     """What matters for speed and for what can be deployed from here, by name."""
     import torch
@@ -24,7 +29,7 @@ def facts() -> dict[str, str]:
     from model.ops import live
 
     found = {name: _version(name) for name in PACKAGES}
-    found["CPU"] = f"{len(os.sched_getaffinity(0))} cores, {torch.backends.cpu.get_cpu_capability()}"
+    found["CPU"] = f"{cores()} cores, {torch.backends.cpu.get_cpu_capability()}"
     gpus = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
     found["GPU"] = ", ".join(gpus) or "none"
     found["attention on CPU"] = live("cpu")[1]

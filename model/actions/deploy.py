@@ -17,6 +17,7 @@ from typing import Any
 from model import elastic
 from model.actions.evaluate import load_data, sources_of
 from model.data.coco import Options
+from model.data.sources import digest
 from model.deploy import front_page, handed, survey, targets, timing
 from model.deploy.measurements import Measurements
 from model.deploy.points import Form, Point, Wish, limits, ranked, slower, told_ms
@@ -305,6 +306,7 @@ def _key(spec: Spec, sources: Mapping[str, Any]) -> str:
     files = {str(Path(s["json_file"]).resolve()) for listed in sources.values() for s in listed}
     stamps = [[f, Path(f).stat().st_mtime_ns] for f in sorted(files) if Path(f).is_file()]
     said = [
+        digest(Path(section["checkpoint"])),
         {name: section[name] for name in MEASURED_BY},
         sources,
         [s.get("image_dir") for s in dataset["train_data_sources"]],
@@ -313,6 +315,4 @@ def _key(spec: Spec, sources: Mapping[str, Any]) -> str:
         spec["model"]["num_select"],
         platform.node(),
     ]
-    digest = hashlib.sha256(Path(section["checkpoint"]).read_bytes())
-    digest.update(json.dumps(said, sort_keys=True).encode())
-    return digest.hexdigest()
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

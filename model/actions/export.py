@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from model.data.sources import digest
 from model.deploy import card
 from model.deploy.card import IMAGE
 from model.errors import NotRunnable, UserError
@@ -84,7 +84,7 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
     own = card.of_checkpoint(checkpoint, section["checkpoint"])
     own = replace(
         own, size=(height, width), num_select=spec["model"]["num_select"],
-        trained=own.trained | {"sha256": sha256(Path(section["checkpoint"]))},
+        trained=own.trained | {"sha256": digest(Path(section["checkpoint"]))},
     )  # fmt: skip
     card.check(own, spec, section["checkpoint"])
     if validated_size(checkpoint) not in (None, (height, width)):  # what was measured was so at another size
@@ -101,7 +101,7 @@ def write(spec: Spec, path: Path) -> dict[str, Any]:
     finally:
         partial.unlink(missing_ok=True)
     sidecar = own.entries() | {
-        "sha256": sha256(path),
+        "sha256": digest(path),
         "checkpoint": Path(section["checkpoint"]).name,
         **_ends(section, height, width),
         **made,
@@ -142,11 +142,6 @@ def _ends(section: Mapping[str, Any], height: int, width: int) -> dict[str, Any]
         "input": {"name": "inputs", "shape": [batch, 3, height, width], "layout": "NCHW RGB"},
         "outputs": {"pred_logits": "[B, Q, K], sigmoid gives scores", "pred_boxes": "[B, Q, 4] cxcywh 0-1"},
     }
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def graph_size(section: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.data.sources import is_url
+from model.data.sources import digest, is_url
 from model.errors import NotRunnable, UserError
 from model.parameters import NOT_HERE
 from model.spec import Spec, notes, require
@@ -249,7 +249,7 @@ def _as_onnx(spec: Spec, checkpoint: Path, folder: Path) -> Path:
     from model.spec import default_spec
 
     beside = checkpoint.with_suffix(".onnx")
-    if beside.is_file() and card.read(beside).trained.get("sha256") == export.sha256(checkpoint):
+    if beside.is_file() and card.read(beside).trained.get("sha256") == digest(checkpoint):
         return beside
     wanted = {**default_spec("export"), **{k: spec[k] for k in ("dataset", "model", "encryption_key")}}
     wanted["export"] |= {"checkpoint": str(checkpoint), "onnx_file": str(folder / f"{checkpoint.stem}.onnx")}

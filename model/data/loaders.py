@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from model.data.coco import CocoData
 from model.data.images import open_rgb
 from model.data.transforms import EvalTransform, batch_images, canvas
+from model.info import cores
 
 CACHE_BYTES = 512 << 20  # decoded images kept per loader process
 
@@ -165,5 +165,4 @@ def loader_workers(wanted: int) -> int:
     its threads do not survive the fork, and the process dies of SIGSEGV."""
     if "openvino" in sys.modules:
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(wanted, cores - 1))
+    return max(0, min(wanted, cores() - 1))

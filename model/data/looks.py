@@ -24,6 +24,7 @@ from PIL import Image, features
 from model.data.cache import cache_dir
 from model.data.images import BROKEN, MAX_PIXELS, TURNED, opened, to_rgb, white
 from model.errors import UserError
+from model.info import cores
 from model.told import at
 
 CACHE_FORMAT = 3
@@ -101,7 +102,7 @@ def look_at(paths: Sequence[Path], decode: bool = True, max_pixels: int = MAX_PI
     """A look at each file, in parallel; what the cache knows of unchanged files is not looked at again."""
     known = _Known(paths)
     missing = [n for n, found in enumerate(known.looks) if found is None or (decode and not _seen(found))]
-    threads = min(32, os.cpu_count() or 1)
+    threads = min(32, cores())
     with ThreadPoolExecutor(threads) as pool:
         looks = pool.map(lambda n: look(paths[n], decode, max_pixels), missing)
         for done, (n, found) in enumerate(zip(missing, looks, strict=True), 1):

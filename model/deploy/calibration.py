@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from model.data.images import images_in
+from model.data.sources import digest
 from model.errors import UserError
 
 SEED = 0  # of the choice of images
@@ -104,9 +105,5 @@ def _key(graph: Path, images: Calibration, algorithm: str) -> str:
     sources = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in images.paths]
     augmentation = images.spec["dataset"]["augmentation"]
     normalisation = augmentation["input_mean"], augmentation["input_std"]
-    facts = json.dumps([sources, normalisation, images.size, algorithm, _sha256(graph)])
+    facts = json.dumps([sources, normalisation, images.size, algorithm, digest(graph)])
     return hashlib.sha256(facts.encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from model import adapt, checkpoint, fetch, hub, start, weights
+from model import adapt, checkpoint, fetch, start, weights
 from model.actions import train
 from model.backbone import norm_of
 from model.build import build_criterion, build_from, build_model
+from model.data.sources import digest
 from model.errors import UserError
 from model.spec import default_spec, get, put, resolve
 from tests.conftest import TINY, with_data
@@ -275,8 +276,7 @@ def test_a_hub_without_the_file_is_named(online: Hub) -> None:
 def test_torchvision_s_file_is_fetched_checked_and_resumed(online: Hub, tmp_path: Path) -> None:
     network = torchvision.models.resnet18()
     torch.save(network.state_dict(), tmp_path / "w.pth")
-    digest = hub._sha256(tmp_path / "w.pth")
-    name = f"resnet18-{digest[:8]}.pth"
+    name = f"resnet18-{digest(tmp_path / 'w.pth')[:8]}.pth"
     online.files[f"models/{name}"] = tmp_path / "w.pth"
     online.breaks = 2
     with pytest.MonkeyPatch.context() as patch:
