@@ -58,7 +58,7 @@ def adapt(
     shared = _shared_heads(detector)
     taken, new, changes = {}, [], _said(source, wanted)
     for name, value in wanted.items():
-        origin = source.name_of(name, value, wanted, shared)
+        origin = source.name_of(name, wanted, shared)
         old = found.get(origin) if origin else None
         if old is not None and origin is not None and name.startswith(_BY_CLASS):
             rates_cells = name.startswith(_HEADS) and _number(origin) == layers
@@ -90,9 +90,7 @@ class _Source:
     def layers(self, part: str) -> int:
         return self.counts[part]
 
-    def name_of(
-        self, name: str, value: torch.Tensor, wanted: Mapping[str, torch.Tensor], shared: bool
-    ) -> str | None:
+    def name_of(self, name: str, wanted: Mapping[str, torch.Tensor], shared: bool) -> str | None:
         for part, prefix in _STACKS.items():
             if name.startswith(prefix):
                 return _renumbered(name, prefix, min(_number(name), self.counts[part] - 1))

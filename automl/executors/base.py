@@ -128,11 +128,7 @@ Event = dict[str, Any] | Beat | Exit  # a trial's news: one of its records, a be
 
 
 class Driver(Protocol):
-    """Decides what runs. All methods are called from the thread that called `Executor.run`.
-
-    A driver may also have `on_progress(number, reading)`: where a trial stands within an epoch, every few seconds,
-    from trainers that say so (see `Beat`).
-    """
+    """Decides what runs. All methods are called from the thread that called `Executor.run`."""
 
     def next_job(self) -> TrialJob | None:
         """A job to start now, or None when there is none now. Asked only when there is room for one more."""
@@ -142,6 +138,9 @@ class Driver(Protocol):
 
     def on_record(self, number: int, record: dict[str, Any]) -> Decision:
         """One line of the trial's metrics.jsonl, in order."""
+
+    def on_progress(self, number: int, reading: dict[str, float]) -> None:
+        """Where a trial stands within an epoch, every few seconds, from trainers that say so (see `Beat`)."""
 
     def on_exit(self, number: int, exit: Exit) -> None:
         """The trial's processes are gone. Exactly once per job, after its last record."""
@@ -154,9 +153,7 @@ def deliver(driver: Driver, number: int, event: dict[str, Any] | Beat) -> Decisi
     """Hand a trial's news, other than its exit, to the driver."""
     if not isinstance(event, Beat):
         return driver.on_record(number, event)
-    on_progress = getattr(driver, "on_progress", None)
-    if on_progress is not None:
-        on_progress(number, event.reading)
+    driver.on_progress(number, event.reading)
     return Decision.CONTINUE
 
 

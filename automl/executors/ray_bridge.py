@@ -101,7 +101,9 @@ class Bridge:
         """Nothing will come any more. False while something runs: it may yet give the driver a new job."""
         if self.failure is not None or self.ending_since is not None:
             return True
-        return not self.open and self._guard(lambda: self.driver.finished() or self._deadline(), True)
+        return not self.open and self._guard(
+            lambda: self.driver.finished() or self.driver.deadline_passed(), True
+        )
 
     def on_result(self, trial: Trial, events: list[Event]) -> bool:
         """False when the trial has ended."""
@@ -193,9 +195,6 @@ class Bridge:
         self.muted.discard(trial_id)
         if number is not None:
             self._guard(lambda: self.driver.on_exit(number, exit), None)
-
-    def _deadline(self) -> bool:
-        return self.driver.deadline_passed()
 
     def _guard(self, call: Callable[[], T], otherwise: T) -> T:
         if self.failure is not None:

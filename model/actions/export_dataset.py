@@ -13,8 +13,9 @@ from typing import Any
 
 from model.data.cache import all_in_own_words, is_full, refusing_in_own_words
 from model.data.check import Parts, check_boxes, settle
-from model.data.coco import Part, read_json
+from model.data.coco import Part
 from model.data.convert_kitti import Options
+from model.data.documents import as_it_is
 from model.data.layouts import in_place
 from model.data.problems import Problems
 from model.data.sources import stage
@@ -106,7 +107,7 @@ def _write(folder: Path, parts: Sequence[Part], names: Mapping[Any, str]) -> Non
     ids = [i for part in parts for i in part.document.image_ids]
     clash = len(set(ids)) < len(ids)
     for part in parts:
-        raw = read_json(part.source["json_file"])
+        raw = as_it_is(part.source["json_file"])
         whole = {key: value for key, value in raw.items() if key not in LABEL_FILES} | whole
         numbers = [len(images) + n + 1 if clash else i for n, i in enumerate(part.document.image_ids)]
         annotations += _annotations(part, raw, numbers, {name: i for i, name in names.items()})

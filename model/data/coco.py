@@ -23,7 +23,6 @@ from model.data.cache import ANNOTATIONS, all_in_own_words, cache_dir, once, ref
 from model.data.classes import Table
 from model.data.copied import count_copies
 from model.data.document import COLUMNS, Document
-from model.data.documents import as_it_is as read_json  # noqa: F401
 from model.data.documents import read
 from model.data.images import MAX_PIXELS
 from model.data.looks import Look, look_at, stamp
@@ -68,26 +67,6 @@ class CocoData:
         """{image id: id in the file}, empty where they are the same."""
         keys = (json.loads(key) for key in self.image_keys)
         return dict(zip(self.image_ids.tolist(), keys, strict=True)) if len(self.image_keys) else {}
-
-    def ground_truth(self) -> dict[str, Any]:
-        """As a COCO document with the ids of `image_ids` and `labels`, for the metrics."""
-        images = [
-            {"id": int(i), "height": int(h), "width": int(w), "file_name": self.file(n).name}
-            for n, (i, (h, w)) in enumerate(zip(self.image_ids, self.sizes, strict=True))
-        ]
-        owner = np.repeat(self.image_ids, np.diff(self.starts))
-        annotations = [
-            {
-                "id": n + 1,
-                "image_id": int(owner[n]),
-                "category_id": int(self.labels[n]),
-                "bbox": [float(v) for v in self.boxes_xywh_px[n]],
-                "area": float(self.areas[n]),
-                "iscrowd": int(self.crowd[n]),
-            }
-            for n in range(len(self.labels))
-        ]
-        return {"info": {}, "images": images, "annotations": annotations, "categories": self.categories}
 
 
 @dataclass(frozen=True)

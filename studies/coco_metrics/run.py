@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from model.coco_metrics import NAMES, CocoMetrics
 from model.data.coco import CocoData
 from studies.machine import describe
+from tests.model.coco_document import ground_truth
 
 CLASSES, DETECTIONS, OBJECTS = 80, 100, 7.3  # COCO val2017 has 7.3 objects an image
 
@@ -97,7 +98,7 @@ def main(images: int, rounds: int) -> dict[str, Any]:
     found = detections(data)
     collected = CocoMetrics(data)
     collected.update(found)
-    rows, truth = collected.results(), data.ground_truth()
+    rows, truth = collected.results(), ground_truth(data)
     ways: dict[str, Callable[[], list[float]]] = {
         "ours": lambda: ours(data, found, rows),
         "faster-coco-eval": lambda: with_api(FasterCOCO, COCOeval_faster, truth, rows),

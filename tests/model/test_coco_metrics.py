@@ -8,6 +8,7 @@ import pytest
 from model.coco_metrics import NAMES, CocoMetrics
 from model.data.coco import CocoData
 from model.errors import UserError
+from tests.model.coco_document import ground_truth
 
 
 def random_data(seed: int, images: int = 30) -> CocoData:
@@ -57,7 +58,7 @@ def test_twelve_numbers_equal_pycocotools(seed: int, class_ids: list[int] | None
     metrics.update(noisy_predictions(data, seed))
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = data.ground_truth()
+        truth.dataset = ground_truth(data)
         truth.createIndex()
         reference = COCOeval(truth, truth.loadRes(metrics.results()), "bbox")
         if class_ids:
@@ -139,7 +140,7 @@ def check(data: CocoData, found: list[dict], class_ids: list[int] | None = None)
     metrics.update(found)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = data.ground_truth()
+        truth.dataset = ground_truth(data)
         truth.createIndex()
         reference = COCOeval(truth, truth.loadRes(metrics.results()), "bbox")
         if class_ids:

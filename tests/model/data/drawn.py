@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from model.data.coco import read_json
+from model.data.documents import as_it_is
 from model.data.paths import find_images
 from model.data.sources import stage
 from model.data.tree import Data
@@ -64,7 +64,7 @@ def seen(data: Data) -> dict[str, dict[str, list[tuple[str, float, float, float,
     found: dict[str, dict[str, list[tuple[str, float, float, float, float]]]] = {}
     for split, sources in data.sources.items():
         for source in sources:
-            document = read_json(source["json_file"])
+            document = as_it_is(source["json_file"])
             names = {c["id"]: c["name"] for c in document["categories"]}
             folder = stage(source["image_dir"])
             paths = find_images(folder, [image["file_name"] for image in document["images"]])

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from model.data.check import inspect
-from model.data.coco import read_json
+from model.data.documents import as_it_is
 from model.data.layouts import in_place
 from model.data.paths import find_images
 from model.errors import UserError
@@ -36,7 +36,7 @@ def images_used(root: Path) -> set[Path]:
     found = set()
     for sources in in_place(str(root)).sources.values():
         for source in sources:
-            names = [image["file_name"] for image in read_json(source["json_file"])["images"]]
+            names = [image["file_name"] for image in as_it_is(source["json_file"])["images"]]
             found.update(find_images(Path(source["image_dir"]), names))
     return found
 

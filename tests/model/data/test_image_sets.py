@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.data.coco import read_json
 from model.data.convert_kitti import parse as parse_kitti
+from model.data.documents import as_it_is
 from model.data.image_sets import MAX_BYTES, lists_of
 from model.data.layouts import in_place
 from model.data.tree import Tree
@@ -354,7 +354,7 @@ def test_an_image_that_is_listed_twice_is_one(
         file.write("".join(f"{again.format(p.stem)}\n" for p in pictures[1]["train"][:2]))
     data = in_place(str(tmp_path))
     for split, listed in pictures[1].items():
-        document = read_json(data.sources[split][0]["json_file"])
+        document = as_it_is(data.sources[split][0]["json_file"])
         assert len(document["images"]) == len(listed)
     assert not any("not used" in note for note in data.notes)
 

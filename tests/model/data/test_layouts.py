@@ -24,7 +24,7 @@ from PIL import Image
 
 from model.data import label_files
 from model.data.check import inspect
-from model.data.coco import read_json
+from model.data.documents import as_it_is
 from model.data.layouts import find_data, in_place
 from model.data.paths import find_images
 from model.data.tree import Data, split_of
@@ -67,7 +67,7 @@ def test_every_layout_gives_the_same_dataset(name: str, tmp_path: Path, pictures
     _, layout, splits = LAYOUTS[name]
     assert data.layout == layout
     assert_same(data, pictures[1], splits, "0a1b2c3d-" if name == "Label Studio" else "")
-    names = {c["name"] for c in read_json(data.sources["train"][0]["json_file"])["categories"]}
+    names = {c["name"] for c in as_it_is(data.sources["train"][0]["json_file"])["categories"]}
     assert names == set(writers.NAMES)  # no placeholder, no part of a person
 
 
@@ -268,7 +268,7 @@ def test_another_folder_of_the_same_names_is_passed_over(
         turned(pictures[0], root / place / other, listed)
     data = in_place(str(root))
     source = data.sources["train"][0]
-    named = [image["file_name"] for image in read_json(source["json_file"])["images"]]
+    named = [image["file_name"] for image in as_it_is(source["json_file"])["images"]]
     assert {path.parent.resolve() for path in find_images(Path(source["image_dir"]), named)} == {root / place}
     assert any("of the same names, not used" in note for note in data.notes) is not same
 
@@ -599,7 +599,7 @@ def test_names_stay_as_they_are_written(tmp_path: Path, pictures: tuple[Path, Dr
         pictures,
         "train: images/train\nval: images/val\ntest: images/test\nnames: [no, 010]\n",
     )
-    document = read_json(in_place(str(root)).sources["train"][0]["json_file"])
+    document = as_it_is(in_place(str(root)).sources["train"][0]["json_file"])
     assert document["categories"] == [{"id": 1, "name": "no"}, {"id": 2, "name": "010"}]
 
 

@@ -18,6 +18,7 @@ from model.data.transforms import EvalTransform
 from model.errors import UserError
 from model.spec import put, resolve
 from tests.conftest import with_data
+from tests.model.coco_document import ground_truth
 
 
 def source_of(data: Path, split: str = "train") -> dict[str, str]:
@@ -182,7 +183,7 @@ def test_crowds_are_left_out_of_training_and_empty_images_stay(own_demo: Path, t
     items = DetectionDataset(data, EvalTransform(resolve("train", tiny)), 0)
     of_first = sum(a["image_id"] == 1 for a in document["annotations"])
     assert len(items[0][1]["labels"]) == of_first - 1
-    assert data.ground_truth()["annotations"][0]["iscrowd"] == 1
+    assert ground_truth(data)["annotations"][0]["iscrowd"] == 1
     assert len(items) == 12
     assert items[1][1]["boxes_cxcywh"].shape == (0, 4)
     images, mask, targets = Collate(None)([items[0], items[1]])

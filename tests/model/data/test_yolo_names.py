@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from model.data.coco import read_json
+from model.data.documents import as_it_is
 from model.data.layouts import in_place
 from model.errors import UserError
 from tests.model.data.drawn import put, seen
@@ -402,7 +402,7 @@ def test_tasks_of_cvat_side_by_side(other: str, place: str, tmp_path: Path) -> N
             Image.new("RGB", (20, 10), (n * 90, m * 90, 7)).save(image)
             put(image.with_suffix(".txt"), f"{n} {BOX}\n")
     data = in_place(str(root))
-    document = read_json(data.sources["train"][0]["json_file"])
+    document = as_it_is(data.sources["train"][0]["json_file"])
     called = {c["id"]: c["name"] for c in document["categories"]}
     images = {i["id"]: i["file_name"] for i in document["images"]}
     boxes = {images[a["image_id"]]: called[a["category_id"]] for a in document["annotations"]}
