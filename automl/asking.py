@@ -96,8 +96,8 @@ def _within(study: Study, number: int, limit: Limit) -> Proposal:
             return proposal
         refused.append(ms)
     raise NothingFits(
-        f"{MOST} proposals in a row are predicted above --max-latency {write_ms(limit.allowed_ms)}, the fastest "
-        f"{figure_ms(min(refused))}"
+        f"{MOST} proposals in a row were predicted slower than --max-latency {write_ms(limit.allowed_ms)}, the "
+        f"fastest {figure_ms(min(refused))}"
     )
 
 

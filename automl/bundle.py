@@ -267,13 +267,15 @@ class ModelBundle:
 
     def next_command(self, best: Path, trained: Mapping[str, Any]) -> str:
         """`next`: what a person would do with the winner. `{best}` is its folder, `{LEAF|WORD}` that leaf of its train
-        spec, or the word where it is not set. Fall-back: look at the folder."""
+        spec, or the word where it is not set. Fall-back: none."""
 
         def value(found: re.Match[str]) -> str:
             given = specs.get(trained, found[1])
             return shlex.quote(given) if isinstance(given, str) and given else found[2]
 
-        words = str(self.skill.get("next") or "ls {best}").split(" ")
+        if not self.skill.get("next"):
+            return ""
+        words = str(self.skill["next"]).split(" ")
         placed = [shlex.quote(w.replace("{best}", str(best))) if "{best}" in w else w for w in words]
         program, *rest = (re.sub(r"\{([\w.]+)\|(\S*?)\}", value, word) for word in placed)
         return " ".join([typed(program), *rest])

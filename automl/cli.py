@@ -138,7 +138,7 @@ def data(context: typer.Context, place: str, out: Path, **given: Any) -> None:
     model = bundle.resolve(request.model)
     draw = model.call("picture")
     if draw is None:
-        raise UserError(f"{model.name} draws no picture of data (its skill_info has no entry_points.picture)")
+        raise UserError(f"{model.name} cannot show data: skill_info.yaml has no entry_points.picture")
     with tempfile.TemporaryDirectory(prefix="automl-data-") as folder:
         for line in draw(merge(request, model)[0].spec, place, out, work_dir=Path(folder)):
             print(f"note: {line}")
@@ -376,13 +376,11 @@ def guarded(run: Callable[[], Any]) -> int:
 
 
 def _in_a_folder() -> None:
-    """Raises `UserError` where the folder that this was called in is gone: every path is made whole by it."""
+    """Raises `UserError` where the current folder is gone: every path is made whole by it."""
     try:
         os.getcwd()
     except OSError as error:
-        raise UserError(
-            f"the folder that this was called in cannot be had ({error.strerror}): cd to another"
-        ) from None
+        raise UserError(f"the current folder no longer exists ({error.strerror}): cd to another") from None
 
 
 def _mount_space() -> None:

@@ -51,7 +51,7 @@ class Outcome:
     stages: list[StageResult]
     searched: bool = True
     checkpoint: str | None = None  # the copy in best/; None: the trainer wrote none
-    next: str = ""  # the command a person would run now
+    next: str = ""  # the command a person would run now; "": none
     warning: str | None = None  # why it is not the best trial at its best epoch
     report: Path | None = None  # the page about the run
     ended: str = ""  # what ended the search, where the number of trials or trainings does not say it
@@ -106,7 +106,7 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     _add_figures(run.best, results)
     for result in results:
         result.report = os.path.relpath(result.report, run.root) if result.report else ""
-    then = plan.bundle.next_command(run.best, trained) if checkpoint else f"ls {shlex.quote(str(run.best))}"
+    then = plan.bundle.next_command(run.best, trained) if checkpoint else ""
     warning = chosen.warning or _unmoved(plan, study, winner) or _outdone(plan, study, winner)
     return Outcome(
         run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,

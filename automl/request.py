@@ -161,7 +161,7 @@ class RunRequest:
         None,
         "--data",
         WHAT,
-        "The dataset, as the model reads it; of a run that goes on: where it lies by now.",
+        "The dataset, as the model reads it; on resume: its new location.",
         write=web_url.shown,
     )
     demo: bool = option(
@@ -306,8 +306,8 @@ class RunRequest:
         `UserError` for a value that the one training would not have."""
         if self.fix:
             raise UserError(
-                f"--fix {self.fix[0]} is a word to a search; with --automl-policy off, or `automl_policy: off` in the "
-                f"spec file, it is --set {self.fix[0]}"
+                f"--fix {self.fix[0]} applies only to a search; with --automl-policy off, or `automl_policy: off` in "
+                f"the spec file, it is --set {self.fix[0]}"
             )
         given = {name: getattr(self, name) for name in OF_A_SEARCH}
         words = shlex.join(replace(RunRequest(), **given).words())

@@ -398,7 +398,8 @@ def outcome(console: Console, result: Outcome) -> None:
     say(console, f"files   {result.root / result.folder}")
     if result.report:
         say(console, f"report  {result.report}")
-    say(console, f"next    {result.next}")
+    if result.next:
+        say(console, f"next    {result.next}")
 
 
 def _stopped(console: Console) -> None:

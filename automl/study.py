@@ -151,7 +151,7 @@ class Study(Stored):
         return "PAUSED" if number in self._paused else "RUNNING" if running else "WAITING"
 
     def epochs_of(self, number: int) -> int:
-        """How many epochs a trial has been trained, by the last that it has reported or passed."""
+        """How many epochs a trial has been trained, by the last epoch reported or trained without a metric."""
         done = max(self._furthest.get(number, (-1, 0.0))[0] + 1, self._lines.get(number, 0))
         return min(done, int(self.frozen(number).user_attrs.get(WHOLE, done)))
 

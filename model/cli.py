@@ -231,13 +231,11 @@ def guarded(run: Callable[[], Any]) -> int:
 
 
 def _in_a_folder() -> None:
-    """Raises `UserError` where the folder that this was called in is gone: every path is made whole by it."""
+    """Raises `UserError` where the current folder is gone: every path is made whole by it."""
     try:
         os.getcwd()
     except OSError as error:
-        raise UserError(
-            f"the folder that this was called in cannot be had ({error.strerror}): cd to another"
-        ) from None
+        raise UserError(f"the current folder no longer exists ({error.strerror}): cd to another") from None
 
 
 def main() -> None:

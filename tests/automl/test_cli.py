@@ -637,7 +637,7 @@ def test_in_a_folder_that_is_gone_nothing_begins(tmp_path: Path, program: str) -
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: the folder that this was called in cannot be had (No such file")
+    assert done.stderr.startswith("error: the current folder no longer exists (No such file")
 
 
 def alive(pid: int) -> bool:

@@ -164,12 +164,13 @@ def test_one_sign_of_gain_and_a_stop_while_confirming_is_told(
     told = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"{outcome.default.value:.4f} (lower is better), gain {gain:+.4f}" in told
     assert f"where the search saw {gain:+.4f}" in told
+    assert "next    " not in told  # the model names none
     assert load_json(root / "outcome.json")["report"] == str(root / "report.html")
     moved = tmp_path / "moved"
     root.rename(moved)
     console = Console(file=io.StringIO(), width=200)
     show.status(console, moved)
-    assert f"next    ls {moved}/best" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"next    automl best {moved}" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_winner_whose_checkpoint_is_gone_is_told_everywhere(tmp_path: Path) -> None:

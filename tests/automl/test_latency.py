@@ -168,7 +168,7 @@ def test_a_search_without_anything_that_fits_ends(monkeypatch: pytest.MonkeyPatc
     assert asking.to_train(study, lambda number, _, why: told.append(f"{number}: {why}")) is None
     assert told == ["0: predicted 9 ms, allowed 2ms; not trained"]
     assert asking.at_end(study) == (
-        "the search ends: 40 proposals in a row are predicted above --max-latency 2ms, the fastest 3 ms"
+        "the search ends: 40 proposals in a row were predicted slower than --max-latency 2ms, the fastest 3 ms"
     )
     assert len(study.trials()) == 1
 

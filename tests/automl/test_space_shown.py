@@ -155,7 +155,9 @@ def test_words_of_a_search_are_named_where_nothing_is_searched(tmp_path: Path) -
     found = prepare(asked, tmp_path / "run").warnings
     assert "passed over, as nothing is searched: --trials 3 --sampler tpe" in found
     assert "passed over, as nothing is searched: objectives: in the spec file" in found
-    with pytest.raises(UserError, match=r"--fix fit.lr=0.1 is a word to a search; .* it is --set fit.lr=0.1"):
+    with pytest.raises(
+        UserError, match=r"--fix fit.lr=0.1 applies only to a search; .* it is --set fit.lr=0.1"
+    ):
         prepare(RunRequest(model, policy="off", fix=("fit.lr=0.1",)), tmp_path / "other")
 
 
