@@ -282,6 +282,17 @@ def test_every_option_leaf_and_message_has_its_line() -> None:
     assert "nobody is logged in; run wandb login" in made["reference/messages.md"]
 
 
+def test_every_module_of_the_engine_has_its_room() -> None:
+    """And nothing has that is no longer there."""
+    told = (ROOT / "ARCHITECTURE.md").read_text()
+    rooms = told.partition("## The path of a run")[0]
+    report = re.findall(r"`report/` \((.*?)\)", rooms)[0]
+    modules = {path.name for path in (ROOT / "automl").glob("*.py") if not path.name.startswith("__")}
+    assert set(re.findall(r"`(\w+\.py)`", rooms)) == modules
+    parts = {path.stem for path in (ROOT / "automl" / "report").glob("[!_]*.py")}
+    assert set(re.findall(r"\w+", report)) == parts | {"over", "and"}
+
+
 def test_the_dockerfile_copies_what_there_is() -> None:
     lines = [
         line.split() for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("COPY ")
