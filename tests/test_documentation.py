@@ -282,6 +282,14 @@ def test_every_option_leaf_and_message_has_its_line() -> None:
     assert "nobody is logged in; run wandb login" in made["reference/messages.md"]
 
 
+def test_extras_are_named_in_the_form_that_works() -> None:
+    """From a checkout, and quoted for every shell; no index has the package."""
+    sources = [path for name in ("automl", "model") for path in (ROOT / name).rglob("*.py")]
+    for path in [*PAGES, *sources]:
+        for said in re.findall(r"pip install[^\n`;:){]*\[[\w,]+\]'?", path.read_text()):
+            assert re.fullmatch(r"pip install '(\.|psycopg)\[[\w,]+\]'", said), f"{path}: {said}"
+
+
 def test_every_module_of_the_engine_has_its_room() -> None:
     """And nothing has that is no longer there."""
     told = (ROOT / "ARCHITECTURE.md").read_text()
