@@ -28,7 +28,9 @@ def searched(fails: Fails, count: int, running: int = 0) -> Study:
         number, params = study.ask()
         broken = bool(fails(params, number))
         for epoch in range(HALF if broken or number >= count else EPOCHS):
-            study.report(number, epoch, (0.2 + 0.1 * np.log10(params["train.lr"] / 1e-6)) * (epoch + 1) / EPOCHS)
+            study.report(
+                number, epoch, (0.2 + 0.1 * np.log10(params["train.lr"] / 1e-6)) * (epoch + 1) / EPOCHS
+            )
         if number < count:
             study.tell(number, "FAIL" if broken else "COMPLETE", "")
     return study
