@@ -82,7 +82,7 @@ class Criterion(nn.Module):
         count: float, real: torch.Tensor | None,
     ) -> dict[str, torch.Tensor]:  # fmt: skip
         """logits [B, Q, K], boxes [B, Q, 4]; real [B, Q] bool: the queries that count, None: all."""
-        images, queries = _flat(matches)
+        images, queries = _matched_indices(matches)
         labels = torch.cat([t["labels"][objects] for t, (_, objects) in zip(targets, matches, strict=True)])
         wanted = torch.cat(
             [t["boxes_cxcywh"][objects] for t, (_, objects) in zip(targets, matches, strict=True)]
@@ -138,14 +138,14 @@ def _term(name: str) -> str:
 
 
 def class_error(logits: torch.Tensor, targets: list[dict[str, Any]], matches: list[Match]) -> torch.Tensor:
-    images, queries = _flat(matches)
+    images, queries = _matched_indices(matches)
     if not len(images):
         return logits.new_zeros(())
     labels = torch.cat([t["labels"][objects] for t, (_, objects) in zip(targets, matches, strict=True)])
     return 100.0 * (logits[images, queries].argmax(-1) != labels).float().mean()
 
 
-def _flat(matches: list[Match]) -> tuple[torch.Tensor, torch.Tensor]:
+def _matched_indices(matches: list[Match]) -> tuple[torch.Tensor, torch.Tensor]:
     """Image and query index of every match."""
     images = torch.cat([torch.full_like(q, i) for i, (q, _) in enumerate(matches)])
     return images, torch.cat([q for q, _ in matches])

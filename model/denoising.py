@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from model.boxes import cxcywh_to_xyxy
-from model.matcher import Match, side_by_side
+from model.matcher import Match, pad_targets
 
 MATCHED, HYBRID, NOISED = 0, 1, 2  # numbers of the groups of queries; noised groups count on from NOISED
 
@@ -53,7 +53,7 @@ class Denoising(nn.Module):
         counts = [len(target["labels"]) for target in targets]
         most = max(1, *counts)
         groups = max(1, self.queries // (2 * most))
-        labels, boxes, real = side_by_side(targets, most)
+        labels, boxes, real = pad_targets(targets, most)
         shape = (len(targets), groups, 2, most)
         labels, real = (t[:, None, None].expand(shape).flatten(1) for t in (labels, real))
         boxes = boxes[:, None, None].expand(*shape, 4)
@@ -93,7 +93,7 @@ def moved(boxes_cxcywh: torch.Tensor, noise: float, negative: torch.Tensor | int
     return torch.cat([(low + high) / 2, high - low], dim=-1)
 
 
-def may_not_see(group: torch.Tensor) -> torch.Tensor:
+def attention_mask(group: torch.Tensor) -> torch.Tensor:
     """group [Q] -> [Q, Q] bool, True where the query of the row may not see that of the column: each sees its own
     group, the noised ones the matched ones as well, never the other way round."""
     row, column = group[:, None], group[None, :]

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from model.backbone import build_backbone
-from model.denoising import HYBRID, MATCHED, Denoising, Noised, may_not_see
-from model.elastic import Cut
+from model.denoising import HYBRID, MATCHED, Denoising, Noised, attention_mask
+from model.elastic import Subnet
 from model.position import sine_embedding, sine_of_boxes
 from model.transformer import Shapes, Transformer, refined
 
@@ -53,7 +53,7 @@ class DeformableDETR(nn.Module):
         super().__init__()
         model = {**spec["model"], "activation_checkpoint": spec["train"]["activation_checkpoint"]}
         channels, classes = model["hidden_dim"], spec["dataset"]["num_classes"]
-        self.aux_loss, self.look_twice = model["aux_loss"], model["look_forward_twice"]
+        self.aux_loss, self.look_forward_twice = model["aux_loss"], model["look_forward_twice"]
         self.refine, self.two_stage = model["with_box_refine"], model["two_stage"]
         self.exact_padding = model["exact_padding"]
         backbone = build_backbone(spec)
@@ -106,11 +106,11 @@ class DeformableDETR(nn.Module):
         mask: torch.Tensor | None = None,
         targets: list[dict[str, Any]] | None = None,
         chosen: torch.Tensor | None = None,
-        cut: Cut | None = None,
+        subnet: Subnet | None = None,
     ) -> dict[str, Any]:
         """images [B, 3, H, W] normalised; mask [B, H, W] bool, True on padding (at the bottom and right), or None
         without padding; targets (labels, boxes_cxcywh) add the training's own queries, in training mode alone;
-        two-stage, chosen [B, Q]: the cells to start from in place of the best, to compare two computations; cut: only
+        two-stage, chosen [B, Q]: the cells to start from in place of the best, to compare two computations; subnet: only
         its first decoder layers and best or first queries are computed.
 
         Returns pred_logits [B, Q, K], pred_boxes [B, Q, 4] (cxcywh, 0-1 of the unpadded image); with aux_loss,
@@ -121,8 +121,8 @@ class DeformableDETR(nn.Module):
         """
         memory, shapes, ratios, padding = self.encode(images, mask)
         training = self.training and targets is not None
-        queries = cut.queries if cut else self.num_queries
-        content, position, reference, cells = self.start(
+        queries = subnet.queries if subnet else self.num_queries
+        content, position, reference, cells = self.initial_queries(
             memory, shapes, ratios, padding, training, chosen, queries
         )
         counts = {"": min(queries, content.shape[1])}
@@ -137,13 +137,13 @@ class DeformableDETR(nn.Module):
             )
             counts["noised_outputs"] = len(noised.group)
         if content.shape[1] > counts[""]:
-            blocked = may_not_see(_groups(counts, noised, images.device))
+            blocked = attention_mask(_groups(counts, noised, images.device))
         refine = self.bbox_embed if self.refine else None
         states, references = self.transformer.decode(
-            content, position, reference, memory, shapes, ratios, padding, refine, self.look_twice, blocked,
-            cut.layers if cut else None,
+            content, position, reference, memory, shapes, ratios, padding, refine, self.look_forward_twice, blocked,
+            subnet.layers if subnet else None,
         )  # fmt: skip
-        layers = [self.read(i, s, r) for i, (s, r) in enumerate(zip(states, references, strict=True))]
+        layers = [self.predict_layer(i, s, r) for i, (s, r) in enumerate(zip(states, references, strict=True))]
         if not self.aux_loss:
             layers = layers[-1:]
         parts = [_split(layer, list(counts.values())) for layer in layers]
@@ -196,7 +196,7 @@ class DeformableDETR(nn.Module):
             masks.append(beyond)
         return maps, masks
 
-    def start(
+    def initial_queries(
         self,
         memory: torch.Tensor,
         shapes: Shapes,
@@ -218,7 +218,7 @@ class DeformableDETR(nn.Module):
             assert learned is not None
             position, content = learned.chunk(2, dim=-1)
             return content, position, self.transformer.reference_points(position).float().sigmoid(), None
-        features, proposals = self.transformer.propose(memory, shapes, ratios, padding)
+        features, proposals = self.transformer.encoder_proposals(memory, shapes, ratios, padding)
         logits = self.class_embed[-1](features)
         boxes = (self.bbox_embed[-1](features).float() + proposals).sigmoid()
         if chosen is None:
@@ -250,20 +250,20 @@ class DeformableDETR(nn.Module):
             position = self.denoising.position(sine_of_boxes(boxes, channels))
         return self.denoising.content(noised), position, boxes[..., :coordinates]
 
-    def query(
+    def decode_queries(
         self, memory: torch.Tensor, shapes: Shapes, ratios: torch.Tensor, padding: torch.Tensor | None,
         chosen: torch.Tensor | None = None,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor], dict[str, torch.Tensor] | None]:  # fmt: skip
         """Run the decoder over the encoder's memory [B, S, C]: per layer states [B, Q, C] and reference boxes; and
-        the cells, see `start`."""
-        content, position, reference, cells = self.start(memory, shapes, ratios, padding, chosen=chosen)
+        the cells, see `initial_queries`."""
+        content, position, reference, cells = self.initial_queries(memory, shapes, ratios, padding, chosen=chosen)
         refine = self.bbox_embed if self.refine else None
         states, references = self.transformer.decode(
-            content, position, reference, memory, shapes, ratios, padding, refine, self.look_twice
+            content, position, reference, memory, shapes, ratios, padding, refine, self.look_forward_twice
         )
         return states, references, cells
 
-    def read(self, layer: int, state: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
+    def predict_layer(self, layer: int, state: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
         """A decoder layer's predictions from its states [B, Q, C] and reference [B, Q, 2 or 4]."""
         boxes = refined(self.bbox_embed[layer](state), reference)
         return {"pred_logits": self.class_embed[layer](state), "pred_boxes": boxes}

@@ -17,7 +17,7 @@ SIDES = (1.0, 0.75)  # of an image
 
 
 @dataclass(frozen=True)
-class Cut:
+class Subnet:
     """What a step computes with: decoder layers, queries, and the share of an image's sides."""
 
     layers: int
@@ -40,14 +40,14 @@ def part(side: int) -> int:
     return max(32, round(side * SIDES[-1] / 32) * 32)
 
 
-def draw(model: Mapping[str, Any], objects: int) -> Cut:
-    """A step's cut of the network of a spec's `model`, drawn by torch's generator, which is seeded anew every epoch;
+def draw(model: Mapping[str, Any], objects: int) -> Subnet:
+    """A step's part of the network of a spec's `model`, drawn by torch's generator, which is seeded anew every epoch;
     never fewer queries than there are objects in an image of the batch."""
     choose = random.Random(int(torch.randint(2**31, (1,))))
     if choose.random() < WHOLE:
-        return Cut(model["dec_layers"], model["num_queries"], 1.0)
+        return Subnet(model["dec_layers"], model["num_queries"], 1.0)
     queries = max(choose.choice(counts(model["num_queries"])), min(objects, model["num_queries"]))
-    return Cut(choose.choice(depths(model["dec_layers"])), queries, choose.choice(SIDES))
+    return Subnet(choose.choice(depths(model["dec_layers"])), queries, choose.choice(SIDES))
 
 
 def smaller(images: torch.Tensor, mask: torch.Tensor, side: float) -> tuple[torch.Tensor, torch.Tensor]:

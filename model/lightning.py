@@ -119,11 +119,11 @@ class DetectorModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         images, mask, targets = batch
-        cut = None
+        subnet = None
         if self.spec["train"]["elastic"]:
-            cut = elastic.draw(self.spec["model"], max(len(target["labels"]) for target in targets))
-            images, mask = elastic.smaller(images, mask, cut.side)
-        losses = self.criterion(self.model(images, mask, targets, cut=cut), targets)
+            subnet = elastic.draw(self.spec["model"], max(len(target["labels"]) for target in targets))
+            images, mask = elastic.smaller(images, mask, subnet.side)
+        losses = self.criterion(self.model(images, mask, targets, subnet=subnet), targets)
         self._losses.append(losses["loss"].detach())
         return losses["loss"]
 

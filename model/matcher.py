@@ -26,7 +26,7 @@ def match(
     if not any(counts):
         empty = torch.empty(0, dtype=torch.int64, device=logits.device)
         return [[(empty, empty)] * len(counts) for _ in logits]
-    labels, wanted, _ = side_by_side(targets, max(counts))
+    labels, wanted, _ = pad_targets(targets, max(counts))
     p = logits.float().sigmoid()
     p = p.gather(-1, labels[None, :, None].expand(*p.shape[:3], -1))  # [N, B, Q, T]
     boxes, alpha = boxes.float(), model["focal_alpha"]
@@ -48,7 +48,7 @@ def _assignment(costs: torch.Tensor, device: torch.device) -> Match:
     return torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)
 
 
-def side_by_side(targets: list[dict[str, Any]], most: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def pad_targets(targets: list[dict[str, Any]], most: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """labels [B, most] int64, boxes_cxcywh [B, most, 4] float32 and which of them are real [B, most]."""
     device = targets[0]["labels"].device
     labels = torch.zeros(len(targets), most, dtype=torch.int64, device=device)

@@ -64,7 +64,7 @@ class MSDeformAttn(nn.Module):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
-    def at_each_point(self, xy: torch.Tensor) -> torch.Tensor:
+    def repeat_per_point(self, xy: torch.Tensor) -> torch.Tensor:
         """[B, Q, L, 2] -> [B, Q, 1, L*P*2]. Broadcast over a last dimension of 2 instead, CPUs take seven times as
         long to work out the locations: as long as to sample there."""
         return xy[:, :, :, None].expand(-1, -1, -1, self.points, -1).flatten(2)[:, :, None]
@@ -86,11 +86,11 @@ class MSDeformAttn(nn.Module):
         if reference.shape[-1] == 2:
             cell = [size for h, w in shapes for size in (1 / w, 1 / h) * P]
             cells = torch.tensor(cell, dtype=torch.float32, device=query.device)
-            locations = torch.addcmul(self.at_each_point(reference), offsets, cells)
+            locations = torch.addcmul(self.repeat_per_point(reference), offsets, cells)
         else:
             centre, extent = reference[..., :2], reference[..., 2:]
             locations = torch.addcmul(
-                self.at_each_point(centre), offsets, self.at_each_point(extent * (0.5 / P))
+                self.repeat_per_point(centre), offsets, self.repeat_per_point(extent * (0.5 / P))
             )
         locations = locations.view(B, Q, M, L, P, 2)
         return self.output_proj(ms_deform_attn(value, shapes, locations, weights))
@@ -197,7 +197,7 @@ class Transformer(nn.Module):
             return checkpoint(layer, *args, use_reentrant=False)
         return layer(*args)
 
-    def propose(
+    def encoder_proposals(
         self, memory: torch.Tensor, shapes: Shapes, ratios: torch.Tensor, padding: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Two-stage (paper, A.4): every cell of the memory [B, S, C] as a candidate -> its features [B, S, C] and the
@@ -223,7 +223,7 @@ class Transformer(nn.Module):
     def decode(
         self, queries: torch.Tensor, position: torch.Tensor, reference: torch.Tensor, memory: torch.Tensor,
         shapes: Shapes, ratios: torch.Tensor, padding: torch.Tensor | None, refine: nn.ModuleList | None,
-        look_twice: bool, blocked: torch.Tensor | None = None, layers: int | None = None,
+        look_forward_twice: bool, blocked: torch.Tensor | None = None, layers: int | None = None,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:  # fmt: skip
         """queries, position [B, Q, C]; reference [B, Q, 2 or 4] -> per layer the states and the reference that
         the layer's box is an offset to. With `refine` (one box head a layer) each layer moves the reference.
@@ -232,13 +232,13 @@ class Transformer(nn.Module):
         for index, layer in enumerate(list(self.decoder.layers)[:layers]):
             scale = torch.cat([ratios, ratios], dim=-1) if reference.shape[-1] == 4 else ratios
             references.append(reference)
-            at = reference.detach() if look_twice else reference
+            at = reference.detach() if look_forward_twice else reference
             at = at[:, :, None] * scale[:, None]
             queries = self._run(layer, queries, position, at, memory, shapes, padding, blocked)
             states.append(queries)
             if refine is not None:
                 moved = refined(refine[index](queries), reference.detach())
-                reference = moved if look_twice else moved.detach()
+                reference = moved if look_forward_twice else moved.detach()
         return states, references
 
 

@@ -67,8 +67,8 @@ class LeanDetector(nn.Module):
         x = torch.cat([m.flatten(2).transpose(1, 2) for m in detector.project(inputs)], dim=1)
         for layer in detector.transformer.encoder.layers:
             x = layer(x, self.position, self.reference, self.shapes, None)
-        states, references, cells = detector.query(x, self.shapes, self.ratios, None, chosen)
-        each = [detector.read(i - 1, states[i - 1], references[i - 1]) for i in self.layers]
+        states, references, cells = detector.decode_queries(x, self.shapes, self.ratios, None, chosen)
+        each = [detector.predict_layer(i - 1, states[i - 1], references[i - 1]) for i in self.layers]
         found = [layer[name] for layer in each for name in OUTPUTS]
         return (*found, *(cells.values() if cells is not None else ()))
 

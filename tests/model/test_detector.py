@@ -156,7 +156,7 @@ def test_transformer_ignores_what_lies_under_the_mask(tiny) -> None:
             m.masked_fill_(mask[:, None], filler)
         positions = [sine_embedding(~mask, 32) for mask in masks]
         memory = detector.transformer.encode(maps, masks, positions, padded=True)
-        results.append(detector.query(*memory)[0][-1])
+        results.append(detector.decode_queries(*memory)[0][-1])
     assert torch.allclose(results[0], results[1], atol=1e-5)
 
 

@@ -16,7 +16,7 @@ from model import elastic
 from model.actions import train
 from model.build import build_criterion, build_model
 from model.deploy.shrink import with_queries
-from model.elastic import Cut
+from model.elastic import Subnet
 from model.spec import put, resolve
 from tests.conftest import TINY, with_data
 
@@ -59,10 +59,10 @@ def test_a_cut_computes_what_the_cut_network_does(kind: str) -> None:
     images, mask, _ = inputs()
     smaller = copy.deepcopy(with_queries(detector, 7, range(100)))
     with torch.inference_mode():
-        found = detector(images, mask, cut=Cut(2, 7, 1.0))
+        found = detector(images, mask, subnet=Subnet(2, 7, 1.0))
         whole = smaller(images, mask)
-        state, reference, _ = smaller.query(*smaller.encode(images, mask))
-        wanted = smaller.read(1, state[1], reference[1])
+        state, reference, _ = smaller.decode_queries(*smaller.encode(images, mask))
+        wanted = smaller.predict_layer(1, state[1], reference[1])
     assert found["pred_logits"].shape[1] == 7
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value)
@@ -78,7 +78,7 @@ def test_a_cut_step_trains_what_it_ran_and_nothing_else(kind: str) -> None:
     spec = spec_of(**KINDS[kind])
     detector = build_model(spec).train()
     images, mask, targets = inputs()
-    outputs = detector(images, mask, targets, cut=Cut(1, 5, 1.0))
+    outputs = detector(images, mask, targets, subnet=Subnet(1, 5, 1.0))
     assert outputs["pred_logits"].shape[1] == 5
     assert [o["pred_logits"].shape[1] for o in outputs.get("hybrid_outputs", [])] == (
         [6] if "hybrid" in kind else []
@@ -101,7 +101,7 @@ def test_half_the_steps_train_the_whole_network_and_the_others_every_size() -> N
     model = spec_of()["model"]
     torch.manual_seed(3)
     drawn = Counter(elastic.draw(model, 0) for _ in range(3000))
-    assert drawn[Cut(3, 100, 1.0)] / 3000 == pytest.approx(0.5 + 0.5 / 18, abs=0.04)
+    assert drawn[Subnet(3, 100, 1.0)] / 3000 == pytest.approx(0.5 + 0.5 / 18, abs=0.04)
     assert {(c.layers, c.queries, c.side) for c in drawn} == {
         (layers, queries, side) for layers in (3, 2, 1) for queries in (100, 50, 25) for side in (1.0, 0.75)
     }
@@ -127,7 +127,7 @@ def test_a_smaller_image_keeps_what_is_padding() -> None:
 def test_a_resumed_training_draws_the_same_steps(
     demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[Cut] = []
+    drawn: list[Subnet] = []
     draw = elastic.draw
     monkeypatch.setattr(elastic, "WHOLE", 0.0)
     monkeypatch.setattr(elastic, "draw", lambda *given: drawn.append(draw(*given)) or drawn[-1])

@@ -14,7 +14,7 @@ from model import weights
 from model.actions import train
 from model.boxes import cxcywh_to_xyxy, paired_iou
 from model.build import build_criterion, build_from, build_model
-from model.denoising import Denoising, may_not_see
+from model.denoising import Denoising, attention_mask
 from model.lightning import DetectorModule, moving_average, rate_factor
 from model.parameters import PARAMETERS, RECIPES
 from model.spec import default_spec, get, put, resolve
@@ -238,7 +238,7 @@ def test_an_image_without_objects_can_be_denoised(tiny: dict[str, Any]) -> None:
 
 
 def test_who_may_see_whom() -> None:
-    blocked = may_not_see(torch.tensor([0, 1, 2, 3]))  # matched, hybrid, two groups of noised ones
+    blocked = attention_mask(torch.tensor([0, 1, 2, 3]))  # matched, hybrid, two groups of noised ones
     assert blocked.int().tolist() == [[0, 1, 1, 1], [1, 0, 1, 1], [0, 1, 0, 1], [0, 1, 1, 0]]
 
 
