@@ -110,8 +110,8 @@ class DeformableDETR(nn.Module):
     ) -> dict[str, Any]:
         """images [B, 3, H, W] normalised; mask [B, H, W] bool, True on padding (at the bottom and right), or None
         without padding; targets (labels, boxes_cxcywh) add the training's own queries, in training mode alone;
-        two-stage, chosen [B, Q]: the cells to start from in place of the best, to compare two computations; subnet: only
-        its first decoder layers and best or first queries are computed.
+        two-stage, chosen [B, Q]: the cells to start from in place of the best, to compare two computations; subnet:
+        only its first decoder layers and best or first queries are computed.
 
         Returns pred_logits [B, Q, K], pred_boxes [B, Q, 4] (cxcywh, 0-1 of the unpadded image); with aux_loss,
         aux_outputs: the same of every earlier decoder layer; two-stage, enc_outputs: the same of the S cells, and
@@ -143,7 +143,9 @@ class DeformableDETR(nn.Module):
             content, position, reference, memory, shapes, ratios, padding, refine, self.look_forward_twice, blocked,
             subnet.layers if subnet else None,
         )  # fmt: skip
-        layers = [self.predict_layer(i, s, r) for i, (s, r) in enumerate(zip(states, references, strict=True))]
+        layers = [
+            self.predict_layer(i, s, r) for i, (s, r) in enumerate(zip(states, references, strict=True))
+        ]
         if not self.aux_loss:
             layers = layers[-1:]
         parts = [_split(layer, list(counts.values())) for layer in layers]
@@ -256,14 +258,18 @@ class DeformableDETR(nn.Module):
     ) -> tuple[list[torch.Tensor], list[torch.Tensor], dict[str, torch.Tensor] | None]:  # fmt: skip
         """Run the decoder over the encoder's memory [B, S, C]: per layer states [B, Q, C] and reference boxes; and
         the cells, see `initial_queries`."""
-        content, position, reference, cells = self.initial_queries(memory, shapes, ratios, padding, chosen=chosen)
+        content, position, reference, cells = self.initial_queries(
+            memory, shapes, ratios, padding, chosen=chosen
+        )
         refine = self.bbox_embed if self.refine else None
         states, references = self.transformer.decode(
             content, position, reference, memory, shapes, ratios, padding, refine, self.look_forward_twice
         )
         return states, references, cells
 
-    def predict_layer(self, layer: int, state: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
+    def predict_layer(
+        self, layer: int, state: torch.Tensor, reference: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         """A decoder layer's predictions from its states [B, Q, C] and reference [B, Q, 2 or 4]."""
         boxes = refined(self.bbox_embed[layer](state), reference)
         return {"pred_logits": self.class_embed[layer](state), "pred_boxes": boxes}
