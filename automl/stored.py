@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from automl.changed import next_trial, tell_if_changed
@@ -17,7 +18,8 @@ ELAPSED_STEP_S = 1.0  # the running time is stored when it has grown by so much
 
 class Stored:
     """`version` grows with every write but of the running time; `say` is told where a database lets wait, `timed` how
-    long the search has run."""
+    long the search has run; `still_alone` is asked before a write, and told whether the database was away just now
+    (sole_driver.py)."""
 
     storage: Any
     name: str
@@ -26,6 +28,7 @@ class Stored:
     given_up = False  # the database stayed away: what an ending run still writes does not wait for it again
     say: Callable[[str], object]
     timed: Callable[[float], object]
+    still_alone: Callable[[bool], object] | None = None
     _id: int
     _elapsed_s: float
     _trials: list[FrozenTrial]
@@ -85,8 +88,15 @@ class Stored:
         """Write to the storage; a study that somebody has deleted there is told as such."""
         self.version += args[1:2] != ("elapsed_s",)
         made = partial(next_trial, self) if write == self.storage.create_new_trial else None
+        tries = count()
+
+        def written() -> Any:
+            if self.still_alone:
+                self.still_alone(next(tries) > 0)
+            return write(*args, **kwargs)
+
         try:
-            found = patiently(lambda: write(*args, **kwargs), made, self.say, self.given_up)
+            found = patiently(written, made, self.say, self.given_up)
             self.given_up = False
             return found
         except Exception as error:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,25 @@ def test_a_moved_folder_goes_on(run: Path) -> None:
     assert count(moved) == 3
 
 
+def test_a_driver_ends_once_another_has_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its database knows no locks, and its folder is not seen from there."""
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    first, second = (Study(open_storage(url, tmp_path), "one", TinySpace(), "random", 0) for _ in range(2))
+    now = [100.0]
+    monkeypatch.setattr("automl.sole_driver.time.monotonic", lambda: now[0])
+    with sole_driver(first, tmp_path / "run", print):
+        first.set_elapsed_s(1.0, now=True)
+        with sole_driver(second, tmp_path / "copy", print):
+            first.set_elapsed_s(2.0, now=True)  # it has looked just now
+            now[0] += 6
+            with pytest.raises(
+                StudyBusy, match=f"{tmp_path}/run: a driver is at work .* from {tmp_path}/copy on "
+            ):
+                first.set_elapsed_s(3.0, now=True)
+            assert Study.reading(first.storage, "one").elapsed_s() == 2.0
+            second.set_elapsed_s(4.0, now=True)
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     pytest.importorskip("psycopg")
@@ -93,28 +113,83 @@ def server() -> Iterator[str]:
         yield url
 
 
+@contextmanager
+def elsewhere(url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A driver of the study `one` whose folder is not seen from here; killed at the end."""
+    words = [sys.executable, "-c", HOLD, url, "/of/another/machine"]
+    driver = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        yield driver
+    finally:
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.communicate()
+
+
+def is_ready(driver: subprocess.Popen[bytes]) -> bool:
+    """Whether it drives; False: it was refused, for there is another."""
+    assert driver.stdout is not None
+    assert driver.stderr is not None
+    ready = driver.stdout.readline() == b"ready\n"
+    assert ready or b"StudyBusy" in driver.stderr.read()
+    return ready
+
+
+def test_a_lock_that_the_server_has_let_go_of_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("psycopg")
+    if postgresql.binaries() is None:
+        pytest.skip("needs PostgreSQL's server programs")
+    monkeypatch.setattr("automl.sole_driver.LOOK_EACH_S", 0.0)
+    with postgresql.controlled() as (server, command):
+        url = server + "postgres"
+        study = Study(open_storage(url, tmp_path), "one", TinySpace(), "random", 0)
+        with sole_driver(study, tmp_path, print):
+            number = study.ask()[0]
+            command("stop")
+            command("start")
+            study.report(number, 0, 0.5)
+            with elsewhere(url) as second:
+                assert not is_ready(second)
+            command("stop")
+            command("start")
+            with elsewhere(url) as second:  # in between, before this one has looked
+                assert is_ready(second)
+                with pytest.raises(StudyBusy, match="in the database, from /of/another/machine on"):
+                    study.report(number, 1, 0.25)
+                study.still_alone = None
+                assert Study.reading(study.storage, "one").frozen(number).intermediate_values == {0: 0.5}
+
+
+def test_a_server_that_ends_idle_transactions_leaves_the_lock(server: str, tmp_path: Path) -> None:
+    import psycopg
+
+    url = postgresql.make_database(server, "idle")
+    study = Study(open_storage(url, tmp_path), "one", TinySpace(), "random", 0)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE idle SET idle_in_transaction_session_timeout = 200")
+        with sole_driver(study, tmp_path, print):
+            time.sleep(0.6)
+            connection.execute("ALTER DATABASE idle RESET ALL")
+            with elsewhere(url) as second:
+                assert not is_ready(second)
+
+
 def test_a_driver_elsewhere_keeps_others_out_until_it_dies(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its folder is not seen from here."""
     url = postgresql.make_database(server, "elsewhere")
     study = Study(open_storage(url, tmp_path), "one", TinySpace(), "random", 0)
-    first = subprocess.Popen(
-        [sys.executable, "-c", HOLD, url, "/of/another/machine"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert first.stdout is not None
-    assert first.stdout.readline() == b"ready\n"
-    with (
-        pytest.raises(
-            StudyBusy, match="a driver is at work on its study one in the database, from /of/another/m"
-        ),
-        sole_driver(study, tmp_path, print),
-    ):
-        pass
-    os.kill(first.pid, signal.SIGKILL)
-    first.communicate()
+    with elsewhere(url) as first:
+        assert is_ready(first)
+        with (
+            pytest.raises(
+                StudyBusy, match="a driver is at work on its study one in the database, from /of/another/m"
+            ),
+            sole_driver(study, tmp_path, print),
+        ):
+            pass
     until = time.monotonic() + 20
     while True:
         try:
