@@ -12,12 +12,13 @@ from automl.cut import is_cut
 from automl.documents import load_json
 from automl.errors import UserError
 from automl.forms import COUNT, TEXT, TEXT_OR_NULL, fits
+from automl.metric import Metric, figure
 from automl.programs import command
 from automl.rundir import RunDir
 from automl.storage import is_running
 
 if TYPE_CHECKING:
-    from automl.study import Study
+    from automl.study import Best, Study
 
 FILE, LARGEST = "outcome.json", 1 << 24  # bytes
 
@@ -121,3 +122,23 @@ def ended(root: Path, study: Study | None) -> dict[str, Any] | None:
     if study is None or not at_end(root, outcome, study, is_running(root)):
         return None
     return outcome | {"trials": len(study.trials())}
+
+
+def outdone(study: Study, metric: Metric, winner: Best) -> str | None:
+    """What to say where another trial measured better than the winner: one that ended and was not named, or one that
+    was not trained to its end. None where no other did, and where latency counts beside the metric."""
+    better = [b for b in study.ranked() if metric.better(b.value, winner.value)]
+    if study.several or not better:
+        return None
+    first = better[0]
+    text = f"trial {first.number} measured {figure(first.value)} at epoch {first.epoch + 1}"
+    if not first.complete:
+        going = study.state(first.number) == "RUNNING"  # what it once waited for is over
+        why = "" if going else study.frozen(first.number).user_attrs.get("reason")
+        return f"{text}, and has not been trained to its end{f': {why}' if why else ''}"
+    if study.named_winner() != winner.number:
+        return None  # what was handed over in its place is told as such
+    return (
+        f"{text}; trial {winner.number} is named, which by all that was measured of it and the others is expected to "
+        "be better (--scheduler none goes by what was measured)"
+    )

@@ -21,6 +21,7 @@ from automl.bundle import ModelBundle
 from automl.comparison import OF_DEFAULT, compared_with
 from automl.confirmed import Confirmed
 from automl.documents import load_json
+from automl.ending import outdone
 from automl.errors import AutoMLError
 from automl.front import FOLDER, HERE, Place, folder_of, places, stay
 from automl.machine import visible_gpus
@@ -107,7 +108,7 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     for result in results:
         result.report = os.path.relpath(result.report, run.root) if result.report else ""
     then = plan.bundle.next_command(run.best, trained) if checkpoint else ""
-    warning = chosen.warning or _unmoved(plan, study, winner) or _outdone(plan, study, winner)
+    warning = chosen.warning or _unmoved(plan, study, winner) or outdone(study, plan.metric, winner)
     return Outcome(
         run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
         then, warning, folder=run.handed_over, trials=len(study.trials()), front=places(study, run),
@@ -166,18 +167,6 @@ def _unmoved(plan: Plan, study: Study, winner: Best) -> str | None:
     return (
         f"best value {figure(winner.value)}: {plan.metric.name} is that in every epoch, so nothing was learnt that it "
         "measures; train longer, or look at the data"
-    )
-
-
-def _outdone(plan: Plan, study: Study, winner: Best) -> str | None:
-    """What to say where another finished trial measured better than the one that the scheduler named."""
-    better = [b for b in study.ranked() if b.complete and plan.metric.better(b.value, winner.value)]
-    if study.named_winner() != winner.number or not better:
-        return None
-    return (
-        f"trial {better[0].number} measured {figure(better[0].value)} at epoch {better[0].epoch + 1}; trial "
-        f"{winner.number} is named, which by all that was measured of it and the others is expected to be better "
-        "(--scheduler none goes by what was measured)"
     )
 
 

@@ -75,13 +75,14 @@ class Facts:
     material: list[tuple[dict[str, Any], Path]] = field(default_factory=list)
     started: datetime | None = None
     confirmed: Confirmed | None = None
-    warning: str = ""  # why best/ is not the winner at its best epoch
+    warning: str = ""  # why best/ is not the winner at its best epoch, or the winner not what measured best
     unfinished: bool = False  # no driver is at work, and it is not at its end
     redrawn: str = ""  # what was proposed and, above the limit of latency, made no trial
     widened: list[str] = field(default_factory=list)  # the ranges that the search has left
     front: list[Place] = field(default_factory=list)  # where latency is an objective, fastest first
     epochs: int = 0  # trained, of all trials
     ended: str = ""  # what ended the search early
+    outdone: str = ""  # the trial that measured better than the winner, where one did
 
     @property
     def open(self) -> bool:
@@ -124,6 +125,7 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
         not running and (not at_end(root, outcome, study, running) or unconfirmed(document, outcome)),
         redrawn_text(study.trials(), document["request"].get("max_latency_ms")), widenings(study.trials()),
         places(study, RunDir(root)), study.epochs_trained, str(outcome.get("ended") or ""),
+        ending.outdone(study, metric, top) or "" if top else "",
     )  # fmt: skip
 
 

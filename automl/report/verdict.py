@@ -29,8 +29,7 @@ def sentences(facts: Facts) -> list[str]:
     if not searched:
         return [f"One plain training, without a search: {found}."]
     lines = [trade_off.sentence(facts) if facts.front else _gain(facts, found)]
-    if facts.warning:
-        lines.append(f"{facts.warning[0].upper()}{facts.warning[1:]}.")
+    lines += [f"{text[0].upper()}{text[1:]}." for text in [facts.warning or facts.outdone] if text]
     if not facts.complete:
         lines.append(f"Trial {top.number} has not run to its end; this is its best epoch.")
     lines += [f"{facts.redrawn}."] if facts.redrawn else []
@@ -52,15 +51,16 @@ def _gain(facts: Facts, found: str) -> str:
     others = counted(sum(t.finished for t in facts.trials), "finished trial")
     if top is not None and not top.finished:
         others = counted(sum(t.value is not None for t in facts.trials), "trial")
-    if top is not None and top.number == DEFAULT:
+    if top is not None and top.number == DEFAULT and not facts.outdone:
         so_far = "So far nothing was gained" if facts.running or facts.open else "Nothing was gained"
         return f"{so_far}: the default configuration is the best of {others}, with {found}."
     values = [t.value for t in facts.trials if t.finished and t.value is not None]
-    outdone = (
-        top is not None and top.value is not None and facts.metric.best([top.value, *values]) != top.value
-    )
-    place = "was named the winner" if outdone else "is the best"
-    text = f"Trial {facts.winner} {place} of {others}, with {found}"
+    named = top is not None and top.value is not None and facts.metric.best([top.value, *values]) != top.value
+    place = "was named the winner" if named else "is the best"
+    who = f"Trial {facts.winner}" if facts.winner != DEFAULT else "The default configuration"
+    text = f"{who} {place} of {others}, with {found}"
+    if facts.winner == DEFAULT:
+        return f"{text}."
     if default is not None and default.value is None and default.reason and default.state == "PRUNED":
         return f"{text}. The default configuration is not to compare with: {default.reason}."
     if default is None or default.value is None or top is None or top.value is None:

@@ -25,6 +25,7 @@ from automl.progress import Progress
 from automl.report.gather import facts_of
 from automl.report.verdict import sentences
 from automl.request import RunRequest
+from automl.scheduling import Verdict
 from tests.automl.test_foreign_trainers import searched, shell_trainer, wide_model
 
 TRAINER = """
@@ -420,6 +421,31 @@ def test_a_winner_that_another_outdid_is_told(tmp_path: Path, monkeypatch: pytes
     assert outcome["warning"].startswith("trial 2 measured 0.6600 at epoch 3; trial 1 is named")
     assert "Trial 1 was named the winner of 3 finished trials" in sentences(facts_of(tmp_path / "run"))[0]
     assert "handing over trial 1" in said
+
+
+def test_what_was_stopped_and_measured_better_than_the_default_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told that nothing better was found."""
+    stop = Verdict("stop", "stopped for a test")
+    monkeypatch.setattr(FreezeThaw, "decide", lambda self, view, number, *_: stop if number else None)
+    waits = "__import__('time').sleep(60) or 0"
+    score = f"(.5 if folder.endswith('0') else {waits} if epoch else .9) - 1 / (epoch + 2)"
+    model = curve_trainer(tmp_path / "model", score)
+    request = RunRequest(model=str(model), trials=2, executor="local", scheduler="fgp", sampler="random")
+    outcome = loop.run(request, tmp_path / "run", Progress(quiet=True))
+    assert (outcome.winner.number, outcome.winner.complete) == (0, True)
+    told = "trial 1 measured 0.4000 at epoch 1, and has not been trained to its end: stopped for a test"
+    assert outcome.warning == told
+    show.outcome(Console(file=(shown := io.StringIO()), width=200), outcome)
+    assert told in shown.getvalue()
+    assert "nothing better" not in shown.getvalue()
+    verdict = sentences(facts_of(tmp_path / "run"))
+    assert (
+        verdict[0]
+        == "The default configuration is the best of 1 finished trial, with score 0.2500 at epoch 3."
+    )
+    assert f"T{told[1:]}." in verdict
 
 
 # ---- later actions ------------------------------------------------------------------------------------------------------
