@@ -25,9 +25,13 @@ from optuna.trial import FrozenTrial, TrialState
 from automl import metric as metrics
 from automl import spec
 from automl.attachments import Attachments
+from automl.cut import CUT
+from automl.kept import PAUSED
 from automl.metric import figure
 from automl.space.codecs import label
 from automl.space.leaf import is_number, short
+from automl.storage import is_running
+from automl.stored import state_of
 from automl.study import METRIC_NAMES
 
 if TYPE_CHECKING:
@@ -41,7 +45,7 @@ NAMED = (
     "dashboard's best may be another. "
 )
 DIGITS = 6  # of a trial's value: its card has room for so many
-WORDS = {"reason": "why it ended", "retries": "starts after a crash"}  # of what is kept about a trial
+RETRIES = "starts after a crash"
 
 
 def _through(name: str) -> Callable[..., Any]:
@@ -75,8 +79,8 @@ class RealValues(_Through):
     ) -> list[FrozenTrial]:
         trials: list[FrozenTrial] = self.stored.get_all_trials(study_id, deepcopy=False)
         if self.is_ours(study_id):
-            known = distributions(trials, self.space)
-            trials = [self._shown(trial, known) for trial in trials]
+            known, running = distributions(trials, self.space), is_running(self.root)
+            trials = [self._shown(trial, known, running) for trial in trials]
         found = [t for t in trials if states is None or t.state in states]
         return copy.deepcopy(found) if deepcopy else found
 
@@ -91,7 +95,7 @@ class RealValues(_Through):
     def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
         return dict(self.get_trial(trial_id)._system_attrs)
 
-    def _shown(self, trial: FrozenTrial, known: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    def _shown(self, trial: FrozenTrial, known: Mapping[str, BaseDistribution], running: bool) -> FrozenTrial:
         params = trial.user_attrs.get("params")
         shown = copy.copy(trial)
         shown._system_attrs = {
@@ -102,7 +106,9 @@ class RealValues(_Through):
             shown._distributions = {name: known[name] for name in params}
         shown._values = trial._values and [float(f"{value:.{DIGITS}g}") for value in trial._values]
         shown.intermediate_values = {epoch + 1: v for epoch, v in trial.intermediate_values.items()}
-        shown._user_attrs = {WORDS[k]: v for k, v in trial.user_attrs.items() if k in WORDS}
+        shown._user_attrs = dict(standing(trial, running))
+        if "retries" in trial.user_attrs:
+            shown._user_attrs[RETRIES] = trial.user_attrs["retries"]
         if (epoch := trial.user_attrs.get("best_epoch")) is not None:
             shown._user_attrs["best epoch"] = epoch + 1
         if trial.intermediate_values:
@@ -134,8 +140,9 @@ class RealValues(_Through):
         found[METRIC_NAMES] = metrics.names_of(self.document)
         if self.notes:
             added = note(NOTE, self._of_study(study_id))
+            running = is_running(self.root)
             for trial in self.stored.get_all_trials(study_id, deepcopy=False):
-                added |= note(NOTE_OF.format(trial._trial_id), self._of_trial(trial))
+                added |= note(NOTE_OF.format(trial._trial_id), self._of_trial(trial, running))
             found = added | found
         return found | self.attachments.of_study()
 
@@ -173,7 +180,7 @@ class RealValues(_Through):
 
         return Study.reading(self.stored, self.stored.get_study_name_from_id(study_id)).best()
 
-    def _of_trial(self, trial: FrozenTrial) -> str:
+    def _of_trial(self, trial: FrozenTrial, running: bool) -> str:
         params = trial.user_attrs.get("params")
         if not isinstance(params, dict):
             return ""
@@ -183,9 +190,20 @@ class RealValues(_Through):
             for name, value in params.items()
             if spec.get(base, name) != value
         ]
-        reason = str(trial.user_attrs.get("reason", ""))
+        reason = ": ".join(standing(trial, running).values())
         told = _table(("parameter", "default", "here"), rows) if rows else "The default configuration."
         return "\n\n".join(filter(None, (_plain(reason), told)))
+
+
+def standing(trial: FrozenTrial, running: bool) -> dict[str, str]:
+    """Why a trial ended; of one that waits its state and why. The dashboard knows Optuna's states alone, and calls it
+    running: of one that is waiting in Optuna's sense it would show neither parameters nor a curve."""
+    state, reason = state_of(trial, running), str(trial.user_attrs.get("reason", ""))
+    if trial.state.is_finished():
+        return {"why it ended": reason} if reason else {}
+    if state in (CUT, PAUSED):
+        return {"state": state, "why it waits": reason}
+    return {} if state == "RUNNING" else {"state": state}  # what it once waited for is over
 
 
 def note(place: str, body: str) -> dict[str, Any]:

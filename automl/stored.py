@@ -8,12 +8,25 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from automl.changed import next_trial, tell_if_changed
+from automl.cut import CUT, is_cut
 from automl.faults import is_away, patiently
+from automl.trial_attributes import PAUSED
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 ELAPSED_STEP_S = 1.0  # the running time is stored when it has grown by so much
+
+
+def state_of(trial: FrozenTrial, running: bool = True) -> str:
+    """A trial's state in a person's words: PAUSED by the scheduler; CUT by a budget; WAITING for a driver where none is
+    `running`; else Optuna's."""
+    if trial.state.name != "RUNNING":
+        return str(trial.state.name)
+    if is_cut(trial):
+        return CUT
+    paused = trial.user_attrs.get(PAUSED, -1) >= 0
+    return "PAUSED" if paused else "RUNNING" if running else "WAITING"
 
 
 class Stored:

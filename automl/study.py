@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from automl.budget import Budget
 from automl.changed import check_trials
-from automl.cut import CUT, is_cut
+from automl.cut import is_cut
 from automl.metric import figure
 from automl.pareto import Point, joined, knee, ms_of, with_latency
 from automl.scheduling import Curve, Scheduler, Verdict, View
-from automl.stored import Stored
+from automl.stored import Stored, state_of
 from automl.trial_attributes import AGAIN, PAUSED, PREDICTED, REFUSED, WAITED, WHOLE
 from automl.widening import widenings
 
@@ -141,14 +141,8 @@ class Study(Stored):
         return dict(self._paused)
 
     def state(self, number: int, running: bool = True) -> str:
-        """A trial's state in a person's words: PAUSED by the scheduler; CUT by a budget; WAITING for a driver where
-        none is `running`; else Optuna's."""
-        name = self._trials[number].state.name
-        if name != "RUNNING":
-            return str(name)
-        if is_cut(self._trials[number]):
-            return CUT
-        return "PAUSED" if number in self._paused else "RUNNING" if running else "WAITING"
+        """See `state_of`."""
+        return state_of(self._trials[number], running)
 
     def epochs_of(self, number: int) -> int:
         """How many epochs a trial has been trained, by the last epoch reported or trained without a metric."""

@@ -16,7 +16,7 @@ import pytest
 from automl.real_values import RealValues, distributions
 from automl.rundir import RunDir
 from automl.space import compile_space
-from automl.storage import open_storage
+from automl.storage import open_storage, run_lock
 from automl.study import Study
 
 SCHEMA = {
@@ -77,6 +77,32 @@ def test_the_parameters_are_those_that_ran(run: tuple[Path, Study]) -> None:
             assert shown.distributions[name]._contains(shown.distributions[name].to_internal_repr(value))
     assert view(root).get_all_trials(1)[0].params == BASE
     assert view(root).get_study_system_attrs(1)["study:metric_names"] == ["score"]
+
+
+def test_a_trial_that_waits_says_so_and_why(run: tuple[Path, Study]) -> None:
+    root, study = run
+    for _ in range(3):
+        number, _ = study.ask()
+        study.report(number, 0, 0.5)
+        study.note(number, reason="the time budget was used up")
+    study.set_paused(6, 0)
+    study.note(7, cut=True)
+    shown = view(root).get_all_trials(1)
+    kept = ("state", "why it waits", "why it ended")
+    told = [{name: t.user_attrs[name] for name in kept if name in t.user_attrs} for t in shown[5:]]
+    why = "the time budget was used up"
+    assert told == [
+        {"why it ended": "finished | <b>"},
+        {"state": "PAUSED", "why it waits": why},
+        {"state": "CUT", "why it waits": why},
+        {"state": "WAITING"},  # for a driver
+    ]
+    notes = view(root).get_study_system_attrs(1)
+    bodies = [notes[f"dashboard:{study.frozen(n)._trial_id}:note_str:0"] for n in (7, 8)]
+    assert bodies[0].startswith(f"CUT: {why}\n")
+    assert why not in bodies[1]
+    with run_lock(root):
+        assert "state" not in view(root).get_all_trials(1)[8].user_attrs
 
 
 def test_looking_changes_nothing_that_is_stored(run: tuple[Path, Study]) -> None:
