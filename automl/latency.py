@@ -33,6 +33,7 @@ from automl.errors import SpaceError, UserError
 from automl.metric import counted
 from automl.request import write_ms
 from automl.space.leaf import short
+from automl.storage import run_lock
 from automl.trial_attributes import REDRAWN
 
 if TYPE_CHECKING:
@@ -174,7 +175,8 @@ def settle(
         specs = [
             space.apply(base, params) for params in (space.default, *(space.every or space.sample(DRAWS)))
         ]
-        timed = hooks.answer(model, MEASURE, measure(specs, folder, say))
+        with run_lock(folder):  # it takes minutes: who looks is told that a run is being prepared there
+            timed = hooks.answer(model, MEASURE, measure(specs, folder, say))
     found = predicting(request, model, space, base, hooks.plain(model, MEASURE, timed))
     if isinstance(found, Limit) and not found.fitting:
         fastest, params = found.drawn[0]

@@ -55,7 +55,7 @@ from automl.plan import Plan, fetch, prepare
 from automl.programs import command
 from automl.report.keeper import Keeper
 from automl.request import RunRequest, check_text, write_time
-from automl.rundir import RunDir, clear_temporaries, write_json
+from automl.rundir import RunDir, clear_temporaries, leaving_nothing, write_json
 from automl.sole_driver import sole_driver
 from automl.storage import open_storage, read_storage, run_lock
 from automl.trackers import Tracking
@@ -76,21 +76,29 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
     """A whole new run in the folder `root`. Raises `UserError` when the folder already holds one."""
     root = root.resolve()  # trials run in folders of their own
     folder = RunDir(root)
-    if folder.run_json.exists():
-        raise UserError(f"{root} already holds a run; go on with it by: {command('resume', root)}")
+    _check_free(folder)
     check_text("the run folder", str(root))
-    with told_of(root, request.storage):
+    with told_of(root, request.storage), leaving_nothing(root):
         read_storage(request.storage, root)  # it must answer before anything is written
         plan = prepare(request, root, progress.note)
         for line in announced(plan):
             progress.note(line)
-        fetch(plan, root, progress.note)
-        with run_lock(root), interruptible(root):
-            if plan.request.warm_start:
-                earlier.bring(Path(plan.request.warm_start), root, plan.metric)
-            secret_leaves.put_away(plan, root)
-            folder.write_run(recorded.describe(plan, root, f"{root.name}-{secrets.token_hex(4)}"))
-            return _search(plan, folder, progress)
+        with run_lock(root):
+            _check_free(folder)  # another may have begun meanwhile
+            fetch(plan, root, progress.note)
+            with interruptible(root):
+                if plan.request.warm_start:
+                    earlier.bring(Path(plan.request.warm_start), root, plan.metric)
+                secret_leaves.put_away(plan, root)
+                folder.write_run(recorded.describe(plan, root, f"{root.name}-{secrets.token_hex(4)}"))
+                return _search(plan, folder, progress)
+
+
+def _check_free(folder: RunDir) -> None:
+    if folder.run_json.exists():
+        raise UserError(
+            f"{folder.root} already holds a run; go on with it by: {command('resume', folder.root)}"
+        )
 
 
 def _failed(driver: SearchDriver) -> str:

@@ -4,7 +4,6 @@ machine. `automl plan` shows it, `automl run` runs it; both come through `prepar
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -41,7 +40,7 @@ from automl.machine import Machine, find_machine
 from automl.metric import Metric
 from automl.programs import command
 from automl.request import LATENCY, PLACES, RunRequest
-from automl.rundir import RunDir
+from automl.rundir import RunDir, leaving_nothing
 from automl.scheduling import View
 from automl.skill import Stage
 from automl.space import SearchSpace, compile_space
@@ -125,13 +124,8 @@ def prepare(request: RunRequest, work_dir: Path, say: Callable[[str], Any] = asi
     """Settle everything before the first trial; files that the data need (a validation split, demo data) go to
     `work_dir`, which a refusal leaves as it was; `say` is told of what takes long. Raises `UserError` listing every
     problem of spec and data."""
-    fresh = not work_dir.exists()
-    try:
+    with leaving_nothing(work_dir):
         return _prepare(request, work_dir, say)
-    except BaseException:
-        if fresh:
-            shutil.rmtree(work_dir, ignore_errors=True)
-        raise
 
 
 def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Plan:

@@ -10,6 +10,7 @@ from typing import Any
 
 from automl.documents import load_json
 from automl.errors import UserError
+from automl.storage import is_running
 from safe_documents import map_texts
 
 FORMAT = 2  # 1: request.epochs was the budget, now request.total_epochs
@@ -47,6 +48,10 @@ def read(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         if (path.parent / "trials").is_dir():
             raise UserError(f"{path}: is gone{_without(path)}") from None
+        if is_running(path.parent):
+            raise UserError(
+                f"{path.parent}: a run is being prepared there; look again once its trials begin"
+            ) from None
         raise UserError(f"{path.parent}: not a run folder (no run.json); automl run makes one") from None
     except UserError as error:
         raise UserError(f"{error}{_without(path)}") from None

@@ -26,12 +26,15 @@ import math
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from automl import database_url, run_json, web_url
 from automl.errors import UserError
+from automl.storage import is_running
 from safe_documents import dump_yaml
 
 ELAPSED = "elapsed_s"
@@ -159,3 +162,16 @@ class RunDir:
             raise UserError(
                 f"{self.storage_url}: is gone; write the database's URL with its password ({hidden}) into it, mode 600"
             ) from None
+
+
+@contextmanager
+def leaving_nothing(folder: Path) -> Iterator[None]:
+    """What is raised inside leaves no folder where there was none, but for a run that has begun in it or that another
+    process prepares there."""
+    fresh = not folder.exists()
+    try:
+        yield
+    except BaseException:
+        if fresh and not RunDir(folder).run_json.exists() and not is_running(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise

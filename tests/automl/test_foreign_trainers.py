@@ -17,7 +17,7 @@ import yaml
 from automl import bundle, foresight, loop, skill
 from automl.errors import UserError
 from automl.handoff import Outcome
-from automl.plan import prepare
+from automl.plan import Plan, prepare
 from automl.progress import Progress
 from automl.request import RunRequest
 from automl.storage import open_storage
@@ -262,6 +262,26 @@ def test_what_is_refused_leaves_no_folder_and_is_refused_by_plan_too(
             begin()
         assert message in str(caught.value)
         assert not (tmp_path / "run").exists()
+
+
+def test_of_two_runs_into_one_folder_the_second_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began while the first had written nothing yet."""
+    request = RunRequest(model=str(shell_trainer(tmp_path / "model")), executor="local", trials=1, stages=())
+    root, announced = tmp_path / "run", loop.announced
+    written: list[str] = []
+
+    def meanwhile(plan: Plan) -> list[str]:
+        monkeypatch.setattr(loop, "announced", announced)
+        loop.run(request, root, Progress(quiet=True))
+        written.append((root / "run.json").read_text())
+        return []
+
+    monkeypatch.setattr(loop, "announced", meanwhile)
+    with pytest.raises(UserError, match="already holds a run; go on with it by"):
+        loop.run(request, root, Progress(quiet=True))
+    assert [(root / "run.json").read_text()] == written
 
 
 def test_what_cannot_be_handed_over_is_said_before_the_search(tmp_path: Path) -> None:

@@ -226,6 +226,14 @@ def shown(show_it: Callable[[Console], None]) -> str:
     return out.getvalue()
 
 
+def test_while_the_machine_is_timed_a_run_is_being_prepared(tmp_path: Path) -> None:
+    looks = HOOKS.replace("return {", "from automl.show import status; status(None, folder)\n    return {", 1)
+    folder = model(tmp_path / "model", looks)
+    with pytest.raises(UserError, match="/run: a run is being prepared there; look again"):
+        loop.run(request(folder), tmp_path / "run", Progress(quiet=True))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_whose_default_does_not_fit(tmp_path: Path) -> None:
     folder, root = model(tmp_path / "model"), tmp_path / "run"
     outcome = loop.run(request(folder, confirm=1, log=()), root, Progress(quiet=True))

@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,7 +19,7 @@ from automl.errors import StudyBusy, UserError
 from automl.progress import Progress
 from automl.request import RunRequest
 from automl.run_json import FORMAT
-from automl.rundir import RunDir, clear_temporaries, write_text
+from automl.rundir import RunDir, clear_temporaries, leaving_nothing, write_text
 from automl.seeds import derive, of_sampler
 from automl.storage import is_running, run_lock
 from tests.automl.toy import toy
@@ -127,6 +129,25 @@ def test_read_run_refuses(tmp_path: Path, content: str | None, message: str) -> 
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(UserError, match=message):
         RunDir(tmp_path).read_run()
+
+
+def test_a_folder_in_which_a_run_is_being_prepared_is_told_as_such(tmp_path: Path) -> None:
+    with run_lock(tmp_path), pytest.raises(UserError, match="a run is being prepared there"):
+        RunDir(tmp_path).read_run()
+
+
+def test_a_refusal_leaves_no_folder_but_one_that_another_prepares(tmp_path: Path) -> None:
+    def refused(another: ExitStack, lock: Callable[[Path], AbstractContextManager[None]]) -> None:
+        with leaving_nothing(tmp_path / "run"):
+            (tmp_path / "run").mkdir()
+            another.enter_context(lock(tmp_path / "run"))
+            raise UserError("of no use")
+
+    for lock, left in ((nullcontext, False), (run_lock, True)):
+        with ExitStack() as another:
+            with pytest.raises(UserError, match="of no use"):
+                refused(another, lock)
+            assert (tmp_path / "run").exists() == left
 
 
 def test_only_one_driver(tmp_path: Path) -> None:
