@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ KEEP_MEMORY = {
     "MALLOC_TOP_PAD_": str(1 << 26),
 }
 READY_TIMEOUT_S = 300.0  # for the fork server's imports
+TELL_S = 8.0  # between two lines of one who waits for them
 CUDA_OUT_OF_MEMORY = (
     "CUDA out of memory",
     "OutOfMemoryError",
@@ -100,7 +101,7 @@ class ForkServer:
 
     def __init__(self, plan: ServerPlan, owner: bool = False) -> None:
         self.plan = plan
-        self._owner = owner
+        self._owner, self._began = owner, time.monotonic()
         self._path = os.path.join(plan.folder, "socket")
         self._owning: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -108,14 +109,16 @@ class ForkServer:
         if owner:
             self.connect().close()
 
-    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> dict[str, Any]:
-        """Wait for the imports. Returns {"ready": pid, "threads": number of threads in the server}. Raises
-        `AutoMLError` with the end of the server's log when they fail."""
+    def wait_ready(
+        self, timeout_s: float = READY_TIMEOUT_S, say: Callable[[str], Any] = lambda text: None
+    ) -> dict[str, Any]:
+        """Wait for the imports, and `say` every few seconds that they are waited for. Returns {"ready": pid, "threads":
+        number of threads in the server}. Raises `AutoMLError` with the end of the server's log when they fail."""
         modules = ", ".join(self.plan.preload) or "nothing"
         try:
             with self._dial() as connection:
                 connection.sendall(b'{"ask": true}\n')
-                connection.settimeout(timeout_s)
+                _await(connection, timeout_s, self._began, f"importing {modules}", say)
                 reply = connection.makefile().readline()
         except TimeoutError:
             raise AutoMLError(f"importing {modules} took more than {timeout_s:g} s") from None
@@ -217,6 +220,18 @@ class ForkServer:
                 pass_fds=[number],
                 start_new_session=True,
             )
+
+
+def _await(
+    connection: socket.socket, timeout_s: float, began: float, what: str, say: Callable[[str], Any]
+) -> None:
+    """Until there is something to read; `say` is told the seconds since `began`. Raises `TimeoutError`."""
+    until, due = time.monotonic() + timeout_s, began + TELL_S
+    while not select.select([connection], [], [], max(0.0, min(due, until) - time.monotonic()))[0]:
+        if (now := time.monotonic()) >= until:
+            raise TimeoutError
+        say(f"{what}: {now - began:.0f} s so far")
+        due = now + TELL_S
 
 
 def _make_private(folder: str) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -176,7 +176,7 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
 def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -> handoff.Outcome:
     """`held`: what stays until the end."""
     clear_temporaries(folder.root)
-    executor = make_executor(plan, folder)
+    executor = make_executor(plan, folder, progress.note)
     driver: SearchDriver | None = None
     try:
         study = open_study(plan, folder, progress)
@@ -247,7 +247,7 @@ def _confirm(plan: Plan, folder: RunDir, outcome: handoff.Outcome, progress: Pro
         )
         progress.note(f"nothing to confirm: {why}")
         return
-    executor = make_executor(plan, folder)
+    executor = make_executor(plan, folder, progress.note)
     try:
         outcome.confirmed = confirming.confirm(plan, folder, outcome.winner, default, executor, progress.note)
     finally:
@@ -269,8 +269,8 @@ def open_study(plan: Plan, folder: RunDir, progress: Progress) -> Study:
     return study
 
 
-def make_executor(plan: Plan, run: RunDir) -> Executor:
-    """The executor asked for. Ray is imported only when it is the one."""
+def make_executor(plan: Plan, run: RunDir, say: Callable[[str], object]) -> Executor:
+    """The executor asked for; `say` is told what it waits for. Ray is imported only when it is the one."""
     # Trials inherit this. OpenMP threads that wait by spinning for long make a busy machine many times slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     preload = plan.bundle.preload
@@ -278,7 +278,7 @@ def make_executor(plan: Plan, run: RunDir) -> Executor:
     if request.executor == "local":
         from automl.executors.local import LocalExecutor
 
-        return LocalExecutor(concurrency=machine.concurrency, gpus=machine.gpus, preload=preload)
+        return LocalExecutor(concurrency=machine.concurrency, gpus=machine.gpus, preload=preload, say=say)
     if request.executor == "ray":
         from automl.executors.ray_tune import RayTuneExecutor
 
@@ -288,6 +288,7 @@ def make_executor(plan: Plan, run: RunDir) -> Executor:
             gpus=machine.gpus,
             preload=preload,
             files=(str(run.root), files_of(plan.spec)),
+            say=say,
         )
     raise UserError(f"--executor must be ray or local, but got '{request.executor}'")
 

@@ -4,7 +4,8 @@ ends."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from automl.errors import UserError
 from automl.executors.base import DEADLINE, ROUNDING, Decision, Driver, Executor, Exit, TrialJob, deliver
@@ -15,7 +16,8 @@ class LocalExecutor(Executor):
     """Up to `concurrency` trials at a time, each on GPUs of its own from `gpus` (ids for CUDA_VISIBLE_DEVICES), or on a
     share of one.
 
-    The fork server starts importing the modules `preload` when the executor is made, so make it early.
+    The fork server starts importing the modules `preload` when the executor is made, so make it early; `say` is told
+    while they are waited for.
     """
 
     def __init__(
@@ -24,15 +26,16 @@ class LocalExecutor(Executor):
         gpus: Sequence[int | str] = (),
         preload: Sequence[str] = (),
         server: ForkServer | None = None,
+        say: Callable[[str], Any] = lambda text: None,
     ) -> None:
         if concurrency < 1:
             raise UserError(f"concurrency must be at least 1, got {concurrency}")
         self.concurrency = concurrency
-        self.gpus = list(gpus)
+        self.gpus, self.say = list(gpus), say
         self._server = server or start_fork_server(preload)
 
     def run(self, driver: Driver) -> None:
-        self._server.wait_ready()
+        self._server.wait_ready(say=self.say)
         loop = _Loop(driver, self._server, self.concurrency, self.gpus)
         try:
             while loop.step():

@@ -10,7 +10,8 @@ from __future__ import annotations
 import shutil
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from automl.errors import UserError
 from automl.executors.base import Driver, Executor
@@ -35,7 +36,7 @@ class RayTuneExecutor(Executor):
     """As many trials at a time as the machines hold, at most `concurrency`.
 
     `address` None starts a cluster of this machine alone, bound to 127.0.0.1, on the GPUs `gpus` (None: all that Ray
-    finds), and ends it with `run`; else it names a running cluster ("auto" or host:port). Modules `preload`: see
+    finds), and ends it with `run`; else it names a running cluster ("auto" or host:port). `preload`, `say`: see
     `LocalExecutor`. Every other machine starts its own fork server with its first trial. `files`: the run's folder, and
     paths that trials read; where there are several machines, all of them must see these.
     """
@@ -48,6 +49,7 @@ class RayTuneExecutor(Executor):
         preload: Sequence[str] = (),
         server: ForkServer | None = None,
         files: tuple[str, Sequence[str]] | None = None,
+        say: Callable[[str], Any] = lambda text: None,
     ) -> None:
         if concurrency is not None and concurrency < 1:
             raise UserError(f"concurrency must be at least 1, got {concurrency}")
@@ -57,6 +59,7 @@ class RayTuneExecutor(Executor):
                 "the address auto"
             )
         self.concurrency, self.address, self.gpus, self.files = concurrency, address, gpus, files
+        self.say = say
         self._server = server or start_fork_server(preload)
 
     def run(self, driver: Driver) -> None:
@@ -67,7 +70,7 @@ class RayTuneExecutor(Executor):
         folder = tempfile.mkdtemp(prefix="ray-", dir=self._server.plan.folder if roomy else "/tmp")
         try:
             with environment(_TUNE_ENV), connected(self.address, folder, self.gpus):
-                self._server.wait_ready()
+                self._server.wait_ready(say=self.say)
                 if self.files and len(machines()) > 1:
                     check_files(*self.files)
                 from automl.executors.ray_bridge import tune_run

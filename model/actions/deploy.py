@@ -28,6 +28,7 @@ from model.status import Status, failure_told, results_folder
 from model.told import told
 
 PRECISIONS = ("FP32", "FP16", "INT8")
+READING = "reading checkpoint and data"
 APART = (
     1.1  # times what was measured first that a point may take, measured again, unsaid; or the other way round
 )
@@ -52,15 +53,17 @@ def run(spec: Spec) -> dict[str, Any]:
     section = spec["deploy"]
     wish, limit_ms = check(spec)
     pace = survey.Pace(0, 0, section["rounds"], limit_ms and limit_ms / 1e3)
-    detector, checkpoint = build_from(section["checkpoint"], spec)
-    forms = forms_of(section, detector, checkpoint)
-    sources = _sources(spec)
-    folder = results_folder(spec, "deploy")
-    status = Status(folder, spec["model_name"])
-    status.write("STARTED", "Starting deploy.")
-    made = Maker(spec, detector, checkpoint)
-    kept = Measurements.read(folder / "measured.json", _key(spec, sources))
-    data = {split: load_data(listed, spec, made.classes) for split, listed in sources.items()}
+    print(READING, flush=True)  # what was imported before it has taken seconds
+    with told(READING):
+        detector, checkpoint = build_from(section["checkpoint"], spec)
+        forms = forms_of(section, detector, checkpoint)
+        sources = _sources(spec)
+        folder = results_folder(spec, "deploy")
+        status = Status(folder, spec["model_name"])
+        status.write("STARTED", "Starting deploy.")
+        made = Maker(spec, detector, checkpoint)
+        kept = Measurements.read(folder / "measured.json", _key(spec, sources))
+        data = {split: load_data(listed, spec, made.classes) for split, listed in sources.items()}
     _measure(made, forms, data, kept, pace)
     table = handed.Table(folder, kept.key, forms, section["target"])
     table.write(kept)
@@ -258,8 +261,10 @@ def _meant(points: Sequence[Point], wish: Wish, tried: Collection[Form], worse: 
 
 def _measured_again(made: Maker, target: str, point: Point, folder: Path, images: Sequence[Path]) -> Point:
     """A point by its file, which is written into the folder and measured alone as the target runs it."""
+    print("writing the chosen point", flush=True)
     with told("writing the chosen point"):
         path = targets.write_own_form(target, _file_of(made, point, folder / "model.onnx"))
+    print("timing the chosen point again", flush=True)
     size = sum(each.stat().st_size for each in (path, path.with_suffix(".bin")) if each.is_file())
     return replace(point, again_ms=_again(made.spec, path, images), bytes=size)
 

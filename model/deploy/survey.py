@@ -69,7 +69,10 @@ class Pace:
 
     def __str__(self) -> str:
         left = f", about {self.left_s():.0f} s left" if self.cost.unit_s else ""
-        return f"{self.done_points} of {self.points} points scored{left}"
+        return f"{self.scored()}{left}"
+
+    def scored(self) -> str:
+        return f"{self.done_points} of {self.points} points scored"
 
 
 def measured(
@@ -89,13 +92,15 @@ def measured(
                     f"{len(here)} more take about {pace.cost.unit_s:.0f} s and would end too late"
                 )
                 break
-            began = time.monotonic()
-            several = _made(made, unit, here, Path(temporary), pace)
+            began, name = time.monotonic(), f"{unit[2]} queries at {unit[1]}x{unit[0]}"
+            several = _made(made, unit, here, Path(temporary), f"{name} ({pace.scored()})", say)
             export_s = time.monotonic() - began
             for split, each in data.items():
                 batches = read.setdefault((split, *unit[:2]), scoring.Batches(each, unit[:2], made.spec))
                 lacking = [form for form in here if split not in kept.scores.get(form, {})]
+                say(f"scoring {name} on {split}")
                 kept.add_scores(split, _scored(several, lacking, batches, split, made.spec))
+            say(f"making a file of each of {len(here)} points")
             files |= _cut(several, here)
             turn_s = _turn_s(targets.opener(section["target"], files[here[0]]), images, made.spec)
             pace.cost = kept.cost = pace.cost.longest(time.monotonic() - began, export_s, turn_s)
@@ -151,14 +156,15 @@ def units(forms: Sequence[Form]) -> dict[Unit, list[Form]]:
     return found
 
 
-def _made(made: Maker, unit: Unit, here: Sequence[Form], folder: Path, pace: Pace) -> dict[str, Path]:
+def _made(
+    made: Maker, unit: Unit, here: Sequence[Form], folder: Path, name: str, say: Callable[[str], Any]
+) -> dict[str, Path]:
     """{number format: file with the predictions of all layers that are asked of it}."""
     height, width, queries = unit
     layers = list(dict.fromkeys(f.layers for f in here))
     kinds = list(dict.fromkeys(f.precision for f in here))
-    with told(
-        f"exporting {queries} queries at {width}x{height} ({pace.done_points} of {pace.points} points scored)"
-    ):
+    say(f"exporting {name}")
+    with told(f"exporting {name}"):
         return made.files(folder / f"{width}x{height}_{queries}", (height, width), queries, layers, kinds)
 
 

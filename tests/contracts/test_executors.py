@@ -489,6 +489,20 @@ def test_a_local_job_with_too_many_gpus_is_refused(tmp_path: Path) -> None:
         executor.close()
 
 
+def test_imports_that_take_long_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("automl.launcher.TELL_S", 0.2)
+    (tmp_path / "slow_to_import.py").write_text("import time; time.sleep(1)")
+    monkeypatch.syspath_prepend(tmp_path)
+    said: list[str] = []
+    executor = LocalExecutor(1, preload=["slow_to_import"], say=said.append)
+    try:
+        executor.run(Told([]))
+    finally:
+        executor.close()
+    assert said[1:]
+    assert set(said) <= {f"importing slow_to_import: {seconds} s so far" for seconds in range(60)}
+
+
 def test_failing_imports_are_told_before_any_job_is_asked_for() -> None:
     executor = LocalExecutor(1, preload=["no_such_module"])
     try:

@@ -549,6 +549,14 @@ def test_too_little_time_measures_one_unit_says_what_that_is_and_the_next_run_go
     assert len(result["points"]) == 2
     assert not result["whole"]
     said = capsys.readouterr().out
+    steps = (
+        "reading checkpoint and data",
+        "exporting 100 queries at ",
+        "scoring 100 queries at ",
+        "making a file of each of 2",
+    )
+    begun = [next(step for step in steps if line.startswith(step)) for line in said.splitlines()[:5]]
+    assert list(dict.fromkeys(begun)) == [*steps]  # each is told as it begins: together they take long
     assert "deploy.max_time: 2 of 4 points are left out" in said
     assert "2 of 4 points scored, about" in said
     assert "max_time of 0.001 s is less than the least there is" in said
