@@ -47,13 +47,13 @@ class Adapted:
 
 
 def adapt(
-    found: Weights, detector: nn.Module, theirs: Mapping[int, str] | None, ours: Mapping[int, str]
+    found: Weights, detector: nn.Module, theirs: Mapping[int, str] | None, ours: Mapping[int, str] | None
 ) -> Adapted:
-    """Weights of another detector for this one. `theirs`, `ours`: {category id: name} of both; None: not known, and a
-    head of as many classes is taken whole."""
+    """Weights of another detector for this one. `theirs`, `ours`: {category id: name} of both; None for theirs: not
+    known, and a head of as many classes is taken whole; for ours: not yet, and the names of theirs stand for them."""
     wanted = detector.state_dict()
     source = _Source(found)
-    rows = None if theirs is None else _same_names(theirs, ours)
+    rows = None if theirs is None else _same_names(theirs, theirs if ours is None else ours)
     layers = source.layers("decoder")
     shared = _shared_heads(detector)
     taken, new, changes = {}, [], _said(source, wanted)
@@ -71,12 +71,28 @@ def adapt(
                 new.append(name)
         else:
             taken[name] = old
-    if rows is not None and not rows and any(n.startswith("class_embed.") for n in wanted):
-        changes.append("class heads start anew: no class has a name that the weights know")
-    elif rows:
-        kept = ", ".join(sorted(ours[own] for own in rows)[:8])
-        changes.append(f"class heads keep the rows of {kept}" + (" and others" if len(rows) > 8 else ""))
+    heads = (found.get("class_embed.0.weight"), wanted.get("class_embed.0.weight"))
+    if heads[0] is not None and heads[1] is not None:
+        changes.append(_said_of_classes(rows, ours, len(heads[0]), len(heads[1])))
     return Adapted(taken, tuple(new), tuple(changes))
+
+
+def _said_of_classes(
+    rows: Mapping[int, int] | None, ours: Mapping[int, str] | None, old: int, new: int
+) -> str:
+    """What becomes of class heads of `old` rows in ones of `new`."""
+    if rows is None and old == new:
+        return f"the weights do not name their classes: all {old} rows of the class heads are kept, row by category id"
+    if rows is None:
+        return (
+            f"class heads start anew: the weights do not name their classes, and have {old} rows, not {new}"
+        )
+    if ours is None:
+        return "class heads keep the rows of classes of the same name"
+    if not rows:
+        return "class heads start anew: no class has a name that the weights know"
+    kept = ", ".join(sorted(ours[own] for own in rows)[:8])
+    return f"class heads keep the rows of {kept}" + (" and others" if len(rows) > 8 else "")
 
 
 class _Source:

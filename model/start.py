@@ -1,7 +1,8 @@
 """Where a training starts: pretrained on COCO, a backbone pretrained on ImageNet, a file of one's own, or nothing.
 
 `settle` decides, read from top to bottom; `fetch` brings what it names to this machine, before the first training and
-never in one; `load` fills a detector and says what was taken and what starts anew. Importing it brings in no torch.
+never in one; `load` fills a detector (by `model/filling.py`) and says what was taken and what starts anew. Importing it
+brings in no torch.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -254,17 +255,18 @@ def _existing(text: str, name: str, what: str = "weights file") -> Path:
 
 
 def describe(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """{"text": where training starts, "size": bytes to fetch or None, "cached": whether nothing is to be fetched,
-    "path": the file of a person's own, else None}. Raises `UserError` for a file that fits nothing of the network, and
-    for names of parts that the network has not."""
+    """{"text": where training starts and, of a person's own file that is here, what is taken of it, "size": bytes to
+    fetch or None, "cached": whether nothing is to be fetched, "path": that file, else None}. Raises `UserError` for a
+    file that fits nothing of the network, and for names of parts that the network has not."""
     start = settle(spec)
-    _check_fits(start, spec)
+    said = _check_fits(start, spec)
     if names_parts(spec):
         from model.parameter_groups import check_parts
 
         check_parts(spec)
     own = os.path.abspath(start.path) if isinstance(start.file, str) and start.path else None
-    return {"text": start.text, "size": start.size, "cached": not start.missing, "path": own}
+    text = "; ".join([start.text, *(line.strip() for line in said[1:])])
+    return {"text": text, "size": start.size, "cached": not start.missing, "path": own}
 
 
 def fetch(
@@ -287,9 +289,9 @@ def fetch(
     return {"train.start": get(spec, "train.start") if start.kind == "file" else start.kind}
 
 
-def _check_fits(start: Start, spec: Mapping[str, Any]) -> None:
-    """Raises `UserError` where a person's file, or his backbone's, does not fit the network: better now than in every
-    training."""
+def _check_fits(start: Start, spec: Mapping[str, Any]) -> list[str]:
+    """What a training will say of the file that a person named. Raises `UserError` where it, or his backbone's, does
+    not fit the network: better now than in every training."""
     if start.kind == "resume" and start.path is not None:
         from model import checkpoint, resume
 
@@ -298,7 +300,8 @@ def _check_fits(start: Start, spec: Mapping[str, Any]) -> None:
     if start.kind == "given" or (start.kind == "file" and start.path is not None):
         from model.build import build_model
 
-        load(build_model(spec), start, spec, [])
+        return load(build_model(spec), start, spec, None)
+    return []
 
 
 def with_start(spec: Mapping[str, Any], value: str) -> Spec:
@@ -343,77 +346,15 @@ def settled(spec: Spec) -> tuple[Spec, Start]:
 
 
 def load(
-    detector: nn.Module, start: Start, spec: Mapping[str, Any], classes: list[dict[str, Any]]
+    detector: nn.Module, start: Start, spec: Mapping[str, Any], classes: Sequence[Mapping[str, Any]] | None
 ) -> list[str]:
-    """Fill a detector with what it starts from; `classes` are the training's [{"id", "name"}]. Returns sentences that
-    say what was taken and what starts anew. Raises `UserError` for what does not fit at all."""
-    from model import weights
+    """Fill a detector with what it starts from; `classes` are the training's [{"id", "name"}], None before they are
+    read. Returns sentences that say what was taken and what starts anew. Raises `UserError` for what does not fit at
+    all."""
+    from model.filling import fill
 
     if start.kind in ("resume", "given"):
         return []
     path = start.path or fetched(start, print)
-    if path is None:
-        return [f"start: {start.text}"]
     lines = [f"start: {start.text}"]
-    if start.kind == "imagenet":
-        _load_imagenet(detector, spec["model"]["backbone"], path)
-        return [*lines, "all but the backbone starts anew"]
-    found, names = weights.read_named(path, spec["encryption_key"])
-    if not weights.is_detector(found):
-        _load_backbone(detector, spec["model"]["backbone"], found, path)
-        return [*lines, "all but the backbone starts anew"]
-    return lines + _load_detector(detector, found, names, {c["id"]: c["name"] for c in classes}, path)
-
-
-def _load_detector(
-    detector: nn.Module, found: Any, theirs: Mapping[int, str] | None, ours: Mapping[int, str], path: Path
-) -> list[str]:
-    from model import adapt, weights
-
-    found = weights.published_names(found, detector.state_dict())
-    heads = found.get("class_embed.0.weight")
-    if theirs is None and heads is not None and len(heads) == max(adapt.COCO_CLASSES) + 1:
-        theirs = adapt.COCO_CLASSES
-    made = adapt.adapt(found, detector, theirs, ours)
-    taken = made.weights.keys() - set(made.new)
-    if not any(name.startswith("transformer.") and made.weights[name].dim() > 1 for name in taken):
-        raise UserError(f"{path}: nothing of its transformer fits this network; compare model.hidden_dim")
-    detector.load_state_dict(made.weights, strict=True)
-    lines = [f"  {len(taken)} of {len(made.weights)} tensors are taken", *(f"  {c}" for c in made.changes)]
-    return [*lines, f"  start anew: {adapt.summary(made.new)}"] if made.new else lines
-
-
-def _load_backbone(detector: nn.Module, backbone: str, found: Mapping[str, Any], path: Path) -> None:
-    from model import weights
-    from model.backbone import classifier_names
-
-    body = detector.get_submodule("backbone.0.body")
-    try:
-        weights.load_backbone(body, found, classifier_names(backbone))
-    except UserError as error:
-        _, _, what = str(error).partition("\n")
-        raise UserError(
-            f"{path}: does not fit model.backbone {backbone}; set that to the backbone of these weights\n{what}"
-        ) from None
-
-
-def _load_imagenet(detector: nn.Module, backbone: str, path: Path) -> None:
-    """timm knows how its older files are to be read, so it reads them into its own classifier first."""
-    from model import gcvit, weights
-
-    found = weights.read(path)
-    if backbone in RESNETS:
-        return _load_backbone(detector, backbone, found, path)
-    import timm
-
-    size = gcvit.size_name(backbone)
-    name = size.replace("gc_vit_", "gcvit_") if size else backbone.removeprefix("timm/")
-    try:
-        made = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": found})
-    except Exception as error:  # of torch, of timm's own reading
-        why = str(error).splitlines()[0][:200]
-        raise UserError(f"{path}: timm cannot read it as {name} ({why})") from None
-    found = made.state_dict()
-    if size:
-        found = gcvit.from_timm(detector.get_submodule("backbone.0.body").state_dict(), found)
-    _load_backbone(detector, backbone, found, path)
+    return lines if path is None else lines + fill(detector, start.kind, path, spec, classes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -213,7 +214,9 @@ def test_the_published_sizes_fit_whole(variant: str) -> None:
     found = weights.published_names(hub_names(theirs.state_dict(), variant), ours.state_dict())
     made = adapt.adapt(found, ours, None, {})
     assert made.new == ()
-    assert made.changes == ()
+    assert made.changes == (
+        "the weights do not name their classes: all 91 rows of the class heads are kept, row by category id",
+    )
     left = {k for k in set(found) - set(made.weights) if not k.endswith("num_batches_tracked")}
     assert left == set()
 
@@ -659,6 +662,47 @@ def test_any_weights_fit_any_shape_and_what_is_new_is_listed(
         alike = old["dim_feedforward"] == new["dim_feedforward"]
         allowed = () if alike else ("linear1.", "linear2.")
         assert [n for n in made.new if not any(word in n for word in allowed)] == []
+
+
+CARS = [{"id": 1, "name": "car"}, {"id": 2, "name": "person"}, {"id": 3, "name": "truck"}]
+
+
+@pytest.mark.parametrize(
+    ("layout", "rows", "said"),
+    [
+        ("official", (3, 1, 8), "class heads keep the rows of car, person, truck\n.*taken for COCO's"),
+        ("hugging_face", (3, 1, 8), "class heads keep the rows of car, person, truck\n.*taken for COCO's"),
+        ("tao", (1, 2, 3), "do not name their classes: all 91 rows .* are kept"),
+    ],
+)
+def test_91_rows_are_coco_s_in_a_published_layout_alone(
+    layout: str, rows: tuple[int, ...], said: str, tmp_path: Path
+) -> None:
+    """TAO writes 91, its default, for whatever classes it trains."""
+    torch.manual_seed(4)
+    spec = spec_of("scratch", "refining")
+    put(spec, "dataset.num_classes", 91)
+    source = build_model(spec)
+    for parameter in source.class_embed.parameters():
+        torch.nn.init.normal_(parameter)
+    named = weights.save(source, layout)
+    torch.save({"model": named} if layout == "official" else {"state_dict": named}, tmp_path / "w.pth")
+    put(spec, "train.start", str(tmp_path / "w.pth"))
+    detector, told = loaded(spec, CARS)
+    before, after = (d.class_embed[0].weight for d in (source, detector))
+    assert all(torch.equal(after[own], before[their]) for own, their in enumerate(rows, 1))
+    assert re.search(said, told)
+    planned = start.describe(spec)["text"]
+    assert ("do not name their classes" in planned, "COCO" in planned) == (layout == "tao", layout != "tao")
+
+
+def test_class_heads_of_another_number_of_rows_without_names_start_anew(tmp_path: Path) -> None:
+    spec = spec_of("scratch", "refining")
+    torch.save({"state_dict": weights.save(build_model(spec), "tao")}, tmp_path / "w.pth")
+    put(spec, "train.start", str(tmp_path / "w.pth"))
+    put(spec, "dataset.num_classes", 91)
+    _, said = loaded(spec, CARS)
+    assert "class heads start anew: the weights do not name their classes, and have 4 rows, not 91" in said
 
 
 def test_the_same_shape_and_classes_take_everything_to_the_bit() -> None:
