@@ -29,11 +29,17 @@ def settle(merged: SourcedSpec, model: ModelBundle) -> None:
         merged.forget(leaf)
         del wrong[leaf]
     later_ones = [action for action in model.actions if action != "train"]
+    secret = _secret(model)
     if lines := [
         f"{merged.sources.get(leaf.partition('[')[0], spec.TEMPLATE)}: {leaf} {why}"
-        for leaf, why in wrong.items() if not any(later.brought(model, action, leaf) for action in later_ones)
+        for leaf, why in wrong.items()
+        if leaf in secret or not any(later.brought(model, action, leaf) for action in later_ones)
     ]:  # fmt: skip
         raise SpecError("\n".join(lines))
+
+
+def _secret(model: ModelBundle) -> set[str]:
+    return {name for action in model.actions for name in secret_leaves.names(model, action)}
 
 
 def resolved(
@@ -47,7 +53,7 @@ def resolved(
         return found, wrong
     template = model.template("train")
     others = [action for action in model.actions if action not in template]
-    secret = {name for action in model.actions for name in secret_leaves.names(model, action)}
+    secret = _secret(model)
     for key, value in document.items():
         keep = model.output_keys(key) if key in others else ()
         try:
@@ -55,5 +61,5 @@ def resolved(
         except DocumentError as error:
             raise SpecError(f"{key}: {error}") from None
         found |= one
-        wrong |= more
+        wrong |= {leaf: why + secret_leaves.instead(model) * (leaf in secret) for leaf, why in more.items()}
     return found, wrong

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from automl import spec
 from automl.errors import UserError
 from automl.rundir import write_text
+from safe_documents import IN_A_SECRET, refers
 
 if TYPE_CHECKING:
     from automl.bundle import ModelBundle
@@ -39,6 +40,15 @@ def names(bundle: ModelBundle, action: str) -> list[str]:
 def mark(bundle: ModelBundle) -> str:
     """What stands before the path where a spec refers to a secret; nothing where the model takes none from files."""
     return _said(bundle).get("reference", "").partition("{path}")[0]
+
+
+def instead(bundle: ModelBundle) -> str:
+    """How a secret is given that may not stand as a reference in a spec."""
+    said = _said(bundle)
+    file = said["reference"].replace("{path}", "FILE") if "reference" in said else ""
+    variable = f"the environment variable {said['environment']}" if "environment" in said else ""
+    ways = " or ".join(filter(None, (file, variable)))
+    return f"; give {ways}" if ways else ""
 
 
 def hidden_sets(sets: tuple[str, ...], bundle: ModelBundle) -> tuple[str, ...]:
@@ -82,6 +92,8 @@ def _read(bundle: ModelBundle, full: Mapping[str, Any], root: Path | None) -> di
     found = {}
     for name in names(bundle, "train"):
         given = str(spec.get(full, name) or "")
+        if given and "reference" in said and refers(given):
+            raise UserError(f"{name} {IN_A_SECRET}{instead(bundle)}")
         if value := given or os.environ.get(variable, ""):
             kept = root / FOLDER / name if root else None
             where = name if given else f"{name}: the environment variable {variable}"

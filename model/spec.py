@@ -153,9 +153,11 @@ def with_references(document: Spec) -> tuple[Spec, dict[str, str]]:
     cannot be referred to, as a recipe or a checkpoint may say it later. Raises `UserError` for one that grows without
     bound."""
     try:
-        return interpolated(document, document, secret=SECRET)
+        found, wrong = interpolated(document, document, secret=SECRET)
     except DocumentError as error:
         raise UserError(str(error)) from None
+    instead = "; give @FILE, or the environment variable DETR_ENCRYPTION_KEY"
+    return found, {leaf: why + instead * (leaf in SECRET) for leaf, why in wrong.items()}
 
 
 def _empty(name: str, params: Mapping[str, Param]) -> bool:

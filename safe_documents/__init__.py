@@ -7,7 +7,7 @@ MAX_BYTES, nesting deeper than MAX_DEPTH, more than MAX_VALUES values, those tha
 An alias is a copy, so nothing read here refers to itself or shares its parts.
 """
 
-from safe_documents.interpolation import UNSAID, interpolated, unsaid
+from safe_documents.interpolation import IN_A_SECRET, UNSAID, interpolated, refers, unsaid
 from safe_documents.json_reading import read_json
 from safe_documents.limits import MAX_BYTES, MAX_DEPTH, MAX_VALUES, DocumentError
 from safe_documents.texts import map_texts, no_text, placed
@@ -15,6 +15,7 @@ from safe_documents.yaml_reading import read_yaml
 from safe_documents.yaml_writing import dump_yaml
 
 __all__ = [
+    "IN_A_SECRET",
     "MAX_BYTES",
     "MAX_DEPTH",
     "MAX_VALUES",
@@ -27,5 +28,6 @@ __all__ = [
     "placed",
     "read_json",
     "read_yaml",
+    "refers",
     "unsaid",
 ]

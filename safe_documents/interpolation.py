@@ -16,6 +16,7 @@ UNSAID = "???"
 REFERENCE = re.compile(r"\$\{([^{}]*)\}")
 KEY = re.compile(r"[\w-]+(?:\.[\w-]+|\[\d+\])*")
 MOST_STEPS = 32  # from a reference to what it comes to in the end
+IN_A_SECRET = "has ${...}, which is resolved in no secret"
 A_VALUE = 20  # bytes that a copied value counts for
 
 
@@ -33,8 +34,9 @@ def interpolated(
 ) -> tuple[dict[str, Any], dict[str, str]]:  # fmt: skip
     """(the document with `${a.b}` resolved, {leaf: what is wrong with its}; a leaf that is wrong stays as it is).
 
-    within: where keys are looked up. keep: keys to which references stay, for a later reader. secret: leaves that are
-    no references whatever they hold, and that none may name. Raises `DocumentError` where it would grow without bound.
+    within: where keys are looked up. keep: keys to which references stay, for a later reader. secret: leaves in which
+    a reference is wrong whatever it names, as the secret would be its letters, and that none may name. Raises
+    `DocumentError` where it would grow without bound.
     """
     resolver = _Resolver(within, keep, secret)
     try:
@@ -44,6 +46,11 @@ def interpolated(
     if found is None or deeper_than(found, MAX_DEPTH):
         raise DocumentError(f"references nest it deeper than {MAX_DEPTH} levels")
     return found, resolver.wrong
+
+
+def refers(secret: str) -> bool:
+    """Whether a secret has `${...}` in it; a path may, which stands behind what marks a file that holds the secret."""
+    return bool(REFERENCE.search(secret)) and not _is_path(secret[max(0, secret.find("/")) :])
 
 
 class _Wrong(Exception):
@@ -64,7 +71,11 @@ class _Resolver:
             return {key: self.node(each, f"{leaf}.{key}", way) for key, each in value.items()}
         if isinstance(value, list):
             return [self.node(each, f"{leaf}[{place}]", way) for place, each in enumerate(value)]
-        if not isinstance(value, str) or "${" not in value or leaf in self.secret or _is_path(value):
+        if isinstance(value, str) and leaf in self.secret:
+            if refers(value):
+                self.wrong[leaf] = IN_A_SECRET
+            return value
+        if not isinstance(value, str) or "${" not in value or _is_path(value):
             return copy.copy(value)
         if way:
             return self._text(value, way)

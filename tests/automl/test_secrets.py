@@ -10,7 +10,7 @@ import yaml
 
 from automl import bundle, handoff, loop, recorded, secret_leaves, spec
 from automl.errors import UserError
-from automl.plan import prepare
+from automl.plan import merge, prepare
 from automl.progress import Progress
 from automl.request import RunRequest
 from automl.rundir import RunDir
@@ -161,6 +161,23 @@ def test_a_reference_to_no_secret_is_refused_before_the_run(
     with pytest.raises(UserError, match="phrase"):
         loop.run(asked, tmp_path / "run", Progress(quiet=True))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", ["${oc.env:KEY}", "a${b}", "@${results_dir}/key"])
+def test_a_reference_is_no_secret(text: str, tmp_path: Path) -> None:
+    """It would be kept as the secret, letter by letter; a folder may be called so."""
+    folder = model(tmp_path / "toy", **SAYS)
+    with pytest.raises(
+        UserError, match=r"^phrase has \$\{\.\.\.\}, .* give @FILE or the environment variable TOY_KEY"
+    ):
+        prepare(request(folder, sets=(f"phrase='{text}'",)), tmp_path / "work")
+    detector = bundle.resolve("deformable_detr")
+    (tmp_path / "one.yaml").write_text(f"encryption_key: '{text}'\n")
+    with pytest.raises(UserError, match=r"encryption_key has .* give @FILE or .* DETR_ENCRYPTION_KEY"):
+        merge(RunRequest(spec_file=str(tmp_path / "one.yaml")), detector)
+    (tmp_path / "b${a}").mkdir()
+    (tmp_path / "b${a}" / "key").write_text(SECRET)
+    prepare(request(folder, sets=(f"phrase='@{tmp_path}/b${{a}}/key'",)), tmp_path / "work")
 
 
 def test_a_variable_that_is_no_text_is_refused_before_the_run(

@@ -284,7 +284,7 @@ def test_references_to_other_keys_of_the_file(tmp_path: Path) -> None:
     """As OmegaConf has them, after what the command line replaces."""
     file = tmp_path / "one.yaml"
     file.write_text(
-        "results_dir: /r\nencryption_key: a${b}\nmodel_name: ${dataset.train_data_sources[0].image_dir}\n"
+        "results_dir: /r\nencryption_key: a$b{}${\nmodel_name: ${dataset.train_data_sources[0].image_dir}\n"
         "dataset: {batch_size: 4, train_data_sources: [{image_dir: '${here}/i', json_file: '${results_dir}/j'}]}\n"
         "train: {validation_interval: 1, num_epochs: '${train.validation_interval}', results_dir: '${results_dir}/t'}\n"
         "evaluate: {checkpoint: '${train.results_dir}/dd.pth', batch_size: '${dataset.batch_size}'}\n"
@@ -292,7 +292,7 @@ def test_references_to_other_keys_of_the_file(tmp_path: Path) -> None:
     full = load("evaluate", file)
     assert full["evaluate"]["checkpoint"] == "/r/t/dd.pth"
     assert full["evaluate"]["batch_size"] == 4
-    assert full["encryption_key"] == "a${b}"  # as it stands
+    assert full["encryption_key"] == "a$b{}${"  # as it stands
     assert full["model_name"] == f"{tmp_path}/i"
     full = load("evaluate", file, {"results_dir": "q", "evaluate.trt_engine": "${results_dir}/x.engine"})
     assert full["evaluate"]["checkpoint"] == "q/t/dd.pth"
@@ -322,6 +322,20 @@ def test_references_that_lead_nowhere(tmp_path: Path, text: str, told: str) -> N
         f"model_name: '{text}'\nresults_dir: ???\nmodel: {{dec_layers: 2}}\nwandb: {{name: '${{wandb.group}}', group: '${{wandb.name}}'}}"
     )
     with pytest.raises(UserError, match=told):
+        load("train", file)
+
+
+@pytest.mark.parametrize("text", ["${oc.env:TAOKEY}", "a${b}", "@${results_dir}/key", "${"])
+def test_no_secret_is_a_reference(tmp_path: Path, text: str) -> None:
+    """It would be the passphrase as it stands, which everybody can read in the spec."""
+    file = tmp_path / "one.yaml"
+    file.write_text(f"results_dir: /r\nencryption_key: '{text}'\n")
+    if text == "${":
+        assert load("train", file)["encryption_key"] == text
+        return
+    with pytest.raises(
+        UserError, match=r"encryption_key has \$\{\.\.\.\}.* give @FILE, .* DETR_ENCRYPTION_KEY"
+    ):
         load("train", file)
 
 
