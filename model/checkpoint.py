@@ -138,9 +138,11 @@ def complete(action: str, partial: Mapping[str, Any]) -> Spec:
     given = dict(leaves(partial, params))
     said = {n: v for n, v in leaves(recorded, params) if n in params and n.startswith(("model.", "dataset."))}
     said = {n: v for n, v in said.items() if not params[n].dead}  # which earlier versions let pass
-    for side in ("input_height", "input_width"):
-        if f"{action}.{side}" in params and get(recorded, f"train.{side}"):
-            said[f"{action}.{side}"] = get(recorded, f"train.{side}")
+    sides = ("input_height", "input_width")
+    if not any(get(partial, f"{action}.{side}") for side in sides):  # half of another's size is none
+        for side in sides:
+            if f"{action}.{side}" in params and get(recorded, f"train.{side}"):
+                said[f"{action}.{side}"] = get(recorded, f"train.{side}")
     for name, value in said.items():
         if name not in given:
             put(full, name, copy.deepcopy(value))

@@ -7,7 +7,6 @@ combinations that cannot train. A spec that passes is the spec that runs; nothin
 from __future__ import annotations
 
 import copy
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -23,11 +22,11 @@ from model.parameters import (
     MANDATORY,
     PARAMETERS,
     RECIPES,
-    SOURCE,
     Param,
     default_of,
     of_action,
 )
+from model.values import as_spelled, check_value
 from safe_documents import DocumentError, interpolated, no_text, placed, read_yaml, unsaid
 
 Spec = dict[str, Any]
@@ -83,7 +82,7 @@ def resolve(action: str, partial: Mapping[str, Any], where: str = "spec") -> Spe
     Raises `UserError` with every unknown key, wrong type, broken bound and broken rule at once.
     """
     spec = overlaid(action, partial, where)
-    broken = [] if runs_a_finished_graph(action, spec) else broken_rules(spec)
+    broken = _half_sizes(spec) + ([] if runs_a_finished_graph(action, spec) else broken_rules(spec))
     if problems := [f"{where}: {line}" for line in broken]:
         raise UserError("\n".join(problems))
     return spec
@@ -204,35 +203,6 @@ def batch_size(spec: Mapping[str, Any], action: str) -> int:
     return int(next(size for size in asked if size > 0))
 
 
-def as_spelled(param: Param, value: Any) -> Any:
-    """A choice as its list has it, where only its letters' case is another: NVIDIA's files have `data_type: int8`."""
-    choices = [c for c in param.enum or () if isinstance(c, str)]
-    if not isinstance(value, str) or value in choices:
-        return value
-    same = [choice for choice in choices if choice.lower() == value.lower()]
-    return same[0] if len(same) == 1 else value
-
-
-def check_value(param: Param, value: Any) -> str | None:
-    """None when `value` is valid for `param`, else what it must be."""
-    if value is None:
-        return None if param.nullable else _wanted(param)
-    if value == MANDATORY and param.default == MANDATORY:
-        return None
-    if param.enum is not None and value not in param.enum:
-        if not (param.pattern and isinstance(value, str) and re.match(param.pattern, value)):
-            return f"one of {', '.join(map(str, param.enum))}{_or_else(param)}"
-    if not _has_type(param, value):
-        return _wanted(param)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and not _in_bounds(param, value):
-        return _wanted(param)
-    return None
-
-
-def _or_else(param: Param) -> str:
-    return {"model.backbone": ", or timm/<name>"}.get(param.name, "")
-
-
 def runs_a_finished_graph(action: str, spec: Mapping[str, Any]) -> bool:
     """Whether the network comes whole from an ONNX file or an engine, so that no rule of its making binds."""
     section = spec.get(action, {})
@@ -244,7 +214,6 @@ def runs_a_finished_graph(action: str, spec: Mapping[str, Any]) -> bool:
 def broken_rules(spec: Mapping[str, Any]) -> list[str]:
     """Rules that tie several leaves together, as messages; a full spec of any action in, empty when all hold."""
     model, augmentation = spec["model"], spec["dataset"]["augmentation"]
-    size = {k: get(spec, f"train.input_{k}") for k in ("height", "width")}
     seed = get(spec, "train.seed", 0)
     scores = model["num_queries"] * spec["dataset"]["num_classes"]
     crop = augmentation["train_random_crop_min"], augmentation["train_random_crop_max"]
@@ -258,13 +227,23 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
         (not model["dilation"] or model["backbone"] in DILATED, f"model.dilation needs {' or '.join(DILATED)}, but model.backbone is {model['backbone']}"),
         (model["with_box_refine"] or not model["two_stage"], "model.two_stage needs model.with_box_refine"),
         (model["hybrid_queries"] == 0 or model["hybrid_repeat"] <= model["hybrid_queries"], "model.hybrid_repeat must be at most model.hybrid_queries"),
-        ((size["height"] is None) == (size["width"] is None), f"train.input_height and train.input_width must be set together, but got {size['height']} and {size['width']}"),
         (set(model["loss_types"]) <= {"labels", "boxes"} and "labels" in model["loss_types"], f"model.loss_types must hold labels and may hold boxes, but got {model['loss_types']}"),
         (seed < 2**32, f"train.seed must be below {2**32}, which generators take no more of, but got {seed}"),
         (len(augmentation["input_mean"]) == 3 and all(0 <= v <= 1 for v in augmentation["input_mean"]), f"dataset.augmentation.input_mean must be three numbers in [0, 1], as pixels are scaled to that, but got {augmentation['input_mean']}"),
         (len(augmentation["input_std"]) == 3 and all(v > 0 for v in augmentation["input_std"]), f"dataset.augmentation.input_std must be three numbers above 0, but got {augmentation['input_std']}"),
     )  # fmt: skip
     return [message for holds, message in rules if not holds] + _broken_limits(spec)
+
+
+def _half_sizes(spec: Mapping[str, Any]) -> list[str]:
+    """Of every action that resizes images, the size of which one side is given; that of an engine's file is checked."""
+    found = []
+    for action in ("train", "evaluate", "inference", "export"):
+        height, width = (get(spec, f"{action}.input_{side}") for side in ("height", "width"))
+        if (height is None) != (width is None):
+            asked = f"but got {height} and {width}"
+            found.append(f"{action}.input_height and {action}.input_width must be set together, {asked}")
+    return found
 
 
 def _broken_limits(spec: Mapping[str, Any]) -> list[str]:
@@ -356,67 +335,3 @@ def _unknown(name: str, action: str, params: Mapping[str, Param]) -> str:
     if elsewhere:
         return f"{name} belongs to {', '.join(elsewhere)}, not to {action}"
     return f"unknown key '{name}'" + did_you_mean(name, params)
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "int": (int,), "ordered_int": (int,), "float": (int, float), "bool": (bool,), "string": (str,),
-    "categorical": (str,), "list": (list,), "list_2": (list,), "collection": (dict,),
-}  # fmt: skip
-_ITEMS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "string": (str,)}
-
-
-def _has_type(param: Param, value: Any) -> bool:
-    if not isinstance(value, _TYPES[param.type]) or (isinstance(value, bool) and param.type != "bool"):
-        return False
-    if isinstance(value, list) and param.item == "source":
-        return all(isinstance(v, dict) and set(v) == set(SOURCE) and _texts(v, SOURCE) for v in value)
-    if isinstance(value, list) and param.item:
-        return all(
-            isinstance(v, _ITEMS[param.item]) and not isinstance(v, bool) and _finite(v) and v != MANDATORY
-            for v in value
-        )
-    if isinstance(value, dict) and param.default:
-        return set(value) <= set(param.default) and _texts(value, param.default)
-    return _finite(value)
-
-
-def _texts(source: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
-    """Whether every value is text, a list of text where the default has one, or null for none."""
-    values = [
-        v
-        for key, value in source.items()
-        for v in (value if isinstance(value, list) and isinstance(default[key], list) else [value])
-    ]
-    return all(v is None or (isinstance(v, str) and v != MANDATORY) for v in values)
-
-
-def _finite(value: Any) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-def _in_bounds(param: Param, value: float) -> bool:
-    above_zero = (param.math_cond or "").replace(" ", "") not in (">0", ">0.0") or value > 0
-    low = param.minimum is None or value >= param.minimum
-    return above_zero and low and (param.maximum is None or value <= param.maximum)
-
-
-def _bound(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:g}"
-
-
-def _wanted(param: Param) -> str:
-    words = {"int": "an integer", "ordered_int": "an integer", "float": "a number", "bool": "true or false"}
-    text = words.get(param.type, f"a {param.type}") + (
-        f" with a unit, such as {param.example}" if param.example else ""
-    )
-    if param.type.startswith("list"):
-        text = f"a list of {param.item or 'value'}s"
-    if param.item == "source":
-        text += f", each a mapping of {' and '.join(SOURCE)} to a path"
-    if param.type == "collection" and param.default:
-        text = f"a mapping with the keys {', '.join(param.default)}"
-    if param.minimum is not None or param.maximum not in (None, float("inf")):
-        opening = "(" if param.math_cond and ">" in param.math_cond and param.minimum == 0 else "["
-        top = "inf)" if param.maximum in (None, float("inf")) else f"{_bound(param.maximum)}]"
-        text += f" in {opening}{'-inf' if param.minimum is None else _bound(param.minimum)}, {top}"
-    return text + (" or null" if param.nullable else "")

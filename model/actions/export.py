@@ -146,12 +146,8 @@ def _ends(section: Mapping[str, Any], height: int, width: int) -> dict[str, Any]
 
 def graph_size(section: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> tuple[int, int]:
     """(H, W) px of the graph's input: the spec's, else the size that most images had when the checkpoint was
-    validated. Raises `UserError` for half a size."""
+    validated."""
     asked = section["input_height"], section["input_width"]
-    if (asked[0] is None) != (asked[1] is None):
-        raise UserError(
-            f"export.input_height and input_width must be set together, but got {asked[0]} and {asked[1]}"
-        )
     height, width = asked if asked[0] else validated_size(checkpoint) or FALLBACK
     return int(height), int(width)
 

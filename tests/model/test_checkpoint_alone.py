@@ -53,6 +53,13 @@ def test_the_spec_of_a_checkpoint_fills_what_is_not_said(action: str, made: Path
     build_from(made, spec)
 
 
+@pytest.mark.parametrize("action", ["evaluate", "inference", "export"])
+def test_half_a_size_is_not_made_whole_by_the_checkpoint_s(action: str, made: Path) -> None:
+    given = {f"{action}.checkpoint": str(made), f"{action}.input_width": 96}
+    with pytest.raises(UserError, match=rf"{action}\.input_width must be set together, but got None and 96"):
+        load(action, None, given)
+
+
 def test_a_leaf_that_contradicts_the_checkpoint_is_still_refused(made: Path) -> None:
     spec = load("evaluate", None, {"evaluate.checkpoint": str(made), "model.enc_layers": 3})
     with pytest.raises(UserError, match="model.enc_layers: 1, 3"):

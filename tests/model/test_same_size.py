@@ -98,8 +98,6 @@ def test_which_size_a_graph_has(section: Any, checkpoint_says: Any, size: Any) -
     fixed = {"spec": resolve("train", TINY)}
     if not checkpoint_says:
         assert export.graph_size(section, fixed) == (64, 64)
-        with pytest.raises(UserError, match="must be set together"):
-            export.graph_size({"input_height": 64, "input_width": None}, fixed)
 
 
 def test_a_checkpoint_is_run_at_the_size_of_its_validation(checkpoint: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from model import spec
 from model.errors import UserError
 from model.parameters import ACTIONS, MANDATORY, PARAMETERS, of_action
 from model.spec_file import load
+from model.values import check_value
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "facts" / "deformable_detr.json"
 
@@ -112,6 +113,15 @@ def test_refusals(partial: dict, message: str) -> None:
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("side", ["input_height", "input_width"])
+@pytest.mark.parametrize("action", ["train", "evaluate", "inference", "export"])
+@pytest.mark.parametrize("file", ["m.pth", "m.onnx"])
+def test_half_a_size_is_none(action: str, side: str, file: str) -> None:
+    told = rf"{action}\.input_height and {action}\.input_width must be set together, but got .*64"
+    with pytest.raises(UserError, match=told):
+        spec.resolve(action, {action: {side: 64} | ({} if action == "train" else {"checkpoint": file})})
+
+
 def test_every_problem_is_listed_at_once() -> None:
     with pytest.raises(UserError) as caught:
         spec.resolve("train", {"train": {"optim": {"lr": 5, "momentum": -1}}, "modl": 1})
@@ -157,7 +167,7 @@ def test_numbers_pass_exactly_within_bounds(param, value) -> None:
     high = float("inf") if param.maximum is None else param.maximum
     inside = low <= value <= high and (">" not in (param.math_cond or "") or value > 0)
     whole = param.type == "float" or isinstance(value, int)
-    assert (spec.check_value(param, value) is None) == (inside and whole)
+    assert (check_value(param, value) is None) == (inside and whole)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3), lambda v: st.lists(v, max_size=2) | st.dictionaries(st.sampled_from(["train", "model", "lr", "optim", "x"]), v, max_size=3)))  # fmt: skip

@@ -19,7 +19,8 @@ from automl.errors import SpaceError
 from automl.space import SearchSpace, compile_space
 from model import bundle_dir
 from model.parameters import PARAMETERS
-from model.spec import check_value, put, resolve
+from model.spec import put, resolve
+from model.values import check_value
 
 SCHEMA = bundle.resolve("deformable_detr").schema("train")
 TABLE = {p.name: p for p in PARAMETERS}
