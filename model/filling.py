@@ -25,12 +25,13 @@ def fill(
     if kind == "imagenet":
         _load_imagenet(detector, spec["model"]["backbone"], path)
         return ["all but the backbone starts anew"]
-    found, names = weights.read_named(path, spec["encryption_key"])
+    told = weights.read_told(path, spec["encryption_key"])
+    found = told.weights
     if not weights.is_detector(found):
         _load_backbone(detector, spec["model"]["backbone"], found, path)
         return ["all but the backbone starts anew"]
     ours = None if classes is None else {int(c["id"]): str(c["name"]) for c in classes}
-    theirs = names or _published_classes(found)
+    theirs = told.classes or _published_classes(found)
     lines = _load_detector(detector, found, theirs, ours, path)
     if theirs is adapt.COCO_CLASSES and kind == "file":
         lines.append("  its 91 rows of classes are taken for COCO's, as in the published models' files")

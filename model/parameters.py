@@ -136,7 +136,7 @@ MODEL = (
 )
 
 TRAIN = (
-    Param("train.recipe", "categorical", "default", "Settings that are not written out take this recipe's values: dino learns fastest, tao as in NVIDIA's toolkit, published as in the paper's repository; default: this table's, but automl run takes dino's unless it starts from a model of its own. Ours.", enum=("default", "dino", "tao", "published"), automl=False),
+    Param("train.recipe", "categorical", "default", "Settings that are not written out take this recipe's values: dino learns fastest, tao as in NVIDIA's toolkit, published as in the paper's repository; default: this table's, but automl run takes dino's, from a detector of one's own where that was trained so. Ours.", enum=("default", "dino", "tao", "published"), automl=False),
     Param("train.num_epochs", "int", 10, "Passes over the training set.", 1, INF, popular=True),
     Param("train.patience", "int", 0, "Training ends when so many validated epochs in a row bring neither a new best val_mAP nor a new lowest val_loss, counted anew where the rates drop; 0: never. Ours.", 0, automl=False),
     Param("train.validation_interval", "int", 1, "Epochs between validations; the last epoch is always validated.", 1, popular=True),

@@ -173,8 +173,8 @@ def _is_settled(spec: Mapping[str, Any], sources: Mapping[str, str]) -> bool:
 
 
 def _recipe(spec: Mapping[str, Any], own: bool = False) -> tuple[str, str]:
-    """The spec's recipe, or the engine's choice: dino, whose two stages need box refinement, and which a training that
-    goes on need not have begun with."""
+    """The spec's recipe, or the engine's choice: dino, whose two stages need box refinement, and which neither a
+    training that goes on need have begun with nor a detector that one starts from have."""
     named = str(get(spec, "train.recipe", "default"))
     resumed = get(spec, "train.resume_training_checkpoint_path")
     if named != "default" or resumed or not get(spec, "model.with_box_refine"):
@@ -184,6 +184,8 @@ def _recipe(spec: Mapping[str, Any], own: bool = False) -> tuple[str, str]:
             named,
             "the file describes the network itself and is trained as it is; train.recipe=dino learns faster",
         )
+    if start.own_recipe(spec) not in (None, "dino"):
+        return named, "the detector that it starts from has not dino's parts, which would start anew"
     return "dino", "it learns fastest (studies/bccd_from_scratch)"
 
 

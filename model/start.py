@@ -100,6 +100,24 @@ def is_own(spec: Mapping[str, Any]) -> bool:
     return any(get(spec, name) for name in PATHS) or str(get(spec, "train.start", "scratch")) not in NAMED
 
 
+def own_recipe(spec: Mapping[str, Any]) -> str | None:
+    """The `train.recipe` that fits the detector which a person starts from: what ours was trained with, `default` for
+    another's, or where its file is not here or cannot be read; None where none is named, or a backbone."""
+    named = get(spec, "train.pretrained_model_path") or get(spec, "train.start", "scratch") not in NAMED
+    if not named or get(spec, "train.resume_training_checkpoint_path"):
+        return None
+    from model import weights
+
+    try:
+        begin = settle(spec, network=False)
+        told = weights.read_told(begin.path, get(spec, "encryption_key", "")) if begin.path else None
+    except UserError:  # told where it is loaded
+        return "default"
+    if told and not weights.is_detector(told.weights):
+        return None
+    return str(get(told.spec or {}, "train.recipe", "default")) if told else "default"
+
+
 def _best(spec: Mapping[str, Any], network: bool) -> Start:
     """COCO's weights where they fit, else ImageNet's, else random ones."""
     reasons = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -159,11 +160,21 @@ def _from_efficientnet_pytorch(weights: Weights, timm_names: Iterable[str]) -> W
 
 def read(path: str | Path, key: str = "") -> Weights:
     """The tensors of a .pth, .bin or .safetensors file, whatever they are wrapped in. Raises `UserError`."""
-    return read_named(path, key)[0]
+    return read_told(path, key).weights
 
 
-def read_named(path: str | Path, key: str = "") -> tuple[Weights, dict[int, str] | None]:
-    """(tensors, {category id: name} where the file is a checkpoint of ours and says so, else None)."""
+@dataclass(frozen=True)
+class Told:
+    """The tensors of a file, and what a checkpoint of ours says beside them: {category id: name} and the spec it was
+    trained with; None where it does not, or is another's."""
+
+    weights: Weights
+    classes: dict[int, str] | None = None
+    spec: Mapping[str, Any] | None = None
+
+
+def read_told(path: str | Path, key: str = "") -> Told:
+    """The tensors of a file, and what it says of them. Raises `UserError`."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
@@ -171,7 +182,7 @@ def read_named(path: str | Path, key: str = "") -> tuple[Weights, dict[int, str]
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path), None
+            return Told(load_file(path))
         document: Any = checkpoint.read(path, key)
     except UserError:
         raise
@@ -180,7 +191,7 @@ def read_named(path: str | Path, key: str = "") -> tuple[Weights, dict[int, str]
     ours = isinstance(document, Mapping) and "spec" in document
     if ours:  # others may have been written without checksums
         checkpoint.refuse_damaged(path)
-    classes = document.get("classes") if ours else None
+    classes, spec = (document.get("classes"), document["spec"]) if ours else (None, None)
     while isinstance(document, Mapping) and not any(isinstance(v, torch.Tensor) for v in document.values()):
         inner = next((document[key] for key in WRAPPERS if key in document), None)
         if inner is None and "state_dict_encrypted" in document:
@@ -191,7 +202,7 @@ def read_named(path: str | Path, key: str = "") -> tuple[Weights, dict[int, str]
     if not isinstance(document, Mapping):
         raise UserError(f"{path}: holds no weights but one {type(document).__name__}")
     weights = {str(k): v for k, v in document.items() if isinstance(v, torch.Tensor)}
-    return weights, {int(c["id"]): str(c["name"]) for c in classes} if classes else None
+    return Told(weights, {int(c["id"]): str(c["name"]) for c in classes} if classes else None, spec)
 
 
 def is_detector(weights: Mapping[str, torch.Tensor]) -> bool:

@@ -359,7 +359,6 @@ def test_a_recipe_reaches_a_run_that_starts_from_the_template(own_demo: Path, tm
     [
         ("model.num_queries", 200, "dino"),
         ("train.recipe", "tao", "tao"),
-        ("train.pretrained_model_path", "some.pth", "dino"),
         ("train.resume_training_checkpoint_path", "some.pth", "default"),
         ("model.with_box_refine", False, "default"),
     ],
@@ -393,3 +392,25 @@ def test_the_module_trains_on_what_the_spec_asks_for(tiny: dict[str, Any]) -> No
     loss = module.training_step((torch.randn(2, 3, 64, 64), None, two_images()), 0)
     loss.backward()
     assert module.model.denoising.label_enc.weight.grad.abs().any()
+
+
+@pytest.mark.parametrize("leaf", ["train.pretrained_model_path", "train.start"])
+@pytest.mark.parametrize(("file", "chosen"), [("tao", "default"), ("ours", "dino"), ("backbone", "dino")])
+def test_a_detector_that_one_starts_from_keeps_its_network(
+    file: str, chosen: str, leaf: str, own_demo: Path, tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    """All of its tensors are taken then; a backbone fits any."""
+    detector = build_model(tiny)
+    recorded = resolve("train", {"train": {"recipe": "dino"}})
+    documents = {
+        "tao": {"state_dict": weights.save(detector, "tao")},
+        "ours": {"state_dict": {f"model.{k}": v for k, v in detector.state_dict().items()}, "spec": recorded},
+        "backbone": detector.backbone.get_submodule("0.body").state_dict(),
+    }
+    torch.save(documents[file], tmp_path / "w.pth")
+    spec = default_spec("train")
+    put(spec, leaf, str(tmp_path / "w.pth"))
+    found = fitted(spec, own_demo, tmp_path / "work")
+    assert found["fill"]["train.recipe"] == chosen
+    assert found["fill"].get("model.two_stage", False) == (chosen == "dino")
+    assert ("would start anew" in found["reasons"]["train.recipe"]) == (chosen == "default")
