@@ -36,11 +36,15 @@ def file_name(epoch: int, step: int) -> str:
     return f"model_epoch_{epoch:03d}_step_{step:05d}.pth"
 
 
+class Foreign(UserError):
+    """A file of weights that says nothing of its network, as TAO's and the published ones are."""
+
+
 def load(path: str | Path, key: str = "") -> dict[str, Any]:
     """Read a checkpoint of ours onto the CPU; `key` is the `encryption_key` it was written with, if any.
 
     Returns its entries with `state_dict` holding the detector's own parameter names (no `model.` prefix).
-    Raises `UserError` when the file is missing, unreadable, encrypted or not one of ours.
+    Raises `UserError` when the file is missing, unreadable or encrypted, and `Foreign` when it is not one of ours.
     """
     path = Path(path)
     if not path.is_file():
@@ -52,7 +56,7 @@ def load(path: str | Path, key: str = "") -> dict[str, Any]:
     except Exception as error:
         raise DamagedCheckpoint.of(path, f"not a readable checkpoint ({_first_line(error)})") from None
     if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= set(checkpoint):
-        raise UserError(f"{path}: holds no spec; load foreign weights through train.pretrained_model_path")
+        raise Foreign(f"{path}: holds no spec; load foreign weights through train.pretrained_model_path")
     refuse_damaged(path)
     return checkpoint | {"state_dict": of_detector(checkpoint["state_dict"])}
 
@@ -120,8 +124,8 @@ def check_spec(checkpoint: Mapping[str, Any], spec: Mapping[str, Any], where: st
 
 def complete(action: str, partial: Mapping[str, Any]) -> Spec:
     """A partial spec with the `model.*` and `dataset.*` leaves, and the input size, of the checkpoint that it names,
-    under what it says itself. A folder in place of the checkpoint becomes the best one in it, which is printed. Raises
-    `UserError` for a folder without one and a file that is no checkpoint of ours."""
+    under what it says itself; a foreign one says none. A folder in place of the checkpoint becomes the best one in it,
+    which is printed. Raises `UserError` for a folder without one and a file that cannot be read."""
     full = copy.deepcopy(dict(partial))
     key = f"{action}.checkpoint"
     text = get(partial, key)
@@ -133,7 +137,10 @@ def complete(action: str, partial: Mapping[str, Any]) -> Spec:
         put(full, key, str(path))
     if Path(str(get(full, key))).suffix != ".pth" or not Path(str(get(full, key))).is_file():
         return full  # what is missing is left to the action to tell
-    recorded = load(get(full, key), get(partial, "encryption_key", "") or "")["spec"]
+    try:
+        recorded = load(get(full, key), get(partial, "encryption_key", "") or "")["spec"]
+    except Foreign:
+        return full
     params = {p.name: p for p in of_action(action)}
     given = dict(leaves(partial, params))
     said = {n: v for n, v in leaves(recorded, params) if n in params and n.startswith(("model.", "dataset."))}

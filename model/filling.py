@@ -31,14 +31,14 @@ def fill(
         _load_backbone(detector, spec["model"]["backbone"], found, path)
         return ["all but the backbone starts anew"]
     ours = None if classes is None else {int(c["id"]): str(c["name"]) for c in classes}
-    theirs = told.classes or _published_classes(found)
+    theirs = told.classes or published_classes(found)
     lines = _load_detector(detector, found, theirs, ours, path)
     if theirs is adapt.COCO_CLASSES and kind == "file":
         lines.append("  its 91 rows of classes are taken for COCO's, as in the published models' files")
     return lines
 
 
-def _published_classes(found: weights.Weights) -> Mapping[int, str] | None:
+def published_classes(found: weights.Weights) -> Mapping[int, str] | None:
     """COCO's, of weights in the layout of a published model with as many rows; None: not known. TAO writes another
     layout, and 91 rows, its default, for whatever classes it trains."""
     if not weights.is_published(found):

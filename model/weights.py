@@ -219,6 +219,11 @@ def is_published(weights: Mapping[str, torch.Tensor]) -> bool:
     )
 
 
+def is_tao(weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a detector's names are those of a TAO file."""
+    return any(k.startswith("model.model.transformer.") for k in weights)
+
+
 def published_names(weights: Mapping[str, torch.Tensor], wanted: Iterable[str]) -> Weights:
     """A detector's weights of any layout under our names."""
     if any(k.startswith(AVERAGE) for k in weights):

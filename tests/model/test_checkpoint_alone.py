@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from model import checkpoint as ckpt
+from model import weights
 from model.actions import evaluate, inference, train
 from model.build import build_from, build_model
 from model.cli import guarded, parse_overrides
 from model.errors import UserError
-from model.spec import get, resolve
+from model.spec import TABLE, get, leaves, resolve
 from model.spec_file import load
 from model.status import append_line
 from tests.conftest import TINY, with_data
@@ -110,6 +111,44 @@ def test_the_threshold_and_its_source_are_named(
     said = capsys.readouterr().out
     assert words in said
     assert ("the highest score is" in said) == (found["detections"] == 0)
+
+
+@pytest.mark.parametrize("layout", ["official", "tao", "hugging_face"])
+def test_weights_of_other_programs_are_run_by_the_spec(
+    layout: str, made: Path, demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = load("evaluate", None, {"evaluate.checkpoint": str(made), "results_dir": str(tmp_path)})
+    ours, _ = build_from(made, spec)
+    file = tmp_path / "foreign.pth"
+    torch.save({"state_dict": weights.save(ours, layout)}, file)
+    said = {key: spec[key] for key in ("model", "dataset", "results_dir")}
+    given = {name: value for name, value in leaves(said, TABLE) if not TABLE[name].dead}
+    size = {"evaluate.input_height": 64, "evaluate.input_width": 64}
+    own, other = (
+        load("evaluate", None, given | size | {"evaluate.checkpoint": str(f)}) for f in (made, file)
+    )
+    theirs, told = build_from(file, other)
+    state = theirs.state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in ours.state_dict().items() if k in state)
+    assert told["classes"] == []
+    assert ("model.tao_compat=true" in capsys.readouterr().err) == (layout == "tao")
+    assert evaluate.run(other)["test_mAP"] == evaluate.run(own)["test_mAP"]
+    for leaf, wrong, words in (
+        ("dataset.num_classes", 9, "dataset.num_classes must be 4, its rows of classes, but got 9"),
+        (
+            "model.enc_layers",
+            3,
+            r"leaves of model\. must, as it was trained; does not fit this network\n  missing",
+        ),
+    ):
+        with pytest.raises(UserError, match=words):
+            build_from(file, load("evaluate", None, given | {"evaluate.checkpoint": str(file), leaf: wrong}))
+
+
+def test_a_file_that_tao_encrypted_is_told_as_such(tmp_path: Path) -> None:
+    torch.save({"state_dict_encrypted": b"abc", "epoch": 1}, tmp_path / "m.pth")
+    with pytest.raises(UserError, match="is encrypted by TAO; save it there without"):
+        build_from(tmp_path / "m.pth", load("export", None, {"export.checkpoint": str(tmp_path / "m.pth")}))
 
 
 def test_a_wrong_checkpoint_is_one_message(
