@@ -48,7 +48,10 @@ def leaf_schema(param: Param) -> dict[str, Any]:
     if param.type == "collection" and param.default:
         leaf |= {"properties": {k: {} for k in param.default}, "additionalProperties": False}
     if param.item:
-        leaf["items"] = ITEMS[param.item]
+        least = {} if param.item_minimum is None else {"minimum": param.item_minimum}
+        leaf["items"] = ITEMS[param.item] | least
+    if param.min_items:
+        leaf["minItems"] = param.min_items
     if param.pattern:
         leaf["anyOf"] = [{"enum": list(param.enum or ())}, {"pattern": param.pattern}]
     elif param.enum:

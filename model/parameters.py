@@ -30,6 +30,8 @@ class Param:
     enum: tuple[Any, ...] | None = None
     pattern: str | None = None  # a string outside the enum that matches is valid too
     item: str | None = None  # element type of a list: int, float, string, source
+    item_minimum: float | None = None  # of the elements of a list of numbers
+    min_items: int = 0
     nullable: bool = False
     math_cond: str | None = None
     depends_on: str | None = None
@@ -80,9 +82,9 @@ DATASET = (
     Param("dataset.pin_memory", "bool", True, "Page-locked host memory for copies to a GPU."),
     Param("dataset.dataset_type", "categorical", "serialized", "serialized: annotations held once in compact arrays shared by the workers; default: each worker holds its own.", enum=("serialized", "default")),
     Param("dataset.train_sampler", "categorical", "default_sampler", "Order of training images. default_sampler: all once, shuffled; non_uniform_sampler: the same, each of several processes keeping to its own share of them (with one process no difference); uniform_sampler: each source equally often, images drawn with replacement.", enum=("default_sampler", "non_uniform_sampler", "uniform_sampler")),
-    Param("dataset.augmentation.scales", "list_2", SCALES, "Short sides in px that training images are resized to, one drawn per image.", item="int", automl=False),
+    Param("dataset.augmentation.scales", "list_2", SCALES, "Short sides in px that training images are resized to, one drawn per image.", item="int", item_minimum=1, min_items=1, automl=False),
     Param("dataset.augmentation.random_resize_max_size", "int", 1333, "Longest side in px after a resize.", 1, INF),
-    Param("dataset.augmentation.train_random_resize", "list", [400, 500, 600], "Short sides in px of the resize before a random crop.", item="int", automl=False),
+    Param("dataset.augmentation.train_random_resize", "list", [400, 500, 600], "Short sides in px of the resize before a random crop.", item="int", item_minimum=1, min_items=1, automl=False),
     Param("dataset.augmentation.train_random_crop_min", "int", 384, "Smallest side of a random crop in px.", 32, INF, parent_param=True, automl=True, search={"low": 256, "high": 576, "log": True}, active_when=CROP_PIPELINE),
     Param("dataset.augmentation.train_random_crop_max", "int", 600, "Largest side of a random crop in px.", 32, 1333, math_cond="> depends_on", depends_on="dataset.augmentation.train_random_crop_min", automl=True, search={"low": 400, "high": 900, "log": True}, active_when=CROP_PIPELINE),
     Param("dataset.augmentation.fixed_random_crop", "int", 1024, "Large-scale jitter: resize by 0.1 to 2, crop to a square of this many px; replaces the resize-and-crop pipeline. null: off.", 1, INF, nullable=True),
@@ -143,7 +145,7 @@ TRAIN = (
     Param("train.checkpoint_interval", "int", 1, "Epochs (or steps) between checkpoints.", 1, popular=True),
     Param("train.checkpoint_interval_unit", "categorical", "epoch", "Unit of train.checkpoint_interval.", enum=("epoch", "step")),
     Param("train.num_gpus", "int", 1, "GPUs of one training; on a machine without, the CPU trains.", 1, popular=True),
-    Param("train.gpu_ids", "list", [0], "Which GPUs, as the driver numbers them.", item="int", automl=False, popular=True),
+    Param("train.gpu_ids", "list", [0], "Which GPUs, as the driver numbers them.", item="int", item_minimum=0, min_items=1, automl=False, popular=True),
     Param("train.num_nodes", "int", 1, "Machines of one training, started once on each with WORLD_SIZE, NODE_RANK, MASTER_ADDR, MASTER_PORT set, or by torchrun.", 1, popular=True),
     Param("train.accelerator", "categorical", "auto", "auto: GPU where there is one, else CPU. Ours.", enum=("auto", "gpu", "cpu")),
     Param("train.distributed_strategy", "categorical", "ddp", "How several GPUs share a training.", enum=("ddp", "fsdp")),
@@ -172,7 +174,7 @@ TRAIN = (
     Param("train.optim.weight_decay", "float", 1e-4, "Weight decay of every parameter.", 0.0, 0.1, math_cond="> 0.0", automl=True, search={"low": 1e-5, "high": 1e-3, "log": True}),
     Param("train.optim.lr_scheduler", "categorical", "MultiStep", "Learning-rate schedule: drops after whole epochs (MultiStep, StepLR), or a cosine that ends at 0 with the last step (arXiv:1608.03983; ours).", enum=("MultiStep", "StepLR", "Cosine")),
     Param("train.optim.warmup_steps", "int", 0, "Optimizer steps over which the rates rise linearly from nothing (arXiv:1706.02677). Ours.", 0),
-    Param("train.optim.lr_steps", "list_2", [40], "Epochs at which MultiStep multiplies the rates by lr_decay; automl run takes about 80 % of the epochs unless they are set.", item="int", automl=False, active_when={"train.optim.lr_scheduler": ["MultiStep"]}),
+    Param("train.optim.lr_steps", "list_2", [40], "Epochs at which MultiStep multiplies the rates by lr_decay; automl run takes about 80 % of the epochs unless they are set.", item="int", item_minimum=1, automl=False, active_when={"train.optim.lr_scheduler": ["MultiStep"]}),
     Param("train.optim.lr_step_size", "int", 40, "Epochs between drops of StepLR.", 1, 10000, math_cond="> 0", automl=True, active_when={"train.optim.lr_scheduler": ["StepLR"]}),
     Param("train.optim.lr_decay", "float", 0.1, "Factor of each drop.", 0.0, 1.0, math_cond="> 0.0", automl=True, search={"low": 0.03, "high": 0.5, "log": True}, active_when={"train.optim.lr_scheduler": ["MultiStep", "StepLR"]}),
     Param("train.optim.monitor_name", "categorical", "val_loss", "Without effect, and refused when set: no schedule here looks at a metric, and checkpoints are kept whatever it is.", enum=("val_loss", "train_loss"), dead=True),
@@ -214,7 +216,7 @@ def _devices(action: str) -> tuple[Param, ...]:
     only = (action,)
     return (
         Param(f"{action}.num_gpus", "int", 1, "GPUs to use, a process each; without a GPU one process on the CPU.", 1, popular=True, actions=only),
-        Param(f"{action}.gpu_ids", "list", [0], "Which GPUs, as many as num_gpus; [0]: the first ones.", item="int", automl=False, popular=True, actions=only),
+        Param(f"{action}.gpu_ids", "list", [0], "Which GPUs, as many as num_gpus; [0]: the first ones.", item="int", item_minimum=0, min_items=1, automl=False, popular=True, actions=only),
         Param(f"{action}.num_nodes", "int", 1, "Machines to use, started once on each with WORLD_SIZE, NODE_RANK, MASTER_ADDR, MASTER_PORT set, or by torchrun.", 1, popular=True, actions=only),
         Param(f"{action}.batch_size", "int", -1, "Images per step; -1: dataset.batch_size.", -1, actions=only),
         Param(f"{action}.checkpoint", "string", MANDATORY, "The .pth or .onnx file to run.", actions=only),
@@ -309,8 +311,8 @@ DEPLOY = (
     _deploy("max_latency", "string", "", "The chosen point takes at most this long from image file to boxes, such as 15ms.", example="15ms"),
     _deploy("min_map", "float", None, "The chosen point has at least this mAP on validation; alone: the fastest of those.", 0.0, maximum=1.0, nullable=True),
     _deploy("max_size", "string", "", "The chosen point's file is at most this large, such as 20MB.", example="20MB"),
-    _deploy("dec_layers", "list", [], "Numbers of decoder layers to measure; empty: all, two thirds and a third of them.", item="int", automl=False),
-    _deploy("num_queries", "list", [], "Numbers of queries to measure; empty: all, a half and a quarter of them.", item="int", automl=False),
+    _deploy("dec_layers", "list", [], "Numbers of decoder layers to measure; empty: all, two thirds and a third of them.", item="int", item_minimum=1, automl=False),
+    _deploy("num_queries", "list", [], "Numbers of queries to measure; empty: all, a half and a quarter of them.", item="int", item_minimum=1, automl=False),
     _deploy("sizes", "list", [], "Input sizes to measure, such as 640x480 (width x height); empty: as validated, and three quarters of it.", item="string", automl=False),
     _deploy("precisions", "list", ["FP32", "FP16", "INT8"], "Number formats to measure.", item="string", automl=False),
     _deploy("points", "int", None, "Measure so many of the combinations: the first, then always one that differs most; null: all. What was measured before stays in the table.", 1, nullable=True),

@@ -230,7 +230,7 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
         (set(model["loss_types"]) <= {"labels", "boxes"} and "labels" in model["loss_types"], f"model.loss_types must hold labels and may hold boxes, but got {model['loss_types']}"),
         (seed < 2**32, f"train.seed must be below {2**32}, which generators take no more of, but got {seed}"),
         (len(augmentation["input_mean"]) == 3 and all(0 <= v <= 1 for v in augmentation["input_mean"]), f"dataset.augmentation.input_mean must be three numbers in [0, 1], as pixels are scaled to that, but got {augmentation['input_mean']}"),
-        (len(augmentation["input_std"]) == 3 and all(v > 0 for v in augmentation["input_std"]), f"dataset.augmentation.input_std must be three numbers above 0, but got {augmentation['input_std']}"),
+        (len(augmentation["input_std"]) == 3 and all(0 < v <= 1 for v in augmentation["input_std"]), f"dataset.augmentation.input_std must be three numbers in (0, 1], as pixels are scaled to that, but got {augmentation['input_std']}"),
     )  # fmt: skip
     return [message for holds, message in rules if not holds] + _broken_limits(spec)
 

@@ -52,13 +52,17 @@ def _has_type(param: Param, value: Any) -> bool:
     if isinstance(value, list) and param.item == "source":
         return all(isinstance(v, dict) and set(v) == set(SOURCE) and _texts(v, SOURCE) for v in value)
     if isinstance(value, list) and param.item:
-        return all(
-            isinstance(v, _ITEMS[param.item]) and not isinstance(v, bool) and _finite(v) and v != MANDATORY
-            for v in value
-        )
+        return len(value) >= param.min_items and all(_is_item(param, each) for each in value)
     if isinstance(value, dict) and param.default:
         return set(value) <= set(param.default) and _texts(value, param.default)
     return _finite(value)
+
+
+def _is_item(param: Param, value: Any) -> bool:
+    if not isinstance(value, _ITEMS[str(param.item)]) or isinstance(value, bool) or value == MANDATORY:
+        return False
+    low = param.item_minimum
+    return _finite(value) and (low is None or (isinstance(value, int | float) and value >= low))
 
 
 def _texts(source: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
@@ -91,7 +95,9 @@ def _wanted(param: Param) -> str:
         f" with a unit, such as {param.example}" if param.example else ""
     )
     if param.type.startswith("list"):
-        text = f"a list of {param.item or 'value'}s"
+        text = f"a list of {f'{param.min_items} or more ' * (param.min_items > 0)}{param.item or 'value'}s"
+    if param.item_minimum is not None:
+        text += f" from {_bound(param.item_minimum)}"
     if param.item == "source":
         text += f", each a mapping of {' and '.join(SOURCE)} to a path"
     if param.type == "collection" and param.default:
