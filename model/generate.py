@@ -50,6 +50,8 @@ def leaf_schema(param: Param) -> dict[str, Any]:
     if param.item:
         least = {} if param.item_minimum is None else {"minimum": param.item_minimum}
         leaf["items"] = ITEMS[param.item] | least
+    if param.no_zero:
+        leaf["anyOf"] = [{"const": -1}, {"minimum": 1}]
     if param.min_items:
         leaf["minItems"] = param.min_items
     if param.pattern:

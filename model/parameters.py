@@ -32,6 +32,7 @@ class Param:
     item: str | None = None  # element type of a list: int, float, string, source
     item_minimum: float | None = None  # of the elements of a list of numbers
     min_items: int = 0
+    no_zero: bool = False  # of an integer from -1, which stands for something else
     nullable: bool = False
     math_cond: str | None = None
     depends_on: str | None = None
@@ -218,7 +219,7 @@ def _devices(action: str) -> tuple[Param, ...]:
         Param(f"{action}.num_gpus", "int", 1, "GPUs to use, a process each; without a GPU one process on the CPU.", 1, popular=True, actions=only),
         Param(f"{action}.gpu_ids", "list", [0], "Which GPUs, as many as num_gpus; [0]: the first ones.", item="int", item_minimum=0, min_items=1, automl=False, popular=True, actions=only),
         Param(f"{action}.num_nodes", "int", 1, "Machines to use, started once on each with WORLD_SIZE, NODE_RANK, MASTER_ADDR, MASTER_PORT set, or by torchrun.", 1, popular=True, actions=only),
-        Param(f"{action}.batch_size", "int", -1, "Images per step; -1: dataset.batch_size.", -1, actions=only),
+        Param(f"{action}.batch_size", "int", -1, "Images per step; -1: dataset.batch_size.", -1, no_zero=True, actions=only),
         Param(f"{action}.checkpoint", "string", MANDATORY, "The .pth or .onnx file to run.", actions=only),
         Param(f"{action}.trt_engine", "string", "", "The TensorRT or TensorRT-RTX engine to run; it goes before a checkpoint.", actions=only),
         Param(f"{action}.results_dir", "string", "", f"Where this action writes; empty: <results_dir>/{action}.", actions=only),
@@ -257,7 +258,7 @@ EXPORT = (
     _export("input_width", "int", None, "Width in px of the graph's input; null: see input_height.", 32, nullable=True),
     _export("conf_threshold", "float", None, "Score threshold that the file tells; null: the best F1 on validation, none where the file has another input size than that had. Of a run, inference.conf_threshold where it is set. Ours.", 0.0, maximum=1.0, nullable=True),
     _export("input_channel", "ordered_int", 3, "Channels of the graph's input.", minimum=1, enum=(1, 3)),
-    _export("batch_size", "int", -1, "Batch of the graph; -1: dynamic.", -1),
+    _export("batch_size", "int", -1, "Batch of the graph; -1: dynamic.", -1, no_zero=True),
     _export("opset_version", "int", 17, "ONNX opset of the file, checked after writing.", 1),
     _export("format", "categorical", "onnx", "onnx; openvino: also the same graph in OpenVINO's form, .xml and .bin beside it (pip install '.[openvino]'), ours; xdl needs NVIDIA's own tools.", enum=("onnx", "openvino", "xdl")),
     _export("gpu_id", "int", 0, "Without effect, and refused when set: the graph is traced on the CPU, where ONNX Runtime's numbers are compared with torch's.", dead=True),
@@ -278,7 +279,7 @@ GEN_TRT_ENGINE = (
     _gen_trt_engine("results_dir", "string", "", "Where this action writes; empty: <results_dir>/gen_trt_engine."),
     _gen_trt_engine("builder", "categorical", "auto", "auto: TensorRT; tensorrt_rtx builds without a GPU and is taken only when named. Ours.", enum=("auto", "tensorrt", "tensorrt_rtx")),
     _gen_trt_engine("gpu_id", "int", 0, "GPU that TensorRT builds on, and for.", 0, popular=True),
-    _gen_trt_engine("batch_size", "int", -1, "-1: the profile below; else a fixed batch.", -1, popular=True),
+    _gen_trt_engine("batch_size", "int", -1, "-1: the profile below; else a fixed batch.", -1, no_zero=True, popular=True),
     _gen_trt_engine("input_channel", "ordered_int", 3, "Channels that the file's input must have.", minimum=1, enum=(1, 3)),
     _gen_trt_engine("input_height", "int", None, "Height in px that the file's input must have; null: whatever it has.", 1, nullable=True),
     _gen_trt_engine("input_width", "int", None, "Width in px that the file's input must have; null: whatever it has.", 1, nullable=True),
@@ -369,7 +370,7 @@ def default_of(name: str) -> Any:
 def of_action(action: str) -> tuple[Param, ...]:
     """The parameters that an action's spec may hold, in table order."""
     return tuple(
-        replace(p, minimum=-1, math_cond=None) if p.name == BATCH and action in ANY_BATCH else p
+        replace(p, minimum=-1, no_zero=True, math_cond=None) if p.name == BATCH and action in ANY_BATCH else p
         for p in PARAMETERS
         if action in p.actions
     )

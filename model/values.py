@@ -80,6 +80,8 @@ def _finite(value: Any) -> bool:
 
 
 def _in_bounds(param: Param, value: float) -> bool:
+    if param.no_zero and value == 0:
+        return False
     above_zero = (param.math_cond or "").replace(" ", "") not in (">0", ">0.0") or value > 0
     low = param.minimum is None or value >= param.minimum
     return above_zero and low and (param.maximum is None or value <= param.maximum)
@@ -102,7 +104,9 @@ def _wanted(param: Param) -> str:
         text += f", each a mapping of {' and '.join(SOURCE)} to a path"
     if param.type == "collection" and param.default:
         text = f"a mapping with the keys {', '.join(param.default)}"
-    if param.minimum is not None or param.maximum not in (None, float("inf")):
+    if param.no_zero:
+        text = "-1 or an integer from 1"
+    elif param.minimum is not None or param.maximum not in (None, float("inf")):
         opening = "(" if param.math_cond and ">" in param.math_cond and param.minimum == 0 else "["
         top = "inf)" if param.maximum in (None, float("inf")) else f"{_bound(param.maximum)}]"
         text += f" in {opening}{'-inf' if param.minimum is None else _bound(param.minimum)}, {top}"

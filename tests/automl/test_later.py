@@ -37,9 +37,8 @@ def asked(tmp_path: Path, document: Any, **more: Any) -> RunRequest:
 
 def test_every_section_goes_to_its_action(tmp_path: Path) -> None:
     detector = bundle.resolve("deformable_detr")
-    merged, keys = merge(
-        asked(tmp_path, ONE_FILE, sets=("export.opset_version=19", "evaluate.input_width=96")), detector
-    )
+    sets = ("export.opset_version=19", "evaluate.input_width=96", "evaluate.input_height=64")
+    merged, keys = merge(asked(tmp_path, ONE_FILE, sets=sets), detector)
     assert not {"evaluate", "inference", "export", "gen_trt_engine"} & {*merged.spec}
     plan: Any = SimpleNamespace(bundle=detector, request=RunRequest(), engine_keys=keys)
     best = tmp_path / "best"

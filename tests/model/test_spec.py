@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from model import spec
 from model.errors import UserError
+from model.generate import action_schema
 from model.parameters import ACTIONS, MANDATORY, PARAMETERS, of_action
 from model.spec_file import load
 from model.values import check_value
@@ -116,6 +118,20 @@ def test_refusals(partial: dict, message: str) -> None:
     with pytest.raises(UserError) as caught:
         spec.resolve("train", partial)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("action", ["evaluate", "inference", "export", "gen_trt_engine"])
+@pytest.mark.parametrize("size", [0, -2])
+def test_a_batch_of_none_is_none(action: str, size: int) -> None:
+    for leaf in (f"{action}.batch_size", "dataset.batch_size"):
+        partial = spec.nest({leaf: size})
+        with pytest.raises(UserError, match=rf"{leaf} must be -1 or an integer from 1, but got {size}"):
+            spec.resolve(action, partial)
+        assert list(Draft202012Validator(action_schema(action)).iter_errors(partial))
+        for right in (-1, 1, 8):
+            partial = spec.nest({leaf: right})
+            spec.resolve(action, partial)
+            assert not list(Draft202012Validator(action_schema(action)).iter_errors(partial))
 
 
 @pytest.mark.parametrize("side", ["input_height", "input_width"])
