@@ -15,6 +15,7 @@ import io
 import itertools
 import json
 import os
+import re
 import textwrap
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -49,12 +50,7 @@ def load(path: str | Path, key: str = "") -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
-    try:
-        checkpoint = read(path, key)
-    except UserError:
-        raise
-    except Exception as error:
-        raise DamagedCheckpoint.of(path, f"not a readable checkpoint ({_first_line(error)})") from None
+    checkpoint = read(path, key)
     if not isinstance(checkpoint, dict) or not {"state_dict", "spec"} <= set(checkpoint):
         raise Foreign(f"{path}: holds no spec; load foreign weights through train.pretrained_model_path")
     refuse_damaged(path)
@@ -62,13 +58,27 @@ def load(path: str | Path, key: str = "") -> dict[str, Any]:
 
 
 def read(path: str | Path, key: str = "", map_location: Any = "cpu") -> Any:
-    """What torch finds in a file, encrypted or not; tensors and plain values only."""
+    """What torch finds in a file, encrypted or not; tensors and plain values only. Raises `UserError` for a file that
+    it cannot read so, or not without its key."""
     import torch
 
     from model.encryption import decrypt, is_encrypted
 
     source: Any = io.BytesIO(decrypt(path, key)) if is_encrypted(path) else path
-    return torch.load(source, map_location=map_location, weights_only=True)
+    try:
+        return torch.load(source, map_location=map_location, weights_only=True)
+    except (MemoryError, torch.OutOfMemoryError):  # no word on the file
+        raise
+    except Exception as error:
+        raise DamagedCheckpoint.of(Path(path), f"not a readable weights file ({said(error)})") from None
+
+
+def said(error: Exception) -> str:
+    """An error of reading in words; torch's own advise to load what may run code, and some are a number."""
+    text = textwrap.shorten((str(error).splitlines() or [""])[0], 200, placeholder=" ...")
+    if "weights_only" in text or "Weights only" in text or not re.search("[a-z]", text):
+        return "it holds something else than tensors, or is damaged"
+    return text
 
 
 def refuse_damaged(path: Path) -> None:
@@ -246,7 +256,3 @@ def link_latest(path: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(path.name)
     temporary.replace(path.parent / LATEST)
-
-
-def _first_line(error: Exception) -> str:
-    return textwrap.shorten((str(error).splitlines() or [type(error).__name__])[0], 200, placeholder=" ...")

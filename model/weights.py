@@ -178,16 +178,9 @@ def read_told(path: str | Path, key: str = "") -> Told:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return Told(load_file(path))
-        document: Any = checkpoint.read(path, key)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{path}: not a readable weights file ({_said(error)})") from None
+    if path.suffix == ".safetensors":
+        return Told(_of_safetensors(path))
+    document: Any = checkpoint.read(path, key)
     ours = isinstance(document, Mapping) and "spec" in document
     if ours:  # others may have been written without checksums
         checkpoint.refuse_damaged(path)
@@ -203,6 +196,15 @@ def read_told(path: str | Path, key: str = "") -> Told:
         raise UserError(f"{path}: holds no weights but one {type(document).__name__}")
     weights = {str(k): v for k, v in document.items() if isinstance(v, torch.Tensor)}
     return Told(weights, {int(c["id"]): str(c["name"]) for c in classes} if classes else None, spec)
+
+
+def _of_safetensors(path: Path) -> Weights:
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise UserError(f"{path}: not a readable weights file ({checkpoint.said(error)})") from None
 
 
 def is_detector(weights: Mapping[str, torch.Tensor]) -> bool:
@@ -326,14 +328,6 @@ def _refuse_unequal_twins(module: nn.Module, weights: Weights, where: str | Path
                 f"{where}: {first} and {name} differ, but are one parameter in this network; weights of a "
                 f"box-refining model need model.with_box_refine"
             )
-
-
-def _said(error: Exception) -> str:
-    """An error of reading in words; torch's own advise to load what may run code, and some are a number."""
-    text = str(error).splitlines()[0][:200] if str(error) else ""
-    if "weights_only" in text or "Weights only" in text or not re.search("[a-z]", text):
-        return "it holds something else than tensors, or is damaged"
-    return text
 
 
 def _load_strictly(module: nn.Module, weights: Mapping[str, torch.Tensor], where: str | Path) -> None:

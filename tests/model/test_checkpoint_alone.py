@@ -158,7 +158,7 @@ def test_a_wrong_checkpoint_is_one_message(
     cases = {
         "no.pth": "no such checkpoint",
         "": "holds no checkpoint",
-        "foreign.pth": "not a readable checkpoint",
+        "foreign.pth": "not a readable weights file",
     }
     test = {"image_dir": str(demo / "test" / "images"), "json_file": str(demo / "test" / "annotations.json")}
     for name, message in cases.items():

@@ -521,6 +521,9 @@ def test_what_holds_no_weights_is_told_in_words_of_ours(content: bytes, tmp_path
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises(UserError, match=r"w\.pth: ") as told:
         weights.read(tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w\.pth: ") as also:
+        checkpoint.load(tmp_path / "w.pth")
+    assert str(also.value) == str(told.value)
     assert "weights_only" not in str(told.value)
     assert "(101)" not in str(told.value)
 

@@ -580,7 +580,7 @@ def test_a_damaged_head_in_a_checkpoint_is_no_traceback(tmp_path: Path, place: i
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "spec": {}, "evil": logging.getLogger()}, tmp_path / "a.pth")
-    with pytest.raises(UserError, match="not a readable checkpoint"):
+    with pytest.raises(UserError, match="not a readable weights file"):
         ckpt.load(tmp_path / "a.pth")
 
 
