@@ -27,6 +27,10 @@ OWN_NETWORK = (
     "model.enc_layers",
     "model.dec_layers",
 )  # a file with these describes a network itself
+DRY = (
+    "train.is_dry_run must be false in a run: a dry one keeps no checkpoint and is scored by nothing; "
+    "`deformable_detr train -e SPEC.yaml train.is_dry_run=true` does it"
+)
 SCRATCH_BACKBONE = 0.5  # of train.optim.lr, for a backbone from nothing (studies/bccd_from_scratch)
 SMALL = "small"  # the preset of a CPU that is short of time
 
@@ -93,10 +97,11 @@ def fit(
     """Settle a train spec that has every leaf. `facts`: see `data/check.inspect`; `machine`: the fields of `Machine`;
     `sources`: {leaf: who set it} of what a person or a preset set. Returns {"fill": {leaf: value}, "reasons": {leaf:
     text}, "warnings": [text]}. Raises `UserError` for a start that cannot be had, and for leaves that contradict the
-    data or the machine."""
+    data, the machine or a run."""
     on, chosen = Machine(**machine), Chosen(copy.deepcopy(dict(spec)), frozenset(sources))
     unfit = unfit_device(spec["train"], on_gpu=False) if on.here and not on.gpus else ""
-    if wrong := [*misfits(spec["dataset"], facts), *filter(None, [unfit])]:
+    dry = DRY if spec["train"]["is_dry_run"] else ""
+    if wrong := [*misfits(spec["dataset"], facts), *filter(None, [unfit, dry])]:
         raise UserError("\n".join(wrong))
     own = _is_settled(chosen.spec, sources)
     chosen.take("train.recipe", *_recipe(spec, own))

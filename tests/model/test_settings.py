@@ -15,6 +15,7 @@ from automl.plan import prepare
 from automl.request import RunRequest
 from model import settings as fitting
 from model import wandb_runs
+from model.errors import UserError
 from model.facts import estimate
 from model.parameters import of_action
 from model.spec import default_spec, get, notes, put, resolve
@@ -211,6 +212,14 @@ train:
   num_epochs: 10
   optim: {lr: 0.0002, lr_backbone: 0.00002, lr_steps: [8], momentum: 0.9}
 """
+
+
+def test_a_dry_run_is_no_trial(own_demo: Path, tmp_path: Path) -> None:
+    """Every one failed, for it tells no metric."""
+    for policy in ("on", "off"):
+        asked = RunRequest(data=str(own_demo), sets=("train.is_dry_run=true",), policy=policy)
+        with pytest.raises(UserError, match=r"is_dry_run must be false in a run.*deformable_detr train"):
+            prepare(asked, tmp_path / "w")
 
 
 def test_a_file_that_describes_its_network_is_trained_as_it_is(own_demo: Path, tmp_path: Path) -> None:
