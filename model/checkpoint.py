@@ -81,17 +81,21 @@ def said(error: Exception) -> str:
     return text
 
 
+def damaged_record(path: Path) -> str | None:
+    """What in a file of torch's does not fit its checksum; None where all does, and of other kinds of files."""
+    if not zipfile.is_zipfile(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip()
+    except Exception:  # of a head that is no head, zipfile raises many kinds
+        return "a head"
+
+
 def refuse_damaged(path: Path) -> None:
     """Raise `DamagedCheckpoint` where one of ours is not what was written, byte by byte: torch compares no checksums.
     An encrypted one cannot be read damaged."""
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            record = archive.testzip()
-    except Exception:  # of a head that is no head, zipfile raises many kinds
-        record = "a head"
-    if record:
+    if record := damaged_record(path):
         raise DamagedCheckpoint.of(
             path,
             f"is damaged ({record} in it does not fit its checksum); copy it again from where it was trained",

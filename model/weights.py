@@ -7,6 +7,7 @@ own (`hugging_face_name`), in two generations. The layout is recognised by the n
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,11 +180,17 @@ def read_told(path: str | Path, key: str = "") -> Told:
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
     if path.suffix == ".safetensors":
-        return Told(_of_safetensors(path))
+        return Told(_finite(path, _of_safetensors(path)))
     document: Any = checkpoint.read(path, key)
     ours = isinstance(document, Mapping) and "spec" in document
-    if ours:  # others may have been written without checksums
+    if ours:
         checkpoint.refuse_damaged(path)
+    elif record := checkpoint.damaged_record(path):  # others may have been written without checksums
+        print(
+            f"warning: {path} may be damaged: {record} in it does not fit its checksum; compare it with where it is "
+            "from",
+            file=sys.stderr,
+        )
     classes, spec = (document.get("classes"), document["spec"]) if ours else (None, None)
     while isinstance(document, Mapping) and not any(isinstance(v, torch.Tensor) for v in document.values()):
         inner = next((document[key] for key in WRAPPERS if key in document), None)
@@ -195,6 +202,7 @@ def read_told(path: str | Path, key: str = "") -> Told:
     if not isinstance(document, Mapping):
         raise UserError(f"{path}: holds no weights but one {type(document).__name__}")
     weights = {str(k): v for k, v in document.items() if isinstance(v, torch.Tensor)}
+    _finite(path, weights)
     return Told(weights, {int(c["id"]): str(c["name"]) for c in classes} if classes else None, spec)
 
 
@@ -205,6 +213,16 @@ def _of_safetensors(path: Path) -> Weights:
         return load_file(path)
     except Exception as error:
         raise UserError(f"{path}: not a readable weights file ({checkpoint.said(error)})") from None
+
+
+def _finite(path: Path, weights: Weights) -> Weights:
+    """The weights. Raises `UserError` where some are no numbers: a training that diverged, or a damaged file."""
+    wrong = [k for k, v in weights.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+    if wrong:
+        raise UserError(
+            f"{path}: must hold finite numbers, but {_listed(wrong)} has NaN or infinity among them"
+        )
+    return weights
 
 
 def is_detector(weights: Mapping[str, torch.Tensor]) -> bool:

@@ -528,6 +528,31 @@ def test_what_holds_no_weights_is_told_in_words_of_ours(content: bytes, tmp_path
     assert "(101)" not in str(told.value)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_that_are_no_numbers_are_refused(bad: float, suffix: str, tmp_path: Path) -> None:
+    state = {"a.weight": torch.ones(2), "b.weight": torch.tensor([1.0, bad])}
+    path = tmp_path / f"w{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(state, path)
+    with pytest.raises(UserError, match=r"must hold finite numbers, but b\.weight has NaN or infinity"):
+        weights.read(path)
+
+
+def test_foreign_weights_that_do_not_fit_their_checksums_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some programs write none, so that it is a warning."""
+    path = tmp_path / "w.pth"
+    torch.save({"a.weight": torch.ones(4096)}, path)
+    weights.read(path)
+    assert capsys.readouterr().err == ""
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(b"\0\0\x80\x3f" * 64) + 128] ^= 1
+    path.write_bytes(whole)
+    weights.read(path)
+    assert "w.pth may be damaged: " in capsys.readouterr().err
+
+
 def test_a_start_that_is_no_word_and_no_path_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
