@@ -12,6 +12,13 @@ from automl.documents import load_yaml
 from automl.errors import UserError, did_you_mean
 
 Maker = Callable[..., Any]
+# What other programs have under names that are none here.
+ELSEWHERE = {
+    "bayesian": "; fgp, the default, and gp are such samplers",
+    "hyperband": "; the schedulers halving and asha are its kind",
+    "bohb": "; --sampler tpe --scheduler halving is its kind",
+    "pbt": "; nothing here changes settings within a training, and fgp, the default, decides which goes on",
+}
 OFFERED = ("view",)  # given to a maker that takes it
 
 
@@ -32,9 +39,8 @@ def _parse(option: str, text: str, own: Mapping[str, Maker], group: str) -> tupl
     others = {} if name in own else {point.name: point for point in entry_points(group=group)}
     if name not in own and name not in others:
         known = [*own, *sorted(others)]
-        raise UserError(
-            f"{option} must be one of {', '.join(known)}, but got '{name}'{did_you_mean(name.lower(), known)}"
-        )
+        hint = ELSEWHERE.get(name.lower()) or did_you_mean(name.lower(), known)
+        raise UserError(f"{option} must be one of {', '.join(known)}, but got '{name}'{hint}")
     if colon and not rest.strip():
         raise UserError(
             f"{option} {text}: after the colon come options, NAME=VALUE; without any leave it out"

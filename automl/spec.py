@@ -28,6 +28,12 @@ ENGINE_KEYS = (
     "automl_policy",
     *KEYS_OF_A_SEARCH,
 )  # keys of a spec file that are the engine's, not the model's
+# Keys by which other programs ask for a search, and what does so here.
+ELSEWHERE = {
+    "automl_enabled": "; automl_policy says it, or --automl-policy",
+    "automl_algorithm": "; --sampler and --scheduler say it",
+    "automl_max_recommendations": "; --trials says it",
+}
 TEMPLATE = "template"
 DATA = "data"  # the leaf was determined by the data
 LATER = "a later template"  # the model did not have the leaf when the run began
@@ -91,10 +97,16 @@ def parse_set(pairs: Sequence[str], shorthand: Mapping[str, str]) -> dict[str, A
     for pair in pairs:
         name, sign, text = pair.partition("=")
         if not sign or not name.strip():
-            raise SpecError(f"--set must be KEY=VALUE, but got '{pair}'")
+            raise SpecError(f"--set must be KEY=VALUE, but got '{pair}'{_removal(pair)}")
         name = shorthand.get(name.strip(), name.strip())
         values[name] = load_yaml(text, f"--set {name}") if text and not text.startswith("@") else text
     return values
+
+
+def _removal(pair: str) -> str:
+    """Hydra's command lines have ~KEY."""
+    name = pair.removeprefix("~")
+    return f"; ~ takes nothing out here: {name}=VALUE gives it another value" if pair.startswith("~") else ""
 
 
 def check_fixed(fixed: Iterable[str], pairs: Mapping[str, Any]) -> None:
@@ -152,7 +164,7 @@ def validate(
     for name, wrong in wrong_in(spec, schema, extra):
         source, top = _source_of(name, sources), name.split(".")[0]
         if wrong == f"unknown key '{top}'":
-            wrong += did_you_mean(top, sections)
+            wrong += ELSEWHERE.get(top) or did_you_mean(top, sections)
         if source == TEMPLATE:
             notes.append(f"the template contradicts the schema: {wrong}")
         else:

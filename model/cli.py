@@ -177,7 +177,10 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, sign, text = pair.partition("=")
         if not sign or not name.strip():
-            raise UserError(f"an override must be KEY=VALUE, but got '{pair}'")
+            removes = f"; ~ takes nothing out here: {pair[1:]}=VALUE gives it another value"
+            raise UserError(
+                f"an override must be KEY=VALUE, but got '{pair}'{removes * pair.startswith('~')}"
+            )
         name = name.strip().lstrip("+")  # TAO's command line has +KEY and ++KEY for keys that a file lacks
         try:
             parsed[name] = read_yaml(text) if text and not text.startswith("@") else text

@@ -54,14 +54,31 @@ def _load_detector(
     ours: Mapping[int, str] | None,
     path: Path,
 ) -> list[str]:
-    found = weights.published_names(found, detector.state_dict())
+    prefix = [
+        f"  names in the file begin with {p}, which is taken off" for p in weights.unknown_prefix(found)
+    ]
+    theirs_named, found = found, weights.published_names(found, detector.state_dict())
     made = adapt.adapt(found, detector, theirs, ours)
     taken = made.weights.keys() - set(made.new)
     if not any(name.startswith("transformer.") and made.weights[name].dim() > 1 for name in taken):
-        raise UserError(f"{path}: nothing of its transformer fits this network; compare model.hidden_dim")
+        raise UserError(
+            f"{path}: nothing of its transformer fits this network; {_why(theirs_named, found, made)}"
+        )
     detector.load_state_dict(made.weights, strict=True)
-    lines = [f"  {len(taken)} of {len(made.weights)} tensors are taken", *(f"  {c}" for c in made.changes)]
+    lines = [
+        *prefix,
+        f"  {len(taken)} of {len(made.weights)} tensors are taken",
+        *(f"  {c}" for c in made.changes),
+    ]
     return [*lines, f"  start anew: {adapt.summary(made.new)}"] if made.new else lines
+
+
+def _why(theirs: weights.Weights, found: weights.Weights, made: adapt.Adapted) -> str:
+    """Its names are others, or its widths."""
+    if any(name.startswith("transformer.") for name in found.keys() & made.weights.keys()):
+        return "compare model.hidden_dim"
+    named, ours = ([n for n in names if "decoder.layers.0." in n] for names in (theirs, made.weights))
+    return f"its names are others: {', '.join(named[:2])}, where the network has {', '.join(ours[:2])}"
 
 
 def _load_backbone(detector: nn.Module, backbone: str, found: Mapping[str, Any], path: Path) -> None:

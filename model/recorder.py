@@ -54,8 +54,11 @@ class EpochRecorder(pl.Callback):
         self.on_train_epoch_start(trainer, module)
         if trainer.is_global_zero and self.recorded < 0:
             if place := ckpt.make_room(self.folder, trainer.ckpt_path):
+                latest = place / ckpt.LATEST
+                more = f". train.resume_training_checkpoint_path={latest} goes on with that one instead"
                 print(
                     f"{self.folder} held an earlier training: its checkpoints and metrics.jsonl are in {place} now"
+                    + more * latest.is_file()
                 )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

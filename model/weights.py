@@ -225,6 +225,13 @@ def _finite(path: Path, weights: Weights) -> Weights:
     return weights
 
 
+def unknown_prefix(weights: Iterable[str]) -> tuple[str, ...]:
+    """What stands before the names of one detector in a file of another program, such as `student.`; () where nothing
+    does, where that is known, and where there are several detectors."""
+    found = {m[1] for name in weights if (m := re.match(r"(.*?)transformer\.decoder\.layers\.0\.", name))}
+    return tuple(found) if len(found) == 1 and not found & {"", *PREFIXES} else ()
+
+
 def is_detector(weights: Mapping[str, torch.Tensor]) -> bool:
     """Whether these are a whole detector's, in any layout, and not a backbone's."""
     return any(re.search(r"(^|\.)decoder\.layers\.0\.", name) for name in weights)
@@ -313,7 +320,8 @@ def _renamed(name: str, table: Iterable[tuple[str, str]]) -> str:
 
 def _stripped(weights: Mapping[str, torch.Tensor], wanted: set[str]) -> Weights:
     """The weights under the prefix with which most of their names are wanted."""
-    choices = [{k.removeprefix(p): v for k, v in weights.items()} for p in ("", *PREFIXES)]
+    prefixes = ("", *PREFIXES, *unknown_prefix(weights))
+    choices = [{k.removeprefix(p): v for k, v in weights.items()} for p in prefixes]
     return max(choices, key=lambda choice: len(wanted & set(choice)))
 
 

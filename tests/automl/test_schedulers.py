@@ -85,6 +85,8 @@ def test_median_needs_three_others_and_a_third_of_the_epochs() -> None:
     [
         ("halvin", "did you mean 'halving'"),
         ("halving:eta=3", "takes no options"),
+        ("hyperband", "halving and asha are its kind"),
+        ("PBT", "nothing here changes settings within a training"),
         ("", "must be one of"),
     ],
 )

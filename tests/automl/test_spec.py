@@ -52,6 +52,11 @@ def test_set_values_are_yaml_with_scientific_numbers_and_shorthand() -> None:
     assert values == {"train.lr": 1e-4, "a": [1, 2], "b": False, "c": "", "d": "x=y", "e": "@key.txt"}
 
 
+def test_a_removal_of_hydra_s_says_what_there_is() -> None:
+    with pytest.raises(SpecError, match=r"but got '~a\.b'; ~ takes nothing out here: a\.b=VALUE gives it"):
+        spec.parse_set(["~a.b"], {})
+
+
 @pytest.mark.parametrize("pair", ["novalue", "=3", "a=[1"])
 def test_broken_set_is_one_clear_error(pair: str) -> None:
     with pytest.raises(SpecError, match="--set"):
@@ -69,6 +74,12 @@ def test_broken_set_is_one_clear_error(pair: str) -> None:
         ({"train": {"size": "big"}}, r"train.size must be an integer in \[1, inf\), but got 'big'"),
         ({"train": 3}, "train must be a section, but got 3"),
         ({"trian": {"lr": 1}}, r"unknown key 'trian'; did you mean 'train'\?"),
+        (
+            {"automl_algorithm": "bayesian"},
+            "unknown key 'automl_algorithm'; --sampler and --scheduler say it",
+        ),
+        ({"automl_max_recommendations": 9}, "'automl_max_recommendations'; --trials says it"),
+        ({"automl_enabled": True}, "'automl_enabled'; automl_policy says it"),
     ],
 )
 def test_violations_name_path_wanted_value_and_source(document: dict, message: str) -> None:

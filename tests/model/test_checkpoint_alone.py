@@ -183,6 +183,11 @@ def trial(folder: Path, scores: list[float | None], gone: tuple[int, ...] = ()) 
     (folder / "metrics.jsonl").write_text("\n".join(lines) + '\n{"epoch": 9, "val_mAP": 1.0, "checkpo')
 
 
+def test_a_removal_of_hydra_s_says_what_there_is() -> None:
+    with pytest.raises(UserError, match=r"but got '~a\.b'; ~ takes nothing out here: a\.b=VALUE gives it"):
+        parse_overrides(["~a.b"])
+
+
 def test_the_best_epoch_of_a_training_or_a_trial(tmp_path: Path) -> None:
     trial(tmp_path / "train", [0.1, 0.5, None, 0.5, 0.3])
     for folder in (tmp_path / "train", tmp_path):

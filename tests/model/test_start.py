@@ -733,6 +733,33 @@ def test_class_heads_of_another_number_of_rows_without_names_start_anew(tmp_path
     assert "class heads start anew: the weights do not name their classes, and have 4 rows, not 91" in said
 
 
+@pytest.mark.parametrize("prefix", ["detr.", "module.model.", "student."])
+def test_what_stands_before_all_names_is_taken_off_and_said(prefix: str, tmp_path: Path) -> None:
+    source, spec = build_model(spec_of("scratch")), spec_of("scratch")
+    torch.save({f"{prefix}{k}": v for k, v in source.state_dict().items()}, tmp_path / "w.pth")
+    put(spec, "train.start", str(tmp_path / "w.pth"))
+    detector, said = loaded(spec)
+    name = "transformer.encoder.layers.0.linear1.weight"
+    assert torch.equal(detector.get_parameter(name), source.get_parameter(name))
+    assert f"names in the file begin with {prefix}, which is taken off" in said
+    assert "start anew" not in said.replace("class heads start anew", "")
+
+
+@pytest.mark.parametrize("names", [("student.", "teacher."), ("body.",)])
+def test_names_that_are_others_are_shown(names: tuple[str, ...], tmp_path: Path) -> None:
+    """Where two detectors are in the file, or one of another program."""
+    state, spec = build_model(spec_of("scratch")).state_dict(), spec_of("scratch")
+    found = {f"{n}{k}": v for n in names for k, v in state.items()}
+    if len(names) == 1:
+        found = {k.replace("transformer.", "former."): v for k, v in found.items()}
+    torch.save(found, tmp_path / "w.pth")
+    put(spec, "train.start", str(tmp_path / "w.pth"))
+    with pytest.raises(
+        UserError, match=rf"its names are others: {names[0]}.*where the network has transformer"
+    ):
+        loaded(spec)
+
+
 def test_the_same_shape_and_classes_take_everything_to_the_bit() -> None:
     torch.manual_seed(2)
     source, target = build_model(TINY), build_model(TINY)

@@ -105,7 +105,11 @@ def test_a_second_training_in_the_folder_makes_room(
     first = tmp_path / lines(tmp_path / "metrics.jsonl")[0]["checkpoint"]
     again = spec_of(tiny, demo, tmp_path, train__num_epochs=1, train__pretrained_model_path=str(first))
     train.run(again)
-    assert f"{tmp_path} held an earlier training" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{tmp_path} held an earlier training" in said
+    assert (
+        f"train.resume_training_checkpoint_path={tmp_path}/earlier_1/dd_model_latest.pth goes on with" in said
+    )
     assert (tmp_path / "earlier_1" / first.name).is_file()
     assert [r["epoch"] for r in lines(tmp_path / "metrics.jsonl")] == [0]
     put(again, "train.resume_training_checkpoint_path", str(first))
