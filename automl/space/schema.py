@@ -221,7 +221,7 @@ def _record(schema: Schema, node: Node, others: Sequence[Node], name: str, nulla
     items = _items(schema.document, node, default, name) if kind == "list" else None
     domain = _domain(node, kind == "int", name) if kind in ("int", "float") and not by_item else None
     weights, depends_on = (
-        _weights(node, choices, name),
+        _weights(node, choices, usual, name),
         dialect.parse_depends_on(node.get("depends_on"), name),
     )
     search = _mapping(node, "search", "{low, high, log}", name)
@@ -256,25 +256,33 @@ def _check_hint(hint: Mapping[str, Any], name: str) -> None:
 
 def _choices(node: Node, default: Any, name: str) -> tuple[tuple[Any, ...], bool]:
     """(the enum without repetitions, of numbers those within its own bounds; whether null is in it)."""
-    raw = [node["const"]] if "const" in node else node.get("enum")
-    if raw is None:
+    raw = _options(node, default, name)
+    if not raw:
         return (), False
-    raw = [word.strip() for word in raw.split(",")] if isinstance(raw, str) else raw
-    if not isinstance(raw, (list, tuple)) or not raw:
-        raise SpaceError(f"{name}: enum must be a list of values, but got {raw!r}")
-    if endless := [value for value in raw if isinstance(value, float) and not is_number(value)]:
-        raise SpaceError(f"{name}: enum must hold finite values, but got {endless[0]!r}")
     found = [value for i, value in enumerate(raw) if not among(value, raw[:i])]
-    if str(node.get("type", "")).startswith("list_1") and not any(isinstance(c, list) for c in found):
-        found = [[value] for value in found]  # its value is a list of one option
-    if isinstance(default, bool):
-        words = {"true": True, "false": False}
-        found = [words.get(c.lower(), c) if isinstance(c, str) else c for c in found]
     domain = _domain(node, False, name) if all(map(is_number, found)) else None
     kept = tuple(c for c in found if domain is None or domain.holds(c))
     if not kept:
         raise SpaceError(f"{name}: no value of its enum {found} is {domain}")
     return kept, None in raw
+
+
+def _options(node: Node, default: Any, name: str) -> list[Any]:
+    """What the enum holds, one for each of its weights, as values of the leaf; none without an enum."""
+    raw = [node["const"]] if "const" in node else node.get("enum")
+    if raw is None:
+        return []
+    raw = [word.strip() for word in raw.split(",")] if isinstance(raw, str) else raw
+    if not isinstance(raw, (list, tuple)) or not raw:
+        raise SpaceError(f"{name}: enum must be a list of values, but got {raw!r}")
+    if endless := [value for value in raw if isinstance(value, float) and not is_number(value)]:
+        raise SpaceError(f"{name}: enum must hold finite values, but got {endless[0]!r}")
+    if str(node.get("type", "")).startswith("list_1") and not any(isinstance(c, list) for c in raw):
+        return [[value] for value in raw]  # its value is a list of one option
+    if isinstance(default, bool):
+        words = {"true": True, "false": False}
+        return [words.get(c.lower(), c) if isinstance(c, str) else c for c in raw]
+    return list(raw)
 
 
 def _kind(word: str, choices: tuple[Any, ...], has_default: bool, default: Any, name: str) -> str:
@@ -351,11 +359,11 @@ def _list_bounds(node: Node, items: Leaf | None, name: str) -> tuple[Domain, ...
     return tuple(domains)
 
 
-def _weights(node: Node, choices: tuple[Any, ...], name: str) -> tuple[float, ...]:
+def _weights(node: Node, choices: tuple[Any, ...], default: Any, name: str) -> tuple[float, ...]:
     raw = node.get("option_weights")
     if raw is None or not choices:
         return ()
-    options = list(node.get("enum", choices))
+    options = _options(node, default, name) or list(choices)
     weights = dialect.checked_weights(raw, len(options), name)
     kept = [sum(w for w, o in zip(weights, options, strict=True) if same(o, c)) for c in choices]
     return dialect.checked_weights(kept, len(choices), name)

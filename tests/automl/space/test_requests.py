@@ -169,6 +169,26 @@ def test_the_weights_of_a_switch_count() -> None:
         assert sum(drawn) == pytest.approx(750, abs=50)
 
 
+@pytest.mark.parametrize(
+    ("kind", "default", "enum", "likely"),
+    [("categorical", "x", "x, y,z", "y"), ("categorical", True, "true,false,", False), ("list_1", ["x"], ["x", "y", "z"], ["y"])],
+)  # fmt: skip
+def test_the_weights_of_options_however_the_enum_is_written(
+    kind: str, default: Any, enum: Any, likely: Any
+) -> None:
+    """In one text, as words for a switch, or as the elements of lists of one."""
+    node = {
+        "type": kind,
+        "default": default,
+        "enum": enum,
+        "automl_enabled": True,
+        "option_weights": [1, 8, 1],
+    }
+    space = compile_space({"properties": {"a": node}})
+    drawn = [params["a"] for params in space.sample(1000)]
+    assert sum(value == likely for value in drawn) == pytest.approx(800, abs=50)
+
+
 def test_a_log_scale_may_be_asked_for_the_elements_of_a_list() -> None:
     space = compile_space(document(ODD), search={"a.list": {"log": True}})
     assert [e.range.scale for e in parameter(space, "a.list").codec.elements] == ["log", "log"]  # type: ignore[union-attr]
