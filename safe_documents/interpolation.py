@@ -57,6 +57,10 @@ class _Wrong(Exception):
     """A reference that cannot be resolved, and why."""
 
 
+class _Endless(_Wrong):
+    """One that comes to no end, which tells its whole way."""
+
+
 class _Resolver:
     def __init__(self, within: Mapping[str, Any], keep: Collection[str], secret: Collection[str]) -> None:
         self.within, self.keep, self.secret = within, keep, secret
@@ -77,11 +81,15 @@ class _Resolver:
             return value
         if not isinstance(value, str) or "${" not in value or _is_path(value):
             return copy.copy(value)
-        if way:
-            return self._text(value, way)
         try:
-            return self._text(value, (leaf,))
+            return self._text(value, way or (leaf,))
         except _Wrong as wrong:
+            if way:  # the leaf that led here is told by what it names
+                raise (
+                    _Endless(str(wrong))
+                    if isinstance(wrong, _Endless)
+                    else _Wrong(f"names ${{{leaf}}}, which {wrong}")
+                ) from None
             self.wrong[leaf] = str(wrong)
             return value
 
@@ -110,9 +118,9 @@ class _Resolver:
                 f"has ${{{name}}}, which {what}; only keys of the document, such as ${{a.b}}, are read"
             )
         if name in way:
-            raise _Wrong(f"refers to itself: {' -> '.join((*way[way.index(name) :], name))}")
+            raise _Endless(f"refers to itself: {' -> '.join((*way[way.index(name) :], name))}")
         if len(way) > MOST_STEPS:
-            raise _Wrong(f"goes over more than {MOST_STEPS} references")
+            raise _Endless(f"goes over more than {MOST_STEPS} references")
         if name in self.secret:
             raise _Wrong(f"names ${{{name}}}, which is secret")
         return self.node(self._found(name), name, (*way, name))

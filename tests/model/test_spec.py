@@ -356,6 +356,16 @@ def test_references_that_lead_nowhere(tmp_path: Path, text: str, told: str) -> N
         load("train", file)
 
 
+def test_a_leaf_is_not_blamed_for_what_another_has(tmp_path: Path) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text("quantize: {model_path: '${results_dir}/m.pth'}\nresults_dir: '${oc.env:X}'\n")
+    with pytest.raises(UserError) as caught:
+        load("train", file)
+    first, second = str(caught.value).splitlines()
+    assert "quantize.model_path names ${results_dir}, which has ${oc.env:X}, which calls a resolver" in first
+    assert "results_dir has ${oc.env:X}, which calls a resolver" in second
+
+
 @pytest.mark.parametrize("text", ["${oc.env:TAOKEY}", "a${b}", "@${results_dir}/key", "${"])
 def test_no_secret_is_a_reference(tmp_path: Path, text: str) -> None:
     """It would be the passphrase as it stands, which everybody can read in the spec."""
