@@ -115,7 +115,7 @@ def plan(context: typer.Context, configurations: int, as_json: bool, **given: An
     """Show what run would do: data, space, first configurations, time. Trains nothing."""
     import tempfile
 
-    from automl import plan_json, show
+    from automl import plan_json, show_plan
     from automl.plan import prepare
 
     request = make_request(context, given)
@@ -124,7 +124,7 @@ def plan(context: typer.Context, configurations: int, as_json: bool, **given: An
         if as_json:
             print(plan_json.text(prepared, configurations))
         else:
-            show.plan(_console(), prepared, configurations)
+            show_plan.plan(_console(), prepared, configurations)
 
 
 def data(context: typer.Context, place: str, out: Path, **given: Any) -> None:

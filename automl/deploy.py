@@ -14,11 +14,12 @@ from automl import hooks, metric, portable, provenance, secret_leaves, spec
 from automl.bundle import ModelBundle
 from automl.errors import AutoMLError, UserError
 from automl.forkserver import end_with
+from automl.locks import handing_over
 from automl.metric import figure
 from automl.programs import command
 from automl.run_json import moved
 from automl.rundir import RunDir
-from automl.storage import handing_over, load_study
+from automl.storage import load_study
 
 
 def run(

@@ -12,10 +12,10 @@ from automl.cut import is_cut
 from automl.documents import load_json
 from automl.errors import UserError
 from automl.forms import COUNT, TEXT, TEXT_OR_NULL, fits
+from automl.locks import is_running
 from automl.metric import Metric, figure
 from automl.programs import command
 from automl.rundir import RunDir
-from automl.storage import is_running
 
 if TYPE_CHECKING:
     from automl.study import Best, Study

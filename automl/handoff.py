@@ -24,6 +24,7 @@ from automl.documents import load_json
 from automl.ending import outdone
 from automl.errors import AutoMLError
 from automl.front import FOLDER, HERE, Place, folder_of, places, stay
+from automl.locks import handing_over
 from automl.machine import visible_gpus
 from automl.metric import Metric, figure
 from automl.pareto import ms_of
@@ -31,7 +32,6 @@ from automl.records import as_number
 from automl.request import write_ms
 from automl.rundir import RunDir, write_json
 from automl.stages import StageResult, StageRun, run_package, run_slimming, run_stage
-from automl.storage import handing_over
 from automl.study import DEFAULT, Best, Study
 from automl.trials import Trials, choose_winner
 

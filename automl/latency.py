@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, Any
 
 from automl import hooks
 from automl.errors import SpaceError, UserError
+from automl.locks import run_lock
 from automl.metric import counted
 from automl.request import write_ms
 from automl.space.leaf import short
-from automl.storage import run_lock
 from automl.trial_attributes import REDRAWN
 
 if TYPE_CHECKING:

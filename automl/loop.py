@@ -50,6 +50,7 @@ from automl.executors.base import Executor
 from automl.faults import rows_of, told_of
 from automl.front import predicted
 from automl.interruption import interruptible
+from automl.locks import run_lock
 from automl.metric import counted
 from automl.plan import Plan, fetch, prepare
 from automl.programs import command
@@ -57,7 +58,7 @@ from automl.report.keeper import Keeper
 from automl.request import RunRequest, check_text, write_time
 from automl.rundir import RunDir, clear_temporaries, leaving_nothing, write_json
 from automl.sole_driver import sole_driver
-from automl.storage import open_storage, read_storage, run_lock
+from automl.storage import open_storage, read_storage
 from automl.trackers import Tracking
 from automl.trials import Trials
 

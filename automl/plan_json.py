@@ -9,7 +9,7 @@ from typing import Any
 from automl import latency
 from automl.plan import Plan
 from automl.request import LATENCY
-from automl.show import first_configurations, lessons_of
+from automl.show_plan import first_configurations, lessons_of
 
 
 def text(what: Plan, configurations: int) -> str:

@@ -27,10 +27,10 @@ from automl import spec
 from automl.attachments import Attachments
 from automl.cut import CUT
 from automl.kept import PAUSED
+from automl.locks import is_running
 from automl.metric import figure
 from automl.space.codecs import label
 from automl.space.leaf import is_number, short
-from automl.storage import is_running
 from automl.stored import state_of
 from automl.study import METRIC_NAMES
 

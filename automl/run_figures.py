@@ -13,10 +13,11 @@ from automl import metric as metrics
 from automl import spec
 from automl.errors import UserError
 from automl.front import Place, places
+from automl.locks import is_running
 from automl.programs import command
 from automl.rundir import RunDir
 from automl.show import checkpoint_of, handed_over
-from automl.storage import is_running, load_study
+from automl.storage import load_study
 from automl.widening import widened
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from automl.documents import load_json
 from automl.errors import UserError
-from automl.storage import is_running
+from automl.locks import is_running
 from safe_documents import map_texts
 
 FORMAT = 2  # 1: request.epochs was the budget, now request.total_epochs

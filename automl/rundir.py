@@ -34,7 +34,7 @@ from typing import Any
 
 from automl import database_url, run_json, web_url
 from automl.errors import UserError
-from automl.storage import is_running
+from automl.locks import is_running
 from safe_documents import dump_yaml
 
 ELAPSED = "elapsed_s"

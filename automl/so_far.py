@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from automl import recorded
 from automl.errors import UserError
 from automl.handoff import Outcome, hand_over_to
+from automl.locks import alone, is_running
 from automl.programs import command
 from automl.rundir import RunDir, clear_temporaries
-from automl.storage import alone, is_running, load_study
+from automl.storage import load_study
 from automl.trials import Trials, choose_winner
 
 if TYPE_CHECKING:

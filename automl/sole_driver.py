@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from automl import run_json
 from automl.errors import StudyBusy, UserError
+from automl.locks import is_running
 from automl.programs import command
-from automl.storage import is_running
 
 if TYPE_CHECKING:
     from automl.study import Study

@@ -17,11 +17,12 @@ from automl.ending import at_end, unconfirmed
 from automl.errors import SpecError, UserError
 from automl.front import Place, places
 from automl.latency import redrawn_text
+from automl.locks import is_running
 from automl.metric import Metric
 from automl.programs import command
 from automl.run_json import moved
 from automl.rundir import RunDir
-from automl.storage import is_running, load_study
+from automl.storage import load_study
 from automl.trial_attributes import PREDICTED
 from automl.widening import widenings
 

@@ -24,12 +24,12 @@ from rich.console import Console
 from automl import bundle, cli, show, spec
 from automl.errors import StudyBusy, UserError
 from automl.handoff import Outcome
+from automl.locks import handing_over
 from automl.metric import Metric, figure
 from automl.plan import merge
 from automl.progress import Progress, beat_text, share_of_epoch
 from automl.request import RunRequest, options, parse_time, write_time
 from automl.stages import StageResult
-from automl.storage import handing_over
 from automl.study import Best
 from tests.automl.test_foreign_trainers import searched, shell_trainer
 from tests.automl.test_policy_bundle import make_model
@@ -405,7 +405,7 @@ def test_the_space_around_a_preset() -> None:
 
 
 def test_a_fact_with_words_of_its_own_is_shown_as_those() -> None:
-    from automl.show import _fact_text
+    from automl.show_plan import _fact_text
 
     assert _fact_text({"text": "mostly 640x480 px", "usual": [480, 640]}) == "mostly 640x480 px"
     assert _fact_text({"usual": [480, 640], "text": 3}) == "usual [480, 640], text 3"
@@ -591,7 +591,7 @@ def test_deploy_is_alone_and_its_action_ends_with_it(
 def test_who_waits_for_another_says_so_again_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("automl.storage.SAID_S", 0.05)
+    monkeypatch.setattr("automl.locks.SAID_S", 0.05)
     said: list[str] = []
     with handing_over(tmp_path), pytest.raises(StudyBusy), handing_over(tmp_path, 0.2, said.append):
         pass

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from automl import asking, bundle, handoff, latency, loop, plan_json, report, samplers, show, spec
+from automl import asking, bundle, handoff, latency, loop, plan_json, report, samplers, show, show_plan, spec
 from automl.budget import Limits
 from automl.cli import guarded
 from automl.documents import load_json
@@ -305,7 +305,7 @@ def test_killed_and_resumed_it_trains_the_same(tmp_path: Path) -> None:
 
 def test_the_plan_says_what_fits(tmp_path: Path) -> None:
     plan = prepare(request(model(tmp_path / "model")), tmp_path / "work", lambda text: None)
-    told = shown(lambda console: show.plan(console, plan, 3))
+    told = shown(lambda console: show_plan.plan(console, plan, 3))
     fitting = sum(params["model.width"] <= 10 for params in plan.space.sample(200))
     assert f"the default is predicted 9 ms, allowed 6ms; {fitting} of 200 configurations fit" in told
     assert "--set model.width=" in told

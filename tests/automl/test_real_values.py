@@ -13,10 +13,11 @@ from wsgiref.simple_server import make_server
 
 import pytest
 
+from automl.locks import run_lock
 from automl.real_values import RealValues, distributions
 from automl.rundir import RunDir
 from automl.space import compile_space
-from automl.storage import open_storage, run_lock
+from automl.storage import open_storage
 from automl.study import Study
 
 SCHEMA = {

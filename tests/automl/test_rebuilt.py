@@ -17,11 +17,12 @@ from automl.errors import UserError
 from automl.executors.base import Decision
 from automl.executors.replay import ReplayExecutor
 from automl.fgp import FITTED
+from automl.locks import run_lock
 from automl.progress import Progress
 from automl.rebuilt import rebuild
 from automl.request import RunRequest
 from automl.rundir import RunDir
-from automl.storage import load_study, open_storage, run_lock
+from automl.storage import load_study, open_storage
 from automl.study import Study
 from automl.trials import Trials
 from tests.automl.test_driver import Bench

@@ -16,12 +16,12 @@ import pytest
 from automl import handoff, loop, run_json
 from automl.database_url import parse, shown, without_secrets
 from automl.errors import StudyBusy, UserError
+from automl.locks import is_running, run_lock
 from automl.progress import Progress
 from automl.request import RunRequest
 from automl.run_json import FORMAT
 from automl.rundir import RunDir, clear_temporaries, leaving_nothing, write_text
 from automl.seeds import derive, of_sampler
-from automl.storage import is_running, run_lock
 from tests.automl.toy import toy
 
 

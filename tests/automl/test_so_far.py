@@ -15,10 +15,10 @@ from rich.console import Console
 from automl import loop, show, so_far, spec
 from automl.documents import load_json
 from automl.errors import StudyBusy, UserError
+from automl.locks import alone, is_running
 from automl.progress import Progress
 from automl.request import RunRequest
 from automl.rundir import RunDir
-from automl.storage import alone, is_running
 from tests.automl.test_driver import Bench
 from tests.automl.toy import toy
 

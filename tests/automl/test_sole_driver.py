@@ -16,11 +16,12 @@ import pytest
 
 from automl import loop
 from automl.errors import StudyBusy
+from automl.locks import run_lock
 from automl.progress import Progress
 from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.sole_driver import sole_driver
-from automl.storage import load_study, open_storage, run_lock
+from automl.storage import load_study, open_storage
 from automl.study import Study
 from tests.automl import postgresql
 from tests.automl.fakes import TinySpace

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from automl import loop, plan_json, run_figures, show
+from automl import loop, plan_json, run_figures, show_plan
 from automl.errors import UserError
 from automl.plan import prepare
 from automl.progress import Progress
@@ -106,7 +106,7 @@ def test_a_range_that_can_go_no_further_is_not_said_to(tmp_path: Path) -> None:
 
 def shown(plan: Any) -> str:
     out = io.StringIO()
-    show.plan(Console(file=out, width=200), plan, 2)
+    show_plan.plan(Console(file=out, width=200), plan, 2)
     return out.getvalue()
 
 

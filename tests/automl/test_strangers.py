@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from automl import loop, show, spec
+from automl import loop, show, show_plan, spec
 from automl.errors import UserError
 from automl.fgp.scheduler import FreezeThaw
 from automl.metric import figure, signed
@@ -181,7 +181,7 @@ def test_a_hook_may_leave_out_what_it_has_not_to_say(tmp_path: Path, body: str) 
     (model / "look.py").write_text(f"def look(spec, data, work_dir):\n  {body}\ndef none(*args): pass\n")
     plan = prepare(RunRequest(model=str(model), data=str(tmp_path)), tmp_path / "work")
     assert ("one line" in plan.warnings) == ("one line" in body)
-    show.plan(Console(file=io.StringIO()), plan, 2)
+    show_plan.plan(Console(file=io.StringIO()), plan, 2)
 
 
 # ---- skill_info -------------------------------------------------------------------------------------------------------
@@ -567,19 +567,19 @@ def test_members_of_other_packages_that_are_none_are_refused_by_plan(
 
 
 def test_plan_shows_what_a_warm_start_brings(tmp_path: Path) -> None:
-    from automl import show
+    from automl import show_plan
 
     model = shell_trainer(tmp_path / "model", stages=None)
     outcome, _ = searched(model, tmp_path / "run")
     plan = prepare(
         RunRequest(model=str(model), trials=4, warm_start=str(tmp_path / "run")), tmp_path / "work"
     )
-    shown = show.first_configurations(plan, 3)
+    shown = show_plan.first_configurations(plan, 3)
     _, study = searched(model, tmp_path / "second", warm_start=str(tmp_path / "run"))
     assert shown == [study.frozen(number).user_attrs["params"] for number in range(3)]
     assert outcome.winner.params in shown
     console = Console(file=io.StringIO(), width=120)
-    show.plan(console, plan, 3)
+    show_plan.plan(console, plan, 3)
     assert "4 of 4 earlier trials fit" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -596,7 +596,7 @@ def test_what_is_to_be_tried_may_lie_where_the_sampler_may(tmp_path: Path, sampl
         first = replace(first, sampler="fgp")
     loop.run(first, tmp_path / "run", Progress(quiet=True))
     later = prepare(replace(asked, warm_start=str(tmp_path / "run")), tmp_path / "work")
-    lessons = show.lessons_of(later)
+    lessons = show_plan.lessons_of(later)
     assert [best["fit.lr"] for best in lessons.best] == ([0.5] if held else [])
     assert ("its winner does not" in lessons.text) is not held
 
