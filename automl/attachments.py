@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from automl import ending
+from automl import run_outcome
 from automl.comparison import OF_DEFAULT, document_of
 from automl.errors import UserError
 from automl.report import drawings
@@ -97,7 +97,7 @@ class Attachments:
     def _of_stages(self, number: int) -> Iterator[Attachment]:
         """What the stages drew of the winner, and of the default configuration."""
         try:
-            outcome = ending.read(self.root)
+            outcome = run_outcome.read(self.root)
         except UserError:
             return
         winner = (outcome.get("winner") or {}).get("number")

@@ -265,10 +265,10 @@ def best(
     if not export:
         show.best(console, run_dir)
         return
-    from automl import so_far
+    from automl import export_best
     from automl.progress import Progress
 
-    _finish(console, so_far.export(run_dir, Progress(console)))
+    _finish(console, export_best.export(run_dir, Progress(console)))
 
 
 @app.command(epilog="Example: automl report results/model/20260101-120000")

@@ -16,10 +16,10 @@ from automl.budget import Limits, Time, bound, ended_since_best
 from automl.executors.base import MAX_LOSSES, MAX_STARTS, Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record, is_whole
 from automl.scheduling import Verdict
-from automl.slips import finished, no_metric, slips
 from automl.study import DEFAULT
 from automl.timing import Timing
 from automl.trackers import Tracking
+from automl.trainer_warnings import finished, no_metric, slips
 from automl.trials import Trials
 
 if TYPE_CHECKING:

@@ -16,12 +16,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import later, portable, provenance, replaced, secret_leaves, spec, starts
+from automl import later_actions, portable, previous_winner, provenance, run_history, secret_leaves, spec
 from automl.bundle import ModelBundle
 from automl.comparison import OF_DEFAULT, compared_with
 from automl.confirmed import Confirmed
 from automl.documents import load_json
-from automl.ending import outdone
 from automl.errors import AutoMLError
 from automl.front import FOLDER, HERE, Place, folder_of, places, stay
 from automl.locks import handing_over
@@ -30,6 +29,7 @@ from automl.metric import Metric, figure
 from automl.pareto import ms_of
 from automl.records import as_number
 from automl.request import write_ms
+from automl.run_outcome import outdone
 from automl.rundir import RunDir, write_json
 from automl.stages import StageResult, StageRun, run_package, run_slimming, run_stage
 from automl.study import DEFAULT, Best, Study
@@ -77,7 +77,7 @@ def hand_over(plan: Plan, study: Study, run: RunDir, progress: Progress, ended: 
 
 def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> Outcome:
     """The same, into the folder that `run` names, and nothing is written elsewhere."""
-    replaced.begin(run.best)
+    previous_winner.begin(run.best)
     trials = Trials(plan, run)
     held = _held_by_all(run.best)
     chosen = choose_winner(study, trials, held)
@@ -89,11 +89,11 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     _rest_of_front(
         plan, study, trials, winner, held, run, progress
     )  # first: best/ may hold what was the knee
-    if earlier := replaced.set_aside(plan.bundle, run.best, winner):
+    if earlier := previous_winner.set_aside(plan.bundle, run.best, winner):
         progress.note(f"what {run.best} held before is in {earlier}")
     checkpoint = _product(plan, trials, winner, chosen.checkpoint, run, progress)
     if study.several:
-        replaced.clear_front(plan.bundle, run.best, stay(study, winner), progress.note)
+        previous_winner.clear_front(plan.bundle, run.best, stay(study, winner), progress.note)
     trained = trials.spec_of(winner.number, winner.params)
     default = default_result(study)
     stages = _stages(plan, trials, winner, default, checkpoint)
@@ -102,7 +102,7 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
         results = _run_stages(plan, stages, run.best, progress)
     finally:
         well = not any(result.failed for result in results)
-        replaced.put_back(plan.bundle, run.best, well and bool(results))
+        previous_winner.put_back(plan.bundle, run.best, well and bool(results))
     _settle(plan.bundle, stages, run.best)
     _add_figures(run.best, results)
     for result in results:
@@ -121,7 +121,7 @@ def _product(
 ) -> Path | None:
     """A trial's checkpoint `source`, the specs of all actions and provenance, in the folder that `run` names; returns
     the checkpoint there."""
-    replaced.disown(run.best, result)
+    previous_winner.disown(run.best, result)
     checkpoint = _copied(source, run.best) if source else None
     trained = trials.spec_of(result.number, result.params, progress.note)
     figures = _figures(plan, trials, result)
@@ -228,7 +228,7 @@ def write_specs(
 def asked_leaves(plan: Plan) -> dict[str, Any]:
     """{leaf: value} of what a person asks of the actions after training: their sections of his spec, and what was asked
     of the search and `automl deploy` has an option for, which keeps the limit that configurations were chosen by."""
-    of_spec = [later.leaves(plan.bundle, plan.engine_keys, action) for action in plan.bundle.actions]
+    of_spec = [later_actions.leaves(plan.bundle, plan.engine_keys, action) for action in plan.bundle.actions]
     found = {leaf: value for each in of_spec for leaf, value in each.items()}
     for source, target in plan.bundle.copies.items():  # of one that was copied too
         if source in found:
@@ -394,6 +394,6 @@ def _write_provenance(
             "checkpoint_sha256": provenance.sha256(checkpoint) if checkpoint else None,
             **limited,
             "changed_from_default": [change for change in changed if change[0] not in folders],
-            **starts.trained(plan, trials.run.trial(winner.number), winner.epoch),
+            **run_history.trained(plan, trials.run.trial(winner.number), winner.epoch),
         },
     )

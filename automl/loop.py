@@ -33,15 +33,15 @@ from automl import (
     bundle,
     confirming,
     cut,
-    earlier,
     forecast,
     handoff,
     latency,
-    rebuilt,
-    recorded,
+    rebuilt_study,
+    restored_plan,
+    run_history,
     same_data,
     secret_leaves,
-    starts,
+    warm_start,
 )
 from automl.comparison import compared_with
 from automl.driver import SearchDriver
@@ -89,9 +89,9 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
             fetch(plan, root, progress.note)
             with interruptible(root):
                 if plan.request.warm_start:
-                    earlier.bring(Path(plan.request.warm_start), root, plan.metric)
+                    warm_start.bring(Path(plan.request.warm_start), root, plan.metric)
                 secret_leaves.put_away(plan, root)
-                folder.write_run(recorded.describe(plan, root, f"{root.name}-{secrets.token_hex(4)}"))
+                folder.write_run(restored_plan.describe(plan, root, f"{root.name}-{secrets.token_hex(4)}"))
                 return _search(plan, folder, progress)
 
 
@@ -150,14 +150,14 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
     folder = RunDir(root.resolve())
     folder.read_run()  # what is no run is told before a lock is left there
     with told_of(folder.root), run_lock(folder.root), interruptible(folder.root):
-        plan = recorded.restore(folder, changes)
+        plan = restored_plan.restore(folder, changes)
         same_data.check(plan, folder.root)
-        starts.go_on(plan)
+        run_history.go_on(plan)
         for warning in plan.warnings:
             progress.note(f"note: {warning}")
         fetch(plan, folder.root, progress.note)
         secret_leaves.put_away(plan, folder.root)
-        folder.write_run(recorded.describe(plan, folder.root, folder.read_run()["study"]))
+        folder.write_run(restored_plan.describe(plan, folder.root, folder.read_run()["study"]))
         return _search(plan, folder, progress)
 
 
@@ -184,7 +184,7 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
         if plan.request.storage:
             held.enter_context(sole_driver(study, folder.root, progress.note))
         what = "some of its study" if study.trials() else "its study"
-        if count := rebuilt.rebuild(plan, study, Trials(plan, folder)):
+        if count := rebuilt_study.rebuild(plan, study, Trials(plan, folder)):
             progress.note(f"{what} was gone from the database; made again from the folders of {count} trials")
         keeper = Keeper(plan, folder.root, study, progress.note)
         keeper.describe_data()
@@ -258,7 +258,7 @@ def _confirm(plan: Plan, folder: RunDir, outcome: handoff.Outcome, progress: Pro
 
 def open_study(plan: Plan, folder: RunDir, progress: Progress) -> Study:
     """The run's study, made when it is not there: the default first, then what `try:` and `--warm-start` bring."""
-    lessons = earlier.lessons(folder.root, plan.room)
+    lessons = warm_start.lessons(folder.root, plan.room)
     if lessons.of:
         progress.note(f"warm start: {lessons.text}")
     storage, name = open_storage(plan.request.storage, folder.root), folder.read_run()["study"]

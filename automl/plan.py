@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 from automl import bundle as bundles
 from automl import (
     confirmed,
-    earlier,
     forecast,
     front,
     hooks,
     latency,
-    later,
+    later_actions,
     policy,
     portable,
     references,
@@ -29,11 +28,12 @@ from automl import (
     secret_leaves,
     spec,
     trackers,
+    warm_start,
     web_url,
 )
 from automl.bundle import ModelBundle
+from automl.bundle_warnings import foresee
 from automl.errors import PolicyError, SpaceError, UserError
-from automl.foresight import foresee
 from automl.latency import Latency, Limit
 from automl.launcher import check_temporary
 from automl.machine import Machine, find_machine
@@ -49,8 +49,8 @@ from automl.spec import SourcedSpec
 from automl.storage import read_storage
 
 if TYPE_CHECKING:
-    from automl.earlier import Lessons
     from automl.study import Study
+    from automl.warm_start import Lessons
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Plan:
     engine_keys: dict[str, Any] = field(default_factory=dict)
     latency: Latency | None = None  # what predicts it, where it is limited or an objective
     said: dict[str, Any] | None = None  # by the spec file, leaf by leaf; None where that was not recorded
-    history: dict[str, Any] = field(default_factory=dict)  # what the run's starts had (starts.py)
+    history: dict[str, Any] = field(default_factory=dict)  # what the run's starts had (run_history.py)
 
     @property
     def limit(self) -> Limit | None:
@@ -172,7 +172,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     confirmed.check(request, model, merged.spec, space, searching)
     hours = hooks.asked(model, "estimate", merged.spec, facts, machine.gpus_per_trial)
     begins = hooks.asked(model, "describe_start", merged.spec)
-    notes += later.passed_over(model, engine_keys, merged, bool(asked.results_dir))
+    notes += later_actions.passed_over(model, engine_keys, merged, bool(asked.results_dir))
     notes += [*warnings, *more, *of_machine, *foresee(model, request, merged.spec, searching)]
     plan = Plan(
         _absolute(request, model, merged.spec, begins.get("path")), model, searching, merged.spec, merged.sources,
@@ -226,7 +226,7 @@ def _check_places(request: RunRequest, metric: Metric) -> None:
     """Raises `UserError` for an earlier run, a database, a run folder or a temporary one that `run` could not use."""
     check_temporary()
     if request.warm_start:
-        earlier.check(Path(request.warm_start), metric)
+        warm_start.check(Path(request.warm_start), metric)
     if request.storage:
         read_storage(request.storage, Path(request.results_dir or "."))
     if request.results_dir:
@@ -336,7 +336,7 @@ def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[st
         merged.overlay(spec.nest(_length(request.epochs, pairs, model)), "--epochs")
     merged.overlay(spec.nest(pairs), "--set")
     references.settle(merged, model)
-    return merged, engine_keys | later.take_out(merged, model)
+    return merged, engine_keys | later_actions.take_out(merged, model)
 
 
 def check_merged(merged: SourcedSpec, model: ModelBundle) -> list[str]:

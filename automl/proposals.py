@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.study import StudyDirection
 
-    from automl.kept import Kept
     from automl.space import SearchSpace
+    from automl.trial_notes import Kept
 
 BEST = 60  # finished trials that a sampler sees: so many of the best ...
 LATEST = 60  # ... and of the latest

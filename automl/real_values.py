@@ -26,13 +26,13 @@ from automl import metric as metrics
 from automl import spec
 from automl.attachments import Attachments
 from automl.cut import CUT
-from automl.kept import PAUSED
 from automl.locks import is_running
 from automl.metric import figure
 from automl.space.codecs import label
 from automl.space.leaf import is_number, short
-from automl.stored import state_of
 from automl.study import METRIC_NAMES
+from automl.study_storage import state_of
+from automl.trial_notes import PAUSED
 
 if TYPE_CHECKING:
     from optuna.study._frozen import FrozenStudy

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from automl import later, secret_leaves, spec
+from automl import later_actions, secret_leaves, spec
 from automl.bundle import ModelBundle
 from automl.errors import SpecError
 from automl.spec import SourcedSpec
@@ -33,7 +33,7 @@ def settle(merged: SourcedSpec, model: ModelBundle) -> None:
     if lines := [
         f"{merged.sources.get(leaf.partition('[')[0], spec.TEMPLATE)}: {leaf} {why}"
         for leaf, why in wrong.items()
-        if leaf in secret or not any(later.brought(model, action, leaf) for action in later_ones)
+        if leaf in secret or not any(later_actions.brought(model, action, leaf) for action in later_ones)
     ]:  # fmt: skip
         raise SpecError("\n".join(lines))
 

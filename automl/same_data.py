@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import hooks, spec, starts, web_url
+from automl import hooks, run_history, spec, web_url
 from automl.bundle import ModelBundle
 from automl.errors import UserError
 from automl.programs import command
@@ -69,20 +69,20 @@ def _since(told: _Compared) -> str:
     if not told.at:
         return "the data have changed since this run began"
     return (
-        f"the data have changed since this run went on at {starts.shown(told.at)}, which noted what they were then, as "
-        "they could not be compared with those that it began with"
+        f"the data have changed since this run went on at {run_history.shown(told.at)}, which noted what they were, "
+        "as they could not be compared with those that it began with"
     )
 
 
 def _note_unknown(plan: Plan, told: _Compared, now: dict[str, Any]) -> None:
     """Say what could not be compared, and keep what the data are now where no start before has."""
     known = (
-        f"they are those that it went on with at {starts.shown(told.at)}"
+        f"they are those that it went on with at {run_history.shown(told.at)}"
         if told.at
         else "later starts are compared with those of now"
     )
     if not told.at:
-        plan.history[LATER] = [*plan.history.get(LATER, ()), {"when": starts.now(), "facts": now}]
+        plan.history[LATER] = [*plan.history.get(LATER, ()), {"when": run_history.now(), "facts": now}]
     plan.warnings.append(
         "whether the data are those that this run began with could not be compared in all "
         f"({'; '.join(told.unknown)}); {known}"
@@ -111,7 +111,7 @@ def _followed(
     found = _looked_at(model, unfilled, data)
     told = _known_again(model, document.get("facts", {}), document, found.get("facts") or {})
     if lines := told.changed or hooks.texts(found.get("problems")):
-        when = f"went on with at {starts.shown(told.at)}" if told.at else "began with"
+        when = f"went on with at {run_history.shown(told.at)}" if told.at else "began with"
         raise UserError(
             f"--data {web_url.shown(data)}: these are not the data that {root} {when} "
             f"({web_url.shown(request['data'])}), and trials on both cannot be compared:\n{_indented(lines)}"

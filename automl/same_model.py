@@ -52,7 +52,7 @@ def state(model: ModelBundle, run: Path) -> dict[str, str]:
     """What a trial's command runs, as far as it can be told apart: of an installed model {"version", "commit"}, of a
     folder {file: digest}, files outside that its commands name among them. What links to folders lead to is not looked
     at, only where they lead, nor the folder of the run, which may lie in the model's. Nothing of the model that comes
-    with the engine: starts.py compares its versions."""
+    with the engine: run_history.py compares its versions."""
     if model.root == ENGINE:
         return {}
     if model.installed_as:

@@ -14,11 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automl import cut, latency, provenance, recorded, spec
+from automl import cut, latency, provenance, restored_plan, spec
 from automl import metric as metrics
 from automl.budget import ended_since_best
 from automl.comparison import compare
-from automl.ending import ended, unconfirmed
 from automl.errors import UserError
 from automl.front import places, times_as_fast
 from automl.latency import figure_ms, pace
@@ -28,6 +27,7 @@ from automl.pareto import ms_of
 from automl.programs import command
 from automl.progress import STATE_STYLE, short
 from automl.request import LATENCY, RunRequest
+from automl.run_outcome import ended, unconfirmed
 from automl.rundir import RunDir
 from automl.storage import load_study
 from automl.widening import widenings
@@ -63,7 +63,7 @@ def status(console: Console, root: Path) -> None:
     since_best = ended_since_best(study, None) if study else 0
     larger = RunRequest.from_json(document["request"]).larger(since_best, study.elapsed_s() if study else 0)
     going_on = f"to go on: {command('resume', root)}{f' {larger}' if left else ''}"
-    why = None if running else recorded.refusal(RunDir(root))
+    why = None if running else restored_plan.refusal(RunDir(root))
     if why:
         going_on = f"it cannot go on: {why}"
     if running:
@@ -161,7 +161,7 @@ def best(console: Console, root: Path) -> None:
         if handed is None:
             other = f", not all there yet; where nobody hands over: {_handing_over(root)}"
         say(console, f"files: {RunDir(root).best}{other}")
-    elif why := recorded.refusal(RunDir(root), searching=False):
+    elif why := restored_plan.refusal(RunDir(root), searching=False):
         say(console, f"it cannot be handed over: {why}")
     else:
         say(console, f"to have it now: {command('best', root, '--export')}")
@@ -169,9 +169,9 @@ def best(console: Console, root: Path) -> None:
 
 def _handing_over(root: Path) -> str:
     """The command that does so, or why none does."""
-    if recorded.refusal(RunDir(root)) is None:
+    if restored_plan.refusal(RunDir(root)) is None:
         return command("resume", root)
-    return recorded.refusal(RunDir(root), searching=False) or command("best", root, "--export")
+    return restored_plan.refusal(RunDir(root), searching=False) or command("best", root, "--export")
 
 
 def _front(console: Console, found: Sequence[Place], metric: Metric, run: RunDir) -> None:

@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automl import earlier, forecast, latency, spec, web_url
+from automl import forecast, latency, spec, warm_start, web_url
 from automl.documents import is_empty
 from automl.programs import command
 from automl.progress import short
 from automl.request import LATENCY
 
 if TYPE_CHECKING:
-    from automl.earlier import Lessons
     from automl.plan import Plan
+    from automl.warm_start import Lessons
 
 from automl.show import say
 
@@ -139,10 +139,10 @@ def _space(console: Console, what: Plan, drawn: list[dict[str, Any]]) -> None:
 def lessons_of(what: Plan) -> Lessons:
     """What the run named by `--warm-start` will teach this one."""
     if not what.request.warm_start:
-        return earlier.Lessons()
+        return warm_start.Lessons()
     with tempfile.TemporaryDirectory(prefix="automl-plan-") as folder:
-        earlier.bring(Path(what.request.warm_start), Path(folder), what.metric)
-        return earlier.lessons(Path(folder), what.room)
+        warm_start.bring(Path(what.request.warm_start), Path(folder), what.metric)
+        return warm_start.lessons(Path(folder), what.room)
 
 
 def first_configurations(what: Plan, count: int, lessons: Lessons | None = None) -> list[dict[str, Any]]:

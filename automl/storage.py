@@ -95,17 +95,17 @@ def _study_in(url: str | None, run_root: Path, name: str) -> Study | None:
 
 def _behind(study: Study, run_root: Path) -> str:
     """How the trials' folders are ahead of their study, which a driver always writes first; empty: they are not."""
-    from automl import kept
+    from automl import trial_notes
     from automl.rundir import RunDir
 
-    trials, count = study.trials(), kept.count(run_root)
+    trials, count = study.trials(), trial_notes.count(run_root)
     if count > len(trials):
         return f"it has {len(trials)} trials, and {run_root / 'trials'} those up to number {count - 1}"
     for trial in trials:
         if trial.state.is_finished():
             continue
-        found = kept.read(RunDir(run_root).trial(trial.number), trial.number)
-        waits = found is not None and found.state == kept.PAUSED
+        found = trial_notes.read(RunDir(run_root).trial(trial.number), trial.number)
+        waits = found is not None and found.state == trial_notes.PAUSED
         if found and (found.paused > trial.user_attrs.get(WAITED, -1) if waits else found.state != "RUNNING"):
             return f"trial {trial.number} has not ended in it, and is {found.state} in {run_root / 'trials'}"
     return ""
@@ -136,9 +136,9 @@ def read_storage(url: str | None, run_root: Path) -> BaseStorage:
 
 
 def _check_not_lost(url: str | None, run_root: Path, study: str) -> None:
-    from automl import kept
+    from automl import trial_notes
 
-    if count := kept.count(run_root):
+    if count := trial_notes.count(run_root):
         raise UserError(
             f"{_place(url, run_root)}: the study {study} is not in it, but {run_root / 'trials'} holds trials up to "
             f"number {count - 1}; put the database back, or have it made again from them: {command('resume', run_root)}"

@@ -20,21 +20,21 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from automl.budget import Budget
-from automl.changed import check_trials
 from automl.cut import is_cut
+from automl.foreign_writes import check_trials
 from automl.metric import figure
 from automl.pareto import Point, joined, knee, ms_of, with_latency
 from automl.scheduling import Curve, Scheduler, Verdict, View
-from automl.stored import Stored, state_of
+from automl.study_storage import Stored, state_of
 from automl.trial_attributes import AGAIN, PAUSED, PREDICTED, REFUSED, WAITED, WHOLE
 from automl.widening import widenings
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from automl.kept import Kept
     from automl.latency import Latency, Limit
     from automl.space import SearchSpace
+    from automl.trial_notes import Kept
 
 DEFAULT = 0  # the number of the default configuration's trial
 METRIC_NAMES = "study:metric_names"  # Optuna's key

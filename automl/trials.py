@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import hooks, kept, records, same_data, secret_leaves, spec, starts
+from automl import hooks, records, run_history, same_data, secret_leaves, spec, trial_notes
 from automl.documents import load_yaml
 from automl.errors import SpecError
 from automl.executors.base import TrialJob
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 OWN_FILES = (
     "metrics.jsonl",
     "spec.yaml",
-    kept.FILE,
-    starts.FILE,
+    trial_notes.FILE,
+    run_history.FILE,
     "resume.yaml",
     "log.txt",
     "heartbeat",
@@ -67,7 +67,7 @@ class Trials:
         hooks.check_spec(self.plan.bundle, full)
         path = self.run.trial(number) / "spec.yaml"
         write_yaml(path, full)
-        starts.note(path.parent, self.plan, epoch)
+        run_history.note(path.parent, self.plan, epoch)
         machine, entry, gpus = self.plan.machine, self.plan.bundle.entry("train"), self._gpus()
         per_gpu = self.plan.bundle.launch("train") == "per_gpu"
         return TrialJob(
@@ -93,12 +93,12 @@ class Trials:
     def begin(self, number: int, study: Study) -> None:
         """Make room for a new trial, and keep what the study has of it."""
         self.set_aside(number)
-        kept.write(self.run.trial(number), study.frozen(number))
+        trial_notes.write(self.run.trial(number), study.frozen(number))
 
     def keep(self, number: int, study: Study) -> None:
         """Keep that a trial ended, waits or goes on, where it has a folder."""
         if self.run.trial(number).is_dir():
-            kept.write(self.run.trial(number), study.frozen(number))
+            trial_notes.write(self.run.trial(number), study.frozen(number))
 
     def spec_of(
         self, number: int, params: Mapping[str, Any], say: Callable[[str], Any] = lambda text: None

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from automl import cli, recorded, same_data, trials
+from automl import cli, restored_plan, same_data, trials
 from automl.errors import UserError
 from automl.plan import Plan, prepare
 from automl.request import RunRequest
@@ -41,7 +41,7 @@ def begin(data: Path | str, tmp_path: Path) -> RunDir:
     asked = RunRequest(
         data=str(data), preset="small", trials=2, sets=("dataset.batch_size=2", "train.start=scratch")
     )
-    run.write_run(recorded.describe(prepare(asked, run.root), run.root, "run-1"))
+    run.write_run(restored_plan.describe(prepare(asked, run.root), run.root, "run-1"))
     return run
 
 
@@ -51,7 +51,7 @@ def begun(own_demo: Path, tmp_path: Path) -> RunDir:
 
 
 def restored(run: RunDir, **changes: str) -> Plan:
-    plan = recorded.restore(run, changes)
+    plan = restored_plan.restore(run, changes)
     same_data.check(plan, run.root)
     return plan
 
@@ -252,7 +252,7 @@ def test_what_could_not_be_compared_is_said_and_noted(case: str, begun: RunDir, 
     (said,) = doubts(plan)
     assert message in said
     assert said.endswith("later starts are compared with those of now")
-    begun.write_run(recorded.describe(plan, begun.root, "run-1"))
+    begun.write_run(restored_plan.describe(plan, begun.root, "run-1"))
     after = begun.read_run()
     assert after["facts"] == document["facts"]  # what it began with is no more known than before
     again = restored(begun)
@@ -291,7 +291,7 @@ def test_data_that_moved_are_found_where_one_says(begun: RunDir, own_demo: Path)
     with pytest.raises(UserError, match=r"is gone; .*--data DIR"):
         restored(begun)
     plan = followed(begun, there)
-    begun.write_run(recorded.describe(plan, begun.root, "run-1"))
+    begun.write_run(restored_plan.describe(plan, begun.root, "run-1"))
     after = restored(begun)
     assert after.request.data == str(there)
     assert after.facts == before["facts"]

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import starts
+from automl import run_history
 from automl.comparison import OF_DEFAULT
 from automl.documents import is_empty
 from automl.errors import UserError
@@ -150,7 +150,7 @@ def _fact_rows(facts: Facts) -> list[tuple[str, str]]:
         rows.append(("started", f"{facts.started:%Y-%m-%d %H:%M}"))
     rows += [(str(k), v) for k, v in (document.get("machine") or {}).items()]
     rows += [(name, version) for name, version in document.get("versions", {}).items()]
-    rows += [(f"from {when} on", words) for when, words in starts.told(document)]
+    rows += [(f"from {when} on", words) for when, words in run_history.told(document)]
     for described, _ in facts.material:
         known = described.get("facts")
         rows += [(str(k), v) for k, v in known.items()] if isinstance(known, dict) else []

@@ -8,12 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import ending, records, run_json, spec
 from automl import metric as metrics
+from automl import records, run_json, run_outcome, spec
 from automl.comparison import OF_DEFAULT, Comparison, compare, document_of
 from automl.confirmed import Confirmed, confirmed
 from automl.documents import load_json
-from automl.ending import at_end, unconfirmed
 from automl.errors import SpecError, UserError
 from automl.front import Place, places
 from automl.latency import redrawn_text
@@ -21,6 +20,7 @@ from automl.locks import is_running
 from automl.metric import Metric
 from automl.programs import command
 from automl.run_json import moved
+from automl.run_outcome import at_end, unconfirmed
 from automl.rundir import RunDir
 from automl.storage import load_study
 from automl.trial_attributes import PREDICTED
@@ -114,7 +114,7 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
     document = run_json.read(RunDir(root).run_json)  # without the secrets that `read_run` puts back
     document = dict(moved(document, document.get("root"), root.resolve()))
     top, metric = study.best(), metrics.of_run(document)
-    outcome = ending.read(root)
+    outcome = run_outcome.read(root)
     told = outcome if _is_of(outcome, top) else {}  # what was handed over may be another's by now
     stages = told.get("stages", [])
     started = [t.datetime_start for t in study.trials() if t.datetime_start]
@@ -126,7 +126,7 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
         not running and (not at_end(root, outcome, study, running) or unconfirmed(document, outcome)),
         redrawn_text(study.trials(), document["request"].get("max_latency_ms")), widenings(study.trials()),
         places(study, RunDir(root)), study.epochs_trained, str(outcome.get("ended") or ""),
-        ending.outdone(study, metric, top) or "" if top else "",
+        run_outcome.outdone(study, metric, top) or "" if top else "",
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import ending
+from automl import run_outcome
 from automl.comparison import OF_DEFAULT, document_of
 from automl.errors import UserError
 from automl.report.drawings import COLOURS, pictures_of
@@ -35,7 +35,7 @@ class Picture:
 def of_winner(root: Path) -> list[Picture]:
     """What the stages drew of a run's winner; none where they drew nothing that can be read."""
     try:
-        stages = ending.read(root).get("stages", ())
+        stages = run_outcome.read(root).get("stages", ())
     except UserError:
         return []
     found: list[Picture] = []

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from automl import recorded
+from automl import restored_plan
 from automl.driver import SearchDriver
 from automl.executors.base import Exit, TrialJob
 from automl.executors.replay import ReplayExecutor
@@ -114,7 +114,7 @@ def searched(folder: Path, **request: Any) -> Path:
     asked = RunRequest(model=str(folder / "toy"), executor="local", **request)
     run = RunDir(folder / "run")
     plan = prepare(asked, run.root)
-    run.write_run(recorded.describe(plan, run.root, "known"))
+    run.write_run(restored_plan.describe(plan, run.root, "known"))
     storage = open_storage(None, run.root)
     study = Study(storage, "known", plan.space, asked.sampler, asked.seed, True, [dict(plan.space.default)])
     executor = ReplayExecutor(curve, plan.machine.concurrency)

@@ -10,10 +10,10 @@ import pytest
 
 from automl import cut
 from automl.driver import SearchDriver
-from automl.ending import at_end
 from automl.executors.base import TrialJob
 from automl.loop import _why_ended
 from automl.plan import Plan
+from automl.run_outcome import at_end
 from tests.automl.test_driver import EPOCHS, Bench
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl import forecast, loop, recorded
+from automl import forecast, loop, restored_plan
 from automl.forecast import Forecast
 from automl.metric import Metric
 from automl.plan import prepare
@@ -156,5 +156,5 @@ def test_epochs_set_the_length_of_every_training(tmp_path: Path) -> None:
 def test_a_resume_changes_executor_and_concurrency(tmp_path: Path) -> None:
     root, model = tmp_path / "run", str(toy(tmp_path / "toy"))
     loop.run(RunRequest(model=model, trials=1, executor="local", stages=()), root, Progress(quiet=True))
-    plan = recorded.restore(RunDir(root), {"executor": "ray", "concurrency": 3})
+    plan = restored_plan.restore(RunDir(root), {"executor": "ray", "concurrency": 3})
     assert (plan.request.executor, plan.machine.concurrency) == ("ray", 3)

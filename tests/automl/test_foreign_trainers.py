@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from automl import bundle, foresight, loop, skill
+from automl import bundle, bundle_warnings, loop, skill
 from automl.errors import UserError
 from automl.handoff import Outcome
 from automl.plan import Plan, prepare
@@ -442,7 +442,7 @@ def test_every_entry_point_that_is_asked_for_is_known() -> None:
     }
     assert len(asked) > 10
     assert asked <= set(skill.PURPOSES)
-    assert list(foresight._unread(bundle.resolve("deformable_detr"))) == []
+    assert list(bundle_warnings._unread(bundle.resolve("deformable_detr"))) == []
 
 
 def foreseen(model: Path, root: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 import pytest
 
-from automl import dashboard, front, loop, report, run_figures, samplers, schedulers, show, so_far
+from automl import dashboard, export_best, front, loop, report, run_figures, samplers, schedulers, show
 from automl.cli import guarded
 from automl.comparison import Comparison
 from automl.confirmed import Confirmed
@@ -450,7 +450,7 @@ def test_the_best_so_far_comes_with_its_front_and_seeds_confirm_the_knee(tmp_pat
     root = tmp_path / "run"
     outcome = quiet(request(model(tmp_path / "model"), trials=6, confirm=2), root)
     assert bool(outcome.confirmed) == (outcome.winner.number != 0)
-    made = so_far.export(root, Progress(quiet=True))
+    made = export_best.export(root, Progress(quiet=True))
     places = [run_figures.asdict(place) for place in made.front]
     assert [place["number"] for place in places] == [e["number"] for e in check_handed_over(root)]
     assert all((root / place["folder"] / "train.yaml").is_file() for place in places)

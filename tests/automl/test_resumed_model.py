@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from automl import bundle, loop, recorded, same_model, show, so_far, spec
+from automl import bundle, export_best, loop, restored_plan, same_model, show, spec
 from automl.errors import UserError
 from automl.progress import Progress
 from automl.request import RunRequest
@@ -31,7 +31,7 @@ def begun(root: Path, **request: Any) -> Path:
 
 
 def notes(root: Path, **changes: Any) -> str:
-    return "\n".join(recorded.restore(RunDir(root), changes).warnings)
+    return "\n".join(restored_plan.restore(RunDir(root), changes).warnings)
 
 
 def document_of(root: Path) -> dict[str, Any]:
@@ -121,9 +121,9 @@ def test_a_changed_key_of_the_engine_s_own_in_the_spec_file_is_named_too(tmp_pat
         bundle=bundle.resolve("deformable_detr"), sources={}, said={},
     )  # fmt: skip
     file.write_text(yaml.safe_dump(keys))
-    assert recorded._differences(began) == []
+    assert restored_plan._differences(began) == []
     file.write_text(yaml.safe_dump(keys | {"objectives": ["val_mAP50", "latency_ms"]}))
-    (text,) = recorded._differences(began)
+    (text,) = restored_plan._differences(began)
     assert "objectives is another there" in text
     assert "try" not in text
 
@@ -327,7 +327,7 @@ def test_another_search_space_is_told_by_its_parameters_and_no_obstacle_to_the_h
         del fit["rounds"]  # --fix of it can no longer be read
 
     change_schema(model, change)
-    outcome = so_far.export(root, Progress(quiet=True))
+    outcome = export_best.export(root, Progress(quiet=True))
     handed = yaml.safe_load((root / outcome.folder / "train.yaml").read_text())["fit"]
     assert (handed["rounds"], handed["lr"]) == (2, outcome.winner.params["fit.lr"])
     change_schema(model, lambda fit: fit.update(rounds={"type": "integer", "default": 3}))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from automl import bundle, handoff, loop, recorded, secret_leaves, spec
+from automl import bundle, handoff, loop, restored_plan, secret_leaves, spec
 from automl.errors import UserError
 from automl.plan import merge, prepare
 from automl.progress import Progress
@@ -129,7 +129,7 @@ def test_a_plan_of_a_moved_run_refers_to_where_its_secret_lies(tmp_path: Path) -
     asked = request(model(tmp_path / "toy", **SAYS), sets=(f"phrase={SECRET}",))
     loop.run(asked, tmp_path / "a", Progress(quiet=True))
     (tmp_path / "a").rename(tmp_path / "a2")
-    plan = recorded.restore(RunDir(tmp_path / "a2"), {})
+    plan = restored_plan.restore(RunDir(tmp_path / "a2"), {})
     assert plan.spec["phrase"] == f"@{tmp_path}/a2/secrets/phrase"
 
 

@@ -9,10 +9,10 @@ from optuna import load_study
 from optuna.storages import InMemoryStorage
 
 from automl import proposals
-from automl.changed import check_trials
 from automl.errors import StudyGone, UserError
 from automl.fgp.cube import Cube
 from automl.fgp.runs import all_runs
+from automl.foreign_writes import check_trials
 from automl.schedulers import Halving
 from automl.storage import open_storage
 from automl.study import Study

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from automl import loop, recorded, report
+from automl import loop, report, restored_plan
 from automl.errors import AutoMLError, UserError
 from automl.faults import told_of
 from automl.plan import prepare
@@ -106,7 +106,7 @@ def test_damaged_run_folders(seeds: range, finished: Path, tmp_path: Path) -> No
 
     def restore() -> None:
         with told_of(root):
-            recorded.restore(RunDir(root), {})
+            restored_plan.restore(RunDir(root), {})
 
     def each(seed: int) -> None:
         shutil.rmtree(root, ignore_errors=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from automl import kept, loop
+from automl import loop, trial_notes
 from automl.driver import SearchDriver
 from automl.errors import UserError
 from automl.executors.base import Decision
@@ -19,7 +19,7 @@ from automl.executors.replay import ReplayExecutor
 from automl.fgp import FITTED
 from automl.locks import run_lock
 from automl.progress import Progress
-from automl.rebuilt import rebuild
+from automl.rebuilt_study import rebuild
 from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.storage import load_study, open_storage
@@ -202,11 +202,11 @@ def test_a_trial_of_whose_configuration_nothing_is_left_is_proposed_again(
 ) -> None:
     cut = bench(tmp_path)
     drive(cut, lines=20)
-    for name in ("spec.yaml", kept.FILE):
+    for name in ("spec.yaml", trial_notes.FILE):
         (cut.run.trial(1) / name).unlink()
     lose(cut)
     after = drive(cut)
-    found = kept.read(cut.run.trial(1), 1)
+    found = trial_notes.read(cut.run.trial(1), 1)
     assert found is not None
     assert found.params == told(after)[1][0] == whole[1][0]
     assert found.system.get(FITTED) == after.frozen(1).system_attrs.get(FITTED)
@@ -274,7 +274,7 @@ def cut_late(cut_once: Bench) -> Bench:
 def test_a_strange_file_is_as_good_as_none(cut_late: Bench, damage: str) -> None:
     cut = cut_late
     for number in range(1, 4):
-        DAMAGES[damage](cut.run.trial(number) / kept.FILE)
+        DAMAGES[damage](cut.run.trial(number) / trial_notes.FILE)
     lose(cut)
     study = drive(cut)
     assert {t.state.name for t in study.trials()} <= {"COMPLETE", "PRUNED"}
@@ -287,9 +287,11 @@ def test_a_strange_file_is_as_good_as_none(cut_late: Bench, damage: str) -> None
 
 def test_control_characters_of_a_reason_are_left_out(cut_late: Bench) -> None:
     cut = cut_late
-    number = next(n for n in range(1, 8) if json.loads((cut.run.trial(n) / kept.FILE).read_text())["reason"])
-    changed(reason="red \x1b[31m")(cut.run.trial(number) / kept.FILE)
-    found = kept.read(cut.run.trial(number), number)
+    number = next(
+        n for n in range(1, 8) if json.loads((cut.run.trial(n) / trial_notes.FILE).read_text())["reason"]
+    )
+    changed(reason="red \x1b[31m")(cut.run.trial(number) / trial_notes.FILE)
+    found = trial_notes.read(cut.run.trial(number), number)
     assert found is not None
     assert found.reason == "red [31m"
 
@@ -309,7 +311,7 @@ def test_a_state_that_records_contradict_is_not_believed(
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:left]))
     for checkpoint in list(cut.run.trial(number).glob("*.pth")):
         checkpoint.rename(checkpoint.with_name(f"model_epoch_{left - 1:03d}_step_{left - 1:05d}.pth"))
-    changed(state=state, reason="said so")(cut.run.trial(number) / kept.FILE)
+    changed(state=state, reason="said so")(cut.run.trial(number) / trial_notes.FILE)
     lose(cut)
     after = drive(cut).frozen(number)
     if state == "FAIL" and left < 9:
@@ -432,13 +434,13 @@ def test_what_is_no_trial_s_folder_makes_no_trial(tmp_path: Path) -> None:
 def test_a_folder_of_the_file_s_name_is_moved_away(tmp_path: Path) -> None:
     cut = bench(tmp_path)
     drive(cut, lines=20)
-    (cut.run.trial(1) / kept.FILE).unlink()
-    (cut.run.trial(1) / kept.FILE).mkdir()
-    (cut.run.trial(1) / kept.FILE / "mine").touch()
+    (cut.run.trial(1) / trial_notes.FILE).unlink()
+    (cut.run.trial(1) / trial_notes.FILE).mkdir()
+    (cut.run.trial(1) / trial_notes.FILE / "mine").touch()
     lose(cut)
     assert len(drive(cut).trials()) > 4
-    assert kept.read(cut.run.trial(1), 1) is not None
-    assert len(list(cut.run.trial(1).glob(f"{kept.FILE}.set_aside_*/mine"))) == 1
+    assert trial_notes.read(cut.run.trial(1), 1) is not None
+    assert len(list(cut.run.trial(1).glob(f"{trial_notes.FILE}.set_aside_*/mine"))) == 1
 
 
 def test_the_time_that_was_used_is_not_given_again(tmp_path: Path) -> None:

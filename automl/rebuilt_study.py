@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from automl import kept, records, spec
+from automl import records, spec, trial_notes
 from automl.budget import bound
 from automl.errors import SpaceError, SpecError
-from automl.kept import PAUSED, Kept
-from automl.slips import BY_ITSELF
+from automl.trainer_warnings import BY_ITSELF
 from automl.trial_attributes import AGAIN, WAITED, WIDENED
+from automl.trial_notes import PAUSED, Kept
 
 if TYPE_CHECKING:
     from automl.plan import Plan
@@ -28,7 +28,7 @@ def rebuild(plan: Plan, study: Study, trials: Trials) -> int:
     again when its driver died), RUNNING, for the driver to adopt; those that had ended or wait are told so, in the
     order in which they had. Returns how many it lacked. A trial of whose configuration nothing can be read is proposed
     again, what lies in its folder set aside."""
-    count = kept.count(trials.run.root)
+    count = trial_notes.count(trials.run.root)
     lacking = range(len(study.trials()), count)
     anew = bool(lacking) or study.rebuilding
     if anew:
@@ -56,7 +56,7 @@ def _found(plan: Plan, trials: Trials, number: int) -> tuple[dict[str, Any] | No
     """(a trial's searched leaves or None where they are not there or not of this space, what was kept of the trial).
     What is kept counts where the spec is of the same configuration, or cannot be read."""
     folder = trials.run.trial(number)
-    found = kept.read(folder, number)
+    found = trial_notes.read(folder, number)
     if found and not found.noted.get(WIDENED, {}).keys() <= {p.name for p in plan.space.parameters}:
         found = None
     try:

@@ -7,9 +7,9 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from automl.changed import next_trial, tell_if_changed
 from automl.cut import CUT, is_cut
 from automl.faults import is_away, patiently
+from automl.foreign_writes import next_trial, tell_if_changed
 from automl.trial_attributes import PAUSED
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ from automl import (
     hooks,
     latency,
     metric,
+    run_history,
     same_data,
     same_model,
     same_spec,
     secret_leaves,
     spec,
-    starts,
 )
 from automl.errors import UserError
 from automl.machine import find_machine
@@ -67,7 +67,7 @@ def describe(plan: Plan, root: Path, study: str) -> dict[str, Any]:
         **({} if plan.said is None else {"said": same_spec.otherwise(plan)}),
         "space_digest": plan.space.digest,
         "fixed": dict(plan.space.fixed),
-        **starts.of(plan),
+        **run_history.of(plan),
         "space": [parameter.record() for parameter in plan.space.parameters],
     }
 
@@ -98,7 +98,7 @@ def restore(folder: RunDir, changes: Mapping[str, Any], searching: bool = True) 
         space, machine, metric.of_run(document), model.stages_of(request.stages), {}, "",
         document.get("reasons", {}), document["engine_keys"], said=document.get("said"),
     )  # fmt: skip
-    plan.history = starts.recorded(document)
+    plan.history = run_history.recorded(document)
     if request.max_latency_ms is not None or request.objectives:
         plan.latency = latency.predicting(request, model, space, base, document.get("latency") or {})
     plan.warnings.extend(_differences(plan))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from automl import loop, report, run_json, so_far, starts
+from automl import export_best, loop, report, run_history, run_json
 from automl import provenance as provenance_of
 from automl.documents import load_json
 from automl.errors import UserError
@@ -33,8 +33,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     """Let this version of the package, on this machine, do what follows."""
 
     def put(versions: dict[str, str], processor: str = "A") -> None:
-        monkeypatch.setattr(starts, "versions", lambda packages=(): {"python": "3", **versions})
-        monkeypatch.setattr(starts, "hardware", lambda: {"system": "S", "processor": processor})
+        monkeypatch.setattr(run_history, "versions", lambda packages=(): {"python": "3", **versions})
+        monkeypatch.setattr(run_history, "hardware", lambda: {"system": "S", "processor": processor})
 
     put(OLD)
     return put
@@ -105,7 +105,7 @@ def test_another_machine_is_kept_and_is_no_note(tmp_path: Path, install: Install
     assert start["machine"]["processor"] == "B"
     page = report.page(gather.facts_of(root))
     assert "processor B" in page
-    assert f"from {starts.shown(start['when'])} on" in page
+    assert f"from {run_history.shown(start['when'])} on" in page
 
 
 def test_a_commit_that_git_cannot_tell_is_no_other_one(tmp_path: Path, install: Install) -> None:
@@ -140,10 +140,10 @@ def test_the_report_shows_what_it_began_with_and_what_it_went_on_with(
     tmp_path: Path, install: Install
 ) -> None:
     root = begin(tmp_path)
-    assert not starts.told(RunDir(root).read_run())
+    assert not run_history.told(RunDir(root).read_run())
     install(NEW)
     resume(root)
-    ((_, words),) = starts.told(RunDir(root).read_run())
+    ((_, words),) = run_history.told(RunDir(root).read_run())
     assert words == "torch 2.2, git bbb"
     page = report.page(gather.facts_of(root))
     assert words in page
@@ -157,7 +157,7 @@ def test_a_winner_names_what_trained_it_and_what_handed_it_over(tmp_path: Path, 
     assert provenance(root) == {
         "versions": whole(OLD), "earlier_epochs_with": None, "handed_over_with": whole(NEW)
     }  # fmt: skip
-    outcome = so_far.export(root, Progress(quiet=True))
+    outcome = export_best.export(root, Progress(quiet=True))
     assert provenance(root, outcome.folder) == provenance(root)
     resume(root, trials=4)
     assert load_json(root / "best" / "provenance.json")["trial"] > 0
@@ -176,7 +176,7 @@ def test_a_trial_that_two_starts_trained_names_both(tmp_path: Path, install: Ins
     (folder / "epoch_0.ckpt").write_bytes(b"0")
     install(NEW)
     assert "goes on from epoch 2" in resume(root)
-    assert json.loads((folder / starts.FILE).read_text()) == [[1, 1]]
+    assert json.loads((folder / run_history.FILE).read_text()) == [[1, 1]]
     assert provenance(root) == {
         "versions": whole(NEW), "earlier_epochs_with": [whole(OLD)], "handed_over_with": None
     }  # fmt: skip
@@ -212,14 +212,14 @@ def test_of_a_run_of_an_earlier_version_nobody_knows_what_trained_its_trials(
 )
 def test_which_starts_trained_up_to_an_epoch(pairs: Any, epoch: int, found: list[int] | None) -> None:
     history = {"begun": "x", "versions": {"n": 0}, "starts": [{"versions": {"n": n}} for n in (1, 2)]}
-    assert starts._versions_of(history, pairs, epoch) == [{"n": n} for n in found or ()]
+    assert run_history._versions_of(history, pairs, epoch) == [{"n": n} for n in found or ()]
 
 
 @pytest.mark.parametrize("content", ["", "[[0]]", '{"a": 1}', "[[0, -1]]", "[" * 5000])
 def test_a_damaged_file_of_a_trial_says_nothing(content: str, tmp_path: Path, install: Install) -> None:
     history = {"begun": "x", "versions": {}, "starts": []}
-    (tmp_path / starts.FILE).write_text(content)
-    assert starts._versions_of(history, starts._of_trial(tmp_path), 0) == []
+    (tmp_path / run_history.FILE).write_text(content)
+    assert run_history._versions_of(history, run_history._of_trial(tmp_path), 0) == []
 
 
 @pytest.mark.parametrize(

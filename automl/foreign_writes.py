@@ -13,7 +13,7 @@ from automl.trial_attributes import TABLE
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from automl.stored import Stored
+    from automl.study_storage import Stored
 
 
 def check_trials(name: str, trials: Sequence[FrozenTrial]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from automl import bundle, handoff, later, recorded, spec
+from automl import bundle, handoff, later_actions, restored_plan, spec
 from automl.errors import UserError
 from automl.plan import check_merged, merge
 from automl.request import RunRequest
@@ -79,7 +79,7 @@ def test_choices_in_letters_of_another_case_are_taken_as_the_model_takes_them(tm
 def test_what_the_winner_brings_itself_is_told(tmp_path: Path) -> None:
     detector = bundle.resolve("deformable_detr")
     merged, keys = merge(asked(tmp_path, ONE_FILE), detector)
-    (told,) = later.passed_over(detector, keys, merged)
+    (told,) = later_actions.passed_over(detector, keys, merged)
     assert "evaluate.checkpoint, export.onnx_file of " in told
     assert "one.yaml will be the winner's own files and folders instead" in told
 
@@ -171,7 +171,7 @@ def test_what_was_not_given_may_be_null(tmp_path: Path) -> None:
     ]
     assert not {*names} & {name for name, source in merged.sources.items() if source.endswith("one.yaml")}
     spec.validate(merged.spec, detector.schema("train"), merged.sources, detector.template("train"))
-    assert later.passed_over(detector, keys, merged) == []
+    assert later_actions.passed_over(detector, keys, merged) == []
     assert model_spec.load("train", tmp_path / "one.yaml")["results_dir"] == ""
 
 
@@ -184,14 +184,14 @@ def test_where_a_spec_file_has_results_written_is_passed_over_and_told(tmp_path:
     }
     request = asked(tmp_path, document)
     merged, keys = merge(request, detector)
-    first, second = later.passed_over(detector, keys, merged)
+    first, second = later_actions.passed_over(detector, keys, merged)
     assert first.startswith(f"results_dir, train.results_dir of {request.spec_file} is passed over")
     assert first.endswith("--results-dir '/my results'")
     assert second.startswith("evaluate.results_dir of ")
-    assert later.leaves(detector, keys, "evaluate") == {}
-    assert later.passed_over(detector, keys, merged, placed=True) == [second]
+    assert later_actions.leaves(detector, keys, "evaluate") == {}
+    assert later_actions.passed_over(detector, keys, merged, placed=True) == [second]
     for plain in ({}, {"results_dir": ""}, {"results_dir": "???"}):
-        assert later.passed_over(detector, {}, merge(asked(tmp_path, plain), detector)[0]) == []
+        assert later_actions.passed_over(detector, {}, merge(asked(tmp_path, plain), detector)[0]) == []
 
 
 def test_what_is_still_to_be_given_is_not_given(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_what_is_still_to_be_given_is_not_given(tmp_path: Path) -> None:
     of_file = {name for name, source in merged.sources.items() if source.endswith("one.yaml")}
     assert {name for name in of_file if spec.get(merged.spec, name) is not None} == {"model.num_queries"}
     assert not keys["evaluate"]
-    assert later.passed_over(detector, keys, merged) == []
+    assert later_actions.passed_over(detector, keys, merged) == []
     with pytest.raises(UserError, match=r"unknown key 'modl"):
         check_merged(merge(asked(tmp_path, {"modl": "???"}), detector)[0], detector)
 
@@ -252,7 +252,7 @@ def test_references_are_resolved_after_what_replaces_leaves(tmp_path: Path) -> N
     began: Any = SimpleNamespace(
         request=request, bundle=detector, spec=merged.spec, engine_keys=keys, sources=merged.sources, said={}
     )
-    assert recorded._differences(began) == []
+    assert restored_plan._differences(began) == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from automl import provenance, replaced
+from automl import previous_winner, provenance
 from automl.errors import UserError
 from automl.study import Best
 
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_all_that_was_another_winner_s_moves_beside_and_nothing_is_lost(folder: Path) -> None:
     for number in (2, 0, 2):
-        moved = replaced.set_aside(BUNDLE, folder, best_of(number))
+        moved = previous_winner.set_aside(BUNDLE, folder, best_of(number))
         assert moved is not None
         assert moved.parent == folder.parent
         assert [path.name for path in folder.iterdir()] == ["pareto"]  # nobody's, until it is another's
@@ -66,11 +66,11 @@ def test_all_that_was_another_winner_s_moves_beside_and_nothing_is_lost(folder: 
 def test_the_same_winner_s_stay_unless_made_again_well(
     folder: Path, made: bool, well: bool, left: str
 ) -> None:
-    assert replaced.set_aside(BUNDLE, folder, best_of(0)) is None
-    replaced.disown(folder, best_of(0))
+    assert previous_winner.set_aside(BUNDLE, folder, best_of(0)) is None
+    previous_winner.disown(folder, best_of(0))
     if made:
         (folder / "model.onnx").write_text("again")
-    replaced.put_back(BUNDLE, folder, well)
+    previous_winner.put_back(BUNDLE, folder, well)
     assert (folder / "model.onnx").read_text() == left
     assert (folder / "operating_points" / "points.json").read_text() == "of 0"
     assert provenance.read(folder)["trial"] == 0
@@ -80,12 +80,12 @@ def test_the_same_winner_s_stay_unless_made_again_well(
 def test_a_file_that_a_kill_cut_off_is_not_kept(folder: Path, earlier: bool) -> None:
     """`earlier`: a hand-over before had made a whole one."""
     if earlier:
-        replaced.set_aside(BUNDLE, folder, best_of(0))
+        previous_winner.set_aside(BUNDLE, folder, best_of(0))
     say(folder, trial=0)  # the hand-over did not come to its end
     (folder / "model.onnx").write_text("cut o")
-    replaced.set_aside(BUNDLE, folder, best_of(0))
+    previous_winner.set_aside(BUNDLE, folder, best_of(0))
     assert not (folder / "model.onnx").exists()
-    replaced.put_back(BUNDLE, folder, well=False)
+    previous_winner.put_back(BUNDLE, folder, well=False)
     assert (folder / "model.onnx").exists() == earlier
     assert not earlier or (folder / "model.onnx").read_text() == "of 0"
 
@@ -94,24 +94,24 @@ def test_a_file_that_a_kill_cut_off_is_not_kept(folder: Path, earlier: bool) -> 
 def test_whose_it_was_may_not_be_known(folder: Path, said: object) -> None:
     say(folder, trial=said)
     folder.with_name("best_of_another_trial").write_text("a person's")
-    moved = replaced.set_aside(BUNDLE, folder, best_of(2))
+    moved = previous_winner.set_aside(BUNDLE, folder, best_of(2))
     assert moved == folder.with_name("best_of_another_trial_1")
     assert (moved / "note").read_text() == "of 0"
 
 
 def test_what_is_not_there_yet_moves_nowhere(tmp_path: Path) -> None:
-    assert replaced.set_aside(BUNDLE, tmp_path / "best", best_of(2)) is None
+    assert previous_winner.set_aside(BUNDLE, tmp_path / "best", best_of(2)) is None
     (tmp_path / "best" / "pareto").mkdir(parents=True)
-    assert replaced.set_aside(BUNDLE, tmp_path / "best", best_of(2)) is None
+    assert previous_winner.set_aside(BUNDLE, tmp_path / "best", best_of(2)) is None
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
 def test_from_the_first_move_on_it_is_not_all_there_and_after_a_kill_all_comes_back(folder: Path) -> None:
     before = {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
-    assert replaced.set_aside(BUNDLE, folder, best_of(0)) is None
+    assert previous_winner.set_aside(BUNDLE, folder, best_of(0)) is None
     assert not provenance.is_whole(provenance.read(folder))
-    assert replaced.set_aside(BUNDLE, folder, best_of(0)) is None  # the one before was killed
-    replaced.put_back(BUNDLE, folder, well=False)
+    assert previous_winner.set_aside(BUNDLE, folder, best_of(0)) is None  # the one before was killed
+    previous_winner.put_back(BUNDLE, folder, well=False)
     assert {path: path.read_text() for path in folder.rglob("*") if path.is_file()} == before
 
 
@@ -131,8 +131,8 @@ def test_a_kill_while_it_moves_splits_nothing(
     before = {str(path.relative_to(folder)) for path in folder.rglob("*")}
     for _ in range(2):
         try:
-            replaced.begin(folder)
-            replaced.set_aside(BUNDLE, folder, best_of(2))
+            previous_winner.begin(folder)
+            previous_winner.set_aside(BUNDLE, folder, best_of(2))
         except KeyboardInterrupt:
             continue
     assert sorted(path.name for path in folder.parent.iterdir()) == ["best", "best_of_trial_0"]
@@ -144,7 +144,7 @@ def test_a_kill_while_it_moves_splits_nothing(
 def test_a_link_to_another_place_stays_one(folder: Path, tmp_path: Path) -> None:
     elsewhere = folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(elsewhere)
-    moved = replaced.set_aside(BUNDLE, folder, best_of(2))
+    moved = previous_winner.set_aside(BUNDLE, folder, best_of(2))
     assert moved == tmp_path / "best_of_trial_0"
     assert folder.is_symlink()
     assert [path.name for path in elsewhere.iterdir()] == ["pareto"]
@@ -156,7 +156,7 @@ def test_a_place_that_is_no_folder_is_told(tmp_path: Path, made: str) -> None:
     best = tmp_path / "best"
     best.write_text("") if made == "a file" else best.symlink_to(tmp_path / "gone")
     with pytest.raises(UserError, match=r"best: must be the folder .* move it away and resume"):
-        replaced.begin(best)
+        previous_winner.begin(best)
 
 
 @pytest.mark.parametrize("more", [None, "note", "model.onnx"])
@@ -167,7 +167,7 @@ def test_a_hand_over_that_had_just_begun_goes_unless_somebody_put_something_ther
     best.mkdir()
     for name in ("train.yaml", "model.ckpt", ".model.ckpt.123.tmp", *([more] if more else [])):
         (best / name).write_text("cut o")
-    moved = replaced.set_aside(BUNDLE, best, best_of(2))
+    moved = previous_winner.set_aside(BUNDLE, best, best_of(2))
     assert moved == (tmp_path / "best_of_another_trial" if more else None)
     assert not best.exists() or not list(best.iterdir())
     assert not more or moved is None or (moved / more).exists()
@@ -180,7 +180,7 @@ def test_what_leaves_the_front_goes_but_not_what_a_person_made_there(folder: Pat
         for name in ("train.yaml", "model.ckpt", *(["model.onnx"] if number == 3 else [])):
             (folder / "pareto" / f"000{number}" / name).write_text(f"of {number}")
         say(folder / "pareto" / f"000{number}", trial=number)
-    replaced.clear_front(BUNDLE, folder, {"0001"}, said.append)
+    previous_winner.clear_front(BUNDLE, folder, {"0001"}, said.append)
     assert [path.name for path in (folder / "pareto").iterdir()] == ["0001"]
     (kept,) = folder.parent.glob("best_of_trial_*")
     assert kept.name == "best_of_trial_3"

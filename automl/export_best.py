@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from automl import recorded
+from automl import restored_plan
 from automl.errors import UserError
 from automl.handoff import Outcome, hand_over_to
 from automl.locks import alone, is_running
@@ -29,7 +29,7 @@ def export(root: Path, progress: Progress) -> Outcome:
     """Hand over the best trial there is to a folder of its own, `so_far/<trial>_epoch_<epoch>`, and run the stages that
     do not compare, without a GPU. Raises `UserError` when no trial has a metric yet."""
     root = root.resolve()
-    plan = recorded.restore(RunDir(root), {"executor": "local"}, searching=False)
+    plan = restored_plan.restore(RunDir(root), {"executor": "local"}, searching=False)
     plan.machine = replace(plan.machine, gpus=(), gpus_per_trial=0)
     plan.stages = tuple(stage for stage in plan.stages if not stage.default_too)
     if is_running(root):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from automl import loop, show, so_far, spec
+from automl import export_best, loop, show, spec
 from automl.documents import load_json
 from automl.errors import StudyBusy, UserError
 from automl.locks import alone, is_running
@@ -49,7 +49,7 @@ def test_of_a_finished_run_it_is_what_was_handed_over_and_nothing_else_changes(t
     )
     before = files(root)
     for _ in range(2):  # the second takes the first one's place
-        outcome = so_far.export(root, Progress(quiet=True))
+        outcome = export_best.export(root, Progress(quiet=True))
         assert (outcome.winner.number, outcome.winner.value) == (done.winner.number, done.winner.value)
         folder = root / outcome.folder
         assert Path(str(outcome.checkpoint)).parent == folder
@@ -64,7 +64,7 @@ def test_of_a_finished_run_it_is_what_was_handed_over_and_nothing_else_changes(t
 def test_made_again_it_keeps_what_somebody_put_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, model = tmp_path / "run", toy(tmp_path / "toy")
     loop.run(RunRequest(model=str(model), trials=1, executor="local", stages=()), root, Progress(quiet=True))
-    outcome = so_far.export(root, Progress(quiet=True))
+    outcome = export_best.export(root, Progress(quiet=True))
     show.outcome(Console(file=(out := io.StringIO()), width=200), outcome)
     assert "so far nothing is better than the default configuration" in out.getvalue()
     folder = root / outcome.folder
@@ -73,7 +73,7 @@ def test_made_again_it_keeps_what_somebody_put_there(tmp_path: Path, monkeypatch
         (folder / name).write_text("mine")
     (folder / "train.yaml").unlink()
     (folder / ".model.ckpt.999999999.tmp").write_text("of a kill")
-    assert root / so_far.export(root, Progress(quiet=True)).folder == folder
+    assert root / export_best.export(root, Progress(quiet=True)).folder == folder
     assert (folder / "note").read_text() == (folder / "results" / "figures.json").read_text() == "mine"
     assert (folder / "model.ckpt").read_bytes() == b"0" * 1024
     assert (folder / "train.yaml").is_file()
@@ -82,12 +82,12 @@ def test_made_again_it_keeps_what_somebody_put_there(tmp_path: Path, monkeypatch
     killed = OSError("killed")
     monkeypatch.setattr("automl.handoff.write_specs", lambda *_: (_ for _ in ()).throw(killed))
     with pytest.raises(OSError, match="killed"):
-        so_far.export(root, Progress(quiet=True))
+        export_best.export(root, Progress(quiet=True))
     left = {path.name: path.read_bytes() for path in folder.glob("*") if path.is_file()}
     left["provenance.json"] = left.pop(".provenance.json.before")  # it is not all there
     assert files(root) | left == before
     monkeypatch.undo()
-    so_far.export(root, Progress(quiet=True))
+    export_best.export(root, Progress(quiet=True))
     assert not list(folder.glob(".*"))
 
 
@@ -97,12 +97,12 @@ def test_in_mid_run_the_driver_goes_on_undisturbed(tmp_path: Path, niceness: lis
     search = subprocess.Popen([sys.executable, "-m", "automl.cli", *words], stdout=subprocess.DEVNULL)
     while search.poll() is None:
         try:
-            outcome = so_far.export(root, Progress(quiet=True))
+            outcome = export_best.export(root, Progress(quiet=True))
             break
         except UserError:
             time.sleep(0.1)
     assert is_running(root)
-    assert set(niceness) == {so_far.BEHIND}
+    assert set(niceness) == {export_best.BEHIND}
     assert Path(str(outcome.checkpoint)).is_file()
     assert not RunDir(root).best.exists()
     assert search.wait(timeout=120) == 0
@@ -120,7 +120,7 @@ def test_nothing_to_hand_over_is_said(tmp_path: Path) -> None:
         path.unlink() if not path.is_dir() else path.rmdir()
     (root / "trials").rmdir()
     with pytest.raises(UserError, match="no trial has a metric yet"):
-        so_far.export(root, Progress(quiet=True))
+        export_best.export(root, Progress(quiet=True))
 
 
 def test_a_stopped_run_s_trials_wait(tmp_path: Path) -> None:
@@ -140,5 +140,5 @@ def test_two_at_once_do_not_empty_what_the_other_writes(tmp_path: Path) -> None:
         alone(root / "so_far" / ".lock", "the first"),
         pytest.raises(StudyBusy, match="so_far: another automl best --export"),
     ):
-        so_far.export(root, Progress(quiet=True))
-    so_far.export(root, Progress(quiet=True))
+        export_best.export(root, Progress(quiet=True))
+    export_best.export(root, Progress(quiet=True))
