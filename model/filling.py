@@ -39,11 +39,12 @@ def fill(
 
 
 def published_classes(found: weights.Weights) -> Mapping[int, str] | None:
-    """COCO's, of weights in the layout of a published model with as many rows; None: not known. TAO writes another
-    layout, and 91 rows, its default, for whatever classes it trains."""
-    if not weights.is_published(found):
-        return None
-    heads = weights.published_names(found, ()).get("class_embed.0.weight")
+    """COCO's, of weights under the names of a published model, the paper's or Hugging Face's, with as many rows; None:
+    not known. Lightning, and so TAO, writes a prefix before the names, and TAO 91 rows, its default, for whatever
+    classes it trains."""
+    heads = weights.published_names(found, ()).get(
+        "class_embed.0.weight"
+    )  # wanted are none: no prefix is taken off
     return adapt.COCO_CLASSES if heads is not None and len(heads) == max(adapt.COCO_CLASSES) + 1 else None
 
 

@@ -237,15 +237,6 @@ def is_detector(weights: Mapping[str, torch.Tensor]) -> bool:
     return any(re.search(r"(^|\.)decoder\.layers\.0\.", name) for name in weights)
 
 
-def is_published(weights: Mapping[str, torch.Tensor]) -> bool:
-    """Whether a detector's names are those of a published model's file, the paper's or Hugging Face's, and not those of
-    a file that Lightning, and so TAO, wrote."""
-    return any(
-        k.startswith(("transformer.decoder.layers.", "model.decoder.layers.", "module.transformer.decoder."))
-        for k in weights
-    )
-
-
 def is_tao(weights: Mapping[str, torch.Tensor]) -> bool:
     """Whether a detector's names are those of a TAO file."""
     return any(k.startswith("model.model.transformer.") for k in weights)
