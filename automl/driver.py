@@ -108,7 +108,7 @@ class SearchDriver:
         return limit is not None and elapsed_s >= limit
 
     def on_record(self, number: int, record: dict[str, Any]) -> Decision:
-        verdict = self._taken(number, record)
+        verdict = self._handle(number, record)
         self.timing.line(number, self.clock(), self._done(number))
         self.study.set_elapsed_s(self.elapsed_s())
         self.after()
@@ -133,15 +133,15 @@ class SearchDriver:
     def _outcome(self, number: int, exit: Exit) -> tuple[str, str] | None:
         """(state, reason) of a trial whose processes are gone; None where it is to be started again."""
         if number in self.verdicts:
-            return self._settled(number, self.verdicts.pop(number))
+            return self._after_stop(number, self.verdicts.pop(number))
         if exit.code == 0:
             return "COMPLETE", finished(self.study.epochs_of(number), self.num_epochs[number])
         if exit.stopped:
-            return self._settled(number, cut.TIME)
+            return self._after_stop(number, cut.TIME)
         full = f"full after {self.study.epochs_of(number)}"  # of a disk
         faults.check_room(exit, self.trials.run.root, partial(self.study.count_retry, number, full))
         # Its last lines may not have been passed on; one that failed after its last epoch has nothing to go on with.
-        over = exit.worth_another_try and self.trials.goes_on_at(number) == self._length(number)
+        over = exit.worth_another_try and self.trials.goes_on_at(number) == self._num_epochs_of(number)
         if (exit.lost or over) and (ended := self._caught_up(number)):
             return ended
         if exit.lost and self.study.count_retry(number, "lost") < MAX_LOSSES:
@@ -172,9 +172,9 @@ class SearchDriver:
         self._count_budget()
         over = "the budget was used up" if self._ended() else ""
         for number, epoch in self.study.paused().items():
-            why = over or self.study.budget.why_waiting(self._left(number), self.study.frozen(number))
+            why = over or self.study.budget.why_waiting(self._epochs_to_go(number), self.study.frozen(number))
             verdict = "PRUNED", f"paused after epoch {epoch + 1}, and {why}"
-            self._end(number, *(self._late(number) or verdict))
+            self._end(number, *(self._read_after_pause(number) or verdict))
 
     def name_winner(self) -> None:
         """At the end of a search: let the scheduler say which of the trials whose checkpoints are kept has won; of a
@@ -201,48 +201,48 @@ class SearchDriver:
         self._end(number, *verdict)
         return None
 
-    def _settled(self, number: int, verdict: tuple[str, str]) -> tuple[str, str]:
+    def _after_stop(self, number: int, verdict: tuple[str, str]) -> tuple[str, str]:
         """A verdict once what the trainer wrote as its stop arrived is taken in: it is computed. Another where the
         trial is at its end, or a line is wrong. Of one that waits, lines short of the end wait with it: when a stop
         arrives is chance, and what is proposed next goes by what was seen."""
         state, (found, _) = verdict[0], self.trials.records(number)
-        if state == "FAIL" or (state == "PAUSED" and not self._whole(number, found)):
+        if state == "FAIL" or (state == "PAUSED" and not self._completed(number, found)):
             return verdict
-        return self._take_in(number, found, judge=False) or self._whole(number, found) or verdict
+        return self._handle_unread(number, found, judge=False) or self._completed(number, found) or verdict
 
     def _caught_up(self, number: int) -> tuple[str, str] | None:
         """Handle what a trial's folder holds besides; (state, reason) where it must not go on."""
         found, broken = self.trials.records(number)
-        if verdict := self._take_in(number, found, judge=True):
-            return self._settled(number, verdict)
-        return ("FAIL", f"metrics.jsonl {broken}") if broken else self._whole(number, found)
+        if verdict := self._handle_unread(number, found, judge=True):
+            return self._after_stop(number, verdict)
+        return ("FAIL", f"metrics.jsonl {broken}") if broken else self._completed(number, found)
 
-    def _late(self, number: int) -> tuple[str, str] | None:
+    def _read_after_pause(self, number: int) -> tuple[str, str] | None:
         """Take in what a trial that will not go on wrote after its pause; (state, reason) where that ends it."""
         found, done = self.trials.records(number)[0], self.study.epochs_of(number)
         self.trials.handled[number] = list(takewhile(lambda record: record.epoch < done, found))
-        return self._take_in(number, found, judge=False) or self._whole(number, found)
+        return self._handle_unread(number, found, judge=False) or self._completed(number, found)
 
-    def _take_in(self, number: int, found: Sequence[Record], judge: bool) -> tuple[str, str] | None:
+    def _handle_unread(self, number: int, found: Sequence[Record], judge: bool) -> tuple[str, str] | None:
         """Handle the lines on disk that have not been, up to the first that ends the trial. What was judged before a
         driver died is not judged again by what came later; of the last nobody knows."""
-        self.num_epochs[number] = self._length(number)
+        self.num_epochs[number] = self._num_epochs_of(number)
         known = self.study.epochs_of(number) - 1
         for record in found[len(self.trials.handled.get(number, ())) :]:
-            if verdict := self._taken(number, record.values, False, judge and record.epoch >= known):
+            if verdict := self._handle(number, record.values, False, judge and record.epoch >= known):
                 return verdict
         return None
 
-    def _whole(self, number: int, found: Sequence[Record]) -> tuple[str, str] | None:
+    def _completed(self, number: int, found: Sequence[Record]) -> tuple[str, str] | None:
         """How a trial ends whose last line is that of its last epoch."""
-        return ("COMPLETE", "finished") if is_whole(found, self._length(number)) else None
+        return ("COMPLETE", "finished") if is_whole(found, self._num_epochs_of(number)) else None
 
-    def _length(self, number: int) -> int | None:
+    def _num_epochs_of(self, number: int) -> int | None:
         """The epochs of a trial's training."""
         params = self.study.frozen(number).user_attrs["params"]
         return self.num_epochs.get(number) or self.trials.num_epochs(number, params)
 
-    def _taken(
+    def _handle(
         self, number: int, line: Mapping[str, Any], tidy: bool = True, judge: bool = True
     ) -> tuple[str, str] | None:
         """Handle one line; (state, reason) when the trial must not go on, by the scheduler's word only to `judge`."""
@@ -252,7 +252,7 @@ class SearchDriver:
             self._note_slips(number)
             bound(self.study, number, record.epoch, self.num_epochs.get(number))
             self.tracking.record(number, record.epoch, record.values)
-            verdict = self._stored(number, record, value, tidy)
+            verdict = self._store(number, record, value, tidy)
             if verdict is None and judge:
                 verdict = self._verdict(number, record.epoch, value is not None)
             return verdict
@@ -270,7 +270,7 @@ class SearchDriver:
             self.said.add(kind)
             self.progress.note(text)
 
-    def _stored(self, number: int, record: Record, value: float | None, tidy: bool) -> tuple[str, str] | None:
+    def _store(self, number: int, record: Record, value: float | None, tidy: bool) -> tuple[str, str] | None:
         """Store one epoch; (state, reason) of one that cannot be."""
         if name := record.diverged(self.plan.bundle.finite):
             return "FAIL", f"{name} is not finite in epoch {record.epoch + 1}"
@@ -307,7 +307,7 @@ class SearchDriver:
 
     def _end(self, number: int, state: str, reason: str) -> None:
         if state in ("PAUSED", cut.CUT):
-            return self._wait(number, state, reason)
+            return self._leave_open(number, state, reason)
         if state == "COMPLETE" and not self.study.frozen(number).intermediate_values:
             found = self.trials.handled.get(number) or self.trials.records(number)[0]
             state, reason = "FAIL", no_metric(found, self.plan.metric.name)
@@ -323,7 +323,7 @@ class SearchDriver:
         if state == "FAIL":
             self.failures[number] = self.trials.run.failure(number, reason)
 
-    def _wait(self, number: int, state: str, reason: str) -> None:
+    def _leave_open(self, number: int, state: str, reason: str) -> None:
         """Leave a trial to be gone on with."""
         self.study.note(number, reason=reason)
         if state == cut.CUT:
@@ -372,11 +372,13 @@ class SearchDriver:
         number = self.scheduler.promote(self.study.view())
         if number is None or self.full_epochs is None:
             return number
-        return number if self._left(number) <= self.study.budget.free else None
+        return number if self._epochs_to_go(number) <= self.study.budget.free else None
 
-    def _left(self, number: int) -> int:
+    def _epochs_to_go(self, number: int) -> int:
         """The epochs that a trial that waits would still add: what it wrote after its pause is not counted yet."""
-        return (self._length(number) or 0) - min(self.study.epochs_of(number), self.trials.goes_on_at(number))
+        return (self._num_epochs_of(number) or 0) - min(
+            self.study.epochs_of(number), self.trials.goes_on_at(number)
+        )
 
     def _all_asked(self) -> bool:
         """No new configuration may be asked for."""
