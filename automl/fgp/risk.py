@@ -47,11 +47,12 @@ class Learnt(Risk):
 
 
 def risk_of(view: View, cube: Cube, runs: Runs) -> Risk:
-    """That of a study; its memo keeps the last, as most epochs tell nothing new of it."""
+    """That of a study; its memo keeps the last, as most epochs tell nothing new of it. While nobody got through, all
+    would be expected to fail, and be paused."""
     failed = runs.column("failed")
-    if np.count_nonzero(failed) < LEAST:
+    if np.count_nonzero(failed) < LEAST or not (through := _got_through(runs)).any():
         return Risk()
-    places = np.flatnonzero(failed | _got_through(runs))[-MOST:]
+    places = np.flatnonzero(failed | through)[-MOST:]
     key = len(cube.axes), [(int(place), bool(failed[place])) for place in places]
     if view.memo.get("risk", (None,))[0] != key:
         points = np.array([runs[place].x for place in places])

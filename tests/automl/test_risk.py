@@ -74,6 +74,10 @@ def test_one_failure_tells_nothing() -> None:
     assert type(model(searched(lambda _, number: number == 5, 12)).risk) is Risk
 
 
+def test_while_nobody_got_through_nothing_is_told() -> None:
+    assert type(model(searched(lambda *_: True, 4, running=2)).risk) is Risk
+
+
 def test_what_is_likely_to_fail_is_no_rival() -> None:
     """Of several that run one is always on its way to fail, better than all until then: what would run to its end was
     paused for it."""
