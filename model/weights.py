@@ -237,6 +237,11 @@ def is_detector(weights: Mapping[str, torch.Tensor]) -> bool:
     return any(re.search(r"(^|\.)decoder\.layers\.0\.", name) for name in weights)
 
 
+def is_two_stage(weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a detector's queries start from boxes that its encoder proposes: it then has layers for these."""
+    return any(re.search(r"(^|\.)enc_output\.", name) for name in weights)
+
+
 def is_tao(weights: Mapping[str, torch.Tensor]) -> bool:
     """Whether a detector's names are those of a TAO file."""
     return any(k.startswith("model.model.transformer.") for k in weights)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from model import weights
+from model import start, weights
 from model.actions import train
 from model.boxes import cxcywh_to_xyxy, paired_iou
 from model.build import build_criterion, build_from, build_model
@@ -395,15 +395,19 @@ def test_the_module_trains_on_what_the_spec_asks_for(tiny: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("leaf", ["train.pretrained_model_path", "train.start"])
-@pytest.mark.parametrize(("file", "chosen"), [("tao", "default"), ("ours", "dino"), ("backbone", "dino")])
+@pytest.mark.parametrize(
+    ("file", "chosen"), [("tao", "default"), ("two stages", "dino"), ("ours", "dino"), ("backbone", "dino")]
+)
 def test_a_detector_that_one_starts_from_keeps_its_network(
     file: str, chosen: str, leaf: str, own_demo: Path, tmp_path: Path, tiny: dict[str, Any]
 ) -> None:
     """All of its tensors are taken then; a backbone fits any."""
+    tiny["model"] |= {"two_stage": file == "two stages", "with_box_refine": True}
     detector = build_model(tiny)
     recorded = resolve("train", {"train": {"recipe": "dino"}})
     documents = {
         "tao": {"state_dict": weights.save(detector, "tao")},
+        "two stages": {"model": detector.state_dict()},
         "ours": {"state_dict": {f"model.{k}": v for k, v in detector.state_dict().items()}, "spec": recorded},
         "backbone": detector.backbone.get_submodule("0.body").state_dict(),
     }
@@ -414,3 +418,10 @@ def test_a_detector_that_one_starts_from_keeps_its_network(
     assert found["fill"]["train.recipe"] == chosen
     assert found["fill"].get("model.two_stage", False) == (chosen == "dino")
     assert ("would start anew" in found["reasons"]["train.recipe"]) == (chosen == "default")
+
+
+def test_a_url_trains_the_same_network_before_and_after_it_was_fetched() -> None:
+    """Nothing is known of it before; by what its copy on this machine holds, the same command would change."""
+    spec = default_spec("train")
+    put(spec, "train.start", "https://example.org/detector.pth")
+    assert start.own_recipe(spec) is None
