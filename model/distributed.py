@@ -52,6 +52,13 @@ def group() -> Iterator[tuple[int, int]]:
     try:
         yield place()
     finally:
+        leave()
+
+
+def leave() -> None:
+    """End the group that a training made and Lightning leaves open. At the exit of a process its threads may still run,
+    which ends it by SIGABRT although all is done."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 

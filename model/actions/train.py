@@ -10,7 +10,7 @@ from typing import Any
 
 import model.checkpoint as ckpt
 from model import wandb_runs
-from model.distributed import LAUNCH, gpu_ids, launched, start_ranks
+from model.distributed import LAUNCH, gpu_ids, launched, leave, start_ranks
 from model.errors import OutOfMemory, UserError
 from model.seeding import seeded
 from model.spec import Spec, notes, require, unfit_device
@@ -48,6 +48,7 @@ def _run(spec: Spec) -> dict[str, Any]:
         print(f"warning: {line}")
         status.write("RUNNING", f"Warning: {line}")
     result = _fit(spec, folder, status)
+    leave()
     if int(os.environ.get("RANK") or 0) == 0:
         _tell(result, spec, folder)
     status.write(

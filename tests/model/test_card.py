@@ -27,7 +27,7 @@ from tests.model.deployed import CLASSES, spec_of
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "tao_specs"
 FULL = Card(
-    CLASSES, (64, 96), [0.1, 0.2, 0.3], [1.0, 2.0, 3.0], 40, 0.31, {"run": "r", "metrics": {"val_mAP": 0.5}}
+    CLASSES, (64, 96), [0.1, 0.2, 0.3], [0.25, 0.5, 1.0], 40, 0.31, {"run": "r", "metrics": {"val_mAP": 0.5}}
 )
 
 
