@@ -209,10 +209,11 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
         executor.close()
         progress.end()
         if driver is not None:
-            driver.study.set_elapsed_s(driver.elapsed_s(), now=True)
-            driver.study.close()
-            driver.tracking.close()
-            keeper.finish()
+            with ExitStack() as ends:  # from the last to the first, each whatever those before it raised
+                ends.callback(keeper.finish)
+                ends.callback(driver.tracking.close)
+                ends.callback(driver.study.close)
+                ends.callback(driver.study.set_elapsed_s, driver.elapsed_s(), now=True)
     if study.best() is None:
         told = [*(driver.failures.values() or _failures(study, folder))]
         if left := cut.text(study.trials()):

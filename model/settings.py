@@ -189,7 +189,9 @@ def _recipe(spec: Mapping[str, Any], own: bool = False) -> tuple[str, str]:
             named,
             "the file describes the network itself and is trained as it is; train.recipe=dino learns faster",
         )
-    if start.own_recipe(spec) not in (None, "dino"):
+    if (theirs := start.own_recipe(spec)) not in (None, "default", "dino"):
+        return str(theirs), "the detector that it starts from was trained so"
+    if theirs == "default":
         return named, "the detector that it starts from has not dino's parts, which would start anew"
     return "dino", "it learns fastest (studies/bccd_from_scratch)"
 

@@ -101,10 +101,10 @@ def is_own(spec: Mapping[str, Any]) -> bool:
 
 
 def own_recipe(spec: Mapping[str, Any]) -> str | None:
-    """The `train.recipe` that fits the detector which a person starts from: what ours was trained with; of another's
-    dino where it has two stages, else `default`, as where its file cannot be read. None where none is named, a
-    backbone, or a URL, of which nothing is known before it is fetched, and no more after: the same command would train
-    another network the second time."""
+    """The `train.recipe` that fits the detector which a person starts from: what ours was trained with; where that has
+    no name, and of another's, dino where it has two stages, else `default`, as where its file cannot be read. None
+    where none is named, a backbone, or a URL, of which nothing is known before it is fetched, and no more after: the
+    same command would train another network the second time."""
     named = get(spec, "train.pretrained_model_path") or str(get(spec, "train.start", "scratch"))
     if named in NAMED or get(spec, "train.resume_training_checkpoint_path") or "://" in named:
         return None
@@ -117,9 +117,9 @@ def own_recipe(spec: Mapping[str, Any]) -> str | None:
         return "default"
     if told and not weights.is_detector(told.weights):
         return None
-    if told and told.spec is None and weights.is_two_stage(told.weights):
-        return "dino"
-    return str(get(told.spec or {}, "train.recipe", "default")) if told else "default"
+    recorded = str(get((told and told.spec) or {}, "train.recipe", "default"))
+    two_stages = told is not None and weights.is_two_stage(told.weights)
+    return "dino" if recorded == "default" and two_stages else recorded
 
 
 def _best(spec: Mapping[str, Any], network: bool) -> Start:

@@ -216,8 +216,10 @@ def _of_safetensors(path: Path) -> Weights:
 
 
 def _finite(path: Path, weights: Weights) -> Weights:
-    """The weights. Raises `UserError` where some are no numbers: a training that diverged, or a damaged file."""
-    wrong = [k for k, v in weights.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+    """The weights. Raises `UserError` where some are no numbers: a training that diverged, or a damaged file. Masks of
+    attention hold infinity."""
+    learnt = {k: v for k, v in weights.items() if v.is_floating_point() and "mask" not in k}
+    wrong = [k for k, v in learnt.items() if not torch.isfinite(v).all()]
     if wrong:
         raise UserError(
             f"{path}: must hold finite numbers, but {_listed(wrong)} has NaN or infinity among them"

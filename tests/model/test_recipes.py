@@ -396,19 +396,29 @@ def test_the_module_trains_on_what_the_spec_asks_for(tiny: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("leaf", ["train.pretrained_model_path", "train.start"])
 @pytest.mark.parametrize(
-    ("file", "chosen"), [("tao", "default"), ("two stages", "dino"), ("ours", "dino"), ("backbone", "dino")]
+    ("file", "chosen"),
+    [
+        ("tao", "default"),
+        ("two stages", "dino"),
+        ("ours", "dino"),
+        ("ours, published", "published"),
+        ("ours, two stages", "dino"),
+        ("backbone", "dino"),
+    ],
 )
 def test_a_detector_that_one_starts_from_keeps_its_network(
     file: str, chosen: str, leaf: str, own_demo: Path, tmp_path: Path, tiny: dict[str, Any]
 ) -> None:
     """All of its tensors are taken then; a backbone fits any."""
-    tiny["model"] |= {"two_stage": file == "two stages", "with_box_refine": True}
+    tiny["model"] |= {"two_stage": "two stages" in file, "with_box_refine": True}
     detector = build_model(tiny)
-    recorded = resolve("train", {"train": {"recipe": "dino"}})
+    named = {"ours": "dino", "ours, published": "published"}.get(file, "default")
+    recorded = resolve("train", {"train": {"recipe": named}})
+    ours = {"state_dict": {f"model.{k}": v for k, v in detector.state_dict().items()}, "spec": recorded}
     documents = {
         "tao": {"state_dict": weights.save(detector, "tao")},
         "two stages": {"model": detector.state_dict()},
-        "ours": {"state_dict": {f"model.{k}": v for k, v in detector.state_dict().items()}, "spec": recorded},
+        **dict.fromkeys(("ours", "ours, published", "ours, two stages"), ours),
         "backbone": detector.backbone.get_submodule("0.body").state_dict(),
     }
     torch.save(documents[file], tmp_path / "w.pth")
