@@ -260,7 +260,7 @@ EXPORT = (
     _export("input_channel", "ordered_int", 3, "Channels of the graph's input.", minimum=1, enum=(1, 3)),
     _export("batch_size", "int", -1, "Batch of the graph; -1: dynamic.", -1, no_zero=True),
     _export("opset_version", "int", 17, "ONNX opset of the file, checked after writing.", 1),
-    _export("format", "categorical", "onnx", "onnx; openvino: also the same graph in OpenVINO's form, .xml and .bin beside it (pip install '.[openvino]'), ours; xdl needs NVIDIA's own tools.", enum=("onnx", "openvino", "xdl")),
+    _export("format", "categorical", "onnx", "onnx; openvino: also the same graph in OpenVINO's form, .xml and .bin beside it (pip install 'detr-automl[openvino]'), ours; xdl needs NVIDIA's own tools.", enum=("onnx", "openvino", "xdl")),
     _export("gpu_id", "int", 0, "Without effect, and refused when set: the graph is traced on the CPU, where ONNX Runtime's numbers are compared with torch's.", dead=True),
     _export("on_cpu", "bool", False, "true says what always is: the export is on the CPU."),
     _export("serialize_nvdsinfer", "bool", False, "Also write DeepStream's labels.txt and nvdsinfer_config.yaml."),

@@ -258,8 +258,8 @@ def test_the_example_s_search_runs_as_typed(place: Path, monkeypatch: pytest.Mon
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs", reason="pip install '.[docs]'")
-    pytest.importorskip("material", reason="pip install '.[docs]'")
+    pytest.importorskip("mkdocs", reason="pip install 'detr-automl[docs]'")
+    pytest.importorskip("material", reason="pip install 'detr-automl[docs]'")
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 
@@ -283,11 +283,11 @@ def test_every_option_leaf_and_message_has_its_line() -> None:
 
 
 def test_extras_are_named_in_the_form_that_works() -> None:
-    """From a checkout, and quoted for every shell; no index has the package."""
+    """Where this is installed, in any folder, and quoted for every shell."""
     sources = [path for name in ("automl", "model") for path in (ROOT / name).rglob("*.py")]
     for path in [*PAGES, *sources]:
         for said in re.findall(r"pip install[^\n`;:){]*\[[\w,]+\]'?", path.read_text()):
-            assert re.fullmatch(r"pip install '(\.|psycopg)\[[\w,]+\]'", said), f"{path}: {said}"
+            assert re.fullmatch(r"pip install '(detr-automl|psycopg)\[[\w,]+\]'", said), f"{path}: {said}"
 
 
 def test_every_module_of_the_engine_has_its_room() -> None:

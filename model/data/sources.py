@@ -173,7 +173,7 @@ def _listing(url: str) -> tuple[dict[str, dict[str, Any]], Any]:
         found = _web_listing(root, system) if web else system.find(root, detail=True)
     except ImportError as error:
         protocol = url.partition("://")[0]
-        hint = {"s3": ": pip install '.[s3]'"}.get(protocol, "")
+        hint = {"s3": ": pip install 'detr-automl[s3]'"}.get(protocol, "")
         raise NotRunnable(
             f"{without_secrets(url)}: {protocol}:// needs a package that is not here{hint} ({error})"
         ) from None

@@ -18,7 +18,7 @@ LICENSE = "software: Apache-2.0; weights: none stated"
 ENGINES = (".engine", ".plan")
 OPENVINO_FILES = (".xml", ".bin", ".xml.json")  # suffixes: graph, weights, card
 GRAPHS = (".onnx", ".xml", *ENGINES)  # files that hold a finished network
-OPENVINO = "the package openvino (pip install '.[openvino]')"
+OPENVINO = "the package openvino (pip install 'detr-automl[openvino]')"
 ASKED = "threshold_asked"  # in `trained`: the threshold, where a person wanted it so
 IMAGE = "image"  # the only input of a graph that stands alone (standalone.py)
 

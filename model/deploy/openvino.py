@@ -1,4 +1,4 @@
-"""Intel's OpenVINO (`pip install '.[openvino]'`): writes its own form of an ONNX file, and runs either on the
+"""Intel's OpenVINO (`pip install 'detr-automl[openvino]'`): writes its own form of an ONNX file, and runs either on the
 CPU."""
 
 from __future__ import annotations
