@@ -85,7 +85,7 @@ DATASET = (
     Param("dataset.train_sampler", "categorical", "default_sampler", "Order of training images. default_sampler: all once, shuffled; non_uniform_sampler: the same, each of several processes keeping to its own share of them (with one process no difference); uniform_sampler: each source equally often, images drawn with replacement.", enum=("default_sampler", "non_uniform_sampler", "uniform_sampler")),
     Param("dataset.augmentation.scales", "list_2", SCALES, "Short sides in px that training images are resized to, one drawn per image.", item="int", item_minimum=1, min_items=1, automl=False),
     Param("dataset.augmentation.random_resize_max_size", "int", 1333, "Longest side in px after a resize.", 1, INF),
-    Param("dataset.augmentation.train_random_resize", "list", [400, 500, 600], "Short sides in px of the resize before a random crop.", item="int", item_minimum=1, min_items=1, automl=False),
+    Param("dataset.augmentation.train_random_resize", "list", [400, 500, 600], "Short sides in px of the resize before a random crop.", item="int", item_minimum=1, automl=False),
     Param("dataset.augmentation.train_random_crop_min", "int", 384, "Smallest side of a random crop in px.", 32, INF, parent_param=True, automl=True, search={"low": 256, "high": 576, "log": True}, active_when=CROP_PIPELINE),
     Param("dataset.augmentation.train_random_crop_max", "int", 600, "Largest side of a random crop in px.", 32, 1333, math_cond="> depends_on", depends_on="dataset.augmentation.train_random_crop_min", automl=True, search={"low": 400, "high": 900, "log": True}, active_when=CROP_PIPELINE),
     Param("dataset.augmentation.fixed_random_crop", "int", 1024, "Large-scale jitter: resize by 0.1 to 2, crop to a square of this many px; replaces the resize-and-crop pipeline. null: off.", 1, INF, nullable=True),
@@ -146,7 +146,7 @@ TRAIN = (
     Param("train.checkpoint_interval", "int", 1, "Epochs (or steps) between checkpoints.", 1, popular=True),
     Param("train.checkpoint_interval_unit", "categorical", "epoch", "Unit of train.checkpoint_interval.", enum=("epoch", "step")),
     Param("train.num_gpus", "int", 1, "GPUs of one training; on a machine without, the CPU trains.", 1, popular=True),
-    Param("train.gpu_ids", "list", [0], "Which GPUs, as the driver numbers them.", item="int", item_minimum=0, min_items=1, automl=False, popular=True),
+    Param("train.gpu_ids", "list", [0], "Which GPUs, as the driver numbers them.", item="int", item_minimum=0, automl=False, popular=True),
     Param("train.num_nodes", "int", 1, "Machines of one training, started once on each with WORLD_SIZE, NODE_RANK, MASTER_ADDR, MASTER_PORT set, or by torchrun.", 1, popular=True),
     Param("train.accelerator", "categorical", "auto", "auto: GPU where there is one, else CPU. Ours.", enum=("auto", "gpu", "cpu")),
     Param("train.distributed_strategy", "categorical", "ddp", "How several GPUs share a training.", enum=("ddp", "fsdp")),
@@ -217,7 +217,7 @@ def _devices(action: str) -> tuple[Param, ...]:
     only = (action,)
     return (
         Param(f"{action}.num_gpus", "int", 1, "GPUs to use, a process each; without a GPU one process on the CPU.", 1, popular=True, actions=only),
-        Param(f"{action}.gpu_ids", "list", [0], "Which GPUs, as many as num_gpus; [0]: the first ones.", item="int", item_minimum=0, min_items=1, automl=False, popular=True, actions=only),
+        Param(f"{action}.gpu_ids", "list", [0], "Which GPUs, as many as num_gpus; [0]: the first ones.", item="int", item_minimum=0, automl=False, popular=True, actions=only),
         Param(f"{action}.num_nodes", "int", 1, "Machines to use, started once on each with WORLD_SIZE, NODE_RANK, MASTER_ADDR, MASTER_PORT set, or by torchrun.", 1, popular=True, actions=only),
         Param(f"{action}.batch_size", "int", -1, "Images per step; -1: dataset.batch_size.", -1, no_zero=True, actions=only),
         Param(f"{action}.checkpoint", "string", MANDATORY, "The .pth or .onnx file to run.", actions=only),

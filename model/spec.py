@@ -230,7 +230,8 @@ def broken_rules(spec: Mapping[str, Any]) -> list[str]:
         (set(model["loss_types"]) <= {"labels", "boxes"} and "labels" in model["loss_types"], f"model.loss_types must hold labels and may hold boxes, but got {model['loss_types']}"),
         (seed < 2**32, f"train.seed must be below {2**32}, which generators take no more of, but got {seed}"),
         (len(augmentation["input_mean"]) == 3 and all(0 <= v <= 1 for v in augmentation["input_mean"]), f"dataset.augmentation.input_mean must be three numbers in [0, 1], as pixels are scaled to that, but got {augmentation['input_mean']}"),
-        (len(augmentation["input_std"]) == 3 and all(0 < v <= 1 for v in augmentation["input_std"]), f"dataset.augmentation.input_std must be three numbers in (0, 1], as pixels are scaled to that, but got {augmentation['input_std']}"),
+        (len(augmentation["input_std"]) == 3 and all(v > 0 for v in augmentation["input_std"]), f"dataset.augmentation.input_std must be three numbers above 0, of pixels that are scaled to [0, 1], but got {augmentation['input_std']}"),
+        (augmentation["fixed_random_crop"] is not None or augmentation["train_random_resize"], "dataset.augmentation.train_random_resize must name a side where fixed_random_crop is null, but got []"),
     )  # fmt: skip
     return [message for holds, message in rules if not holds] + _broken_limits(spec)
 
@@ -272,6 +273,10 @@ def notes(spec: Mapping[str, Any], section: str = "") -> list[str]:
                 )
     if section:
         return found
+    if any(v > 1 for v in get(spec, "dataset.augmentation.input_std", [])):
+        found.append(
+            "dataset.augmentation.input_std has numbers above 1, but pixels are scaled to [0, 1]: of 0 to 255?"
+        )
     optim, epochs = get(spec, "train.optim", {}), get(spec, "train.num_epochs", 0)
     steps, size = optim.get("lr_steps"), optim.get("lr_step_size")
     own = steps != default_of("train.optim.lr_steps")  # what nobody set is nobody's mistake

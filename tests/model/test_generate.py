@@ -43,7 +43,6 @@ def test_schema_is_strict_valid_json_schema_that_accepts_its_default(action: str
         ("dataset.batch_size", 0),
         ("model.backbone", "vgg"),
         ("train.gpu_ids", ["0"]),
-        ("train.gpu_ids", []),
         ("train.gpu_ids", [-1]),
         ("dataset.augmentation.scales", []),
         ("dataset.augmentation.train_random_resize", [0]),
