@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,26 @@ def test_a_driver_ends_once_another_has_begun(tmp_path: Path, monkeypatch: pytes
                 first.set_elapsed_s(3.0, now=True)
             assert Study.reading(first.storage, "one").elapsed_s() == 2.0
             second.set_elapsed_s(4.0, now=True)
+
+
+def test_what_a_run_has_opened_is_closed_when_another_drives_its_study(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of it: the first thing that is written at the end is refused as well."""
+    closed = []
+    monkeypatch.setattr("automl.sole_driver.LOOK_EACH_S", 0.0)
+    monkeypatch.setattr(loop.Tracking, "close", lambda self: closed.append("trackers"))
+    monkeypatch.setattr(loop.Keeper, "finish", lambda self: closed.append("report"))
+    ask = Study.ask
+
+    def overtaken(study: Study, *fixed: Any, **more: Any) -> Any:
+        study.storage.set_study_user_attr(study._id, "driver", {"root": "/of/another/machine", "host": "b"})
+        return ask(study, *fixed, **more)
+
+    monkeypatch.setattr(Study, "ask", overtaken)
+    with pytest.raises(StudyBusy, match="from /of/another/machine on b"):
+        noted(run, 2)
+    assert closed == ["trackers", "report"]
 
 
 @pytest.fixture(scope="module")
