@@ -67,7 +67,7 @@ class MlflowRun(Run):
 
     def end(self, state: str, reason: str, figures: Mapping[str, float]) -> None:
         self.client.set_tag(self.id, "state", state)
-        self.client.set_tag(self.id, "why it ended", reason[:LONGEST])
+        self.client.set_tag(self.id, "reason", reason[:LONGEST])
         for name, value in figures.items():
             self.client.log_metric(self.id, _named(name), value)
         self.client.set_terminated(self.id, ENDS[state])

@@ -72,7 +72,7 @@ class WandbRun(Run):
         self.run.log({**values, "epoch": epoch}, step=epoch)
 
     def end(self, state: str, reason: str, figures: Mapping[str, float]) -> None:
-        self.run.summary.update({"state": state, "why it ended": reason, **figures})
+        self.run.summary.update({"state": state, "reason": reason, **figures})
         self._finish(exit_code=1 if state == "FAIL" else 0)
 
     def mark(self, won: bool, report: Path | None, pictures: Sequence[Picture] = ()) -> None:
