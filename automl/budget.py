@@ -42,10 +42,8 @@ class Budget:
             return "the budget was used up"
         if needed > self.free:
             return f"the {self.free:.0f} epochs left of the budget would not bring it to its end"
-        paused_for = str(trial.user_attrs.get("reason", "")).rpartition(BACK)[
-            2
-        ]  # a driver may have died telling it
-        return f"{BACK}{paused_for}"
+        reason = str(trial.user_attrs.get("reason", ""))
+        return BACK + reason.rpartition(BACK)[2]  # a driver may have died telling it
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from automl.budget import Budget
 from automl.metric import figure
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from automl.latency import Latency
 
+T = TypeVar("T")
 Curve = Mapping[int, float]  # 0-based epoch -> metric
 
 
@@ -52,6 +53,13 @@ class View:
     fits: Callable[[Mapping[str, Any]], bool] | None = None
     ms: Mapping[int, float] | None = None
     latency: Latency | None = None
+
+    def kept(self, name: str, key: Any, make: Callable[[], T]) -> T:
+        """What `make` made when it was last asked for by this name, where `key` is still the same; else it is made."""
+        if self.memo.get(name, (None,))[0] != key:
+            self.memo[name] = key, make()
+        made: T = self.memo[name][1]
+        return made
 
     def at_most_as_slow(self, number: int) -> View:
         """The same with what trials reached that are predicted at most as slow as this one, itself among them: a faster

@@ -143,11 +143,9 @@ class DeformableDETR(nn.Module):
             content, position, reference, memory, shapes, ratios, padding, refine, self.look_forward_twice, blocked,
             subnet.layers if subnet else None,
         )  # fmt: skip
-        layers = [
-            self.predict_layer(i, s, r) for i, (s, r) in enumerate(zip(states, references, strict=True))
-        ]
-        if not self.aux_loss:
-            layers = layers[-1:]
+        decoded = enumerate(zip(states, references, strict=True))
+        layers = [self.predict_layer(i, s, r) for i, (s, r) in decoded]
+        layers = layers if self.aux_loss else layers[-1:]
         parts = [_split(layer, list(counts.values())) for layer in layers]
         outputs: dict[str, Any] = dict(parts[-1][0])
         if self.aux_loss:

@@ -80,10 +80,7 @@ class Model:
     def of(cls, view: View) -> Model:
         """What a promotion and an ask go by, made once for both: of running trials it is drawn where they end."""
         key = view.version, len(view.trials), view.budget
-        if view.memo.get("model", (None,))[0] != key:
-            view.memo["model"] = key, cls(view).condition()._believing()
-        made: Model = view.memo["model"][1]
-        return made
+        return view.kept("model", key, lambda: cls(view).condition()._believing())
 
     @property
     def knows(self) -> bool:
@@ -118,14 +115,13 @@ class Model:
     def _theirs(self) -> Runs:
         """The trials of earlier runs that become rows."""
         view, key = self.view, (len(self.cube.axes), self.epochs, self.by_logarithm)
-        if view.memo.get("earlier", (None,))[0] != key:
-            each = [
-                runs.run_of(trial, -1 - i, self.cube, view.sign, self.epochs)
-                for i, trial in enumerate(view.earlier)
-            ]
-            theirs = Runs.of(each)
-            view.memo["earlier"] = key, runs.logged(theirs) if self.by_logarithm else theirs
-        return runs.chosen(runs.aligned(view.memo["earlier"][1], self.valued))
+
+        def made() -> Runs:
+            each = enumerate(view.earlier)
+            theirs = Runs.of([runs.run_of(t, -1 - i, self.cube, view.sign, self.epochs) for i, t in each])
+            return runs.logged(theirs) if self.by_logarithm else theirs
+
+        return runs.chosen(runs.aligned(view.kept("earlier", key, made), self.valued))
 
     def _incumbent(self) -> float:
         """The posterior mean of the best of what was observed, at most the best observed value."""

@@ -58,11 +58,12 @@ def pace_of(view: View, cube: Cube) -> Pace:
     if len(found) < LEAST:
         return Pace()
     key = len(cube.axes), [(trial.number, s) for trial, s in found]
-    if view.memo.get("pace", (None,))[0] != key:
+
+    def made() -> Pace:
         points = np.array([cube.point(trial.params) for trial, _ in found])
-        view.memo["pace"] = key, Measured(cube, points, np.array([s for _, s in found]))
-    made: Pace = view.memo["pace"][1]
-    return made
+        return Measured(cube, points, np.array([s for _, s in found]))
+
+    return view.kept("pace", key, made)
 
 
 def _epoch_s(trial: FrozenTrial) -> float | None:

@@ -54,11 +54,11 @@ def risk_of(view: View, cube: Cube, runs: Runs) -> Risk:
         return Risk()
     places = np.flatnonzero(failed | through)[-MOST:]
     key = len(cube.axes), [(int(place), bool(failed[place])) for place in places]
-    if view.memo.get("risk", (None,))[0] != key:
-        points = np.array([runs[place].x for place in places])
-        view.memo["risk"] = key, Learnt(cube, points, failed[places])
-    made: Risk = view.memo["risk"][1]
-    return made
+
+    def made() -> Risk:
+        return Learnt(cube, np.array([runs[place].x for place in places]), failed[places])
+
+    return view.kept("risk", key, made)
 
 
 def _got_through(runs: Runs) -> Array:
