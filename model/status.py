@@ -105,10 +105,14 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
 
 
 def write_whole(path: Path, data: str | bytes | memoryview) -> None:
-    """Write a file that is as it was before or whole, at any moment."""
+    """Write a file that is as it was before or whole, at any moment, also where the machine loses its power: without
+    the fsync a file system may keep the new name and none of the bytes."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(data) if isinstance(data, str) else temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)  # a full disk needs the room

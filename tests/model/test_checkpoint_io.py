@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import tempfile
 from pathlib import Path
 
@@ -34,12 +35,10 @@ def test_without_room_nothing_new_is_left_and_what_was_there_stays(
 ) -> None:
     (tmp_path / "x.pth").write_bytes(b"before")
 
-    def half(self: Path, data: bytes) -> None:
-        with self.open("wb") as file:
-            file.write(data[: len(data) // 2])
+    def full(_: int) -> None:
         raise OSError(number, "it is full")
 
-    monkeypatch.setattr(Path, "write_bytes", half)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ModelError, match=r"no space left for .*x\.pth, which needs 1 MB$"):
         Checkpoints(key).save_checkpoint({"state": torch.zeros(300_000)}, tmp_path / "x.pth")
     assert [p.name for p in tmp_path.iterdir()] == ["x.pth"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,21 @@ def test_what_the_system_refuses_is_one_line(tmp_path: Path, capsys: pytest.Capt
         assert capsys.readouterr().err == f"error: {told}\n"
     with pytest.raises(OSError, match="no file"):  # tells nothing: a fault of the program
         cli.guarded(lambda: (_ for _ in ()).throw(OSError("no file")))
+
+
+@pytest.mark.parametrize("data", ["Ä\n", b"\0\1", memoryview(b"\0\1")])
+def test_a_file_has_its_name_once_its_bytes_are_on_the_disk(
+    data: str | bytes | memoryview, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What loses its power in between finds the file as it was."""
+    path, synced = tmp_path / "file", []
+    path.write_text("before")
+    whole = data.encode() if isinstance(data, str) else bytes(data)
+
+    def fsync(number: int) -> None:
+        synced.append((path.read_text(), Path(f"/proc/self/fd/{number}").read_bytes() == whole))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    status.write_whole(path, data)
+    assert synced == [("before", True)]
+    assert path.read_bytes() == whole
