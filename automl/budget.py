@@ -27,12 +27,14 @@ SLOWER = 1.05  # epochs to come may take so many times what those so far took
 @dataclass(frozen=True)
 class Budget:
     """`free`: epochs that nobody has been promised (inf: not limited); what goes on must need no more. `new`: a new
-    configuration may be asked for; `whole`: and could run to its end. `num_epochs`: of a full training; None where
-    nobody knows. `time_s`: seconds to go, where it is the time that ends the search; inf: something else does."""
+    configuration may be asked for; `whole`: and could run to its end. `missing`: where none may, the epochs that have
+    to come free until one may; inf: none will be. `num_epochs`: of a full training; None where nobody knows. `time_s`:
+    seconds to go, where it is the time that ends the search; inf: something else does."""
 
     free: float = math.inf
     new: bool = True
     whole: bool = True
+    missing: float = math.inf
     num_epochs: int | None = None
     time_s: float = math.inf
 
@@ -98,10 +100,11 @@ class Limits:
         room = min(whole_ones, math.inf if time is None else time.epochs)
         rest = _less(self.epochs, spent)  # the last training is cut short there
         # What runs beside may use them up.
+        missing = whole - room if new and room == whole_ones < whole and rest > 0 else math.inf
         new = new and ((room >= whole and rest > 0) or not asked)
         counted = min(_less(_times(self.trials, num_epochs), spent), whole_ones, rest)
         time_s = time.seconds if time is not None and time.total <= counted else math.inf
-        return Budget(min(free, room, rest), new, min(room, rest) >= whole, num_epochs, time_s)
+        return Budget(min(free, room, rest), new, min(room, rest) >= whole, missing, num_epochs, time_s)
 
 
 def _times(count: int | None, num_epochs: int) -> int | None:

@@ -24,9 +24,11 @@ class FreezeThaw(Scheduler):
         curve = view.trials[number].intermediate_values
         before = max((e for e in curve if e < epoch), default=-1) + 1
         view = view.of_length(num_epochs)
-        if epoch not in view.reached or not _worth_pausing(view, number, epoch + 1, num_epochs):
+        if epoch not in view.reached:
             return None
         model = Model(view, (number, epoch + 1), fresh=False)
+        if not _worth_pausing(model, number, epoch + 1):
+            return None
         at_rung = any(before < rung <= epoch + 1 for rung in model.rungs)
         if model.by_ends or not at_rung or len(model.valued) < 2:
             return None
@@ -46,7 +48,8 @@ class FreezeThaw(Scheduler):
         model = Model.of(view) if view.paused else None
         if model is None or not model.knows:
             return None
-        if budget.new and budget.whole and len(view.trials) <= len(SETTINGS.first):
+        new = (budget.new and budget.whole) or _to_come(model)
+        if new and len(view.trials) <= len(SETTINGS.first):
             return None
         waiting = [
             run
@@ -56,9 +59,9 @@ class FreezeThaw(Scheduler):
         if not waiting:
             return None
         least = SETTINGS.worthless
-        if budget.new and budget.whole:  # asked for first, as it may change what is to be beaten
-            new = model.propose(seeds.of_sampler(view.seed, len(view.trials)))
-            least = new.gain / model.epochs / float(model.pace.cost(new.point[None])[0])
+        if new:  # asked for first, as it may change what is to be beaten
+            next_one = model.propose(seeds.of_sampler(view.seed, len(view.trials)))
+            least = next_one.gain / model.epochs / float(model.pace.cost(next_one.point[None])[0])
         rate = model.rate(waiting)
         best = int(np.argmax(rate))
         return waiting[best].number if rate[best] > least else None
@@ -78,8 +81,25 @@ class FreezeThaw(Scheduler):
         return whole[int(np.argmax(mean))].number
 
 
-def _worth_pausing(view: View, number: int, done: int, num_epochs: int) -> bool:
+def _worth_pausing(model: Model, number: int, done: int) -> bool:
     """Whether another training could use the epochs that a pause would set free."""
-    freed = view.budget.free + num_epochs - done
-    needed = (num_epochs - epoch - 1 for other, epoch in view.paused.items() if other != number)
-    return view.budget.new or min(needed, default=math.inf) <= freed
+    budget, rest = model.view.budget, model.epochs - done
+    needed = (model.epochs - epoch - 1 for other, epoch in model.view.paused.items() if other != number)
+    if budget.new or min(needed, default=math.inf) <= budget.free + rest:
+        return True
+    return budget.missing <= rest + _may_come_free(model, number)
+
+
+def _to_come(model: Model) -> bool:
+    """Whether a new configuration may be asked for once enough of those that run are paused: with as many at a time as
+    the budget has trainings, one pause is too little for one."""
+    return 0 < model.view.budget.missing <= _may_come_free(model)
+
+
+def _may_come_free(model: Model, but: int = 0) -> int:
+    """The epochs that pauses of those that run at their next rungs would set free, the default and one trial aside."""
+    if model.by_ends:
+        return 0
+    running = (run for run in model.runs.where(model.runs.column("running")) if run.number not in (0, but))
+    rungs = (next((rung for rung in model.rungs if rung > run.epochs), model.epochs) for run in running)
+    return sum(model.epochs - rung for rung in rungs)

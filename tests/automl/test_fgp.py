@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl.budget import Limits
+from automl.budget import Limits, Time
 from automl.fgp import FITTED, curves, gp, runs
 from automl.fgp.cube import Cube
 from automl.fgp.model import ENOUGH, REACHED, Model
@@ -22,7 +23,9 @@ from automl.plan import Plan, prepare
 from automl.request import RunRequest
 from automl.scheduling import View
 from automl.study import Study
+from studies.search.families import FAMILIES
 from studies.search.objectives import DEFAULTS, lcbench_space
+from studies.search.run import Played
 from studies.search.valid import one_study
 from tests.contracts.test_roles import EPOCHS, SPACE
 
@@ -341,6 +344,62 @@ def test_what_is_left_of_epochs_goes_to_what_it_brings_to_an_end(left: int) -> N
     study.budget = Limits(epochs=study.epochs_trained + left).left(study, EPOCHS)
     assert study.budget.new
     assert FreezeThaw().promote(study.view()) == (1 if left < EPOCHS else None)
+
+
+def side_by_side(running: int, epochs: int) -> Study:
+    """So many trials that run beside the default, all after so many epochs, in a search of as many trainings."""
+    study = Study(optuna.storages.InMemoryStorage(), "beside", SPACE, "fgp", 0)
+    for number in range(running + 1):
+        study.ask()
+        for epoch in range(epochs):
+            study.report(number, epoch, 0.1 + 0.01 * number + 0.02 * epoch)
+    study.budget = Limits(trainings=running + 1).left(study, EPOCHS)
+    return study
+
+
+@pytest.mark.parametrize(("running", "pauses"), [(1, False), (2, True), (7, True)])
+def test_a_pause_counts_with_those_beside_it(running: int, pauses: bool) -> None:
+    """One sets too little free for another training; of two it is enough."""
+    study = side_by_side(running, epochs=2)
+    assert (study.budget.new, study.budget.missing) == (False, EPOCHS)
+    verdict = FreezeThaw().decide(study.view(), 1, 1, EPOCHS)
+    assert (verdict is not None) == pauses
+
+
+@pytest.mark.parametrize(("epochs", "beside"), [(2, True), (2, False), (EPOCHS - 1, True)])
+def test_what_waits_goes_on_where_nothing_new_can_come(epochs: int, beside: bool) -> None:
+    """A first draw waits for a new configuration, as long as pauses of others may bring one. The last rung is behind
+    those that have an epoch to go, and what alone is there waits for nobody."""
+    study = side_by_side(3, epochs)
+    study.set_paused(1, 1)
+    if not beside:
+        for number in (0, 2, 3):
+            for epoch in range(epochs, EPOCHS):
+                study.report(number, epoch, 0.3)
+            study.tell(number, "COMPLETE", "")
+    study.budget = Limits(trainings=4).left(study, EPOCHS)
+    assert not study.budget.new
+    waits = beside and epochs == 2
+    assert FreezeThaw().promote(study.view()) == (None if waits else 1)
+
+
+def test_only_a_budget_of_trainings_brings_what_is_new_for_what_is_saved() -> None:
+    study = side_by_side(3, epochs=2)
+    for limits in (Limits(trials=4), Limits(epochs=40), Limits(trainings=4, trials=4), Limits(trainings=5)):
+        assert limits.left(study, EPOCHS).missing == math.inf
+    assert Limits(trainings=4, trials=5).left(study, EPOCHS).missing == EPOCHS
+    assert Limits(trainings=4).left(study, EPOCHS, Time(60.0, epochs=0.5, total=2.0)).missing == EPOCHS
+
+
+@pytest.mark.parametrize("workers", [3, 8])
+def test_as_many_at_a_time_as_trainings_look_at_more_configurations(workers: int) -> None:
+    """All began at once, and each then ran to its end: a search of random draws."""
+    played = Played("fgp", FAMILIES["plain"](0), workers, workers, 0)
+    lengths = [len(t.intermediate_values) for t in played.study.trials()]
+    assert len(lengths) > workers
+    assert sum(lengths) <= workers * played.epochs
+    assert min(lengths) < played.epochs
+    assert all(t.state.is_finished() for t in played.study.trials())
 
 
 @pytest.mark.parametrize("whole", [4, 5])
