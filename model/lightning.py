@@ -194,10 +194,15 @@ class DetectorModule(pl.LightningModule):
         self._predictions: list[dict[str, Any]] = []
 
     def validation_step(self, batch: Batch, index: int) -> None:
+        """In fp32 whatever training computes in: so is all that is handed over, and trials are ranked by this."""
         images, mask, targets = batch
-        outputs = (self.model if self.ema is None else self.ema.module)(images, mask)
-        if targets[0]["epoch"]:  # a repeat, only there to keep the ranks in step
-            return
+        with torch.autocast(self.device.type, enabled=False):
+            outputs = (self.model if self.ema is None else self.ema.module)(images, mask)
+            if not targets[0]["epoch"]:  # a repeat, only there to keep the ranks in step
+                self._score(outputs, targets)
+
+    def _score(self, outputs: dict[str, Any], targets: list[dict[str, Any]]) -> None:
+        """Keep a batch's loss and detections."""
         boxes = sum(len(target["labels"]) for target in targets)
         loss = self.criterion(outputs, targets)["loss"].detach() * max(1, boxes)  # it is a mean over boxes
         self._val_losses.append(torch.stack([loss, loss.new_tensor(float(boxes))]))

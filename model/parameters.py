@@ -150,7 +150,7 @@ TRAIN = (
     Param("train.num_nodes", "int", 1, "Machines of one training, started once on each with WORLD_SIZE, NODE_RANK, MASTER_ADDR, MASTER_PORT set, or by torchrun.", 1, popular=True),
     Param("train.accelerator", "categorical", "auto", "auto: GPU where there is one, else CPU. Ours.", enum=("auto", "gpu", "cpu")),
     Param("train.distributed_strategy", "categorical", "ddp", "How several GPUs share a training.", enum=("ddp", "fsdp")),
-    Param("train.precision", "categorical", "fp32", "Number format of the forward and backward pass; sampling locations and losses stay fp32.", enum=("fp16", "bf16", "fp32")),
+    Param("train.precision", "categorical", "fp32", "Number format of a training step; sampling locations and losses stay fp32, and so do validations.", enum=("fp16", "bf16", "fp32")),
     Param("train.activation_checkpoint", "bool", True, "Recompute transformer activations in the backward pass: less memory, about a third more time."),
     Param("train.clip_grad_norm", "float", 0.1, "Largest L2 norm of the gradient; 0: no clipping.", 0.0),
     Param("train.seed", "int", 1234, "Seed of weights, data order and augmentation; -1: a new one each time, printed and recorded.", -1, INF),

@@ -291,10 +291,7 @@ def _fit_memory(chosen: Chosen, on: Machine) -> None:
         )
         chosen.take("train.activation_checkpoint", False, "memory is not what a CPU is short of")
         if on.here and cpu_computes_in_bf16():
-            why = (
-                "this CPU computes in it natively, a step takes 0.6 of the time (studies/cpu_bf16); validation while "
-                "training is in it too, a few thousandths off what evaluate finds"
-            )
+            why = "this CPU computes in it natively, a step takes 0.6 of the time (studies/cpu_bf16)"
             chosen.take("train.precision", "bf16", why)
         return
     found = gpus_here() if on.here else []

@@ -381,6 +381,21 @@ def test_bf16_trains_on_a_cpu_and_fp16_says_that_it_cannot(
             )
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_a_validation_in_bf16_records_what_evaluate_finds_of_its_checkpoint(
+    ema: float, tiny: dict[str, Any], demo: Path, tmp_path: Path
+) -> None:
+    """Trials are ranked by it, and what is handed over computes in fp32 whatever training did."""
+    leaves = {"train__num_epochs": 6, "train__optim__lr": 2e-3, "train__ema_decay": ema}
+    trained = train.run(spec_of(tiny, demo, tmp_path, train__precision="bf16", **leaves))
+    told = {"checkpoint": trained["checkpoint"], "split": "val", "batch_size": 4}
+    partial = with_data(tiny, demo) | {"results_dir": str(tmp_path), "evaluate": told}
+    found = evaluate.run(resolve("evaluate", {k: v for k, v in partial.items() if k != "train"}))
+    assert 0 < found["val_mAP"] == pytest.approx(trained["val_mAP"], abs=1e-12)
+    assert found["val_mAP50"] == pytest.approx(trained["val_mAP50"], abs=1e-12)
+    assert found["threshold"] == pytest.approx(trained["val_threshold"], abs=1e-6)
+
+
 def limited(monkeypatch: pytest.MonkeyPatch, images: int, where: str, after: int = 0) -> list[bool]:
     """A machine that has no room for more images at a time, from the call `after` on: no GPU here can be filled up, so
     torch's error is raised where the network's own would be. Returns a list that gets, for each network for which there
