@@ -162,7 +162,7 @@ def _dots(facts: Facts, placed: Iterable[tuple[TrialFacts, float]]) -> list[Dot]
 
 
 def parallel(facts: Facts) -> str:
-    """Every trial with a value as a line over the parameters that varied, the metric last."""
+    """Every trial with a value as a line over the metric, so that this is always in sight, and what varied."""
     shown = [t for t in in_order(facts) if t.value is not None]
     found = [axis_of(facts, name) for name in facts.names]
     found = [
@@ -172,17 +172,17 @@ def parallel(facts: Facts) -> str:
     ]
     if len(shown) < 3 or len(found) < 2:
         return ""
-    last = Axis(facts.metric.name, [t.value for t in shown if t.value is not None])
+    first = Axis(facts.metric.name, [t.value for t in shown if t.value is not None])
     rows = [
         (
-            [*(placed.get(t.number) for _, placed in found), t.value],
+            [t.value, *(placed.get(t.number) for _, placed in found)],
             told(facts, t),
             f"line {style(facts, t)}",
             t.number,
         )
         for t in shown
     ]
-    return svg.parallel([*(axis for axis, _ in found), last], rows)
+    return svg.parallel([first, *(axis for axis, _ in found)], rows)
 
 
 def table(facts: Facts) -> tuple[list[str], list[dict[str, Any]]]:

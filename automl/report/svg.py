@@ -18,6 +18,7 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 40
 MOST_POINTS = 120  # of a line; more are thinned out
 MOST_TEXTS = 10  # on a picture; more are shown where one points, and when it is enlarged
 LETTER = 0.06  # height of the letters on a picture, in parts of its width
+PAGE, MARGIN, NEAREST_AXES = 1044, 80, 66  # px: of a window of 1100; beside parallel axes; between them
 MOST_TICKS = 12  # of an axis of whole numbers that shows each
 FEWEST_DIGITS, MOST_DIGITS = 4, 15  # of a number
 LETTER_WIDTH = 7.2  # drawing units that a column of a text takes; wide letters take two
@@ -287,10 +288,12 @@ def matrix(
 
 
 def parallel(axes: Sequence[Axis], drawn: Sequence[tuple[Sequence[float | None], str, str, int]]) -> str:
-    """Parallel coordinates: a line for each trial (values, one an axis, None where it has none; name; style; key)."""
-    gap = max(76, min(150, 1010 // max(1, len(axes) - 1)))
-    width, top, bottom = gap * (len(axes) - 1) + 180, 30, 270
-    placed = [(90 + gap * n, axis, axis.scale(bottom, top)) for n, axis in enumerate(axes)]
+    """Parallel coordinates: a line for each trial (values, one an axis, None where it has none; name; style; key). Up
+    to 14 axes fit the page; of more, or in a narrow window, the last are scrolled to."""
+    gap = max(NEAREST_AXES, min(150, (PAGE - 2 * MARGIN) // max(1, len(axes) - 1)))
+    width, top, bottom = gap * (len(axes) - 1) + 2 * MARGIN, 30, 270
+    placed = [(MARGIN + gap * n, axis, axis.scale(bottom, top)) for n, axis in enumerate(axes)]
+    levels = -(-2 * MARGIN // gap)  # of titles, so that none covers its neighbour's
     parts = []
     for values, name, style, key in drawn:
         runs: list[list[str]] = [[]]
@@ -303,20 +306,22 @@ def parallel(axes: Sequence[Axis], drawn: Sequence[tuple[Sequence[float | None],
         parts.append(f'<path class="{style}" d="{path}" data-t="{key}"><title>{escape(name)}</title></path>')
     for n, (x, axis, scale) in enumerate(placed):
         parts.append(f'<path class="axis" d="M{x} {top}V{bottom}"/>')
-        parts += _named_ends(x, axis, scale, top, bottom)
-        y = bottom + (38 if n % 2 == 0 else 54)
+        parts += _named_ends(x, axis, scale, top, bottom, gap)
+        y = bottom + 38 + 16 * (n % levels)
         parts.append(
             f'<text class="title" x="{x}" y="{y}" text-anchor="middle">{_cut(axis.title, 24)}</text>'
         )
-    drawing = svg(width, bottom + 60, parts, "every trial over its parameters")
+    drawing = svg(width, bottom + 28 + 16 * levels, parts, "every trial over its parameters")
     return f'<div class="wide" style="--w:{width}px">{drawing}</div>'
 
 
-def _named_ends(x: float, axis: Axis, scale: Scale, top: float, bottom: float) -> list[str]:
-    """The ends of an upright axis in numbers, clear of the lines; words stand beside their place."""
+def _named_ends(x: float, axis: Axis, scale: Scale, top: float, bottom: float, gap: float) -> list[str]:
+    """The ends of an upright axis in numbers, clear of the lines; words stand beside their place, as long as the next
+    axis, `gap` away, leaves room."""
     if axis.names:
+        letters = min(9, int((gap - 5) / LETTER_WIDTH))
         return [
-            f'<text class="halo" x="{x + 5}" y="{scale(v) + 4:g}">{_cut(text, 9)}</text>'
+            f'<text class="halo" x="{x + 5}" y="{scale(v) + 4:g}">{_cut(text, letters)}</text>'
             for v, text in axis.ticks(scale)
         ]
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from automl import cli
 from automl.metric import Metric, figure, signed
-from automl.report import gather, parts, svg, verdict
+from automl.report import gather, parts, search, svg, verdict
 from automl.tail import last_line
 from tests.automl import known
 
@@ -55,6 +56,28 @@ def test_ticks_and_columns_keep_apart_what_differs(offset: float, spread: float)
     assert len(set(told)) == 5
     cells = re.findall(r"<td[^>]*>([^<]*)</td>", parts.table(["v"], [[v] for v in values]))
     assert len(set(cells)) == 5
+
+
+@pytest.mark.parametrize("parameters", [2, 7, 13])
+def test_parallel_axes_fit_a_window_of_1100_px_and_no_title_covers_another(parameters: int) -> None:
+    """Of 1100 px the page's padding and a scroll bar leave 1045."""
+    axes = [svg.Axis(f"parameter_with_a_name_{n:02}", [1e-4, 2.5e-4]) for n in range(parameters + 1)]
+    drawing = svg.parallel(axes, [([1e-4] * len(axes), "trial 0", "line", 0)])
+    assert int(re.search(r"--w:(\d+)px", drawing).group(1)) <= 1045  # type: ignore[union-attr]
+    rows: dict[str, list[float]] = {}
+    for x, y in re.findall(r'class="title" x="(\d+)" y="(\d+)"', drawing):
+        rows.setdefault(y, []).append(float(x))
+    gaps = [b - a for xs in rows.values() for a, b in pairwise(xs)]
+    assert min(gaps, default=999) >= 6 * 24  # letters of 6 px
+    assert len(re.findall('class="title"', drawing)) == len(axes)
+
+
+def test_the_first_of_parallel_axes_is_the_metric_s(tmp_path: Path) -> None:
+    """Where they do not fit, what trials are compared by is in sight."""
+    facts = gather.facts_of(known.searched(tmp_path, trials=4, scheduler="none", sampler="random"))
+    drawing = search.parallel(facts)
+    titles = re.findall(r'class="title"[^>]*>([^<]*)', drawing)
+    assert titles[0] == facts.metric.name
 
 
 def test_a_gain_has_no_digits_that_nobody_measured() -> None:
