@@ -9,13 +9,14 @@ import copy
 import math
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from model import bundle_dir, start, wandb_runs
 from model.data.facts import misfits
+from model.data.seen import hardly_seen, small_boxes
 from model.errors import UserError
 from model.facts import estimate
 from model.parameters import NOT_HERE, RECIPES, SCALES, of_action
@@ -37,6 +38,7 @@ SMALL = "small"  # the preset of a CPU that is short of time
 # What the tenth percentile of boxes should measure in the network's input, px, and how much images may grow for it.
 GPU_BOX_PX, GPU_LOW_PX, GPU_GROWTH = 64, 320, 2.0
 CPU_BOX_PX, CPU_LOW_PX, CPU_GROWTH = 40, 128, 1.5
+CLASS_PART = 0.4  # of that, for the tenth percentile of each class
 ENOUGH_PX = 16  # boxes of so many stored px are no reason to enlarge images on a CPU
 PUBLISHED_SHORT, PUBLISHED_LONG = 800, 1333
 ALIKE = 0.9  # share of images of one size, from which on all are resized to exactly that shape
@@ -135,7 +137,14 @@ def fit(
     epochs = int(chosen["train.num_epochs"])
     if (drop := round(0.8 * epochs)) < epochs:
         chosen.take("train.optim.lr_steps", [drop], "at 80 % of the epochs")
-    told = begin.warning, _unkept(chosen["train"]), wandb_runs.lacking(chosen.spec), _not_here(chosen.spec)
+    small = hardly_seen(chosen.spec, facts.get("sizes"))
+    told = (
+        begin.warning,
+        small,
+        _unkept(chosen["train"]),
+        wandb_runs.lacking(chosen.spec),
+        _not_here(chosen.spec),
+    )
     warnings = [*filter(None, told)]
     return {"fill": chosen.fill, "reasons": chosen.reasons, "warnings": warnings}
 
@@ -231,19 +240,27 @@ def _in_a_hurry(chosen: Chosen, facts: Mapping[str, Any], on: Machine) -> str:
 # ---- images ------------------------------------------------------------------------------------------------------
 
 
-def short_side_px(sizes: Mapping[str, Any], gpu: bool) -> tuple[int, str]:
-    """(the short side that images get, in px, a multiple of 32; why): the small boxes should be large enough to see."""
+def short_side_px(
+    sizes: Mapping[str, Any], gpu: bool, counted: Sequence[Any] | None = None
+) -> tuple[int, str]:
+    """(the short side that images get, in px, a multiple of 32; why): the small boxes of all should be large enough to
+    see, and those of each class that is `counted` (empty: of every one), which mAP weighs alike."""
     wanted, low, growth = (
         (GPU_BOX_PX, GPU_LOW_PX, GPU_GROWTH) if gpu else (CPU_BOX_PX, CPU_LOW_PX, CPU_GROWTH)
     )
     stored, share = float(sizes["short_px"]), float(sizes["small_box"])
-    most = stored if not gpu and share * stored >= ENOUGH_PX else growth * stored
-    short = min(PUBLISHED_SHORT, max(low, min(most, wanted / max(share, 1e-3))))
+    least, name = small_boxes(sizes, counted)[0]
+
+    def side(share: float, px: float) -> float:
+        most = stored if not gpu and share * stored >= ENOUGH_PX else growth * stored
+        return min(most, px / max(share, 1e-3))
+
+    short = min(PUBLISHED_SHORT, max(low, side(share, wanted), side(least, CLASS_PART * wanted)))
     short = min(PUBLISHED_SHORT, 32 * math.ceil(short / 32 - 0.25))
-    return (
-        short,
-        f"makes the small boxes {share * short:.0f} px wide; they have {share * stored:.0f} as stored",
-    )
+    why = f"makes the small boxes {share * short:.0f} px wide; they have {share * stored:.0f} as stored"
+    if least < 0.9 * share:
+        why += f"; those of {name} {least * short:.0f} px, {least * stored:.0f} as stored"
+    return short, why
 
 
 def _fit_images(chosen: Chosen, sizes: Mapping[str, Any] | None, on: Machine) -> None:
@@ -253,7 +270,7 @@ def _fit_images(chosen: Chosen, sizes: Mapping[str, Any] | None, on: Machine) ->
     ]
     if sized or not sizes:
         return
-    short, why = short_side_px(sizes, bool(on.gpus))
+    short, why = short_side_px(sizes, bool(on.gpus), chosen["dataset.eval_class_ids"])
     scale = short / PUBLISHED_SHORT
     named = "dataset.augmentation."
     chosen.take(f"{named}test_random_resize", short, why)

@@ -15,7 +15,8 @@ import numpy as np
 
 from model.data.coco import Options
 from model.data.images import open_rgb
-from model.data.picture import Split, advice, read, trained_sides, training_scale
+from model.data.picture import Split, advice, read, trained_sides
+from model.data.seen import training_scale
 from model.data.tree import SPLITS
 from model.errors import UserError
 from model.spec import get

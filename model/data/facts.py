@@ -19,6 +19,7 @@ from model.data.problems import listed, shown
 from model.data.tree import SPLITS
 
 FORMAT = 1  # of what `contents` makes; of another version's nothing is compared
+FEW = 10  # objects of a class, below which it is hardly learnt, and says little of its sizes
 PLACES = 2  # decimals of a box's px: the same boxes written another way differ by less
 BY_PICTURE, LABELS = "pictures", "labels"
 WORDS = {"images": "images", "boxes": "objects"}
@@ -33,7 +34,7 @@ def facts_of(parts: Mapping[str, Sequence[Part]], table: Table) -> dict[str, Any
             crowds = sum(int(part.document.crowd.sum()) for part in parts[split])
             facts[split] = {"images": images, "boxes": box_counts(parts[split]).total()}
             facts[split] |= {"crowds": crowds} if crowds else {}
-    if sizes := _sizes(parts["train"]):
+    if sizes := _sizes(parts["train"], table.names):
         facts["sizes"] = sizes
     counts = box_counts(parts["train"])
     ordered = sorted(table.names.items(), key=lambda item: (isinstance(item[0], str), item[0]))
@@ -41,13 +42,14 @@ def facts_of(parts: Mapping[str, Sequence[Part]], table: Table) -> dict[str, Any
     return facts | {"contents": contents(parts)}
 
 
-def _sizes(parts: Sequence[Part]) -> dict[str, Any]:
+def _sizes(parts: Sequence[Part], names: Mapping[Any, str]) -> dict[str, Any]:
     """Of the training set: "text", in words; "usual" [H, W] px of most images and their share "alike";
     "short_px", the median short side; "small_box" and "box", the tenth and the fiftieth percentile of the root of a
-    box's area over its image's short side. Empty where sizes or boxes are unknown."""
+    box's area over its image's short side; "small_boxes", the tenth by class. Empty where sizes or boxes are
+    unknown."""
     sizes = np.concatenate([part.document.sizes for part in parts])
-    shares = [_box_shares(part) for part in parts]
-    known, boxes = sizes[(sizes > 0).all(axis=1)], np.concatenate(shares)
+    columns = [_box_shares(part) for part in parts]
+    known, boxes = sizes[(sizes > 0).all(axis=1)], np.concatenate([shares for _, shares in columns])
     if not len(known) or not len(boxes):
         return {}
     values, counts = np.unique(known, axis=0, return_counts=True)
@@ -55,20 +57,41 @@ def _sizes(parts: Sequence[Part]) -> dict[str, Any]:
     small, middle = np.percentile(boxes, [10, 50])
     mostly = "" if len(values) == 1 else "mostly "
     told = f"{mostly}{width}x{height} px; a box is {middle:.0%} of the short side, a tenth of them below {small:.0%}"
+    by_class = _small_boxes([i for ids, _ in columns for i in ids], boxes, names)
+    least = min(by_class, key=lambda of: of["share"], default={"share": 1.0})
+    more = f", of {least['name']} below {least['share']:.0%}" if least["share"] < 0.9 * small else ""
     return {
-        "text": told,
+        "text": told + more,
         "usual": [height, width], "alike": round(float(np.max(counts) / len(sizes)), 3),
         "short_px": float(np.median(known.min(axis=1))), "small_box": round(float(small), 4),
-        "box": round(float(middle), 4),
+        "box": round(float(middle), 4), "small_boxes": by_class,
     }  # fmt: skip
 
 
-def _box_shares(part: Part) -> np.ndarray:
-    """[T'] of the boxes of a part whose images' sizes are known: side over the image's short side, 0-1."""
+def _box_shares(part: Part) -> tuple[list[Any], np.ndarray]:
+    """[T'] category ids and sizes of the boxes of a part whose images' sizes are known: side over the image's short
+    side, 0-1."""
     document = part.document
     short = document.sizes.min(axis=1)[document.owner]
     usable = (short > 0) & document.counts
-    return np.asarray(np.sqrt(document.boxes_xywh_px[usable, 2:].prod(axis=1)) / short[usable])
+    ids = [document.categories[n]["id"] for n in document.category[usable].tolist()]
+    return ids, np.asarray(np.sqrt(document.boxes_xywh_px[usable, 2:].prod(axis=1)) / short[usable])
+
+
+def _small_boxes(ids: Sequence[Any], shares: np.ndarray, names: Mapping[Any, str]) -> list[dict[str, Any]]:
+    """[{"id", "name", "share": tenth percentile of the class's boxes}], since mAP is a mean over classes. Of fewer than
+    `FEW` boxes that would be the smallest one's: such classes count together, as one without an id, where they have so
+    many."""
+    number = {i: n for n, i in enumerate(names)}
+    of_class = np.array([number[i] for i in ids], np.int64)
+    counts = np.bincount(of_class, minlength=len(number))
+    rows = [(i, name, of_class == n) for n, (i, name) in enumerate(names.items()) if counts[n] >= FEW]
+    rare = counts[of_class] < FEW
+    rows += [(None, f"classes of fewer than {FEW} boxes", rare)] if rare.sum() >= FEW else []
+    return [
+        {"id": i, "name": name, "share": round(float(np.percentile(shares[at], 10)), 4)}
+        for i, name, at in rows
+    ]
 
 
 def box_counts(parts: Sequence[Part]) -> Counter[Any]:

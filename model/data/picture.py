@@ -19,7 +19,9 @@ from PIL import ImageDraw
 from model.data import check
 from model.data.classes import outside_ids
 from model.data.coco import Options, load_sources
+from model.data.facts import FEW
 from model.data.images import open_rgb
+from model.data.seen import SMALL_PX, factors, training_scale
 from model.data.sources import without_secrets
 from model.data.tree import SPLITS, counted
 from model.errors import UserError
@@ -28,8 +30,6 @@ from model.told import told
 
 SHEET = 16  # images with boxes
 SIDE_PX = 320  # of the longer side of an image of the sheet
-FEW = 10  # objects of a class, below which it is hardly learnt
-SMALL_PX = 8  # of an object's longer side at the training size, below which it is hardly seen
 COLOURS = ("#d64541", "#3478c8", "#f0b428", "#3ca05a", "#9650b4", "#e67e22", "#16a085", "#7f8c8d")
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222}
@@ -109,24 +109,10 @@ def _column(ids: list[Any]) -> np.ndarray:
     return np.array(ids, dtype=None if all(type(i) is int and abs(i) < 1 << 63 for i in ids) else object)
 
 
-def training_scale(spec: Mapping[str, Any]) -> tuple[float, float, bool]:
-    """(width, height, whether images are stretched to it) of training in px; an aspect kept fits into it."""
-    width, height = get(spec, "train.input_width"), get(spec, "train.input_height")
-    if width and height:
-        return float(width), float(height), True
-    scales = get(spec, "dataset.augmentation.scales") or [800]
-    longest = float(get(spec, "dataset.augmentation.random_resize_max_size") or 1333)
-    return longest, float(max(scales)), False
-
-
 def trained_sides(split: Split, scale: tuple[float, float, bool]) -> np.ndarray:
     """[T, 2] width and height of the boxes in px as training sees them."""
-    width, height, stretched = scale
     sizes = split.sizes[split.owner] if len(split.owner) else np.ones((0, 2))
-    if stretched:
-        return split.boxes_xywh_px[:, 2:] * np.array([width, height]) / sizes
-    short, long = sizes.min(axis=1), sizes.max(axis=1)
-    return split.boxes_xywh_px[:, 2:] * np.minimum(height / short, width / long)[:, None]
+    return split.boxes_xywh_px[:, 2:] * factors(sizes, scale)
 
 
 def advice(splits: Sequence[Split], names: Mapping[Any, str], spec: Mapping[str, Any]) -> list[str]:

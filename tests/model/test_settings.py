@@ -32,14 +32,15 @@ MACHINES = st.fixed_dictionaries(
     }
 )
 FACTS = st.builds(
-    lambda images, height, width, alike, box: {
+    lambda images, height, width, alike, box, part: {
         "train": {"images": images},
         "sizes": {
             "text": "", "usual": [height, width], "alike": alike, "short_px": float(min(height, width)),
-            "small_box": box, "box": box,
+            "small_box": box, "box": box, "small_boxes": [{"id": 1, "name": "one", "share": box * part}],
         },
     },
     st.integers(1, 10**6), st.integers(16, 9000), st.integers(16, 9000), st.floats(0.01, 1), st.floats(1e-4, 1),
+    st.floats(0.1, 1),
 )  # fmt: skip
 
 
@@ -78,8 +79,53 @@ def test_whatever_is_settled_can_be_trained_and_is_nobody_s_own(
 @given(FACTS, st.booleans())
 def test_smaller_boxes_never_get_smaller_images(facts: dict[str, Any], gpu: bool) -> None:
     sizes = facts["sizes"]
-    smaller = sizes | {"small_box": sizes["small_box"] / 2}
-    assert fitting.short_side_px(smaller, gpu)[0] >= fitting.short_side_px(sizes, gpu)[0]
+    (one,) = sizes["small_boxes"]
+    for smaller in (
+        {"small_box": sizes["small_box"] / 2},
+        {"small_boxes": [one | {"share": one["share"] / 2}]},
+    ):
+        assert fitting.short_side_px(sizes | smaller, gpu)[0] >= fitting.short_side_px(sizes, gpu)[0]
+
+
+def sizes_of(**shares: float) -> dict[str, Any]:
+    """Of images of 640x480 px whose boxes are large but for a class or two."""
+    rows = [{"id": n, "name": name, "share": share} for n, (name, share) in enumerate(shares.items(), 1)]
+    plain = {"text": "", "usual": [480, 640], "alike": 1.0, "short_px": 480.0, "small_box": 0.3, "box": 0.4}
+    return plain | {"small_boxes": rows}
+
+
+@pytest.mark.parametrize(
+    ("gpu", "tiny", "short", "told"),
+    [
+        (False, 0.3, 128, "makes the small boxes 38 px wide; they have 144 as stored"),
+        (False, 0.05, 320, "; those of tiny 16 px, 24 as stored"),
+        (False, 0.02, 736, "; those of tiny 15 px, 10 as stored"),  # at most 1.5 times as stored
+        (True, 0.02, 800, "; those of tiny 16 px, 10 as stored"),
+    ],
+)
+def test_a_class_of_small_boxes_is_seen_however_many_large_ones_there_are(
+    gpu: bool, tiny: float, short: int, told: str
+) -> None:
+    sizes = sizes_of(big=0.32, tiny=tiny)
+    found, why = fitting.short_side_px(sizes, gpu)
+    assert (found, why[-len(told) :]) == (short, told)
+    assert fitting.short_side_px(sizes, gpu, [1])[0] == (320 if gpu else 128)  # the class is not scored
+    earlier = {name: value for name, value in sizes.items() if name != "small_boxes"}
+    assert fitting.short_side_px(earlier, gpu)[0] == fitting.short_side_px(sizes_of(), gpu)[0]
+
+
+def test_of_classes_that_are_hardly_seen_at_the_settled_size_it_is_told() -> None:
+    facts = {"train": {"images": 100}, "sizes": sizes_of(big=0.32, tiny=0.008)}
+
+    def told(**leaves: Any) -> list[str]:
+        spec = base(**({"dataset__eval_class_ids": [1, 2]} | leaves))
+        return [w for w in fitting.fit(spec, facts, {}, given_by(spec))["warnings"] if "hardly seen" in w]
+
+    (line,) = told()
+    assert "smaller than 8 px at the training size, and hardly seen: tiny (6 px)" in line
+    assert "hardly seen: tiny (0 px), big (3 px);" in told(train__input_height=10, train__input_width=13)[0]
+    assert not told(train__input_height=1200, train__input_width=1600)
+    assert not told(dataset__eval_class_ids=[1])
 
 
 def test_fewer_images_get_more_epochs_and_a_better_start_fewer() -> None:

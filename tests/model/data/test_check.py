@@ -283,3 +283,32 @@ def test_an_empty_image_of_label_files_is_left_out_with_its_labels(tmp_path: Pat
     assert found["problems"] == []
     assert any("3.png cannot be read as an image (the file is empty)" in w for w in found["warnings"])
     assert sum(found["facts"][split]["images"] for split in ("train", "val")) == 7
+
+
+@pytest.mark.parametrize(
+    ("rare", "told"),
+    [
+        ({}, {"circle": 0.5, "triangle": 0.0625}),
+        ({2: 9}, {"circle": 0.5, "triangle": 0.0625}),  # too few to say anything of a class
+        ({2: 9, 3: 9}, {"circle": 0.5, "classes of fewer than 10 boxes": 0.0625}),
+    ],
+)
+def test_the_sizes_of_small_boxes_are_told_by_class(
+    rare: dict[int, int], told: dict[str, float], own_demo: Path, tmp_path: Path
+) -> None:
+    """On 12 images of 64x64: 300 boxes of 32 px of class 1, and a few of 4 px of others."""
+    boxes = [(1, 32)] * 300 + [(c, 4) for c, times in ({3: 12} | rare).items() for _ in range(times)]
+
+    def draw(document: dict[str, Any]) -> None:
+        ids = [image["id"] for image in document["images"]]
+        document["annotations"] = [
+            {"id": n + 1, "image_id": ids[n % 12], "category_id": c, "bbox": [n // 12, 2, px, px], "area": px * px, "iscrowd": 0}
+            for n, (c, px) in enumerate(boxes)
+        ]  # fmt: skip
+
+    edit(own_demo, "train", draw)
+    found = inspect(default_spec("train"), str(own_demo), work_dir=tmp_path)
+    sizes = found["facts"]["sizes"]
+    assert {of["name"]: of["share"] for of in sizes["small_boxes"]} == told
+    assert sizes["small_box"] == 0.5  # of all
+    assert f", of {min(told, key=lambda name: told[name])} below 6%" in sizes["text"]

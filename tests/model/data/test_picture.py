@@ -14,7 +14,8 @@ import pytest
 from model.data import described
 from model.data.check import inspect
 from model.data.coco import Options
-from model.data.picture import advice, read, trained_sides, training_scale, write
+from model.data.picture import advice, read, trained_sides, write
+from model.data.seen import training_scale
 from model.spec import default_spec, put
 
 
