@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 from automl import __version__, faults
 from automl.errors import AutoMLError, UserError
 from automl.interruption import Interrupted, import_with_threads, no_more_signals
-from automl.request import RunRequest, options
+from automl.request import OF_DATA, OF_PAGE, RunRequest, options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +43,6 @@ RUN_DIR = typer.Argument(..., help="A run folder.", callback=_no_option)
 AS_JSON = typer.Option(False, "--json", help="Its figures as one JSON object.")
 MODEL_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}  # its own: skill_info's `options`
 ALONE = ("data", "spec_file")  # given twice, these would not be merged
-OF_DATA = ("model", "spec_file", "preset", "sets")  # what decides how data are read
 RESUMABLE = (
     "model",
     "data",
@@ -128,20 +127,11 @@ def plan(context: typer.Context, configurations: int, as_json: bool, **given: An
 
 
 def data(context: typer.Context, place: str, out: Path, **given: Any) -> None:
-    """Write a page with a picture of a dataset: counts, sizes, problems, samples."""
-    import tempfile
+    """Write a page with a picture of a dataset, as run would train on it: counts, sizes, problems, samples."""
+    from automl import data_page
 
-    from automl import bundle
-    from automl.plan import merge
-
-    request = make_request(context, given | {"data": place})
-    model = bundle.resolve(request.model)
-    draw = model.call("picture")
-    if draw is None:
-        raise UserError(f"{model.name} cannot show data: skill_info.yaml has no entry_points.picture")
-    with tempfile.TemporaryDirectory(prefix="automl-data-") as folder:
-        for line in draw(merge(request, model)[0].spec, place, out, work_dir=Path(folder)):
-            print(f"note: {line}")
+    for line in data_page.write(make_request(context, given | {"data": place}), out):
+        print(f"note: {line}")
     print(f"wrote {out}")
 
 
@@ -226,7 +216,7 @@ _add(
     data,
     _parameter("place", str, _PLACE),
     _parameter("out", Path, _PAGE),
-    only=OF_DATA,
+    only=OF_PAGE,
 )
 _add("fetch NAME --preset small", fetch, _parameter("what", str, _WEIGHTS), only=("data", "demo", *OF_DATA))
 app.command(epilog="Example: automl resume results/model/20260101-120000 --trials 40")(

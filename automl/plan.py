@@ -157,13 +157,13 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     notes += [] if searching else request.check_off(k for k in spec.KEYS_OF_A_SEARCH if k in engine_keys)
     _check_stages(model, stages, merged.spec)
     secret_leaves.check(model, merged.spec)
-    facts, filled, warnings = _read_data(request, model, merged, work_dir)
+    facts, filled, warnings = read_data(request, model, merged, work_dir)
     for action, full in product(model.actions, (merged.spec, engine_keys)):
         for _, node, key in model.inputs(action, full):
             if Path(node[key]).exists():
                 node[key] = os.path.abspath(node[key])  # a resumed run may be started elsewhere
     machine, of_machine = find_machine(request, merged.spec, merged.sources, model)
-    settled, reasons, more = _settle(request, model, merged, facts, machine, searching)
+    settled, reasons, more = settle(request, model, merged, facts, machine, searching)
     hooks.check_spec(model, merged.spec)
     space = compile_for(model, merged.spec, request, engine_keys, facts, searching)
     if searching:
@@ -360,7 +360,7 @@ def _length(epochs: int, pairs: Mapping[str, Any], model: ModelBundle) -> dict[s
     return {key: epochs}
 
 
-def _settle(
+def settle(
     request: RunRequest, model: ModelBundle, merged: SourcedSpec, facts: Mapping[str, Any], machine: Machine,
     searching: bool,
 ) -> tuple[dict[str, Any], dict[str, str], list[str]]:  # fmt: skip
@@ -389,7 +389,7 @@ def _demo_data(model: ModelBundle, work_dir: Path) -> str:
     return str(folder)
 
 
-def _read_data(
+def read_data(
     request: RunRequest, model: ModelBundle, merged: SourcedSpec, work_dir: Path
 ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """(facts, leaves filled in from them, warnings), the merged spec completed in place."""

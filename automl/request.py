@@ -10,7 +10,7 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any
@@ -30,6 +30,8 @@ OF_A_SEARCH = (
     "sampler",
     "scheduler",
 )
+OF_DATA = ("model", "spec_file", "preset", "sets")  # what decides how data are read
+OF_PAGE = (*OF_DATA, "time_s", "policy")  # and what a training makes of them
 PLACES = ("data", "spec_file", "warm_start", "results_dir")
 BUDGETS = ("trainings", "trials", "total_epochs", "time_s")
 AUTO = "auto"  # of --gpus-per-trial
@@ -324,12 +326,12 @@ class RunRequest:
             twice["patience"] = max(2 * self.patience, math.ceil(since_best) + 1)
         return shlex.join(replace(RunRequest(), **twice).words())
 
-    def words(self) -> list[str]:
-        """The options of `automl run` that ask for the same."""
+    def words(self, only: Collection[str] = ()) -> list[str]:
+        """The options of `automl run` that ask for the same; `only` those of some fields."""
         found: list[str] = []
         for each in options():
             given, spelled = getattr(self, each.name), each.metadata["option"]
-            if given == each.default:
+            if given == each.default or (only and each.name not in only):
                 continue
             for value in given if spelled.kind is list else [given]:
                 found += [spelled.flags[0]] + ([] if spelled.kind is bool else [spelled.write(value)])

@@ -16,7 +16,7 @@ from automl import forecast, latency, spec, warm_start, web_url
 from automl.documents import is_empty
 from automl.programs import command
 from automl.progress import short
-from automl.request import LATENCY
+from automl.request import LATENCY, OF_PAGE
 
 if TYPE_CHECKING:
     from automl.plan import Plan
@@ -57,7 +57,8 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     say(console, f"    {', '.join(stages) or 'its specs and provenance'}", "After")
     say(console, f"\nNothing was trained. Next: {command('run', *what.request.words())}")
     if what.request.data and what.bundle.entry("picture"):
-        say(console, f"A page about the data: {command('data', web_url.shown(what.request.data))}")
+        words = [web_url.shown(what.request.data), *what.request.words(OF_PAGE)]
+        say(console, f"A page about the data: {command('data', *words)}")
 
 
 def _goal(what: Plan) -> str:

@@ -63,6 +63,29 @@ def test_the_page_about_a_dataset(demo: Path, tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "none.html").exists()
 
 
+def test_the_page_and_the_plan_tell_of_the_training_that_the_same_words_run(
+    own_demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU gets these images in 128 px, and objects of 3 px of 64 in 6; the template says 800."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    def shrink(document: dict[str, Any]) -> None:
+        for box in document["annotations"]:
+            box["bbox"][2:] = [3, 3]
+
+    edit(own_demo, "train", shrink)
+    words = [str(own_demo), "--start", "scratch", "--time", "9h"]
+    assert run("data", *words, "--out", str(tmp_path / "page.html")) == 0
+    small = re.search(r"note: train: (\d+) objects \(100 %\) smaller than 8 px", capsys.readouterr().out)
+    page = (tmp_path / "page.html").read_text()
+    assert small
+    assert re.search(rf">0 to 8</text>.*?>{small[1]}</text>", page)
+    assert run("plan", "--data", *words, "--trials", "2") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "smaller than 8 px at the training size, and hardly seen" in out
+    assert re.search(r"automl data \S+ --model deformable_detr --set train.start=scratch --time 9h", out)
+
+
 CONTRADICTIONS = {
     "dataset.num_classes=3": "must be above the largest category id 3, but got 3; .* at least 4",
     "dataset.eval_class_ids=[1,2,9]": r"dataset.eval_class_ids: \[9\] are no categories of the data",

@@ -21,6 +21,7 @@ from model.data.classes import outside_ids
 from model.data.coco import Options, load_sources
 from model.data.facts import FEW
 from model.data.images import open_rgb
+from model.data.problems import listed
 from model.data.seen import SMALL_PX, factors, training_scale
 from model.data.sources import without_secrets
 from model.data.tree import SPLITS, counted
@@ -129,12 +130,17 @@ def advice(splits: Sequence[Split], names: Mapping[Any, str], spec: Mapping[str,
                 f"{split.name}: the commonest class has {ranked[0] // ranked[-1]} times the objects of the rarest"
             )
     for split in splits:
-        small = int((trained_sides(split, training_scale(spec)).max(axis=1, initial=0) < SMALL_PX).sum())
-        if small:
-            share = f"{100 * small / len(split.labels):.0f} %"
-            lines.append(
-                f"{split.name}: {counted(small, 'object')} ({share}) smaller than {SMALL_PX} px at the training size"
-            )
+        small = trained_sides(split, training_scale(spec)).max(axis=1, initial=0) < SMALL_PX
+        if small.any():
+            share, counts = f"{100 * small.mean():.0f} %", Counter(split.labels.tolist())
+            tenth = [
+                names.get(i, str(i))
+                for i, n in Counter(split.labels[small].tolist()).items()
+                if n >= counts[i] / 10
+            ]
+            whose = f", a tenth or more of {listed(tenth)}" if tenth else ""
+            number = f"{counted(int(small.sum()), 'object')} ({share})"
+            lines.append(f"{split.name}: {number} smaller than {SMALL_PX} px at the training size{whose}")
         bare = len(split.paths) - len(np.unique(split.owner))
         if bare > len(split.paths) / 2:
             lines.append(f"{split.name}: {bare} of {len(split.paths)} images have no object")
