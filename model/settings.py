@@ -251,11 +251,12 @@ def short_side_px(
     stored, share = float(sizes["short_px"]), float(sizes["small_box"])
     least, name = small_boxes(sizes, counted)[0]
 
-    def side(share: float, px: float) -> float:
-        most = stored if not gpu and share * stored >= ENOUGH_PX else growth * stored
-        return min(most, px / max(share, 1e-3))
+    def side(share: float, px: float, grown: bool) -> float:
+        return min((growth if gpu or grown else 1) * stored, px / max(share, 1e-3))
 
-    short = min(PUBLISHED_SHORT, max(low, side(share, wanted), side(least, CLASS_PART * wanted)))
+    # On a CPU images grow for all boxes alone: twice the pixels for one class take twice the time.
+    of_all = side(share, wanted, grown=share * stored < ENOUGH_PX)
+    short = min(PUBLISHED_SHORT, max(low, of_all, side(least, CLASS_PART * wanted, grown=False)))
     short = min(PUBLISHED_SHORT, 32 * math.ceil(short / 32 - 0.25))
     why = f"makes the small boxes {share * short:.0f} px wide; they have {share * stored:.0f} as stored"
     if least < 0.9 * share:

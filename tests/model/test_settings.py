@@ -99,7 +99,7 @@ def sizes_of(**shares: float) -> dict[str, Any]:
     [
         (False, 0.3, 128, "makes the small boxes 38 px wide; they have 144 as stored"),
         (False, 0.05, 320, "; those of tiny 16 px, 24 as stored"),
-        (False, 0.02, 736, "; those of tiny 15 px, 10 as stored"),  # at most 1.5 times as stored
+        (False, 0.02, 480, "; those of tiny 10 px, 10 as stored"),  # as stored, and no larger
         (True, 0.02, 800, "; those of tiny 16 px, 10 as stored"),
     ],
 )
@@ -122,7 +122,7 @@ def test_of_classes_that_are_hardly_seen_at_the_settled_size_it_is_told() -> Non
         return [w for w in fitting.fit(spec, facts, {}, given_by(spec))["warnings"] if "hardly seen" in w]
 
     (line,) = told()
-    assert "smaller than 8 px at the training size, and hardly seen: tiny (6 px)" in line
+    assert "smaller than 8 px at the training size, and hardly seen: tiny (4 px)" in line
     assert "hardly seen: tiny (0 px), big (3 px);" in told(train__input_height=10, train__input_width=13)[0]
     assert not told(train__input_height=1200, train__input_width=1600)
     assert not told(dataset__eval_class_ids=[1])
