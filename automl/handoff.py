@@ -16,7 +16,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import later_actions, portable, previous_winner, provenance, run_history, secret_leaves, spec
+from automl import (
+    ended_stages,
+    later_actions,
+    portable,
+    previous_winner,
+    provenance,
+    run_history,
+    secret_leaves,
+    spec,
+)
 from automl.bundle import ModelBundle
 from automl.comparison import OF_DEFAULT, compared_with
 from automl.confirmed import Confirmed
@@ -31,7 +40,7 @@ from automl.records import as_number
 from automl.request import write_ms
 from automl.run_outcome import outdone
 from automl.rundir import RunDir, write_json
-from automl.stages import StageResult, StageRun, run_package, run_slimming, run_stage
+from automl.stages import StageResult, StageRun, run_package, run_slimming
 from automl.study import DEFAULT, Best, Study
 from automl.trials import Trials, choose_winner
 
@@ -179,6 +188,7 @@ def _held_by_all(best: Path) -> dict[tuple[int, int, float], Path]:
 
 def _run_stages(plan: Plan, stages: list[StageRun], best: Path, progress: Progress) -> list[StageResult]:
     gpus = plan.machine.gpus or (visible_gpus() if plan.machine.gpus_per_trial else ())
+    aside = dict(previous_winner.aside(plan.bundle, best))
     results = [
         StageResult.skipped(stage.name, f"{lacking[0]} is not set")
         for stage in plan.stages
@@ -190,8 +200,7 @@ def _run_stages(plan: Plan, stages: list[StageRun], best: Path, progress: Progre
             words = plan.bundle.command_words(run.stage.action, str(run.spec_path))
             results.append(StageResult.skipped(run.name, f"{after} did not go well", shlex.join(words)))
             continue
-        progress.note(f"{run.name} ...")
-        results.append(run_stage(plan.bundle, run, gpus, progress.note))
+        results.append(ended_stages.run_once(plan.bundle, run, best, aside, gpus, progress.note))
     if any(result.ok for result in results) and (packed := run_package(plan.bundle, best, progress.note)):
         results.append(packed)
     return results

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl import provenance
+from automl import ended_stages, provenance
 from automl.errors import UserError
 from automl.front import FOLDER
 from automl.rundir import TEMPORARY
@@ -36,14 +36,15 @@ def begin(best: Path) -> None:
 def set_aside(bundle: ModelBundle, best: Path, winner: Best) -> Path | None:
     """Make room for what is handed over and for what its stages make. All that `best` has of another winner moves to
     `best_of_trial_N` beside it, what a person or a later action put there too, and works there as before; returns that
-    folder. Files of a hand-over that did not come to its end may be cut off, and go."""
+    folder. Files of a hand-over that did not come to its end may be cut off, and go, but for those of
+    stages that did."""
     _settle_provenance(best)
     before = provenance.read(best)
     same, whole = provenance.is_of(before, winner), provenance.is_whole(before)
     if same and whole:  # first: from here on it is not all there
         (best / provenance.FILE).replace(_provenance_before(best))
-    for file, kept in _aside(bundle, best):
-        if same and whole and file.is_file():
+    for file, kept in aside(bundle, best):
+        if same and file.is_file() and (whole or ended_stages.made_whole(best, file)):
             file.replace(kept)
         elif before and not whole and not file.is_dir():
             file.unlink(missing_ok=True)
@@ -55,10 +56,15 @@ def set_aside(bundle: ModelBundle, best: Path, winner: Best) -> Path | None:
 
 def put_back(bundle: ModelBundle, best: Path, well: bool) -> None:
     """What the stages have not made again, or have not made `well`, stays as it was."""
-    for file, kept in _aside(bundle, best):
+    for file, kept in aside(bundle, best):
         if kept.is_file():
             kept.unlink() if well and file.exists() else kept.replace(file)
     _settle_provenance(best)
+
+
+def aside(bundle: ModelBundle, best: Path) -> list[tuple[Path, Path]]:
+    """(file that stages make, where it waits while they run again, for they write over none)."""
+    return [(best / file, best / f".{file}.before") for file in bundle.named_files.values()]
 
 
 def disown(folder: Path, result: Best) -> None:
@@ -81,11 +87,6 @@ def clear_front(bundle: ModelBundle, best: Path, stay: Collection[str], say: Cal
             to = _free(best, int(folder.name) if folder.name.isdecimal() else None)
             shutil.move(folder, to)
             say(f"what {folder} held before is in {to}")
-
-
-def _aside(bundle: ModelBundle, best: Path) -> list[tuple[Path, Path]]:
-    """(file that stages make, where it waits while they run again, for they write over none)."""
-    return [(best / file, best / f".{file}.before") for file in bundle.named_files.values()]
 
 
 def _provenance_before(best: Path) -> Path:

@@ -11,7 +11,8 @@ elapsed_s             how long the search has run, beside the database
 trials/0007/          spec.yaml, trial.json (what the study has of it), metrics.jsonl, status.json, log.txt,
                       starts.json (which of the run's starts trained it, where another than the first did),
                       model_epoch_*.pth, dd_model_latest.pth; of trackers: tracked.json, tensorboard/
-best/                 the winner's specs for every action, provenance.json, what the stages wrote
+best/                 the winner's specs for every action, provenance.json, what the stages wrote (evaluate/ended.json:
+                      of what evaluate ended well)
 best_of_trial_3/      what best/ held when another trial became the winner, or best/pareto/0003 when it left the
                       front and somebody had made more of it
 best/pareto/0007/     the same of every other trial of a front (--objectives), without the stages

@@ -73,9 +73,7 @@ def run_stage(
     """Run one action on its spec file, and `say` every `TELL_S` that it goes on. What it prints goes to
     `<name>/log.txt` beside it; its figures are read from the action's metrics.json."""
     stage, name, spec_path = run.stage, run.name, run.spec_path
-    program, *words = bundle.command_words(stage.action, str(spec_path))
-    shown = f"{typed(program)} {shlex.join(words)}"
-    full = portable.read(bundle, spec_path)
+    shown, full = _shown(bundle, run), portable.read(bundle, spec_path)
     parent = bundle.spec_key(stage.action, "parent_model")
     if parent and not bundle.is_settled(parent) and spec.get(full, parent) in (None, "", spec.MANDATORY):
         return StageResult.skipped(name, "there is no checkpoint", shown)
@@ -87,11 +85,23 @@ def run_stage(
         bundle, name, spec_path.with_suffix(""), str(spec_path), say, gpus, (NOT_RUNNABLE,), command=command
     )
     result.command = shown
-    if result.ok:
-        told = figures.parent / stage.report if stage.report else None
-        result.report = str(told) if told is not None and told.is_file() else ""
-        result.metrics, result.shows = _read(figures), stage.shows
-    return result
+    return ended_well(bundle, run, result.message) if result.ok else result
+
+
+def ended_well(bundle: ModelBundle, run: StageRun, message: str) -> StageResult:
+    """The result of an action that has ended well, with the figures and the report that it left."""
+    stage = run.stage
+    figures = bundle.results_file(stage.action, portable.read(bundle, run.spec_path))
+    told = figures.parent / stage.report if stage.report else None
+    report = str(told) if told is not None and told.is_file() else ""
+    return StageResult(
+        run.name, True, message, _shown(bundle, run), _read(figures), stage.shows, report=report
+    )
+
+
+def _shown(bundle: ModelBundle, run: StageRun) -> str:
+    program, *words = bundle.command_words(run.stage.action, str(run.spec_path))
+    return f"{typed(program)} {shlex.join(words)}"
 
 
 def run_package(
