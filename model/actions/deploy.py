@@ -32,6 +32,9 @@ READING = "reading checkpoint and data"
 APART = (
     1.1  # times what was measured first that a point may take, measured again, unsaid; or the other way round
 )
+# times the limit that the fastest may have taken to be worth a file and a second look: four programs beside it on two
+# cores made a network's 0.8 s 4.0 s, more was not seen
+NEAR = 4.0
 TRIES = 3  # points that are measured again before one of them is taken, or none
 MEASURED_BY = ("calibration_images", "target")  # leaves
 
@@ -68,7 +71,7 @@ def run(spec: Spec) -> dict[str, Any]:
     table = handed.Table(folder, kept.key, forms, section["target"])
     table.write(kept)
     try:
-        chosen = _export(made, table, kept, wish, survey.timed_images(data["val"]))
+        chosen = _export(made, table, kept, wish, pace, survey.timed_images(data["val"]))
     finally:  # by what was measured last, also where nothing was chosen
         for point in front_page.front(table.points(kept)):
             print(f"front: {front_page.line(point)}")
@@ -198,30 +201,34 @@ class Maker:
 
 
 def _export(
-    made: Maker, table: handed.Table, kept: Measurements, wish: Wish, images: Sequence[Path]
+    made: Maker, table: handed.Table, kept: Measurements, wish: Wish, pace: survey.Pace, images: Sequence[Path]
 ) -> Point:  # fmt: skip
     """Hand over the point that is meant by what was measured last: the first one is measured again and the choice made
     anew, until it falls on one that was. After one that does not keep the limit those are tried that would, were they
-    as much slower as it was. Where none keeps it by what is known, the fastest is measured again before that is said.
-    Raises `ModelError` when none does, `UserError` when none can."""
+    as much slower as it was. Where none keeps it by what is known, the fastest is measured again before that is said,
+    if it took at most `NEAR` times the limit. No second one is begun that by the forecast would end after the pace's
+    limit. Raises `ModelError` when none does, `UserError` when none can."""
     place = table.folder / ".tried"
     shutil.rmtree(place, ignore_errors=True)  # of one that was killed
     try:
-        return _tried(made, table, kept, wish, images, place)
+        return _tried(made, table, kept, wish, pace, images, place)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
 def _tried(
-    made: Maker, table: handed.Table, kept: Measurements, wish: Wish, images: Sequence[Path], place: Path
-) -> Point:
+    made: Maker, table: handed.Table, kept: Measurements, wish: Wish, pace: survey.Pace, images: Sequence[Path],
+    place: Path,
+) -> Point:  # fmt: skip
     tried: dict[Form, Path] = {}
     worse, refused = 1.0, not any(map(wish.fits, table.points(kept)))
-    while point := _meant(table.points(kept), wish, tried, worse):
+    while point := _meant(table.points(kept), wish, tried, worse, TRIES if pace.fits_ending() else 1):
         if point.form in tried:
             table.hand_over(kept, point, tried[point.form])
             _say_apart(point, ranked(table.points(kept), wish)[0])
             return point
+        if not tried:
+            pace.say_ending()
         tried[point.form] = folder = place / str(len(tried))
         folder.mkdir(parents=True)
         point = _measured_again(made, table.target, point, folder, images)
@@ -232,6 +239,8 @@ def _tried(
     table.write(kept)
     if refused:
         ranked(table.points(kept), wish)  # says how near they come
+    if len(tried) < TRIES and not pace.fits_ending() and any(map(wish.fits, table.points(kept))):
+        print("deploy.max_time leaves no time to measure another again; the same command goes on with it")
     raise ModelError(
         "no point keeps what was asked for when its file is measured again; other work on this machine? remove "
         "measured.json and try again, or allow more:\n  "
@@ -243,19 +252,22 @@ def _told(point: Point) -> str:
     return f"{point.form}: {told_ms(point)}, {point.bytes / 1e6:.6g} MB"
 
 
-def _meant(points: Sequence[Point], wish: Wish, tried: Collection[Form], worse: float) -> Point | None:
-    """The point to hand over or, where it was not tried yet, to measure again first; after `TRIES` one of the tried.
+def _meant(
+    points: Sequence[Point], wish: Wish, tried: Collection[Form], worse: float, most: int
+) -> Point | None:
+    """The point to hand over or, where it was not tried yet, to measure again first; after `most` one of the tried.
     None: nothing is left that may keep the limit. Raises `UserError` where nothing can."""
     if not any(map(wish.fits, points)):
-        others = [p for p in points if replace(wish, latency_ms=None).fits(p)]
-        if wish.latency_ms is not None and others and not tried:
+        near = NEAR * (wish.latency_ms or 0)
+        others = [p for p in points if p.ms <= near and replace(wish, latency_ms=None).fits(p)]
+        if others and not tried:
             return min(others, key=lambda p: p.ms)
         return None if tried else ranked(points, wish)[0]
 
     def hopeful(p: Point) -> bool:
         return not wish.latency_ms or p.again_ms is not None or p.latency_ms * worse <= wish.latency_ms
 
-    left = (p for p in ranked(points, wish) if p.form in tried or (len(tried) < TRIES and hopeful(p)))
+    left = (p for p in ranked(points, wish) if p.form in tried or (len(tried) < most and hopeful(p)))
     return next(left, None)
 
 

@@ -67,6 +67,18 @@ class Pace:
             return True
         return self.spent_s() + self.cost.unit_s + self.ending_s(self.done_points + more) <= self.limit_s
 
+    def fits_ending(self) -> bool:
+        """Whether it ends within the limit with one more file written and measured again."""
+        return self.limit_s is None or self.spent_s() + self.ending_s(0) <= self.limit_s
+
+    def say_ending(self, say: Callable[[str], Any] = partial(print, flush=True)) -> None:
+        """That what is chosen takes longer than the limit, where nothing was measured before it that told so."""
+        if not self.done_units and not self.fits_ending():
+            say(
+                f"deploy.max_time of {self.limit_s:g} s is less than the least there is, the export of what is chosen: "
+                f"about {self.spent_s() + self.ending_s(0):.0f} s in all"
+            )
+
     def __str__(self) -> str:
         left = f", about {self.left_s():.0f} s left" if self.cost.unit_s else ""
         return f"{self.scored()}{left}"

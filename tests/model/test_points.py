@@ -350,6 +350,7 @@ class Exported:
         self, monkeypatch: pytest.MonkeyPatch, folder: Path, found: list[Point], times: float
     ) -> None:
         self.tried: list[Point] = []
+        self.pace = survey.Pace(0, 0, 1)
         forms = [Form(i, 1, 32, 32, "FP32") for i in range(len(found))]
         self.kept = Measurements(folder / "measured.json", "k", {f: replace(p, form=f) for f, p in zip(forms, found, strict=True)})  # fmt: skip
         self.table = handed.Table(folder, "k", forms, "cpu")
@@ -364,7 +365,7 @@ class Exported:
 
     def export(self, wish: Wish) -> Point:
         made: Any = type("Made", (), {"spec": {}})
-        return deploy._export(made, self.table, self.kept, wish, [])
+        return deploy._export(made, self.table, self.kept, wish, self.pace, [])
 
 
 def test_the_second_measurement_chooses_where_the_limit_is_not_held(
@@ -440,6 +441,46 @@ def test_no_limit_is_refused_on_the_first_measurement_alone(
     assert (
         json.loads((tmp_path / "points.json").read_text())["chosen"]["latency_ms"] == 30
     )  # it is still there
+
+
+@pytest.mark.parametrize(("limit", "written"), [(10.0, 1), (7.5, 1), (7.4, 0), (0.5, 0)])
+def test_nothing_is_written_for_a_limit_that_no_second_look_may_bring(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: float, written: int
+) -> None:
+    """30 ms by the table; 7.5 is `deploy.NEAR` times less."""
+    made = Exported(monkeypatch, tmp_path, [point(40, 0.4), point(30, 0.3)], 1)
+    for _ in range(2):
+        with pytest.raises(UserError, match="the fastest takes 30"):
+            made.export(Wish(limit))
+    assert len(made.tried) == 2 * written
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_the_time_that_is_given_holds_for_what_is_chosen_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each file and its measurement take 60 s: the first is the least, and no other is begun that ends too late."""
+    found = [point(10.0, 0.5), point(6.0, 0.4), point(4.0, 0.3)]
+    for limit, tried in ((None, 2), (130.0, 2), (115.0, 1), (50.0, 1)):
+        made, now = Exported(monkeypatch, tmp_path, found, 1.5), [0.0]
+
+        def again(_: Any, made: Exported = made, now: list[float] = now) -> float:
+            now[0] += 60
+            return 1.5 * made.tried[-1].latency_ms
+
+        monkeypatch.setattr(deploy, "_again", lambda *a, again=again: again(a))
+        made.pace = survey.Pace(0, 0, 1, limit, False, Cost(90, 50, 10), lambda now=now: now[0])
+        if tried == 2:
+            assert made.export(Wish(10.0)).again_ms == 9.0
+        else:
+            with pytest.raises(ModelError, match="no point keeps what was asked for"):
+                made.export(Wish(10.0))
+        said = capsys.readouterr().out
+        assert len(made.tried) == tried
+        assert ("leaves no time to measure another again" in said) == (tried == 1)
+        assert ("max_time of 50 s is less than the least there is, the export of what is chosen: about 60 s" in said) \
+            == (limit == 50.0)  # fmt: skip
+    assert made.export(Wish(10.0)).again_ms == 9.0  # the same command goes on
 
 
 @given(st.lists(st.sampled_from(["choose", "fail", "other"]), max_size=6), st.integers(0, 40))
