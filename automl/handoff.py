@@ -163,8 +163,9 @@ def _rest_of_front(
 
 
 def _later(plan: Plan) -> list[list[str]]:
-    """The commands of the stages that were asked for, on a folder that is handed over."""
-    asked = [s for s in plan.stages if not s.sets and not s.lacks(plan.spec)]
+    """The commands of the stages that were asked for, or of those that the model has where none were, on a folder that
+    is handed over."""
+    asked = [s for s in plan.stages or plan.bundle.stages if not s.sets and not s.lacks(plan.spec)]
     return [list(plan.bundle.command_words(s.action, f"{HERE}/{s.action}.yaml")) for s in asked]
 
 

@@ -15,7 +15,18 @@ from typing import Any
 import optuna
 import pytest
 
-from automl import dashboard, export_best, front, loop, report, run_figures, samplers, schedulers, show
+from automl import (
+    dashboard,
+    export_best,
+    front,
+    handoff,
+    loop,
+    report,
+    run_figures,
+    samplers,
+    schedulers,
+    show,
+)
 from automl.cli import guarded
 from automl.comparison import Comparison
 from automl.confirmed import Confirmed
@@ -32,6 +43,7 @@ from automl.report import svg, trade_off
 from automl.report.gather import Facts, TrialFacts
 from automl.report.verdict import sentences
 from automl.request import RunRequest, parse_objectives
+from automl.skill import Stage
 from automl.storage import read_storage
 from automl.study import Best, Study
 from automl.tuning import tune
@@ -362,6 +374,24 @@ def test_a_run_hands_over_its_front(tmp_path: Path) -> None:
     loop.resume(root, {"trials": 16}, Progress(quiet=True))
     check_handed_over(root)
     assert (folder / "measured.txt").read_text() == "measured\n"
+
+
+@pytest.mark.parametrize(("asked", "told"), [((), ["score", "ship"]), (("ship",), ["ship"])])
+def test_the_commands_for_one_that_is_not_the_knee_are_the_models_own_where_no_stage_was_asked_for(
+    asked: tuple[str, ...], told: list[str]
+) -> None:
+    named = (
+        Stage("score", needs=("data.test",)),
+        Stage("ship"),
+        Stage("both", action="ship", sets=(("a", 1),)),
+    )
+    own: Any = SimpleNamespace(stages=named, command_words=lambda action, path: (action, path))
+    plan: Any = SimpleNamespace(
+        bundle=own, stages=tuple(s for s in named if s.name in asked), spec={"data": {"test": "x"}}
+    )
+    assert handoff._later(plan) == [[name, f"{front.HERE}/{name}.yaml"] for name in told]
+    plan.spec = {}
+    assert [words[0] for words in handoff._later(plan)] == ["ship"]
 
 
 @pytest.mark.parametrize("more", [{}, {"objectives": None, "max_latency_ms": 12.0}])
