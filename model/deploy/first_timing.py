@@ -40,9 +40,7 @@ def measure(specs: Sequence[Mapping[str, Any]], folder: Path, say: Callable[[str
         points, waited = _timed(files, images, say)
     rates = rates_of([point["costs"] for point in points], [point["ms"] for point in points])
     found = {"rates": rates, "images": sizes, "projected": projected, "points": points}
-    return found | {
-        "text": _text(found, [f[0] for f in files], time.monotonic() - began) + _disturbed(waited)
-    }
+    return found | {"text": _text(found, files, time.monotonic() - began) + _disturbed(waited)}
 
 
 def _disturbed(waited: float) -> str:
@@ -60,12 +58,19 @@ def _waited_s() -> float:
         return 0.0
 
 
-def _text(found: Mapping[str, Any], timed: Sequence[Spec], seconds: float) -> str:
-    off = max(abs(predict(s, found) / p["ms"] - 1) for s, p in zip(timed, found["points"], strict=True))
+def _text(found: Mapping[str, Any], files: Sequence[tuple[Spec, Any, Path]], seconds: float) -> str:
+    off = max(abs(predict(f[0], found) / p["ms"] - 1) for f, p in zip(files, found["points"], strict=True))
     return (
-        f"from image file to boxes, batch 1, FP32 on this CPU by ONNX Runtime; {len(timed)} networks with random "
-        f"weights were timed in {seconds:.0f} s, and the prediction is within {off:.0%} of each"
+        f"from image file to boxes, batch 1, FP32 on this CPU by ONNX Runtime; {_counted(files)}, random weights, were "
+        f"timed in {seconds:.0f} s, and the prediction is within {off:.0%} of each"
     )
+
+
+def _counted(files: Sequence[tuple[Spec, Any, Path]]) -> str:
+    """How many are timed; those cut from another lie in its folder."""
+    cut = len(files) - len({path.parent for _, _, path in files})
+    more = f" and {cut} cut from them to fewer decoder layers" if cut else ""
+    return f"{len(files) - cut} exported networks{more}"
 
 
 def _images(full: Spec, folder: Path) -> list[Path]:
@@ -157,7 +162,7 @@ def _timed(
     opened = {i: targets.opener(target, path) for i, (_, _, path) in enumerate(files)}
     once = timing.turn(opened[0], images, files[0][0], 1, warm_up=1)[0][0]
     runs = int(min(RUNS, max(2, CLOCK_S / (once * len(files) * ROUNDS))))
-    say(f"latency: timing {len(files)} networks, about {once * 1e3:.0f} ms an image for the default")
+    say(f"latency: timing {_counted(files)}, about {once * 1e3:.0f} ms an image for the default")
     warm_up = min(timing.WARM_UP, runs)
     began, before = time.monotonic(), _waited_s()
     with told("latency: timing", say=say):

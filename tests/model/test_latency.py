@@ -113,7 +113,10 @@ def test_a_first_timing_serves_a_search(tmp_path: Path, monkeypatch: pytest.Monk
     assert found["images"] == [list(first_timing.FALLBACK)]  # no data: a drawn image
     assert "from image file to boxes, batch 1" in found["text"]
     assert not list(tmp_path.iterdir())
-    assert any("exporting network 2" in line for line in said)
+    assert any("exporting network 2 of at most 2" in line for line in said)
+    counted = "2 exported networks and 2 cut from them to fewer decoder layers"
+    assert any(line.startswith(f"latency: timing {counted}, about") for line in said)
+    assert f"{counted}, random weights, were timed in" in found["text"]
 
 
 def test_a_timing_beside_other_work_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
