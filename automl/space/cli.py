@@ -155,7 +155,7 @@ def print_space(console: Console, space: SearchSpace, room: SearchSpace) -> None
         console.print(line, highlight=False, markup=False)
 
 
-@app.command(epilog="Example: automl space show --model MODEL --fix train.batch_size=8")
+@app.command(epilog="Example: automl space show --space recommended")
 def show(
     schema: str = SCHEMA, model: str = MODEL, spec: str = SPEC, tune: list[str] = TUNE, fix: list[str] = FIX,
     space: str = SPACE, preset: str = PRESET, as_json: bool = typer.Option(False, "--json", help="As one JSON object."),

@@ -6,20 +6,23 @@ import importlib
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 import typer
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from typer.testing import CliRunner
 
 from automl import bundle, cli, show, spec
 from automl.errors import StudyBusy, UserError
@@ -29,8 +32,10 @@ from automl.metric import Metric, figure
 from automl.plan import merge
 from automl.progress import Progress, beat_text, share_of_epoch
 from automl.request import RunRequest, options, parse_time, write_time
+from automl.space import cli as space_cli
 from automl.stages import StageResult
 from automl.study import Best
+from model import cli as detector
 from tests.automl.test_foreign_trainers import searched, shell_trainer
 from tests.automl.test_policy_bundle import make_model
 
@@ -417,6 +422,37 @@ def test_a_closed_stream_is_no_obstacle(tmp_path: Path, closed: str) -> None:
     words = f"{sys.executable} -m automl.cli status {tmp_path / 'none'} {closed}"
     done = subprocess.run(words, shell=True, capture_output=True, text=True)
     assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (2, "", False), done.stderr
+
+
+def examples(command: click.Command) -> Iterator[str]:
+    for each in getattr(command, "commands", {}).values():
+        yield from examples(each)
+    for line in (getattr(command, "epilog", None) or "").splitlines():
+        yield from line.removeprefix("Example: ").split(" && ") if line.startswith("Example: ") else ()
+
+
+PROGRAMS = {
+    "automl": typer.main.get_command(cli.app),
+    "deformable_detr": typer.main.get_command(detector.app),
+}
+PROGRAMS["automl"].add_command(typer.main.get_command(space_cli.app), "space")  # type: ignore[attr-defined]
+EXAMPLES = sorted({line for program in PROGRAMS.values() for line in examples(program)})
+
+
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_the_examples_of_help_are_commands(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As typed, up to where the command begins its work."""
+    program, *words = shlex.split(line)
+    leaf = PROGRAMS[program]
+    while words[0] in getattr(leaf, "commands", {}):
+        leaf = leaf.commands[words.pop(0)]  # type: ignore[attr-defined]
+    assert leaf.make_context(leaf.name, words).command is leaf
+
+
+@pytest.mark.parametrize("line", [line for line in EXAMPLES if line.startswith("automl space show")])
+def test_the_examples_of_help_that_need_no_files_work(line: str) -> None:
+    done = CliRunner().invoke(space_cli.app, shlex.split(line)[2:])
+    assert done.exit_code == 0, done.output
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "data"])
