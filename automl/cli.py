@@ -130,6 +130,7 @@ def data(context: typer.Context, place: str, out: Path, **given: Any) -> None:
     """Write a page with a picture of a dataset, as run would train on it: counts, sizes, problems, samples."""
     from automl import data_page
 
+    faults.check_place(out.absolute().parent, "--out")
     for line in data_page.write(make_request(context, given | {"data": place}), out):
         print(f"note: {line}")
     print(f"wrote {out}")

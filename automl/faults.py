@@ -147,6 +147,15 @@ def patiently(
         slow.cancel()
 
 
+def check_place(folder: Path, option: str) -> None:
+    """Raises `UserError`, naming the `option` that gives another place, where nothing can be written in `folder`, which
+    need not be there yet."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "is a file" if there.is_file() else "cannot be written to"
+        raise UserError(f"{option} {folder}: {there} {what}; name another folder")
+
+
 def _of_system(error: OSError, root: Path | None) -> AutoMLError | None:
     name = error.filename
     if error.errno in FULL:

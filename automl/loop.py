@@ -47,7 +47,7 @@ from automl.comparison import compared_with
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, Resumable, UserError
 from automl.executors.base import Executor
-from automl.faults import rows_of, told_of
+from automl.faults import check_place, rows_of, told_of
 from automl.front import predicted
 from automl.interruption import interruptible
 from automl.locks import run_lock
@@ -78,6 +78,8 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
     root = root.resolve()  # trials run in folders of their own
     folder = RunDir(root)
     _check_free(folder)
+    if not request.results_dir:  # else `prepare` does
+        check_place(root, "--results-dir")
     check_text("the run folder", str(root))
     with told_of(root, request.storage), leaving_nothing(root):
         read_storage(request.storage, root)  # it must answer before anything is written

@@ -34,6 +34,7 @@ from automl import (
 from automl.bundle import ModelBundle
 from automl.bundle_warnings import foresee
 from automl.errors import PolicyError, SpaceError, UserError
+from automl.faults import check_place
 from automl.latency import Latency, Limit
 from automl.launcher import check_temporary
 from automl.machine import Machine, find_machine
@@ -231,15 +232,12 @@ def _check_places(request: RunRequest, metric: Metric) -> None:
         read_storage(request.storage, Path(request.results_dir or "."))
     if request.results_dir:
         folder = Path(request.results_dir).absolute()
-        there = next(path for path in (folder, *folder.parents) if path.exists())
         outer = next((path for path in folder.parents if RunDir(path).run_json.is_file()), None)
         if outer is not None:
             raise UserError(
                 f"--results-dir {request.results_dir} lies in the run {outer}; name a folder beside it"
             )
-        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            what = "is a file" if there.is_file() else "cannot be written to"
-            raise UserError(f"--results-dir {request.results_dir}: {there} {what}; name another folder")
+        check_place(Path(request.results_dir), "--results-dir")
 
 
 def fetch(what: Plan, folder: Path, say: Callable[[str], None]) -> None:

@@ -455,6 +455,21 @@ def test_the_examples_of_help_that_need_no_files_work(line: str) -> None:
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.parametrize(
+    ("words", "option"), [(["data", "DATA"], "--out"), (["run", "--data", "DATA"], "--results-dir")]
+)
+def test_a_folder_that_cannot_be_written_in_is_told_before_data_are_read(
+    words: list[str], option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != tmp_path)
+    monkeypatch.setattr(bundle.ModelBundle, "call", lambda *_: pytest.fail("data were looked at"))
+    with pytest.raises(
+        UserError, match=rf"{option} .*: {tmp_path} cannot be written to; name another folder"
+    ):
+        cli.app(words, standalone_mode=False)
+
+
 @pytest.mark.parametrize("command", ["run", "plan", "data"])
 @pytest.mark.parametrize("form", ["--model={}", "--model {}"])
 def test_help_names_the_options_of_the_model(
