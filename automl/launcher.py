@@ -118,7 +118,7 @@ class ForkServer:
         try:
             with self._dial() as connection:
                 connection.sendall(b'{"ask": true}\n')
-                _await(connection, timeout_s, self._began, f"importing {modules}", say)
+                _await(connection, timeout_s, self._began, "starting the trainer", say)
                 reply = connection.makefile().readline()
         except TimeoutError:
             raise AutoMLError(f"importing {modules} took more than {timeout_s:g} s") from None

@@ -500,7 +500,7 @@ def test_imports_that_take_long_are_told(tmp_path: Path, monkeypatch: pytest.Mon
     finally:
         executor.close()
     assert said[1:]
-    assert set(said) <= {f"importing slow_to_import: {seconds} s so far" for seconds in range(60)}
+    assert set(said) <= {f"starting the trainer: {seconds} s so far" for seconds in range(60)}
 
 
 def test_failing_imports_are_told_before_any_job_is_asked_for() -> None:
