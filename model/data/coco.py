@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from model.data import exif_sizes
+from model.data import exif_sizes, merged_rows
 from model.data.broken_images import readable
 from model.data.cache import ANNOTATIONS, all_in_own_words, cache_dir, once, refusing_in_own_words
 from model.data.classes import Table
@@ -34,7 +34,7 @@ from model.data.tree import given, near_namesakes
 from model.errors import UserError
 from model.spec import get
 
-CACHE_FORMAT = 6  # of the arrays on disk; another number, another place
+CACHE_FORMAT = 7  # of the arrays on disk; another number, another place
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def read_part(
         _refuse_shared_names(document, paths, folder, problems)
     if problems:
         return None
-    part = _one_row_a_file(replace(part, document=_with_sizes(document, looks)))
+    part = _one_row_a_file(replace(part, document=_with_sizes(document, looks)), problems)
     return replace(part, document=mend(part.document, options.rules, problems))
 
 
@@ -138,14 +138,15 @@ def _refuse_shared_names(document: Document, paths: Sequence[Path], folder: Path
         )
 
 
-def _one_row_a_file(part: Part) -> Part:
+def _one_row_a_file(part: Part, problems: Problems) -> Part:
     """Rows of the same file as one, the first, with the boxes of all: each alone would call the others' objects
-    background."""
+    background. Those that label the same objects are told in `problems`."""
     first = {path: n for n, path in reversed(list(enumerate(part.paths)))}
     row = np.array([first[path] for path in part.paths], np.int64)
     keep = row == np.arange(len(row))
     if keep.all():
         return part
+    merged_rows.check(part.document, row, problems)
     document, owner = part.document, row[part.document.owner]
     order = np.argsort(owner, kind="stable")
     columns = {name: getattr(document, name)[order] for name in COLUMNS}

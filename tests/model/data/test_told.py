@@ -89,6 +89,31 @@ def test_rows_of_one_file_are_merged(own_demo: Path, sized: bool) -> None:
     assert "dataset.strict allows none" in said(looked_at(own_demo, dataset__strict=True))
 
 
+@pytest.mark.parametrize(("share", "moved"), [(1.0, 1), (0.6, 1), (0.6, 0), (0.2, 1), (0.0, 1)])
+def test_rows_of_one_file_that_label_the_same_objects(own_demo: Path, share: float, moved: float) -> None:
+    """As of a second annotator, who drew each box anew (`moved` px), kept some to the digit, or drew few of them."""
+
+    def annotate(document: dict[str, Any]) -> None:
+        first = max(document["images"], key=lambda i: sum(a["image_id"] == i["id"] for a in boxes(document)))
+        document["annotations"] = [a for a in boxes(document) if a["image_id"] == first["id"]]
+        again = [a | {"id": 1000 + n, "image_id": 77} for n, a in enumerate(boxes(document))]
+        for n, row in enumerate(again):
+            x, y, w, h = row["bbox"]
+            row["bbox"] = [x, y, w - moved, h] if n < share * len(again) else [x, y, w / 3, h / 3]
+        document["images"].append(first | {"id": 77})
+        document["annotations"] += again
+
+    def boxes(document: dict[str, Any]) -> list[dict[str, Any]]:
+        return document["annotations"]
+
+    edit(own_demo, "train", annotate)
+    found = looked_at(own_demo, dataset__mended_share=1.0)
+    refused = [p for p in found["problems"] if "rows of one file label the same objects, as of several" in p]
+    assert len(refused) == (share > 0.5 and moved > 0)
+    noted = "overlap one of the same class in another row, such as annotation" in str(found["warnings"])
+    assert noted == (share == 0.2)
+
+
 @pytest.mark.parametrize("place", ["images/cam1", "images_2", "../old", "../train/images"])
 def test_rows_of_two_files_of_one_name_are_not_merged(own_demo: Path, place: str) -> None:
     """As in two exports put together: images/0001.png and images/cam1/0001.png, both called 0001.png."""
