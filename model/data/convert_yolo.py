@@ -33,6 +33,7 @@ from model.data.yolo_lists import TWINS, twins_of
 from model.data.yolo_names import NAME_FILES, SPARE, names_of
 from model.data.yolo_numbers import counted_from_one
 from model.data.yolo_poses import SAY_POSES, refuse_unsaid_poses
+from model.data.yolo_tracks import are_tracked
 
 NO_LABELS = (*NAME_FILES, *SPARE)
 OVERSHOOT = 0.01  # how far outside 0..1 rounding may take a coordinate
@@ -40,6 +41,9 @@ BEYOND = 0.5  # and how far a point of an outline may lie: boxes that are turned
 SCORED = (
     "lines with a sixth field, taken as a confidence and passed over: are these labels what a detector found? Where it "
     "is an angle the boxes are wrong: give the upright box around each turned one"
+)
+TRACKED = (
+    "lines whose sixth field is a track's number, as of CVAT's Ultralytics YOLO Detection Track, passed over"
 )
 WANTED = "labels/NAME.txt for images/NAME.jpg, or NAME.txt beside NAME.jpg"
 APART = "put the labels of images/train into labels/train, and so for each folder"
@@ -74,7 +78,7 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     doubts: tuple[str, ...] = ()
     if config is None or config.keypoints is None:
         doubts = refuse_unsaid_poses(config.path if config else tree.root, labels)
-    keypoints = (config.keypoints if config else None) or 0
+    keypoints, tracked = (config.keypoints if config else None) or 0, are_tracked(labels)
     notes = (
         *gone,
         *(f"YOLO: {note}" for note in orphans),
@@ -87,31 +91,34 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     known = {(str(label.parent), *sorted(numbers.items())) for label, numbers in names.of_label.items()}
     return LabelFiles(
         layout, splits, names.ids,
-        lambda path, size: parse(path, size, names.of_label[path], keypoints),
-        notes, read_as=repr((keypoints, sorted(known))),
+        lambda path, size: parse(path, size, names.of_label[path], keypoints, tracked),
+        notes, read_as=repr((keypoints, tracked, sorted(known))),
         told=told.union(*images.values()), doubts=lambda: counted_from_one(names),
     )  # fmt: skip
 
 
-def parse(path: Path, size: tuple[int, int], numbers: Mapping[int, int], keypoints: int = 0) -> Parsed:
-    """One label file; `numbers` are {number in the file: category id}. Raises `ValueError` naming every broken line."""
-    objects, problems, places, scored = [], [], [], 0
+def parse(
+    path: Path, size: tuple[int, int], numbers: Mapping[int, int], keypoints: int = 0, tracked: bool = False
+) -> Parsed:
+    """One label file; `numbers` are {number in the file: category id}, `tracked` as `are_tracked`. Raises `ValueError`
+    naming every broken line."""
+    objects, problems, places, sixth = [], [], [], 0
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         fields = line.split()
         if fields:
             try:
-                objects.append(_object(fields, size, numbers, keypoints))
+                objects.append(_object(fields, size, numbers, keypoints, tracked))
                 places.append(f":{number}")
-                scored += len(fields) == 6
+                sixth += len(fields) == 6
             except ValueError as error:
                 problems.append(f"{number}: {error}")
     if problems:
         raise ValueError("\n".join(problems))
-    return Parsed(objects, None, {SCORED: scored} if scored else {}, places)
+    return Parsed(objects, None, {TRACKED if tracked else SCORED: sixth} if sixth else {}, places)
 
 
 def _object(
-    fields: list[str], size: tuple[int, int], numbers: Mapping[int, int], keypoints: int
+    fields: list[str], size: tuple[int, int], numbers: Mapping[int, int], keypoints: int, tracked: bool
 ) -> tuple[int | str, tuple[float, float, float, float]]:
     try:
         kind, *values = (float(v) for v in fields)
@@ -126,10 +133,11 @@ def _object(
             )
         values = values[:4]
     box = len(values) in (4, 5)
-    if len(values) == 5 and not 0 <= values[4] <= 1:
+    if len(values) == 5 and not tracked and not 0 <= values[4] <= 1:
         raise ValueError(
             f"a sixth field may be a confidence, from 0 to 1, but got {fields[5]} in '{' '.join(fields)}': where it is "
-            "an angle, give the upright box around the turned one; remove it in any case"
+            "an angle, give the upright box around the turned one; remove it in any case, or, where it is a track's "
+            "number, export Ultralytics YOLO Detection from CVAT, without Track"
         )
     values = values[:4] if box else values
     if not box and (len(values) < 6 or len(values) % 2):

@@ -15,7 +15,7 @@ from model.data.yolo_poses import refuse_unsaid_poses
 from model.errors import UserError
 from model.spec import default_spec
 from tests.model.data.drawn import put, seen
-from tests.model.data.test_yolo_names import SPLITS, labelled
+from tests.model.data.test_yolo_names import BOX, SPLITS, labelled
 
 pytestmark = pytest.mark.usefixtures("cache")
 YAML = f"{SPLITS}names: [a, b]\n"
@@ -207,3 +207,39 @@ def test_turned_boxes_across_the_border_are_cut_and_counted(tmp_path: Path) -> N
         UserError, match=r"train0.txt:41: coordinates must be shares of the image, from 0 to 1"
     ):
         in_place(str(root))
+
+
+@pytest.mark.parametrize(
+    ("sixth", "tracked"),
+    [
+        ([["1", "2", ""], ["2", "3", "1"], ["3", "1"], ["4", "1", "2"]], True),
+        ([["31", "32", "33"], ["32", "33", "31"], ["0", "31", "32"]], True),
+        ([["1", "2"], ["2", "3"]], False),  # too few to tell
+        ([["45"], ["30"], ["45"], ["60"]], False),  # an angle a file
+        (
+            [["10", "175", "90"], ["20", "33", "71"], ["88", "41", "12"]],
+            False,
+        ),  # of angles too none need be twice
+        ([["1", "2", "3"], ["2", "2", "1"], ["3", "1", "2"], ["2", "1"]], False),  # one of them is
+        ([["1", "2", "3"], ["2", "3", "1"], ["3", "1", "2"], ["4.5", "1"]], False),
+        ([["1", "2", "3"], ["2", "3", "1"], ["3", "1", "2"], ["-4", "1"]], False),
+    ],
+)
+def test_a_sixth_field_is_a_tracks_number_where_all_are(
+    sixth: list[list[str]], tracked: bool, tmp_path: Path
+) -> None:
+    """As CVAT exports Ultralytics YOLO Detection Track; what is no track has none."""
+    for n, of_file in enumerate(sixth):
+        lines = "".join(f"{n % 2} {BOX} {number}\n" for number in of_file)
+        labelled(tmp_path / "data", lines, f"train/{n}")  # of two images each
+    put(tmp_path / "data/data.yaml", "train: train\nnames: [a, b]\n")
+    if not tracked:
+        with pytest.raises(UserError, match=r"a sixth field may be a confidence.*track's number"):
+            in_place(str(tmp_path / "data"))
+        return
+    found = in_place(str(tmp_path / "data"))
+    count = 2 * sum(bool(number) for of_file in sixth for number in of_file)
+    assert any(f"{count} lines whose sixth field is a track's number" in note for note in found.notes)
+    assert [len(boxes) for boxes in seen(found)["train"].values()] == [
+        len(f) for f in sixth for _ in range(2)
+    ]
