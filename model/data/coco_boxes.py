@@ -22,6 +22,8 @@ IN_QUOTES = "boxes of numbers in quotes"
 NUMBERS_IN_QUOTES = "sizes, areas and flags that are numbers in quotes"
 SWAPPED = "boxes whose xmin and xmax, or ymin and ymax, stood in each other's place put right"
 IGNORED = "boxes marked ignore taken as crowds (iscrowd 1): neither trained on nor scored"
+DETECTED = "are these labels what a detector found?"
+SCORED = f"boxes with a confidence: {DETECTED}"
 NO_CROWDS = (
     "datumaro and CVAT write every mask so: give iscrowd 0 to those that are single objects, if any are"
 )
@@ -66,6 +68,11 @@ def read_boxes(
             if wrong := box_problem(row.bbox):
                 problems.add("box", f"{where}: annotation {shown(row.id)}: {wrong}")
     return Boxes(flat, np.array(turned, np.int64), counts)
+
+
+def is_detected(score: Any) -> bool:
+    """Whether a confidence is a detector's: of what a person drew tools write none, or 1."""
+    return type(score) in (int, float) and score != 1
 
 
 def box_problem(box: Any) -> str | None:

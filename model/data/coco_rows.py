@@ -37,6 +37,8 @@ class AnnotationRow(Struct, gc=False):
     iscrowd: Any = UNSET
     # Of CityPersons, CrowdHuman, VisDrone: a region that is neither an object nor background.
     ignore: Any = UNSET
+    score: Any = UNSET  # of a detector, as is confidence
+    confidence: Any = UNSET
     attributes: Any = UNSET  # of CVAT, with the angle of turned boxes
     rotation: Any = UNSET
     angle: Any = UNSET

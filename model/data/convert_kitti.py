@@ -16,10 +16,11 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from model.data.coco_boxes import SCORED, is_detected
 from model.data.convert_yolo import TWINS, labels_apart
 from model.data.image_sets import Entries, lists_of
 from model.data.images import READ_SUFFIXES
-from model.data.kitti_lines import are_scored, is_line, type_and_numbers
+from model.data.kitti_lines import are_scored, is_line, may_be_scored, type_and_numbers
 from model.data.label_files import (
     Box,
     LabelFiles,
@@ -97,7 +98,7 @@ def find(tree: Tree, options: Options | None = None) -> LabelFiles | None:
         _refuse_none_kept(labels, options, scored)
     notes = (*(f"KITTI: {note}" for note in notes), *more, *lost_labels(tree, found))
     said = repr(sorted(options.classes.items())) if options.classes is not None else ""
-    said += "" if scored else " without scores"
+    said += " with scores" if scored else " without scores"
     told = {image for image, label in whole.items() if label}
     told.update(image for listed in found.values() for image, _ in listed)
     return LabelFiles(
@@ -190,7 +191,7 @@ def _refuse_none_kept(labels: Sequence[Path], options: Options, scored: bool) ->
     types: set[str] = set()
     for label in labels:
         try:
-            types |= {kind for _, kind, _ in read_objects(label, scored) if not is_unlabelled(kind)}
+            types |= {line.kind for line in read_objects(label, scored) if not is_unlabelled(line.kind)}
         except (OSError, ValueError):
             return  # told when it is read
         if any(map(options.class_of, types)):
@@ -253,15 +254,16 @@ def parse(path: Path, size: tuple[int, int], options: Options = Options(), score
     """One label file; `scored` as `are_scored`. Raises `ValueError` naming every broken line."""
     remarks: Counter[str] = Counter()
     objects, places = [], []
-    for number, kind, box in read_objects(path, scored):
-        name = None if is_unlabelled(kind) else options.class_of(kind)
+    for line in read_objects(path, scored):
+        name = None if is_unlabelled(line.kind) else options.class_of(line.kind)
         if name:
-            objects.append((name, box))
-            places.append(f":{number}")
+            objects.append((name, line.box))
+            places.append(f":{line.number}")
+            remarks[SCORED] += line.is_detected
         else:
-            what = f"{UNLABELLED} regions" if is_unlabelled(kind) else f"objects of {kind}"
+            what = f"{UNLABELLED} regions" if is_unlabelled(line.kind) else f"objects of {line.kind}"
             remarks[f"{what} left out"] += 1
-    return Parsed(list(objects), None, remarks, places)
+    return Parsed(list(objects), None, +remarks, places)
 
 
 def is_unlabelled(kind: str) -> bool:
@@ -282,15 +284,25 @@ def _is_kitti(path: Path) -> bool:
         return False
 
 
-def read_objects(path: Path, scored: bool = True) -> list[tuple[int, str, Box]]:
-    """(line, type, box) of every line; `scored` as `are_scored`. Raises `ValueError` naming every broken line."""
+@dataclass(frozen=True)
+class Line:
+    """A line's number, from 1, and what it says."""
+
+    number: int
+    kind: str
+    box: Box
+    is_detected: bool  # with a detector's score
+
+
+def read_objects(path: Path, scored: bool = True) -> list[Line]:
+    """Every line that holds something; `scored` as `are_scored`. Raises `ValueError` naming every broken line."""
     objects, problems = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         fields = line.split()
         if not fields:
             continue
         try:
-            objects.append((number, *_object(fields, scored)))
+            objects.append(_object(number, fields, scored))
         except ValueError as error:
             problems.append(f"{number}: {error}")
     if problems:
@@ -298,11 +310,12 @@ def read_objects(path: Path, scored: bool = True) -> list[tuple[int, str, Box]]:
     return objects
 
 
-def _object(fields: list[str], scored: bool) -> tuple[str, Box]:
+def _object(number: int, fields: list[str], scored: bool) -> Line:
     kind, numbers = type_and_numbers(fields, scored)
     left, top, right, bottom = numbers[3:7]
     if not all(map(math.isfinite, (left, top, right, bottom))) or right < left or bottom < top:
         raise ValueError(
             f"left <= right and top <= bottom must hold, but got {left:g} {top:g} {right:g} {bottom:g}"
         )
-    return kind, (left, top, right, bottom)
+    found = scored and may_be_scored(fields) and is_detected(float(fields[-1]))
+    return Line(number, kind, (left, top, right, bottom), found)

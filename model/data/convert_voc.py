@@ -16,7 +16,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from model.data.coco_boxes import SCORED, is_detected
 from model.data.image_sets import by_lists, lists_of
+from model.data.kitti_lines import is_number
 from model.data.label_files import Box, LabelFiles, Parsed, by_folders, without_unlabelled
 from model.data.other_labels import orphans_left_out
 from model.data.tree import Tree, parent
@@ -28,6 +30,7 @@ HEADER = re.compile(r"^\ufeff?\s*<\?xml[^>]*\?>")
 WIDER = {"gbk": "gb18030", "gb2312": "gb18030"}  # these hold all of their characters and more
 # What tools and converters of other sets write of regions that are no objects; KITTI's reader leaves its own out.
 NO_CLASSES = {"dontcare", "ignored regions", "__background__"}
+DIFFICULT = "objects marked difficult are kept like the others"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -59,7 +62,7 @@ def find(tree: Tree) -> LabelFiles | None:
     spoken = {*known.labels, *known.passed, *itertools.chain(*by_split.values())}
     return LabelFiles(
         "Pascal VOC", splits, {}, lambda path, size: parse(path, size, zero), notes + more,
-        read_as=f"as of 2: {sorted(zero)}", told=set(map(tree.path, spoken)),
+        read_as=f"as of 3: {sorted(zero)}", told=set(map(tree.path, spoken)),
     )  # fmt: skip
 
 
@@ -69,31 +72,30 @@ def parse(path: Path, size: tuple[int, int], zero: Collection[str] = ()) -> Pars
     root = _root(path)
     database = database_of(root.findtext("source/database") or "")
     first = int(counts_from_one(database) and database not in zero)
-    objects, places, problems, swapped, difficult, turned = [], [], [], [], 0, 0
-    none: Counter[str] = Counter()
+    objects, places, problems, swapped = [], [], [], []
+    remarks: Counter[str] = Counter()
     for number, node in enumerate(root.findall("object"), 1):
         name = (node.findtext("name") or "").strip()
         try:
             if not name:
                 raise ValueError("it has no name")
             if name.casefold() in NO_CLASSES:
-                none[f"objects called {name} left out, as regions that are no class"] += 1
+                remarks[f"objects called {name} left out, as regions that are no class"] += 1
                 continue
             corners = _corners(node.findall("bndbox"))
             (left, right), (top, bottom) = sorted(corners[::2]), sorted(corners[1::2])
             box, is_turned = _upright(node, (left - first, top - first, right, bottom), _size(root) or size)
             objects.append((name, box))
-            turned += is_turned
+            remarks[TURNED] += is_turned
+            remarks[SCORED] += _is_detected(node)
+            remarks[DIFFICULT] += (node.findtext("difficult") or "").strip() == "1"
             places.append(f": object {number}")
             swapped += [places[-1]] if (left, top, right, bottom) != corners else []
-            difficult += (node.findtext("difficult") or "").strip() == "1"
         except ValueError as error:
             problems.append(f" object {number} ({name or '?'}): {error}")
     if problems:
         raise ValueError("\n".join(problems))
-    remarks = {"objects marked difficult are kept like the others": difficult, TURNED: turned, **none}
-    remarks = {text: count for text, count in remarks.items() if count}
-    return Parsed(list(objects), _size(root), remarks, places, swapped)
+    return Parsed(list(objects), _size(root), +remarks, places, swapped)
 
 
 def _upright(node: ET.Element, box: Box, size: tuple[int, int]) -> tuple[Box, bool]:
@@ -112,6 +114,12 @@ def _upright(node: ET.Element, box: Box, size: tuple[int, int]) -> tuple[Box, bo
     around = around_turned((left, top, right - left, bottom - top), degrees)
     x, y, w, h = inside(around, size)
     return (x, y, x + w, y + h), True
+
+
+def _is_detected(node: ET.Element) -> bool:
+    """Whether an object has a confidence, as what a detector found, written as VOC, does."""
+    texts = (node.findtext(name) or "" for name in ("score", "confidence"))
+    return any(is_number(text) and is_detected(float(text)) for text in texts)
 
 
 def _corners(boxes: list[ET.Element]) -> tuple[float, float, float, float]:

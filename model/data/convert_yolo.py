@@ -14,6 +14,7 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
+from model.data.coco_boxes import DETECTED
 from model.data.image_sets import by_lists, lists_of
 from model.data.kitti_lines import is_number
 from model.data.label_files import (
@@ -38,9 +39,9 @@ from model.data.yolo_tracks import are_tracked
 NO_LABELS = (*NAME_FILES, *SPARE)
 OVERSHOOT = 0.01  # how far outside 0..1 rounding may take a coordinate
 BEYOND = 0.5  # and how far a point of an outline may lie: boxes that are turned at the border reach beyond, and are cut
-SCORED = (
-    "lines with a sixth field, taken as a confidence and passed over: are these labels what a detector found? Where it "
-    "is an angle the boxes are wrong: give the upright box around each turned one"
+SIXTH = (
+    f"lines with a sixth field, taken as a confidence and passed over: {DETECTED} Where it is an angle the boxes are "
+    "wrong: give the upright box around each turned one"
 )
 TRACKED = (
     "lines whose sixth field is a track's number, as of CVAT's Ultralytics YOLO Detection Track, passed over"
@@ -114,7 +115,7 @@ def parse(
                 problems.append(f"{number}: {error}")
     if problems:
         raise ValueError("\n".join(problems))
-    return Parsed(objects, None, {TRACKED if tracked else SCORED: sixth} if sixth else {}, places)
+    return Parsed(objects, None, {TRACKED if tracked else SIXTH: sixth} if sixth else {}, places)
 
 
 def _object(

@@ -20,7 +20,7 @@ import numpy as np
 from msgspec import UNSET
 
 from model.data.box_forms import check_forms
-from model.data.coco_boxes import IGNORED, NUMBER, NUMBERS_IN_QUOTES, SWAPPED, read_boxes
+from model.data.coco_boxes import IGNORED, NUMBER, NUMBERS_IN_QUOTES, SCORED, SWAPPED, is_detected, read_boxes
 from model.data.coco_ids import ORPHANS, Meant
 from model.data.coco_rows import (
     AnnotationRow,
@@ -172,6 +172,7 @@ class _Reader:
             **read.counts,
             NUMBERS_IN_QUOTES: quoted,
             IGNORED: (ignored & ~crowd).sum(),
+            SCORED: sum(is_detected(row.score) or is_detected(row.confidence) for row in rows.annotations),
             **_swapped(rows),
             ORPHANS: len(self.orphans),
         }

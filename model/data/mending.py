@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from model.data.coco_boxes import FROM_MASKS, IGNORED, IN_QUOTES, NUMBERS_IN_QUOTES, SWAPPED
+from model.data.coco_boxes import FROM_MASKS, IGNORED, IN_QUOTES, NUMBERS_IN_QUOTES, SCORED, SWAPPED
 from model.data.coco_ids import ORPHANS, READINGS
 from model.data.document import Document
 from model.data.problems import Problems
@@ -32,6 +32,7 @@ DERIVED = (
     IN_QUOTES,
     NUMBERS_IN_QUOTES,
     IGNORED,
+    SCORED,
     TURNED,
     *READINGS,
 )

@@ -424,6 +424,15 @@ def test_boxes_marked_ignore_are_crowds_and_counted(images: Path, yes: Any, no: 
     agrees(images / "changed.json", images)
 
 
+@pytest.mark.parametrize("key", ["score", "confidence"])
+def test_boxes_that_a_detector_may_have_found_are_counted(images: Path, key: str) -> None:
+    for value, detected in ((0.9, True), (0, True), (1, False), (1.0, False), (None, False), ("high", False)):
+        for strict in (False, True):
+            found, said = changed(images, each_box(**{key: value}), strict=strict)
+            assert found is not None
+            assert ("24 boxes with a confidence: are these labels what a detector found?" in said) == detected
+
+
 @pytest.mark.parametrize("value", ["yes", 2, [1]])
 def test_ignore_is_a_flag(images: Path, value: Any) -> None:
     found, said = changed(images, each_box(ignore=value))

@@ -135,6 +135,13 @@ def test_types_with_numbers(names: tuple[str, str], space: str, score: str, tmp_
     assert boxes_of(tmp_path / "data") == {(k, 200 + n, 288, 278, 48) for k in names for n in range(6)}
 
 
+@pytest.mark.parametrize(("score", "detected"), [("", False), (" 1.0", False), (" 0.9", True), (" 0", True)])
+def test_boxes_that_a_detector_may_have_found_are_counted(score: str, detected: bool, tmp_path: Path) -> None:
+    square(tmp_path / "data", ("car", "bus"), "zeros", score)
+    told = "KITTI: 12 boxes with a confidence: are these labels what a detector found?"
+    assert (told in in_place(str(tmp_path / "data")).notes) == detected
+
+
 def test_a_number_that_may_be_a_score_is_asked_about(tmp_path: Path) -> None:
     """Pixels of so small images may be metres."""
     square(tmp_path / "data", ("grade 0", "grade 1"), "zeros", "", size=48)

@@ -108,6 +108,15 @@ def test_regions_that_are_no_class_are_left_out(tmp_path: Path) -> None:
     assert any("1 objects called DontCare left out" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("key", ["score", "confidence"])
+def test_boxes_that_a_detector_may_have_found_are_counted(key: str, tmp_path: Path) -> None:
+    root = written(tmp_path / "data", "", 5, 6, 7)
+    for file, value in zip(sorted(root.rglob("*.xml")), ("0.25", "1.0", "high"), strict=True):
+        put(file, file.read_text().replace("<bndbox>", f"<{key}>{value}</{key}><bndbox>"))
+    notes = in_place(str(root)).notes
+    assert "Pascal VOC: 1 boxes with a confidence: are these labels what a detector found?" in notes
+
+
 POLYGON = "<polygon><pt><x>1</x><y>1</y></pt></polygon>"
 
 
