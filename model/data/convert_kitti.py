@@ -2,7 +2,7 @@
 
 Lists of images say the splits (image_sets.py), else the folders' names. A line has 15 fields: type, truncated,
 occluded, alpha, left, top, right, bottom (px), three sizes, three places and a rotation in space; a 16th, a score, is
-what detectors add (kitti_lines.py). DontCare marks regions without labels, which are left out.
+what detectors add (kitti_lines.py). DontCare marks regions without labels, which are left out (no_classes.py).
 Category ids count from 1 in alphabetical order of the types.
 """
 
@@ -29,6 +29,7 @@ from model.data.label_files import (
     refuse,
     without_unlabelled,
 )
+from model.data.no_classes import LEFT_OUT, is_no_class
 from model.data.other_labels import lost_labels, without_orphans
 from model.data.paths import composed, stem_of
 from model.data.tree import Tree, counted, parent
@@ -43,7 +44,6 @@ PLACES = {  # folders of images, the likeliest first -> those of their labels
     "data": ("labels", "label", "label_2"),  # of FiftyOne
 }
 LOOKED_AT = 200  # label files that may be KITTI's
-UNLABELLED = "DontCare"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def find(tree: Tree, options: Options | None = None) -> LabelFiles | None:
         _refuse_none_kept(labels, options, scored)
     notes = (*(f"KITTI: {note}" for note in notes), *more, *lost_labels(tree, found))
     said = repr(sorted(options.classes.items())) if options.classes is not None else ""
-    said += " with scores" if scored else " without scores"
+    said += f" as of 2, {'with' if scored else 'without'} scores"
     told = {image for image, label in whole.items() if label}
     told.update(image for listed in found.values() for image, _ in listed)
     return LabelFiles(
@@ -191,7 +191,7 @@ def _refuse_none_kept(labels: Sequence[Path], options: Options, scored: bool) ->
     types: set[str] = set()
     for label in labels:
         try:
-            types |= {line.kind for line in read_objects(label, scored) if not is_unlabelled(line.kind)}
+            types |= {line.kind for line in read_objects(label, scored) if not is_no_class(line.kind)}
         except (OSError, ValueError):
             return  # told when it is read
         if any(map(options.class_of, types)):
@@ -255,20 +255,14 @@ def parse(path: Path, size: tuple[int, int], options: Options = Options(), score
     remarks: Counter[str] = Counter()
     objects, places = [], []
     for line in read_objects(path, scored):
-        name = None if is_unlabelled(line.kind) else options.class_of(line.kind)
+        name = None if is_no_class(line.kind) else options.class_of(line.kind)
         if name:
             objects.append((name, line.box))
             places.append(f":{line.number}")
             remarks[SCORED] += line.is_detected
         else:
-            what = f"{UNLABELLED} regions" if is_unlabelled(line.kind) else f"objects of {line.kind}"
-            remarks[f"{what} left out"] += 1
+            remarks[LEFT_OUT if is_no_class(line.kind) else f"objects of {line.kind} left out"] += 1
     return Parsed(list(objects), None, +remarks, places)
-
-
-def is_unlabelled(kind: str) -> bool:
-    """Whether a type marks a region without labels: DontCare, in any case."""
-    return kind.casefold() == UNLABELLED.casefold()
 
 
 def _are_kitti(labels: Iterable[Path]) -> bool:

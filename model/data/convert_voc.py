@@ -20,6 +20,7 @@ from model.data.coco_boxes import SCORED, is_detected
 from model.data.image_sets import by_lists, lists_of
 from model.data.kitti_lines import is_number
 from model.data.label_files import Box, LabelFiles, Parsed, by_folders, without_unlabelled
+from model.data.no_classes import LEFT_OUT, is_no_class
 from model.data.other_labels import orphans_left_out
 from model.data.tree import Tree, parent
 from model.data.turned import TURNED, around_turned, inside
@@ -28,8 +29,6 @@ from model.data.voc_images import DECLARED, HEAD, Pairs, pairs_of, photos
 
 HEADER = re.compile(r"^\ufeff?\s*<\?xml[^>]*\?>")
 WIDER = {"gbk": "gb18030", "gb2312": "gb18030"}  # these hold all of their characters and more
-# What tools and converters of other sets write of regions that are no objects; KITTI's reader leaves its own out.
-NO_CLASSES = {"dontcare", "ignored regions", "__background__"}
 DIFFICULT = "objects marked difficult are kept like the others"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -79,8 +78,8 @@ def parse(path: Path, size: tuple[int, int], zero: Collection[str] = ()) -> Pars
         try:
             if not name:
                 raise ValueError("it has no name")
-            if name.casefold() in NO_CLASSES:
-                remarks[f"objects called {name} left out, as regions that are no class"] += 1
+            if is_no_class(name):
+                remarks[LEFT_OUT] += 1
                 continue
             corners = _corners(node.findall("bndbox"))
             (left, right), (top, bottom) = sorted(corners[::2]), sorted(corners[1::2])

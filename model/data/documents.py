@@ -35,6 +35,7 @@ from model.data.coco_rows import (
     placeholder,
 )
 from model.data.document import Document, Place
+from model.data.no_classes import without_regions
 from model.data.problems import Problems, listed, shown
 from model.data.sources import stage_file
 from model.data.turned import inside
@@ -178,7 +179,7 @@ class _Reader:
         }
         for what, times in counts.items():
             found = found.counted(what, times)
-        return found.with_boxes(~np.isin(order, list(self.orphans)))
+        return without_regions(found.with_boxes(~np.isin(order, list(self.orphans))))
 
     def note_undrawn(self, rows: Rows) -> None:
         """Say that objects which a file of LVIS leaves undrawn count as background: the detector knows no others."""

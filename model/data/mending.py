@@ -16,6 +16,7 @@ import numpy as np
 from model.data.coco_boxes import FROM_MASKS, IGNORED, IN_QUOTES, NUMBERS_IN_QUOTES, SCORED, SWAPPED
 from model.data.coco_ids import ORPHANS, READINGS
 from model.data.document import Document
+from model.data.no_classes import LEFT_OUT
 from model.data.problems import Problems
 from model.data.turned import TURNED
 from model.parameters import default_of
@@ -33,6 +34,7 @@ DERIVED = (
     NUMBERS_IN_QUOTES,
     IGNORED,
     SCORED,
+    LEFT_OUT,
     TURNED,
     *READINGS,
 )

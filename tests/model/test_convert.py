@@ -14,6 +14,7 @@ from model.actions.export_dataset import write
 from model.cli import app, guarded
 from model.data.check import inspect
 from model.data.convert_kitti import Options, read_classes
+from model.data.no_classes import LEFT_OUT
 from model.errors import UserError
 from model.spec import default_spec
 
@@ -66,7 +67,7 @@ def test_every_image_is_in_one_part_and_every_box_with_it(kitti: Path, tmp_path:
     }
     assert pictures == {p.read_bytes() for p in kitti.rglob("*.png")}
     assert found["classes"] == {"Car": 1, "Van": 2}  # alphabetical, from 1
-    assert "KITTI: 8 DontCare regions left out" in found["notes"]
+    assert f"KITTI: 8 {LEFT_OUT}" in found["notes"]
     boxes = [a for part in parts.values() for a in part["annotations"]]
     assert len(boxes) == 16
     assert {tuple(a["bbox"]) for a in boxes} == {(1, 2, 10, 10), (5, 5, 34, 15)}
@@ -186,7 +187,7 @@ def test_the_command_takes_leaves_beside_the_options(
     assert run("dataset.strickt=true") == 2
     assert run("--by-sequence", "dataset.mended_share=0.2") == 0
     out = capsys.readouterr().out
-    for note in ("9 DontCare regions", "8 objects of Van", "1 empty boxes", "classes: 1 vehicle"):
+    for note in ("9 objects called DontCare", "8 objects of Van", "1 empty boxes", "classes: 1 vehicle"):
         assert note in out
 
 

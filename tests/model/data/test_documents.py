@@ -433,6 +433,33 @@ def test_boxes_that_a_detector_may_have_found_are_counted(images: Path, key: str
             assert ("24 boxes with a confidence: are these labels what a detector found?" in said) == detected
 
 
+@pytest.mark.parametrize("name", ["DontCare", "DONTCARE", "ignored regions", "__background__", "background"])
+def test_boxes_of_regions_that_are_no_class_are_left_out(images: Path, name: str) -> None:
+    """Their category stays, and without boxes is as any other."""
+
+    def rename(document: dict[str, Any]) -> None:
+        document["categories"][0]["name"] = name
+
+    def unused(document: dict[str, Any]) -> None:
+        document["categories"].append({"id": 0, "name": name})
+
+    for strict in (False, True):
+        found, said = changed(images, rename, strict=strict)
+        before, _ = changed(images, lambda document: None, strict=strict)
+        also, unsaid = changed(images, unused, strict=strict)
+        assert found is not None
+        assert before is not None
+        assert also == before
+        gone = [box for box in before if box[1] == whole()["categories"][0]["name"]]
+        assert len(gone) > 0
+        if name != "background":
+            assert len(found) == len(before) - len(gone)
+            assert f"{len(gone)} objects called DontCare, ignored regions or __background__ left out" in said
+        else:
+            assert len(found) == len(before)
+        assert ("left out" in said, "left out" in unsaid) == (name != "background", False)
+
+
 @pytest.mark.parametrize("value", ["yes", 2, [1]])
 def test_ignore_is_a_flag(images: Path, value: Any) -> None:
     found, said = changed(images, each_box(ignore=value))

@@ -16,6 +16,7 @@ from model.data.convert_kitti import parse as parse_kitti
 from model.data.documents import as_it_is
 from model.data.image_sets import MAX_BYTES, lists_of
 from model.data.layouts import in_place
+from model.data.no_classes import LEFT_OUT
 from model.data.tree import Tree
 from model.errors import UserError
 from tests.model.data.drawn import LAYOUTS, Drawn, Picture, every, kitti, move, put, seen, voc_xml, yolo_lines
@@ -300,13 +301,13 @@ def test_a_name_that_two_images_have_is_told_by_its_folder(
         in_place(str(root))
 
 
-@pytest.mark.parametrize("kind", ["DontCare", "dontcare", "DONTCARE"])
+@pytest.mark.parametrize("kind", ["DontCare", "dontcare", "DONTCARE", "ignored regions"])
 def test_regions_that_kitti_does_not_care_for(kind: str, tmp_path: Path) -> None:
     line = "{} 0 0 0 1 1 9 9 1 1 1 1 1 1 1\n"
     put(tmp_path / "a.txt", line.format("Car") + line.format(kind))
     found = parse_kitti(tmp_path / "a.txt", (20, 10))
     assert [name for name, _ in found.objects] == ["Car"]
-    assert found.remarks == {"DontCare regions left out": 1}
+    assert found.remarks == {LEFT_OUT: 1}
 
 
 @pytest.mark.parametrize("between", [", ", ",", "; ", " "])

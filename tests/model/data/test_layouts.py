@@ -26,6 +26,7 @@ from model.data import label_files
 from model.data.check import inspect
 from model.data.documents import as_it_is
 from model.data.layouts import find_data, in_place
+from model.data.no_classes import LEFT_OUT
 from model.data.paths import find_images
 from model.data.tree import Data, split_of
 from model.errors import UserError
@@ -923,7 +924,7 @@ def test_unlabelled_kitti_images_are_named(tmp_path: Path, pictures: tuple[Path,
     root = written("KITTI", tmp_path / "data", pictures)
     shutil.rmtree(root / "test/label_2")
     data = in_place(str(root))
-    assert "KITTI: 9 DontCare regions left out" in data.notes
+    assert f"KITTI: 9 {LEFT_OUT}" in data.notes
     assert "image_2: not read, no split and labels are known of its 2 images" in told(root)
 
 

@@ -105,7 +105,7 @@ def test_regions_that_are_no_class_are_left_out(tmp_path: Path) -> None:
         put(file, file.read_text().replace("</annotation>", f"{node}</object></annotation>"))
     found = in_place(str(root))
     assert [[box[0] for box in boxes] for boxes in seen(found)["train"].values()] == [["cat"]] * 3
-    assert any("1 objects called DontCare left out" in note for note in found.notes)
+    assert any("Pascal VOC: 3 objects called DontCare" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("key", ["score", "confidence"])
