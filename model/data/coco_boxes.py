@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from msgspec import UNSET
 
-from model.data.coco_rows import AnnotationRow, MaskRow, UnreadMaskRow
+from model.data.coco_rows import AnnotationRow, MaskRow, Rows, UnreadMaskRow
 from model.data.masks import extent, is_upright
 from model.data.problems import Problems, shown
 from model.data.turned import TURNED, around_turned
@@ -68,6 +68,15 @@ def read_boxes(
             if wrong := box_problem(row.bbox):
                 problems.add("box", f"{where}: annotation {shown(row.id)}: {wrong}")
     return Boxes(flat, np.array(turned, np.int64), counts)
+
+
+def outlined(rows: Rows, masks: Callable[[], Sequence[MaskRow | UnreadMaskRow]]) -> np.ndarray:
+    """[T] bool: the boxes of polygons in a file that Label Studio's converter wrote, which scales these, other than
+    rectangles, by the size that it gives the image."""
+    if type(rows.info) is not dict or rows.info.get("contributor") != "Label Studio":
+        return np.zeros(len(rows.annotations), bool)
+    found = (row.segmentation for row in masks())
+    return np.array([type(mask) is list and bool(mask) for mask in found], bool)
 
 
 def is_detected(score: Any) -> bool:

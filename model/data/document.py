@@ -11,7 +11,14 @@ import numpy as np
 
 from model.data.problems import shown
 
-COLUMNS = ("category", "boxes_xywh_px", "areas", "crowd", "rows")  # of the boxes, beside their owner
+COLUMNS = (
+    "category",
+    "boxes_xywh_px",
+    "areas",
+    "crowd",
+    "rows",
+    "outlined",
+)  # of the boxes, beside their owner
 
 
 class Place(str):
@@ -35,6 +42,9 @@ class Document:
     annotation_ids: list[Any]  # [T], or a Place, for messages
     categories: list[dict[str, Any]]  # [{"id", "name"}], in the order of the file
     mended: dict[str, int]  # what was put right -> how often
+    outlined: (
+        np.ndarray
+    )  # [T] bool, boxes of polygons that Label Studio scaled by the size that it says (coco_boxes.py)
     placeholder: str = ""  # the name of a category 0 that stood above the others and is left out
 
     def __len__(self) -> int:

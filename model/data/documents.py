@@ -20,7 +20,16 @@ import numpy as np
 from msgspec import UNSET
 
 from model.data.box_forms import check_forms
-from model.data.coco_boxes import IGNORED, NUMBER, NUMBERS_IN_QUOTES, SCORED, SWAPPED, is_detected, read_boxes
+from model.data.coco_boxes import (
+    IGNORED,
+    NUMBER,
+    NUMBERS_IN_QUOTES,
+    SCORED,
+    SWAPPED,
+    is_detected,
+    outlined,
+    read_boxes,
+)
 from model.data.coco_ids import ORPHANS, Meant
 from model.data.coco_rows import (
     AnnotationRow,
@@ -163,6 +172,7 @@ class _Reader:
             annotation_ids=[ids[n] for n in order.tolist()],
             categories=[{"id": _whole(row.id), "name": row.name.strip()} for row in kept],
             mended={},
+            outlined=outlined(rows, masks)[order],
             placeholder="" if above is None else rows.categories[above].name.strip(),
         )
         counts = {

@@ -15,6 +15,10 @@ AS_STORED = (
     "image sizes swapped, which were those before the turn by the EXIF orientation: boxes reach beyond them, and lie "
     "within the upright images"
 )
+RESCALED = (
+    "boxes of polygons scaled from the size before the turn by the EXIF orientation, by which Label Studio's converter "
+    "wrote them, to the upright images, on which its rectangles lie; their masks stay as they were"
+)
 OVER = 0.01  # of a side: what is that far beyond a border was not drawn in this image
 FAR, SHARE = 0.1, 0.1  # of a side beyond the border, and of the images in which a box is: no slip of a hand
 SLACK_PX = 1.0  # rounding
@@ -22,20 +26,36 @@ SLACK_PX = 1.0  # rounding
 
 def upright(document: Document, looks: Sequence[Look]) -> Document:
     """The sizes of turned images as they are upright, where their boxes, together, tell that they lie on these: in
-    a share of the images some reach far beyond the stored size, as no slip does, and none beyond the upright one."""
+    a share of the images some reach far beyond the stored size, as no slip does, and none beyond the upright one.
+
+    Label Studio's converter (convert_to_coco) scales what was drawn, in percent of the picture as it is shown, by that
+    picture's size for a rectangle and by the stored size, which it gives the image, for a polygon. So polygons lie
+    within the stored size wherever they were drawn: rectangles alone tell, and polygons are scaled to what they tell.
+    """
     turned = np.array([_is_said_as_stored(document, n, look) for n, look in enumerate(looks)], bool)
-    of_turned = turned[document.owner]
+    of_turned = turned[document.owner] & ~document.outlined
     far = of_turned & _beyond(document, FAR)
     voting, labelled = (len(np.unique(document.owner[which])) for which in (far, of_turned))
     if not voting or voting < SHARE * labelled or _reach(document, of_turned)[1]:
         return document
-    sizes = document.sizes.copy()
+    sizes, boxes = document.sizes.copy(), document.boxes_xywh_px.copy()
     sizes[turned] = sizes[turned][:, ::-1]
-    return replace(document, sizes=sizes).counted(AS_STORED, turned.sum())
+    scaled = turned[document.owner] & document.outlined
+    factors = (sizes / np.maximum(1, document.sizes))[document.owner[scaled]][
+        :, ::-1
+    ]  # of x, of y; areas stay
+    boxes[scaled] *= np.tile(factors, 2)
+    found = replace(document, sizes=sizes, boxes_xywh_px=boxes).counted(AS_STORED, turned.sum())
+    return found.counted(RESCALED, scaled.sum())
 
 
 def advice(document: Document, n: int) -> str:
     """What to do about turned image n, whose size the annotations say as it is stored."""
+    if document.outlined.any():
+        return (
+            "Label Studio scales polygons by this size, and rectangles by that of the picture as it shows it: export "
+            "YOLO there, which has no sizes"
+        )
     stored, up = _reach(document, document.owner == n)
     on_pixels = "drop the EXIF from the file, without turning its pixels"
     if up and not stored:

@@ -70,6 +70,46 @@ def test_boxes_that_do_not_tell(boxes: list[list[float]], advice: str, tmp_path:
     assert advice in problems
 
 
+def with_polygons(root: Path, *upright: list[float], contributor: str = "Label Studio") -> None:
+    """A polygon an image, drawn on the upright 48x96 px, as Label Studio's converter writes it: by 96x48 px."""
+    document = json.loads((root / "result.json").read_text())
+    for n, (x, y, w, h) in enumerate(upright):
+        x, y, w, h = x * 2, y / 2, w * 2, h / 2
+        mask = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+        row = {"id": 50 + n, "image_id": n, "category_id": 0, "segmentation": mask, "bbox": [x, y, w, h]}
+        document["annotations"].append(row | {"area": w * h, "iscrowd": 0})
+    put(root / "result.json", document | {"info": {"contributor": contributor}})
+
+
+def test_polygons_of_label_studio_are_scaled_to_the_upright_image(tmp_path: Path) -> None:
+    """Its rectangles lie on this, by which they tell it; a polygon lies within the stored size in any case."""
+    polygons = [[11, 20, 30, 60], [2, 3, 40, 90], [4, 60, 8, 10]]
+    root = photos(tmp_path / "data", UPRIGHT, BOTH, BOTH)
+    with_polygons(root, *polygons)
+    found = looked_at(root)
+    assert found["problems"] == []
+    assert any("3 boxes of polygons scaled from the size before the turn" in w for w in found["warnings"])
+    data = load_sources([{"image_dir": str(root), "json_file": str(root / "result.json")}])
+    assert data.boxes_xywh_px.tolist() == [
+        box for pair in zip([UPRIGHT, BOTH, BOTH], polygons, strict=True) for box in pair
+    ]
+    assert data.areas[1::2].tolist() == [w * h for _, _, w, h in polygons]
+    with_polygons(root, contributor="somebody")
+    assert "drop the EXIF from the file" in "\n".join(looked_at(root)["problems"])
+
+
+@pytest.mark.parametrize("boxes", [[], [BOTH, BOTH], [STORED, BOTH], [UPRIGHT, STORED]], ids=str)
+def test_polygons_of_label_studio_where_no_rectangle_tells(boxes: list[list[float]], tmp_path: Path) -> None:
+    root = photos(tmp_path / "data", *(boxes or [BOTH, BOTH]))
+    if not boxes:
+        put(root / "result.json", json.loads((root / "result.json").read_text()) | {"annotations": []})
+    with_polygons(root, [11, 20, 30, 60])
+    problems = "\n".join(looked_at(root)["problems"])
+    assert problems.count("Label Studio scales polygons by this size") == 2
+    assert "export YOLO there, which has no sizes" in problems
+    assert "drop the EXIF" not in problems
+
+
 def swapped(root: Path) -> None:
     document = json.loads((root / "result.json").read_text())
     for image in document["images"]:
