@@ -16,6 +16,9 @@ from model.data.document import Document
 from model.data.problems import Problems, shown
 
 ORDINARY = 1000
+TRIMMED = (
+    "objects whose class has blanks around its name, read without them, as of the class that is written so"
+)
 
 
 def outside_id(category: Mapping[str, Any]) -> Any:

@@ -16,6 +16,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from model.data.classes import TRIMMED
 from model.data.coco_boxes import SCORED, is_detected
 from model.data.convert_yolo import TWINS, labels_apart
 from model.data.image_sets import Entries, lists_of
@@ -260,6 +261,7 @@ def parse(path: Path, size: tuple[int, int], options: Options = Options(), score
             objects.append((name, line.box))
             places.append(f":{line.number}")
             remarks[SCORED] += line.is_detected
+            remarks[TRIMMED] += line.is_trimmed
         else:
             remarks[LEFT_OUT if is_no_class(line.kind) else f"objects of {line.kind} left out"] += 1
     return Parsed(list(objects), None, +remarks, places)
@@ -286,17 +288,17 @@ class Line:
     kind: str
     box: Box
     is_detected: bool  # with a detector's score
+    is_trimmed: bool  # whether its type has blanks around it, or several in a row
 
 
 def read_objects(path: Path, scored: bool = True) -> list[Line]:
     """Every line that holds something; `scored` as `are_scored`. Raises `ValueError` naming every broken line."""
     objects, problems = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-        fields = line.split()
-        if not fields:
+        if not line.strip():
             continue
         try:
-            objects.append(_object(number, fields, scored))
+            objects.append(_object(number, line, scored))
         except ValueError as error:
             problems.append(f"{number}: {error}")
     if problems:
@@ -304,7 +306,8 @@ def read_objects(path: Path, scored: bool = True) -> list[Line]:
     return objects
 
 
-def _object(number: int, fields: list[str], scored: bool) -> Line:
+def _object(number: int, line: str, scored: bool) -> Line:
+    fields = line.split()
     kind, numbers = type_and_numbers(fields, scored)
     left, top, right, bottom = numbers[3:7]
     if not all(map(math.isfinite, (left, top, right, bottom))) or right < left or bottom < top:
@@ -312,4 +315,10 @@ def _object(number: int, fields: list[str], scored: bool) -> Line:
             f"left <= right and top <= bottom must hold, but got {left:g} {top:g} {right:g} {bottom:g}"
         )
     found = scored and may_be_scored(fields) and is_detected(float(fields[-1]))
-    return Line(number, kind, (left, top, right, bottom), found)
+    return Line(number, kind, (left, top, right, bottom), found, _is_trimmed(line, fields, kind))
+
+
+def _is_trimmed(line: str, fields: Sequence[str], kind: str) -> bool:
+    """Whether blanks of a type were left out, not those of columns set below each other."""
+    rest = " ".join(fields).removeprefix(f"{kind} ")
+    return line.rstrip().endswith(f" {rest}") and line.rstrip() != f"{kind} {rest}"

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from model.data.classes import TRIMMED
 from model.data.coco_boxes import SCORED, is_detected
 from model.data.image_sets import by_lists, lists_of
 from model.data.kitti_lines import is_number
@@ -74,7 +75,8 @@ def parse(path: Path, size: tuple[int, int], zero: Collection[str] = ()) -> Pars
     objects, places, problems, swapped = [], [], [], []
     remarks: Counter[str] = Counter()
     for number, node in enumerate(root.findall("object"), 1):
-        name = (node.findtext("name") or "").strip()
+        text = node.findtext("name") or ""
+        name = text.strip()
         try:
             if not name:
                 raise ValueError("it has no name")
@@ -86,6 +88,7 @@ def parse(path: Path, size: tuple[int, int], zero: Collection[str] = ()) -> Pars
             box, is_turned = _upright(node, (left - first, top - first, right, bottom), _size(root) or size)
             objects.append((name, box))
             remarks[TURNED] += is_turned
+            remarks[TRIMMED] += text != name and "\n" not in text  # lines set out the XML
             remarks[SCORED] += _is_detected(node)
             remarks[DIFFICULT] += (node.findtext("difficult") or "").strip() == "1"
             places.append(f": object {number}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from model.data.check import inspect
+from model.data.classes import TRIMMED
 from model.data.convert_kitti import Options
 from model.data.layouts import in_place
 from model.data.other_labels import form_of
@@ -140,6 +142,28 @@ def test_boxes_that_a_detector_may_have_found_are_counted(score: str, detected: 
     square(tmp_path / "data", ("car", "bus"), "zeros", score)
     told = "KITTI: 12 boxes with a confidence: are these labels what a detector found?"
     assert (told in in_place(str(tmp_path / "data")).notes) == detected
+
+
+@pytest.mark.parametrize(
+    ("change", "count"),
+    [
+        (lambda line: line.replace("red car", "red car "), 6),
+        (lambda line: f" {line}", 12),
+        (lambda line: line.replace("red car", "red  car"), 6),
+        (lambda line: line.replace(" ", "  ").replace("red  car", "red car"), 0),  # columns below each other
+        (lambda line: line.replace(" ", "\t").replace("red\tcar", "red car"), 0),
+        (lambda line: f"{line} ", 0),
+    ],
+)
+def test_types_with_blanks_around_them_are_counted(
+    change: Callable[[str], str], count: int, tmp_path: Path
+) -> None:
+    square(tmp_path / "data", ("red car", "bus"), "zeros", " 1.0")
+    for file in (tmp_path / "data/labels").iterdir():
+        put(file, "\n".join(map(change, file.read_text().splitlines())))
+    assert {kind for kind, *_ in boxes_of(tmp_path / "data")} == {"red car", "bus"}
+    notes = in_place(str(tmp_path / "data")).notes
+    assert [n for n in notes if TRIMMED in n] == ([f"KITTI: {count} {TRIMMED}"] if count else [])
 
 
 def test_a_number_that_may_be_a_score_is_asked_about(tmp_path: Path) -> None:

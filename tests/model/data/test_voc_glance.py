@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from model.data.classes import TRIMMED
 from model.data.layouts import in_place
 from model.data.voc_glance import Glance, counts_from_one, from_zero, root_of
 from model.errors import UserError
@@ -106,6 +107,16 @@ def test_regions_that_are_no_class_are_left_out(tmp_path: Path) -> None:
     found = in_place(str(root))
     assert [[box[0] for box in boxes] for boxes in seen(found)["train"].values()] == [["cat"]] * 3
     assert any("Pascal VOC: 3 objects called DontCare" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("name", "count"), [("cat ", 1), (" cat", 1), ("cat", 0), ("\n    cat\n  ", 0)])
+def test_names_with_blanks_around_them_are_counted(name: str, count: int, tmp_path: Path) -> None:
+    root = written(tmp_path / "data", "", 5, 6, 7)
+    file = sorted(root.rglob("*.xml"))[0]
+    put(file, file.read_text().replace("<name>cat<", f"<name>{name}<"))
+    found = in_place(str(root))
+    assert {box[0] for boxes in seen(found)["train"].values() for box in boxes} == {"cat"}
+    assert (f"Pascal VOC: {count} {TRIMMED}" in found.notes) == bool(count)
 
 
 @pytest.mark.parametrize("key", ["score", "confidence"])
