@@ -38,7 +38,7 @@ class Document:
     boxes_xywh_px: np.ndarray  # [T, 4] float64
     areas: np.ndarray  # [T] float64, px^2
     crowd: np.ndarray  # [T] bool
-    rows: np.ndarray  # [T] int64, places in the list of annotations
+    rows: np.ndarray  # [T] int64, places among the annotations of documents.as_it_is
     annotation_ids: list[Any]  # [T], or a Place, for messages
     categories: list[dict[str, Any]]  # [{"id", "name"}], in the order of the file
     mended: dict[str, int]  # what was put right -> how often

@@ -168,7 +168,7 @@ class _Reader:
             boxes_xywh_px=boxes[order],
             areas=areas[order],
             crowd=(crowd | ignored)[order],
-            rows=order,
+            rows=order - np.searchsorted(sorted(self.orphans), order),
             annotation_ids=[ids[n] for n in order.tolist()],
             categories=[{"id": _whole(row.id), "name": row.name.strip()} for row in kept],
             mended={},

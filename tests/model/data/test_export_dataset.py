@@ -78,6 +78,28 @@ def test_no_copy_of_a_training_image_validates(kind: str, seed: int, tmp_path: P
         write(str(tmp_path / "data"), tmp_path / "one")
 
 
+@pytest.mark.parametrize("at", [0, 2, 4])
+def test_boxes_of_images_that_are_not_listed_move_no_others(at: int, tmp_path: Path) -> None:
+    """What else stands in a row stays with its box."""
+    rows = [{"id": n, "file_name": f"{n}.png", "width": 8, "height": 6} for n in range(4)]
+    boxes = [
+        {"id": n, "image_id": n, "category_id": 1, "bbox": [n, 1, 3, 3], "by": f"b{n}"} for n in range(4)
+    ]
+    boxes.insert(at, {"id": 9, "image_id": 77, "category_id": 1, "bbox": [1, 1, 3, 3], "by": "nobody"})
+    put(
+        tmp_path / "data/train/annotations.json",
+        {"images": rows, "annotations": boxes, "categories": [{"id": 1, "name": "red"}]},
+    )
+    (tmp_path / "data/train/images").mkdir()
+    for n in range(4):
+        Image.new("RGB", (8, 6), (60 * n, 9, 9)).save(tmp_path / f"data/train/images/{n}.png")
+    write(str(tmp_path / "data"), tmp_path / "new", val_share=0)
+    found = json.loads((tmp_path / "new/train/annotations.json").read_text())["annotations"]
+    assert [(a["id"], a["image_id"], a["bbox"][0], a["by"]) for a in found] == [
+        (n, n, n, f"b{n}") for n in range(4)
+    ]
+
+
 def test_pictures_of_one_name_stay_apart(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     first, second = pictures[1]["train"][:2]
     for folder, picture in (("a", first), ("b", second)):
