@@ -11,19 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from model.data.label_files import lines_of
 from model.data.paths import Resolver
 from model.data.tree import Tree
 from model.data.yolo_keys import KEYS, by_split
+from model.data.yolo_yaml import MEANT, glued, mapping_of
 from model.errors import UserError
 
 MOST = 100_000  # classes
-MAX_BYTES = 1 << 20  # of a file that names classes
-MEANT = ("data.yaml", "data.yml")
-NULLS = ("~", "null", "Null", "NULL")  # values of YAML that are none: `test: null`
-GLUED = re.compile(r"\s*[\w-]+:[^\s:/\\]")
 REMARK = re.compile(r"#(\s|$)")
 NUMBERED = re.compile(r"(\d+)\s*[:=,;.)\s]\s*(\S.*)")  # "0 cat", "0: cat"
 DEEPEST = 3  # folders down to which a configuration is looked for
@@ -53,7 +48,9 @@ def find_config(tree: Tree, file: Path | None) -> Config | None:
     """The configuration `file`, or the one that lies in a folder. Raises `UserError` where it cannot be told which."""
     if file is not None:
         darknet = file.suffix.lower() == ".data"
-        given = _darknet_file(tree, file.relative_to(tree.root).as_posix()) if darknet else read_yaml(file)
+        given = (
+            _darknet_file(tree, file.relative_to(tree.root).as_posix()) if darknet else read_yaml(file, True)
+        )
         if given is None:
             must = "'train' and 'names', each with a = behind it" if darknet else "'names' or 'nc'"
             raise UserError(f"{file}: a YOLO file must have {must}")
@@ -148,26 +145,10 @@ def disagreement(a: Mapping[int, str], b: Mapping[int, str], where_a: object, wh
 # ---- data.yaml --------------------------------------------------------------------------------------------------
 
 
-class _Loader(yaml.BaseLoader):
-    """Every scalar stays text: `names: [yes, no]` are names. Keys that stand there twice are kept."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.twice: list[str] = []
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    self.twice.append(f"{key.start_mark.line + 1}: the key '{key.value}' stands there twice")
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> Config | None:
-    """A data.yaml, or None for a file that is none."""
-    loaded = _loaded(path)
+def read_yaml(path: Path, given: bool = False) -> Config | None:
+    """A data.yaml, or None for a file that is none. Raises `UserError` for one that cannot be read: `given` by name,
+    called data.yaml, or with the text of one that names classes."""
+    loaded = mapping_of(path, given)
     if loaded is None:
         return None
     document, twice = loaded
@@ -183,36 +164,6 @@ def read_yaml(path: Path) -> Config | None:
         path, base if named and base.is_dir() else None, _names(path, document), entries, bool(document.get("names")),
         math.prod(map(int, shape)) if digits and shape else None, others=others,
     )  # fmt: skip
-
-
-def _loaded(path: Path) -> tuple[dict[Any, Any], list[str]] | None:
-    """(the mapping in a file that names classes or their number, keys that stand there twice), or None. Raises
-    `UserError` for a data.yaml that cannot be read."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            return None
-        loader = _Loader(path.read_text(encoding="utf-8-sig"))
-        document = loader.get_single_data()
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, TypeError) as error:
-        if path.name.lower() in MEANT:  # TypeError: a key that is a list
-            reason = " ".join(str(error).split())
-            raise UserError(f"{path}: cannot be read as YAML in UTF-8 ({reason}){_glued(path)}") from None
-        return None
-    if not isinstance(document, dict) and path.name.lower() in MEANT and (hint := _glued(path)):
-        raise UserError(f"{path}: no key of YAML{hint}")
-    if not isinstance(document, dict) or not ("names" in document or "nc" in document):
-        return None
-    return {key: value for key, value in document.items() if value not in NULLS}, loader.twice
-
-
-def _glued(path: Path) -> str:
-    """What to do about a line of a file such as "names:[cat]", or nothing."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    found = next(((n, line.strip()) for n, line in enumerate(lines, 1) if GLUED.match(line)), None)
-    return f"; line {found[0]}, '{found[1][:60]}', needs a blank behind its colon" if found else ""
 
 
 def _refuse_nesting(path: Path, document: Mapping[str, Any]) -> None:
@@ -269,7 +220,7 @@ def _named_file(path: Path, name: str) -> dict[int, str]:
         if "," in name:
             return dict(enumerate(parted_names(name)))
         raise UserError(
-            f"{path}: names must be a list, a mapping of numbers to names, or a file, but got '{name}'{_glued(path)}"
+            f"{path}: names must be a list, a mapping of numbers to names, or a file, but got '{name}'{glued(path)}"
         )
     return name_lines(file)
 

@@ -16,8 +16,6 @@ from pathlib import Path
 from model.data.tree import Tree, parent
 from model.data.yolo_config import (
     DEEPEST,
-    MAX_BYTES,
-    MEANT,
     Config,
     deeper,
     disagreement,
@@ -26,6 +24,7 @@ from model.data.yolo_config import (
     name_lines,
     refuse_unusable,
 )
+from model.data.yolo_yaml import MAX_BYTES, MEANT
 from model.errors import UserError
 
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "darknet.labels", "notes.json")

@@ -267,6 +267,40 @@ def test_names_that_cannot_be_meant(file: str, text: str, message: str, tmp_path
     assert str(cache) not in str(caught.value)
 
 
+LABELME2YOLO = f"{SPLITS}\nnames:\n    0: b\n    1: -\n"  # a class that is called `-`
+
+
+@pytest.mark.parametrize("stale", ["classes.txt", ""])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LABELME2YOLO, r"in line 6, column 8: 1: - \^\); put names such as - or a: b in quotes"),
+        (f"{SPLITS}nc: 2\nnames: [b, a: b: c]\n", r"line 4.*in quotes"),
+        (f"{SPLITS}names: [\xe9, b]\n", r"'utf-8' codec .*; save it so"),
+        ("names:[b, a]\nnc:2\n", r"line 1, 'names:\[b, a\]', needs a blank behind its colon"),
+    ],
+)
+def test_yaml_of_any_name_that_names_classes_and_cannot_be_read_is_refused(
+    text: str, message: str, stale: str, tmp_path: Path
+) -> None:
+    root = labelled(tmp_path / "data")
+    if stale:
+        put(root / stale, "a\nb\n")
+    (root / "dataset.yaml").write_text(text, encoding="latin-1")
+    for place in (root, root / "dataset.yaml"):
+        with pytest.raises(UserError, match=rf"dataset\.yaml: .*{message}"):
+            in_place(str(place))
+
+
+def test_yaml_of_something_else_that_cannot_be_read_is_passed_over_unless_it_is_given(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data")
+    put(root / "classes.txt", "a\nb\n")
+    put(root / "compose.yaml", "# names: as below\nservices:\n  names: [\n")
+    assert names(root)["train0"] == ["a", "b"]
+    with pytest.raises(UserError, match=r"compose\.yaml: cannot be read as YAML"):
+        in_place(str(root / "compose.yaml"))
+
+
 def test_null_is_no_place(tmp_path: Path) -> None:
     root = labelled(tmp_path / "data")
     for none in ("", "~", "null"):
