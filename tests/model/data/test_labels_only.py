@@ -131,3 +131,51 @@ def test_a_neighbour_with_other_images_is_no_way_out(tmp_path: Path, pictures: t
     shutil.copy(next(pictures[0].glob("*.png")), tmp_path / "sets/another/0.png")
     with pytest.raises(UserError, match="give the folder that holds both"):
         in_place(str(tmp_path / "sets/labels"))
+
+
+@pytest.mark.parametrize("layout", ["YOLO", "VOC", "KITTI", "ours", "one file"])
+def test_a_neighbour_with_images_and_labels_is_a_dataset_of_its_own(
+    layout: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS[layout][0](tmp_path / "sets/another", *pictures)
+    pngs = sorted((tmp_path / "sets/another").rglob("*.png"))
+    (tmp_path / "sets/mine/train/images").mkdir(parents=True)
+    (tmp_path / "sets/labels").mkdir(parents=True)
+    for png in pngs:
+        shutil.copy(png, tmp_path / "sets/mine/train/images")
+        (tmp_path / "sets/labels" / f"{png.stem}.txt").write_text("0 .5 .5 .2 .2\n")
+    with pytest.raises(UserError, match="give the folder above, .*, with labels, which may"):
+        in_place(str(tmp_path / "sets/mine"))
+    with pytest.raises(UserError, match="give the folder above, .*, with the images in mine"):
+        in_place(str(tmp_path / "sets/labels"))
+    shutil.move(tmp_path / "sets/labels", tmp_path / "alone")
+    with pytest.raises(UserError, match="images for train, but no such annotation file") as told:
+        in_place(str(tmp_path / "sets/mine"))
+    assert "folder above" not in str(told.value)
+    shutil.rmtree(tmp_path / "sets/mine")
+    shutil.move(tmp_path / "alone", tmp_path / "sets/labels")
+    with pytest.raises(UserError, match="holds YOLO labels and no images; give the folder that holds both"):
+        in_place(str(tmp_path / "sets/labels"))
+
+
+@pytest.mark.parametrize("names", ["of these", "of others"])
+def test_a_coco_file_beside_images_is_meant_where_it_names_them(
+    names: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    LAYOUTS["standard"][0](tmp_path / "data", *pictures)
+    images = next(p.parent for p in (tmp_path / "data").rglob("*.png") if p.name.startswith("train"))
+    for n, png in enumerate(sorted(images.glob("*.png"))):
+        png.rename(images / (png.name if names == "of these" else f"x{n}.png"))
+    with pytest.raises(UserError) as told:
+        in_place(str(images))
+    assert ("with annotations, which may hold their labels" in str(told.value)) == (names == "of these")
+
+
+def test_a_few_images_of_the_same_names_are_not_those_of_the_labels(tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    for n in range(30):
+        (tmp_path / f"labels/{n}.txt").write_text("0 .5 .5 .2 .2\n")
+    (tmp_path / "icons").mkdir()
+    (tmp_path / "icons/1.png").touch()
+    with pytest.raises(UserError, match="give the folder that holds both"):
+        in_place(str(tmp_path / "labels"))
