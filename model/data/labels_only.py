@@ -11,9 +11,9 @@ from itertools import islice
 from pathlib import Path
 
 from model.data.cache import cache_dir
+from model.data.coco_glance import sniff
 from model.data.foreign import LINES
 from model.data.images import READ_SUFFIXES
-from model.data.layout_coco import sniff
 from model.data.other_labels import form_of
 from model.data.paths import is_hidden, stem_of
 from model.data.tree import Tree, parent

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import filecmp
-import json
-import mmap
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from model.data.coco_rows import SECTIONS, Rows, add_names, decode, name_by_url
+from model.data.cache import cache_dir
+from model.data.coco_glance import is_json, made_of, sniff
+from model.data.coco_rows import SECTIONS, Rows, add_names, decode
 from model.data.image_sets import lists_of
 from model.data.parted import parted
-from model.data.paths import FORMS, common_end, find_image, find_images, readings, walk
+from model.data.paths import FORMS, common_end, explain, find_image, find_images, readings, walk
 from model.data.sources import stage
 from model.data.tree import (
     PLAIN_IMAGES,
@@ -32,11 +31,8 @@ from model.data.tree import (
 )
 from model.errors import UserError
 
-LOOKED_AT = 20_000  # file names
 COMPARED = 20  # pictures of two folders
-SAMPLED = 200  # file names of a document that decide where its images lie
-FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
-COCO_URL = re.compile(rb'"coco_url"\s*:\s*("[^"\\]*")')  # of documents that name files in no other way
+UP = 4  # folders above a document in which its names may begin
 # Names by which tools call the annotations of boxes, best first; then the split alone, as in val.json. Other names
 # (train_old.json, annotations_predicted_val.json) come behind these, and what else COCO's folder holds comes last.
 PREFERRED = ("_annotations.coco", "instances", "annotations", "labels", "result", "annotation")
@@ -44,8 +40,6 @@ PLAIN = {"default", *(word for words in WORDS.values() for word in words)}  # wh
 OURS = ("annotations.json", "_annotations.coco.json", "instances_")
 # Written by model/data/check.py: so called, and with the file that it was made of at its end (document.py).
 OWN = re.compile(r"(^|/)(train|val|test)_split_\d+\.json$")
-READ_FROM = re.compile(rb'"read_from": "((?:[^"\\]|\\.)*)"\}$')
-TAIL = 1 << 14  # bytes
 OTHER_TASKS = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
 
 
@@ -76,13 +70,13 @@ def find(tree: Tree) -> Data | None:
     cannot be told which of several is meant."""
     found, notes = [], []
     for path in tree.files(".json"):
-        if OWN.search(path) and (made_of := _made_of(tree.path(path))):
-            notes.append(f"{path}: not read, a run wrote it of {made_of}; give it another name to use it")
+        if OWN.search(path) and (origin := made_of(tree.path(path))):
+            notes.append(f"{path}: not read, a run wrote it of {origin}; give it another name to use it")
             continue
         sections, names = sniff(tree.path(path))
         # A file that is called so and is broken is not passed over: its reader tells what is wrong. Images for test
         # alone may lack boxes, whatever the layout.
-        bare = tree.split_of(path) == "test" and "annotations" not in sections and _is_json(tree.path(path))
+        bare = tree.split_of(path) == "test" and "annotations" not in sections and is_json(tree.path(path))
         if set(SECTIONS) <= sections or (path.rsplit("/", 1)[-1].lower().startswith(OURS) and not bare):
             found.append(Document(path, tree.split_of(path), names))
         elif "images" in sections:
@@ -117,17 +111,6 @@ def _listed(source: Mapping[str, str]) -> list[Path]:
     images = decode(Path(source["json_file"]), Rows).images
     add_names(images)
     return find_images(stage(source["image_dir"]), [str(row.file_name) for row in images])
-
-
-def _made_of(path: Path) -> str:
-    """What a COCO file that this program wrote was made of, "" for anybody else's."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - TAIL))
-            match = READ_FROM.search(file.read())
-    except OSError:
-        return ""
-    return _text(b'"%s"' % match[1]) if match else ""
 
 
 def _refuse_untold(tree: Tree, found: Iterable[Document], chosen: Mapping[str, Document]) -> None:
@@ -176,7 +159,7 @@ def one_file(path: Path) -> Data:
         document = Document(path.relative_to(root).as_posix(), None, names)
         if images_of(tree, document) is not None:
             break
-    whole, passed = source(tree, document)
+    whole, passed = source(tree, document, alone=True)
     sources, notes = parted(whole, {})
     return Data(sources, f"COCO file {path.name}", (*notes, *passed, *_of_other_splits(path, root)))
 
@@ -236,53 +219,16 @@ def name_of(chosen: Sequence[Document]) -> str:
     return "COCO"
 
 
-def sniff(path: Path) -> tuple[set[str], tuple[str, ...]]:
-    """(which of COCO's sections a JSON file has, some of its file names), without parsing it."""
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            head = {name for name in SECTIONS if _has_list(text, name.encode())}
-            if not head >= {"images"}:
-                return head, ()
-            if text.find(b'"segments_info"') >= 0:
-                return head - {"annotations"}, ()  # panoptic: no boxes of single objects
-            quoted = [match[1] for match in islice(FILE_NAME.finditer(text), LOOKED_AT)]
-            urls = [] if quoted else [match[1] for match in islice(COCO_URL.finditer(text), LOOKED_AT)]
-    except (OSError, ValueError):  # ValueError: an empty file
-        return set(), ()
-    step = max(1, len(quoted) // SAMPLED)
-    return head, (*filter(None, map(_text, quoted[::step])), *map(name_by_url, map(_text, urls[:SAMPLED])))
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return True
-
-
-def _has_list(text: mmap.mmap, name: bytes) -> bool:
-    """Whether `"name": [` stands in a text; found by plain search, which is ten times as fast."""
-    at = -1
-    while (at := text.find(b'"%s"' % name, at + 1)) >= 0:
-        if re.match(rb"\s*:\s*\[", text[at + len(name) + 2 : at + len(name) + 40]):
-            return True
-    return False
-
-
-def _text(quoted: bytes) -> str:
-    try:
-        return str(json.loads(quoted))
-    except (ValueError, UnicodeDecodeError):
-        return ""
-
-
-def source(tree: Tree, document: Document) -> tuple[dict[str, str], list[str]]:
+def source(tree: Tree, document: Document, alone: bool = False) -> tuple[dict[str, str], list[str]]:
     """({"image_dir", "json_file"} of a document, what a person should know): the folder in which its names are found,
-    or an archive near it."""
+    an archive near it, or a folder above. Raises `UserError` where no image is there and the document is `alone` or
+    the tree has none."""
     found, home = images_of(tree, document), parent(document.path)
     folder = found.path if found else None
     archives = _archives(tree, document)
+    if not found and not archives and (above := _above(tree, document)):
+        note = f"{tree.path(document.path)}: its images are read from {above}, as their names lead there"
+        return {"image_dir": str(above), "json_file": str(tree.path(document.path))}, [note]
     beside = bool(archives) and parent(archives[0]) == home
     if folder is None or (beside and not f"{folder}/".startswith(f"{home}/" if home else "")):
         images = f"{home}/images".lstrip("/")
@@ -295,7 +241,32 @@ def source(tree: Tree, document: Document) -> tuple[dict[str, str], list[str]]:
         f"{document.path}: {folder or '.'} holds its images; {other or '.'} has others of the same names, not used"
         for other in (found.others if found else ())
     ]
+    if not found and not archives and (alone or not tree.images):
+        _refuse_without_images(tree, document, folder)
     return {"image_dir": str(tree.path(folder)), "json_file": str(tree.path(document.path))}, notes
+
+
+def _above(tree: Tree, document: Document) -> Path | None:
+    """The folder above a document from where most of its names lead to files: labelme2coco writes names that begin at
+    the folder where it was run. Names without a folder say too little, and beside what was unpacked other data lie."""
+    home = tree.path(document.path).absolute().parent
+    if home.resolve().is_relative_to(cache_dir().resolve()):
+        return None
+    read = (next(iter(readings(name)), ((), False))[0] for name in document.names)
+    names = ["/".join(parts) for parts in read if len(parts) > 1][:COMPARED]
+    found = (a for a in home.parents[:UP] if 2 * sum(os.path.isfile(a / name) for name in names) > len(names))
+    return next(found, None) if names else None
+
+
+def _refuse_without_images(tree: Tree, document: Document, folder: str) -> None:
+    """Raise `UserError` where no name is found in any form."""
+    where, names = tree.path(folder), document.names[:COMPARED]
+    if names and not any(path.is_file() for path in find_images(where, names)):
+        gone = f"{names[0]}, like its other images, is not in {where}{explain(where, names[0])}"
+        raise UserError(
+            f"{tree.path(document.path)}: {gone}; give the folder that holds both to --data, or name both in "
+            "dataset.train_data_sources: json_file and image_dir, the folder from where such names lead to the images"
+        )
 
 
 def _archives(tree: Tree, document: Document) -> list[str]:

@@ -26,6 +26,7 @@ from typing import Any
 from model.data import convert_kitti, convert_voc, convert_yolo, labels_only, layout_coco, packed
 from model.data.archives import ARCHIVES, is_archive
 from model.data.cache import all_in_own_words, refusing_in_own_words
+from model.data.coco_glance import sniff
 from model.data.foreign import ADVICE, LAST, how_to_export, tool_of
 from model.data.image_sets import lists_in, unread_splits
 from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert
@@ -241,7 +242,7 @@ def _why_unread(tree: Tree, found: Data, folder: str, split: str) -> str:
             f"{split}: {folder}"
         )
     inside = (file for file in tree.files(".json") if file.startswith(f"{folder}/"))
-    if found.layout and (file := next((f for f in inside if layout_coco.sniff(tree.path(f))[1]), None)):
+    if found.layout and (file := next((f for f in inside if sniff(tree.path(f))[1]), None)):
         return (
             f"; {file} is a COCO file, but the training images are read as {found.layout}: bring both into one form "
             f"with `deformable_detr convert`, or name {file} in dataset.{split}_data_sources"

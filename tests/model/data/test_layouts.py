@@ -212,6 +212,29 @@ def test_a_single_file_is_given_by_its_path(tmp_path: Path, pictures: tuple[Path
     assert_same(in_place(str(root / "data.yaml")), pictures[1])
 
 
+@pytest.mark.parametrize("given", ["runs/labelme2coco", "runs/labelme2coco/dataset.json", "runs"])
+def test_names_that_begin_in_a_folder_above_the_one_given(
+    given: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    writers.move(pictures[0], tmp_path / "work/lm", pictures[1], "")
+    document = writers.coco(writers.every(pictures[1]), lambda p: f"lm/{p.name}")
+    put(tmp_path / "work/runs/labelme2coco/dataset.json", document)
+    data = in_place(str(tmp_path / "work" / given))
+    assert_same(data, pictures[1], splits=False)
+    assert f"its images are read from {tmp_path / 'work'}, as their names lead there" in "".join(data.notes)
+
+
+@pytest.mark.parametrize("given", ["coco", "coco/all.json"])
+def test_a_coco_file_without_any_of_its_images_says_what_to_do(
+    given: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    put(tmp_path / "x/coco/all.json", writers.coco(writers.every(pictures[1])))
+    with pytest.raises(
+        UserError, match=r"all\.json: .*, like its other images, is not in .*; give the folder that"
+    ):
+        in_place(str(tmp_path / "x" / given))
+
+
 @pytest.mark.parametrize("word", ["valid", "validation", "val", "Val", "VALID", "dev", "my-val_2"])
 def test_every_word_for_validation_is_understood(
     word: str, tmp_path: Path, pictures: tuple[Path, Drawn]
