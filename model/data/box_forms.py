@@ -161,7 +161,9 @@ def _tell(
     if not _enough(found[0]):
         return False
     n = int(np.flatnonzero(found[0])[0])
-    first = f"the first: annotation {shown(rows[n].id)}: {boxes[n].tolist()}"
+    first = (
+        f"the first: annotation {shown(rows[n].id)} of image {shown(rows[n].image_id)}: {boxes[n].tolist()}"
+    )
     text = f"{where}: {other} of {len(rows)} boxes are {form} by their {by}, x y w h are wanted, {first}"
     if other >= NEARLY_ALL * (other + own) and other >= len(rows) / 2:
         problems.add("form", f"{text}; {ADVICE[form]}, or correct the {by} of each box that is right")
@@ -176,6 +178,7 @@ def _note_apart(looked: _Looked, rows: Sequence[AnnotationRow], where: str, prob
         n = int(apart[0])
         problems.note(
             f"{where}: {len(apart)} of {len(rows)} boxes lie apart from their masks, which are not used: which of both "
-            f"is right? The first: annotation {shown(rows[n].id)}: bbox {looked.boxes[n].tolist()}, mask "
+            f"is right? The first: annotation {shown(rows[n].id)} of image "
+            f"{shown(rows[n].image_id)}: bbox {looked.boxes[n].tolist()}, mask "
             f"{looked.around[n].tolist()}"
         )

@@ -120,6 +120,7 @@ class _Wrong(Exception):
 SIDES, FIGURES = ("width", "height"), ("area", "iscrowd", "ignore")  # may be numbers in quotes
 ID = ("an integer, a number or a text", {int, float, str})
 TEXT = ("a text", {str})
+BARE = "; is it a box without a label? Give it one, or take it out"  # datumaro writes 0 for them
 CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")  # a line's end, a bell
 GONE = type(UNSET)
 
@@ -129,6 +130,7 @@ class _Reader:
     where: str
     problems: Problems
     orphans: set[int] = field(default_factory=set)  # annotations of images that are not listed
+    file_of: dict[Any, str] = field(default_factory=dict)  # image id -> file name
 
     def document(self, rows: Rows, masks: Callable[[], Sequence[MaskRow | UnreadMaskRow]]) -> Document:
         self.note_undrawn(rows)
@@ -149,6 +151,7 @@ class _Reader:
         self.names("categories", rows.categories, "name", "a text of one line that can be written")
         self.stop()
         owner, of_images = self.index(rows.annotations, "image_id", images)
+        self.file_of = {i: rows.images[n].file_name for i, n in images.items()}
         names = [rows.categories[n].name.strip() for n in categories.values()]
         category, of_categories = self.index(rows.annotations, "category_id", categories, names)
         self.stop()
@@ -287,13 +290,20 @@ class _Reader:
         return found, counts
 
     def unknown(self, row: AnnotationRow, key: str, known: Iterable[Any], may_be: list[Any]) -> None:
-        value, what = getattr(row, key), f"annotation {shown(row.id)}"
+        value, what = (
+            getattr(row, key),
+            f"annotation {shown(row.id)}",
+        )  # an id that tools count anew in each image
         hint = f"; it may be any of {listed(list(map(shown, may_be)))}" if may_be else ""
         if key == "image_id":
             text = f"{what} belongs to image {shown(value)}, which is not there{hint}"
         else:
+            image = (
+                f"of image {shown(row.image_id)} ({self.file_of.get(row.image_id, 'which is not listed')})"
+            )
             ids = listed(list(map(shown, sorted(known, key=str))), 20)
-            text = f"{what} has the unknown category id {shown(value)}; known: [{ids}]{hint}"
+            hint = hint or (BARE if value == 0 and all(type(i) is int and i > 0 for i in known) else "")
+            text = f"{what} {image} has the unknown category id {shown(value)}; known: [{ids}]{hint}"
         self.problems.add(key, f"{self.where}: {text}")
 
     def names(self, section: str, rows: Sequence[Any], key: str, must: str) -> None:

@@ -70,7 +70,11 @@ CASES: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (set_box([1, 1, 10**400, 5]), "a box must be finite"),
     (
         lambda d: d["annotations"][0].update(category_id=9),
-        "annotation 1 has the unknown category id 9; known: [1, 2, 3]",
+        " has the unknown category id 9; known: [1, 2, 3]",
+    ),
+    (
+        lambda d: d["annotations"][0].update(category_id=0, image_id=d["images"][1]["id"]),
+        "annotation 1 of image 2 (0002.png) has the unknown category id 0; known: [1, 2, 3]; is it a box without a label?",
     ),
     (
         lambda d: (
