@@ -31,6 +31,7 @@ ADVICE = {
     "Supervisely": "of Supervisely, one a picture: export it as COCO JSON there (the app Export to COCO), or as YOLO",
     "VoTT": "of VoTT, which writes no COCO JSON: choose Pascal VOC as the provider in its export settings",
     "Datumaro": f"of Datumaro: turn it into COCO {BY_DATUMARO.format('datumaro')}",
+    "Datumaro's binary": f"binary of Datumaro: turn it into COCO {BY_DATUMARO.format('datumaro_binary')}",
     "Datumaro's Arrow": f"a table in Arrow of Datumaro: turn it into COCO {BY_DATUMARO.format('arrow')}",
     "Detectron2": "dicts of Detectron2: write them as COCO with convert_to_coco_json of detectron2.data.datasets.coco",
     "Labelbox": f"of Labelbox, which exports its own form alone: {CONVERTED}",
@@ -61,11 +62,20 @@ ADVICE = {
     "MOT": "of MOTChallenge, a box a line: export the task as COCO or YOLO from the tool that wrote it",
     "WIDER": f"of WIDER FACE: turn it into COCO {BY_DATUMARO.format('wider_face')}",
     "DOTA": "of DOTA, turned boxes: export upright ones as COCO, YOLO or Pascal VOC",
+    "colours": "of masks in colours (CamVid, Cityscapes, KITTI), which are not read: export boxes, or the masks' "
+    "outlines as COCO",
+    "ICDAR": "of ICDAR, boxes of text without classes: export COCO, YOLO or Pascal VOC from the tool that wrote it",
     "CSV": f"a table: {FROM_THERE}",
     "TXT": f"a list of images with their boxes: {FROM_THERE}",
 }
 COCO = {"images", "file_name", "category_id"}
-BY_SUFFIX = {".arrow": "Arrow", ".parquet": "Parquet", ".tfrecord": "TFRecord", ".record": "TFRecord"}
+BY_SUFFIX = {
+    ".datum": "Datumaro's binary",
+    ".arrow": "Arrow",
+    ".parquet": "Parquet",
+    ".tfrecord": "TFRecord",
+    ".record": "TFRecord",
+}
 LINES = (".jsonl", ".ndjson", ".odgt", ".manifest")  # JSON, a value a line
 SUFFIXES = (".xml", ".json", *LINES, ".csv", *BY_SUFFIX, ".txt")
 # By keys that a tool alone writes; none of them is told of a file that has COCO's images.
@@ -93,6 +103,8 @@ BY_KEYS: tuple[tuple[str, set[str]], ...] = (
     ("VIA", {"attribute", "aname"}),
 )
 MASKS = ("segmentationobject", "segmentationclass", "instance", "semantic")  # folders of Pascal VOC and KITTI
+TURNED = "labeltxt"  # the folder of DOTA's labels, whatever their classes are called
+COLOURS = "label_colors.txt"  # of masks
 HUGGING_FACE = re.compile(r"(?:[^\n]*[,\"])?file_name[\",\r\n]")  # the first line of its metadata.csv
 # Texts of boxes by their first lines.
 BY_LINES: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -102,6 +114,12 @@ BY_LINES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("WIDER", re.compile(r"\S.*\.(?:jpe?g|png)\n\d+\n(?:-?\d+(?:\.\d+)? ){4}(?:\S+ ){5}\S.*(?:\n|\Z)")),
     ("KITTI tracking", re.compile(r"\d+ -?\d+ \D\S* (?:-?\d+(?:\.\d+)? ){13}-?\d+(?:\.\d+)? *(?:\n|\Z)")),
     ("OIDv4", re.compile(r"[A-Za-z][^\d\n]*(?: \d+\.\d{6}){4} *(?:\n|\Z)")),
+    (
+        "ICDAR",
+        re.compile(
+            r"(?:-?\d+, ?){8}\D|(?!0?\.)(?:-?\d+(?:\.\d+)? ){3}-?\d+(?:\.\d+)?(?: \"[^\n]*)? *(?:\n|\Z)"
+        ),
+    ),
     ("VIA", re.compile(r"\S*filename,.*region_shape_attributes")),
     (
         "Label Studio",
@@ -132,6 +150,8 @@ ROW = re.compile(r'"?[^,"]+\.(?:jpe?g|png|bmp|tiff?|webp)"?(?:,\s*-?\d+(?:\.\d+)
 def how_to_export(tree: Tree) -> str:
     """What to do about the annotations in a folder, as "; annotations.xml is the own format of CVAT: export ...", or
     nothing."""
+    if turned := next((f for f in tree.folders if f.rpartition("/")[2].casefold() == TURNED), ""):
+        return f"; {turned} is {ADVICE['DOTA']}"
     for suffix in SUFFIXES:
         files = sorted(
             tree.files(suffix), key=lambda below: "annotations" not in below.rsplit("/", 1)[-1].lower()
@@ -170,6 +190,8 @@ def tool_of(path: Path) -> str:
         return _of_xml(text)
     if path.name.lower() == "metadata.csv" and HUGGING_FACE.match(text.lstrip("\ufeff")):
         return "Hugging Face"
+    if path.name.lower() == COLOURS:
+        return "colours"
     return _of_json(text) if suffix in (".json", *LINES) else _of_lines(text)
 
 

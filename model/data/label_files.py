@@ -30,6 +30,10 @@ UNREADABLE = (0, 0)  # the size of an image that cannot be read
 Box = tuple[float, float, float, float]  # left, top, right, bottom, px
 
 
+class Unlabelled(UserError):
+    """Not one label file for all images: they may have labels in a form that is not read."""
+
+
 @dataclass(frozen=True)
 class Parsed:
     """One label file: (category id, or its name where the format has no ids; box) each, the image's size where the
@@ -343,13 +347,14 @@ def without_unlabelled(
     splits: Mapping[str, list[tuple[Path, Path | None]]], wanted: str
 ) -> tuple[dict[str, list[tuple[Path, Path | None]]], tuple[str, ...]]:
     """(the splits that have labels, a note on test images that have none). Training or validation images without any
-    labels are a mistake: raises `UserError`, which says what is `wanted`."""
+    labels are a mistake: raises `UserError`, which says what is `wanted`, `Unlabelled` where no split has any."""
     kept = {split: pairs for split, pairs in splits.items() if pairs}
     notes = []
     for split in unlabelled(kept):
         where = kept[split][0][0].parent
         if split != "test":
-            raise UserError(
+            none = not any(label for pairs in splits.values() for _, label in pairs)
+            raise (Unlabelled if none else UserError)(
                 f"{where}: not one of the {len(kept[split])} images for {split} has a label file; {wanted} is wanted"
             )
         notes.append(f"{where}: {counted(len(kept.pop(split)), 'image')} for test without labels, not used")

@@ -30,7 +30,7 @@ from model.data.coco_glance import sniff
 from model.data.foreign import ADVICE, LAST, how_to_export, tool_of
 from model.data.image_sets import lists_in, unread_splits
 from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert
-from model.data.label_files import LabelFiles, to_coco
+from model.data.label_files import LabelFiles, Unlabelled, to_coco
 from model.data.other_labels import SUFFIXES, Found, form_of, unread_labels
 from model.data.sources import is_url, stage_dataset, without_secrets
 from model.data.tree import SPLITS, Data, Tree, counted, given, parent
@@ -133,7 +133,7 @@ def _of_file(path: Path) -> Data:
     if path.suffix.lower() == ".json":
         return layout_coco.one_file(path)
     tree = Tree.read(path.parent)
-    labels = convert_yolo.find(tree, path)
+    labels = _found(partial(convert_yolo.find, file=path), tree)
     if labels is None or not labels.splits.get("train"):
         raise UserError(f"{path}: names no images for training")
     unread = unread_labels(tree, lambda: Found.of(tree, labels), alone=True)
@@ -171,7 +171,7 @@ def read(tree: Tree, needs_train: bool = True, kitti: convert_kitti.Options | No
     if coco and (coco.sources["train"] or not needs_train):
         return replace(coco, notes=coco.notes + unread_labels(tree, lambda: Found.of_coco(tree, coco)))
     for find in _readers(kitti):
-        labels = find(tree)
+        labels = _found(find, tree)
         if labels and (labels.splits.get("train") or not needs_train):
             unread = unread_labels(tree, partial(Found.of, tree, labels))
             found = to_coco(labels)
@@ -186,6 +186,13 @@ def read(tree: Tree, needs_train: bool = True, kitti: convert_kitti.Options | No
 
 def _readers(kitti: convert_kitti.Options | None) -> tuple[Callable[[Tree], LabelFiles | None], ...]:
     return (partial(convert_kitti.find, options=kitti),) if kitti else READERS
+
+
+def _found(find: Callable[[Tree], LabelFiles | None], tree: Tree) -> LabelFiles | None:
+    try:
+        return find(tree)
+    except Unlabelled as error:
+        raise UserError(f"{error}{how_to_export(tree)}") from None
 
 
 def _described(found: Data, place: str) -> Data:
@@ -225,7 +232,9 @@ def _refuse_without_train(tree: Tree, kitti: convert_kitti.Options | None) -> No
     """Raise `UserError` where a layout's labels are for other splits alone."""
     coco = None if kitti else layout_coco.find(tree)
     found = [("COCO", {split for split, sources in coco.sources.items() if sources})] if coco else []
-    found += [(labels.layout, set(labels.splits)) for find in _readers(kitti) if (labels := find(tree))]
+    found += [
+        (labels.layout, set(labels.splits)) for find in _readers(kitti) if (labels := _found(find, tree))
+    ]
     for layout, splits in found:
         if splits and "train" not in splits:
             raise UserError(

@@ -101,6 +101,10 @@ FILES: dict[str, tuple[str, Any, str]] = {
     "VIA 3": ("x.json", {"project": {}, "attribute": {"1": {"aname": "class"}}, "file": {}}, "VGG Image Annotator"),
     "KITTI tracking": ("0000.txt", "0 -1 Car 0 0 -10 31 25 37 35.5 -1 -1 -1 -1000 -1000 -1000 -10\n", "of KITTI's tracking"),
     "OIDv4": ("x.txt", "Traffic light 36.000000 26.000000 42.000000 38.000000\n", "of OIDv4_ToolKit"),
+    "Datumaro's binary": ("default.datum", "signature:datumaro_binary", "default.datum is binary of Datumaro: .*'datumaro_binary'"),
+    "CamVid": ("label_colors.txt", " 0\n a b\n", "label_colors.txt is of masks in colours .CamVid, .* as COCO"),
+    "ICDAR": ("gt_0.txt", "38,43,920,215,915,224,8,5,Hello, you\n", "gt_0.txt is of ICDAR, boxes of text"),
+    "ICDAR of Datumaro": ("gt_1.txt", "9.0 137.0 67.0 151.0\n1.0 1.0 3.0 4.0\n", "gt_1.txt is of ICDAR, boxes of text"),
     "another": ("boxes.json", {"what": [1]}, "boxes.json is in a format that is not read: export as COCO, YOLO or Pascal VOC"),
 }  # fmt: skip
 
@@ -137,6 +141,22 @@ def test_it_is_told_also_in_a_folder_for_what_is_read(tool: str, folder: str, tm
     put(tmp_path / folder / name, content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(UserError, match=message.removeprefix(f"{name} ")):
         in_place(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "line", ["9 137 67 137 67 151 9 151 a b 0\n", "9.0 7.0 9.0 7.0 9.0 7.0 9.0 7.0 cat False\n", ""]
+)
+@pytest.mark.parametrize("yaml", ["train: train/images\nnames: [a b, cat]\n", ""])
+def test_the_folder_of_dota_s_labels_is_told(line: str, yaml: str, tmp_path: Path) -> None:
+    (tmp_path / "train/images").mkdir(parents=True)
+    for n in range(3):
+        Image.new("RGB", (9, 9), (n * 80, 0, 0)).save(tmp_path / f"train/images/{n}.png")
+        put(tmp_path / f"train/labelTxt/{n}.txt", line)
+    if yaml:
+        put(tmp_path / "data.yaml", yaml)
+    for place in (tmp_path, tmp_path / "data.yaml") if yaml else (tmp_path,):
+        with pytest.raises(UserError, match="; train/labelTxt is of DOTA, turned boxes: export upright ones"):
+            in_place(str(place))
 
 
 @pytest.mark.parametrize("shards", ["shard-000000.tar", "train-000000.tar train-000001.tar"])
