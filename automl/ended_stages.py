@@ -92,8 +92,8 @@ def _of(bundle: ModelBundle, run: StageRun, best: Path, gpus: int) -> dict[str, 
 
 
 def _inputs(bundle: ModelBundle, run: StageRun, best: Path) -> dict[str, Any]:
-    """What lies where the spec says: of what was handed over by what it holds, of other files [bytes, changed at]; a
-    folder of data has only its place, as a run that goes on looks at its data itself."""
+    """What lies where the spec says: of what was handed over by what it holds, of other files [bytes, changed at], of
+    folders a digest of these of all that lies in them."""
     full, found = portable.read(bundle, run.spec_path), dict[str, Any]()
     outputs = {spec.get(full, key) for key in bundle.output_keys(run.stage.action)}
 
@@ -102,13 +102,36 @@ def _inputs(bundle: ModelBundle, run: StageRun, best: Path) -> dict[str, Any]:
             return text
         if Path(text).is_relative_to(best):
             found[os.path.relpath(text, best)] = provenance.sha256(Path(text))
+        elif os.path.isdir(text):
+            found[text] = _listed(text)
         elif os.path.isfile(text):
-            stat = os.stat(text)
-            found[text] = [stat.st_size, stat.st_mtime_ns]
+            found[text] = _size_and_time(text)
         return text
 
     map_texts(full, note)
     return found
+
+
+def _listed(folder: str) -> str:
+    """Digest of the names in a folder, and of all below, with what `_size_and_time` says of files."""
+    digest = hashlib.sha256()
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = os.path.join(place, name)
+            digest.update(
+                f"{os.path.relpath(path, folder)}\0{_size_and_time(path)}\0".encode(errors="surrogateescape")
+            )
+    return digest.hexdigest()
+
+
+def _size_and_time(path: str) -> list[int]:
+    """[bytes, changed at]; nothing of a link that leads nowhere."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return []
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def _but(of: Mapping[str, Any], made: Mapping[str, str]) -> dict[str, Any]:

@@ -85,12 +85,16 @@ def _small_boxes(ids: Sequence[Any], shares: np.ndarray, names: Mapping[Any, str
     number = {i: n for n, i in enumerate(names)}
     of_class = np.array([number[i] for i in ids], np.int64)
     counts = np.bincount(of_class, minlength=len(number))
-    rows = [(i, name, of_class == n) for n, (i, name) in enumerate(names.items()) if counts[n] >= FEW]
-    rare = counts[of_class] < FEW
-    rows += [(None, f"classes of fewer than {FEW} boxes", rare)] if rare.sum() >= FEW else []
+    order = np.argsort(
+        of_class, kind="stable"
+    )  # a mask for each class would take their number times the boxes
+    parts = np.split(shares[order], np.cumsum(counts)[:-1]) if len(counts) else []
+    rows = [(i, name, part) for (i, name), part in zip(names.items(), parts, strict=True) if len(part) >= FEW]
+    rare = [part for part in parts if len(part) < FEW]
+    together = np.concatenate(rare) if rare else shares[:0]
+    rows += [(None, f"classes of fewer than {FEW} boxes", together)] if len(together) >= FEW else []
     return [
-        {"id": i, "name": name, "share": round(float(np.percentile(shares[at], 10)), 4)}
-        for i, name, at in rows
+        {"id": i, "name": name, "share": round(float(np.percentile(part, 10)), 4)} for i, name, part in rows
     ]
 
 

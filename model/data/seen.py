@@ -10,6 +10,7 @@ import numpy as np
 from model.data.problems import listed
 from model.spec import get
 
+MOST = 0.5  # of the images, which have the most frequent size
 SMALL_PX = 8  # of an object's side at the training size, below which it is hardly seen
 
 
@@ -49,7 +50,9 @@ def hardly_seen(spec: Mapping[str, Any], sizes: Mapping[str, Any] | None) -> str
     none."""
     if not sizes:
         return ""
-    usual = np.array([sizes["usual"][::-1]], float)
+    short = float(sizes["short_px"])
+    # The most frequent size may be that of two odd images where hardly any two are alike.
+    usual = np.array([sizes["usual"][::-1] if sizes["alike"] >= MOST else (short * 4 / 3, short)], float)
     factor = float(np.sqrt(factors(usual, training_scale(spec)).prod()))
     shares = small_boxes(sizes, get(spec, "dataset.eval_class_ids"))
     sides = [(share * float(usual.min()) * factor, name) for share, name in shares]

@@ -35,7 +35,11 @@ class Handed:
         self.model, self.root = shell_trainer(folder / "model", stages=STAGES), folder / "run"
         (self.model / "ship.sh").write_text(SHIP)
         (self.model / "vocabulary.txt").write_text("a b")
-        self.best, self.said = self.root / "best", list[str]()
+        self.best, self.said, self.data = self.root / "best", list[str](), folder / "data"
+        (self.data / "deep").mkdir(parents=True)
+        (self.data / "deep" / "b.jpg").write_text("picture")
+        template = self.model / "references" / "spec_template_ship.yaml"
+        template.write_text(template.read_text() + f"data: {self.data}\n")
 
     def over(self, **request: Any) -> Outcome:
         progress = Progress(quiet=True)
@@ -131,9 +135,14 @@ def damaged(handed: Handed) -> None:
     (handed.best / "ship" / "ended.json").write_text("{")
 
 
+def data_changed(handed: Handed) -> None:
+    (handed.data / "deep" / "b.jpg").write_text("another")
+
+
 @pytest.mark.parametrize(
     ("change", "ran"),
     [
+        (data_changed, ["best", "try_out"]),
         (spec_changed, ["best", "try_out"]), (made_is_gone, ["best"]), (made_is_another, ["best"]),
         (weights_are_others, ["best"]), (program_changed, ["best", "try_out"]), (damaged, ["best"]),
     ],

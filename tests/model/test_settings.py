@@ -126,6 +126,8 @@ def test_of_classes_that_are_hardly_seen_at_the_settled_size_it_is_told() -> Non
     assert "hardly seen: tiny (0 px), big (3 px);" in told(train__input_height=10, train__input_width=13)[0]
     assert not told(train__input_height=1200, train__input_width=1600)
     assert not told(dataset__eval_class_ids=[1])
+    facts["sizes"] |= {"usual": [12, 240], "alike": 0.1}  # two odd images, and no others of one size
+    assert told() == [line]
 
 
 def test_fewer_images_get_more_epochs_and_a_better_start_fewer() -> None:
