@@ -92,16 +92,19 @@ def _of(bundle: ModelBundle, run: StageRun, best: Path, gpus: int) -> dict[str, 
 
 
 def _inputs(bundle: ModelBundle, run: StageRun, best: Path) -> dict[str, Any]:
-    """What lies where the spec says: of what was handed over by what it holds, of other files [bytes, changed at], of
-    folders a digest of these of all that lies in them."""
+    """What lies where the spec says, relative paths being from the working folder: of what was handed over by what it
+    holds, of other files [bytes, changed at], of folders a digest of these of all that lies in them. What an address
+    leads to is not known."""
     full, found = portable.read(bundle, run.spec_path), dict[str, Any]()
     outputs = {spec.get(full, key) for key in bundle.output_keys(run.stage.action)}
 
     def note(text: str) -> str:
-        if not text.startswith("/") or text in outputs or not os.path.exists(text):
+        if "://" in text:
+            found[text] = provenance.UNKNOWN
+        if text in outputs or not os.path.exists(text):
             return text
-        if Path(text).is_relative_to(best):
-            found[os.path.relpath(text, best)] = provenance.sha256(Path(text))
+        if Path(path := os.path.abspath(text)).is_relative_to(best):
+            found[os.path.relpath(path, best)] = provenance.sha256(Path(path))
         elif os.path.isdir(text):
             found[text] = _listed(text)
         elif os.path.isfile(text):
@@ -141,8 +144,9 @@ def _but(of: Mapping[str, Any], made: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _is_known(of: Mapping[str, Any]) -> bool:
-    """Whether its programs can be told from others: not of a checkout with changes that no commit has."""
+    """Whether programs and inputs can be told from others: not of a checkout with changes that no commit has."""
     told = [*of["versions"].values(), *of["programs"].values()]
+    told += [text for text in of["inputs"].values() if isinstance(text, str)]
     unknown = (provenance.UNKNOWN, same_model.UNREADABLE)
     return not any(text in unknown or text.endswith("-dirty") for text in told)
 

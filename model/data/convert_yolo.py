@@ -44,7 +44,8 @@ SIXTH = (
     "wrong: give the upright box around each turned one"
 )
 TRACKED = (
-    "lines whose sixth field is a track's number, as of CVAT's Ultralytics YOLO Detection Track, passed over"
+    "lines whose sixth field is a track's number, as of CVAT's Ultralytics YOLO Detection Track, passed over (where it "
+    "is an angle the boxes are wrong)"
 )
 WANTED = "labels/NAME.txt for images/NAME.jpg, or NAME.txt beside NAME.jpg"
 APART = "put the labels of images/train into labels/train, and so for each folder"

@@ -42,14 +42,16 @@ def _pairs(document: Document, file: np.ndarray, which: np.ndarray) -> tuple[np.
     """([2, P] boxes of one file and class, of two rows, that overlap; [P] whether they are the same to the digit).
     `file` [T] numbers the boxes' files; only `which` [T] boxes are asked for."""
     rows = np.flatnonzero(which)
-    rows = rows[np.lexsort((rows, document.category[rows], file[rows]))]
+    left, width = document.boxes_xywh_px[:, 0], document.boxes_xywh_px[:, 2]
+    rows = rows[np.lexsort((left[rows], document.category[rows], file[rows]))]
     groups = np.stack([file[rows], document.category[rows]])
     at, found, same = np.arange(len(rows)), [np.zeros((2, 0), np.int64)], [np.zeros(0, bool)]
-    step = (
-        1  # each box is compared with the one behind it, then with the next but one, as far as its group goes
-    )
+    # Each box is compared with the one behind it, then with the next but one, as far as its group goes and its left
+    # half: what begins behind the middle of a box covers less than half of it.
+    most = left[rows] + (1 - OVERLAP) * width[rows]
+    step = 1
     while len(at := at[at + step < len(rows)]):
-        at = at[(groups[:, at] == groups[:, at + step]).all(axis=0)]
+        at = at[(groups[:, at] == groups[:, at + step]).all(axis=0) & (left[rows[at + step]] <= most[at])]
         pair = np.stack([rows[at], rows[at + step]])
         a, b = document.boxes_xywh_px[pair]
         near = (document.owner[pair[0]] != document.owner[pair[1]]) & (_iou(a, b) > OVERLAP)

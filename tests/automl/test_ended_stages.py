@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,10 @@ class Handed:
         (self.data / "deep").mkdir(parents=True)
         (self.data / "deep" / "b.jpg").write_text("picture")
         template = self.model / "references" / "spec_template_ship.yaml"
-        template.write_text(template.read_text() + f"data: {self.data}\n")
+        self.words = folder / "words.txt"
+        self.words.write_text("three words here")
+        more = f"data: {self.data}\nwords: {os.path.relpath(self.words)}\n"
+        template.write_text(template.read_text() + more)
 
     def over(self, **request: Any) -> Outcome:
         progress = Progress(quiet=True)
@@ -139,10 +143,21 @@ def data_changed(handed: Handed) -> None:
     (handed.data / "deep" / "b.jpg").write_text("another")
 
 
+def words_changed(handed: Handed) -> None:
+    handed.words.write_text("another")
+
+
+def address_named(handed: Handed) -> None:
+    template = handed.model / "references" / "spec_template_ship.yaml"
+    template.write_text(template.read_text() + "from: s3://bucket/data\n")
+    handed.over()
+    handed.ran()
+
+
 @pytest.mark.parametrize(
     ("change", "ran"),
     [
-        (data_changed, ["best", "try_out"]),
+        (data_changed, ["best", "try_out"]), (words_changed, ["best", "try_out"]), (address_named, ["best", "try_out"]),
         (spec_changed, ["best", "try_out"]), (made_is_gone, ["best"]), (made_is_another, ["best"]),
         (weights_are_others, ["best"]), (program_changed, ["best", "try_out"]), (damaged, ["best"]),
     ],
