@@ -23,6 +23,7 @@ from model.data.leaks import (
     note_versions,
     without_validation,
 )
+from model.data.no_classes import LEFT_OUT
 from model.data.pixels import note_pixels
 from model.data.problems import Problems, listed
 from model.data.sources import is_url, stage
@@ -162,7 +163,9 @@ def _refuse_empty(parts: Parts, problems: Problems) -> None:
             files = ", ".join(d.where for d in documents)
             what = "boxes" if any(len(d) for d in documents) else "images"
             advice = "give others, or none, and a part of the training images validates"
-            way_out = f" to validate on; {advice}" if split == "val" else ""
+            left = sum(d.mended.get(LEFT_OUT, 0) for d in documents)
+            regions = f" but {left} {LEFT_OUT}; call otherwise what is one" if left else ""
+            way_out = regions + (f" to validate on; {advice}" if split == "val" else "")
             problems.add("empty", f"{files}: it has no {what}{way_out}")
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from model.data.check import inspect
+from model.data.no_classes import NO_CLASSES
 from model.errors import UserError
 from model.spec import default_spec
 
@@ -114,6 +115,10 @@ CASES: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (lambda d: d["images"][0].update(width=65), "0001.png is 64x64 px, the annotations say 65x64"),
     (lambda d: d["images"][0].pop("file_name"), "images[0] lacks file_name"),
     (lambda d: d.update(annotations=[]), "it has no boxes"),
+    (
+        lambda d: [c.update(name=n) for c, n in zip(d["categories"], NO_CLASSES, strict=True)],
+        "__background__ left out, as regions that are no class; call otherwise what is one",
+    ),
     (lambda d: d.update(images=[], annotations=[]), "it has no images"),
     (lambda d: d.pop("categories"), "must have a list 'categories'"),
     (lambda d: d.update(images={}), "must have a list 'images'"),
