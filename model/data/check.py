@@ -164,9 +164,9 @@ def _refuse_empty(parts: Parts, problems: Problems) -> None:
             what = "boxes" if any(len(d) for d in documents) else "images"
             advice = "give others, or none, and a part of the training images validates"
             left = sum(d.mended.get(LEFT_OUT, 0) for d in documents)
-            regions = f" but {left} {LEFT_OUT}; call otherwise what is one" if left else ""
-            way_out = regions + (f" to validate on; {advice}" if split == "val" else "")
-            problems.add("empty", f"{files}: it has no {what}{way_out}")
+            regions = f" ({left} {LEFT_OUT}; call otherwise what is one)" if left else ""
+            way_out = f" to validate on; {advice}" if split == "val" else ""
+            problems.add("empty", f"{files}: it has no {what}{regions}{way_out}")
 
 
 def _counts_are_chosen(spec: Mapping[str, Any]) -> bool:

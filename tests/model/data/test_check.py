@@ -131,7 +131,7 @@ def test_damage_in_the_annotations(own_demo: Path, change: Any, message: str) ->
 
 
 def test_a_set_whose_boxes_are_all_left_out_as_regions_says_so(own_demo: Path) -> None:
-    for split in ("train", "val"):
+    for split in ("train", "val", "test"):
         edit(
             own_demo,
             split,
