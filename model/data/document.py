@@ -11,14 +11,8 @@ import numpy as np
 
 from model.data.problems import shown
 
-COLUMNS = (
-    "category",
-    "boxes_xywh_px",
-    "areas",
-    "crowd",
-    "rows",
-    "outlined",
-)  # of the boxes, beside their owner
+# Of the boxes, beside their owner.
+COLUMNS = ("category", "boxes_xywh_px", "areas", "crowd", "rows", "outlined")
 
 
 class Place(str):
@@ -42,9 +36,7 @@ class Document:
     annotation_ids: list[Any]  # [T], or a Place, for messages
     categories: list[dict[str, Any]]  # [{"id", "name"}], in the order of the file
     mended: dict[str, int]  # what was put right -> how often
-    outlined: (
-        np.ndarray
-    )  # [T] bool, boxes of polygons that Label Studio scaled by the size that it says (coco_boxes.py)
+    outlined: np.ndarray  # [T] bool, see coco_boxes.outlined
     placeholder: str = ""  # the name of a category 0 that stood above the others and is left out
 
     def __len__(self) -> int:

@@ -138,8 +138,7 @@ class _Reader:
         quoted = sum(_unquote(rows.images, SIDES)) + sum(_unquote(rows.annotations, FIGURES))
         sizes = self.sizes(rows.images)
         read = read_boxes(rows.annotations, masks, self.where, self.problems)
-        boxes = read.xywh_px
-        areas = self.areas(rows.annotations, boxes)
+        boxes, areas = read.xywh_px, self.areas(rows.annotations, read.xywh_px)
         crowd, ignored = (self.flags(rows.annotations, key) for key in ("iscrowd", "ignore"))
         self.stop()
         if type(rows.read_from) is not str:  # readers of this package know what they wrote
@@ -181,13 +180,10 @@ class _Reader:
         counts = {
             "images listed twice dropped": doubles,
             "categories listed twice dropped": double_categories,
-            **of_images,
-            **of_categories,
-            **read.counts,
+            **(of_images | of_categories | read.counts),
             NUMBERS_IN_QUOTES: quoted,
             IGNORED: (ignored & ~crowd).sum(),
-            SCORED: sum(is_detected(row.score) or is_detected(row.confidence) for row in rows.annotations),
-            **_swapped(rows),
+            **_told_of(rows),
             ORPHANS: len(self.orphans),
         }
         for what, times in counts.items():
@@ -290,20 +286,17 @@ class _Reader:
         return found, counts
 
     def unknown(self, row: AnnotationRow, key: str, known: Iterable[Any], may_be: list[Any]) -> None:
-        value, what = (
-            getattr(row, key),
-            f"annotation {shown(row.id)}",
-        )  # an id that tools count anew in each image
+        value = getattr(row, key)
+        what = f"annotation {shown(row.id)}"  # an id that tools count anew in each image
         hint = f"; it may be any of {listed(list(map(shown, may_be)))}" if may_be else ""
         if key == "image_id":
             text = f"{what} belongs to image {shown(value)}, which is not there{hint}"
         else:
-            image = (
-                f"of image {shown(row.image_id)} ({self.file_of.get(row.image_id, 'which is not listed')})"
-            )
+            file = self.file_of.get(row.image_id, "which is not listed")
             ids = listed(list(map(shown, sorted(known, key=str))), 20)
             hint = hint or (BARE if value == 0 and all(type(i) is int and i > 0 for i in known) else "")
-            text = f"{what} {image} has the unknown category id {shown(value)}; known: [{ids}]{hint}"
+            what += f" of image {shown(row.image_id)} ({file})"
+            text = f"{what} has the unknown category id {shown(value)}; known: [{ids}]{hint}"
         self.problems.add(key, f"{self.where}: {text}")
 
     def names(self, section: str, rows: Sequence[Any], key: str, must: str) -> None:
@@ -382,10 +375,12 @@ def _unquote(rows: Sequence[Any], keys: Iterable[str]) -> Iterator[int]:
         yield len(read)
 
 
-def _swapped(rows: Rows) -> dict[str, int]:
+def _told_of(rows: Rows) -> dict[str, int]:
+    """How many boxes have a confidence, and had their corners swapped."""
+    scored = {SCORED: sum(is_detected(row.score) or is_detected(row.confidence) for row in rows.annotations)}
     if type(rows.read_from) is str and type(rows.swapped) is list and rows.swapped:
-        return {f"{SWAPPED}, the first: {rows.swapped[0]}": len(rows.swapped)}
-    return {}
+        return scored | {f"{SWAPPED}, the first: {rows.swapped[0]}": len(rows.swapped)}
+    return scored
 
 
 def _id(row: AnnotationRow) -> Any:

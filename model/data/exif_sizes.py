@@ -41,9 +41,7 @@ def upright(document: Document, looks: Sequence[Look]) -> Document:
     sizes, boxes = document.sizes.copy(), document.boxes_xywh_px.copy()
     sizes[turned] = sizes[turned][:, ::-1]
     scaled = turned[document.owner] & document.outlined
-    factors = (sizes / np.maximum(1, document.sizes))[document.owner[scaled]][
-        :, ::-1
-    ]  # of x, of y; areas stay
+    factors = (sizes / np.maximum(1, document.sizes))[document.owner[scaled], ::-1]  # of x, of y; areas stay
     boxes[scaled] *= np.tile(factors, 2)
     found = replace(document, sizes=sizes, boxes_xywh_px=boxes).counted(AS_STORED, turned.sum())
     return found.counted(RESCALED, scaled.sum())

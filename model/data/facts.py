@@ -48,8 +48,10 @@ def _sizes(parts: Sequence[Part], names: Mapping[Any, str]) -> dict[str, Any]:
     box's area over its image's short side; "small_boxes", the tenth by class. Empty where sizes or boxes are
     unknown."""
     sizes = np.concatenate([part.document.sizes for part in parts])
-    columns = [_box_shares(part) for part in parts]
-    known, boxes = sizes[(sizes > 0).all(axis=1)], np.concatenate([shares for _, shares in columns])
+    number = {i: n for n, i in enumerate(names)}
+    columns = [_box_shares(part, number) for part in parts]
+    of_class, boxes = (np.concatenate(column) for column in zip(*columns, strict=True))
+    known = sizes[(sizes > 0).all(axis=1)]
     if not len(known) or not len(boxes):
         return {}
     values, counts = np.unique(known, axis=0, return_counts=True)
@@ -57,7 +59,7 @@ def _sizes(parts: Sequence[Part], names: Mapping[Any, str]) -> dict[str, Any]:
     small, middle = np.percentile(boxes, [10, 50])
     mostly = "" if len(values) == 1 else "mostly "
     told = f"{mostly}{width}x{height} px; a box is {middle:.0%} of the short side, a tenth of them below {small:.0%}"
-    by_class = _small_boxes([i for ids, _ in columns for i in ids], boxes, names)
+    by_class = _small_boxes(of_class, boxes, names)
     least = min(by_class, key=lambda of: of["share"], default={"share": 1.0})
     more = f", of {least['name']} below {least['share']:.0%}" if least["share"] < 0.9 * small else ""
     return {
@@ -68,30 +70,26 @@ def _sizes(parts: Sequence[Part], names: Mapping[Any, str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _box_shares(part: Part) -> tuple[list[Any], np.ndarray]:
-    """[T'] category ids and sizes of the boxes of a part whose images' sizes are known: side over the image's short
+def _box_shares(part: Part, number: Mapping[Any, int]) -> tuple[np.ndarray, np.ndarray]:
+    """[T'] class numbers and sizes of the boxes of a part whose images' sizes are known: side over the image's short
     side, 0-1."""
     document = part.document
     short = document.sizes.min(axis=1)[document.owner]
     usable = (short > 0) & document.counts
-    ids = [document.categories[n]["id"] for n in document.category[usable].tolist()]
-    return ids, np.asarray(np.sqrt(document.boxes_xywh_px[usable, 2:].prod(axis=1)) / short[usable])
+    numbers = np.array([number.get(category["id"], -1) for category in document.categories], np.int64)
+    shares = np.sqrt(document.boxes_xywh_px[usable, 2:].prod(axis=1)) / short[usable]
+    return numbers[document.category[usable]], np.asarray(shares)
 
 
-def _small_boxes(ids: Sequence[Any], shares: np.ndarray, names: Mapping[Any, str]) -> list[dict[str, Any]]:
-    """[{"id", "name", "share": tenth percentile of the class's boxes}], since mAP is a mean over classes. Of fewer than
-    `FEW` boxes that would be the smallest one's: such classes count together, as one without an id, where they have so
-    many."""
-    number = {i: n for n, i in enumerate(names)}
-    of_class = np.array([number[i] for i in ids], np.int64)
-    counts = np.bincount(of_class, minlength=len(number))
-    order = np.argsort(
-        of_class, kind="stable"
-    )  # a mask for each class would take their number times the boxes
+def _small_boxes(of_class: np.ndarray, shares: np.ndarray, names: Mapping[Any, str]) -> list[dict[str, Any]]:
+    """[{"id", "name", "share": tenth percentile of the class's boxes}], since mAP is a mean over classes; `of_class`
+    [T] numbers `names`. Of fewer than `FEW` boxes that would be the smallest one's: such classes count together, as one
+    without an id, where they have so many."""
+    counts = np.bincount(of_class, minlength=len(names))
+    order = np.argsort(of_class, kind="stable")  # masks would take classes times boxes
     parts = np.split(shares[order], np.cumsum(counts)[:-1]) if len(counts) else []
     rows = [(i, name, part) for (i, name), part in zip(names.items(), parts, strict=True) if len(part) >= FEW]
-    rare = [part for part in parts if len(part) < FEW]
-    together = np.concatenate(rare) if rare else shares[:0]
+    together = np.concatenate([shares[:0], *(part for part in parts if len(part) < FEW)])
     rows += [(None, f"classes of fewer than {FEW} boxes", together)] if len(together) >= FEW else []
     return [
         {"id": i, "name": name, "share": round(float(np.percentile(part, 10)), 4)} for i, name, part in rows

@@ -15,9 +15,8 @@ MAX_BYTES = 1 << 20  # of a file that names classes
 MEANT = ("data.yaml", "data.yml")
 NULLS = ("~", "null", "Null", "NULL")  # values of YAML that are none: `test: null`
 GLUED = re.compile(r"\s*[\w-]+:[^\s:/\\]")
-NAMING = re.compile(
-    r"^[^\w\s#]*(names|nc)['\"]?\s*:", re.MULTILINE
-)  # in the text of a file that names classes
+# In the text of a file that names classes.
+NAMING = re.compile(r"^[^\w\s#]*(names|nc)['\"]?\s*:", re.MULTILINE)
 AWAY = "or take the file away if it is of something else"
 QUOTES = f"; put names such as - or a: b in quotes, {AWAY}"
 SAVE = f"; save it so, {AWAY}"
