@@ -116,6 +116,11 @@ def trained_sides(split: Split, scale: tuple[float, float, bool]) -> np.ndarray:
     return split.boxes_xywh_px[:, 2:] * factors(sizes, scale)
 
 
+def sizes_of(sides: np.ndarray) -> np.ndarray:
+    """[T, 2] sides -> [T] roots of areas: what the plan measures objects by, and COCO's small, medium and large."""
+    return np.sqrt(np.maximum(sides.prod(axis=1), 0))
+
+
 def advice(splits: Sequence[Split], names: Mapping[Any, str], spec: Mapping[str, Any]) -> list[str]:
     """What somebody who has trained detectors would say on seeing these data."""
     lines = []
@@ -130,7 +135,7 @@ def advice(splits: Sequence[Split], names: Mapping[Any, str], spec: Mapping[str,
                 f"{split.name}: the commonest class has {ranked[0] // ranked[-1]} times the objects of the rarest"
             )
     for split in splits:
-        small = trained_sides(split, training_scale(spec)).max(axis=1, initial=0) < SMALL_PX
+        small = sizes_of(trained_sides(split, training_scale(spec))) < SMALL_PX
         if small.any():
             share, counts = f"{100 * small.mean():.0f} %", Counter(split.labels.tolist())
             tenth = [
@@ -186,12 +191,11 @@ def _classes(splits: Sequence[Split], names: Mapping[Any, str]) -> str:
 
 def _charts(splits: Sequence[Split], scale: tuple[float, float, bool]) -> list[str]:
     sides = np.concatenate([trained_sides(s, scale) for s in splits])
-    size = np.sqrt(np.maximum(sides.prod(axis=1), 0))
     shape = sides[:, 0] / np.maximum(sides[:, 1], 1e-9)
     each = np.concatenate([np.bincount(s.owner, minlength=len(s.paths)) for s in splits])
     return [
         "<h2>Sizes and shapes</h2><div class=charts>",
-        _bars("size of objects at the training size, px", size, (0, 8, 16, 32, 64, 128, 256, 512, np.inf)),
+        _bars("size of objects at the training size, px", sizes_of(sides), (0, 8, 16, 32, 64, 128, 256, 512, np.inf)),
         _bars("width / height", shape, (0, 0.2, 0.33, 0.5, 0.8, 1.25, 2, 3, 5, np.inf)),
         _bars("objects in an image", each, (0, 1, 2, 3, 5, 10, 20, 50, 100, np.inf), whole=True),
         "</div>",
