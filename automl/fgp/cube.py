@@ -1,9 +1,9 @@
 """Configurations as coordinates: numbers in [0, 1] on their own scale, beyond it where a range was widened, the index
 of an option, nan where an axis does not matter.
 
-Numbers are as far apart as they lie on their scale, two different options at distance 1. An axis that matters only
-sometimes lies on an arc of one radian whose middle is "does not matter", at distance 1 from all of it (Swersky et al.
-2014, arXiv:1409.4011), so that the distance stays one of a Euclidean space.
+Numbers are as far apart as they lie on their scale, two different options as two numbers that are drawn. An axis that
+matters only sometimes lies on a sphere whose middle is "does not matter", as far from all of it (after Swersky et al.
+2014, arXiv:1409.4011), where 2 R^2 (1 - exp(-d^2 / 2 R^2)) is the square of a distance whatever d is.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 NEAR = 0.02  # two configurations closer than this on every axis are the same
+# The square of how far options are from each other, and what matters from what does not; of two numbers drawn it is 1/6
+# in the mean. With 1, as far as a range's ends, one other option says next to nothing of what else was tried: either
+# none is, or all at once (studies/search).
+APART = 0.1
 COUNTED = ("whole", "index")  # kinds of axes whose values are steps; nan: the axis does not matter there
 MOST_CHANGED = 0.85  # chance that an option is drawn anew, at most
 # A range is widened where so many of the best lie no further than that from its end, or beyond.
@@ -189,18 +193,19 @@ class Cube:
         off = a.T[:, :, None] - b.T[:, None, :]
         found = off * off
         if (options := self.options).any():
-            found[options] = off[options] != 0
+            found[options] = APART * (off[options] != 0)
         if self._bent:
-            found[self._bent] = 2 - 2 * np.cos(off[self._bent])
+            found[self._bent] = -2 * APART * np.expm1(-found[self._bent] / (2 * APART))
         nan_a, nan_b = np.isnan(a).T, np.isnan(b).T
         for i in np.flatnonzero(nan_a.any(1) | nan_b.any(1)):
             one, both = nan_a[i][:, None] | nan_b[i], nan_a[i][:, None] & nan_b[i]
-            found[i] = np.where(both, 0.0, np.where(one, 1.0, found[i]))
+            away = APART if self.options[i] or i in self._bent else 1.0
+            found[i] = np.where(both, 0.0, np.where(one, away, found[i]))
         return np.asarray(found)
 
     @cached_property
     def _bent(self) -> list[int]:
-        """The axes that lie on an arc: numbers that matter only sometimes."""
+        """The axes that lie on a sphere: numbers that matter only sometimes."""
         always = set() if self.space is None else {p.name for p in self.space.parameters if not p.conditions}
         owners = [] if self.space is None else self._owners
         sometimes = [i >= len(owners) or owners[i] not in always for i in range(len(self.axes))]

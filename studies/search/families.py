@@ -340,10 +340,86 @@ class Even(Priced):
         return float(np.exp(0.2 * drawn.standard_normal()))
 
 
+MIXED = DETECTOR | {
+    "optimizer": _choice("adamw", ("adamw", "sgd", "lion")), "two_stage": _choice("off", ("off", "on")),
+    "backbone": _choice("r50", ("r18", "r34", "r50", "swin")),
+}  # fmt: skip
+BRANCHES = {
+    "lr": _number(2e-4, 2e-5, 2e-3), "weight_decay": _number(1e-4, 1e-6, 1e-2),
+    "optimizer": _choice("adamw", ("adamw", "sgd", "lion")),
+    "scheduler": _choice("step", ("step", "cosine", "onecycle")),
+    "two_stage": _choice("off", ("off", "on")), "backbone": _choice("r50", ("r18", "r34", "r50", "swin")),
+    "momentum": _number(0.9, 0.5, 0.99, log=False) | {"active_when": {"optimizer": ["sgd"]}},
+    "beta": _number(0.9, 0.5, 0.99, log=False) | {"active_when": {"optimizer": ["adamw", "lion"]}},
+    "gamma": _number(0.1, 0.01, 0.9) | {"active_when": {"scheduler": ["step"]}},
+    "warmup": _number(0.1, 0.01, 0.5) | {"active_when": {"scheduler": ["cosine", "onecycle"]}},
+    "proposals": _number(300, 100, 900, log=False) | {"active_when": {"two_stage": ["on"]}},
+    "window": _number(7.0, 3.0, 14.0, log=False) | {"active_when": {"backbone": ["swin"]}},
+}  # fmt: skip
+
+
+class Mixed(Family):
+    """Eight numbers and three choices without an order."""
+
+    schema = MIXED
+
+
+class Branching(Family):
+    """Four choices say which of six numbers count."""
+
+    schema = BRANCHES
+
+    def off(self, params: Params, name: str) -> float:
+        rules = BRANCHES[name].get("active_when", {})
+        counts = all(params[switch] in values for switch, values in rules.items())
+        return super().off(params, name) if counts else 0.0
+
+
+class Coupled(Family):
+    """Nine parameters, six of them choices; the best rate depends on the optimizer, the best decay on the backbone."""
+
+    schema, moved = CHOICES, 0.2
+
+    def set_up(self, rng: np.random.Generator) -> None:
+        pairs = (("lr", "optimizer"), ("weight_decay", "backbone"))
+        self.moves = {
+            name: (by, {option: rng.normal(0, 0.15) for option in self.axes[by].choices})
+            for name, by in pairs
+        }
+
+    def off(self, params: Params, name: str) -> float:
+        by, moves = self.moves.get(name, ("", {}))
+        return float(super().off(params, name) - (moves[params[by]] if by else 0.0))
+
+
+class Steep(Family):
+    """Choices of which most options are far worse than the default."""
+
+    schema = CHOICES
+
+    def set_up(self, rng: np.random.Generator) -> None:
+        for name, worth in self.worth.items():
+            drawn = {option: -abs(rng.normal(0, 0.8)) for option in worth}
+            drawn[self.axes[name].default] = -abs(rng.normal(0, 0.2))
+            self.worth[name] = {option: value - max(drawn.values()) for option, value in drawn.items()}
+
+
+class Breaking(Mixed):
+    """One optimizer, and the largest backbone with large batches, never get through."""
+
+    def broken(self, params: Params) -> bool:
+        large = params["backbone"] == "swin" and params["batch_size"] >= 8
+        return bool(large or params["optimizer"] == "lion")
+
+    def fails(self, params: Params, trial: int) -> int | None:
+        return 1 if self.broken(params) else None
+
+
 FAMILIES: dict[str, type[Family]] = {
     each.__name__.lower(): each
     for each in (
         Plain, Short, Categorical, Far, Late, Crossing, Step, Ridge, Failing, Seldom, Memory, Diverging, Halfway, Loss,
         Perplexity, Huge, Priced, Dear, Cheap, Lots, Even,
+        Mixed, Branching, Coupled, Steep, Breaking,
     )
 }  # fmt: skip
