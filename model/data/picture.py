@@ -195,7 +195,11 @@ def _charts(splits: Sequence[Split], scale: tuple[float, float, bool]) -> list[s
     each = np.concatenate([np.bincount(s.owner, minlength=len(s.paths)) for s in splits])
     return [
         "<h2>Sizes and shapes</h2><div class=charts>",
-        _bars("size of objects at the training size, px", sizes_of(sides), (0, 8, 16, 32, 64, 128, 256, 512, np.inf)),
+        _bars(
+            "size of objects at the training size, px",
+            sizes_of(sides),
+            (0, 8, 16, 32, 64, 128, 256, 512, np.inf),
+        ),
         _bars("width / height", shape, (0, 0.2, 0.33, 0.5, 0.8, 1.25, 2, 3, 5, np.inf)),
         _bars("objects in an image", each, (0, 1, 2, 3, 5, 10, 20, 50, 100, np.inf), whole=True),
         "</div>",
