@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -26,12 +25,10 @@ from model.data.other_labels import orphans_left_out
 from model.data.tree import Tree, parent
 from model.data.turned import TURNED, around_turned, inside
 from model.data.voc_glance import Glance, counts_from_one, database_of, from_zero, notes_of
-from model.data.voc_images import DECLARED, HEAD, Pairs, pairs_of, photos
+from model.data.voc_images import Pairs, pairs_of, photos
+from model.data.voc_xml import corners_of, objects_of, read
 
-HEADER = re.compile(r"^\ufeff?\s*<\?xml[^>]*\?>")
-WIDER = {"gbk": "gb18030", "gb2312": "gb18030"}  # these hold all of their characters and more
 DIFFICULT = "objects marked difficult are kept like the others"
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def find(tree: Tree) -> LabelFiles | None:
@@ -62,19 +59,19 @@ def find(tree: Tree) -> LabelFiles | None:
     spoken = {*known.labels, *known.passed, *itertools.chain(*by_split.values())}
     return LabelFiles(
         "Pascal VOC", splits, {}, lambda path, size: parse(path, size, zero), notes + more,
-        read_as=f"as of 3: {sorted(zero)}", told=set(map(tree.path, spoken)),
+        read_as=f"as of 4: {sorted(zero)}", told=set(map(tree.path, spoken)),
     )  # fmt: skip
 
 
 def parse(path: Path, size: tuple[int, int], zero: Collection[str] = ()) -> Parsed:
     """One XML file; its size of the image counts where it has one. `zero`: databases that count pixels from 0 although
     they are called as those that count from 1. Raises `ValueError` naming every broken object."""
-    root = _root(path)
+    root = read(path)
     database = database_of(root.findtext("source/database") or "")
     first = int(counts_from_one(database) and database not in zero)
     objects, places, problems, swapped = [], [], [], []
     remarks: Counter[str] = Counter()
-    for number, node in enumerate(root.findall("object"), 1):
+    for number, node in enumerate(objects_of(root), 1):
         text = node.findtext("name") or ""
         name = text.strip()
         try:
@@ -83,7 +80,7 @@ def parse(path: Path, size: tuple[int, int], zero: Collection[str] = ()) -> Pars
             if is_no_class(name):
                 remarks[LEFT_OUT] += 1
                 continue
-            corners = _corners(node.findall("bndbox"))
+            corners = corners_of(node)
             (left, right), (top, bottom) = sorted(corners[::2]), sorted(corners[1::2])
             box, is_turned = _upright(node, (left - first, top - first, right, bottom), _size(root) or size)
             objects.append((name, box))
@@ -124,18 +121,6 @@ def _is_detected(node: ET.Element) -> bool:
     return any(is_number(text) and is_detected(float(text)) for text in texts)
 
 
-def _corners(boxes: list[ET.Element]) -> tuple[float, float, float, float]:
-    if len(boxes) != 1:
-        raise ValueError(f"an object must have one bndbox, but has {len(boxes) or 'none'}")
-    texts = [(boxes[0].findtext(corner) or "").strip() for corner in CORNERS]
-    left, top, right, bottom = (float(text) for text in texts)
-    if not all(map(math.isfinite, (left, top, right, bottom))) or (
-        min(left, top, right, bottom) < 0 and (right < left or bottom < top)  # too much is wrong for a swap
-    ):
-        raise ValueError(f"xmin <= xmax and ymin <= ymax must hold, but got {' '.join(texts)}")
-    return left, top, right, bottom
-
-
 def _size(root: ET.Element) -> tuple[int, int] | None:
     try:
         width, height = (int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
@@ -144,34 +129,9 @@ def _size(root: ET.Element) -> tuple[int, int] | None:
     return (width, height) if width > 0 and height > 0 else None
 
 
-def _root(path: Path) -> ET.Element:
-    text = _decoded(path.read_bytes())
-    if not text.strip():
-        raise ValueError(" is empty; bring its content back, or delete it if its image has no objects")
-    if "<!ENTITY" in text or ("<!DOCTYPE" in text and not re.search(r"<!DOCTYPE\s+annotation\s*>", text)):
-        raise ValueError(" labels need no document type, and one can do harm")
-    try:
-        return ET.fromstring(text)
-    except ET.ParseError as error:
-        raise ValueError(f" not valid XML ({error})") from None
-
-
-def _decoded(data: bytes) -> str:
-    """The text of an XML file, without its first line's encoding, in which it is read. Raises `ValueError` where it is
-    in another one."""
-    declared = match[1].decode() if (match := DECLARED.search(data[:HEAD])) else "utf-8"
-    codec = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else WIDER.get(declared.lower(), declared)
-    try:
-        text = data.decode("utf-8-sig" if codec.lower() in ("utf-8", "utf8") else codec)
-    except (LookupError, UnicodeError) as error:
-        what = f"must be text in {declared}" + (", as it says itself" if match else "")
-        raise ValueError(f" {what}; save it in UTF-8 ({error})") from None
-    return HEADER.sub("", text, count=1)
-
-
 def _is_voc(path: Path) -> bool:
     try:
-        return _root(path).tag == "annotation"
+        return read(path).tag == "annotation"
     except (OSError, ValueError):
         return True  # broken: told when it is read
 

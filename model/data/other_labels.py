@@ -23,7 +23,7 @@ from model.parameters import default_of
 
 HEAD = 1 << 14  # bytes that tell what a file holds
 SUFFIXES = (".txt", ".xml", ".json")
-OBJECT = re.compile(rb"<\s*annotation\b.*<\s*object\b", re.DOTALL)
+OBJECT = re.compile(rb"<(?:[\w.-]+:)?annotation\b.*<(?:[\w.-]+:)?object\b", re.DOTALL | re.IGNORECASE)
 SHAPE = re.compile(rb'"shapes"\s*:\s*\[\s*\{')
 COPY = re.compile(
     r"^(?:copy of )?(.+?)(?:[ _-]+\(?copy\)?)?(?: \(\d+\))?$", re.IGNORECASE

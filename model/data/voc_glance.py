@@ -25,9 +25,11 @@ FROM_ONE = re.compile(
 )
 BEFORE = re.compile(rb"\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(?:\[.*?\]\s*)?>", re.DOTALL)
 ROOT = re.compile(rb"<(?:[\w.-]+:)?([\w.-]+)[\s/>]")
-DATABASE = re.compile(rb"<database>([^<]*)</database>")
+NAMED = rb"<(?:[\w.-]+:)?%s"  # an element in any namespace
+BOX, OUTLINE = (re.compile(NAMED % name, re.IGNORECASE) for name in (b"bndbox", b"polygon"))
+DATABASE = re.compile(NAMED % rb"database>([^<]*)<", re.IGNORECASE)
 SEVERAL, SHARE = 3, 0.01  # edges at 0, also of the boxes, that are more than slips
-EDGE = re.compile(rb"<[xy]min>\s*([01])(?:\.\d*)?\s*</")
+EDGE = re.compile(NAMED % rb"[xy]min>\s*([01])(?:\.\d*)?\s*</", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ class Glance:
         edges = Counter(EDGE.findall(data))
         return cls(
             root or "annotation",
-            data.count(b"<bndbox"),
+            len(BOX.findall(data)),
             database_of(html.unescape(said[1].decode(errors="replace")) if said else ""),
-            data.count(b"<polygon"),
+            len(OUTLINE.findall(data)),
             edges[b"0"],
             edges[b"1"],
         )

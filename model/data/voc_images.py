@@ -28,13 +28,14 @@ from model.data.paths import (
     stem_of,
 )
 from model.data.tree import PLAIN_IMAGES, Tree, counted, parent, says_only, words_of
+from model.data.voc_glance import NAMED
 
 SEGMENTS = ("segmentationclass", "segmentationobject")  # folders of masks begin so
 PLAIN = frozenset(PLAIN_IMAGES | {"jpeg"})  # JPEGImages
 HEAD = 1 << 12  # bytes in which a label says what it is of
 DECLARED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)")
 SAYS = {
-    name: re.compile(rb"<%s>([^<]*)</%s>" % (name, name))
+    name: re.compile(NAMED % rb"%s>([^<]*)<" % name, re.IGNORECASE)
     for name in (b"filename", b"folder", b"path", b"width", b"height")
 }
 
