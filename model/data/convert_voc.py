@@ -26,9 +26,10 @@ from model.data.tree import Tree, parent
 from model.data.turned import TURNED, around_turned, inside
 from model.data.voc_glance import Glance, counts_from_one, database_of, from_zero, notes_of
 from model.data.voc_images import Pairs, pairs_of, photos
-from model.data.voc_xml import corners_of, objects_of, read
+from model.data.voc_xml import NAMELESS, corners_of, is_empty, objects_of, read
 
 DIFFICULT = "objects marked difficult are kept like the others"
+EMPTY = "empty objects, of which nothing is said, passed over"
 
 
 def find(tree: Tree) -> LabelFiles | None:
@@ -74,13 +75,13 @@ def parse(path: Path, size: tuple[int, int], zero: Collection[str] = ()) -> Pars
     for number, node in enumerate(objects_of(root), 1):
         text = node.findtext("name") or ""
         name = text.strip()
+        if is_no_class(name) or is_empty(node):
+            remarks[LEFT_OUT if name else EMPTY] += 1
+            continue
         try:
-            if not name:
-                raise ValueError("it has no name")
-            if is_no_class(name):
-                remarks[LEFT_OUT] += 1
-                continue
             corners = corners_of(node)
+            if not name:
+                raise ValueError(NAMELESS)
             (left, right), (top, bottom) = sorted(corners[::2]), sorted(corners[1::2])
             box, is_turned = _upright(node, (left - first, top - first, right, bottom), _size(root) or size)
             objects.append((name, box))

@@ -17,7 +17,13 @@ from model.data.voc_images import DECLARED, HEAD
 HEADER = re.compile(r"^\ufeff?\s*<\?xml[^>]*\?>")
 WIDER = {"gbk": "gb18030", "gb2312": "gb18030"}  # these hold all of their characters and more
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-SHOWN = ("bndbox", "robndbox", "polygon", "points", "xmin")
+UNREAD = {  # how an object may show where it is instead -> what that is
+    "robndbox": "a turned box",
+    "polygon": "an outline",
+    "points": "an outline",
+}
+SHOWN = ("bndbox", *UNREAD, "xmin")
+NAMELESS = "it has no <name>; name its class, or take the object out of the file"
 
 
 def read(path: Path) -> ET.Element:
@@ -71,15 +77,38 @@ def _outside(node: ET.Element, objects: Collection[ET.Element], within: bool) ->
             yield from _outside(child, objects, inside)
 
 
+def is_empty(node: ET.Element) -> bool:
+    """Whether nothing is said of an object, as in the <object/> of an image without any."""
+    return not any(part.attrib for part in node.iter()) and not "".join(node.itertext()).strip()
+
+
 def corners_of(node: ET.Element) -> tuple[float, float, float, float]:
     """(xmin, ymin, xmax, ymax) of an object, px. Raises `ValueError`."""
     boxes = node.findall("bndbox")
     if len(boxes) != 1:
-        raise ValueError(f"an object must have one bndbox, but has {len(boxes) or 'none'}")
-    texts = [(boxes[0].findtext(corner) or "").strip() for corner in CORNERS]
-    left, top, right, bottom = (float(text) for text in texts)
-    if not all(map(math.isfinite, (left, top, right, bottom))) or (
-        min(left, top, right, bottom) < 0 and (right < left or bottom < top)  # too much is wrong for a swap
+        other = next((tag for tag in UNREAD if not boxes and node.find(tag) is not None), "")
+        what = (
+            f"; <{other}>, {UNREAD[other]}, is not read: write the upright box around it as <bndbox>"
+            if other
+            else ""
+        )
+        raise ValueError(f"an object must have one bndbox, but has {len(boxes) or 'none'}{what}")
+    left, top, right, bottom = corners = [_number(boxes[0], corner) for corner in CORNERS]
+    if not all(map(math.isfinite, corners)) or (
+        min(corners) < 0 and (right < left or bottom < top)  # too much is wrong for a swap
     ):
-        raise ValueError(f"xmin <= xmax and ymin <= ymax must hold, but got {' '.join(texts)}")
+        texts = " ".join((boxes[0].findtext(corner) or "").strip() for corner in CORNERS)
+        raise ValueError(f"xmin <= xmax and ymin <= ymax must hold, but got {texts}")
     return left, top, right, bottom
+
+
+def _number(box: ET.Element, corner: str) -> float:
+    text = (box.findtext(corner) or "").strip()
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    if text:
+        raise ValueError(f"{corner} must be a number of px, but got '{text}'")
+    has = ", ".join(f"<{child.tag}>" for child in box) or "nothing"
+    raise ValueError(f"a bndbox must have <{'>, <'.join(CORNERS)}>, each with a number of px, but got {has}")

@@ -101,3 +101,51 @@ def test_other_cases_are_labels_beside_another_layout(tmp_path: Path) -> None:
     put(root / "classes.txt", "cat")
     with pytest.raises(UserError, match=r"has no labels where YOLO has them.*\(Pascal VOC\)"):
         in_place(str(root))
+
+
+@pytest.mark.parametrize("empty", ["<object/>", "<object>\n</object>", "<object><name/><bndbox/></object>"])
+def test_an_empty_object_is_none(empty: str, tmp_path: Path) -> None:
+    found = in_place(str(written(tmp_path, OBJECT, empty, OBJECT + empty)))
+    assert seen(found)["train"] == {"0": [CAT], "1": [], "2": [CAT]}
+    assert "Pascal VOC: 2 empty objects, of which nothing is said, passed over" in found.notes
+
+
+def corners(text: str) -> str:
+    return f"<object><name>cat</name><bndbox>{text}</bndbox></object>"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            f"<object>{BOX}</object>",
+            r"\(\?\): it has no <name>; name its class, or take the object out",
+        ),
+        (
+            "<object><pose>Left</pose></object>",
+            r"\(\?\): an object must have one bndbox, but has none",
+        ),
+        ("<object name='cat'/>", "an object must have one bndbox, but has none"),
+        (BOX.join(("<object><name>cat</name>", BOX + "</object>")), "must have one bndbox, but has 2$"),
+        (
+            "<object><name>cat</name><robndbox><cx>9</cx></robndbox></object>",
+            "but has none; <robndbox>, a turned box, is not read: write the upright box around it as <bndbox>",
+        ),
+        (
+            "<object><points><point>1,2</point></points></object>",
+            "<points>, an outline, is not read: write the",
+        ),
+        (
+            corners("<x1>1</x1><y1>2</y1><x2>9</x2><y2>9</y2>"),
+            "a bndbox must have <xmin>, <ymin>, <xmax>, <ymax>, each with a number of px, but got <x1>, <y1>, <x2>",
+        ),
+        (corners(""), "each with a number of px, but got nothing"),
+        (
+            BOX.replace("4<", "abc4<").join(("<object><name>cat</name>", "</object>")),
+            "xmin must be a number of px, but",
+        ),
+    ],
+)
+def test_what_a_broken_object_must_hold_is_said(text: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"2.xml: object 1 .*{told}"):
+        in_place(str(written(tmp_path, OBJECT, OBJECT, text)))
