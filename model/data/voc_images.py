@@ -120,8 +120,10 @@ def pairs_of(tree: Tree, labels: Iterable[str]) -> Pairs:
         if not image and not problem:
             pairs.orphans.append(tree.path(label))
             continue
-        if not problem and image in pairs.labels:
-            problem = f"its image {image} is that of {pairs.labels[image]} too; keep one"
+        if not problem and (own := pairs.labels.get(image, "")):
+            if chooser.is_copy(label, own):
+                continue  # noted as a second label file of its image
+            problem = f"its image {image} is that of {own} too; keep one"
         if problem:
             problems.append(f"{tree.path(label)}: {problem}")
             continue
@@ -223,6 +225,13 @@ class _Chooser:
             return all(filecmp.cmp(path(image), path(other), shallow=False) for other in others)
         except OSError:
             return False  # told when it is read
+
+    def is_copy(self, label: str, own: str) -> bool:
+        """Whether a label file is another in a second folder, of the same split."""
+        (own_name, own_split), (name, split) = (
+            (path.rsplit("/", 1)[-1], self.tree.split_of(f"{parent(path)}/.")) for path in (own, label)
+        )
+        return own_name == name and own_split == split and self._same(label, own)
 
     def _size(self, image: str) -> tuple[str, str]:
         try:

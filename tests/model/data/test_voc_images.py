@@ -213,3 +213,25 @@ def test_labels_that_cannot_be_read_say_what_to_do(
     (tmp_path / "annotations/train_0.xml").write_bytes(content)
     with pytest.raises(UserError, match=rf"train_0\.xml: {message}"):
         in_place(str(tmp_path))
+
+
+@pytest.mark.parametrize("spare", ["annotations_backup", "Annotations", "backup/annotations"])
+def test_copies_of_labels_are_noted(spare: str, tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    drawn = dataset(tmp_path, pictures, "images", "annotations")
+    shutil.copytree(tmp_path / "annotations", tmp_path / spare)
+    assert_only(tmp_path, "images", drawn)
+    said = f"not read, {len(drawn)} Pascal VOC label files of images whose labels are read as Pascal VOC"
+    assert any(note.endswith(said) for note in in_place(str(tmp_path)).notes)
+
+
+@pytest.mark.parametrize(("spare", "changed"), [("annotations_backup", True), ("val/annotations", False)])
+def test_labels_that_differ_or_are_of_another_split_are_refused(
+    spare: str, changed: bool, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    drawn = dataset(tmp_path, pictures, "images", "annotations")
+    shutil.copytree(tmp_path / "annotations", tmp_path / spare)
+    if changed:
+        file = tmp_path / spare / f"{drawn[0].stem}.xml"
+        file.write_text(file.read_text().replace("<ymin>", "<ymin>0"))
+    with pytest.raises(UserError, match="its image images/.* is that of annotations/.*xml too; keep one"):
+        in_place(str(tmp_path))
