@@ -14,9 +14,9 @@ from model.data.cache import cache_dir
 from model.data.coco_glance import sniff
 from model.data.foreign import LINES
 from model.data.images import READ_SUFFIXES
-from model.data.other_labels import form_of
+from model.data.other_labels import SUFFIXES, form_of
 from model.data.paths import is_hidden, stem_of
-from model.data.tree import Tree, parent
+from model.data.tree import Tree
 from model.data.yolo_config import read_yaml
 from model.data.yolo_names import ANY, CATEGORIES, NAME_FILES
 from model.errors import UserError
@@ -71,19 +71,29 @@ def _names_classes(tree: Tree, file: str) -> bool:
 
 def hint(tree: Tree, images: str = "") -> str:
     """What to do about images without labels, those in a folder or all: "; give the folder above" where that has some,
-    or "; Annotations holds no .xml" where a folder for them is empty and not for another split; else nothing."""
+    or "; Annotations holds no .xml" where a folder for them has none and is not for another split; else nothing, also
+    where that folder holds labels in a form that is told otherwise."""
     if tree.images and not any(tree.files(*TEXTS)) and (beside := _beside(tree, "labels")):
         return f"; give the folder above, {tree.root.absolute().parent}, with {beside}, which may hold their labels"
     for folder in tree.folders:
         wanted = OF_FOLDER.get(folder.rsplit("/", 1)[-1].casefold())
         of_others = images and tree.split_of(f"{folder}/.") not in (None, tree.split_of(f"{images}/."))
-        if wanted and not of_others and not _holds(tree, folder, wanted):
-            return f"; {folder} holds no {' or '.join(wanted)} file, which the labels would be"
+        if wanted and not of_others and (what := _lacks(tree, folder, wanted)):
+            return f"; {folder} holds {what}, which the labels would be"
     return ""
 
 
-def _holds(tree: Tree, folder: str, suffixes: tuple[str, ...]) -> bool:
-    return any(f"{parent(file)}/".startswith(f"{folder}/") for file in tree.files(*suffixes))
+def _lacks(tree: Tree, folder: str, wanted: tuple[str, ...]) -> str:
+    """What a folder holds in place of files with the suffixes that are wanted; "" where it has those, or labels."""
+    inside = (file for file in tree.files("") if file.startswith(f"{folder}/"))
+    others = [file for file in inside if not file.lower().endswith(READ_SUFFIXES)]
+    may_be = [file for file in others if file.lower().endswith(SUFFIXES)]
+    if any(file.lower().endswith(wanted) for file in others) or any(
+        form_of(tree.path(file)) for file in may_be[:LOOKED_AT]
+    ):
+        return ""
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    return (f"{others[0]}{more}, but " if others else "") + f"no {' or '.join(wanted)} file"
 
 
 def _beside(tree: Tree, wanted: str) -> str:

@@ -31,7 +31,7 @@ from model.data.foreign import ADVICE, LAST, how_to_export, tool_of
 from model.data.image_sets import lists_in, unread_splits
 from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert
 from model.data.label_files import LabelFiles, Unlabelled, to_coco
-from model.data.other_labels import SUFFIXES, Found, form_of, unread_labels
+from model.data.other_labels import SUFFIXES, Found, form_of, in_pixels, unread_labels
 from model.data.sources import is_url, stage_dataset, without_secrets
 from model.data.tree import SPLITS, Data, Tree, counted, given, parent
 from model.errors import UserError
@@ -56,6 +56,8 @@ WANTED = (
     "a layout of COCO (train/annotations.json and train/images/, or as Roboflow, CVAT, Label Studio and FiftyOne "
     "export it), YOLO (data.yaml), Pascal VOC or KITTI"
 )
+
+OF_YOLO = "a class's number, then the centre and the sides of its box as shares of the image"
 
 
 def find_data(spec: Mapping[str, Any], data_dir: str | None) -> Data:
@@ -327,6 +329,8 @@ def _advice(tree: Tree) -> str:
         return f"; {unread[0]} is an image: {how_to_convert(unread[0])}"
     for file in islice(tree.files(*SUFFIXES), LOOKED_AT):
         if form := form_of(tree.path(file)):
+            if form == "YOLO" and in_pixels(tree.path(file)):
+                return f"; {file} has boxes in pixels: a line of YOLO must be {OF_YOLO}"
             wanted = (
                 "must be called like their image and lie beside it, or in labels/ where it lies in images/"
             )

@@ -244,6 +244,12 @@ def form_of(path: Path) -> str:
     return forms.pop() if len(forms) == 1 else ""
 
 
+def in_pixels(path: Path) -> bool:
+    """Whether the first line of a file that looks like YOLO's has pixels where shares of the image must stand."""
+    first = path.read_text(encoding="utf-8-sig", errors="replace").strip().partition("\n")[0].split()
+    return len(first) in (5, 6) and all(map(NUMBER.fullmatch, first)) and max(map(float, first[1:5])) > 2
+
+
 def _form_of_line(fields: list[str]) -> str:
     """ "0 0.5 0.5 0.1 0.1", or points; with a name for the number too; "Car 0 0 0 1 1 9 9 ..." of 15 fields or 16."""
     if NUMBERS <= numbers_behind(fields) <= NUMBERS + 3 and is_line(fields):  # a score, and two in the type

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from model.data.layouts import in_place
 from model.errors import UserError
-from tests.model.data.drawn import LAYOUTS, Drawn
+from tests.model.data.drawn import LAYOUTS, Drawn, put
 
 pytestmark = pytest.mark.usefixtures("cache")
 PARTS = {
@@ -179,3 +180,24 @@ def test_a_few_images_of_the_same_names_are_not_those_of_the_labels(tmp_path: Pa
     (tmp_path / "icons/1.png").touch()
     with pytest.raises(UserError, match="give the folder that holds both"):
         in_place(str(tmp_path / "labels"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "text", "said"),
+    [
+        ("annotations", "{}.txt", "0 0.5 0.5 0.1 0.1", "annotations/0.txt looks like YOLO labels: these must be called"),
+        ("Annotations", "{}.txt", "12 30 90 80 1", "Annotations/0.txt has boxes in pixels: a line of YOLO must be a class"),
+        ("Annotations", "{}.jpg.txt", "1\n2 30 90 80 95", "Annotations holds Annotations/0.jpg.txt and 2 more, but no .xml or"),
+        ("Annotations", "deep/{}.csv", "Filename;Tag", "Annotations holds Annotations/deep/0.csv and 2 more, but no .xml or"),
+        ("labels", "{}.json", '{"children": []}', "labels holds labels/0.json and 2 more, but no .xml or .txt file, which"),
+        ("annotations", "{}.png", "", "annotations holds no .xml or .json file, which the labels would be"),
+    ],
+)  # fmt: skip
+def test_what_a_folder_for_labels_holds_instead_is_said(
+    folder: str, name: str, text: str, said: str, tmp_path: Path
+) -> None:
+    for n in range(3):
+        put(tmp_path / f"images/{n}.jpg", "")
+        put(tmp_path / folder / name.format(n), text)
+    with pytest.raises(UserError, match=f"; {re.escape(said)}"):
+        in_place(str(tmp_path))
