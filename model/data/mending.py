@@ -22,7 +22,7 @@ from model.data.turned import TURNED
 from model.parameters import default_of
 from model.spec import get
 
-OTHER_SUFFIX = "images named with another suffix than their files have"
+OTHER_SUFFIX = "images named with another suffix than their files have, or without one"
 COPIED = "images named by absolute paths that lead out of their folder, which has files of those names: these are used"
 # What was missing or said in another way, not wrong.
 DERIVED = (

@@ -20,13 +20,14 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from model.data.copied import own_copies
-from model.data.images import READ_SUFFIXES, how_to_convert, is_drawn
+from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert, is_drawn
 
 JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # folders that systems leave, besides hidden ones
 UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
 DRIVE = re.compile(r"^[A-Za-z]:/")
 SHOWN = 3
 SUFFIXES = frozenset(READ_SUFFIXES)
+LETTERS = re.compile(r"\.[a-z]{2,4}")  # suffixes of files that are no images to us
 MASKS = ("segmentation", "annotat", "mask")  # in the names of folders whose pictures may be labels
 # Names that say so and nothing else, unlike with_mask, batch2_annotated and segmentation_project.
 ONLY_MASKS = re.compile(
@@ -120,8 +121,8 @@ def find_image(folder: Path, name: str) -> Path:
 
 def find_images(folder: Path, names: Sequence[str]) -> list[Path]:
     """`find_image` of many names, fast. A file that several names would share is only that of the name that says it
-    exactly. Where no name of a suffix is found, those are taken whose stem is that of one other image: x.jpg may have
-    become x.png."""
+    exactly. Where no name of a suffix, or without one, is found, those are taken whose stem is that of one other image:
+    x.jpg, x.dcm or x may have become x.png."""
     resolver = Resolver(folder)
     own = own_copies(folder, names, resolver.known)
     located = [folder / own[name] if name in own else resolver.locate(name) for name in names]
@@ -149,17 +150,18 @@ def _take_other_suffixes(resolver: Resolver, names: Sequence[str], located: list
     by_suffix: dict[str, list[int]] = {}
     for n, name in enumerate(names):
         by_suffix.setdefault(_suffix(name), []).append(n)
-    for suffix, rows in by_suffix.items():
-        if suffix in READ_SUFFIXES and all(located[n] is None for n in rows):
+    for rows in by_suffix.values():
+        if all(located[n] is None for n in rows):
             for n in rows:
                 found = resolver.of_stem(names[n])
                 located[n] = resolver.folder.joinpath(*found[0]) if len(found) == 1 else None
 
 
 def _suffix(name: str) -> str:
-    """Of the file that a name ends in, in one case."""
+    """Of the file that a name ends in, in one case; "" where that looks like none, as in frame.0001."""
     last = next((FORMS[-1](parts[-1]) for parts, _ in readings(name)), "")
-    return os.path.splitext(last)[1]
+    suffix = os.path.splitext(last)[1]
+    return suffix if suffix in (*READ_SUFFIXES, *UNREAD) or LETTERS.fullmatch(suffix) else ""
 
 
 def renamed(names: Sequence[str], paths: Sequence[Path]) -> int:
@@ -252,18 +254,20 @@ class Resolver:
         return []
 
     def of_stem(self, name: str) -> list[Parts]:
-        """Images, but no masks, that differ from a name in the suffix alone."""
-        for parts, anywhere in readings(name):
-            wanted = (*map(FORMS[-1], parts[:-1]), _stem(parts[-1]))
-            found = [
-                f
-                for f in self._by_stem.get(wanted[-1], ())
-                if anywhere
-                or common_end(wanted, (*map(FORMS[-1], f[:-1]), wanted[-1])) == min(len(f), len(wanted))
-            ]
-            if found:
-                photos = [f for f in found if not speaks_of_masks("/".join(f[:-1]))]
-                return photos or [f for f in found if not is_drawn(self.folder.joinpath(*f))]
+        """Images, but no masks, that differ from a name in the suffix alone, or have one where it has none."""
+        suffix = _suffix(name)
+        for cut in (suffix,) if suffix in SUFFIXES else ("", suffix):
+            for parts, anywhere in readings(name):
+                wanted = (*map(FORMS[-1], parts[:-1]), FORMS[-1](parts[-1]).removesuffix(cut))
+                found = [
+                    f
+                    for f in self._by_stem.get(wanted[-1], ())
+                    if anywhere
+                    or common_end(wanted, (*map(FORMS[-1], f[:-1]), wanted[-1])) == min(len(f), len(wanted))
+                ]
+                if found:
+                    photos = [f for f in found if not speaks_of_masks("/".join(f[:-1]))]
+                    return photos or [f for f in found if not is_drawn(self.folder.joinpath(*f))]
         return []
 
     @cached_property

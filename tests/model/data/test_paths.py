@@ -221,7 +221,17 @@ def test_links_to_nothing_are_told_not_passed_over(yolo: Path, monkeypatch: pyte
         (["masks/x.png", "SegmentationClass/x.png"], ["x.jpg"], [None]),
         (["x.png"], ["x.jpg", "x.png"], [None, "x.png"]),
         (["x.txt"], ["x.jpg"], [None]),
-        (["x.png"], ["x.dat"], [None]),
+        (["x.png", "y.png"], ["x.dcm", "Y.DCM"], ["x.png", "y.png"]),
+        (["x.png", "y.jpg"], ["x", "y"], ["x.png", "y.jpg"]),
+        (["a.v2.png", "b.2.png", "c.final2.png"], ["a.v2", "b.2", "c.final2"], ["a.v2.png", "b.2.png", "c.final2.png"]),
+        (["a.png"], ["a.1", "a.2"], [None, None]),  # numbers of frames
+        (["a.png"], ["a.1"], [None]),
+        (["x", "y.png"], ["x", "y"], ["x", None]),
+        (["x.dcm", "y.png"], ["x.dcm", "y.dcm"], ["x.dcm", None]),
+        (["x.png"], ["x.dcm", "x.jpg"], [None, None]),
+        (["x.png", "x.jpg"], ["x"], [None]),
+        (["cam1/x.png", "cam2/x.png"], ["cam1/x", "cam2/x"], ["cam1/x.png", "cam2/x.png"]),
+        (["x.txt"], ["x"], [None]),
     ],
 )  # fmt: skip
 def test_another_suffix_is_taken_where_all_have_it(
