@@ -91,7 +91,8 @@ def test_side_files_of_maps_are_no_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     ["<?xml version='1.0'?>\n<!-- <a> -->\n<annotation>", "\ufeff<annotation verified='no'>", "", "<annot",
-     "<!DOCTYPE annotation [<!ENTITY a 'b'>]><annotation>", "<Labels><object><bndbox>"],
+     "<!DOCTYPE annotation [<!ENTITY a 'b'>]><annotation>", "<Labels><object><bndbox>",
+     "<Labels><Object><BndBox>", "<Labels><object><robndbox>"],
 )  # fmt: skip
 def test_what_may_be_labels_is_read_and_told(text: str, tmp_path: Path) -> None:
     put(tmp_path / "a.xml", text)
