@@ -3,7 +3,8 @@ and labels/, PaddleDetection's lines of an image and its label file.
 
 A file is a list by what it holds, whatever it is called and wherever it lies: most of its lines begin with the path,
 the name or the stem of an image, or of its label file. Its name says for which split it is. A table (image and split by
-column) and a JSON object ({"train": [names]}) list images for several splits.
+column) and a JSON object ({"train": [names]}) list images for several splits; a table of one column and a JSON list,
+for the split that their name tells.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from model.data.tree import PLAIN, WORDS, Tree, counted, exact_split, parent, sa
 from model.data.yolo_names import NAME_FILES, SPARE
 from model.errors import UserError
 
-OF_LISTS = PLAIN | {"list", "lists", "file", "files"}  # what the name of a list says beside a split
+# What the name of a list says beside a split.
+OF_LISTS = PLAIN | {"list", "lists", "file", "files", "id", "ids", "name", "names"}
 LISTS = {"default", *(word for words in WORDS.values() for word in words)}
 HEAD = 4096  # bytes that tell whether a file may be a list
 MAX_BYTES = 64 << 20
@@ -40,9 +42,6 @@ FIRST = re.compile(r"([^\s,;]+)[\s,;]+(.*)")
 BETWEEN = (re.compile(r"\s*[,;]\s*"), re.compile(r"\s+"))  # the names of a list in one line
 UNFINISHED = re.compile(r"[^,;\s]*$")
 NUMBER = re.compile(r"\d+")
-SPLIT_WORD = re.compile(r"\b(train|training|val|valid|validation|test|fold)(\b|_)", re.IGNORECASE)
-TOKEN = re.compile(r"[\w.\-]+")
-LOOKED_AT = 1 << 16  # characters of a text that may name splits
 TWINS = 1000  # more texts than this that are called like images and a split are their labels
 WHAT_TO_DO = (
     "call those that are meant train.txt and val.txt, name the sources in the spec, or delete the others"
@@ -82,7 +81,7 @@ def lists_of(tree: Tree, labelled: Collection[str] = ()) -> Entries:
     """The names by split of the lists that are meant. Of each dataset, trainval without val is train where there is no
     such list, and trainval without train is val. Raises `UserError` where it cannot be told which lists are meant, or
     for which split one is that names `labelled` images."""
-    lists = _lists(tree)
+    lists = lists_in(tree)
     homes: dict[str, list[ImageList]] = {}
     for one in lists:
         homes.setdefault(_home(tree, one.path), []).append(one)
@@ -99,33 +98,6 @@ def lists_of(tree: Tree, labelled: Collection[str] = ()) -> Entries:
             used |= {stem_of(name) for _, name in entries}
     _refuse_unsaid(tree, [one for one in lists if not one.split], used, labelled)
     return {split: entries for split, entries in found.items() if entries}
-
-
-def lists_in(tree: Tree) -> set[str]:
-    """The files of a tree that list images."""
-    return {one.path for one in _lists(tree)}
-
-
-def unread_splits(tree: Tree, used: Set[str]) -> list[str]:
-    """The texts, but for those `used`, that name images beside words for splits in a form that is not read."""
-    known = {stem for stem in map(stem_of, tree.images) if not stem.isdecimal()}
-    found = []
-    for path in tree.files(*TEXTS, *TABLES, ".jsonl", ".yaml", ".yml"):
-        file = path.rsplit("/", 1)[-1]
-        if path in used or stem_of(_stem(file)) in known or file.lower() in (*NAME_FILES, *SPARE):
-            continue
-        try:
-            with tree.path(path).open("rb") as opened:
-                text = opened.read(LOOKED_AT).decode(errors="ignore")
-        except OSError:
-            continue
-        if '"annotations"' in text or not (_split(file) or SPLIT_WORD.search(text)):
-            continue
-        tokens = set(TOKEN.findall(text))
-        named = {stem_of(name) for token in tokens for name in (token, _without_suffix(token))} & known
-        if len(named) >= max(3, len(known) // 5) or (len(text) == LOOKED_AT and len(named) > 100):
-            found.append(path)
-    return found
 
 
 def _chosen(tree: Tree, members: Iterable[ImageList]) -> Entries:
@@ -205,7 +177,7 @@ def _within(path: str, folder: str) -> bool:
 
 
 @lru_cache(maxsize=2)
-def _lists(tree: Tree) -> tuple[ImageList, ...]:
+def lists_in(tree: Tree) -> tuple[ImageList, ...]:
     """All lists of a tree, each text read once, whoever asks."""
     return tuple(_found(tree))
 
@@ -216,7 +188,7 @@ def _found(tree: Tree) -> Iterable[ImageList]:
     known |= {folder for folder in folders if folder.startswith("#")}  # see `_is_remark`
     for path in tree.files(*TABLES):
         if stem_of(_stem(path)) not in known:  # that of one image
-            splits = splits_in(tree.path(path), known)
+            splits = splits_in(tree.path(path), known, said_alone(path.rsplit("/", 1)[-1]))
             yield from (ImageList(path, split, names, False) for split, names in splits.items())
     texts = {path: path.rsplit("/", 1)[-1] for path in tree.files(*TEXTS)}
     texts |= {p: p.rsplit("/", 1)[-1] for p in tree.files("") if _is_bare_set(p)}
@@ -230,7 +202,7 @@ def _found(tree: Tree) -> Iterable[ImageList]:
         ):
             continue
         split = _split(file)
-        rows = _rows(lines_of(tree.path(path)), known, _may_name_labels(file))
+        rows = _rows(lines_of(tree.path(path)), known, bool(said_alone(file)))
         if by_name or _names_images(rows, known, bool(split)):
             of_class = bool(rows) and all(rest in FLAGS for _, rest in rows)
             yield ImageList(path, split, tuple(name for name, _ in rows if name), of_class)
@@ -258,11 +230,16 @@ def _split_of_words(file: str) -> str:
     return split_of(file) or ("train" if words == {"default"} else "")
 
 
-def _may_name_labels(file: str) -> bool:
-    """Whether label files in a list stand for their images: its name tells a split and nothing else. Texts of other
-    names that hold label files are reports of tools, such as test_missing.txt."""
-    split = _split(file).replace("trainval", "train")
-    return bool(split) and says_only(words_of(_stem(file)), split, OF_LISTS)
+def said_alone(file: str) -> str:
+    """The split, or "trainval", that a file's name tells where it says nothing else; "" for others. In such a list
+    label files stand for their images; texts of other names that hold label files are reports of tools, such as
+    test_missing.txt."""
+    split = _split(file)
+    return (
+        split
+        if split and says_only(words_of(_stem(file)), split.replace("trainval", "train"), OF_LISTS)
+        else ""
+    )
 
 
 def _may_list(tree: Tree, path: str, known: Set[str]) -> bool:
@@ -280,7 +257,7 @@ def _may_list(tree: Tree, path: str, known: Set[str]) -> bool:
     if large or b"\0" in head:
         return False
     name = path.rsplit("/", 1)[-1]
-    return _names_images(_rows(lines, known, _may_name_labels(name)), known, bool(_split(name)))
+    return _names_images(_rows(lines, known, bool(said_alone(name))), known, bool(_split(name)))
 
 
 def _names_images(rows: Collection[tuple[str, str]], known: Set[str], split: bool) -> bool:
@@ -304,7 +281,10 @@ def _rows(lines: Iterable[str], known: Set[str], labels: bool) -> list[tuple[str
         names = [_of_label(name, known) if labels else name for name in names]
         stems = {stem_of(name) for name in names}
         whole = all(name.lower().endswith(READ_SUFFIXES) for name in names)
-        if len(stems) > 1 and (whole or (between is BETWEEN[0] and stems <= known)):
+        plain = not labels and all(
+            name.isdecimal() for name in names
+        )  # anchors, where images are called 1, 2, 3
+        if len(stems) > 1 and (whole or (between is BETWEEN[0] and stems <= known and not plain)):
             return [(name, "") for name in names]
     rows = [_row(line, known) for line in left]
     return [(_of_label(name, known), rest) for name, rest in rows] if labels else rows

@@ -28,12 +28,12 @@ from model.data.archives import ARCHIVES, is_archive
 from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.coco_glance import sniff
 from model.data.foreign import ADVICE, LAST, how_to_export, tool_of
-from model.data.image_sets import lists_in, unread_splits
 from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert
 from model.data.label_files import LabelFiles, Unlabelled, to_coco
 from model.data.other_labels import SUFFIXES, Found, form_of, in_pixels, unread_labels
 from model.data.sources import is_url, stage_dataset, without_secrets
 from model.data.tree import SPLITS, Data, Tree, counted, given, parent
+from model.data.unread_splits import unread_splits
 from model.errors import UserError
 from model.spec import get
 
@@ -104,7 +104,7 @@ def in_place(place: str, settled: Sequence[str] = (), kitti: convert_kitti.Optio
         _refuse_without_train(tree, kitti)
         raise UserError(f"no training data: {without_secrets(place)} must hold {WANTED}; {whats_there(tree)}")
     _refuse_halves(tree, found, settled)
-    notes = found.notes + tuple(unread_files(tree))
+    notes = found.notes + tuple(unread_files(tree, found))
     return _described(replace(found, notes=notes, tree=tree), place)
 
 
@@ -287,17 +287,12 @@ def _covered(tree: Tree, found: Data, folder: str) -> bool:
     return False
 
 
-def unread_files(tree: Tree) -> Iterator[str]:
-    """A line for each text that may part the images and is not read, and one for annotations in formats that are
-    not."""
-    lists = lists_in(tree)
-    unread = unread_splits(tree, lists)
-    for path in unread[:SHOWN]:
-        yield (
-            f"{tree.path(path)}: names images and splits in a form that is not read; to part them so, write train.txt "
-            "and val.txt, a name a line"
-        )
-    foreign = sorted(set(tree.files(*FOREIGN)) - lists - set(unread))
+def unread_files(tree: Tree, found: Data) -> Iterator[str]:
+    """A line for each file that parts the images and is not followed, and one for annotations in formats that are not
+    read."""
+    lines, known = unread_splits(tree, found)
+    yield from lines
+    foreign = sorted(set(tree.files(*FOREIGN)) - known)
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         yield f"{tree.path(foreign[0])}{more}: annotations in a format that is not read"

@@ -1,4 +1,5 @@
-"""Files that list images for several splits at once: a table with a column for each, and JSON of many shapes."""
+"""Files that list images for several splits at once: a table with a column for each, and JSON of many shapes; and
+tables of one column and lists of JSON, for the split that their name tells."""
 
 from __future__ import annotations
 
@@ -16,13 +17,17 @@ MAX_BYTES = 16 << 20
 HEAD = 4096  # characters that tell what parts a table's cells
 
 
-def splits_in(path: Path, known: Set[str]) -> dict[str, tuple[str, ...]]:
-    """{split: names of images} that a table or a JSON file gives, most of which are `known` stems; none of another."""
+def splits_in(path: Path, known: Set[str], said: str = "") -> dict[str, tuple[str, ...]]:
+    """{split: names of images} that a table or a JSON file gives, most of which are `known` stems; none of another.
+    `said` is the split that its name tells, if any."""
     try:
         if path.stat().st_size > MAX_BYTES:
             return {}
         text = path.read_text(encoding="utf-8-sig")
-        names = _of_object(text, known) if path.suffix.lower() == ".json" else _of_table(text, known)
+        is_json = path.suffix.lower() == ".json"
+        names = _of_object(text, known) if is_json else _of_table(text, known)
+        if said and not names:
+            names = {said: _of_list(text) if is_json else _of_column(text, known)}
     except (OSError, ValueError, RecursionError, csv.Error):
         return {}
     every = [name for listed in names.values() for name in listed]
@@ -40,6 +45,27 @@ def _of_object(text: str, known: Set[str]) -> dict[str, list[str]]:
         found.setdefault(split, {})[name] = None
     twice = len({name for names in found.values() for name in names}) < sum(map(len, found.values()))
     return {s: list(names) for s, names in found.items()} if len(found) > 1 and not twice else {}
+
+
+def _of_list(text: str) -> list[str]:
+    """Of ["a.png", "b.png"]."""
+    loaded = json.loads(text) if text.lstrip()[:1] == "[" else []
+    return loaded if all(isinstance(each, str) for each in loaded) and _are_single(loaded) else []
+
+
+def _of_column(text: str, known: Set[str]) -> list[str]:
+    """Of rows of one cell, below a head perhaps."""
+    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if row]
+    if any(len(row) > 1 for row in rows) or "\t" in text or ";" in text:
+        return []
+    names = [name for (name,) in rows if name]
+    names = names[1:] if names and stem_of(names[0]) not in known else names
+    return names if _are_single(names) else []
+
+
+def _are_single(names: list[str]) -> bool:
+    """Whether no name stands twice: numbers that do are values, such as classes."""
+    return len(set(names)) == len(names)
 
 
 def _pairs_in(node: Any, known: Set[str], depth: int) -> Iterable[tuple[str, str]]:
