@@ -25,9 +25,9 @@ from model.data.label_files import (
     without_unlabelled,
 )
 from model.data.other_labels import lost_labels, without_orphans
-from model.data.paths import composed, in_any_form
+from model.data.paths import composed, in_any_form, stem_of
 from model.data.tree import Tree, parent
-from model.data.yolo_config import find_config
+from model.data.yolo_config import Config, find_config
 from model.data.yolo_images import configured, of_other_keys
 from model.data.yolo_lines import hold_labels
 from model.data.yolo_lists import TWINS, twins_of
@@ -65,7 +65,9 @@ def find(tree: Tree, file: Path | None = None) -> LabelFiles | None:
     else:
         images, gone = configured(config)
         spare, more = of_other_keys(config, images)
-        gone, told = (*gone, *spare), told | more
+        told = told.union(more, *images.values())
+        images, parted = _parted_by_lists(tree, config, images) if "train" in images else (images, ())
+        gone = (*gone, *spare, *parted)
         layout = f"YOLO ({config.path.name})"
     labels_of = _labels_of(image for paths in images.values() for image in paths)
     pairs = {
@@ -171,6 +173,37 @@ def _no_numbers(fields: list[str]) -> str:
     if words == [8] and len(fields) in (9, 10):
         return f"'{text}' is a line of DOTA; a label must be a class's number and the points as shares of the image"
     return f"a label must be a class's number and 4 numbers or more, but got '{text}'"
+
+
+def _parted_by_lists(
+    tree: Tree, config: Config, images: dict[str, list[Path]]
+) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
+    """(the images by split, notes) of a configuration that names the same images for train and val: the lists beside
+    it decide, as where it names none. As they are where it names other images, or lists itself, or no list is of
+    these."""
+    whole = set(images["train"])
+    named = [entry for split in ("train", "val") for entry in config.entries.get(split, ())]
+    if whole != set(images.get("val", ())) or any(entry.lower().endswith(".txt") for entry in named):
+        return images, ()
+    own = {os.path.abspath(tree.path(path)): path for path in tree.images}
+    meant = {own.get(os.path.abspath(i), ""): label for i, label in _labels_of(images["train"]).items()}
+    if "" in meant:
+        return images, ()
+    lists = lists_of(tree, {path for path, label in meant.items() if label})
+    by = ", ".join(dict.fromkeys(source for entries in lists.values() for source, _ in entries))
+    same = f"{config.path}: train and val name the same images"
+    stems = set(map(stem_of, meant))
+    if other := next((n for of in lists.values() for _, n in of if stem_of(n) not in stems), ""):
+        return images, (
+            f"{same}; {by} would part them, but also name {other}, which is none of them: not followed",
+        )
+    if not lists:
+        return images, ()
+    found, notes = by_lists(tree, meant, lists)
+    parted = {split: [tree.path(path) for path in paths] for split, paths in found.items()}
+    others = {split: paths for split, paths in images.items() if set(paths) != whole}
+    note = f"{same}, which are parted by {by}"
+    return others | parted, (note, *(f"YOLO: {each}" for each in notes))
 
 
 # ---- without a configuration ------------------------------------------------------------------------------------

@@ -171,3 +171,51 @@ def test_a_list_that_is_not_followed_is_told_where_it_says_otherwise(
     said = "not followed: 1 of its 2 images, such as train_0, are read for train, not val"
     assert notes(tmp_path / "data", "lists/val.txt", said)
     assert splits_of(tmp_path / "data") == before
+
+
+@pytest.mark.parametrize("called", ["{:06}", "road_{}"])
+@pytest.mark.parametrize(
+    "places", ["train: images\nval: images\n", "train: images/\nval: [images/]\ntest: images/\n", "path: .\ntrain: images\nval: images\n"]
+)  # fmt: skip
+def test_lists_part_what_a_configuration_names_for_train_and_val_alike(
+    places: str, called: str, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    folder, drawn = numbered(pictures, tmp_path / "pictures", called)
+    root = tmp_path / "data"
+    FLAT["YOLO"](root, folder, drawn)
+    put(root / "data.yaml", f"{places}names: [red car, blue]\n")
+    assert splits_of(root)["train"] == splits_of(root)["val"]
+    for split in ("val", "test"):
+        put(root / f"{split}.txt", "\n".join(f"images/{p.name}" for p in drawn[split]))
+    assert splits_of(root) == wanted(drawn)
+    assert notes(
+        root, "data.yaml: train and val name the same images, which are parted by", "val.txt", "test.txt"
+    )
+    assert splits_of(root / "data.yaml") == wanted(drawn)
+
+
+def test_lists_do_not_part_what_a_configuration_parts_or_lists(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    FLAT["YOLO"](tmp_path, *pictures)
+    list_splits(tmp_path, pictures[1], "{}.txt", "images/{stem}.png")
+    put(tmp_path / "data.yaml", "train: train.txt\nval: train.txt\nnames: [red car, blue]\n")
+    assert splits_of(tmp_path) == {split: wanted(pictures[1])["train"] for split in ("train", "val")}
+    put(tmp_path / "data.yaml", "train: images\nnames: [red car, blue]\n")
+    assert splits_of(tmp_path) == {"train": sorted(p.stem for p in every(pictures[1]))}
+    assert [n.split(":")[0].rpartition("/")[2] for n in notes(tmp_path, "not followed")] == [
+        "test.txt",
+        "val.txt",
+    ]
+
+
+def test_lists_that_name_other_images_too_than_a_configuration_are_told(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    FLAT["YOLO"](tmp_path, *pictures)
+    list_splits(tmp_path, pictures[1], "{}.txt", "{stem}.png")
+    put(tmp_path / "data.yaml", "train: images\nval: images\nnames: [red car, blue]\n")
+    (tmp_path / "others").mkdir()
+    shutil.copy(tmp_path / "images/val_0.png", tmp_path / "others/none.png")
+    put(tmp_path / "val.txt", "val_0\nnone\n")
+    assert notes(tmp_path, "val.txt would part them, but also name none, which is none of them: not followed")
