@@ -28,12 +28,12 @@ from model.data.yolo_yaml import MAX_BYTES, MEANT
 from model.errors import UserError
 
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "darknet.labels", "notes.json")
-SPARE = (
-    "labels.txt",
-    "predefined_classes.txt",
-)  # labelImg's list to choose from: read where there is nothing else
+TO_CHOOSE = "predefined_classes.txt"  # from, in labelImg
+SPARE = ("labels.txt", TO_CHOOSE)  # read where there is nothing else
 ANY = ".names"  # such as coco.names of Darknet: where there is none of these
 CATEGORIES = "notes.json"  # of Label Studio
+
+SHOWN = 5  # folders
 
 Numbers = Mapping[int, int]  # number in the labels -> category id
 
@@ -80,7 +80,7 @@ def names_of(tree: Tree, config: Config | None, labels: Iterable[Path]) -> Names
     for listed in read:
         _refuse_doubtful(listed.path, near)
     told = list(filter(None, (how_read(each.path) for each in read if each.path.name.lower() != CATEGORIES)))
-    told = [*told, *_of_another(config, yamls, own, near), *_not_read(tree, found, near)]
+    told = [*told, *_not_read(tree, found, near)]
     return replace(found, notes=(*found.notes, *told))
 
 
@@ -106,7 +106,7 @@ def _settled(
         raise UserError(f"{config.path}: it names no classes; give them as names: [...]")
     if config is not None and config.names and (config.named or not _stand_in(config, files)):
         used = {listed.path for listed in (*near.values(), *own.values()) if listed}
-        return _of_config(config, [*files.values(), *_listed(config.beside)], used, near)
+        return _of_config(config, [*files.values(), *_listed(config.beside)], used, near, own)
     found = {label: listed or _only(tree, files.values(), label) for label, listed in near.items()}
     return _merged(files.values(), found)
 
@@ -157,13 +157,25 @@ def _of_folders(tree: Tree, config: Config, known: Sequence[Listed], near: Neare
     return _merged([*known, *others], found)
 
 
-def _of_another(config: Config | None, yamls: Mapping[str, Listed], own: Nearest, near: Nearest) -> list[str]:
-    """A note on labels that have no file of names above them, where a folder beside theirs has one."""
-    bare = next((label for label in near if own[label] is None and near[label] is None), None)
-    if config is None or bare is None or not yamls or (config.named and config.entries):
-        return []
-    path = next(iter(yamls.values())).path
-    return [f"{bare.parent}: no file there or above names the classes; those of {path} are read"]
+def _of_elsewhere(read: Mapping[Path, Path]) -> list[str]:
+    """A note on each file of names, of {label file: the one it is read with}, that stands in for one that is missing:
+    it is that of other folders, beside these. One that no folder of labels has, as meta/classes.txt, is for all that
+    is below the folder above it."""
+    homes = {label.parent: path for label, path in read.items()}
+    owned = {path for home, path in homes.items() if _is_in(home, path.parent)}
+    bare: dict[Path, list[Path]] = {}
+    for home, path in homes.items():
+        if not _is_in(home, path.parent if path in owned else path.parent.parent):
+            bare.setdefault(path, []).append(home)
+    return [
+        f"{', '.join(map(str, folders[:SHOWN]))}{f' and {more} more' if (more := len(folders) - SHOWN) > 0 else ''}: "
+        f"no file there or above names the classes; those of {path} are read"
+        for path, folders in bare.items()
+    ]
+
+
+def _is_in(home: Path, folder: Path) -> bool:
+    return home.is_relative_to(folder) or home.resolve().is_relative_to(folder.resolve())
 
 
 def _refuse_doubtful(path: Path, labels: Iterable[Path]) -> None:
@@ -195,7 +207,7 @@ def _stand_in(config: Config, files: Mapping[str, Listed]) -> bool:
 
 
 def _of_config(
-    config: Config, files: Iterable[Listed], used: Collection[Path], labels: Iterable[Path]
+    config: Config, files: Iterable[Listed], used: Collection[Path], near: Nearest, own: Nearest
 ) -> Names:
     notes = []
     if not config.named:
@@ -210,7 +222,9 @@ def _of_config(
             notes.append(f"{listed.path}: not read; {text}")
     numbers: Numbers = {number: number + 1 for number in config.names}
     ids = {number + 1: name for number, name in config.names.items()}
-    return Names(ids, dict.fromkeys(labels, numbers), tuple(notes))
+    if config.named and not config.entries:
+        notes += _of_elsewhere({n: (own[n] or listed or config).path for n, listed in near.items()})
+    return Names(ids, dict.fromkeys(near, numbers), tuple(notes))
 
 
 def _merged(files: Collection[Listed], found: Mapping[Path, Listed]) -> Names:
@@ -232,6 +246,12 @@ def _merged(files: Collection[Listed], found: Mapping[Path, Listed]) -> Names:
     numbers = {listed.path: {n: ids[name] for n, name in listed.names.items()} for listed in files
                if listed.path in used}  # fmt: skip
     of_label: dict[Path, Numbers] = {label: numbers[listed.path] for label, listed in found.items()}
+    notes += [
+        f"{path}: labelImg's list to choose from, read as the names, as no other file names the classes; is it theirs?"
+        for path in used
+        if path.name.lower() == TO_CHOOSE
+    ]
+    notes += _of_elsewhere({label: listed.path for label, listed in found.items()})
     return Names({i: name for name, i in ids.items()}, of_label, tuple(notes))
 
 

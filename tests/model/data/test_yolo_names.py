@@ -503,3 +503,59 @@ def test_files_of_names_as_tools_call_them(file: str, folder: str, tmp_path: Pat
     labelled(tmp_path, f"0 {BOX}\n1 {BOX}\n", "set")
     put(tmp_path / "set" / folder / file, "a cat\ndog\n")
     assert names(tmp_path) == {"set0": ["a cat", "dog"], "set1": ["a cat", "dog"]}
+
+
+def elsewhere(root: Path) -> list[str]:
+    return [note for note in in_place(str(root)).notes if "no file there or above names the classes" in note]
+
+
+@pytest.mark.parametrize("file", ["classes.txt", "obj.names", "predefined_classes.txt", "data.yaml", "a.yml"])
+@pytest.mark.parametrize("place", ["cat", "cat/labels"])
+def test_names_of_a_folder_beside_are_told_for_every_folder_that_has_none(
+    place: str, file: str, tmp_path: Path
+) -> None:
+    text = "names: [a, b]\n" if file.endswith(("yaml", "yml")) else "a\nb\n"
+    root = labelled(tmp_path / "data", f"1 {BOX}\n", "bird", "cat", "dog")
+    put(root / place / file, text)
+    assert set(map(tuple, names(root).values())) == {("b",)}
+    assert elsewhere(root) == [
+        f"{root}/bird/labels, {root}/dog/labels: no file there or above names the classes; those of "
+        f"{root / place / file} are read"
+    ]
+    for folder in ("bird", "dog"):
+        put(root / folder / file, text)
+    assert not elsewhere(root)
+
+
+@pytest.mark.parametrize("place", ["", "meta/", "images/", "cat/images/"])
+def test_names_for_all_that_is_near_are_not_told(place: str, tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data", f"1 {BOX}\n", "cat")
+    put(root / f"{place}classes.txt", "a\nb\n")
+    assert not elsewhere(root)
+
+
+def test_names_beside_a_folders_images_are_told_for_other_folders(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data")
+    put(root / "train/images/classes.txt", "a\nb\n")
+    (note,) = elsewhere(root)
+    assert note.startswith(f"{root}/val/labels: ")
+
+
+def test_a_folder_without_names_beside_two_with_other_ones_is_refused(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data", f"1 {BOX}\n", "one", "two", "three")
+    put(root / "one/classes.txt", "a\nb\n")
+    put(root / "two/classes.txt", "b\na\n")
+    with pytest.raises(UserError, match=r"three0\.txt: class 0 is 'a' in .*one.*neither lies with it; put"):
+        in_place(str(root))
+
+
+def test_a_list_to_choose_from_that_names_the_classes_is_told(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "data")
+    put(root / "predefined_classes.txt", "a\nb\n")
+    (note,) = in_place(str(root)).notes
+    assert note.startswith(
+        f"{root}/predefined_classes.txt: labelImg's list to choose from, read as the names"
+    )
+    put(root / "train/classes.txt", "a\nb\n")
+    put(root / "val/classes.txt", "a\nb\n")
+    assert in_place(str(root)).notes == ()
