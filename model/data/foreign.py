@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from pathlib import Path
 
+from model.data.archives import ARCHIVES
+from model.data.images import READ_SUFFIXES, UNREAD
 from model.data.tree import Tree
 
 HEAD = 1 << 16  # bytes of a file that tell its format
@@ -13,7 +16,8 @@ XML_ROOT = re.compile(r"<\s*([A-Za-z_][\w.-]*)")
 FROM_THERE = (
     "export it as COCO JSON (Roboflow: Download > COCO), YOLO or Pascal VOC from the tool that wrote it"
 )
-CONVERTED = "turn it into COCO JSON, YOLO or Pascal VOC, such as with datumaro or FiftyOne"
+TABLES = "the lines of Python under 'Tables' in docs/data.md"
+CONVERTED = f"turn it into COCO JSON with a few lines of Python, as {TABLES[4:]}"
 LAST = "in a format that is not read: export as COCO, YOLO or Pascal VOC from the tool that wrote it"
 BY_PYTHON = "the lines of Python under 'Data sets of Hugging Face' in docs/data.md write it as COCO"
 BY_DATUMARO = (
@@ -65,8 +69,14 @@ ADVICE = {
     "colours": "of masks in colours (CamVid, Cityscapes, KITTI), which are not read: export boxes, or the masks' "
     "outlines as COCO",
     "ICDAR": "of ICDAR, boxes of text without classes: export COCO, YOLO or Pascal VOC from the tool that wrote it",
-    "CSV": f"a table: {FROM_THERE}",
-    "TXT": f"a list of images with their boxes: {FROM_THERE}",
+    "CSV": f"a table: {FROM_THERE}; where no tool wrote it, as on Kaggle, {TABLES} write it as COCO",
+    "TXT": f"a list of images with their boxes: {FROM_THERE}; where no tool wrote it, {TABLES} write it as COCO",
+    "MATLAB": f"of MATLAB, which scipy.io.loadmat reads: {CONVERTED}",
+    "GeoJSON": f"GeoJSON, as of xView: {CONVERTED}",
+    "Edge Impulse": f"of Edge Impulse: {CONVERTED}",
+    "TT100K": f"of TT100K: {CONVERTED}",
+    "NWPU": f"of NWPU VHR-10, a box a line, as two corners and a class: {CONVERTED}",
+    "bbGt": f"of Piotr's toolbox (bbGt), as ExDark has them, x, y, width and height: {CONVERTED}",
 }
 COCO = {"images", "file_name", "category_id"}
 BY_SUFFIX = {
@@ -75,9 +85,27 @@ BY_SUFFIX = {
     ".parquet": "Parquet",
     ".tfrecord": "TFRecord",
     ".record": "TFRecord",
+    ".mat": "MATLAB",
+    ".geojson": "GeoJSON",
 }
+NO_TEXT = (
+    *READ_SUFFIXES,
+    *UNREAD,
+    *ARCHIVES,
+    ".yaml",
+    ".yml",
+    ".md",
+    ".py",
+    ".html",
+    ".pdf",
+    ".xml",
+    ".names",
+)
+ABOUT = re.compile(r"(^|/)(read_?me|licen[cs]e|classes|labels|requirements)[^/]*$", re.IGNORECASE)
+BEGIN = 80  # characters of a line
+SHARD = re.compile(r"\.(tfrecord|record)-\d+-of-\d+$")
 LINES = (".jsonl", ".ndjson", ".odgt", ".manifest")  # JSON, a value a line
-SUFFIXES = (".xml", ".json", *LINES, ".csv", *BY_SUFFIX, ".txt")
+SUFFIXES = (".xml", ".json", *LINES, ".csv", ".labels", *BY_SUFFIX, ".txt")
 # By keys that a tool alone writes; none of them is told of a file that has COCO's images.
 BY_KEYS: tuple[tuple[str, set[str]], ...] = (
     ("Label Studio", {"rectanglelabels", "original_width"}),
@@ -101,6 +129,7 @@ BY_KEYS: tuple[tuple[str, set[str]], ...] = (
     ("MMDetection", {"filename", "ann", "bboxes"}),
     ("MMDetection", {"data_list", "instances"}),
     ("VIA", {"attribute", "aname"}),
+    ("TT100K", {"imgs", "objects", "category"}),
 )
 MASKS = ("segmentationobject", "segmentationclass", "instance", "semantic")  # folders of Pascal VOC and KITTI
 TURNED = "labeltxt"  # the folder of DOTA's labels, whatever their classes are called
@@ -120,6 +149,9 @@ BY_LINES: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"(?:-?\d+, ?){8}\D|(?!0?\.)(?:-?\d+(?:\.\d+)? ){3}-?\d+(?:\.\d+)?(?: \"[^\n]*)? *(?:\n|\Z)"
         ),
     ),
+    ("NWPU", re.compile(r"\( *\d+, *\d+\),\( *\d+, *\d+\),\d+")),
+    ("bbGt", re.compile(r"% bbGt version")),
+    ("TXT", re.compile(r"[^;\n]+\.\w{3,4}(?:;\d+){4};\S+")),  # of GTSDB
     ("VIA", re.compile(r"\S*filename,.*region_shape_attributes")),
     (
         "Label Studio",
@@ -159,6 +191,8 @@ def how_to_export(tree: Tree) -> str:
         for below in files[:LOOKED_AT]:
             if tool := tool_of(tree.path(below)):
                 return f"; {below} is {ADVICE[tool]}"
+    if shard := next((below for below in tree.files("") if SHARD.search(below.lower())), ""):
+        return f"; {shard} is {ADVICE['TFRecord']}"
     if below := _beside_its_image(tree):
         return f"; {below} is {ADVICE['WebDataset']}"
     masks = next((f for f in tree.folders if f.rpartition("/")[2].casefold() in MASKS), "")
@@ -167,6 +201,20 @@ def how_to_export(tree: Tree) -> str:
         if masks
         else ""
     )
+
+
+def how_it_begins(tree: Tree) -> str:
+    """The first text that may hold annotations, in a form that nothing is known of: "; annotations may be in x.dat,
+    which begins so: ..."; or of an archive that is not read; or nothing."""
+    if packed := next(tree.files(".7z", ".rar"), ""):
+        return f"; {packed} is an archive of a kind that is not read: unpack it"
+    for below in islice((f for f in tree.files("") if not f.lower().endswith(NO_TEXT)), LOOKED_AT):
+        line = next(iter(_head(tree.path(below)).strip().splitlines()), "")[:BEGIN]
+        if line.startswith("<annotation"):
+            return f"; {below} looks like Pascal VOC labels without a suffix: call such files .xml"
+        if line and line.isprintable() and "\ufffd" not in line and not ABOUT.search(below):
+            return f"; annotations may be in {below}, which begins so: {line!r}; {CONVERTED.replace(' it ', ' them ')}"
+    return ""
 
 
 def _beside_its_image(tree: Tree) -> str:
@@ -188,6 +236,8 @@ def tool_of(path: Path) -> str:
         return BY_SUFFIX[suffix]
     if suffix == ".xml":
         return _of_xml(text)
+    if suffix == ".labels":
+        return "Edge Impulse" if '"boundingBoxes"' in text else ""
     if path.name.lower() == "metadata.csv" and HUGGING_FACE.match(text.lstrip("\ufeff")):
         return "Hugging Face"
     if path.name.lower() == COLOURS:

@@ -27,7 +27,7 @@ from model.data import convert_kitti, convert_voc, convert_yolo, labels_only, la
 from model.data.archives import ARCHIVES, is_archive
 from model.data.cache import all_in_own_words, refusing_in_own_words
 from model.data.coco_glance import sniff
-from model.data.foreign import ADVICE, LAST, how_to_export, tool_of
+from model.data.foreign import ADVICE, LAST, how_it_begins, how_to_export, tool_of
 from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert
 from model.data.label_files import LabelFiles, Unlabelled, to_coco
 from model.data.other_labels import SUFFIXES, Found, form_of, in_pixels, unread_labels
@@ -83,8 +83,9 @@ def in_place(place: str, settled: Sequence[str] = (), kitti: convert_kitti.Optio
     """The data in a folder, an archive, a COCO file, a data.yaml or an obj.data, or at the URL of one; `settled` are
     splits that come from elsewhere. With `kitti` it must be KITTI, read by these options. Raises `UserError` for what
     is not there, not a dataset, or half of one."""
-    if not is_url(place) and (tool := tool_of(Path(place))):
-        raise UserError(f"{place}: is {ADVICE[tool]}")
+    if not is_url(place) and Path(place).is_file():
+        if tool := tool_of(Path(place)) or ("CSV" if place.lower().endswith(".csv") else ""):
+            raise UserError(f"{place}: is {ADVICE[tool]}")
     path = stage_dataset(place)
     if kitti and path.is_file():
         raise UserError(
@@ -314,14 +315,15 @@ def _shown_names(names: Iterable[str]) -> str:
 
 
 def _what_to_do(tree: Tree, images: str = "") -> str:
-    """How to get labels of the images in a folder, or of all, that can be read; or nothing."""
-    return how_to_export(tree) or labels_only.hint(tree, images) or _advice(tree)
+    """What to do about images that are not read, and how to get labels of those in a folder, or of all, that can be
+    read; or nothing."""
+    unread = "" if tree.images else next(tree.files(*UNREAD), "")
+    said = f"; {unread} is an image: {how_to_convert(unread)}" if unread else ""
+    return said + (how_to_export(tree) or labels_only.hint(tree, images) or ("" if unread else _advice(tree)))
 
 
 def _advice(tree: Tree) -> str:
     """What to do about annotations that are there and cannot be used, or nothing."""
-    if unread := list(tree.files(*UNREAD)) if not tree.images else []:
-        return f"; {unread[0]} is an image: {how_to_convert(unread[0])}"
     for file in islice(tree.files(*SUFFIXES), LOOKED_AT):
         if form := form_of(tree.path(file)):
             if form == "YOLO" and in_pixels(tree.path(file)):
@@ -332,7 +334,9 @@ def _advice(tree: Tree) -> str:
             placed = _has_its_image(tree, file)
             return f"; {file} looks like {form} labels" + ("" if placed else f": these {wanted}")
     foreign = next(iter(tree.files(*FOREIGN, ".json", ".xml")), "")
-    return f"; {foreign} is {LAST}" if foreign else ""
+    if foreign:
+        return f"; {foreign} is {ADVICE['CSV'] if foreign.lower().endswith('.csv') else LAST}"
+    return how_it_begins(tree)
 
 
 def _has_its_image(tree: Tree, file: str) -> bool:

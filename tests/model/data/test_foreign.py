@@ -105,6 +105,16 @@ FILES: dict[str, tuple[str, Any, str]] = {
     "CamVid": ("label_colors.txt", " 0\n a b\n", "label_colors.txt is of masks in colours .CamVid, .* as COCO"),
     "ICDAR": ("gt_0.txt", "38,43,920,215,915,224,8,5,Hello, you\n", "gt_0.txt is of ICDAR, boxes of text"),
     "ICDAR of Datumaro": ("gt_1.txt", "9.0 137.0 67.0 151.0\n1.0 1.0 3.0 4.0\n", "gt_1.txt is of ICDAR, boxes of text"),
+    "MATLAB": ("cars_annos.mat", "MATLAB 5.0 MAT-file", "cars_annos.mat is of MATLAB, .*'Tables' in docs/data.md"),
+    "GeoJSON": ("xView_train.geojson", {"type": "FeatureCollection"}, "is GeoJSON, as of xView: .* lines of Python"),
+    "Edge Impulse": ("bounding_boxes.labels", {"boundingBoxes": {}}, "of Edge Impulse: .* Python"),
+    "shard": ("x.tfrecord-00000-of-00002", "x", "00002 is of TensorFlow"),
+    "TT100K": ("a.json", {"imgs": {"1": {"path": "0.png", "objects": [{"category": "i5"}]}}}, "a.json is of TT100K: .* Python"),
+    "NWPU": ("a.txt", "(563,478),(630,573),1 \n", "a.txt is of NWPU VHR-10"),
+    "ExDark": ("a.png.txt", "% bbGt version=3\nBicycle 1 1 5 5 0 0 0 0 0 0 0\n", "of Piotr's toolbox"),
+    "GTSDB": ("gt.txt", "00000.ppm;774;411;815;446;11\n", "gt.txt is a list of images with their boxes: .* Python"),
+    "table of text": ("train.csv", 'image_id,labels\n0,"U+306F 1 1 3 4"\n', "train.csv is a table: .* Kaggle, the lines of Python"),
+    "Vertex AI's table": ("import.csv", "training,gs://b/0.png,car,0.1,0.1,,,0.3,0.3,,\n", "import.csv is a table: .* Python"),
     "another": ("boxes.json", {"what": [1]}, "boxes.json is in a format that is not read: export as COCO, YOLO or Pascal VOC"),
 }  # fmt: skip
 
@@ -228,12 +238,68 @@ def test_the_lines_for_a_data_set_of_hugging_face(
     stub: Any = types.ModuleType("datasets")
     stub.Image, stub.load_dataset = dict, lambda *_, **__: {"train": rows, "validation": rows}
     monkeypatch.setitem(sys.modules, "datasets", stub)
-    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL)
+    lines, _ = re.findall(r"```python\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL)
     exec(lines.replace("NEWDIR", str(tmp_path / "new")), {})
     drawn = seen(in_place(str(tmp_path / "new")))
     assert {split: [box[0] for boxes in of.values() for box in boxes] for split, of in drawn.items()} == {
         "train": ["cat", "dog"], "val": ["cat", "dog"],
     }  # fmt: skip
+
+
+UNKNOWN = {
+    "bare": ("annotation/n1_0", "<annotation>\n<folder>n1</folder>", "n1_0 looks like Pascal VOC labels without a suffix: call"),
+    "7z": ("labels.7z", "7z", "labels.7z is an archive of a kind that is not read: unpack it"),
+    "text": ("truth/all.dat", "0.png at 1 1 to 5 5\n", "may be in truth/all.dat, which begins so: '0.png at 1 1 to 5 5'; turn them into COCO"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", UNKNOWN)
+@pytest.mark.parametrize("folder", ["images", "train"])
+def test_where_nothing_is_known_what_may_hold_labels_is_told(kind: str, folder: str, tmp_path: Path) -> None:
+    name, text, message = UNKNOWN[kind]
+    (tmp_path / folder).mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / folder / "0.png")
+    put(tmp_path / "README.txt", "Of us.")
+    put(tmp_path / name, text)
+    with pytest.raises(UserError, match=message):
+        in_place(str(tmp_path))
+
+
+def test_images_that_are_not_read_are_told_beside_a_table(tmp_path: Path) -> None:
+    put(tmp_path / "train_images/a.dcm", "DICM")
+    put(tmp_path / "train_labels.csv", "patientId,x,y,width,height,Target\na,,,,,0\n")
+    with pytest.raises(UserError, match=r"a\.dcm is an image: .*; train_labels\.csv is a table"):
+        in_place(str(tmp_path))
+
+
+TABLE = {
+    "corners": (None, "image_id,class_name,x_min,y_min,x_max,y_max", ["0,cat,1,2,6,8", "x/0.png,dog,2,2,4,4", "1,No finding,,,,"]),
+    "text": ("json.loads", "image_id,class_name,bbox", ['0,cat,"[1.0, 2, 5, 6]"', '0,dog,"[2, 2, 2, 2]"', "1,,"]),
+    "sides": ('"width"', "image_id,class_name,x,y,width,height", ["0,cat,1,2,5,6", "0.png,dog,2,2,2,2", "1,,,,,"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", TABLE)
+@pytest.mark.parametrize("classes", [True, False])
+def test_the_lines_for_tables(
+    form: str, classes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark, head, rows = TABLE[form]
+    text = (ROOT / "docs/data.md").read_text()
+    _, lines = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    if mark:
+        (own,) = [cell for cell in re.findall(r"\| `(return .*?)` \|", text) if mark in cell]
+        lines = re.sub(r"    if not row.*?y2 - y1\]", lambda _: f"    {own}", lines, flags=re.DOTALL)
+    (tmp_path / "NEWDIR/train/images").mkdir(parents=True)
+    for name in "012":
+        Image.new("RGB", (9, 9), (int(name) * 90, 0, 0)).save(tmp_path / f"NEWDIR/train/images/{name}.png")
+    put(tmp_path / "TABLE.csv", "\n".join([head if classes else head.replace("class_name", "tool"), *rows]))
+    monkeypatch.chdir(tmp_path)
+    exec(lines, {})
+    cat, dog = ("cat", "dog") if classes else ("object", "object")
+    assert seen(in_place("NEWDIR")) == {
+        "train": {"0": [(cat, 1, 2, 5, 6), (dog, 2, 2, 2, 2)], "1": [], "2": []}
+    }
 
 
 def test_a_foreign_file_that_is_called_like_coco_s_is_named_where_it_is_read(tmp_path: Path) -> None:
