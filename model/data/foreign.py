@@ -17,7 +17,7 @@ FROM_THERE = (
     "export it as COCO JSON (Roboflow: Download > COCO), YOLO or Pascal VOC from the tool that wrote it"
 )
 TABLES = "the lines of Python under 'Tables' in docs/data.md"
-CONVERTED = f"turn it into COCO JSON with a few lines of Python, as {TABLES[4:]}"
+CONVERTED = "turn it into COCO JSON with a few lines of Python, as those under 'Tables' in docs/data.md"
 LAST = "in a format that is not read: export as COCO, YOLO or Pascal VOC from the tool that wrote it"
 BY_PYTHON = "the lines of Python under 'Data sets of Hugging Face' in docs/data.md write it as COCO"
 BY_DATUMARO = (
