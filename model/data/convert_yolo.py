@@ -35,6 +35,7 @@ from model.data.yolo_names import NAME_FILES, SPARE, names_of
 from model.data.yolo_numbers import counted_from_one
 from model.data.yolo_poses import SAY_POSES, refuse_unsaid_poses
 from model.data.yolo_tracks import are_tracked
+from model.errors import UserError
 
 NO_LABELS = (*NAME_FILES, *SPARE)
 OVERSHOOT = 0.01  # how far outside 0..1 rounding may take a coordinate
@@ -189,9 +190,12 @@ def _parted_by_lists(
     meant = {own.get(os.path.abspath(i), ""): label for i, label in _labels_of(images["train"]).items()}
     if "" in meant:
         return images, ()
-    lists = lists_of(tree, {path for path, label in meant.items() if label})
-    by = ", ".join(dict.fromkeys(source for entries in lists.values() for source, _ in entries))
     same = f"{config.path}: train and val name the same images"
+    try:
+        lists = lists_of(tree, {path for path, label in meant.items() if label})
+    except UserError as error:  # such as folds: it says all the same where the images are
+        return images, (f"{same}, and no list parts them: {error}",)
+    by = ", ".join(dict.fromkeys(source for entries in lists.values() for source, _ in entries))
     stems = set(map(stem_of, meant))
     if other := next((n for of in lists.values() for _, n in of if stem_of(n) not in stems), ""):
         return images, (

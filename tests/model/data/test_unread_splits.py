@@ -219,3 +219,26 @@ def test_lists_that_name_other_images_too_than_a_configuration_are_told(
     shutil.copy(tmp_path / "images/val_0.png", tmp_path / "others/none.png")
     put(tmp_path / "val.txt", "val_0\nnone\n")
     assert notes(tmp_path, "val.txt would part them, but also name none, which is none of them: not followed")
+
+
+def test_a_list_that_gives_another_split_than_its_name_says_is_followed(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    FLAT["YOLO"](tmp_path, *pictures)
+    list_splits(tmp_path, pictures[1], "{}.txt", "images/{stem}.png")
+    (tmp_path / "val.txt").unlink()
+    put(tmp_path / "data.yaml", "train: train.txt\nval: test.txt\nnames: [red car, blue]\n")
+    assert splits_of(tmp_path)["val"] == wanted(pictures[1])["test"]
+    assert not notes(tmp_path, "not followed")
+
+
+def test_folds_beside_a_configuration_that_parts_nothing_are_told(
+    tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    FLAT["YOLO"](tmp_path, *pictures)
+    put(tmp_path / "data.yaml", "train: images\nval: images\nnames: [red car, blue]\n")
+    for n, split in enumerate(("train", "test")):
+        put(tmp_path / f"fold{n}_train.txt", "\n".join(p.name for p in pictures[1][split]))
+    assert notes(
+        tmp_path, "train and val name the same images, and no list parts them", "list different images"
+    )
