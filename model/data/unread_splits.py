@@ -129,7 +129,7 @@ def _contradicts(tree: Tree, one: ImageList, read: dict[str, set[str]]) -> str:
     other = sorted(stem for stem in one.stems if one.split and read.get(stem, own).isdisjoint(own))
     if not other:
         return ""
-    if one.stems in ({stem for stem, of in read.items() if split in of} for split in read[other[0]]):
+    if any(one.stems == {stem for stem, of in read.items() if split in of} for split in read[other[0]]):
         return ""  # it gives another split: valid = test.txt of obj.data
     where = " and ".join(sorted(read[other[0]]))
     return (
