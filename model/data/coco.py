@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from model.data import exif_sizes, merged_rows
+from model.data import exif_sizes, same_objects
 from model.data.broken_images import readable
 from model.data.cache import ANNOTATIONS, all_in_own_words, cache_dir, once, refusing_in_own_words
 from model.data.classes import Table
@@ -123,7 +123,9 @@ def read_part(
     if problems:
         return None
     part = _one_row_a_file(replace(part, document=_with_sizes(document, looks)), problems)
-    return replace(part, document=mend(part.document, options.rules, problems))
+    document = mend(part.document, options.rules, problems)
+    same_objects.note_twins(document, problems)
+    return replace(part, document=document)
 
 
 def _refuse_shared_names(document: Document, paths: Sequence[Path], folder: Path, problems: Problems) -> None:
@@ -146,7 +148,7 @@ def _one_row_a_file(part: Part, problems: Problems) -> Part:
     keep = row == np.arange(len(row))
     if keep.all():
         return part
-    merged_rows.check(part.document, row, problems)
+    same_objects.check(part.document, row, problems)
     document, owner = part.document, row[part.document.owner]
     order = np.argsort(owner, kind="stable")
     columns = {name: getattr(document, name)[order] for name in COLUMNS}

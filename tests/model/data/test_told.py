@@ -114,6 +114,26 @@ def test_rows_of_one_file_that_label_the_same_objects(own_demo: Path, share: flo
     assert noted == (share == 0.2)
 
 
+@pytest.mark.parametrize(("drawn", "noted"), [(1.0, True), (0.3, False)])
+def test_objects_that_several_people_drew_in_one_row_are_noted(
+    own_demo: Path, drawn: float, noted: bool
+) -> None:
+    """`drawn`: the share of objects that a second one drew as well, each anew."""
+
+    def annotate(document: dict[str, Any]) -> None:
+        rows = document["annotations"]
+        second = [a | {"id": 10_000 + n} for n, a in enumerate(rows[: round(drawn * len(rows))])]
+        for row in second:
+            x, y, w, h = row["bbox"]
+            row["bbox"] = [x + 0.04 * w, y, 0.94 * w, h]
+        document["annotations"] = rows + second
+
+    edit(own_demo, "train", annotate)
+    found = looked_at(own_demo)
+    assert found["problems"] == []
+    assert ("as of several annotators of each image" in str(found["warnings"])) == noted
+
+
 @pytest.mark.parametrize("place", ["images/cam1", "images_2", "../old", "../train/images"])
 def test_rows_of_two_files_of_one_name_are_not_merged(own_demo: Path, place: str) -> None:
     """As in two exports put together: images/0001.png and images/cam1/0001.png, both called 0001.png."""
