@@ -16,16 +16,17 @@ from automl.documents import load_json
 from automl.errors import SpecError
 from automl.latency import below
 from automl.metric import Metric, figure, signed
+from automl.records import is_finite
 
 if TYPE_CHECKING:
-    from automl.study import Best
+    from automl.study import TrialResult
 
 OF_DEFAULT = "_of_default"
 SHARE = 95  # per cent of the resamplings that the interval holds
 FEWEST = 20  # resamplings, below which no interval is told
 
 
-def compared_with(winner: Best, default: Best | None) -> Best | None:
+def compared_with(winner: TrialResult, default: TrialResult | None) -> TrialResult | None:
     """The default configuration's trial, where it is another than the winner and has run to its end."""
     return default if default and default.complete and default.number != winner.number else None
 
@@ -149,6 +150,4 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+    return float(value) if is_finite(value) else None

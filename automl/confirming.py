@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from automl.plan import Plan
-    from automl.study import Best
+    from automl.study import TrialResult
 
 FOLDER = "confirm"
 VALUE = "value.json"  # in a training's folder once it has run to its end
@@ -35,7 +35,12 @@ TELL_S = 8.0  # between two lines about trainings that go on
 
 
 def confirm(
-    plan: Plan, run: RunDir, winner: Best, default: Best, executor: Executor, say: Callable[[str], Any]
+    plan: Plan,
+    run: RunDir,
+    winner: TrialResult,
+    default: TrialResult,
+    executor: Executor,
+    say: Callable[[str], Any],
 ) -> Confirmed:
     """Train both again with `--confirm` other seeds. Raises what the executor raises; what has ended stays."""
     seeds = other_seeds(
@@ -66,7 +71,7 @@ def _with_seed(plan: Plan, seed: int) -> Plan:
 class Training:
     """One training to be done again; its folder is that of a trial of the same number."""
 
-    def __init__(self, plan: Plan, run: RunDir, who: str, best: Best) -> None:
+    def __init__(self, plan: Plan, run: RunDir, who: str, best: TrialResult) -> None:
         self.plan, self.who, self.best = plan, who, best
         self.trials = Trials(plan, run)
         self.folder = run.trial(best.number)

@@ -28,7 +28,7 @@ from automl.trial_attributes import PREDICTED
 if TYPE_CHECKING:
     from automl.request import RunRequest
     from automl.rundir import RunDir
-    from automl.study import Best, Study
+    from automl.study import Study, TrialResult
 
 FOLDER = "pareto"  # below what is handed over
 HERE = "{folder}"  # in the commands of a provenance.json: where that lies
@@ -72,7 +72,7 @@ def times_as_fast(front: Sequence[Place], default_ms: float | None) -> float | N
     return default_ms / ms if default_ms and ms else None
 
 
-def _handed_over(best: Best, run: RunDir) -> tuple[str | None, dict[str, Any]]:
+def _handed_over(best: TrialResult, run: RunDir) -> tuple[str | None, dict[str, Any]]:
     """(folder below the run's, its provenance) of a trial that is handed over as it now is."""
     for folder in (run.handed_over, f"{run.handed_over}/{folder_of(best.number)}"):
         told = provenance.read(run.root / folder)
@@ -145,6 +145,6 @@ def check(sampler: str, scheduler: str) -> None:
         )
 
 
-def stay(study: Study, winner: Best) -> set[str]:
+def stay(study: Study, winner: TrialResult) -> set[str]:
     """The names of the folders in `pareto` of the trials that are on the front beside the winner."""
     return {Path(folder_of(b.number)).name for b in study.front() if b.number != winner.number}

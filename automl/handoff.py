@@ -41,7 +41,7 @@ from automl.request import write_ms
 from automl.run_outcome import outdone
 from automl.rundir import RunDir, write_json
 from automl.stages import StageResult, StageRun, run_package, run_slimming
-from automl.study import DEFAULT, Best, Study
+from automl.study import DEFAULT, Study, TrialResult
 from automl.trials import Trials, choose_winner
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ PATIENCE_S = 1800.0  # with an `automl deploy` that is at work on the winner bef
 class Outcome:
     root: Path
     metric: Metric
-    winner: Best
-    default: Best | None
+    winner: TrialResult
+    default: TrialResult | None
     stages: list[StageResult]
     searched: bool = True
     checkpoint: str | None = None  # the copy in best/; None: the trainer wrote none
@@ -119,14 +119,15 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     then = plan.bundle.next_command(run.best, trained) if checkpoint else ""
     warning = chosen.warning or _unmoved(plan, study, winner) or outdone(study, plan.metric, winner)
     return Outcome(
-        run.root, plan.metric, winner, default, results, plan.searching, str(checkpoint) if checkpoint else None,
-        then, warning, folder=run.handed_over, trials=len(study.trials()), front=places(study, run),
-        default_ms=ms_of(study.frozen(DEFAULT)) if study.several else None, epochs=study.epochs_trained,
+        root=run.root, metric=plan.metric, winner=winner, default=default, stages=results, searched=plan.searching,
+        checkpoint=str(checkpoint) if checkpoint else None, next=then, warning=warning, folder=run.handed_over,
+        trials=len(study.trials()), epochs=study.epochs_trained, front=places(study, run),
+        default_ms=ms_of(study.frozen(DEFAULT)) if study.several else None,
     )  # fmt: skip
 
 
 def _product(
-    plan: Plan, trials: Trials, result: Best, source: Path | None, run: RunDir, progress: Progress
+    plan: Plan, trials: Trials, result: TrialResult, source: Path | None, run: RunDir, progress: Progress
 ) -> Path | None:
     """A trial's checkpoint `source`, the specs of all actions and provenance, in the folder that `run` names; returns
     the checkpoint there."""
@@ -142,7 +143,7 @@ def _product(
 
 
 def _rest_of_front(
-    plan: Plan, study: Study, trials: Trials, winner: Best, held: Mapping[tuple[int, int, float], Path],
+    plan: Plan, study: Study, trials: Trials, winner: TrialResult, held: Mapping[tuple[int, int, float], Path],
     run: RunDir, progress: Progress,
 ) -> None:  # fmt: skip
     """The other trials of the front, each as the winner is handed over but for the stages; from what is `held`, where
@@ -169,7 +170,7 @@ def _later(plan: Plan) -> list[list[str]]:
     return [list(plan.bundle.command_words(s.action, f"{HERE}/{s.action}.yaml")) for s in asked]
 
 
-def _unmoved(plan: Plan, study: Study, winner: Best) -> str | None:
+def _unmoved(plan: Plan, study: Study, winner: TrialResult) -> str | None:
     """What to say of a winner whose metric never changed: it was chosen for nothing that it does."""
     values = list(study.frozen(winner.number).intermediate_values.values())
     if len(values) < 2 or len(set(values)) > 1:
@@ -215,7 +216,7 @@ def _settle(bundle: ModelBundle, stages: list[StageRun], best: Path) -> None:
         portable.settle(bundle, action, path, best)
 
 
-def default_result(study: Study) -> Best | None:
+def default_result(study: Study) -> TrialResult | None:
     """How the default configuration, trial 0, did."""
     trials = study.trials()
     return study.result(DEFAULT) if trials and trials[DEFAULT].intermediate_values else None
@@ -252,7 +253,7 @@ def _limits(plan: Plan) -> dict[str, str]:
     return {str(leaf): write_ms(ms)} if leaf and ms is not None else {}
 
 
-def _figures(plan: Plan, trials: Trials, winner: Best) -> dict[str, float]:
+def _figures(plan: Plan, trials: Trials, winner: TrialResult) -> dict[str, float]:
     """What the bundle wants of the record of the epoch that scored."""
     found = [r for r in trials.records(winner.number)[0] if r.epoch == winner.epoch]
     values = {name: as_number(r.values.get(name)) for r in found for name in plan.bundle.figures}
@@ -298,7 +299,7 @@ def _put_known(full: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _stages(
-    plan: Plan, trials: Trials, winner: Best, default: Best | None, checkpoint: Path | None
+    plan: Plan, trials: Trials, winner: TrialResult, default: TrialResult | None, checkpoint: Path | None
 ) -> list[StageRun]:
     """What was asked for and has what it needs; those that compare run for the default configuration too when that is
     another trial whose checkpoint is still there."""
@@ -320,7 +321,9 @@ def _stages(
     return found
 
 
-def _write_spec(plan: Plan, trials: Trials, result: Best, run: StageRun, checkpoint: Path | None) -> None:
+def _write_spec(
+    plan: Plan, trials: Trials, result: TrialResult, run: StageRun, checkpoint: Path | None
+) -> None:
     """Of a stage that has a folder of its own in best/."""
     best, trained = str(trials.run.best), trials.spec_of(result.number, result.params)
     full = action_spec(plan.bundle, run.stage.action, trained, checkpoint, run.folder, asked_leaves(plan))
@@ -382,7 +385,7 @@ def _add_figures(best: Path, results: list[StageResult]) -> None:
 
 
 def _write_provenance(
-    plan: Plan, winner: Best, trained: Mapping[str, Any], checkpoint: Path | None, run: RunDir,
+    plan: Plan, winner: TrialResult, trained: Mapping[str, Any], checkpoint: Path | None, run: RunDir,
     figures: Mapping[str, float], trials: Trials,
 ) -> None:  # fmt: skip
     changed = spec.diff(plan.spec, trained)

@@ -97,9 +97,9 @@ class Plan:
         from automl.study import Study
 
         return Study(
-            storage, name, self.space, self.request.sampler, self.request.seed, self.metric.maximize,
-            [dict(self.space.default), *self.tries, *lessons.best], lessons.trials, self.limit, self.trade_off,
-            (self.metric.name, LATENCY),
+            storage, name, self.space, self.request.sampler, self.request.seed, maximize=self.metric.maximize,
+            fixed=[dict(self.space.default), *self.tries, *lessons.best], earlier=lessons.trials, limit=self.limit,
+            latency=self.trade_off, names=(self.metric.name, LATENCY),
         )  # fmt: skip
 
     @property
@@ -176,10 +176,11 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
     notes += later_actions.passed_over(model, engine_keys, merged, bool(asked.results_dir))
     notes += [*warnings, *more, *of_machine, *foresee(model, request, merged.spec, searching)]
     plan = Plan(
-        _absolute(request, model, merged.spec, begins.get("path")), model, searching, merged.spec, merged.sources,
-        filled | settled, facts, notes,
-        space, machine, metric, stages, hours, str(begins.get("text", "")), reasons, engine_keys,
-        latency.settle(request, model, space, merged.spec, work_dir, searching, say), said,
+        request=_absolute(request, model, merged.spec, begins.get("path")), bundle=model, searching=searching,
+        spec=merged.spec, sources=merged.sources, filled=filled | settled, facts=facts, warnings=notes, space=space,
+        machine=machine, metric=metric, stages=stages, estimate=hours, start=str(begins.get("text", "")),
+        reasons=reasons, engine_keys=engine_keys,
+        latency=latency.settle(request, model, space, merged.spec, work_dir, searching, say), said=said,
     )  # fmt: skip
     plan.warnings.extend([*forecast.warnings(plan), *_smaller(plan), *confirmed.pointless(plan)])
     return plan

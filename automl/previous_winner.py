@@ -17,7 +17,7 @@ from automl.rundir import TEMPORARY
 
 if TYPE_CHECKING:
     from automl.bundle import ModelBundle
-    from automl.study import Best
+    from automl.study import TrialResult
 
 
 def begin(best: Path) -> None:
@@ -33,7 +33,7 @@ def begin(best: Path) -> None:
         waits.rename(best / FOLDER)
 
 
-def set_aside(bundle: ModelBundle, best: Path, winner: Best) -> Path | None:
+def set_aside(bundle: ModelBundle, best: Path, winner: TrialResult) -> Path | None:
     """Make room for what is handed over and for what its stages make. All that `best` has of another winner moves to
     `best_of_trial_N` beside it, what a person or a later action put there too, and works there as before; returns that
     folder. Files of a hand-over that did not come to its end may be cut off, and go, but for those of
@@ -67,7 +67,7 @@ def aside(bundle: ModelBundle, best: Path) -> list[tuple[Path, Path]]:
     return [(best / file, best / f".{file}.before") for file in bundle.named_files.values()]
 
 
-def disown(folder: Path, result: Best) -> None:
+def disown(folder: Path, result: TrialResult) -> None:
     """Take away what says whose a folder is, where it is about to become another's: who reads meanwhile, or after a
     kill, must not take the one for the other."""
     if not provenance.is_of(provenance.read(folder), result):

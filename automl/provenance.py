@@ -15,7 +15,7 @@ from automl.errors import UserError
 from automl.forms import COUNT, TEXT_OR_NULL, fits
 
 if TYPE_CHECKING:
-    from automl.study import Best
+    from automl.study import TrialResult
 
 FILE, LARGEST = "provenance.json", 1 << 20  # bytes
 MEASURED = "measured"
@@ -82,7 +82,7 @@ def is_whole(found: Mapping[str, Any]) -> bool:
     return MEASURED in found
 
 
-def is_of(found: Mapping[str, Any], result: Best) -> bool:
+def is_of(found: Mapping[str, Any], result: TrialResult) -> bool:
     """Whether it speaks of this trial at this epoch."""
     return (found.get("trial"), found.get("epoch")) == (result.number, result.epoch)
 

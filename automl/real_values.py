@@ -37,7 +37,7 @@ from automl.trial_notes import PAUSED
 if TYPE_CHECKING:
     from optuna.study._frozen import FrozenStudy
 
-    from automl.study import Best
+    from automl.study import TrialResult
 
 NOTE, NOTE_OF = "dashboard:", "dashboard:{}:"  # the dashboard's keys of a study's and a trial's note
 NAMED = (
@@ -175,7 +175,7 @@ class RealValues(_Through):
             ]))  # fmt: skip
         return "\n\n".join(lines)
 
-    def _best(self, study_id: int) -> Best | None:
+    def _best(self, study_id: int) -> TrialResult | None:
         from automl.study import Study
 
         return Study.reading(self.stored, self.stored.get_study_name_from_id(study_id)).best()

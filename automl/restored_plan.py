@@ -94,9 +94,10 @@ def restore(folder: RunDir, changes: Mapping[str, Any], searching: bool = True) 
     _check_files(model, base, folder.root, request.data)
     machine, notes = find_machine(request, base, sources, model)
     plan = Plan(
-        request, model, document["searching"], base, sources, document.get("filled", {}), facts, [*told, *notes],
-        space, machine, metric.of_run(document), model.stages_of(request.stages), {}, "",
-        document.get("reasons", {}), document["engine_keys"], said=document.get("said"),
+        request=request, bundle=model, searching=document["searching"], spec=base, sources=sources,
+        filled=document.get("filled", {}), facts=facts, warnings=[*told, *notes], space=space, machine=machine,
+        metric=metric.of_run(document), stages=model.stages_of(request.stages), reasons=document.get("reasons", {}),
+        engine_keys=document["engine_keys"], said=document.get("said"),
     )  # fmt: skip
     plan.history = run_history.recorded(document)
     if request.max_latency_ms is not None or request.objectives:

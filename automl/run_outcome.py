@@ -18,7 +18,7 @@ from automl.programs import command
 from automl.rundir import RunDir
 
 if TYPE_CHECKING:
-    from automl.study import Best, Study
+    from automl.study import Study, TrialResult
 
 FILE, LARGEST = "outcome.json", 1 << 24  # bytes
 
@@ -124,7 +124,7 @@ def ended(root: Path, study: Study | None) -> dict[str, Any] | None:
     return outcome | {"trials": len(study.trials())}
 
 
-def outdone(study: Study, metric: Metric, winner: Best) -> str | None:
+def outdone(study: Study, metric: Metric, winner: TrialResult) -> str | None:
     """What to say where another trial measured better than the winner: one that ended and was not named, or one that
     was not trained to its end. None where no other did, and where latency counts beside the metric."""
     better = [b for b in study.ranked() if metric.better(b.value, winner.value)]

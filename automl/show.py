@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from automl.front import Place
     from automl.handoff import Outcome
     from automl.stages import StageResult
-    from automl.study import Best, Study
+    from automl.study import Study, TrialResult
 
 NARROW = 60  # columns of a terminal, below which reasons have no room beside the figures
 
@@ -193,7 +193,7 @@ def handed_over(root: Path) -> int | None:
     return number if isinstance(number, int) and provenance.is_whole(found) else None
 
 
-def _checkpoint_text(run: RunDir, top: Best) -> str:
+def _checkpoint_text(run: RunDir, top: TrialResult) -> str:
     """Where the checkpoint that scored is."""
     path = checkpoint_of(run, top)
     if path is None:
@@ -204,7 +204,7 @@ def _checkpoint_text(run: RunDir, top: Best) -> str:
     return str(path) if path.exists() else f"{path} (no longer there)"
 
 
-def checkpoint_of(run: RunDir, top: Best) -> Path | None:
+def checkpoint_of(run: RunDir, top: TrialResult) -> Path | None:
     """The checkpoint that the record of the best epoch names, there or not."""
     from automl import records
 

@@ -17,6 +17,7 @@ from automl.launcher import TrialProcess, start_fork_server
 from automl.machine import cores
 from automl.metric import figure
 from automl.programs import typed
+from automl.records import is_finite
 from automl.skill import Stage
 from automl.tail import last_line, size_of
 
@@ -63,7 +64,9 @@ def shown_figures(metrics: Mapping[str, Any], shows: Sequence[str]) -> str:
     """Those of the metrics that are to be shown and are numbers, as text."""
     numbers = {name: metrics.get(name) for name in shows}
     return ", ".join(
-        f"{name} {figure(value)}" for name, value in numbers.items() if isinstance(value, (int, float))
+        f"{name} {figure(value)}"
+        for name, value in numbers.items()
+        if isinstance(value, float) or is_finite(value)
     )
 
 

@@ -42,12 +42,14 @@ LONGEST_SKIP = 1000  # epochs; a trainer may number them as it likes
 
 
 @dataclass(frozen=True)
-class Best:
+class TrialResult:
+    """A trial at its best epoch."""
+
     number: int
     epoch: int  # 0-based
     value: float  # as the trainer reported it
     params: dict[str, Any]
-    complete: bool  # False: a budget cut it, or no trial ran to its end and it is the best of those stopped
+    complete: bool  # whether it ran to its end
 
 
 class Study(Stored):
@@ -156,10 +158,10 @@ class Study(Stored):
     def view_of(self, trials: Sequence[FrozenTrial]) -> View:
         """The same of the first of them."""
         return View(
-            trials, self._reached, self._paused, lambda value: figure(self.sign * value), self.space, self.seed,
-            self.sign, self.earlier, self.budget, self.version, self.memo, self.resumable,
-            self.limit.fits if self.limit else None,
-            {t.number: ms_of(t) for t in trials} if self.several else None, self.latency,
+            trials, self._reached, paused=self._paused, text=lambda value: figure(self.sign * value), space=self.space,
+            seed=self.seed, sign=self.sign, earlier=self.earlier, budget=self.budget, version=self.version,
+            memo=self.memo, resumable=self.resumable, fits=self.limit.fits if self.limit else None,
+            ms={t.number: ms_of(t) for t in trials} if self.several else None, latency=self.latency,
         )  # fmt: skip
 
     @property
@@ -167,7 +169,7 @@ class Study(Stored):
         """Whether the predicted latency is an objective beside the metric."""
         return len(self.directions) > 1
 
-    def front(self) -> list[Best]:
+    def front(self) -> list[TrialResult]:
         """Where latency is an objective: the COMPLETE trials that no other equals or beats in both, fastest first."""
         return [self.result(number) for _, number in self._front]
 
@@ -180,7 +182,7 @@ class Study(Stored):
         """The number of the trial of the front that is handed over as the winner; None while there is none."""
         return self._front[knee([point for point, _ in self._front])][1] if self._front else None
 
-    def best(self) -> Best | None:
+    def best(self) -> TrialResult | None:
         """The winner, when one was named, or the front's knee; else the best trial that is COMPLETE or was cut by a
         budget, ties to the lower number; without one the best that was stopped; or None."""
         if (at := self.knee()) is not None:
@@ -192,7 +194,7 @@ class Study(Stored):
             return min(map(self.result, (self._leaders[0][2], *cut)), key=self.rank)
         return next(iter(self.ranked()), None)
 
-    def ranked(self) -> list[Best]:
+    def ranked(self) -> list[TrialResult]:
         """Every trial with a metric, best first: the named winner or the front's knee, the rest of the front, COMPLETE
         ones, those that were stopped or still run."""
         found = [self.result(t.number) for t in self._trials if t.intermediate_values]
@@ -210,7 +212,7 @@ class Study(Stored):
         self._winner = (number, self.epochs_reported)
         self._write(self.storage.set_study_user_attr, self._id, "winner", list(self._winner))
 
-    def leaders(self, count: int) -> list[Best]:
+    def leaders(self, count: int) -> list[TrialResult]:
         """The best `count` of the trials that ended: of the COMPLETE ones, or without one of those stopped; of a front
         all."""
         if self._front:
@@ -218,13 +220,13 @@ class Study(Stored):
         top = [entry for entry in self._leaders[:count] if entry[0] == self._leaders[0][0]]
         return [self.result(number) for _, _, number in top]
 
-    def rank(self, best: Best) -> tuple[int, float, int]:
+    def rank(self, best: TrialResult) -> tuple[int, float, int]:
         """Sorts results best first: COMPLETE or cut by a budget, then what was stopped or runs, then what failed."""
         trial = self.frozen(best.number)
         place = 0 if best.complete or is_cut(trial) else 1 + (trial.state.name == "FAIL")
         return place, -self.sign * best.value, best.number
 
-    def result(self, number: int, among: Collection[int] | None = None) -> Best:
+    def result(self, number: int, among: Collection[int] | None = None) -> TrialResult:
         """How a trial that has reported did: at the epoch it was told with, else at its best (of the epochs
         `among`, where it reported any of them)."""
         trial = self.frozen(number)
@@ -233,7 +235,7 @@ class Study(Stored):
         if epoch is None or epoch not in curve or among is not None:
             epoch = self.best_epoch(curve, among)
         params = dict(trial.user_attrs.get("params", {}))
-        return Best(number, epoch, curve[epoch], params, trial.state.name == "COMPLETE")
+        return TrialResult(number, epoch, curve[epoch], params, trial.state.name == "COMPLETE")
 
     def best_epoch(self, curve: Curve, among: Collection[int] | None = None) -> int:
         """The last epoch that has the curve's best metric, which of equal ones has seen most; of those `among`, when

@@ -31,7 +31,7 @@ from safe_documents import dump_yaml
 
 if TYPE_CHECKING:
     from automl.plan import Plan
-    from automl.study import Best, Study
+    from automl.study import Study, TrialResult
 
 
 OWN_FILES = (
@@ -331,7 +331,7 @@ class Winner:
     """What is handed over. `checkpoint` is None of a trainer that writes none; `warning` says why it is not the
     study's best trial at its best epoch."""
 
-    best: Best
+    best: TrialResult
     checkpoint: Path | None
     warning: str | None = None
 
@@ -361,7 +361,7 @@ def choose_winner(
     return Winner(first, None, f"{gone}, and neither are all others; only its configuration is handed over")
 
 
-def _with_checkpoints(study: Study, trials: Trials, ranked: list[Best]) -> list[Best]:
+def _with_checkpoints(study: Study, trials: Trials, ranked: list[TrialResult]) -> list[TrialResult]:
     """Every (trial, epoch) whose checkpoint is there, best first: of COMPLETE trials before those stopped."""
     found = []
     for best in ranked:

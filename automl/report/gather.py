@@ -29,7 +29,7 @@ from automl.widening import widenings
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from automl.study import Best, Study
+    from automl.study import Study, TrialResult
 
 DATA_FOLDER = "data_report"  # in the run folder: what the model tells of its data
 
@@ -119,18 +119,20 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
     stages = told.get("stages", [])
     started = [t.datetime_start for t in study.trials() if t.datetime_start]
     return Facts(
-        root, document, metric, [_trial(root, study, t, running) for t in study.trials()],
-        top.number if top else None, bool(top and top.complete), running, study.elapsed_s(),
-        _space(document), stages, compare(stages, root, metric), _material(root, stages), min(started, default=None),
-        confirmed(told.get("confirmed")), str(outcome.get("warning") or "") if told or not running else "",
-        not running and (not at_end(root, outcome, study, running) or unconfirmed(document, outcome)),
-        redrawn_text(study.trials(), document["request"].get("max_latency_ms")), widenings(study.trials()),
-        places(study, RunDir(root)), study.epochs_trained, str(outcome.get("ended") or ""),
-        run_outcome.outdone(study, metric, top) or "" if top else "",
+        root=root, document=document, metric=metric, trials=[_trial(root, study, t, running) for t in study.trials()],
+        winner=top.number if top else None, complete=bool(top and top.complete), running=running,
+        elapsed_s=study.elapsed_s(), space=_space(document), stages=stages,
+        comparisons=compare(stages, root, metric), material=_material(root, stages),
+        started=min(started, default=None), confirmed=confirmed(told.get("confirmed")),
+        warning=str(outcome.get("warning") or "") if told or not running else "",
+        unfinished=not running and (not at_end(root, outcome, study, running) or unconfirmed(document, outcome)),
+        redrawn=redrawn_text(study.trials(), document["request"].get("max_latency_ms")),
+        widened=widenings(study.trials()), front=places(study, RunDir(root)), epochs=study.epochs_trained,
+        ended=str(outcome.get("ended") or ""), outdone=run_outcome.outdone(study, metric, top) or "" if top else "",
     )  # fmt: skip
 
 
-def _is_of(outcome: Mapping[str, Any], top: Best | None) -> bool:
+def _is_of(outcome: Mapping[str, Any], top: TrialResult | None) -> bool:
     """Whether it is the hand-over of this trial at this epoch."""
     winner = outcome.get("winner")
     if top is None or not isinstance(winner, dict):
@@ -140,7 +142,7 @@ def _is_of(outcome: Mapping[str, Any], top: Best | None) -> bool:
 
 def _trial(root: Path, study: Study, trial: FrozenTrial, running: bool) -> TrialFacts:
     found, _ = records.read(RunDir(root).trial(trial.number) / "metrics.jsonl")
-    best: Best | None = study.result(trial.number) if trial.intermediate_values else None
+    best: TrialResult | None = study.result(trial.number) if trial.intermediate_values else None
     took = _took(found, trial.user_attrs.get("starts", ()))
     state = study.state(trial.number, running)
     return TrialFacts(

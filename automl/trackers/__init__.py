@@ -24,7 +24,7 @@ from automl.study import DEFAULT
 
 if TYPE_CHECKING:
     from automl.report.raster import Picture
-    from automl.study import Best
+    from automl.study import TrialResult
 
 MODULES = {
     "tensorboard": "tensorboard",
@@ -119,7 +119,7 @@ class Tracking:
         plain = {str(k): float(v) for k, v in told.items() if k != "epoch" and is_finite(v)}
         self._each(lambda name: self._log(name, number, epoch + 1, plain))
 
-    def ended(self, number: int, state: str, reason: str, best: Best | None = None) -> None:
+    def ended(self, number: int, state: str, reason: str, best: TrialResult | None = None) -> None:
         """A trial ended or was paused; `best` is what it scored."""
         figures = {f"best {self.metric}": best.value, "best epoch": best.epoch + 1.0} if best else {}
         figures |= self.known(number)

@@ -34,7 +34,7 @@ from automl.progress import Progress, beat_text, share_of_epoch
 from automl.request import RunRequest, options, parse_time, write_time
 from automl.space import cli as space_cli
 from automl.stages import StageResult
-from automl.study import Best
+from automl.study import TrialResult
 from model import cli as detector
 from tests.automl.test_foreign_trainers import searched, shell_trainer
 from tests.automl.test_policy_bundle import make_model
@@ -204,7 +204,7 @@ ODD = ["[/]", "[red]", "[/x]", "a [b] c", "\\[", "[link=x]", "[[", ":smile:"]
 def test_foreign_text_is_printed_as_it_is(odd: str) -> None:
     out = io.StringIO()
     console = Console(file=out, width=200)
-    best = Best(1, 2, 0.5, {"x": odd}, True)
+    best = TrialResult(1, 2, 0.5, {"x": odd}, True)
     stage = StageResult("export", False, f"failed ({odd})", "cmd", failed=True)
     show.outcome(console, Outcome(Path("/r"), Metric(odd), best, None, [stage], warning=odd, next=odd))
     progress = Progress(console)
@@ -326,7 +326,7 @@ def test_a_run_without_a_search_has_no_winner(tmp_path: Path) -> None:
 
 def test_a_failed_stage_is_exit_code_1_and_one_that_cannot_run_is_0() -> None:
     def finish(**stage: Any) -> None:
-        best = Best(0, 0, 0.5, {}, True)
+        best = TrialResult(0, 0, 0.5, {}, True)
         cli._finish(
             Console(file=io.StringIO()),
             Outcome(Path("/r"), Metric("m"), best, None, [StageResult("s", False, "m", "c", **stage)]),

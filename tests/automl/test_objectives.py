@@ -45,7 +45,7 @@ from automl.report.verdict import sentences
 from automl.request import RunRequest, parse_objectives
 from automl.skill import Stage
 from automl.storage import read_storage
-from automl.study import Best, Study
+from automl.study import Study, TrialResult
 from automl.tuning import tune
 from tests.automl.test_latency import killed_in_trial, limited, model, shown, trials
 from tests.contracts.test_roles import BASE, SAMPLERS, SCHEDULERS, SPACE, quality
@@ -461,7 +461,7 @@ def test_a_knee_is_worse_than_the_default_only_where_it_is_no_faster(
 ) -> None:
     confirmed, metric = Confirmed(-0.004, [(1, 0.4, 0.5), (2, 0.41, 0.52)]), Metric("val_mAP")
     on = [Place(1, 0.496, ms, 0, True, "best")]
-    best = [Best(n, 0, value, {}, True) for n, value in ((1, 0.496), (0, 0.5))]
+    best = [TrialResult(n, 0, value, {}, True) for n, value in ((1, 0.496), (0, 0.5))]
     outcome = Outcome(Path(), metric, *best, [], front=on, default_ms=9.5, confirmed=confirmed)
     text = shown(lambda console: show.outcome(console, outcome))
     assert f"trial 1 (knee): val_mAP 0.4960 at a predicted {ms:.3g} ms" in text

@@ -11,14 +11,14 @@ import pytest
 
 from automl import previous_winner, provenance
 from automl.errors import UserError
-from automl.study import Best
+from automl.study import TrialResult
 
 FILES = {"export.onnx_file": "model.onnx", "deploy.results_dir": "operating_points", "engine": "model.engine"}
 BUNDLE: Any = SimpleNamespace(named_files=FILES, actions=("train", "export"))
 
 
-def best_of(number: int, epoch: int = 3) -> Best:
-    return Best(number, epoch, 0.5, {}, True)
+def best_of(number: int, epoch: int = 3) -> TrialResult:
+    return TrialResult(number, epoch, 0.5, {}, True)
 
 
 def say(folder: Path, **found: Any) -> None:

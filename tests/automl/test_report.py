@@ -25,6 +25,7 @@ from automl.report import gather, parts, svg, verdict
 from automl.report.keeper import Keeper
 from automl.request import RunRequest
 from automl.rundir import RunDir
+from automl.stages import shown_figures
 from automl.storage import read_storage
 from tests.automl import known
 
@@ -244,6 +245,15 @@ def test_what_was_not_drawn_alike_has_no_interval(ours: Any, theirs: Any, tmp_pa
         )
     (found,) = compare(stages, tmp_path, Metric("val_mAP"))
     assert found.low is None
+
+
+def test_a_figure_that_no_float_holds_is_none(tmp_path: Path) -> None:
+    huge = {"f": 10**400, "g": 0.5, "h": True}
+    stages = [
+        {"name": name, "ok": True, "shows": ["f", "g"], "metrics": huge} for name in ("s", "s_of_default")
+    ]
+    assert [each.name for each in compare(stages, tmp_path, Metric("val_mAP"))] == ["g"]
+    assert shown_figures(huge, ["f", "g", "h"]) == "g 0.5000"
 
 
 def test_an_interval_across_nought_says_so() -> None:

@@ -19,7 +19,7 @@ from automl import trackers
 from automl.errors import UserError
 from automl.report import raster
 from automl.rundir import RunDir
-from automl.study import Best
+from automl.study import TrialResult
 from automl.trackers import Run, Tracking, Trial
 from automl.tuning import Tuned
 from tests.automl.toy import toy
@@ -99,8 +99,8 @@ def test_every_epoch_is_told_once_over_drivers(kept: Any, folder: RunDir) -> Non
     second = tracking(folder, "kept")
     for epoch in range(3):
         second.record(0, epoch, {"score": 0.1 * epoch})
-    second.ended(0, "COMPLETE", "finished", Best(0, 2, 0.2, {}, True))
-    second.ended(0, "COMPLETE", "finished", Best(0, 2, 0.2, {}, True))
+    second.ended(0, "COMPLETE", "finished", TrialResult(0, 2, 0.2, {}, True))
+    second.ended(0, "COMPLETE", "finished", TrialResult(0, 2, 0.2, {}, True))
     second.finish(0, None)
     assert kept.told[3:] == [
         (0, 3, {"score": 0.2}),
