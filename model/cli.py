@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from model.errors import FULL, ModelError, UserError
-from model.parameters import ACTIONS
+from model.parameters import ACTIONS, VAL_SHARE
 from model.told import told
 
 app = typer.Typer(
@@ -116,7 +116,10 @@ def convert(
     ),
     target: Path = typer.Argument(..., help="New folder for train/, val/ and test/."),
     val_share: float = typer.Option(
-        0.2, min=0, max=0.99, help="Share of the images held out where there is no validation set; 0: none."
+        VAL_SHARE,
+        min=0,
+        max=0.99,
+        help="Share of the images held out where there is no validation set; 0: none.",
     ),
     seed: int = typer.Option(0, help="Draws which."),
     by_sequence: bool = typer.Option(

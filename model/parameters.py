@@ -14,6 +14,9 @@ ACTIONS = ("train", "evaluate", "inference", "export", "quantize", "gen_trt_engi
 MANDATORY = "???"  # OmegaConf's mark for "must be given"
 INF = float("inf")
 BATCH = "dataset.batch_size"
+VAL_SHARE = 0.2  # of the training images, held out where there is no validation set
+# Score from which a detection counts, where neither a person nor the model file says one.
+UNMEASURED_THRESHOLD = 0.5
 ANY_BATCH = ("evaluate", "inference", "export", "gen_trt_engine")  # actions that take -1 for it
 
 
@@ -237,7 +240,7 @@ EVALUATE = (
 
 INFERENCE = (
     *_devices("inference"),
-    Param("inference.conf_threshold", "float", None, "Detections below this score are not written. null: the model file's own, the best F1 on validation; 0.5 where it has none.", 0.0, 1.0, nullable=True, actions=("inference",)),
+    Param("inference.conf_threshold", "float", None, f"Detections below this score are not written. null: the model file's own, the best F1 on validation; {UNMEASURED_THRESHOLD} where it has none.", 0.0, 1.0, nullable=True, actions=("inference",)),
     Param("inference.input_height", "int", None, "Height in px that images are resized to, with input_width; null: as the file fixes it, or the model was validated.", 32, nullable=True, actions=("inference",)),
     Param("inference.input_width", "int", None, "Width in px that images are resized to; null: see input_height.", 32, nullable=True, actions=("inference",)),
     Param("inference.color_map", "collection", {}, "Class name -> colour of its boxes; a class not named gets a fixed colour of its own.", automl=False, actions=("inference",)),

@@ -14,7 +14,7 @@ from model.data.sources import digest
 from model.deploy import card
 from model.deploy.card import IMAGE
 from model.errors import NotRunnable, UserError
-from model.parameters import MANDATORY
+from model.parameters import MANDATORY, UNMEASURED_THRESHOLD
 from model.spec import Spec, notes, require
 from model.spec_file import load
 from model.status import Status, failure_told, results_folder
@@ -165,9 +165,10 @@ def _why(section: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> str:
     if not validated:
         return "at which the model was never scored: the checkpoint does not say how it was validated"
     if graph_size(section, checkpoint) != validated:
+        unasked = f"{UNMEASURED_THRESHOLD} counts unless one is given"
+        counts = unasked if asked is None else f"{asked:g} counts, as asked"
         return (
             f"but the model was validated at {validated[1]}x{validated[0]}: mAP and score threshold of that are left "
-            "out of the file, "
-            + ("0.5 counts unless one is given" if asked is None else f"{asked:g} counts, as asked")
+            f"out of the file, {counts}"
         )
     return "as most images had when the model was validated"

@@ -21,6 +21,7 @@ from model.data.problems import Problems
 from model.data.sources import stage
 from model.data.tree import SPLITS, Data
 from model.errors import UserError
+from model.parameters import VAL_SHARE
 from model.spec import nest, resolve
 
 Document = dict[str, Any]
@@ -31,7 +32,7 @@ LABEL_FILES = ("label_file", "read_from", "swapped")  # of the cache's own docum
 def write(
     source: str,
     target: Path,
-    val_share: float = 0.2,
+    val_share: float = VAL_SHARE,
     seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
     kitti: Options | None = None,

@@ -12,12 +12,12 @@ from typing import Any
 from model.class_map import class_names
 from model.data.images import MAX_PIXELS, SUFFIXES
 from model.errors import ModelError, UserError, did_you_mean
+from model.parameters import UNMEASURED_THRESHOLD
 from model.spec import Spec, batch_size
 from model.spec_file import load
 from model.status import Status, failure_told, results_folder
 
 FONT_PX = 13
-THRESHOLD = 0.5  # where neither the spec nor the model file says one
 
 
 def main(spec_path: str) -> None:
@@ -88,7 +88,7 @@ def threshold(asked: float | None, known: float | None) -> tuple[float, str]:
         return asked, "inference.conf_threshold"
     if known is not None:
         return known, "best F1 on validation"
-    return THRESHOLD, "the model file knows none of its own"
+    return UNMEASURED_THRESHOLD, "the model file knows none of its own"
 
 
 @dataclass(frozen=True)

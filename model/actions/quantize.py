@@ -11,7 +11,7 @@ from typing import Any
 
 from model.data.sources import digest, is_url
 from model.errors import NotRunnable, UserError
-from model.parameters import NOT_HERE
+from model.parameters import NOT_HERE, UNMEASURED_THRESHOLD
 from model.spec import Spec, notes, require
 from model.spec_file import load
 from model.status import Status, failure_told, results_folder
@@ -151,7 +151,8 @@ def _say_of_itself(target: Path, scored: Any) -> None:
 
     if scored is None:
         print(
-            "not scored: its metadata tell neither mAP nor score threshold, and 0.5 counts unless one is given"
+            "not scored: its metadata tell neither mAP nor score threshold, and "
+            f"{UNMEASURED_THRESHOLD} counts unless one is given"
         )
         return
     own = card.read(target)

@@ -27,9 +27,10 @@ from model.data.no_classes import LEFT_OUT
 from model.data.pixels import note_pixels
 from model.data.problems import Problems, listed
 from model.data.sources import is_url, stage
-from model.data.splits import VAL_SHARE, groups_of, held_out
+from model.data.splits import groups_of, held_out
 from model.data.tree import SPLITS, Data, Sources
 from model.errors import UserError
+from model.parameters import VAL_SHARE
 from model.spec import get
 from model.told import at
 

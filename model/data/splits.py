@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-VAL_SHARE = 0.2
+from model.parameters import VAL_SHARE
+
 VERSION = re.compile(r"\.rf\.[0-9a-zA-Z]+$")  # Roboflow's augmented versions of one photo: name.rf.HASH.jpg
 
 

@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 
 from model.deploy.card import Card, read
 from model.errors import UserError
+from model.parameters import UNMEASURED_THRESHOLD
 
 PARSER = "NvDsInferParseCustomDDETRTAO"
 LIBRARY = "/opt/nvidia/deepstream/deepstream/lib/libnvds_infercustomparser_tao.so"
@@ -77,7 +78,7 @@ def _settings(card: Card, onnx_file: Path, graph: onnx.ModelProto, classes: int)
         },
         "class-attrs-all": {
             "topk": card.num_select or 300,
-            "pre-cluster-threshold": 0.5 if card.threshold is None else card.threshold,
+            "pre-cluster-threshold": UNMEASURED_THRESHOLD if card.threshold is None else card.threshold,
         },
     }
 

@@ -21,7 +21,7 @@ IMAGES = 16
 LIMIT_S = 90.0  # no more than the fewest are exported where the next would end later than this
 ROUNDS, RUNS, CLOCK_S = 3, 10, 40.0  # turns of each, images of a turn, seconds for all of them
 UNDISTURBED = 0.1  # share of its time that a timing may wait for a processor
-FALLBACK = (480, 640)  # (H, W) px of a drawn image, where the data have none
+DRAWN_SIZE = (480, 640)  # (H, W) px of a drawn image, where the data have none
 
 
 def measure(specs: Sequence[Mapping[str, Any]], folder: Path, say: Callable[[str], Any]) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _images(full: Spec, folder: Path) -> list[Path]:
             return found
     from PIL import Image
 
-    pixels = np.random.default_rng(0).integers(0, 255, (*FALLBACK, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 255, (*DRAWN_SIZE, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "drawn.jpg")
     return [folder / "drawn.jpg"]
 

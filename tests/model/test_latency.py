@@ -110,7 +110,7 @@ def test_a_first_timing_serves_a_search(tmp_path: Path, monkeypatch: pytest.Monk
         "2 + 1 layers, 200 queries",
     ]  # fmt: skip
     assert all(0 < latency.predict(spec, found) < 60_000 for spec in specs)
-    assert found["images"] == [list(first_timing.FALLBACK)]  # no data: a drawn image
+    assert found["images"] == [list(first_timing.DRAWN_SIZE)]  # no data: a drawn image
     assert "from image file to boxes, batch 1" in found["text"]
     assert not list(tmp_path.iterdir())
     assert any("exporting network 2 of at most 2" in line for line in said)

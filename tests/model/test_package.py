@@ -31,6 +31,7 @@ from model.data.transforms import View, shown
 from model.deploy import card, package
 from model.deploy.infer import RAW, Detector, shrunk, upright_rgb
 from model.errors import UserError
+from model.parameters import UNMEASURED_THRESHOLD
 from model.spec import resolve
 from tests.model.choices import same_detections
 from tests.model.deployed import CLASSES, spec_of
@@ -213,6 +214,18 @@ def test_infer_py_needs_three_packages_and_little_code() -> None:
     }  # fmt: skip
     assert {m for m in modules if m not in sys.stdlib_module_names} == {"numpy", "PIL", "onnxruntime"}
     assert len(text.splitlines()) <= 200
+
+
+def test_infer_py_and_the_page_say_our_threshold_where_the_file_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """infer.py travels alone, so it cannot import it."""
+    detector = Detector.__new__(Detector)
+    detector.alone, detector.threshold, detector.names = False, None, {}
+    scores = UNMEASURED_THRESHOLD + np.array([1e-6, 0, -1e-6])
+    monkeypatch.setattr(detector, "_plain", lambda image: (np.zeros((3, 4)), scores, np.arange(3)))
+    assert [score for _, score, _ in detector(np.zeros((1, 1, 3)))] == scores[:2].tolist()
+    assert f" {UNMEASURED_THRESHOLD} " in package._limit(card.Card())
 
 
 @given(st.tuples(*[st.integers(1, 300)] * 4), st.integers(0, 9))
