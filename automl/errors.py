@@ -5,7 +5,7 @@ AutoMLError              exit 1   something failed that the user did not cause
 │   ├── SpecError                 a spec, a key, a value
 │   ├── SpaceError                a search space that cannot be built or a choice outside it
 │   ├── PolicyError               AutoML is on but cannot run, and why
-│   └── StudyBusy                 another driver holds the run folder
+│   └── StudyBusy                 another process holds the run folder, what it hands over, or its study
 ├── StorageError         exit 1   a disk is full, a database does not answer
 └── Resumable            exit 1   what the run needs has ended, and nothing is lost; the run says how to go on
     └── StudyGone                 somebody else has changed the study in its database, or deleted it

@@ -6,8 +6,8 @@
  4  ask          the default configuration first, then what the sampler proposes           (study.py)
  5  write        trials/0007/spec.yaml, the whole spec, checked before anything starts    (trials.py)
  6  start        the executor runs it                                                    (executors/)
- 7  report       each line of metrics.jsonl goes to the storage                          (records.py)
- 8  decide       the scheduler lets the trial go on, pauses or stops it               (schedulers.py)
+ 7  report       each line of metrics.jsonl (records.py) goes to the storage              (driver.py)
+ 8  decide       the scheduler lets the trial go on, pauses or stops it         (schedulers.py, fgp/)
  9  tell         COMPLETE, PRUNED or FAIL, with the reason; back to 4 until the budget is used
 10  choose       the COMPLETE trial that the scheduler names, else the best, ties to the lower number; or a better one
                  that a budget cut

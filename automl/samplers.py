@@ -3,7 +3,7 @@ a restarted driver proposes what the first one would have.
 
 A sampler is any of Optuna's kind (`optuna.samplers.BaseSampler`) made by `f(seed=..., **options)`: a function here, or
 in any package under the entry point group `automl.samplers`, and its line in `SAMPLERS`. One that takes `view` is shown
-the study (schedulers.py): its space, curves and budget, which Optuna's own view lacks.
+the study (`scheduling.View`): its space, curves and budget, which Optuna's own view lacks.
 """
 
 from __future__ import annotations

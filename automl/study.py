@@ -1,5 +1,5 @@
-"""The study: ask, report, decide, tell, best. The only writer of the Optuna storage, which with the trial folders is
-the only truth: nothing here needs to survive the driver.
+"""The study: ask, report, decide, tell, best. The only writer of the Optuna storage, but for `driver` (below); with the
+trial folders that is the only truth: nothing here needs to survive the driver.
 
 What is in the storage is read once, when the study is opened; from then on its copy in memory is kept in step with
 every write, so that no decision waits for a database, however many trials there are.
