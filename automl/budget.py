@@ -118,8 +118,8 @@ def _less(total: float | None, used: float) -> float:
 
 
 def bound(study: Study, number: int, epoch: int, num_epochs: int | None) -> None:
-    """See to it that a line beyond the last epoch of a trial's training counts for none: a trainer that counts from 1
-    would use up one epoch more for each trial than it trains."""
+    """Count no epoch for a line beyond the last epoch of a trial's training: with a trainer that counts from 1, each
+    trial would else use up one epoch more than it trains."""
     if num_epochs and epoch >= num_epochs and study.frozen(number).user_attrs.get(WHOLE) != num_epochs:
         before = study.epochs_of(number)
         study.note(number, **{WHOLE: num_epochs})

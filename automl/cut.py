@@ -19,7 +19,7 @@ TIME, EPOCHS = (CUT, "the time budget was used up"), (CUT, "the budget of epochs
 
 
 def is_cut(trial: FrozenTrial) -> bool:
-    """Whether it was, and no driver has gone on with it."""
+    """Whether a budget cut this trial and no driver has gone on with it since. A paused one is not cut."""
     cut, paused = (trial.user_attrs.get(name) for name in (trial_attributes.CUT, trial_attributes.PAUSED))
     return trial.state.name == "RUNNING" and bool(cut) and (paused is None or paused < 0)
 

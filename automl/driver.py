@@ -202,9 +202,9 @@ class SearchDriver:
         return None
 
     def _after_stop(self, number: int, verdict: tuple[str, str]) -> tuple[str, str]:
-        """A verdict once what the trainer wrote as its stop arrived is taken in: it is computed. Another where the
-        trial is at its end, or a line is wrong. Of one that waits, lines short of the end wait with it: when a stop
-        arrives is chance, and what is proposed next goes by what was seen."""
+        """The verdict after the lines written before the stop took effect: they count, as they are trained. Another
+        where these end the trial, or one is wrong. Of a trial that pauses, lines short of its end stay unread:
+        when a stop arrives is chance, and what is proposed next goes by what was seen."""
         state, (found, _) = verdict[0], self.trials.records(number)
         if state == "FAIL" or (state == "PAUSED" and not self._completed(number, found)):
             return verdict
@@ -291,8 +291,8 @@ class SearchDriver:
             return None
         if self.epochs_used_up():
             return cut.EPOCHS
-        compared_with = number == self.plan.first  # by all else: it runs to its end
-        if num_epochs is None or not measured or compared_with:
+        is_reference = number == self.plan.first  # all others are compared with it, so it runs to its end
+        if num_epochs is None or not measured or is_reference:
             return None
         self._count_budget()
         self.study.resumable = self.trials.goes_on_at(number) > 0

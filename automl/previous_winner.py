@@ -94,7 +94,7 @@ def _provenance_before(best: Path) -> Path:
 
 
 def _settle_provenance(best: Path) -> None:
-    """That of before is that of now where there is no newer one."""
+    """Put the earlier provenance file back, unless there is a newer one."""
     before, now = _provenance_before(best), best / provenance.FILE
     if before.is_file():
         before.unlink() if now.exists() else before.replace(now)

@@ -30,8 +30,8 @@ def said(
 
 
 def otherwise(plan: Plan) -> dict[str, Any]:
-    """Of what the file said, what stands otherwise in the plan's spec: a path made absolute, a choice as the schema
-    spells it, data that had to be mended."""
+    """The leaves of the spec file that have another value in the plan, with that value: a path made absolute, a choice
+    as the schema spells it, data that had to be mended."""
     full = {**plan.engine_keys, **plan.spec}
     return {name: value for name, value in (plan.said or {}).items() if spec.get(full, name) != value}
 

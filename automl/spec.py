@@ -104,7 +104,7 @@ def parse_set(pairs: Sequence[str], shorthand: Mapping[str, str]) -> dict[str, A
 
 
 def _removal(pair: str) -> str:
-    """Hydra's command lines have ~KEY."""
+    """What to say of `~KEY`, with which Hydra takes a key out; here it is not supported. "" for other pairs."""
     name = pair.removeprefix("~")
     return f"; ~ takes nothing out here: {name}=VALUE gives it another value" if pair.startswith("~") else ""
 

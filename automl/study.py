@@ -156,7 +156,7 @@ class Study(Stored):
         return self.view_of(self._trials)
 
     def view_of(self, trials: Sequence[FrozenTrial]) -> View:
-        """The same of the first of them."""
+        """What a scheduler would be shown if the study held these, its first trials, alone."""
         return View(
             trials, self._reached, paused=self._paused, text=lambda value: figure(self.sign * value), space=self.space,
             seed=self.seed, sign=self.sign, earlier=self.earlier, budget=self.budget, version=self.version,

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 def widened_text(number: int, ranges: Mapping[str, Sequence[Any]]) -> str:
-    """That of one trial."""
+    """The note for one trial."""
     where = ", ".join(f"{name} may be {short(low)} .. {short(high)}" for name, (low, high) in ranges.items())
     return f"the best trials lie at the end of a range: from trial {number} on, {where}"
 
 
 def widened(trials: Sequence[FrozenTrial]) -> Iterator[tuple[int, Mapping[str, Sequence[Any]]]]:
-    """(number, ranges) of the trials of a study for which ranges were, in their order."""
+    """(number, ranges) of each trial of a study for which ranges were widened, in their order."""
     for trial in trials:
         if ranges := trial.user_attrs.get(WIDENED):
             yield trial.number, ranges
 
 
 def widenings(trials: Sequence[FrozenTrial]) -> list[str]:
-    """What is said of them."""
+    """One note for each trial for which ranges were widened."""
     return [widened_text(number, ranges) for number, ranges in widened(trials)]

@@ -7,17 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """`first`: spreads of the first draws, in units of the prior's, 0 for uniform ones. `belief`: the prior counts as
-    belief / n trials (piBO, arXiv:2204.11051), at most `strongest`, where a curve's first ninth tells nothing of its
-    end, not at all where it tells `told` of it, as then many can be looked at, and less and less the more the default
-    is `beaten`, in units of the scale. `hopeless`: a trial with less chance to become the best is paused."""
+    """The sampler's: `first` to `beaten`; the scheduler's: `hopeless` and `worthless`, and where the first draws end.
 
+    The prior's weight in a proposal is belief / number of trials (piBO, arXiv:2204.11051). `strongest` bounds the
+    weight, `told` and `beaten` lower the belief.
+    """
+
+    # Spreads of the first draws round the default, in units of the prior's; 0: over the whole space, uniformly.
     first: tuple[float, ...] = (0.7, 0.0, 0.7, 0.0)
     belief: float = 8.0
     strongest: float = 0.2
+    # How much a curve's first ninth tells of its end, 0 to 1: the more, the less belief, and from here on none, as then
+    # many trials can be looked at.
     told: float = 0.7
+    # How far the default is beaten, in units of the scale: full belief up to the first, none from the second on.
     beaten: tuple[float, float] = (1.0, 2.5)
-    hopeless: float = 0.1
+    hopeless: float = 0.1  # chance to become the best, below which a trial is paused
     worthless: float = 1e-6  # expected gain an epoch, in units of the scale, below which nobody goes on
 
 
