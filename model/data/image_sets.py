@@ -34,13 +34,16 @@ TEXTS = (".txt", ".lst", ".list")
 COLUMNS = re.compile(r"-?\d+(\s+-?\d+)*")  # class, species and breed of Oxford's pets
 FLAGS = ("-1", "0", "1")  # whether a class is there, in VOC's lists of one class
 # Where a name may end: at the line's end, behind the suffix of an image, before whole numbers, the last or first blank.
-END = re.compile("(.+)()")
+# `_row` takes the first of these whose name is that of an image. (name, rest), where "night 1" and "a" are images:
+END = re.compile("(.+)()")  # night 1.jpg -> (night 1.jpg, )
+# night 1.jpg 0 -> (night 1.jpg, 0); a.jpg, labels/a.txt -> (a.jpg, labels/a.txt)
 WHOLE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, READ_SUFFIXES))}))[\s,;]+(.*)", re.IGNORECASE)
-NUMBERED = re.compile(r"(.+?)\s+(-?\d+(?:\s+-?\d+)*)$")
-LAST = re.compile(r"(.+)\s(\S+)")
-FIRST = re.compile(r"([^\s,;]+)[\s,;]+(.*)")
-BETWEEN = (re.compile(r"\s*[,;]\s*"), re.compile(r"\s+"))  # the names of a list in one line
-UNFINISHED = re.compile(r"[^,;\s]*$")
+NUMBERED = re.compile(r"(.+?)\s+(-?\d+(?:\s+-?\d+)*)$")  # a 100 1 1 -> (a, 100 1 1)
+LAST = re.compile(r"(.+)\s(\S+)")  # night 1 Annotations/1.xml -> (night 1, Annotations/1.xml)
+FIRST = re.compile(r"([^\s,;]+)[\s,;]+(.*)")  # a cat, dog -> (a, cat, dog)
+# The names of a list in one line: a.jpg, b c.jpg; else a.jpg b.jpg
+BETWEEN = (re.compile(r"\s*[,;]\s*"), re.compile(r"\s+"))
+UNFINISHED = re.compile(r"[^,;\s]*$")  # c.j of a.jpg,b.jpg,c.j, where the head of a file ends in a name
 NUMBER = re.compile(r"\d+")
 TWINS = 1000  # more texts than this that are called like images and a split are their labels
 WHAT_TO_DO = (
@@ -117,7 +120,8 @@ def _chosen(tree: Tree, members: Iterable[ImageList]) -> Entries:
 
 
 def _completed(lists: Entries) -> Entries:
-    """Without trainval: what it says more than train or val is the other of them."""
+    """Without trainval: what it says more than train or val is the other of them. trainval: a, b and val: b give
+    train: a and val: b."""
     whole = lists.pop("trainval", [])
     for missing, other in (("train", "val"), ("val", "train")):
         if whole and missing not in lists:
@@ -231,9 +235,9 @@ def _split_of_words(file: str) -> str:
 
 
 def said_alone(file: str) -> str:
-    """The split, or "trainval", that a file's name tells where it says nothing else; "" for others. In such a list
-    label files stand for their images; texts of other names that hold label files are reports of tools, such as
-    test_missing.txt."""
+    """The split, or "trainval", that a file's name tells where it says nothing else, as val_list.txt and train2017.txt
+    do; "" for others, such as fold0_train.txt. In such a list label files stand for their images; texts of other names
+    that hold label files are reports of tools, such as test_missing.txt."""
     split = _split(file)
     return (
         split
@@ -261,9 +265,9 @@ def _may_list(tree: Tree, path: str, known: Set[str]) -> bool:
 
 
 def _names_images(rows: Collection[tuple[str, str]], known: Set[str], split: bool) -> bool:
-    """Whether most rows name images. What stands behind a name may be anything where the file's name tells a split
-    and the image's is whole, and whole numbers where it tells a split, else nothing, a flag or a path: captions are no
-    list, labels are none either."""
+    """Whether most rows name images. What stands behind a name may be nothing, a flag or a path (a, a 1,
+    a Annotations/a.xml); in a file whose name tells a split also whole numbers (a 25 1 2), and anything behind an
+    image's whole name (a.jpg cat, dog). So captions are no list, labels are none either."""
     named = 0
     for name, rest in rows:
         plain = not rest or rest in FLAGS or ("." in rest and re.fullmatch(r"\S*[A-Za-z]\S*", rest))
@@ -291,7 +295,9 @@ def _rows(lines: Iterable[str], known: Set[str], labels: bool) -> list[tuple[str
 
 
 def _is_remark(line: str, known: Set[str]) -> bool:
-    """Whether a line that begins with # names no image of such a name, nor one in a folder of such a name."""
+    """Whether a line that begins with # names no image of such a name, nor one in a folder of such a name: "# a" is
+    a remark where there is an image a; "#1.jpg" is none where there is an image #1.jpg, nor is "#x/a.jpg" where a
+    lies in a folder #x."""
     name, rest = _row(line, known)
     first = FORMS[-1](name.replace("\\", "/").split("/")[0])
     whole = not rest or rest in FLAGS or name.lower().endswith(READ_SUFFIXES)
