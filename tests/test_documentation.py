@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -299,6 +300,29 @@ def test_every_module_of_the_engine_has_its_room() -> None:
     assert set(re.findall(r"`(\w+\.py)`", rooms)) == modules
     parts = {path.stem for path in (ROOT / "automl" / "report").glob("[!_]*.py")}
     assert set(re.findall(r"\w+", report)) == parts | {"over", "and"}
+
+
+def test_every_module_of_the_detector_has_its_room() -> None:
+    """Once, and nothing has that is no longer there."""
+    told = (ROOT / "ARCHITECTURE.md").read_text()
+    rooms = told.partition("## Rooms of the detector")[2].partition("\n## ")[0]
+    modules = [
+        path.name
+        for part in ("", "data", "deploy", "ops")
+        for path in (ROOT / "model" / part).glob("[!_]*.py")
+    ]
+    assert sorted(re.findall(r"`(\w+\.py)`", rooms)) == sorted(modules)
+
+
+def test_the_path_of_a_dataset_goes_by_what_there_is() -> None:
+    told = (
+        (ROOT / "ARCHITECTURE.md").read_text().partition("## The path of a dataset")[2].partition("\n## ")[0]
+    )
+    names = re.findall(r"`(\w+)\.(\w+)(?:\.\w+)?`", told)
+    assert len(names) > 10
+    for module, name in names:
+        if name != "py":
+            assert hasattr(importlib.import_module(f"model.data.{module}"), name), f"{module}.{name}"
 
 
 def test_the_dockerfile_copies_what_there_is() -> None:
