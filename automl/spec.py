@@ -97,10 +97,16 @@ def parse_set(pairs: Sequence[str], shorthand: Mapping[str, str]) -> dict[str, A
     for pair in pairs:
         name, sign, text = pair.partition("=")
         if not sign or not name.strip():
-            raise SpecError(f"--set must be KEY=VALUE, but got '{pair}'{_removal(pair)}")
+            raise SpecError(f"--set must be KEY=VALUE, but got {_no_pair(pair)}{_removal(pair)}")
         name = shorthand.get(name.strip(), name.strip())
         values[name] = load_yaml(text, f"--set {name}") if text and not text.startswith("@") else text
     return values
+
+
+def _no_pair(pair: str) -> str:
+    """What was given instead, without what may be a secret: of `key:value` and `{'key': 'value'}` the key."""
+    key, sign, _ = pair.partition(":")
+    return f"'{key}:…' (write = in place of :)" if sign else f"'{pair}'"
 
 
 def _removal(pair: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import typing
@@ -119,7 +120,7 @@ def tune(
     epochs: int | None = None,
     preset: str | None = None,
     spec: str | Path | None = None,
-    sets: Sequence[str] = (),
+    sets: Sequence[str] | Mapping[str, Any] = (),
     metric: str | None = None,
     objectives: str | Sequence[str] | None = None,
     results_dir: str | Path | None = None,
@@ -133,7 +134,7 @@ def tune(
     time, trainings, trials: the budget ("2h", "30m" or seconds, full trainings, configurations); the first one used up
         ends the search; without any, 20 trainings.
     epochs: of each training; None: as the spec says.
-    preset, spec, sets: named settings, a spec file, and `KEY=VALUE` pairs, the later winning.
+    preset, spec, sets: named settings, a spec file, and `KEY=VALUE` pairs or {key: value}, the later winning.
     metric: what is made better; None: the model's first.
     objectives: a metric and "latency_ms", in place of `metric`: search for the trade-off of both; see `Tuned.front`.
     results_dir: the run folder; None: results/<model>/<time>.
@@ -161,6 +162,7 @@ def tune(
     return Tuned(root, loop.run(request, root, Progress(quiet=quiet)))
 
 
+MAY_HOLD_SECRETS = ("sets", "fixed", "storage")  # and are not shown where they are refused
 CALLED = {"time_s": "time", "spec_file": "spec"}  # what fields are named here, where it is another name
 
 
@@ -186,6 +188,8 @@ def _value(name: str, value: Any, hint: Any, option: Option) -> Any:
         value = value.item()  # of numpy
     if option.read and isinstance(value, str):
         return option.read(value)
+    if isinstance(value, Mapping) and name == "sets":
+        value = [f"{key}={_as_set(name, key, each)}" for key, each in value.items()]
     if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
         value = list(value)
     below = option.low is not None and isinstance(value, int) and value < option.low
@@ -194,7 +198,8 @@ def _value(name: str, value: Any, hint: Any, option: Option) -> Any:
     if not fits(value, hint) or below or empty or other:
         near = did_you_mean(value, option.choices) if isinstance(value, str) else ""
         words = f"{_words(hint, option)}{' that is not empty' if empty else ''}"
-        raise UserError(f"tune: {name} must be {words}, but got {_shown(value)}{near}")
+        got = f"a {type(value).__name__}" if name in MAY_HOLD_SECRETS else _shown(value)
+        raise UserError(f"tune: {name} must be {words}, but got {got}{near}")
     if option.read and value is not None:
         try:
             return option.read(option.write(value))  # in the same bounds
@@ -212,6 +217,18 @@ def _words(hint: Any, option: Option) -> str:
     kinds = [list] if option.kind is list or typing.get_origin(kinds[0]) is tuple else kinds
     words = " or ".join("a list of texts" if kind is list else WORDS[kind] for kind in kinds)
     return words if option.low is None else f"{words} from {option.low}"
+
+
+def _as_set(name: str, key: Any, value: Any) -> str:
+    """A value of a mapping as the text of a pair; what begins with @ names a file, as there."""
+    if isinstance(value, str) and value.startswith("@"):
+        return value
+    try:
+        return json.dumps(value, allow_nan=False)  # which is YAML
+    except (TypeError, ValueError):
+        raise UserError(
+            f"tune: {name}: {key} must be what JSON holds, but got a {type(value).__name__}"
+        ) from None
 
 
 def _shown(value: Any) -> str:

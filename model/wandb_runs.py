@@ -42,7 +42,11 @@ def logger(spec: Mapping[str, Any], folder: str) -> Any:
         print(f"warning: {why}")
     if why or not spec["wandb"]["enable"]:
         return False
+    import wandb
     from pytorch_lightning.loggers import WandbLogger
 
     options: dict[str, Any] = {name: spec["wandb"][name] or None for name in TAKEN}
+    options["settings"] = wandb.Settings(
+        x_disable_meta=True
+    )  # else the command line goes there, with what it holds
     return WandbLogger(save_dir=folder, id=spec["wandb"]["run_id"] or None, **options)

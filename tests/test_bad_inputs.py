@@ -61,6 +61,7 @@ CASES: dict[str, tuple[Any, list[str], str]] = {
     "unknown backbone": (None, ["--set", "model.backbone=resnet_51"], "model.backbone must be one of"),
     "rule over two leaves": (None, ["--set", "model.num_select=1000"], "model.num_select must be < model.num_queries * dataset.num_classes = 400"),
     "levels do not fit": (None, ["--set", "model.num_feature_levels=2"], "len(model.return_interm_indices) must equal"),
+    "set by a colon, of a secret": (None, ["--set", "encryption_key:Hidden"], "but got 'encryption_key:…' (write"),
     "set without a value": (None, ["--set", "train.num_epochs"], "--set must be KEY=VALUE"),
     "truncated annotations": (broken_json, [], "not valid JSON"),
     "missing training set": (lambda d: shutil.rmtree(d / "train"), [], "no training data"),

@@ -105,7 +105,8 @@ class Model:
         self.fitted = self._before
         count = len(self.runs)
         due = self.fresh and count >= 3 and (count <= FIT_EACH or count >= FIT_GROWTH * self.fitted.count)
-        if due or anew:
+        never = count > 3 and not self.fitted.count  # another sampler asks for no model
+        if due or anew or never:
             most = gp.of_most_weight(rows, MOST_FIT_ROWS)
             self.fitted = Fitted(count, gp.fit(most, self.cube.squared, self.fitted.theta).round(4))
         self.posterior = Posterior(rows, self.cube.squared, self.fitted.theta)

@@ -65,7 +65,8 @@ class WandbRun(Run):
             job_type="trial", config=dict(trial.spec), dir=str(root), reinit="create_new",
             tags=["default"] if trial.name.endswith("(default)") else None,
             resume=None if _is_offline() else "allow",
-            settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
+            # Without x_disable_meta the command line goes there, and a secret may stand in it.
+            settings=wandb.Settings(console="off", silent=True, x_disable_stats=True, x_disable_meta=True),
         )  # fmt: skip
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 import types
 from importlib.util import find_spec
 from pathlib import Path
@@ -318,14 +319,26 @@ def test_mlflow_has_runs_of_one_experiment(tmp_path: Path, monkeypatch: pytest.M
         assert run.info.status == "FINISHED"
 
 
+def written(file: Path, word: bytes) -> bytes:
+    """What stands in a file of W&B, whose own process writes it, once the word does."""
+    for _ in range(100):
+        if word in (content := file.read_bytes()):
+            break
+        time.sleep(0.1)
+    return content
+
+
 @pytest.mark.slow
 def test_wandb_keeps_a_run_for_each_trial_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--set", "encryption_key=KeyOfTheCommandLine"])
     found = a_search(tmp_path, "wandb")
     study = json.loads((found.root / "run.json").read_text())["study"]
     for number in range(3):
         (file,) = (found.root / "wandb").glob(f"offline-run-*{study}-{number:04d}/*.wandb")
-        content = file.read_bytes()
-        assert all(word.encode() in content for word in (f"trial {number}", study, "score", "COMPLETE"))
+        content = written(file, b"COMPLETE")
+        words = (f"trial {number}", study, "score", "COMPLETE")
+        assert [word for word in words if word.encode() not in content] == []
         assert (b"winner" in content) == (number == found.outcome.winner.number)
+        assert b"KeyOfTheCommandLine" not in content

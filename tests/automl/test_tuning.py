@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import automl
-from automl import cli, tuning
+from automl import cli, spec, tuning
 from automl.errors import UserError
 from automl.interruption import SIGNALS
 from automl.request import RunRequest, options
@@ -73,8 +73,9 @@ def test_unknown_options_and_times_are_told(tmp_path: Path) -> None:
         ({"model": 5}, "model must be text, but got 5"),
         ({"scheduler": None}, "scheduler must be text, but got None"),
         ({"space": "tap"}, "space must be tao or recommended or all, but got 'tap'; did you mean 'tao'"),
-        ({"sets": "lr=1"}, "sets must be a list of texts, but got 'lr=1'"),
-        ({"sets": [1]}, r"sets must be a list of texts, but got \[1\]"),
+        ({"sets": "lr=1"}, "sets must be a list of texts, but got a str"),
+        ({"sets": [1]}, "sets must be a list of texts, but got a list"),
+        ({"sets": {"lr": {1}}}, "sets: lr must be what JSON holds, but got a set"),
         ({"objectives": 5}, "objectives must be a list of texts, but got 5"),
         ({"results_dir": "a\0b"}, "--results-dir must be text in UTF-8 without NUL"),
     ],
@@ -148,3 +149,9 @@ def test_runs_as_json(tuned: Tuned, command: str) -> None:
     else:
         assert [trial["number"] for trial in found["trials"]] == [0, 1, 2, 3]
         assert found["trials"][0]["curve"][0][0] == 1
+
+
+def test_sets_are_pairs_or_a_mapping() -> None:
+    given = {"fit.lr": 1e-4, "fit.steps": [1, 2], "fit.on": None, "fit.name": "1e-4", "key": "@FILE"}
+    asked = tuning._asked({"sets": given})
+    assert spec.parse_set(asked.sets, {}) == given
