@@ -74,7 +74,7 @@ def engine(
 
 
 def _with_options(
-    command: Callable[..., None], *more: inspect.Parameter, only: tuple[str, ...] = ()
+    command: Callable[..., None], *more: inspect.Parameter, only: tuple[str, ...]
 ) -> Callable[..., None]:
     """The command with `more` and the fields of `RunRequest`, or `only` some of them, as its options."""
     found = list(more)

@@ -116,9 +116,9 @@ def is_away(error: BaseException) -> bool:
 
 def patiently(
     write: Callable[[], Any],
-    made: Callable[[], Any] | None = None,
-    say: Callable[[str], object] = lambda text: None,
-    at_once: bool = False,
+    made: Callable[[], Any] | None,
+    say: Callable[[str], object],
+    at_once: bool,
 ) -> Any:
     """Call `write`, again and again while the database server is away, which may be for `AWAY_S`, or not at all with
     `at_once`; trials go on meanwhile, and what they report is on disk. One that stands still is waited for as long as

@@ -109,19 +109,17 @@ class ForkServer:
         if owner:
             self.connect().close()
 
-    def wait_ready(
-        self, timeout_s: float = READY_TIMEOUT_S, say: Callable[[str], Any] = lambda text: None
-    ) -> dict[str, Any]:
+    def wait_ready(self, say: Callable[[str], Any] = lambda text: None) -> dict[str, Any]:
         """Wait for the imports, and `say` every few seconds that they are waited for. Returns {"ready": pid, "threads":
         number of threads in the server}. Raises `AutoMLError` with the end of the server's log when they fail."""
         modules = ", ".join(self.plan.preload) or "nothing"
         try:
             with self._dial() as connection:
                 connection.sendall(b'{"ask": true}\n')
-                _await(connection, timeout_s, self._began, "starting the trainer", say)
+                _await(connection, READY_TIMEOUT_S, self._began, "starting the trainer", say)
                 reply = connection.makefile().readline()
         except TimeoutError:
-            raise AutoMLError(f"importing {modules} took more than {timeout_s:g} s") from None
+            raise AutoMLError(f"importing {modules} took more than {READY_TIMEOUT_S:g} s") from None
         except OSError:  # it is no longer there
             reply = ""
         if not reply:

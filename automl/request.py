@@ -303,7 +303,7 @@ class RunRequest:
             f"{self.epochs} epochs in all trainings together are --total-epochs {self.epochs}"
         )
 
-    def check_off(self, keys: Iterable[str] = ()) -> list[str]:
+    def check_off(self, keys: Iterable[str]) -> list[str]:
         """What is passed over where nothing is searched, as notes: the options, and the `keys` of the spec file. Raises
         `UserError` for a value that the one training would not have."""
         if self.fix:

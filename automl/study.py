@@ -237,7 +237,7 @@ class Study(Stored):
         params = dict(trial.user_attrs.get("params", {}))
         return TrialResult(number, epoch, curve[epoch], params, trial.state.name == "COMPLETE")
 
-    def best_epoch(self, curve: Curve, among: Collection[int] | None = None) -> int:
+    def best_epoch(self, curve: Curve, among: Collection[int] | None) -> int:
         """The last epoch that has the curve's best metric, which of equal ones has seen most; of those `among`, when
         the curve has any of them."""
         epochs = [epoch for epoch in curve if among is None or epoch in among] or list(curve)

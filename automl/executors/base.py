@@ -104,11 +104,6 @@ class Exit:
         return self.reason.startswith(STOPPED)
 
     @property
-    def paused(self) -> bool:
-        """The driver's decision ended it for now."""
-        return self.reason.startswith(PAUSED)
-
-    @property
     def out_of_memory(self) -> bool:
         """It would run out of memory again: not to be started unchanged."""
         return self.reason.startswith(OUT_OF_MEMORY)

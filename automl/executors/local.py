@@ -25,14 +25,13 @@ class LocalExecutor(Executor):
         concurrency: int = 1,
         gpus: Sequence[int | str] = (),
         preload: Sequence[str] = (),
-        server: ForkServer | None = None,
         say: Callable[[str], Any] = lambda text: None,
     ) -> None:
         if concurrency < 1:
             raise UserError(f"concurrency must be at least 1, got {concurrency}")
         self.concurrency = concurrency
         self.gpus, self.say = list(gpus), say
-        self._server = server or start_fork_server(preload)
+        self._server = start_fork_server(preload)
 
     def run(self, driver: Driver) -> None:
         self._server.wait_ready(say=self.say)

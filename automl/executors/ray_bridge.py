@@ -75,7 +75,7 @@ class Bridge:
     experiment.
     """
 
-    def __init__(self, driver: Driver, plan: ServerPlan, concurrency: int | None, own: bool = True) -> None:
+    def __init__(self, driver: Driver, plan: ServerPlan, concurrency: int | None, own: bool) -> None:
         self.driver, self.plan = driver, plan
         self.gone_s = GONE_S if own else GONE_ELSEWHERE_S
         self.concurrency = math.inf if concurrency is None else concurrency

@@ -17,7 +17,7 @@ from automl.errors import UserError
 from automl.executors.base import Driver, Executor
 from automl.executors.ray_cluster import check_files, connected, environment, machines
 from automl.interruption import handlers_kept
-from automl.launcher import ForkServer, start_fork_server
+from automl.launcher import start_fork_server
 
 LONGEST_FOLDER = 30  # characters: Ray adds 77, and a unix socket's address has room for 107 bytes
 
@@ -47,7 +47,6 @@ class RayTuneExecutor(Executor):
         address: str | None = None,
         gpus: Sequence[int | str] | None = None,
         preload: Sequence[str] = (),
-        server: ForkServer | None = None,
         files: tuple[str, Sequence[str]] | None = None,
         say: Callable[[str], Any] = lambda text: None,
     ) -> None:
@@ -60,7 +59,7 @@ class RayTuneExecutor(Executor):
             )
         self.concurrency, self.address, self.gpus, self.files = concurrency, address, gpus, files
         self.say = say
-        self._server = server or start_fork_server(preload)
+        self._server = start_fork_server(preload)
 
     def run(self, driver: Driver) -> None:
         """Raises `UserError` when no machine of the cluster can hold a job, or one does not see the run's files."""

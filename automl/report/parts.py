@@ -94,7 +94,7 @@ def part(each: Any, folder: Path, pictures: Pictures) -> str:
     )
 
 
-def table(columns: Any, rows: Any, classes: str = "") -> str:
+def table(columns: Any, rows: Any) -> str:
     """A table that sorts by a click on a column's head, and scrolls by itself where it is wide."""
     rows = [list(row) for row in rows]
     forms = [form(column) for column in itertools.zip_longest(*rows)]
@@ -102,7 +102,7 @@ def table(columns: Any, rows: Any, classes: str = "") -> str:
     heads = itertools.zip_longest(columns, right[: len(columns)], fillvalue="")
     head = "".join(f"<th{side}><button type=button>{escape(str(name))}</button></th>" for name, side in heads)
     body = "".join(f"<tr>{''.join(map(_cell, row, forms))}</tr>" for row in rows)
-    return f"<div class=scroll><table class='sortable {classes}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    return f"<div class=scroll><table class='sortable'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def form(column: Sequence[Any]) -> tuple[int, int | None]:

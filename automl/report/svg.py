@@ -143,8 +143,8 @@ def digits(values: Iterable[Any]) -> int:
     return min(MOST_DIGITS, max(FEWEST_DIGITS, math.ceil(math.log10(size / spread)) + 2))
 
 
-def chart(x: Axis, y: Axis, body: list[str], height: int = H, frame: str = "") -> str:
-    """Axes with ticks and titles around a body that `scales` has placed; `frame` holds what lies over it."""
+def chart(x: Axis, y: Axis, body: list[str], height: int = H) -> str:
+    """Axes with ticks and titles around a body that `scales` has placed."""
     sx, sy = scales(x, y, height)
     parts, ticks = [], y.ticks(sy)
     for value, name in ticks:
@@ -163,7 +163,7 @@ def chart(x: Axis, y: Axis, body: list[str], height: int = H, frame: str = "") -
         f'<text class="title" x="{(LEFT + W - RIGHT) / 2}" y="{height - 5}" text-anchor="middle">{escape(x.title)}</text>'
     )
     beyond = max(0.0, room([name for _, name in ticks], LONGEST_TICK) + 8 - LEFT)
-    return svg(W, height, [*parts, *body, frame], f"{y.title} over {x.title}", beyond)
+    return svg(W, height, [*parts, *body], f"{y.title} over {x.title}", beyond)
 
 
 def scales(x: Axis, y: Axis, height: int = H) -> tuple[Scale, Scale]:
@@ -181,19 +181,17 @@ def room(names: Iterable[str], longest: int) -> float:
     return LETTER_WIDTH * max((cell_len(shortened(name, longest)) for name in names), default=0)
 
 
-def lines(
-    x: Axis, y: Axis, drawn: Sequence[Line], height: int = H, marks: Sequence[tuple[float, str]] = ()
-) -> str:
+def lines(x: Axis, y: Axis, drawn: Sequence[Line], marks: Sequence[tuple[float, str]] = ()) -> str:
     """Lines over a common x; `marks` are named upright lines."""
-    sx, sy = scales(x, y, height)
+    sx, sy = scales(x, y)
     body = [line(each, sx, sy) for each in drawn]
     for at, name in marks:
         place, side = sx(at), "end" if sx(at) > W / 2 else "start"
-        body.append(f'<path class="mark" d="M{place} {TOP}V{height - BOTTOM}"/>')
+        body.append(f'<path class="mark" d="M{place} {TOP}V{H - BOTTOM}"/>')
         body.append(
             f'<text class="title" x="{place + (-5 if side == "end" else 5)}" y="{TOP + 11}" text-anchor="{side}">{escape(name)}</text>'
         )
-    return chart(x, y, body, height)
+    return chart(x, y, body)
 
 
 def line(each: Line, sx: Scale, sy: Scale) -> str:

@@ -23,7 +23,7 @@ Asked, chosen and shaped: 0.0002 is where it starts; it is flagged, and always m
 domain, which no relation to another narrows (requests.py, chosen.py, shapes.py).
 
 >>> asked = ask(Schema(document), {}, {}, {}, "tao")
->>> asked.value(leaf.name), choose(asked)[0], str(shape(asked, leaf, [leaf.name], related=False))
+>>> asked.value(leaf.name), choose(asked, {})[0], str(shape(asked, leaf, [leaf.name], related=False))
 (0.0002, {'train.optim.lr': ()}, 'a number in (0, 0.01]')
 
 Ranged: its name says what it is, and so where to look and on which scale, and how far a search may go where the best

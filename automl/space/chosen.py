@@ -41,14 +41,12 @@ _RANGELESS = {
 }
 
 
-def choose(
-    asked: Asked, known: Mapping[str, str] | None = None
-) -> tuple[Conditions, dict[str, str], list[str]]:
+def choose(asked: Asked, known: Mapping[str, str]) -> tuple[Conditions, dict[str, str], list[str]]:
     """(the conditions of the parameters that are searched, why others that could be are not, notes). `known` are some
     that never matter, with the reason. Raises `SpaceError` for a parameter that was asked for and cannot be searched.
     """
     verdicts = {name: why_not(asked, name) for name in sorted(asked.schema) if wanted(asked, name)}
-    conditions, inert, notes = keep_active(asked, [n for n, r in verdicts.items() if r is None], known or {})
+    conditions, inert, notes = keep_active(asked, [n for n, r in verdicts.items() if r is None], known)
     return conditions, {n: reason for n, reason in verdicts.items() if reason is not None} | inert, notes
 
 

@@ -33,9 +33,9 @@ class Scored:
     f1: float | None = None
     threshold: float | None = None
 
-    def metrics(self, split: str = "val") -> dict[str, float | None]:
-        """By the names of a training's own figures."""
-        return {f"{split}_mAP": self.mAP, f"{split}_f1": self.f1, f"{split}_threshold": self.threshold}
+    def metrics(self) -> dict[str, float | None]:
+        """By the names of a training's own figures on validation."""
+        return {"val_mAP": self.mAP, "val_f1": self.f1, "val_threshold": self.threshold}
 
 
 class Layers:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Unit = tuple[int, int, int]  # height, width, queries
 TIMED_IMAGES = 16
+_say = partial(print, flush=True)
 
 
 @dataclass
@@ -71,10 +72,10 @@ class Pace:
         """Whether it ends within the limit with one more file written and measured again."""
         return self.limit_s is None or self.spent_s() + self.ending_s(0) <= self.limit_s
 
-    def say_ending(self, say: Callable[[str], Any] = partial(print, flush=True)) -> None:
+    def say_ending(self) -> None:
         """That what is chosen takes longer than the limit, where nothing was measured before it that told so."""
         if not self.done_units and not self.fits_ending():
-            say(
+            _say(
                 f"deploy.max_time of {self.limit_s:g} s is less than the least there is, the export of what is chosen: "
                 f"about {self.spent_s() + self.ending_s(0):.0f} s in all"
             )
@@ -88,9 +89,8 @@ class Pace:
 
 
 def measured(
-    made: Maker, forms: Sequence[Form], data: Mapping[str, Any], kept: Measurements, pace: Pace,
-    say: Callable[[str], Any] = partial(print, flush=True),
-) -> None:  # fmt: skip
+    made: Maker, forms: Sequence[Form], data: Mapping[str, Any], kept: Measurements, pace: Pace
+) -> None:
     """Measure the forms, into `kept`; fewer when the pace's limit does not suffice for all, but
     one unit where it needs one. data: {split: CocoData}, val among them."""
     section, images = made.spec["deploy"], timed_images(data["val"])
@@ -99,25 +99,25 @@ def measured(
     with tempfile.TemporaryDirectory(prefix="deploy-") as temporary:
         for unit, here in units(forms).items():
             if not pace.fits_another(len(here)):
-                say(
+                _say(
                     f"deploy.max_time: {pace.points - pace.done_points} of {pace.points} points are left out, for "
                     f"{len(here)} more take about {pace.cost.unit_s:.0f} s and would end too late"
                 )
                 break
             began, name = time.monotonic(), f"{unit[2]} queries at {unit[1]}x{unit[0]}"
-            several = _made(made, unit, here, Path(temporary), f"{name} ({pace.scored()})", say)
+            several = _made(made, unit, here, Path(temporary), f"{name} ({pace.scored()})")
             export_s = time.monotonic() - began
             for split, each in data.items():
                 batches = read.setdefault((split, *unit[:2]), scoring.Batches(each, unit[:2], made.spec))
                 lacking = [form for form in here if split not in kept.scores.get(form, {})]
-                say(f"scoring {name} on {split}")
+                _say(f"scoring {name} on {split}")
                 kept.add_scores(split, _scored(several, lacking, batches, split, made.spec))
-            say(f"making a file of each of {len(here)} points")
+            _say(f"making a file of each of {len(here)} points")
             files |= _cut(several, here)
             turn_s = _turn_s(targets.opener(section["target"], files[here[0]]), images, made.spec)
             pace.cost = kept.cost = pace.cost.longest(time.monotonic() - began, export_s, turn_s)
             pace.done_units, pace.done_points = pace.done_units + 1, pace.done_points + len(here)
-            _say_pace(pace, say)
+            _say_pace(pace)
         if not files:
             return
         opened = {form: targets.opener(section["target"], file) for form, file in files.items()}
@@ -126,11 +126,11 @@ def measured(
     kept.add_points({f: _point(f, kept.scores[f], times[f], sizes[f]) for f in files})
 
 
-def _say_pace(pace: Pace, say: Callable[[str], Any]) -> None:
-    say(str(pace))
+def _say_pace(pace: Pace) -> None:
+    _say(str(pace))
     ends = pace.spent_s() + pace.ending_s(pace.done_points)
     if pace.needed and pace.done_units == 1 and pace.limit_s is not None and ends > pace.limit_s:
-        say(
+        _say(
             f"deploy.max_time of {pace.limit_s:g} s is less than the least there is, one input size and number of "
             f"queries and the export of what is chosen: about {ends:.0f} s in all"
         )
@@ -168,14 +168,12 @@ def units(forms: Sequence[Form]) -> dict[Unit, list[Form]]:
     return found
 
 
-def _made(
-    made: Maker, unit: Unit, here: Sequence[Form], folder: Path, name: str, say: Callable[[str], Any]
-) -> dict[str, Path]:
+def _made(made: Maker, unit: Unit, here: Sequence[Form], folder: Path, name: str) -> dict[str, Path]:
     """{number format: file with the predictions of all layers that are asked of it}."""
     height, width, queries = unit
     layers = list(dict.fromkeys(f.layers for f in here))
     kinds = list(dict.fromkeys(f.precision for f in here))
-    say(f"exporting {name}")
+    _say(f"exporting {name}")
     with told(f"exporting {name}"):
         return made.files(folder / f"{width}x{height}_{queries}", (height, width), queries, layers, kinds)
 

@@ -152,7 +152,7 @@ def test_a_cluster_that_has_lost_its_machines_ends_the_run(
     now, held = [0.0], [1]
     monkeypatch.setattr(ray_bridge, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(ray_bridge, "places", lambda job: held[0])
-    bridge = ray_bridge.Bridge(OneJob(), None, None)
+    bridge = ray_bridge.Bridge(OneJob(), None, None, own=True)
     assert bridge.suggest("a") is not None
     if not open_trials:
         bridge.open.clear()
@@ -174,7 +174,7 @@ def test_a_job_that_no_machine_ever_held_is_a_mistake(monkeypatch: pytest.Monkey
     ray_bridge = pytest.importorskip("automl.executors.ray_bridge")
     monkeypatch.setattr(ray_bridge, "places", lambda job: 0)
     monkeypatch.setattr(ray_bridge.ray, "cluster_resources", dict)
-    bridge = ray_bridge.Bridge(OneJob(), None, None)
+    bridge = ray_bridge.Bridge(OneJob(), None, None, own=True)
     assert bridge.suggest("a") is None
     assert isinstance(bridge.failure, UserError)
 

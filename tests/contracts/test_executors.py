@@ -24,7 +24,7 @@ import pytest
 
 from automl.errors import AutoMLError, UserError
 from automl.executors import local
-from automl.executors.base import Decision, Executor, Exit, TrialJob
+from automl.executors.base import PAUSED, Decision, Executor, Exit, TrialJob
 from automl.executors.local import LocalExecutor
 from automl.executors.ray_tune import RayTuneExecutor
 from automl.executors.replay import ReplayExecutor
@@ -233,7 +233,7 @@ def test_scenario_is_told_as_it_happened(told: Told, name: str) -> None:
     assert exit.finished == (scenario.code == 0)
     given_up = scenario.stop_at is not None
     assert exit.stopped == (given_up and scenario.decision is Decision.STOP)
-    assert exit.paused == (given_up and scenario.decision is Decision.PAUSE)
+    assert exit.reason.startswith(PAUSED) == (given_up and scenario.decision is Decision.PAUSE)
     assert exit.out_of_memory == name.startswith("out of memory")
 
 
