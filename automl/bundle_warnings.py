@@ -14,6 +14,12 @@ from automl.errors import did_you_mean
 from automl.programs import find_program
 from automl.request import RunRequest
 
+# Not pad_token and its like, nor the keys of a mapping.
+SECRET = re.compile(
+    r"passw(or)?d$|passphrase$|^token$|(^|_)secret$|(api|access|auth|hub|hf|secret|private|encryption)_?(key|token)$",
+    re.I,
+)
+
 
 def foresee(model: ModelBundle, request: RunRequest, full: Mapping[str, Any], searching: bool) -> list[str]:
     """One line for each."""
@@ -36,7 +42,7 @@ def foresee(model: ModelBundle, request: RunRequest, full: Mapping[str, Any], se
             else f"{model.name} says nowhere how many epochs a training has (epochs_key)"
         )
         found.append(f"{why}: no trial is stopped early")
-    found += _roles_of_nothing(model, full)
+    found += [*_roles_of_nothing(model, full), *_open_secrets(model, full)]
     if not model.can_resume:
         found.append(
             f"{model.name} has no leaf with the role resume_model: a trial that is cut off starts anew"
@@ -75,6 +81,17 @@ def _roles_of_nothing(model: ModelBundle, full: Mapping[str, Any]) -> Iterator[s
     roles = model.roles("train")
     for leaf, hint in hooks.unknown_leaves(model, full, roles):
         yield f"{_where(model)}: spec_params: {leaf} ({roles[leaf]}) is no leaf of the spec{hint}"
+
+
+def _open_secrets(model: ModelBundle, full: Mapping[str, Any]) -> Iterator[str]:
+    """Leaves that by their names hold a secret, and whose role does not say so."""
+    roles = model.roles("train")
+    for leaf, value in spec.leaves(full):
+        if SECRET.search(leaf.rpartition(".")[2]) and value and isinstance(value, str) and leaf not in roles:
+            yield (
+                f"{leaf} is named like a secret, and stands in the clear in run.json, specs and pages; the role key "
+                f"for it, under spec_params in {_where(model)}, keeps it out"
+            )
 
 
 def _of_command(model: ModelBundle) -> Iterator[str]:

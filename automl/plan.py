@@ -19,6 +19,7 @@ from automl import (
     hooks,
     latency,
     later_actions,
+    own_leaves,
     policy,
     portable,
     references,
@@ -262,9 +263,7 @@ def compile_for(
         model.schema("train"), base, tune=request.tune, fix=request.fix, search=engine_keys.get("search"),
         limits=model.limits(facts), group=request.space, recommended=model.recommended,
     )  # fmt: skip
-    roles = model.roles("train")
-    if own := [p.name for p in space.parameters if p.name in roles]:
-        raise UserError(f"{own[0]} cannot be searched: each trial is given its own ({roles[own[0]]})")
+    own_leaves.refuse(((p.name, "") for p in space.parameters), model)
     return space
 
 
@@ -329,6 +328,7 @@ def merge(request: RunRequest, model: ModelBundle) -> tuple[SourcedSpec, dict[st
         keys = [key for key in spec.ENGINE_KEYS if key in document and key not in merged.spec]
         engine_keys = {key: document.pop(key) for key in keys}
         merged.overlay(document, request.spec_file)
+    own_leaves.check_request(request, engine_keys, model)
     pairs = spec.parse_set(request.sets, model.skill.get("spec_shorthand_keys", {}))
     spec.check_fixed(request.fix, pairs)
     if request.epochs is not None:

@@ -44,11 +44,16 @@ def mark(bundle: ModelBundle) -> str:
 
 def instead(bundle: ModelBundle) -> str:
     """How a secret is given that may not stand as a reference in a spec."""
+    found = ways(bundle)
+    return f"; give {found}" if found else ""
+
+
+def ways(bundle: ModelBundle) -> str:
+    """Where a secret may be taken from, but for the spec itself; nothing where the model says of no place."""
     said = _said(bundle)
     file = said["reference"].replace("{path}", "FILE") if "reference" in said else ""
     variable = f"the environment variable {said['environment']}" if "environment" in said else ""
-    ways = " or ".join(filter(None, (file, variable)))
-    return f"; give {ways}" if ways else ""
+    return " or ".join(filter(None, (file, variable)))
 
 
 def hidden_sets(sets: tuple[str, ...], bundle: ModelBundle) -> tuple[str, ...]:

@@ -202,6 +202,14 @@ def read_wishes(
     return {**ours, **block, **tuned, **fixed}
 
 
+def named(tune: Sequence[str], fix: Sequence[str], search: Any) -> Iterator[tuple[str, str]]:
+    """(how, the name as it is written) of every request, whatever its value; of what is no request, nothing."""
+    for how, texts in (("--tune", tune), ("--fix", fix)):
+        yield from ((how, text.partition("=")[0].strip()) for text in texts)
+    for name, _ in _entries(search, "") if isinstance(search, Mapping) else ():
+        yield "search:", name.strip()
+
+
 def _texts(texts: Sequence[str], what: str) -> list[str]:
     if isinstance(texts, (str, Mapping)) or not all(isinstance(text, str) for text in texts):
         raise SpaceError(f"{what} must be a list of texts, but got {texts!r}")

@@ -139,6 +139,62 @@ def test_what_a_plan_shows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "asked",
+    [
+        {"fix": (f"phrase={SECRET}",)},
+        {"fix": (f" phrase ={SECRET}",), "sets": ("phrase=other",)},
+        {"fix": (f"phrase={SECRET}",), "policy": "off"},
+        {"fix": ("phrase",), "sets": (f"phrase={SECRET}",)},  # the plan would hold it as fixed
+        {"tune": (f"phrase={SECRET},b",)},
+        {"search": {"phrase": False}},
+        {"search": {"phrase": {"valid_options": [SECRET, "b"]}}},
+    ],
+)
+def test_a_secret_is_neither_searched_nor_fixed(asked: dict[str, Any], tmp_path: Path) -> None:
+    """It would stand in run.json, specs, pages and trackers; the message shows none."""
+    if block := asked.pop("search", None):
+        (tmp_path / "my.yaml").write_text(yaml.safe_dump({"search": block, "phrase": SECRET}))
+        asked["spec_file"] = str(tmp_path / "my.yaml")
+    wanted = "phrase can neither be searched nor fixed: .*--set phrase=@FILE or .* TOY_KEY gives it"
+    with pytest.raises(UserError, match=wanted) as refused:
+        loop.run(request(model(tmp_path / "toy", **SAYS), **asked), tmp_path / "run", Progress(quiet=True))
+    assert SECRET not in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("leaf", "wanted"), [("results_dir", "--results-dir names"), ("resume", "--set resume=VALUE gives it")]
+)
+def test_nor_is_another_leaf_that_each_trial_is_given(leaf: str, wanted: str, tmp_path: Path) -> None:
+    """It was passed over in silence."""
+    folder = model(tmp_path / "toy", **SAYS)
+    for asked in ({"fix": (f"{leaf}=/x",)}, {"tune": (f"{leaf}=/x,/y",)}):
+        with pytest.raises(UserError, match=f"{leaf} can neither be searched nor fixed: .*{wanted}"):
+            prepare(request(folder, **asked), tmp_path / "work")
+
+
+@pytest.mark.parametrize("name", ["hub_token", "api_key", "password", "num_tokens", "pad_token"])
+def test_a_leaf_that_is_named_like_a_secret_and_has_no_such_role_is_told(name: str, tmp_path: Path) -> None:
+    root = toy(tmp_path / "toy", epochs=1)
+    schema = root / "schemas/train.schema.json"
+    schema.write_text(
+        schema.read_text().replace('"properties": {', f'"properties": {{"{name}": {{"type": "string"}}, ', 1)
+    )
+    template = root / "references" / "spec_template_train.yaml"
+    template.write_text(template.read_text() + f"\n{name}: ''\n")
+    told = [
+        [line for line in prepare(request(root, sets=sets), tmp_path / "work").warnings if "secret" in line]
+        for sets in ((), (f"{name}={SECRET}",))
+    ]
+    assert not told[0]
+    if name in ("num_tokens", "pad_token"):
+        assert not told[1]
+    else:
+        assert told[1][0].startswith(f"{name} is named like a secret")
+        assert SECRET not in told[1][0]
+
+
+@pytest.mark.parametrize(
     ("content", "wanted"),
     [
         (None, "private must hold the secret, but is not there"),

@@ -618,5 +618,5 @@ def test_what_each_trial_is_given_of_its_own_is_not_searched(tmp_path: Path) -> 
     request = RunRequest(
         model="deformable_detr", demo=True, tune=("train.resume_training_checkpoint_path=a,b",)
     )
-    with pytest.raises(UserError, match="resume_training_checkpoint_path cannot be searched"):
+    with pytest.raises(UserError, match="resume_training_checkpoint_path can neither be searched"):
         prepare(request, tmp_path / "work")
