@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 # Query keys whose values are secret in one driver or another.
-SECRET_WORDS = ("password", "passwd", "pwd", "passfile", "secret", "token", "passphrase", "credential")
+SECRET_WORDS = ("pass", "pw", "secret", "token", "credential")
 POSTGRESQL_DRIVERS = ("psycopg", "psycopg2")  # the first one installed is taken
 HIDDEN = "***"
 
 
 def parse(text: str) -> URL:
-    """The URL with a driver that is installed. Raises `UserError`, which shows no secret."""
+    """The URL with a driver that is installed and can be waited for. Raises `UserError`, which shows no secret."""
     import sqlalchemy
 
     url = _url(text)
@@ -29,13 +29,18 @@ def parse(text: str) -> URL:
         )
     url = _with_driver(url)
     try:
-        url.get_dialect().import_dbapi()
+        if (dialect := url.get_dialect()).is_async:
+            raise UserError(
+                f"--storage {shown(text)}: must name a driver that is not asynchronous, but got {url.drivername}; "
+                f"write {url.get_backend_name()}://"
+            )
+        dialect.import_dbapi()
     except sqlalchemy.exc.NoSuchModuleError:
         raise UserError(
             f"--storage {shown(text)}: '{url.drivername}' is no database that is known here"
         ) from None
     except ImportError as error:
-        raise UserError(f"--storage {shown(text)}: {_missing(url.get_backend_name(), error)}") from None
+        raise UserError(f"--storage {shown(text)}: {_missing(url, error)}") from None
     return url
 
 
@@ -54,14 +59,20 @@ def _with_driver(url: URL) -> URL:
     """`postgresql://` and `postgres://` with the PostgreSQL driver that is installed."""
     if url.drivername not in ("postgresql", "postgres"):
         return url
-    installed = [name for name in POSTGRESQL_DRIVERS if find_spec(name)]
-    return url.set(drivername=f"postgresql+{(installed or POSTGRESQL_DRIVERS)[0]}")
+    return url.set(drivername=f"postgresql+{(_installed() or POSTGRESQL_DRIVERS)[0]}")
 
 
-def _missing(backend: str, error: Exception) -> str:
-    if backend == "postgresql":
-        return "PostgreSQL's driver is not installed; pip install 'psycopg[binary]'"
-    return f"the driver of {backend} is not installed ({error}); pip install it"
+def _missing(url: URL, error: ImportError) -> str:
+    if (backend := url.get_backend_name()) != "postgresql":
+        return f"the driver of {backend} is not installed ({error}); pip install it"
+    if there := _installed():
+        named = f"the driver of {url.drivername} is not installed ({error})"
+        return f"{named}; {there[0]} is, which postgresql:// takes"
+    return "PostgreSQL's driver is not installed; pip install 'psycopg[binary]'"
+
+
+def _installed() -> list[str]:
+    return [name for name in POSTGRESQL_DRIVERS if find_spec(name)]
 
 
 def shown(text: str) -> str:

@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -258,11 +258,15 @@ def _server(text: str, reading: bool = False) -> Any:
     # Optuna formats the URL, for which braces are doubled.
     plain = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     try:
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, connect_args=patience)
-        if reading and (_is_new_file(url) or not sqlalchemy.inspect(engine).has_table("alembic_version")):
+        if reading and _is_new_file(url):
+            return optuna.storages.InMemoryStorage()
+        engine = _opened(url, patience, text)
+        if reading and not sqlalchemy.inspect(engine).has_table("alembic_version"):
             return optuna.storages.InMemoryStorage()
         with _one_at_a_time(engine):
             return _made(lambda: _make(plain, options, skip_table_creation=reading))
+    except UserError:
+        raise
     except Exception as error:
         reason = faults.told(error, None, text) or (error if isinstance(error, RuntimeError) else None)
         if reason is None:
@@ -272,6 +276,28 @@ def _server(text: str, reading: bool = False) -> Any:
         where = database_url.shown(text)
         said = str(reason).removeprefix(f"the database {where}: ")
         raise UserError(f"--storage {where}: cannot open it, check host, name and user: {said}") from None
+
+
+def _opened(url: sqlalchemy.URL, patience: Mapping[str, Any], text: str) -> sqlalchemy.Engine:
+    """An engine that has connected once. Raises `UserError` for options of the URL that its driver does not take, which
+    each driver raises in its own way."""
+    import sqlalchemy
+
+    try:
+        engine = sqlalchemy.create_engine(
+            url, poolclass=sqlalchemy.pool.NullPool, connect_args=dict(patience)
+        )
+        sqlalchemy.inspect(engine)
+    except Exception as error:
+        if not url.query or faults.told(error, None, text):
+            raise
+        said = (str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__])[0]
+        where = database_url.shown(text).partition("?")[0]
+        raise UserError(
+            f"--storage {where}: its options ({', '.join(url.query)}) must be ones that {url.drivername} takes, but: "
+            f"{database_url.without_secrets(said, text)}"
+        ) from None
+    return engine
 
 
 def _is_new_file(url: sqlalchemy.URL) -> bool:

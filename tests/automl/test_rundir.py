@@ -22,6 +22,7 @@ from automl.request import RunRequest
 from automl.run_json import FORMAT
 from automl.rundir import RunDir, clear_temporaries, leaving_nothing, write_text
 from automl.seeds import derive, of_sampler
+from automl.storage import open_storage, read_storage
 from tests.automl.toy import toy
 
 
@@ -246,6 +247,58 @@ def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         parse("postgresql://ann@h/db")
     with pytest.raises(UserError, match="'foo' is no database"):
         parse("foo://ann@h/db")
+
+
+@pytest.mark.parametrize(
+    ("drivername", "wanted"),
+    [
+        ("postgresql+asyncpg", "not asynchronous, but got .*; write postgresql://$"),
+        ("postgresql+psycopg_async", "not asynchronous, but got .*; write postgresql://$"),
+        ("sqlite+aiosqlite", "not asynchronous, but got .*; write sqlite://$"),
+        (
+            "postgresql+pg8000",
+            r"driver of postgresql\+pg8000 is not .*; psycopg is, which postgresql:// takes$",
+        ),
+    ],
+)
+def test_a_driver_that_cannot_be_taken_is_not_called_another_one(drivername: str, wanted: str) -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(UserError, match=wanted) as caught:
+        parse(f"{drivername}://ann:s3cret@h/db")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        (
+            "postgresql://ann:s3cret@127.0.0.1:9/db?foo=1",
+            r"options \(foo\) .*psycopg takes, but: .* \"foo\"$",
+        ),
+        ("postgresql://ann:s3cret@127.0.0.1:9/db?connect_timeout=abc", "options .*connect_timeout: 'abc'$"),
+        (
+            "postgresql://127.0.0.1:9/db?user=ann&password=s3cret&foo=s3cret",
+            "user, password, foo.* takes, but",
+        ),
+        ("postgresql://ann:s3cret@127.0.0.1:9/db?plugin=foo", r"options \(plugin\) must be ones"),
+        ("sqlite:///x.db?timeout=abc", r"options \(timeout\) .* sqlite takes, but: .*'abc'$"),
+    ],
+)
+def test_options_that_the_driver_does_not_take_are_told(
+    url: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every driver raises an error of its own for them, which was shown with a traceback."""
+    pytest.importorskip("psycopg")
+    monkeypatch.chdir(tmp_path)
+    for at in (open_storage, read_storage):
+        (tmp_path / "x.db").touch()
+        with pytest.raises(UserError, match=wanted) as caught:
+            at(url, tmp_path)
+        assert "s3cret" not in str(caught.value)
+
+
+def test_a_password_whose_key_is_misspelt_is_hidden() -> None:
+    assert "s3cret" not in shown("postgresql://h/db?passwrd=s3cret")
 
 
 def test_without_a_secret_there_is_no_private_file(tmp_path: Path) -> None:
