@@ -3,10 +3,14 @@
 A file is MAGIC, a salt of 16 bytes, then pieces of at most PIECE plain bytes, each with its tag of 16. The key comes
 from the passphrase by scrypt with the file's own salt; a piece's number is its nonce, and whether it is the last is
 authenticated with it, so that a file that was changed, cut or lengthened is refused.
+
+The salt comes from content and passphrase, again by scrypt: the same under the same passphrase is the same file, so
+that what follows from it need not be made anew, and another content never meets a key twice.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -61,9 +65,10 @@ def is_encrypted(path: str | Path) -> bool:
 
 
 def encrypt(data: bytes, key: str) -> bytes:
-    """The whole file that holds `data`; `key` as in `passphrase`."""
-    salt = os.urandom(SALT)
-    cipher = _cipher(passphrase(key), salt)
+    """The whole file that holds `data`, the same for the same two; `key` as in `passphrase`."""
+    secret = passphrase(key)
+    salt = _scrypt(secret, hashlib.sha256(data).digest(), SALT)
+    cipher = _cipher(secret, salt)
     pieces = [data[start : start + PIECE] for start in range(0, max(1, len(data)), PIECE)]
     last = len(pieces) - 1
     sealed = [cipher.encrypt(_nonce(i), piece, _place(i == last)) for i, piece in enumerate(pieces)]
@@ -97,7 +102,11 @@ def _stayed_behind(key: str) -> bool:
 
 
 def _cipher(secret: str, salt: bytes) -> AESGCM:
-    return AESGCM(Scrypt(salt=salt, length=32, n=2**14, r=8, p=1).derive(secret.encode()))
+    return AESGCM(_scrypt(secret, salt, 32))
+
+
+def _scrypt(secret: str, salt: bytes, length: int) -> bytes:
+    return Scrypt(salt=salt, length=length, n=2**14, r=8, p=1).derive(secret.encode())
 
 
 def _nonce(number: int) -> bytes:

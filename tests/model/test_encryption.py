@@ -32,6 +32,17 @@ def test_what_goes_in_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
             encryption.decrypt(path, wrong)
 
 
+def test_the_same_under_the_same_passphrase_is_the_same_file(tmp_path: Path) -> None:
+    """What follows from it, stages and measurements, is then not made anew."""
+    (tmp_path / "key").write_text("secret\n")
+    file = encryption.encrypt(b"data", "secret")
+    assert encryption.encrypt(b"data", f"@{tmp_path}/key") == file
+    salts = {file[len(encryption.MAGIC) :][: encryption.SALT]}
+    for data, key in ((b"datb", "secret"), (b"data", "Secret"), (b"", "secret")):
+        salts.add(encryption.encrypt(data, key)[len(encryption.MAGIC) :][: encryption.SALT])
+    assert len(salts) == 4
+
+
 def test_a_changed_cut_or_lengthened_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encryption, "PIECE", 10)
     whole, path = encryption.encrypt(bytes(25), "secret"), tmp_path / "f"

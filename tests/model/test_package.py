@@ -404,7 +404,10 @@ def test_weights_without_what_training_alone_needs(tmp_path: Path, key: str) -> 
     shutil.copy(tmp_path / "a.pth", tmp_path / "b.pth")
     (tmp_path / "key").write_text(f"{key}\n")
     (tmp_path / "export.yaml").write_text('encryption_key: "@${here}/key"\n' if key else "{}")
+    shutil.copy(tmp_path / "a.pth", tmp_path / "c.pth")
     package.weights(tmp_path / "b.pth")
+    package.weights(tmp_path / "c.pth")
+    assert (tmp_path / "c.pth").read_bytes() == (tmp_path / "b.pth").read_bytes()  # when handed over again
     assert is_encrypted(tmp_path / "b.pth") == bool(key)
     before, after = (ckpt.load(tmp_path / name, key) for name in ("a.pth", "b.pth"))
     assert torch.equal(after["state_dict"]["w"], averaged["w"])
