@@ -92,7 +92,8 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
             with interruptible(root):
                 if plan.request.warm_start:
                     warm_start.bring(Path(plan.request.warm_start), root, plan.metric)
-                secret_leaves.put_away(plan, root)
+                for line in secret_leaves.put_away(plan, root):
+                    progress.note(f"note: {line}")
                 folder.write_run(restored_plan.describe(plan, root, f"{root.name}-{secrets.token_hex(4)}"))
                 return _search(plan, folder, progress)
 
@@ -158,7 +159,8 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
         for warning in plan.warnings:
             progress.note(f"note: {warning}")
         fetch(plan, folder.root, progress.note)
-        secret_leaves.put_away(plan, folder.root)
+        for line in secret_leaves.put_away(plan, folder.root):
+            progress.note(f"note: {line}")
         folder.write_run(restored_plan.describe(plan, folder.root, folder.read_run()["study"]))
         return _search(plan, folder, progress)
 

@@ -5,20 +5,20 @@ A model that can take a secret from a file says so in skill_info:
     secrets: {reference: "@{path}", environment: NAME}
 
 Then the secret lies in `<run>/secrets/`, for its owner's eyes, and every spec holds a reference to that file alone.
-`environment` names the variable it is taken from when the spec has none. Of another model's secrets, which stand in its
-specs, the run folder is closed to others.
+`environment` names the variable it is taken from when the spec has none, or the run's own file did not come with its
+folder. Of another model's secrets, which stand in its specs, the run folder is closed to others.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl import spec
 from automl.errors import UserError
-from automl.rundir import write_text
+from automl.rundir import RunDir, write_text
 from safe_documents import IN_A_SECRET, refers
 
 if TYPE_CHECKING:
@@ -63,55 +63,107 @@ def hidden_sets(sets: tuple[str, ...], bundle: ModelBundle) -> tuple[str, ...]:
     return tuple(f"{name}={HIDDEN}" if short.get(name, name) in secret else pair for name, pair in split)
 
 
-def put_away(plan: Plan, root: Path) -> None:
+def put_away(plan: Plan, root: Path) -> list[str]:
     """Move the secrets of `plan.spec`, or of the environment, into the run folder; the spec refers to them there.
+    Returns what to say of where they are from.
 
     Raises `UserError` when a file that the spec refers to is not there, cannot be read, is empty or no text, or holds
-    another secret than the run's.
+    another secret than the run's. In place of the run's own, where that is not there, the environment's is taken.
     """
-    reference = _said(plan.bundle).get("reference")
-    for name, secret in _read(plan.bundle, plan.spec, root).items():
+    reference, told = _said(plan.bundle).get("reference"), list[str]()
+    for name, secret in _read(plan.bundle, plan.spec, root, told.append).items():
         if not reference:
             root.chmod(0o700)
             continue
         path = root / FOLDER / name
         _keep(path, secret)
         spec.put(plan.spec, name, reference.replace("{path}", str(path)))
+    return told
 
 
 def check(bundle: ModelBundle, full: Mapping[str, Any]) -> None:
     """Raises `UserError` for a secret of a train spec, or of the environment, that `put_away` could not take: asked
     before a run begins."""
-    _read(bundle, full, None)
+    _read(bundle, full, None, lambda text: None)
 
 
 def _said(bundle: ModelBundle) -> dict[str, str]:
     return {key: str(value) for key, value in (bundle.skill.get("secrets") or {}).items()}
 
 
-def _read(bundle: ModelBundle, full: Mapping[str, Any], root: Path | None) -> dict[str, str]:
+def _read(
+    bundle: ModelBundle, full: Mapping[str, Any], root: Path | None, say: Callable[[str], Any]
+) -> dict[str, str]:
     """{secret leaf: secret} of those that a train spec or the environment has; `root`: the run's folder, which may
     hold them already."""
-    said = _said(bundle)
-    variable = said.get("environment", "")
-    found = {}
+    said, found = _said(bundle), dict[str, str]()
+    reference, variable = said.get("reference", ""), said.get("environment", "")
     for name in names(bundle, "train"):
-        given = str(spec.get(full, name) or "")
-        if given and "reference" in said and refers(given):
+        given, elsewhere = str(spec.get(full, name) or ""), os.environ.get(variable, "")
+        if given and reference and refers(given):
             raise UserError(f"{name} {IN_A_SECRET}{instead(bundle)}")
-        if value := given or os.environ.get(variable, ""):
-            kept = root / FOLDER / name if root else None
-            where = name if given else f"{name}: the environment variable {variable}"
-            found[name] = _secret(value, said.get("reference", ""), kept, where)
+        kept, of_variable = (
+            root / FOLDER / name if root else None,
+            f"{name}: the environment variable {variable}",
+        )
+        if variable and kept and _is_gone(given, reference, kept):
+            found[name] = _in_place_of(kept, elsewhere, reference, of_variable, bundle)
+            say(f"{of_variable} is taken for the run's own, as {kept} was not there")
+        elif given:
+            found[name] = _secret(given, reference, kept, name)
+            if elsewhere and _other(elsewhere, reference, found[name]):
+                say(f"{name}: the run's own is used; the environment variable {variable} holds another")
+        elif elsewhere:
+            found[name] = _secret(elsewhere, reference, None, of_variable)
+            if root and RunDir(root).run_json.exists():
+                say(f"{of_variable} is taken from now on; this run began without one")
     return found
+
+
+def _is_gone(given: str, reference: str, kept: Path) -> bool:
+    """Whether a spec refers to the file of a run's own, which did not come with the run's folder."""
+    path = _place(given, reference)
+    if path is None or (path.parent.name, path.name) != (FOLDER, kept.name):
+        return False
+    return not path.exists() and not kept.exists()
+
+
+def _in_place_of(kept: Path, value: str, reference: str, where: str, bundle: ModelBundle) -> str:
+    """The environment's secret, which the model takes for that of the files in the run's folder."""
+    must = f"{where} must hold the secret that this run began with, as {kept} is not there (or put that back)"
+    if not value:
+        raise UserError(f"{must}, but is not set")
+    secret, wrong = _secret(value, reference, None, where), bundle.call("check_secret")
+    try:
+        if wrong is not None:
+            wrong(kept.name, secret, kept.parent.parent)
+    except Exception as error:
+        if getattr(error, "exit_code", None) != 2:
+            raise
+        raise UserError(f"{must}, but: {error}") from None
+    return secret
+
+
+def _other(value: str, reference: str, secret: str) -> bool:
+    try:
+        return _secret(value, reference, None, "") != secret
+    except UserError:
+        return True
+
+
+def _place(value: str, reference: str) -> Path | None:
+    """The file that a value refers to; None for a secret itself."""
+    before, _, after = reference.partition("{path}")
+    if not (reference and value.startswith(before) and value.endswith(after)):
+        return None
+    return Path(value[len(before) : len(value) - len(after)]).expanduser()
 
 
 def _secret(value: str, reference: str, kept: Path | None, where: str) -> str:
     """The secret that a value is, or refers to; `where` is how messages call what it comes from."""
-    before, _, after = reference.partition("{path}")
-    if not (reference and value.startswith(before) and value.endswith(after)):
+    path = _place(value, reference)
+    if path is None:
         return _encodable(value, where)
-    path = Path(value[len(before) : len(value) - len(after)]).expanduser()
     if kept and kept.exists() and path.name == kept.name and path.parent.name == FOLDER:
         path = kept  # the run's own, which may have moved with its folder
     try:

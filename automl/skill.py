@@ -34,7 +34,7 @@ KEYS = {*" ".join(names for _, names in KINDS.values()).split(), *"""
     interpolates recommended secrets""".split()}  # fmt: skip
 PURPOSES = """preload train inspect_data picture settings check_spec demo_data estimate describe_start describe_data
     fetch fetch_named latency package package_weights predict time_latency
-    data_changes""".split()  # fmt: skip
+    data_changes check_secret""".split()  # fmt: skip
 ROLES = ("output_dir", "resume_model", "parent_model")
 
 

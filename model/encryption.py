@@ -25,6 +25,7 @@ REFERENCE = "@"
 MAGIC = b"detr-automl aes-gcm 1\n"
 AS_TEXT = "as text in UTF-8, but has other bytes; openssl rand -base64 32, say, writes one as text"
 SALT, TAG, PIECE = 16, 16, 64 << 20
+TRIED = 3  # one of them may be damaged
 
 
 def passphrase(key: str) -> str:
@@ -77,9 +78,35 @@ def encrypt(data: bytes, key: str) -> bytes:
 
 def decrypt(path: str | Path, key: str) -> bytes:
     """What `encrypt` was given. Raises `UserError` without or with another passphrase, or when the file was changed."""
-    secret = passphrase("" if _stayed_behind(key) else key)
+    secret = passphrase(opening(key))
     if not secret:
         raise UserError(f"{path}: is encrypted; give its encryption_key")
+    return _opened(path, secret)
+
+
+def opening(key: str) -> str:
+    """The key that opens what was written with `key`: the environment's, where that names a file that is not there, as
+    in a copied folder's specs."""
+    named = key.startswith(REFERENCE) and bool(os.environ.get(ENVIRONMENT))
+    return "" if named and not Path(key.removeprefix(REFERENCE)).expanduser().exists() else key
+
+
+def check_secret(leaf: str, secret: str, folder: Path) -> None:
+    """Raises `UserError` where none of the smallest checkpoints below a folder opens with a passphrase; where none is
+    encrypted, any will do."""
+    sealed = [path for path in Path(folder).rglob("*.pth") if path.is_file() and is_encrypted(path)]
+    wrong: UserError | None = None
+    for path in sorted(sealed, key=lambda path: (path.stat().st_size, path))[:TRIED]:
+        try:
+            _opened(path, secret)
+            return
+        except UserError as error:
+            wrong = wrong or error
+    if wrong:
+        raise wrong
+
+
+def _opened(path: str | Path, secret: str) -> bytes:
     whole = Path(path).read_bytes()
     start = len(MAGIC) + SALT
     cipher = _cipher(secret, whole[len(MAGIC) : start])
@@ -93,12 +120,6 @@ def decrypt(path: str | Path, key: str) -> bytes:
             f"{path}: encryption_key is not the one it was written with, or the file is damaged"
         ) from None
     return b"".join(opened)
-
-
-def _stayed_behind(key: str) -> bool:
-    """Whether a key names a file that is not there, as in a copied folder's specs, and the environment may have it."""
-    named = key.startswith(REFERENCE) and bool(os.environ.get(ENVIRONMENT))
-    return named and not Path(key.removeprefix(REFERENCE)).expanduser().exists()
 
 
 def _cipher(secret: str, salt: bytes) -> AESGCM:

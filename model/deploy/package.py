@@ -104,11 +104,11 @@ def weights(path: str | Path) -> None:
     for what is no checkpoint of ours."""
     import torch
 
-    from model.encryption import encrypt, is_encrypted
+    from model.encryption import encrypt, is_encrypted, opening
 
     path = Path(path)
     beside = path.with_name("export.yaml")
-    key = (read(beside).get("encryption_key") if beside.is_file() else "") or ""
+    key = opening((read(beside).get("encryption_key") if beside.is_file() else "") or "")
     whole = ckpt.load(path, key)
     slim = {name: value for name, value in whole.items() if name not in TRAINING_ONLY}
     slim["state_dict"] = {f"{ckpt.PREFIX}{name}": value for name, value in whole["state_dict"].items()}

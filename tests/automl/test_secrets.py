@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,80 @@ def test_a_damaged_secret_of_a_run_is_told_when_it_goes_on(
     (tmp_path / "run/secrets/phrase").write_bytes(b"\xff")
     with pytest.raises(UserError, match="secrets/phrase must hold the secret as text in UTF-8"):
         loop.resume(tmp_path / "run", {"trials": 3}, Progress(quiet=True))
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A run that was copied without its secrets, of a model that knows which one it began with."""
+    folder = model(tmp_path / "toy", **SAYS, entry_points={"check_secret": "knows_its_phrase:check"})
+    (folder / "knows_its_phrase.py").write_text(
+        "class Wrong(Exception):\n    exit_code = 2\n\n\ndef check(leaf, secret, folder):\n"
+        f"    if secret != {SECRET!r}:\n        raise Wrong(f'{{folder}}: {{leaf}} is another')\n"
+    )
+    loop.run(request(folder, sets=(f"phrase={SECRET}",)), tmp_path / "a", Progress(quiet=True))
+    shutil.copytree(tmp_path / "a", tmp_path / "b", ignore=shutil.ignore_patterns("secrets"))
+    return tmp_path / "b"
+
+
+@pytest.mark.parametrize("at", ["itself", "in a file"])
+def test_a_run_copied_without_its_secret_takes_the_environment_s(
+    at: str, copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = copied.parent / "key"
+    file.write_text(SECRET + "\n")
+    monkeypatch.setenv("TOY_KEY", SECRET if at == "itself" else f"@{file}")
+    loop.resume(copied, {"trials": 3}, Progress())
+    assert holding(copied) == ["secrets/phrase"]
+    assert spec.load(copied / "trials/0002/spec.yaml")["phrase"] == f"@{copied}/secrets/phrase"
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "phrase: the environment variable TOY_KEY is taken for the run's own, as" in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"), [("", "but is not set$"), ("other", "but: .* phrase is another$")]
+)
+def test_without_the_right_one_it_says_what_to_do_and_writes_nothing(
+    value: str, wanted: str, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_KEY", value)
+    must = "the environment variable TOY_KEY must hold the secret that this run began with, as .* not there"
+    before = sorted(copied.rglob("*"))
+    with pytest.raises(UserError, match=f"^phrase: {must}.* {wanted}"):
+        loop.resume(copied, {"trials": 3}, Progress(quiet=True))
+    assert [path for path in sorted(copied.rglob("*")) if path not in before and path.name != "lock"] == []
+    monkeypatch.setenv("TOY_KEY", SECRET)
+    loop.resume(copied, {"trials": 3}, Progress(quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("sets", "value", "wanted"),
+    [
+        ((f"phrase={SECRET}",), SECRET, ""),
+        (
+            (f"phrase={SECRET}",),
+            "other",
+            "the run's own is used; the environment variable TOY_KEY holds another",
+        ),
+        (
+            (f"phrase={SECRET}",),
+            "@/nowhere",
+            "the run's own is used; the environment variable TOY_KEY holds another",
+        ),
+        ((), "other", "TOY_KEY is taken from now on; this run began without one"),
+    ],
+)
+def test_which_secret_a_run_goes_on_with_is_told(
+    sets: tuple[str, ...], value: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress, said = Progress(quiet=True), list[str]()
+    loop.run(request(model(tmp_path / "toy", **SAYS), sets=sets), tmp_path / "run", progress)
+    monkeypatch.setenv("TOY_KEY", value)
+    progress.note = said.append  # type: ignore[method-assign]
+    loop.resume(tmp_path / "run", {}, progress)
+    told = [line for line in said if "TOY_KEY" in line]
+    assert [line.endswith(wanted) for line in told] == [True] * bool(wanted)
+    assert (tmp_path / "run/secrets/phrase").read_text() == (SECRET if sets else value)
 
 
 def test_a_model_that_takes_its_secrets_in_specs_alone_has_a_closed_folder(tmp_path: Path) -> None:

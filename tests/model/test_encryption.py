@@ -95,6 +95,19 @@ def test_the_environment_may_name_the_file_too(tmp_path: Path, monkeypatch: pyte
         encryption.decrypt(tmp_path / "sealed", "")
 
 
+def test_whether_a_passphrase_is_that_of_a_folder_s_files(tmp_path: Path) -> None:
+    encryption.check_secret("encryption_key", "any", tmp_path)
+    (tmp_path / "plain.pth").write_bytes(b"plain")
+    encryption.check_secret("encryption_key", "any", tmp_path)
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials" / "a.pth").write_bytes(encryption.encrypt(b"data", "secret"))
+    (tmp_path / "trials" / "damaged.pth").write_bytes(encryption.encrypt(b"", "secret")[:-1])
+    encryption.check_secret("encryption_key", "secret", tmp_path)
+    for wrong in ("Secret", f"@{tmp_path}/nowhere"):  # it is the passphrase itself, whatever it begins with
+        with pytest.raises(UserError, match="encryption_key is not the one it was written with"):
+            encryption.check_secret("encryption_key", wrong, tmp_path)
+
+
 def test_a_passphrase_that_is_no_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "key").write_bytes(b"\xff\xfe\0abc")
     for key, wanted in (

@@ -417,6 +417,19 @@ def test_weights_without_what_training_alone_needs(tmp_path: Path, key: str) -> 
     assert (tmp_path / "b.pth").stat().st_size < 0.1 * (tmp_path / "a.pth").stat().st_size
 
 
+def test_weights_of_a_folder_whose_key_stayed_behind_keep_the_one_that_opens_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from model.encryption import encrypt
+
+    torch.save({"state_dict": {"model.w": torch.zeros(3)}, "spec": {}}, tmp_path / "a.pth")
+    (tmp_path / "a.pth").write_bytes(encrypt((tmp_path / "a.pth").read_bytes(), "secret"))
+    (tmp_path / "export.yaml").write_text('encryption_key: "@${here}/key"\n')
+    monkeypatch.setenv("DETR_ENCRYPTION_KEY", "secret")
+    package.weights(tmp_path / "a.pth")
+    assert set(ckpt.load(tmp_path / "a.pth", "secret")["state_dict"]) == {"w"}
+
+
 def test_infer_py_draws_over_no_image_that_it_reads(best: Path, images: Path) -> None:
     package.write(best)
     before = {p.name: p.read_bytes() for p in images.iterdir()}
