@@ -102,10 +102,8 @@ def _read(
         given, elsewhere = str(spec.get(full, name) or ""), os.environ.get(variable, "")
         if given and reference and refers(given):
             raise UserError(f"{name} {IN_A_SECRET}{instead(bundle)}")
-        kept, of_variable = (
-            root / FOLDER / name if root else None,
-            f"{name}: the environment variable {variable}",
-        )
+        kept = root / FOLDER / name if root else None
+        of_variable = f"{name}: the environment variable {variable}"
         if variable and kept and _is_gone(given, reference, kept):
             found[name] = _in_place_of(kept, elsewhere, reference, of_variable, bundle)
             say(f"{of_variable} is taken for the run's own, as {kept} was not there")
