@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,6 +16,7 @@ import typer
 
 from model.errors import FULL, ModelError, UserError
 from model.parameters import ACTIONS, VAL_SHARE
+from model.programs import typed
 from model.told import told
 
 app = typer.Typer(
@@ -106,7 +108,8 @@ def default_specs(folder: Path = typer.Argument(Path("specs"), help="Where the t
     folder.mkdir(parents=True, exist_ok=True)
     for action in ACTIONS:
         (folder / f"{action}.yaml").write_text(template(action))
-    print(f"wrote {len(ACTIONS)} specs to {folder}; next: deformable_detr train -e {folder / 'train.yaml'}")
+    words = shlex.join(["train", "-e", str(folder / "train.yaml")])
+    print(f"wrote {len(ACTIONS)} specs to {folder}; next: {typed('deformable_detr')} {words}")
 
 
 @app.command("convert", epilog="Example: deformable_detr convert export.zip data && automl run --data data")
@@ -148,7 +151,7 @@ def convert(
         print(f"note: {note}")
     print(f"{', '.join(f'{count} {split}' for split, count in found['splits'].items())} images in {target}")
     print(f"classes: {', '.join(f'{i} {name}' for name, i in found['classes'].items())}")
-    print(f"next: automl run --model deformable_detr --data {target}")
+    print(f"next: automl run --model deformable_detr --data {shlex.quote(str(target))}")
 
 
 @app.command("fetch", epilog="Example: deformable_detr fetch imagenet model.backbone=resnet_18")

@@ -22,6 +22,7 @@ from model.deploy import front_page, handed, survey, targets, timing
 from model.deploy.measurements import Measurements
 from model.deploy.points import Form, Point, Wish, limits, ranked, slower, told_ms
 from model.errors import ModelError, UserError
+from model.programs import typed
 from model.spec import Spec, require
 from model.spec_file import load
 from model.status import Status, failure_told, results_folder
@@ -80,7 +81,8 @@ def run(spec: Spec) -> dict[str, Any]:
     file = targets.own_form(section["target"], table.model)
     print(f"chosen: {front_page.line(chosen)}; file: {file}")
     pictures = list(sources.values())[-1][0]["image_dir"]
-    print(f"next: {shlex.join(['deformable_detr', 'inference', '--checkpoint', str(file), str(pictures)])}")
+    words = shlex.join(["inference", "--checkpoint", str(file), str(pictures)])
+    print(f"next: {typed('deformable_detr')} {words}")
     return table.document(kept, chosen)
 
 

@@ -2,6 +2,7 @@ import contextlib
 import json
 import shlex
 import shutil
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from automl import bundle, policy, programs, show, skill, stages
 from automl.errors import PolicyError, UserError
 from automl.plan import prepare
 from automl.request import RunRequest
+from model import programs as model_programs
 
 
 def make_model(root: Path, **skill: object) -> Path:
@@ -136,7 +138,10 @@ def test_the_next_command_quotes_whole_words(tmp_path: Path) -> None:
     )
 
 
-def test_a_program_is_told_as_this_shell_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("typed", [programs.typed, model_programs.typed])
+def test_a_program_is_told_as_this_shell_finds_it(
+    typed: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of an environment that is not activated by its path, relative where that is below the working folder."""
     own, other = tmp_path / "venv" / "bin", tmp_path / "other"
     for folder in (own, other):
@@ -146,12 +151,12 @@ def test_a_program_is_told_as_this_shell_finds_it(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("sys.executable", str(own / "python"))
     monkeypatch.setenv("PATH", str(other))
     monkeypatch.chdir(tmp_path)
-    assert programs.typed("deploy") == "venv/bin/deploy"
+    assert typed("deploy") == "venv/bin/deploy"
     monkeypatch.chdir(other)
-    assert programs.typed("deploy") == str(own / "deploy")
+    assert typed("deploy") == str(own / "deploy")
     monkeypatch.setenv("PATH", str(own))
-    assert programs.typed("deploy") == "deploy"
-    assert programs.typed("not-there") == "not-there"
+    assert typed("deploy") == "deploy"
+    assert typed("not-there") == "not-there"
 
 
 def test_a_stage_says_that_it_goes_on_and_what_is_new_in_its_log(
