@@ -275,7 +275,10 @@ def _server(text: str, reading: bool = False) -> Any:
             raise reason from None
         where = database_url.shown(text)
         said = str(reason).removeprefix(f"the database {where}: ")
-        raise UserError(f"--storage {where}: cannot open it, check host, name and user: {said}") from None
+        raise UserError(
+            f"--storage {where}: cannot open it, check host, name, user and password (a run keeps a URL with a "
+            f"password in the file storage_url of its folder): {said}"
+        ) from None
 
 
 def _opened(url: sqlalchemy.URL, patience: Mapping[str, Any], text: str) -> sqlalchemy.Engine:
