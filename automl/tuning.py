@@ -162,7 +162,7 @@ def tune(
     return Tuned(root, loop.run(request, root, Progress(quiet=quiet)))
 
 
-MAY_HOLD_SECRETS = ("sets", "fixed", "storage")  # and are not shown where they are refused
+MAY_HOLD_SECRETS = ("sets", "fix", "storage")  # and are not shown where they are refused
 CALLED = {"time_s": "time", "spec_file": "spec"}  # what fields are named here, where it is another name
 
 

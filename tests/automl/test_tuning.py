@@ -74,6 +74,7 @@ def test_unknown_options_and_times_are_told(tmp_path: Path) -> None:
         ({"scheduler": None}, "scheduler must be text, but got None"),
         ({"space": "tap"}, "space must be tao or recommended or all, but got 'tap'; did you mean 'tao'"),
         ({"sets": "lr=1"}, "sets must be a list of texts, but got a str"),
+        ({"fix": "key=hidden"}, "fix must be a list of texts, but got a str"),
         ({"sets": [1]}, "sets must be a list of texts, but got a list"),
         ({"sets": {"lr": {1}}}, "sets: lr must be what JSON holds, but got a set"),
         ({"objectives": 5}, "objectives must be a list of texts, but got 5"),
