@@ -209,7 +209,7 @@ def how_it_begins(tree: Tree) -> str:
     if packed := next(tree.files(".7z", ".rar"), ""):
         return f"; {packed} is an archive of a kind that is not read: unpack it"
     for below in islice((f for f in tree.files("") if not f.lower().endswith(NO_TEXT)), LOOKED_AT):
-        line = next(iter(_head(tree.path(below)).strip().splitlines()), "")[:BEGIN]
+        line = next(iter(head_of(tree.path(below)).strip().splitlines()), "")[:BEGIN]
         if line.startswith("<annotation"):
             return f"; {below} looks like Pascal VOC labels without a suffix: call such files .xml"
         if line and line.isprintable() and "\ufffd" not in line and not ABOUT.search(below):
@@ -221,7 +221,7 @@ def _beside_its_image(tree: Tree) -> str:
     """The first file of JSON or of a class alone that is called as an image beside it is; "" where there is none."""
     stems = {image.rpartition(".")[0] for image in tree.images}
     twins = [below for below in tree.files(".cls", ".json") if below.rpartition(".")[0] in stems]
-    return next((below for below in twins[:LOOKED_AT] if '"images"' not in _head(tree.path(below))), "")
+    return next((below for below in twins[:LOOKED_AT] if '"images"' not in head_of(tree.path(below))), "")
 
 
 def tool_of(path: Path) -> str:
@@ -229,7 +229,7 @@ def tool_of(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES or not path.is_file():
         return ""
-    text = _head(path)
+    text = head_of(path)
     if suffix == ".arrow" and "datumaro" in text:
         return "Datumaro's Arrow"
     if suffix in BY_SUFFIX:
@@ -245,11 +245,11 @@ def tool_of(path: Path) -> str:
     return _of_json(text) if suffix in (".json", *LINES) else _of_lines(text)
 
 
-def _head(path: Path) -> str:
-    """The beginning of a file, "" of one that cannot be read."""
+def head_of(path: Path, errors: str = "replace") -> str:
+    """The beginning of a file, "" of one that cannot be read; `errors` as `bytes.decode` has it."""
     try:
         with path.open("rb") as file:
-            return file.read(HEAD).decode(errors="replace")
+            return file.read(HEAD).decode(errors=errors)
     except OSError:
         return ""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from model.data.coco_rows import ImageRow, add_names, decode
+from model.data.foreign import HEAD, head_of
 from model.data.image_sets import TEXTS, ImageList, lists_in
 from model.data.other_labels import SUFFIXES as OF_LABELS
 from model.data.other_labels import form_of
@@ -32,7 +33,6 @@ OF_SPLITS = {word for words in WORDS.values() for word in words} | {"split", "sp
 BESIDE = set("default set sets list lists file files id ids name names index image images".split())
 TOKEN = re.compile(r"[\w.\-]+")
 LAST_NUMBER = re.compile(r"[0-9]{1,18}$")
-LOOKED_AT = 1 << 16  # characters of a text that may name splits
 MANY = 100  # images that the beginning of a longer text names
 SURE = 4  # digits of a number that is hardly anything else where images have as many, with zeros in front
 SHOWN = 5
@@ -75,7 +75,7 @@ class Stems:
         return {self.by_value[number] for number in numbers if number in self.by_value}
 
     def are_many(self, stems: Set[str], text: str) -> bool:
-        return len(stems) >= max(3, len(self.all) // 5) or (len(text) == LOOKED_AT and len(stems) > MANY)
+        return len(stems) >= max(3, len(self.all) // 5) or (len(text) == HEAD and len(stems) > MANY)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _unread(tree: Tree, lists: Set[str]) -> Iterator[Unfollowed]:
             continue
         words = words_of(_stem(file))
         called = bool(words & OF_SPLITS) and words <= OF_SPLITS | BESIDE
-        text = "" if path.lower().endswith(BINARY) else _beginning(tree.path(path))
+        text = "" if path.lower().endswith(BINARY) else head_of(tree.path(path), "ignore")
         named = _named(text, file, called, stems)
         if named:
             what = "names images and splits in a form that is not read; to part them so"
@@ -192,14 +192,6 @@ def _is_coco(text: str) -> bool:
     """Whether it is the beginning of a COCO file, or of a detector's results."""
     told = '"annotations"' in text or '"category_id"' in text
     return told or ('"images"' in text and '"file_name"' in text)
-
-
-def _beginning(path: Path) -> str:
-    try:
-        with path.open("rb") as opened:
-            return opened.read(LOOKED_AT).decode(errors="ignore")
-    except OSError:
-        return ""
 
 
 def _stem(file: str) -> str:
