@@ -27,6 +27,7 @@ UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the 
 DRIVE = re.compile(r"^[A-Za-z]:/")
 SHOWN = 3
 SUFFIXES = frozenset(READ_SUFFIXES)
+OF_IMAGES = SUFFIXES | frozenset(UNREAD)
 LETTERS = re.compile(r"\.[a-z]{2,4}")  # suffixes of files that are no images to us
 MASKS = ("segmentation", "annotat", "mask")  # in the names of folders whose pictures may be labels
 # Names that say so and nothing else, unlike with_mask, batch2_annotated and segmentation_project.
@@ -161,7 +162,7 @@ def _suffix(name: str) -> str:
     """Of the file that a name ends in, in one case; "" where that looks like none, as in frame.0001."""
     last = next((FORMS[-1](parts[-1]) for parts, _ in readings(name)), "")
     suffix = os.path.splitext(last)[1]
-    return suffix if suffix in (*READ_SUFFIXES, *UNREAD) or LETTERS.fullmatch(suffix) else ""
+    return suffix if suffix in OF_IMAGES or LETTERS.fullmatch(suffix) else ""
 
 
 def renamed(names: Sequence[str], paths: Sequence[Path]) -> int:
