@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from automl import samplers, seeds
+from automl.ending import State
 from automl.errors import AutoMLError, UserError
 from automl.latency import MOST, PATIENT, Limit, figure_ms
 from automl.request import write_ms
@@ -115,7 +116,7 @@ def _judged(proposal: Proposal, limit: Limit | None) -> Proposal:
     return proposal
 
 
-def to_train(study: Study, refused: Callable[[int, str, str], Any]) -> tuple[int, dict[str, Any]] | None:
+def to_train(study: Study, refused: Callable[[int, State, str], Any]) -> tuple[int, dict[str, Any]] | None:
     """The next trial to be trained; those that are not are told by number, state and reason. None where there is
     nothing more, which `at_end` then tells."""
     try:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from automl import trial_attributes
+from automl.ending import Ending
 from automl.metric import first_of
 
 if TYPE_CHECKING:
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
 
     from automl.study import Study
 
-CUT = "CUT"  # their state, in a person's words
-TIME, EPOCHS = (CUT, "the time budget was used up"), (CUT, "the budget of epochs was used up")
+TIME, EPOCHS = Ending("CUT", "the time budget was used up"), Ending("CUT", "the budget of epochs was used up")
 
 
 def is_cut(trial: FrozenTrial) -> bool:
@@ -24,14 +24,14 @@ def is_cut(trial: FrozenTrial) -> bool:
     return trial.state.name == "RUNNING" and bool(cut) and (paused is None or paused < 0)
 
 
-def for_good(study: Study, number: int, goes_on_at: int, first: int) -> tuple[str, str] | None:
-    """(state, reason) of a trial that was cut and has no checkpoint to go on from: trained from nothing again it would
+def for_good(study: Study, number: int, goes_on_at: int, first: int) -> Ending | None:
+    """How a trial ends that was cut and has no checkpoint to go on from: trained from nothing again it would
     use up what others need. None for one that goes on, and for the `first`, which all is compared with."""
     if goes_on_at or number == first or not is_cut(study.frozen(number)):
         return None
     best = study.best()
     why = "was cut where the budget ended, and cannot go on without a checkpoint"
-    return ("COMPLETE" if best is not None and best.number == number else "PRUNED"), why
+    return Ending("COMPLETE" if best is not None and best.number == number else "PRUNED", why)
 
 
 def text(trials: Sequence[FrozenTrial]) -> str:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from automl import asking, cut, faults, schedulers
 from automl.budget import Limits, Time, bound, ended_since_best
+from automl.ending import Ending
 from automl.executors.base import MAX_LOSSES, MAX_STARTS, Decision, Exit, TrialJob
 from automl.records import BrokenRecord, Record, is_whole
-from automl.scheduling import Verdict
 from automl.study import DEFAULT
 from automl.timing import Timing
 from automl.trackers import Tracking
@@ -54,7 +54,7 @@ class SearchDriver:
         self.limits = Limits(plan.request.trials, plan.request.trainings, plan.request.total_epochs)
         self.full_epochs = plan.bundle.epochs(plan.spec)
         self.pending: deque[TrialJob] = deque()
-        self.verdicts: dict[int, tuple[str, str]] = {}  # trials told to stop: (state, reason)
+        self.verdicts: dict[int, Ending] = {}  # trials told to stop
         self.num_epochs: dict[int, int | None] = {}
         self.failures: dict[int, str] = {}  # number -> why it failed
         self.said: set[str] = set()  # kinds of notes that are made once
@@ -115,7 +115,7 @@ class SearchDriver:
         if verdict is None:
             return Decision.CONTINUE
         self.verdicts[number] = verdict
-        return Decision.PAUSE if verdict[0] == "PAUSED" else Decision.STOP
+        return Decision.PAUSE if verdict.state == "PAUSED" else Decision.STOP
 
     def on_progress(self, number: int, reading: dict[str, float]) -> None:
         self.progress.beat(number, reading)
@@ -127,15 +127,15 @@ class SearchDriver:
         self.study.count_seconds(number, *took)
         if ended is None:
             return self.pending.append(self._resumed(number))
-        self._end(number, *ended)
+        self._end(number, ended)
         self.after()
 
-    def _outcome(self, number: int, exit: Exit) -> tuple[str, str] | None:
-        """(state, reason) of a trial whose processes are gone; None where it is to be started again."""
+    def _outcome(self, number: int, exit: Exit) -> Ending | None:
+        """How a trial ended whose processes are gone; None where it is to be started again."""
         if number in self.verdicts:
             return self._after_stop(number, self.verdicts.pop(number))
         if exit.code == 0:
-            return "COMPLETE", finished(self.study.epochs_of(number), self.num_epochs[number])
+            return Ending("COMPLETE", finished(self.study.epochs_of(number), self.num_epochs[number]))
         if exit.stopped:
             return self._after_stop(number, cut.TIME)
         full = f"full after {self.study.epochs_of(number)}"  # of a disk
@@ -150,7 +150,7 @@ class SearchDriver:
         if exit.worth_another_try and self.study.count_retry(number) < MAX_STARTS:
             self.progress.note(f"trial {number} failed ({exit.reason}); starting it once more")
             return None
-        return "FAIL", exit.reason
+        return Ending("FAIL", exit.reason)
 
     # ---- the steps ------------------------------------------------------------------------------------------
 
@@ -161,20 +161,20 @@ class SearchDriver:
             if over:
                 ended = self._caught_up(number) or over
                 if ended != over or not cut.is_cut(self.study.frozen(number)):
-                    self._end(number, *ended)
+                    self._end(number, ended)
             elif (job := self._going_on(number)) is not None:
                 self.pending.append(job)
 
     def end_paused(self) -> None:
         """At the end of a search: what still waits is told with its best epoch, what was in line is cut."""
         while self.pending:
-            self._end(self.pending.popleft().number, *cut.TIME)
+            self._end(self.pending.popleft().number, cut.TIME)
         self._count_budget()
         over = "the budget was used up" if self._ended() else ""
         for number, epoch in self.study.paused().items():
             why = over or self.study.budget.why_waiting(self._epochs_to_go(number), self.study.frozen(number))
-            verdict = "PRUNED", f"paused after epoch {epoch + 1}, and {why}"
-            self._end(number, *(self._read_after_pause(number) or verdict))
+            told = Ending("PRUNED", f"paused after epoch {epoch + 1}, and {why}")
+            self._end(number, self._read_after_pause(number) or told)
 
     def name_winner(self) -> None:
         """At the end of a search: let the scheduler say which of the trials whose checkpoints are kept has won; of a
@@ -198,32 +198,32 @@ class SearchDriver:
         verdict = self._caught_up(number) or cut.for_good(self.study, number, goes_on_at, first)
         if verdict is None:
             return self._resumed(number)
-        self._end(number, *verdict)
+        self._end(number, verdict)
         return None
 
-    def _after_stop(self, number: int, verdict: tuple[str, str]) -> tuple[str, str]:
+    def _after_stop(self, number: int, verdict: Ending) -> Ending:
         """The verdict after the lines written before the stop took effect: they count, as they are trained. Another
         where these end the trial, or one is wrong. Of a trial that pauses, lines short of its end stay unread:
         when a stop arrives is chance, and what is proposed next goes by what was seen."""
-        state, (found, _) = verdict[0], self.trials.records(number)
-        if state == "FAIL" or (state == "PAUSED" and not self._completed(number, found)):
+        found, _ = self.trials.records(number)
+        if verdict.state == "FAIL" or (verdict.state == "PAUSED" and not self._completed(number, found)):
             return verdict
         return self._handle_unread(number, found, judge=False) or self._completed(number, found) or verdict
 
-    def _caught_up(self, number: int) -> tuple[str, str] | None:
-        """Handle what a trial's folder holds besides; (state, reason) where it must not go on."""
+    def _caught_up(self, number: int) -> Ending | None:
+        """Handle what a trial's folder holds besides; how it ends where it must not go on."""
         found, broken = self.trials.records(number)
         if verdict := self._handle_unread(number, found, judge=True):
             return self._after_stop(number, verdict)
-        return ("FAIL", f"metrics.jsonl {broken}") if broken else self._completed(number, found)
+        return Ending("FAIL", f"metrics.jsonl {broken}") if broken else self._completed(number, found)
 
-    def _read_after_pause(self, number: int) -> tuple[str, str] | None:
-        """Take in what a trial that will not go on wrote after its pause; (state, reason) where that ends it."""
+    def _read_after_pause(self, number: int) -> Ending | None:
+        """Take in what a trial that will not go on wrote after its pause; how it ends, where that ends it."""
         found, done = self.trials.records(number)[0], self.study.epochs_of(number)
         self.trials.handled[number] = list(takewhile(lambda record: record.epoch < done, found))
         return self._handle_unread(number, found, judge=False) or self._completed(number, found)
 
-    def _handle_unread(self, number: int, found: Sequence[Record], judge: bool) -> tuple[str, str] | None:
+    def _handle_unread(self, number: int, found: Sequence[Record], judge: bool) -> Ending | None:
         """Handle the lines on disk that have not been, up to the first that ends the trial. What was judged before a
         driver died is not judged again by what came later; of the last nobody knows."""
         self.num_epochs[number] = self._num_epochs_of(number)
@@ -233,9 +233,9 @@ class SearchDriver:
                 return verdict
         return None
 
-    def _completed(self, number: int, found: Sequence[Record]) -> tuple[str, str] | None:
+    def _completed(self, number: int, found: Sequence[Record]) -> Ending | None:
         """How a trial ends whose last line is that of its last epoch."""
-        return ("COMPLETE", "finished") if is_whole(found, self._num_epochs_of(number)) else None
+        return Ending("COMPLETE", "finished") if is_whole(found, self._num_epochs_of(number)) else None
 
     def _num_epochs_of(self, number: int) -> int | None:
         """The epochs of a trial's training."""
@@ -244,8 +244,8 @@ class SearchDriver:
 
     def _handle(
         self, number: int, line: Mapping[str, Any], tidy: bool = True, judge: bool = True
-    ) -> tuple[str, str] | None:
-        """Handle one line; (state, reason) when the trial must not go on, by the scheduler's word only to `judge`."""
+    ) -> Ending | None:
+        """Handle one line; how the trial ends when it must not go on, by the scheduler's word only to `judge`."""
         handled = self.trials.handled.setdefault(number, [])
         try:
             record, value = self.trials.take(number, line, self.num_epochs.get(number))
@@ -257,7 +257,7 @@ class SearchDriver:
                 verdict = self._verdict(number, record.epoch, value is not None)
             return verdict
         except BrokenRecord as error:
-            return "FAIL", f"metrics.jsonl line {len(handled) + 1}: {error}"
+            return Ending("FAIL", f"metrics.jsonl line {len(handled) + 1}: {error}")
 
     def _note_slips(self, number: int) -> None:
         """Say once of each kind what a trainer's lines let suspect."""
@@ -270,10 +270,10 @@ class SearchDriver:
             self.said.add(kind)
             self.progress.note(text)
 
-    def _store(self, number: int, record: Record, value: float | None, tidy: bool) -> tuple[str, str] | None:
-        """Store one epoch; (state, reason) of one that cannot be."""
+    def _store(self, number: int, record: Record, value: float | None, tidy: bool) -> Ending | None:
+        """Store one epoch; how the trial ends by one that cannot be."""
         if name := record.diverged(self.plan.bundle.finite):
-            return "FAIL", f"{name} is not finite in epoch {record.epoch + 1}"
+            return Ending("FAIL", f"{name} is not finite in epoch {record.epoch + 1}")
         if value is None:
             self.study.passed(number, record.epoch)
             return None
@@ -285,36 +285,36 @@ class SearchDriver:
             self.trials.keep_while_running(number, best)
         return None
 
-    def _verdict(self, number: int, epoch: int, measured: bool) -> tuple[str, str] | None:
+    def _verdict(self, number: int, epoch: int, measured: bool) -> Ending | None:
         num_epochs = self.num_epochs[number]
         if num_epochs is not None and epoch + 1 >= num_epochs:
             return None
         if self.epochs_used_up():
             return cut.EPOCHS
-        is_reference = number == self.plan.first  # all others are compared with it, so it runs to its end
-        if num_epochs is None or not measured or is_reference:
+        if num_epochs is None or not measured or number == self.plan.first:  # all are compared with the first
             return None
         self._count_budget()
-        self.study.resumable = self.trials.goes_on_at(number) > 0
-        verdict: Verdict | None = self.study.decide(number, epoch, self.scheduler, num_epochs)
+        resumable = self.trials.goes_on_at(number) > 0
+        verdict = self.study.decide(number, epoch, self.scheduler, num_epochs, resumable)
         if verdict is None:
             return None
-        if verdict.action == "pause" and self.study.resumable:
+        if verdict.action == "pause" and resumable:
             # One that had to start from nothing comes by again: it does not wait twice at the same place.
             waited = self.study.frozen(number).user_attrs.get("waited", -1)
-            return ("PAUSED", verdict.reason) if epoch > waited else None
-        return "PRUNED", verdict.reason
+            return Ending("PAUSED", verdict.reason) if epoch > waited else None
+        return Ending("PRUNED", verdict.reason)
 
-    def _end(self, number: int, state: str, reason: str) -> None:
-        if state in ("PAUSED", cut.CUT):
-            return self._leave_open(number, state, reason)
-        if state == "COMPLETE" and not self.study.frozen(number).intermediate_values:
+    def _end(self, number: int, ending: Ending) -> None:
+        if ending.state in ("PAUSED", "CUT"):
+            return self._leave_open(number, ending)
+        if ending.state == "COMPLETE" and not self.study.frozen(number).intermediate_values:
             found = self.trials.handled.get(number) or self.trials.records(number)[0]
-            state, reason = "FAIL", no_metric(found, self.plan.metric.name)
-        reason = reason.encode("utf-8", "backslashreplace").decode()  # words of a trainer may be no text
-        self.study.tell(number, state, reason, self.trials.scoring(number))
+            ending = Ending("FAIL", no_metric(found, self.plan.metric.name))
+        # Words of a trainer may be no text.
+        reason = ending.reason.encode("utf-8", "backslashreplace").decode()
+        self.study.tell(number, ending.state, reason, self.trials.scoring(number))
         self.trials.keep(number, self.study)
-        state = self.study.frozen(number).state.name
+        state = self.study.state(number)
         scored = self.study.result(number) if self.study.frozen(number).intermediate_values else None
         self.progress.ended(number, state, reason, scored.value if scored else None)
         self.tracking.ended(number, state, reason, scored)
@@ -323,17 +323,17 @@ class SearchDriver:
         if state == "FAIL":
             self.failures[number] = self.trials.run.failure(number, reason)
 
-    def _leave_open(self, number: int, state: str, reason: str) -> None:
+    def _leave_open(self, number: int, ending: Ending) -> None:
         """Leave a trial to be gone on with."""
-        self.study.note(number, reason=reason)
-        if state == cut.CUT:
+        self.study.note(number, reason=ending.reason)
+        if ending.state == "CUT":
             self.study.note(number, cut=True)
             self.study.keep_passed(number)
         else:  # an attempt before this one may have got further
             self.study.set_paused(number, self.trials.handled[number][-1].epoch)
         self.trials.keep(number, self.study)
-        self.progress.ended(number, state, reason)
-        self.tracking.ended(number, "PAUSED", reason)
+        self.progress.ended(number, *ending)
+        self.tracking.ended(number, "PAUSED", ending.reason)
 
     def _started(
         self, number: int, params: Mapping[str, Any], job: TrialJob, from_epoch: int = 0

@@ -15,6 +15,7 @@ from rich.text import Text
 from automl import spec
 from automl.cut import is_cut
 from automl.dotted import last_words
+from automl.ending import State
 from automl.forecast import clock, share
 from automl.metric import Metric, counted, figure
 from automl.request import RunRequest
@@ -47,7 +48,7 @@ class Row:
     epoch: int = 0  # epochs done
     value: float | None = None  # of the last epoch
     best: float | None = None
-    state: str = "RUNNING"
+    state: State = "RUNNING"
     reason: str = ""
     params: str = ""
     beat: Mapping[str, float] = field(default_factory=dict)  # where it stands within the epoch
@@ -142,7 +143,7 @@ class Progress:
             row.told_at = time.monotonic()
             self._say(f"trial {number} {beat_text(reading)}")
 
-    def ended(self, number: int, state: str, reason: str, scored: float | None = None) -> None:
+    def ended(self, number: int, state: State, reason: str, scored: float | None = None) -> None:
         """`scored`: what counts of the trial: of a trainer that writes over its checkpoint, that of the last epoch."""
         row = self.rows.setdefault(number, Row(number, None))
         row.state, row.reason, row.beat = state, reason, {}

@@ -25,14 +25,12 @@ from optuna.trial import FrozenTrial, TrialState
 from automl import metric as metrics
 from automl import spec
 from automl.attachments import Attachments
-from automl.cut import CUT
 from automl.locks import is_running
 from automl.metric import figure
 from automl.space.codecs import label
 from automl.space.leaf import is_number, short
 from automl.study import METRIC_NAMES
 from automl.study_storage import state_of
-from automl.trial_notes import PAUSED
 
 if TYPE_CHECKING:
     from optuna.study._frozen import FrozenStudy
@@ -201,7 +199,7 @@ def standing(trial: FrozenTrial, running: bool) -> dict[str, str]:
     state, reason = state_of(trial, running), str(trial.user_attrs.get("reason", ""))
     if trial.state.is_finished():
         return {"why it ended": reason} if reason else {}
-    if state in (CUT, PAUSED):
+    if state in ("CUT", "PAUSED"):
         return {"state": state, "why it waits": reason}
     return {} if state == "RUNNING" else {"state": state}  # what it once waited for is over
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from automl import records, spec, trial_notes
 from automl.budget import bound
+from automl.ending import Ending, State
 from automl.errors import SpaceError, SpecError
 from automl.trainer_warnings import BY_ITSELF
 from automl.trial_attributes import AGAIN, WAITED, WIDENED
-from automl.trial_notes import PAUSED, Kept
+from automl.trial_notes import Kept
 
 if TYPE_CHECKING:
     from automl.plan import Plan
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from automl.study import Study
     from automl.trials import Trials
 
-RUNNING = "RUNNING"
+Ends = list[tuple[float, int, Ending]]  # when it ended, its number, how
 
 
 def rebuild(plan: Plan, study: Study, trials: Trials) -> int:
@@ -33,7 +34,7 @@ def rebuild(plan: Plan, study: Study, trials: Trials) -> int:
     anew = bool(lacking) or study.rebuilding
     if anew:
         study.set_rebuilding(True)
-    ends: list[tuple[float, int, str, str]] = []
+    ends: Ends = []
     for number in range(count):
         if number not in lacking and study.frozen(number).state.is_finished():
             continue
@@ -77,30 +78,28 @@ def _found(plan: Plan, trials: Trials, number: int) -> tuple[dict[str, Any] | No
     return params, found
 
 
-def _brought(
-    plan: Plan, study: Study, trials: Trials, number: int, found: Kept | None, anew: bool
-) -> list[tuple[float, int, str, str]]:
+def _brought(plan: Plan, study: Study, trials: Trials, number: int, found: Kept | None, anew: bool) -> Ends:
     """Bring a trial up to what its folder says, where that is more than the study does: the study is written first.
-    Returns its end where it has one, (when, number, state, reason)."""
+    Returns its end where it has one."""
     lines, broken = trials.records(number)
-    state, reason = _believed(plan, study, trials, number, lines, found)
-    if state == RUNNING and anew and _dropped(trials, number, lines):
-        state, reason = _ended(study, trials, number, lines), "ended before its study was lost"
+    ending = _believed(plan, study, trials, number, lines, found)
+    if ending.state == "RUNNING" and anew and _dropped(trials, number, lines):
+        ending = Ending(_ended(study, trials, number, lines), "ended before its study was lost")
         if broken:
-            state, reason = "FAIL", f"metrics.jsonl {broken}"
+            ending = Ending("FAIL", f"metrics.jsonl {broken}")
     waited = study.frozen(number).user_attrs.get(WAITED, -1)
     if found:
         _note(study, number, found)
-    if state == PAUSED and found:
+    if ending.state == "PAUSED" and found:
         if waited < found.paused:
             _report(plan, study, trials, number, [line for line in lines if line.epoch <= found.paused])
-            study.note(number, reason=reason)
+            study.note(number, reason=ending.reason)
             study.set_paused(number, found.paused)
         return []
-    if anew or state != RUNNING:
+    if anew or ending.state != "RUNNING":
         _report(plan, study, trials, number, lines)
-    if state != RUNNING:
-        return [(found.ended if found else 0.0, number, state, reason)]
+    if ending.state != "RUNNING":
+        return [(found.ended if found else 0.0, number, ending)]
     if found and found.waited >= waited and number in study.paused():  # it had gone on
         study.set_paused(number, -1)
     return []
@@ -122,21 +121,21 @@ def _note(study: Study, number: int, found: Kept) -> None:
 
 def _believed(
     plan: Plan, study: Study, trials: Trials, number: int, lines: Sequence[Record], found: Kept | None
-) -> tuple[str, str]:
-    """(state, reason) as kept, or RUNNING where its records say otherwise: the driver then judges by these."""
+) -> Ending:
+    """How it ended as kept, or RUNNING where its records say otherwise: the driver then judges by these."""
     if found is None:
-        return RUNNING, ""
+        return Ending("RUNNING", "")
     epochs = trials.num_epochs(number, study.frozen(number).user_attrs["params"])
     whole = records.is_whole(lines, epochs)
     finite = not any(line.diverged(plan.bundle.finite) for line in lines)
     short = epochs is not None and not whole and not found.reason.startswith(BY_ITSELF)
-    wrong = {
+    wrong: dict[State, bool] = {
         "COMPLETE": not lines or short,
         "PRUNED": not lines or whole,
         "FAIL": whole and finite,
-        PAUSED: whole or not any(line.epoch == found.paused for line in lines),
+        "PAUSED": whole or not any(line.epoch == found.paused for line in lines),
     }
-    return (RUNNING, "") if wrong.get(found.state) else (found.state, found.reason)
+    return Ending("RUNNING", "") if wrong.get(found.state) else Ending(found.state, found.reason)
 
 
 def _report(plan: Plan, study: Study, trials: Trials, number: int, lines: Sequence[Record]) -> None:
@@ -151,10 +150,10 @@ def _report(plan: Plan, study: Study, trials: Trials, number: int, lines: Sequen
             study.passed(number, record.epoch)
 
 
-def _tell(study: Study, trials: Trials, ends: list[tuple[float, int, str, str]]) -> None:
+def _tell(study: Study, trials: Trials, ends: Ends) -> None:
     """In the order in which they ended: patience goes by it."""
-    for _, number, state, reason in sorted(ends):
-        study.tell(number, state, reason, trials.scoring(number))
+    for _, number, ending in sorted(ends):
+        study.tell(number, *ending, trials.scoring(number))
     ends.clear()
 
 
@@ -164,6 +163,6 @@ def _dropped(trials: Trials, number: int, lines: Sequence[Record]) -> bool:
     return last is not None and last.checkpoint is not None and trials.checkpoint(number, last) is None
 
 
-def _ended(study: Study, trials: Trials, number: int, lines: Sequence[Record]) -> str:
+def _ended(study: Study, trials: Trials, number: int, lines: Sequence[Record]) -> State:
     epochs = trials.num_epochs(number, study.frozen(number).user_attrs["params"])
     return "COMPLETE" if records.is_whole(lines, epochs) else "PRUNED"

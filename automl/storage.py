@@ -105,7 +105,7 @@ def _behind(study: Study, run_root: Path) -> str:
         if trial.state.is_finished():
             continue
         found = trial_notes.read(RunDir(run_root).trial(trial.number), trial.number)
-        waits = found is not None and found.state == trial_notes.PAUSED
+        waits = found is not None and found.state == "PAUSED"
         if found and (found.paused > trial.user_attrs.get(WAITED, -1) if waits else found.state != "RUNNING"):
             return f"trial {trial.number} has not ended in it, and is {found.state} in {run_root / 'trials'}"
     return ""

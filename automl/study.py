@@ -15,12 +15,13 @@ import bisect
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from automl.budget import Budget
 from automl.cut import is_cut
+from automl.ending import State
 from automl.foreign_writes import check_trials
 from automl.metric import figure
 from automl.pareto import Point, joined, knee, ms_of, with_latency
@@ -120,7 +121,6 @@ class Study(Stored):
         self.budget = Budget()  # what may still be spent, as the driver says
         self.say: Callable[[str], object] = lambda text: None  # to the person, as the driver says
         self.timed = lambda seconds: None  # how long the search has run, as the run's folder keeps it
-        self.resumable = True  # the trial that is decided of could go on, as the driver says
         self.version = 0  # of everything but the running time
         self.memo: dict[Any, Any] = {}
         self._winner = tuple(storage.get_study_user_attrs(self._id).get("winner", ()))
@@ -142,7 +142,7 @@ class Study(Stored):
         """Number -> the epoch after which the trial waits."""
         return dict(self._paused)
 
-    def state(self, number: int, running: bool = True) -> str:
+    def state(self, number: int, running: bool = True) -> State:
         """See `state_of`."""
         return state_of(self._trials[number], running)
 
@@ -160,7 +160,7 @@ class Study(Stored):
         return View(
             trials, self._reached, paused=self._paused, text=lambda value: figure(self.sign * value), space=self.space,
             seed=self.seed, sign=self.sign, earlier=self.earlier, budget=self.budget, version=self.version,
-            memo=self.memo, resumable=self.resumable, fits=self.limit.fits if self.limit else None,
+            memo=self.memo, fits=self.limit.fits if self.limit else None,
             ms={t.number: ms_of(t) for t in trials} if self.several else None, latency=self.latency,
         )  # fmt: skip
 
@@ -324,9 +324,13 @@ class Study(Stored):
         if passed > measured and trial.user_attrs.get("epochs") != passed:
             self._set(trial, "epochs", passed)
 
-    def decide(self, number: int, epoch: int, scheduler: Scheduler, num_epochs: int) -> Verdict | None:
-        """What the scheduler says of a trial after this epoch; None to go on."""
-        return scheduler.decide(self.view().at_most_as_slow(number), number, epoch, num_epochs)
+    def decide(
+        self, number: int, epoch: int, scheduler: Scheduler, num_epochs: int, resumable: bool = True
+    ) -> Verdict | None:
+        """What the scheduler says of a trial after this epoch, which paused could go on where it is `resumable`; None
+        to go on."""
+        view = replace(self.view().at_most_as_slow(number), resumable=resumable)
+        return scheduler.decide(view, number, epoch, num_epochs)
 
     def set_paused(self, number: int, epoch: int) -> None:
         """Note that the trial waits after this epoch; -1: it goes on."""
@@ -343,7 +347,7 @@ class Study(Stored):
             self.epochs_trained += again
         self.set_paused(number, -1)
 
-    def tell(self, number: int, state: str, reason: str, among: Collection[int] | None = None) -> None:
+    def tell(self, number: int, state: State, reason: str, among: Collection[int] | None = None) -> None:
         """End a trial: COMPLETE or PRUNED with its best epoch (of those `among`, see `result`), FAIL with none. A trial
         that ended stays so. A COMPLETE without any finite metric becomes FAIL."""
         from optuna.trial import TrialState

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from automl.cut import CUT, is_cut
+from automl.cut import is_cut
+from automl.ending import State
 from automl.faults import is_away, patiently
 from automl.foreign_writes import next_trial, tell_if_changed
 from automl.trial_attributes import PAUSED
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 ELAPSED_STEP_S = 1.0  # the running time is stored when it has grown by so much
 
 
-def state_of(trial: FrozenTrial, running: bool = True) -> str:
+def state_of(trial: FrozenTrial, running: bool = True) -> State:
     """A trial's state in a person's words: PAUSED by the scheduler; CUT by a budget; WAITING for a driver where none is
     `running`; else Optuna's."""
     if trial.state.name != "RUNNING":
-        return str(trial.state.name)
+        return cast(State, trial.state.name)
     if is_cut(trial):
-        return CUT
+        return "CUT"
     paused = trial.user_attrs.get(PAUSED, -1) >= 0
     return "PAUSED" if paused else "RUNNING" if running else "WAITING"
 

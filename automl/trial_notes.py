@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl.documents import load_json
+from automl.ending import State
 from automl.errors import SpecError
 from automl.fgp import FITTED
 from automl.forms import COUNT, fits
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 FILE = "trial.json"
 OURS = ("spec.yaml", "metrics.jsonl", FILE)
-PAUSED = "PAUSED"
 MAX_BYTES = 1_000_000
 LONGEST_REASON = 4000  # characters
 
@@ -65,7 +65,7 @@ _FORM = {
                 {"type": "array", "items": _pair_of({"type": "string"})},
             ],
         },
-        "state": {"enum": ["RUNNING", PAUSED, "COMPLETE", "PRUNED", "FAIL"]},
+        "state": {"enum": ["RUNNING", "PAUSED", "COMPLETE", "PRUNED", "FAIL"]},
         "reason": {"type": "string"},
         "paused": COUNT,
         "waited": COUNT,
@@ -80,7 +80,7 @@ class Kept:
     last such epoch, -1 for none; `ended`: when, in seconds since 1970."""
 
     params: dict[str, Any]
-    state: str = "RUNNING"
+    state: State = "RUNNING"
     reason: str = ""
     paused: int = -1
     waited: int = -1
@@ -106,7 +106,7 @@ def write(folder: Path, trial: FrozenTrial) -> None:
     document: dict[str, Any] = {
         "number": trial.number,
         "params": attrs["params"],
-        "state": PAUSED if waiting else trial.state.name,
+        "state": "PAUSED" if waiting else trial.state.name,
         "reason": attrs.get("reason", ""),
         "noted": {name: attrs[name] for name in _NOTED if name in attrs},
         **epochs,

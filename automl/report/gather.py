@@ -13,6 +13,7 @@ from automl import records, run_json, run_outcome, spec
 from automl.comparison import OF_DEFAULT, Comparison, compare, document_of
 from automl.confirmed import Confirmed, confirmed
 from automl.documents import load_json
+from automl.ending import State
 from automl.errors import SpecError, UserError
 from automl.front import Place, places
 from automl.latency import redrawn_text
@@ -41,7 +42,7 @@ class TrialFacts:
     nobody knows."""
 
     number: int
-    state: str
+    state: State
     reason: str
     params: dict[str, Any]
     curve: list[tuple[int, float]]

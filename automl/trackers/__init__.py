@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl import spec
 from automl.documents import load_json
+from automl.ending import State
 from automl.errors import SpecError, UserError, did_you_mean
 from automl.records import is_finite
 from automl.rundir import RunDir, write_json
@@ -60,7 +61,7 @@ class Run:
         """The numbers of one epoch, counted from 1."""
         raise NotImplementedError
 
-    def end(self, state: str, reason: str, figures: Mapping[str, float]) -> None:
+    def end(self, state: State, reason: str, figures: Mapping[str, float]) -> None:
         """`state`: COMPLETE, PRUNED, FAIL or PAUSED (it may be opened again)."""
         raise NotImplementedError
 
@@ -119,7 +120,7 @@ class Tracking:
         plain = {str(k): float(v) for k, v in told.items() if k != "epoch" and is_finite(v)}
         self._each(lambda name: self._log(name, number, epoch + 1, plain))
 
-    def ended(self, number: int, state: str, reason: str, best: TrialResult | None = None) -> None:
+    def ended(self, number: int, state: State, reason: str, best: TrialResult | None = None) -> None:
         """A trial ended or was paused; `best` is what it scored."""
         figures = {f"best {self.metric}": best.value, "best epoch": best.epoch + 1.0} if best else {}
         figures |= self.known(number)
@@ -163,7 +164,7 @@ class Tracking:
         going_on = {key: value for key, value in state.get(name, {}).items() if key != "state"}
         self._keep(number, name, going_on | {"id": run.id, "epoch": epoch})
 
-    def _end(self, name: str, number: int, state: str, reason: str, figures: Mapping[str, float]) -> None:
+    def _end(self, name: str, number: int, state: State, reason: str, figures: Mapping[str, float]) -> None:
         known = self._state(number).get(name, {})
         if known.get("state") == state or (state == "PAUSED" and (name, number) not in self.open):
             return

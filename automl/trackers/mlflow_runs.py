@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from automl.ending import State
 from automl.errors import UserError
 from automl.trackers import Run, Trial, flat
 
@@ -65,7 +66,7 @@ class MlflowRun(Run):
         now = int(time.time() * 1000)
         self.client.log_batch(self.id, metrics=[Metric(_named(k), v, now, epoch) for k, v in values.items()])
 
-    def end(self, state: str, reason: str, figures: Mapping[str, float]) -> None:
+    def end(self, state: State, reason: str, figures: Mapping[str, float]) -> None:
         self.client.set_tag(self.id, "state", state)
         self.client.set_tag(self.id, "reason", reason[:LONGEST])
         for name, value in figures.items():

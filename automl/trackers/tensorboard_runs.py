@@ -18,6 +18,7 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.plugins.hparams.api_pb2 import Experiment, HParamInfo, MetricInfo, MetricName
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
+from automl.ending import State
 from automl.trackers import Run, Trial, flat
 from safe_documents import dump_yaml
 
@@ -45,7 +46,7 @@ class TensorBoardRun(Run):
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
         self._add([{"tag": name, "simple_value": value} for name, value in values.items()], epoch)
 
-    def end(self, state: str, reason: str, figures: Mapping[str, float]) -> None:
+    def end(self, state: State, reason: str, figures: Mapping[str, float]) -> None:
         if figures and state != "PAUSED":
             self._add(_of_parameters(flat(self.trial.params), figures))
             self.log(0, figures)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
+from automl.ending import State
 from automl.errors import UserError
 from automl.trackers import Run, Trial
 
@@ -72,7 +73,7 @@ class WandbRun(Run):
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
         self.run.log({**values, "epoch": epoch}, step=epoch)
 
-    def end(self, state: str, reason: str, figures: Mapping[str, float]) -> None:
+    def end(self, state: State, reason: str, figures: Mapping[str, float]) -> None:
         self.run.summary.update({"state": state, "reason": reason, **figures})
         self._finish(exit_code=1 if state == "FAIL" else 0)
 

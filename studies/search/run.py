@@ -68,7 +68,7 @@ class Played:
         space = kept(objective.space) if arm.endswith("kept") else objective.space
         self.sign = float(getattr(objective, "sign", 1.0))
         self.study = Study(storage, "played", space, sampler, seed, maximize=self.sign > 0, fixed=fixed)
-        self.study.resumable = not arm.endswith("once")
+        self.resumable = not arm.endswith("once")
         self.scheduler, self.default_first, self.now = schedulers.make(scheduler), default_first, 0.0
         self.limits, self.time_s, self.cut = Limits(trainings=trainings), math.inf, 0
         if getattr(objective, "timed", False):
@@ -151,11 +151,11 @@ class Played:
             return False
         self.study.budget = self.limits.left(self.study, self.epochs, self._time_left())
         before = time.process_time()
-        verdict = self.study.decide(number, epoch, self.scheduler, self.epochs)
+        verdict = self.study.decide(number, epoch, self.scheduler, self.epochs, self.resumable)
         self.decide_s.append(time.process_time() - before)
         if verdict is None:
             return False
-        if verdict.action == "pause" and self.study.resumable:
+        if verdict.action == "pause" and self.resumable:
             self.study.set_paused(number, epoch)
         else:
             self.study.tell(number, "PRUNED", verdict.reason)

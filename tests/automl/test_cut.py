@@ -52,7 +52,7 @@ def test_a_training_that_the_time_cuts_goes_on_with_more_of_it(tmp_path: Path, p
     bench = slow_one(tmp_path, 65.0)
     bench.plan = replace(bench.plan, searching=policy == "on")
     driver = ended(bench.drive(kind=bench.in_time()))
-    assert [driver.study.state(n) for n in range(len(bench.states()))] == [cut.CUT]
+    assert [driver.study.state(n) for n in range(len(bench.states()))] == ["CUT"]
     best = driver.study.best()
     assert best is not None
     assert (best.number, best.epoch, best.complete) == (0, 5, False)
@@ -70,10 +70,10 @@ def test_the_last_training_of_a_budget_of_epochs_goes_on_with_a_larger_one(tmp_p
     """Two trainings of nine epochs and three of the next."""
     bench = Bench(tmp_path, trials=None, total_epochs=2 * EPOCHS + 3, scheduler="none")
     driver = ended(bench.drive(kind=bench.in_time()))
-    assert [driver.study.state(n) for n in range(3)] == ["COMPLETE", "COMPLETE", cut.CUT]
+    assert [driver.study.state(n) for n in range(3)] == ["COMPLETE", "COMPLETE", "CUT"]
     asked = len(bench.jobs)
     again = ended(bench.drive(kind=bench.in_time()))
-    assert again.study.state(2) == cut.CUT
+    assert again.study.state(2) == "CUT"
     assert len(bench.jobs) == asked
     bench.plan = replace(bench.plan, request=replace(bench.plan.request, total_epochs=3 * EPOCHS))
     driver = ended(bench.drive(kind=bench.in_time()))
@@ -86,7 +86,7 @@ def test_the_last_training_of_a_budget_of_epochs_goes_on_with_a_larger_one(tmp_p
 def test_the_best_is_handed_over_though_the_time_cut_it(tmp_path: Path, better: float, winner: int) -> None:
     bench = slow_one(tmp_path, 250.0, better)
     driver = ended(bench.drive(kind=bench.in_time()))
-    assert [driver.study.state(n) for n in range(2)] == ["COMPLETE", cut.CUT]
+    assert [driver.study.state(n) for n in range(2)] == ["COMPLETE", "CUT"]
     best = driver.study.best()
     assert best is not None
     assert best.number == winner
@@ -131,7 +131,7 @@ def test_where_no_time_is_left_what_a_dead_driver_left_is_cut_and_the_run_is_at_
     assert not at_end(bench.run.root, outcome, study, False)
     driver = ended(bench.drive(kind=bench.in_time()))
     assert len(bench.jobs) == asked
-    assert driver.study.state(1) == cut.CUT
+    assert driver.study.state(1) == "CUT"
     assert at_end(bench.run.root, outcome, driver.study, False)
     assert ended(bench.with_time(3000.0).drive(kind=bench.in_time())).study.state(1) == "COMPLETE"
 
@@ -167,7 +167,7 @@ def test_without_a_checkpoint_to_go_on_from_it_is_not_trained_from_nothing(
     tmp_path: Path, better: float, state: str
 ) -> None:
     bench = slow_one(tmp_path, 250.0, better)
-    assert ended(bench.drive(kind=bench.in_time())).study.state(1) == cut.CUT
+    assert ended(bench.drive(kind=bench.in_time())).study.state(1) == "CUT"
     for checkpoint in bench.run.trial(1).glob("*.pth"):
         checkpoint.unlink()
     asked = len(bench.jobs)
@@ -188,4 +188,4 @@ def test_lines_of_a_cut_trial_that_an_earlier_copy_of_the_study_lacks_are_taken_
     best = driver.study.best()
     assert best is not None
     assert best.value == 0.99
-    assert driver.study.state(0) == cut.CUT
+    assert driver.study.state(0) == "CUT"

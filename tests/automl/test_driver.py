@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from automl import bundle, faults, handoff, loop, records
-from automl.cut import CUT
 from automl.driver import SearchDriver
 from automl.errors import StorageError
 from automl.executors.base import Decision, Exit, TrialJob
@@ -147,7 +146,7 @@ def test_a_budget_of_epochs_is_used_up_beside_one_of_trainings(tmp_path: Path) -
     bench = Bench(tmp_path, trials=None, total_epochs=3 * EPOCHS - 2, trainings=3, scheduler="none")
     assert bench.drive().study.epochs_trained == 3 * EPOCHS - 2
     study = bench.study()
-    assert [study.state(number) for number in range(3)] == ["COMPLETE", "COMPLETE", CUT]
+    assert [study.state(number) for number in range(3)] == ["COMPLETE", "COMPLETE", "CUT"]
 
 
 def test_what_was_left_waiting_keeps_its_scheduler_s_reason(tmp_path: Path) -> None:
