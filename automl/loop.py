@@ -22,7 +22,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -173,51 +173,62 @@ def _search(plan: Plan, folder: RunDir, progress: Progress) -> handoff.Outcome:
         )
     try:
         with ExitStack() as held:
-            return _searched(plan, folder, progress, held)
+            clear_temporaries(folder.root)
+            # What is pushed is let go from the last to the first, each whatever those before it raised.
+            with ExitStack() as ends, closing(make_executor(plan, folder, progress.note)) as executor:
+                driver, keeper = _driver(plan, folder, progress, held, ends)
+                why = _searched(driver, executor)
+            return _handed_over(driver, keeper, folder, why)
     except Resumable as error:
         raise type(error)(f"{error}; go on with: {command('resume', folder.root)}") from None
 
 
-def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -> handoff.Outcome:
-    """`held`: what stays until the end."""
-    clear_temporaries(folder.root)
-    executor = make_executor(plan, folder, progress.note)
-    driver: SearchDriver | None = None
-    try:
-        study = open_study(plan, folder, progress)
-        if plan.request.storage:
-            held.enter_context(sole_driver(study, folder.root, progress.note))
-        what = "some of its study" if study.trials() else "its study"
-        if count := rebuilt_study.rebuild(plan, study, Trials(plan, folder)):
-            progress.note(f"{what} was gone from the database; made again from the folders of {count} trials")
-        keeper = Keeper(plan, folder.root, study, progress.note)
-        keeper.describe_data()
-        tracking = Tracking(
-            plan.request.log, folder, study.name, plan.metric.name, progress.note, partial(predicted, study)
-        )
-        driver = SearchDriver(plan, study, folder, progress, after=keeper.refresh, tracking=tracking)
-        progress.begin(plan, study)
-        driver.adopt()
-        executor.run(driver)
-        why = _why_ended(driver)
-        if why and driver.begun:
-            progress.note(f"the search ended: {why}")
-        elif plan.searching and not driver.begun and not asking.at_end(study):
-            used_up = why or driver.limits.used_up(study, driver.full_epochs)
-            progress.note(f"no new trial: {used_up}; a larger one goes on")
-        driver.end_paused()
-        driver.name_winner()
-        if left := cut.text(study.trials()):
-            progress.note(f"note: {left}")
-    finally:
-        executor.close()
-        progress.end()
-        if driver is not None:
-            with ExitStack() as ends:  # from the last to the first, each whatever those before it raised
-                ends.callback(keeper.finish)
-                ends.callback(driver.tracking.close)
-                ends.callback(driver.study.close)
-                ends.callback(driver.study.set_elapsed_s, driver.elapsed_s(), now=True)
+def _driver(
+    plan: Plan, folder: RunDir, progress: Progress, held: ExitStack, ends: ExitStack
+) -> tuple[SearchDriver, Keeper]:
+    """The driver of a search and who keeps its report. `held`: what stays until the run's end, `ends`: until the
+    search's."""
+    study = open_study(plan, folder, progress)
+    if plan.request.storage:
+        held.enter_context(sole_driver(study, folder.root, progress.note))
+    what = "some of its study" if study.trials() else "its study"
+    if count := rebuilt_study.rebuild(plan, study, Trials(plan, folder)):
+        progress.note(f"{what} was gone from the database; made again from the folders of {count} trials")
+    keeper = Keeper(plan, folder.root, study, progress.note)
+    keeper.describe_data()
+    tracking = Tracking(
+        plan.request.log, folder, study.name, plan.metric.name, progress.note, partial(predicted, study)
+    )
+    driver = SearchDriver(plan, study, folder, progress, after=keeper.refresh, tracking=tracking)
+    ends.callback(keeper.finish)
+    ends.callback(tracking.close)
+    ends.callback(study.close)
+    ends.callback(lambda: study.set_elapsed_s(driver.elapsed_s(), now=True))
+    ends.callback(progress.end)
+    progress.begin(plan, study)
+    return driver, keeper
+
+
+def _searched(driver: SearchDriver, executor: Executor) -> str:
+    """Search until the budget is used; returns what ended it early, see `_why_ended`."""
+    plan, study, note = driver.plan, driver.study, driver.progress.note
+    driver.adopt()
+    executor.run(driver)
+    why = _why_ended(driver)
+    if why and driver.begun:
+        note(f"the search ended: {why}")
+    elif plan.searching and not driver.begun and not asking.at_end(study):
+        note(f"no new trial: {why or driver.limits.used_up(study, driver.full_epochs)}; a larger one goes on")
+    driver.end_paused()
+    driver.name_winner()
+    if left := cut.text(study.trials()):
+        note(f"note: {left}")
+    return why
+
+
+def _handed_over(driver: SearchDriver, keeper: Keeper, folder: RunDir, why: str) -> handoff.Outcome:
+    """The winner in `best/`, the stages on it, the report. Raises `AutoMLError` where nothing came of the search."""
+    plan, study, progress = driver.plan, driver.study, driver.progress
     if study.best() is None:
         told = [*(driver.failures.values() or _failures(study, folder))]
         if left := cut.text(study.trials()):
@@ -234,7 +245,7 @@ def _searched(plan: Plan, folder: RunDir, progress: Progress, held: ExitStack) -
         report = keeper.finish()
     outcome.report = report
     write_json(folder.root / "outcome.json", asdict(outcome))
-    tracking.finish(outcome.winner.number, outcome.report)
+    driver.tracking.finish(outcome.winner.number, outcome.report)
     return outcome
 
 
