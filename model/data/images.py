@@ -134,10 +134,16 @@ def _white_near(white: float, lit: np.ndarray) -> float:
     return white if few else max(white, most)
 
 
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of the pixels as an opened file holds them; Pillow says those of a TIFF as they are upright."""
+    tags = getattr(image, "tag_v2", {})
+    return int(tags.get(0x0100, image.width)), int(tags.get(0x0101, image.height))
+
+
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) after EXIF rotation, without decoding."""
-    turned = image.getexif().get(0x0112) in TURNED
-    return (image.height, image.width) if turned else (image.width, image.height)
+    """(width, height) of an opened file after EXIF rotation, without decoding."""
+    width, height = stored_size(image)
+    return (height, width) if image.getexif().get(0x0112) in TURNED else (width, height)
 
 
 def images_in(folder: Path) -> Iterator[Path]:

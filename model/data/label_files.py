@@ -21,7 +21,7 @@ from model.data.images import BROKEN, opened, upright_size
 from model.data.tree import SPLITS, WORDS, Data, Tree, counted, exact_split, split_of, words_of
 from model.errors import UserError
 
-FORMAT = 7  # of the files written; another number, another place
+FORMAT = 8  # of the files written; another number, another place
 UTF_8 = 'must be text in UTF-8; save it so, not as UTF-16 ("Unicode") or in an older encoding'
 THREADS = 8
 SHOWN = 5

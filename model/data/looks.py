@@ -22,14 +22,15 @@ import PIL
 from PIL import Image, features
 
 from model.data.cache import cache_dir
-from model.data.images import BROKEN, MAX_PIXELS, TURNED, opened, to_rgb, white
+from model.data.images import BROKEN, MAX_PIXELS, TURNED, opened, stored_size, to_rgb, white
 from model.errors import UserError
 from model.info import cores
 from model.told import at
 
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
 UNREADABLE = "cannot be read as an image"
 FLAT = 4  # of 255 grey levels: what differs by less looks like one shade
+OF_TURNS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")  # what Pillow calls it in a PNG
 SIDE = 9  # of the thumbnail whose neighbours are compared
 
 
@@ -81,12 +82,13 @@ def look(path: Path, decode: bool = True, max_pixels: int = MAX_PIXELS) -> Look:
     """Look at one file. Without `decode` only as far as damage can be told."""
     try:
         with opened(path, max_pixels) as file:
-            stored = file.size
-            # Pillow decodes a PNG to find an EXIF block behind its pixels; few have one there.
+            stored = stored_size(file)
+            # Pillow decodes a PNG to find an orientation that is not before its pixels; few have any.
             lazy = not decode and file.format == "PNG" and "exif" not in file.info
-            orientation = 1 if lazy else _orientation(file)
+            late = lazy and _may_turn(file, path)
+            orientation = 1 if lazy and not late else _orientation(file)
             turned = orientation in TURNED
-            if not decode and _seems_whole(file, path):
+            if not decode and not late and _seems_whole(file, path):
                 return Look(stored, turned, orientation=orientation)
             with _DECODED.room_for(stored[0] * stored[1]):
                 pixels = to_rgb(file)
@@ -183,9 +185,21 @@ def _seems_whole(file: Any, path: Path) -> bool:
         return True
     if file.format != "JPEG":
         return False
+    return b"\xff\xd9" in _end_of(path, 4096)
+
+
+def _may_turn(png: Any, path: Path) -> bool:
+    """Whether a PNG has what may tell an orientation, before its pixels or behind them."""
+    end = _end_of(path, 1 << 16)
+    return any(name in png.info for name in OF_TURNS) or any(
+        name.encode() in end for name in (*OF_TURNS, "eXIf")
+    )
+
+
+def _end_of(path: Path, size: int) -> bytes:
     with path.open("rb") as raw:
-        raw.seek(max(0, path.stat().st_size - 4096))
-        return b"\xff\xd9" in raw.read()
+        raw.seek(max(0, path.stat().st_size - size))
+        return raw.read()
 
 
 def _digest(image: Image.Image) -> str:
