@@ -26,11 +26,13 @@ MOST = 1000  # seeds
 @dataclass(frozen=True)
 class Confirmed:
     """`seen`: the gain that the search saw; `pairs`: (seed, winner's value, default's value), each the best epoch of a
-    training of its own; `failed`: what kept seeds from being pairs."""
+    training of its own; `failed`: what kept seeds from being pairs; `cut`: a budget cut the winner that it saw, and
+    these trainings ran to their end."""
 
     seen: float
     pairs: Sequence[tuple[int, float, float]] = ()
     failed: Sequence[str] = field(default_factory=list)
+    cut: bool = False
 
     def gains(self, metric: Metric) -> list[float]:
         return [metric.gain(winner, default) for _, winner, default in self.pairs]
@@ -56,7 +58,7 @@ class Confirmed:
             )
         mean = statistics.fmean(gains)
         seeds = "another seed" if len(gains) == 1 else f"{len(gains)} other seeds"
-        seen = f"where the search saw {signed(self.seen)}"
+        seen = f"where the search{', which cut the winner before its end,' if self.cut else ''} saw {signed(self.seen)}"
         text = f"trained again with {seeds}: gain {signed(mean)} of {metric.name}, {seen}"
         if (bounds := self.interval(metric)) is None:
             return f"{text}; one seed says nothing of the spread{missing}"

@@ -59,7 +59,8 @@ def confirm(
         for seed, ours, theirs in zip(seeds, values[::2], values[1::2], strict=True)
         if ours is not None and theirs is not None
     ]
-    return Confirmed(plan.metric.gain(winner.value, default.value), pairs, list(repeats.failed.values()))
+    gain, failed = plan.metric.gain(winner.value, default.value), list(repeats.failed.values())
+    return Confirmed(gain, pairs, failed, cut=not winner.complete)
 
 
 def _with_seed(plan: Plan, seed: int) -> Plan:

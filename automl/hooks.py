@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import json
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -57,9 +58,20 @@ def answer(model: ModelBundle, purpose: str, found: Any) -> dict[str, Any]:
 
 
 def asked(model: ModelBundle, purpose: str, *given: Any) -> dict[str, Any]:
-    """What a hook of the model says of `given`; nothing where it has none. Raises `UserError` as `answer` does."""
+    """What a hook of the model says of `given`, of which it may take fewer; nothing where it has none. Raises
+    `UserError` as `answer` does."""
     ask = model.call(purpose)
-    return answer(model, purpose, ask(*given)) if ask else {}
+    return answer(model, purpose, ask(*given[: _most(ask)])) if ask else {}
+
+
+def _most(function: Callable[..., Any]) -> int | None:
+    """How many arguments a function takes by their places; None for any number."""
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return None
+    return sum(
+        k in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for k in kinds
+    )
 
 
 def plain(model: ModelBundle, purpose: str, found: dict[str, Any]) -> dict[str, Any]:

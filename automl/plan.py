@@ -172,7 +172,7 @@ def _prepare(asked: RunRequest, work_dir: Path, say: Callable[[str], Any]) -> Pl
         _must_search(space, model)
         check_tries(engine_keys.get("try"), samplers.room(request.sampler, space))
     confirmed.check(request, model, merged.spec, space, searching)
-    hours = hooks.asked(model, "estimate", merged.spec, facts, machine.gpus_per_trial)
+    hours = hooks.asked(model, "estimate", merged.spec, facts, machine.gpus_per_trial, machine.cpus_per_trial)
     begins = hooks.asked(model, "describe_start", merged.spec)
     notes += later_actions.passed_over(model, engine_keys, merged, bool(asked.results_dir))
     notes += [*warnings, *more, *of_machine, *foresee(model, request, merged.spec, searching)]

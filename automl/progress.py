@@ -73,14 +73,13 @@ class Progress:
         self.trials: int | None = None  # that the budget holds
         self.num_epochs: int | None = None  # of a training
         self.share = 1.0  # of them that a later trial takes
-        self.epochs_seen = 0  # over all drivers of the run
+        self.study: Study | None = None
 
     def begin(self, plan: Plan, study: Study) -> None:
         self.metric, self.request, self.base = plan.metric, plan.request, plan.spec
         self.trials = plan.request.trials if plan.searching else 1
         self.num_epochs, self.share = plan.bundle.epochs(plan.spec), share(plan.request)
-        self.started_at, self.used_before_s = time.monotonic(), study.elapsed_s()
-        self.epochs_seen = study.epochs_reported
+        self.study, self.started_at, self.used_before_s = study, time.monotonic(), study.elapsed_s()
         for trial in study.trials():
             curve = trial.intermediate_values
             last = max(curve, default=-1)
@@ -130,7 +129,6 @@ class Progress:
         if epoch <= self.told.get(number, -1):
             return
         self.told[number] = epoch
-        self.epochs_seen += 1
         self._say(
             f"trial {number} epoch {_of(row.epoch, row.num_epochs)}: {self.metric.name} {figure(value)}"
         )
@@ -200,7 +198,7 @@ class Progress:
 
     def _footer(self, top: float | None) -> str:
         used = self._used_s()
-        ended = sum(row.state not in ("RUNNING", "PAUSED", "CUT") for row in self.rows.values())
+        ended = sum(row.state in ENDED for row in self._trained())
         budget = f"{ended} of {counted(self.trials, 'trial')}" if self.trials else counted(ended, "trial")
         eta = self.eta_s(used)
         left = f", about {clock(eta)} left" if eta is not None else ""
@@ -212,24 +210,31 @@ class Progress:
 
     def eta_s(self, used: float) -> float | None:
         """Seconds left by the budget that will end first, going by the pace of all drivers so far."""
-        guesses, pace = [], used / self.epochs_seen if self.epochs_seen else None
+        done = self.study.epochs_trained if self.study else 0
+        guesses, pace = [], used / done if done else None
         if self.request.time_s:
             guesses.append(self.request.time_s - used)
         if self.request.total_epochs and pace:
-            guesses.append(pace * (self.request.total_epochs - self.epochs_seen))
+            guesses.append(pace * (self.request.total_epochs - done))
         if self.request.trainings and self.num_epochs and pace:
-            guesses.append(pace * (self.request.trainings * self.num_epochs - self.epochs_seen))
+            guesses.append(pace * (self.request.trainings * self.num_epochs - done))
         if self.trials and self.num_epochs and pace:
             guesses.append(pace * self._epochs_left(self.trials, self.num_epochs))
         return max(0.0, min(guesses)) if guesses else None
 
     def _epochs_left(self, trials: int, num_epochs: int) -> float:
         """Epochs until so many trials have ended, the later ones as long as those before on average."""
-        after = [row.epoch for row in self.rows.values() if row.number and row.state in ENDED]
+        rows = self._trained()
+        after = [row.epoch for row in rows if row.number and row.state in ENDED]
         usual = sum(after) / len(after) if len(after) >= FEW else self.share * num_epochs
-        running = [row for row in self.rows.values() if row.state not in ENDED]
+        running = [row for row in rows if row.state not in ENDED]
         left = sum(max(0.0, (usual if row.number else num_epochs) - row.epoch) for row in running)
-        return left + max(0, trials - len(self.rows)) * usual
+        return left + max(0, trials - len(rows)) * usual
+
+    def _trained(self) -> list[Row]:
+        """Without those that a limit of latency refused: no budget counts them."""
+        refused = self.study.refused if self.study else ()
+        return [row for row in self.rows.values() if row.number not in refused]
 
 
 def within(beat: Mapping[str, float], num_epochs: int | None) -> dict[str, float]:

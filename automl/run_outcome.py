@@ -52,6 +52,7 @@ _CONFIRMED = {
         "seen": {"type": "number"},
         "pairs": {"type": "array", "items": _SEEDS},
         "failed": _TEXTS,
+        "cut": {"type": "boolean"},
     },
     "additionalProperties": False,
 }

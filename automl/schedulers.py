@@ -43,7 +43,7 @@ class Halving(Scheduler):
         if rank < allowed:
             return None
         of = f"rank {rank + 1} of {len(others) + 1}; the best {allowed} go on"
-        return Verdict(self.action, f"{view.text(mine)} at epoch {epoch + 1} is {of}")
+        return Verdict(self.action, f"{view.text(mine)} by epoch {epoch + 1} is {of}")
 
 
 class PausingHalving(Halving):
@@ -88,7 +88,7 @@ class Median(Scheduler):
         if mine >= middle:
             return None
         return Verdict(
-            "stop", f"{view.text(mine)} at epoch {epoch + 1} is below the median {view.text(middle)}"
+            "stop", f"{view.text(mine)} by epoch {epoch + 1} is worse than the median {view.text(middle)}"
         )
 
 

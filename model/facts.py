@@ -32,18 +32,21 @@ def data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str,
     return of_data.changes(before, now)
 
 
-def estimate(spec: Mapping[str, Any], facts: Mapping[str, Any], gpus: int) -> dict[str, Any]:
-    """{"epoch_s": seconds of one epoch with its validation, "basis": how it was guessed}; within a factor of
-    three or so."""
+def estimate(
+    spec: Mapping[str, Any], facts: Mapping[str, Any], gpus: float, cpus: float | None = None
+) -> dict[str, Any]:
+    """{"epoch_s": seconds of one epoch with its validation on so many GPUs, or without any on so many cores (None: all
+    of this process), "basis": how it was guessed}; within a factor of three or so."""
     images = facts.get("train", {}).get("images", 0)
     validated = facts.get("val", {}).get("images", 0)
     gflop = 3 * images + validated
     gflop *= _forward_gflop(spec)
-    count = cores()
+    count = cpus or cores()
     speed = gpus * GPU_GFLOPS if gpus else count * CPU_GFLOPS_PER_CORE
     steps = images / max(1, int(get(spec, "dataset.batch_size")) * max(1, gpus))
-    basis = f"guessed from {_forward_gflop(spec):.0f} GFLOP an image and {'GPU' if gpus else f'{count} CPU core'} speed"
-    return {"epoch_s": gflop / speed + steps * STEP_OVERHEAD_S, "basis": basis + ", may be 3 times off"}
+    what = "GPU" if gpus else f"{count:g} CPU core"
+    basis = f"guessed from {_forward_gflop(spec):.0f} GFLOP an image and {what} speed, may be 3 times off"
+    return {"epoch_s": gflop / speed + steps * STEP_OVERHEAD_S, "basis": basis}
 
 
 def _forward_gflop(spec: Mapping[str, Any]) -> float:

@@ -231,7 +231,7 @@ def _in_a_hurry(chosen: Chosen, facts: Mapping[str, Any], on: Machine) -> str:
         return ""
     trial = Chosen(copy.deepcopy(chosen.spec), chosen.given)
     _fit_images(trial, facts.get("sizes"), on)
-    needed = FEWEST_EPOCHS * float(estimate(trial.spec, facts, 0)["epoch_s"])
+    needed = FEWEST_EPOCHS * float(estimate(trial.spec, facts, 0, on.cpus)["epoch_s"])
     if on.one_training_s is None or needed <= on.one_training_s:
         return ""
     return f"this CPU trains it within --time, which {FEWEST_EPOCHS} epochs of {chosen['model.backbone']} do not fit"
@@ -370,7 +370,8 @@ def _epochs(chosen: Chosen, facts: Mapping[str, Any], on: Machine, kind: str) ->
     epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(steps / a_epoch)))
     why = f"about {epochs * a_epoch} steps on {images} images, started from {kind}"
     if on.one_training_s:
-        fits = int(on.one_training_s / float(estimate(chosen.spec, facts, math.ceil(on.gpus))["epoch_s"]))
+        guess = estimate(chosen.spec, facts, math.ceil(on.gpus), on.cpus)
+        fits = int(on.one_training_s / float(guess["epoch_s"]))
         if fits < epochs:
             rest = ", with time left for other trainings" if on.searching else ""
             return max(HURRIED_EPOCHS, fits), f"as many as --time holds{rest}"

@@ -34,13 +34,13 @@ class FreezeThaw(Scheduler):
             return None
         mine = view.text(view.reached[epoch][number])
         if view.resumable and 0 < number <= len(SETTINGS.first) and epoch + 1 <= model.rungs[0]:
-            return Verdict("pause", f"{mine} at epoch {epoch + 1}: one of the first draws waits there")
+            return Verdict("pause", f"{mine} by epoch {epoch + 1}: one of the first draws waits there")
         chance = model.condition().chance(model.runs[number])
         if chance >= SETTINGS.hopeless:
             return None
         of = "" if model.trade is None else " of those at most as slow"
         return Verdict(
-            "pause", f"{mine} at epoch {epoch + 1} has a chance of {chance:.0%} to become the best{of}"
+            "pause", f"{mine} by epoch {epoch + 1} has a chance of {chance:.0%} to become the best{of}"
         )
 
     def promote(self, view: View) -> int | None:

@@ -52,6 +52,7 @@ class TrialFacts:
     seconds: float | None
     took: list[tuple[int, float]]
     ms: float | None = None  # that it is predicted to take, where latency counts
+    epochs: int = 0  # trained, whether they were measured or not
 
     @property
     def finished(self) -> bool:
@@ -151,7 +152,7 @@ def _trial(root: Path, study: Study, trial: FrozenTrial, running: bool) -> Trial
         dict(trial.user_attrs.get("params", {})),
         [(epoch + 1, value) for epoch, value in sorted(trial.intermediate_values.items())],
         best.epoch + 1 if best else None, best.value if best else None, columns_of(found),
-        _seconds(trial, took), took, trial.user_attrs.get(PREDICTED),
+        _seconds(trial, took), took, trial.user_attrs.get(PREDICTED), study.epochs_of(trial.number),
     )  # fmt: skip
 
 

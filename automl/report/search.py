@@ -192,7 +192,7 @@ def table(facts: Facts) -> tuple[list[str], list[dict[str, Any]]]:
     for t in facts.trials:
         changed = {n: v for n, v in t.params.items() if facts.base(n) != v}
         rows.append({
-            "number": t.number, "style": style(facts, t), "state": t.state, "epochs": t.curve[-1][0] if t.curve else 0,
+            "number": t.number, "style": style(facts, t), "state": t.state, "epochs": t.epochs,
             "value": t.value, "at": t.best_epoch, "seconds": t.seconds or 0.0,
             "time": clock(t.seconds) if t.seconds else "–", "share": (t.seconds or 0.0) / (total or 1.0),
             "part": f"{t.seconds / total:.0%}" if t.seconds else "–", "reason": t.reason,
@@ -221,7 +221,9 @@ def rounded(value: Any) -> Any:
 
 def stopped(facts: Facts) -> str:
     """How many trials were stopped early, and what that saved against training each to its end."""
-    ended = [t for t in facts.trials if t.state in ("COMPLETE", "PRUNED")]
+    ended = [
+        t for t in facts.trials if t.state in ("COMPLETE", "PRUNED") and t.epochs
+    ]  # some were refused untrained
     early: Sequence[TrialFacts] = [t for t in ended if t.state == "PRUNED"]
     if not early:
         return ""

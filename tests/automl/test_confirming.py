@@ -59,6 +59,13 @@ def test_what_is_said(pairs: list[tuple[int, float, float]], words: str) -> None
     assert words in said or re.search(words, said)
 
 
+def test_a_winner_that_a_budget_cut_is_compared_at_its_end_and_that_is_said() -> None:
+    said = Confirmed(0.1, [(1, 0.5, 0.3)], cut=True).words(UP)
+    assert (
+        "gain +0.2000 of val_mAP, where the search, which cut the winner before its end, saw +0.1000" in said
+    )
+
+
 def example(**more: object) -> RunRequest:
     """A search that finds something better: its default learns too slowly."""
     return RunRequest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from automl import forecast, loop, restored_plan
 from automl.forecast import Forecast
@@ -133,12 +135,32 @@ def test_without_an_estimate_nothing_is_said_of_time() -> None:
 )
 def test_right_after_a_resume_the_time_left_is_known(request_: RunRequest, left: float) -> None:
     progress = Progress(quiet=True)
-    study: Any = SimpleNamespace(trials=list, elapsed_s=lambda: 100.0, epochs_reported=10)
+    study: Any = SimpleNamespace(trials=list, elapsed_s=lambda: 100.0, epochs_trained=10, refused=set())
     plan = planned(epochs=20)
     plan.request, plan.metric = request_, Metric("m")
     progress.begin(plan, study)
     progress.rows[0] = Row(0, 20, epoch=10)
     assert progress.eta_s(100.0) == pytest.approx(left)
+
+
+def test_epochs_that_were_not_measured_and_trials_that_were_refused_are_told_apart() -> None:
+    """A trainer that validates every second epoch is no slower; of what a limit of latency refused nothing is trained."""
+    out = io.StringIO()
+    progress = Progress(Console(file=out, width=120), quiet=True)
+    study: Any = SimpleNamespace(trials=list, elapsed_s=lambda: 20.0, epochs_trained=30, refused={1, 2})
+    plan = planned(epochs=10)
+    plan.request, plan.metric = RunRequest(trials=4, total_epochs=60), Metric("m")
+    progress.begin(plan, study)
+    progress.started(0, {}, 10)
+    for epoch in range(1, 10, 2):
+        progress.epoch(0, epoch, 0.5)
+    progress.ended(0, "COMPLETE", "finished")
+    for number in study.refused:
+        progress.ended(number, "PRUNED", "above --max-latency")
+    progress.started(3, {}, 10)
+    assert progress.eta_s(20.0) == pytest.approx(20.0)  # of 60 epochs, not of trials
+    progress.console.print(progress._render())
+    assert "1 of 4 trials" in out.getvalue()
 
 
 def test_epochs_set_the_length_of_every_training(tmp_path: Path) -> None:

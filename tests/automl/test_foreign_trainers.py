@@ -195,7 +195,7 @@ def test_what_never_reports_the_metric_says_what_it_reports(tmp_path: Path) -> N
 
 def test_python_hooks_lie_in_the_model_folder(tmp_path: Path) -> None:
     """Two folders name their modules alike; each gets its own. The trainer too is a function of such a module."""
-    for name in ("one", "two"):
+    for name, cpus in (("one", ""), ("two", ", cpus")):
         entries = {
             "inspect_data": "hooks:inspect",
             "check_spec": "hooks:check",
@@ -211,7 +211,7 @@ import json, os, yaml
 def inspect(spec, data, work_dir):
     return {{"problems": [], "warnings": ["read {name}"], "fill": {{}}, "facts": {{"parts": {{"rows": 0.5}}, "data": data}}}}
 def check(action, spec): pass
-def guess(spec, facts, gpus): return {{"epoch_s": 1.0, "basis": "{name}"}}
+def guess(spec, facts, gpus{cpus}): return {{"epoch_s": 1.0, "basis": "{name}"}}
 def train(path):
     lr = yaml.safe_load(open(path))["fit"]["lr"]
     with open(os.path.join(os.environ["AUTOML_TRIAL_DIR"], "metrics.jsonl"), "a") as file:

@@ -50,7 +50,7 @@ def test_halving_lets_the_best_third_go_on() -> None:
     verdict = Halving().decide(standing(2, others | {0: 0.35}), 0, 2, 9)
     assert verdict is not None
     assert verdict.action == "stop"
-    assert verdict.reason == "0.3500 at epoch 3 is rank 3 of 6; the best 2 go on"
+    assert verdict.reason == "0.3500 by epoch 3 is rank 3 of 6; the best 2 go on"
 
 
 def test_ties_go_on() -> None:
@@ -75,7 +75,7 @@ def test_median_needs_three_others_and_a_third_of_the_epochs() -> None:
     assert Median().decide(standing(3, others | {0: 0.25}), 0, 3, 9) is None
     verdict = Median().decide(standing(3, others | {0: 0.15}), 0, 3, 9)
     assert verdict is not None
-    assert "below the median 0.2000" in verdict.reason
+    assert "worse than the median 0.2000" in verdict.reason
     four = dict(enumerate((0.1, 0.2, 0.3, 0.4), 1))
     assert Median().decide(standing(3, four | {0: 0.29}), 0, 3, 9) is None
 

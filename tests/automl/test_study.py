@@ -231,7 +231,7 @@ def test_what_is_minimised_is_stored_as_reported_and_the_least_wins(tmp_path: Pa
     assert best is not None
     assert (best.number, best.epoch, best.value) == (1, 1, 1.0)
     assert verdict is not None
-    assert "5.0000 at epoch 1 is rank 2 of 3" in verdict.reason
+    assert "5.0000 by epoch 1 is rank 2 of 3" in verdict.reason
     assert study.study.best_value == 1.0
 
 

@@ -148,7 +148,7 @@ def test_a_short_time_makes_trainings_shorter_and_a_plain_one_longer_than_a_sear
             fitting.Chosen(base(), frozenset()), facts, fitting.Machine(**machine), "scratch"
         )[0]
 
-    time_s = 40 * float(estimate(base(), facts, 0)["epoch_s"])  # of forty epochs
+    time_s = 40 * float(estimate(base(), facts, 0, 1)["epoch_s"])  # of forty epochs
     assert (
         epochs(time_s=time_s)
         < epochs(time_s=time_s, searching=False)
@@ -156,6 +156,14 @@ def test_a_short_time_makes_trainings_shorter_and_a_plain_one_longer_than_a_sear
         == epochs()
     )
     assert epochs(time_s=1.0) == fitting.HURRIED_EPOCHS
+
+
+def test_a_training_on_fewer_cores_takes_longer() -> None:
+    facts = {"train": {"images": 500}}
+    one, four = (estimate(base(), facts, 0, cpus) for cpus in (1, 4))
+    assert one["epoch_s"] > 3 * four["epoch_s"]
+    assert "1 CPU core speed" in one["basis"]
+    assert estimate(base(), facts, 1, 1)["epoch_s"] == estimate(base(), facts, 1, 4)["epoch_s"]
 
 
 SMI = "#!/bin/sh\necho '{}'\n"
