@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from automl import spec
-from automl.cut import is_cut
 from automl.dotted import last_words
 from automl.ending import State
 from automl.forecast import clock, share
@@ -84,10 +83,10 @@ class Progress:
             curve = trial.intermediate_values
             last = max(curve, default=-1)
             best = self.metric.best(curve.values())
-            row = Row(trial.number, None, last + 1, curve.get(last), best)
+            row = Row(trial.number, None, last + 1, curve.get(last), best, study.state(trial.number))
             row.params = self._row_text(trial.number, trial.user_attrs.get("params", {}))
-            if trial.state.is_finished() or is_cut(trial):
-                row.state, row.reason = study.state(trial.number), str(trial.user_attrs.get("reason", ""))
+            if row.state != "RUNNING":  # what it once waited for is over
+                row.reason = str(trial.user_attrs.get("reason", ""))
             self.told[trial.number] = last
             self.rows[trial.number] = row
         if self.console.is_terminal and not self.quiet:

@@ -27,11 +27,15 @@ def sentences(facts: Facts) -> list[str]:
     metric, searched = facts.metric, facts.document["searching"]
     found = f"{metric.name} {figure(top.value)} at epoch {top.best_epoch}"
     if not searched:
-        return [f"One plain training, without a search: {found}."]
-    lines = [trade_off.sentence(facts) if facts.front else _gain(facts, found)]
+        lines = [f"One plain training, without a search: {found}."]
+    else:
+        lines = [trade_off.sentence(facts) if facts.front else _gain(facts, found)]
     lines += [f"{text[0].upper()}{text[1:]}." for text in [facts.warning or facts.outdone] if text]
     if not facts.complete:
-        lines.append(f"Trial {top.number} has not run to its end; this is its best epoch.")
+        who = f"Trial {top.number}" if searched else "It"
+        lines.append(f"{who} has not run to its end; this is its best epoch.")
+    if not searched:
+        return lines
     lines += [f"{facts.redrawn}."] if facts.redrawn else []
     lines += [f"{text[0].upper()}{text[1:]}." for text in facts.widened]
     if facts.ended and not facts.running and not facts.unfinished:

@@ -35,6 +35,7 @@ from automl.request import RunRequest, options, parse_time, write_time
 from automl.space import cli as space_cli
 from automl.stages import StageResult
 from automl.study import TrialResult
+from automl.study_storage import state_of
 from model import cli as detector
 from tests.automl.test_foreign_trainers import searched, shell_trainer
 from tests.automl.test_policy_bundle import make_model
@@ -341,18 +342,27 @@ def test_a_failed_stage_is_exit_code_1_and_one_that_cannot_run_is_0() -> None:
 def test_resume_announces_its_own_epochs_alone() -> None:
     out = io.StringIO()
     progress = Progress(Console(file=out, width=200))
-    trial = SimpleNamespace(
-        number=0,
-        intermediate_values={0: 0.5, 1: 0.4},
-        state=SimpleNamespace(name="RUNNING", is_finished=lambda: False),
-        user_attrs={},
-    )
+    trials: list[Any] = [
+        SimpleNamespace(
+            number=number,
+            intermediate_values={0: 0.5, 1: 0.4},
+            state=SimpleNamespace(name="RUNNING", is_finished=lambda: False),
+            user_attrs=attrs,
+        )
+        for number, attrs in enumerate(({}, {"paused": 1, "reason": "fell behind"}))
+    ]
     plan: Any = SimpleNamespace(
         metric=Metric("loss", maximize=False), request=RunRequest(), searching=True, spec={},
         bundle=SimpleNamespace(epochs=lambda spec: 5),
     )  # fmt: skip
-    study: Any = SimpleNamespace(trials=lambda: [trial], elapsed_s=lambda: 20.0, epochs_reported=2)
+    study: Any = SimpleNamespace(
+        trials=lambda: trials, elapsed_s=lambda: 20.0, state=lambda number: state_of(trials[number])
+    )
     progress.begin(plan, study)
+    assert [(row.state, row.reason) for row in progress.rows.values()] == [
+        ("RUNNING", ""),
+        ("PAUSED", "fell behind"),
+    ]
     for epoch, value in enumerate([0.5, 0.4, 0.3]):
         progress.epoch(0, epoch, value)
     progress.started(0, {"lr": 0.1}, 5, from_epoch=3)

@@ -57,6 +57,23 @@ def test_only_what_was_handed_over_is_at_its_end(run: Path, tmp_path: Path) -> N
     assert f"automl resume {root}" in told
 
 
+def test_a_plain_training_that_was_cut_and_handed_over_otherwise_says_so(run: Path) -> None:
+    facts = gather.facts_of(run)
+    plain = replace(
+        facts, document=facts.document | {"searching": False}, complete=False, warning="of epoch 2"
+    )
+    first, warning, cut = verdict.sentences(plain)
+    assert first.startswith("One plain training, without a search")
+    assert (warning, cut) == ("Of epoch 2.", "It has not run to its end; this is its best epoch.")
+
+
+def test_epochs_that_were_not_measured_count(run: Path) -> None:
+    facts = gather.facts_of(run)
+    assert [t.epochs for t in facts.trials] == [row["epochs"] for row in search.table(facts)[1]]
+    trained = [replace(t, state="PRUNED", epochs=n) for n, t in enumerate(facts.trials)]  # the first: refused
+    assert search.stopped(replace(facts, trials=trained)).startswith("1 of 1 trial was stopped early")
+
+
 @pytest.mark.parametrize(("state", "said"), [("FAIL", True), ("CUT", True), ("COMPLETE", False)])
 def test_a_default_that_has_not_run_to_its_end_is_told_as_such(run: Path, state: str, said: bool) -> None:
     facts = gather.facts_of(run)
