@@ -55,6 +55,7 @@ RESUMABLE = (
     "executor",
     "concurrency",
     "cpus_per_trial",
+    "storage",
 )  # may change then
 
 

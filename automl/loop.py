@@ -44,6 +44,7 @@ from automl import (
     warm_start,
 )
 from automl.comparison import compared_with
+from automl.database_url import shown
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, Resumable, UserError
 from automl.executors.base import Executor
@@ -152,8 +153,12 @@ def resume(root: Path, changes: dict[str, Any], progress: Progress) -> handoff.O
     check_text("the run folder", str(root.resolve()))
     folder = RunDir(root.resolve())
     folder.read_run()  # what is no run is told before a lock is left there
-    with told_of(folder.root), run_lock(folder.root), interruptible(folder.root):
+    url = changes.get("storage")
+    with told_of(folder.root, url), run_lock(folder.root), interruptible(folder.root):
         plan = restored_plan.restore(folder, changes)
+        if url:
+            read_storage(url, folder.root)  # it must answer before anything is written
+            progress.note(f"note: the study is kept in {shown(url)} from now on")
         same_data.check(plan, folder.root)
         run_history.go_on(plan)
         for warning in plan.warnings:

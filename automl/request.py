@@ -261,7 +261,10 @@ class RunRequest:
     )  # fmt: skip
     seed: int = option(0, "--seed", SEARCH, "Seed of the search.", kind=int)
     storage: str | None = option(
-        None, "--storage", MACHINE, "Database URL (postgresql://...); default: SQLite in the run folder."
+        None,
+        "--storage",
+        MACHINE,
+        "Database URL (postgresql://...); default: SQLite in the run folder; on resume: its new place or password.",
     )
     results_dir: str | None = option(
         None, "--results-dir", MACHINE, "The run folder; default: results/<model>/<time>."

@@ -138,6 +138,8 @@ class RunDir:
         if (url := request["storage"]) and database_url.has_secret(url):
             write_text(self.storage_url, url, mode=0o600)
             request["storage"] = database_url.shown(url)
+        else:
+            self.storage_url.unlink(missing_ok=True)  # of the place before
         if (url := request.get("data")) and web_url.has_secret(url):
             write_text(self.data_url, url, mode=0o600)
             request["data"] = web_url.shown(url)

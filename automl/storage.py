@@ -276,8 +276,8 @@ def _server(text: str, reading: bool = False) -> Any:
         where = database_url.shown(text)
         said = str(reason).removeprefix(f"the database {where}: ")
         raise UserError(
-            f"--storage {where}: cannot open it, check host, name, user and password (a run keeps a URL with a "
-            f"password in the file storage_url of its folder): {said}"
+            f"--storage {where}: cannot open it, check host, name, user and password (a run is given another "
+            f"URL by automl resume RUN --storage URL): {said}"
         ) from None
 
 

@@ -486,3 +486,25 @@ def test_parameters_that_matter_only_under_others_come_back(tmp_path: Path) -> N
         path.unlink()
     loop.resume(tmp_path / "run", {}, Progress(quiet=True))
     assert params() == before
+
+
+def test_a_run_goes_on_in_another_database(tmp_path: Path) -> None:
+    """Which is empty here: its trials are brought there; one that is out of reach changes nothing."""
+    old, new = (f"sqlite:///{tmp_path}/{name}.db" for name in ("old", "new"))
+    root = tmp_path / "run"
+    request = RunRequest(model=str(toy(tmp_path / "toy")), executor="local", stages=(), trials=2, storage=old)
+    loop.run(request, root, Progress(quiet=True))
+    before = RunDir(root).run_json.read_bytes()
+    with pytest.raises(UserError, match="--storage"):
+        loop.resume(
+            root, {"storage": f"sqlite:///{tmp_path}/nowhere/x.db", "trials": 3}, Progress(quiet=True)
+        )
+    assert RunDir(root).run_json.read_bytes() == before
+    (tmp_path / "old.db").unlink()
+    loop.resume(root, {"storage": new, "trials": 3}, Progress(quiet=True))
+    document = RunDir(root).read_run()
+    assert document["request"]["storage"] == new
+    study = load_study(document, root)
+    assert study is not None
+    assert [t.state.name for t in study.trials()] == ["COMPLETE"] * 3
+    assert not (tmp_path / "old.db").exists()

@@ -189,6 +189,9 @@ def test_a_database_s_password_stays_out_of_run_json(tmp_path: Path, url: str, p
     folder.storage_url.unlink()
     with pytest.raises(UserError, match="storage_url: is gone"):
         folder.read_run()
+    folder.storage_url.touch()
+    folder.write_run(RECORDED | {"request": {"storage": "sqlite:///a.db", "seed": 1}})
+    assert not folder.storage_url.exists()
 
 
 @pytest.mark.parametrize(
