@@ -7,7 +7,9 @@ is begun that cannot end.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from automl.trial_attributes import REFUSED, WHOLE
@@ -85,13 +87,17 @@ class Limits:
             said.append(f"--trainings {self.trainings}{total}")
         return "; ".join(said) or "the budget is used up"
 
-    def left(self, study: Study, num_epochs: int | None, time: Time | None = None) -> Budget:
-        """`time`: None where it is not limited or the pace not known yet."""
+    def left(
+        self, study: Study, num_epochs: int | None, time: Time | None = None,
+        lengths: Mapping[int, int | None] = MappingProxyType({}),
+    ) -> Budget:  # fmt: skip
+        """`num_epochs` of a full training, `lengths` of trials that have others; `time`: None where it is not limited
+        or the pace not known yet."""
         asked, whole = _asked(study), num_epochs or math.inf
         if num_epochs is None:
             most = min((n for n in (self.trials, self.trainings) if n is not None), default=math.inf)
             return Budget(new=asked < most)
-        spent = _spent(study, num_epochs)
+        spent = _spent(study, num_epochs, lengths)
         free, new = math.inf, True
         if self.trials is not None:
             new = asked < self.trials
@@ -150,9 +156,9 @@ def _asked(study: Study) -> int:
     return len(study.trials()) - len(study.refused)
 
 
-def _spent(study: Study, num_epochs: int) -> int:
+def _spent(study: Study, num_epochs: int, lengths: Mapping[int, int | None]) -> int:
     """Epochs trained and promised."""
     least = math.ceil(num_epochs / FAILED_SHARE)
-    promised = sum(max(0, num_epochs - study.epochs_of(number)) for number in study.going)
+    promised = sum(max(0, (lengths.get(n) or num_epochs) - study.epochs_of(n)) for n in study.going)
     failed = sum(count * max(0, least - done) for done, count in study.failed_after.items())
     return study.epochs_trained + promised + failed

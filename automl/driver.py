@@ -388,7 +388,7 @@ class SearchDriver:
         return not self.study.budget.new
 
     def _count_budget(self) -> None:
-        self.study.budget = self.limits.left(self.study, self.full_epochs, self.time_left())
+        self.study.budget = self.limits.left(self.study, self.full_epochs, self.time_left(), self.num_epochs)
         if self.plan.searching and self.study.budget.new and (why := asking.at_end(self.study)):
             self.study.budget = replace(self.study.budget, new=False)
             self._say_once("whole", why)

@@ -121,6 +121,11 @@ def warnings(plan: Plan) -> list[str]:
             f"trained{'' if request.total_epochs == epochs else ', and not to its end'}; --epochs N makes trainings "
             "shorter"
         )
+    if plan.searching and epochs and request.trainings and plan.bundle.epochs_key in plan.space.default:
+        said.append(
+            f"{plan.bundle.epochs_key} is searched: --trainings {request.trainings} counts trainings of {epochs} "
+            "epochs, and what is begun last may take more"
+        )
     every = plan.space.every if plan.searching else None
     if every is not None and len(every) < max(request.trials or 0, request.trainings or 0):
         said.append(

@@ -92,7 +92,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
             fetch(plan, root, progress.note)
             with interruptible(root):
                 if plan.request.warm_start:
-                    warm_start.bring(Path(plan.request.warm_start), root, plan.metric)
+                    warm_start.bring(Path(plan.request.warm_start), root, plan.metric, plan.room)
                 for line in secret_leaves.put_away(plan, root):
                     progress.note(f"note: {line}")
                 folder.write_run(restored_plan.describe(plan, root, f"{root.name}-{secrets.token_hex(4)}"))
@@ -116,7 +116,7 @@ def _failed(driver: SearchDriver) -> str:
 def _why_ended(driver: SearchDriver) -> str:
     """What ended the search before all that was asked for had begun; "" where nothing did."""
     plan, study, request = driver.plan, driver.study, driver.plan.request
-    all_begun = not driver.limits.left(study, driver.full_epochs).new
+    all_begun = not driver.limits.left(study, driver.full_epochs, lengths=driver.num_epochs).new
     if not plan.searching or study.exhausted or (driver.begun and all_begun):
         return ""
     used = f"{driver.elapsed_s():.0f} s are used of --time {write_time(request.time_s or 0)}"
@@ -126,7 +126,7 @@ def _why_ended(driver: SearchDriver) -> str:
         return f"{study.epochs_trained} epochs are used of --total-epochs {request.total_epochs}"
     if driver.patience_over():
         return f"nothing better came in the last {request.patience} trials (--patience {request.patience})"
-    in_time = driver.limits.left(study, driver.full_epochs, driver.time_left()).new
+    in_time = driver.limits.left(study, driver.full_epochs, driver.time_left(), driver.num_epochs).new
     if request.time_s is None or all_begun or in_time or driver.hopeless() or asking.at_end(study):
         return ""
     return f"{used}, and no other training would end in the rest"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl import spec
 from automl.cut import is_cut
 from automl.documents import load_json
 from automl.errors import SpaceError, UserError
@@ -55,9 +56,12 @@ def check(earlier: Path, metric: Metric) -> Study:
     return study
 
 
-def bring(earlier: Path, root: Path, metric: Metric) -> None:
-    """Copy the finished trials of the run `earlier` to the new run's folder."""
-    study = check(earlier, metric)
+def bring(earlier: Path, root: Path, metric: Metric, space: SearchSpace) -> None:
+    """Copy the finished trials of the run `earlier` to the new run's folder, with what they all had of the leaves that
+    are searched now."""
+    study, base = check(earlier, metric), RunDir(earlier.resolve()).read_run()["spec"]
+    told = ((p.name, spec.get(base, p.name, spec.MISSING)) for p in space.parameters)
+    had = {name: value for name, value in told if value is not spec.MISSING}
     ended = [
         t
         for t in study.trials()
@@ -68,12 +72,12 @@ def bring(earlier: Path, root: Path, metric: Metric) -> None:
         {
             "state": "PRUNED" if is_cut(t) else t.state.name,
             "value": value_of(t),
-            "params": t.user_attrs.get("params", {}),
+            "params": had | t.user_attrs.get("params", {}),
             "curve": sorted(t.intermediate_values.items()),
         }
         for t in ended
     ]
-    write_json(root / FILE, {"run": str(earlier), "best": top.params if top else None, "trials": rows})
+    write_json(root / FILE, {"run": str(earlier), "best": had | top.params if top else None, "trials": rows})
 
 
 def lessons(root: Path, space: SearchSpace) -> Lessons:

@@ -15,7 +15,7 @@ import heapq
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,16 +58,20 @@ def kept(space: SearchSpace) -> SearchSpace:
 
 
 class Played:
-    """One search. `found` holds, after so many epochs of all trials, the best value observed."""
+    """One search. `found` holds, after so many epochs of all trials, the best value observed. `earlier` trials teach
+    it, of which the `best` configuration comes after the default."""
 
-    def __init__(self, arm: str, objective: Any, workers: int, trainings: int, seed: int) -> None:
+    def __init__(
+        self, arm: str, objective: Any, workers: int, trainings: int, seed: int,
+        earlier: Sequence[optuna.trial.FrozenTrial] = (), best: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         sampler, scheduler, default_first = ARMS[arm]
         self.objective, self.workers, self.epochs = objective, workers, objective.epochs
         storage = optuna.storages.InMemoryStorage()
-        fixed = None if default_first else []
         space = kept(objective.space) if arm.endswith("kept") else objective.space
+        fixed = [dict(each) for each in (space.default, best) if each] if default_first else []
         self.sign = float(getattr(objective, "sign", 1.0))
-        self.study = Study(storage, "played", space, sampler, seed, maximize=self.sign > 0, fixed=fixed)
+        self.study = Study(storage, "played", space, sampler, seed, self.sign > 0, fixed, earlier)
         self.resumable = not arm.endswith("once")
         self.scheduler, self.default_first, self.now = schedulers.make(scheduler), default_first, 0.0
         self.limits, self.time_s, self.cut = Limits(trainings=trainings), math.inf, 0

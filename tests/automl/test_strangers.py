@@ -25,8 +25,11 @@ from automl.progress import Progress
 from automl.report.gather import facts_of
 from automl.report.verdict import sentences
 from automl.request import RunRequest
+from automl.rundir import RunDir
 from automl.scheduling import Verdict
+from automl.storage import load_study
 from tests.automl.test_foreign_trainers import searched, shell_trainer, wide_model
+from tests.automl.toy import toy
 
 TRAINER = """
 import json, os, sys, yaml
@@ -581,6 +584,38 @@ def test_plan_shows_what_a_warm_start_brings(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=120)
     show_plan.plan(console, plan, 3)
     assert "4 of 4 earlier trials fit" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_earlier_trials_had_what_their_run_had_set_of_what_is_searched_now(tmp_path: Path) -> None:
+    asked = RunRequest(
+        model=str(toy(tmp_path / "toy")), executor="local", stages=(), sampler="random", scheduler="none"
+    )
+    first = loop.run(replace(asked, sets=("epochs=3",), trials=3), tmp_path / "one", Progress(quiet=True))
+    again = replace(asked, tune=("lr", "epochs=1:4"), trials=2, warm_start=str(tmp_path / "one"))
+    loop.run(again, tmp_path / "two", Progress(quiet=True))
+    study = load_study(RunDir(tmp_path / "two").read_run(), tmp_path / "two")
+    assert study is not None
+    assert study.frozen(1).user_attrs["params"] == first.winner.params | {"epochs": 3}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_trainings_of_other_lengths_only_the_last_may_go_beyond_the_budget(
+    tmp_path: Path, seed: int
+) -> None:
+    asked = RunRequest(
+        model=str(toy(tmp_path / "toy")), executor="local", stages=(), sampler="random", scheduler="none", seed=seed,
+        tune=("lr", "epochs=1:20"), sets=("epochs=3",), trainings=4, concurrency=2,
+    )  # fmt: skip
+    assert any(
+        "epochs is searched: --trainings 4 counts trainings of 3" in w
+        for w in prepare(asked, tmp_path / "w").warnings
+    )
+    loop.run(asked, tmp_path / "run", Progress(quiet=True))
+    study = load_study(RunDir(tmp_path / "run").read_run(), tmp_path / "run")
+    assert study is not None
+    lengths = [t.user_attrs["params"]["epochs"] for t in study.trials()]
+    assert study.epochs_trained == sum(lengths)
+    assert sum(lengths[:-1]) + 3 <= 12
 
 
 @pytest.mark.parametrize(("sampler", "held"), [("fgp", True), ("tpe", False)])
