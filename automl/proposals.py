@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from automl.metric import value_of
 from automl.pareto import front_of
+from automl.trial_attributes import PAUSED
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -74,10 +75,14 @@ class _Snapshot(InMemoryStorage):
     looks at it."""
 
     def __init__(
-        self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], number: int
+        self,
+        trials: Sequence[FrozenTrial],
+        directions: Sequence[StudyDirection],
+        number: int,
+        whole_alone: bool,
     ) -> None:
         super().__init__()
-        self.trials, self.directions = trials, directions
+        self.trials, self.directions, self.whole_alone = trials, directions, whole_alone
         self.study_id = self.create_new_study(directions, "snapshot")
         self.trial_id = self.create_new_trial(self.study_id)
         self.get_trial(self.trial_id).number = number
@@ -93,7 +98,7 @@ class _Snapshot(InMemoryStorage):
 
     @cached_property
     def history(self) -> list[FrozenTrial]:
-        return telling(self.trials, self.directions)
+        return telling(self.trials, self.directions, self.whole_alone)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -111,7 +116,7 @@ def propose(
     fixed: Mapping[str, Any] | None = None,
 ) -> Proposal:
     """Trial `number`'s configuration after `trials`; `fixed` (in Optuna's terms) is taken instead of drawn."""
-    storage = _Snapshot(trials, directions, number)
+    storage = _Snapshot(trials, directions, number, getattr(sampler, "whole_alone", False))
     if fixed is not None:
         storage.set_trial_system_attr(storage.trial_id, FIXED, dict(fixed))
     study = optuna.load_study(study_name="snapshot", storage=storage, sampler=sampler)
@@ -149,12 +154,18 @@ def _key(params: Any) -> str:
     return json.dumps(params, sort_keys=True, default=str)
 
 
-def telling(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> list[FrozenTrial]:
-    """The trials that a sampler is shown, in their order; of several objectives the front among them."""
+def telling(
+    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], whole_alone: bool = False
+) -> list[FrozenTrial]:
+    """The trials that a sampler is shown, in their order; of several objectives the front among them. One that waits is
+    a stopped one to it, and to one that learns of `whole_alone` trials these are whole ones with the best that they
+    had: else it would hold what a scheduler pauses or stops for running or not there, and draw at random."""
+    several, sign = len(directions) > 1, -1 if directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1
+    trials = [_as_stopped(t) for t in trials]
+    if whole_alone and not several:
+        trials = [_as_whole(t, sign) for t in trials]
     ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    several = len(directions) > 1
     if len(ended) > BEST + LATEST:
-        sign = -1 if directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1
         best = heapq.nsmallest(BEST, ended, key=lambda t: (t.state != TrialState.COMPLETE, sign * _value(t)))
         best += _front(ended, sign) if several else []
         # Trials of earlier runs have no numbers of their own.
@@ -170,6 +181,27 @@ def _front(trials: Sequence[FrozenTrial], sign: int) -> list[FrozenTrial]:
     """Those that no other equals or beats in both."""
     points = (((-sign * t.values[0], t.values[1]), place) for place, t in enumerate(trials) if t.values)
     return [trials[place] for place in front_of(points)]
+
+
+def _as_stopped(trial: FrozenTrial) -> FrozenTrial:
+    """A trial that waits as a stopped one; another as it is."""
+    if trial.state != TrialState.RUNNING or trial.user_attrs.get(PAUSED, -1) < 0:
+        return trial
+    shown = copy.copy(trial)
+    shown.state = TrialState.PRUNED
+    return shown
+
+
+def _as_whole(trial: FrozenTrial, sign: int) -> FrozenTrial:
+    """A stopped trial that reported as one that ended with the best it had; another as it is."""
+    if trial.state != TrialState.PRUNED or not trial.intermediate_values:
+        return trial
+    shown = copy.copy(trial)
+    shown.state, shown.values = (
+        TrialState.COMPLETE,
+        [sign * min(sign * v for v in trial.intermediate_values.values())],
+    )
+    return shown
 
 
 def _silent(trial: FrozenTrial) -> FrozenTrial:

@@ -32,7 +32,7 @@ def planned(epoch_s: float | None = 60.0, epochs: int = 10, **request: Any) -> A
         request=RunRequest(**request), searching=request.get("policy") != "off", spec={},
         estimate={"epoch_s": epoch_s, "basis": "measured"} if epoch_s else {},
         bundle=SimpleNamespace(epochs=lambda spec: epochs, epochs_key=None), machine=SimpleNamespace(concurrency=1),
-        space=SimpleNamespace(every=None), first=0,
+        space=SimpleNamespace(every=None, default={}), first=0,
     )  # fmt: skip
 
 

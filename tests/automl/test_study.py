@@ -1,3 +1,4 @@
+import math
 import re
 from pathlib import Path
 from random import Random
@@ -414,6 +415,28 @@ def test_many_trials_of_earlier_runs_are_no_reason_to_be_shown_all() -> None:
         trial.number = -1
     up = [optuna.study.StudyDirection.MAXIMIZE]
     assert len(proposals.telling(earlier, up)) <= proposals.BEST + proposals.LATEST
+
+
+@pytest.mark.parametrize("stops", ["pauses", "stops"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_what_a_scheduler_ends_early_teaches_a_sampler(sampler: str, stops: str) -> None:
+    """Optuna's TPE counts running trials as none that it could learn of, its Gaussian process all but COMPLETE ones:
+    both would draw at random for ever."""
+
+    def proposed(name: str) -> list[float]:
+        study = Study(InMemoryStorage(), "tiny", TinySpace(), name, 3)
+        for _ in range(13):
+            number, params = study.ask()
+            study.report(number, 0, 1 - abs(math.log10(params["train.lr"]) + 4) / 9)
+            if stops == "pauses":
+                study.set_paused(number, 0)
+            else:
+                study.tell(number, "PRUNED", "fell behind")
+        return [t.user_attrs["params"]["train.lr"] for t in study.trials()]
+
+    drawn, learnt = proposed("random"), proposed(sampler)
+    assert learnt[:10] == drawn[:10]
+    assert learnt[-2:] != drawn[-2:]
 
 
 def test_what_is_kept_of_a_trial_stands_in_one_table() -> None:
