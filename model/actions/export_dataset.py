@@ -25,7 +25,7 @@ from model.parameters import VAL_SHARE
 from model.spec import nest, resolve
 
 Document = dict[str, Any]
-LABEL_FILES = ("label_file", "read_from", "swapped")  # of the cache's own documents
+LABEL_FILES = ("label_file", "read_from", "parted", "swapped")  # of the cache's own documents
 
 
 @refusing_in_own_words()

@@ -56,6 +56,7 @@ class Rows(Struct):
     annotations: list[AnnotationRow]
     categories: list[CategoryRow]
     read_from: Any = UNSET  # what the file was made of, where it is one of the cache or of a run
+    parted: Any = UNSET  # True where it is a part of that, row by row (parted.py)
     info: Any = UNSET
     swapped: Any = UNSET  # where the boxes stand whose corners were swapped in a label file
 

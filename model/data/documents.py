@@ -65,8 +65,9 @@ def read(path: str | Path, problems: Problems) -> Document | None:
 
 
 def as_it_is(path: str | Path) -> dict[str, Any]:
-    """The file's content with every field that it has, and "read_from", the file or what that was made of; ids and
-    boxes as `read` takes them, after that found nothing wrong. Raises `UserError`."""
+    """The file's content with every field that it has, and "read_from", the file or what that was made of, row by row;
+    ids and boxes as `read` takes them, after that found nothing wrong; it leaves out those of images that are not
+    listed, which are here. Raises `UserError`."""
     path, problems = stage_file(path), Problems()
     rows = decode(path, Rows)
     reader = _Reader(_where(path, rows), problems)
@@ -82,9 +83,7 @@ def as_it_is(path: str | Path) -> dict[str, Any]:
             for row, read in zip(document["images"], rows.images, strict=True)
         ],
         "annotations": [
-            _settled(row, read)
-            for n, (row, read) in enumerate(zip(document["annotations"], rows.annotations, strict=True))
-            if n not in reader.orphans
+            _settled(row, read) for row, read in zip(document["annotations"], rows.annotations, strict=True)
         ],
         "categories": [
             row | {"name": read.name}
@@ -141,7 +140,7 @@ class _Reader:
         boxes, areas = read.xywh_px, self.areas(rows.annotations, read.xywh_px)
         crowd, ignored = (self.flags(rows.annotations, key) for key in ("iscrowd", "ignore"))
         self.stop()
-        if type(rows.read_from) is not str:  # readers of this package know what they wrote
+        if type(rows.read_from) is not str or rows.parted is True:  # the others were written by this package
             check_forms(rows.annotations, boxes, masks, self.where, self.problems)
         images, doubles = self.unique("images", rows.images)
         categories, double_categories = self.unique("categories", rows.categories)
@@ -170,7 +169,7 @@ class _Reader:
             boxes_xywh_px=boxes[order],
             areas=areas[order],
             crowd=(crowd | ignored)[order],
-            rows=order - np.searchsorted(sorted(self.orphans), order),
+            rows=order,
             annotation_ids=[ids[n] for n in order.tolist()],
             categories=[{"id": _whole(row.id), "name": row.name.strip()} for row in kept],
             mended={},

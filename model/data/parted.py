@@ -8,18 +8,20 @@ import json
 import mmap
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from model.data.cache import cache_dir, once
+from model.data.coco_rows import decode
 from model.data.documents import as_it_is
 from model.data.paths import find_images, stem_of, walk
-from model.data.sources import digest
+from model.data.sources import digest, stage_file
 from model.data.tree import SPLITS, Sources, SplitNames, counted, exact_split
 from model.errors import UserError
 
-FORMAT = 2  # of the files written; another number, another place
+FORMAT = 3  # of the files written; another number, another place
 # What a key of image rows is called that may say their split in a way that is not read (0 and 1, true).
 HINTS = re.compile(r"split|subset|fold|partition|phase|is_?(train|val|test)", re.IGNORECASE)
 WORDS = b'"train,"Train,"TRAIN,train",Train",split,Split,subset,fold,phase,partition,is_train,is_val'.split(
@@ -142,12 +144,15 @@ def _part(
 ) -> tuple[Sources, list[str]]:
     file, counts = source["json_file"], Counter(where)
     ids = {image["id"]: split for image, split in zip(document["images"], where, strict=True)}
-    boxes = Counter(ids[a["image_id"]] for a in document["annotations"])
+    # Boxes of no image go where all would be without parting, and are counted when that is read.
+    of_box = [ids.get(a["image_id"], "train") for a in document["annotations"]]
+    boxes = Counter(ids[a["image_id"]] for a in document["annotations"] if a["image_id"] in ids)
     used = [split for split in SPLITS if boxes[split]]
     if "train" not in used:
         return {split: [source] if split == "train" else [] for split in SPLITS}, []
     key = hashlib.sha256(json.dumps([FORMAT, digest(Path(file)), where]).encode()).hexdigest()
-    target = once(cache_dir() / "parted" / key[:32], lambda partial: _write(document, ids, used, partial))
+    split_of = {"images": [ids[image["id"]] for image in document["images"]], "annotations": of_box}
+    target = once(cache_dir() / "parted" / key[:32], lambda partial: _write(source, split_of, used, partial))
     sources = {
         split: [source | {"json_file": str(target / f"{split}.json")}] if split in used else []
         for split in SPLITS
@@ -173,10 +178,12 @@ def _not_used(source: dict[str, str], counts: Counter[str]) -> list[str]:
     ]
 
 
-def _write(document: dict[str, Any], ids: dict[Any, str], used: list[str], folder: Path) -> None:
+def _write(
+    source: Mapping[str, str], split_of: Mapping[str, Sequence[str]], used: Sequence[str], folder: Path
+) -> None:
+    """Rows as they stand in the file, so that all that is put right or left out is counted when a part is read."""
+    file = stage_file(source["json_file"])
+    document = {"read_from": str(file)} | decode(file, dict[str, Any]) | {"parted": True}
     for split in used:
-        part = document | {
-            "images": [image for image in document["images"] if ids[image["id"]] == split],
-            "annotations": [a for a in document["annotations"] if ids[a["image_id"]] == split],
-        }
-        (folder / f"{split}.json").write_text(json.dumps(part))
+        part = {key: [*compress(document[key], (s == split for s in of))] for key, of in split_of.items()}
+        (folder / f"{split}.json").write_text(json.dumps(document | part))

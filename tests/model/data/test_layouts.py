@@ -573,6 +573,33 @@ def test_one_file_is_parted_by_the_folders_of_its_images(
     assert any("folders of train and val and test: 1 image in none of these" in note for note in data.notes)
 
 
+@pytest.mark.parametrize("by", ["rows", "lists", "folders"])
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_a_parted_file_leaves_out_is_counted_as_that_of_a_whole_one(
+    by: str, strict: bool, tmp_path: Path, pictures: tuple[Path, Drawn]
+) -> None:
+    root, (folder, drawn) = tmp_path / "data", pictures
+    document = writers.coco(writers.every(drawn))
+    document["annotations"][0] |= {"image_id": str(document["annotations"][0]["image_id"])}
+    document["annotations"] += [
+        {"id": n, "image_id": n, "category_id": 1, "bbox": [5, 5, 9, 9]} for n in (98, 99)
+    ]
+    writers.move(folder, root, drawn, "{split}" if by == "folders" else "images")
+    for split, listed in drawn.items():
+        names = {picture.name for picture in listed}
+        if by == "lists":
+            put(root / f"{split}.txt", "\n".join(names))
+        for row in document["images"] if by == "rows" else ():
+            row |= {"split": split} if row["file_name"] in names else {}
+    put(root / "annotations.json", document)
+    found = inspect({"dataset": {"strict": strict}}, str(root), work_dir=tmp_path)
+    assert any("parted by" in note for note in found["warnings"])
+    left_out = f"{root / 'annotations.json'}: 2 boxes of images that are not listed left out; "
+    says = "dataset.strict allows none" if strict else "more than dataset.mended_share"
+    assert any(left_out in problem and says in problem for problem in found["problems"])
+    assert any("1 image ids written as another type" in note for note in found["warnings"])
+
+
 # ---- YOLO ---------------------------------------------------------------------------------------------------------
 
 
