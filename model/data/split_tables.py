@@ -91,7 +91,7 @@ def _name_in(value: Any, known: Set[str]) -> str:
 
 
 def _of_table(text: str, known: Set[str]) -> dict[str, list[str]]:
-    """Of rows with an image's name and, in a column of its own, the name of its split."""
+    """Of rows with an image's name and, in a column of its own, the name of its split, below a head perhaps."""
     delimiter = max(",;\t", key=text[:HEAD].count)
     rows = [
         [cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if row
@@ -102,11 +102,13 @@ def _of_table(text: str, known: Set[str]) -> dict[str, list[str]]:
     )
     if named is None:
         return {}
+    if len(rows[0]) < width or stem_of(rows[0][named]) not in known:
+        rows = rows[1:]
     for column in range(width):
-        splits = [exact_split(f"{row[column]}/.") for row in rows[1:]]
+        splits = [exact_split(f"{row[column]}/.") for row in rows]
         if splits and None not in splits and "train" in splits and len(set(splits)) > 1:
             found: dict[str, list[str]] = {}
-            for row, split in zip(rows[1:], splits, strict=True):
+            for row, split in zip(rows, splits, strict=True):
                 found.setdefault(str(split), []).append(row[named])
             return {split: list(dict.fromkeys(names)) for split, names in found.items()}
     return {}

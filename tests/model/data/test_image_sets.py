@@ -217,6 +217,8 @@ TABLES = {
     "table.csv": lambda rows: "file,subset\n" + "".join(f"{p.stem}.png,{s}\n" for s, p in rows),
     "splits.csv": lambda rows: "id;image;split\n" + "".join(f"{n};{p.stem};{s}\n" for n, (s, p) in enumerate(rows)),
     "meta/split.tsv": lambda rows: "image\tsplit\n" + "".join(f"x/{p.stem}.png\t{s}\n" for s, p in rows),
+    "without_head.csv": lambda rows: "".join(f"{p.stem}.png,{s}\n" for s, p in rows),
+    "splits/without_head.tsv": lambda rows: "".join(f"{s}\t{p.stem}\n" for s, p in rows[::-1]),
     "splits.json": lambda rows: json.dumps({f"{p.stem}.png": s for s, p in rows}),
     "a/split.json": lambda rows: json.dumps({"splits": {s: [p.stem for t, p in rows if t == s] for s, _ in rows}}),
     "b/split.json": lambda rows: json.dumps([{"image": f"{p.stem}.png", "split": s} for s, p in rows]),
