@@ -104,7 +104,8 @@ def find_images(sources: list[str] | str, by_source: bool = False) -> list[Pictu
     """Every image in folders, archives, URLs and single files, or in the one that is given; with `by_source` results
     go to a folder per source. No two images share a result file. Raises `UserError` for no image."""
     from model.data.archives import is_archive
-    from model.data.images import images_in, is_image_name
+    from model.data.images import is_image_name
+    from model.data.paths import images_in
     from model.data.sources import is_url, stage, stage_file
 
     sources = [sources] if isinstance(sources, str) else sources

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,23 +145,15 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if image.getexif().get(0x0112) in TURNED else (width, height)
 
 
-def images_in(folder: Path) -> Iterator[Path]:
-    """Every image at any depth, in order of the names; hidden files, such as macOS's `._` companions, are none."""
-    for path in sorted(folder.rglob("*")):
-        below = path.relative_to(folder).parts
-        if any(part.startswith(".") or part == "__MACOSX" for part in below) or not path.is_file():
-            continue
-        if is_image_name(path) or _is_image(path):
-            yield path
-
-
 def is_image_name(path: Path) -> bool:
     """Whether the suffix is one of an image's."""
     return path.suffix.lower() in READ_SUFFIXES
 
 
-def _is_image(path: Path) -> bool:
-    """Told by the content, where the name does not say."""
+def is_image(path: Path) -> bool:
+    """Told by the name, or by the content where that does not say."""
+    if is_image_name(path):
+        return True
     try:
         with Image.open(path, formats=BY_CONTENT):
             return True

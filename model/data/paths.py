@@ -12,7 +12,7 @@ import difflib
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from operator import attrgetter
 from os.path import splitext
@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from model.data.copied import own_copies
-from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert, is_drawn
+from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert, is_drawn, is_image
 
 JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # folders that systems leave, besides hidden ones
 UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
@@ -70,6 +70,13 @@ def walk(root: Path) -> list[tuple[str, list[str]]]:
                 )
         found.append((below, sorted(entry.name for entry in entries if _is_file(entry))))
     return sorted(found, key=lambda one: one[0].split("/") if one[0] else [])
+
+
+def images_in(folder: Path) -> Iterator[Path]:
+    """Every image at any depth, as `walk` finds it, in order of the names."""
+    for path in sorted(Path(folder, below, name) for below, names in walk(folder) for name in names):
+        if is_image(path):
+            yield path
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from model.data.images import images_in
+from model.data.paths import images_in
 from model.data.sources import digest
 from model.errors import UserError
 

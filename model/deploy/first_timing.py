@@ -75,7 +75,7 @@ def _counted(files: Sequence[tuple[Spec, Any, Path]]) -> str:
 
 def _images(full: Spec, folder: Path) -> list[Path]:
     """Images of the validation split, else of training, else a drawn one."""
-    from model.data.images import images_in
+    from model.data.paths import images_in
     from model.data.sources import stage
 
     for source in (*full["dataset"]["val_data_sources"], *full["dataset"]["train_data_sources"]):

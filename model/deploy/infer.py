@@ -18,6 +18,11 @@ from PIL import Image, ImageDraw, ImageOps
 
 # TIFF to Pillow, which finds a small preview in them.
 RAW = ".dng .nef .cr2 .cr3 .crw .arw .sr2 .orf .rw2 .raf .pef .srw".split()
+JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # folders that systems leave
+Image.init()
+# Without those that Pillow hands to other programs, whatever a file is called.
+FORMATS = [n for n in Image.ID if n not in "EPS PDF WMF FPX MPEG GRIB HDF5 BUFR FITS STUB".split()]
+SUFFIXES = {".mpo", *(suffix for suffix, n in Image.registered_extensions().items() if n in FORMATS)}
 # What would end a field or a line: a tab as \t, and so on.
 PLAIN = {n: repr(chr(n))[1:-1] for n in (*range(32), 127, 133, 0x2028, 0x2029)}
 
@@ -26,7 +31,7 @@ def upright_rgb(path):
     """A file's image, as `to_rgb` makes it."""
     if Path(path).exists() and not Path(path).is_file():
         raise OSError("no regular file")  # to open a pipe may wait for ever
-    image, suffix = Image.open(path), Path(path).suffix.lower()
+    image, suffix = Image.open(path, formats=FORMATS), Path(path).suffix.lower()
     if image.format == "TIFF" and suffix in RAW:
         raise OSError(f"{suffix} is not read, convert such images to JPEG, PNG or TIFF")
     return to_rgb(image)
@@ -131,12 +136,19 @@ def loaded(model):
         sys.exit(f"error: {model}: cannot be loaded ({str(error).splitlines()[0]})")
 
 
-def files_in(place):
-    """A file as it is, whatever its name; a folder's images, subfolders' too, but none that is hidden."""
-    known = Image.registered_extensions()
-    found = sorted(p for p in Path(place).rglob("*") if p.suffix.lower() in known and p.is_file())
-    shown = [p for p in found if not any(n[0] == "." or n == "__MACOSX" for n in p.relative_to(place).parts)]
-    return shown if Path(place).is_dir() else [place]
+def files_in(place, seen=()):
+    """A file as it is, whatever its name; a folder's images, subfolders' and linked ones' too, but none hidden."""
+    if not Path(place).is_dir():
+        return [place]
+    home = Path(place).resolve()
+    seen = seen or {home}  # each folder once; no link leads to one that it lies in
+    inside = [p for p in Path(place).iterdir() if p.name[0] != "." and p.name not in JUNK]
+    found = [p for p in inside if not p.is_dir() and p.suffix.lower() in SUFFIXES]
+    for folder in sorted((p for p in inside if p.is_dir()), key=lambda p: (p.is_symlink(), p)):
+        if (real := folder.resolve()) not in seen | {*home.parents}:
+            seen.add(real)
+            found += files_in(folder, seen)
+    return sorted(found)
 
 
 def free_place(folder, path, taken):
