@@ -174,12 +174,12 @@ class Maker:
         """Those that calibrate. Raises `UserError` when there is none."""
         from model.deploy.calibration import drawn
 
-        folders = [s["image_dir"] for s in self.spec["dataset"]["train_data_sources"] if s.get("image_dir")]
-        if not folders:
+        sources = [s for s in self.spec["dataset"]["train_data_sources"] if s.get("image_dir")]
+        if not sources:
             raise UserError(
                 "dataset.train_data_sources must name the images that calibrate deploy.precisions INT8"
             )
-        return drawn(folders, self.spec, size, self.spec["deploy"]["calibration_images"], at_most=True)
+        return drawn(sources, self.spec, size, self.spec["deploy"]["calibration_images"], at_most=True)
 
     def files(
         self,
@@ -322,13 +322,15 @@ def _file_of(made: Maker, point: Point, path: Path) -> Path:
 def _key(spec: Spec, sources: Mapping[str, Any]) -> str:
     """A digest of all that a point follows from: checkpoint, data and how they are read, hardware."""
     section, dataset = spec["deploy"], spec["dataset"]
-    files = {str(Path(s["json_file"]).resolve()) for listed in sources.values() for s in listed}
+    train = dataset["train_data_sources"]
+    named = [s["json_file"] for listed in (*sources.values(), train) for s in listed if s.get("json_file")]
+    files = {str(Path(file).resolve()) for file in named}
     stamps = [[f, Path(f).stat().st_mtime_ns] for f in sorted(files) if Path(f).is_file()]
     said = [
         digest(Path(section["checkpoint"])),
         {name: section[name] for name in MEASURED_BY},
         sources,
-        [s.get("image_dir") for s in dataset["train_data_sources"]],
+        train,
         [dataset["dataset_type"], dataset["eval_class_ids"], str(Options.of(spec))],
         stamps,
         spec["model"]["num_select"],

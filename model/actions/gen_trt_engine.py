@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def prepare(spec: Spec, source: Path, engine: Path) -> Path:
     if section["cal_image_dir"] in (MANDATORY, []):
         raise UserError("gen_trt_engine.tensorrt.calibration.cal_image_dir must be given for INT8")
     images = calibration.drawn(
-        section["cal_image_dir"],
+        _sources(spec, section["cal_image_dir"]),
         spec,
         card.input_shape(source)[1],
         section["cal_batch_size"] * section["cal_batches"],
@@ -94,6 +95,15 @@ def prepare(spec: Spec, source: Path, engine: Path) -> Path:
     ranges = None if cache in ("", MANDATORY) else Path(cache)
     precision.to_int8(source, target, images, nodes, cache=ranges)
     return target
+
+
+def _sources(spec: Spec, folders: Sequence[str]) -> list[dict[str, str]]:
+    """Of a folder that training reads, its annotations too, for other splits may share it."""
+    train = spec["dataset"]["train_data_sources"]
+    found = [
+        [s for s in train if s.get("image_dir") == folder] or [{"image_dir": folder}] for folder in folders
+    ]
+    return [source for each in found for source in each]
 
 
 def patterns_of(entries: list[str]) -> dict[str, list[str]]:

@@ -40,7 +40,7 @@ def run(spec: Spec) -> dict[str, Any]:
     from model.deploy.runners import OrtRunner
 
     section = spec["quantize"]
-    source, folders = _checked(spec), _folders(spec)
+    source, sources = _checked(spec), _sources(spec)
     layers, options, labelled = layers_of(section["layers"]), _options(section), _labelled(spec)
     folder = results_folder(spec, "quantize")
     for line in [*notes(spec, "quantize."), *_passed_over(section)]:
@@ -51,7 +51,7 @@ def run(spec: Spec) -> dict[str, Any]:
     before = OrtRunner(str(graph))
     assert before.size is not None
     images = (
-        drawn(folders, spec, before.size, section["calibration_images"], at_most=True) if folders else None
+        drawn(sources, spec, before.size, section["calibration_images"], at_most=True) if sources else None
     )
     nodes = precision.chosen(precision.onnx.load(graph), layers, section["skip_names"])
     target = folder / f"{source.stem}.int8.onnx"
@@ -260,21 +260,22 @@ def _as_onnx(spec: Spec, checkpoint: Path, folder: Path) -> Path:
     return path
 
 
-def _folders(spec: Spec) -> list[str]:
-    """Where the images lie that calibrate; none is needed where weights alone are quantized."""
-    own = spec["dataset"]["quant_calibration_data_sources"]["image_dir"]
-    sources = [own] if own else [s["image_dir"] for s in spec["dataset"]["train_data_sources"]]
-    folders = [folder for folder in sources if folder]
-    if not folders and spec["quantize"]["mode"] == "static_ptq":
+def _sources(spec: Spec) -> list[dict[str, str]]:
+    """Whose images calibrate; none are needed where weights alone are quantized."""
+    own = spec["dataset"]["quant_calibration_data_sources"]
+    sources = [own] if own.get("image_dir") else spec["dataset"]["train_data_sources"]
+    found = [source for source in sources if source.get("image_dir")]
+    if not found and spec["quantize"]["mode"] == "static_ptq":
         raise UserError(
             "dataset.quant_calibration_data_sources.image_dir must name the images that calibrate mode static_ptq"
         )
-    if gone := [folder for folder in folders if not is_url(folder) and not Path(folder).exists()]:
+    places = [place for source in found for place in source.values() if place]
+    if gone := [place for place in places if not is_url(place) and not Path(place).exists()]:
         raise UserError(
             f"the images that calibrate are not there: {', '.join(gone)}; name others by "
             "dataset.quant_calibration_data_sources.image_dir=FOLDER"
         )
-    return folders
+    return found
 
 
 def _drift(before: Any, after: Any, images: Any, source: Path, target: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from model.data.documents import read
 from model.data.images import MAX_PIXELS
 from model.data.looks import Look, look_at, stamp
 from model.data.mending import COPIED, OTHER_SUFFIX, Rules, mend
-from model.data.paths import explain, find_images, renamed
+from model.data.paths import explain, find_images, images_in, renamed
 from model.data.problems import Problems, shown
 from model.data.sources import digest, stage, stage_file
 from model.data.tree import given, near_namesakes
@@ -241,6 +241,18 @@ def load_sources(
         _write(replace(data, notes=tuple(all_in_own_words(problems.notes))), left, partial)
 
     return _read(once(target, make, _images_as_they_were), shared=kind == "serialized")
+
+
+def images_of(sources: Sequence[Mapping[str, str | None]], options: Options) -> list[Path]:
+    """The images that training and validation on these sources use, sorted: those of the annotations but for what is
+    left out, and all of the folder where a source has no annotations. Raises `UserError` as `load_sources` does."""
+    named = [source for source in sources if source.get("json_file")]
+    bare = [source["image_dir"] for source in sources if source not in named and source.get("image_dir")]
+    found = {image for folder in bare if folder for image in images_in(stage(folder))}
+    if named:
+        data = load_sources(given(named), options=options)
+        found |= {data.file(n) for n in range(len(data))}
+    return sorted(found)
 
 
 def joined(

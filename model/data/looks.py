@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 import threading
@@ -103,7 +104,7 @@ def look(path: Path, decode: bool = True, max_pixels: int = MAX_PIXELS) -> Look:
 def look_at(paths: Sequence[Path], decode: bool = True, max_pixels: int = MAX_PIXELS) -> list[Look]:
     """A look at each file, in parallel; what the cache knows of unchanged files is not looked at again."""
     known = _Known(paths)
-    missing = [n for n, found in enumerate(known.looks) if found is None or (decode and not _seen(found))]
+    missing = [n for n, found in enumerate(known.looks) if not _suffices(found, decode, max_pixels)]
     threads = min(32, cores())
     with ThreadPoolExecutor(threads) as pool:
         looks = pool.map(lambda n: look(paths[n], decode, max_pixels), missing)
@@ -115,8 +116,26 @@ def look_at(paths: Sequence[Path], decode: bool = True, max_pixels: int = MAX_PI
     return [found or Look() for found in known.looks]
 
 
-def _seen(found: Look) -> bool:
-    return bool(found.digest)
+def first_whole(paths: Sequence[Path], count: int, max_pixels: int) -> tuple[list[Path], list[str]]:
+    """(the first `count` images that can be decoded, what is wrong with those passed over for them)."""
+    found: list[Path] = []
+    damaged: list[str] = []
+    for start in range(0, len(paths), max(1, count)):
+        for path, seen in zip(
+            batch := paths[start : start + count], look_at(batch, True, max_pixels), strict=True
+        ):
+            if seen.problem:
+                damaged.append(seen.problem)
+            else:
+                found.append(path)
+        if len(found) >= count:
+            break
+    return found[:count], damaged
+
+
+def _suffices(found: Look | None, decode: bool, max_pixels: int) -> bool:
+    """Whether it tells what another look would; the cache's may be of a run that allowed more pixels."""
+    return found is not None and (bool(found.digest) or not decode) and math.prod(found.stored) <= max_pixels
 
 
 class _Known:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from model.data.paths import images_in
+from model.data.coco import Options, images_of
+from model.data.looks import first_whole
 from model.data.sources import digest
 from model.errors import UserError
 
@@ -48,19 +49,22 @@ class Calibration:
 
 
 def drawn(
-    folders: Sequence[str], spec: Mapping[str, Any], size: tuple[int, int], count: int, at_most: bool = False
-) -> Calibration:
-    """`count` images drawn from folders or archives, the same ones every time. Raises `UserError` when there are
-    fewer, unless all will do (`at_most`), and when there is none."""
-    from model.data.sources import stage
-
-    paths = sorted(p for f in folders for p in images_in(stage(f)))
-    if len(paths) < (1 if at_most else count):
-        raise UserError(
-            f"calibration needs {count} images, but {', '.join(map(str, folders))} hold {len(paths)}"
-        )
-    order = np.random.default_rng(SEED).permutation(len(paths))[:count]
-    return Calibration([paths[i] for i in order], spec, size)
+    sources: Sequence[Mapping[str, Any]], spec: Mapping[str, Any], size: tuple[int, int], count: int,
+    at_most: bool = False,
+) -> Calibration:  # fmt: skip
+    """`count` images drawn from sources (see `images_of`), the same ones every time; damaged ones are passed over with
+    a warning. Raises `UserError` when there are fewer, unless all will do (`at_most`), and when there is none."""
+    options = Options.of(spec)
+    paths = images_of(sources, options)
+    order = np.random.default_rng(SEED).permutation(len(paths)).tolist()
+    found, damaged = first_whole([paths[n] for n in order], count, options.max_pixels)
+    if len(found) < (1 if at_most else count):
+        hold = f"hold {len(found)}" + (f" that can be read: {damaged[0]}" if damaged else "")
+        folders = ", ".join(str(source["image_dir"]) for source in sources)
+        raise UserError(f"calibration needs {count} images, but {folders} {hold}")
+    for problem in damaged:
+        print(f"warning: {problem}; it does not calibrate")
+    return Calibration(found, spec, size)
 
 
 def load_image(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def measure(specs: Sequence[Mapping[str, Any]], folder: Path, say: Callable[[str
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="latency-") as temporary:
         images = _images(full[0], Path(temporary))
-        sizes = [_size(path) for path in images]
+        sizes = [_size(path, full[0]) for path in images]
         at = [size_of(each, sizes) for each in full]
         projected = {key: projected_of(key) for key in map(key_of, full, at)}
         parts = [multiply_adds(*each, projected) for each in zip(full, at, strict=True)]
@@ -75,12 +74,13 @@ def _counted(files: Sequence[tuple[Spec, Any, Path]]) -> str:
 
 def _images(full: Spec, folder: Path) -> list[Path]:
     """Images of the validation split, else of training, else a drawn one."""
-    from model.data.paths import images_in
-    from model.data.sources import stage
+    from model.data.coco import Options, images_of
+    from model.data.looks import first_whole
 
-    for source in (*full["dataset"]["val_data_sources"], *full["dataset"]["train_data_sources"]):
-        place = source.get("image_dir")
-        if place and (found := list(islice(images_in(stage(place)), IMAGES))):
+    options = Options.of(full)
+    for split in ("val", "train"):
+        images = images_of(full["dataset"][f"{split}_data_sources"], options)
+        if found := first_whole(images, IMAGES, options.max_pixels)[0]:
             return found
     from PIL import Image
 
@@ -89,10 +89,11 @@ def _images(full: Spec, folder: Path) -> list[Path]:
     return [folder / "drawn.jpg"]
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _size(path: Path, spec: Spec) -> tuple[int, int]:
     from model.data.images import open_rgb
+    from model.data.transforms import max_pixels
 
-    image = open_rgb(path)
+    image = open_rgb(path, max_pixels(spec))
     return image.height, image.width
 
 

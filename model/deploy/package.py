@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -210,17 +211,19 @@ def _plain(text: str) -> str:
 
 def _known_images(folder: Path) -> list[Path]:
     """The first images of the test set, else of the validation set, of `evaluate.yaml`; none where they are gone."""
-    from model.data.images import SUFFIXES
+    from model.data.coco import Options, images_of
+    from model.data.looks import first_whole
 
     path = folder / "evaluate.yaml"
-    dataset = read(path).get("dataset", {}) if path.is_file() else {}
+    spec = read(path) if path.is_file() else {}
+    dataset, options = spec.get("dataset", {}), Options.of(spec)
     sources = [dataset.get("test_data_sources") or {}, *(dataset.get("val_data_sources") or [])]
     for source in sources:
-        root = Path(source.get("image_dir") or "/nowhere")
-        if root.is_dir():
-            images = (p for p in sorted(root.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file())
-            if found := [p for p, _ in zip(images, range(SHOWN_IMAGES), strict=False)]:
-                return found
+        if Path(source.get("image_dir") or "/nowhere").is_dir():
+            with contextlib.suppress(UserError):  # annotations that are gone
+                images = images_of([source], options)
+                if found := first_whole(images, SHOWN_IMAGES, options.max_pixels)[0]:
+                    return found
     return []
 
 

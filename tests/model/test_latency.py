@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from model import latency
 from model.deploy import first_timing
 from model.spec import overlaid
-from tests.conftest import TINY
+from tests.conftest import TINY, with_data
 
 SIZE = (64, 64)
 
@@ -117,6 +117,15 @@ def test_a_first_timing_serves_a_search(tmp_path: Path, monkeypatch: pytest.Monk
     counted = "2 exported networks and 2 cut from them to fewer decoder layers"
     assert any(line.startswith(f"latency: timing {counted}, about") for line in said)
     assert f"{counted}, random weights, were timed in" in found["text"]
+
+
+def test_a_first_timing_takes_images_that_can_be_read(own_demo: Path, tmp_path: Path) -> None:
+    spec = with_data(tiny(), own_demo)
+    first, *others = sorted((own_demo / "val" / "images").iterdir())
+    first.write_bytes(b"damaged")
+    spec["dataset"]["mended_share"] = 0.5
+    images = first_timing._images(overlaid("train", spec), tmp_path)
+    assert [image.name for image in images] == [other.name for other in others]
 
 
 def test_a_timing_beside_other_work_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -360,8 +360,9 @@ def test_names_of_classes_are_no_markdown(name: str, shown: str) -> None:
 
 
 def test_the_page_and_the_picture(best: Path, images: Path) -> None:
-    evaluate = {"dataset": {"test_data_sources": {"image_dir": str(images), "json_file": "x"}}}
+    evaluate = {"dataset": {"test_data_sources": {"image_dir": str(images), "json_file": ""}}}
     (best / "evaluate.yaml").write_text(yaml.safe_dump(evaluate))
+    (images / "-.png").write_bytes(b"damaged")
     (best / "evaluate").mkdir()
     (best / "evaluate" / "metrics.json").write_text(json.dumps({"test_mAP": 0.4321, "test_mAP50": 0.75}))
     written = package.write(best, {"trials": 12})

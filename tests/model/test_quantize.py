@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import onnx
 import pytest
 import torch
 
-from model.actions import quantize
+from model.actions import gen_trt_engine, quantize
+from model.deploy import calibration
 from model.deploy.precision import chosen, to_int8_weights
 from model.deploy.runners import OrtRunner
 from model.errors import NotRunnable, UserError
-from model.spec import put
+from model.spec import put, resolve
 from tests.model.deployed import spec_of
 
 
@@ -55,6 +57,50 @@ def test_it_runs_as_handed_over_and_reports_the_drift(
     activations = any(n.op_type == "QuantizeLinear" for n in graph.node)
     assert activations == (mode == "static_ptq")
     assert not any("class_embed" in n.name for n in graph.node if n.op_type == "DequantizeLinear")
+
+
+def test_only_images_that_training_uses_calibrate(
+    own_demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of the annotations, where splits share a folder and masks lie in it, but for damaged ones, which fail
+    nothing; without annotations all of a folder that can be read."""
+    folder, names = own_demo / "train" / "images", sorted(os.listdir(own_demo / "train" / "images"))
+    annotations = json.loads((own_demo / "train" / "annotations.json").read_text())
+    kept = [row for row in annotations["images"] if row["file_name"] in names[:8]]
+    ids = {row["id"] for row in kept}
+    boxes = [row for row in annotations["annotations"] if row["image_id"] in ids]
+    (tmp_path / "a.json").write_text(json.dumps(annotations | {"images": kept, "annotations": boxes}))
+    (folder / names[0]).write_bytes((folder / names[0]).read_bytes()[:200])
+    spec = resolve("quantize", {"dataset": {"mended_share": 0.2}})
+    source = {"image_dir": str(folder), "json_file": str(tmp_path / "a.json")}
+    found = calibration.drawn([source], spec, (64, 64), 100, at_most=True)
+    assert sorted(path.name for path in found.paths) == names[1:8]
+    assert capsys.readouterr().out == ""
+    found = calibration.drawn([{"image_dir": str(folder)}], spec, (64, 64), 11)
+    assert sorted(path.name for path in found.paths) == names[1:]
+    assert f"{names[0]} cannot be read as an image" in capsys.readouterr().out
+    with pytest.raises(
+        UserError, match=r"needs 12 images, but .* hold 11 that can be read: .*cannot be read"
+    ):
+        calibration.drawn([{"image_dir": str(folder)}], spec, (64, 64), 12)
+    spec["dataset"]["max_image_pixels"] = 4095
+    with pytest.raises(UserError, match="hold 0 that can be read: .*64x64 px are more than"):
+        calibration.drawn([{"image_dir": str(folder)}], spec, (64, 64), 1)
+
+
+def test_training_images_that_calibrate_must_have_their_annotations(demo: Path, tmp_path: Path) -> None:
+    source = {"image_dir": str(demo / "train" / "images"), "json_file": str(tmp_path / "gone.json")}
+    with pytest.raises(
+        UserError, match=r"the images that calibrate are not there: .*gone\.json; name others by"
+    ):
+        quantize._sources(resolve("quantize", {"dataset": {"train_data_sources": [source]}}))
+
+
+def test_folders_of_training_calibrate_an_engine_by_their_annotations() -> None:
+    source = {"image_dir": "/data/images", "json_file": "/data/train.json"}
+    spec = resolve("gen_trt_engine", {"dataset": {"train_data_sources": [source]}})
+    other = {"image_dir": "/data/more"}
+    assert gen_trt_engine._sources(spec, ["/data/images", "/data/more"]) == [source, other]
 
 
 def test_a_graph_of_a_fixed_batch(made: tuple[Path, dict[str, Any]], demo: Path, tmp_path: Path) -> None:

@@ -506,6 +506,9 @@ def test_too_many_pixels_name_the_leaf_that_lets_them_in(own_demo: Path) -> None
     found = looked_at(own_demo, dataset__max_image_pixels=4000)
     assert "64x64 px are more than dataset.max_image_pixels 4000" in said(found)
     assert looked_at(own_demo, dataset__max_image_pixels=4096)["problems"] == []
+    assert said(looked_at(own_demo, dataset__max_image_pixels=4000)) == said(
+        found
+    )  # whatever the cache knows
 
 
 def test_sizes_of_the_stored_pixels_are_named_as_exif_s(own_demo: Path) -> None:
