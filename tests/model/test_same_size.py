@@ -141,6 +141,17 @@ def test_evaluation_refuses_classes_that_contradict_the_model_s(
         ("red\nblue\n", (), {1: "red", 2: "blue"}),
         ("red\nblue\ngreen\n", ((0, "red"), (1, "blue")), "calls class 1 red"),
         ("blue\nred\n", ((1, "red"), (2, "blue")), "calls class 1 blue"),
+        (
+            "rot\nblau\n",
+            ((0, "red"), (1, "blue")),
+            r"line 2 of .* does not have, and no line calls its class 0 \(red\)",
+        ),
+        (
+            "rot\nblau\n",
+            ((3, "red"), (7, "blue")),
+            r"line 1 of .* does not have, and no line calls its class 3 \(red\)",
+        ),
+        ("red\ngreen\nblue\n", ((1, "red"), (3, "blue")), {1: "red", 2: "green", 3: "blue"}),
     ],
 )
 def test_a_class_map_may_name_but_not_contradict(
