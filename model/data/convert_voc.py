@@ -68,6 +68,7 @@ def parse(path: Path, size: tuple[int, int], zero: Collection[str] = ()) -> Pars
     """One XML file; its size of the image counts where it has one. `zero`: databases that count pixels from 0 although
     they are called as those that count from 1. Raises `ValueError` naming every broken object."""
     root = read(path)
+    said = _size(root)
     database = database_of(root.findtext("source/database") or "")
     first = int(counts_from_one(database) and database not in zero)
     objects, places, problems, swapped = [], [], [], []
@@ -83,7 +84,7 @@ def parse(path: Path, size: tuple[int, int], zero: Collection[str] = ()) -> Pars
             if not name:
                 raise ValueError(NAMELESS)
             (left, right), (top, bottom) = sorted(corners[::2]), sorted(corners[1::2])
-            box, is_turned = _upright(node, (left - first, top - first, right, bottom), _size(root) or size)
+            box, is_turned = _upright(node, (left - first, top - first, right, bottom), said or size)
             objects.append((name, box))
             remarks[TURNED] += is_turned
             remarks[TRIMMED] += text != name and "\n" not in text  # lines set out the XML
@@ -95,12 +96,12 @@ def parse(path: Path, size: tuple[int, int], zero: Collection[str] = ()) -> Pars
             problems.append(f" object {number} ({name or '?'}): {error}")
     if problems:
         raise ValueError("\n".join(problems))
-    return Parsed(list(objects), _size(root), +remarks, places, swapped)
+    return Parsed(list(objects), said, +remarks, places, swapped)
 
 
 def _upright(node: ET.Element, box: Box, size: tuple[int, int]) -> tuple[Box, bool]:
     """(the upright box around an object's, whether that is turned): CVAT gives an angle beside the box before the
-    turn."""
+    turn. Raises `ValueError` of an angle that is none."""
     texts = [
         a.findtext("value") for a in node.iterfind("attributes/attribute") if a.findtext("name") == "rotation"
     ]
@@ -108,7 +109,9 @@ def _upright(node: ET.Element, box: Box, size: tuple[int, int]) -> tuple[Box, bo
         degrees = float(texts[0] or 0) if texts else 0.0
     except ValueError:
         return box, False
-    if not degrees % 180 or not math.isfinite(degrees):
+    if not math.isfinite(degrees):
+        raise ValueError(f"its rotation must be degrees, but got {texts[0]}")
+    if not degrees % 180:
         return box, False
     left, top, right, bottom = box
     around = around_turned((left, top, right - left, bottom - top), degrees)
@@ -123,11 +126,16 @@ def _is_detected(node: ET.Element) -> bool:
 
 
 def _size(root: ET.Element) -> tuple[int, int] | None:
+    """(W, H) px that the file says; None where it says none, or no number, as tools write that do not know it. Raises
+    `ValueError` of a number that is none of pixels."""
+    texts = [(root.findtext(f"size/{side}") or "").strip() for side in ("width", "height")]
     try:
-        width, height = (int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
+        width, height = map(float, texts)
     except ValueError:
         return None
-    return (width, height) if width > 0 and height > 0 else None
+    if not (abs(width) < 1 << 31 and abs(height) < 1 << 31):  # infinite or NaN too
+        raise ValueError(f" its size must be numbers of px, but got {' x '.join(texts)}")
+    return (int(width), int(height)) if width >= 1 and height >= 1 else None
 
 
 def _is_voc(path: Path) -> bool:

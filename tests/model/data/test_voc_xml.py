@@ -149,3 +149,28 @@ def corners(text: str) -> str:
 def test_what_a_broken_object_must_hold_is_said(text: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"2.xml: object 1 .*{told}"):
         in_place(str(written(tmp_path, OBJECT, OBJECT, text)))
+
+
+ANGLE = "<attributes><attribute><name>rotation</name><value>{}</value></attribute></attributes>"
+
+
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan", "1e400", "1e300"])
+def test_a_number_that_is_not_finite_is_told(number: str, tmp_path: Path) -> None:
+    size = f"<size><width>80</width><height>{number}</height></size>"
+    with pytest.raises(UserError, match=f"1.xml: its size must be numbers of px, but got 80 x {number}"):
+        in_place(str(written(tmp_path / "size", OBJECT, size + OBJECT)))
+    if number != "1e300":
+        turned = OBJECT.replace("</object>", ANGLE.format(number) + "</object>")
+        with pytest.raises(
+            UserError, match=rf"1.xml: object 1 \(cat\): its rotation must be degrees, but got {number}"
+        ):
+            in_place(str(written(tmp_path / "angle", OBJECT, turned)))
+        with pytest.raises(UserError, match="1.xml: object 1 .*must hold, but got"):
+            in_place(str(written(tmp_path / "box", OBJECT, OBJECT.replace("24", number))))
+
+
+@pytest.mark.parametrize(
+    "size", ["", "<size><width/><height/></size>", "<size><width>0</width><height>-1</height></size>"]
+)
+def test_a_size_that_is_not_known_is_the_image_s(size: str, tmp_path: Path) -> None:
+    assert seen(in_place(str(written(tmp_path, OBJECT, size + OBJECT))))["train"] == {"0": [CAT], "1": [CAT]}
