@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from model.data.cache import all_in_own_words, is_full, refusing_in_own_words
 from model.data.check import Parts, check_boxes, settle
 from model.data.coco import Part
@@ -145,9 +147,10 @@ def _images(
 def _annotations(
     part: Part, raw: Document, numbers: Sequence[Any], ids: Mapping[str, Any]
 ) -> list[Document]:  # fmt: skip
-    """The rows of a part's boxes."""
-    document, rows = part.document, []
-    of_class = [ids.get(c["name"]) for c in document.categories]
+    """The rows of a part's boxes but for those of a class that is left out, as one that does not count."""
+    of_class = [ids.get(c["name"]) for c in part.document.categories]
+    kept = np.array([i is not None for i in of_class], bool)[part.document.category]
+    document, rows = part.document.with_boxes(kept), []
     for n, (at, owner, category) in enumerate(
         zip(document.rows.tolist(), document.owner.tolist(), document.category.tolist(), strict=True)
     ):

@@ -100,6 +100,22 @@ def test_boxes_of_images_that_are_not_listed_move_no_others(at: int, tmp_path: P
     ]
 
 
+def test_a_class_that_does_not_count_is_left_out(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
+    source = written("ours", tmp_path / "data", pictures)
+    path = source / "val/annotations.json"
+    document = json.loads(path.read_text())
+    odd = {"id": 99, "image_id": document["images"][0]["id"], "category_id": 7, "bbox": [1, 1, 9, 9]}
+    document["categories"].append({"id": 7, "name": "odd"})
+    path.write_text(json.dumps(document | {"annotations": [odd, *document["annotations"]]}))
+    found = write(str(source), tmp_path / "new", overrides={"dataset.eval_class_ids": [1, 2]})
+    assert any(
+        "(odd) is unknown and does not count; its boxes are left out" in note for note in found["notes"]
+    )
+    assert seen(in_place(str(tmp_path / "new"))) == seen(
+        in_place(str(written("ours", tmp_path / "whole", pictures)))
+    )
+
+
 def test_pictures_of_one_name_stay_apart(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     first, second = pictures[1]["train"][:2]
     for folder, picture in (("a", first), ("b", second)):
