@@ -13,7 +13,7 @@ import numpy as np
 from model import error_types, operating_point, resampling
 from model.coco_evaluation import AREAS_PX2, Evaluation
 from model.coco_metrics import CocoMetrics
-from model.data.images import open_rgb
+from model.data.images import CHECKED, open_rgb
 from model.error_types import BACKGROUND, BOTH, CONFUSED, IGNORED, MISPLACED, RIGHT, TWICE, Judged
 from model.errors import UserError
 
@@ -213,7 +213,7 @@ def _picture(metrics: CocoMetrics, one: Judged, names: dict[int, str], folder: P
     wrong = f"{one.mistakes} mistake{'' if one.mistakes == 1 else 's'}" if one.mistakes else "no mistake"
     picture: dict[str, Any] = {"caption": f"{path.name}: {wrong}"}
     try:
-        image = open_rgb(path)
+        image = open_rgb(path, CHECKED)
         image.thumbnail((SIDE_PX, SIDE_PX))
         image.save(target, "JPEG", quality=75)
         picture |= {"file": f"pictures/{target.name}"}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from model.data.coco import Options
-from model.data.images import open_rgb
+from model.data.images import CHECKED, open_rgb
 from model.data.picture import Split, advice, read, trained_sides
 from model.data.seen import training_scale
 from model.data.tree import SPLITS
@@ -138,7 +138,7 @@ def _picture(
     share = SIDE_PX / max(width, height)
     picture: dict[str, Any] = {"caption": path.name}
     try:
-        image = open_rgb(path)
+        image = open_rgb(path, CHECKED)
         image.thumbnail((SIDE_PX, SIDE_PX))
         image.save(folder / "pictures" / f"{index:06d}.jpg", "JPEG", quality=75)
         picture["file"] = f"pictures/{index:06d}.jpg"

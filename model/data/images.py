@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ BROKEN = (
     Image.DecompressionBombError,
 )
 MAX_PIXELS = int(default_of("dataset.max_image_pixels"))
+CHECKED = sys.maxsize  # of an image that was looked at before, within the limit of the spec
 # Documents and drawings that Pillow would hand to other programs.
 NO_PICTURES = ("EPS", "PDF", "WMF", "FPX", "MPEG", "GRIB", "HDF5", "BUFR", "FITS", "STUB")
 BY_CONTENT = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "JPEG2000")  # what a name need not tell
@@ -143,6 +145,18 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     """(width, height) of an opened file after EXIF rotation, without decoding."""
     width, height = stored_size(image)
     return (height, width) if image.getexif().get(0x0112) in TURNED else (width, height)
+
+
+def size_in_file(path: Path) -> tuple[int, int] | None:
+    """(width, height) px of the upright image by its file's head, None where it cannot be read. The spec's limit of
+    pixels is held where they are decoded."""
+    try:
+        with opened(path, CHECKED) as file:
+            # Pillow decodes a PNG to find an orientation behind its pixels.
+            large = file.width * file.height > MAX_PIXELS and file.format == "PNG" and "exif" not in file.info
+            return stored_size(file) if large else upright_size(file)
+    except BROKEN:
+        return None
 
 
 def is_image_name(path: Path) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from model.data.cache import cache_dir, once
-from model.data.images import BROKEN, opened, upright_size
+from model.data.images import size_in_file
 from model.data.tree import SPLITS, WORDS, Data, Tree, counted, exact_split, split_of, words_of
 from model.errors import UserError
 
@@ -107,16 +107,7 @@ def _lacks_nothing(folder: Path) -> bool:
         told = json.loads((folder / "data.json").read_text())
     except OSError:  # another process is writing it anew
         return False
-    return all(_size(Path(image)) is None for image in told["unreadable"])
-
-
-def _size(image: Path) -> tuple[int, int] | None:
-    """(W, H) px of the upright image, None where it cannot be read."""
-    try:
-        with opened(image) as file:
-            return upright_size(file)
-    except BROKEN:
-        return None
+    return all(size_in_file(Path(image)) is None for image in told["unreadable"])
 
 
 def _write(found: LabelFiles, folder: Path) -> None:
@@ -155,7 +146,7 @@ def _write(found: LabelFiles, folder: Path) -> None:
 
 def _read(found: LabelFiles, image: Path, label: Path | None) -> tuple[Parsed | None, str]:
     """(the label file with its image's size, ""), or (None, what is wrong)."""
-    size = _size(image)
+    size = size_in_file(image)
     if size is None:
         return Parsed([], UNREADABLE), ""  # told where all images are looked at: model/data/broken_images.py
     try:

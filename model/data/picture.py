@@ -20,7 +20,7 @@ from model.data import check
 from model.data.classes import outside_ids
 from model.data.coco import Options, load_sources
 from model.data.facts import FEW
-from model.data.images import open_rgb
+from model.data.images import CHECKED, open_rgb
 from model.data.problems import listed
 from model.data.seen import SMALL_PX, factors, training_scale
 from model.data.sources import without_secrets
@@ -237,7 +237,7 @@ def _sheet(splits: Sequence[Split], names: Mapping[Any, str]) -> str:
 def _figure(split: Split, index: int, names: Mapping[Any, str]) -> str:
     path = split.paths[index]
     try:
-        image = open_rgb(path)
+        image = open_rgb(path, CHECKED)
     except UserError as error:
         return f"<figure><figcaption class=problem>{html.escape(str(error))}</figcaption></figure>"
     width = image.width

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.data.images import BROKEN, opened, upright_size
+from model.data.images import size_in_file
 from model.data.label_files import refuse
 from model.data.paths import (
     FORMS,
@@ -234,11 +234,7 @@ class _Chooser:
         return own_name == name and own_split == split and self._same(label, own)
 
     def _size(self, image: str) -> tuple[str, str]:
-        try:
-            with opened(self.tree.path(image)) as file:
-                width, height = upright_size(file)
-        except BROKEN:
-            return "", ""
+        width, height = size_in_file(self.tree.path(image)) or ("", "")
         return str(width), str(height)
 
     def _another(self, label: str, said: Said, image: str) -> str:

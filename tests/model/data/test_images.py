@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from model.data import images
 from model.data.images import open_rgb, upright_size
+from model.data.layouts import in_place
 from model.data.looks import look
 from model.errors import UserError
 
@@ -145,3 +148,24 @@ def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(UserError, match=r"cut\.jpg: cannot be read"):
         open_rgb(path)
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("format_", ["PNG", "JPEG"])
+def test_a_size_is_read_of_images_beyond_the_usual_limit(
+    tmp_path: Path, format_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Label files are read before the spec's limit is known; what lets larger ones in is held where they are decoded."""
+    for split in ("train", "val"):
+        (tmp_path / "images" / split).mkdir(parents=True)
+        (tmp_path / "labels" / split).mkdir(parents=True)
+        (tmp_path / "labels" / split / "x.txt").write_text("0 .5 .5 .2 .2\n")
+        path = save(tmp_path / "images" / split, Image.new("L", (30, 20)), "x.png", format=format_)
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a]\n")
+    monkeypatch.setattr(images.opened, "__defaults__", (10, *images.opened.__defaults__[1:]))
+    monkeypatch.setattr(images, "MAX_PIXELS", 10)
+    assert images.size_in_file(path) == (30, 20)
+    found = in_place(str(tmp_path)).sources["train"][0]["json_file"]
+    assert [(row["width"], row["height"]) for row in json.loads(Path(found).read_text())["images"]] == [
+        (30, 20)
+    ]

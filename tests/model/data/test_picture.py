@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.data import described
+from model.data import described, images
 from model.data.check import inspect
 from model.data.coco import Options
 from model.data.picture import advice, read, trained_sides, write
@@ -43,6 +43,16 @@ def test_the_page_holds_counts_classes_and_sixteen_images(demo: Path, tmp_path: 
         count = sum(a["category_id"] == category["id"] for a in document["annotations"])
         assert f"<td>{category['id']} {category['name']}</td><td>{count}</td>" in page
     assert any("classes of fewer than 10 objects" in line for line in warnings)
+
+
+def test_images_that_were_checked_have_no_smaller_limit_where_they_are_shown(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images.open_rgb, "__defaults__", (10,))  # the limit of who gives none
+    write(spec_of(), str(demo), tmp_path / "data.html", tmp_path / "work")
+    assert (tmp_path / "data.html").read_text().count("data:image/jpeg;base64,") == 12
+    described.write(spec_of(**train_of(demo), dataset__val_data_sources=[]), tmp_path / "report")
+    assert len(list((tmp_path / "report/pictures").iterdir())) == 12
 
 
 def test_crowds_are_no_boxes_of_the_page(own_demo: Path, tmp_path: Path) -> None:
