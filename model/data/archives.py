@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import os
 import shutil
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -98,6 +100,17 @@ def _unzip(path: Path, folder: Path) -> None:
             info.filename = _name(info)
             check_name(path, info.filename)
             archive.extract(info, folder)
+        links = {folder / info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16)}
+    for link in links:  # now that all files are there, and none is written through one
+        target = link.read_bytes()
+        link.unlink()
+        os.symlink(target, os.fsencode(link))
+    for link in links:
+        if not Path(os.path.realpath(link)).is_relative_to(os.path.realpath(folder)):
+            name = link.relative_to(folder)
+            raise UserError(
+                f"{path}: cannot be unpacked (the link '{name}' would leave its folder); {WITHOUT_LINKS}"
+            )
 
 
 def _name(info: zipfile.ZipInfo) -> str:

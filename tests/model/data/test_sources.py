@@ -280,6 +280,30 @@ def test_names_in_utf_8_of_a_zip_that_does_not_say_so(tmp_path: Path) -> None:
     assert read(stage(tmp_path / "x.zip")) == {"é.png": b"one"}
 
 
+def link_in_zip(path: Path, **links: str) -> Path:
+    """A zip of a file and links, as `zip -y` writes them."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, target in links.items():
+            info = zipfile.ZipInfo(f"a/{name}.png")
+            info.create_system, info.external_attr = 3, 0o120777 << 16
+            archive.writestr(info, target)
+        archive.writestr("raw/1.png", b"one")
+    return path
+
+
+def test_links_of_a_zip_are_links(tmp_path: Path) -> None:
+    folder = stage(link_in_zip(tmp_path / "x.zip", one="../raw/1.png", other="one.png"))
+    assert [(folder / f"a/{name}.png").read_bytes() for name in ("one", "other")] == [b"one", b"one"]
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../x.png", "back.png/../../x.png"])
+def test_links_that_leave_the_folder_of_a_zip_are_refused(target: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"the link 'a/one\.png' would leave its folder\); pack it anew with the files"
+    ):
+        stage(link_in_zip(tmp_path / "x.zip", one=target, back="."))
+
+
 # ---- what a web server may answer -------------------------------------------------------------------------------
 
 
