@@ -25,10 +25,11 @@ from automl.locks import is_running
 from automl.metric import Metric, counted, figure, signed
 from automl.pareto import ms_of
 from automl.programs import command
-from automl.progress import STATE_STYLE, short
+from automl.progress import STATE_STYLE
 from automl.request import LATENCY, RunRequest
 from automl.run_outcome import ended, unconfirmed
 from automl.rundir import RunDir
+from automl.space.leaf import change
 from automl.storage import load_study
 from automl.widening import widenings
 
@@ -153,7 +154,7 @@ def best(console: Console, root: Path) -> None:
     for name, value in top.params.items():
         before = spec.get(document["spec"], name)
         if before != value:
-            say(console, f"  {name}: {short(before)} -> {short(value)}")
+            say(console, f"  {name}: {' -> '.join(change(before, value))}")
     say(console, f"checkpoint: {_checkpoint_text(RunDir(root), top)}")
     if RunDir(root).best.is_dir():
         handed = handed_over(root)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -141,10 +142,11 @@ def tune(
     quiet: show nothing while it runs; else a table, or a line an event where there is no terminal.
     options: every other field of `automl.request.RunRequest`: sampler, scheduler, seed, executor, storage, stages...
 
-    Returns a `Tuned`. Raises `automl.errors.UserError` for what cannot be run, before anything is written. A call that
-    was cut off goes on by `automl resume` on its run folder.
+    Returns a `Tuned`. Raises `automl.errors.UserError` for what cannot be run, before anything is written, and
+    `KeyboardInterrupt` for Ctrl-C. A call that was cut off goes on by `automl resume` on its run folder.
     """
     from automl import loop
+    from automl.interruption import Interrupted
     from automl.progress import Progress
 
     if not fits(quiet, bool):
@@ -159,7 +161,12 @@ def tune(
     root = loop.folder_for(request).resolve()
     if not quiet:
         print(f"run folder: {root}", file=sys.stderr)
-    return Tuned(root, loop.run(request, root, Progress(quiet=quiet)))
+    try:
+        return Tuned(root, loop.run(request, root, Progress(quiet=quiet)))
+    except Interrupted as error:
+        if error.exit_code == 128 + signal.SIGINT:
+            raise KeyboardInterrupt(str(error)) from None
+        raise
 
 
 MAY_HOLD_SECRETS = ("sets", "fix", "storage")  # and are not shown where they are refused

@@ -18,7 +18,7 @@ from automl.report import mattered, parts, search, svg, trade_off, verdict
 from automl.report.gather import DATA_FOLDER, Facts, TrialFacts, facts_of
 from automl.request import RunRequest
 from automl.rundir import write_text
-from automl.space.leaf import is_number, short
+from automl.space.leaf import change, is_number
 from safe_documents import dump_yaml
 
 if TYPE_CHECKING:
@@ -119,9 +119,7 @@ def _changed(facts: Facts) -> list[tuple[str, str, str]]:
     if top is None:
         return []
     rows = [(name, facts.base(name), value) for name, value in top.params.items()]
-    return [
-        (name, short(before), short(search.rounded(after))) for name, before, after in rows if before != after
-    ]
+    return [(name, *change(before, after)) for name, before, after in rows if before != after]
 
 
 def _drawn(facts: Facts) -> dict[str, list[tuple[str, str, str, str]]]:

@@ -48,6 +48,15 @@ def short(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
+def change(before: Any, after: Any) -> tuple[str, str]:
+    """Two values as a person writes them, with as many digits, four at least, as tell them apart."""
+    for digits in (4, 6, 9, 17):
+        texts = [short(v) if not isinstance(v, float) else f"{v:.{digits}g}" for v in (before, after)]
+        if texts[0] != texts[1]:
+            break
+    return texts[0], texts[1]
+
+
 def same(a: Any, b: Any) -> bool:
     """Equality that tells True from 1."""
     return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)

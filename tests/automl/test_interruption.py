@@ -130,6 +130,31 @@ def test_a_signal_ends_a_run_that_then_goes_on(
     assert epochs == [0, 1, 2]
 
 
+def test_ctrl_c_in_a_program_is_a_keyboard_interrupt(tmp_path: Path) -> None:
+    """Which it may catch, as of any other library."""
+    run = tmp_path / "run"
+    code = f"""
+        import os, signal, threading, time
+        from pathlib import Path
+        import automl
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        def press():
+            while not Path({str(run)!r}, "trials/0000/metrics.jsonl").exists():
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGINT)
+        threading.Thread(target=press, daemon=True).start()
+        try:
+            automl.tune(model={str(write_toy(tmp_path / "toy"))!r}, trials=2, executor="local", sets=["train.epoch_s=1.5"],
+                        results_dir={str(run)!r}, quiet=True)
+        except KeyboardInterrupt as stop:
+            print(stop)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert (done.stdout, done.stderr) == (f"stopped; go on with: automl resume {run}\n", "")
+
+
 def test_a_second_signal_ends_it_at_once(tmp_path: Path, start: Start) -> None:
     """While the first is being obeyed: here it waits for a lock that it will never get."""
     stuck = """

@@ -18,6 +18,7 @@ from automl.progress import Progress
 from automl.real_values import RealValues
 from automl.report import gather, search, verdict
 from automl.rundir import RunDir
+from automl.space.leaf import change
 from automl.storage import read_storage
 from tests.automl import known
 
@@ -125,3 +126,19 @@ def test_the_dashboard_says_why_its_best_may_be_another(run: Path) -> None:
     storage = RealValues(read_storage(None, run), RunDir(run).read_run(), run)
     told = storage.get_study_system_attrs(storage.get_study_id_from_name("known"))["dashboard:note_str:0"]
     assert "may be another" in told
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (0.99, 0.990253980106, ("0.99", "0.9903")),
+        (0.9999, 0.99993, ("0.9999", "0.99993")),
+        (2e-4, 3.14159e-4, ("0.0002", "0.0003142")),
+        (1, 1.0000000001, ("1", "1.0000000001")),
+        ("adam", "sgd", ("adam", "sgd")),
+        ([90, 180], None, ("[90, 180]", "null")),
+        (True, False, ("true", "false")),
+    ],
+)
+def test_a_change_is_told_with_digits_that_tell_it(before: Any, after: Any, told: tuple[str, str]) -> None:
+    assert change(before, after) == told
