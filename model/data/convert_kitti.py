@@ -19,7 +19,7 @@ from pathlib import Path
 from model.data.classes import TRIMMED
 from model.data.coco_boxes import SCORED, is_detected
 from model.data.convert_yolo import TWINS, labels_apart
-from model.data.image_sets import Entries, lists_of
+from model.data.image_sets import Entries, lists_of, meant
 from model.data.images import READ_SUFFIXES
 from model.data.kitti_lines import are_scored, is_line, may_be_scored, type_and_numbers
 from model.data.label_files import (
@@ -218,23 +218,21 @@ def _by_list(
     for image in pairs:
         of_test = tree.split_of(f"{parent(image)}/.") == "test"
         known[of_test].setdefault(stem_of(image), []).append(image)
-    wanted = {
-        split: list(dict.fromkeys(stem_of(name) for _, name in names)) for split, names in lists.items()
-    }
-    others = {name for split, names in wanted.items() if split != "test" for name in names}
+    wanted = {split: list(dict.fromkeys(entries)) for split, entries in lists.items()}
+    others = {stem_of(name) for split, names in wanted.items() if split != "test" for _, name in names}
     found: dict[str, list[str]] = {}
     problems, notes = [], []
     for split, names in wanted.items():
         # testing/ has the names of training/ again.
-        apart = split == "test" and bool(known[True] or others & set(names))
-        near = {name: known[apart].get(name, []) for name in names}
+        apart = split == "test" and bool(known[True] or others & {stem_of(name) for _, name in names})
+        near = {(at, name): meant(at, name, known[apart].get(stem_of(name), ())) for at, name in names}
         if split == "test" and not any(near.values()):
             notes.append(f"a list names {counted(len(names), 'image')} for test, none is there with labels")
             continue
-        found[split] = [images[0] for images in near.values() if len(images) == 1]
+        found[split] = list(dict.fromkeys(images[0] for images in near.values() if len(images) == 1))
         problems += [
-            f"the list for {split} names {name}, of which there {'are several images' if images else 'is no image'}"
-            for name, images in near.items()
+            f"{tree.path(at)}: names {name}, of which there {'are several images' if images else 'is no image'}"
+            for (at, name), images in near.items()
             if len(images) != 1
         ]
     refuse(problems)

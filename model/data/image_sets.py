@@ -344,12 +344,12 @@ def by_lists(
     problems = []
     for split, entries in lists.items():
         for source, name in entries:
-            meant = _meant(source, name, by_stem.get(stem_of(name), ()))
-            if len(meant) == 1:
-                listed_by.setdefault(split, {})[meant[0]] = None
+            fitting = meant(source, name, by_stem.get(stem_of(name), ()))
+            if len(fitting) == 1:
+                listed_by.setdefault(split, {})[fitting[0]] = None
             else:
-                why = f"which may be any of {', '.join(meant)}" if meant else "of which there is no image"
-                why += "" if meant else tree.unread_image(name)
+                why = f"which may be any of {', '.join(fitting)}" if fitting else "of which there is no image"
+                why += "" if fitting else tree.unread_image(name)
                 problems.append(f"{tree.path(source)}: names {name}, {why}")
     refuse(problems)
     found = {split: list(members) for split, members in listed_by.items()}
@@ -369,7 +369,7 @@ def by_lists(
     return found, tuple(notes)
 
 
-def _meant(source: str, name: str, images: Iterable[str]) -> list[str]:
+def meant(source: str, name: str, images: Iterable[str]) -> list[str]:
     """Of images with a name's stem those that it fits best: by the whole name, by the folders before it, by the case
     and the form in which both are written (A.jpg is not a.jpg where both are there), and by how near they lie to the
     list."""

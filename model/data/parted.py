@@ -16,6 +16,7 @@ from typing import Any
 from model.data.cache import cache_dir, once
 from model.data.coco_rows import decode
 from model.data.documents import as_it_is
+from model.data.image_sets import meant
 from model.data.paths import find_images, stem_of, walk
 from model.data.sources import digest, stage_file
 from model.data.tree import SPLITS, Sources, SplitNames, counted, exact_split
@@ -120,23 +121,29 @@ def _parts(where: list[str]) -> bool:
 
 def _by_lists(path: str, document: dict[str, Any], lists: Mapping[str, list[tuple[str, str]]]) -> list[str]:
     """The split of each image, "" of those in no list."""
-    whole = {image["file_name"] for image in document["images"]}
-    exact = all(name in whole for entries in lists.values() for _, name in entries)
-    key = str if exact else stem_of  # cam0/1.jpg is not cam1/1.jpg
+    names = [str(image["file_name"]) for image in document["images"]]
+    by_stem: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        by_stem.setdefault(stem_of(name), []).append(name)
     said: dict[str, set[str]] = {}
+    doubtful: list[str] = []
+    missing: list[str] = []
     for split, entries in lists.items():
-        for _, name in entries:
-            said.setdefault(key(name), set()).add(split)
-    stems = [key(image["file_name"]) for image in document["images"]]
-    doubtful = [stem for stem, count in Counter(stems).items() if count > 1 and stem in said]
-    doubtful += [stem for stem, splits in said.items() if len(splits) > 1]
-    if doubtful or (missing := sorted(said.keys() - set(stems))):
+        for source, name in entries:
+            found = meant(source, name, by_stem.get(stem_of(name), ()))
+            if len(found) == 1:  # cam0/1.jpg is not cam1/1.jpg
+                said.setdefault(found[0], set()).add(split)
+            else:
+                (doubtful if found else missing).append(name)
+    doubtful += [name for name, count in Counter(names).items() if count > 1 and name in said]
+    doubtful += [name for name, splits in said.items() if len(splits) > 1]
+    if doubtful or missing:
         what = f"may mean any of several images by {doubtful[0]}" if doubtful else f"name {missing[0]}"
         raise UserError(
             f"{path}: its images are listed by split, but the lists {what}"
             f"{'' if doubtful else ', which it does not have'}; write a COCO file for each split, or mend the lists"
         )
-    return [next(iter(said.get(stem, {""}))) for stem in stems]
+    return [next(iter(said.get(name, {""}))) for name in names]
 
 
 def _part(

@@ -7,6 +7,7 @@ import shutil
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -624,3 +625,39 @@ def test_images_whose_names_begin_with_a_mark_are_listed(
     assert splits_of(tmp_path) == {
         s: sorted(f"{marked}{p.stem}" for p in pictures[1][s][1:]) for s in ("train", "val")
     }
+
+
+@pytest.mark.parametrize("kind", ["KITTI", "COCO"])
+def test_lists_that_name_folders_tell_images_of_one_name_apart(kind: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    rows: dict[str, list[dict[str, Any]]] = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "car"}],
+    }
+    for camera in ("cam0", "cam1"):
+        for n in range(4):
+            image = root / "image_2" / camera / f"{n:06}.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 40), (9 * n, 90 * int(camera[-1]), 7)).save(image)
+            number = len(rows["images"]) + 1
+            rows["images"].append(
+                {"id": number, "file_name": f"{camera}/{image.name}", "width": 40, "height": 40}
+            )
+            rows["annotations"].append(
+                {"id": number, "image_id": number, "category_id": 1, "bbox": [5, 5, 10, 10]}
+            )
+            if kind == "KITTI":
+                label = root / "label_2" / camera / f"{n:06}.txt"
+                label.parent.mkdir(parents=True, exist_ok=True)
+                label.write_text("Car 0 0 0 5 5 15 15 1.5 1.6 3.7 1 1 10 0.1\n")
+    if kind == "COCO":
+        (root / "annotations.json").write_text(json.dumps(rows))
+    for split, camera in (("train", "cam0"), ("val", "cam1")):
+        (root / f"{split}.txt").write_text("".join(f"image_2/{camera}/{n:06}.png\n" for n in range(4)))
+    data = in_place(str(root))
+    for split, camera in (("train", "cam0"), ("val", "cam1")):
+        (source,) = data.sources[split]
+        names = [row["file_name"] for row in json.loads(Path(source["json_file"]).read_text())["images"]]
+        assert len(names) == 4
+        assert all(camera in f"{source['image_dir']}/{name}" for name in names)

@@ -998,7 +998,7 @@ def test_kitti_by_lists(tmp_path: Path, pictures: tuple[Path, Drawn]) -> None:
     (root / "ImageSets/train.txt").rename(root / "ImageSets/trainval.txt")
     assert_same(in_place(str(root)), wanted)
     put(root / "ImageSets/train.txt", "gone\n")
-    with pytest.raises(UserError, match="train names gone, of which there is no image"):
+    with pytest.raises(UserError, match="train.txt: names gone, of which there is no image"):
         in_place(str(root))
 
 
