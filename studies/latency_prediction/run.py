@@ -84,7 +84,7 @@ def study(plan: Plan, count: int, folder: Path, cpu_time: bool = False) -> list[
 
     draws = [full(plan.space.default), *map(full, plan.space.sample(200))]
     images = first_timing._images(draws[0], folder)
-    sizes = [first_timing._size(path) for path in images]
+    sizes = [first_timing._size(path, draws[0]) for path in images]
     at = size_of(draws[0], sizes)
     projected = {key_of(draws[0], at): projected_of(key_of(draws[0], at))}
     parts = [costs(spec, at, projected)[2:] for spec in draws]
