@@ -247,7 +247,7 @@ def test_a_paused_trial_that_lost_its_checkpoint_does_not_wait_at_the_same_place
     tmp_path: Path,
 ) -> None:
     """What it is trained again counts in the budget."""
-    bench = Bench(tmp_path, trials=None, trainings=12, scheduler="asha")
+    bench = Bench(tmp_path, trials=None, trainings=12, scheduler="fgp")
 
     class Losing(bench.in_time()):  # type: ignore[misc]
         def on_exit(self, number: int, exit: Exit) -> None:
