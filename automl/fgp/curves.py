@@ -24,6 +24,9 @@ FLOOR = 0.85  # a curve with more than this still to come has not left its floor
 # Variance of the noise of a failed trial's row: failures may be chance's, and then lie beside what ran well. Without it
 # the model took all differences between neighbours for luck (studies/search).
 DOUBT = 1.0
+# The same of a row from an earlier run, whose data may be other or whose trainings other chances: what is measured here
+# outweighs it after a few trials (studies/search).
+DOUBT_OF_EARLIER = 0.1
 MEASURED, ASSUMED = (
     2.0,
     1.0,
@@ -104,7 +107,8 @@ def _falls(runs: Runs, epochs: int) -> list[Array]:
 
 
 def rows(runs: Sequence[Run], scale: Scale, phi: Array, first_rung: int) -> Rows:
-    """Of each trial its last epoch and up to two before it, of failed ones one at the end, as bad as the worst."""
+    """Of each trial its last epoch and up to two before it, of failed ones one at the end, as bad as the worst. Runs
+    with negative numbers are of earlier runs (`runs.aligned`)."""
     epochs = len(phi)
     marks = sorted({max(1, epochs // 9), max(1, epochs // 3), epochs, first_rung})
     found: list[tuple[Array, float, int, float]] = []
@@ -117,8 +121,9 @@ def rows(runs: Sequence[Run], scale: Scale, phi: Array, first_rung: int) -> Rows
     bad = min(float(values.min()), -TAIL)
     failed = [(run.x, 0.0, run.number, bad) for run in runs if run.failed]
     every = [row[:3] for row in found] + [row[:3] for row in failed]
+    doubts = [DOUBT_OF_EARLIER if number < 0 else 0.0 for _, _, number, _ in found] + [DOUBT] * len(failed)
     return Rows(
         np.array([row[0] for row in every]), np.array([row[1] for row in every]),
         np.array([row[2] for row in every]), np.r_[values, [row[3] for row in failed]],
-        np.repeat([0.0, DOUBT], [len(values), len(failed)]),
+        np.array(doubts),
     )  # fmt: skip

@@ -2,9 +2,10 @@
 without. One line of JSON a pair of searches, appended to warm.jsonl.
 
     OMP_NUM_THREADS=1 nice python -m studies.search.warm --on lcbench --tasks held-out --seeds 2 [--trainings 8]
+        [--earlier 8]
 
-The earlier search is `fgp` with 8 trainings, on the same task or on the next one of the list (`other`); of written
-families on the same seed with other noise, or with the best moved by a tenth of a range.
+The earlier search is `fgp` with `--earlier` trainings, on the same task or on the one before it in the list (`other`);
+of written families on the same seed with other noise, or with the best moved by a tenth of a range.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from studies.search.objectives import HELD_OUT, TUNED, LCBench
 from studies.search.run import Played
 
 HERE = Path(__file__).resolve().parent
-EARLIER = 8  # trainings
 AT = (2, 3, 5, 8, 10, 20, 30)  # trainings
 NOISE = 1000  # added to a trial's number, from which a written objective draws its noise
 MOVED = 0.1  # of a range
@@ -96,13 +96,14 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="seed")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--trainings", type=int, default=8)
+    parser.add_argument("--earlier", type=int, default=8, help="trainings of the earlier search")
     parser.add_argument("--out", type=Path, default=HERE / "warm.jsonl")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with arguments.out.open("a") as file:
         file.write(json.dumps({"machine": machine.describe(), "default": arguments.default}) + "\n")
         for seed, kind, before, objective in pairs(arguments):
-            first = Played("fgp", before, arguments.workers, EARLIER, seed + 500)
+            first = Played("fgp", before, arguments.workers, arguments.earlier, seed + 500)
             for earlier in ((), lessons(first)):
                 played = Played("fgp", objective, arguments.workers, arguments.trainings, seed, *earlier)
                 observed = {
@@ -110,7 +111,8 @@ def main() -> None:
                 }
                 found = {
                     "objective": objective.name, "data": kind, "seed": seed, "warm": bool(earlier),
-                    "workers": arguments.workers, "trainings": arguments.trainings, "tasks": arguments.tasks,
+                    "workers": arguments.workers, "trainings": arguments.trainings,
+                    "earlier": arguments.earlier, "tasks": arguments.tasks,
                     "loss_of_winner": round(objective.loss(played.winner()), 4),
                     "loss_at": observed, "configurations": len(played.study.trials()),
                 }  # fmt: skip

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from automl.budget import Limits, Time
 from automl.fgp import FITTED, curves, gp, runs
 from automl.fgp.cube import APART, Cube
+from automl.fgp.curves import DOUBT_OF_EARLIER
 from automl.fgp.model import ENOUGH, REACHED, Model
 from automl.fgp.runs import Run, Runs, run_of
 from automl.fgp.sampler import FreezeThawSampler
@@ -313,6 +314,19 @@ def test_a_loss_that_falls_far_is_compared_by_its_logarithm(lowest: float, maxim
     if model.by_logarithm:  # what is below 0 counts as the least above it, so that the others stay apart
         theirs = np.unique(beside.posterior.rows.z[beside.posterior.rows.trial < 0])
         assert theirs.min() > -4
+
+
+def test_what_is_measured_here_outweighs_an_earlier_run() -> None:
+    """Its rows have noise of their own, those of this search none."""
+    view = of_ends([0.6, 0.9, 0.5], True)
+    rows = (
+        Model(replace(view, earlier=of_ends([0.8, 0.5, 0.9], True).trials, memo={}))
+        .condition()
+        .posterior.rows
+    )
+    doubts = np.broadcast_to(rows.doubt, rows.z.shape)
+    assert set(doubts[rows.trial < 0]) == {DOUBT_OF_EARLIER}
+    assert set(doubts[rows.trial >= 0]) == {0.0}
 
 
 def of_ends(ends: list[float], maximize: bool) -> View:

@@ -108,7 +108,10 @@ def test_how_to_go_on_is_said_before_a_cluster_s_head_can_take_the_word(
     said: list[str] = []
     progress = Progress(quiet=True)
     monkeypatch.setattr(progress, "note", said.append)
-    monkeypatch.setattr(loop, "_searched", lambda *args: None)
+    monkeypatch.setattr(loop, "make_executor", lambda *args: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(loop, "_driver", lambda *args: (None, None))
+    monkeypatch.setattr(loop, "_searched", lambda *args: "")
+    monkeypatch.setattr(loop, "_handed_over", lambda *args: None)
     plan: Any = SimpleNamespace(request=RunRequest(executor=executor, ray_address=address))
     loop._search(plan, RunDir(tmp_path), progress)
     assert [f"automl resume {tmp_path}" in line for line in said] == [True] * (
