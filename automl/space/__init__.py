@@ -13,7 +13,7 @@ One parameter through all of them:
 >>> node = {"type": "number", "exclusiveMinimum": 0, "maximum": 0.01, "default": 0.0002, "automl_enabled": True}
 >>> document = {"properties": {"train": {"properties": {"optim": {"properties": {"lr": node}}}}}}
 
-A leaf: what its schema says of it, and the validator of its values (schema.py, dialect.py, leaf.py).
+A leaf: what its schema says of it, and the validator of its values (schema.py, dialect.py, node.py, leaf.py).
 
 >>> leaf = Schema(document).leaf("train.optim.lr")
 >>> leaf.kind, str(leaf.domain), leaf.problem(5)
@@ -121,7 +121,8 @@ def _compiled(asked: Asked, inert: Mapping[str, str]) -> SearchSpace:
     if never_met := unreachable(kept, codecs, base):
         return _compiled(asked, {**inert, **never_met})
     parameters, replaced = build(asked, _order(kept, codecs, [*moving, *relations]), kept, codecs, base)
-    said = [*notes, *unkept, *silent, *never(asked, narrow), *replaced, *disagreements(asked)]
+    told = [f"{name}: {note}" for name in chosen for note in asked.schema.leaf(name).notes]
+    said = [*notes, *unkept, *silent, *told, *never(asked, narrow), *replaced, *disagreements(asked)]
     return SearchSpace(
         parameters,
         left_out=tuple(sorted((left_out | unfit | certain).items())),

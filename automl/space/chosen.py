@@ -111,7 +111,7 @@ def no_space(asked: Asked, name: str) -> str | None:
     if leaf.choices and len(leaf.choices) == 1 and leaf.kind != "subset":
         if leaf.branches:
             return "a mixture of numbers and words needs options to choose from"
-        return f"{short(leaf.choices[0])} is its only value"
+        return "; ".join((f"{short(leaf.choices[0])} is its only value", *leaf.notes))
     if any(isinstance(c, str) and (c != c.strip() or "\n" in c) for c in leaf.choices):
         return "its enum is mangled (a value begins or ends with white space)"
     return _RANGELESS.get(leaf.kind)

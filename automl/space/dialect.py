@@ -15,20 +15,39 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from automl.errors import SpaceError
+from automl.space.leaf import among, common_multiple, same
 
 Node = Mapping[str, Any]
 HUGE = 1e300  # beyond it a bound is no bound
+CONTRADICTION = (
+    "(contradiction)"  # our key in a node that no value can fit, and why in words that follow its name
+)
+WORDS = "(types)"  # our key in a node with an enum: the words of its list of types but null
+KINDS = {
+    **dict.fromkeys(("int", "integer", "long"), "int"),
+    **dict.fromkeys(("float", "number", "double"), "float"),
+    **dict.fromkeys(("bool", "boolean"), "bool"),
+    **dict.fromkeys(("string", "str", "text"), "text"),
+    **dict.fromkeys(("categorical", "enum"), "choice"),
+    **dict.fromkeys(("ordered", "ordered_int", "ordered_float"), "ordered"),
+    **dict.fromkeys(("list", "array", "tuple", "list_1_backbone", "list_1_normal", "list_2", "list_3"), "list"),
+    **dict.fromkeys(("subset_list", "optional_list"), "subset"),
+    **dict.fromkeys(("collection", "dict", "object", "mapping"), "mapping"),
+}  # fmt: skip
 NUMBER = r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf(?:inity)?)"
 NAME = r"[A-Za-z_][\w.\-\[\]]*"
 _CLAUSE = re.compile(
     rf"\s*(?:(?:,|;|&&?|and\b)\s*)?(>=|<=|!=|==|>|<|=|\^|/)\s*({NUMBER}(?![\w.])|{NAME})", re.IGNORECASE
 )
+_NARROWER = (
+    ("int", "float"), ("ordered", "int"), ("ordered", "float"), ("ordered", "text"), ("subset", "list"),
+)  # fmt: skip
+_ANNOTATIONS = ("title", "description")
 _TARGET = re.compile(rf"\s*(>=|<=|!=|==|>|<|=)?\s*({NAME})\s*")
-_BOUNDS = {"minimum": max, "exclusiveMinimum": max, "maximum": min, "exclusiveMaximum": min}
 
 
 def as_number(raw: Any, where: str, key: str) -> float | None:
@@ -109,16 +128,17 @@ def parse_depends_on(raw: Any, where: str) -> tuple[tuple[str | None, str], ...]
 
 def flat(root: Node, node: Node, where: str, inside: tuple[str, ...] = ()) -> Node:
     """The node with its $refs into `root` followed and its allOf merged; its own keys win over what it refers to.
-    `inside` are the $refs that led here."""
-    merged = {key: value for key, value in node.items() if key not in ("$ref", "allOf")}
+    `inside` are the $refs that led here. What cannot all hold is in it as CONTRADICTION."""
+    own = {key: value for key, value in node.items() if key not in ("$ref", "allOf")}
+    merged: Node = {}
     if "$ref" in node:
         seen = (*inside, node["$ref"])
         if node["$ref"] in inside:
             raise SpaceError(f"{where}: $ref goes round in a circle: {' -> '.join(seen)}")
-        merged = _both(flat(root, _target(root, node["$ref"], where), where, seen), merged, where)
+        merged = flat(root, _target(root, node["$ref"], where), where, seen)
     for part in _parts(node.get("allOf", []), where, "allOf"):
-        merged = _both(flat(root, part, where, inside), merged, where)
-    return merged
+        merged = both(merged, flat(root, part, where, inside))
+    return both(merged, own)
 
 
 def _target(root: Node, ref: Any, where: str) -> Node:
@@ -142,19 +162,35 @@ def _parts(raw: Any, where: str, key: str) -> list[Node]:
 
 
 def branches(root: Node, node: Node, where: str) -> list[Node]:
-    """The alternatives of anyOf, oneOf or a list of types, null among them, each with the node's own keys in it."""
+    """The alternatives of anyOf, oneOf or a list of types, null among them, each with the node's own keys in it; those
+    that contradict these are none."""
     key, kinds = next((k for k in ("anyOf", "oneOf") if k in node), None), node.get("type")
     if key is None:
-        several = isinstance(kinds, (list, tuple))
-        return [{**node, "type": kind} for kind in kinds or ["null"]] if several else [node]
+        return _by_type(node, list(kinds)) if isinstance(kinds, (list, tuple)) else [node]
     outer = {k: v for k, v in node.items() if k != key}
     parts = [flat(root, part, where) for part in _parts(node[key], where, key)]
-    nulls = [part for part in parts if part.get("type") == "null"]
-    others = [part for part in parts if part not in nulls]
-    if others and all("const" in part for part in others):
-        return [{**outer, "enum": [part["const"] for part in others]}, *nulls]
-    found = [b for part in others for b in branches(root, _both(part, outer, where), where)]
-    return [*(found or [outer]), *nulls]
+    held = [part for part in parts if CONTRADICTION not in part] or parts[:1]
+    nulls = [both(part, outer) for part in held if part.get("type") == "null"]
+    others = [part for part in held if part.get("type") != "null"]
+    if others and all(part.keys() <= {"type", *_ANNOTATIONS} and "type" in part for part in others):
+        kinds = [part["type"] if isinstance(part["type"], list) else [part["type"]] for part in others]
+        words = [word for each in kinds for word in each]
+        typed = {"type": words if len(words) > 1 else words[0]}
+        found: list[Node] = branches(root, both(typed, outer), where)
+    elif others and all("const" in part for part in others):
+        found = [both({"enum": [part["const"] for part in others]}, outer)]
+    else:
+        found = [b for part in others for b in branches(root, both(part, outer), where)] or [outer]
+    return [b for b in [*found, *nulls] if CONTRADICTION not in b] or found
+
+
+def _by_type(node: Node, kinds: list[Any]) -> list[Node]:
+    """A branch for each of several types; but an enum is one, whatever its values are."""
+    words = [kind for kind in kinds if kind != "null"]
+    if _listed(node.get("enum")) and len(words) > 1 and all(isinstance(word, str) for word in words):
+        nulls = [{**node, "type": "null"}] if "null" in kinds else []
+        return [{**node, "type": "", WORDS: words}, *nulls]
+    return [{**node, "type": kind} for kind in kinds or ["null"]]
 
 
 def type_of(node: Node, where: str) -> str:
@@ -176,19 +212,148 @@ def section(root: Node, node: Node, where: str) -> Node:
 def refs(node: Node) -> list[str]:
     """The $refs that a node is written with."""
     lists = [raw for key in ("anyOf", "oneOf", "allOf") if isinstance(raw := node.get(key), (list, tuple))]
-    parts = [node, *(part for raw in lists for part in raw if isinstance(part, Mapping))]
-    return [part["$ref"] for part in parts if isinstance(part.get("$ref"), str)]
+    inner = [ref for raw in lists for part in raw if isinstance(part, Mapping) for ref in refs(part)]
+    return [*([node["$ref"]] if isinstance(node.get("$ref"), str) else []), *inner]
 
 
-def _both(base: Node, over: Node, where: str) -> dict[str, Any]:
-    """Two schemas that both hold, as one: `over` wins for annotations, bounds and enums intersect."""
+# ---- two schemas that both hold -------------------------------------------------------------------------------------
+
+
+def both(base: Node, over: Node) -> dict[str, Any]:
+    """Two schemas that both hold, as one: what restricts a value is intersected, and `over` wins for the rest. Where
+    no value fits both, that is in it as CONTRADICTION; what cannot be read stays, and is told where it is read."""
+    base, over = _plain_ends(base), _plain_ends(over)
     merged = {**base, **over}
-    for key, tighter in _BOUNDS.items():
-        ends = [n.get(key) for n in (base, over)]
-        if not any(n is None or isinstance(n, (bool, list, tuple)) for n in ends):
-            merged[key] = tighter(as_number(end, where, key) or 0.0 for end in ends)
-    if isinstance(base.get("enum"), list) and isinstance(over.get("enum"), list):
-        merged["enum"] = [v for v in over["enum"] if v in base["enum"]] or over["enum"]
-    if isinstance(base.get("properties"), Mapping) and isinstance(over.get("properties"), Mapping):
-        merged["properties"] = {**base["properties"], **over["properties"]}
-    return merged
+    for key, meet in _MEETS.items():
+        ours, theirs = base.get(key), over.get(key)
+        if ours not in (None, "") and key in over:
+            merged[key] = ours if theirs in (None, "") or same(ours, theirs) else meet(ours, theirs)
+            if merged[key] is None:
+                merged[CONTRADICTION] = f"{key} must be both {ours!r} and {theirs!r}, which nothing is"
+    return {**merged, **_common_values(base, over)}
+
+
+def _plain_ends(node: Node) -> Node:
+    """The node with the booleans that draft 4 wrote beside bounds as bounds."""
+    for end, key in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if isinstance(node.get(key), bool):
+            is_open = node[key] and isinstance(node.get(end), (int, float, str))
+            rest = {k: v for k, v in node.items() if k != key and not (is_open and k == end)}
+            node = {**rest, key: node[end]} if is_open else rest
+    return node
+
+
+def _common_values(base: Node, over: Node) -> dict[str, Any]:
+    """What enum and const become."""
+    lists = [[n["const"]] if "const" in n else _listed(n.get("enum")) for n in (base, over)]
+    if lists[0] is None or lists[1] is None:
+        return {}
+    common = [value for value in lists[1] if among(value, lists[0])]
+    if not common:
+        text = f"must be one of {lists[0]!r} and one of {lists[1]!r}, which nothing is"
+        return {CONTRADICTION: text}
+    return {"enum": common}
+
+
+def _listed(raw: Any) -> list[Any] | None:
+    if isinstance(raw, str) and raw:
+        return [word.strip() for word in raw.split(",")]
+    return list(raw) if isinstance(raw, (list, tuple)) else None
+
+
+def _common_type(ours: Any, theirs: Any) -> Any:
+    """The type word, or several, of what is of both types; None for none."""
+    lists = [list(raw) if isinstance(raw, (list, tuple)) else [raw] for raw in (ours, theirs)]
+    for raw, words in zip((ours, theirs), lists, strict=True):
+        if not all(isinstance(word, str) for word in words):
+            return raw
+    found = list(dict.fromkeys(word for a in lists[0] for b in lists[1] if (word := _narrower(a, b))))
+    return found if len(found) > 1 else found[0] if found else None
+
+
+def _narrower(ours: str, theirs: str) -> str | None:
+    """Of two type words the one that says more; None where no value is of both."""
+    kinds = [word if word == "null" else KINDS.get(word.lower(), "") for word in (ours, theirs)]
+    if "" in kinds or "choice" in kinds:  # these leave open what the values are
+        return theirs if kinds[0] in ("", "choice") else ours
+    for narrow, wide in _NARROWER:
+        if kinds in ([narrow, wide], [wide, narrow]):
+            return ours if kinds[0] == narrow else theirs
+    return theirs if kinds[0] == kinds[1] else None
+
+
+def _end(pick: Callable[[list[float]], float]) -> Callable[[Any, Any], Any]:
+    """The tighter of two bounds, or of two lists of them, None of unlike lengths; one that cannot be read stays."""
+
+    def tighter(ours: Any, theirs: Any) -> Any:
+        lists = [raw if isinstance(raw, (list, tuple)) else [raw] for raw in (ours, theirs)]
+        count = max(map(len, lists))
+        if not all(len(each) in (1, count) for each in lists):
+            return None
+        pairs = [[each[min(i, len(each) - 1)] for each in lists] for i in range(count)]
+        found = [_of_numbers(pick, *pair) for pair in pairs]
+        return found if lists != [[ours], [theirs]] else found[0]
+
+    return tighter
+
+
+def _of_numbers(meet: Callable[[list[float]], float], ours: Any, theirs: Any) -> Any:
+    numbers = []
+    for raw in (ours, theirs):
+        try:
+            numbers.append(as_number(raw, "", ""))
+        except SpaceError:
+            return raw
+    known = [number for number in numbers if number is not None]
+    return meet(known) if len(known) == 2 else theirs if numbers[0] is None else ours
+
+
+def _common_multiple(numbers: list[float]) -> float:
+    odd = [number for number in numbers if not 0 < number < math.inf]
+    return odd[0] if odd else common_multiple(*numbers)
+
+
+def _all_of(ours: Any, theirs: Any) -> Any:
+    """Both schemas as one that is merged when it is read, as either may lead back to itself."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        return {"allOf": [ours, theirs]} if ours != theirs else theirs
+    return ours if isinstance(theirs, Mapping) else theirs
+
+
+def _all_properties(ours: Any, theirs: Any) -> Any:
+    if not (isinstance(ours, Mapping) and isinstance(theirs, Mapping)):
+        return _all_of(ours, theirs)
+    return {**ours, **theirs, **{key: _all_of(ours[key], theirs[key]) for key in ours if key in theirs}}
+
+
+def _each_with_each(ours: Any, theirs: Any) -> Any:
+    """Alternatives beside alternatives: one of either holds."""
+    lists = isinstance(ours, (list, tuple)), isinstance(theirs, (list, tuple))
+    if not all(lists):
+        return theirs if lists[0] else ours
+    return [_all_of(a, b) for a in ours for b in theirs]
+
+
+def _text(form: str) -> Callable[[Any, Any], Any]:
+    """Two texts in one; what is no text stays, and is told where it is read."""
+    return lambda ours, theirs: (
+        form.format(ours, theirs)
+        if isinstance(ours, str) and isinstance(theirs, str)
+        else theirs if isinstance(ours, str) else ours
+    )  # fmt: skip
+
+
+# Keyword -> what it becomes where two schemas have it; None where both cannot hold.
+_MEETS: dict[str, Callable[[Any, Any], Any]] = {
+    **dict.fromkeys(("minimum", "exclusiveMinimum", "minItems", "minLength", "minProperties"), _end(max)),
+    **dict.fromkeys(("maximum", "exclusiveMaximum", "maxItems", "maxLength", "maxProperties"), _end(min)),
+    "multipleOf": lambda ours, theirs: _of_numbers(_common_multiple, ours, theirs),
+    "type": _common_type,
+    "math_cond": _text("{}, {}"),
+    "pattern": _text(r"^(?=[\s\S]*?(?:{}))[\s\S]*?(?:{})"),
+    "uniqueItems": lambda ours, theirs: ours or theirs,
+    "items": _all_of,
+    "properties": _all_properties,
+    "additionalProperties": lambda ours, theirs: theirs if ours is not False else ours,
+    **dict.fromkeys(("anyOf", "oneOf"), _each_with_each),
+}  # fmt: skip

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import islice
 from typing import Any, TypeGuard
 
@@ -156,7 +157,7 @@ class Domain:
         if op == "^":
             return replace(self, power=right)
         if op == "/":
-            return replace(self, multiple=_common_multiple(right, self.multiple or right))
+            return replace(self, multiple=common_multiple(right, self.multiple or right))
         low = right if op in LOWER else -math.inf
         high = right if op in UPPER else math.inf
         return self.narrowed(low, high, op == ">", op == "<")
@@ -230,14 +231,13 @@ class Domain:
         return text + (f", not {', '.join(f'{v:g}' for v in self.excluded)}" if self.excluded else "")
 
 
-def _common_multiple(a: float, b: float) -> float:
-    """The least common multiple; of non-integers the larger when it is a multiple of the smaller, else a * b."""
+def common_multiple(a: float, b: float) -> float:
+    """The least common multiple of two positive numbers, as they are written: 7.5 of 1.5 and 2.5."""
     if a == b:
         return a
-    if a == int(a) and b == int(b):
-        return float(math.lcm(int(a), int(b)))
-    low, high = sorted((a, b))
-    return high if abs(high / low - round(high / low)) < NEARLY else a * b
+    one, other = (Fraction(repr(number)) for number in (a, b))
+    top, bottom = math.lcm(one.numerator, other.numerator), math.gcd(one.denominator, other.denominator)
+    return float(top / Fraction(bottom)) if top < HUGE * bottom else HUGE
 
 
 @dataclass(frozen=True)
@@ -313,8 +313,19 @@ class Leaf:
     max_items: int | None = None
     unique: bool = False
     pattern: str | None = None
+    min_length: int = 0  # characters of a text
+    max_length: int | None = None
     branches: tuple[Leaf, ...] = ()  # anyOf: what else is valid, though not searched
     unread: tuple[str, ...] = ()  # keywords that restrict it in ways we do not model
+    forbidden: tuple[Any, ...] = ()  # of its enum, by its own type and bounds
+    overlaps: bool = False  # a value may be valid in several of its oneOf, and so not valid
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know who searches it, in words that follow its name."""
+        gone = f"its type and bounds forbid {', '.join(map(short, self.forbidden))} of its enum"
+        several = "its oneOf is not modelled: what is drawn may fit several of them, which the schema forbids"
+        return (*([gone] if self.forbidden else []), *([several] if self.overlaps else []))
 
     @property
     def options(self) -> tuple[Any, ...]:
@@ -347,6 +358,11 @@ class Leaf:
             good, must = isinstance(value, wanted), f"be {noun}"
             if self.kind == "text" and not good:
                 return f"must be text, but got {no_text(value)}"
+            if isinstance(value, str) and not self.min_length <= len(value) <= (
+                math.inf if self.max_length is None else self.max_length
+            ):
+                most = "" if self.max_length is None else f" and at most {self.max_length}"
+                return f"must have at least {self.min_length}{most} characters, but got {value!r}"
             if good and self.pattern and isinstance(value, str):
                 with suppress(re.error):
                     good, must = bool(re.search(self.pattern, value)), f"match {self.pattern}"

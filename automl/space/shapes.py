@@ -129,6 +129,8 @@ def _list(asked: Asked, leaf: Leaf, wish: Wish, searched: Collection[str]) -> Sh
         return f"its elements are parameters of their own, such as {own[0]}"
     if not default:
         return "an empty list tells neither its length nor its elements"
+    if not leaf.min_items <= len(default) <= (math.inf if leaf.max_items is None else leaf.max_items):
+        return f"its schema forbids as many elements as its default has, {len(default)}"
     if not all(map(is_number, default)):
         return "a list of anything but numbers needs options to choose from"
     typed = leaf.items.kind if leaf.items else ""
