@@ -60,9 +60,7 @@ def as_number(raw: Any, where: str, key: str) -> float | None:
         number = None
     if isinstance(number, bool) or not isinstance(number, (int, float)) or number != number:
         raise SpaceError(f"{where}: {key} must be a number, but got {raw!r}")
-    if abs(number) > HUGE or (isinstance(number, int) and abs(number) > 2**53):
-        number = math.inf if number > 0 else -math.inf  # beyond what a double counts exactly: no bound
-    return number
+    return number if abs(number) <= HUGE else math.inf if number > 0 else -math.inf
 
 
 def as_bool(raw: Any, where: str, key: str) -> bool | None:

@@ -16,6 +16,7 @@ from typing import Any, TypeGuard
 from safe_documents import no_text
 
 HUGE = 1e300  # beyond it a value is no number
+EXACT = 2**53  # to it a double counts integers exactly; beyond it an integer's bound is no bound
 NEARLY = 1e-9  # relative: what counts as being a multiple or a power, in floating point
 UNSET = "???"  # OmegaConf's mark for "must be given"
 OPEN_SHARE = 1e-3  # an open end is left by this share of what is searched
@@ -139,6 +140,8 @@ class Domain:
             low, low_open = self.low, self.low_open
         if high > self.high or (high == self.high and not high_open):
             high, high_open = self.high, self.high_open
+        if self.whole:
+            low, high = (math.copysign(math.inf, end) if abs(end) > EXACT else end for end in (low, high))
         if self.whole and math.isfinite(low):
             low, low_open = math.floor(low) + 1 if low_open else math.ceil(low), False
         if self.whole and math.isfinite(high):

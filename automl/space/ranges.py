@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from automl.space.leaf import OPEN_SHARE, Domain, Leaf, is_number, twelve
+from automl.space.leaf import EXACT, OPEN_SHARE, Domain, Leaf, is_number, twelve
 
 LINEAR, LOG, COMPLEMENT = "linear", "log", "log(1 - x)"
 BENT: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {  # there and back
@@ -202,8 +202,10 @@ def search_range(
 def _hinted(domain: Domain, default: float, hint: dict[str, Any], schema_default: Any) -> Range:
     """The hint {low, high, log}. A logarithmic one moves with a spec whose value is not the schema's default."""
     log, why, moved = bool(hint.get("log")), "the schema's search hint", 1.0
-    low = domain.low if hint.get("low") is None else hint["low"]
-    high = domain.high if hint.get("high") is None else hint["high"]
+    usable = {
+        key: end for key, end in hint.items() if end is not None and not (domain.whole and abs(end) > EXACT)
+    }
+    low, high = usable.get("low", domain.low), usable.get("high", domain.high)
     if log and is_number(schema_default) and schema_default * default > 0:
         moved = default / schema_default
     if moved != 1.0:

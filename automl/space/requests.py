@@ -26,7 +26,7 @@ from automl.documents import load_yaml
 from automl.dotted import MISSING, get
 from automl.errors import SpaceError, SpecError, did_you_mean
 from automl.space.dialect import as_bool, as_number, checked_weights
-from automl.space.leaf import UNSET, Domain, Leaf, coerced, is_number, short
+from automl.space.leaf import EXACT, UNSET, Domain, Leaf, coerced, is_number, short
 from automl.space.ranges import COMPLEMENT, LINEAR, LOG, Range, rescaled
 from automl.space.schema import Schema
 
@@ -316,6 +316,8 @@ def _range_wish(leaf: Leaf, ends: Sequence[Any], log: bool | None, source: str) 
         return _checked_scale(Wish(source, low=ends[0], high=ends[1], log=log), each[0])
     domain, (low, high) = leaf.domain, (coerced(end, leaf.kind) for end in ends)
     for end in (end for end in (low, high) if end is not None):
+        if domain and domain.whole and abs(end) > EXACT:
+            raise SpaceError(f"{source}: an end of an integer's range must be at most 2**53, but got {end!r}")
         if domain and domain.whole and end != int(end):
             raise SpaceError(f"{source}: {leaf.name} must be {domain}, but got {end!r}")
         if domain and not domain.low <= end <= domain.high:

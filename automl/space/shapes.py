@@ -18,7 +18,7 @@ from typing import Any
 
 from automl.errors import SpaceError
 from automl.space.codecs import ListOf, Number, Options, Subset
-from automl.space.leaf import FLIPPED, LOWER, UPPER, Domain, Leaf, Relation, coerced, is_number, short
+from automl.space.leaf import EXACT, FLIPPED, LOWER, UPPER, Domain, Leaf, Relation, coerced, is_number, short
 from automl.space.ranges import LOG, Range, reaching, role_of, search_range, typical
 from automl.space.requests import Asked, Values, Wish, with_wish
 
@@ -234,6 +234,8 @@ def _element(leaf: Leaf, default: list[Any], index: int, whole: bool, wish: Wish
         raise SpaceError(f"the range must have {len(default)} elements, but got {odd[0]!r}")
     low, high = (end[index] if isinstance(end, list) else end for end in ends)
     for end in (low, high):
+        if end is not None and domain.whole and abs(end) > EXACT:
+            raise wish.error(f"an end of an integer's range must be at most 2**53, but got {end!r}")
         if end is not None and not domain.low <= end <= domain.high:
             raise wish.error(f"{leaf.name} must be {domain}, but got {short(end)}")
     if low is not None and high is not None and low > high:

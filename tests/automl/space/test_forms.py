@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from automl.errors import SpaceError
 from automl.space import SearchSpace, compile_space
 from automl.space.schema import Schema
 from automl.spec import defaults
@@ -148,6 +149,73 @@ def test_integers_that_no_double_counts_are_not_drawn(top: int | None) -> None:
     assert dict(space.left_out) == {"huge": "integers as large as its default are not searched"}
     assert space.every is None
     assert all(params["large"] <= min(top or 2**53, 2**53) for params in space.sample(200))
+
+
+@pytest.mark.parametrize(("key", "beside"), [("opt.lr", "opt"), ("a.b.c", "a"), ("a.b.c", "a.b")])
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_key_with_a_dot_that_its_name_does_not_find_is_refused(key: str, beside: str, inside: bool) -> None:
+    """Draws would be written elsewhere than the trainer reads them."""
+    leaves = {key: RATE, beside: {"properties": {"wd": RATE}}}
+    schema = {"properties": {"fit": {"properties": leaves}} if inside else leaves}
+    name = f"fit.{key}" if inside else key
+    if beside == "a.b":  # the longer key comes first: both are found
+        space = compile_space(schema, defaults(schema))
+        (params,) = space.sample(1)
+        written = space.apply(defaults(schema), params)
+        assert (written["fit"] if inside else written)[key] == params[name] != 0.5
+        return
+    with pytest.raises(SpaceError, match=f"{name}: the key '{key}' holds a dot, beside the key '{beside}'"):
+        compile_space(schema, defaults(schema))
+    leaves[key] = {**RATE, "automl_enabled": False}
+    assert [p.name for p in compile_space(schema, defaults(schema)).parameters] == [
+        name.removesuffix(key) + f"{beside}.wd"
+    ]
+
+
+def test_a_key_with_a_dot_that_the_spec_lacks_is_refused() -> None:
+    bare = {key: value for key, value in RATE.items() if key != "default"}
+    with pytest.raises(SpaceError, match="opt.lr: the key 'opt.lr' holds a dot, and is not in the spec"):
+        compile_space({"properties": {"opt.lr": bare, "rate": RATE}}, {"rate": 0.5})
+
+
+@pytest.mark.parametrize("unit", [2**53 + 2, 2**60, 2**70])
+def test_bounds_of_a_real_number_hold_however_large_the_integers_that_they_are_written_as(unit: int) -> None:
+    real = {
+        "type": "number",
+        "minimum": 2 * unit,
+        "maximum": 3 * unit,
+        "default": 2.5 * unit,
+        "automl_enabled": True,
+    }
+    drawn = [params["a"] for params in of(a=real).sample(200)]
+    assert 2 * unit <= min(drawn) < 2.1 * unit < 2.9 * unit < max(drawn) <= 3 * unit
+    low = {
+        "type": "number",
+        "exclusiveMinimum": -unit,
+        "maximum": 0,
+        "default": -0.5 * unit,
+        "automl_enabled": True,
+    }
+    assert all(-unit < params["a"] <= 0 for params in of(a=low).sample(200))
+    schema = {"properties": {"a": {**real, "minimum": 0}}}
+    asked = compile_space(schema, search={"a": {"valid_min": unit, "valid_max": 2 * unit}})
+    assert all(unit <= params["a"] <= 2 * unit for params in asked.sample(50))
+
+
+@pytest.mark.parametrize(
+    "ends", [{"maximum": 1e17}, {"maximum": 2**60}, {"math_cond": "<= 1e18"}, {"minimum": -(2**60)}]
+)
+def test_an_integer_is_never_beyond_what_a_double_counts_exactly(ends: dict[str, Any]) -> None:
+    """Also without a default, whatever form the bound is written in."""
+    space = of(a={"type": "integer", "minimum": 0, **ends, "automl_enabled": True}, rate=RATE)
+    assert all(abs(params["a"]) <= 2**53 for params in [space.default, *space.sample(100)])
+    with pytest.raises(SpaceError, match=r"an end of an integer's range must be at most 2\*\*53"):
+        compile_space({"properties": {"a": {"type": "integer"}}}, tune=["a=1:1e17"])
+    whole = {"type": "array", "items": {"type": "integer"}, "default": [1, 2]}
+    with pytest.raises(SpaceError, match=r"an end of an integer's range must be at most 2\*\*53"):
+        compile_space({"properties": {"a": whole}}, search={"a": {"valid_max": 2**60}})
+    hinted = {"type": "integer", "default": 5, "search": {"low": 1, "high": 2**60}, "automl_enabled": True}
+    assert (of(a=hinted).parameters[0].low, of(a=hinted).parameters[0].high) == (1, 5)
 
 
 @pytest.mark.parametrize("rest", [1e-3, 1e-9, 1e-11, 1e-12, 1e-14, 2**-53])
