@@ -106,6 +106,7 @@ class Schema:
 
     def _leaf(self, name: str) -> Leaf:
         """The parameter's record. Raises `SpaceError` naming the parameter when the schema contradicts itself."""
+        self._check_dots(name)
         every = dialect.branches(self.document, self.nodes[name], name)
         found = [branch for branch in every if branch.get("type") != "null"] or every
         chosen = self._chosen(found, name)
@@ -121,6 +122,22 @@ class Schema:
     def _record(self, node: Node, name: str, nullable: bool = False) -> Leaf:
         usual = self.defaults.get(name, UNSET)
         return record(self.document, node, name, self.paths[name], usual, nullable)
+
+    def _check_dots(self, name: str) -> None:
+        """Raises `SpaceError` where a key of the parameter holds a dot and its name leads elsewhere: beside a shorter
+        key, or where a spec lacks it."""
+        path = self.paths[name]
+        for depth, key in ((i, key) for i, key in enumerate(path) if "." in key):
+            shorter, above = (
+                key.partition(".")[0],
+                get(self.spec, ".".join(path[:depth])) if depth else self.spec,
+            )
+            if any(each[: depth + 1] == (*path[:depth], shorter) for each in self.paths.values()):
+                what = f"beside the key '{shorter}', where its dotted name leads: rename one of them"
+                raise SpaceError(f"{name}: the key '{key}' holds a dot, {what}")
+            if self.spec and not (isinstance(above, Mapping) and key in above):
+                what = "and is not in the spec: give it a value there, or a default in the schema"
+                raise SpaceError(f"{name}: the key '{key}' holds a dot, {what}")
 
     def _chosen(self, found: Sequence[Node], name: str) -> Node:
         """Of alternatives the first that the value fits, with its bounds where several of its type differ in them."""
