@@ -298,7 +298,7 @@ def settle(
     spoken = [r for r in known if r not in silent]
     names = {name for relation in spoken for name in relation.sides}
     fixed = {name: Domain(False, base[name], base[name]) for name in names if name not in domains}
-    wide = _beside_fixed({**domains, **fixed}, spoken, offs)
+    wide = _beside_fixed({**domains, **fixed}, spoken, offs, base)
     free = [relation for relation in spoken if all(wide[n].only is None for n in relation.sides)]
     found = dict(wide)
     for relation in free:
@@ -312,7 +312,7 @@ def settle(
             off = offs.get(right)
             if off is not None and found[right].narrowed(off, off).empty:
                 raise SpaceError(f"{name}: {relation.text} cannot hold while {right} is {short(off)}")
-    narrow = _beside_fixed(found, spoken, offs)
+    narrow = _beside_fixed(found, spoken, offs, base)
     moving = [relation for relation in spoken if all(narrow[n].only is None for n in relation.sides)]
     return {n: wide[n] for n in domains}, {n: narrow[n] for n in domains}, moving, list(silent.values())
 
@@ -327,18 +327,24 @@ def _says_nothing(relation: Relation, domains: Domains, base: Values) -> str | N
     return None
 
 
-def _beside_fixed(domains: Domains, relations: Sequence[Relation], offs: Values) -> Domains:
-    """Each side of a relation narrowed to the other's only value, or its value while it does not matter, until nothing
-    more follows."""
+def _beside_fixed(domains: Domains, relations: Sequence[Relation], offs: Values, base: Values) -> Domains:
+    """Each side of a relation narrowed to the other's only value, and to its value while it does not matter, which is
+    what the trainer then has; until nothing more follows. What the right side is while the left one moves beside it is
+    looked at when that is drawn. Two values that are both the base's are as they are."""
     found = dict(domains)
     for relation in relations:
-        left, right = found[relation.left], found[relation.right]
-        value = offs.get(relation.left) if left.only is None else left.only
+        right = found[relation.right]
         if right.only is not None:
-            found[relation.left] = _where(relation.left, left, relation, relation.op, right.only)
-        elif value is not None:
-            found[relation.right] = _where(relation.right, right, relation, FLIPPED[relation.op], value)
-    return found if found == domains else _beside_fixed(found, relations, offs)
+            for value in dict.fromkeys((right.only, offs.get(relation.right, right.only))):
+                found[relation.left] = _where(
+                    relation.left, found[relation.left], relation, relation.op, value
+                )
+        if right.only is None or right.only != base.get(relation.right):
+            known = found[relation.left].only, offs.get(relation.left)
+            for value in (value for value in known if value is not None):
+                op = FLIPPED[relation.op]
+                found[relation.right] = _where(relation.right, found[relation.right], relation, op, value)
+    return found if found == domains else _beside_fixed(found, relations, offs, base)
 
 
 def _where(name: str, domain: Domain, relation: Relation, op: str, value: float) -> Domain:

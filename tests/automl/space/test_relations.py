@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from automl.errors import SpaceError
 from automl.space import compile_space, problems
 from tests.automl.space.checker import COMPARE
-from tests.automl.space.zoo import document, leaf, real, whole
+from tests.automl.space.test_properties import same, space_or_error
+from tests.automl.space.zoo import document, flag, leaf, real, whole
 
 
 def below(other: str, default: Any = 6, low: Any = 1, high: Any = 10) -> dict[str, Any]:
@@ -107,3 +109,81 @@ def test_what_is_not_searched_keeps_its_relation_however_it_is_stated(
 def test_a_condition_that_cannot_be_read_stands_in_nobody_s_way(cond: Any) -> None:
     schema = document({"a": leaf("int", 3, math_cond=cond), "b": whole(0, 0, 5)})
     assert {params["b"] for params in compile_space(schema).sample(100)} == set(range(6))
+
+
+@pytest.mark.parametrize("more", [[], [None]])
+@pytest.mark.parametrize(("op", "low", "high"), [("<=", 9, 20), (">=", 0, 6), ("!=", 0, 20)])
+def test_what_does_not_matter_counts_as_the_base_has_it(
+    op: str, low: int, high: int, more: list[Any]
+) -> None:
+    """Also where 6 is the only number that it is searched at: the trainer has the base's 9 while s is false."""
+    weights = [0, 1, *(1 for _ in more)]
+    c = {"enum": [9, 6, *more], "default": 9, "automl_enabled": True, "option_weights": weights}
+    c |= {"active_when": {"s": [True]}, "depends_on": f"{op} b"}
+    space = compile_space({"properties": {"b": real(0.5 * (low + high), 0, 20), "c": c, "s": flag(False)}})
+    drawn = space.sample(300, seed=1)
+    assert {params.get("c", 9) for params in drawn} == {9, 6, *more}
+    for params in drawn:
+        assert space.validate(params) == []
+        assert low <= params["b"] <= high
+        assert params.get("c", 9) is None or COMPARE[op](params.get("c", 9), params["b"])
+
+
+def test_what_no_value_can_keep_to_beside_what_does_not_matter_is_refused() -> None:
+    a = whole(5, 1, 20, depends_on="== c", active_when={"s": [True]})
+    with pytest.raises(SpaceError, match="a == c cannot hold: .* would have to be == "):
+        compile_space({"properties": {"a": a, "c": whole(2, 16, 16), "s": flag(False)}})
+
+
+def conditional(rng: random.Random) -> dict[str, Any]:
+    """Numbers and options of numbers some of which matter only beside a switch or a choice, and relations of them that
+    their defaults keep."""
+    leaves: dict[str, Any] = {
+        "s": flag(rng.random() < 0.5),
+        "k": {"enum": ["x", "y", "z"], "default": "x", "automl_enabled": True},
+    }
+    for name in "abcd":
+        low, high = sorted(rng.sample(range(20), 2))
+        default = rng.randint(low, high)
+        node = {
+            "type": rng.choice(["integer", "number"]),
+            "minimum": low,
+            "maximum": high,
+            "default": default,
+        }
+        if rng.random() < 0.3:
+            options = {default, *rng.sample(range(low, high + 1), 2 if high - low > 1 else 1)}
+            node = {"enum": [*sorted(options), *rng.choice([[], [None]])], "default": default}
+            if rng.random() < 0.5:
+                node["option_weights"] = [1, *(rng.randint(0, 1) for _ in node["enum"][1:])]
+        when = rng.choice([{}, {"s": [True]}, {"s": [False]}, {"k": ["x"]}, {"k": ["y", "z"]}])
+        leaves[name] = {**node, "automl_enabled": rng.random() < 0.9, "active_when": when}
+    for left, right in (("b", "a"), ("c", "b"), ("c", "a"), ("d", "c"), ("a", "d")):
+        ours, theirs = (leaves[name]["default"] for name in (left, right))
+        good = [op for op in ("<", "<=", ">", ">=", "!=") if COMPARE[op](ours, theirs)]
+        if rng.random() < 0.35:
+            known = leaves[left].get("depends_on")
+            leaves[left]["depends_on"] = ", ".join(filter(None, (known, f"{rng.choice(good)} {right}")))
+    return {"properties": leaves}
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_relations_hold_whatever_matters(part: int) -> None:
+    """Against the base's value of what does not matter, which is what the trainer has."""
+    found = [
+        (schema, space_or_error(schema))
+        for schema in map(conditional, map(random.Random, range(part * 100, part * 100 + 100)))
+    ]
+    assert sum(not isinstance(space, str) for _, space in found) > 50
+    for schema, space in found:
+        if isinstance(space, str):
+            continue
+        base = {name: node["default"] for name, node in schema["properties"].items()}
+        for params in [space.default, *space.sample(30, seed=part)]:
+            assert space.validate(params) == []
+            assert same(space.decode(space.encode(params)), params)
+            full = {**base, **params}
+            for left, node in schema["properties"].items():
+                for op, right in re.findall(r"(\S+) (\w)", node.get("depends_on", "")):
+                    both = full[left], full[right]
+                    assert None in both or COMPARE[op](*both), (left, op, right, params)
