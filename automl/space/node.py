@@ -65,18 +65,20 @@ def record(
         depends_on=dialect.parse_depends_on(node.get("depends_on"), name), hint=hint,
         active_when=tuple(Condition(other, values) for other, values in listed.items()), items=items,
         bounds_by_item=_list_bounds(node, items, name) if by_item and kind == "list" else (),
-        **_counts(node, name), unread=_unread(node, items, kind == "list"),
+        **_counts(node, name, kind), unread=_unread(node, items, kind == "list"),
         forbidden=forbidden,
     )  # fmt: skip
 
 
-def _counts(node: Node, name: str) -> dict[str, Any]:
-    """What restricts the elements of a list and the characters of a text."""
+def _counts(node: Node, name: str, kind: str = "") -> dict[str, Any]:
+    """What restricts the elements of a list and the characters of a text. Raises `SpaceError` where nothing of the kind
+    keeps to it."""
     least = 1 if node.get("type") == "subset_list" else 0
     found: dict[str, Any] = {}
     for what, low, high in (("items", "minItems", "maxItems"), ("length", "minLength", "maxLength")):
         ends = _count(node, low, name) or (least if what == "items" else 0), _count(node, high, name)
-        if ends[1] is not None and ends[0] > ends[1]:
+        counted = kind in (("list", "subset") if what == "items" else ("text",))
+        if counted and ends[1] is not None and ends[0] > ends[1]:
             raise SpaceError(f"{name}: {low} must be at most {high}, but got {ends[0]} and {ends[1]}")
         found |= {f"min_{what}": ends[0], f"max_{what}": ends[1]}
     pattern = node["pattern"] if isinstance(node.get("pattern"), str) else None
@@ -260,7 +262,7 @@ def _element(root: Node, node: Node, name: str) -> Leaf:
     choices, _ = _choices(root, node, None, name)
     items = _items(root, node, None, name) if kind == "list" else None
     domain = _domain(node, kind == "int", name) if kind in ("int", "float") else None
-    more = {**_counts(node, name), "unread": _unread(node, items, kind == "list")}
+    more = {**_counts(node, name, kind), "unread": _unread(node, items, kind == "list")}
     return Leaf(name, (), kind, choices=choices, domain=domain, items=items, **more)
 
 

@@ -121,7 +121,9 @@ def _list(asked: Asked, leaf: Leaf, wish: Wish, searched: Collection[str]) -> Sh
     if not isinstance(default, (list, tuple)):
         return "it has no default list to start from"
     if leaf.items and leaf.items.choices:
-        if not leaf.unique and len(set(map(str, default))) < len(default):
+        if leaf.min_items > len(leaf.items.choices) or (
+            not leaf.unique and len(set(map(str, default))) < len(default)
+        ):
             return "a list of options with repetitions is not modelled"
         why = "any subset of what its elements may be"
         return Subset(leaf.name, leaf.items.choices, tuple(default), leaf.min_items, leaf.max_items, why)
