@@ -44,6 +44,7 @@ OF_PARTS = tuple(
 )
 TABLE = {param.name: param for param in PARAMETERS}
 SECRET = ("encryption_key",)
+COUNTED = "dataset.eval_class_ids"
 HERE = "${here}"  # in a spec file: the folder that it lies in
 
 
@@ -93,6 +94,10 @@ def overlaid(action: str, partial: Mapping[str, Any], where: str = "spec") -> Sp
     given = check_leaves(action, partial, where)
     params = {p.name: p for p in of_action(action)}
     spec = default_spec(action)
+    if (
+        COUNTED not in given
+    ):  # its default is TAO's, the first class alone, which nobody chose who does not say so
+        put(spec, COUNTED, None)
     recipe = RECIPES[given.get("train.recipe", "default")]
     for name, value in {**recipe, **card.leaves(action, given), **given}.items():
         keys = params[name].default if params[name].type == "collection" else {}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from model import operating_point, precision_recall, review
 from model.coco_evaluation import Evaluation
 from model.coco_metrics import NAMES, CocoMetrics, summarise, summarise_classes
-from model.data.classes import outside_ids
+from model.data.classes import outside_ids, uncounted
 from model.data.coco import CocoData, Options, load_sources
 from model.data.sources import is_url
 from model.errors import UserError
@@ -115,7 +115,8 @@ def _begin(folder: Path, spec: Spec, data: CocoData, scored: Mapping[str, Any]) 
     status = Status(folder, spec["model_name"])
     status.write("STARTED", "Starting evaluation.")
     files = ", ".join(f"{s['json_file']} (images: {s['image_dir']})" for s in scored["sources"])
-    for line in (f"{scored['images']} images of {files}", *data.notes):
+    left = uncounted(data.categories, spec["dataset"]["eval_class_ids"])
+    for line in (f"{scored['images']} images of {files}", *data.notes, *([left] if left else [])):
         print(f"data: {line}")
     return status
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model.data.document import Document
-from model.data.problems import Problems, shown
+from model.data.problems import Problems, listed, shown
 
 ORDINARY = 1000
 TRIMMED = (
@@ -54,6 +54,12 @@ def not_categories(categories: Sequence[Mapping[str, Any]], ids: Iterable[Any] |
     return (
         f"dataset.eval_class_ids: {unknown} are no categories of the data, which have {known}; null means all"
     )
+
+
+def uncounted(categories: Sequence[Mapping[str, Any]], ids: Collection[Any] | None) -> str:
+    """Which classes `dataset.eval_class_ids` leaves out of what is scored, for a person; "" for none."""
+    left = [str(c["name"]) for c in categories if ids and outside_id(c) not in ids]
+    return f"dataset.eval_class_ids: not scored are {listed(left)}; null counts all" if left else ""
 
 
 def misfits(
@@ -133,11 +139,11 @@ class Table:
         if grow and document.placeholder:
             self.above[document.placeholder] = document.where
         used = set(document.category.tolist())
-        listed = {c["name"]: c["id"] for n, c in enumerate(document.categories) if n in used}
+        numbered = {c["name"]: c["id"] for n, c in enumerate(document.categories) if n in used}
         found: list[Any] = []
         for n, category in enumerate(document.categories):
             i, name, boxes = category["id"], category["name"], n in used
-            if not boxes and listed.get(name, i) != i:  # a placeholder beside the class itself
+            if not boxes and numbered.get(name, i) != i:  # a placeholder beside the class itself
                 problems.note(
                     f"{document.where}: category {shown(i)} ({name}) has no boxes and the name of another; left out"
                 )

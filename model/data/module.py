@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from model.data.classes import misfits
+from model.data.classes import misfits, uncounted
 from model.data.coco import CocoData, Options, load_sources
 from model.data.coco_boxes import NO_CROWDS
 from model.data.loaders import Collate, DetectionDataset, TrainSampler, eval_loader, loader_workers
@@ -43,7 +43,9 @@ class DataModule(pl.LightningDataModule):
         self.val_data = load_sources(
             dataset["val_data_sources"], kind, options, self.classes, dataset["eval_class_ids"]
         )
-        for line in dict.fromkeys((*self.train_data.notes, *self.val_data.notes)) if place()[0] == 0 else ():
+        left = uncounted(self.classes, dataset["eval_class_ids"])
+        notes = (*self.train_data.notes, *self.val_data.notes, *([left] if left else []))
+        for line in dict.fromkeys(notes) if place()[0] == 0 else ():
             print(f"data: {line}")
         _check_something_is_left(self.train_data, "train on")
         _check_something_is_left(self.val_data, "validate with")

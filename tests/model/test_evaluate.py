@@ -139,6 +139,19 @@ def test_crowds_are_no_boxes_of_a_class(checkpoint: str, own_demo: Path, tmp_pat
     assert sum(row["boxes"] for row in metrics["per_class"]) == len(document["annotations"]) - 1
 
 
+def test_all_classes_count_unless_somebody_chose(
+    checkpoint: str, demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TAO's default counts the first class alone."""
+    assert resolve("evaluate", {})["dataset"]["eval_class_ids"] is None
+    every, _ = scored(checkpoint, demo, tmp_path / "a", dataset__eval_class_ids=None)
+    assert [row["id"] for row in every["per_class"]] == [1, 2, 3]
+    assert "not scored" not in capsys.readouterr().out
+    scored(checkpoint, demo, tmp_path / "b", dataset__eval_class_ids=[1])
+    names = [row["name"] for row in every["per_class"]]
+    assert f"dataset.eval_class_ids: not scored are {names[1]}, {names[2]}" in capsys.readouterr().out
+
+
 def test_leaves_of_evaluate_act(checkpoint: str, demo: Path, tmp_path: Path) -> None:
     metrics, results = scored(checkpoint, demo, tmp_path / "a")
     scores = sorted(r["score"] for r in results)
