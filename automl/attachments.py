@@ -74,8 +74,8 @@ class Attachments:
 
     def _all(self) -> Iterator[Attachment]:
         yield from self._report()
-        for folder in (self.root / "trials").glob("[0-9]*"):
-            yield from self._of_trial(int(folder.name))
+        for number in RunDir(self.root).trials():
+            yield from self._of_trial(number)
 
     def _report(self) -> Iterator[Attachment]:
         if (self.root / "report.html").is_file():

@@ -117,6 +117,11 @@ class RunDir:
     def trial(self, number: int) -> Path:
         return self.root / "trials" / f"{number:04d}"
 
+    def trials(self) -> dict[int, Path]:
+        """number -> folder of the trials that have one; what else lies there (copies of a trial, notes) is none."""
+        named = (f for f in (self.root / "trials").glob("[0-9]*") if f.name.isdecimal() and f.is_dir())
+        return {n: f for f in sorted(named) if f == self.trial(n := int(f.name))}
+
     def failure(self, number: int, reason: str) -> str:
         """How a failed trial is told, with the log that says more."""
         return f"trial {number}: {reason}; log: {self.trial(number) / 'log.txt'}"

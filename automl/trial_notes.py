@@ -18,7 +18,7 @@ from automl.ending import State
 from automl.errors import SpecError
 from automl.fgp import FITTED
 from automl.forms import COUNT, fits
-from automl.rundir import write_text
+from automl.rundir import RunDir, write_text
 from automl.trial_attributes import AGAIN, REDRAWN, WIDENED
 
 if TYPE_CHECKING:
@@ -91,9 +91,8 @@ class Kept:
 
 def count(root: Path) -> int:
     """How many trials a run has by their folders: one more than the highest number that has a file of a trial's."""
-    folders = (root / "trials").glob("[0-9]*")
-    ours = (f for f in folders if f.name.isdecimal() and any((f / name).is_file() for name in OURS))
-    return max((int(folder.name) + 1 for folder in ours), default=0)
+    folders = RunDir(root).trials().items()
+    return max((n + 1 for n, folder in folders if any((folder / name).is_file() for name in OURS)), default=0)
 
 
 def write(folder: Path, trial: FrozenTrial) -> None:

@@ -177,10 +177,7 @@ class Tracking:
         """Of a run that went on, the winner of before is none any more."""
         from automl.report import raster
 
-        folders = (self.folder.root / "trials").glob(f"[0-9]*/{STATE}")
-        marked = {
-            n for n in (int(path.parent.name) for path in folders) if self._state(n).get(name, {}).get("won")
-        }
+        marked = {n for n in self.folder.trials() if self._state(n).get(name, {}).get("won")}
         for number in [*sorted(marked - {winner}), winner]:
             run, known = self._run(name, number), self._state(number).get(name, {})
             won = number == winner

@@ -13,7 +13,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from automl import handoff, loop, run_json
+from automl import handoff, loop, run_json, trial_notes
+from automl.attachments import Attachments
 from automl.database_url import parse, shown, without_secrets
 from automl.errors import StudyBusy, UserError
 from automl.locks import is_running, run_lock
@@ -310,3 +311,15 @@ def test_without_a_secret_there_is_no_private_file(tmp_path: Path) -> None:
         folder.write_run(RECORDED | {"request": {"storage": url}})
         assert folder.read_run()["request"] == {"storage": url}
         assert not folder.storage_url.exists()
+
+
+def test_what_is_no_trial_beside_the_trials_is_passed_over(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    for name in ("0000", "0003", "0003_bak", "0004 (copy)", "12", "notes", "12345"):
+        (tmp_path / "trials" / name).mkdir(parents=True)
+    (tmp_path / "trials" / "0005").write_text("a file")
+    assert run.trials() == {n: run.trial(n) for n in (0, 3, 12345)}
+    (tmp_path / "trials" / "0003" / "metrics.jsonl").write_text("{}\n")
+    (tmp_path / "trials" / "12" / "metrics.jsonl").write_text("{}\n")
+    assert trial_notes.count(tmp_path) == 4
+    assert {each.place for each in Attachments(tmp_path)._all()} >= {"trials/0003/metrics.jsonl"}
