@@ -31,6 +31,7 @@ def run(spec: Spec) -> dict[str, Any]:
         raise UserError(
             f"gen_trt_engine.onnx_file: {source} does not exist; run deformable_detr export first"
         )
+    _refuse_to_overwrite(source, engine)
     from model.deploy import card
     from model.deploy import engine as engines
 
@@ -71,12 +72,19 @@ def prepare(spec: Spec, source: Path, engine: Path) -> Path:
 
     tensorrt = spec["gen_trt_engine"]["tensorrt"]
     kind, kept = tensorrt["data_type"], patterns_of(tensorrt["layers_precision"])
-    if kind == "FP32" or (kind == "INT8" and precision.has_quantizers(source)):
+    there = precision.bits_of(source)
+    if kind not in ("FP32", there) and there != "FP32":
+        raise UserError(
+            f"gen_trt_engine.tensorrt.data_type is {kind}, but the weights of {source} are {there}; give "
+            f"gen_trt_engine.onnx_file as deformable_detr export wrote it, or data_type {there}"
+        )
+    if kind in ("FP32", there):
         if kept["fp32"] or kept["fp16"]:
-            what = "FP32 has nothing to keep" if kind == "FP32" else f"{source} is quantized already"
+            what = "FP32 has nothing to keep" if kind == "FP32" else f"{source} is {there} already"
             print(f"warning: gen_trt_engine.tensorrt.layers_precision has no effect: {what}")
         return source
     target = engine.with_suffix(f".{kind.lower()}.onnx")
+    _refuse_to_overwrite(source, target)
     target.parent.mkdir(parents=True, exist_ok=True)
     if kind == "FP16":
         precision.to_fp16(source, target, kept["fp32"])
@@ -95,6 +103,14 @@ def prepare(spec: Spec, source: Path, engine: Path) -> Path:
     ranges = None if cache in ("", MANDATORY) else Path(cache)
     precision.to_int8(source, target, images, nodes, cache=ranges)
     return target
+
+
+def _refuse_to_overwrite(source: Path, written: Path) -> None:
+    if written.exists() and written.samefile(source):
+        raise UserError(
+            f"gen_trt_engine.trt_engine: {written} would be written, which is gen_trt_engine.onnx_file; give another "
+            "name"
+        )
 
 
 def _sources(spec: Spec, folders: Sequence[str]) -> list[dict[str, str]]:

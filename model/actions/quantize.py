@@ -196,7 +196,7 @@ def providers(device: str) -> list[str]:
 
 def _checked(spec: Spec) -> Path:
     """The file to quantize, after all that can be told without reading it."""
-    from model.deploy.precision import ALGORITHMS
+    from model.deploy.precision import ALGORITHMS, bits_of
 
     section = spec["quantize"]
     require(spec, "quantize.model_path")
@@ -214,6 +214,11 @@ def _checked(spec: Spec) -> Path:
         raise UserError(f"quantize.model_path: {source} does not exist")
     if source.suffix not in (".onnx", ".pth"):
         raise UserError(f"quantize.model_path must be an .onnx or a .pth file, but got {source}")
+    if source.suffix == ".onnx" and (there := bits_of(source)) != "FP32":
+        raise UserError(
+            "quantize.model_path must have weights in FP32, as deformable_detr export writes them, but those of "
+            f"{source} are {there}"
+        )
     return source
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 
 from model.deploy import card
 from model.deploy.calibration import Calibration, cached
@@ -29,10 +30,16 @@ OPERATORS = ("Conv", "MatMul", "Gemm")
 ALGORITHMS = {"minmax": "MinMax", "max": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 
 
-def has_quantizers(path: Path) -> bool:
-    """Whether the graph carries Q/DQ pairs already."""
-    graph = onnx.load(path, load_external_data=False).graph
-    return any(node.op_type == "DequantizeLinear" for node in graph.node)
+def bits_of(path: Path) -> str:
+    """What the weights of a graph are in: INT8 (Q/DQ pairs or weights alone), FP16 or FP32. Raises `UserError`."""
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except DecodeError:
+        raise UserError(f"{path}: is no ONNX file") from None
+    if any(node.op_type == "DequantizeLinear" for node in graph.node):
+        return "INT8"
+    halves = any(weights.data_type == onnx.TensorProto.FLOAT16 for weights in graph.initializer)
+    return "FP16" if halves else "FP32"
 
 
 def to_fp16(source: Path, target: Path, keep_fp32: Sequence[str] = ()) -> None:

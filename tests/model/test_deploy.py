@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import onnxruntime
 import pytest
 import torch
 
-from model.actions import export, gen_trt_engine, inference
+from model.actions import export, gen_trt_engine, inference, quantize
 from model.deploy import engine as engines
 from model.deploy import onnx_export
 from model.deploy.onnx_export import LeanDetector
-from model.deploy.precision import chosen, has_quantizers, matching, to_int8_weights
+from model.deploy.precision import bits_of, chosen, matching, to_int8_weights
 from model.deploy.runners import OrtRunner
 from model.errors import ModelError, NotRunnable, UserError
 from model.spec import put
@@ -148,7 +149,7 @@ def test_prepared_graphs_run_and_stay_near(each: tuple[Path, dict[str, Any]], de
     put(spec, "gen_trt_engine.tensorrt.calibration.cal_batches", 4)
     prepared = gen_trt_engine.prepare(spec, each[0] / "model.onnx", each[0] / "model.engine")
     assert prepared.name == f"model.{kind.lower()}.onnx"
-    assert has_quantizers(prepared) == (kind == "INT8")
+    assert bits_of(prepared) == kind
     assert prepared.stat().st_size < (each[0] / "model.onnx").stat().st_size
     images, mask = torch.randn(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.bool)
     a, b = (
@@ -156,6 +157,32 @@ def test_prepared_graphs_run_and_stay_near(each: tuple[Path, dict[str, Any]], de
         for p in (each[0] / "model.onnx", prepared)
     )
     assert (a - b).abs().max() < (0.02 if kind == "FP16" else 0.2)
+
+
+def test_a_graph_in_fewer_bits_is_not_made_again(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    half = spec_of("gen_trt_engine", made[0], gen_trt_engine__tensorrt__data_type="FP16")
+    source = gen_trt_engine.prepare(half, made[0] / "model.onnx", tmp_path / "m.engine")
+    before = source.read_bytes()
+    assert gen_trt_engine.prepare(half, source, tmp_path / "m.engine") == source
+    whole = spec_of("gen_trt_engine", made[0], gen_trt_engine__tensorrt__data_type="INT8")
+    with pytest.raises(UserError, match="data_type is INT8, but the weights of .* are FP16"):
+        gen_trt_engine.prepare(whole, source, tmp_path / "m.engine")
+    with pytest.raises(UserError, match="must have weights in FP32, .* are FP16"):
+        quantize.run(spec_of("quantize", made[0], quantize__model_path=str(source)))
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(("source", "engine"), [("m.onnx", "m.onnx"), ("m.fp16.onnx", "m.engine")])
+def test_an_engine_is_not_written_onto_its_graph(
+    made: tuple[Path, dict[str, Any]], tmp_path: Path, source: str, engine: str
+) -> None:
+    shutil.copy(made[0] / "model.onnx", tmp_path / source)
+    spec = spec_of("gen_trt_engine", made[0], gen_trt_engine__tensorrt__data_type="FP16")
+    put(spec, "gen_trt_engine.onnx_file", str(tmp_path / source))
+    put(spec, "gen_trt_engine.trt_engine", str(tmp_path / engine))
+    with pytest.raises(UserError, match="which is gen_trt_engine.onnx_file; give another name"):
+        gen_trt_engine.run(spec)
+    assert (tmp_path / source).read_bytes() == (made[0] / "model.onnx").read_bytes()
 
 
 def test_too_few_calibration_images(made: tuple[Path, dict[str, Any]], demo: Path) -> None:
