@@ -47,13 +47,16 @@ def _check_words(module: nn.Module, model: Mapping[str, Any]) -> None:
 
 
 def freeze(detector: nn.Module, paths: list[str]) -> None:
-    """Stop training the modules at these dotted paths. Raises `UserError` for a path that does not exist."""
+    """Stop training the modules at these dotted paths. Raises `UserError` for a path that does not exist, and where
+    nothing is left to train."""
     for path in paths:
         try:
             detector.get_submodule(path).requires_grad_(False)
         except AttributeError:
             top = ", ".join(name for name, _ in detector.named_children())
             raise UserError(f"train.freeze: no module '{path}'; the detector has {top}") from None
+    if paths and not any(parameter.requires_grad for parameter in detector.parameters()):
+        raise UserError(f"train.freeze {list(paths)} leaves nothing to train; take a part out of it")
     detector.train(detector.training)  # its frozen norms keep their statistics
 
 

@@ -158,6 +158,8 @@ def test_freeze_stops_what_it_names_and_refuses_what_it_does_not_know(tiny: dict
     assert all(p.requires_grad for n, p in detector.named_parameters() if n.startswith("transformer.decoder"))
     with pytest.raises(UserError, match="no module 'bakbone'"):
         freeze(detector, ["bakbone"])
+    with pytest.raises(UserError, match=r"train.freeze \[.*'query_embed'.*\] leaves nothing to train"):
+        freeze(detector, [name for name, _ in detector.named_children()])
 
 
 @pytest.mark.parametrize("backbone", ["resnet_18", "timm/mobilenetv3_small_050"])
