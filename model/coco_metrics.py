@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from model.coco_evaluation import IOU_THRESHOLDS, Boxes, Evaluation, evaluate
-from model.data.classes import not_categories, outside_id, outside_ids
+from model.data.classes import not_categories, outside_id, written_ids
 from model.data.coco import CocoData
 from model.errors import UserError
 
@@ -36,19 +36,25 @@ class CocoMetrics:
             self.found.setdefault(int(prediction["image_id"]), arrays)
 
     def results(self) -> list[dict[str, Any]]:
-        """The predictions as a COCO results list (boxes xywh px), with the ids of the annotation files."""
-        rows = []
-        images, categories = self.data.outside_image_ids(), outside_ids(self.data.categories)
+        """The predictions as a COCO results list (boxes xywh px), with the ids that each image's own annotation file
+        has; without those of a class that it lacks while its id is another class's there."""
+        rows, images = [], self.data.outside_image_ids()
+        source = dict(zip(self.data.image_ids.tolist(), self.data.source.tolist(), strict=True))
+        labels_found = {int(n) for each in self.found.values() for n in each["labels"]}
+        listed = self.data.listed or [()] * (1 + max(source.values(), default=0))
+        written = [written_ids(self.data.categories, each, labels_found) for each in listed]
         for image_id, prediction in self.found.items():
+            categories = written[source[image_id]]
             boxes = xyxy_to_xywh(prediction["boxes_xyxy_px"]).tolist()
             scores = prediction["scores"].astype(np.float64).tolist()
             labels = prediction["labels"].tolist()
             rows += [
                 {
-                    "image_id": images.get(image_id, image_id), "category_id": categories.get(label, label),
+                    "image_id": images.get(image_id, image_id), "category_id": categories[label],
                     "bbox": box, "score": score,
                 }
                 for label, box, score in zip(labels, boxes, scores, strict=True)
+                if label in categories
             ]  # fmt: skip
         return rows
 

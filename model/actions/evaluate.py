@@ -35,9 +35,9 @@ def main(spec_path: str) -> None:
 
 @failure_told("evaluate")
 def run(spec: Spec) -> dict[str, Any]:
-    """Writes results.json (COCO results), metrics.json, per_class.csv, precision_recall.html, and report.json with
-    pictures (model/review.py) to `<results_dir>/evaluate`; in several processes the first one does, and each scores a
-    part of the images.
+    """Writes results.json (COCO results by the ids of each image's own annotation file), metrics.json, per_class.csv,
+    precision_recall.html, and report.json with pictures (model/review.py) to `<results_dir>/evaluate`; in several
+    processes the first one does, and each scores a part of the images.
 
     Returns the metrics: test_mAP, test_mAP50 (val_... for evaluate.split val), COCO's twelve numbers; with
     evaluate.beside "beside" {"file", "mAP"} and "difference"; threshold, precision, recall, f1 of the score with

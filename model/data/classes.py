@@ -31,6 +31,18 @@ def outside_ids(categories: Sequence[Mapping[str, Any]]) -> dict[int, Any]:
     return {int(c["id"]): outside_id(c) for c in categories}
 
 
+def written_ids(
+    categories: Sequence[Mapping[str, Any]], listed: Sequence[tuple[Any, int]], labels: Iterable[int]
+) -> dict[int, Any]:
+    """{label: the id by which results name it} for one annotation file, `listed` its (category id, label or -1): the
+    file's own id of the class, which by name is another than the training set's. A label that the file has no id for
+    keeps its own, and is missing here where the file calls another class so."""
+    own = {label: i for i, label in reversed(listed) if label >= 0}
+    taken, outside = {i for i, _ in listed}, outside_ids(categories)
+    found = {label: own.get(label, outside.get(label, label)) for label in labels}
+    return {label: i for label, i in found.items() if label in own or i not in taken}
+
+
 def are_ordinary(ids: Sequence[Any]) -> bool:
     """Whether ids can be labels as they are."""
     whole = all(type(i) is int and i >= 0 for i in ids)

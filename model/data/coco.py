@@ -34,7 +34,7 @@ from model.data.tree import given, near_namesakes
 from model.errors import UserError
 from model.spec import get
 
-CACHE_FORMAT = 7  # of the arrays on disk; another number, another place
+CACHE_FORMAT = 8  # of the arrays on disk; another number, another place
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class CocoData:
     )  # [N] bytes, the files' own ids as
     # JSON, where they are no whole numbers; else [0]
     notes: tuple[str, ...] = ()  # what was mended
+    listed: Sequence[Sequence[tuple[Any, int]]] = ()  # of each source, its file's (category id, label or -1)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -267,11 +268,12 @@ def joined(
     ids = [table.read(part.document, problems, classes is None, counted) for part in parts]
     categories = table.classes() if classes is None else [dict(c) for c in classes]
     labels = {c.get("category_id", c["id"]): c["id"] for c in categories}
-    read_parts = [
-        _arrays(part, [labels.get(i, -1) if i is not None else -1 for i in of_part], n)
-        for n, (part, of_part) in enumerate(zip(parts, ids, strict=True))
-    ]
-    return _join(read_parts, [i for part in parts for i in part.document.image_ids], categories)
+    of_parts = [[labels.get(i, -1) if i is not None else -1 for i in of_part] for of_part in ids]
+    pairs = list(zip(parts, of_parts, strict=True))
+    read_parts = [_arrays(part, own, n) for n, (part, own) in enumerate(pairs)]
+    data = _join(read_parts, [i for part in parts for i in part.document.image_ids], categories)
+    listed = [[(c["id"], n) for c, n in zip(p.document.categories, own, strict=True)] for p, own in pairs]
+    return replace(data, listed=listed)
 
 
 def _arrays(part: Part, labels: list[int], source: int) -> dict[str, np.ndarray]:
@@ -308,7 +310,9 @@ def _image_ids(ids: list[Any]) -> dict[str, np.ndarray]:
     return numbers | ({"image_keys": np.array([json.dumps(i).encode() for i in ids])} if unique else {})
 
 
-ARRAYS = tuple(field.name for field in fields(CocoData) if field.name not in ("categories", "notes"))
+ARRAYS = tuple(
+    field.name for field in fields(CocoData) if field.name not in ("categories", "notes", "listed")
+)
 
 
 def _write(data: CocoData, left_out: Sequence[Path], folder: Path) -> None:
@@ -317,7 +321,7 @@ def _write(data: CocoData, left_out: Sequence[Path], folder: Path) -> None:
     seen = np.array([*data.files.tolist(), *map(os.fsencode, left_out)], np.bytes_)
     for name, array in (("seen", seen), ("stamps", _stamps(seen))):
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    (folder / "categories.json").write_text(json.dumps([data.categories, data.notes]))
+    (folder / "categories.json").write_text(json.dumps([data.categories, data.notes, data.listed]))
 
 
 def _stamps(files: np.ndarray) -> np.ndarray:
@@ -339,5 +343,5 @@ def _read(folder: Path, shared: bool) -> CocoData:
     for name in ARRAYS:
         array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         arrays[name] = array if shared else np.array(array)
-    categories, notes = json.loads((folder / "categories.json").read_text())
-    return CocoData(**arrays, categories=categories, notes=tuple(notes))
+    categories, notes, listed = json.loads((folder / "categories.json").read_text())
+    return CocoData(**arrays, categories=categories, notes=tuple(notes), listed=listed)

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from model.coco_metrics import CocoMetrics
 from model.data import leaks
 from model.data.check import inspect
 from model.data.classes import are_ordinary, labelled
-from model.data.coco import Options, load_sources
+from model.data.coco import CocoData, Options, load_sources
 from model.data.mending import Rules
 from model.data.splits import groups_of, held_out
 from model.errors import UserError
@@ -318,6 +319,69 @@ def test_swapped_names_are_refused_or_matched_on_request(own_demo: Path) -> None
     assert (val.labels == 1).sum() == circles
 
 
+def near_and_wrong(data: CocoData) -> list[dict[str, Any]]:
+    """For each object one detection near it and, with more score, one of each other class in other places."""
+    found, classes = [], np.arange(4)  # 0 is no class
+    for n in range(len(data)):
+        boxes = np.asarray(data.boxes_xywh_px[data.starts[n] : data.starts[n + 1]])
+        labels = np.asarray(data.labels[data.starts[n] : data.starts[n + 1]])
+        others = np.repeat(boxes, 4, axis=0)
+        xywh = np.concatenate([boxes * [1, 1, 0.9, 0.9], others])
+        scores = np.concatenate([np.full(len(boxes), 0.5), np.full(len(others), 0.4)])
+        row = {"scores": scores, "labels": np.concatenate([labels, np.tile(classes, len(boxes))])}
+        xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
+        found.append({"image_id": int(data.image_ids[n]), "boxes_xyxy_px": xyxy} | row)
+    return found
+
+
+def by_pycocotools(file: str, results: list[dict[str, Any]]) -> float:
+    """mAP of the results of a file's images."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    truth = COCO(file)
+    scored = COCOeval(truth, truth.loadRes([r for r in results if r["image_id"] in truth.imgs]), "bbox")
+    scored.evaluate()
+    scored.accumulate()
+    scored.summarize()
+    return float(scored.stats[0])
+
+
+@pytest.mark.parametrize(
+    "ids", [{1: 30, 2: 1, 3: 2}, {1: 2, 2: 3, 3: 1}, {1: "c", 2: "a", 3: "b"}, {2: 1, 3: 0}, {1: 7, 3: 2}]
+)
+def test_results_have_the_ids_of_the_file_whose_classes_were_matched_by_name(
+    own_demo: Path, ids: dict[int, Any]
+) -> None:
+    """Other ids, in another order, or those of a class that the file lacks: pycocotools finds the same mAP."""
+
+    def other(document: dict[str, Any]) -> None:
+        document["annotations"] = [a for a in document["annotations"] if a["category_id"] in ids]
+        for row in document["images"]:
+            row["id"] += 100
+        for row in document["annotations"]:
+            row["image_id"] += 100
+
+    edit(own_demo, "val", other)
+    renamed(own_demo, "val", {n: (i, NAMES[n]) for n, i in ids.items()})
+    folders = [own_demo / split for split in ("val", "test")]
+    sources = [{"json_file": str(f / "annotations.json"), "image_dir": str(f / "images")} for f in folders]
+    classes = [{"id": i, "name": name} for i, name in NAMES.items()]
+
+    def metrics_of(some: list[dict[str, str]]) -> CocoMetrics:
+        data = load_sources(some, options=Options(Rules(), by_name=True), classes=classes)
+        metrics = CocoMetrics(data)
+        metrics.update(near_and_wrong(data))
+        return metrics
+
+    both = metrics_of(sources).results()
+    for source in sources:
+        alone = metrics_of([source])
+        assert 0.1 < (mAP := alone.compute()["mAP"]) < 0.9
+        for results in (alone.results(), both):
+            assert by_pycocotools(source["json_file"], results) == pytest.approx(mAP, abs=1e-12)
+
+
 def test_one_name_under_two_ids_is_refused(own_demo: Path) -> None:
     renamed(own_demo, "val", {1: (7, "circle"), 2: (2, "square"), 3: (3, "triangle")})
     problem = "\n".join(looked_at(own_demo)["problems"])
@@ -371,8 +435,6 @@ def test_ids_that_are_no_labels_are_numbered_and_given_back(own_demo: Path, ids:
     assert {c["category_id"]: c["name"] for c in data.categories} == {
         i: NAMES[n] for n, i in enumerate(ids, 1)
     }
-
-    from model.coco_metrics import CocoMetrics
 
     metrics = CocoMetrics(data, found["fill"]["dataset.eval_class_ids"])
     box = np.array([[0, 0, 5, 5]])
