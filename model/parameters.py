@@ -233,7 +233,7 @@ EVALUATE = (
     *_devices("evaluate"),
     Param("evaluate.conf_threshold", "float", 0.0, "Detections below this score are not counted.", 0.0, 1.0, actions=("evaluate",)),
     Param("evaluate.split", "categorical", "test", "Which set is scored: dataset.test_data_sources or dataset.val_data_sources. Ours.", enum=("test", "val"), actions=("evaluate",)),
-    Param("evaluate.beside", "string", "", "A second model file (.pth or .onnx) that is scored on the same images; a difference of more than 0.005 mAP is said. Ours.", actions=("evaluate",)),
+    Param("evaluate.beside", "string", "", "A second model file, built, sized and normalised as it says itself, that is scored on the same images, its classes matched by name; a difference of more than 0.005 mAP is said. Ours.", actions=("evaluate",)),
     Param("evaluate.input_height", "int", None, "With input_width: images are resized to exactly this size. null: as the file fixes it, or the model was validated (train.input_*, else short side test_random_resize).", 1, nullable=True, actions=("evaluate",)),
     Param("evaluate.input_width", "int", None, "With input_height: exact width.", 1, nullable=True, actions=("evaluate",)),
 )

@@ -21,6 +21,7 @@ from model.spec_file import load
 from model.status import Status, failure_told, results_folder
 
 if TYPE_CHECKING:
+    from model.deploy.beside import Beside
     from model.deploy.runner import Runner
 
 OTHER_TEST = "dataset.test_data_sources.json_file=FILE dataset.test_data_sources.image_dir=FOLDER"
@@ -45,6 +46,7 @@ def run(spec: Spec) -> dict[str, Any]:
     file knows the score that was best on validation; "per_class" [{"id", "name", "boxes", "AP", "AP50", "threshold",
     "precision", "recall", "f1"}]; "scored" {"split", "images", "sources"}: what data it was.
     """
+    from model.deploy.beside import opened
     from model.deploy.runners import open_runner
     from model.distributed import gather, group, start_ranks
 
@@ -58,8 +60,9 @@ def run(spec: Spec) -> dict[str, Any]:
         metrics = CocoMetrics(data, class_ids=spec["dataset"]["eval_class_ids"])
         scored = {"split": section["split"], "images": len(data), "sources": sources}
         status = _begin(folder, spec, data, scored) if rank == 0 else None
+        second = opened(spec, data, metrics.categories(), quiet=rank > 0)
         metrics.update(gather(predictions(spec, runner, data, rank, world)))
-        beside = _beside(spec, data, rank, world)
+        beside = _beside(second, data, rank, world)
     if status is None:
         return {}
     result = _write(metrics, runner.threshold, folder, scored, beside)
@@ -121,18 +124,16 @@ def _begin(folder: Path, spec: Spec, data: CocoData, scored: Mapping[str, Any]) 
     return status
 
 
-def _beside(spec: Spec, data: CocoData, rank: int, world: int) -> dict[str, Any] | None:
+def _beside(second: Beside | None, data: CocoData, rank: int, world: int) -> dict[str, Any] | None:
     """{"file", "mAP"} of the second model on the same images, None when there is none."""
-    from model.deploy.runners import open_runner
     from model.distributed import gather
 
-    file = spec["evaluate"]["beside"]
-    if not file:
+    if second is None:
         return None
-    other = spec | {"evaluate": spec["evaluate"] | {"checkpoint": file, "trt_engine": ""}}
-    metrics = CocoMetrics(data, class_ids=spec["dataset"]["eval_class_ids"])
-    metrics.update(gather(predictions(other, open_runner(other, "evaluate"), data, rank, world)))
-    return None if rank else {"file": file, "mAP": metrics.compute()["mAP"]}
+    metrics = CocoMetrics(data, class_ids=second.spec["dataset"]["eval_class_ids"])
+    found = gather(predictions(second.spec, second.runner, data, rank, world))
+    metrics.update(second.relabelled(found))
+    return None if rank else {"file": second.file, "mAP": metrics.compute()["mAP"]}
 
 
 def predictions(

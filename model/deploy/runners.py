@@ -89,7 +89,8 @@ def _runner_of(path: str, spec: Mapping[str, Any], action: str) -> Runner:
     if path.endswith(".pth"):
         return TorchRunner(path, spec, where)
     raise UserError(
-        f"{action}.checkpoint must be a .pth or .onnx file, an .engine, or OpenVINO's .xml, but got {path}"
+        f"{path}: a model must be a .pth or .onnx file, an .engine, or OpenVINO's .xml; {action}.checkpoint "
+        "names it"
     )
 
 
