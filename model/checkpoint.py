@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import FULL, DamagedCheckpoint, ModelError, UserError
-from model.parameters import MANDATORY, of_action
+from model.parameters import MANDATORY, MODEL_FILES, of_action
 from model.spec import Spec, architecture_differences, get, leaves, put
 from model.status import write_whole
 
@@ -141,7 +141,7 @@ def complete(action: str, partial: Mapping[str, Any]) -> Spec:
     under what it says itself; a foreign one says none. A folder in place of the checkpoint becomes the best one in it,
     which is printed. Raises `UserError` for a folder without one and a file that cannot be read."""
     full = copy.deepcopy(dict(partial))
-    key = f"{action}.checkpoint"
+    key = f"{action}.{MODEL_FILES[action][-1]}"
     text = get(partial, key)
     if not isinstance(text, str) or text in ("", MANDATORY):
         return full

@@ -7,6 +7,7 @@ deformable_detr specs, so that an existing TAO spec file runs unchanged; what is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,15 @@ VAL_SHARE = 0.2  # of the training images, held out where there is no validation
 # Score from which a detection counts, where neither a person nor the model file says one.
 UNMEASURED_THRESHOLD = 0.5
 ANY_BATCH = ("evaluate", "inference", "export", "gen_trt_engine")  # actions that take -1 for it
+# Leaves of an action that name the model file it works on: the first that is given; the last one takes a checkpoint.
+MODEL_FILES = {
+    "evaluate": ("trt_engine", "checkpoint"),
+    "inference": ("trt_engine", "checkpoint"),
+    "export": ("checkpoint",),
+    "quantize": ("model_path",),
+    "deploy": ("checkpoint",),
+}
+ONNX_FILES = {"gen_trt_engine": ("onnx_file",)}  # of one that takes no checkpoint
 
 
 @dataclass(frozen=True)
@@ -185,7 +195,7 @@ TRAIN = (
 )
 
 QUANTIZE = (
-    Param("quantize.model_path", "string", "", "The .onnx file to quantize, or a checkpoint, which is exported first."),
+    Param("quantize.model_path", "string", "", "The .onnx file to quantize, or a .pth file, which says the rest and is exported first."),
     Param("quantize.results_dir", "string", "", "Where this action writes; empty: <results_dir>/quantize."),
     Param("quantize.backend", "categorical", "onnxruntime", "Library that quantizes: onnxruntime, which is ours and the way to an INT8 engine; TAO's others are refused, with the reason.", enum=("modelopt.pytorch", "torchao", "modelopt.onnx", "onnxruntime")),
     Param("quantize.mode", "categorical", "static_ptq", "Weights alone, or weights and activations (needs calibration images).", enum=("static_ptq", "weight_only_ptq")),
@@ -363,6 +373,12 @@ PARAMETERS: tuple[Param, ...] = (
     *DATASET, *MODEL, *TRAIN, *QUANTIZE, *COMMON, *EVALUATE, *INFERENCE, *EXPORT, *GEN_TRT_ENGINE, *DEPLOY,
 )
 # fmt: on
+
+
+def model_file(action: str, section: Mapping[str, Any]) -> str:
+    """The model file that an action's section of a spec names; "" for none."""
+    named = [section.get(leaf) for leaf in {**MODEL_FILES, **ONNX_FILES}.get(action, ())]
+    return next((str(path) for path in named if path and path != MANDATORY), "")
 
 
 def default_of(name: str) -> Any:

@@ -20,10 +20,12 @@ from model.parameters import (
     BATCH,
     DILATED,
     MANDATORY,
+    ONNX_FILES,
     PARAMETERS,
     RECIPES,
     Param,
     default_of,
+    model_file,
     of_action,
 )
 from model.values import as_spelled, check_value
@@ -211,9 +213,11 @@ def batch_size(spec: Mapping[str, Any], action: str) -> int:
 def runs_a_finished_graph(action: str, spec: Mapping[str, Any]) -> bool:
     """Whether the network comes whole from an ONNX file or an engine, so that no rule of its making binds."""
     section = spec.get(action, {})
-    if action in ("evaluate", "inference"):
-        return bool(section["trt_engine"]) or section["checkpoint"].endswith(card.GRAPHS)
-    return action == "gen_trt_engine"
+    return (
+        action in ONNX_FILES
+        or bool(section.get("trt_engine"))
+        or model_file(action, section).endswith(card.GRAPHS)
+    )
 
 
 def broken_rules(spec: Mapping[str, Any]) -> list[str]:

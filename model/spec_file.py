@@ -9,16 +9,9 @@ from typing import Any
 
 from model.checkpoint import complete
 from model.errors import UserError
-from model.parameters import ACTIONS, of_action
+from model.parameters import ACTIONS, MODEL_FILES, of_action
 from model.spec import Spec, check_leaves, get, put, read, resolve, stated, with_references
 from safe_documents import unsaid
-
-FROM_CHECKPOINT = (
-    "evaluate",
-    "inference",
-    "export",
-    "deploy",
-)  # actions for which a checkpoint of ours says the rest
 
 
 def load(action: str, path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Spec:
@@ -36,7 +29,7 @@ def load(action: str, path: str | Path | None = None, overrides: Mapping[str, An
     document = _own(action, document, where, wrong)
     for name, value in astray.items():  # to be refused
         put(document, name, value)
-    if action in FROM_CHECKPOINT:
+    if action in MODEL_FILES:  # a checkpoint of ours says the rest
         document = complete(action, document)
     return resolve(action, document, where)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from model.errors import NotRunnable, UserError
 from model.parameters import MANDATORY
+from model.programs import typed
 from model.spec import Spec, require
 from model.spec_file import load
 from model.status import Status, failure_told, results_folder
@@ -30,6 +32,12 @@ def run(spec: Spec) -> dict[str, Any]:
     if not source.is_file():
         raise UserError(
             f"gen_trt_engine.onnx_file: {source} does not exist; run deformable_detr export first"
+        )
+    if source.suffix != ".onnx":
+        words = shlex.join([f"export.checkpoint={source}", f"export.onnx_file={source.with_suffix('.onnx')}"])
+        raise UserError(
+            f"gen_trt_engine.onnx_file must be an .onnx file, but got {source}; one is made of a checkpoint by: "
+            f"{typed('deformable_detr')} export {words}"
         )
     _refuse_to_overwrite(source, engine)
     from model.deploy import card

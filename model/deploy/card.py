@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import UserError
-from model.parameters import MANDATORY
+from model.parameters import model_file
 
 FORMAT = "detr-automl 1"
 LICENSE = "software: Apache-2.0; weights: none stated"
@@ -122,13 +122,17 @@ def read(path: Path | str) -> Card:
     path = Path(path)
     if path.suffix != ".onnx":
         return _of_json(beside_engine(path))
+    return completed(of_texts({p.key: p.value for p in loaded(path).metadata_props}), path)
+
+
+def loaded(path: Path) -> Any:
+    """An ONNX file as onnx.ModelProto, without weights that lie in other files. Raises `UserError` for what is none."""
     import onnx
 
     try:
-        graph = onnx.load(path, load_external_data=False)
+        return onnx.load(path, load_external_data=False)
     except Exception as error:
         raise UserError(f"{path}: not a readable ONNX file ({str(error).splitlines()[0]})") from None
-    return completed(of_texts({p.key: p.value for p in graph.metadata_props}), path)
 
 
 def completed(card: Card, path: Path) -> Card:
@@ -157,12 +161,8 @@ def leaves(action: str, given: Mapping[str, Any]) -> dict[str, Any]:
     They stand between the defaults and what a person wrote. Only files that stand for themselves are asked: ONNX
     and engines. What is missing or no file is left to the action to tell.
     """
-    keys = {
-        "evaluate": ("trt_engine", "checkpoint"), "inference": ("trt_engine", "checkpoint"),
-        "gen_trt_engine": ("onnx_file",), "quantize": ("model_path",),
-    }  # fmt: skip
-    named = [given.get(f"{action}.{key}") for key in keys.get(action, ())]
-    path = next((str(v) for v in named if v and v != MANDATORY), "")
+    prefix = f"{action}."
+    path = model_file(action, {n.removeprefix(prefix): v for n, v in given.items() if n.startswith(prefix)})
     if Path(path).suffix not in GRAPHS or not Path(path).is_file():
         return {}
     card = read(path)
@@ -192,9 +192,7 @@ def check(card: Card, spec: Mapping[str, Any], where: str) -> None:
 def input_shape(path: Path) -> tuple[int | None, tuple[int, int]]:
     """(batch, None when any will do; (H, W) px) of an ONNX file's input. Raises `UserError` for a graph that stands
     alone."""
-    import onnx
-
-    graph = onnx.load(path, load_external_data=False).graph
+    graph = loaded(path).graph
     refuse_standalone([each.name for each in graph.input], path)
     dims = graph.input[0].type.tensor_type.shape.dim
     return int(dims[0].dim_value) or None, (int(dims[2].dim_value), int(dims[3].dim_value))

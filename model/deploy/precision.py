@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 
 from model.deploy import card
 from model.deploy.calibration import Calibration, cached
@@ -32,10 +31,7 @@ ALGORITHMS = {"minmax": "MinMax", "max": "MinMax", "entropy": "Entropy", "percen
 
 def bits_of(path: Path) -> str:
     """What the weights of a graph are in: INT8 (Q/DQ pairs or weights alone), FP16 or FP32. Raises `UserError`."""
-    try:
-        graph = onnx.load(path, load_external_data=False).graph
-    except DecodeError:
-        raise UserError(f"{path}: is no ONNX file") from None
+    graph = card.loaded(path).graph
     if any(node.op_type == "DequantizeLinear" for node in graph.node):
         return "INT8"
     halves = any(weights.data_type == onnx.TensorProto.FLOAT16 for weights in graph.initializer)

@@ -15,7 +15,7 @@ from model.deploy.card import ENGINES, check, completed, of_checkpoint, of_texts
 from model.deploy.engine import TrtRunner
 from model.deploy.runner import Runner, in_batches
 from model.errors import UserError
-from model.parameters import MANDATORY
+from model.parameters import model_file
 
 
 class TorchRunner(Runner):
@@ -65,8 +65,7 @@ class OrtRunner(Runner):
 def open_runner(spec: Mapping[str, Any], action: str) -> Runner:
     """The runner of an action's `trt_engine`, else of its `checkpoint`. Raises `UserError` when neither is given, and
     when the spec normalises images otherwise than the file wants them."""
-    section = spec[action]
-    path = section["trt_engine"] or ("" if section["checkpoint"] == MANDATORY else section["checkpoint"])
+    path = model_file(action, spec[action])
     if not path:
         raise UserError(f"{action}: give {action}.checkpoint or {action}.trt_engine")
     runner = _runner_of(path, spec, action)

@@ -6,15 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 import torch
 
 from model import checkpoint as ckpt
 from model import weights
-from model.actions import evaluate, inference, train
+from model.actions import evaluate, gen_trt_engine, inference, quantize, train
 from model.build import build_from, build_model
 from model.cli import guarded, parse_overrides
 from model.errors import UserError
+from model.parameters import ACTIONS, MODEL_FILES, ONNX_FILES
 from model.spec import TABLE, get, leaves, resolve
 from model.spec_file import load
 from model.status import append_line
@@ -52,6 +54,41 @@ def test_the_spec_of_a_checkpoint_fills_what_is_not_said(action: str, made: Path
     assert spec["dataset"]["num_classes"] == 4
     assert spec[action]["input_height"] == 64
     build_from(made, spec)
+
+
+@pytest.mark.parametrize("whole_folder", [False, True])
+def test_a_checkpoint_says_the_rest_to_quantize(made: Path, tmp_path: Path, whole_folder: bool) -> None:
+    """As it does to the others, or a network of the default sizes would be looked for in it."""
+    leaves = {"quantize.model_path": str(made.parent if whole_folder else made)}
+    leaves |= {"quantize.mode": "weight_only_ptq", "results_dir": str(tmp_path)}
+    spec = load("quantize", None, leaves)
+    assert spec["model"] == resolve("train", TINY)["model"]
+    assert spec["quantize"]["model_path"] == str(made)
+    found = quantize.run(spec)
+    assert Path(found["file"]) == tmp_path / "quantize" / "model.int8.onnx"
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        exact = build_from(made, spec)[0](images, torch.zeros(2, 64, 64, dtype=torch.bool))
+    session = onnxruntime.InferenceSession(found["file"], providers=["CPUExecutionProvider"])
+    logits = session.run(["pred_logits"], {"inputs": images.numpy()})[0]
+    assert 0 < (torch.from_numpy(logits) - exact["pred_logits"]).abs().max() < 0.3
+
+
+def test_an_engine_is_made_of_no_checkpoint_and_the_way_is_told(made: Path, tmp_path: Path) -> None:
+    leaves = {"gen_trt_engine.trt_engine": str(tmp_path / "m.engine"), "results_dir": str(tmp_path)}
+    told = rf"must be an \.onnx file, but got .*export export\.checkpoint={made} export\.onnx_file=.*model\.onnx$"
+    with pytest.raises(UserError, match=told):
+        gen_trt_engine.run(load("gen_trt_engine", None, leaves | {"gen_trt_engine.onnx_file": str(made)}))
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(made.read_bytes()[:3000])
+    with pytest.raises(UserError, match=r"damaged\.onnx: not a readable ONNX file"):
+        gen_trt_engine.run(load("gen_trt_engine", None, leaves | {"gen_trt_engine.onnx_file": str(damaged)}))
+
+
+def test_every_action_on_a_model_file_is_in_one_table() -> None:
+    assert {*MODEL_FILES, *ONNX_FILES} == set(ACTIONS) - {"train"}
+    for action, names in {**MODEL_FILES, **ONNX_FILES}.items():
+        assert all(f"{action}.{name}" in TABLE for name in names)
 
 
 @pytest.mark.parametrize("action", ["evaluate", "inference", "export"])
