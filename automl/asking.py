@@ -10,6 +10,7 @@ from automl import samplers, seeds
 from automl.ending import State
 from automl.errors import AutoMLError, UserError
 from automl.latency import MOST, PATIENT, Limit, figure_ms
+from automl.metric import counted
 from automl.request import write_ms
 from automl.trial_attributes import PREDICTED, REDRAWN, REFUSED
 
@@ -56,7 +57,7 @@ def at_end(study: Study) -> str | None:
     if limit is None or limit.every is None:
         return f"all {every} configurations of the search space have been tried"
     fit = f"that fit --max-latency {write_ms(limit.allowed_ms)}"
-    return f"all {len(limit.every)} of {every} configurations of the search space {fit} have been tried"
+    return f"all {len(limit.every)} of {counted(every, 'configuration')} of the search space {fit} have been tried"
 
 
 def draw(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from automl.metric import counted
 from automl.trial_attributes import REFUSED, WHOLE
 
 if TYPE_CHECKING:
@@ -80,10 +81,14 @@ class Limits:
         """Which of them keep a new training from being begun."""
         asked, said = _asked(study), []
         if self.trials is not None and asked >= self.trials:
-            said.append(f"{asked} trials are there, and --trials is {self.trials}")
+            said.append(
+                f"{counted(asked, 'trial')} {'is' if asked == 1 else 'are'} there, and --trials is {self.trials}"
+            )
         if self.trainings is not None:
             used = f"{study.epochs_trained} are used"
-            total = f" is {self.trainings * num_epochs} epochs, of which {used}" if num_epochs else ""
+            total = (
+                f" is {counted(self.trainings * num_epochs, 'epoch')}, of which {used}" if num_epochs else ""
+            )
             said.append(f"--trainings {self.trainings}{total}")
         return "; ".join(said) or "the budget is used up"
 

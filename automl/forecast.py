@@ -117,7 +117,7 @@ def warnings(plan: Plan) -> list[str]:
     if plan.searching and request.total_epochs and epochs and request.total_epochs <= epochs:
         what = "is one training" if request.total_epochs == epochs else "is less than one training"
         said.append(
-            f"--total-epochs {request.total_epochs} {what} of {epochs} epochs: only {_first(plan)} is "
+            f"--total-epochs {request.total_epochs} {what} of {counted(epochs, 'epoch')}: only {_first(plan)} is "
             f"trained{'' if request.total_epochs == epochs else ', and not to its end'}; --epochs N makes trainings "
             "shorter"
         )

@@ -181,14 +181,15 @@ def settle(
     if isinstance(found, Limit) and not found.fitting:
         fastest, params = found.drawn[0]
         raise UserError(
-            f"{option}: none of {len(found.drawn)} configurations of the search space fits; the fastest is predicted "
+            f"{option}: none of {counted(len(found.drawn), 'configuration')} of the search space fits; the "
+            "fastest is predicted "
             f"{figure_ms(fastest)} ({_settings(_changed(found, params))}), the default {figure_ms(found.default_ms)}; "
             "allow more, or let the search reach faster ones (--set, --tune, --fix)"
             + "".join(f" ({text})" for text in _of_timing(found))
         )
     if request.objectives and found.fitting[0][0] == found.fitting[-1][0]:
         raise UserError(
-            f"{option}: each of {len(found.fitting)} configurations of the search space is predicted "
+            f"{option}: each of {counted(len(found.fitting), 'configuration')} of the search space is predicted "
             f"{figure_ms(found.fitting[0][0])}, so there is nothing to trade; let the search change what makes a "
             "network faster (--tune, --space), or leave the option out"
         )
@@ -222,9 +223,11 @@ def told(what: Latency) -> list[str]:
     limit, drawn, count = what if isinstance(what, Limit) else None, what.drawn, len(what.drawn)
     default = f"the default is predicted {figure_ms(what.default_ms)}"
     fastest, slowest = figure_ms(drawn[0][0]), figure_ms(drawn[-1][0])
-    lines = [f"{default}; {count} configurations are predicted {fastest} to {slowest}"]
+    lines = [
+        f"{default}; {counted(count, 'configuration')} {'is' if count == 1 else 'are'} predicted {fastest} to {slowest}"
+    ]
     if limit:
-        within = f"{len(limit.fitting)} of {count} configurations fit, the fastest is predicted {fastest}"
+        within = f"{len(limit.fitting)} of {counted(count, 'configuration')} fit, the fastest is predicted {fastest}"
         lines = [f"{default}, allowed {write_ms(limit.allowed_ms)}; {within}"]
     if limit and limit.nearest:
         ms = figure_ms(limit._with(limit.nearest))

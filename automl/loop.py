@@ -123,9 +123,12 @@ def _why_ended(driver: SearchDriver) -> str:
     if driver.deadline_passed():
         return used
     if driver.epochs_used_up():
-        return f"{study.epochs_trained} epochs are used of --total-epochs {request.total_epochs}"
-    if driver.patience_over():
-        return f"nothing better came in the last {request.patience} trials (--patience {request.patience})"
+        return (
+            f"{counted(study.epochs_trained, 'epoch')} {'is' if study.epochs_trained == 1 else 'are'} used "
+            f"of --total-epochs {request.total_epochs}"
+        )
+    if request.patience and driver.patience_over():
+        return f"nothing better came in the last {counted(request.patience, 'trial')} (--patience {request.patience})"
     in_time = driver.limits.left(study, driver.full_epochs, driver.time_left(), driver.num_epochs).new
     if request.time_s is None or all_begun or in_time or driver.hopeless() or asking.at_end(study):
         return ""
@@ -198,7 +201,9 @@ def _driver(
         held.enter_context(sole_driver(study, folder.root, progress.note))
     what = "some of its study" if study.trials() else "its study"
     if count := rebuilt_study.rebuild(plan, study, Trials(plan, folder)):
-        progress.note(f"{what} was gone from the database; made again from the folders of {count} trials")
+        progress.note(
+            f"{what} was gone from the database; made again from the folders of {counted(count, 'trial')}"
+        )
     keeper = Keeper(plan, folder.root, study, progress.note)
     keeper.describe_data()
     tracking = Tracking(

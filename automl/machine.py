@@ -15,6 +15,7 @@ from automl import spec
 from automl.bundle import ModelBundle
 from automl.errors import UserError
 from automl.executors.base import trials_on
+from automl.metric import counted
 from automl.request import AUTO, RunRequest
 
 MOST_ON_ONE = 8  # trials on a GPU, where their number is measured
@@ -58,7 +59,8 @@ def find_machine(
         raise UserError(f"--cpus-per-trial must be a whole number or a share below 1, but got {cpus:g}")
     if cpus is not None and cpus > cores() and not request.ray_address:
         raise UserError(
-            f"--cpus-per-trial {cpus:g} is more than the {cores()} core(s) that this process may use; give {cores()} "
+            f"--cpus-per-trial {cpus:g} is more than the {counted(cores(), 'core')} that this process may use; "
+            f"give {cores()} "
             "or less"
         )
     wanted = 0 if model.wants_cpu(base) else _gpus_per_trial(request, base, model)
@@ -71,10 +73,12 @@ def find_machine(
         over = request.gpus_per_trial is not None
         return _cores(request), ["--gpus-per-trial is passed over: trials run on CPUs here"] if over else []
     if wanted > len(gpus):
-        raise UserError(f"{gpu_key(base, model)} is {wanted:g}, but this run may use {len(gpus)} GPU(s)")
+        raise UserError(
+            f"{gpu_key(base, model)} is {wanted:g}, but this run may use {counted(len(gpus), 'GPU')}"
+        )
     fewer = len(gpus) < len(visible)
     notes = (
-        [f"{model.skill['gpu_ids_key']} keeps this run to {len(gpus)} of {len(visible)} GPUs"]
+        [f"{model.skill['gpu_ids_key']} keeps this run to {len(gpus)} of {counted(len(visible), 'GPU')}"]
         if fewer
         else []
     )

@@ -15,9 +15,10 @@ SMALL, LARGE = 0.001, 1e8  # where the figures of a value change their form
 DIRECTIONS = {"maximize": True, "minimize": False}
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 trial`, `3 trials`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def counted(number: float, noun: str) -> str:
+    """`1 trial`, `3 trials`, `0.5 GPUs`; what is whole is told without a point."""
+    whole = int(number) if number == int(number) else number
+    return f"{whole} {noun}{'' if number == 1 else 's'}"
 
 
 def first_of(texts: Sequence[str], sign: str = ", ", shown: int = 5) -> str:

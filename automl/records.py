@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from automl.metric import counted
+
 LONGEST_PATH, LONGEST_NAME = 1024, 255  # bytes, of what file systems take
 LARGEST_EPOCH = 2**31 - 1  # what the storage can hold
 
@@ -124,7 +126,7 @@ def check_step(before: int, epoch: int, num_epochs: int | None) -> None:
         after = f"after epoch {before}" if before >= 0 else "first"
         raise BrokenRecord(
             f"epoch must be counted one by one from 0, and not in steps, but got {epoch} {after}, and the training has "
-            f"{num_epochs} epochs"
+            f"{counted(num_epochs, 'epoch')}"
         )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from automl import web_url
 from automl.errors import UserError, did_you_mean
+from automl.metric import counted
 
 DEFAULT_TRAININGS = 20
 OF_A_SEARCH = (
@@ -303,7 +304,7 @@ class RunRequest:
         raise UserError(
             f"--epochs {self.epochs} is how long each training is, and leaves open when the search ends: add "
             f"--trainings N or --time 12h ({DEFAULT_TRAININGS} trainings is the default without --epochs); "
-            f"{self.epochs} epochs in all trainings together are --total-epochs {self.epochs}"
+            f"{counted(self.epochs, 'epoch')} in all trainings together are --total-epochs {self.epochs}"
         )
 
     def check_off(self, keys: Iterable[str]) -> list[str]:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from automl import forecast, latency, spec, warm_start, web_url
 from automl.documents import is_empty
+from automl.metric import counted
 from automl.programs import command
 from automl.progress import short
 from automl.request import LATENCY, OF_PAGE
@@ -32,10 +33,14 @@ def plan(console: Console, what: Plan, configurations: int) -> None:
     _data(console, what)
     machine = what.machine
     share = "by the first trial's memory" if machine.measured else f"{machine.gpus_per_trial:g} a trial"
-    on = f"{len(machine.gpus)} GPU(s), {share}" if machine.gpus_per_trial else "CPU"
-    at_a_time = machine.concurrency or "as many as the cluster holds"
+    on = f"{counted(len(machine.gpus), 'GPU')}, {share}" if machine.gpus_per_trial else "CPU"
+    at_a_time = (
+        counted(machine.concurrency, "trial")
+        if machine.concurrency
+        else "as many trials as the cluster holds"
+    )
     at_a_time = f"at most {at_a_time}" if machine.measured and machine.concurrency else at_a_time
-    say(console, f"  {on}, {at_a_time} trial(s) at a time", "\nMachine")
+    say(console, f"  {on}, {at_a_time} at a time", "\nMachine")
     _settings(console, what)
     if what.start:
         say(console, f"    {what.start}", "Start")

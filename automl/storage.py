@@ -18,6 +18,7 @@ from urllib.parse import quote
 from automl import database_url, faults
 from automl.errors import StorageError, UserError
 from automl.locks import is_running
+from automl.metric import counted
 from automl.programs import command
 from automl.trial_attributes import WAITED
 
@@ -100,7 +101,7 @@ def _behind(study: Study, run_root: Path) -> str:
 
     trials, count = study.trials(), trial_notes.count(run_root)
     if count > len(trials):
-        return f"it has {len(trials)} trials, and {run_root / 'trials'} those up to number {count - 1}"
+        return f"it has {counted(len(trials), 'trial')}, and {run_root / 'trials'} those up to number {count - 1}"
     for trial in trials:
         if trial.state.is_finished():
             continue

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from model.errors import number_of
+
 Weights = dict[str, torch.Tensor]
 
 _STACKS = {"encoder": "transformer.encoder.layers.", "decoder": "transformer.decoder.layers."}
@@ -82,10 +84,14 @@ def _said_of_classes(
 ) -> str:
     """What becomes of class heads of `old` rows in ones of `new`."""
     if rows is None and old == new:
-        return f"the weights do not name their classes: all {old} rows of the class heads are kept, row by category id"
+        return (
+            f"the weights do not name their classes: all {number_of(old, 'row')} of the class heads are "
+            "kept, row by category id"
+        )
     if rows is None:
         return (
-            f"class heads start anew: the weights do not name their classes, and have {old} rows, not {new}"
+            "class heads start anew: the weights do not name their classes, and have "
+            f"{number_of(old, 'row')}, not {new}"
         )
     if ours is None:
         return "class heads keep the rows of classes of the same name"
@@ -209,7 +215,9 @@ def _said(source: _Source, wanted: Mapping[str, torch.Tensor]) -> list[str]:
             if len(value) < len(old):
                 lines.append(f"the first {len(value)} of {len(old)} queries are taken")
             elif len(value) > len(old):
-                lines.append(f"{len(old)} queries are repeated to {len(value)}")
+                lines.append(
+                    f"{number_of(len(old), 'query')} {'is' if len(old) == 1 else 'are'} repeated to {len(value)}"
+                )
     return lines
 
 

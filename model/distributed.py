@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from model.errors import ProcessEnded, UserError
+from model.errors import ProcessEnded, UserError, number_of
 from safe_documents import dump_yaml
 
 NODE_NAMES = ("WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -74,7 +74,9 @@ def gpu_ids(section: Mapping[str, Any], name: str) -> list[int]:
     if ids == [0]:
         ids = list(range(count))
     if len(ids) != count or len(set(ids)) != count:
-        raise UserError(f"{name}.gpu_ids must name {name}.num_gpus = {count} GPUs, but got {ids}")
+        raise UserError(
+            f"{name}.gpu_ids must name {name}.num_gpus = {number_of(count, 'GPU')}, but got {ids}"
+        )
     there = torch.cuda.device_count()
     if there and (missing := [i for i in ids if not 0 <= i < there]):
         raise UserError(f"{name}.gpu_ids: no GPU {missing}; torch finds {there}, numbered from 0")

@@ -54,3 +54,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the nearest known word, or an empty string when none is like it."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def number_of(number: int, noun: str) -> str:
+    """`1 image`, `3 images`, `2 queries`, `2 classes`: a count in a message."""
+    if number == 1:
+        return f"{number} {noun}"
+    ending = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun[-1] in "sx" else "s")
+    return f"{number} {ending}"

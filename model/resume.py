@@ -7,7 +7,7 @@ from typing import Any
 
 from model.checkpoint import check_spec
 from model.data.classes import outside_ids
-from model.errors import UserError
+from model.errors import UserError, number_of
 from model.parameters import default_of
 from model.spec import get
 
@@ -109,7 +109,8 @@ def count_epochs(schedule: Any, epochs: int, steps: int, within: int) -> str:
     if before == schedule.last_epoch:
         return ""
     return (
-        f"resumed after {epochs} epochs with {steps} steps each, other than before: the rates go by step "
+        f"resumed after {number_of(epochs, 'epoch')} of {number_of(steps, 'step')}, other than before: the "
+        "rates go by step "
         f"{schedule.last_epoch}, not {before}"
     )
 

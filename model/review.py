@@ -15,7 +15,7 @@ from model.coco_evaluation import AREAS_PX2, Evaluation
 from model.coco_metrics import CocoMetrics
 from model.data.images import CHECKED, open_rgb
 from model.error_types import BACKGROUND, BOTH, CONFUSED, IGNORED, MISPLACED, RIGHT, TWICE, Judged
-from model.errors import UserError
+from model.errors import UserError, number_of
 
 WORST, DRAWN = 12, 12  # images shown
 SIDE_PX = 360  # of a picture's longer side
@@ -88,7 +88,7 @@ def _resamples(metrics: CocoMetrics, evaluation: Evaluation, split: str) -> dict
     drawn = resampling.mean_ap(evaluation.matches, resampling.draws(images), len(metrics.categories()))
     key = f"{split}, {images} images, {len(metrics.data.labels)} boxes, seed {resampling.SEED}"
     return {
-        "of": f"{images} images",
+        "of": number_of(images, "image"),
         "draws": key,
         "values": {f"{split}_mAP": [round(v, 6) if v == v else None for v in drawn.tolist()]},
     }
@@ -210,7 +210,7 @@ def _picture(metrics: CocoMetrics, one: Judged, names: dict[int, str], folder: P
     height, width = (int(v) for v in metrics.data.sizes[one.index])
     share = SIDE_PX / max(height, width)
     target = folder / "pictures" / f"{one.index:06d}.jpg"
-    wrong = f"{one.mistakes} mistake{'' if one.mistakes == 1 else 's'}" if one.mistakes else "no mistake"
+    wrong = f"{number_of(one.mistakes, 'mistake')}" if one.mistakes else "no mistake"
     picture: dict[str, Any] = {"caption": f"{path.name}: {wrong}"}
     try:
         image = open_rgb(path, CHECKED)

@@ -17,7 +17,7 @@ from typing import Any
 from model import bundle_dir, start, wandb_runs
 from model.data.facts import misfits
 from model.data.seen import hardly_seen, small_boxes
-from model.errors import UserError
+from model.errors import UserError, number_of
 from model.facts import estimate
 from model.parameters import NOT_HERE, RECIPES, SCALES, of_action
 from model.spec import get, leaves, nest, put, resolve, unfit_device
@@ -368,7 +368,7 @@ def _epochs(chosen: Chosen, facts: Mapping[str, Any], on: Machine, kind: str) ->
     steps = STEPS.get(kind, STEPS["imagenet"])
     a_epoch = max(1, images // batch)
     epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(steps / a_epoch)))
-    why = f"about {epochs * a_epoch} steps on {images} images, started from {kind}"
+    why = f"about {number_of(epochs * a_epoch, 'step')} on {number_of(images, 'image')}, started from {kind}"
     if on.one_training_s:
         guess = estimate(chosen.spec, facts, math.ceil(on.gpus), on.cpus)
         fits = int(on.one_training_s / float(guess["epoch_s"]))

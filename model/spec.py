@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from model.deploy import card
-from model.errors import UserError, did_you_mean
+from model.errors import UserError, did_you_mean, number_of
 from model.parameters import (
     ACTIONS,
     BATCH,
@@ -292,7 +292,9 @@ def notes(spec: Mapping[str, Any], section: str = "") -> list[str]:
     if own and optim.get("lr_scheduler") == "MultiStep" and all(drop >= epochs for drop in steps):
         found.append(f"train.optim.lr_steps {steps} lie beyond train.num_epochs {epochs}: no drop")
     if optim.get("lr_scheduler") == "StepLR" and size >= epochs:
-        found.append(f"train.optim.lr_step_size {size} is not reached in {epochs} epochs: no drop")
+        found.append(
+            f"train.optim.lr_step_size {size} is not reached in {number_of(epochs, 'epoch')}: no drop"
+        )
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from automl.errors import UserError
 from automl.executors.base import DEADLINE, ROUNDING, Decision, Driver, Executor, Exit, TrialJob, deliver
 from automl.launcher import POLL_S, ForkServer, TrialProcess, start_fork_server, wait_for_an_end
+from automl.metric import counted
 
 
 class LocalExecutor(Executor):
@@ -81,7 +82,7 @@ class _Loop:
                 return
             if job.num_gpus > len(self.free):
                 raise UserError(
-                    f"a trial needs {job.num_gpus:g} GPUs, but this run may use {len(self.free)}: let a "
+                    f"a trial needs {counted(job.num_gpus, 'GPU')}, but this run may use {len(self.free)}: let a "
                     "trial take fewer, or give the run more"
                 )
             gpus = self._take(job.num_gpus)

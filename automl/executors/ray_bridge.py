@@ -21,6 +21,7 @@ from automl.errors import Resumable, UserError
 from automl.executors.base import DEADLINE, Decision, Driver, Event, Exit, TrialJob, deliver
 from automl.executors.ray_cluster import places, resources
 from automl.launcher import GRACE_S, ForkServer, ServerPlan, TrialProcess
+from automl.metric import counted
 
 STEP_S = 1.0  # the longest an actor waits for news before it answers
 CLUSTER_LOOK_S = 5.0  # between two looks at the cluster's machines
@@ -146,9 +147,10 @@ class Bridge:
         self._last_job = job
         if self._look(again=len(self.open) == 0) < 1 and self._held_at == math.inf:
             raise UserError(
-                f"a trial needs {job.cpus:g} CPUs and {job.num_gpus:g} GPUs, but no machine of the Ray cluster has so "
-                f"many; it has {ray.cluster_resources().get('CPU', 0):g} CPUs and "
-                f"{ray.cluster_resources().get('GPU', 0):g} GPUs in all"
+                f"a trial needs {counted(job.cpus, 'CPU')} and {counted(job.num_gpus, 'GPU')}, but no machine "
+                "of the Ray cluster has so "
+                f"many; it has {counted(ray.cluster_resources().get('CPU', 0), 'CPU')} and "
+                f"{counted(ray.cluster_resources().get('GPU', 0), 'GPU')} in all"
             )
         self.open[trial_id] = job.number
         return {"job": job, "server": self.plan}

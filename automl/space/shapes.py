@@ -17,6 +17,7 @@ from itertools import compress, pairwise
 from typing import Any
 
 from automl.errors import SpaceError
+from automl.metric import counted
 from automl.space.codecs import ListOf, Number, Options, Subset
 from automl.space.leaf import EXACT, FLIPPED, LOWER, UPPER, Domain, Leaf, Relation, coerced, is_number, short
 from automl.space.ranges import LOG, Range, reaching, role_of, search_range, typical
@@ -212,7 +213,7 @@ def _steps(leaf: Leaf, default: list[int], epochs: int | None, moving: str | Non
         return "the length of the training is not known"
     inside = range(max(1, epochs // 10), epochs)
     if len(inside) < len(default):
-        return f"a training of {epochs} epochs has no room for {len(default)} steps"
+        return f"a training of {counted(epochs, 'epoch')} has no room for {counted(len(default), 'step')}"
     never = [v for v in default if v >= epochs]
     why = f"a tenth of the {epochs} epochs to the last"
     why += "; beyond them means never" if never and not moving else ""

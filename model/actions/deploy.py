@@ -21,7 +21,7 @@ from model.data.sources import digest
 from model.deploy import front_page, handed, survey, targets, timing
 from model.deploy.measurements import Measurements
 from model.deploy.points import Form, Point, Wish, limits, ranked, slower, told_ms
-from model.errors import ModelError, UserError
+from model.errors import ModelError, UserError, number_of
 from model.programs import typed
 from model.spec import Spec, require
 from model.spec_file import load
@@ -77,7 +77,7 @@ def run(spec: Spec) -> dict[str, Any]:
         for point in front_page.front(table.points(kept)):
             print(f"front: {front_page.line(point)}")
     status.write("SUCCESS", "Deploy finished.", {"val_mAP": chosen.val_mAP, "latency_ms": chosen.ms})
-    print(f"{len(table.points(kept))} of {len(forms)} points: {folder / 'README.md'}")
+    print(f"{len(table.points(kept))} of {number_of(len(forms), 'point')}: {folder / 'README.md'}")
     file = targets.own_form(section["target"], table.model)
     print(f"chosen: {front_page.line(chosen)}; file: {file}")
     pictures = list(sources.values())[-1][0]["image_dir"]
@@ -108,7 +108,7 @@ def _measure(
     asked = survey.spread(forms, count) if count else forms
     lacking = [form for form in asked if form not in kept.points]
     if known := len([form for form in forms if form in kept.points]):
-        print(f"{known} points as measured before: {kept.path}; remove it to measure anew")
+        print(f"{number_of(known, 'point')} as measured before: {kept.path}; remove it to measure anew")
     pace.units, pace.points, pace.cost, pace.needed = (
         len(survey.units(lacking)),
         len(lacking),
@@ -118,7 +118,8 @@ def _measure(
     survey.measured(made, lacking, data, kept, pace)
     if left := [form for form in asked if form not in kept.points]:
         print(
-            f"the table is not whole: {len(left)} points are not measured; the same command, with more time, goes on"
+            f"the table is not whole, it lacks {number_of(len(left), 'point')}; the same command, with more "
+            "time, goes on"
         )
 
 

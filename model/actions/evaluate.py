@@ -14,7 +14,7 @@ from model.coco_metrics import NAMES, CocoMetrics, summarise, summarise_classes
 from model.data.classes import outside_ids, uncounted
 from model.data.coco import CocoData, Options, load_sources
 from model.data.sources import is_url
-from model.errors import UserError
+from model.errors import UserError, number_of
 from model.operating_point import OperatingPoint
 from model.spec import Spec, batch_size, require
 from model.spec_file import load
@@ -119,7 +119,11 @@ def _begin(folder: Path, spec: Spec, data: CocoData, scored: Mapping[str, Any]) 
     status.write("STARTED", "Starting evaluation.")
     files = ", ".join(f"{s['json_file']} (images: {s['image_dir']})" for s in scored["sources"])
     left = uncounted(data.categories, spec["dataset"]["eval_class_ids"])
-    for line in (f"{scored['images']} images of {files}", *data.notes, *([left] if left else [])):
+    for line in (
+        f"{number_of(scored['images'], 'image')} of {files}",
+        *data.notes,
+        *([left] if left else []),
+    ):
         print(f"data: {line}")
     return status
 
@@ -233,7 +237,7 @@ def _print(result: Mapping[str, Any], images: int, folder: Path, split: str) -> 
         words = ("val_threshold", "val_threshold_precision", "val_threshold_recall", "val_threshold_f1")
         print(f"at the score that was best on validation: {OperatingPoint(*(result[n] for n in words))}")
     figures = f"{split}_mAP {result[f'{split}_mAP']:.4f}, {split}_mAP50 {result[f'{split}_mAP50']:.4f}"
-    print(f"{figures} on {images} images{_compared(result)}; files: {folder}")
+    print(f"{figures} on {number_of(images, 'image')}{_compared(result)}; files: {folder}")
 
 
 def _compared(result: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from model.class_map import class_names
 from model.data.images import MAX_PIXELS, SUFFIXES
-from model.errors import ModelError, UserError, did_you_mean
+from model.errors import ModelError, UserError, did_you_mean, number_of
 from model.parameters import UNMEASURED_THRESHOLD
 from model.spec import Spec, batch_size
 from model.spec_file import load
@@ -63,7 +63,10 @@ def run(spec: Spec) -> dict[str, Any]:
         count, highest, unread = sum(gather([count])), max(gather([highest])), gather(unread)
     done = len(pictures) - len(unread)
     if status:
-        line = f"{count} objects with a score of at least {limit:.3f} ({source}) in {done} images"
+        line = (
+            f"{number_of(count, 'object')} with a score of at least {limit:.3f} ({source}) in "
+            f"{number_of(done, 'image')}"
+        )
         if done and not count:
             line += f"; the highest score is {highest:.3f}: set inference.conf_threshold lower"
         print(f"{line}; pictures and labels: {folder}" if done else line)
@@ -77,9 +80,11 @@ def _tell(status: Status, unread: list[str], done: int, objects: int) -> None:
     if not unread:
         status.write("SUCCESS", "Inference finished.", kpi)
         return
-    status.write("FAILURE", f"{len(unread)} images cannot be read.", kpi)
+    status.write("FAILURE", f"{number_of(len(unread), 'image')} cannot be read.", kpi)
     kind = ModelError if done else UserError
-    raise kind(f"{len(unread)} of {done + len(unread)} images cannot be read:\n" + "\n".join(unread))
+    raise kind(
+        f"{len(unread)} of {number_of(done + len(unread), 'image')} cannot be read:\n" + "\n".join(unread)
+    )
 
 
 def threshold(asked: float | None, known: float | None) -> tuple[float, str]:

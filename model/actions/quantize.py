@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model.data.sources import digest, is_url
-from model.errors import NotRunnable, UserError
+from model.errors import NotRunnable, UserError, number_of
 from model.parameters import NOT_HERE, UNMEASURED_THRESHOLD
 from model.spec import Spec, notes, require
 from model.spec_file import load
@@ -305,7 +305,7 @@ def _outputs_moved(before: Any, after: Any, images: Any) -> dict[str, Any]:
     mask = torch.zeros(len(pixels), *size, dtype=torch.bool)
     a, b = (runner.infer(pixels, mask)["pred_logits"].sort(dim=1).values for runner in (before, after))
     return {
-        "compared_on": "noise" if images is None else f"{len(pixels)} images",
+        "compared_on": "noise" if images is None else number_of(len(pixels), "image"),
         "logits_relative_l2": float((a - b).norm() / a.norm()),
         "max_probability_difference": float((a.sigmoid() - b.sigmoid()).abs().max()),
     }

@@ -11,7 +11,7 @@ from typing import Any
 import model.checkpoint as ckpt
 from model import wandb_runs
 from model.distributed import LAUNCH, gpu_ids, launched, leave, start_ranks
-from model.errors import OutOfMemory, UserError
+from model.errors import OutOfMemory, UserError, number_of
 from model.seeding import seeded
 from model.spec import Spec, notes, require, unfit_device
 from model.spec_file import load
@@ -114,7 +114,8 @@ def _norm_of_one_value(error: Exception, batch: int) -> str:
     if not (isinstance(error, ValueError) and "more than 1 value per channel" in str(error)):
         return ""
     return (
-        f"a norm of the network gets a single value of each channel from {batch} image(s) of this size, and cannot "
+        f"a norm of the network gets a single value of each channel from {number_of(batch, 'image')} of this "
+        "size, and cannot "
         "train on that; set dataset.batch_size to 2 or more, larger images (train.input_height and input_width, or "
         f"dataset.augmentation) or, for a ResNet, model.backbone_norm=group. {error}"
     )
@@ -221,11 +222,12 @@ def _devices(spec: Spec, on_gpu: bool) -> int | list[int]:
         here, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
         if world != here * nodes:
             raise UserError(
-                f"train.num_nodes is {nodes}, but the launcher started {world} processes, {here} of them here"
+                f"train.num_nodes is {nodes}, but the launcher started {number_of(world, 'process')}, {here} of "
+                "them here"
             )
         if on_gpu and here != train["num_gpus"]:
             raise UserError(
-                f"train.num_gpus is {train['num_gpus']}, but the launcher started {here} processes"
+                f"train.num_gpus is {train['num_gpus']}, but the launcher started {number_of(here, 'process')}"
             )
         return here
     if nodes > 1:

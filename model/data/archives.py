@@ -13,7 +13,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from model.data.cache import LARGER, is_full
-from model.errors import UserError
+from model.errors import UserError, number_of
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
 MAX_FILES = 5_000_000
@@ -72,7 +72,7 @@ def check_size(source: str | Path, sizes: list[int], folder: Path) -> None:
     """Raises `UserError` for files of these numbers of bytes that are too many, or for which `folder` has no room."""
     total, free = sum(sizes), shutil.disk_usage(folder).free
     if len(sizes) > MAX_FILES or total > MAX_BYTES:
-        raise UserError(f"{source}: {len(sizes)} files of {total} bytes are more than is unpacked")
+        raise UserError(f"{source}: {number_of(len(sizes), 'file')} of {total} bytes: more than is unpacked")
     if total > free:
         needed, left = _apart(total, free)
         raise UserError(f"{source}: needs {needed}, but {folder.parent} has {left} free; {LARGER}")

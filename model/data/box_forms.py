@@ -15,6 +15,7 @@ import numpy as np
 from model.data.coco_rows import AnnotationRow, MaskRow, UnreadMaskRow
 from model.data.masks import extent
 from model.data.problems import Problems, shown
+from model.errors import number_of
 
 SEVERAL = 3  # boxes that must speak for another form
 NEARLY_ALL = 0.95  # of those that tell
@@ -164,7 +165,10 @@ def _tell(
     first = (
         f"the first: annotation {shown(rows[n].id)} of image {shown(rows[n].image_id)}: {boxes[n].tolist()}"
     )
-    text = f"{where}: {other} of {len(rows)} boxes are {form} by their {by}, x y w h are wanted, {first}"
+    text = (
+        f"{where}: {other} of {number_of(len(rows), 'box')} {'is' if other == 1 else 'are'} {form} by their "
+        f"{by}, x y w h are wanted, {first}"
+    )
     if other >= NEARLY_ALL * (other + own) and other >= len(rows) / 2:
         problems.add("form", f"{text}; {ADVICE[form]}, or correct the {by} of each box that is right")
         return True
@@ -177,7 +181,8 @@ def _note_apart(looked: _Looked, rows: Sequence[AnnotationRow], where: str, prob
     if len(apart):
         n = int(apart[0])
         problems.note(
-            f"{where}: {len(apart)} of {len(rows)} boxes lie apart from their masks, which are not used: which of both "
+            f"{where}: {len(apart)} of {number_of(len(rows), 'box')} {'lies' if len(apart) == 1 else 'lie'} apart from "
+            f"{'its mask, which is' if len(apart) == 1 else 'their masks, which are'} not used: which of both "
             f"is right? The first: annotation {shown(rows[n].id)} of image "
             f"{shown(rows[n].image_id)}: bbox {looked.boxes[n].tolist()}, mask "
             f"{looked.around[n].tolist()}"

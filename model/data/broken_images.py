@@ -13,7 +13,7 @@ from model.data.images import how_to_convert
 from model.data.looks import UNREADABLE, Look
 from model.data.mending import Rules
 from model.data.problems import Problems, listed
-from model.data.tree import counted
+from model.errors import number_of
 
 
 def readable(
@@ -30,7 +30,7 @@ def readable(
     few = count <= max(1, share * len(pairs)) and (count > 1 or share > 0) and good.any()
     if few and not rules.strict:
         problems.note(
-            f"{document.where}: {counted(count, 'image')} left out with what is drawn in it: {listed(names)}"
+            f"{document.where}: {number_of(count, 'image')} left out with what is drawn in it: {listed(names)}"
         )
         return good
     needed = min(100, -(-100 * count // len(pairs)))
@@ -39,7 +39,8 @@ def readable(
     advice = f"{why}: bring them back whole, or take them away with their labels"
     problems.add(
         "unreadable",
-        f"{document.where}: {count} of {len(pairs)} images cannot be read, {advice}{'' if rules.strict else way_out}",
+        f"{document.where}: {count} of {number_of(len(pairs), 'image')} cannot be read, "
+        f"{advice}{'' if rules.strict else way_out}",
     )
     return np.ones(len(pairs), bool)
 

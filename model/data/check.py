@@ -29,7 +29,7 @@ from model.data.problems import Problems, listed
 from model.data.sources import is_url, stage
 from model.data.splits import groups_of, held_out
 from model.data.tree import SPLITS, Data, Sources
-from model.errors import UserError
+from model.errors import UserError, number_of
 from model.parameters import VAL_SHARE
 from model.spec import get
 from model.told import at
@@ -141,7 +141,10 @@ def _note_crowds(parts: Parts, problems: Problems) -> None:
     """Say of each file how many boxes are crowds by their iscrowd; those by `ignore` were told when it was read."""
     for document in (part.document for split in SPLITS for part in parts[split]):
         if (crowds := int(document.crowd.sum()) - document.mended.get(IGNORED, 0)) > 0:
-            text = f"{crowds} of {len(document.crowd)} boxes are crowds (iscrowd 1), neither trained on nor scored"
+            text = (
+                f"{crowds} of {number_of(len(document.crowd), 'box')} "
+                f"{'is a crowd' if crowds == 1 else 'are crowds'} (iscrowd 1), neither trained on nor scored"
+            )
             problems.note(f"{document.where}: {text}; {NO_CROWDS}")
 
 
@@ -247,7 +250,7 @@ def _check_what_is_left(parts: Parts, spec: Mapping[str, Any], problems: Problem
     leaves = ("dataset.batch_size", "train.num_gpus", "train.num_nodes")
     batch = int(np.prod([int(get(spec, name)) for name in leaves]))
     if images < batch:
-        text = f"the training set has {images} images, fewer than the total batch of {batch}"
+        text = f"the training set has {number_of(images, 'image')}, fewer than the total batch of {batch}"
         each = images * int(get(spec, leaves[0])) // batch
         advice = f"; set dataset.batch_size={each}" if each else "; train on fewer GPUs"
         problems.add("batch", f"{text} (dataset.batch_size * GPUs){advice}")
@@ -270,7 +273,10 @@ def check_boxes(split: str, parts: Sequence[Part], spec: Mapping[str, Any], prob
     limit = min(int(get(spec, "model.num_queries")), int(get(spec, "model.num_select")))
     most = [np.bincount(d.owner[d.counts], minlength=1) for d in documents]
     if over := sum(int((counts > limit).sum()) for counts in most):
-        text = f"{files}: {over} images have more objects than the {limit} that model.num_queries and num_select allow"
+        text = (
+            f"{files}: {number_of(over, 'image')} {'has' if over == 1 else 'have'} more objects than the "
+            f"{limit} that model.num_queries and num_select allow"
+        )
         problems.note(f"{text} (the most: {max(int(np.max(c)) for c in most)}); the rest cannot be found")
 
 
@@ -282,7 +288,8 @@ def _note_unseen_classes(train: Sequence[Part], problems: Problems) -> None:
     if unseen := [f"{i} ({names[i]})" for i in names if not counts[i]]:
         one = len(unseen) == 1
         problems.note(
-            f"{'class' if one else f'{len(unseen)} classes:'} {listed(unseen)} {'has' if one else 'have'} no box in "
+            f"{'class' if one else number_of(len(unseen), 'class') + ':'} {listed(unseen)} "
+            f"{'has' if one else 'have'} no box in "
             "the training set"
         )
 

@@ -33,8 +33,8 @@ from model.data.label_files import (
 from model.data.no_classes import LEFT_OUT, is_no_class
 from model.data.other_labels import lost_labels, without_orphans
 from model.data.paths import composed, stem_of
-from model.data.tree import Tree, counted, parent
-from model.errors import UserError
+from model.data.tree import Tree, parent
+from model.errors import UserError, number_of
 from safe_documents import DocumentError, read_yaml
 
 LABEL_DIRS = ("label_2", "labels", "label")
@@ -227,7 +227,7 @@ def _by_list(
         apart = split == "test" and bool(known[True] or others & {stem_of(name) for _, name in names})
         near = {(at, name): meant(at, name, known[apart].get(stem_of(name), ())) for at, name in names}
         if split == "test" and not any(near.values()):
-            notes.append(f"a list names {counted(len(names), 'image')} for test, none is there with labels")
+            notes.append(f"a list names {number_of(len(names), 'image')} for test, none is there with labels")
             continue
         found[split] = list(dict.fromkeys(images[0] for images in near.values() if len(images) == 1))
         problems += [
@@ -240,9 +240,9 @@ def _by_list(
     left = [image for image, label in pairs.items() if label and image not in listed]
     if left and "train" not in wanted:
         found["train"] = left
-        notes.append(f"{counted(len(left), 'image')} in no list are for training")
+        notes.append(f"{number_of(len(left), 'image')} in no list are for training")
     elif left:
-        notes.append(f"{counted(len(left), 'image')} with labels in no list, not used")
+        notes.append(f"{number_of(len(left), 'image')} with labels in no list, not used")
     return {split: images for split, images in found.items() if images}, tuple(notes)
 
 

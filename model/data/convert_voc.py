@@ -28,7 +28,7 @@ from model.data.voc_glance import Glance, counts_from_one, database_of, from_zer
 from model.data.voc_images import Pairs, pairs_of, photos
 from model.data.voc_xml import NAMELESS, corners_of, is_empty, objects_of, read
 
-DIFFICULT = "objects marked difficult are kept like the others"
+DIFFICULT = "objects marked difficult, kept like the others"
 EMPTY = "empty objects, of which nothing is said, passed over"
 
 

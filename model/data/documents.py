@@ -48,6 +48,7 @@ from model.data.no_classes import without_regions
 from model.data.problems import Problems, listed, shown
 from model.data.sources import stage_file
 from model.data.turned import inside
+from model.errors import number_of
 
 
 def read(path: str | Path, problems: Problems) -> Document | None:
@@ -195,7 +196,8 @@ class _Reader:
         if count := sum(bool(row.not_exhaustive_category_ids) for row in lacking):
             text = "not every object of some classes is drawn (not_exhaustive_category_ids, as of LVIS)"
             self.problems.note(
-                f"{self.where}: of {count} images {text}: the others are background in training, and errors in scores"
+                f"{self.where}: of {number_of(count, 'image')} {text}: the others are background in training, "
+                "and errors in scores"
             )
         for row in rows.images:
             row.not_exhaustive_category_ids = UNSET  # rows are the same without it

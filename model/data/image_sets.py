@@ -20,9 +20,9 @@ from model.data.label_files import SHOWN, lines_of, refuse
 from model.data.other_labels import SUFFIXES as OF_LABELS
 from model.data.paths import FORMS, common_end, plain_stem, stem_of
 from model.data.split_tables import TABLES, splits_in
-from model.data.tree import PLAIN, WORDS, Tree, counted, exact_split, parent, says_only, split_of, words_of
+from model.data.tree import PLAIN, WORDS, Tree, exact_split, parent, says_only, split_of, words_of
 from model.data.yolo_names import NAME_FILES, SPARE
-from model.errors import UserError
+from model.errors import UserError, number_of
 
 # What the name of a list says beside a split.
 OF_LISTS = PLAIN | {"list", "lists", "file", "files", "id", "ids", "name", "names"}
@@ -364,8 +364,8 @@ def by_lists(
     rest = 0 if "train" in lists else len(found.get("train", ()))
     count = sum(images[image] is not None and image not in listed for image in left)
     shown = ", ".join(dict.fromkeys(source for entries in lists.values() for source, _ in entries))
-    notes = [f"{counted(count, 'image')} with labels in no list ({shown}), not used"] if count else []
-    notes += [f"{counted(rest, 'image')} in no list ({shown}) are for training"] if rest else []
+    notes = [f"{number_of(count, 'image')} with labels in no list ({shown}), not used"] if count else []
+    notes += [f"{number_of(rest, 'image')} in no list ({shown}) are for training"] if rest else []
     return found, tuple(notes)
 
 

@@ -18,8 +18,9 @@ from typing import Any
 
 from model.data.cache import cache_dir, once
 from model.data.images import size_in_file
-from model.data.tree import SPLITS, WORDS, Data, Tree, counted, exact_split, split_of, words_of
-from model.errors import UserError
+from model.data.problems import times_of
+from model.data.tree import SPLITS, WORDS, Data, Tree, exact_split, split_of, words_of
+from model.errors import UserError, number_of
 
 FORMAT = 8  # of the files written; another number, another place
 UTF_8 = 'must be text in UTF-8; save it so, not as UTF-16 ("Unicode") or in an older encoding'
@@ -131,11 +132,11 @@ def _write(found: LabelFiles, folder: Path) -> None:
             first += len(members)
             (folder / f"{split}.json").write_text(json.dumps(document))
     remarks = sum((Counter(p.remarks) for p in parsed), Counter[str]())
-    notes = [f"{found.layout}: {count} {remark}" for remark, count in sorted(remarks.items())]
+    notes = [f"{found.layout}: {times_of(count, remark)}" for remark, count in sorted(remarks.items())]
     notes += [f"{found.layout}: {doubt}"] if doubt else []
     bare = sum(label is None for _, _, label in pairs)
     notes += (
-        [f"{found.layout}: {counted(bare, 'image')} without a label file, taken as without objects"]
+        [f"{found.layout}: {number_of(bare, 'image')} without a label file, taken as without objects"]
         if bare
         else []
     )
@@ -243,7 +244,7 @@ def by_folders(
         )
     if not known:
         return found, ()
-    return found, (f"{counted(len(known), 'image')} in folders of no split, such as {known[0]}, not used",)
+    return found, (f"{number_of(len(known), 'image')} in folders of no split, such as {known[0]}, not used",)
 
 
 def _refuse_two_words(tree: Tree, naming: Iterable[tuple[str, str]]) -> None:
@@ -280,7 +281,7 @@ def _pooled(loose: Collection[str], found: Collection[str]) -> tuple[str, ...]:
     if not loose or (len(folders) < 2 and not found):
         return ()
     shown = ", ".join(folders[:SHOWN]) + (f" and {len(folders) - SHOWN} more" if len(folders) > SHOWN else "")
-    return (f"{counted(len(loose), 'image')} in folders of no split ({shown}) are for training",)
+    return (f"{number_of(len(loose), 'image')} in folders of no split ({shown}) are for training",)
 
 
 def _home(tree: Tree, image: str) -> str | None:
@@ -346,7 +347,8 @@ def without_unlabelled(
         if split != "test":
             none = not any(label for pairs in splits.values() for _, label in pairs)
             raise (Unlabelled if none else UserError)(
-                f"{where}: not one of the {len(kept[split])} images for {split} has a label file; {wanted} is wanted"
+                f"{where}: not one of the {number_of(len(kept[split]), 'image')} for {split} has a label file; "
+                f"{wanted} is wanted"
             )
-        notes.append(f"{where}: {counted(len(kept.pop(split)), 'image')} for test without labels, not used")
+        notes.append(f"{where}: {number_of(len(kept.pop(split)), 'image')} for test without labels, not used")
     return kept, tuple(notes)

@@ -32,9 +32,9 @@ from model.data.images import READ_SUFFIXES, UNREAD, how_to_convert
 from model.data.label_files import LabelFiles, Unlabelled, to_coco
 from model.data.other_labels import SUFFIXES, Found, form_of, in_pixels, unread_labels
 from model.data.sources import is_url, stage_dataset, without_secrets
-from model.data.tree import SPLITS, Data, Tree, counted, given, parent
+from model.data.tree import SPLITS, Data, Tree, given, parent
 from model.data.unread_splits import unread_splits
-from model.errors import UserError
+from model.errors import UserError, number_of
 from model.spec import get
 
 SHOWN = 5
@@ -199,7 +199,7 @@ def _found(find: Callable[[Tree], LabelFiles | None], tree: Tree) -> LabelFiles 
 
 
 def _described(found: Data, place: str) -> Data:
-    splits = counted(sum(bool(s) for s in found.sources.values()), "split")
+    splits = number_of(sum(bool(s) for s in found.sources.values()), "split")
     name = without_secrets(place).rsplit("/", 1)[-1]
     inside = f" in {name}" if is_archive(name) else ""
     notes = tuple(all_in_own_words(found.notes))

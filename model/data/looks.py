@@ -24,7 +24,7 @@ from PIL import Image, features
 
 from model.data.cache import cache_dir
 from model.data.images import BROKEN, MAX_PIXELS, TURNED, opened, stored_size, to_rgb, white
-from model.errors import UserError
+from model.errors import UserError, number_of
 from model.info import cores
 from model.told import at
 
@@ -110,7 +110,7 @@ def look_at(paths: Sequence[Path], decode: bool = True, max_pixels: int = MAX_PI
         looks = pool.map(lambda n: look(paths[n], decode, max_pixels), missing)
         for done, (n, found) in enumerate(zip(missing, looks, strict=True), 1):
             known.looks[n] = found
-            at(f"{done} of {len(missing)} images looked at")
+            at(f"{done} of {number_of(len(missing), 'image')} looked at")
     if missing:
         known.save()
     return [found or Look() for found in known.looks]

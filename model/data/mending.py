@@ -17,8 +17,9 @@ from model.data.coco_boxes import FROM_MASKS, IGNORED, IN_QUOTES, NUMBERS_IN_QUO
 from model.data.coco_ids import ORPHANS, READINGS
 from model.data.document import Document
 from model.data.no_classes import LEFT_OUT
-from model.data.problems import Problems
+from model.data.problems import Problems, times_of
 from model.data.turned import TURNED
+from model.errors import number_of
 from model.parameters import default_of
 from model.spec import get
 
@@ -98,7 +99,7 @@ def _shares(document: Document, rules: Rules) -> str:
     if found.sum() <= 1 or (found is within and found.sum() <= rules.mended_share * len(boxes)):
         return ""
     images = len(np.unique(owner[found]))
-    of_images = f"of {images} of {len(document)} images"
+    of_images = f"of {images} of {number_of(len(document), 'image')}"
     return (
         f"{found.sum()} boxes {of_images} look like shares of the image, those of the others like pixels, which are "
         f"wanted: they lie within [0, 1], the first: {_shown(document, int(np.flatnonzero(found)[0]))}; multiply x and "
@@ -154,7 +155,9 @@ def _report(
     most_beyond = boxes >= MANY and 2 * sum(counts.get(kind, 0) for kind in BEYOND) > boxes
     for kind, count in after.mended.items():
         where = f", the first: {first[kind]}" if kind in first else ""
-        line = f"{after.where}: {count} {kind}{where}" + (CORNERS if corners and kind in BEYOND else "")
+        line = f"{after.where}: {times_of(count, kind)}{where}" + (
+            CORNERS if corners and kind in BEYOND else ""
+        )
         if rules.strict and kind not in DERIVED:
             problems.add("mended", f"{line}; dataset.strict allows none")
         elif kind in counts and too_many:
@@ -171,7 +174,7 @@ def _too_many(total: int, boxes: int, rules: Rules, most_beyond: bool) -> str:
         else f"is the file what it should be? If so, set dataset.mended_share={_share(total, boxes)}"
     )
     return (
-        f"{total} of {boxes} boxes ({total / boxes:.0%}) would be changed, more than dataset.mended_share "
+        f"{total} of {number_of(boxes, 'box')} ({total / boxes:.0%}) would be changed, more than dataset.mended_share "
         f"{rules.mended_share:g}: {advice}"
     )
 

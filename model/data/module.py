@@ -15,7 +15,7 @@ from model.data.coco_boxes import NO_CROWDS
 from model.data.loaders import Collate, DetectionDataset, TrainSampler, eval_loader, loader_workers
 from model.data.transforms import EvalTransform, TrainTransform, exact_size
 from model.distributed import place
-from model.errors import UserError
+from model.errors import UserError, number_of
 
 
 class DataModule(pl.LightningDataModule):
@@ -58,7 +58,8 @@ class DataModule(pl.LightningDataModule):
         rank, world = place()
         if len(self.train_data) < dataset["batch_size"] * world:
             raise UserError(
-                f"the training set must hold a whole batch of {dataset['batch_size'] * world} images over all "
+                "the training set must hold a whole batch of "
+                f"{number_of(dataset['batch_size'] * world, 'image')} over all "
                 f"processes, but has {len(self.train_data)}"
             )
         workers = loader_workers(dataset["workers"])
@@ -109,7 +110,10 @@ def _check_something_is_left(data: CocoData, purpose: str) -> None:
     """Raise `UserError` when no object is left."""
     if data.crowd.all():
         crowds = (
-            f": {int(data.crowd.sum())} boxes are crowds (iscrowd 1); {NO_CROWDS}" if data.crowd.any() else ""
+            f": all {number_of(int(data.crowd.sum()), 'box')} in it "
+            f"{'is a crowd' if len(data.crowd) == 1 else 'are crowds'} (iscrowd 1); {NO_CROWDS}"
+            if data.crowd.any()
+            else ""
         )
         raise UserError(f"no box to {purpose}{crowds}")
 

@@ -16,9 +16,9 @@ from model.data.documents import as_it_is
 from model.data.kitti_lines import NUMBERS, is_line, numbers_behind
 from model.data.label_files import LabelFiles, refuse
 from model.data.paths import UPLOAD, both_ends, find_images, stem_of
-from model.data.tree import Data, Tree, counted, parent
+from model.data.tree import Data, Tree, parent
 from model.data.yolo_names import NAME_FILES, SPARE
-from model.errors import UserError
+from model.errors import UserError, number_of
 from model.parameters import default_of
 
 HEAD = 1 << 14  # bytes that tell what a file holds
@@ -136,12 +136,12 @@ def unread_labels(tree: Tree, find: Callable[[], Found], alone: bool = False) ->
     if len(passed) < len(others) and not alone:
         raise UserError(_two(tree, found, [other for other in others if other not in passed]))
     notes = [
-        f"{tree.path(folder)}: not read, {counted(len(files), f'{form} label file')} of images whose labels are read "
+        f"{tree.path(folder)}: not read, {number_of(len(files), f'{form} label file')} of images whose labels are read "
         f"as {found.layout}{_unlike(tree, folder, files, found) if found.layout.startswith(form) else ''}"
         for (folder, form), files in second.items()
     ]
     notes += [
-        f"{tree.path(folder)}: not read, {counted(len(files), 'KITTI label file')} of images that are not used, such "
+        f"{tree.path(folder)}: not read, {number_of(len(files), 'KITTI label file')} of images that are not used, such "
         f"as {files[0]}"
         for folder, files in unused.items()
     ]
@@ -181,8 +181,8 @@ def _lost(tree: Tree, layout: str, lost: list[tuple[str, str, str]]) -> str:
     image, file, form = lost[0]
     return (
         f"{tree.path(image)}: has no labels where {layout} has them, but {tree.path(file)} looks like its labels "
-        f"({form}); {counted(len(lost), 'image')} would be taken as without objects though such a file is there: bring "
-        "these labels to the place and the form of the others, or take them away if they are not meant"
+        f"({form}); {number_of(len(lost), 'image')} would be taken as without objects though such a file is there: "
+        "bring these labels to the place and the form of the others, or take them away if they are not meant"
     )
 
 
@@ -193,8 +193,8 @@ def _two(tree: Tree, found: Found, beside: list[tuple[str, str, str]]) -> str:
     away = f" ({found.elsewhere} of them outside this folder)" if found.elsewhere else ""
     how = "" if form in UNREAD else " with `deformable_detr convert`"
     return (
-        f"{tree.root}: {counted(own, 'image')}{away} would be read as {found.layout}, but "
-        f"not {counted(images, 'other image')}, such as {image}, whose labels are {form} ({file}); give "
+        f"{tree.root}: {number_of(own, 'image')}{away} would be read as {found.layout}, but "
+        f"not {number_of(images, 'other image')}, such as {image}, whose labels are {form} ({file}); give "
         f"one of the datasets to --data, or bring both into one form{how or f' ({UNREAD[form]})'}"
     )
 
@@ -320,7 +320,7 @@ def orphans_left_out(orphans: Mapping[Path, str], used: Iterable[Path], bare: in
     if alone or len(orphans) > max(1, default_of("dataset.mended_share") * len(stems)):
         refuse([f"{label}: its image is not there{orphans[label] or ORPHAN}" for label in alone or orphans])
     first = next(iter(orphans))
-    return (f"{counted(len(orphans), 'label file')} without an image left out, such as {first}",)
+    return (f"{number_of(len(orphans), 'label file')} without an image left out, such as {first}",)
 
 
 def _called_otherwise(label: Path, stems: Mapping[str, str]) -> str:
@@ -347,7 +347,7 @@ def lost_labels(
             continue
         lost[label.parent] += _holds_labels(label)
     return tuple(
-        f"{folder}: {counted(count, 'label file')} without images, not read"
+        f"{folder}: {number_of(count, 'label file')} without images, not read"
         for folder, count in lost.items()
         if count
     )

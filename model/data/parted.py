@@ -19,8 +19,8 @@ from model.data.documents import as_it_is
 from model.data.image_sets import meant
 from model.data.paths import find_images, stem_of, walk
 from model.data.sources import digest, stage_file
-from model.data.tree import SPLITS, Sources, SplitNames, counted, exact_split
-from model.errors import UserError
+from model.data.tree import SPLITS, Sources, SplitNames, exact_split
+from model.errors import UserError, number_of
 
 FORMAT = 3  # of the files written; another number, another place
 # What a key of image rows is called that may say their split in a way that is not read (0 and 1, true).
@@ -164,14 +164,14 @@ def _part(
         split: [source | {"json_file": str(target / f"{split}.json")}] if split in used else []
         for split in SPLITS
     }
-    told = ", ".join(f"{counted(counts[split], 'image')} for {split}" for split in used)
+    told = ", ".join(f"{number_of(counts[split], 'image')} for {split}" for split in used)
     notes = [f"{file}: parted {by}: {told}"]
     notes += [
-        f"{file}: {counted(counts[split], 'image')} for {split} without boxes, not used"
+        f"{file}: {number_of(counts[split], 'image')} for {split} without boxes, not used"
         for split in SPLITS
         if counts[split] and split not in used
     ]
-    notes += [f"{file}: {counted(counts[''], 'image')} in no split, not used"] if counts[""] else []
+    notes += [f"{file}: {number_of(counts[''], 'image')} in no split, not used"] if counts[""] else []
     return sources, notes
 
 
@@ -181,7 +181,7 @@ def _not_used(source: dict[str, str], counts: Counter[str]) -> list[str]:
         return []
     return [
         f"{source['json_file']}: all for training, though images lie in folders of {' and '.join(named)}: "
-        f"{counted(counts[''], 'image')} in none of these"
+        f"{number_of(counts[''], 'image')} in none of these"
     ]
 
 

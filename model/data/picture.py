@@ -24,8 +24,8 @@ from model.data.images import CHECKED, open_rgb
 from model.data.problems import listed
 from model.data.seen import SMALL_PX, factors, training_scale
 from model.data.sources import without_secrets
-from model.data.tree import SPLITS, counted
-from model.errors import UserError
+from model.data.tree import SPLITS
+from model.errors import UserError, number_of
 from model.spec import get
 from model.told import told
 
@@ -144,14 +144,19 @@ def advice(splits: Sequence[Split], names: Mapping[Any, str], spec: Mapping[str,
                 if n >= counts[i] / 10
             ]
             whose = f", a tenth or more of {listed(tenth)}" if tenth else ""
-            number = f"{counted(int(small.sum()), 'object')} ({share})"
+            number = f"{number_of(int(small.sum()), 'object')} ({share})"
             lines.append(f"{split.name}: {number} smaller than {SMALL_PX} px at the training size{whose}")
         bare = len(split.paths) - len(np.unique(split.owner))
         if bare > len(split.paths) / 2:
-            lines.append(f"{split.name}: {bare} of {len(split.paths)} images have no object")
+            lines.append(
+                f"{split.name}: {bare} of {number_of(len(split.paths), 'image')} "
+                f"{'has' if bare == 1 else 'have'} no object"
+            )
         most = max(np.bincount(split.owner, minlength=1).tolist())
         if most > int(get(spec, "model.num_queries") or most):
-            lines.append(f"{split.name}: up to {most} objects an image, more than model.num_queries")
+            lines.append(
+                f"{split.name}: up to {number_of(most, 'object')} an image, more than model.num_queries"
+            )
     return lines
 
 
@@ -229,9 +234,7 @@ def _sheet(splits: Sequence[Split], names: Mapping[Any, str]) -> str:
     split = splits[0]
     chosen = np.unique(np.linspace(0, len(split.paths) - 1, SHEET).round().astype(int))
     figures = [_figure(split, int(n), names) for n in chosen]
-    return (
-        f"<h2>{counted(len(figures), 'image')} of {split.name}</h2><div class=sheet>{''.join(figures)}</div>"
-    )
+    return f"<h2>{number_of(len(figures), 'image')} of {split.name}</h2><div class=sheet>{''.join(figures)}</div>"
 
 
 def _figure(split: Split, index: int, names: Mapping[Any, str]) -> str:

@@ -10,7 +10,7 @@ from model.data.coco import Part
 from model.data.images import DIM
 from model.data.looks import Look
 from model.data.problems import Problems
-from model.data.tree import counted
+from model.errors import number_of
 
 
 def note_pixels(parts: Mapping[str, Sequence[Part]], problems: Problems) -> None:
@@ -32,9 +32,12 @@ def note_pixels(parts: Mapping[str, Sequence[Part]], problems: Problems) -> None
 def _note_dim_images(split: str, parts: Sequence[Part], problems: Problems) -> None:
     deep = [look.brightest for part in parts for look in part.looks if look.brightest]
     if deep and max(deep) < DIM:
+        one = len(deep) == 1
         problems.note(
-            f"{len(deep)} {split} images of more than 8 bits use at most {max(deep):.1%} of their range and look "
-            "almost black; scale them to the full range"
+            f"{number_of(len(deep), f'{split} image')} of more than 8 bits {'uses' if one else 'use'} at most "
+            f"{max(deep):.1%} of {'its' if one else 'their'} range and {'looks' if one else 'look'} almost "
+            "black; scale "
+            f"{'it' if one else 'them'} to the full range"
         )
 
 
@@ -42,7 +45,7 @@ def _note_flat_images(looks: Mapping[Path, Look], problems: Problems) -> None:
     if found := [path for path, look in looks.items() if look.flat]:
         one = len(found) == 1
         problems.note(
-            f"{counted(len(found), 'image')} of more than 8 bits {'is' if one else 'are'} read as black or of "
+            f"{number_of(len(found), 'image')} of more than 8 bits {'is' if one else 'are'} read as black or of "
             f"one shade (the first: {found[0]}); scale their values to the full range"
         )
 
@@ -65,7 +68,10 @@ def _note_gaps(looks: Mapping[Path, Look], problems: Problems) -> None:
     if found := [(path, look) for path, look in looks.items() if look.gaps]:
         path, look = found[0]
         first = f"the first: {path}, {look.gaps} of {look.stored[0] * look.stored[1]} pixels"
-        problems.note(f"{len(found)} images hold NaN or infinite pixels, read as black and white ({first})")
+        problems.note(
+            f"{number_of(len(found), 'image')} {'holds' if len(found) == 1 else 'hold'} NaN or infinite pixels, "
+            f"read as black and white ({first})"
+        )
 
 
 def _note_orientations(looks: Mapping[Path, Look], problems: Problems) -> None:
@@ -75,6 +81,7 @@ def _note_orientations(looks: Mapping[Path, Look], problems: Problems) -> None:
     ]:
         path, look = found[0]
         problems.note(
-            f"{len(found)} images have an EXIF orientation that leaves the size as it is (the first: {path}, "
-            f"orientation {look.orientation}); their boxes are taken as those of the upright image, as viewers show it"
+            f"{number_of(len(found), 'image')} of an EXIF orientation that leaves the size as it is (the "
+            f"first: {path}, orientation {look.orientation}); boxes are taken as those of the upright image, as "
+            "viewers show it"
         )

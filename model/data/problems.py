@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from typing import Any
 
 from model.errors import UserError
 
+FIRST_NOUN = re.compile(
+    r"((?:image |category |empty |turned )?)(boxes|images|categories|ids|sizes|rows|objects)\b"
+)
 SHOWN = 5  # of one kind that are spelled out
 
 _short = reprlib.Repr()
@@ -58,3 +62,13 @@ def listed(values: list[Any], limit: int = SHOWN) -> str:
     """`a, b, c and 4 more`."""
     more = f" and {len(values) - limit} more" if len(values) > limit else ""
     return ", ".join(str(v) for v in values[:limit]) + more
+
+
+def times_of(count: int, kind: str) -> str:
+    """`24 boxes made of masks`, `1 box made of masks`: a kind begins with its noun in the plural."""
+    found = FIRST_NOUN.match(kind)
+    if count != 1 or not found:
+        return f"{count} {kind}"
+    rest = re.sub("^ that are ", " that is ", kind[found.end() :]).replace(" their image", " its image", 1)
+    noun = {"boxes": "box", "categories": "category"}.get(found[2], found[2].removesuffix("s"))
+    return f"1 {found[1]}{noun}{rest}"

@@ -357,7 +357,3 @@ def near_namesakes(folder: Path, paths: Collection[Path]) -> dict[Path, Path]:
 
 def _is_another(file: Path, path: Path) -> bool:
     return file.is_file() and file.resolve() != path.resolve() and not filecmp.cmp(file, path, shallow=False)
-
-
-def counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -20,9 +20,9 @@ from model.data.other_labels import SUFFIXES as OF_LABELS
 from model.data.other_labels import form_of
 from model.data.paths import stem_of
 from model.data.split_tables import TABLES
-from model.data.tree import WORDS, Data, Tree, counted, split_of, words_of
+from model.data.tree import WORDS, Data, Tree, split_of, words_of
 from model.data.yolo_names import NAME_FILES, SPARE
-from model.errors import UserError
+from model.errors import UserError, number_of
 
 YAML = (".yaml", ".yml")
 BINARY = (".npy", ".npz", ".pkl", ".pickle", ".mat", ".xlsx", ".xls")
@@ -97,7 +97,9 @@ def unread_splits(tree: Tree, found: Data) -> tuple[tuple[str, ...], set[str]]:
     told = [line for one in lists if (line := _contradicts(tree, one, read))]
     unread = [one for one in unread if not _is_followed(one, read)]
     lines = [*told, *(one.line for one in unread)]
-    more = [f"... and {counted(len(lines) - SHOWN, 'more file')} of this kind"] if len(lines) > SHOWN else []
+    more = (
+        [f"... and {number_of(len(lines) - SHOWN, 'more file')} of this kind"] if len(lines) > SHOWN else []
+    )
     return (*lines[:SHOWN], *more), {*(one.path for one in lists), *(one.path for one in unread)}
 
 
@@ -133,7 +135,7 @@ def _contradicts(tree: Tree, one: ImageList, read: dict[str, set[str]]) -> str:
         return ""  # it gives another split: valid = test.txt of obj.data
     where = " and ".join(sorted(read[other[0]]))
     return (
-        f"{tree.path(one.path)}: not followed: {len(other)} of its {counted(len(one.stems), 'image')}, such as "
+        f"{tree.path(one.path)}: not followed: {len(other)} of its {number_of(len(one.stems), 'image')}, such as "
         f"{other[0]}, are read for {where}, not {one.split}"
     )
 

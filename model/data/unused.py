@@ -19,7 +19,8 @@ from model.data.coco import Part
 from model.data.images import READ_SUFFIXES, is_drawn
 from model.data.other_labels import SUFFIXES, form_of
 from model.data.paths import both_ends, is_hidden, says_only_masks, speaks_of_masks, stem_of
-from model.data.tree import Data, counted, words_of
+from model.data.tree import Data, words_of
+from model.errors import number_of
 
 SHOWN = 5
 TRIED = 20  # files of a folder's images that are looked into for labels
@@ -47,7 +48,7 @@ class Left:
 
     def line(self, layout: str) -> str:
         """What is said of them."""
-        images, such = counted(len(self.names), "image"), f", such as {self.names[0]}, not used"
+        images, such = number_of(len(self.names), "image"), f", such as {self.names[0]}, not used"
         if named := NAMED.match(layout):
             whole, part = f"{named[1]} does not name its {images}", f"{images} that {named[1]} does not name"
         elif form := next(filter(layout.startswith, FORMS), ""):
@@ -56,7 +57,7 @@ class Left:
         else:
             whole, part = f"no annotations belong to its {images}", f"{images} in no annotation file"
         said = f"not read, {whole}" if self.whole else part + such
-        files = counted(len(self.labels), "label file")
+        files = number_of(len(self.labels), "label file")
         are = "is" if len(self.labels) == 1 else "are"
         there = f", though {files} for them {are} there, such as {self.labels[0]}" if self.labels else ""
         return f"{self.folder}: {said}{there}"
@@ -72,10 +73,10 @@ def lines(found: Data, parts: Mapping[str, Iterable[Part]]) -> list[str]:
     left.sort(key=lambda one: not one.labels)
     said = [one.line(found.layout) for one in left[:SHOWN]]
     if more := left[SHOWN:]:
-        images = counted(sum(len(one.names) for one in more), "image")
+        images = number_of(sum(len(one.names) for one in more), "image")
         labels = sum(len(one.labels) for one in more)
-        there = f", though {counted(labels, 'label file')} for them are there" if labels else ""
-        said.append(f"... and {counted(len(more), 'more folder')} with {images} that are not used{there}")
+        there = f", though {number_of(labels, 'label file')} for them are there" if labels else ""
+        said.append(f"... and {number_of(len(more), 'more folder')} with {images} that are not used{there}")
     return said
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.data.problems import shown
-from model.data.tree import counted
+from model.errors import number_of
 
 # A word of its own, or with what is usual around it: no avocado and no vocabulary.
 FROM_ONE = re.compile(
@@ -107,7 +107,7 @@ def notes_of(glances: Mapping[str, Glance], zero: Collection[str]) -> tuple[str,
     shown_first = f"{others[0]} (<{glances[others[0]].root}>)" if others else ""
     return (
         *(
-            [f"{counted(len(others), 'XML file')} without labels, such as {shown_first}, not read"]
+            [f"{number_of(len(others), 'XML file')} without labels, such as {shown_first}, not read"]
             if others
             else []
         ),

@@ -27,8 +27,9 @@ from model.data.paths import (
     speaks_of_masks,
     stem_of,
 )
-from model.data.tree import PLAIN_IMAGES, Tree, counted, parent, says_only, words_of
+from model.data.tree import PLAIN_IMAGES, Tree, parent, says_only, words_of
 from model.data.voc_glance import NAMED
+from model.errors import number_of
 
 SEGMENTS = ("segmentationclass", "segmentationobject")  # folders of masks begin so
 PLAIN = frozenset(PLAIN_IMAGES | {"jpeg"})  # JPEGImages
@@ -90,7 +91,7 @@ class Pairs:
         left = {i: taken for i, taken in self.passed.items() if i not in self.labels}
         counts = Counter((parent(image), parent(taken)) for image, taken in left.items())
         return tuple(
-            f"{folder or '.'}: {counted(count, 'picture')} called like images of {taken or '.'}, which the labels "
+            f"{folder or '.'}: {number_of(count, 'picture')} called like images of {taken or '.'}, which the labels "
             "are of, not used"
             for (folder, taken), count in sorted(counts.items())
             if folder not in used or folder == taken

@@ -9,10 +9,9 @@ from pathlib import Path
 from model.data.images import READ_SUFFIXES, how_to_convert
 from model.data.label_files import lines_of
 from model.data.paths import walk
-from model.data.tree import counted
 from model.data.yolo_config import Config
 from model.data.yolo_lists import listed, twins_of
-from model.errors import UserError
+from model.errors import UserError, number_of
 
 LEFT_BEHIND = ("Thumbs.db", "desktop.ini")  # by Windows, in folders that are empty to who looks
 
@@ -53,7 +52,7 @@ def of_other_keys(config: Config, images: Mapping[str, list[Path]]) -> tuple[tup
         except UserError:
             continue  # a list of something else
         if found:
-            what = f"its key {key}, which says no split, names {counted(len(found), 'image')}"
+            what = f"its key {key}, which says no split, names {number_of(len(found), 'image')}"
             notes.append(f"{config.path}: {what} that no split has ({', '.join(entries)}): not used")
             told |= found
     return tuple(notes), told

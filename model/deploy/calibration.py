@@ -14,7 +14,7 @@ import numpy as np
 from model.data.coco import Options, images_of
 from model.data.looks import first_whole
 from model.data.sources import digest
-from model.errors import UserError
+from model.errors import UserError, number_of
 
 SEED = 0  # of the choice of images
 
@@ -61,7 +61,7 @@ def drawn(
     if len(found) < (1 if at_most else count):
         hold = f"hold {len(found)}" + (f" that can be read: {damaged[0]}" if damaged else "")
         folders = ", ".join(str(source["image_dir"]) for source in sources)
-        raise UserError(f"calibration needs {count} images, but {folders} {hold}")
+        raise UserError(f"calibration needs {number_of(count, 'image')}, but {folders} {hold}")
     for problem in damaged:
         print(f"warning: {problem}; it does not calibrate")
     return Calibration(found, spec, size)

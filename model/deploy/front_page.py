@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from model.deploy.points import Point, front, slower, told_ms
+from model.errors import number_of
 from model.status import write_whole
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 420, 64, 48, 24  # px
@@ -28,13 +29,17 @@ def write(
         mark = "chosen" if point == chosen else "front" if point in best else ""
         rows.append(f"| {_cells(point)} | {mark} |\n")
     text = (
-        f"# Operating points\n\nFrom one trained network, without training it again; {len(points)} points, timed on "
+        "# Operating points\n\nFrom one trained network, without training it again; "
+        f"{number_of(len(points), 'point')}, timed on "
         f"{target} ({machine}), batch 1.\nLatency: the median from image file to boxes, measured again, alone, for "
         "what was chosen or tried; that one counts then. The front: no other point is both faster and better on "
         "validation.\n\n![mAP over latency](points.svg)\n\n"
     )
     if left := combinations - len(points):
-        text += f"The table is not whole: {left} of {combinations} combinations are not measured.\n\n"
+        text += (
+            f"The table is not whole: {left} of {number_of(combinations, 'combination')} "
+            f"{'is' if left == 1 else 'are'} not measured.\n\n"
+        )
     write_whole(folder / "README.md", text + _chosen(chosen) + "".join(rows))
 
 

@@ -205,7 +205,7 @@ def main():
     if not files:
         sys.exit(f"error: no images in {', '.join(options.images)}")
     if unread:
-        sys.exit("\n".join([f"error: {len(unread)} images cannot be read:", *unread]))
+        sys.exit("\n".join([f"error: {len(unread)} image{'s' * (len(unread) > 1)} cannot be read:", *unread]))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from model.errors import UserError
+from model.errors import UserError, number_of
 
 # What the point chosen without any wish may cost: so much mAP below the best, and no more than this share of it, for of
 # a network that has learnt little a hundredth is all.
@@ -31,7 +31,10 @@ class Form:
         return Form(**{each.name: row[each.name] for each in fields(Form)})
 
     def __str__(self) -> str:
-        return f"{self.layers} layers, {self.queries} queries, {self.width}x{self.height}, {self.precision}"
+        return (
+            f"{number_of(self.layers, 'layer')}, {number_of(self.queries, 'query')}, "
+            f"{self.width}x{self.height}, {self.precision}"
+        )
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def _nearest(points: Sequence[Point], wish: Wish) -> str:
     small = min(points, key=lambda p: p.bytes)
     mAP, megabytes = _apart(best.val_mAP, wish.mAP, 4), _apart(small.bytes / 1e6, wish.megabytes, 1)
     return (
-        f"none of {len(points)} points has {' and '.join(filter(None, asked))}: the fastest takes "
+        f"none of {number_of(len(points), 'point')} has {' and '.join(filter(None, asked))}: the fastest takes "
         f"{told_ms(fastest, wish.latency_ms)}, the best has a mAP of {mAP}, the smallest {megabytes} MB"
     )
 

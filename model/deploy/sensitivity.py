@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from model.errors import ModelError
+from model.errors import ModelError, number_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def choose(
     if before - after <= max_drop:
         return Choice(list(nodes), [], before, after, images, {})
     say(
-        f"all {len(nodes)} layers: mAP {after:.4f}, {before - after:.4f} below {before:.4f}; asking each group alone"
+        f"all {number_of(len(nodes), 'layer')}: mAP {after:.4f}, {before - after:.4f} below {before:.4f}; "
+        "asking each group alone"
     )
     groups: dict[str, list[str]] = {}
     for node in nodes:

@@ -21,6 +21,7 @@ from model.deploy import scoring, shrink, targets, timing
 from model.deploy.measurements import Cost, Measurements
 from model.deploy.points import Form, Point
 from model.deploy.scoring import Scored
+from model.errors import number_of
 from model.told import told
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Pace:
         return f"{self.scored()}{left}"
 
     def scored(self) -> str:
-        return f"{self.done_points} of {self.points} points scored"
+        return f"{self.done_points} of {number_of(self.points, 'point')} scored"
 
 
 def measured(
@@ -99,12 +100,13 @@ def measured(
     with tempfile.TemporaryDirectory(prefix="deploy-") as temporary:
         for unit, here in units(forms).items():
             if not pace.fits_another(len(here)):
+                left = pace.points - pace.done_points
                 _say(
-                    f"deploy.max_time: {pace.points - pace.done_points} of {pace.points} points are left out, for "
-                    f"{len(here)} more take about {pace.cost.unit_s:.0f} s and would end too late"
+                    f"deploy.max_time: {left} of {number_of(pace.points, 'point')} {'is' if left == 1 else 'are'} left "
+                    f"out, for {len(here)} more take about {pace.cost.unit_s:.0f} s and would end too late"
                 )
                 break
-            began, name = time.monotonic(), f"{unit[2]} queries at {unit[1]}x{unit[0]}"
+            began, name = time.monotonic(), f"{number_of(unit[2], 'query')} at {unit[1]}x{unit[0]}"
             several = _made(made, unit, here, Path(temporary), f"{name} ({pace.scored()})")
             export_s = time.monotonic() - began
             for split, each in data.items():
@@ -112,7 +114,7 @@ def measured(
                 lacking = [form for form in here if split not in kept.scores.get(form, {})]
                 _say(f"scoring {name} on {split}")
                 kept.add_scores(split, _scored(several, lacking, batches, split, made.spec))
-            _say(f"making a file of each of {len(here)} points")
+            _say(f"making a file of each of {number_of(len(here), 'point')}")
             files |= _cut(several, here)
             turn_s = _turn_s(targets.opener(section["target"], files[here[0]]), images, made.spec)
             pace.cost = kept.cost = pace.cost.longest(time.monotonic() - began, export_s, turn_s)
@@ -185,7 +187,7 @@ def _scored(
         return {}
     wanted = {kind: [f.layers for f in here if f.precision == kind] for kind in several}
     files = {kind: several[kind] for kind, layers in wanted.items() if layers}
-    what = f"scoring {here[0].queries} queries at {here[0].width}x{here[0].height} on {split}"
+    what = f"scoring {number_of(here[0].queries, 'query')} at {here[0].width}x{here[0].height} on {split}"
     found = scoring.score(files, wanted, batches, spec, what)
     return {form: found[form.precision, form.layers] for form in here}
 

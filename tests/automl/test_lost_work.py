@@ -402,7 +402,7 @@ def test_epochs_without_a_measure_are_epochs(tmp_path: Path) -> None:
         ({}, "4 trials are there, and --trials is 4"),
         ({"total_epochs": 5}, "12 epochs are used of --total-epochs 5"),
         ({"trials": None, "trainings": 2}, "--trainings 2 is 6 epochs, of which 12 are used"),
-        ({"trials": 9, "patience": 1}, "nothing better came in the last 1 trials"),
+        ({"trials": 9, "patience": 1}, "nothing better came in the last 1 trial"),
     ],
 )
 def test_a_resume_that_trains_nothing_says_why(
@@ -431,7 +431,7 @@ def test_a_search_that_patience_ended_says_so_and_the_command_that_goes_on_train
     show.status(Console(width=200), root)
     said = " ".join(capsys.readouterr().out.split())
     assert "The search ended: nothing better came" in (root / "report.html").read_text()
-    assert "the search ended: nothing better came in the last 1 trials (--patience 1)" in said
+    assert "the search ended: nothing better came in the last 1 trial (--patience 1)" in said
     offered = said.split("to search on: ")[1]
     patience = int(offered.split("--trials 18 --patience ")[1].split()[0])
     assert patience >= 2

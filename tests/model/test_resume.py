@@ -81,7 +81,7 @@ def test_the_rates_drop_at_the_spec_s_epoch_whatever_the_batch(
     )  # fmt: skip
     told = [json.loads(line) for line in (tmp_path / "second/metrics.jsonl").read_text().splitlines()]
     assert [line["lr"] for line in told] == pytest.approx([2e-4, 2e-5])
-    assert "resumed after 1 epochs with 6 steps each, other than before: the rates go by step 6, not 3" in (
+    assert "resumed after 1 epoch of 6 steps, other than before: the rates go by step 6, not 3" in (
         capsys.readouterr().out
     )
 

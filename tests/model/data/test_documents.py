@@ -230,15 +230,15 @@ def one_box(*boxes: list[float]) -> Any:
 @pytest.mark.parametrize(
     ("box", "left", "line"),
     [
-        ([5, 5, 0, 4], None, "1 empty boxes left out, the first: annotation 1 of image 7 (a.png)"),
-        ([5, 5, -3, 4], None, "1 empty boxes left out"),
-        ([5, 5, 0.009, 4], None, "1 empty boxes left out"),
-        ([0.5, 0.5, 0.001, 0.001], None, "1 empty boxes left out"),
+        ([5, 5, 0, 4], None, "1 empty box left out, the first: annotation 1 of image 7 (a.png)"),
+        ([5, 5, -3, 4], None, "1 empty box left out"),
+        ([5, 5, 0.009, 4], None, "1 empty box left out"),
+        ([0.5, 0.5, 0.001, 0.001], None, "1 empty box left out"),
         ([5, 5, 0.5, 0.01], (5.0, 5.0, 0.5, 0.01), ""),
         ([0.2, 0.2, 0.5, 0.5], (0.2, 0.2, 0.5, 0.5), ""),
-        ([41, 5, 3, 4], None, "1 boxes outside their image left out"),
-        ([-3.2, 5, 10, 4], (0.0, 5.0, 6.8, 4.0), "1 boxes beyond the border clipped"),
-        ([30, 20, 12, 4], (30.0, 20.0, 10.0, 4.0), "1 boxes beyond the border clipped"),
+        ([41, 5, 3, 4], None, "1 box outside its image left out"),
+        ([-3.2, 5, 10, 4], (0.0, 5.0, 6.8, 4.0), "1 box beyond the border clipped"),
+        ([30, 20, 12, 4], (30.0, 20.0, 10.0, 4.0), "1 box beyond the border clipped"),
         ([30, 20, 10.9, 4], (30.0, 20.0, 10.9, 4.0), ""),
     ],
 )
@@ -262,7 +262,7 @@ def test_more_than_a_twentieth_of_mended_boxes_is_refused_with_a_way_out(images:
     found, said = changed(images, bad)
     assert found is None
     assert "2 empty boxes left out" in said
-    assert "1 boxes beyond the border clipped" in said
+    assert "1 box beyond the border clipped" in said
     assert "set dataset.mended_share=0.13" in said
     found, said = changed(images, bad, mended_share=0.13)
     assert found is not None
@@ -277,7 +277,8 @@ def test_boxes_of_images_that_are_not_listed_are_left_out(images: Path, count: i
             row["image_id"] = where
 
     found, said = changed(images, orphan)
-    assert f"{count} boxes of images that are not listed left out" in said
+    boxes = "1 box" if count == 1 else f"{count} boxes"
+    assert f"{boxes} of images that are not listed left out" in said
     assert (found is None) == (count > 1)  # a twentieth of 24
     assert found is None or len(found) == 23
     assert changed(images, orphan, strict=True)[0] is None
@@ -299,8 +300,8 @@ def test_rows_that_are_there_twice_are_dropped_and_counted(images: Path) -> None
     found, said = changed(images, twice)
     assert found is not None
     assert len(found) == 24
-    assert "1 boxes that are there twice dropped, the first: annotation 99" in said
-    assert "1 images listed twice dropped" in said
+    assert "1 box that is there twice dropped, the first: annotation 99" in said
+    assert "1 image listed twice dropped" in said
 
 
 @pytest.mark.parametrize("none", ["absent", None, []])

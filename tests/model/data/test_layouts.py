@@ -597,7 +597,7 @@ def test_what_a_parted_file_leaves_out_is_counted_as_that_of_a_whole_one(
     left_out = f"{root / 'annotations.json'}: 2 boxes of images that are not listed left out; "
     says = "dataset.strict allows none" if strict else "more than dataset.mended_share"
     assert any(left_out in problem and says in problem for problem in found["problems"])
-    assert any("1 image ids written as another type" in note for note in found["warnings"])
+    assert any("1 image id written as another type" in note for note in found["warnings"])
 
 
 # ---- YOLO ---------------------------------------------------------------------------------------------------------
@@ -945,7 +945,7 @@ def test_swapped_corners_of_voc_are_counted(count: int, tmp_path: Path, pictures
     assert_same(data, pictures[1])
     found = inspect(default_spec("train"), str(root), work_dir=tmp_path / "work")
     told = "\n".join(found["warnings"] + found["problems"])
-    assert "boxes whose xmin and xmax, or ymin and ymax, stood in each other's place put right" in told
+    assert " whose xmin and xmax, or ymin and ymax, stood in each other's place put right" in told
     assert "train_0.xml: object 1" in told
     assert ("more than dataset.mended_share" in "\n".join(found["problems"])) == (count > 1)
 
@@ -1132,9 +1132,7 @@ def test_mended_boxes_are_told_by_their_label_file(
     spec = default_spec("train")
     spec["dataset"].update(batch_size=2, mended_share=1.0)
     found = inspect(spec, str(tmp_path / "data"), work_dir=tmp_path / "work")
-    assert any("1 boxes beyond the border clipped" in n and n.endswith(where) for n in found["warnings"]), (
-        found
-    )
+    assert any("1 box beyond the border clipped" in n and n.endswith(where) for n in found["warnings"]), found
 
 
 @pytest.mark.parametrize("labels", ["labels", "Labels", "LABELS"])

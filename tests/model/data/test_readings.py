@@ -208,5 +208,5 @@ def test_masks_are_no_reason_for_boxes_that_are_there(tmp_path: Path, pictures: 
     document["annotations"].append(lone)
     path.write_text(json.dumps(document))
     _, told = looked_at(tmp_path / "data", tmp_path)
-    assert any("1 empty boxes left out, the first: annotation 99" in note for note in told)
+    assert any("1 empty box left out, the first: annotation 99" in note for note in told)
     assert not any("made of masks" in note for note in told)

@@ -529,7 +529,7 @@ def test_more_objects_than_queries_are_noted_with_numbers(own_demo: Path) -> Non
 
     edit(own_demo, "train", many)
     notes = said(looked_at(own_demo, model__num_queries=120))
-    assert "1 images have more objects than the 120" in notes
+    assert "1 image has more objects than the 120" in notes
     assert "(the most: 13" in notes
 
 

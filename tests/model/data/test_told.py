@@ -82,8 +82,8 @@ def test_rows_of_one_file_are_merged(own_demo: Path, sized: bool) -> None:
     found = looked_at(own_demo, dataset__mended_share=0.5)
     assert found["problems"] == []
     assert found["facts"]["val"] == before
-    assert "1 image rows of a file that has another row merged with it" in said(found)
-    assert "1 boxes that are there twice dropped" in said(found)
+    assert "1 image row of a file that has another row merged with it" in said(found)
+    assert "1 box that is there twice dropped" in said(found)
     data = load_sources(found["fill"]["dataset.val_data_sources"])
     assert (len(data), len(data.labels)) == (before["images"], before["boxes"])
     assert "dataset.strict allows none" in said(looked_at(own_demo, dataset__strict=True))
@@ -271,7 +271,7 @@ def test_pixels_that_are_no_numbers_are_counted(own_demo: Path) -> None:
     edit(own_demo, "val", lambda d: d["images"][0].update(file_name="0001.tif"))
     found = looked_at(own_demo)
     assert found["problems"] == []
-    assert "1 images hold NaN or infinite pixels" in said(found)
+    assert "1 image holds NaN or infinite pixels" in said(found)
     assert "0001.tif, 128 of 4096 pixels" in said(found)
 
 

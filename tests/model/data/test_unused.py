@@ -10,7 +10,7 @@ import pytest
 
 from model.data import unused
 from model.data.check import inspect
-from model.data.tree import counted
+from model.errors import number_of
 from model.spec import default_spec
 from tests.model.data.drawn import LAYOUTS, Drawn, coco, put, voc_xml, yolo_lines
 
@@ -136,7 +136,7 @@ def test_folders_beyond_the_first_are_counted(root: Path, pictures: tuple[Path, 
         add(root, pictures, f"{n}", f"{n}" if n > 5 else "")
     lines = said(root)
     assert "label files" in lines[0]
-    assert lines[5:] == [f"... and 2 more folders with {counted(6, 'image')} that are not used"]
+    assert lines[5:] == [f"... and 2 more folders with {number_of(6, 'image')} that are not used"]
 
 
 def test_what_a_parted_file_lists_is_told_once(root: Path, pictures: tuple[Path, Drawn]) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from model.data.classes import TRIMMED
 from model.data.layouts import in_place
+from model.data.problems import times_of
 from model.data.voc_glance import Glance, counts_from_one, from_zero, root_of
 from model.errors import UserError
 from tests.model.data.drawn import Picture, put, seen, voc_xml
@@ -117,7 +118,7 @@ def test_names_with_blanks_around_them_are_counted(name: str, count: int, tmp_pa
     put(file, file.read_text().replace("<name>cat<", f"<name>{name}<"))
     found = in_place(str(root))
     assert {box[0] for boxes in seen(found)["train"].values() for box in boxes} == {"cat"}
-    assert (f"Pascal VOC: {count} {TRIMMED}" in found.notes) == bool(count)
+    assert (f"Pascal VOC: {times_of(count, TRIMMED)}" in found.notes) == bool(count)
 
 
 @pytest.mark.parametrize("key", ["score", "confidence"])
@@ -126,7 +127,7 @@ def test_boxes_that_a_detector_may_have_found_are_counted(key: str, tmp_path: Pa
     for file, value in zip(sorted(root.rglob("*.xml")), ("0.25", "1.0", "high"), strict=True):
         put(file, file.read_text().replace("<bndbox>", f"<{key}>{value}</{key}><bndbox>"))
     notes = in_place(str(root)).notes
-    assert "Pascal VOC: 1 boxes with a confidence: are these labels what a detector found?" in notes
+    assert "Pascal VOC: 1 box with a confidence: are these labels what a detector found?" in notes
 
 
 POLYGON = "<polygon><pt><x>1</x><y>1</y></pt></polygon>"
