@@ -40,10 +40,16 @@ def part(side: int) -> int:
     return max(32, round(side * SIDES[-1] / 32) * 32)
 
 
-def draw(model: Mapping[str, Any], objects: int) -> Subnet:
-    """A step's part of the network of a spec's `model`, drawn by torch's generator, which is seeded anew every epoch;
-    never fewer queries than there are objects in an image of the batch."""
-    choose = random.Random(int(torch.randint(2**31, (1,))))
+def draws(*place: int) -> random.Random:
+    """What the steps from a place on (seed, epoch and such) draw by. It must not hang on the rank: under FSDP each
+    layer is gathered from all ranks, which wait for ever for one that leaves it out."""
+    return random.Random(repr(place))
+
+
+def draw(model: Mapping[str, Any], objects: int, choose: random.Random) -> Subnet:
+    """A step's part of the network of a spec's `model`; never fewer queries than there are objects in an image of the
+    batch, which may be more on one rank than on another. Whatever it returns, `choose` stands at the same place on
+    all."""
     if choose.random() < WHOLE:
         return Subnet(model["dec_layers"], model["num_queries"], 1.0)
     queries = max(choose.choice(counts(model["num_queries"])), min(objects, model["num_queries"]))

@@ -121,7 +121,7 @@ class DetectorModule(pl.LightningModule):
         images, mask, targets = batch
         subnet = None
         if self.spec["train"]["elastic"]:
-            subnet = elastic.draw(self.spec["model"], max(len(target["labels"]) for target in targets))
+            subnet = elastic.draw(self.spec["model"], max(len(t["labels"]) for t in targets), self._draws)
             images, mask = elastic.smaller(images, mask, subnet.side)
         losses = self.criterion(self.model(images, mask, targets, subnet=subnet), targets)
         self._losses.append(losses["loss"].detach())
@@ -159,11 +159,12 @@ class DetectorModule(pl.LightningModule):
         self._seed()
 
     def _seed(self, done: int = 0) -> None:
-        """Dropout and noised queries draw from torch's generator; seeded anew, an epoch after a resume draws what it
-        would have drawn without the interruption. Within an epoch it draws anew."""
-        place = [self.spec["train"]["seed"], self.current_epoch, self.global_rank]
-        place += [done] if done else []
+        """Dropout and noised queries draw from torch's generator, on each rank its own; seeded anew, an epoch after a
+        resume draws what it would have drawn without the interruption. Within an epoch it draws anew."""
+        seed, epoch, within = self.spec["train"]["seed"], self.current_epoch, [done] if done else []
+        place = [seed, epoch, self.global_rank, *within]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        self._draws = elastic.draws(seed, epoch, *within)
 
     def train_loss(self) -> float:
         """The mean over this epoch's batches and all ranks; in fp16, whose scaler leaves out the steps of others, over

@@ -187,6 +187,17 @@ def test_fsdp_trains_as_one_process_and_goes_on_from_its_checkpoint(
             assert torch.allclose(value.float(), found[name].float(), atol=5e-4), name
 
 
+@pytest.mark.slow
+def test_elastic_steps_leave_the_same_layers_out_on_all_ranks(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path
+) -> None:
+    """FSDP gathers each layer from all ranks: one that leaves it out lets the others wait for ever."""
+    put(tiny, "train.elastic", True)
+    put(tiny, "model.dec_layers", 3)
+    run("train", train_spec(tiny, demo, tmp_path / "elastic", 2, "fsdp"), 2)
+    assert [line["step"] for line in records(tmp_path / "elastic")] == [3, 6]
+
+
 @pytest.mark.parametrize(
     ("leaves", "wanted"),
     [

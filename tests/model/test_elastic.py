@@ -17,6 +17,7 @@ from model.actions import train
 from model.build import build_criterion, build_model
 from model.deploy.shrink import with_queries
 from model.elastic import Subnet
+from model.lightning import DetectorModule
 from model.spec import put, resolve
 from tests.conftest import TINY, with_data
 
@@ -99,19 +100,34 @@ def test_a_cut_step_trains_what_it_ran_and_nothing_else(kind: str) -> None:
 
 def test_half_the_steps_train_the_whole_network_and_the_others_every_size() -> None:
     model = spec_of()["model"]
-    torch.manual_seed(3)
-    drawn = Counter(elastic.draw(model, 0) for _ in range(3000))
+    choose = elastic.draws(3)
+    drawn = Counter(elastic.draw(model, 0, choose) for _ in range(3000))
     assert drawn[Subnet(3, 100, 1.0)] / 3000 == pytest.approx(0.5 + 0.5 / 18, abs=0.04)
     assert {(c.layers, c.queries, c.side) for c in drawn} == {
         (layers, queries, side) for layers in (3, 2, 1) for queries in (100, 50, 25) for side in (1.0, 0.75)
     }
-    torch.manual_seed(3)
-    assert elastic.draw(model, 0) == next(iter(drawn))
+    assert elastic.draw(model, 0, elastic.draws(3)) == next(iter(drawn))
 
 
 @pytest.mark.parametrize(("objects", "least"), [(0, 25), (60, 60), (1000, 100)])
 def test_there_are_never_fewer_queries_than_objects(objects: int, least: int) -> None:
-    assert min(elastic.draw(spec_of()["model"], objects).queries for _ in range(200)) == least
+    choose = elastic.draws(3)
+    assert min(elastic.draw(spec_of()["model"], objects, choose).queries for _ in range(200)) == least
+
+
+def test_all_ranks_draw_the_same_layers_and_sizes_whatever_is_on_their_images() -> None:
+    """A rank that leaves a layer out lets the others wait for it for ever."""
+    drawn = []
+    for rank in (0, 1):
+        module = DetectorModule(spec_of(), [])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(DetectorModule, "global_rank", rank)
+            module._seed()
+        torch.rand(rank + 1)
+        steps = [elastic.draw(module.spec["model"], 30 * rank, module._draws) for _ in range(50)]
+        drawn.append([(step.layers, step.side) for step in steps])
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) > 3
 
 
 def test_a_smaller_image_keeps_what_is_padding() -> None:
