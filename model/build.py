@@ -20,11 +20,12 @@ from model.weights import CLASS_HEADS, is_tao, load, load_backbone, read
 
 
 def build_model(spec: Mapping[str, Any]) -> DeformableDETR:
-    """The detector of a (partial) train spec, freshly initialised; pretrained backbone weights loaded when named."""
+    """The detector of a (partial) train spec, freshly initialised; pretrained backbone weights loaded when named, but
+    not for a training that goes on from a checkpoint, which has them."""
     resolved = full(spec)
     detector = DeformableDETR(resolved)
     model = resolved["model"]
-    if model["pretrained_backbone_path"]:
+    if model["pretrained_backbone_path"] and not resolved["train"]["resume_training_checkpoint_path"]:
         body, beyond = detector.backbone.get_submodule("0.body"), classifier_names(model["backbone"])
         load_backbone(body, model["pretrained_backbone_path"], beyond)
     return detector

@@ -357,13 +357,18 @@ def _copied(path: Path, folder: Path) -> Path:
 
 def settled(spec: Spec) -> tuple[Spec, Start]:
     """The spec of a training that is about to begin, `train.start` no longer `auto`; and its start. A training that
-    is resumed starts as its checkpoint did. Asks no server."""
+    is resumed starts as its checkpoint did, and needs no file that the first one began from. Asks no server."""
     start = settle(spec, network=False)
     if start.kind == "resume":
         from model import checkpoint
 
-        recorded = checkpoint.load(spec["train"]["resume_training_checkpoint_path"], spec["encryption_key"])
-        return with_start(spec, get(recorded["spec"], "train.start", spec["train"]["start"])), start
+        recorded = checkpoint.load(spec["train"]["resume_training_checkpoint_path"], spec["encryption_key"])[
+            "spec"
+        ]
+        spec = with_start(spec, get(recorded, "train.start", spec["train"]["start"]))
+        for name in PATHS[1:]:  # what the norms are, where they are `auto`, hangs on these
+            put(spec, name, get(recorded, name, ""))
+        return spec, start
     return with_start(spec, start.kind) if start.kind in NAMED else spec, start
 
 

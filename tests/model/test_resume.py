@@ -12,10 +12,10 @@ import torch
 
 from model import resume, start
 from model.actions import train
-from model.build import build_model
+from model.build import build_from, build_model
 from model.errors import ModelError, UserError
 from model.lightning import rate_factor
-from model.spec import put, resolve
+from model.spec import get, put, resolve
 from tests.conftest import TINY, with_data
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:pytorch_lightning", "ignore::Warning:torch")
@@ -53,6 +53,36 @@ def test_the_rates_of_the_spec_go_on(demo: Path, tmp_path: Path, capsys: pytest.
     said = capsys.readouterr().out
     assert "resumed with train.optim.lr: 0.0004 -> 1e-05" in said
     assert "resumed with train.optim.weight_decay: 0.0001 -> 0.01" in said
+
+
+@pytest.mark.parametrize("leaf", ["train.pretrained_model_path", "model.pretrained_backbone_path"])
+@pytest.mark.parametrize("named", [True, False])
+def test_what_the_first_training_began_from_is_no_longer_needed(
+    leaf: str, named: bool, demo: Path, tmp_path: Path
+) -> None:
+    """Its norms are frozen for having begun from a file, which the resumed spec may name or not."""
+    weights = build_model(resolve("train", TINY))
+    own = weights.backbone.get_submodule("0.body") if "backbone" in leaf else weights
+    torch.save(own.state_dict(), tmp_path / "weights.pth")
+
+    def partial(epochs: int) -> dict[str, Any]:
+        made = with_data(json.loads(json.dumps(TINY)), demo)
+        made["train"] |= {"results_dir": str(tmp_path / str(epochs)), "num_epochs": epochs}
+        return made
+
+    first, again, once_more = partial(1), partial(2), partial(3)
+    for spec in (first, again) if named else (first,):
+        put(spec, leaf, str(tmp_path / "weights.pth"))
+    path = train.run(resolve("train", first))["checkpoint"]
+    (tmp_path / "weights.pth").unlink()
+    for spec in (again, once_more):
+        put(spec, "train.resume_training_checkpoint_path", path)
+        path = train.run(resolve("train", spec))["checkpoint"]
+    detector, checkpoint = build_from(
+        path, resolve("evaluate", {"model": first["model"], "dataset": first["dataset"]})
+    )
+    assert get(checkpoint["spec"], leaf) == str(tmp_path / "weights.pth")
+    assert not any("num_batches_tracked" in name for name in detector.state_dict())  # frozen norms count none
 
 
 @pytest.mark.parametrize("step", [0, 3, 17])
