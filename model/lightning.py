@@ -134,7 +134,7 @@ class DetectorModule(pl.LightningModule):
         groups = parameter_groups(self.model, self.spec)
         parts = self.trainer.accumulate_grad_batches
         line = count_epochs(schedule, self.current_epoch, self.steps, self.done // parts)
-        if line and self.trainer.is_global_zero:
+        if line and self.trainer.is_global_zero and not self.spec["train"]["is_dry_run"]:
             print(line)
         take_rates(optimizer, schedule, groups, self.spec["train"]["optim"])
         self._losses = [loss.to(self.device) for loss in self._losses]
@@ -246,6 +246,11 @@ class DetectorModule(pl.LightningModule):
             progress[span]["completed"] = progress[span]["processed"]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.spec["train"]["is_dry_run"]:
+            del checkpoint[
+                "loops"
+            ]  # Lightning's dry run ends after a first step, so that a later one is none
+            return
         self.done, self._losses = mid_epoch.go_on(checkpoint, self.trainer.accumulate_grad_batches)
         epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         self.trainer.datamodule.leave_out(epoch, self.done)  # type: ignore[attr-defined]

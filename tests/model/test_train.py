@@ -369,6 +369,20 @@ def test_a_dry_run_saves_nothing(tiny: dict[str, Any], demo: Path, tmp_path: Pat
     assert not list(tmp_path.glob("*.pth"))
 
 
+def test_a_dry_run_of_a_resume_runs_its_batch_wherever_the_checkpoint_stands(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path
+) -> None:
+    """At the end of the first epoch, of the second, and within that."""
+    leaves = {"train__checkpoint_interval_unit": "step", "train__validation_interval": 2}
+    train.run(spec_of(tiny, demo, tmp_path / "whole", train__num_epochs=2, **leaves))
+    for epoch, step in ((0, 3), (1, 5), (1, 6)):
+        path = str(tmp_path / "whole" / ckpt.file_name(epoch, step))
+        resumed = {"train__resume_training_checkpoint_path": path, "train__num_epochs": 3, **leaves}
+        result = train.run(spec_of(tiny, demo, tmp_path / "dry", train__is_dry_run=True, **resumed))
+        assert result["val_loss"] > 0
+        assert not list((tmp_path / "dry").glob("*.pth"))
+
+
 def test_bf16_trains_on_a_cpu_and_fp16_says_that_it_cannot(
     tiny: dict[str, Any], demo: Path, tmp_path: Path
 ) -> None:
