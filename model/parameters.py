@@ -92,7 +92,7 @@ DATASET = (
     Param("dataset.match_classes_by_name", "bool", False, "Sources that give the same class another category id are brought to the training set's ids by name; else refused. Ours.", automl=False),
     Param("dataset.max_image_pixels", "int", 178956970, "Images of more pixels (width times height) are refused, as a guard against files that unpack to fill the memory. Ours.", 1, INF, automl=False),
     Param("dataset.batch_size", "int", 4, "Images per step and process; evaluate and inference take -1, a batch of any size in NVIDIA's files for an engine, as the default; export and gen_trt_engine do not read it.", 1, INF, automl=True),
-    Param("dataset.workers", "int", 8, "Loader processes per rank; never more than the machine has cores.", 1, INF, automl=True),
+    Param("dataset.workers", "int", 8, "Loader processes per rank; never more than the machine has cores. 0: each process reads its own images.", 0, INF, automl=True),
     Param("dataset.pin_memory", "bool", True, "Page-locked host memory for copies to a GPU."),
     Param("dataset.dataset_type", "categorical", "serialized", "serialized: annotations held once in compact arrays shared by the workers; default: each worker holds its own.", enum=("serialized", "default")),
     Param("dataset.train_sampler", "categorical", "default_sampler", "Order of training images. default_sampler: all once, shuffled; non_uniform_sampler: the same, each of several processes keeping to its own share of them (with one process no difference); uniform_sampler: each source equally often, images drawn with replacement.", enum=("default_sampler", "non_uniform_sampler", "uniform_sampler")),

@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from automl.records import parse
 from model import checkpoint as ckpt
 from model import weights
-from model.actions import evaluate, train
+from model.actions import evaluate, inference, train
 from model.build import build_model
+from model.data import loaders
 from model.deploy.card import of_checkpoint
 from model.errors import ModelError, OutOfMemory, UserError
 from model.lightning import DetectorModule
@@ -361,6 +363,37 @@ def test_a_line_tells_the_loss_of_what_the_scaler_kept(
     assert len(found) == 4
     assert parse(found[3]).diverged(("train_loss",)) == ("train_loss" if ends else None)
     assert not any(parse(line).diverged(("train_loss",)) for line in found[:3])
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_without_loader_processes_the_same_is_trained_scored_and_found(
+    tiny: dict[str, Any], demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaders, "cores", lambda: 4)
+    begun: list[int] = []
+    begin = DataLoader.__init__
+
+    def noted(self: Any, *args: Any, **options: Any) -> None:
+        begin(self, *args, **options)
+        begun.append(self.num_workers)
+
+    monkeypatch.setattr(DataLoader, "__init__", noted)
+    found = []
+    for workers in (0, 1):
+        begun.clear()
+        leaves = {"train__num_epochs": 1, "dataset__workers": workers}
+        made = train.run(spec_of(tiny, demo, tmp_path / str(workers), **leaves))
+        partial = with_data(tiny, demo) | {"results_dir": str(tmp_path / str(workers))}
+        del partial["train"]
+        partial["evaluate"] = {"checkpoint": made["checkpoint"], "split": "val"}
+        scored = evaluate.run(resolve("evaluate", partial))
+        del partial["evaluate"]
+        partial["dataset"]["infer_data_sources"] = {"image_dir": [str(demo / "val/images")]}
+        partial["inference"] = {"checkpoint": made["checkpoint"]}
+        inference.run(resolve("inference", partial))
+        assert set(begun) == {workers}
+        found.append((made["train_loss"], made["val_loss"], scored["val_mAP"]))
+    assert found[0] == found[1]
 
 
 def test_a_dry_run_saves_nothing(tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
