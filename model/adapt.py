@@ -22,6 +22,7 @@ _HEADS = ("class_embed.", "bbox_embed.")
 _BY_CLASS = ("class_embed.", "denoising.label_enc.")  # a row for each category id
 _QUERIES = ("query_embed.weight",)
 _PROJECTION = "input_proj."
+_COUNTERS = ("num_batches_tracked", "relative_position_index")  # no weights
 # COCO's 80 classes by id; the published models' heads have a row for every id up to 90.
 COCO_CLASSES = {
     1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat",
@@ -40,11 +41,12 @@ COCO_CLASSES = {
 
 @dataclass(frozen=True)
 class Adapted:
-    """`weights` for every name of the detector; `new`: names of those that keep their start; `changes`: sentences on
-    what was cut, repeated or kept in part."""
+    """`weights` for every name of the detector; `new`: names of those that keep their start; `left`: found names that
+    it has no place for, without layers that are cut; `changes`: sentences on what was cut, repeated or kept in part."""
 
     weights: Weights
     new: tuple[str, ...]
+    left: tuple[str, ...]
     changes: tuple[str, ...]
 
 
@@ -59,8 +61,10 @@ def adapt(
     layers = source.layers("decoder")
     shared = _shared_heads(detector)
     taken, new, changes = {}, [], _said(source, wanted)
+    left = {n for n in found if not n.startswith((*_STACKS.values(), *_HEADS)) and not n.endswith(_COUNTERS)}
     for name, value in wanted.items():
         origin = source.name_of(name, wanted, shared)
+        left.discard(origin or "")
         old = found.get(origin) if origin else None
         if old is not None and origin is not None and name.startswith(_BY_CLASS):
             rates_cells = name.startswith(_HEADS) and _number(origin) == layers
@@ -69,14 +73,14 @@ def adapt(
             old = old.repeat(-(-len(value) // len(old)), 1)[: len(value)]
         if old is None or old.shape != value.shape:
             taken[name] = value
-            if not name.endswith(("num_batches_tracked", "relative_position_index")):
+            if not name.endswith(_COUNTERS):
                 new.append(name)
         else:
             taken[name] = old
     heads = (found.get("class_embed.0.weight"), wanted.get("class_embed.0.weight"))
     if heads[0] is not None and heads[1] is not None:
         changes.append(_said_of_classes(rows, ours, len(heads[0]), len(heads[1])))
-    return Adapted(taken, tuple(new), tuple(changes))
+    return Adapted(taken, tuple(new), tuple(n for n in found if n in left), tuple(changes))
 
 
 def _said_of_classes(
@@ -227,7 +231,8 @@ def summary(names: Iterable[str]) -> str:
     for name in names:
         parts: Sequence[str] = name.split(".")
         numbered = next((i for i, part in enumerate(parts) if part.isdigit()), None)
-        depth = numbered + 1 if numbered is not None else min(2, len(parts) - 1)
+        modules = len(parts) - (parts[-1] in ("weight", "bias"))
+        depth = numbered + 1 if numbered is not None else min(2, modules)
         key = ".".join(parts[: max(1, depth)])
         groups[key] = groups.get(key, 0) + 1
     return ", ".join(f"{key} ({count} tensors)" if count > 1 else key for key, count in groups.items())

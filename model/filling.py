@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from model import adapt, weights
-from model.backbone import classifier_names
+from model.backbone import classifier_names, norm_of
 from model.errors import UserError
 from model.parameters import RESNETS
+from model.spec import get, same_network
+
+BACKBONE = "backbone."
 
 
 def fill(
@@ -20,22 +24,48 @@ def fill(
     path: Path,
     spec: Mapping[str, Any],
     classes: Sequence[Mapping[str, Any]] | None,
-) -> list[str]:
-    """`start.load` of a start that has weights: of its kind, in this file. `classes`: None before they are read."""
+) -> tuple[list[str], list[str]]:
+    """`start.load` of a start that has weights: of its kind, in this file. `classes`: None before they are read.
+    Returns (sentences, names of what starts anew)."""
     if kind == "imagenet":
         _load_imagenet(detector, spec["model"]["backbone"], path)
-        return ["all but the backbone starts anew"]
+        return ["all but the backbone starts anew"], beyond_backbone(detector)
     told = weights.read_told(path, spec["encryption_key"])
-    found = told.weights
-    if not weights.is_detector(found):
-        _load_backbone(detector, spec["model"]["backbone"], found, path)
-        return ["all but the backbone starts anew"]
+    if not weights.is_detector(told.weights):
+        _load_backbone(detector, spec["model"]["backbone"], told.weights, path)
+        return ["all but the backbone starts anew"], beyond_backbone(detector)
     ours = None if classes is None else {int(c["id"]): str(c["name"]) for c in classes}
-    theirs = told.classes or published_classes(found)
-    lines = _load_detector(detector, found, theirs, ours, path)
+    theirs = told.classes or published_classes(told.weights)
+    lines, new = _load_detector(detector, told, theirs, ours, path, spec["model"]["backbone"])
     if theirs is adapt.COCO_CLASSES and kind == "file":
         lines.append("  its 91 rows of classes are taken for COCO's, as in the published models' files")
-    return lines
+    return lines, new
+
+
+def beyond_backbone(detector: nn.Module) -> list[str]:
+    """The names of a detector's weights but for its backbone's."""
+    return [name for name in detector.state_dict() if not name.startswith(BACKBONE)]
+
+
+def refuse_random(detector: nn.Module, new: Iterable[str], spec: Mapping[str, Any], where: str) -> None:
+    """Raise `UserError` where what is `new`, names of the detector that nothing was loaded for, would stay as it is,
+    for it does not train: parameters, and statistics of norms. To be called when `train.freeze` has been applied."""
+    fixed = {n for n, p in detector.named_parameters(remove_duplicate=False) if not p.requires_grad}
+    for name, module in detector.named_modules():
+        if hasattr(module, "running_mean") and not (isinstance(module, _NormBase) and module.training):
+            fixed |= {f"{name}.{each}" for each, _ in module.named_buffers(recurse=False)}
+    stuck = [name for name in new if name in fixed]
+    if not stuck:
+        return
+    ways = [f"take it out of train.freeze {spec['train']['freeze']}"] if spec["train"]["freeze"] else []
+    if any(name.startswith(BACKBONE) for name in stuck):
+        ways += [] if spec["model"]["train_backbone"] else ["set model.train_backbone to true"]
+        ways += ["set model.backbone_norm to batch"] if norm_of(spec) == "frozen" else []
+    raise UserError(
+        f"{where}: nothing is loaded for what does not train, which would stay random: {adapt.summary(stuck)}. "
+        "Start from weights that have it, of the same model.backbone and model.backbone_norm, or let it train: "
+        f"{' and '.join(ways)}"
+    )
 
 
 def published_classes(found: weights.Weights) -> Mapping[int, str] | None:
@@ -50,15 +80,21 @@ def published_classes(found: weights.Weights) -> Mapping[int, str] | None:
 
 def _load_detector(
     detector: nn.Module,
-    found: weights.Weights,
+    told: weights.Told,
     theirs: Mapping[int, str] | None,
     ours: Mapping[int, str] | None,
     path: Path,
-) -> list[str]:
-    prefix = [
-        f"  names in the file begin with {p}, which is taken off" for p in weights.unknown_prefix(found)
+    backbone: str,
+) -> tuple[list[str], list[str]]:
+    theirs_named, found = told.weights, weights.published_names(told.weights, detector.state_dict())
+    lines = [
+        f"  names in the file begin with {p}, which is taken off"
+        for p in weights.unknown_prefix(theirs_named)
     ]
-    theirs_named, found = found, weights.published_names(found, detector.state_dict())
+    other = get(told.spec or {}, "model.backbone", backbone)
+    if same_network(other) != same_network(backbone):  # some tensors of it would fit by chance
+        found = {name: value for name, value in found.items() if not name.startswith(BACKBONE)}
+        lines.append(f"  its backbone is {other}, so that model.backbone {backbone} starts anew")
     made = adapt.adapt(found, detector, theirs, ours)
     taken = made.weights.keys() - set(made.new)
     if not any(name.startswith("transformer.") and made.weights[name].dim() > 1 for name in taken):
@@ -66,12 +102,16 @@ def _load_detector(
             f"{path}: nothing of its transformer fits this network; {_why(theirs_named, found, made)}"
         )
     detector.load_state_dict(made.weights, strict=True)
-    lines = [
-        *prefix,
-        f"  {len(taken)} of {len(made.weights)} tensors are taken",
-        *(f"  {c}" for c in made.changes),
-    ]
-    return [*lines, f"  start anew: {adapt.summary(made.new)}"] if made.new else lines
+    lines += [f"  {len(taken)} of {len(made.weights)} tensors are taken", *(f"  {c}" for c in made.changes)]
+    lines += [f"  start anew: {adapt.summary(made.new)}"] if made.new else []
+    lines += [f"  left in the file: {adapt.summary(made.left)}"] if made.left else []
+    return lines, [*made.new, *_of_other_norms(made)]
+
+
+def _of_other_norms(made: adapt.Adapted) -> list[str]:
+    """The weights of norms that had statistics in the file and have none here: what follows them sees other values."""
+    norms = [name.removesuffix("running_mean") for name in made.left if name.endswith(".running_mean")]
+    return [name for norm in norms for name in (f"{norm}weight", f"{norm}bias") if name in made.weights]
 
 
 def _why(theirs: weights.Weights, found: weights.Weights, made: adapt.Adapted) -> str:

@@ -320,11 +320,11 @@ def architecture_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list
     """The architecture-shaping leaves in which two specs differ, as `name: value in a, value in b`."""
     default = {p.name: p.default for p in PARAMETERS}  # of leaves that an older checkpoint does not know
     values = [(n, get(a, n, default[n]), get(b, n, default[n])) for n in ARCHITECTURE]
-    return [f"{n}: {x!r}, {y!r}" for n, x, y in values if _same_network(x) != _same_network(y)]
+    return [f"{n}: {x!r}, {y!r}" for n, x, y in values if same_network(x) != same_network(y)]
 
 
-def _same_network(value: Any) -> Any:
-    """NVIDIA's own names of the GCViT backbones and TAO's mean the same."""
+def same_network(value: Any) -> Any:
+    """A leaf's value, equal where the network is: NVIDIA's own names of the GCViT backbones and TAO's mean the same."""
     return re.sub(r"^gcvit_", "gc_vit_", value) if isinstance(value, str) else value
 
 

@@ -319,11 +319,21 @@ def _check_fits(start: Start, spec: Mapping[str, Any]) -> list[str]:
 
         recorded = checkpoint.load(start.path, spec["encryption_key"])
         resume.check(recorded, spec, None, str(start.path))
-    if start.kind == "given" or (start.kind == "file" and start.path is not None):
+    named = start.kind == "given" or (start.kind == "file" and start.path is not None)
+    if named or (_keeps_parts(spec) and (start.kind == "scratch" or start.path is not None)):
         from model.build import build_model
+        from model.parameter_groups import freeze
 
-        return load(build_model(spec), start, spec, None)
+        detector = build_model(spec)
+        freeze(detector, spec["train"]["freeze"])
+        return load(detector, start, spec, None)
     return []
+
+
+def _keeps_parts(spec: Mapping[str, Any]) -> bool:
+    """Whether a person wants parts kept as they are loaded, or norms that published weights have not."""
+    model = spec["model"]
+    return bool(spec["train"]["freeze"]) or not model["train_backbone"] or model["backbone_norm"] == "group"
 
 
 def with_start(spec: Mapping[str, Any], value: str) -> Spec:
@@ -375,13 +385,20 @@ def settled(spec: Spec) -> tuple[Spec, Start]:
 def load(
     detector: nn.Module, start: Start, spec: Mapping[str, Any], classes: Sequence[Mapping[str, Any]] | None
 ) -> list[str]:
-    """Fill a detector with what it starts from; `classes` are the training's [{"id", "name"}], None before they are
-    read. Returns sentences that say what was taken and what starts anew. Raises `UserError` for what does not fit at
-    all."""
-    from model.filling import fill
+    """Fill a detector, its parts frozen, with what it starts from; `classes` are the training's [{"id", "name"}], None
+    before they are read. Returns sentences that say what was taken and what starts anew. Raises `UserError` for what
+    does not fit at all, and where what starts anew does not train."""
+    from model import filling
 
-    if start.kind in ("resume", "given"):
+    if start.kind == "resume":
         return []
-    path = start.path or fetched(start, print)
-    lines = [f"start: {start.text}"]
-    return lines if path is None else lines + fill(detector, start.kind, path, spec, classes)
+    lines, path = [] if start.kind == "given" else [f"start: {start.text}"], None
+    if start.kind == "given":
+        new = filling.beyond_backbone(detector)
+    elif (path := start.path or fetched(start, print)) is None:
+        new = list(detector.state_dict())
+    else:
+        more, new = filling.fill(detector, start.kind, path, spec, classes)
+        lines += more
+    filling.refuse_random(detector, new, spec, str(path or start.text))
+    return lines

@@ -145,13 +145,13 @@ def _train(spec: Spec, folder: Path, recorder: Any, resume: str | None, parts: i
     if begin.warning:
         print(f"warning: {begin.warning}")
     module = DetectorModule(spec, data.classes, data.val_data)
+    freeze(module.model, train["freeze"])  # before: what is frozen must be loaded
     if resume is None:
         for line in start.load(module.model, begin, spec, data.classes):
             print(line)
     elif begin.kind != "resume":  # memory ran out, and the checkpoint has all weights
         print(f"goes on from {resume}")
     module.begin_average()
-    freeze(module.model, train["freeze"])
     if train["verbose"]:
         print(module.model)
     callbacks = (

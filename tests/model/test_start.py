@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from model.backbone import norm_of
 from model.build import build_criterion, build_from, build_model
 from model.data.sources import digest
 from model.errors import UserError
+from model.parameter_groups import freeze
 from model.spec import default_spec, get, put, resolve
 from tests.conftest import TINY, with_data
 from tests.model.fitted import fitted
@@ -645,6 +647,126 @@ def test_a_training_never_asks_a_server_and_records_what_it_started_from(
     partial["train"]["start"] = "imagenet"
     with pytest.raises(UserError, match="a training fetches nothing itself"):
         train.run(resolve("train", partial))
+
+
+# ---- what does not train must be loaded --------------------------------------------------------------------------
+
+
+RESNET = {"backbone": "resnet_18", "backbone_norm": "batch"}
+STUCK = "nothing is loaded for what does not train, which would stay random: "
+
+
+@pytest.mark.parametrize(
+    ("before", "leaves", "wrong"),
+    [
+        ({"backbone_norm": "group"}, {}, "backbone.0 .*set model.backbone_norm to batch$"),
+        ({"backbone_norm": "group"}, {"backbone_norm": "batch"}, ""),
+        (
+            {"backbone_norm": "group"},
+            {"backbone_norm": "batch", "train_backbone": False},
+            "backbone.0 .*set model.train_backbone to true$",
+        ),
+        ({"backbone_norm": "batch"}, {"backbone_norm": "frozen", "train_backbone": False}, ""),
+        ({"backbone_norm": "batch"}, {"backbone_norm": "group"}, ""),
+        ({"backbone_norm": "batch"}, {"backbone_norm": "group", "train_backbone": False}, "backbone.0 "),
+        ({"backbone": "resnet_34"}, {}, "backbone.0 "),
+        ({"backbone": "resnet_34"}, {"backbone_norm": "batch"}, ""),
+        (
+            {"num_feature_levels": 1, "return_interm_indices": [3]},
+            {"freeze": ["transformer"]},
+            "transformer.level_embed",
+        ),
+        ({"dec_layers": 2}, {"freeze": ["transformer"]}, ""),
+        ("scratch", {"train_backbone": False}, "backbone.0 .*set model.train_backbone to true$"),
+        ("scratch", {"freeze": ["backbone"]}, r"backbone.0 .*take it out of train.freeze \['backbone'\]$"),
+        ("scratch", {}, ""),
+        ("backbone", {"train_backbone": False}, ""),
+        ("backbone", {"freeze": ["transformer.encoder"]}, "transformer.encoder.layers.0 "),
+        ("given", {"train_backbone": False}, ""),
+        ("given", {"freeze": ["transformer.encoder"]}, "transformer.encoder.layers.0 "),
+    ],
+)
+def test_what_starts_anew_must_train(before: Any, leaves: dict[str, Any], wrong: str, tmp_path: Path) -> None:
+    """A training with random frozen features, or norms by statistics of nothing, learns nothing and says nothing."""
+    file = tmp_path / "w.pth"
+    old = spec_of("scratch", **RESNET | (before if isinstance(before, dict) else {}))
+    source = build_model(old)
+    state = {f"model.{k}": v for k, v in source.state_dict().items()}
+    if isinstance(before, dict):
+        torch.save({"state_dict": state, "spec": old, "classes": PEOPLE}, file)
+    else:
+        torch.save(source.get_submodule("backbone.0.body").state_dict(), file)
+    new = spec_of(str(file) if isinstance(before, dict) or before == "backbone" else "scratch")
+    for name, value in leaves.items():
+        put(new, f"train.{name}" if name == "freeze" else f"model.{name}", value)
+    put(new, "model.pretrained_backbone_path", str(file) if before == "given" else "")
+    looks: tuple[Callable[[Any], Any], ...] = (start.describe, start.fetch, frozen_and_loaded)
+    for look in looks:
+        if not wrong:
+            look(new)
+            continue
+        with pytest.raises(UserError, match=STUCK + wrong):
+            look(new)
+
+
+def frozen_and_loaded(spec: dict[str, Any]) -> None:
+    spec, begin = start.settled(spec)
+    detector = build_model(spec)
+    freeze(detector, spec["train"]["freeze"])
+    start.load(detector, begin, spec, PEOPLE)
+
+
+def test_published_weights_are_looked_at_beforehand_where_parts_stay_as_loaded(
+    torch_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(torchvision.models.resnet18().state_dict(), torch_files / start.RESNETS["resnet_18"][0])
+    for leaves, wrong in (
+        ({"train_backbone": False}, ""),
+        ({"backbone_norm": "group"}, "does not fit model.backbone resnet_18"),
+    ):
+        spec = spec_of("imagenet", **leaves)
+        with pytest.raises(UserError, match=wrong) if wrong else nullcontext():
+            start.describe(spec)
+
+
+def test_another_backbone_starts_anew_as_a_whole_and_what_is_left_is_told(tmp_path: Path) -> None:
+    """Some tensors of another fit by chance."""
+    old = spec_of("scratch", backbone="resnet_34")
+    state = {f"model.{k}": v + 1 for k, v in build_model(old).state_dict().items()}
+    torch.save({"state_dict": state, "spec": old, "classes": PEOPLE}, tmp_path / "ours.pth")
+    torch.save(state, tmp_path / "others.pth")
+    new = spec_of(str(tmp_path / "ours.pth"), backbone_norm="batch")
+    detector, said = loaded(new)
+    assert "its backbone is resnet_34, so that model.backbone resnet_18 starts anew" in said
+    weight = "backbone.0.body.layer1.0.conv1.weight"
+    assert not torch.equal(detector.get_parameter(weight), state[f"model.{weight}"])
+    _, said = loaded(spec_of(str(tmp_path / "others.pth"), backbone_norm="batch"))
+    assert "left in the file: backbone.0 (" in said
+
+
+THREE = {"num_feature_levels": 3, "return_interm_indices": [1, 2, 3]}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "new", "left"),
+    [
+        ({}, {}, "", ""),
+        ({"num_queries": 120}, {"num_queries": 150}, "", ""),
+        ({"enc_layers": 2, "dec_layers": 3}, {"enc_layers": 1, "dec_layers": 1}, "", ""),
+        ({"enc_layers": 1, "dec_layers": 1}, {"enc_layers": 2, "dec_layers": 3}, "", ""),
+        (THREE, {}, "input_proj.3 (4 tensors), transformer.level_embed, ", ""),
+        ({}, THREE, "transformer.level_embed, ", "input_proj.3 (4 tensors)"),
+        ({"two_stage": False}, {}, "transformer.enc_output ", "transformer.reference_points (2 tensors), query_embed"),
+        ({}, {"two_stage": False}, "transformer.reference_points (2 tensors), query_embed", "transformer.enc_output "),
+    ],
+)  # fmt: skip
+def test_what_is_new_and_what_is_left_is_named(
+    before: dict[str, Any], after: dict[str, Any], new: str, left: str, tmp_path: Path
+) -> None:
+    torch.save(build_model(spec_of("scratch", **before)).state_dict(), tmp_path / "w.pth")
+    _, said = loaded(spec_of(str(tmp_path / "w.pth"), **after))
+    for words, what in (("start anew: ", new), ("left in the file: ", left)):
+        assert (f"  {words}{what}" in said) if what else (words not in said)
 
 
 # ---- shapes -----------------------------------------------------------------------------------------------------

@@ -188,7 +188,9 @@ def test_norms_of_frozen_parts_keep_their_statistics(tiny: dict[str, Any], backb
 
 
 def test_a_frozen_backbone_s_norms_do_not_train(tiny: dict[str, Any], demo: Path, tmp_path: Path) -> None:
-    spec = spec_of(tiny, demo, tmp_path, train__num_epochs=1, train__start="scratch", train__freeze=["backbone"])  # fmt: skip
+    tiny["model"]["backbone_norm"] = "batch"
+    torch.save(build_model(tiny).get_submodule("backbone.0.body").state_dict(), tmp_path / "w.pth")
+    spec = spec_of(tiny, demo, tmp_path, train__num_epochs=1, train__start=str(tmp_path / "w.pth"), train__freeze=["backbone"])  # fmt: skip
     state = ckpt.load(train.run(spec)["checkpoint"])["state_dict"]
     means = [value for name, value in state.items() if name.endswith("running_mean")]
     assert means
