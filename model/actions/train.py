@@ -40,6 +40,7 @@ def run(spec: Spec) -> dict[str, Any]:
 
 def _run(spec: Spec) -> dict[str, Any]:
     folder = results_folder(spec, "train")
+    spec = _validated(spec, folder)
     if start_ranks(spec, "train"):
         return {"checkpoint": str(folder / ckpt.LATEST)}
     status = Status(folder, spec["model_name"])
@@ -55,6 +56,16 @@ def _run(spec: Spec) -> dict[str, Any]:
         "SUCCESS", "Train finished successfully.", {k: v for k, v in result.items() if k != "checkpoint"}
     )
     return result
+
+
+def _validated(spec: Spec, folder: Path) -> Spec:
+    """The spec with images to validate on. Of several processes each finds the same."""
+    from model.data.check import with_validation
+
+    spec, lines = with_validation(spec, folder / "data")
+    for line in lines if int(os.environ.get("RANK") or 0) == 0 else ():
+        print(f"data: {line}")
+    return spec
 
 
 def _tell(result: dict[str, Any], spec: Spec, folder: Path) -> None:

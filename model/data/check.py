@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,10 +29,10 @@ from model.data.pixels import note_pixels
 from model.data.problems import Problems, listed
 from model.data.sources import is_url, stage
 from model.data.splits import groups_of, held_out
-from model.data.tree import SPLITS, Data, Sources
+from model.data.tree import SPLITS, Data, Sources, given
 from model.errors import UserError, number_of
 from model.parameters import VAL_SHARE
-from model.spec import get
+from model.spec import get, put
 from model.told import at
 
 Parts = dict[str, list[Part]]
@@ -65,6 +66,21 @@ def inspect(spec: Mapping[str, Any], data_dir: str | None = None, *, work_dir: P
         found["facts"] = facts_of(parts, table) | layout
     told = {"problems": problems.lines(), "warnings": problems.notes}
     return found | {key: all_in_own_words(lines) for key, lines in told.items()}
+
+
+def with_validation(spec: Mapping[str, Any], work_dir: Path) -> tuple[dict[str, Any], list[str]]:
+    """(a train spec that has a validation set, notes): where it names none, the fifth of the training images that
+    `inspect` holds out, by `train.seed`, written to `work_dir`. Raises `UserError` where they cannot be parted."""
+    changed = copy.deepcopy(dict(spec))
+    if not given(spec["dataset"]["train_data_sources"]) or given(spec["dataset"]["val_data_sources"]):
+        return changed, []
+    work_dir.mkdir(parents=True, exist_ok=True)
+    found = inspect(spec, work_dir=work_dir)
+    if found["problems"]:
+        raise UserError("\n".join(found["problems"]))
+    for name in ("dataset.train_data_sources", "dataset.val_data_sources"):
+        put(changed, name, found["fill"][name])
+    return changed, found["warnings"]
 
 
 def settle(

@@ -21,7 +21,7 @@ from model import checkpoint as ckpt
 from model import weights
 from model.actions import evaluate, inference, train
 from model.build import build_model
-from model.data import loaders
+from model.data import check, loaders
 from model.deploy.card import of_checkpoint
 from model.errors import ModelError, OutOfMemory, UserError
 from model.lightning import DetectorModule
@@ -365,6 +365,45 @@ def test_a_line_tells_the_loss_of_what_the_scaler_kept(
     assert len(found) == 4
     assert parse(found[3]).diverged(("train_loss",)) == ("train_loss" if ends else None)
     assert not any(parse(line).diverged(("train_loss",)) for line in found[:3])
+
+
+@pytest.mark.parametrize("named", [[], [{"image_dir": "", "json_file": ""}]])
+def test_without_a_validation_set_a_fifth_is_held_out_as_automl_run_does(
+    named: list[Any], tiny: dict[str, Any], demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def images(source: dict[str, str]) -> list[str]:
+        return [image["file_name"] for image in json.loads(Path(source["json_file"]).read_text())["images"]]
+
+    leaves = {"dataset__val_data_sources": named, "train__seed": 5}
+    spec = spec_of(tiny, demo, tmp_path / "a", train__num_epochs=1, **leaves)
+    path = train.run(spec)["checkpoint"]
+    assert "no validation set: 2 of the 12 training images, drawn by train.seed, are held out" in (
+        capsys.readouterr().out
+    )
+    found = check.inspect(spec, work_dir=tmp_path)["fill"]
+    ours = ckpt.load(path)["spec"]["dataset"]
+    for split, count in (("train", 10), ("val", 2)):
+        wanted = images(found[f"dataset.{split}_data_sources"][0])
+        assert images(ours[f"{split}_data_sources"][0]) == wanted
+        assert len(wanted) == count
+    leaves |= {"train__resume_training_checkpoint_path": path, "train__num_epochs": 2}
+    again = ckpt.load(train.run(spec_of(tiny, demo, tmp_path / "b", **leaves))["checkpoint"])["spec"][
+        "dataset"
+    ]
+    assert images(again["val_data_sources"][0]) == images(ours["val_data_sources"][0])
+
+
+def test_of_a_single_image_nothing_can_be_held_out(
+    tiny: dict[str, Any], own_demo: Path, tmp_path: Path
+) -> None:
+    file = own_demo / "train/annotations.json"
+    document = json.loads(file.read_text())
+    document["images"] = document["images"][:1]
+    only = document["images"][0]["id"]
+    document["annotations"] = [a for a in document["annotations"] if a["image_id"] == only]
+    file.write_text(json.dumps(document))
+    with pytest.raises(UserError, match="no image can be held out for validation: there is only one"):
+        train.run(spec_of(tiny, own_demo, tmp_path, dataset__val_data_sources=[]))
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
