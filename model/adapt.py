@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,6 +23,7 @@ _HEADS = ("class_embed.", "bbox_embed.")
 _BY_CLASS = ("class_embed.", "denoising.label_enc.")  # a row for each category id
 _QUERIES = ("query_embed.weight",)
 _PROJECTION = "input_proj."
+_BY_LEVEL = re.compile(r"\.(sampling_offsets|attention_weights)\.(weight|bias)$|\.level_embed$")
 _COUNTERS = ("num_batches_tracked", "relative_position_index")  # no weights
 # COCO's 80 classes by id; the published models' heads have a row for every id up to 90.
 COCO_CLASSES = {
@@ -41,11 +43,13 @@ COCO_CLASSES = {
 
 @dataclass(frozen=True)
 class Adapted:
-    """`weights` for every name of the detector; `new`: names of those that keep their start; `left`: found names that
-    it has no place for, without layers that are cut; `changes`: sentences on what was cut, repeated or kept in part."""
+    """`weights` for every name of the detector; `new`: names of those that keep their start, `partly`: for some levels
+    of the feature maps; `left`: found names that it has no place for, without layers that are cut; `changes`: sentences
+    on what was cut, repeated or kept in part."""
 
     weights: Weights
     new: tuple[str, ...]
+    partly: tuple[str, ...]
     left: tuple[str, ...]
     changes: tuple[str, ...]
 
@@ -60,7 +64,8 @@ def adapt(
     rows = None if theirs is None else _same_names(theirs, theirs if ours is None else ours)
     layers = source.layers("decoder")
     shared = _shared_heads(detector)
-    taken, new, changes = {}, [], _said(source, wanted)
+    levels = _Levels(source, wanted, detector)
+    taken, new, partly, changes = {}, [], [], [*_said(source, wanted), *levels.said()]
     left = {n for n in found if not n.startswith((*_STACKS.values(), *_HEADS)) and not n.endswith(_COUNTERS)}
     for name, value in wanted.items():
         origin = source.name_of(name, wanted, shared)
@@ -71,6 +76,9 @@ def adapt(
             old = _class_rows(old, value, rows, rates_cells)
         if old is not None and name in _QUERIES and old.shape[1:] == value.shape[1:]:
             old = old.repeat(-(-len(value) // len(old)), 1)[: len(value)]
+        if old is not None and (kept := levels.rows(name, old, value)) is not None:
+            old = kept
+            partly += [name] if None in levels.origins else []
         if old is None or old.shape != value.shape:
             taken[name] = value
             if not name.endswith(_COUNTERS):
@@ -80,7 +88,7 @@ def adapt(
     heads = (found.get("class_embed.0.weight"), wanted.get("class_embed.0.weight"))
     if heads[0] is not None and heads[1] is not None:
         changes.append(_said_of_classes(rows, ours, len(heads[0]), len(heads[1])))
-    return Adapted(taken, tuple(new), tuple(n for n in found if n in left), tuple(changes))
+    return Adapted(taken, tuple(new), tuple(partly), tuple(n for n in found if n in left), tuple(changes))
 
 
 def _said_of_classes(
@@ -124,7 +132,7 @@ class _Source:
             if name.startswith(prefix):
                 return self._head(name, prefix, _layers_in(wanted), shared)
         if name.startswith(_PROJECTION):
-            return self._projection(name, wanted)
+            return self.projection(name, wanted)
         return name
 
     def _head(self, name: str, prefix: str, our_layers: int, shared: bool) -> str | None:
@@ -134,7 +142,7 @@ class _Source:
             return _renumbered(name, prefix, theirs) if self.heads > theirs else None
         return _renumbered(name, prefix, theirs - 1 if shared else min(number, theirs - 1))
 
-    def _projection(self, name: str, wanted: Mapping[str, torch.Tensor]) -> str | None:
+    def projection(self, name: str, wanted: Mapping[str, torch.Tensor]) -> str | None:
         """The level that projects maps of the same width by the same kernel."""
         number = _number(name)
         shape = wanted[f"{_PROJECTION}{number}.0.weight"].shape
@@ -144,8 +152,51 @@ class _Source:
                 return _renumbered(name, _PROJECTION, other)
         return None
 
+    def levels(self) -> int:
+        return self._count(_PROJECTION)
+
     def _count(self, prefix: str) -> int:
         return len({_number(n) for n in self.found if n.startswith(prefix)})
+
+
+class _Levels:
+    """What belongs to one level of the feature maps each, where the detector has another number of them: rows of the
+    levels' embedding [L, C], and of the attention's offsets and weights [M * L * P (* 2), C]. `origins`: the number
+    that each of our levels has in the found weights, None where it is new."""
+
+    def __init__(self, source: _Source, wanted: Mapping[str, torch.Tensor], detector: nn.Module) -> None:
+        names = [n for n in wanted if re.fullmatch(r"input_proj\.\d+\.0\.weight", n)]
+        found = [source.projection(name, wanted) for name in names]
+        self.origins = [None if name is None else _number(name) for name in found]
+        self.theirs = source.levels()
+        attention: list[Any] = [m for m in detector.modules() if hasattr(m, "sampling_offsets")]
+        self.heads = int(attention[0].heads)
+
+    def rows(self, name: str, old: torch.Tensor, start: torch.Tensor) -> torch.Tensor | None:
+        """`start` with the rows of `old` of the same levels; None where the name has no levels, their number is the
+        same, nothing fits, or more than levels differs."""
+        ours = len(self.origins)
+        if not _BY_LEVEL.search(name) or self.theirs == ours or set(self.origins) <= {None}:
+            return None
+        heads = 1 if name.endswith("level_embed") else self.heads
+        alike = old.shape[1:] == start.shape[1:] and len(old) * ours == len(start) * self.theirs
+        if not alike or len(old) % (heads * self.theirs):
+            return None
+        there = old.reshape(heads, self.theirs, -1, *old.shape[1:])
+        result = start.clone().reshape(heads, ours, -1, *start.shape[1:])
+        for own, their in enumerate(self.origins):
+            if their is not None:
+                result[:, own] = there[:, their]
+        return result.reshape(start.shape)
+
+    def said(self) -> list[str]:
+        """A sentence on levels, none where there are as many."""
+        if self.theirs in (0, len(self.origins)) or set(self.origins) <= {None}:
+            return []
+        kept = [str(own + 1) for own, their in enumerate(self.origins) if their is not None]
+        new = [str(own + 1) for own, their in enumerate(self.origins) if their is None]
+        more = f", and starts anew for {', '.join(new)}" if new else ""
+        return [f"attention is taken for feature levels {', '.join(kept)}, of {self.theirs}{more}"]
 
 
 def _number(name: str) -> int:

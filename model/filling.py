@@ -105,7 +105,7 @@ def _load_detector(
     lines += [f"  {len(taken)} of {len(made.weights)} tensors are taken", *(f"  {c}" for c in made.changes)]
     lines += [f"  start anew: {adapt.summary(made.new)}"] if made.new else []
     lines += [f"  left in the file: {adapt.summary(made.left)}"] if made.left else []
-    return lines, [*made.new, *_of_other_norms(made)]
+    return lines, [*made.new, *made.partly, *_of_other_norms(made)]
 
 
 def _of_other_norms(made: adapt.Adapted) -> list[str]:

@@ -754,8 +754,8 @@ THREE = {"num_feature_levels": 3, "return_interm_indices": [1, 2, 3]}
         ({"num_queries": 120}, {"num_queries": 150}, "", ""),
         ({"enc_layers": 2, "dec_layers": 3}, {"enc_layers": 1, "dec_layers": 1}, "", ""),
         ({"enc_layers": 1, "dec_layers": 1}, {"enc_layers": 2, "dec_layers": 3}, "", ""),
-        (THREE, {}, "input_proj.3 (4 tensors), transformer.level_embed, ", ""),
-        ({}, THREE, "transformer.level_embed, ", "input_proj.3 (4 tensors)"),
+        (THREE, {}, "input_proj.3 (4 tensors)", ""),
+        ({}, THREE, "", "input_proj.3 (4 tensors)"),
         ({"two_stage": False}, {}, "transformer.enc_output ", "transformer.reference_points (2 tensors), query_embed"),
         ({}, {"two_stage": False}, "transformer.reference_points (2 tensors), query_embed", "transformer.enc_output "),
     ],
@@ -767,6 +767,45 @@ def test_what_is_new_and_what_is_left_is_named(
     _, said = loaded(spec_of(str(tmp_path / "w.pth"), **after))
     for words, what in (("start anew: ", new), ("left in the file: ", left)):
         assert (f"  {words}{what}" in said) if what else (words not in said)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "origins", "said"),
+    [
+        ({}, THREE, [0, 1, 2], "feature levels 1, 2, 3, of 4"),
+        (THREE, {}, [0, 1, 2, None], "feature levels 1, 2, 3, of 3, and starts anew for 4"),
+        (
+            THREE,
+            {"return_interm_indices": [2, 3], "num_feature_levels": 2},
+            [1, 2],
+            "feature levels 1, 2, of 3",
+        ),
+    ],
+)
+def test_attention_keeps_what_it_learned_of_levels_that_are_the_same(
+    before: dict[str, Any], after: dict[str, Any], origins: list[int | None], said: str, tmp_path: Path
+) -> None:
+    """A network that looks at some levels with its others' values is told by its offsets, head by head."""
+    old, file = spec_of("scratch", **before), tmp_path / "w.pth"
+    source = build_model(old)
+    for parameter in source.transformer.parameters():
+        torch.nn.init.normal_(parameter)
+    torch.save(source.state_dict(), file)
+    detector, told = loaded(spec_of(str(file), **after))
+    assert f"attention is taken for {said}\n" in told
+    made, given = (d.transformer.decoder.layers[1].cross_attn for d in (detector, source))
+    for name in ("sampling_offsets", "attention_weights"):
+        new, was = (
+            getattr(m, name).weight.reshape(m.heads, m.levels, -1, SMALL["hidden_dim"]) for m in (made, given)
+        )
+        for own, their in enumerate(origins):
+            assert their is None or torch.equal(new[:, own], was[:, their])
+    embeds = [d.transformer.level_embed for d in (detector, source)]
+    assert all(torch.equal(embeds[0][o], embeds[1][t]) for o, t in enumerate(origins) if t is not None)
+    frozen = spec_of(str(file), **after)
+    put(frozen, "train.freeze", ["transformer"])
+    with pytest.raises(UserError, match="transformer.level_embed") if None in origins else nullcontext():
+        start.describe(frozen)
 
 
 # ---- shapes -----------------------------------------------------------------------------------------------------
