@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from automl import restored_plan
+from automl.checkpoints import choose_winner
 from automl.errors import UserError
 from automl.handoff import Outcome, hand_over_to
 from automl.locks import alone, is_running
 from automl.programs import command
 from automl.rundir import RunDir, clear_temporaries
 from automl.storage import load_study
-from automl.trials import Trials, choose_winner
+from automl.trials import Trials
 
 if TYPE_CHECKING:
     from automl.plan import Plan

@@ -7,6 +7,7 @@ from typing import Any
 
 _NO_NUL = r"\A[^\0]*\Z"  # a path of a text with one is a `ValueError`
 COUNT = {"type": "integer", "minimum": 0, "maximum": 2**31}
+COUNT_OR_NULL = COUNT | {"type": ["integer", "null"]}
 TEXT = {"type": "string", "pattern": _NO_NUL}
 TEXT_OR_NULL = {"type": ["string", "null"], "pattern": _NO_NUL}
 

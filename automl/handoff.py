@@ -27,11 +27,12 @@ from automl import (
     spec,
 )
 from automl.bundle import ModelBundle
+from automl.checkpoints import Held, Weights, choose_winner, held_by_all
 from automl.comparison import OF_DEFAULT, compared_with
 from automl.confirmed import Confirmed
 from automl.documents import load_json
 from automl.errors import AutoMLError
-from automl.front import FOLDER, HERE, Place, folder_of, places, stay
+from automl.front import HERE, Place, folder_of, places, stay
 from automl.locks import handing_over
 from automl.machine import visible_gpus
 from automl.metric import Metric, figure
@@ -42,7 +43,7 @@ from automl.run_outcome import outdone
 from automl.rundir import RunDir, write_json
 from automl.stages import StageResult, StageRun, run_package, run_slimming
 from automl.study import DEFAULT, Study, TrialResult
-from automl.trials import Trials, choose_winner
+from automl.trials import Trials
 
 if TYPE_CHECKING:
     from automl.plan import Plan
@@ -88,7 +89,7 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     """The same, into the folder that `run` names, and nothing is written elsewhere."""
     previous_winner.begin(run.best)
     trials = Trials(plan, run)
-    held = _held_by_all(run.best)
+    held = held_by_all(run.best)
     chosen = choose_winner(study, trials, held)
     if chosen is None:
         raise AutoMLError(f"{run.root}: no trial has a metric yet")
@@ -100,12 +101,12 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
     )  # first: best/ may hold what was the knee
     if earlier := previous_winner.set_aside(plan.bundle, run.best, winner):
         progress.note(f"what {run.best} held before is in {earlier}")
-    checkpoint = _product(plan, trials, winner, chosen.checkpoint, run, progress)
+    checkpoint = _product(plan, trials, winner, chosen.weights, run, progress)
     if study.several:
         previous_winner.clear_front(plan.bundle, run.best, stay(study, winner), progress.note)
     trained = trials.spec_of(winner.number, winner.params)
     default = default_result(study)
-    stages = _stages(plan, trials, winner, default, checkpoint)
+    stages = _stages(plan, study, trials, winner, default, checkpoint)
     results: list[StageResult] = []
     try:
         results = _run_stages(plan, stages, run.best, progress)
@@ -127,23 +128,23 @@ def hand_over_to(plan: Plan, study: Study, run: RunDir, progress: Progress) -> O
 
 
 def _product(
-    plan: Plan, trials: Trials, result: TrialResult, source: Path | None, run: RunDir, progress: Progress
+    plan: Plan, trials: Trials, result: TrialResult, source: Weights | None, run: RunDir, progress: Progress
 ) -> Path | None:
-    """A trial's checkpoint `source`, the specs of all actions and provenance, in the folder that `run` names; returns
+    """A trial's checkpoint, `source`, the specs of all actions and provenance, in the folder that `run` names; returns
     the checkpoint there."""
     previous_winner.disown(run.best, result)
-    checkpoint = _copied(source, run.best) if source else None
+    checkpoint = _copied(source.file, run.best) if source else None
     trained = trials.spec_of(result.number, result.params, progress.note)
     figures = _figures(plan, trials, result)
     write_specs(plan.bundle, trained, checkpoint, run.best, figures, asked_leaves(plan))
     portable.write(plan.bundle, run.best / "train.yaml", _for_retraining(plan, trained, run.best), run.best)
     _slim(plan.bundle, checkpoint, progress)
-    _write_provenance(plan, result, trained, checkpoint, run, figures, trials)
+    _write_provenance(plan, result, trained, checkpoint, source, run, figures, trials)
     return checkpoint
 
 
 def _rest_of_front(
-    plan: Plan, study: Study, trials: Trials, winner: TrialResult, held: Mapping[tuple[int, int, float], Path],
+    plan: Plan, study: Study, trials: Trials, winner: TrialResult, held: Held,
     run: RunDir, progress: Progress,
 ) -> None:  # fmt: skip
     """The other trials of the front, each as the winner is handed over but for the stages; from what is `held`, where
@@ -153,7 +154,7 @@ def _rest_of_front(
             continue
         place = RunDir(run.root, f"{run.handed_over}/{folder_of(result.number)}")
         key = (result.number, result.epoch, result.value)
-        source = held.get(key) or trials.checkpoint_of(result.number, result.epoch)
+        source = held.get(key) or trials.of_result(study, result)
         if source is None and trials.names_checkpoints(result.number):
             progress.note(
                 f"the checkpoint of trial {result.number} is not there; only its configuration is handed over"
@@ -179,13 +180,6 @@ def _unmoved(plan: Plan, study: Study, winner: TrialResult) -> str | None:
         f"best value {figure(winner.value)}: {plan.metric.name} is that in every epoch, so nothing was learnt that it "
         "measures; train longer, or look at the data"
     )
-
-
-def _held_by_all(best: Path) -> dict[tuple[int, int, float], Path]:
-    """`provenance.held` of what other winners left, of `best` and of the rest of the front in it: which of them is the
-    knee may have changed. Of two that hold the same, the one in `best`."""
-    folders = (*best.parent.glob(f"{best.name}_of_trial_*"), best, *(best / FOLDER).glob("[0-9]*"))
-    return {key: path for folder in folders for key, path in provenance.held(folder).items()}
 
 
 def _run_stages(plan: Plan, stages: list[StageRun], best: Path, progress: Progress) -> list[StageResult]:
@@ -299,8 +293,8 @@ def _put_known(full: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _stages(
-    plan: Plan, trials: Trials, winner: TrialResult, default: TrialResult | None, checkpoint: Path | None
-) -> list[StageRun]:
+    plan: Plan, study: Study, trials: Trials, winner: TrialResult, default: TrialResult | None, checkpoint: Path | None
+) -> list[StageRun]:  # fmt: skip
     """What was asked for and has what it needs; those that compare run for the default configuration too when that is
     another trial whose checkpoint is still there."""
     best, found = trials.run.best, list[StageRun]()
@@ -315,9 +309,9 @@ def _stages(
         other = compared_with(winner, default)
         if not stage.default_too or other is None:
             continue
-        if source := trials.checkpoint_of(other.number, other.epoch):
+        if source := trials.of_result(study, other):
             found.append(StageRun(stage, stage.name + OF_DEFAULT, best / "default"))
-            _write_spec(plan, trials, other, found[-1], _copied(source, found[-1].folder))
+            _write_spec(plan, trials, other, found[-1], _copied(source.file, found[-1].folder))
     return found
 
 
@@ -385,10 +379,10 @@ def _add_figures(best: Path, results: list[StageResult]) -> None:
 
 
 def _write_provenance(
-    plan: Plan, winner: TrialResult, trained: Mapping[str, Any], checkpoint: Path | None, run: RunDir,
-    figures: Mapping[str, float], trials: Trials,
+    plan: Plan, winner: TrialResult, trained: Mapping[str, Any], checkpoint: Path | None,
+    source: Weights | None, run: RunDir, figures: Mapping[str, float], trials: Trials,
 ) -> None:  # fmt: skip
-    changed = spec.diff(plan.spec, trained)
+    changed, held = spec.diff(plan.spec, trained), source.holds if source else None
     limited = {"latency": plan.latency.expected(winner.params)} if plan.latency else {}
     folders = plan.bundle.output_keys("train")  # a trial's own, and nowhere else
     write_json(
@@ -404,9 +398,12 @@ def _write_provenance(
             "figures": dict(figures),
             "params": winner.params,
             "checkpoint": checkpoint.name if checkpoint else None,
+            "checkpoint_epoch": held,  # a trainer may have written over what scored
             "checkpoint_sha256": provenance.sha256(checkpoint) if checkpoint else None,
             **limited,
             "changed_from_default": [change for change in changed if change[0] not in folders],
-            **run_history.trained(plan, trials.run.trial(winner.number), winner.epoch),
+            **run_history.trained(
+                plan, trials.run.trial(winner.number), winner.epoch if held is None else held
+            ),
         },
     )

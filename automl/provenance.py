@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl import __version__
 from automl.errors import UserError
-from automl.forms import COUNT, TEXT_OR_NULL, fits
+from automl.forms import COUNT, COUNT_OR_NULL, TEXT_OR_NULL, fits
 
 if TYPE_CHECKING:
     from automl.study import TrialResult
@@ -29,6 +29,7 @@ _FORM = {
         "epoch": COUNT,
         "value": {"type": "number"},
         "checkpoint": TEXT_OR_NULL,
+        "checkpoint_epoch": COUNT_OR_NULL,
         "checkpoint_sha256": TEXT_OR_NULL,
         "later": {"type": "array", "items": {"type": "array", "items": {"type": "string"}}},
         MEASURED: {"type": "object"},
@@ -100,13 +101,15 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def held(best: Path) -> dict[tuple[int, int, float], Path]:
-    """(trial, epoch, value) -> the checkpoint that `best` holds of it, if that is what was handed over: what lies in
-    the trial's folder may have been tidied up or damaged since."""
+def held(best: Path) -> dict[tuple[int, int, float], tuple[Path, int | None]]:
+    """(trial, epoch, value) -> (the checkpoint that `best` holds of it, the epoch that is in the file, None where
+    nobody knows), if that is what was handed over: what lies in the trial's folder may have been tidied up or damaged
+    since. Earlier versions did not tell the file's epoch."""
     before = read(best)
     try:
         path = best / before["checkpoint"]
         whole = before["checkpoint_sha256"] == sha256(path)
-        return {(before["trial"], before["epoch"], before["value"]): path} if whole else {}
+        told = before.get("checkpoint_epoch", before["epoch"])
+        return {(before["trial"], before["epoch"], before["value"]): (path, told)} if whole else {}
     except (OSError, KeyError, TypeError):
         return {}

@@ -11,12 +11,13 @@ from typing import Any
 
 from automl import metric as metrics
 from automl import spec
+from automl.checkpoints import so_far
 from automl.errors import UserError
 from automl.front import Place, places
 from automl.locks import is_running
 from automl.programs import command
 from automl.rundir import RunDir
-from automl.show import checkpoint_of, handed_over
+from automl.show import handed_over
 from automl.storage import load_study
 from automl.widening import widened
 
@@ -59,25 +60,28 @@ def status(root: Path) -> dict[str, Any]:
 
 
 def best(root: Path) -> dict[str, Any]:
-    """{"trial", "value", "epoch", "complete", "params", "changed", "checkpoint", "files",
-    "files_of_trial", "front"}; "files_of_trial" is another where the winner's checkpoint was gone. Raises `UserError`
-    while no trial has a metric."""
+    """{"trial", "value", "epoch", "complete", "params", "changed", "checkpoint", "checkpoint_epoch",
+    "warning", "files", "files_of_trial", "front"} of what `automl best --export` would hand over; "checkpoint_epoch" is
+    in the file. Raises `UserError` while no trial has a metric."""
     document = RunDir(root).read_run()
     study = load_study(document, root)
-    top = study.best() if study else None
-    if study is None or top is None:
+    run, metric = RunDir(root), metrics.of_run(document)
+    chosen = so_far(study, run, metric) if study else None
+    if study is None or chosen is None:
         raise UserError(f"{root}: no trial has a metric yet; see {command('status', root)}")
-    checkpoint, folder = checkpoint_of(RunDir(root), top), RunDir(root).best
+    top, held, folder = chosen.best, chosen.weights, run.best
     return {
         "trial": top.number,
         "default": top.number == 0 and document["searching"],
-        "metric": metrics.of_run(document).name,
+        "metric": metric.name,
         "value": top.value,
         "epoch": top.epoch + 1,
         "complete": top.complete,
         "params": top.params,
         "changed": {n: v for n, v in top.params.items() if spec.get(document["spec"], n) != v},
-        "checkpoint": str(checkpoint) if checkpoint and checkpoint.exists() else None,
+        "checkpoint": str(held.file) if held else None,
+        "checkpoint_epoch": held.holds + 1 if held and held.holds is not None else None,
+        "warning": chosen.warning,
         "files": str(folder) if folder.is_dir() else None,
         "files_of_trial": handed_over(root),
         "front": _front(places(study, RunDir(root)), root),

@@ -17,6 +17,7 @@ from rich.text import Text
 from automl import cut, latency, provenance, restored_plan, spec
 from automl import metric as metrics
 from automl.budget import ended_since_best
+from automl.checkpoints import LINES, Checkpoints, so_far
 from automl.comparison import compare
 from automl.errors import UserError
 from automl.front import places, times_as_fast
@@ -34,10 +35,11 @@ from automl.storage import load_study
 from automl.widening import widenings
 
 if TYPE_CHECKING:
+    from automl.checkpoints import Winner
     from automl.front import Place
     from automl.handoff import Outcome
     from automl.stages import StageResult
-    from automl.study import Study, TrialResult
+    from automl.study import Study
 
 NARROW = 60  # columns of a terminal, below which reasons have no room beside the figures
 
@@ -52,7 +54,7 @@ def status(console: Console, root: Path) -> None:
     document, study = _read(root)
     metric = metrics.of_run(document)
     running = is_running(root)  # a trial that nobody runs waits to be resumed
-    _trials(console, study, metric, running)
+    _trials(console, study, Checkpoints(RunDir(root), metric), running)
     _front(console, places(study, RunDir(root)) if study else (), metric, RunDir(root))
     if text := latency.redrawn_text(
         study.trials() if study else (), document["request"].get("max_latency_ms")
@@ -87,17 +89,25 @@ def status(console: Console, root: Path) -> None:
             say(console, going_on if why else f"to {what} on: {command('resume', root)} {larger}")
 
 
-def _trials(console: Console, study: Study | None, metric: Metric, running: bool) -> None:
+def _trials(console: Console, study: Study | None, here: Checkpoints, running: bool) -> None:
     """A row each. Figures are never cut: where there is no room beside them, the reasons stand below."""
     narrow = console.width < NARROW
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0) if narrow else (0, 1))
     several = [f"predicted {LATENCY}"] if study and study.several else []
-    names = ("trial", "state", "epochs", metric.name, *several, "at epoch", *(() if narrow else ("why",)))
+    names = (
+        "trial",
+        "state",
+        "epochs",
+        here.metric.name,
+        *several,
+        "at epoch",
+        *(() if narrow else ("why",)),
+    )
     rows: list[list[str]] = []
     reasons: list[str] = []
     for trial in study.trials() if study else []:
         curve = trial.intermediate_values
-        done = study.result(trial.number) if study and curve else None
+        done = here.result(study, trial.number) if study and curve else None
         state = study.state(trial.number, running) if study else ""
         ended_or_waits = state not in ("RUNNING", "WAITING")  # what it was once cut or paused for is over
         reasons.append(str(trial.user_attrs.get("reason", "")) if ended_or_waits else "")
@@ -139,23 +149,25 @@ def _next(root: Path, end: Mapping[str, Any]) -> str:
 def best(console: Console, root: Path) -> None:
     """The best trial so far, what it changed, and its files."""
     document, study = _read(root)
-    top = study.best() if study else None
-    if study is None or top is None:
+    run, metric = RunDir(root), metrics.of_run(document)
+    chosen = so_far(study, run, metric) if study else None
+    if study is None or chosen is None:
         raise UserError(f"{root}: no trial has a metric yet; see {command('status', root)}")
-    metric = metrics.of_run(document)
+    top = chosen.best
     name = f"trial {top.number}" + (
         " (the default configuration)" if not top.number and document["searching"] else ""
     )
     say(console, f"{name}: {metric.name} {figure(top.value)} at epoch {top.epoch + 1}")
-    run = RunDir(root)
     _front(console, places(study, run), metric, run)
+    if chosen.warning:
+        say(console, f" {chosen.warning}", "note:", "yellow")
     if not top.complete:
         _stopped(console)
     for name, value in top.params.items():
         before = spec.get(document["spec"], name)
         if before != value:
             say(console, f"  {name}: {' -> '.join(change(before, value))}")
-    say(console, f"checkpoint: {_checkpoint_text(RunDir(root), top)}")
+    say(console, f"checkpoint: {_checkpoint_text(run, chosen)}")
     if RunDir(root).best.is_dir():
         handed = handed_over(root)
         other = "" if handed == top.number else f", which holds trial {handed}"
@@ -194,24 +206,18 @@ def handed_over(root: Path) -> int | None:
     return number if isinstance(number, int) and provenance.is_whole(found) else None
 
 
-def _checkpoint_text(run: RunDir, top: TrialResult) -> str:
-    """Where the checkpoint that scored is."""
-    path = checkpoint_of(run, top)
-    if path is None:
-        named = (run.trial(top.number) / "metrics.jsonl").is_file()
-        return (
-            "none, the trainer names none" if named else f"not known, {run.trial(top.number)} has no records"
-        )
-    return str(path) if path.exists() else f"{path} (no longer there)"
-
-
-def checkpoint_of(run: RunDir, top: TrialResult) -> Path | None:
-    """The checkpoint that the record of the best epoch names, there or not."""
-    from automl import records
-
-    found, _ = records.read(run.trial(top.number) / "metrics.jsonl")
-    named = [r.checkpoint for r in found if r.epoch == top.epoch and r.checkpoint]
-    return run.trial(top.number) / named[-1] if named else None
+def _checkpoint_text(run: RunDir, chosen: Winner) -> str:
+    """Where the checkpoint that scored is, or why none is told."""
+    if chosen.weights is not None:
+        return str(chosen.weights.file)
+    if chosen.warning:
+        return "none is there"
+    named = (run.trial(chosen.best.number) / LINES).is_file()
+    return (
+        "none, the trainer names none"
+        if named
+        else f"not known, {run.trial(chosen.best.number)} has no records"
+    )
 
 
 def outcome(console: Console, result: Outcome) -> None:

@@ -194,10 +194,10 @@ class Study(Stored):
             return min(map(self.result, (self._leaders[0][2], *cut)), key=self.rank)
         return next(iter(self.ranked()), None)
 
-    def ranked(self) -> list[TrialResult]:
+    def ranked(self, result: Callable[[int], TrialResult] | None = None) -> list[TrialResult]:
         """Every trial with a metric, best first: the named winner or the front's knee, the rest of the front, COMPLETE
-        ones, those that were stopped or still run."""
-        found = [self.result(t.number) for t in self._trials if t.intermediate_values]
+        ones, those that were stopped or still run. `result`: how a trial did, if not as the study alone knows it."""
+        found = [(result or self.result)(t.number) for t in self._trials if t.intermediate_values]
         named, front = self.knee() if self.several else self.named_winner(), {n for _, n in self._front}
         return sorted(found, key=lambda b: (b.number != named, b.number not in front, self.rank(b)))
 

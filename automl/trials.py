@@ -13,17 +13,16 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from automl import hooks, records, run_history, same_data, secret_leaves, spec, trial_notes
+from automl.checkpoints import OWN_FILES, Checkpoints
 from automl.documents import load_yaml
 from automl.errors import SpecError
 from automl.executors.base import TrialJob
 from automl.liveness import read_beat
 from automl.machine import share_of
-from automl.metric import figure
 from automl.records import BrokenRecord, Record
 from automl.run_json import moved
 from automl.rundir import RunDir, write_text, write_yaml
@@ -31,28 +30,17 @@ from safe_documents import dump_yaml
 
 if TYPE_CHECKING:
     from automl.plan import Plan
-    from automl.study import Study, TrialResult
+    from automl.study import Study
 
 
-OWN_FILES = (
-    "metrics.jsonl",
-    "spec.yaml",
-    trial_notes.FILE,
-    run_history.FILE,
-    "resume.yaml",
-    "log.txt",
-    "heartbeat",
-    "status.json",
-)
-
-
-class Trials:
+class Trials(Checkpoints):
     """The trial folders of a run. `handled` holds the records that the driver has taken in, by trial."""
 
     def __init__(self, plan: Plan, run: RunDir) -> None:
-        self.plan, self.run = plan, run
         # What is read of its lines: one in which such a value is no number is broken, for whoever reads it.
-        self.numbers = (plan.metric.name, *plan.bundle.finite)
+        numbers = (plan.metric.name, *plan.bundle.finite)
+        super().__init__(run, plan.metric, numbers, plan.bundle.checkpoint_glob)
+        self.plan = plan
         self.handled: dict[int, list[Record]] = {}
         self._holding: set[int] | None = (
             None  # ended trials whose folders may hold checkpoints; None: unknown
@@ -200,15 +188,6 @@ class Trials:
 
     # ---- records and checkpoints --------------------------------------------------------------------------------
 
-    def records(self, number: int) -> tuple[list[Record], str | None]:
-        """(all whole records on disk, what is wrong with the line after them or None)."""
-        return records.read(self.run.trial(number) / "metrics.jsonl", self.numbers)
-
-    def checkpoint(self, number: int, record: Record) -> Path | None:
-        """The checkpoint a record names, if it is there."""
-        path = self.run.trial(number) / record.checkpoint if record.checkpoint else None
-        return path if path is not None and path.exists() else None
-
     def take(
         self, number: int, line: Mapping[str, Any], num_epochs: int | None = None
     ) -> tuple[Record, float | None]:
@@ -231,26 +210,9 @@ class Trials:
         if not path.startswith(folder + os.sep):
             raise BrokenRecord(f"checkpoint must lie in the trial's folder, but got '{record.checkpoint}'")
 
-    def checkpoint_of(self, number: int, epoch: int) -> Path | None:
-        """The checkpoint of a trial's epoch, if it is still there and no later epoch was written over it."""
-        record = next((r for r in _owners(self.records(number)[0]) if r.epoch == epoch), None)
-        return self.checkpoint(number, record) if record else None
-
     def scoring(self, number: int) -> set[int]:
-        """The epochs that count: of a trainer that names checkpoints the last measured of each, on disk or dropped for
-        a better one; else all that its records hold (not what an attempt before a start from nothing reported)."""
-        found = self.handled.get(number) or self.records(number)[0]
-        measured = [r for r in found if r.number(self.plan.metric.name) is not None]
-        return {r.epoch for r in _owners(measured)} or {r.epoch for r in found}
-
-    def names_checkpoints(self, number: int) -> bool:
-        """Whether any record of the trial names a checkpoint."""
-        return bool(_owners(self.records(number)[0]))
-
-    def newest_loose(self, number: int) -> Path | None:
-        """The newest file or folder in a trial's folder that looks like a checkpoint."""
-        there = (path for path in self._looks_like_one(number) if path.exists())
-        return max(there, key=lambda path: path.stat().st_mtime_ns, default=None)
+        """Of a trial that runs, by the lines that have been handled."""
+        return self._counting(self.handled.get(number) or self.records(number)[0])
 
     def keep_while_running(self, number: int, best_epoch: int | None) -> None:
         """Of what handled records name, keep the best epoch's checkpoint and the last one there is to go on from."""
@@ -286,12 +248,6 @@ class Trials:
         named = {r.checkpoint for r in self.records(number)[0] if r.checkpoint}
         return named | {path.name for path in self._looks_like_one(number)}
 
-    def _looks_like_one(self, number: int) -> list[Path]:
-        """What the model's pattern of checkpoints fits in a trial's folder; the engine's own files are none."""
-        pattern = self.plan.bundle.checkpoint_glob
-        found = self.run.trial(number).glob(pattern) if pattern else ()
-        return [path for path in found if path.name not in OWN_FILES]
-
     def _drop_unnamed(self, number: int, last: Record) -> None:
         """Delete what looks like a checkpoint, is named by no line and is older than the last one handled (written
         within an epoch, or by a process that died before its line)."""
@@ -318,56 +274,3 @@ class Trials:
         for link in folder.glob("*"):
             if link.is_symlink() and not link.exists():
                 link.unlink(missing_ok=True)
-
-
-def _owners(found: list[Record]) -> list[Record]:
-    """The records whose checkpoint no later one has taken the name of: what a file holds is its last epoch's."""
-    last = {r.checkpoint: r for r in found if r.checkpoint}
-    return [r for r in found if r.checkpoint and last[r.checkpoint] is r]
-
-
-@dataclass(frozen=True)
-class Winner:
-    """What is handed over. `checkpoint` is None of a trainer that writes none; `warning` says why it is not the
-    study's best trial at its best epoch."""
-
-    best: TrialResult
-    checkpoint: Path | None
-    warning: str | None = None
-
-
-def choose_winner(
-    study: Study, trials: Trials, held: Mapping[tuple[int, int, float], Path] | None = None
-) -> Winner | None:
-    """The study's best trial with the checkpoint that scored; where that is gone, the next best there is. `held`:
-    (trial, epoch, value) -> the whole checkpoint that was handed over before. None without any metric."""
-    ranked = study.ranked()
-    if not ranked:
-        return None
-    first = ranked[0]
-    before = (held or {}).get((first.number, first.epoch, first.value))
-    path = before or trials.checkpoint_of(first.number, first.epoch)
-    if path is not None or not any(trials.names_checkpoints(best.number) for best in ranked):
-        return Winner(first, path)
-    gone = f"the checkpoint of trial {first.number}, epoch {first.epoch + 1} ({figure(first.value)}) is not there"
-    for best in _with_checkpoints(study, trials, ranked):
-        instead = f"trial {best.number}, epoch {best.epoch + 1} ({figure(best.value)})"
-        return Winner(
-            best, trials.checkpoint_of(best.number, best.epoch), f"{gone}; handed over instead: {instead}"
-        )
-    loose = trials.newest_loose(first.number)
-    if loose is not None:
-        return Winner(first, loose, f"{gone}; handed over instead: {loose.name}, whose epoch is not known")
-    return Winner(first, None, f"{gone}, and neither are all others; only its configuration is handed over")
-
-
-def _with_checkpoints(study: Study, trials: Trials, ranked: list[TrialResult]) -> list[TrialResult]:
-    """Every (trial, epoch) whose checkpoint is there, best first: of COMPLETE trials before those stopped."""
-    found = []
-    for best in ranked:
-        curve = study.frozen(best.number).intermediate_values
-        owners = _owners(trials.records(best.number)[0])
-        there = {r.epoch for r in owners if trials.checkpoint(best.number, r)}
-        if among := there & set(curve):
-            found.append(study.result(best.number, among))
-    return sorted(found, key=study.rank)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl import metric as metrics
 from automl import records, run_json, run_outcome, spec
+from automl.checkpoints import LINES, Checkpoints, so_far
 from automl.comparison import OF_DEFAULT, Comparison, compare, document_of
 from automl.confirmed import Confirmed, confirmed
 from automl.documents import load_json
@@ -115,18 +116,21 @@ def facts_of(root: Path, study: Study | None = None, running: bool | None = None
         raise UserError(f"{root}: it has no trials yet; see {command('status', root)}")
     document = run_json.read(RunDir(root).run_json)  # without the secrets that `read_run` puts back
     document = dict(moved(document, document.get("root"), root.resolve()))
-    top, metric = study.best(), metrics.of_run(document)
+    metric, run = metrics.of_run(document), RunDir(root)
+    chosen = so_far(study, run, metric)
+    top = chosen.best if chosen else None
     outcome = run_outcome.read(root)
     told = outcome if _is_of(outcome, top) else {}  # what was handed over may be another's by now
     stages = told.get("stages", [])
     started = [t.datetime_start for t in study.trials() if t.datetime_start]
     return Facts(
-        root=root, document=document, metric=metric, trials=[_trial(root, study, t, running) for t in study.trials()],
+        root=root, document=document, metric=metric,
+        trials=[_trial(run, metric, study, t, running) for t in study.trials()],
         winner=top.number if top else None, complete=bool(top and top.complete), running=running,
         elapsed_s=study.elapsed_s(), space=_space(document), stages=stages,
         comparisons=compare(stages, root, metric), material=_material(root, stages),
         started=min(started, default=None), confirmed=confirmed(told.get("confirmed")),
-        warning=str(outcome.get("warning") or "") if told or not running else "",
+        warning=str((outcome.get("warning") if told or not running else "") or (chosen and chosen.warning) or ""),
         unfinished=not running and (not at_end(root, outcome, study, running) or unconfirmed(document, outcome)),
         redrawn=redrawn_text(study.trials(), document["request"].get("max_latency_ms")),
         widened=widenings(study.trials()), front=places(study, RunDir(root)), epochs=study.epochs_trained,
@@ -142,9 +146,10 @@ def _is_of(outcome: Mapping[str, Any], top: TrialResult | None) -> bool:
     return (winner.get("number"), winner.get("epoch")) == (top.number, top.epoch)
 
 
-def _trial(root: Path, study: Study, trial: FrozenTrial, running: bool) -> TrialFacts:
-    found, _ = records.read(RunDir(root).trial(trial.number) / "metrics.jsonl")
-    best: TrialResult | None = study.result(trial.number) if trial.intermediate_values else None
+def _trial(run: RunDir, metric: Metric, study: Study, trial: FrozenTrial, running: bool) -> TrialFacts:
+    here = Checkpoints(run, metric)
+    found, _ = records.read(run.trial(trial.number) / LINES)
+    best: TrialResult | None = here.result(study, trial.number) if trial.intermediate_values else None
     took = _took(found, trial.user_attrs.get("starts", ()))
     state = study.state(trial.number, running)
     return TrialFacts(

@@ -194,9 +194,11 @@ def test_a_winner_whose_checkpoint_is_gone_is_told_everywhere(tmp_path: Path) ->
     show.best(console, root)
     told = console.file.getvalue()  # type: ignore[attr-defined]
     assert "nothing better was found" not in told
-    assert f", which holds trial {outcome.winner.number}" in told
+    gone = f"the checkpoint of trial {whole.winner.number}, "
+    assert told.count(gone) == 2
     found = run_figures.best(root)
-    assert (found["trial"], found["files_of_trial"]) == (whole.winner.number, outcome.winner.number)
+    assert (found["trial"], found["files_of_trial"]) == (outcome.winner.number, outcome.winner.number)
+    assert found["warning"].startswith(gone)
     assert any("is not there; handed over instead" in line for line in figures(root)["verdict"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from automl import bundle, faults, handoff, loop, records
+from automl.checkpoints import choose_winner, so_far
 from automl.driver import SearchDriver
 from automl.errors import StorageError
 from automl.executors.base import Decision, Exit, TrialJob
@@ -25,7 +27,7 @@ from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.storage import open_storage
 from automl.study import Study
-from automl.trials import Trials, choose_winner
+from automl.trials import Trials
 from tests.automl.fakes import TinySpace
 from tests.automl.test_policy_bundle import make_model
 
@@ -501,8 +503,6 @@ class Trainer:
         if name:
             path = self.folder / str(name)
             path.write_text("weights")
-            import os
-
             os.utime(path, ns=(epoch * 10**9, epoch * 10**9))
         if line:
             with (self.folder / "metrics.jsonl").open("a") as file:
@@ -554,8 +554,6 @@ def test_what_is_not_named_by_any_line_goes_once_it_is_old(tmp_path: Path) -> No
     for epoch in range(4):
         if epoch == 2:
             stray.write_text("weights")
-            import os
-
             os.utime(stray, ns=(15 * 10**8, 15 * 10**8))
         trainer.write(epoch)
         driver.on_record(0, trainer.lines[epoch])
@@ -959,6 +957,72 @@ def test_of_one_file_whose_last_epoch_is_not_measured_the_last_that_is_counts(tm
     ]
     bench.written(lines, TrialJob(0, str(bench.run.trial(0)), "", entry="a:b"))
     assert Trials(bench.plan, bench.run).scoring(0) == {5}
+
+
+def two_trials(bench: Bench, values: list[float | None], ending: str) -> Study:
+    """A COMPLETE trial 0 of 0.5, and trial 1 whose trainer wrote each epoch over the last."""
+    study, trials = bench.study(), Trials(bench.plan, bench.run)
+    both: list[tuple[str, list[float | None]]] = [("net.pth", [0.5] * EPOCHS), ("last.pth", values)]
+    for number, (name, curve) in enumerate(both):
+        study.ask()
+        lines: list[Any] = [
+            {"epoch": e, "val_mAP": value, "checkpoint": name} for e, value in enumerate(curve)
+        ]
+        trials.job(number, study.frozen(number).user_attrs["params"])
+        bench.written(lines, TrialJob(number, str(bench.run.trial(number)), "", entry="a:b"))
+        (bench.run.trial(number) / "metrics.jsonl").touch()
+        for epoch, value in enumerate(curve):
+            if value is not None:
+                study.report(number, epoch, value)
+    study.tell(0, "COMPLETE", "finished", trials.scoring(0))
+    if ending == "CUT":
+        study.note(1, cut=True)
+    elif ending != "killed":
+        study.tell(1, ending, "", trials.scoring(1))  # type: ignore[arg-type]
+    return study
+
+
+@pytest.mark.parametrize(
+    ("values", "ending", "chosen", "holds"),
+    [
+        ([0.6, 0.7, 0.8, None], "CUT", (1, 2, 0.8), 3),
+        ([0.6, 0.7, 0.8, *[None] * 6], "COMPLETE", (1, 2, 0.8), 8),
+        ([0.6, 0.9, 0.8], "CUT", (1, 2, 0.8), 2),
+        ([0.6, 0.9, 0.4], "CUT", (0, 8, 0.5), 8),
+        ([0.6, 0.9, 0.8], "PRUNED", (0, 8, 0.5), 8),
+        ([0.6, 0.9, 0.8], "killed", (0, 8, 0.5), 8),
+    ],
+)
+def test_a_file_that_is_written_over_is_worth_its_last_measured_epoch(
+    tmp_path: Path, values: list[float | None], ending: str, chosen: tuple[int, int, float], holds: int
+) -> None:
+    bench = Bench(tmp_path, trials=2)
+    study = two_trials(bench, values, ending)
+    winner, told = choose_winner(study, Trials(bench.plan, bench.run)), so_far(study, bench.run, bench.metric)
+    assert winner is not None
+    assert winner == told
+    assert (winner.best.number, winner.best.epoch, winner.best.value) == chosen
+    assert winner.weights is not None
+    assert (winner.weights.scored, winner.weights.holds) == (chosen[1], holds)
+    ahead = f"the checkpoint of trial {chosen[0]} holds epoch {holds + 1}, of which nothing was measured"
+    assert str(winner.warning).startswith(ahead if holds != chosen[1] else "None")
+
+
+def test_provenance_tells_the_epoch_that_is_in_the_file(tmp_path: Path) -> None:
+    """Killed between a checkpoint and its line; handed over again from what was handed over, it is told again."""
+    bench = Bench(tmp_path, trials=2)
+    study = two_trials(bench, [0.6, 0.7], "CUT")
+    folder = bench.run.trial(1)
+    (folder / "last.pth").write_text("of epoch 3")
+    after = (folder / "metrics.jsonl").stat().st_mtime_ns + 10**9
+    os.utime(folder / "last.pth", ns=(after, after))
+    for _ in range(2):
+        outcome = handoff.hand_over_to(bench.plan, study, bench.run, Progress(quiet=True))
+        told = json.loads((bench.run.best / "provenance.json").read_text())
+        assert (told["trial"], told["epoch"], told["checkpoint_epoch"]) == (1, 1, 2)
+        assert "holds epoch 3, of which nothing was measured: 0.7000 is of epoch 2" in str(outcome.warning)
+        (folder / "last.pth").unlink(missing_ok=True)
+    assert (bench.run.best / "model.pth").read_text() == "of epoch 3"
 
 
 def test_all_failed_says_why_also_when_it_goes_on(tmp_path: Path) -> None:
