@@ -92,7 +92,7 @@ def run(request: RunRequest, root: Path, progress: Progress) -> handoff.Outcome:
             fetch(plan, root, progress.note)
             with interruptible(root):
                 if plan.request.warm_start:
-                    warm_start.bring(Path(plan.request.warm_start), root, plan.metric, plan.room)
+                    warm_start.bring(plan, root)
                 for line in secret_leaves.put_away(plan, root):
                     progress.note(f"note: {line}")
                 folder.write_run(restored_plan.describe(plan, root, f"{root.name}-{secrets.token_hex(4)}"))

@@ -147,7 +147,7 @@ def lessons_of(what: Plan) -> Lessons:
     if not what.request.warm_start:
         return warm_start.Lessons()
     with tempfile.TemporaryDirectory(prefix="automl-plan-") as folder:
-        warm_start.bring(Path(what.request.warm_start), Path(folder), what.metric, what.room)
+        warm_start.bring(what, Path(folder))
         return warm_start.lessons(Path(folder), what.room)
 
 

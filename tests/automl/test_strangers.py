@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from automl import loop, show, show_plan, spec
+from automl import loop, show, show_plan, spec, warm_start
 from automl.errors import UserError
 from automl.fgp.scheduler import FreezeThaw
 from automl.metric import figure, signed
@@ -584,6 +584,36 @@ def test_plan_shows_what_a_warm_start_brings(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=120)
     show_plan.plan(console, plan, 3)
     assert "4 of 4 earlier trials fit" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_what_earlier_trials_were_measured_with_and_nobody_searches_is_named(tmp_path: Path) -> None:
+    """Not what either run searches, nor the folders and the seed, which differ between any two runs."""
+    model = toy(tmp_path / "toy")
+    asked = RunRequest(
+        model=str(model), executor="local", stages=(), sampler="random", scheduler="none", trials=2
+    )
+    loop.run(replace(asked, sets=("epochs=3",)), tmp_path / "one", Progress(quiet=True))
+    again = replace(asked, seed=5, warm_start=str(tmp_path / "one"))
+    for sets, tune, told in (
+        (("epochs=3",), (), ""),
+        (("epochs=3", "lr=0.02"), (), ""),
+        (("epochs=2",), ("lr", "epochs=1:4"), ""),
+        (("epochs=2",), (), "; they were measured with other values of epochs"),
+    ):
+        plan = prepare(replace(again, sets=sets, tune=tune), tmp_path / "work")
+        assert show_plan.lessons_of(plan).text.partition(" earlier trials fit this search space")[2] == told
+    notes: list[str] = []
+    progress = Progress(quiet=True)
+    progress.note = notes.append  # type: ignore[method-assign]
+    loop.run(replace(again, sets=("epochs=2",)), tmp_path / "two", progress)
+    assert any(
+        note.startswith("warm start: 2 of 2 ") and note.endswith(" other values of epochs") for note in notes
+    )
+
+
+def test_many_leaves_that_were_otherwise_are_counted() -> None:
+    text = warm_start.Lessons(of=3, otherwise=tuple("abcdefg")).text
+    assert text.endswith("; they were measured with other values of a, b, c, d, e and 2 more")
 
 
 def test_earlier_trials_had_what_their_run_had_set_of_what_is_searched_now(tmp_path: Path) -> None:
