@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from automl.documents import load_json
 from automl.errors import SpecError
 from automl.latency import below
-from automl.metric import Metric, figure, signed
+from automl.metric import Metric, figure, lowered, signed
 from automl.records import is_finite
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class Comparison:
     def words(self, times: float | None = None) -> str:
         """The difference, which of a figure that is better when lower is below 0 where there is a gain, and what the
         interval says of it, plainly; `times`: see `latency.below`."""
-        difference = signed(self.winner - self.default)
-        text = f"{self.name} differs by {difference} ({figure(self.default)} to {figure(self.winner)})"
+        name, difference = Metric(self.name, self.maximize), signed(self.winner - self.default)
+        text = f"{name} differs by {difference} ({figure(self.default)} to {figure(self.winner)})"
         if self.low is None or self.high is None:
             return text
         low, high = (self.low, self.high) if self.maximize else (-self.high, -self.low)
@@ -71,8 +71,8 @@ class Comparison:
 
 def compare(stages: Sequence[Mapping[str, Any]], root: Path, metric: Metric) -> list[Comparison]:
     """The figures that a stage shows of the winner and of the default configuration, from an outcome's stages; report
-    files are relative to `root`. Higher is better, but for what the search's `metric` says of itself, of whatever
-    split: of `val_loss` also `test_loss`."""
+    files are relative to `root`. Higher is better, but for what the model declares to be minimised (`lower` of a
+    stage) and what the search's `metric` says of itself, of whatever split."""
     by_name = {str(stage.get("name")): stage for stage in stages if stage.get("ok")}
     found = []
     for name, stage in by_name.items():
@@ -83,14 +83,9 @@ def compare(stages: Sequence[Mapping[str, Any]], root: Path, metric: Metric) -> 
         for shown in stage.get("shows", ()):
             values = [_number(each.get("metrics", {}).get(shown)) for each in (stage, other)]
             if values[0] is not None and values[1] is not None:
-                upwards = metric.maximize or _measured(str(shown)) != _measured(metric.name)
-                found.append(_compared(str(shown), values[0], values[1], ours, theirs, upwards))
+                lower = shown in stage.get("lower", ()) or lowered([str(shown)], [metric])
+                found.append(_compared(str(shown), values[0], values[1], ours, theirs, not lower))
     return found
-
-
-def _measured(name: str) -> str:
-    """A figure's name without that of the split."""
-    return name.removeprefix("val_").removeprefix("test_")
 
 
 def document_of(stage: Mapping[str, Any], root: Path) -> dict[str, Any]:

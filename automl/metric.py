@@ -60,6 +60,10 @@ class Metric:
         """The best of the values; None of none."""
         return max(values, default=None) if self.maximize else min(values, default=None)
 
+    def measures(self, name: str) -> bool:
+        """Whether a figure of this name is this metric, of whatever split: of `val_loss` also `test_loss`."""
+        return _without_split(name) == _without_split(self.name)
+
     def better(self, a: float, b: float) -> bool:
         return a > b if self.maximize else a < b
 
@@ -69,6 +73,18 @@ class Metric:
 
     def __str__(self) -> str:
         return self.name if self.maximize else f"{self.name} (lower is better)"
+
+
+def _without_split(name: str) -> str:
+    return name.removeprefix("val_").removeprefix("test_")
+
+
+def lowered(names: Iterable[str], known: Sequence[Metric]) -> tuple[str, ...]:
+    """Those of the names that a model's `known` metrics say are better when lower: its own name first, else that of
+    another split."""
+    ways = ((name, [m for m in known if m.measures(name)]) for name in names)
+    nearest = ((name, min(found, key=lambda m: m.name != name)) for name, found in ways if found)
+    return tuple(name for name, metric in nearest if not metric.maximize)
 
 
 def value_of(trial: FrozenTrial) -> float | None:

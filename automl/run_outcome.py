@@ -42,6 +42,7 @@ _STAGE = {
         "command": TEXT,
         "metrics": {"type": "object"},
         "shows": _TEXTS,
+        "lower": _TEXTS,
         "failed": {"type": "boolean"},
         "report": TEXT,
     },

@@ -15,7 +15,7 @@ from automl.bundle import ModelBundle
 from automl.executors.base import Exit, TrialJob
 from automl.launcher import TrialProcess, start_fork_server
 from automl.machine import cores
-from automl.metric import figure
+from automl.metric import figure, lowered
 from automl.programs import typed
 from automl.records import is_finite
 from automl.skill import Stage
@@ -49,6 +49,7 @@ class StageResult:
     shows: tuple[str, ...] = ()  # names of the metrics that a person wants to see
     failed: bool = False  # it ran and broke; not ok and not failed: it could not run here
     report: str = ""  # the file it wrote for the report
+    lower: tuple[str, ...] = ()  # of `shows`, those that the model says are better when lower
 
     @classmethod
     def skipped(cls, name: str, why: str, command: str = "") -> StageResult:
@@ -98,7 +99,14 @@ def ended_well(bundle: ModelBundle, run: StageRun, message: str) -> StageResult:
     told = figures.parent / stage.report if stage.report else None
     report = str(told) if told is not None and told.is_file() else ""
     return StageResult(
-        run.name, True, message, _shown(bundle, run), _read(figures), stage.shows, report=report
+        run.name,
+        True,
+        message,
+        _shown(bundle, run),
+        _read(figures),
+        stage.shows,
+        report=report,
+        lower=lowered(stage.shows, bundle.metrics),
     )
 
 

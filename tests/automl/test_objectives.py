@@ -365,6 +365,8 @@ def test_a_run_hands_over_its_front(tmp_path: Path) -> None:
     placed = {int(n) for n in re.findall(r'class="dot [^"]*"[^>]*data-t=.?(\d+)', plane)}
     assert placed == {t.number for t in trials(root) if t.intermediate_values}
     assert plane.count('class="knee"') == 1
+    assert "farthest below the line" in plane  # of a loss, whose axis goes up all the same
+    assert "none lies below it" in plane
     assert len(re.findall(r'class="dot [^"]*front', plane)) == len(found)
     assert f"the front of {len(found)} among" in figures["verdict"][0]
     assert [entry["number"] for entry in figures["front"]] == [entry["number"] for entry in found]

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from automl import dashboard, loop, provenance, report
+from automl import bundle, dashboard, loop, provenance, report
 from automl.comparison import Comparison, compare
 from automl.errors import UserError
 from automl.metric import Metric
@@ -25,9 +25,10 @@ from automl.report import gather, parts, svg, verdict
 from automl.report.keeper import Keeper
 from automl.request import RunRequest
 from automl.rundir import RunDir
-from automl.stages import shown_figures
+from automl.stages import StageRun, ended_well, shown_figures
 from automl.storage import read_storage
 from tests.automl import known
+from tests.automl.test_policy_bundle import make_model
 
 NUMPY_NET = Path(__file__).parents[2] / "examples" / "numpy_net"
 MATERIAL: dict[str, Any] = {
@@ -254,6 +255,37 @@ def test_a_figure_that_no_float_holds_is_none(tmp_path: Path) -> None:
     ]
     assert [each.name for each in compare(stages, tmp_path, Metric("val_mAP"))] == ["g"]
     assert shown_figures(huge, ["f", "g", "h"]) == "g 0.5000"
+
+
+@pytest.mark.parametrize(
+    ("declared", "gain"),
+    [
+        ({"val_mAP": "maximize", "val_error": "minimize"}, 0.1),
+        ({"val_mAP": "maximize"}, -0.1),
+        ({"val_error": "minimize", "test_error": "maximize"}, -0.1),
+    ],
+)
+def test_lower_is_better_of_what_the_model_says_so_of(
+    declared: dict[str, str], gain: float, tmp_path: Path
+) -> None:
+    """A search for another metric: what a stage shows is told by what the model declares of it."""
+    actions = {name: {"command": "toy {config_path}"} for name in ("train", "evaluate")}
+    shows = {"evaluate": {"shows": ["test_error"]}}
+    model = bundle.resolve(str(make_model(tmp_path / "m", actions=actions, metrics=declared, stages=shows)))
+    stages = []
+    for name, value in (("s", 0.4), ("s_of_default", 0.5)):
+        run = StageRun(model.stages[0], name, tmp_path / name)
+        run.folder.mkdir()
+        run.spec_path.write_text(f"results_dir: {tmp_path / name}\n")
+        figures = model.results_file("evaluate", {"results_dir": str(run.folder)})
+        figures.parent.mkdir(exist_ok=True)
+        figures.write_text(json.dumps({"test_error": value}))
+        stages.append(asdict(ended_well(model, run, "")))
+    (found,) = compare(stages, tmp_path, Metric("val_mAP"))
+    assert found.gain == pytest.approx(gain)
+    assert found.words().startswith(
+        "test_error (lower is better) differs by -0.1" if gain > 0 else "test_error differs"
+    )
 
 
 def test_an_interval_across_nought_says_so() -> None:
