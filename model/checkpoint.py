@@ -174,7 +174,8 @@ def best_in(folder: Path) -> tuple[Path, str]:
     """(the checkpoint that scored best, what it scored) in the folder of a run, a trial or a training. Raises
     `UserError` when there is none."""
     winner = folder / "best" / "model.pth"
-    trials = sorted(folder.glob("trials/*/metrics.jsonl"))
+    # A trial's folder is its number; what else lies there (copies, what was set aside) is of none.
+    trials = [path for path in sorted(folder.glob("trials/*/metrics.jsonl")) if path.parent.name.isdecimal()]
     if winner.is_file() and all(t.stat().st_mtime <= winner.stat().st_mtime for t in trials):
         return winner, "the winner of the run"
     if (folder / "model.pth").is_file():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +276,15 @@ def test_room_is_made_for_a_training_that_begins_anew(tmp_path: Path) -> None:
 def test_the_best_trial_of_a_run_by_the_run_s_own_metric(tmp_path: Path) -> None:
     trial(tmp_path / "trials" / "0000", [0.2, 0.4])
     trial(tmp_path / "trials" / "0001", [0.6, 0.3])
+    assert ckpt.best_in(tmp_path)[0].parent.name == "0001"
+    for name in (
+        "0001_bak",
+        "set_aside_0002_0",
+        ".ipynb_checkpoints",
+    ):  # of no trial of this run, however good
+        stray = shutil.copytree(tmp_path / "trials" / "0001", tmp_path / "trials" / name)
+        lines = (stray / "metrics.jsonl").read_text()
+        (stray / "metrics.jsonl").write_text(re.sub(r'("val_mAP": )[0-9.]+', r"\g<1>0.99", lines))
     assert ckpt.best_in(tmp_path)[0].parent.name == "0001"
     (tmp_path / "run.json").write_text(json.dumps({"metric": {"name": "val_loss", "maximize": False}}))
     path, said = ckpt.best_in(tmp_path)
