@@ -12,6 +12,7 @@ from typing import Any
 from automl import bundle as bundles
 from automl import hooks, metric, portable, provenance, secret_leaves, spec
 from automl.bundle import ModelBundle
+from automl.checkpoints import so_far
 from automl.errors import AutoMLError, UserError
 from automl.forkserver import end_with
 from automl.locks import handing_over
@@ -62,10 +63,10 @@ def _which(folder: RunDir, document: dict[str, Any], whose: Mapping[str, Any]) -
         text += f" ({metric.of_run(document).name} {figure(value)})"
     try:
         study = load_study(document, folder.root)
-        top = study.best() if study else None
+        chosen = so_far(study, folder, metric.of_run(document)) if study else None
     except AutoMLError:
         return text  # the folder is enough to deploy from
-    if top is None or top.number == whose["trial"]:
+    if chosen is None or (top := chosen.best).number == whose["trial"]:
         return text
     return (
         f"{text}; by now trial {top.number} ({figure(top.value)}) is the best; to hand it over: "

@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 from scipy.stats import ttest_1samp
 
-from automl import loop, run_figures, show
+from automl import deploy, loop, run_figures, show
 from automl.confirmed import Confirmed, other_seeds
 from automl.confirming import Repeats
 from automl.documents import load_json
@@ -28,6 +28,7 @@ from automl.metric import Metric
 from automl.progress import Progress
 from automl.report import figures
 from automl.request import RunRequest
+from automl.rundir import RunDir
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "numpy_net"
 UP, DOWN = Metric("val_mAP"), Metric("val_loss", False)
@@ -199,6 +200,8 @@ def test_a_winner_whose_checkpoint_is_gone_is_told_everywhere(tmp_path: Path) ->
     found = run_figures.best(root)
     assert (found["trial"], found["files_of_trial"]) == (outcome.winner.number, outcome.winner.number)
     assert found["warning"].startswith(gone)
+    whose = {"trial": outcome.winner.number, "value": outcome.winner.value}
+    assert "by now" not in deploy._which(RunDir(root), RunDir(root).read_run(), whose)
     assert any("is not there; handed over instead" in line for line in figures(root)["verdict"])
 
 
