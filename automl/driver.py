@@ -11,16 +11,17 @@ from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from automl import asking, cut, faults, schedulers
+from automl import asking, cut, schedulers
 from automl.budget import Limits, Time, bound, ended_since_best
 from automl.ending import Ending
-from automl.executors.base import MAX_LOSSES, MAX_STARTS, Decision, Exit, TrialJob
+from automl.executors.base import Decision, Exit, TrialJob
+from automl.failures import InARow, again, check_machine
 from automl.records import BrokenRecord, Record, is_whole
-from automl.study import DEFAULT
 from automl.timing import Timing
 from automl.trackers import Tracking
 from automl.trainer_warnings import finished, no_metric, slips
-from automl.trials import Trials
+from automl.trial_attributes import FULL
+from automl.trials import KEPT_TRIALS, Trials
 
 if TYPE_CHECKING:
     from automl.plan import Plan
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
     from automl.rundir import RunDir
     from automl.study import Study
 
-HOPELESS = 3  # so many failures before any trial has got through an epoch end the run
 KEPT_EACH_S = 5.0  # the time used is kept at least so often
-KEPT_TRIALS = 5  # checkpoints are kept of so many best COMPLETE trials, and of the default
 
 
 class SearchDriver:
@@ -57,6 +56,7 @@ class SearchDriver:
         self.verdicts: dict[int, Ending] = {}  # trials told to stop
         self.num_epochs: dict[int, int | None] = {}
         self.failures: dict[int, str] = {}  # number -> why it failed
+        self.in_a_row = InARow(study, run, plan.searching)  # failures that nobody is told yet
         self.said: set[str] = set()  # kinds of notes that are made once
         self.begun: set[int] = set()  # trials that this driver has started
         self.timing = Timing()
@@ -96,8 +96,10 @@ class SearchDriver:
             return False
         if self._ended():
             return True
-        if self.plan.searching and self.study.going:
+        if self.plan.searching and self.study.going - self.in_a_row.reasons.keys():
             return False  # what is saved on it may be spent on another
+        if self._all_asked() and self._promoted() is None and self.in_a_row.may_end():
+            self._tell(self.in_a_row.take())
         return self._all_asked() and self._promoted() is None
 
     def deadline_passed(self) -> bool:
@@ -108,6 +110,7 @@ class SearchDriver:
         return limit is not None and elapsed_s >= limit
 
     def on_record(self, number: int, record: dict[str, Any]) -> Decision:
+        self._tell(self.in_a_row.got_on(number))
         verdict = self._handle(number, record)
         self.timing.line(number, self.clock(), self._done(number))
         self.study.set_elapsed_s(self.elapsed_s())
@@ -127,7 +130,10 @@ class SearchDriver:
         self.study.count_seconds(number, *took)
         if ended is None:
             return self.pending.append(self._resumed(number))
-        self._end(number, ended)
+        if ended.state == "FAIL" and self.in_a_row.add(number, exit, ended.reason):
+            self.progress.ended(number, *ended)
+        else:
+            self._end(number, ended)
         self.after()
 
     def _outcome(self, number: int, exit: Exit) -> Ending | None:
@@ -138,17 +144,12 @@ class SearchDriver:
             return Ending("COMPLETE", finished(self.study.epochs_of(number), self.num_epochs[number]))
         if exit.stopped:
             return self._after_stop(number, cut.TIME)
-        full = f"full after {self.study.epochs_of(number)}"  # of a disk
-        faults.check_room(exit, self.trials.run.root, partial(self.study.count_retry, number, full))
+        check_machine(exit, self.plan, self.trials.run, partial(self.study.count_retry, number, FULL))
         # Its last lines may not have been passed on; one that failed after its last epoch has nothing to go on with.
         over = exit.worth_another_try and self.trials.goes_on_at(number) == self._num_epochs_of(number)
         if (exit.lost or over) and (ended := self._caught_up(number)):
             return ended
-        if exit.lost and self.study.count_retry(number, "lost") < MAX_LOSSES:
-            self.progress.note(f"trial {number} was {exit.reason}; starting it again")
-            return None
-        if exit.worth_another_try and self.study.count_retry(number) < MAX_STARTS:
-            self.progress.note(f"trial {number} failed ({exit.reason}); starting it once more")
+        if again(number, exit, self.study, self.progress.note):
             return None
         return Ending("FAIL", exit.reason)
 
@@ -167,6 +168,7 @@ class SearchDriver:
 
     def end_paused(self) -> None:
         """At the end of a search: what still waits is told with its best epoch, what was in line is cut."""
+        self._tell(self.in_a_row.take())
         while self.pending:
             self._end(self.pending.popleft().number, cut.TIME)
         self._count_budget()
@@ -304,6 +306,10 @@ class SearchDriver:
             return Ending("PAUSED", verdict.reason) if epoch > waited else None
         return Ending("PRUNED", verdict.reason)
 
+    def _tell(self, failed: Mapping[int, str]) -> None:
+        for number, reason in failed.items():
+            self._end(number, Ending("FAIL", reason))
+
     def _end(self, number: int, ending: Ending) -> None:
         if ending.state in ("PAUSED", "CUT"):
             return self._leave_open(number, ending)
@@ -319,7 +325,7 @@ class SearchDriver:
         self.progress.ended(number, state, reason, scored.value if scored else None)
         self.tracking.ended(number, state, reason, scored)
         self.trials.let_go(number)
-        self._drop_all_but_the_best()
+        self.trials.keep_best(self.study)
         if state == "FAIL":
             self.failures[number] = self.trials.run.failure(number, reason)
 
@@ -339,6 +345,7 @@ class SearchDriver:
         self, number: int, params: Mapping[str, Any], job: TrialJob, from_epoch: int = 0
     ) -> TrialJob:
         self.begun.add(number)
+        self.in_a_row.begun(number)
         self.num_epochs[number] = self.trials.num_epochs(number, params)
         self.progress.started(number, dict(params), self.num_epochs[number], from_epoch)
         return job
@@ -360,7 +367,12 @@ class SearchDriver:
 
     def _ended(self) -> bool:
         """Nothing more may be started, not even a paused trial."""
-        return self.hopeless() or self.epochs_used_up() or self.patience_over() or self.deadline_passed()
+        return (
+            self.in_a_row.too_many()
+            or self.epochs_used_up()
+            or self.patience_over()
+            or self.deadline_passed()
+        )
 
     def epochs_used_up(self) -> bool:
         total = self.plan.request.total_epochs
@@ -403,18 +415,5 @@ class SearchDriver:
 
     def patience_over(self) -> bool:
         """So many trials in a row have ended without a new best."""
-        patience = self.plan.request.patience
-        if patience is None or not self.plan.searching:
-            return False
-        return ended_since_best(self.study, self.full_epochs) > patience
-
-    def hopeless(self) -> bool:
-        return len(self.failures) >= HOPELESS and not self.study.epochs_reported
-
-    def _drop_all_but_the_best(self) -> None:
-        """Of trials that ended, keep the scoring checkpoint of the best few and of the default."""
-        kept = {best.number: best.epoch for best in self.study.leaders(KEPT_TRIALS)}
-        trials = self.study.trials()
-        if trials and trials[DEFAULT].state.is_finished() and trials[DEFAULT].intermediate_values:
-            kept[DEFAULT] = self.study.result(DEFAULT).epoch
-        self.trials.keep_of_ended(kept, (t.number for t in trials if t.state.is_finished()))
+        patience = self.plan.request.patience if self.plan.searching else None
+        return patience is not None and ended_since_best(self.study, self.full_epochs) > patience

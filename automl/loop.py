@@ -130,7 +130,7 @@ def _why_ended(driver: SearchDriver) -> str:
     if request.patience and driver.patience_over():
         return f"nothing better came in the last {counted(request.patience, 'trial')} (--patience {request.patience})"
     in_time = driver.limits.left(study, driver.full_epochs, driver.time_left(), driver.num_epochs).new
-    if request.time_s is None or all_begun or in_time or driver.hopeless() or asking.at_end(study):
+    if request.time_s is None or all_begun or in_time or driver.in_a_row.too_many() or asking.at_end(study):
         return ""
     return f"{used}, and no other training would end in the rest"
 
@@ -224,6 +224,7 @@ def _searched(driver: SearchDriver, executor: Executor) -> str:
     plan, study, note = driver.plan, driver.study, driver.progress.note
     driver.adopt()
     executor.run(driver)
+    driver.in_a_row.check_end(driver.failures.values())
     why = _why_ended(driver)
     if why and driver.begun:
         note(f"the search ended: {why}")

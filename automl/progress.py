@@ -143,6 +143,8 @@ class Progress:
     def ended(self, number: int, state: State, reason: str, scored: float | None = None) -> None:
         """`scored`: what counts of the trial: of a trainer that writes over its checkpoint, that of the last epoch."""
         row = self.rows.setdefault(number, Row(number, None))
+        if (row.state, row.reason) == (state, reason):
+            return  # a failure in a row is told when it comes, and ends the trial later
         row.state, row.reason, row.beat = state, reason, {}
         if scored is not None:
             row.best = scored

@@ -37,32 +37,43 @@ class _Compared:
 def check(plan: Plan, root: Path) -> None:
     """What could not be compared with the data that the run began with is a warning of the plan's, each time, and what
     they are now is noted in its history; so is what a run has a copy of, and has changed where it came from since.
-    Raises `UserError` for data with problems, or with other facts than those recorded: by the model's `data_changes`,
-    else by the counts that both have."""
-    named = spec.DATA in plan.sources.values()  # the spec was filled in, and says by itself where they are
-    found = _looked_at(plan.bundle, plan.spec, None if named else plan.request.data)
-    now = found.get("facts") or {}
-    told = _known_again(plan.bundle, plan.facts, plan.history, now)
-    if told.changed:
-        raise UserError(
-            f"{root}: {_since(told)}:\n{_indented(told.changed)}\n"
-            f"Trials on both cannot be compared. Put the old data back, then {command('resume', root)}; or begin a new "
-            f"run on those of now, which --warm-start {root} lets learn from this one"
-        )
-    if problems := hooks.texts(found.get("problems")):
-        raise UserError(
-            f"{root}: the data of this run have problems by now; put them back as they were, then "
-            f"{command('resume', root)}:\n{_indented(problems)}"
-        )
+    Raises `UserError` as `check_unchanged` does."""
+    told, now = check_unchanged(plan, root)
     if told.unknown:
         _note_unknown(plan, told, now)
-    if named and (lines := _changed_since_copied(plan, now)):
+    if _named(plan) and (lines := _changed_since_copied(plan, now)):
         shown = web_url.shown(str(plan.request.data))
         plan.warnings.append(
             f"{shown} has changed since this run began, or is read otherwise by now; the run goes on with its copy of "
             f"then ({'; '.join(lines)}); a run of its own can have the data of now, and learn from this one by "
             f"--warm-start {root}"
         )
+
+
+def _named(plan: Plan) -> bool:
+    """Whether the spec was filled in, and says by itself where the data are."""
+    return spec.DATA in plan.sources.values()
+
+
+def check_unchanged(plan: Plan, root: Path) -> tuple[_Compared, dict[str, Any]]:
+    """How the data of now compare with those that the run began with, and their facts. Raises `UserError` for data with
+    problems, or with other facts than those recorded: by the model's `data_changes`, else by the counts that both
+    have."""
+    found = _looked_at(plan.bundle, plan.spec, None if _named(plan) else plan.request.data)
+    now = found.get("facts") or {}
+    told = _known_again(plan.bundle, plan.facts, plan.history, now)
+    if told.changed:
+        raise UserError(
+            f"{root}: {_since(told)}:\n{_indented(told.changed)}\n"
+            f"Trials on both cannot be compared. Put the old data back, then: {command('resume', root)}\n"
+            f"Or begin a new run on those of now, which --warm-start {root} lets learn from this one"
+        )
+    if problems := hooks.texts(found.get("problems")):
+        raise UserError(
+            f"{root}: the data of this run have problems by now:\n{_indented(problems)}\n"
+            f"Put them back as they were, then: {command('resume', root)}"
+        )
+    return told, now
 
 
 def _since(told: _Compared) -> str:

@@ -11,7 +11,7 @@ from automl.cut import is_cut
 from automl.ending import State
 from automl.faults import is_away, patiently
 from automl.foreign_writes import next_trial, tell_if_changed
-from automl.trial_attributes import PAUSED
+from automl.trial_attributes import PAUSED, RETRIED_AT
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -53,11 +53,23 @@ class Stored:
     def frozen(self, number: int) -> FrozenTrial:
         return self._trials[number]
 
+    def retries(self, number: int, kind: str = "retries") -> int:
+        """How many starts of this `kind` a trial has had since it last got on by an epoch."""
+        known = self.frozen(number).user_attrs
+        done = self.epochs_of(number)
+        return int(known.get(kind, 0)) if known.get(RETRIED_AT.format(kind), done) == done else 0
+
     def count_retry(self, number: int, kind: str = "retries") -> int:
-        """Note one more start of a trial after a crash, or of another `kind`; returns how many there have been."""
-        trial = self.frozen(number)
-        self._set(trial, kind, int(trial.user_attrs.get(kind, 0)) + 1)
-        return int(trial.user_attrs[kind])
+        """Note one more start of a trial after a crash, or of another `kind`; returns how many there are by then."""
+        self.note(
+            number,
+            **{kind: self.retries(number, kind) + 1, RETRIED_AT.format(kind): self.epochs_of(number)},
+        )
+        return self.retries(number, kind)
+
+    def epochs_of(self, number: int) -> int:
+        """How many epochs a trial has been trained."""
+        raise NotImplementedError
 
     def note(self, number: int, **facts: Any) -> None:
         """Keep what is to be told of a trial."""

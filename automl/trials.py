@@ -26,11 +26,15 @@ from automl.machine import share_of
 from automl.records import BrokenRecord, Record
 from automl.run_json import moved
 from automl.rundir import RunDir, write_text, write_yaml
+from automl.study import DEFAULT
 from safe_documents import dump_yaml
 
 if TYPE_CHECKING:
     from automl.plan import Plan
     from automl.study import Study
+
+
+KEPT_TRIALS = 5  # checkpoints are kept of so many best COMPLETE trials, and of the default
 
 
 class Trials(Checkpoints):
@@ -223,6 +227,14 @@ class Trials(Checkpoints):
         self._drop(number, {r.checkpoint for r in handled if r.checkpoint} - kept)
         if present:
             self._drop_unnamed(number, present[-1])
+
+    def keep_best(self, study: Study) -> None:
+        """Of trials that ended, keep the scoring checkpoint of the best few and of the default."""
+        kept = {best.number: best.epoch for best in study.leaders(KEPT_TRIALS)}
+        trials = study.trials()
+        if trials and trials[DEFAULT].state.is_finished() and trials[DEFAULT].intermediate_values:
+            kept[DEFAULT] = study.result(DEFAULT).epoch
+        self.keep_of_ended(kept, (t.number for t in trials if t.state.is_finished()))
 
     def keep_of_ended(self, best_epochs: Mapping[int, int], ended: Iterable[int]) -> None:
         """Of trials that ended, keep only the scoring checkpoint of those in `best_epochs` (number -> epoch)."""

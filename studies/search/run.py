@@ -24,10 +24,10 @@ import optuna
 
 from automl import schedulers
 from automl.budget import Limits, Time
-from automl.driver import KEPT_TRIALS
 from automl.space import SearchSpace
 from automl.space.codecs import Number
 from automl.study import DEFAULT, Study
+from automl.trials import KEPT_TRIALS
 from studies import machine
 from studies.search.families import FAMILIES
 from studies.search.objectives import HELD_OUT, TUNED, Detector, LCBench

@@ -339,6 +339,19 @@ def test_a_failed_stage_is_exit_code_1_and_one_that_cannot_run_is_0() -> None:
     assert caught.value.exit_code == 1
 
 
+def test_a_training_without_a_search_that_failed_is_exit_code_1(tmp_path: Path) -> None:
+    """After some epochs, of which the best is handed over; a search goes on with other trials."""
+    model = shell_trainer(tmp_path / "model", stages=None)
+    text = (model / "train.sh").read_text()
+    (model / "train.sh").write_text(text.replace("  epoch=", "  [ $epoch = 1 ] && exit 2\n  epoch="))
+    outcome, _ = searched(model, tmp_path / "run", policy="off")
+    assert outcome.winner.epoch == 1
+    with pytest.raises(typer.Exit) as caught:
+        cli._finish(Console(file=io.StringIO()), outcome)
+    assert caught.value.exit_code == 1
+    cli._finish(Console(file=io.StringIO()), searched(model, tmp_path / "search", trials=2)[0])
+
+
 def test_resume_announces_its_own_epochs_alone() -> None:
     out = io.StringIO()
     progress = Progress(Console(file=out, width=200))

@@ -21,8 +21,7 @@ import yaml
 from rich.console import Console
 
 from automl import loop, records, run_figures, show
-from automl.driver import MAX_STARTS
-from automl.executors.base import Exit, TrialJob
+from automl.executors.base import MAX_STARTS, Exit, TrialJob
 from automl.progress import Progress
 from automl.records import BrokenRecord
 from automl.request import RunRequest

@@ -187,7 +187,7 @@ def test_the_command_takes_leaves_beside_the_options(
     assert run("dataset.strickt=true") == 2
     assert run("--by-sequence", "dataset.mended_share=0.2") == 0
     out = capsys.readouterr().out
-    for note in ("9 objects called DontCare", "8 objects of Van", "1 empty boxes", "classes: 1 vehicle"):
+    for note in ("9 objects called DontCare", "8 objects of Van", "1 empty box", "classes: 1 vehicle"):
         assert note in out
 
 

@@ -31,6 +31,7 @@ DEPARTURES = {
     "train.precision": "enum",  # bf16
     "train.optim.lr_scheduler": "enum",  # Cosine
     "export.format": "enum",  # openvino
+    "dataset.workers": "minimum",  # 0: each process reads its own images
     "quantize.backend_kwargs": "default",
     "inference.color_map": "default",
     "train.clip_grad_norm": "minimum math_cond",  # 0 means no clipping

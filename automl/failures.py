@@ -1,0 +1,99 @@
+"""Whose fault a failure is: the trial's own, or a machine's on which none would go well (a full disk, data that are
+gone, a GPU that fell out). Where it is the machine's the run ends for now, and its trials stay open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from automl import faults, same_data
+from automl.errors import AutoMLError
+from automl.executors.base import MAX_LOSSES, MAX_STARTS
+from automl.metric import counted
+from automl.programs import command
+from automl.trial_attributes import DOUBTED
+
+if TYPE_CHECKING:
+    from automl.executors.base import Exit
+    from automl.plan import Plan
+    from automl.rundir import RunDir
+    from automl.study import Study
+
+FEW = 3  # so many in a row end a run, before any trial has got through an epoch or where a search ends with them
+MANY = 8  # and so many in its middle: spaces in which many a configuration cannot be trained are searched too
+
+
+def check_machine(exit: Exit, plan: Plan, run: RunDir, count_full: Callable[[], int]) -> None:
+    """Raise what ends the run for now where a trial failed for want of room or of the data; it stays RUNNING, and goes
+    on with the run. `count_full`: see `faults.check_room`."""
+    faults.check_room(exit, run.root, count_full)
+    if exit.code and exit.code > 0 and not exit.out_of_memory:
+        same_data.check_unchanged(plan, run.root)
+
+
+def again(number: int, exit: Exit, study: Study, say: Callable[[str], object]) -> bool:
+    """Whether a trial is started again after a failure, which is then told."""
+    if exit.lost and study.count_retry(number, "lost") < MAX_LOSSES:
+        say(f"trial {number} was {exit.reason}; starting it again")
+        return True
+    if exit.worth_another_try and study.count_retry(number) < MAX_STARTS:
+        say(f"trial {number} failed ({exit.reason}); starting it once more")
+        return True
+    return False
+
+
+class InARow:
+    """Failures before a first epoch, in a row, that are told to nobody yet. They are the trials' own as soon as one
+    that began after the first of them gets through an epoch."""
+
+    def __init__(self, study: Study, run: RunDir, searching: bool) -> None:
+        self.study, self.run, self.searching = study, run, searching
+        self.reasons: dict[int, str] = {}  # number -> why it failed
+        self._quiet: set[int] = set()  # trials whose process has reported no epoch
+        self._later: set[int] = set()  # those begun since the first of `reasons`
+
+    def begun(self, number: int) -> None:
+        """A process of a trial starts."""
+        self._quiet.add(number)
+        if self.reasons:
+            self._later.add(number)
+
+    def got_on(self, number: int) -> dict[int, str]:
+        """A trial has reported an epoch; returns the failures that it shows to be the trials' own."""
+        self._quiet.discard(number)
+        return self.take() if number in self._later else {}
+
+    def take(self) -> dict[int, str]:
+        """The failures, number -> reason; the row begins anew."""
+        found, self.reasons = self.reasons, {}
+        self._later.clear()
+        return found
+
+    def add(self, number: int, exit: Exit, reason: str) -> bool:
+        """Whether this failure is one of them. One that has ended a run before, at the same place, is the trial's."""
+        own = number not in self._quiet or exit.out_of_memory or self.study.retries(number, DOUBTED)
+        if not own:
+            self.reasons[number] = reason
+        return not own
+
+    def too_many(self) -> bool:
+        """Nothing more is begun."""
+        return len(self.reasons) >= (MANY if self.study.epochs_reported else FEW)
+
+    def may_end(self) -> bool:
+        """Too few at a search's end to doubt the machine."""
+        return self.searching and 0 < len(self.reasons) < FEW
+
+    def check_end(self, told: Iterable[str] = ()) -> None:
+        """Raise `AutoMLError`, where nothing runs any more, for so many that the machine may be at fault. Its trials
+        stay open, and are tried once more with the run. `told`: of failures before."""
+        if not self.reasons or self.may_end():
+            return
+        for number in self.reasons:
+            self.study.count_retry(number, DOUBTED)
+        texts = [self.run.failure(number, reason) for number, reason in self.reasons.items()]
+        none = not self.study.epochs_reported
+        failed = f"{counted(len(texts), 'trial')} failed in a row, without an epoch in between:"
+        again = f"once that is mended, {'they are' if texts[1:] else 'it is'} tried again by"
+        lines = ["no trial got through an epoch:" if none else failed, *(told if none else ()), *texts]
+        raise AutoMLError("\n".join([*lines, f"{again}: {command('resume', self.run.root)}"]))
