@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from automl import faults, same_data
 from automl.errors import AutoMLError
 from automl.executors.base import MAX_LOSSES, MAX_STARTS
-from automl.metric import counted
+from automl.metric import counted, first_of
 from automl.programs import command
 from automl.trial_attributes import DOUBTED
 
@@ -91,9 +91,22 @@ class InARow:
             return
         for number in self.reasons:
             self.study.count_retry(number, DOUBTED)
-        texts = [self.run.failure(number, reason) for number, reason in self.reasons.items()]
-        none = not self.study.epochs_reported
-        failed = f"{counted(len(texts), 'trial')} failed in a row, without an epoch in between:"
-        again = f"once that is mended, {'they are' if texts[1:] else 'it is'} tried again by"
-        lines = ["no trial got through an epoch:" if none else failed, *(told if none else ()), *texts]
-        raise AutoMLError("\n".join([*lines, f"{again}: {command('resume', self.run.root)}"]))
+        several = len(self.reasons) > 1
+        head, before = "no trial got through an epoch:", list(told)
+        if self.study.epochs_reported:
+            in_a_row = "in a row, without an epoch in between" if several else "without another epoch"
+            head, before = f"{counted(len(self.reasons), 'trial')} failed {in_a_row}:", []
+        which = "they are" if several else "it is"
+        then = f"once that is mended, {which} tried again by: {command('resume', self.run.root)}"
+        raise AutoMLError("\n".join([head, *before, *self._texts(), then]))
+
+    def _texts(self) -> list[str]:
+        """A line for each reason, with the log of the first."""
+        by_reason: dict[str, list[int]] = {}
+        for number in sorted(self.reasons):
+            by_reason.setdefault(self.reasons[number], []).append(number)
+        found = []
+        for reason, (first, *others) in by_reason.items():
+            named = f"; the same of trial{'s' if others[1:] else ''} {first_of([str(n) for n in others])}"
+            found.append(self.run.failure(first, reason) + (named if others else ""))
+        return found
