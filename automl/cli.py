@@ -21,6 +21,7 @@ from typer.core import TyperCommand
 from automl import __version__, faults
 from automl.errors import AutoMLError, UserError
 from automl.interruption import Interrupted, import_with_threads, no_more_signals
+from automl.output import lasting
 from automl.request import OF_DATA, OF_PAGE, RunRequest, options
 
 if TYPE_CHECKING:
@@ -106,9 +107,10 @@ def run(context: typer.Context, **given: Any) -> None:
 
     request = make_request(context, given)
     root = _no_option(loop.folder_for(request))
-    console = _console()
-    print(f"run folder: {root}")
-    _finish(console, loop.run(request, root, Progress(console)))
+    with lasting():
+        console = _console()
+        print(f"run folder: {root}")
+        _finish(console, loop.run(request, root, Progress(console)))
 
 
 def plan(context: typer.Context, configurations: int, as_json: bool, **given: Any) -> None:
@@ -157,8 +159,9 @@ def resume(run_dir: Path, **given: Any) -> None:
     from automl import loop
     from automl.progress import Progress
 
-    console = _console()
-    _finish(console, loop.resume(run_dir, RunRequest.changes(given), Progress(console)))
+    with lasting():
+        console = _console()
+        _finish(console, loop.resume(run_dir, RunRequest.changes(given), Progress(console)))
 
 
 _CONTEXT = _parameter("context", typer.Context)
