@@ -129,7 +129,8 @@ def patiently(
         ANSWER_S, say, ("the database does not answer; waiting for it, trials go on meanwhile",)
     )
     slow.daemon = True
-    slow.start()
+    with contextlib.suppress(RuntimeError):  # no thread can be started: it waits without a word
+        slow.start()
     try:
         while True:
             try:

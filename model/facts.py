@@ -50,7 +50,7 @@ def estimate(
 
 
 def _forward_gflop(spec: Mapping[str, Any]) -> float:
-    model, share = spec["model"], _pixels(spec) / 640**2
+    model, share = spec["model"], pixels(spec) / 640**2
     tokens = 8500 * share  # four levels at 640x640
     width, feed = model["hidden_dim"], model["dim_feedforward"]
     encoder = model["enc_layers"] * tokens * (8 * width * width + 4 * width * feed) / 1e9
@@ -59,8 +59,8 @@ def _forward_gflop(spec: Mapping[str, Any]) -> float:
     return BACKBONE_GFLOP.get(model["backbone"], OTHER_BACKBONE_GFLOP) * share + encoder + decoder
 
 
-def _pixels(spec: Mapping[str, Any]) -> float:
-    """Pixels of a training image."""
+def pixels(spec: Mapping[str, Any]) -> float:
+    """Pixels of a training image, at most."""
     train, augmentation = spec["train"], spec["dataset"]["augmentation"]
     if train["input_height"] and train["input_width"]:
         return float(train["input_height"] * train["input_width"])

@@ -17,8 +17,10 @@ from typing import Any
 from model import bundle_dir, start, wandb_runs
 from model.data.facts import misfits
 from model.data.seen import hardly_seen, small_boxes
+from model.data.shared_memory import lacking, processes
 from model.errors import UserError, number_of
-from model.facts import estimate
+from model.facts import estimate, pixels
+from model.info import cores
 from model.parameters import NOT_HERE, RECIPES, SCALES, of_action
 from model.spec import get, leaves, nest, put, resolve, unfit_device
 from safe_documents import read_yaml
@@ -144,6 +146,7 @@ def fit(
         _unkept(chosen["train"]),
         wandb_runs.lacking(chosen.spec),
         _not_here(chosen.spec),
+        _few_loaders(chosen.spec) if on.here else "",
     )
     warnings = [*filter(None, told)]
     return {"fill": chosen.fill, "reasons": chosen.reasons, "warnings": warnings}
@@ -172,6 +175,13 @@ def _not_here(spec: Mapping[str, Any]) -> str:
         f"quantize.backend {backend} will refuse the winner ({NOT_HERE[backend]}); quantize.backend=onnxruntime, said "
         "now or when best/quantize.yaml is run, quantizes it"
     )
+
+
+def _few_loaders(spec: Mapping[str, Any]) -> str:
+    """What to say where this machine has too little shared memory for the processes that read images."""
+    dataset = spec["dataset"]
+    wanted = min(int(dataset["workers"]), cores() - 1)
+    return lacking(wanted, processes(wanted, int(dataset["batch_size"]), int(pixels(spec))))
 
 
 def _is_settled(spec: Mapping[str, Any], sources: Mapping[str, str]) -> bool:

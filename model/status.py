@@ -14,7 +14,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from model.errors import ProcessEnded, UserError
+from model.data.shared_memory import loader_ended
+from model.errors import ModelError, ProcessEnded, UserError
 from model.parameters import MANDATORY
 
 R = TypeVar("R")
@@ -52,12 +53,16 @@ def failure_told(action: str) -> Callable[[Callable[[dict[str, Any]], R]], Calla
             began = time.time()
             try:
                 return run(spec)
-            except BaseException as error:
+            except BaseException as raised:
+                text = loader_ended(raised)
+                error = ModelError(text) if text else raised
                 with suppress(
                     OSError, UserError
                 ):  # a folder that cannot be written to must not hide the error
                     status = Status(results_folder(spec, action), spec["model_name"])
                     status.failed(error, began)
+                if text:
+                    raise error from raised
                 raise
 
         return told

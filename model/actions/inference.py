@@ -150,6 +150,7 @@ def detect(
     from torch.utils.data import DataLoader
 
     from model.data.loaders import EvalBatches, loader_workers
+    from model.data.shared_memory import end_without_room
     from model.data.transforms import EvalTransform, batch_images
     from model.deploy.runners import input_size
     from model.postprocess import postprocess
@@ -159,9 +160,12 @@ def detect(
     stored = [read_size(path, transform.max_pixels) for path in paths]
     sizes = [exact or (transform.size(*size) if size else (0, 0)) for size in stored]
     batches = [batch for batch in EvalBatches(sizes, size, rank, world) if batch[0] < len(paths)]
-    workers = loader_workers(spec["dataset"]["workers"])
+    largest = max((height * width for height, width in sizes), default=1)
+    workers = loader_workers(spec["dataset"]["workers"], size, largest)
     items: Any = Loaded(paths, spec, exact)
-    for batch in DataLoader(items, batch_sampler=batches, num_workers=workers, collate_fn=list):
+    for batch in DataLoader(
+        items, batch_sampler=batches, num_workers=workers, collate_fn=list, worker_init_fn=end_without_room
+    ):
         yield from ((index, why, 0.0) for index, why, _ in batch if isinstance(why, str))
         batch = [item for item in batch if not isinstance(item[1], str)]
         if not batch:

@@ -12,9 +12,11 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from model.data import shared_memory
 from model.data.coco import CocoData
 from model.data.images import open_rgb
 from model.data.transforms import EvalTransform, batch_images, canvas
+from model.distributed import place
 from model.info import cores
 
 CACHE_BYTES = 512 << 20  # decoded images kept per loader process
@@ -134,7 +136,7 @@ def eval_loader(
 ) -> DataLoader[Any]:  # fmt: skip
     """Every image once over the ranks, in unpadded batches."""
     sizes = [transform.size(int(h), int(w)) for h, w in data.sizes]
-    workers = loader_workers(workers)
+    workers = loader_workers(workers, batch_size, max((h * w for h, w in sizes), default=1))
     return DataLoader(
         DetectionDataset(data, transform, 0),
         batch_sampler=EvalBatches(sizes, batch_size, rank, world),
@@ -142,6 +144,7 @@ def eval_loader(
         collate_fn=Collate(None),
         pin_memory=pin_memory and torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        worker_init_fn=shared_memory.end_without_room,
         multiprocessing_context="fork" if workers else None,
     )
 
@@ -160,9 +163,14 @@ class Collate:
         return (*batch_images(images, sizes), [target for _, target in items])
 
 
-def loader_workers(wanted: int) -> int:
-    """No more loader processes than cores beside the trainer's own; 0 on a single core, and where OpenVINO is loaded:
-    its threads do not survive the fork, and the process dies of SIGSEGV."""
+def loader_workers(wanted: int, batch: int, pixels: int) -> int:
+    """No more loader processes than cores beside the trainer's own, and than have room for `batch` images of so many
+    pixels, which is said; 0 on a single core, and where OpenVINO is loaded: its threads do not survive the fork, and
+    the process dies of SIGSEGV."""
     if "openvino" in sys.modules:
         return 0
-    return max(0, min(wanted, cores() - 1))
+    wanted = max(0, min(wanted, cores() - 1))
+    workers = shared_memory.processes(wanted, batch, pixels)
+    if (line := shared_memory.lacking(wanted, workers)) and place()[0] == 0:
+        print(f"warning: {line}")
+    return workers

@@ -13,9 +13,11 @@ from model.data.classes import misfits, uncounted
 from model.data.coco import CocoData, Options, load_sources
 from model.data.coco_boxes import NO_CROWDS
 from model.data.loaders import Collate, DetectionDataset, TrainSampler, eval_loader, loader_workers
+from model.data.shared_memory import end_without_room
 from model.data.transforms import EvalTransform, TrainTransform, exact_size
 from model.distributed import place
 from model.errors import UserError, number_of
+from model.facts import pixels
 
 
 class DataModule(pl.LightningDataModule):
@@ -62,7 +64,7 @@ class DataModule(pl.LightningDataModule):
                 f"{number_of(dataset['batch_size'] * world, 'image')} over all "
                 f"processes, but has {len(self.train_data)}"
             )
-        workers = loader_workers(dataset["workers"])
+        workers = loader_workers(dataset["workers"], dataset["batch_size"], int(pixels(self.spec)))
         return DataLoader(
             DetectionDataset(self.train_data, TrainTransform(self.spec), seed),
             batch_size=dataset["batch_size"],
@@ -74,6 +76,7 @@ class DataModule(pl.LightningDataModule):
             drop_last=True,
             pin_memory=dataset["pin_memory"] and torch.cuda.is_available(),
             persistent_workers=workers > 0,
+            worker_init_fn=end_without_room,
             generator=torch.Generator().manual_seed(seed + rank),
             multiprocessing_context="fork" if workers else None,
         )
