@@ -6,6 +6,7 @@ checkpoint over the last one: the file then counts with the last of its epochs t
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from automl.study import Study, TrialResult
 
 LINES = "metrics.jsonl"
+ZIP = b"PK\3\4"  # how one begins; it ends with its table of contents
 OWN_FILES = (
     LINES,
     "spec.yaml",
@@ -51,7 +53,7 @@ def weights(
 ) -> list[Weights]:
     """Of a trial's lines and folder, the checkpoints that are there and of which an epoch was `measured`, in the order
     of those. A trial that has not `ended` by itself may have been killed between a checkpoint and its line."""
-    there = (name for name in _scoring(found, measured) if (folder / name).exists())
+    there = (name for name in _scoring(found, measured) if is_whole(folder / name))
     return [
         Weights(_scoring(found, measured)[name], folder / name, _holds(found, folder, name, ended))
         for name in there
@@ -80,6 +82,19 @@ def _written(path: Path) -> int:
         return 0
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint is there, as far as can be told of any format at once: not empty, and of a zip, as torch and
+    numpy write them, not cut off."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(ZIP))
+    except FileNotFoundError:
+        return False
+    except OSError:  # a folder, or what may not be read: that is told by whoever has to
+        return True
+    return start != b"" and (start != ZIP or zipfile.is_zipfile(path))
+
+
 class Checkpoints:
     """The trial folders of a run, to read. `numbers`: what of a line must be a number; `pattern`: what looks like a
     checkpoint, where the model is known."""
@@ -92,9 +107,9 @@ class Checkpoints:
         return records.read(self.run.trial(number) / LINES, self.numbers)
 
     def checkpoint(self, number: int, record: Record) -> Path | None:
-        """The checkpoint a record names, if it is there."""
+        """The checkpoint a record names, if it is there and whole."""
         path = self.run.trial(number) / record.checkpoint if record.checkpoint else None
-        return path if path is not None and path.exists() else None
+        return path if path is not None and is_whole(path) else None
 
     def scoring(self, number: int) -> set[int]:
         """The epochs that count: of a trainer that names checkpoints the last measured of each, on disk or dropped for
@@ -138,7 +153,7 @@ class Checkpoints:
 
     def newest_loose(self, number: int) -> Path | None:
         """The newest file or folder in a trial's folder that looks like a checkpoint."""
-        there = (path for path in self._looks_like_one(number) if path.exists())
+        there = (path for path in self._looks_like_one(number) if is_whole(path))
         return max(there, key=lambda path: path.stat().st_mtime_ns, default=None)
 
     def _looks_like_one(self, number: int) -> list[Path]:
@@ -188,7 +203,7 @@ def choose_winner(study: Study, trials: Checkpoints, held: Held | None = None) -
     found = before or trials.of_result(study, first)
     if found is not None or not any(trials.names_checkpoints(best.number) for best in ranked):
         return Winner(first, found, _ahead(first, found))
-    gone = f"the checkpoint of trial {first.number}, epoch {first.epoch + 1} ({figure(first.value)}) is not there"
+    gone = f"the checkpoint of trial {first.number}, epoch {first.epoch + 1} ({figure(first.value)}) is gone or damaged"
     for best in _with_checkpoints(study, trials, ranked):
         instead = f"trial {best.number}, epoch {best.epoch + 1} ({figure(best.value)})"
         found = trials.of_result(study, best)

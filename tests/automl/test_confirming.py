@@ -202,7 +202,7 @@ def test_a_winner_whose_checkpoint_is_gone_is_told_everywhere(tmp_path: Path) ->
     assert found["warning"].startswith(gone)
     whose = {"trial": outcome.winner.number, "value": outcome.winner.value}
     assert "by now" not in deploy._which(RunDir(root), RunDir(root).read_run(), whose)
-    assert any("is not there; handed over instead" in line for line in figures(root)["verdict"])
+    assert any("is gone or damaged; handed over instead" in line for line in figures(root)["verdict"])
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -660,13 +662,44 @@ def test_only_epochs_with_a_checkpoint_can_win(tmp_path: Path, interval: int) ->
     assert winner.best.value == max(values[e] for e in named) == driver.study.frozen(0).value
 
 
-def test_hand_over_falls_back_to_the_next_best_that_is_there(tmp_path: Path) -> None:
+def cut_off(path: Path) -> None:
+    """A zip, as torch and numpy write, without its end."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("weights", "w" * 1000)
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "gone": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "cut off": cut_off,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path: Path, damage: str) -> None:
+    bench = Bench(tmp_path)
+    trainer = Trainer(bench, [0.1 * e for e in range(EPOCHS)])
+    for epoch in range(3):
+        trainer.write(epoch)
+    trials = Trials(bench.plan, bench.run)
+    assert trials.goes_on_at(0) == 3
+    DAMAGE[damage](trainer.folder / "epoch_2.pth")
+    assert trials.goes_on_at(0) == 2
+    whole = trainer.folder / "epoch_1.pth"
+    with zipfile.ZipFile(whole, "w") as file:
+        file.writestr("weights", "w" * 1000)
+    assert trials.goes_on_at(0) == 2
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_hand_over_falls_back_to_the_next_best_that_is_whole(tmp_path: Path, damage: str) -> None:
     bench = Bench(tmp_path, trials=6)
     driver = bench.drive(lambda job: bench.written(bench.curve(job), job))
     first = choose_winner(driver.study, driver.trials)
     assert first is not None
     assert first.checkpoint is not None
-    first.checkpoint.unlink()
+    DAMAGE[damage](first.checkpoint)
     second = choose_winner(driver.study, driver.trials)
     assert second is not None
     assert second.checkpoint is not None

@@ -255,7 +255,7 @@ def test_slips_in_a_sampler_s_options_are_told(tmp_path: Path, text: str, told: 
 CURVE = """
 for epoch in range({first}, {first} + 3):
     name = {name}
-    open(f"{{folder}}/{{name}}", "w").close()
+    open(f"{{folder}}/{{name}}", "w").write("weights")
     line = {{"epoch": epoch, "score": {score}, "checkpoint": name}}
     print(json.dumps(line), file=open(folder + "/metrics.jsonl", "a"))
 """
@@ -295,7 +295,7 @@ ELAPSED = """
 import time
 at, elapsed = int(spec["from"].split("/")[-1][:-3]) + 1 if spec.get("from") else 0, 0.0
 for epoch in range(at, 6):
-    open(f"{folder}/{epoch}.pt", "w").close()
+    open(f"{folder}/{epoch}.pt", "w").write("weights")
     spent = 100.0 + epoch if epoch == at else 1.0 + epoch
     elapsed += spent
     line = {"epoch": epoch, "score": spec["lr"] * (epoch + 1) / 6, "checkpoint": f"{epoch}.pt", "spent": spent}
@@ -333,7 +333,7 @@ def test_a_trainer_that_is_started_again_and_does_not_go_on_is_told_once(tmp_pat
     lines = """
 from_ = 0 if spec.get("from") is None else 1
 for epoch in range(from_, 6):
-    open(f"{folder}/{epoch}.pt", "w").close()
+    open(f"{folder}/{epoch}.pt", "w").write("weights")
     line = {"epoch": epoch, "score": spec["lr"] * (epoch + 1) / 6, "checkpoint": f"{epoch}.pt"}
     print(json.dumps(line), file=open(folder + "/metrics.jsonl", "a"), flush=True)
     time.sleep(0.15)
