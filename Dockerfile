@@ -13,6 +13,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY automl automl
 COPY model model
 COPY safe_documents safe_documents
+COPY standard_streams standard_streams
 COPY schemas schemas
 COPY references references
 COPY csrc csrc

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand
 
+import standard_streams
 from automl import __version__, faults
-from automl.errors import AutoMLError, UserError
+from automl.errors import AutoMLError, StorageError, UserError
 from automl.interruption import Interrupted, import_with_threads, no_more_signals
-from automl.output import lasting
 from automl.request import OF_DATA, OF_PAGE, RunRequest, options
 
 if TYPE_CHECKING:
@@ -101,16 +101,16 @@ def _parameter(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> 
 
 def run(context: typer.Context, **given: Any) -> None:
     """Search, and hand the winner over ready to deploy."""
+    standard_streams.go_on_without()
     import_with_threads()
     from automl import loop
     from automl.progress import Progress
 
     request = make_request(context, given)
     root = _no_option(loop.folder_for(request))
-    with lasting():
-        console = _console()
-        print(f"run folder: {root}")
-        _finish(console, loop.run(request, root, Progress(console)))
+    console = _console()
+    print(f"run folder: {root}")
+    _finish(console, loop.run(request, root, Progress(console)))
 
 
 def plan(context: typer.Context, configurations: int, as_json: bool, **given: Any) -> None:
@@ -155,13 +155,13 @@ def fetch(context: typer.Context, what: str, **given: Any) -> None:
 
 def resume(run_dir: Path, **given: Any) -> None:
     """Go on with a run: after a crash, a reboot, or with a larger budget. Budgets are new totals."""
+    standard_streams.go_on_without()
     import_with_threads()
     from automl import loop
     from automl.progress import Progress
 
-    with lasting():
-        console = _console()
-        _finish(console, loop.resume(run_dir, RunRequest.changes(given), Progress(console)))
+    console = _console()
+    _finish(console, loop.resume(run_dir, RunRequest.changes(given), Progress(console)))
 
 
 _CONTEXT = _parameter("context", typer.Context)
@@ -263,6 +263,7 @@ def best(
     from automl import export_best
     from automl.progress import Progress
 
+    standard_streams.go_on_without()
     _finish(console, export_best.export(run_dir, Progress(console)))
 
 
@@ -305,6 +306,7 @@ def deploy(context: typer.Context, run_dir: Path = RUN_DIR) -> None:
     """Make of the winner what fits a device; the options are the model's (such as --target, --max-latency)."""
     from automl import deploy as deploying
 
+    standard_streams.go_on_without()
     known = {flag for parameter in context.command.params for flag in parameter.opts}
     if code := deploying.run(run_dir, context.args, known, partial(print, flush=True)):
         raise typer.Exit(code)
@@ -384,23 +386,20 @@ def _mount_space() -> None:
     app.add_typer(space_app, name="space", help="Show, sample and check a search space.")
 
 
-def _stand_in() -> None:
-    """Where a shell closed stdout or another (`>&-`), the null device: else the next file that is opened gets its
-    number, and what a child prints goes there."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # which has the lowest free number
-    sys.stdin = sys.stdin or open(0, closefd=False)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+def _printed() -> None:
+    """The command. Raises `StorageError` where what it is there to print did not get out."""
+    try:
+        app()
+    except SystemExit as left:
+        if not left.code and (why := standard_streams.unsaid()):
+            raise StorageError(f"stdout cannot be written: {why}") from None
+        raise
 
 
 def main() -> None:
-    _stand_in()
+    standard_streams.guard()
     _mount_space()
-    code = guarded(_in_a_folder) or guarded(app)
+    code = guarded(_in_a_folder) or guarded(_printed)
     atexit.register(no_more_signals)
     sys.exit(code)
 

@@ -44,7 +44,8 @@ def interruptible(root: Path) -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         if caught:
-            os.write(2, f"stopped at once; go on with: {command('resume', root)}\n".encode())
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                os.write(2, f"stopped at once; go on with: {command('resume', root)}\n".encode())
             os._exit(128 + number)
         caught.append(number)
         raise KeyboardInterrupt

@@ -155,7 +155,7 @@ def messages_page() -> str:
         "",
         "What is refused, and what to do about it, as it is printed; what changes from case to case is in braces.",
     ]
-    for package in ("automl", "model", "safe_documents"):
+    for package in ("automl", "model", "safe_documents", "standard_streams"):
         for path in sorted((ROOT / package).rglob("*.py")):
             if found := messages(path):
                 lines += ["", f"## {path.relative_to(ROOT)}", "", *(f"- {cell(text)}" for text in found)]

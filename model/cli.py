@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 
+import standard_streams
 from model.errors import FULL, ModelError, UserError
 from model.parameters import ACTIONS, VAL_SHARE
 from model.programs import typed
@@ -64,6 +65,7 @@ def _add_action(action: str) -> None:
         resolved = load(action, spec, overrides)
         if action == "train":
             _fetch_start(resolved)
+        standard_streams.go_on_without()
         with told(action) if action in WHOLE else nullcontext():
             import_module(f"model.actions.{action}").run(resolved)
 
@@ -247,8 +249,19 @@ def _in_a_folder() -> None:
         raise UserError(f"the current folder no longer exists ({error.strerror}): cd to another") from None
 
 
+def _printed() -> None:
+    """The command. Raises `ModelError` where what it is there to print did not get out."""
+    try:
+        app()
+    except SystemExit as left:
+        if not left.code and (why := standard_streams.unsaid()):
+            raise ModelError(f"stdout cannot be written: {why}") from None
+        raise
+
+
 def main() -> None:
-    sys.exit(guarded(_in_a_folder) or guarded(app))
+    standard_streams.guard()
+    sys.exit(guarded(_in_a_folder) or guarded(_printed))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,12 @@ def imported_by(package: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("package", "banned"),
-    [("automl", {"model"}), ("model", {"automl"}), ("safe_documents", {"automl", "model"})],
+    [
+        ("automl", {"model"}),
+        ("model", {"automl"}),
+        ("safe_documents", {"automl", "model"}),
+        ("standard_streams", {"automl", "model"}),
+    ],
 )
 def test_engine_and_model_never_import_each_other(package: str, banned: set[str]) -> None:
     assert not imported_by(package) & (banned | {"studies", "tests"})

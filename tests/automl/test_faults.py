@@ -431,21 +431,3 @@ def test_of_a_run_folder_that_was_moved_its_old_place_is_no_advice(tmp_path: Pat
     gone = str(faults.told(error, tmp_path / "moved"))
     assert f"{tmp_path / 'moved'} is gone: where it was moved" in gone
     assert f"automl resume {tmp_path / 'moved'}" not in gone
-
-
-@pytest.mark.parametrize("out", ["a closed pipe", "/dev/full"])
-def test_an_output_that_can_no_longer_be_written_does_not_end_a_run(tmp_path: Path, out: str) -> None:
-    words = ("--model", toy(tmp_path / "toy"), "--trials", 2, "--executor", "local", "--stages", "")
-    reader, writer = os.pipe()
-    os.close(reader)
-    full = os.open("/dev/full", os.O_WRONLY)
-    done = subprocess.run(
-        [*AUTOML, "run", *map(str, words), "--results-dir", str(tmp_path / "run")],
-        stdout=writer if out == "a closed pipe" else full, stderr=subprocess.PIPE, text=True, timeout=120,
-    )  # fmt: skip
-    os.close(writer)
-    os.close(full)
-    assert done.returncode == 0
-    assert done.stderr.count("the output can no longer be written") == 1
-    outcome = json.loads((tmp_path / "run" / "outcome.json").read_text())
-    assert outcome["trials"] == 2
