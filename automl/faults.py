@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl.errors import AutoMLError, StorageError, UserError
+from automl.executors.base import NO_SPACE
 from automl.programs import command
 
 if TYPE_CHECKING:
@@ -79,6 +80,13 @@ def no_space(root: Path | None, path: object = None) -> AutoMLError:
     place = Path(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else root
     then = f": {command('resume', root)}" if root else " try again"
     return StorageError(f"no space left on {_mount(place) if place else 'the disk'}; free some and{then}")
+
+
+def room_lacking(place: Path, words: str) -> str:
+    """Which disk has no room left, for what failed with these words and writes below `place`; "" where none is known
+    to."""
+    full = is_full(place) or any(each in words.lower() for each in NO_SPACE)
+    return f"no space left on {_mount(place)}" if full else ""
 
 
 def is_full(place: Path | str) -> bool:

@@ -32,6 +32,7 @@ from automl.comparison import OF_DEFAULT, compared_with
 from automl.confirmed import Confirmed
 from automl.documents import load_json
 from automl.errors import AutoMLError
+from automl.faults import room_lacking
 from automl.front import HERE, Place, folder_of, places, stay
 from automl.locks import handing_over
 from automl.machine import visible_gpus
@@ -190,13 +191,17 @@ def _run_stages(plan: Plan, stages: list[StageRun], best: Path, progress: Progre
         for stage in plan.stages
         if (lacking := stage.lacks(plan.spec))
     ]
+    full = ""
     for run in stages:
         after = run.stage.after
-        if after and not any(result.ok for result in results if result.name == after):
+        lacks_it = after and not any(result.ok for result in results if result.name == after)
+        if why := full or (f"{after} did not go well" if lacks_it else ""):
             words = plan.bundle.command_words(run.stage.action, str(run.spec_path))
-            results.append(StageResult.skipped(run.name, f"{after} did not go well", shlex.join(words)))
+            results.append(StageResult.skipped(run.name, why, shlex.join(words)))
             continue
-        results.append(ended_stages.run_once(plan.bundle, run, best, aside, gpus, progress.note))
+        result = ended_stages.run_once(plan.bundle, run, best, aside, gpus, progress.note)
+        full = room_lacking(best, result.message) if result.failed else ""
+        results.append(result)
     if any(result.ok for result in results) and (packed := run_package(plan.bundle, best, progress.note)):
         results.append(packed)
     return results

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from automl.plan import Plan
 
 
+SHOWN = 5  # notes on data that have changed
 LATER = (
     "later_facts"  # of the run's history: what the data were at later starts, where it could not be compared
 )
@@ -64,7 +65,7 @@ def check_unchanged(plan: Plan, root: Path) -> tuple[_Compared, dict[str, Any]]:
     told = _known_again(plan.bundle, plan.facts, plan.history, now)
     if told.changed:
         raise UserError(
-            f"{root}: {_since(told)}:\n{_indented(told.changed)}\n"
+            f"{root}: {_since(told)}:\n{_indented([*told.changed, *_notes(found)])}\n"
             f"Trials on both cannot be compared. Put the old data back, then: {command('resume', root)}\n"
             f"Or begin a new run on those of now, which --warm-start {root} lets learn from this one"
         )
@@ -74,6 +75,13 @@ def check_unchanged(plan: Plan, root: Path) -> tuple[_Compared, dict[str, Any]]:
             f"Put them back as they were, then: {command('resume', root)}"
         )
     return told, now
+
+
+def _notes(found: Mapping[str, Any]) -> list[str]:
+    """What the model says of the data of now, as of an image that cannot be read: it may be what has changed."""
+    lines = hooks.texts(found.get("warnings"))
+    more = [f"and {len(lines) - SHOWN} more notes"] if len(lines) > SHOWN else []
+    return ["of those of now:", *(f"  {line}" for line in lines[:SHOWN]), *more] if lines else []
 
 
 def _since(told: _Compared) -> str:

@@ -264,6 +264,8 @@ def outcome(console: Console, result: Outcome) -> None:
             ("done", "green") if stage.ok else ("FAIL", "red") if stage.failed else ("left", "yellow")
         )
         say(console, f"  {stage.name}: {_stage_text(stage)}", mark, style)
+    if result.folder == "best" and any(stage.failed for stage in result.stages):
+        say(console, f"again   once that is mended: {command('resume', result.root)}")
     say(console, f"files   {result.root / result.folder}")
     if result.report:
         say(console, f"report  {result.report}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
-from automl import bundle, bundle_warnings, loop, skill
+from automl import bundle, bundle_warnings, loop, show, skill
 from automl.errors import UserError
 from automl.handoff import Outcome
 from automl.plan import Plan, prepare
@@ -510,3 +512,31 @@ def test_a_pattern_that_every_file_matches_takes_none_of_the_engine_s(tmp_path: 
     searched(model, tmp_path / "run")
     for folder in (tmp_path / "run" / "trials").iterdir():
         assert {"spec.yaml", "trial.json", "log.txt"} <= {path.name for path in folder.iterdir()}
+
+
+def test_stages_on_a_full_disk_are_left_and_resume_runs_them(tmp_path: Path) -> None:
+    """The first fails for want of room; those after it would for the same reason, or for what it did not make."""
+    stages = {"ship": {}, "ship_small": {"action": "ship", "sets": {"ship.target": "{best}/small.bin"}}}
+    model = shell_trainer(tmp_path / "model", stages=stages)
+    ships = (model / "ship.sh").read_text()
+    (model / "ship.sh").write_text("echo 'cp: net.bin: No space left on device'; exit 1\n")
+    outcome, _ = searched(model, tmp_path / "run", trials=1)
+    failed, left = outcome.stages
+    assert failed.failed
+    assert not left.failed
+    assert "left" in (said := shown(outcome))
+    assert f"no space left on {mount_of(tmp_path)}" in left.message
+    assert f"again   once that is mended: automl resume {tmp_path / 'run'}" in said
+    (model / "ship.sh").write_text(ships)
+    outcome = loop.resume(tmp_path / "run", {}, Progress(quiet=True))
+    assert [stage.ok for stage in outcome.stages] == [True, True]
+
+
+def shown(outcome: Outcome) -> str:
+    out = io.StringIO()
+    show.outcome(Console(file=out, width=300), outcome)
+    return out.getvalue()
+
+
+def mount_of(path: Path) -> Path:
+    return next(place for place in (path, *path.parents) if place.is_mount())
