@@ -267,6 +267,22 @@ def test_a_study_deleted_elsewhere_is_told_as_such(study: Study) -> None:
             write()
 
 
+def test_a_trial_that_was_written_while_its_study_was_deleted_is_no_trial_of_the_next(study: Study) -> None:
+    """Optuna reads a study's trials before its transaction begins; SQLite gives the next study the same number."""
+    from sqlalchemy import text
+
+    study.ask()
+    study.ask()
+    delete(study, 0)
+    with study.storage.engine.begin() as connection:
+        for table in ("study_directions", "studies"):
+            connection.execute(text(f"DELETE FROM {table} WHERE study_id = {study._id}"))
+    fresh = again(study)
+    assert fresh._id == study._id
+    assert fresh.trials() == []
+    assert fresh.ask()[0] == 0
+
+
 def delete(study: Study, number: int) -> None:
     """A trial and all of it, as somebody may in a database."""
     from sqlalchemy import text
