@@ -146,7 +146,7 @@ def fit(
         _unkept(chosen["train"]),
         wandb_runs.lacking(chosen.spec),
         _not_here(chosen.spec),
-        _few_loaders(chosen.spec) if on.here else "",
+        _few_loaders(chosen, on),
     )
     warnings = [*filter(None, told)]
     return {"fill": chosen.fill, "reasons": chosen.reasons, "warnings": warnings}
@@ -177,11 +177,16 @@ def _not_here(spec: Mapping[str, Any]) -> str:
     )
 
 
-def _few_loaders(spec: Mapping[str, Any]) -> str:
-    """What to say where this machine has too little shared memory for the processes that read images."""
-    dataset = spec["dataset"]
-    wanted = min(int(dataset["workers"]), cores() - 1)
-    return lacking(wanted, processes(wanted, int(dataset["batch_size"]), int(pixels(spec))))
+def _few_loaders(chosen: Chosen, on: Machine) -> str:
+    """What to say where this machine has too little shared memory for the processes that read images; they become
+    fewer then. Trainings share it by their cores, and each of their ranks has as many processes."""
+    wanted = min(int(chosen["dataset.workers"]), cores() - 1)
+    share = min(1.0, on.cpus / cores()) / max(1, math.ceil(on.gpus))
+    batch = int(chosen["dataset.batch_size"])
+    here = processes(wanted, batch, int(pixels(chosen.spec)), share) if on.here else wanted
+    if said := lacking(wanted, here):
+        chosen.take("dataset.workers", here, "for which /dev/shm has room")
+    return said
 
 
 def _is_settled(spec: Mapping[str, Any], sources: Mapping[str, str]) -> bool:

@@ -24,10 +24,12 @@ def room() -> float:
     return 0.0 if there.f_flag & os.ST_RDONLY else float(there.f_bavail * there.f_frsize)
 
 
-def processes(wanted: int, batch: int, pixels: int) -> int:
-    """At most `wanted` loader processes, as many as have room for their batches of so many images of `pixels` each."""
-    trainings = SPARE * int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
-    return min(wanted, int(min(room(), sys.maxsize) // (trainings * AHEAD * BYTES_A_PIXEL * batch * pixels)))
+def processes(wanted: int, batch: int, pixels: int, share: float = 1.0) -> int:
+    """At most `wanted` loader processes, as many as have room for their batches of so many images of `pixels` each, in
+    a `share` of it that this training, or rank, may take."""
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    own = share * min(room(), sys.maxsize) / (SPARE * ranks)
+    return min(wanted, int(own // (AHEAD * BYTES_A_PIXEL * batch * pixels)))
 
 
 def lacking(wanted: int, here: int) -> str:

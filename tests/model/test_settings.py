@@ -15,6 +15,7 @@ from automl.plan import prepare
 from automl.request import RunRequest
 from model import settings as fitting
 from model import wandb_runs
+from model.data import shared_memory
 from model.errors import UserError
 from model.facts import estimate
 from model.parameters import of_action
@@ -377,3 +378,26 @@ def test_a_backend_that_is_not_here_is_told_before_the_first_trial(backend: str,
     spec = base(quantize__backend=backend)
     found = fitting.fit(spec, {"train": {"images": 100}, "sizes": None}, {}, {})["warnings"]
     assert any("quantize.backend torchao will refuse the winner" in line for line in found) is refused
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "machine", "workers"),
+    [
+        (64, {}, 0), (500, {}, 2), (500, {"gpus": 2}, 1), (500, {"cpus": 8}, 1), (8000, {}, 8), (64, {"here": False}, 8),
+        (float("inf"), {}, 8),
+    ],
+)  # fmt: skip
+def test_no_more_loader_processes_than_shared_memory_has_room_for(
+    monkeypatch: pytest.MonkeyPatch, megabytes: float, machine: dict[str, Any], workers: int
+) -> None:
+    """On 16 cores, with batches of 55 MB; trainings beside, and ranks, take their part."""
+    monkeypatch.setattr(shared_memory, "room", lambda: megabytes * 1e6)
+    monkeypatch.setattr(fitting, "cores", lambda: 16)
+    spec = base(dataset__batch_size=4, train__input_height=800, train__input_width=1333)
+    sources = {name: "--set" for name in ("dataset.batch_size", "train.input_height", "train.input_width")}
+    on = {"gpus": 1, "cpus": 16, **machine}
+    found = fitting.fit(spec, {"train": {"images": 100}, "sizes": None}, on, sources)
+    assert found["fill"]["dataset.workers"] == workers
+    assert any("--shm-size" in line for line in found["warnings"]) == (workers < 8)
+    if workers < 8:
+        assert "/dev/shm" in found["reasons"]["dataset.workers"]
