@@ -44,7 +44,8 @@ def again(number: int, exit: Exit, study: Study, say: Callable[[str], object]) -
 
 class InARow:
     """Failures before a first epoch, in a row, that are told to nobody yet. They are the trials' own as soon as one
-    that began after the first of them gets through an epoch."""
+    that began after the first of them gets through an epoch. Without a search there is one training, and whatever it
+    failed of may be mended."""
 
     def __init__(self, study: Study, run: RunDir, searching: bool) -> None:
         self.study, self.run, self.searching = study, run, searching
@@ -72,9 +73,10 @@ class InARow:
     def add(self, number: int, exit: Exit, reason: str) -> bool:
         """Whether this failure is one of them. One that has ended a run before, at the same place, is the trial's."""
         own = number not in self._quiet or exit.out_of_memory or self.study.retries(number, DOUBTED)
-        if not own:
-            self.reasons[number] = reason
-        return not own
+        if own and self.searching:
+            return False
+        self.reasons[number] = reason
+        return True
 
     def too_many(self) -> bool:
         """Nothing more is begun."""
@@ -91,14 +93,16 @@ class InARow:
             return
         for number in self.reasons:
             self.study.count_retry(number, DOUBTED)
-        several = len(self.reasons) > 1
-        head, before = "no trial got through an epoch:", list(told)
-        if self.study.epochs_reported:
+        several, root = len(self.reasons) > 1, self.run.root
+        head, lines = "no trial got through an epoch:", [*told, *self._texts()]
+        if self.study.epochs_reported and self.searching:
             in_a_row = "in a row, without an epoch in between" if several else "without another epoch"
-            head, before = f"{counted(len(self.reasons), 'trial')} failed {in_a_row}:", []
+            head, lines = f"{counted(len(self.reasons), 'trial')} failed {in_a_row}:", self._texts()
+        elif self.study.epochs_reported:
+            head = f"the training failed; the best so far is handed over by: {command('best', root)} --export"
         which = "they are" if several else "it is"
-        then = f"once that is mended, {which} tried again by: {command('resume', self.run.root)}"
-        raise AutoMLError("\n".join([head, *before, *self._texts(), then]))
+        then = f"once that is mended, {which} tried again by: {command('resume', root)}"
+        raise AutoMLError("\n".join([head, *lines, then]))
 
     def _texts(self) -> list[str]:
         """A line for each reason, with the log of the first."""

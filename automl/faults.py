@@ -29,6 +29,8 @@ AWAY_S, LOOK_AGAIN_S = 120.0, 2.0  # how long a database server may be away, and
 ANSWER_S = 10  # for a server to answer one that connects; it may be there and stand still
 STOPS = 3  # of a run, for a trial that finds no room after the same epoch
 ENOUGH_BYTES = 256 << 10  # less free is a full disk: SQLite then says no more than "disk I/O error"
+# PostgreSQL's codes: read-only, without rights, no such database, schema, table or column.
+REFUSED = ("25006", "42501", "3D000", "3F000", "42P01", "42703")
 # What SQLite says, and what it means. The database of a run lies in its folder.
 DAMAGED = (
     "malformed", "not a database", "no such table", "no such column", "file is encrypted", "unsupported file format",
@@ -70,7 +72,7 @@ def told(error: BaseException, root: Path | None = None, url: str | None = None)
             return _of_system(cause, root)
         if isinstance(cause, sqlite3.Error):
             return _of_sqlite(cause, root, url)
-        if _is_of_database(cause):
+        if _is_of_database(cause) or _is_refused(cause):
             return _of_server(cause, root, url)
     return None
 
@@ -217,6 +219,15 @@ def _is_of_database(error: BaseException) -> bool:
         return False
     kinds = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)
     return isinstance(error, kinds) and not isinstance(error.orig, sqlite3.Error)
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether a database server would not do it: one that is read-only (a standby), without rights or its tables."""
+    sqlalchemy: Any = sys.modules.get("sqlalchemy")
+    if sqlalchemy is None or not isinstance(error, sqlalchemy.exc.DBAPIError):
+        return False
+    original: Any = error.orig
+    return str(getattr(original, "sqlstate", None) or getattr(original, "pgcode", "")) in REFUSED
 
 
 def _of_server(error: Any, root: Path | None, url: str | None) -> AutoMLError:

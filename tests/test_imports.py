@@ -1,6 +1,7 @@
 """The dependency rules, executed: who may import whom, and what stays unimported."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,23 @@ def test_only_a_training_brings_in_lightning() -> None:
     assert {"model.build", "model.data.coco", "model.deploy.scoring"} <= reached
     lightning = {"pytorch_lightning", "lightning_fabric"}
     assert not [name for name in reached if lightning & named_in(modules[name])]
+
+
+COME_WITH = {"aiohttp": "fsspec[http]", "lightning_fabric": "pytorch-lightning", "pandas": "ray[tune]"}
+NAMES = {"yaml": "pyyaml", "PIL": "pillow"}  # of packages that are not called as what they install
+
+
+def test_what_is_imported_is_declared() -> None:
+    """It may be here by luck, with something else."""
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [
+        line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines
+    ]
+    declared = {
+        re.split(r"[\[<>= ]", line)[0].lower().replace("-", "_")
+        for line in [*project["dependencies"], *extras]
+    }
+    ours = ("automl", "model", "safe_documents", "standard_streams")
+    found = set().union(*map(imported_by, ours)) - set(ours) - set(sys.stdlib_module_names) - COME_WITH.keys()
+    assert {name for name in found if NAMES.get(name, name).lower() not in declared} == set()

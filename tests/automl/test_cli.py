@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
-from automl import bundle, cli, show, spec
-from automl.errors import StudyBusy, UserError
+from automl import bundle, cli, loop, show, spec
+from automl.errors import AutoMLError, StudyBusy, UserError
 from automl.handoff import Outcome
 from automl.locks import handing_over
 from automl.metric import Metric, figure
@@ -339,17 +339,23 @@ def test_a_failed_stage_is_exit_code_1_and_one_that_cannot_run_is_0() -> None:
     assert caught.value.exit_code == 1
 
 
-def test_a_training_without_a_search_that_failed_is_exit_code_1(tmp_path: Path) -> None:
-    """After some epochs, of which the best is handed over; a search goes on with other trials."""
+def test_a_training_without_a_search_that_failed_is_tried_again_by_each_resume(tmp_path: Path) -> None:
+    """A search goes on with other trials."""
     model = shell_trainer(tmp_path / "model", stages=None)
-    text = (model / "train.sh").read_text()
-    (model / "train.sh").write_text(text.replace("  epoch=", "  [ $epoch = 1 ] && exit 2\n  epoch="))
-    outcome, _ = searched(model, tmp_path / "run", policy="off")
-    assert outcome.winner.epoch == 1
-    with pytest.raises(typer.Exit) as caught:
-        cli._finish(Console(file=io.StringIO()), outcome)
-    assert caught.value.exit_code == 1
-    cli._finish(Console(file=io.StringIO()), searched(model, tmp_path / "search", trials=2)[0])
+    broken = f"[ $epoch -ge 1 ] && [ -e {model}/broken ] && exit 2\n"
+    text = (model / "train.sh").read_text().replace("while [", f"{broken}while [")
+    (model / "train.sh").write_text(text.replace("  epoch=", f"  {broken}  epoch="))
+    (model / "broken").touch()
+    with pytest.raises(
+        AutoMLError, match=r"the training failed; .* automl best .* --export\n.*code 2(.|\n)*resume"
+    ):
+        searched(model, tmp_path / "run", policy="off")
+    for _ in range(2):
+        with pytest.raises(AutoMLError, match="the training failed"):
+            loop.resume(tmp_path / "run", {}, Progress(quiet=True))
+    assert searched(model, tmp_path / "search", trials=2)[0].failed
+    (model / "broken").unlink()
+    assert loop.resume(tmp_path / "run", {}, Progress(quiet=True)).winner.complete
 
 
 def test_resume_announces_its_own_epochs_alone() -> None:

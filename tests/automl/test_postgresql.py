@@ -17,11 +17,14 @@ from optuna.exceptions import StorageInternalError
 
 from automl import loop
 from automl.errors import StorageError, UserError
+from automl.faults import told_of
 from automl.progress import Progress
 from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.storage import load_study, open_storage, read_storage
+from automl.study import Study
 from tests.automl import postgresql
+from tests.automl.fakes import TinySpace
 from tests.automl.toy import toy
 
 pytest.importorskip("psycopg")
@@ -87,6 +90,34 @@ def test_a_run_there_is_resumed_looked_at_and_shows_no_password(server: str, tmp
     with pytest.raises(StorageInternalError) as caught:
         read_storage(url, root).set_study_user_attr(study._id, "a", 1)
     assert "read-only transaction" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("alter database {name} set default_transaction_read_only = on", "read-only transaction"),
+        ("drop schema public cascade; create schema public", "does not exist"),
+        ("alter table trials rename column state to other", "does not exist"),
+    ],
+)
+def test_a_server_that_would_not_write_is_told_in_one_line(
+    sql: str, words: str, server: str, tmp_path: Path
+) -> None:
+    """A standby, tables that are gone or of another program."""
+    import psycopg
+
+    name = f"refusing_{abs(hash(sql))}"
+    url = postgresql.make_database(server, name)
+    study = Study(open_storage(url, tmp_path), "refused", TinySpace(), "random", 0)
+    study.ask()
+    with psycopg.connect(url, autocommit=True) as connection:
+        for each in sql.format(name=name).split(";"):
+            connection.execute(each)
+    study.close()
+    with pytest.raises(StorageError, match=f"{words}.*automl resume") as caught, told_of(tmp_path, url):
+        study.tell(0, "FAIL", "asked alone")
+    assert "\n" not in str(caught.value)
+    assert postgresql.PASSWORD not in str(caught.value)
 
 
 def test_an_empty_database_to_look_at_stays_empty(server: str) -> None:
