@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ STOPS = 3  # of a run, for a trial that finds no room after the same epoch
 ENOUGH_BYTES = 256 << 10  # less free is a full disk: SQLite then says no more than "disk I/O error"
 # PostgreSQL's codes: read-only, without rights, no such database, schema, table or column.
 REFUSED = ("25006", "42501", "3D000", "3F000", "42P01", "42703")
+NO_THREAD = "can't start new thread"  # Python's words for the system's EAGAIN
 # What SQLite says, and what it means. The database of a run lies in its folder.
 DAMAGED = (
     "malformed", "not a database", "no such table", "no such column", "file is encrypted", "unsupported file format",
@@ -74,6 +76,8 @@ def told(error: BaseException, root: Path | None = None, url: str | None = None)
             return _of_sqlite(cause, root, url)
         if _is_of_database(cause) or _is_refused(cause):
             return _of_server(cause, root, url)
+        if isinstance(cause, RuntimeError) and NO_THREAD in str(cause):
+            return _none_more(root)
     return None
 
 
@@ -100,7 +104,9 @@ def check_room(exit: Exit, root: Path, count: Callable[[], int]) -> None:
     """Raise `StorageError`, with which the run ends for now, where a trial has ended for want of room on a disk; it
     stays RUNNING, and goes on with the run. On the disk of the run nothing goes well; for others its words tell. Where
     no disk is full that is known here, they do so a few times at one place, which `count` counts: a training may ask
-    for room that no disk has."""
+    for room that no disk has. So does `AutoMLError` where no process could be started for it."""
+    if exit.code is None and f"[Errno {errno.EAGAIN}]" in exit.reason:
+        raise _none_more(root)
     if is_full(root) and (exit.code != 2 or exit.out_of_space):
         raise no_space(root)
     if exit.out_of_space and is_full(tempfile.gettempdir()):
@@ -135,13 +141,7 @@ def patiently(
     it does. Where a write must not be done twice, `made` says what it would return if only its answer was lost, else
     None."""
     until, again = time.monotonic() + AWAY_S, False
-    slow = threading.Timer(
-        ANSWER_S, say, ("the database does not answer; waiting for it, trials go on meanwhile",)
-    )
-    slow.daemon = True
-    with contextlib.suppress(RuntimeError):  # no thread can be started: it waits without a word
-        slow.start()
-    try:
+    with _WATCH.over(say) as answered:
         while True:
             try:
                 found = made() if again and made else None
@@ -150,12 +150,45 @@ def patiently(
                 if at_once or not is_away(error) or time.monotonic() > until:
                     raise
             if not again:
-                slow.cancel()
+                answered()
                 say(f"the database does not answer; trying again for {AWAY_S:.0f} s")
             again = True
             time.sleep(LOOK_AGAIN_S)
-    finally:
-        slow.cancel()
+
+
+class _Watch:
+    """Says of a write that it has taken long. One thread looks at all of them, each second: one for each write would
+    cost more than most writes do, and where no other may be started the run would end for it."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[object, tuple[float, Callable[[str], object]]] = {}
+        self.thread: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def over(self, say: Callable[[str], object]) -> Iterator[Callable[[], object]]:
+        """Watch over the block, until it calls what it is given."""
+        key = object()
+        self.waiting[key] = (time.monotonic() + ANSWER_S, say)
+        if self.thread is None or not self.thread.is_alive():
+            self.thread = threading.Thread(target=self._look, name="database", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no thread may be started: then nothing is said
+                self.thread.start()
+        try:
+            yield partial(self.waiting.pop, key, None)
+        finally:
+            self.waiting.pop(key, None)
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(1.0)
+            for key, (due, say) in list(self.waiting.items()):
+                if time.monotonic() < due:
+                    continue
+                if self.waiting.pop(key, None) is not None:
+                    say("the database does not answer; waiting for it, trials go on meanwhile")
+
+
+_WATCH = _Watch()
 
 
 def check_place(folder: Path, option: str) -> None:
@@ -171,12 +204,23 @@ def _of_system(error: OSError, root: Path | None) -> AutoMLError | None:
     name = error.filename
     if error.errno in FULL:
         return no_space(root, name)
+    if name is None and error.errno == errno.EAGAIN:
+        return _none_more(root)
     where = os.fsdecode(name) if isinstance(name, (str, bytes)) else str(name or root or "")
     if error.errno is None or not where:
         return None
     if error.errno in NOT_ALLOWED:
         return UserError(f"{where}: {_words(error)}; this must be a place that can be read and written")
     return StorageError(f"{where}: {_words(error)}")
+
+
+def _none_more(root: Path | None) -> AutoMLError:
+    """What to say where the system starts no further process or thread."""
+    then = f": {command('resume', root)}" if root and root.is_dir() else " try again"
+    return AutoMLError(
+        "no more processes and threads may be started (ulimit -u, or a container's limit); end some or have the "
+        f"limit raised, and{then}"
+    )
 
 
 def _words(error: OSError) -> str:

@@ -123,7 +123,11 @@ def test_only_a_training_brings_in_lightning() -> None:
 
 
 COME_WITH = {"aiohttp": "fsspec[http]", "lightning_fabric": "pytorch-lightning", "pandas": "ray[tune]"}
-NAMES = {"yaml": "pyyaml", "PIL": "pillow", "mlflow": "mlflow_skinny"}  # of packages that are not called as what they install
+NAMES = {
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+    "mlflow": "mlflow_skinny",
+}  # of packages that are not called as what they install
 
 
 def test_what_is_imported_is_declared() -> None:

@@ -144,16 +144,23 @@ class Tracking:
     def _each(self, act: Callable[[str], None]) -> None:
         if self.names:
             self.queue = self.queue or ThreadPoolExecutor(1, "trackers")
-            self.queue.submit(self._safely, act)
+            try:
+                self.queue.submit(self._safely, act)
+            except RuntimeError as error:  # no thread may be started
+                for name in list(self.names):
+                    self._give_up(name, error)
 
     def _safely(self, act: Callable[[str], object]) -> None:
         for name in list(self.names):
             try:
                 act(name)
             except Exception as error:  # the tracker's own trouble, of which no trial depends
-                self.names.remove(name)
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
-                self.say(f"note: {name} was told no more: {reason}")
+                self._give_up(name, error)
+
+    def _give_up(self, name: str, error: Exception) -> None:
+        self.names.remove(name)
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        self.say(f"note: {name} was told no more: {reason}")
 
     def _log(self, name: str, number: int, epoch: int, values: Mapping[str, float]) -> None:
         state = self._state(number)

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,11 +19,13 @@ from typing import Any
 import pytest
 
 from automl import cli, faults, loop
-from automl.errors import StorageError, UserError
+from automl.errors import AutoMLError, StorageError, UserError
+from automl.executors.base import Exit
 from automl.progress import Progress
 from automl.request import RunRequest
 from automl.rundir import RunDir
 from automl.storage import load_study, open_storage
+from automl.trackers import Tracking
 from tests.automl.toy import toy
 
 READING = ("status", "best", "report")
@@ -395,6 +398,8 @@ TOLD = {
     "read-only": (OSError(errno.EROFS, "Read-only file system", "/x/y"), UserError, "/x/y: read-only file system"),
     "denied": (PermissionError(errno.EACCES, "Permission denied", "/x/y"), UserError, "/x/y: permission denied"),
     "input/output": (OSError(errno.EIO, "Input/output error", "/x/y"), StorageError, "/x/y: input/output error"),
+    "processes": (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), AutoMLError, "no more processes"),
+    "threads": (RuntimeError("can't start new thread"), AutoMLError, "no more processes and threads"),
     "busy": (sqlite3.OperationalError("database is locked"), StorageError, "database is locked"),
     "sqlite full": (sqlite3.OperationalError("database or disk is full"), StorageError, "no space left on"),
     "sqlite broken": (sqlite3.DatabaseError("database disk image is malformed"), UserError, "is damaged"),
@@ -431,3 +436,58 @@ def test_of_a_run_folder_that_was_moved_its_old_place_is_no_advice(tmp_path: Pat
     gone = str(faults.told(error, tmp_path / "moved"))
     assert f"{tmp_path / 'moved'} is gone: where it was moved" in gone
     assert f"automl resume {tmp_path / 'moved'}" not in gone
+
+
+# ---- no more processes and threads ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with `ulimit -u`."""
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(faults, "_WATCH", faults._Watch())
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_a_write_needs_no_thread(tmp_path: Path) -> None:
+    assert faults.patiently(lambda: 7, None, print, at_once=False) == 7
+
+
+def test_all_writes_are_watched_by_one_thread_that_tells_of_the_slow_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faults, "ANSWER_S", 0)
+    before, told, said = threading.active_count(), threading.Event(), []
+
+    def say(text: str) -> None:
+        said.append(text)
+        told.set()
+
+    for number in range(50):
+        assert faults.patiently(lambda number=number: number, None, str, at_once=False) == number  # type: ignore[misc]
+    assert threading.active_count() <= before + 1
+    assert faults.patiently(lambda: told.wait(60), None, say, at_once=False)
+    assert said == ["the database does not answer; waiting for it, trials go on meanwhile"]
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_a_tracker_without_a_thread_is_told_no_more(tmp_path: Path) -> None:
+    said: list[str] = []
+    tracking = Tracking(("tensorboard",), RunDir(tmp_path), "study", "score", said.append)
+    tracking.record(0, 0, {"score": 0.5})
+    tracking.record(0, 1, {"score": 0.5})
+    tracking.close()
+    assert said == ["note: tensorboard was told no more: can't start new thread"]
+
+
+def test_a_trial_for_which_no_process_could_be_started_has_not_failed(tmp_path: Path) -> None:
+    """The words of the real fork server, which has none to give."""
+    refused = Exit(None, "could not be started: BlockingIOError: [Errno 11] Resource temporarily unavailable")
+    with pytest.raises(AutoMLError, match="no more processes") as caught:
+        faults.check_room(refused, tmp_path, lambda: 1)
+    assert f"automl resume {tmp_path}" in str(caught.value)
+    faults.check_room(Exit(None, "could not be started: FileNotFoundError: [Errno 2] x"), tmp_path, lambda: 1)
