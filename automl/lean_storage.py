@@ -16,10 +16,13 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
 
 TRIALS = models.TrialModel.__table__
 ATTRIBUTES = models.TrialUserAttributeModel, models.TrialSystemAttributeModel
+OF_A_TRIAL = (
+    *ATTRIBUTES, models.TrialParamModel, models.TrialValueModel, models.TrialIntermediateValueModel,
+    models.TrialHeartbeatModel,
+)  # fmt: skip
 # Databases that are not here go Optuna's way.
 UPSERTING: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
@@ -28,12 +31,14 @@ class LeanStorage(RDBStorage):  # type: ignore[misc, unused-ignore]
     """Writes the rows that Optuna's own writes. A trial to be written may have a number; it must be the next one."""
 
     def create_new_study(self, directions: Any, study_name: str | None = None) -> int:
-        """Without the trials of another: SQLite gives it the number of a study that was deleted, and a trial that its
-        driver wrote in that moment is left behind."""
+        """Without the trials of another: SQLite gives studies and trials the numbers of those that were deleted, and
+        what a driver wrote of them in that moment is left behind."""
         study_id = int(super().create_new_study(directions, study_name))
-        with Session(self.engine) as session, session.begin():
-            for trial in session.query(models.TrialModel).filter_by(study_id=study_id):
-                session.delete(trial)  # and what other tables have of it
+        with self.engine.begin() as connection:
+            connection.execute(sqlalchemy.delete(TRIALS).where(TRIALS.c.study_id == study_id))
+            for model in OF_A_TRIAL if self.engine.name == "sqlite" else ():
+                gone = model.trial_id.not_in(select(TRIALS.c.trial_id))
+                connection.execute(sqlalchemy.delete(model).where(gone))
         return study_id
 
     def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:

@@ -267,20 +267,27 @@ def test_a_study_deleted_elsewhere_is_told_as_such(study: Study) -> None:
             write()
 
 
-def test_a_trial_that_was_written_while_its_study_was_deleted_is_no_trial_of_the_next(study: Study) -> None:
+@pytest.mark.parametrize("left_out", [(), ("trials",)])
+def test_what_was_written_while_its_study_was_deleted_is_not_of_the_next(
+    study: Study, left_out: tuple[str, ...]
+) -> None:
     """Optuna reads a study's trials before its transaction begins; SQLite gives the next study the same number."""
     from sqlalchemy import text
 
     study.ask()
     study.ask()
     delete(study, 0)
+    study.report(1, 0, 0.5)
     with study.storage.engine.begin() as connection:
-        for table in ("study_directions", "studies"):
+        for table in ("study_directions", "studies", *left_out):
             connection.execute(text(f"DELETE FROM {table} WHERE study_id = {study._id}"))
     fresh = again(study)
     assert fresh._id == study._id
     assert fresh.trials() == []
-    assert fresh.ask()[0] == 0
+    for number in range(2):
+        assert fresh.ask()[0] == number
+        assert fresh.frozen(number).intermediate_values == {}
+    assert [t.intermediate_values for t in again(fresh).trials()] == [{}, {}]
 
 
 def delete(study: Study, number: int) -> None:
