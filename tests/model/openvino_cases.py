@@ -76,7 +76,7 @@ def test_images_are_read_in_the_process_that_runs_it(
     """A loader that is forked after OpenVINO has run takes the whole process with it."""
     path = exported(made, tmp_path)
     OpenVinoRunner(str(path.with_suffix(".xml")))
-    assert loader_workers(8) == 0
+    assert loader_workers(8, 1, 1) == 0
 
 
 @needs_openvino
