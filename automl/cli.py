@@ -326,11 +326,11 @@ def make_request(context: typer.Context, given: dict[str, Any]) -> RunRequest:
 
 
 def _finish(console: Console, outcome: Any) -> None:
-    """Show how a run ended; a stage, or the one training without a search, that failed makes the exit code 1."""
+    """Show how a run ended; a stage that failed makes the exit code 1, and so do all trials that began now."""
     from automl import show
 
     show.outcome(console, outcome)
-    if any(stage.failed for stage in outcome.stages) or (outcome.failed and not outcome.searched):
+    if any(stage.failed for stage in outcome.stages) or outcome.all_failed:
         raise typer.Exit(1)
 
 

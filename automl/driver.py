@@ -1,5 +1,4 @@
-"""The driver: what an executor calls (executors/base.py `Driver`). Hands out jobs, takes in records and exits, decides
-by budget and scheduler."""
+"""The driver, which an executor calls: hands out jobs, takes in records and exits, decides by budget and scheduler."""
 
 from __future__ import annotations
 
@@ -17,6 +16,7 @@ from automl.ending import Ending
 from automl.executors.base import Decision, Exit, TrialJob
 from automl.failures import InARow, again, check_machine
 from automl.records import BrokenRecord, Record, is_whole
+from automl.same_data import Watched
 from automl.timing import Timing
 from automl.trackers import Tracking
 from automl.trainer_warnings import finished, no_metric, slips
@@ -57,6 +57,7 @@ class SearchDriver:
         self.num_epochs: dict[int, int | None] = {}
         self.failures: dict[int, str] = {}  # number -> why it failed
         self.in_a_row = InARow(study, run, plan.searching)  # failures that nobody is told yet
+        self.data = Watched(plan, run.root)
         self.said: set[str] = set()  # kinds of notes that are made once
         self.begun: set[int] = set()  # trials that this driver has started
         self.timing = Timing()
@@ -68,6 +69,7 @@ class SearchDriver:
     def next_job(self) -> TrialJob | None:
         job = self._next()
         if job is not None:
+            self.data.look_if_due()
             self.timing.begin(job.number, now := self.clock())
             self.started_at = now if self.started_at is None else self.started_at
         return job
@@ -204,9 +206,8 @@ class SearchDriver:
         return None
 
     def _after_stop(self, number: int, verdict: Ending) -> Ending:
-        """The verdict after the lines written before the stop took effect: they count, as they are trained. Another
-        where these end the trial, or one is wrong. Of a trial that pauses, lines short of its end stay unread:
-        when a stop arrives is chance, and what is proposed next goes by what was seen."""
+        """The verdict after the lines written before the stop took effect, which are trained and count; another where
+        they end the trial or one is wrong. Of one that pauses they stay unread short of its end: that is chance."""
         found, _ = self.trials.records(number)
         if verdict.state == "FAIL" or (verdict.state == "PAUSED" and not self._completed(number, found)):
             return verdict

@@ -71,9 +71,10 @@ class InARow:
         return found
 
     def add(self, number: int, exit: Exit, reason: str) -> bool:
-        """Whether this failure is one of them. One that has ended a run before, at the same place, is the trial's."""
+        """Whether this failure is one of them: any is before something has gone well. One that has ended a run before,
+        at the same place, is the trial's."""
         own = number not in self._quiet or exit.out_of_memory or self.study.retries(number, DOUBTED)
-        if own and self.searching:
+        if own and self.searching and self.study.epochs_reported:
             return False
         self.reasons[number] = reason
         return True
@@ -84,7 +85,7 @@ class InARow:
 
     def may_end(self) -> bool:
         """Too few at a search's end to doubt the machine."""
-        return self.searching and 0 < len(self.reasons) < FEW
+        return self.searching and 0 < len(self.reasons) < FEW and self.study.epochs_reported > 0
 
     def check_end(self, told: Iterable[str] = ()) -> None:
         """Raise `AutoMLError`, where nothing runs any more, for so many that the machine may be at fault. Its trials

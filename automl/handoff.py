@@ -68,6 +68,7 @@ class Outcome:
     report: Path | None = None  # the page about the run
     ended: str = ""  # what ended the search, where the number of trials or trainings does not say it
     failed: str = ""  # how many of the trials that this driver began, and why the first
+    all_failed: bool = False  # those that it began
     folder: str = "best"  # below root
     confirmed: Confirmed | None = None  # what other seeds left of the gain
     trials: int = 0  # that there were

@@ -225,6 +225,8 @@ def _searched(driver: SearchDriver, executor: Executor) -> str:
     driver.adopt()
     executor.run(driver)
     driver.in_a_row.check_end(driver.failures.values())
+    if driver.begun:
+        driver.data.look()
     why = _why_ended(driver)
     if why and driver.begun:
         note(f"the search ended: {why}")
@@ -250,6 +252,7 @@ def _handed_over(driver: SearchDriver, keeper: Keeper, folder: RunDir, why: str)
         keeper.going_on()
         outcome = handoff.hand_over(plan, study, folder, progress, why)
         outcome.failed = _failed(driver)
+        outcome.all_failed = bool(driver.begun) and driver.begun <= driver.failures.keys()
         if plan.request.confirm and plan.searching:
             _confirm(plan, folder, outcome, progress)
     finally:

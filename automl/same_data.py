@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from automl.plan import Plan
 
 
+EACH_S, SHARE = 60.0, 0.02  # data are looked at while a run goes on: not more often, nor for more of the time
 SHOWN = 5  # notes on data that have changed
 LATER = (
     "later_facts"  # of the run's history: what the data were at later starts, where it could not be compared
@@ -49,6 +51,24 @@ def check(plan: Plan, root: Path) -> None:
             f"then ({'; '.join(lines)}); a run of its own can have the data of now, and learn from this one by "
             f"--warm-start {root}"
         )
+
+
+class Watched:
+    """The data of a run while it goes on: a trial on others could not be compared, and nothing would say so."""
+
+    def __init__(self, plan: Plan, root: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.plan, self.root, self.clock, self.due = plan, root, clock, clock() + EACH_S
+
+    def look_if_due(self) -> None:
+        """`look`, as often as costs little of the time."""
+        if self.clock() >= self.due:
+            self.look()
+
+    def look(self) -> None:
+        """`check_unchanged`."""
+        began = self.clock()
+        check_unchanged(self.plan, self.root)
+        self.due = self.clock() + max(EACH_S, (self.clock() - began) / SHARE)
 
 
 def _named(plan: Plan) -> bool:

@@ -247,6 +247,8 @@ def outcome(console: Console, result: Outcome) -> None:
             say(console, compared.words(times), "  ")
         if result.confirmed:
             say(console, result.confirmed.words(metric, times), "  ")
+    elif default is None and result.searched:
+        say(console, " the default configuration has no metric: no gain can be told", "note:", "yellow")
     elif default and result.searched and not result.warning and top.complete:
         knee = "the default configuration is the knee of the front"
         so_far = "so far nothing is better than the default configuration"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from automl import bundle, faults, handoff, loop, records
+from automl import bundle, faults, handoff, loop, records, same_data
 from automl.checkpoints import choose_winner, so_far
 from automl.driver import SearchDriver
 from automl.errors import AutoMLError, StorageError, UserError
@@ -382,7 +382,7 @@ def test_a_full_folder_for_temporary_files_is_no_excuse_for_a_fault(
     monkeypatch.setattr(faults, "is_full", lambda place: place == tempfile.gettempdir())
     bench = Bench(tmp_path, trials=1)
     bench.drive(lambda job: [Exit(1, "exit code 1; last line of log: ValueError: lr is bad here")])
-    assert bench.states() == ["FAIL"]
+    assert bench.states() == ["RUNNING"]
 
 
 @pytest.mark.parametrize("code", [1, 2])
@@ -401,7 +401,7 @@ def test_a_full_folder_for_temporary_files_is_named(
 def test_a_user_s_mistake_is_not_tried_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path, trials=1)
     bench.drive(lambda job: [bench.curve(job) and Exit(2, "exit code 2")])
-    assert bench.states() == ["FAIL"]
+    assert bench.states() == ["RUNNING"]
     assert len(bench.jobs) == 1
 
 
@@ -464,6 +464,46 @@ def test_a_trial_that_got_on_since_its_last_failure_is_started_again(tmp_path: P
     bench.drive(killed)
     assert bench.states() == ["COMPLETE"]
     assert len(bench.jobs) == 5
+
+
+def test_no_trial_begins_on_data_that_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path, trials=6, scheduler="none")
+    bench.plan.facts["train"] = {"images": 10}
+    images = [10]
+
+    def inspect(spec: dict[str, Any], folder: str | None, work_dir: Path) -> dict[str, Any]:
+        return {"facts": {"train": {"images": images[0]}}}
+
+    hooks = {"inspect_data": inspect}
+    monkeypatch.setattr(type(bench.plan.bundle), "call", lambda _, name: hooks.get(name))
+    monkeypatch.setattr(same_data, "EACH_S", 0.0)
+    monkeypatch.setattr(same_data, "SHARE", 1e9)
+
+    def changing(job: TrialJob) -> list[Any]:
+        images[0] = 9 if job.number == 2 else 10
+        return bench.curve(job)
+
+    with pytest.raises(UserError, match=r"changed since this run began(.|\n)*images was 10 and is 9"):
+        bench.drive(changing)
+    assert bench.states() == ["COMPLETE"] * 3 + ["RUNNING"]
+    images[0] = 10
+    driver = bench.drive()
+    assert bench.states() == ["COMPLETE"] * 6
+    images[0] = 9
+    with pytest.raises(UserError, match="changed since this run began"):
+        driver.data.look()
+
+
+def test_before_anything_has_gone_well_no_trial_has_failed(tmp_path: Path) -> None:
+    """Resumed on a machine that is still broken, as a queue does."""
+    bench = Bench(tmp_path, trials=2, scheduler="none")
+    for _ in range(3):
+        driver = bench.drive(lambda job: [bench.curve(job) and Exit(4, "out of memory")])
+        assert bench.states() == ["RUNNING"] * 2
+        with pytest.raises(AutoMLError, match=r"no trial got through an epoch:(.|\n)*automl resume"):
+            driver.in_a_row.check_end()
+    bench.drive()
+    assert bench.states() == ["COMPLETE"] * 2
 
 
 def test_data_that_are_gone_end_the_run_and_not_its_trials(
@@ -996,8 +1036,8 @@ def test_a_checkpoint_elsewhere_is_never_handed_over(tmp_path: Path, name: str) 
     driver = driver_of(bench)
     assert driver.on_record(0, {"epoch": 0, "val_mAP": 0.5, "checkpoint": name}) is Decision.STOP
     driver.on_exit(0, Exit(None, "stopped"))
-    assert bench.states() == ["FAIL"]
-    assert "must lie in the trial's folder" in driver.study.frozen(0).user_attrs["reason"]
+    assert bench.states() == ["RUNNING"]
+    assert "must lie in the trial's folder" in driver.in_a_row.reasons[0]
 
 
 def test_checkpoints_in_a_folder_of_their_own(tmp_path: Path) -> None:
