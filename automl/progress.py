@@ -107,6 +107,11 @@ class Progress:
         row.params = self._row_text(number, params)
         if not from_epoch:
             self.told.pop(number, None)  # it starts from nothing
+            if row.epoch:
+                self.note(
+                    f"trial {number} was trained for {counted(row.epoch, 'epoch')} before, and its folder holds no "
+                    "line with a checkpoint to go on from: it starts again from nothing"
+                )
         what = f"goes on from epoch {from_epoch + 1}" if from_epoch else "starts"
         shown = f"default configuration ({text})" if number == 0 and text else text or "the spec as it is"
         self._say(f"trial {number} {what}: {shown}")

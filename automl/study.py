@@ -344,8 +344,9 @@ class Study(Stored):
         """Note that a trial that waited goes on with this epoch; those that it had reached beyond are trained again."""
         if (again := self.epochs_of(number) - epoch) > 0:
             self.note(number, **{AGAIN: again + self.frozen(number).user_attrs.get(AGAIN, 0)})
-            of = f"{self.epochs_of(number)} that it has had: no whole checkpoint of a later one is there"
-            self.say(f"note: trial {number} goes on after {epoch} epochs of {of}")
+            if epoch:  # else the start of a trial says so
+                of = f"{self.epochs_of(number)} that it has had: no whole checkpoint of a later one is there"
+                self.say(f"note: trial {number} goes on after {epoch} epochs of {of}")
             self.epochs_trained += again
         self.set_paused(number, -1)
 

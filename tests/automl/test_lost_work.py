@@ -4,6 +4,7 @@ ahead of their driver, processes that others end."""
 from __future__ import annotations
 
 import html
+import io
 import json
 import os
 import shutil
@@ -21,7 +22,9 @@ import yaml
 from rich.console import Console
 
 from automl import loop, records, run_figures, show
+from automl.driver import SearchDriver
 from automl.executors.base import MAX_STARTS, Exit, TrialJob
+from automl.metric import counted
 from automl.progress import Progress
 from automl.records import BrokenRecord
 from automl.request import RunRequest
@@ -274,6 +277,26 @@ def test_a_paused_trial_that_waited_is_told_as_paused(tmp_path: Path) -> None:
         trial = driver.study.frozen(number)
         assert trial.state.name == "PRUNED"
         assert trial.user_attrs["reason"].startswith(f"paused after epoch {epoch + 1}, and ")
+
+
+@pytest.mark.parametrize("lost", ["metrics.jsonl", "nothing"])
+def test_a_paused_trial_that_has_nothing_to_go_on_from_says_so_as_it_starts(
+    tmp_path: Path, lost: str
+) -> None:
+    bench, out = Bench(tmp_path, trials=8, scheduler="asha"), io.StringIO()
+    number, epoch = next(iter(bench.drive(kind=bench.in_time()).study.paused().items()))
+    for path in bench.run.trial(number).glob(lost):
+        path.unlink()
+    progress = Progress(Console(file=out, width=300))
+    driver = SearchDriver(bench.plan, bench.study(), bench.run, progress)
+    progress.begin(bench.plan, driver.study)
+    driver.scheduler.promote = lambda view: number  # type: ignore[attr-defined]
+    assert driver.next_job() is not None
+    text = (
+        f"trial {number} was trained for {counted(epoch + 1, 'epoch')} before, and its folder holds no line with a "
+        "checkpoint to go on from: it starts again from nothing"
+    )
+    assert (text in out.getvalue()) == (lost != "nothing")
 
 
 # ---- records -----------------------------------------------------------------------------------------------------------
