@@ -16,12 +16,13 @@ width, rate = spec["model"]["width"], float(train["lr"])
 net = [draw.normal(0, 1, (2, width)), np.zeros(width), draw.normal(0, width**-0.5, (width, 1)), np.zeros(1)]
 speed, first = [np.zeros_like(w) for w in net], 0
 if spec["resume"]:  # go on after the checkpoint's epoch
-    saved = np.load(spec["resume"])
-    net, speed, first = (
-        [saved[f"w{i}"] for i in range(4)],
-        [saved[f"v{i}"] for i in range(4)],
-        int(saved["epoch"]) + 1,
-    )
+    try:
+        saved = dict(np.load(spec["resume"]))  # all of it is read
+    except Exception as error:  # out of the way: started once more, it goes on from the one before
+        os.rename(spec["resume"], spec["resume"] + ".damaged")
+        sys.exit(f"{spec['resume']} is damaged ({error}); it is called .damaged now")
+    net, speed = ([saved[f"{kind}{i}"] for i in range(4)] for kind in "wv")
+    first = int(saved["epoch"]) + 1
 for epoch in range(first, spec["epochs"]):
     for rows in np.random.default_rng([spec["seed"], epoch]).permutation(300).reshape(-1, train["batch"]):
         hidden = np.tanh(x[rows] @ net[0] + net[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from automl.progress import Progress
 from automl.request import RunRequest
 from automl.storage import open_storage
 from automl.study import Study
+from tests.automl.test_damage import cut_off
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "numpy_net"
@@ -330,6 +332,30 @@ def test_the_example_runs_as_it_is(example: tuple[Outcome, Study, Path]) -> None
     assert outcome.winner.value == min(v for t in ended for v in t.intermediate_values.values())
     assert (root / "best" / "model.npz").exists()
     assert bundle.resolve(str(EXAMPLE)).epochs(bundle.resolve(str(EXAMPLE)).template("train")) == 9
+
+
+def test_the_example_puts_a_damaged_checkpoint_aside(
+    example: tuple[Outcome, Study, Path], tmp_path: Path
+) -> None:
+    """It ends as a crash does: started once more, it goes on from the checkpoint before, which is whole."""
+    best, spec = example[2] / "best", yaml.safe_load((example[2] / "best" / "train.yaml").read_text())
+    before, newest = tmp_path / "epoch_0.npz", tmp_path / "epoch_1.npz"
+    for path in (before, newest):
+        shutil.copyfile(best / "model.npz", path)
+    cut_off(newest)
+
+    def train(resumed: Path) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec | {"resume": str(resumed)}))
+        command = [sys.executable, str(EXAMPLE / "train.py"), str(tmp_path / "spec.yaml")]
+        env = os.environ | {"AUTOML_TRIAL_DIR": str(tmp_path)}
+        return subprocess.run(command, env=env, capture_output=True, text=True)
+
+    ended = train(newest)
+    assert ended.returncode == 1
+    assert ended.stderr == f"{newest} is damaged (File is not a zip file); it is called .damaged now\n"
+    assert not newest.exists()
+    assert newest.with_name("epoch_1.npz.damaged").exists()
+    assert train(before).returncode == 0
 
 
 def test_the_example_stays_small() -> None:
