@@ -57,7 +57,7 @@ class SearchDriver:
         self.num_epochs: dict[int, int | None] = {}
         self.failures: dict[int, str] = {}  # number -> why it failed
         self.in_a_row = InARow(study, run, plan.searching)  # failures that nobody is told yet
-        self.data = Watched(plan, run.root)
+        self.data = Watched(plan, run.root, study)
         self.said: set[str] = set()  # kinds of notes that are made once
         self.begun: set[int] = set()  # trials that this driver has started
         self.timing = Timing()

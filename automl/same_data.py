@@ -6,18 +6,21 @@ from __future__ import annotations
 import copy
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl import hooks, run_history, spec, web_url
 from automl.bundle import ModelBundle
 from automl.errors import UserError
+from automl.metric import first_of
 from automl.programs import command
 
 if TYPE_CHECKING:
     from automl.plan import Plan
+    from automl.study import Study
 
 
 EACH_S, SHARE = 60.0, 0.02  # data are looked at while a run goes on: not more often, nor for more of the time
@@ -56,19 +59,27 @@ def check(plan: Plan, root: Path) -> None:
 class Watched:
     """The data of a run while it goes on: a trial on others could not be compared, and nothing would say so."""
 
-    def __init__(self, plan: Plan, root: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self.plan, self.root, self.clock, self.due = plan, root, clock, clock() + EACH_S
+    def __init__(self, plan: Plan, root: Path, study: Study) -> None:
+        self.plan, self.root, self.study = plan, root, study
+        self.due, self.seen = time.monotonic() + EACH_S, datetime.now()
 
     def look_if_due(self) -> None:
         """`look`, as often as costs little of the time."""
-        if self.clock() >= self.due:
+        if time.monotonic() >= self.due:
             self.look()
 
     def look(self) -> None:
-        """`check_unchanged`."""
-        began = self.clock()
-        check_unchanged(self.plan, self.root)
-        self.due = self.clock() + max(EACH_S, (self.clock() - began) / SHARE)
+        """`check_unchanged`, whose error also names the trials that ran since the data were last seen unchanged."""
+        began, at = time.monotonic(), datetime.now()
+        try:
+            check_unchanged(self.plan, self.root)
+        except UserError as error:
+            ran = [t for t in self.study.trials() if (t.datetime_complete or at) >= self.seen]
+            numbers = first_of([str(t.number) for t in ran if t.intermediate_values])
+            between = f"\nWhat these trials measured may be of the others: {numbers}" if numbers else ""
+            raise UserError(f"{error}{between}") from None
+        now = time.monotonic()
+        self.due, self.seen = now + max(EACH_S, (now - began) / SHARE), at
 
 
 def _named(plan: Plan) -> bool:
