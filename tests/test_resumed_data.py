@@ -106,7 +106,7 @@ def test_a_missing_image_ends_a_resume_before_anything_is_changed(
     assert cli.guarded(lambda: cli.app(["resume", str(begun.root)], standalone_mode=False)) == 2
     said = capsys.readouterr().err
     assert f"{gone.name} is not in" in said
-    assert "put them back" in said
+    assert "Put them back" in said
     assert {path: path.read_bytes() for path in begun.root.rglob("*") if path in before} == before
     assert not (begun.root / "trials").exists()
 
